@@ -1,0 +1,45 @@
+# Each target does its whole set-up: a virtual environment of its own, from wheels locked by hash.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.run
+DEV := $(VENV)/.dev
+
+.PHONY: demo test check docs bench-quick lock clean
+
+demo: $(RUN) ## simulate a year, monitor ten dates, open demo/report/index.html
+	$(BIN)/acdtask demo demo
+
+test: $(DEV) check ## linters, types, documentation and every test that this machine can run
+	$(BIN)/pytest -n auto --dist worksteal $(PYTEST_ARGS)
+
+check: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(DEV) ## write docs/reference from the code
+	$(BIN)/python -m docs.build
+
+bench-quick: $(DEV) ## side by side with the tutorial's own numpy code, one run
+	$(BIN)/python -m benchmarks.quick
+
+lock: ## refresh requirements/ (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra build --extra dev pyproject.toml -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements/dev.txt --extra build pyproject.toml -o requirements/run.txt
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "acd needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN): requirements/run.txt pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/run.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): requirements/dev.txt $(RUN)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo build dist

@@ -1,0 +1,217 @@
+"""The words of the cube: records, variables, instances, datasets."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from acdtask.cube.grid import Grid, Layout
+
+__all__ = [
+    "Cube",
+    "DType",
+    "DataFormat",
+    "Dataset",
+    "Instance",
+    "Name",
+    "Record",
+    "RecordQuery",
+    "Resampling",
+    "Slice",
+    "Variable",
+]
+
+Pixels: TypeAlias = NDArray[Any]
+DType = Literal["uint8", "int16", "uint16", "int32", "int64", "float32", "float64"]
+Resampling = Literal["nearest", "bilinear", "cubic", "cubic_spline", "lanczos", "average", "mode"]
+
+NAME_RULE = re.compile(r"^[a-zA-Z0-9\-:_]+(/[a-zA-Z0-9\-:_]+)*$")
+"""Geocube's rule for names (airbusgeo/geocube, internal/geocube/urn.go)."""
+
+
+def _named(name: str) -> str:
+    if not NAME_RULE.match(name):
+        raise ValueError(f"{name!r} is not a name: letters, digits, '-', ':' and '_', with '/' between parts")
+    return name
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+Name = Annotated[str, AfterValidator(_named)]
+Moment = Annotated[datetime, AfterValidator(_utc)]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataFormat(_Value):
+    """How a number is kept: data type, the value that means nodata, and the range of valid values."""
+
+    dtype: DType
+    nodata: float
+    min: float
+    max: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DataFormat:
+        if not self.min < self.max:
+            raise ValueError(f"min {self.min} is not below max {self.max}")
+        return self
+
+    def valid(self, pixels: Pixels) -> NDArray[np.bool_]:
+        """True where a pixel is not nodata (NaN counts as nodata in float formats)."""
+        if np.issubdtype(pixels.dtype, np.floating):
+            known = ~np.isnan(pixels)
+            return known if np.isnan(self.nodata) else known & (pixels != self.nodata)
+        return np.asarray(pixels != self.nodata)
+
+
+class Variable(_Value):
+    """A quantity. `scale` turns a stored number into the unit: physical = stored * scale."""
+
+    name: Name
+    dformat: DataFormat
+    unit: str = ""
+    description: str = ""
+    bands: tuple[str, ...] = ("",)
+    resampling: Resampling = "bilinear"
+    scale: float = 1.0
+
+
+class Instance(_Value):
+    """A version of a variable."""
+
+    variable: Name
+    name: Name
+    metadata: dict[str, str] = {}
+
+
+class Record(_Value):
+    """One acquisition. Name, tags and datetime together are its identity.
+
+    `footprint` is a GeoJSON geometry in longitude and latitude.
+    """
+
+    name: Name
+    datetime: Moment
+    tags: dict[str, str] = {}
+    footprint: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """A UUID made from the identity, so that the same record has the same id everywhere.
+
+        >>> from datetime import datetime
+        >>> Record(name="S1A", datetime=datetime(2021, 1, 7), footprint={}).id
+        '96e564c9-562d-57eb-96e2-ec1e734d55e4'
+        """
+        tags = "\n".join(f"{key}={value}" for key, value in sorted(self.tags.items()))
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"acd:record\n{self.name}\n{self.datetime.isoformat()}\n{tags}"))
+
+
+class Dataset(_Value):
+    """One record x instance in a container.
+
+    Attributes:
+        uri: the container: a key below the cube's root, or an absolute path or s3:// address outside it.
+        subdir: where in the container: empty for a GeoTIFF, the time index for a consolidated Zarr.
+        bands: band numbers in the container, from 1, in the order of the variable's bands.
+        dformat: how the container keeps its numbers; its range maps linearly onto that of the variable.
+        grid: the container's own grid.
+        layout, cell: for a consolidated container or a product, the tile that it is; empty otherwise.
+    """
+
+    record_id: str
+    variable: Name
+    instance: Name
+    uri: str
+    subdir: str = ""
+    bands: tuple[int, ...] = (1,)
+    dformat: DataFormat
+    grid: Grid
+    layout: str = ""
+    cell: str = ""
+
+
+class Slice(_Value):
+    """The records that make one image of a stack (`group_by date`), and where their pixels are.
+
+    Where datasets overlap, the later one in the list lies on top.
+    """
+
+    label: str
+    datasets: tuple[Dataset, ...]
+
+
+class RecordQuery(_Value):
+    """Which records. An empty field asks for nothing; bounds are inclusive.
+
+    Attributes:
+        name: pattern with `*` and `?`.
+        tags: each must be there; the value may be a pattern, and an empty value means that the tag exists.
+        area: GeoJSON geometry in longitude and latitude that the footprint must meet.
+    """
+
+    name: str = ""
+    tags: dict[str, str] = {}
+    start: Moment | None = None
+    end: Moment | None = None
+    area: dict[str, Any] | None = None
+    limit: int = Field(default=0, ge=0)
+
+
+class Cube(Protocol):
+    """Where pixels live. Every method raises AcdError."""
+
+    def add_variable(self, variable: Variable) -> None:
+        """Make the variable; nothing happens if the same is there. VARIABLE_CONFLICT if another is."""
+
+    def add_instance(self, instance: Instance) -> None:
+        """Make the instance; nothing happens if it is there. VARIABLE_UNKNOWN."""
+
+    def add_layout(self, layout: Layout) -> None:
+        """Make the layout; nothing happens if the same is there. LAYOUT_CONFLICT if another is."""
+
+    def variable(self, name: str) -> Variable:
+        """The variable of that name. VARIABLE_UNKNOWN."""
+
+    def variables(self) -> list[Variable]:
+        """Every variable, by name."""
+
+    def instances(self, variable: str) -> list[Instance]:
+        """The instances of a variable, by name. VARIABLE_UNKNOWN."""
+
+    def layout(self, name: str) -> Layout:
+        """The layout of that name. LAYOUT_UNKNOWN."""
+
+    def layouts(self) -> list[Layout]:
+        """Every layout, by name."""
+
+    def records(self, query: RecordQuery) -> list[Record]:
+        """The records that the query asks for, by datetime, then name, then id."""
+
+    def datasets(self, variable: str, instance: str, record_ids: frozenset[str] | None = None) -> list[Dataset]:
+        """The datasets of an instance (of some records), by record, layout, cell and uri.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
+
+    def index(self, records: list[Record], datasets: list[Dataset]) -> None:
+        """Make records and datasets visible, all at once; what is there already is left alone. DATASET_CONFLICT."""
+
+    def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
+        """The pixels of each slice on the grid.
+
+        Returns:
+            Shape (slices, height, width), for variables of several bands (slices, bands, height, width); the
+            variable's dtype; its nodata where no dataset has a valid pixel.
+        """

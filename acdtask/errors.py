@@ -1,0 +1,288 @@
+"""Every way in which acd says no: one enum, from which exit codes, retries and the reference page are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+__all__ = ["AcdError", "ErrorCode", "ErrorSpec", "ExitStatus"]
+
+
+class ExitStatus(IntEnum):
+    """Exit statuses of every command. 64 and 65 belong to Argo's executor and are never used."""
+
+    OK = 0
+    USAGE = 2
+    INPUT = 66
+    BUG = 70
+    TRANSIENT = 75
+    CONFIG = 78
+
+
+@dataclass(frozen=True)
+class ErrorSpec:
+    """What is fixed about an error: its number, how the process ends, and what its reader should do."""
+
+    number: int
+    exit_status: ExitStatus
+    meaning: str
+    fix: str
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same command may succeed later with nothing changed."""
+        return self.exit_status is ExitStatus.TRANSIENT
+
+
+_USAGE, _INPUT, _BUG = ExitStatus.USAGE, ExitStatus.INPUT, ExitStatus.BUG
+_TRANSIENT, _CONFIG = ExitStatus.TRANSIENT, ExitStatus.CONFIG
+
+
+class ErrorCode(Enum):
+    """1xx settings, 2xx input, 3xx cube, 4xx storage, 5xx runs, 9xx bugs."""
+
+    USAGE = ErrorSpec(100, _USAGE, "The command line is wrong.", "Run the command with --help.")
+    SETTING_INVALID = ErrorSpec(
+        101,
+        _CONFIG,
+        "A setting has a value that it cannot have.",
+        "Give the named setting a value that the message allows.",
+    )
+    NAME_INVALID = ErrorSpec(
+        102,
+        _CONFIG,
+        "A name has characters that names cannot have.",
+        "Use letters, digits, '-', ':' and '_', with '/' between parts.",
+    )
+    AOI_UNREADABLE = ErrorSpec(
+        110,
+        _CONFIG,
+        "The AOI file is not a Geocube ingester payload.",
+        "Give a GeoJSON file with name, geometry, start_time and end_time.",
+    )
+    AOI_EMPTY = ErrorSpec(111, _CONFIG, "The AOI has no area.", "Draw at least one polygon with an area.")
+    AOI_INVALID = ErrorSpec(
+        112,
+        _CONFIG,
+        "The AOI's geometry is not valid.",
+        "Repair the geometry at the named place, so that no ring crosses itself.",
+    )
+    AOI_OUTSIDE = ErrorSpec(
+        113,
+        _CONFIG,
+        "No record touches the AOI.",
+        "Check the AOI's coordinates (longitude first) and the records with 'acdtask records'.",
+    )
+    INPUT_MISSING = ErrorSpec(
+        200, _INPUT, "There is no input where it should be.", "Check the source address and the filename pattern."
+    )
+    INPUT_UNREADABLE = ErrorSpec(
+        201, _INPUT, "A file is damaged or not a raster.", "Fetch the named file again, or leave it out."
+    )
+    INPUT_CRS_MISSING = ErrorSpec(
+        202,
+        _INPUT,
+        "A raster does not say where it lies.",
+        "Write the coordinate system into the named file (gdal_edit -a_srs).",
+    )
+    INPUT_CRS_MISMATCH = ErrorSpec(
+        203,
+        _INPUT,
+        "Rasters of one ingest have different coordinate systems.",
+        "Ingest each coordinate system by itself.",
+    )
+    INPUT_RESOLUTION_MISMATCH = ErrorSpec(
+        204, _INPUT, "Rasters of one ingest have different resolutions.", "Ingest each resolution by itself."
+    )
+    INPUT_ALL_NODATA = ErrorSpec(
+        205, _INPUT, "A raster holds no valid pixel.", "Leave the named file out, or check its nodata value."
+    )
+    INPUT_NOT_FINITE = ErrorSpec(
+        206,
+        _INPUT,
+        "A raster holds NaN or infinite values that are not its nodata.",
+        "Set the source nodata to nan, or mend the named file.",
+    )
+    INPUT_OUT_OF_RANGE = ErrorSpec(
+        207,
+        _INPUT,
+        "Values lie outside the range of the variable.",
+        "Give the real range of the source values, or correct the named file.",
+    )
+    INPUT_BANDS = ErrorSpec(
+        208,
+        _INPUT,
+        "A raster has not the bands or the data type that are expected.",
+        "Choose the band, or leave the named file out.",
+    )
+    INPUT_NODATA_UNKNOWN = ErrorSpec(
+        209,
+        _INPUT,
+        "A raster does not say which value is nodata.",
+        "Give the nodata value of the source (--source-nodata).",
+    )
+    FILENAME_UNMATCHED = ErrorSpec(
+        210,
+        _INPUT,
+        "A filename does not match the pattern.",
+        "Mend the pattern so that it matches every file, or narrow the source.",
+    )
+    INPUT_DUPLICATE = ErrorSpec(
+        211,
+        _INPUT,
+        "Two inputs are the same record.",
+        "Leave one of the named inputs out, or tell them apart with a tag in the pattern.",
+    )
+    DATES_OUT_OF_ORDER = ErrorSpec(
+        212,
+        _INPUT,
+        "A pair ends before it starts.",
+        "Correct the pattern or the named input: the first date comes first.",
+    )
+    TOO_FEW_DATES = ErrorSpec(
+        213, _INPUT, "There are fewer dates than the job needs.", "Widen the time range, or lower min_count."
+    )
+    STAC_INVALID = ErrorSpec(
+        214,
+        _INPUT,
+        "A STAC document cannot be used.",
+        "Give a STAC catalogue, item collection or item with GeoTIFF assets.",
+    )
+    DATE_INVALID = ErrorSpec(
+        215, _INPUT, "A date cannot be read.", "Write dates as the pattern says, or as YYYY-MM-DD."
+    )
+    TRUTH_UNREADABLE = ErrorSpec(
+        216, _INPUT, "The truth file cannot be used.", "Give a GeoJSON feature collection of events, each with a date."
+    )
+    VARIABLE_UNKNOWN = ErrorSpec(
+        300, _CONFIG, "The cube has no such variable.", "List the variables with 'acdtask show variables'."
+    )
+    INSTANCE_UNKNOWN = ErrorSpec(
+        301, _CONFIG, "The variable has no such instance.", "List the instances with 'acdtask show variables'."
+    )
+    LAYOUT_UNKNOWN = ErrorSpec(
+        302,
+        _CONFIG,
+        "The cube has no such layout.",
+        "List the layouts with 'acdtask layout list', or make one with 'acdtask layout create'.",
+    )
+    LAYOUT_INVALID = ErrorSpec(
+        303,
+        _CONFIG,
+        "The layout cannot be a grid.",
+        "Give a projected or geographic CRS, a positive resolution and a cell size of 1 to 65536 px.",
+    )
+    VARIABLE_CONFLICT = ErrorSpec(
+        304,
+        _CONFIG,
+        "The variable is there with another definition.",
+        "Use another name, or the definition that the message shows.",
+    )
+    LAYOUT_CONFLICT = ErrorSpec(
+        305, _CONFIG, "The layout is there with another grid.", "Use another name, or the grid that the message shows."
+    )
+    DATASET_CONFLICT = ErrorSpec(
+        306,
+        _INPUT,
+        "The record has other data for this instance already.",
+        "Use another instance, or leave the named record out.",
+    )
+    BASELINE_UNKNOWN = ErrorSpec(
+        307,
+        _INPUT,
+        "There is no baseline to compare with.",
+        "Run 'acdtask baseline local' for this AOI, variable and layout first.",
+    )
+    MONITOR_UNKNOWN = ErrorSpec(
+        308, _INPUT, "There is no monitoring result to report.", "Run 'acdtask monitor local' for this AOI first."
+    )
+    CUBE_UNKNOWN = ErrorSpec(
+        310, _INPUT, "There is no cube at this address.", "Check the address, or make a cube with 'acdtask ingest'."
+    )
+    CUBE_VERSION = ErrorSpec(
+        311, _CONFIG, "The cube was written by a newer acd.", "Use the acd version that the message names, or newer."
+    )
+    CUBE_DAMAGED = ErrorSpec(
+        312,
+        _INPUT,
+        "A file of the cube is missing or damaged.",
+        "Restore the named file from a copy, or ingest again into a new cube.",
+    )
+    STORE_UNREACHABLE = ErrorSpec(
+        400,
+        _TRANSIENT,
+        "The storage does not answer.",
+        "Check the endpoint and the network; the same command goes on where it stopped.",
+    )
+    BUCKET_UNKNOWN = ErrorSpec(401, _CONFIG, "There is no such bucket.", "Create the bucket, or correct the address.")
+    STORE_DENIED = ErrorSpec(
+        402, _CONFIG, "The storage refuses access.", "Give this user the right to read and write at the named place."
+    )
+    DISK_FULL = ErrorSpec(
+        403, _TRANSIENT, "The disk is full.", "Free some space; the same command goes on where it stopped."
+    )
+    STORE_CONTENDED = ErrorSpec(
+        404, _TRANSIENT, "Too many writers changed the cube at once.", "Run the command again in a minute."
+    )
+    ADDRESS_INVALID = ErrorSpec(
+        405, _CONFIG, "The address is neither a folder nor s3://bucket/prefix.", "Give a folder, or s3://bucket/prefix."
+    )
+    PLAN_UNKNOWN = ErrorSpec(
+        500, _INPUT, "There is no such plan.", "Run 'plan' first, and give the plan id that it prints."
+    )
+    SHARD_UNKNOWN = ErrorSpec(
+        501, _CONFIG, "The plan has no such round or shard.", "Use a round and a shard that 'plan' printed."
+    )
+    SHARDS_MISSING = ErrorSpec(
+        502, _TRANSIENT, "Some shards of the round are not done.", "Run the named shards, then gather again."
+    )
+    WORKER_LOST = ErrorSpec(
+        503,
+        _TRANSIENT,
+        "A worker process was ended from outside.",
+        "Give it more memory, or use fewer workers; the same command goes on where it stopped.",
+    )
+    INTERRUPTED = ErrorSpec(
+        504, _TRANSIENT, "The run was interrupted.", "Run the same command again: it does only what is missing."
+    )
+    PLAN_STALE = ErrorSpec(505, _CONFIG, "The plan was made by another version of acd.", "Plan again.")
+    BUG = ErrorSpec(
+        900,
+        _BUG,
+        "acd met a condition that it does not expect.",
+        "Report it with the log; the cube is as it was before.",
+    )
+
+    @property
+    def label(self) -> str:
+        """The error as people quote it.
+
+        >>> ErrorCode.AOI_EMPTY.label
+        'ACD-111'
+        """
+        return f"ACD-{self.value.number}"
+
+
+class AcdError(Exception):
+    """An error that its reader can act on.
+
+    Args:
+        code: which error.
+        detail: what happened here, naming the file, record or setting; one sentence.
+        fix: a fix that fits this case better than the one of the code.
+
+    >>> print(AcdError(ErrorCode.AOI_EMPTY, "koln.json has no polygon"))
+    ACD-111: koln.json has no polygon. Draw at least one polygon with an area.
+    """
+
+    def __init__(self, code: ErrorCode, detail: str, fix: str | None = None) -> None:
+        self.code = code
+        self.detail = detail.rstrip(".")
+        self.fix = fix or code.value.fix
+        super().__init__(code, detail, fix)
+
+    def __str__(self) -> str:
+        return f"{self.code.label}: {self.detail}. {self.fix}"
+
+    def __reduce__(self) -> tuple[type[AcdError], tuple[ErrorCode, str, str]]:
+        return type(self), (self.code, self.detail, self.fix)

@@ -1,0 +1,1 @@
+"""What acd does: ingest, consolidate, baseline, monitor, report; each as plan, run, gather."""

@@ -1,0 +1,1 @@
+"""Scenes with known events: coherence from speckle."""
