@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from acdtask import __version__
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
+from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["Draft", "Estimate", "Job", "Plan", "Settings", "Shard", "Site"]
+__all__ = ["Draft", "Estimate", "Job", "Plan", "Settings", "Shard", "Site", "content_id_of"]
 
 
 class Settings(BaseModel):
@@ -48,6 +53,12 @@ class Shard(BaseModel):
 
     units: int
     work: dict[str, Any]
+
+
+def content_id_of(job: str, content: dict[str, Any]) -> str:
+    """Sixteen hexadecimal digits that name what a job makes: the same content, the same id."""
+    canonical = json.dumps([job, __version__, content], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -90,13 +101,36 @@ class Plan(BaseModel):
     nothing_to_do: str = ""
 
 
-@dataclass(frozen=True)
 class Site:
-    """Where a job works: the cube it reads and writes, the store of its products, the store of plans and markers."""
+    """Where a job works: a folder or bucket with the cube, the products, and the runs (plans, markers, scratch)."""
 
-    cube: LocalCube
-    products: Store
-    runs: Store
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.store = Store.at(address)
+        self.runs = self.store.within("runs")
+
+    @cached_property
+    def cube(self) -> LocalCube:
+        """The cube at this address. CUBE_UNKNOWN."""
+        return LocalCube.open(self.address)
+
+    def find_cube(self) -> LocalCube | None:
+        """The cube, or None where none was made yet."""
+        try:
+            return self.cube
+        except AcdError as error:
+            if error.code is ErrorCode.CUBE_UNKNOWN:
+                return None
+            raise
+
+    def create_cube(self) -> LocalCube:
+        """The cube, made now if there was none."""
+        self.__dict__["cube"] = LocalCube.create(self.address)
+        return self.cube
+
+    def scratch(self, plan: Plan) -> Store:
+        """Where a plan's shards may leave what only later rounds of the same plan read."""
+        return self.runs.within(f"{plan.job}/{plan.plan_id}/scratch")
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -120,9 +154,8 @@ class Job(ABC, Generic[SettingsT]):
     ) -> bytes:
         """Do one shard of a round and return its table, in an encoding of the job's own.
 
-        Args:
-            handout: what the gather before this round left for this shard; empty in the first round.
-            progress: call it with the number of units done so far.
+        `handout` is what the gather before this round left for this shard, empty in the first round. `progress` is
+        called with the number of units done so far.
         """
 
     @abstractmethod
