@@ -1,0 +1,241 @@
+"""Exact moments of integer images: a commutative group, so that a baseline can be added to, taken from and merged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["MAX_COUNT", "Moments", "stored_nodata"]
+
+Image: TypeAlias = NDArray[Any]
+Mask: TypeAlias = NDArray[np.bool_]
+
+MAX_COUNT = 65535
+"""Most images a pixel may have.
+
+Values of 16 bits lie within 65535 of each other, so their variance is at most (65535/2)**2. With n <= 65535 images,
+n*Q - S*S is n*n times the variance, which stays below 2**62.
+"""
+
+_BLOCK_PIXELS = 32768
+_UINT32_MAX = 2**32 - 1
+_UINT8_MAX = 255
+
+
+def stored_nodata(nodata: float | None, dtype: np.dtype[Any]) -> int | None:
+    """Nodata as an integer of this type, or None if no pixel of the type can have it.
+
+    >>> stored_nodata(-32768.0, np.dtype("int16")), stored_nodata(-1, np.dtype("uint8"))
+    (-32768, None)
+    """
+    if nodata is None or not float(nodata).is_integer():
+        return None
+    limits = np.iinfo(dtype)
+    return int(nodata) if limits.min <= nodata <= limits.max else None
+
+
+def _require_small_integers(images: Image) -> None:
+    if images.dtype.kind not in "iu" or images.dtype.itemsize > 2:
+        raise AcdError(
+            ErrorCode.INPUT_BANDS,
+            f"Images of type {images.dtype} have no exact moments",
+            "Store the variable as integers of 8 or 16 bits, with a scale.",
+        )
+
+
+class _BlockSums:
+    """Sums over one block of rows. They run in 32 bits as long as that is exact, and are then added to 64 bits."""
+
+    def __init__(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        self.valid = np.empty(shape, np.bool_)
+        self._masked = np.empty(shape, dtype)
+        self._wide = np.empty(shape, np.int32)
+        self._count = np.zeros(shape, np.uint8)
+        self._total = np.zeros(shape, np.int32)
+        self._squares = np.zeros(shape, np.uint32)
+        self._images = 0
+        self._largest_square_sum = 0
+
+    def add(self, image: Image, out: Moments) -> None:
+        """Add an image where self.valid is true."""
+        np.multiply(image, self.valid, out=self._masked)
+        peak = max(int(self._masked.max()), -int(self._masked.min()))
+        # 255 values of 16 bits cannot fill the 32 bits of the total; their squares can.
+        if self._images == _UINT8_MAX or self._largest_square_sum + peak * peak > _UINT32_MAX:
+            self.flush(out)
+        self._images += 1
+        self._largest_square_sum += peak * peak
+        np.copyto(self._wide, self._masked)
+        np.add(self._count, self.valid.view(np.uint8), out=self._count)
+        np.add(self._total, self._wide, out=self._total)
+        squared = self._wide.view(np.uint32)
+        np.multiply(squared, squared, out=squared)  # modulo 2**32, which x*x does not reach for 16 bits
+        np.add(self._squares, squared, out=self._squares)
+
+    def flush(self, out: Moments) -> None:
+        """Move what has been summed to `out`."""
+        np.add(out.count, self._count, out=out.count)
+        np.add(out.total, self._total, out=out.total)
+        np.add(out.total_of_squares, self._squares, out=out.total_of_squares)
+        for part in (self._count, self._total, self._squares):
+            part.fill(0)
+        self._images = 0
+        self._largest_square_sum = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Count, sum and sum of squares of the valid images of each pixel, as exact integers.
+
+    Adding and subtracting are exact and commute, so any order of add, subtract and merge gives the same bits.
+
+    Attributes:
+        count: shape (height, width), int32.
+        total: shape (height, width), int64, in stored units.
+        total_of_squares: shape (height, width), int64, in stored units squared.
+
+    >>> import numpy as np
+    >>> a = Moments.of_images(np.array([[[3, 0]], [[5, 0]]], np.int16), nodata=0)
+    >>> a.mean(), a.standard_deviation()
+    (array([[ 4., nan]], dtype=float32), array([[ 1., nan]], dtype=float32))
+    >>> a.subtract(np.array([[5, 0]], np.int16), np.array([[True, False]])).mean()
+    array([[ 3., nan]], dtype=float32)
+    """
+
+    count: NDArray[np.int32]
+    total: NDArray[np.int64]
+    total_of_squares: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if not self.count.shape == self.total.shape == self.total_of_squares.shape:
+            raise ValueError("count, total and total_of_squares differ in shape")
+
+    @classmethod
+    def zeros(cls, shape: tuple[int, int]) -> Moments:
+        """The moments of no image at all, for pixels of shape (height, width)."""
+        return cls(np.zeros(shape, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+
+    @classmethod
+    def of(cls, stack: Image, valid: Mask) -> Moments:
+        """The moments of the valid pixels of a stack.
+
+        Args:
+            stack: shape (images, height, width), integers of 8 or 16 bits.
+            valid: the same shape, True where a pixel counts.
+
+        Raises:
+            AcdError: INPUT_BANDS for any other type of number.
+        """
+        if valid.shape != stack.shape:
+            raise ValueError(f"valid has shape {valid.shape}, the stack {stack.shape}")
+
+        def copy_valid(index: int, rows: slice, out: Mask) -> None:
+            np.copyto(out, valid[index, rows])
+
+        return cls._sum(stack, copy_valid)
+
+    @classmethod
+    def of_images(cls, stack: Image, nodata: float | None) -> Moments:
+        """The moments of a stack's pixels that are not nodata.
+
+        Works through blocks of rows, so it needs no array of the stack's size.
+
+        Args:
+            stack: shape (images, height, width), integers of 8 or 16 bits.
+            nodata: the stored number that means no data, or None if every pixel is valid.
+
+        Raises:
+            AcdError: INPUT_BANDS for any other type of number.
+        """
+        _require_small_integers(stack)
+        missing = stored_nodata(nodata, stack.dtype)
+
+        def compare(index: int, rows: slice, out: Mask) -> None:
+            if missing is None:
+                out.fill(True)
+            else:
+                np.not_equal(stack[index, rows], missing, out=out)
+
+        return cls._sum(stack, compare)
+
+    @classmethod
+    def _sum(cls, stack: Image, find_valid: Callable[[int, slice, Mask], None]) -> Moments:
+        _require_small_integers(stack)
+        images, height, width = stack.shape
+        result = cls.zeros((height, width))
+        if 0 in stack.shape:
+            return result
+        step = max(1, _BLOCK_PIXELS // width)
+        for first in range(0, height, step):
+            rows = slice(first, min(first + step, height))
+            part = result.window(rows, slice(None))
+            sums = _BlockSums(part.count.shape, stack.dtype)
+            for index in range(images):
+                find_valid(index, rows, sums.valid)
+                sums.add(stack[index, rows], part)
+            sums.flush(part)
+        return result
+
+    def window(self, rows: slice, columns: slice) -> Moments:
+        """The moments of a part of the pixels; it shares their memory."""
+        return Moments(self.count[rows, columns], self.total[rows, columns], self.total_of_squares[rows, columns])
+
+    def add(self, image: Image, valid: Mask) -> Moments:
+        """The moments with one more image, where it is valid; both of shape (height, width)."""
+        return self + Moments.of(image[np.newaxis], valid[np.newaxis])
+
+    def subtract(self, image: Image, valid: Mask) -> Moments:
+        """The moments without an image that was added with the same `valid`; both of shape (height, width)."""
+        return self - Moments.of(image[np.newaxis], valid[np.newaxis])
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            self.count + other.count, self.total + other.total, self.total_of_squares + other.total_of_squares
+        )
+
+    def __sub__(self, other: Moments) -> Moments:
+        return Moments(
+            self.count - other.count, self.total - other.total, self.total_of_squares - other.total_of_squares
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Moments):
+            return NotImplemented
+        return (
+            np.array_equal(self.count, other.count)
+            and np.array_equal(self.total, other.total)
+            and np.array_equal(self.total_of_squares, other.total_of_squares)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # mutable arrays have no hash
+
+    def _count_or_nan(self) -> NDArray[np.float64]:
+        if self.count.size and not 0 <= int(self.count.min()) <= int(self.count.max()) <= MAX_COUNT:
+            raise AcdError(ErrorCode.BUG, f"A pixel's count of images is not within 0 and {MAX_COUNT}")
+        return np.where(self.count == 0, np.nan, self.count.astype(np.float64))
+
+    def mean(self) -> NDArray[np.float32]:
+        """The mean of each pixel in stored units, float32; NaN where count is 0."""
+        mean: NDArray[np.float32] = (self.total / self._count_or_nan()).astype(np.float32)
+        return mean
+
+    def standard_deviation(self) -> NDArray[np.float32]:
+        """The population standard deviation (ddof 0) in stored units, float32; NaN where count is 0.
+
+        It is sqrt(n*Q - S*S) / n with the difference in exact integers: see MAX_COUNT for why 64 bits hold it. For
+        uint16 the two products may wrap around; their difference is exact all the same, since it fits.
+        """
+        count = self._count_or_nan()
+        spread = self.count * self.total_of_squares - self.total * self.total
+        deviation: NDArray[np.float32] = (np.sqrt(spread.astype(np.float64)) / count).astype(np.float32)
+        return deviation
+
+    def count_view(self) -> NDArray[np.float32]:
+        """The count of each pixel as float32, exact; 0 where there is no image."""
+        return self.count.astype(np.float32)
