@@ -1,0 +1,154 @@
+"""What the page shows. The job fills it from the products; the page reads nothing else."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from acdtask.jobs.report.score import Score
+
+__all__ = ["BaselinePage", "DatePage", "PatchRow", "QualityReason", "ReportPage", "TileShape"]
+
+_PICTURE_RULE = re.compile(r"^(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*\.png$")
+
+
+def _beside_the_page(name: str) -> str:
+    if not _PICTURE_RULE.match(name):
+        raise ValueError(f"{name!r} is not the relative name of a PNG: letters, digits, '_', '-', '.' and '/'")
+    return name
+
+
+PictureName = Annotated[str, AfterValidator(_beside_the_page)]
+"""A PNG below the folder of index.html."""
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TileShape(_Part):
+    """A tile: its cell, as i/j, and its outline in longitude and latitude."""
+
+    cell: str
+    ring: tuple[tuple[float, float], ...] = Field(min_length=3)
+
+
+class QualityReason(_Part):
+    """Why a pixel has no z: the code of the quality mask, and the reason in a few words."""
+
+    code: int
+    words: str
+
+
+class BaselinePage(_Part):
+    """The reference period.
+
+    Attributes:
+        mean, std: pictures made with `coherence_png` and `std_png`.
+        images: dates of the period.
+        count_min, count_max: the range of images that a pixel's statistics rest on.
+    """
+
+    mean: PictureName
+    std: PictureName
+    start: datetime.date
+    end: datetime.date
+    images: int = Field(ge=0)
+    count_min: int = Field(ge=0)
+    count_max: int = Field(ge=0)
+
+
+class DatePage(_Part):
+    """A monitored date. Its patches and its changed area come from the rows of `ReportPage.patches`.
+
+    Attributes:
+        date: the later date of the pair, by which the image is called.
+        pair_start: the earlier one; what changed, changed between the two.
+        image, z, patches: pictures made with `coherence_png`, `z_png` and `patches_png`; None if nothing was valid.
+        pixels: pixels of the tiles inside the AOI.
+        valid_fraction: share of these pixels that have a z.
+        quality: (code of a `QualityReason`, pixels without z for that reason).
+    """
+
+    date: datetime.date
+    pair_start: datetime.date
+    image: PictureName | None = None
+    z: PictureName | None = None
+    patches: PictureName | None = None
+    pixels: int = Field(ge=0)
+    valid_fraction: Share
+    quality: tuple[tuple[int, int], ...] = ()
+
+
+class PatchRow(_Part):
+    """A patch. Areas in px and hectares, drop in coherence (0..1), centroid in degrees.
+
+    Attributes:
+        touches_edge: whether it ends where the data end, so that it may be larger than it looks.
+        baseline_count: images that its baseline rests on, the least of its pixels.
+    """
+
+    id: str
+    date: datetime.date
+    area_px: int = Field(gt=0)
+    area_ha: float = Field(gt=0)
+    z_max: float
+    z_mean: float
+    mean_drop: float
+    baseline_count: int = Field(ge=0)
+    lon: float
+    lat: float
+    touches_edge: bool = False
+
+
+class ReportPage(_Part):
+    """The whole page.
+
+    Attributes:
+        geometry: the AOI, a GeoJSON geometry in longitude and latitude.
+        start, end: the monitored period.
+        low, high: the thresholds of the hysteresis, in z.
+        inputs: how many datasets were read.
+        quality_reasons: in the order in which `patches_png` was given their codes.
+        patch_files: names of the files with the full table.
+    """
+
+    aoi: str
+    variable: str
+    geometry: dict[str, Any]
+    start: datetime.date
+    end: datetime.date
+    tiles: tuple[TileShape, ...] = ()
+    baseline: BaselinePage | None = None
+    dates: tuple[DatePage, ...] = ()
+    patches: tuple[PatchRow, ...] = ()
+    quality_reasons: tuple[QualityReason, ...] = ()
+    low: float
+    high: float
+    score: Score | None = None
+    settings: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    inputs: int = Field(ge=0)
+    patch_files: tuple[str, ...] = ("patches.parquet", "patches.geojson")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ReportPage:
+        days = [day.date for day in self.dates]
+        if len(set(days)) != len(days):
+            raise ValueError("a date is there twice")
+        ids = [patch.id for patch in self.patches]
+        if len(set(ids)) != len(ids):
+            raise ValueError("a patch id is there twice")
+        stray = sorted({patch.date for patch in self.patches} - set(days))
+        if stray:
+            raise ValueError(f"patches are of {stray[0]}, which is not a date of the page")
+        known = {reason.code for reason in self.quality_reasons}
+        unknown = sorted({code for day in self.dates for code, _ in day.quality} - known)
+        if unknown:
+            raise ValueError(f"quality code {unknown[0]} has no reason")
+        return self

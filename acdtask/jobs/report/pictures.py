@@ -1,0 +1,189 @@
+"""Arrays to PNG: the same array gives the same bytes.
+
+A picture shows a whole number of its own pixels for an image pixel, or of image pixels for one of its own. The longer
+side of a picture is from ENOUGH_SIDE to MAX_SIDE px whenever that is possible.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import binary_dilation, generate_binary_structure
+
+from acdtask.jobs.report.colours import COHERENCE, MISSING, PATCH, QUALITY, STD, TRUTH, ColourMap, Z
+
+__all__ = [
+    "MAX_SIDE",
+    "STD_RANGE",
+    "Z_RANGE",
+    "coherence_png",
+    "magnification",
+    "patches_png",
+    "std_png",
+    "z_png",
+]
+
+MAX_SIDE = 1200
+"""No picture is longer, in px."""
+ENOUGH_SIDE = 600
+"""Smaller images are enlarged up to here, in px."""
+Z_RANGE = (-2.0, 6.0)
+STD_RANGE = (0.0, 0.25)
+
+Floats = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
+Codes = NDArray[np.integer[Any]]
+
+_LEVELS = 250
+_GAP, _HATCH = _LEVELS, _LEVELS + 1
+_HATCH_ALPHA = 120
+
+_GREYS = 100
+_PATCH_FILL = 100
+_PATCH_GAP, _PATCH_HATCH, _PATCH_LINE, _TRUTH_LINE, _QUALITY = 200, 201, 202, 203, 204
+_FILL_STRENGTH = 0.5
+_LINE = 2
+
+
+def magnification(shape: tuple[int, int]) -> tuple[int, int]:
+    """How an image is drawn: (picture pixels for an image pixel, image pixels for a picture pixel); one of them is 1.
+
+    >>> magnification((60, 100)), magnification((1024, 1024)), magnification((4096, 3000))
+    ((6, 1), (1, 1), (1, 4))
+    """
+    longest = max(shape)
+    if longest > MAX_SIDE:
+        return 1, -(-longest // MAX_SIDE)
+    return max(1, ENOUGH_SIDE // longest), 1
+
+
+def coherence_png(values: Floats) -> bytes:
+    """Coherence 0..1 in grey, NaN hatched; shape (height, width)."""
+    return _mapped_png(values, COHERENCE, (0.0, 1.0))
+
+
+def z_png(z: Floats) -> bytes:
+    """The z-score over Z_RANGE: blue below 0, white at 0, ochre and red above; NaN hatched; shape (height, width)."""
+    return _mapped_png(z, Z, Z_RANGE)
+
+
+def std_png(values: Floats) -> bytes:
+    """Standard deviation of coherence over STD_RANGE, NaN hatched; shape (height, width)."""
+    return _mapped_png(values, STD, STD_RANGE)
+
+
+def patches_png(
+    image: Floats, change: Mask, quality: Codes, reasons: Sequence[int], truth: Mask | None = None
+) -> bytes:
+    """Coherence in grey with patches on it.
+
+    Args:
+        image: coherence 0..1, NaN without a value, shape (height, width). The other arrays have the same shape.
+        change: True in patches.
+        quality: a code for each pixel.
+        reasons: the codes that mean "no z here", in the order of the legend: each is hatched in its colour of QUALITY.
+            Other codes show nothing.
+        truth: True in events that show on this date; outlined.
+    """
+    _check(image, change, quality, *([] if truth is None else [truth]))
+    grey = _to_picture(image.astype(np.float64))
+    known = ~np.isnan(grey)
+    level = np.rint(np.clip(np.where(known, grey, 0.0), 0.0, 1.0) * (_GREYS - 1)).astype(np.uint8)
+    stripes = _stripes(grey.shape)
+    index = np.where(known, level, np.where(stripes, _PATCH_HATCH, _PATCH_GAP)).astype(np.uint8)
+
+    shares = [_to_picture((quality == code).astype(np.float64)) for code in reasons]
+    if shares:
+        share = np.stack(shares)
+        hidden = share.sum(axis=0) > 0.5
+        colour = _QUALITY + 2 * np.minimum(share.argmax(axis=0), len(QUALITY) - 1)
+        index = np.where(hidden, colour + stripes, index).astype(np.uint8)
+
+    patch = _to_picture(change.astype(np.float64)) > 0
+    index = np.where(patch, level + _PATCH_FILL, index).astype(np.uint8)
+    index[_outline(patch, 0)] = _PATCH_LINE
+    if truth is not None:
+        index[_outline(_to_picture(truth.astype(np.float64)) > 0, _LINE)] = _TRUTH_LINE
+    return _indexed_png(index, *_patches_palette())
+
+
+def _mapped_png(values: Floats, colours: ColourMap, limits: tuple[float, float]) -> bytes:
+    _check(values)
+    lower, upper = limits
+    picture = _to_picture(values.astype(np.float64))
+    known = ~np.isnan(picture)
+    position = np.clip((np.where(known, picture, lower) - lower) / (upper - lower), 0.0, 1.0)
+    index = np.rint(position * (_LEVELS - 1)).astype(np.uint8)
+    index = np.where(known, index, np.where(_stripes(picture.shape), _HATCH, _GAP)).astype(np.uint8)
+    palette = np.concatenate([colours.table(_LEVELS), np.array([MISSING, MISSING], dtype=np.uint8)])
+    alpha = [255] * _LEVELS + [0, _HATCH_ALPHA]
+    return _indexed_png(index, palette, alpha)
+
+
+def _patches_palette() -> tuple[NDArray[np.uint8], list[int]]:
+    grey = COHERENCE.table(_GREYS)
+    strong = np.array(PATCH, dtype=np.float64)
+    filled = np.rint(grey * (1 - _FILL_STRENGTH) + strong * _FILL_STRENGTH).astype(np.uint8)
+    single = np.array([MISSING, MISSING, PATCH, TRUTH], dtype=np.uint8)
+    hatched = np.array([shade for colour in QUALITY for shade in (_lighter(colour), colour)], dtype=np.uint8)
+    palette = np.concatenate([grey, filled, single, hatched])
+    alpha = [255] * _PATCH_GAP + [0, _HATCH_ALPHA] + [255] * (2 + len(hatched))
+    return palette, alpha
+
+
+def _lighter(colour: tuple[int, int, int]) -> tuple[int, ...]:
+    return tuple((channel + 2 * 255) // 3 for channel in colour)
+
+
+def _check(image: NDArray[Any], *others: NDArray[Any]) -> None:
+    if image.ndim != 2 or 0 in image.shape:
+        raise ValueError(f"a picture needs rows and columns, not shape {image.shape}")
+    for other in others:
+        if other.shape != image.shape:
+            raise ValueError(f"shapes differ: {other.shape} and {image.shape}")
+
+
+def _to_picture(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The array at the size of the picture: pixels repeated, or the mean of those that are not NaN."""
+    larger, smaller = magnification((values.shape[0], values.shape[1]))
+    if smaller > 1:
+        return _block_means(values, smaller)
+    return values.repeat(larger, axis=0).repeat(larger, axis=1)
+
+
+def _block_means(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    known = ~np.isnan(values)
+    starts = [np.arange(0, length, size) for length in values.shape]
+
+    def sums(array: NDArray[Any]) -> NDArray[np.float64]:
+        by_row = np.add.reduceat(array, starts[0], axis=0, dtype=np.float64)
+        return np.asarray(np.add.reduceat(by_row, starts[1], axis=1))
+
+    total, count = sums(np.where(known, values, 0.0)), sums(known)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _stripes(shape: tuple[int, ...]) -> Mask:
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    return np.asarray((rows + columns) % 8 < 2)
+
+
+def _outline(mask: Mask, distance: int) -> Mask:
+    """A line around the mask, `distance` px away from it, so that a patch of one pixel is seen too."""
+    square = generate_binary_structure(2, 2)
+    inner = binary_dilation(mask, square, iterations=distance) if distance else mask
+    return np.asarray(binary_dilation(inner, square, iterations=_LINE) & ~inner)
+
+
+def _indexed_png(index: NDArray[np.uint8], palette: NDArray[np.uint8], alpha: list[int]) -> bytes:
+    height, width = index.shape
+    image = Image.frombytes("P", (width, height), np.ascontiguousarray(index).tobytes())
+    image.putpalette(palette.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", transparency=bytes(alpha), compress_level=7)
+    return buffer.getvalue()
