@@ -1,0 +1,397 @@
+"""Worker processes: each call in a process of its own kind, and none of them outlives its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import ForkingPickler
+from types import FrameType, TracebackType
+from typing import Any, Generic, TypeVar
+
+from acdtask.engine import log
+from acdtask.engine.progressbar import ProgressBar
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["Progress", "ProgressBar", "RemoteTraceback", "WorkerPool", "cores", "sigterm_as_interrupt"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Progress = Callable[[int], None]
+"""Called by a running item with the number of units that it has done so far."""
+
+ONE_THREAD = dict.fromkeys(
+    (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "BLIS_NUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
+        "BLOSC_NTHREADS",
+        "GDAL_NUM_THREADS",
+    ),
+    "1",
+)
+"""The processes share the cores, so a library that starts a thread a core would only fight the others."""
+
+PROGRESS_SECONDS = 0.1
+"""A worker reports at most this often."""
+
+GRACE_SECONDS = 1.0
+_PR_SET_PDEATHSIG = 1
+_events = log.events("engine")
+
+
+class RemoteTraceback(Exception):  # noqa: N818  # it is the cause of an error, and never raised by itself
+    """Where in a worker process an error came from."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(text)
+
+    def __str__(self) -> str:
+        return f"in a worker process:\n{self.text}"
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does. Nothing happens outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@dataclass
+class _Worker(Generic[Item]):
+    process: SpawnProcess
+    connection: Connection[Any, Any]
+    items: list[Item] = field(default_factory=list)
+    """The item that it works on, or empty."""
+
+
+class WorkerPool:
+    """Runs calls in spawned processes. It serves any number of rounds, one at a time; processes start when needed.
+
+    This is not concurrent.futures.ProcessPoolExecutor, since there a worker that is killed takes the pool with it and
+    the item is not known, and one killed while it holds the lock of the shared queue stops the others for ever. Here
+    each worker has a pipe of its own.
+
+    Args:
+        workers: number of processes; 0 makes the calls in this process, one after the other, for tests and debugging.
+
+    >>> with WorkerPool(0) as pool:
+    ...     sorted(pool.map_unordered(lambda item, progress: item * item, [1, 2, 3]))
+    [(1, 1), (2, 4), (3, 9)]
+    """
+
+    def __init__(self, workers: int) -> None:
+        if workers < 0:
+            raise AcdError(ErrorCode.SETTING_INVALID, f"workers is {workers}, and should be 0 or more")
+        self.workers = workers
+        self._idle: list[_Worker[Any]] = []
+        self._busy: list[_Worker[Any]] = []
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> WorkerPool:
+        self._stack.enter_context(sigterm_as_interrupt())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._stop([*self._busy, *self._idle])
+        finally:
+            self._stack.close()
+        if kind is KeyboardInterrupt:
+            raise _interrupted() from None
+
+    def map_unordered(
+        self,
+        function: Callable[[Item, Progress], Result],
+        items: Iterable[Item],
+        *,
+        on_progress: Callable[[Item, int], None] | None = None,
+        label: Callable[[Item], str] = str,
+    ) -> Generator[tuple[Item, Result], None, None]:
+        """Call the function with each item and yield (item, result) as they end.
+
+        The first failure starts no more items, lets the running ones end, then is raised. Leaving the iterator early
+        ends the running items.
+
+        Args:
+            function: a picklable function of (item, progress); it may call `progress` as often as it likes.
+            items: picklable.
+            on_progress: called in this process with an item and the units that it has done.
+            label: how a message names an item.
+
+        Raises:
+            AcdError: WORKER_LOST if a worker was killed, INTERRUPTED after Ctrl-C or SIGTERM, those of the function.
+        """
+        report = on_progress or (lambda _item, _units: None)
+        try:
+            if self.workers == 0:
+                for item in items:
+                    yield item, function(item, lambda units, item=item: report(item, units))  # type: ignore[misc]  # mypy: a lambda's default
+            else:
+                yield from self._map(function, list(items), report, label)
+        except KeyboardInterrupt:
+            self._stop([*self._busy, *self._idle])
+            raise _interrupted() from None
+
+    def _map(
+        self,
+        function: Callable[[Item, Progress], Result],
+        waiting: list[Item],
+        report: Callable[[Item, int], None],
+        label: Callable[[Item], str],
+    ) -> Generator[tuple[Item, Result], None, None]:
+        if self._busy:
+            raise RuntimeError("the pool has a round that is not over")
+        waiting.reverse()
+        mine: list[_Worker[Item]] = []
+        failure: Exception | None = None
+        try:
+            while (waiting and failure is None) or mine:
+                while waiting and failure is None and len(self._busy) < self.workers:
+                    mine.append(self._give(function, waiting.pop()))
+                for connection in wait([worker.connection for worker in mine]):
+                    worker = next(worker for worker in mine if worker.connection is connection)
+                    item = worker.items[0]
+                    kind, value = self._receive(worker, label)
+                    if kind == "progress":
+                        report(item, value)
+                        continue
+                    if kind == "log":
+                        logging.getLogger(value.name).handle(value)
+                        continue
+                    mine.remove(worker)
+                    self._free(worker, lost=kind == "lost")
+                    if kind == "done":
+                        yield item, value
+                    elif failure is None:
+                        failure = value
+                    else:
+                        _events.error("item.failed", item=label(item), error=str(value))
+            if failure is not None:
+                raise failure
+        finally:
+            self._stop(mine)
+
+    def _give(self, function: Callable[[Item, Progress], Result], item: Item) -> _Worker[Item]:
+        message = ForkingPickler.dumps((function, item))
+        while True:
+            worker = self._idle.pop() if self._idle else _start()
+            try:
+                worker.connection.send_bytes(message)
+            except (BrokenPipeError, ConnectionResetError):  # it was killed while it had nothing to do
+                self._stop([worker])
+                continue
+            worker.items = [item]
+            self._busy.append(worker)
+            return worker
+
+    def _receive(self, worker: _Worker[Item], label: Callable[[Item], str]) -> tuple[str, Any]:
+        try:
+            message = worker.connection.recv_bytes()
+        except (EOFError, OSError):
+            worker.process.join(GRACE_SECONDS)
+            how = _how_it_ended(worker.process.exitcode)
+            return "lost", AcdError(ErrorCode.WORKER_LOST, f"The worker process of {label(worker.items[0])} {how}")
+        kind, value = pickle.loads(message)  # noqa: S301  # from a process that this one started
+        if kind != "failed":
+            return kind, value
+        error, text = value
+        error.__cause__ = RemoteTraceback(text)
+        return kind, error
+
+    def _free(self, worker: _Worker[Any], *, lost: bool) -> None:
+        worker.items = []
+        self._busy.remove(worker)
+        if lost:
+            self._stop([worker])
+        else:
+            self._idle.append(worker)
+
+    def _stop(self, workers: list[_Worker[Any]]) -> None:
+        """End the processes now. Whatever they write is written beside and renamed, so nothing is left half done."""
+        workers = list(workers)
+        for worker in workers:
+            worker.process.terminate()
+        deadline = time.monotonic() + GRACE_SECONDS
+        for worker in workers:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            for room in (self._idle, self._busy):
+                if worker in room:
+                    room.remove(worker)
+            worker.connection.close()
+            worker.process.close()
+
+
+def _interrupted() -> AcdError:
+    return AcdError(ErrorCode.INTERRUPTED, "The run was ended by Ctrl-C or by a signal")
+
+
+def _how_it_ended(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"was ended by {signal.Signals(-exit_code).name}"
+    return f"ended with status {exit_code}"
+
+
+def _start() -> _Worker[Any]:
+    ours, theirs = multiprocessing.Pipe()
+    context = multiprocessing.get_context("spawn")
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    process = context.Process(
+        target=_serve,
+        args=(theirs, os.getpid() if in_main_thread else 0, log.current()),
+        name="acd-worker",
+        daemon=True,
+    )
+    resource_tracker.ensure_running()  # it would unblock SIGINT if it had to be started below
+    environment = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        process.start()
+    finally:
+        for name, value in environment.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        theirs.close()  # so that the end of the worker is the end of the pipe
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return _Worker(process, ours)
+
+
+# From here on: in the worker process.
+
+
+def _serve(connection: Connection[Any, Any], parent: int, logging_of_parent: log.LogSettings) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    _die_with(parent)
+    channel = _Channel(connection)
+    log.install(logging_of_parent, _Forward(channel))
+    while True:
+        try:
+            message = connection.recv_bytes()
+        except (EOFError, OSError):
+            return
+        channel.send(_answer(message, channel))
+
+
+def _answer(message: bytes, channel: _Channel) -> bytes:
+    try:
+        function, item = pickle.loads(message)  # noqa: S301  # from the parent
+        return bytes(ForkingPickler.dumps(("done", function(item, _Throttle(channel)))))
+    except Exception as error:  # noqa: BLE001  # the parent raises it again
+        return _failure(error)
+
+
+def _failure(error: Exception) -> bytes:
+    text = "".join(traceback.format_exception(error))
+    try:
+        message = bytes(ForkingPickler.dumps(("failed", (error, text))))
+        pickle.loads(message)  # noqa: S301  # our own bytes: some exceptions can be pickled and not unpickled
+    except Exception:  # noqa: BLE001  # whatever __reduce__ raises
+        return bytes(ForkingPickler.dumps(("failed", (RuntimeError(f"{type(error).__qualname__}: {error}"), text))))
+    return message
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent does, however that dies.
+
+    The kernel's signal also ends a call that never returns to Python; it is tied to the thread that started this
+    process, so it is asked for only if that was the main one. The watching thread is for other cases and systems.
+    """
+    threading.Thread(target=_watch_parent, name="acd-watch-parent", daemon=True).start()
+    if parent and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the signal was asked for
+            os._exit(1)
+
+
+def _watch_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+class _Channel:
+    """The worker's end of the pipe, for more than one thread."""
+
+    def __init__(self, connection: Connection[Any, Any]) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, message: bytes) -> None:
+        with self._lock:
+            self._connection.send_bytes(message)
+
+
+class _Throttle:
+    """The `progress` of a running item."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+        self._next = 0.0
+
+    def __call__(self, units: int) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + PROGRESS_SECONDS
+            self._channel.send(bytes(ForkingPickler.dumps(("progress", units))))
+
+
+class _Forward(logging.Handler):
+    """Hands log records to the parent, which alone writes to the terminal."""
+
+    def __init__(self, channel: _Channel) -> None:
+        super().__init__()
+        self._channel = channel
+        self._formatter = logging.Formatter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            record.exc_text = self._formatter.formatException(record.exc_info)
+        record.msg, record.args, record.exc_info = record.getMessage(), None, None
+        try:
+            message = bytes(ForkingPickler.dumps(("log", record)))
+        except Exception:  # noqa: BLE001  # a field of any type; the event is worth more than its type
+            record.fields = {key: str(value) for key, value in getattr(record, "fields", {}).items()}
+            message = bytes(ForkingPickler.dumps(("log", record)))
+        self._channel.send(message)
