@@ -1,0 +1,366 @@
+"""Bytes under keys, on a folder or below s3://bucket/prefix: the same code for both."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from acdtask.errors import AcdError, ErrorCode
+
+if TYPE_CHECKING:
+    from obstore.store import LocalStore, S3Store
+    from zarr.storage import ObjectStore
+
+    Backend: TypeAlias = LocalStore | S3Store
+
+__all__ = ["Store"]
+
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
+HTTP_STATUS = re.compile(r"status code: (\d{3})")
+NO_ANSWER = re.compile(r"HTTP error|error sending request|after \d+ retries|timed out|connection", re.IGNORECASE)
+
+DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+UNREACHABLE = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN}
+
+
+class Store:
+    """A folder or a prefix of a bucket. Keys are relative, with '/' between their parts.
+
+    What is written under a key is there whole or not at all. A folder that does not exist is made by the first write.
+
+    S3 is configured by the standard environment: AWS_ENDPOINT_URL (http is allowed), AWS_ACCESS_KEY_ID,
+    AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, or a web identity. Transient faults are retried with jittered
+    backoff for about a minute.
+
+    Every method raises AcdError: STORE_UNREACHABLE, BUCKET_UNKNOWN, STORE_DENIED or DISK_FULL.
+    """
+
+    def __init__(self, root: Path | None, bucket: str = "", prefix: str = "") -> None:
+        self._root = root
+        self._bucket = bucket
+        self._prefix = prefix
+        self._handle: Backend | None = None
+        self._bucket_seen = False
+
+    @classmethod
+    def at(cls, url: str) -> Store:
+        """The store at a path, a file:// or an s3:// address. ADDRESS_INVALID.
+
+        >>> Store.at("s3://bucket/cubes/koln/").url
+        's3://bucket/cubes/koln'
+        """
+        if url.startswith("s3://"):
+            bucket, _, prefix = url.removeprefix("s3://").partition("/")
+            if not bucket or "?" in url:
+                raise AcdError(ErrorCode.ADDRESS_INVALID, f"{url!r} names no bucket")
+            return cls(None, bucket, _clean(prefix, url))
+        if url.startswith("file://"):
+            parts = urlsplit(url)
+            if parts.netloc not in ("", "localhost") or not parts.path:
+                raise AcdError(ErrorCode.ADDRESS_INVALID, f"{url!r} is not the address of a folder here")
+            return cls(_absolute(unquote(parts.path)))
+        if "://" in url or not url.strip() or "\0" in url:
+            raise AcdError(ErrorCode.ADDRESS_INVALID, f"{url!r} is no address of a cube")
+        return cls(_absolute(url))
+
+    @property
+    def url(self) -> str:
+        """The absolute path or the s3:// address; `Store.at(url)` is this store again."""
+        if self._root is not None:
+            return str(self._root)
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the store is a folder of this machine."""
+        return self._root is not None
+
+    def within(self, prefix: str) -> Store:
+        """The part of the store below a prefix."""
+        prefix = _clean(prefix, prefix)
+        if self._root is not None:
+            return Store(self._root / prefix)
+        return Store(None, self._bucket, "/".join(part for part in (self._prefix, prefix) if part))
+
+    def __repr__(self) -> str:
+        return f"Store.at({self.url!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Store) and self.url == other.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def __reduce__(self) -> tuple[type[Store], tuple[Path | None, str, str]]:
+        return Store, (self._root, self._bucket, self._prefix)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write data under the key; a reader sees what was there before, or all of data."""
+        import obstore
+
+        with self._explained(key):
+            obstore.put(self._backend(write=True), key, data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write data under the key unless something is there. Of several writers at once, exactly one gets True.
+
+        Over S3, a writer whose answer was lost on the way may get False for its own object: compare the content.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        with self._explained(key):
+            try:
+                obstore.put(self._backend(write=True), key, data, mode="create")
+            except AlreadyExistsError:
+                return False
+            return True
+
+    def get(self, key: str) -> bytes:
+        """What is under the key. CUBE_DAMAGED if nothing is."""
+        data = self.find(key)
+        if data is None:
+            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self._where(key)} is missing")
+        return data
+
+    def find(self, key: str) -> bytes | None:
+        """What is under the key, or None."""
+        import obstore
+
+        if self._is_absent():
+            return None
+        with self._explained(key):
+            try:
+                return bytes(obstore.get(self._backend(), key).bytes())
+            except FileNotFoundError as error:
+                self._check_bucket(error)
+                return None
+            except obstore.exceptions.GenericError as error:
+                if _os_error(error) == errno.ENOTDIR:
+                    return None
+                raise
+
+    def exists(self, key: str) -> bool:
+        """Whether something is under the key."""
+        return self._head(key) is not None
+
+    def size(self, key: str) -> int:
+        """How many bytes are under the key. CUBE_DAMAGED if nothing is."""
+        size = self._head(key)
+        if size is None:
+            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self._where(key)} is missing")
+        return size
+
+    def list(self, prefix: str = "") -> list[str]:
+        """The keys below the prefix (a whole part of a key: 'a' has 'a/b', not 'ab'), relative to the store, sorted.
+
+        What a writer has not finished is not listed.
+        """
+        import obstore
+
+        if self._is_absent():
+            return []
+        with self._explained(prefix):
+            batches = obstore.list(self._backend(), prefix or None, chunk_size=1000)
+            keys = sorted(entry["path"] for batch in batches for entry in batch)
+        self._bucket_seen = True
+        return keys
+
+    def delete(self, key: str) -> None:
+        """Remove what is under the key, if anything is."""
+        import obstore
+
+        if self._is_absent():
+            return
+        with self._explained(key):
+            try:
+                obstore.delete(self._backend(), key)
+            except FileNotFoundError as error:
+                self._check_bucket(error)
+
+    def gdal_path(self, key: str) -> str:
+        """The key as GDAL opens it; an absolute path, a file:// or an s3:// address is taken as it is.
+
+        >>> Store.at("s3://bucket/cube").gdal_path("pixels/a.tif")
+        '/vsis3/bucket/cube/pixels/a.tif'
+        >>> Store.at("/data/cube").gdal_path("s3://other/b.tif")
+        '/vsis3/other/b.tif'
+        """
+        if key.startswith("s3://"):
+            return "/vsis3/" + key.removeprefix("s3://")
+        if key.startswith("file://"):
+            return unquote(urlsplit(key).path)
+        if key.startswith("/"):
+            return key
+        return self.gdal_path(f"{self.url}/{key}")
+
+    @staticmethod
+    def gdal_options() -> dict[str, str]:
+        """Options for rasterio.Env: where S3 is, and no listing of folders beside a file that is opened.
+
+        Keys and web identity stay in the environment, where GDAL finds them by itself.
+        """
+        options = {
+            "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+            "GDAL_HTTP_MAX_RETRY": "6",
+            "GDAL_HTTP_RETRY_DELAY": "0.3",
+            "GDAL_HTTP_RETRY_CODES": "408,429,500,502,503,504",
+            "GDAL_HTTP_CONNECTTIMEOUT": "10",
+            "GDAL_PAM_ENABLED": "NO",
+        }
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        if endpoint:
+            parts = urlsplit(endpoint)
+            options["AWS_S3_ENDPOINT"] = parts.netloc + parts.path.rstrip("/")
+            options["AWS_HTTPS"] = "NO" if parts.scheme == "http" else "YES"
+            options["AWS_VIRTUAL_HOSTING"] = "FALSE"
+        return options
+
+    def zarr_store(self, prefix: str = "", *, read_only: bool) -> ObjectStore[Backend]:
+        """The part of the store below a prefix, for zarr. STORE_DENIED if a folder to write to cannot be made."""
+        from obstore.store import MemoryStore
+        from zarr.storage import ObjectStore
+
+        part = self.within(prefix)
+        if read_only and part._is_absent():
+            empty: ObjectStore[Backend] = ObjectStore(MemoryStore(), read_only=True)  # type: ignore[arg-type]
+            return empty
+        with self._explained(prefix):
+            return ObjectStore(part._backend(write=not read_only), read_only=read_only)
+
+    def _where(self, key: str) -> str:
+        return f"{self.url}/{key}" if key else self.url
+
+    def _is_absent(self) -> bool:
+        return self._root is not None and not self._root.is_dir()
+
+    def _backend(self, *, write: bool = False) -> Backend:
+        if self._handle is None or (write and self._is_absent()):
+            self._handle = self._open()
+        return self._handle
+
+    def _open(self) -> Backend:
+        from obstore.store import LocalStore, S3Store
+
+        if self._root is not None:
+            return LocalStore(self._root, mkdir=True)
+        return S3Store(
+            self._bucket,
+            prefix=self._prefix or None,
+            client_options={
+                "allow_http": True,
+                "connect_timeout": timedelta(seconds=5),
+                "timeout": timedelta(minutes=2),
+            },
+            retry_config={
+                "max_retries": 8,
+                "retry_timeout": timedelta(seconds=60),
+                "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2},
+            },
+        )
+
+    def _head(self, key: str) -> int | None:
+        import obstore
+
+        if self._is_absent():
+            return None
+        with self._explained(key):
+            try:
+                return int(obstore.head(self._backend(), key)["size"])
+            except FileNotFoundError as error:
+                self._check_bucket(error)
+                return None
+            except obstore.exceptions.GenericError as error:
+                if _os_error(error) == errno.ENOTDIR:
+                    return None
+                raise
+
+    def _check_bucket(self, error: FileNotFoundError) -> None:
+        """Tell a missing bucket from a missing key; the answer to HEAD has no body that would say so."""
+        import obstore
+
+        if self._root is not None or self._bucket_seen or "NoSuchKey" in str(error):
+            return
+        if "NoSuchBucket" in str(error):
+            raise error
+        next(iter(obstore.list(self._backend(), chunk_size=1)), None)
+        self._bucket_seen = True
+
+    @contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (BaseError, OSError) as error:
+            raise self._explain(error, key) from error
+
+    def _explain(self, error: Exception, key: str) -> Exception:
+        """The AcdError that an obstore error means, or the error itself when it can only be a bug."""
+        where, text = self._where(key), str(error)
+        if "NoSuchBucket" in text:
+            return AcdError(ErrorCode.BUCKET_UNKNOWN, f"there is no bucket {self._bucket!r}")
+        explained = _explain_http(text, where) if self._root is None else _explain_errno(_os_error(error), where)
+        return explained or error
+
+
+def _explain_http(text: str, where: str) -> AcdError | None:
+    if "169.254." in text:
+        return AcdError(
+            ErrorCode.STORE_DENIED,
+            f"there are no credentials for {where}",
+            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a web identity.",
+        )
+    status = HTTP_STATUS.search(text)
+    code = int(status.group(1)) if status else 0
+    if code in (401, 403):
+        return AcdError(ErrorCode.STORE_DENIED, f"{where} is refused (HTTP {code})")
+    if code >= 500 or code in (408, 429):
+        return AcdError(ErrorCode.STORE_UNREACHABLE, f"{where} answers HTTP {code} again and again")
+    if not code and NO_ANSWER.search(text):
+        return AcdError(ErrorCode.STORE_UNREACHABLE, f"{where} does not answer")
+    return None
+
+
+def _explain_errno(number: int, where: str) -> AcdError | None:
+    reason = os.strerror(number)
+    if number in DENIED:
+        return AcdError(ErrorCode.STORE_DENIED, f"{where}: {reason}")
+    if number in IN_THE_WAY:
+        return AcdError(
+            ErrorCode.STORE_DENIED,
+            f"{where} cannot be written: {reason}",
+            "Give another folder, or move away the file that is in the way.",
+        )
+    if number in FULL:
+        return AcdError(ErrorCode.DISK_FULL, f"{where} cannot be written: {reason}")
+    if number in UNREACHABLE:
+        return AcdError(ErrorCode.STORE_UNREACHABLE, f"{where}: {reason}")
+    return None
+
+
+def _os_error(error: Exception) -> int:
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    found = OS_ERROR.search(str(error))
+    return int(found.group(1)) if found else 0
+
+
+def _absolute(path: str) -> Path:
+    return Path(os.path.normpath(Path(path).expanduser().absolute()))
+
+
+def _clean(prefix: str, address: str) -> str:
+    parts = [part for part in prefix.split("/") if part]
+    if any(part in (".", "..") for part in parts):
+        raise AcdError(ErrorCode.ADDRESS_INVALID, f"{address!r} has '.' or '..' in it")
+    return "/".join(parts)
