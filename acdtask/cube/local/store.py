@@ -24,6 +24,7 @@ __all__ = ["Store"]
 
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
 HTTP_STATUS = re.compile(r"status code: (\d{3})")
+PARENT_IS_OBJECT = re.compile(r"Parent\w*Is(File|Object)")
 NO_ANSWER = re.compile(r"HTTP error|error sending request|after \d+ retries|timed out|connection", re.IGNORECASE)
 
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -121,7 +122,9 @@ class Store:
         with self._explained(key):
             try:
                 obstore.put(self._backend(write=True), key, data, mode="create")
-            except AlreadyExistsError:
+            except AlreadyExistsError as error:
+                if PARENT_IS_OBJECT.search(str(error)):
+                    raise
                 return False
             return True
 
@@ -324,6 +327,8 @@ def _explain_http(text: str, where: str) -> AcdError | None:
     code = int(status.group(1)) if status else 0
     if code in (401, 403):
         return AcdError(ErrorCode.STORE_DENIED, f"{where} is refused (HTTP {code})")
+    if PARENT_IS_OBJECT.search(text):
+        return AcdError(ErrorCode.STORE_DENIED, f"{where} cannot be written: an object is where a folder should be")
     if code >= 500 or code in (408, 429):
         return AcdError(ErrorCode.STORE_UNREACHABLE, f"{where} answers HTTP {code} again and again")
     if not code and NO_ANSWER.search(text):
