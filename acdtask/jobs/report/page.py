@@ -1,0 +1,201 @@
+"""The page itself: what the model says, in words, tables and pictures."""
+
+from __future__ import annotations
+
+import datetime
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from acdtask.jobs.report import words
+from acdtask.jobs.report.colours import COHERENCE, PATCH, QUALITY, STD, TRUTH, ColourMap, Z, css_hex
+from acdtask.jobs.report.model import DatePage, PatchRow, QualityReason, ReportPage
+from acdtask.jobs.report.pictures import STD_RANGE, Z_RANGE
+from acdtask.jobs.report.score import FALSE_SHARE, FOUND_SHARE, EventScore
+from acdtask.jobs.report.svgmap import MAX_DOTS, svg_map
+from acdtask.jobs.report.timeline import Bar, svg_timeline
+
+__all__ = ["MAX_ROWS", "render", "verdict"]
+
+MAX_ROWS = 500
+"""Tables show at most so many rows; the files hold all."""
+MINUS = "\u2212"
+STRONG_Z = 8.0
+"""The z that fills the bar beside it in the table."""
+
+
+@dataclass(frozen=True)
+class Day:
+    """A date with its patches, largest first."""
+
+    page: DatePage
+    rows: tuple[PatchRow, ...]
+
+    @property
+    def judged(self) -> bool:
+        """Whether any pixel has a z."""
+        return self.page.valid_fraction > 0
+
+    @property
+    def area_ha(self) -> float:
+        """Changed area."""
+        return sum(row.area_ha for row in self.rows)
+
+    @property
+    def z_max(self) -> float:
+        """The highest z of the patches; call it only if there are any."""
+        return max(row.z_max for row in self.rows)
+
+    @property
+    def short(self) -> str:
+        """The date in one line, without the date."""
+        if not self.judged:
+            return "no pixel could be judged"
+        if not self.rows:
+            return "nothing abnormal"
+        patches = words.plural(len(self.rows), "patch", "patches")
+        return f"{patches}, {words.hectares(self.area_ha)} ha, z up to {self.z_max:.1f}"
+
+
+@dataclass(frozen=True)
+class Legend:
+    """A strip of colours with numbers below it: (percent from the left, text)."""
+
+    gradient: str
+    title: str
+    ticks: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Why pixels have no z: the reason, its colour, and its share of each date, newest first."""
+
+    words: str
+    colour: str
+    shares: tuple[float, ...]
+
+
+def render(page: ReportPage) -> bytes:
+    """Write index.html.
+
+    The page has no script and no address outside its folder. Every text that comes from users is escaped.
+
+    Returns:
+        UTF-8; the same page gives the same bytes.
+    """
+    environment = Environment(
+        loader=PackageLoader("acdtask.jobs.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    for name in words.__all__:
+        environment.filters[name] = getattr(words, name)
+    return environment.get_template("page.html.j2").render(_context(page)).encode()
+
+
+def verdict(page: ReportPage) -> str:
+    """The answer to "what changed with the last pass, how big, how sure?" in one sentence."""
+    days = _days(page)
+    return _verdict(days[0]) if days else "No date was monitored."
+
+
+def _verdict(day: Day) -> str:
+    if not day.judged:
+        return f"No pixel of {day.page.date} could be judged."
+    if not day.rows:
+        return f"Nothing abnormal on {day.page.date}."
+    size = words.hectares(day.rows[0].area_ha)
+    if len(day.rows) == 1:
+        return f"1 patch on {day.page.date}: {size} ha, z up to {day.z_max:.1f}."
+    patches = words.plural(len(day.rows), "patch", "patches")
+    return f"{patches} on {day.page.date}, the largest {size} ha, z up to {day.z_max:.1f}."
+
+
+def _days(page: ReportPage) -> list[Day]:
+    """Newest first."""
+    rows: defaultdict[datetime.date, list[PatchRow]] = defaultdict(list)
+    for row in sorted(page.patches, key=lambda row: (-row.area_px, row.id)):
+        rows[row.date].append(row)
+    dates = sorted(page.dates, key=lambda day: day.date, reverse=True)
+    return [Day(day, tuple(rows[day.date])) for day in dates]
+
+
+def _context(page: ReportPage) -> dict[str, Any]:
+    days = _days(page)
+    all_rows = [row for day in days for row in day.rows]
+    return {
+        "page": page,
+        "days": days,
+        "last": days[0] if days else None,
+        "verdict": verdict(page),
+        "rows": all_rows[:MAX_ROWS],
+        "shown_ids": frozenset(row.id for row in all_rows[:MAX_ROWS]),
+        "total_ha": sum(day.area_ha for day in days),
+        "changed_days": sum(bool(day.rows) for day in days),
+        "map": svg_map(page.geometry, page.tiles, page.patches, days[0].page.date if days else None),
+        "max_dots": MAX_DOTS,
+        "timeline": svg_timeline(_bars(days)) if days else "",
+        "legends": _legends(page),
+        "hidden": _hidden(page.quality_reasons, days),
+        "patch_colour": css_hex(PATCH),
+        "truth_colour": css_hex(TRUTH),
+        "strong_z": STRONG_Z,
+        "found_share": FOUND_SHARE,
+        "false_share": FALSE_SHARE,
+        "events": _events(page),
+        "max_rows": MAX_ROWS,
+        "matches": dict(page.score.matches) if page.score else {},
+    }
+
+
+def _bars(days: list[Day]) -> list[Bar]:
+    return [Bar(day.page.date, day.area_ha if day.judged else None, len(day.rows)) for day in reversed(days)]
+
+
+def _legends(page: ReportPage) -> dict[str, Legend]:
+    coherence = _legend(COHERENCE, "coherence", (0.0, 1.0), (0, 0.25, 0.5, 0.75, 1))
+    std = _legend(STD, "standard deviation of coherence", STD_RANGE, (0, 0.05, 0.1, 0.15, 0.2, 0.25))
+    marks = sorted({Z_RANGE[0], 0.0, page.low, page.high, Z_RANGE[1]})
+    z = _legend(Z, "z, standard deviations below the mean", Z_RANGE, tuple(marks))
+    return {"coherence": coherence, "std": std, "z": z}
+
+
+def _legend(colours: ColourMap, title: str, limits: tuple[float, float], marks: tuple[float, ...]) -> Legend:
+    lower, upper = limits
+    inside = [mark for mark in marks if lower <= mark <= upper]
+    ticks = tuple(
+        (round(100 * (mark - lower) / (upper - lower), 2), f"{mark:g}".replace("-", MINUS)) for mark in inside
+    )
+    return Legend(colours.css_gradient(), title, ticks)
+
+
+def _hidden(reasons: tuple[QualityReason, ...], days: list[Day]) -> list[Hidden]:
+    pixels = [dict(day.page.quality) for day in days]
+    return [
+        Hidden(
+            words=reason.words,
+            colour=css_hex(QUALITY[min(place, len(QUALITY) - 1)]),
+            shares=tuple(
+                counts.get(reason.code, 0) / day.page.pixels if day.page.pixels else 0.0
+                for counts, day in zip(pixels, days, strict=True)
+            ),
+        )
+        for place, reason in enumerate(reasons)
+    ]
+
+
+def _events(page: ReportPage) -> list[EventScore]:
+    """Missed events first, then by the date on which they first show; those that could not be seen at the end."""
+    if page.score is None:
+        return []
+
+    def order(event: EventScore) -> tuple[bool, bool, datetime.date, str]:
+        first = event.dates[0].date if event.dates else datetime.date.max
+        return not event.counted, event.found, first, event.id
+
+    return sorted(page.score.events, key=order)
