@@ -1,0 +1,275 @@
+"""What one tile knows of its blobs: fragments, to be joined with those of other tiles.
+
+A fragment is a 4-connected component of z > low inside a tile. Everything that crosses a seam is an integer, since sums
+of floats depend on their order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from acdtask.change.components import components
+from acdtask.change.packing import pack, pack_rows, unpack, unpack_rows
+
+__all__ = ["BORDER_PIXEL", "FIXED", "FRAGMENT", "MEASURES", "Z_LIMIT", "FragmentTable", "Fragments", "find_fragments"]
+
+FIXED = 1000
+"""Fixed point: integers count thousandths of a unit (of z, or of a stored number)."""
+
+Z_LIMIT = 1_000_000
+"""Larger scores are counted as this one, so that a sum of 9e9 pixels still fits 64 bits."""
+
+MEASURES = np.dtype(
+    [
+        ("area", "<i8"),
+        ("z_max", "<i8"),
+        ("z_sum", "<i8"),
+        ("drop_sum", "<i8"),
+        ("count_sum", "<i8"),
+        ("first_row", "<i8"),
+        ("first_column", "<i8"),
+        ("min_row", "<i8"),
+        ("min_column", "<i8"),
+        ("max_row", "<i8"),
+        ("max_column", "<i8"),
+    ]
+)
+"""What is measured of a set of pixels.
+
+area: pixels. z_max, z_sum: z in fixed point. drop_sum: mean - image in stored units, in fixed point. count_sum: images
+of the baseline. first_row, first_column: the first pixel in raster order. min_row to max_column: the bounding box,
+inclusive. Rows and columns are global.
+"""
+
+FRAGMENT = np.dtype([*MEASURES.descr, ("has_high", "?")])
+"""A fragment: its measures, and whether any of its pixels has z > high. Row k has label k + 1."""
+
+BORDER_PIXEL = np.dtype([("row", "<i8"), ("column", "<i8"), ("label", "<i4")])
+"""A pixel of a fragment on the outermost rows or columns of its tile; row and column are global."""
+
+
+@dataclass(frozen=True, eq=False)
+class FragmentTable:
+    """All that the join needs to know of a tile; no pixels but those of the border.
+
+    Attributes:
+        origin: global (row, column) of the tile's first pixel.
+        shape: (height, width) of the tile.
+        min_area: the area that pruning was done with.
+        fragments: FRAGMENT rows in raster order of their first pixel; row k has label k + 1.
+        diagonals: shape (n, 2), int32, labels of fragments that touch at a corner inside the tile; the smaller first.
+        border: BORDER_PIXEL rows in raster order.
+    """
+
+    origin: tuple[int, int]
+    shape: tuple[int, int]
+    min_area: int
+    fragments: NDArray[np.void]
+    diagonals: NDArray[np.int32]
+    border: NDArray[np.void]
+
+    def to_bytes(self) -> bytes:
+        """The table in a compact encoding; the same table gives the same bytes."""
+        return pack(
+            tile=np.array([*self.origin, *self.shape, self.min_area], "<i8"),
+            fragments=pack_rows(self.fragments),
+            diagonals=self.diagonals,
+            border=pack_rows(self.border),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> FragmentTable:
+        """The table that `to_bytes` encoded."""
+        arrays = unpack(data)
+        row, column, height, width, min_area = arrays["tile"].tolist()
+        return cls(
+            origin=(row, column),
+            shape=(height, width),
+            min_area=min_area,
+            fragments=unpack_rows(arrays["fragments"], FRAGMENT),
+            diagonals=arrays["diagonals"],
+            border=unpack_rows(arrays["border"], BORDER_PIXEL),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Fragments:
+    """The fragments of a tile.
+
+    Attributes:
+        labels: shape (height, width), int32, the label of each pixel; 0 is background.
+        table: what the other tiles must know.
+    """
+
+    labels: NDArray[np.int32]
+    table: FragmentTable
+
+
+@dataclass(frozen=True, eq=False)
+class _Pixels:
+    """The pixels of some fragments, in raster order: flat index and label of each; labels run from 0 to number - 1."""
+
+    index: NDArray[np.int64]
+    label: NDArray[np.int32]
+    number: int
+
+    def only(self, kept: NDArray[np.bool_]) -> _Pixels:
+        """The pixels of the fragments that are kept, which are numbered anew in raster order."""
+        inside = kept[self.label]
+        index, old = self.index[inside], self.label[inside]
+        first = np.full(self.number, np.iinfo(np.int64).max)
+        first[old[::-1]] = index[::-1]  # of repeated indices the last one counts
+        number = int(np.count_nonzero(kept))
+        rank = np.empty(self.number, np.int32)
+        rank[np.argsort(first)] = np.arange(self.number, dtype=np.int32)
+        return _Pixels(index, rank[old], number)
+
+    def any(self, pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """For each fragment, whether any of its pixels is true."""
+        found = np.zeros(self.number, np.bool_)
+        found[self.label[pixels]] = True
+        return found
+
+    def sum(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        total = np.zeros(self.number, np.int64)
+        np.add.at(total, self.label, values)
+        return total
+
+    def max(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        largest = np.full(self.number, np.iinfo(np.int64).min)
+        np.maximum.at(largest, self.label, values)
+        return largest
+
+
+def find_fragments(
+    z: NDArray[np.float32],
+    mean: NDArray[np.float32],
+    image: NDArray[Any],
+    count: NDArray[Any],
+    *,
+    low: float,
+    high: float,
+    min_area: int,
+    origin: tuple[int, int],
+) -> Fragments:
+    """Find the fragments of a tile that may be part of a patch.
+
+    Joined over all tiles (`acdtask.change.seams`), they give on the whole image what
+    `skimage.filters.apply_hysteresis_threshold(z, low, high)` (4 neighbours), `skimage.measure.label(connectivity=2)`
+    (8 neighbours) and area > min_area give. What can be decided inside the tile is decided here: a fragment off the
+    border that never exceeds `high` is dropped, and so is a group of fragments that touch each other, are all off the
+    border, and together have no more than min_area pixels.
+
+    Args:
+        z: shape (height, width), NaN where there is no score.
+        mean: mean of the baseline, in stored units, the same shape.
+        image: the new image, in stored units, the same shape.
+        count: images of the baseline, the same shape.
+        low: every pixel of a fragment has a z above this.
+        high: a fragment becomes part of a patch if, joined over all tiles, one of its pixels has a z above this.
+        min_area: a patch has more pixels than this.
+        origin: global (row, column) of the tile's first pixel; negative numbers are fine.
+    """
+    if not z.shape == mean.shape == image.shape == count.shape:
+        raise ValueError("z, mean, image and count differ in shape")
+    # Thresholds as doubles, as skimage compares: in single precision 1.7 is not below float32(1.7).
+    low, high = np.float64(min(low, high)), np.float64(high)
+    above = z > low
+    all_labels, number = ndimage.label(above)
+    index = np.flatnonzero(above)
+    pixels = _Pixels(index, all_labels.reshape(-1)[index] - 1, number)
+    pixels = pixels.only(pixels.any(_on_border(index, z.shape)) | pixels.any(z.reshape(-1)[index] > high))
+    labels = _labels_image(pixels, z.shape)
+    pixels = pixels.only(_undecided_or_large(pixels, _diagonal_pairs(pixels, labels), z.shape, min_area))
+    labels = _labels_image(pixels, z.shape)
+
+    scores = z.reshape(-1)[pixels.index]
+    drops = mean.reshape(-1)[pixels.index].astype(np.float64) - image.reshape(-1)[pixels.index]
+    fragments = np.zeros(pixels.number, FRAGMENT)
+    fixed_scores = _fixed(np.clip(scores.astype(np.float64), -Z_LIMIT, Z_LIMIT))
+    fragments["area"] = np.bincount(pixels.label, minlength=pixels.number)
+    fragments["has_high"] = pixels.any(scores > high)
+    fragments["z_max"] = pixels.max(fixed_scores)
+    fragments["z_sum"] = pixels.sum(fixed_scores)
+    fragments["drop_sum"] = pixels.sum(_fixed(drops))
+    fragments["count_sum"] = pixels.sum(count.reshape(-1)[pixels.index].astype(np.int64))
+    _measure_places(fragments, pixels, z.shape[1], origin)
+    table = FragmentTable(
+        origin=origin,
+        shape=(z.shape[0], z.shape[1]),
+        min_area=min_area,
+        fragments=fragments,
+        diagonals=_diagonal_pairs(pixels, labels) + np.int32(1),
+        border=_border_pixels(pixels, z.shape, origin),
+    )
+    return Fragments(labels, table)
+
+
+def _fixed(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.rint(values * FIXED).astype(np.int64)
+
+
+def _on_border(index: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    row, column = np.divmod(index, shape[1])
+    border: NDArray[np.bool_] = (row == 0) | (row == shape[0] - 1) | (column == 0) | (column == shape[1] - 1)
+    return border
+
+
+def _labels_image(pixels: _Pixels, shape: tuple[int, ...]) -> NDArray[np.int32]:
+    labels = np.zeros(shape, np.int32)
+    labels.reshape(-1)[pixels.index] = pixels.label + np.int32(1)
+    return labels
+
+
+def _diagonal_pairs(pixels: _Pixels, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Pairs of fragments, numbered from 0, that touch at a corner; the smaller first, sorted, each pair once."""
+    height, width = labels.shape
+    row, column = np.divmod(pixels.index, width)
+    keys = []
+    for step, has_neighbour in ((1, column < width - 1), (-1, column > 0)):
+        here = has_neighbour & (row < height - 1)
+        one = pixels.label[here].astype(np.int64)
+        other = labels.reshape(-1)[pixels.index[here] + width + step].astype(np.int64) - 1
+        differ = (other >= 0) & (other != one)
+        one, other = one[differ], other[differ]
+        keys.append(np.minimum(one, other) * pixels.number + np.maximum(one, other))
+    key = np.unique(np.concatenate(keys))
+    return np.stack(np.divmod(key, max(pixels.number, 1)), axis=1).astype(np.int32)
+
+
+def _undecided_or_large(
+    pixels: _Pixels, diagonals: NDArray[np.int32], shape: tuple[int, ...], min_area: int
+) -> NDArray[np.bool_]:
+    """For each fragment, whether its group reaches the border or has more than min_area pixels."""
+    group = components(pixels.number, diagonals)
+    area = np.zeros(pixels.number, np.int64)
+    np.add.at(area, group, np.bincount(pixels.label, minlength=pixels.number))
+    reaches_border = np.zeros(pixels.number, np.bool_)
+    reaches_border[group[pixels.any(_on_border(pixels.index, shape))]] = True
+    kept: NDArray[np.bool_] = (reaches_border | (area > min_area))[group]
+    return kept
+
+
+def _measure_places(fragments: NDArray[np.void], pixels: _Pixels, width: int, origin: tuple[int, int]) -> None:
+    row, column = np.divmod(pixels.index, width)
+    row, column = row + origin[0], column + origin[1]
+    fragments["first_row"][pixels.label[::-1]] = row[::-1]  # of repeated indices the last one counts
+    fragments["first_column"][pixels.label[::-1]] = column[::-1]
+    fragments["min_row"] = fragments["first_row"]
+    fragments["min_column"] = -pixels.max(-column)
+    fragments["max_row"][pixels.label] = row
+    fragments["max_column"] = pixels.max(column)
+
+
+def _border_pixels(pixels: _Pixels, shape: tuple[int, ...], origin: tuple[int, int]) -> NDArray[np.void]:
+    here = _on_border(pixels.index, shape)
+    row, column = np.divmod(pixels.index[here], shape[1])
+    border = np.empty(len(row), BORDER_PIXEL)
+    border["row"], border["column"] = row + origin[0], column + origin[1]
+    border["label"] = pixels.label[here] + 1
+    return border

@@ -1,0 +1,147 @@
+"""Fragments of tiles joined into the blobs of one huge image. Only tables pass through here, never pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acdtask.change.components import components
+from acdtask.change.fragments import MEASURES, FragmentTable
+from acdtask.change.packing import pack, pack_rows, unpack, unpack_rows
+
+__all__ = ["BLOB", "JoinedBlobs", "blobs_from_bytes", "blobs_to_bytes", "join_fragments"]
+
+BLOB = np.dtype([("id", "<i4"), *MEASURES.descr])
+"""A blob: its id, from 1 in raster order of the first pixel, and its measures."""
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedBlobs:
+    """The blobs of the whole image.
+
+    Attributes:
+        blobs: BLOB rows; the same bits however the image was cut.
+        tiles_spanned: shape (blobs,), int32, in how many tiles each blob has pixels; this depends on the cut.
+        blob_ids: for each table that was joined, in the same order, an int32 array that maps a label to the id of its
+            blob, or to 0 if it is part of none; `blob_ids[k][fragments.labels]` is the tile's image of blobs.
+    """
+
+    blobs: NDArray[np.void]
+    tiles_spanned: NDArray[np.int32]
+    blob_ids: list[NDArray[np.int32]]
+
+
+def blobs_to_bytes(blobs: NDArray[np.void]) -> bytes:
+    """BLOB rows in a compact encoding; the same rows give the same bytes."""
+    return pack(blobs=pack_rows(blobs))
+
+
+def blobs_from_bytes(data: bytes) -> NDArray[np.void]:
+    """The rows that `blobs_to_bytes` encoded."""
+    return unpack_rows(unpack(data)["blobs"], BLOB)
+
+
+def join_fragments(tables: Sequence[FragmentTable]) -> JoinedBlobs:
+    """Join the fragments of tiles, apply hysteresis and min_area to what is joined.
+
+    Fragments of neighbouring tiles that share a pixel edge become one (4 neighbours); those that never exceed `high`
+    go; the others become blobs where they touch, corners included (8 neighbours); blobs of more than min_area pixels
+    stay.
+
+    Args:
+        tables: one a tile, in any order. Tiles are rectangles of any size that do not overlap; where there is no tile
+            there is no change.
+
+    Raises:
+        ValueError: tiles overlap, or were pruned with different min_area.
+    """
+    if len({table.min_area for table in tables}) > 1:
+        raise ValueError("the tables were made with different min_area")
+    sizes = [len(table.fragments) for table in tables]
+    total = sum(sizes)
+    if not total:
+        return JoinedBlobs(np.zeros(0, BLOB), np.zeros(0, np.int32), [np.zeros(size + 1, np.int32) for size in sizes])
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    fragments = np.concatenate([table.fragments for table in tables])
+    edges, corners = _touching(tables, starts)
+
+    piece = components(total, edges)
+    survives = np.zeros(total, np.bool_)
+    survives[piece[fragments["has_high"]]] = True
+    corners = piece[corners]
+    corners = corners[survives[corners].all(axis=1)]
+    blob = components(total, corners)[piece]
+
+    area = np.zeros(total, np.int64)
+    np.add.at(area, blob, fragments["area"])
+    kept = np.flatnonzero(survives[piece] & (area[blob] > tables[0].min_area))
+    return _number(fragments, blob, kept, starts)
+
+
+def _touching(
+    tables: Sequence[FragmentTable], starts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of fragments, numbered over all tables: those that share a pixel edge, and those that touch at a corner."""
+    border = np.concatenate([table.border for table in tables])
+    lengths = [len(table.border) for table in tables]
+    fragment = border["label"].astype(np.int64) - 1 + np.repeat(starts[:-1], lengths)
+    tile = np.repeat(np.arange(len(tables)), lengths)
+    row, column = border["row"], border["column"]
+    if len(border):
+        row, column = row - row.min(), column - column.min()
+    # One column to spare on either side, so that the end of a row does not touch the start of the next.
+    width = int(column.max(initial=0)) + 3
+    if (int(row.max(initial=0)) + 2) * width > np.iinfo(np.int64).max:
+        raise ValueError("the tiles lie too far apart to be one image")
+    key = (row + 1) * width + column + 1
+    order = np.argsort(key, kind="stable")
+    key, fragment, tile = key[order], fragment[order], tile[order]
+    if (key[1:] == key[:-1]).any():
+        raise ValueError("tiles overlap")
+
+    def pairs(step: int) -> NDArray[np.int64]:
+        place = np.minimum(np.searchsorted(key, key + step), max(len(key) - 1, 0))
+        across = (key[place] == key + step) & (tile[place] != tile)
+        return np.stack([fragment[across], fragment[place[across]]], axis=1)
+
+    inside = [table.diagonals.astype(np.int64) - 1 + start for table, start in zip(tables, starts[:-1], strict=True)]
+    return (
+        np.concatenate([pairs(1), pairs(width)]),
+        np.concatenate([pairs(width + 1), pairs(width - 1), *inside]),
+    )
+
+
+def _number(
+    fragments: NDArray[np.void], blob: NDArray[np.int64], kept: NDArray[np.int64], starts: NDArray[np.int64]
+) -> JoinedBlobs:
+    """Sum up the kept fragments of each blob, and number the blobs by their first pixel."""
+    kept = kept[np.lexsort((fragments["first_column"][kept], fragments["first_row"][kept]))]
+    part = fragments[kept]
+    _, first, index = np.unique(blob[kept], return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    index = rank[index]
+
+    blobs = np.zeros(len(first), BLOB)
+    blobs["id"] = np.arange(1, len(first) + 1)
+    for name in ("area", "z_sum", "drop_sum", "count_sum"):
+        np.add.at(blobs[name], index, part[name])
+    for name, start in (("min_row", np.iinfo(np.int64).max), ("min_column", np.iinfo(np.int64).max)):
+        blobs[name] = start
+        np.minimum.at(blobs[name], index, part[name])
+    for name in ("z_max", "max_row", "max_column"):
+        blobs[name] = np.iinfo(np.int64).min
+        np.maximum.at(blobs[name], index, part[name])
+    first.sort()
+    blobs["first_row"], blobs["first_column"] = part["first_row"][first], part["first_column"][first]
+
+    ids = np.zeros(len(fragments), np.int32)
+    ids[kept] = blobs["id"][index]
+    blob_ids = [np.concatenate([np.zeros(1, np.int32), ids[start:stop]]) for start, stop in pairwise(starts)]
+    tile = np.searchsorted(starts, kept, side="right") - 1
+    spans = np.unique(np.stack([index, tile], axis=1), axis=0)[:, 0]
+    return JoinedBlobs(blobs, np.bincount(spans, minlength=len(first)).astype(np.int32), blob_ids)
