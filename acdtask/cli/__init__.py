@@ -1,1 +1,98 @@
-"""The command line: parse, call, exit code."""
+"""The command line: parse, call, exit code. `main` is the one place that decides how the process ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from acdtask.engine import log
+from acdtask.engine.signals import sigterm_as_interrupt
+from acdtask.errors import AcdError, ErrorCode, ExitStatus
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    >>> main(["--version"])
+    acdtask 0.1.0
+    0
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with sigterm_as_interrupt():
+            status = _run(given)
+            sys.stdout.flush()
+    except AcdError as error:
+        return _refuse(error)
+    except KeyboardInterrupt:
+        return _refuse(AcdError(ErrorCode.INTERRUPTED, "The command was ended by Ctrl-C or by a signal"))
+    except BrokenPipeError:
+        return _end_quietly_if_stdout_is_closed()
+    except Exception as error:  # noqa: BLE001  # the one place that ends the process: whatever is left is a bug
+        return _refuse(AcdError(ErrorCode.BUG, f"{type(error).__name__}: {error}"), unexpected=True)
+    return status
+
+
+def _run(given: Sequence[str]) -> int:
+    import typer
+
+    from acdtask.cli.app import OutputClosedError, app
+    from acdtask.cli.arguments import read_at_files
+
+    try:
+        status = typer.main.get_command(app).main(
+            args=read_at_files(given), prog_name="acdtask", standalone_mode=False, obj=list(given)
+        )
+    except OutputClosedError as error:
+        raise BrokenPipeError from error
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "acdtask"
+        raise AcdError(
+            ErrorCode.USAGE, error.format_message().replace("Value error, ", ""), f"Run '{command} --help'."
+        ) from error
+    return status if isinstance(status, int) else ExitStatus.OK
+
+
+def _refuse(error: AcdError, *, unexpected: bool = False) -> int:
+    """Tell stderr what is wrong and how to mend it: as a log event, and in words unless JSON alone was asked for."""
+    status = error.code.value.exit_status
+    settings = log.current()
+    if settings.form == "json":
+        log.events("cli").error(
+            "command.failed",
+            traceback=unexpected,
+            code=error.code.label,
+            name=error.code.name,
+            detail=error.detail,
+            fix=error.fix,
+            retryable=error.code.value.retryable,
+            exit_status=int(status),
+        )
+    if settings.mode != "json":
+        trace = traceback.format_exc() if unexpected and settings.verbose else ""
+        end = "" if error.detail.endswith("?") else "."
+        _write_error(f"{trace}error {error.code.label}: {error.detail}{end}\n{error.fix}\n")
+    return status
+
+
+def _write_error(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody listens, and the exit status still tells
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _end_quietly_if_stdout_is_closed() -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.OK
+    return _refuse(AcdError(ErrorCode.BUG, "a pipe broke, and it was not the output"), unexpected=True)

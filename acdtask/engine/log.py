@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
 
 import acdtask
@@ -45,14 +44,21 @@ class LogSettings:
     """How a process logs. Picklable, so that worker processes log alike.
 
     Attributes:
-        form: "text" or "json".
+        mode: what was asked for: "auto", "text" or "json".
+        form: what that means here: "text" or "json".
         level: the lowest level that is written.
         run_id: one for the whole command, workers included.
     """
 
+    mode: LogMode = "auto"
     form: str = TEXT_FORMAT
     level: int = logging.WARNING
     run_id: str = ""
+
+    @property
+    def verbose(self) -> bool:
+        """Whether everything is told."""
+        return self.level <= logging.DEBUG
 
 
 _current = LogSettings()
@@ -130,7 +136,7 @@ def configure(mode: LogMode = "auto", *, verbose: bool = False, quiet: bool = Fa
         level = logging.DEBUG
     elif quiet:
         level = logging.ERROR
-    settings = LogSettings(form, level, run_id or os.environ.get("ACD_RUN_ID", "") or uuid.uuid4().hex[:12])
+    settings = LogSettings(mode, form, level, run_id or os.environ.get("ACD_RUN_ID", "") or uuid.uuid4().hex[:12])
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if form == JSON_FORMAT:
         handler.setFormatter(_JsonFormatter())
@@ -167,6 +173,8 @@ def announce(arguments: Sequence[str]) -> None:
 
 
 def _version(distribution: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow, and of no use to --help
+
     try:
         return version(distribution)
     except PackageNotFoundError:

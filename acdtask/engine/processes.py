@@ -13,20 +13,21 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from acdtask.engine import log
 from acdtask.engine.progressbar import ProgressBar
+from acdtask.engine.signals import sigterm_as_interrupt
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["Progress", "ProgressBar", "RemoteTraceback", "WorkerPool", "cores", "sigterm_as_interrupt"]
+__all__ = ["Progress", "ProgressBar", "RemoteTraceback", "WorkerPool", "cores"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -70,23 +71,6 @@ class RemoteTraceback(Exception):  # noqa: N818  # it is the cause of an error, 
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does. Nothing happens outside the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 @dataclass

@@ -1,0 +1,66 @@
+"""The command `acdtask` and the list of its commands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+import acdtask
+from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, OutputClosedError, example
+from acdtask.engine import log
+from acdtask.jobs.registry import JOBS
+
+__all__ = ["COMMANDS", "OutputClosedError", "app"]
+
+_START, _JOBS, _LOOK = "Start here", "Jobs: plan, run, gather, or all of it with local", "Look around"
+
+COMMANDS: dict[str, Lazy] = {
+    "demo": Lazy("Simulate a year, find the changes, show them.", "acdtask.cli.demo:command", section=_START),
+    **{name: Lazy(entry.summary, "acdtask.cli.job:group", (name,), section=_JOBS) for name, entry in JOBS.items()},
+    "records": Lazy("List the records of a cube.", "acdtask.cli.records:command", section=_LOOK),
+    "layout": Lazy("List, make and show layouts.", "acdtask.cli.layouts:group", section=_LOOK),
+    "tiles": Lazy("List the tiles that an area touches.", "acdtask.cli.tiles:command", section=_LOOK),
+    "show": Lazy("Show the variables, datasets and patches of a cube.", "acdtask.cli.show:group", section=_LOOK),
+}
+
+
+class _Root(LazyGroup):
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(lazy=COMMANDS, **attributes)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:  # completion logs nothing
+            log.configure(ctx.params["log_mode"], verbose=ctx.params["verbose"], quiet=ctx.params["quiet"])
+        return rest
+
+
+app = typer.Typer(cls=_Root, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=CONTEXT)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"acdtask {acdtask.__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    help="Watch areas for abnormal change in radar coherence.\n\n"
+    "A job is done in three steps: plan says what there is to do, run does one shard of it, gather joins the results. "
+    "'local' does all three on this machine. A job that was interrupted does only what is missing when it is called "
+    "again. Any value can be read from a file: --aoi @aoi.json."
+    + example("acdtask demo", "acdtask monitor local --cube cube --aoi aoi.json --layout utm")
+)
+def _root(
+    log_mode: Annotated[
+        log.LogMode,
+        typer.Option("--log", envvar="ACD_LOG", help="Log as text or as JSON lines; auto is text on a terminal."),
+    ] = "auto",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log everything, with tracebacks.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log errors only.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """The options of every command; they are read when the arguments are parsed."""

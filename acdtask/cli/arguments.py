@@ -1,0 +1,44 @@
+"""Arguments that name a file to read them from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["read_at_files"]
+
+
+def read_at_files(arguments: Sequence[str]) -> list[str]:
+    """Replace each `@path`, and each `--option=@path`, by the text of the file; `@@x` is the text `@x`.
+
+    Raises:
+        AcdError: INPUT_MISSING if there is no such file, INPUT_UNREADABLE if it is not text.
+
+    >>> read_at_files(["records", "--name", "@@S1*"])
+    ['records', '--name', '@S1*']
+    """
+    return [_read(argument) for argument in arguments]
+
+
+def _read(argument: str) -> str:
+    option, separator, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    if not value.startswith("@"):
+        return argument
+    if value.startswith("@@"):
+        return f"{option}{separator}{value[1:]}"
+    path = Path(value[1:])
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise AcdError(
+            ErrorCode.INPUT_UNREADABLE, f"{path} is not text", "Give a text file after '@', or '@@' for a plain '@'."
+        ) from error
+    except OSError as error:
+        raise AcdError(
+            ErrorCode.INPUT_MISSING,
+            f"{path} cannot be read: {error.strerror}",
+            "Check the path after '@', or write '@@' for a plain '@'.",
+        ) from error
+    return f"{option}{separator}{text.strip()}"

@@ -1,0 +1,237 @@
+"""Command-line options made from a settings model: one option a field, and errors in a sentence."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["SettingOption", "options_of", "settings_from"]
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_METAVARS: dict[Any, str] = {
+    str: "TEXT",
+    int: "INTEGER",
+    float: "NUMBER",
+    date: "DATE",
+    datetime: "DATETIME",
+    Path: "PATH",
+}
+_LONGEST_VALUE = 60
+
+
+@dataclass(frozen=True)
+class SettingOption:
+    """An option of the command line, and the field of the settings that it fills.
+
+    Attributes:
+        field: the field's name.
+        kind: how often and in what form a value is given: once, many times, a fixed number of times in one go,
+            as KEY=VALUE, or as a flag.
+        metavar: what a value looks like.
+        choices: the only values, if they are few.
+        default: as people write it; empty if there is none to show.
+    """
+
+    field: str
+    kind: Literal["one", "many", "several", "pairs", "flag"]
+    metavar: str
+    choices: tuple[str | int, ...]
+    count: int
+    description: str
+    default: str
+    required: bool
+
+    @property
+    def flag(self) -> str:
+        """The option as it is typed."""
+        return _flag(self.field)
+
+    @property
+    def declaration(self) -> str:
+        """The option with its negative form, if it has one."""
+        return f"{self.flag}/--no-{self.flag[2:]}" if self.kind == "flag" else self.flag
+
+    @property
+    def help(self) -> str:
+        """Description and default."""
+        note = "required" if self.required else f"default: {self.default}" if self.default else ""
+        return f"{self.description}  [{note}]" if note else self.description
+
+    def parameter(self) -> inspect.Parameter:
+        """The option as a parameter of a command. Without a value it is None, so that a settings file can fill it."""
+        metavar = None if self.kind == "flag" or self.choices else self.metavar
+        option = typer.Option(self.declaration, help=self.help, metavar=metavar, show_default=False)
+        return inspect.Parameter(
+            self.field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[self._annotation(), option]
+        )
+
+    def _annotation(self) -> Any:
+        value: Any = Literal[self.choices] if self.choices else str
+        if self.kind == "several":
+            return tuple[(value,) * self.count]  # type: ignore[misc]  # the type is made here
+        return {"flag": bool, "one": value, "many": list[value], "pairs": list[value]}[self.kind]
+
+
+def options_of(model: type[BaseModel]) -> list[SettingOption]:
+    """One option for each field, in the order of the model.
+
+    >>> class Rain(BaseModel):
+    ...     heavy: bool = False
+    ...     least_depth: float = 0.5
+    >>> [option.declaration for option in options_of(Rain)]
+    ['--heavy/--no-heavy', '--least-depth']
+    """
+    return [_option(name, field) for name, field in model.model_fields.items()]
+
+
+def settings_from(model: type[ModelT], given: Mapping[str, Any], file: Path | None = None) -> ModelT:
+    """The settings: the options that were given, then the settings file, then the defaults.
+
+    Raises:
+        AcdError: USAGE if a required setting is missing, SETTING_INVALID if a value is wrong, INPUT_MISSING if there is
+            no such file.
+    """
+    options = {option.field: option for option in options_of(model)}
+    values = _from_file(file) if file is not None else {}
+    values.update({name: _trimmed(options[name], value) for name, value in given.items() if value is not None})
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _refusal(error.errors(), list(options)) from None
+
+
+def _option(name: str, field: FieldInfo) -> SettingOption:
+    kind, scalar, count = _shape(field.annotation)
+    choices = get_args(scalar) if get_origin(scalar) is Literal else ()
+    if kind != "flag" and not choices and scalar not in _METAVARS:
+        raise TypeError(f"the setting {name} has a type that no option can have: {field.annotation}")
+    return SettingOption(
+        field=name,
+        kind=kind,
+        metavar="KEY=VALUE" if kind == "pairs" else "|".join(map(str, choices)) or _METAVARS.get(scalar, ""),
+        choices=choices,
+        count=count,
+        description=field.description or "",
+        default="" if field.is_required() else _told(field.get_default(call_default_factory=True)),
+        required=field.is_required(),
+    )
+
+
+def _shape(annotation: Any) -> tuple[Literal["one", "many", "several", "pairs", "flag"], Any, int]:
+    """How the values of a field are given, and the type of one value."""
+    core = _core(annotation)
+    origin, arguments = get_origin(core), get_args(core)
+    if core is bool:
+        return "flag", bool, 1
+    if origin is dict:
+        return "pairs", str, 1
+    if origin is tuple and Ellipsis not in arguments:
+        return "several", _core(arguments[0]), len(arguments)
+    if origin in {list, tuple, set, frozenset}:
+        return "many", _core(arguments[0]), 1
+    return "one", core, 1
+
+
+def _core(annotation: Any) -> Any:
+    """The type without Annotated and without None."""
+    if get_origin(annotation) is Annotated:
+        return _core(get_args(annotation)[0])
+    if get_origin(annotation) in {Union, types.UnionType}:
+        others = [argument for argument in get_args(annotation) if argument is not types.NoneType]
+        return _core(others[0]) if len(others) == 1 else annotation
+    return annotation
+
+
+def _told(value: Any) -> str:
+    if value is None or value == "" or value == () or value == [] or value == {}:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return " ".join(_told(item) for item in value)
+    if isinstance(value, dict):
+        return " ".join(f"{key}={item}" for key, item in value.items())
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def _trimmed(option: SettingOption, value: Any) -> Any:
+    if option.kind == "pairs":
+        return dict(_pair(option, text) for text in value)
+    if isinstance(value, (list, tuple)):
+        return [item.strip() if isinstance(item, str) else item for item in value]
+    return value.strip() if isinstance(value, str) else value
+
+
+def _pair(option: SettingOption, text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise AcdError(ErrorCode.SETTING_INVALID, f"{option.flag} is {text!r}, and should be KEY=VALUE")
+    return key.strip(), value.strip()
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise AcdError(
+            ErrorCode.INPUT_MISSING, f"{file} cannot be read: {error.strerror}", "Check the path after --settings."
+        ) from error
+    except ValueError as error:  # JSON, TOML and Unicode errors alike
+        kind = "TOML" if file.suffix == ".toml" else "JSON"
+        raise AcdError(ErrorCode.SETTING_INVALID, f"{file} is not {kind}: {error}") from error
+    if not isinstance(values, dict):
+        raise AcdError(ErrorCode.SETTING_INVALID, f"{file} is not an object of settings")
+    return {name.replace("-", "_"): value for name, value in values.items()}
+
+
+def _refusal(errors: list[ErrorDetails], fields: list[str]) -> AcdError:
+    missing = [_flag(str(error["loc"][0])) for error in errors if error["type"] == "missing" and len(error["loc"]) == 1]
+    if len(missing) == len(errors):
+        them = "it" if len(missing) == 1 else "them"
+        fix = f"Give {them} on the command line or in the --settings file."
+        return AcdError(ErrorCode.USAGE, f"{' and '.join(missing)} must be given", fix)
+    told = list(dict.fromkeys(_sentence(error, fields) for error in errors))
+    return AcdError(ErrorCode.SETTING_INVALID, "; ".join(told))
+
+
+def _sentence(error: ErrorDetails, fields: list[str]) -> str:
+    """What is wrong with a value, naming its option."""
+    rule = error["msg"].removeprefix("Value error, ").rstrip(".")
+    if not error["loc"]:
+        return rule
+    name = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, fields, n=1)
+        return f"there is no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    if error["type"] == "missing":
+        return f"{_flag(name)} must be given"
+    if error["type"] == "value_error":
+        return f"{_flag(name)}: {rule}"
+    shown = str(error["input"])
+    shown = shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}..."
+    if rule.startswith("Input should"):
+        rule = f"and {rule.removeprefix('Input ').partition(', unable')[0]}"
+    return f"{_flag(name)} is {shown}, {rule}"

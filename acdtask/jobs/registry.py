@@ -1,0 +1,100 @@
+"""The jobs by name. Only the module of the job that is asked for is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from acdtask.errors import AcdError, ErrorCode
+
+if TYPE_CHECKING:
+    from acdtask.jobs.contract import Job
+
+__all__ = ["JOBS", "JobEntry", "load_job"]
+
+
+@dataclass(frozen=True)
+class JobEntry:
+    """Where a job is, and what a command line says about it before the job is imported.
+
+    Attributes:
+        module, attribute: where its class is.
+        summary: one line for a list of commands.
+        help: what it does, in a paragraph.
+        example: settings of a command that works.
+        site_setting: the setting that names the folder it works in, if that is not a cube.
+        creates_cube: whether it makes the cube where there is none.
+    """
+
+    module: str
+    attribute: str
+    summary: str
+    help: str
+    example: str
+    site_setting: str = ""
+    creates_cube: bool = False
+
+
+JOBS: Mapping[str, JobEntry] = MappingProxyType(
+    {
+        "simulate": JobEntry(
+            "acdtask.simulate.job",
+            "SimulateJob",
+            "Make coherence images with known events.",
+            "Makes a year of simulated coherence images, and a truth file that says where and when the ground changed.",
+            "--out scene --size 1024 --seed 7",
+            site_setting="out",
+        ),
+        "ingest": JobEntry(
+            "acdtask.jobs.ingest.job",
+            "IngestJob",
+            "Bring images into a cube.",
+            "Reads GeoTIFFs from a folder, a bucket or a STAC catalogue, checks them, and indexes them as records of a "
+            "cube. The cube is made if there is none.",
+            "--cube cube --source scene/images",
+            creates_cube=True,
+        ),
+        "consolidate": JobEntry(
+            "acdtask.jobs.consolidate.job",
+            "ConsolidateJob",
+            "Store the images of an area tile by tile, all dates together.",
+            "Writes one Zarr array a tile, with its dates side by side, so that later jobs read it faster. Nothing "
+            "else changes: every job gives the same result without it.",
+            "--cube cube --aoi aoi.json --layout utm",
+        ),
+        "baseline": JobEntry(
+            "acdtask.jobs.baseline.job",
+            "BaselineJob",
+            "Learn what each pixel usually does.",
+            "Computes mean, standard deviation and count of each pixel over a reference period.",
+            "--cube cube --aoi aoi.json --layout utm",
+        ),
+        "monitor": JobEntry(
+            "acdtask.jobs.monitor.job",
+            "MonitorJob",
+            "Find abnormal change since the baseline.",
+            "Compares each new date with the baseline and outlines the patches of ground whose coherence dropped "
+            "abnormally.",
+            "--cube cube --aoi aoi.json --layout utm",
+        ),
+        "report": JobEntry(
+            "acdtask.jobs.report.job",
+            "ReportJob",
+            "Show a monitoring result as a page.",
+            "Writes a folder with index.html and pictures: the area, the baseline, each date and its patches.",
+            "--cube cube --aoi aoi.json --layout utm",
+        ),
+    }
+)
+
+
+def load_job(name: str) -> Job[Any]:
+    """The job of that name. USAGE if there is none."""
+    entry = JOBS.get(name)
+    if entry is None:
+        raise AcdError(ErrorCode.USAGE, f"there is no job {name!r}; the jobs are {', '.join(JOBS)}")
+    job: Job[Any] = getattr(import_module(entry.module), entry.attribute)()
+    return job
