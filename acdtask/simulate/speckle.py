@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from acdtask.simulate.fields import Floats
 
-__all__ = ["NODATA", "sample_coherence", "to_stored"]
+__all__ = ["NODATA", "sample_coherence", "speckle_sums", "to_stored"]
 
 NODATA = -1
 STRIP_ROWS = 32
 """Rows of pixels that are drawn at once. It decides the order of the draws, so it is part of what a seed means."""
 
 
-def _speckle_sums(rng: np.random.Generator, rows: int, columns: int, samples: int) -> tuple[Floats, ...]:
+def speckle_sums(rng: np.random.Generator, rows: int, columns: int, samples: int) -> tuple[Floats, ...]:
     """Sums over the samples of a pixel, each of shape (rows, columns): |s1|^2, |n|^2, Re and Im of s1 conj(n)."""
     power1, power_n, real, imag = (np.zeros((rows, columns), np.float32) for _ in range(4))
     for _ in range(samples):
@@ -79,7 +79,7 @@ def sample_coherence(true: Floats, rng: np.random.Generator, samples: int = 2, w
         strip = slice(top, min(top + STRIP_ROWS, height))
         gs = g[strip]
         q = np.sqrt(1 - gs * gs)
-        a, b, c_re, c_im = _speckle_sums(rng, gs.shape[0], width, samples**2)
+        a, b, c_re, c_im = speckle_sums(rng, gs.shape[0], width, samples**2)
         power1[strip] = a
         power2[strip] = gs * gs * a + q * q * b + 2 * gs * q * c_re
         cross_re[strip] = gs * a + q * c_re

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
-from rasterio.errors import CRSError
+from rasterio._err import CPLE_BaseError  # rasterio.errors has no name for what PROJ refuses
 from rasterio.features import shapes
 from rasterio.warp import transform
 from shapely.geometry import Polygon, shape
@@ -39,12 +39,18 @@ def outline(event: Event) -> Polygon:
 
 
 def _lon_lat(settings: SceneSettings, ring: Ring) -> list[Position]:
-    """Pixel coordinates (column, row) as longitude and latitude, counterclockwise."""
+    """Pixel coordinates (column, row) as longitude and latitude, counterclockwise. SETTING_INVALID."""
     a, _, c, _, e, f = settings.transform
+    outside = AcdError(
+        ErrorCode.SETTING_INVALID,
+        f"easting {settings.easting:g} and northing {settings.northing:g} lie outside {settings.crs}",
+    )
     try:
         lon, lat = transform(settings.crs, "EPSG:4326", [c + a * x for x, _ in ring], [f + e * y for _, y in ring])
-    except CRSError as error:
-        raise AcdError(ErrorCode.SETTING_INVALID, f"crs {settings.crs!r} is not known") from error
+    except CPLE_BaseError as error:
+        raise outside from error
+    if not np.isfinite([lon, lat]).all():
+        raise outside
     points = [(round(x, DIGITS), round(y, DIGITS)) for x, y in zip(lon, lat, strict=True)]
     return [[x, y] for x, y in orient(Polygon(points), 1.0).exterior.coords]
 
