@@ -1,0 +1,37 @@
+"""The command `demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from acdtask.cli.lazy import command_of, example
+
+__all__ = ["command"]
+
+
+def command() -> TyperCommand:
+    """The command."""
+    text = (
+        "Simulates a year of coherence images with known events, learns the baseline, monitors the last dates, and "
+        "writes a report that compares what was found with what had happened. Open report/index.html in the folder. "
+        "The same command goes on where it stopped."
+    )
+    return command_of(_demo, text + example("acdtask demo demo"))
+
+
+def _demo(
+    folder: Annotated[Path, typer.Argument(help="Where everything is written.")] = Path("demo"),
+    size: Annotated[int, typer.Option(help="Width and height of the scene in pixels.")] = 1024,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same scene.")] = 7,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes.  [default: one for each core]", show_default=False)
+    ] = None,
+) -> None:
+    from acdtask.demo import run_demo
+    from acdtask.engine.processes import cores
+
+    run_demo(folder, workers=cores() if workers is None else workers, size=size, seed=seed)

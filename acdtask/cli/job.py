@@ -1,0 +1,224 @@
+"""The commands of a job: plan, run, gather, and local, which is all of them on this machine."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
+from acdtask.cli.output import bytes_text, say, say_json, seconds_text, table, write_json
+from acdtask.engine.progressbar import ProgressBar
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.registry import JOBS, JobEntry, load_job
+
+if TYPE_CHECKING:
+    from acdtask.jobs.contract import Job, Plan, Settings, Site
+
+__all__ = ["group", "stage"]
+
+_STAGES = {
+    "plan": "Say what there is to do, and what it will cost.",
+    "run": "Do one shard of a round.",
+    "gather": "Join the shards of a round.",
+    "local": "Plan, run and gather on this machine.",
+}
+
+Cube = Annotated[
+    str,
+    typer.Option("--cube", envvar="ACD_CUBE", metavar="ADDRESS", help="Folder or s3://bucket/prefix of the cube."),
+]
+PlanId = Annotated[str, typer.Option("--plan", metavar="ID", help="Plan id that 'plan' printed.")]
+Round = Annotated[str, typer.Option("--round", metavar="NAME", help="Round of the plan.")]
+ShardIndex = Annotated[int, typer.Option("--shard", metavar="N", help="Shard of the round, from 0.")]
+SettingsFile = Annotated[
+    Path, typer.Option("--settings", metavar="FILE", help="Settings in a .json or .toml file; options win.")
+]
+MapFile = Annotated[Path, typer.Option("--map", metavar="FILE", help="Write the tiles here, as GeoJSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Workers = Annotated[int, typer.Option("--workers", metavar="N", help="Processes.  [default: one for each core]")]
+
+
+def group(name: str) -> LazyGroup:
+    """The commands of a job. The job itself is imported when one of its stages is used."""
+    entry = JOBS[name]
+    stages = {stage: Lazy(summary, "acdtask.cli.job:stage", (name, stage)) for stage, summary in _STAGES.items()}
+    return LazyGroup(
+        lazy=stages,
+        name=name,
+        help=entry.help + example(f"acdtask {name} local {entry.example}"),
+        context_settings=CONTEXT,
+    )
+
+
+def stage(name: str, stage_name: str) -> TyperCommand:
+    """One command of a job."""
+    job, entry = load_job(name), JOBS[name]
+    return {"plan": _plan, "run": _run, "gather": _gather, "local": _local}[stage_name](job, entry)
+
+
+def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
+    from acdtask.engine.stages import make_plan, open_site
+
+    def call(map_file: Path | None, as_json: bool, **given: Any) -> None:
+        settings, address = _settings_and_address(job, entry, given)
+        site = open_site(address, create=entry.creates_cube)
+        plan = make_plan(job, settings, site)
+        if map_file is not None:
+            _write_map(plan, map_file)
+        if as_json:
+            say_json({**plan.model_dump(mode="json", exclude={"content", "notes"}), "notes": _notes(plan)})
+        else:
+            _show_plan(plan)
+
+    parameters = [_parameter("map_file", MapFile, None), _parameter("as_json", AsJson, False)]
+    text = f"{_STAGES['plan']} {entry.help} The same inputs and settings give the same plan id." + example(
+        f"acdtask {job.name} plan {entry.example}", f"acdtask {job.name} plan {entry.example} --json"
+    )
+    return command_of(_with_settings(call, job, entry, parameters), text)
+
+
+def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
+    from acdtask.engine.stages import load_plan, run_shard
+
+    def call(plan_id: str, round_name: str, shard: int, **given: Any) -> None:
+        site = _site(entry, given)
+        plan = load_plan(job.name, plan_id, site)
+        with ProgressBar(f"{job.name}: {round_name}, shard {shard}", total=0) as bar:
+            run_shard(job, plan, round_name, shard, site, lambda units: bar.update(shard, units))
+        say(f"{job.name}: shard {shard} of round {round_name} is done")
+
+    parameters = [
+        _site_parameter(entry),
+        _parameter("plan_id", PlanId),
+        _parameter("round_name", Round),
+        _parameter("shard", ShardIndex),
+    ]
+    text = f"{_STAGES['run']} A shard that is done already costs nothing. The rounds are {', '.join(job.rounds)}."
+    text += example(f"acdtask {job.name} run {_site_example(entry)} --plan ID --round {job.rounds[0]} --shard 0")
+    return command_of(_signed(call, parameters), text)
+
+
+def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
+    from acdtask.engine.stages import gather_round, load_plan
+
+    def call(plan_id: str, round_name: str, **given: Any) -> None:
+        site = _site(entry, given)
+        gather_round(job, load_plan(job.name, plan_id, site), round_name, site)
+        say(f"{job.name}: round {round_name} is gathered")
+
+    parameters = [_site_parameter(entry), _parameter("plan_id", PlanId), _parameter("round_name", Round)]
+    text = (
+        f"{_STAGES['gather']} It names the shards that are missing; the last round's gather publishes the results. "
+        f"The rounds are {', '.join(job.rounds)}."
+    )
+    text += example(f"acdtask {job.name} gather {_site_example(entry)} --plan ID --round {job.rounds[0]}")
+    return command_of(_signed(call, parameters), text)
+
+
+def _local(job: Job[Any], entry: JobEntry) -> TyperCommand:
+    def call(workers: int | None, **given: Any) -> None:
+        from acdtask.engine.local import run_locally
+        from acdtask.engine.processes import WorkerPool, cores
+
+        settings, address = _settings_and_address(job, entry, given)
+        with WorkerPool(cores() if workers is None else workers) as pool:
+            outcome = run_locally(job, settings, address, pool=pool, progress=None)
+        for line in outcome.lines:
+            say(line)
+
+    text = (
+        f"{entry.help} Shards run in processes of this machine. After an interruption, the same command does only what "
+        f"is missing." + example(f"acdtask {job.name} local {entry.example}")
+    )
+    return command_of(_with_settings(call, job, entry, [_parameter("workers", Workers, None)]), text)
+
+
+def _settings_and_address(job: Job[Any], entry: JobEntry, given: dict[str, Any]) -> tuple[Settings, str]:
+    from acdtask.cli.options import settings_from
+
+    address = given.pop("cube", "")
+    settings: Settings = settings_from(job.settings, given, given.pop("settings_file"))
+    return settings, str(getattr(settings, entry.site_setting)) if entry.site_setting else address
+
+
+def _site(entry: JobEntry, given: dict[str, Any]) -> Site:
+    from acdtask.engine.stages import open_site
+
+    return open_site(given[entry.site_setting or "cube"])
+
+
+def _site_parameter(entry: JobEntry) -> inspect.Parameter:
+    if not entry.site_setting:
+        return _parameter("cube", Cube)
+    flag = f"--{entry.site_setting.replace('_', '-')}"
+    option = typer.Option(flag, metavar="FOLDER", help="The folder that 'plan' was given.")
+    return _parameter(entry.site_setting, Annotated[str, option])
+
+
+def _site_example(entry: JobEntry) -> str:
+    return f"--{entry.site_setting} scene" if entry.site_setting else "--cube cube"
+
+
+def _with_settings(
+    call: Callable[..., None], job: Job[Any], entry: JobEntry, more: list[inspect.Parameter]
+) -> Callable[..., None]:
+    """The function with an option for each setting, and the options that every job has."""
+    from acdtask.cli.options import options_of
+
+    site = [] if entry.site_setting else [_parameter("cube", Cube)]
+    settings = [option.parameter() for option in options_of(job.settings)]
+    return _signed(call, [*site, *settings, _parameter("settings_file", SettingsFile, None), *more])
+
+
+def _signed(call: Callable[..., None], parameters: list[inspect.Parameter]) -> Callable[..., None]:
+    """The function with these parameters, for a framework that reads signatures."""
+
+    def function(**values: Any) -> None:
+        call(**values)
+
+    required_first = sorted(parameters, key=lambda parameter: parameter.default is not inspect.Parameter.empty)
+    function.__signature__ = inspect.Signature(required_first)  # type: ignore[attr-defined]  # inspect reads it
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return function
+
+
+def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _notes(plan: Plan) -> dict[str, Any]:
+    return {name: note for name, note in plan.notes.items() if name != "map"}
+
+
+def _show_plan(plan: Plan) -> None:
+    if plan.nothing_to_do:
+        say(f"Nothing to do: {plan.nothing_to_do}")
+        return
+    from acdtask.engine.processes import cores
+
+    estimate, workers = plan.estimate, cores()
+    rows: list[tuple[str, object]] = [
+        ("tiles", estimate.tiles),
+        ("dates", estimate.dates),
+        ("shards", plan.shards),
+        ("rounds", ", ".join(plan.rounds)),
+        ("bytes to read", bytes_text(estimate.bytes_read)),
+        ("bytes to write", bytes_text(estimate.bytes_written)),
+        (f"expected time, {workers} workers", seconds_text(estimate.core_seconds / workers)),
+    ]
+    rows += [(name, note) for name, note in _notes(plan).items() if isinstance(note, (str, int, float))]
+    table((plan.job, "plan"), rows)
+    say(f"plan id: {plan.plan_id}")
+
+
+def _write_map(plan: Plan, file: Path) -> None:
+    tiles = plan.notes.get("map")
+    if tiles is None:
+        why = plan.nothing_to_do or f"{plan.job} does not work on tiles"
+        raise AcdError(ErrorCode.USAGE, f"there is no map to write to {file}: {why}", "Leave --map out.")
+    write_json(file, tiles)
