@@ -1,0 +1,198 @@
+"""Areas and tiles: which cells of a layout an area needs, and where a grid lies on the globe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio.errors import CRSError
+from rasterio.warp import transform as warp_points
+from shapely.geometry.base import BaseGeometry
+
+from acdtask.cube.grid import Grid, Layout, Tile, WebMercatorGrid
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["footprint", "project", "tiles_as_geojson", "tiles_of"]
+
+LON_LAT = "EPSG:4326"
+EDGE_STEP_DEGREES = 0.02
+"""Longest piece of an edge that is reprojected as a straight line: at 2 km the bend is below 0.1 m."""
+
+SLIVER_PIXELS = 1e-3
+"""A cell that the area enters by less than this is not needed; rounding in a reprojection is far smaller."""
+
+WEB_MERCATOR_LIMIT = 85.0511287798066
+CELLS_AT_ONCE = 200_000
+FOOTPRINT_TOLERANCE_DEGREES = 1e-6
+
+
+def tiles_of(area: BaseGeometry, layout: Layout) -> list[Tile]:
+    """The cells whose inside meets the area, by row, then column.
+
+    Args:
+        area: polygons in longitude and latitude; their edges are straight in longitude and latitude, as in RFC 7946.
+            Parts on both sides of the antimeridian are found wherever the layout's CRS places them.
+        layout: the cells.
+
+    Raises:
+        AcdError: AOI_INVALID if the area reaches where the layout's CRS is not defined, LAYOUT_INVALID if the CRS is
+            unknown.
+
+    >>> from acdtask.cube.grid import RegularGrid
+    >>> layout = Layout(name="utm32", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=1024))
+    >>> [tile.cell for tile in tiles_of(shapely.box(7.0, 50.9, 7.2, 51.0), layout)]
+    ['17/-276', '18/-276']
+    """
+    if isinstance(layout.grid, WebMercatorGrid):
+        area = shapely.clip_by_rect(area, -180, -WEB_MERCATOR_LIMIT, 180, WEB_MERCATOR_LIMIT)
+    projected = project(area, LON_LAT, layout.crs)
+    inset = SLIVER_PIXELS * layout.cell_extent / layout.cell_pixels
+    cells = _cells_meeting(projected, layout, inset) or _cells_meeting(projected, layout, 0.0)
+    if isinstance(layout.grid, WebMercatorGrid):
+        count = 2**layout.grid.zoom
+        cells = {(j, i) for j, i in cells if 0 <= i < count and 0 <= j < count}
+    return [layout.tile(i, j) for j, i in sorted(cells)]
+
+
+def project(geometry: BaseGeometry, source: str, target: str) -> BaseGeometry:
+    """The geometry in another CRS, its edges cut finely enough to stay where they were.
+
+    Raises:
+        AcdError: AOI_INVALID, LAYOUT_INVALID, as `tiles_of` says.
+    """
+    if source == target:
+        return geometry
+    fine = shapely.segmentize(geometry, EDGE_STEP_DEGREES) if source == LON_LAT else geometry
+    points = shapely.get_coordinates(fine)
+    if not len(points):
+        return geometry
+    moved = _warp(points, source, target)
+    if not np.isfinite(moved).all():
+        lon, lat = points[~np.isfinite(moved).all(axis=1)][0]
+        raise AcdError(
+            ErrorCode.AOI_INVALID,
+            f"{target} is not defined at ({lon:.4f}, {lat:.4f})",
+            "Choose a layout whose CRS covers the area.",
+        )
+    projected = shapely.set_coordinates(fine, moved)
+    return projected if shapely.is_valid(projected) else shapely.make_valid(projected)
+
+
+def _warp(points: NDArray[np.float64], source: str, target: str) -> NDArray[np.float64]:
+    try:
+        xs, ys = warp_points(source, target, points[:, 0], points[:, 1])
+    except CRSError as error:
+        raise AcdError(ErrorCode.LAYOUT_INVALID, f"the CRS {target!r} or {source!r} is unknown") from error
+    return np.column_stack([xs, ys])
+
+
+def _cells_meeting(area: BaseGeometry, layout: Layout, inset: float) -> set[tuple[int, int]]:
+    """(j, i) of the cells that, made smaller by `inset` at each side, meet the area."""
+    found: set[tuple[int, int]] = set()
+    for part in shapely.get_parts(area):
+        if not part.is_empty:
+            found.update(_cells_meeting_polygon(part, layout, inset))
+    return found
+
+
+def _cells_meeting_polygon(polygon: BaseGeometry, layout: Layout, inset: float) -> Iterable[tuple[int, int]]:
+    extent, (ox, oy) = layout.cell_extent, layout.origin
+    min_x, min_y, max_x, max_y = polygon.bounds
+    columns = np.arange(math.floor((min_x - ox) / extent), math.floor((max_x - ox) / extent) + 1)
+    rows = np.arange(math.floor((oy - max_y) / extent), math.floor((oy - min_y) / extent) + 1)
+    shapely.prepare(polygon)
+    rows_at_once = max(1, CELLS_AT_ONCE // len(columns))
+    for start in range(0, len(rows), rows_at_once):
+        j, i = (axis.ravel() for axis in np.meshgrid(rows[start : start + rows_at_once], columns, indexing="ij"))
+        left, top = ox + i * extent, oy - j * extent
+        boxes = shapely.box(left + inset, top - extent + inset, left + extent - inset, top - inset)
+        meets = shapely.intersects(polygon, boxes) if inset else shapely.relate_pattern(polygon, boxes, "T********")
+        yield from zip(j[meets].tolist(), i[meets].tolist(), strict=True)
+
+
+def footprint(grid: Grid) -> dict[str, Any]:
+    """The outline of a grid as a GeoJSON geometry in longitude and latitude (RFC 7946).
+
+    Edges that bend are cut until they are right to 1e-6 degrees; coordinates are rounded to 1e-7 degrees. An outline
+    over the antimeridian is cut there, so that it is a MultiPolygon; one around a pole goes along the pole.
+
+    Raises:
+        AcdError: LAYOUT_INVALID if the CRS is unknown, or not defined at the grid.
+    """
+    ring = _unwrapped(_outline(grid))
+    turn = round((ring[-1, 0] - ring[0, 0]) / 360)
+    if turn:
+        pole = math.copysign(90.0, ring[:, 1].mean())
+        ring = np.vstack([ring, [ring[-1, 0], pole], [ring[0, 0], pole], ring[:1]])
+    outline = shapely.Polygon(ring)
+    outline = outline if outline.is_valid else shapely.make_valid(outline)
+    min_x, _, max_x, _ = outline.bounds
+    parts = []
+    for world in range(math.floor((min_x + 180) / 360), math.floor((max_x + 180) / 360) + 1):
+        part = shapely.clip_by_rect(outline, world * 360 - 180, -90, world * 360 + 180, 90)
+        parts.append(shapely.transform(part, lambda xy, shift=world * 360: xy - [shift, 0]))
+    polygons = [p for p in shapely.get_parts(shapely.union_all(parts, grid_size=1e-7)) if p.geom_type == "Polygon"]
+    whole = polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons)
+    return _rounded(shapely.geometry.mapping(shapely.orient_polygons(shapely.normalize(whole), exterior_cw=False)))
+
+
+def _outline(grid: Grid) -> NDArray[np.float64]:
+    """The closed outline in longitude and latitude, as fine as the bend of its edges asks for."""
+    pieces = 8
+    while True:
+        ring = _warp(_edges(grid, pieces), grid.crs, LON_LAT)
+        if not np.isfinite(ring).all():
+            raise AcdError(ErrorCode.LAYOUT_INVALID, f"{grid.crs} is not defined everywhere within {grid.bounds}")
+        if _bend(_unwrapped(ring)) < FOOTPRINT_TOLERANCE_DEGREES or pieces >= 1024:
+            return ring
+        pieces *= 2
+
+
+def _bend(ring: NDArray[np.float64]) -> float:
+    """How far the ring's odd points lie beside the line between their neighbours, at most."""
+    chord, middle = ring[2::2] - ring[:-1:2], ring[1::2] - ring[:-1:2]
+    beside = chord[:, 0] * middle[:, 1] - chord[:, 1] * middle[:, 0]
+    return float(np.max(np.abs(beside) / np.hypot(chord[:, 0], chord[:, 1])))
+
+
+def _edges(grid: Grid, pieces: int) -> NDArray[np.float64]:
+    """Points along the four edges in the grid's CRS, `pieces` an edge, counter-clockwise for a north-up grid."""
+    a, b, c, d, e, f = grid.transform
+    width, height = grid.width, grid.height
+    corners = np.array([(0, 0), (0, height), (width, height), (width, 0), (0, 0)], dtype=np.float64)
+    steps = np.arange(4 * pieces + 1) / pieces
+    columns = np.interp(steps, np.arange(5), corners[:, 0])
+    rows = np.interp(steps, np.arange(5), corners[:, 1])
+    return np.column_stack([a * columns + b * rows + c, d * columns + e * rows + f])
+
+
+def _unwrapped(ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The ring with longitudes that go on beyond 180 instead of jumping."""
+    return np.column_stack([np.unwrap(ring[:, 0], period=360), ring[:, 1]])
+
+
+def _rounded(mapping: dict[str, Any]) -> dict[str, Any]:
+    def to_lists(node: Any) -> Any:
+        return [to_lists(child) for child in node] if isinstance(node, tuple | list) else round(node, 7) + 0.0
+
+    return {"type": mapping["type"], "coordinates": to_lists(mapping["coordinates"])}
+
+
+def tiles_as_geojson(tiles: Iterable[Tile]) -> dict[str, Any]:
+    """A FeatureCollection of the tiles' outlines, with layout, cell, i and j as properties."""
+    return {
+        "type": "FeatureCollection",
+        "features": [
+            {
+                "type": "Feature",
+                "id": f"{tile.layout}/{tile.cell}",
+                "properties": {"layout": tile.layout, "cell": tile.cell, "i": tile.i, "j": tile.j},
+                "geometry": footprint(tile.grid),
+            }
+            for tile in tiles
+        ],
+    }
