@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
+from acdtask.cli.looking import AsJson, Cube
 from acdtask.cli.output import bytes_text, say, say_json, seconds_text, table, write_json
 from acdtask.engine.progressbar import ProgressBar
 from acdtask.errors import AcdError, ErrorCode
@@ -28,10 +29,6 @@ _STAGES = {
     "local": "Plan, run and gather on this machine.",
 }
 
-Cube = Annotated[
-    str,
-    typer.Option("--cube", envvar="ACD_CUBE", metavar="ADDRESS", help="Folder or s3://bucket/prefix of the cube."),
-]
 PlanId = Annotated[str, typer.Option("--plan", metavar="ID", help="Plan id that 'plan' printed.")]
 Round = Annotated[str, typer.Option("--round", metavar="NAME", help="Round of the plan.")]
 ShardIndex = Annotated[int, typer.Option("--shard", metavar="N", help="Shard of the round, from 0.")]
@@ -39,7 +36,6 @@ SettingsFile = Annotated[
     Path, typer.Option("--settings", metavar="FILE", help="Settings in a .json or .toml file; options win.")
 ]
 MapFile = Annotated[Path, typer.Option("--map", metavar="FILE", help="Write the tiles here, as GeoJSON.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workers = Annotated[int, typer.Option("--workers", metavar="N", help="Processes.  [default: one for each core]")]
 
 

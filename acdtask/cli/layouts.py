@@ -1,0 +1,151 @@
+"""The commands `layout list|create|show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
+from acdtask.cli.looking import AsJson, Cube
+from acdtask.cli.output import say, say_json, table
+from acdtask.errors import AcdError, ErrorCode
+
+if TYPE_CHECKING:
+    from acdtask.cube.grid import Layout
+
+__all__ = ["create_command", "group", "list_command", "show_command"]
+
+Name = Annotated[str, typer.Argument(help="Name of the layout.")]
+
+
+def group() -> LazyGroup:
+    """The commands."""
+    return LazyGroup(
+        name="layout",
+        lazy={
+            "list": Lazy("List the layouts of a cube.", f"{__name__}:list_command"),
+            "create": Lazy("Make a layout.", f"{__name__}:create_command"),
+            "show": Lazy("Show one layout.", f"{__name__}:show_command"),
+        },
+        help="A layout is a grid over the ground; a cell of it is a tile, the unit that jobs work on."
+        + example("acdtask layout create utm --cube cube --crs EPSG:32632 --resolution 20 --cell-size 1024"),
+        context_settings=CONTEXT,
+    )
+
+
+def list_command() -> TyperCommand:
+    """The command `layout list`."""
+    return command_of(
+        _list, "Lists the layouts of a cube, with their grids." + example("acdtask layout list --cube cube")
+    )
+
+
+def show_command() -> TyperCommand:
+    """The command `layout show`."""
+    return command_of(_show, "Shows the grid of one layout." + example("acdtask layout show utm --cube cube"))
+
+
+def create_command() -> TyperCommand:
+    """The command `layout create`."""
+    text = (
+        "Makes a layout. A regular one has square cells in a coordinate system; a web mercator one has the XYZ tiles "
+        "of a zoom level, each 256 px times the scale. Making the same layout again changes nothing."
+    )
+    return command_of(
+        _create,
+        text
+        + example(
+            "acdtask layout create utm --cube cube --crs EPSG:32632 --resolution 20 --cell-size 1024",
+            "acdtask layout create web --cube cube --zoom 9 --scale 4",
+        ),
+    )
+
+
+def _list(cube: Cube, as_json: AsJson = False) -> None:
+    from acdtask.cube.local.cube import LocalCube
+
+    layouts = LocalCube.open(cube).layouts()
+    if as_json:
+        say_json([layout.model_dump(mode="json") for layout in layouts])
+    elif layouts:
+        table(("name", "grid"), [(layout.name, _grid_text(layout)) for layout in layouts])
+    else:
+        say("no layouts")
+
+
+def _show(name: Name, cube: Cube, as_json: AsJson = False) -> None:
+    from acdtask.cube.local.cube import LocalCube
+
+    layout = LocalCube.open(cube).layout(name)
+    if as_json:
+        say_json(layout.model_dump(mode="json"))
+        return
+    rows: list[tuple[str, object]] = [("name", layout.name), ("crs", layout.crs)]
+    rows += list(layout.grid.model_dump(exclude={"crs"}).items())
+    rows += [("pixels a cell", f"{layout.cell_pixels} x {layout.cell_pixels}"), ("cell extent", layout.cell_extent)]
+    table(("layout", ""), rows)
+
+
+def _create(
+    name: Name,
+    cube: Cube,
+    crs: Annotated[str, typer.Option(metavar="CRS", help="Regular: coordinate system, such as EPSG:32632.")] = "",
+    resolution: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Regular: size of a pixel in CRS units.")
+    ] = None,
+    cell_size: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Regular: width and height of a cell.  [default: 1024]")
+    ] = None,
+    origin: Annotated[
+        tuple[float, float] | None, typer.Option(metavar="X Y", help="Regular: a corner of the grid.  [default: 0 0]")
+    ] = None,
+    zoom: Annotated[int | None, typer.Option(metavar="ZOOM", help="Web mercator: zoom level.")] = None,
+    scale: Annotated[
+        int | None, typer.Option(metavar="N", help="Web mercator: 1, 2, 4, 8 or 16 times 256 px.  [default: 1]")
+    ] = None,
+) -> None:
+    from acdtask.cube.local.cube import LocalCube
+
+    regular = {"crs": crs or None, "resolution": resolution, "cell_size": cell_size, "origin": origin}
+    layout = _layout(name, regular, {"zoom": zoom, "scale": scale})
+    LocalCube.open(cube).add_layout(layout)
+    say(f"{layout.name}: {_grid_text(layout)}")
+
+
+def _layout(name: str, regular: dict[str, Any], mercator: dict[str, Any]) -> Layout:
+    """The layout that the options describe. USAGE, LAYOUT_INVALID."""
+    from pydantic import ValidationError
+
+    from acdtask.cube.grid import Layout
+
+    wants_regular = any(value is not None for value in regular.values())
+    if wants_regular == any(value is not None for value in mercator.values()):
+        raise AcdError(ErrorCode.USAGE, "a layout is either regular (--crs, --resolution) or web mercator (--zoom)")
+    if wants_regular and (regular["crs"] is None or regular["resolution"] is None):
+        raise AcdError(ErrorCode.USAGE, "a regular layout needs --crs and --resolution")
+    if not wants_regular and mercator["zoom"] is None:
+        raise AcdError(ErrorCode.USAGE, "a web mercator layout needs --zoom")
+    if wants_regular:
+        ox, oy = regular["origin"] or (0.0, 0.0)
+        grid = {"kind": "regular", "crs": regular["crs"], "resolution": regular["resolution"], "ox": ox, "oy": oy}
+        grid["cell_size"] = regular["cell_size"] or 1024
+    else:
+        grid = {"kind": "web_mercator", "zoom": mercator["zoom"], "scale": mercator["scale"] or 1}
+    try:
+        return Layout.model_validate({"name": name, "grid": grid})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = str(first["loc"][-1]).replace("_", " ")
+        rule = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        raise AcdError(ErrorCode.LAYOUT_INVALID, f"{where} {rule}") from error
+
+
+def _grid_text(layout: Layout) -> str:
+    from acdtask.cube.grid import RegularGrid
+
+    pixels = f"{layout.cell_pixels} x {layout.cell_pixels} px"
+    if isinstance(layout.grid, RegularGrid):
+        return f"{layout.crs}, {layout.grid.resolution:g} units a pixel, cells of {pixels}"
+    return f"web mercator, zoom {layout.grid.zoom}, cells of {pixels}"

@@ -1,0 +1,104 @@
+"""The command `records`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from acdtask.cli.lazy import command_of, example
+from acdtask.cli.looking import AsJson, Cube, Limit
+from acdtask.cli.output import say, say_json, table
+from acdtask.errors import AcdError, ErrorCode
+
+if TYPE_CHECKING:
+    from acdtask.cube.model import Record
+
+__all__ = ["command", "moment", "tags_of"]
+
+_DATE_LENGTH = len("2021-01-31")
+
+
+def command() -> TyperCommand:
+    """The command."""
+    text = (
+        "Lists the records of a cube, by date: those that touch an area, have tags, and lie between two dates. A tag "
+        "without a value asks that the tag is there; values and names may have * and ?. Dates without a time are whole "
+        "days in UTC."
+    )
+    return command_of(_records, text + example("acdtask records --cube cube --aoi aoi.json --from 2021-06-01"))
+
+
+def _records(
+    cube: Cube,
+    aoi: Annotated[str, typer.Option(metavar="FILE", help="AOI file; records that touch it.")] = "",
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag that the record has; repeatable.")
+    ] = None,
+    start: Annotated[str, typer.Option("--from", metavar="DATE", help="First date.")] = "",
+    end: Annotated[str, typer.Option("--to", metavar="DATE", help="Last date.")] = "",
+    name: Annotated[str, typer.Option(metavar="PATTERN", help="Names, with * and ?.")] = "",
+    limit: Limit = 100,
+    as_json: AsJson = False,
+) -> None:
+    from shapely.geometry import mapping
+
+    from acdtask.cube.aoi import load_aoi
+    from acdtask.cube.local.cube import LocalCube
+    from acdtask.cube.model import RecordQuery
+
+    query = RecordQuery(
+        name=name,
+        tags=tags_of(tag or []),
+        start=moment(start, "--from") if start else None,
+        end=moment(end, "--to", end_of_day=True) if end else None,
+        area=mapping(load_aoi(aoi).geometry) if aoi else None,
+    )
+    found = LocalCube.open(cube).records(query)
+    shown = found[:limit] if limit else found
+    if as_json:
+        say_json([{"id": record.id, **record.model_dump(mode="json")} for record in shown])
+        return
+    if shown:
+        table(("name", "datetime", "tags"), [_row(record) for record in shown])
+    more = f", the first {len(shown)} shown" if len(shown) < len(found) else ""
+    say(f"{len(found)} record{'' if len(found) == 1 else 's'}{more}")
+
+
+def _row(record: Record) -> tuple[str, str, str]:
+    tags = " ".join(f"{key}={value}" for key, value in sorted(record.tags.items()))
+    return record.name, record.datetime.isoformat(), tags
+
+
+def tags_of(texts: list[str]) -> dict[str, str]:
+    """Tags from KEY=VALUE or KEY.
+
+    >>> tags_of(["orbit=ascending", "track"])
+    {'orbit': 'ascending', 'track': ''}
+    """
+    tags = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        if not key.strip():
+            raise AcdError(ErrorCode.USAGE, f"--tag is {text!r}, and should be KEY=VALUE or KEY")
+        tags[key.strip()] = value.strip()
+    return tags
+
+
+def moment(text: str, option: str, *, end_of_day: bool = False) -> datetime:
+    """A date or a datetime, in UTC unless it says otherwise. DATE_INVALID.
+
+    >>> moment("2021-06-01", "--to", end_of_day=True).isoformat()
+    '2021-06-01T23:59:59.999999+00:00'
+    """
+    try:
+        parsed = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise AcdError(
+            ErrorCode.DATE_INVALID, f"{option} is {text!r}", "Write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS."
+        ) from error
+    if end_of_day and len(text.strip()) <= _DATE_LENGTH:
+        parsed = datetime.combine(parsed.date(), time.max, parsed.tzinfo)
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed

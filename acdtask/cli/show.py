@@ -1,0 +1,166 @@
+"""The commands `show variables|dataset|patches|cube`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
+from acdtask.cli.looking import AsJson, Cube, Limit
+from acdtask.cli.output import say, say_json, table
+from acdtask.errors import ErrorCode
+
+__all__ = ["cube_command", "dataset_command", "group", "patches_command", "variables_command"]
+
+VariableName = Annotated[str, typer.Option(metavar="NAME", help="Name of the variable.")]
+
+
+def group() -> LazyGroup:
+    """The commands."""
+    return LazyGroup(
+        name="show",
+        lazy={
+            "cube": Lazy("Show what is in a cube, in a few lines.", f"{__name__}:cube_command"),
+            "variables": Lazy("List the variables and their instances.", f"{__name__}:variables_command"),
+            "dataset": Lazy("List the files of a variable.", f"{__name__}:dataset_command"),
+            "patches": Lazy("List the patches that monitoring found.", f"{__name__}:patches_command"),
+        },
+        help="Shows what is in a cube." + example("acdtask show cube --cube cube"),
+        context_settings=CONTEXT,
+    )
+
+
+def cube_command() -> TyperCommand:
+    """The command `show cube`."""
+    text = "Counts the variables, layouts and records of a cube, and gives its first and last date."
+    return command_of(_cube, text + example("acdtask show cube --cube cube"))
+
+
+def variables_command() -> TyperCommand:
+    """The command `show variables`."""
+    text = "Lists the variables of a cube: data type, nodata, valid range, unit and instances."
+    return command_of(_variables, text + example("acdtask show variables --cube cube"))
+
+
+def dataset_command() -> TyperCommand:
+    """The command `show dataset`."""
+    text = "Lists the datasets of a variable's instance: the record, the file that holds its pixels, and the tile."
+    return command_of(
+        _dataset, text + example("acdtask show dataset --cube cube --variable CoherenceVV --instance master")
+    )
+
+
+def patches_command() -> TyperCommand:
+    """The command `show patches`."""
+    text = "Lists the patches of an area that the last monitoring found. With --json it prints them as GeoJSON."
+    return command_of(_patches, text + example("acdtask show patches --cube cube --aoi aoi.json --layout utm"))
+
+
+def _cube(cube: Cube, as_json: AsJson = False) -> None:
+    from acdtask.cube.local.cube import LocalCube
+    from acdtask.cube.model import RecordQuery
+
+    opened = LocalCube.open(cube)
+    records = opened.records(RecordQuery())
+    facts: dict[str, Any] = {
+        "address": cube,
+        "variables": len(opened.variables()),
+        "layouts": len(opened.layouts()),
+        "records": len(records),
+        "first": records[0].datetime.isoformat() if records else None,
+        "last": records[-1].datetime.isoformat() if records else None,
+    }
+    if as_json:
+        say_json(facts)
+    else:
+        table(("cube", ""), [(name, "-" if fact is None else fact) for name, fact in facts.items()])
+
+
+def _variables(cube: Cube, as_json: AsJson = False) -> None:
+    from acdtask.cube.local.cube import LocalCube
+
+    opened = LocalCube.open(cube)
+    found = [(one, [instance.name for instance in opened.instances(one.name)]) for one in opened.variables()]
+    if as_json:
+        say_json([{**one.model_dump(mode="json"), "instances": instances} for one, instances in found])
+        return
+    rows = [
+        (
+            one.name,
+            one.dformat.dtype,
+            f"{one.dformat.nodata:g}",
+            f"{one.dformat.min:g} to {one.dformat.max:g}",
+            one.unit or "-",
+            ", ".join(instances) or "-",
+        )
+        for one, instances in found
+    ]
+    if rows:
+        table(("name", "type", "nodata", "range", "unit", "instances"), rows)
+    say(f"{len(rows)} variable{'' if len(rows) == 1 else 's'}")
+
+
+def _dataset(
+    cube: Cube,
+    variable: VariableName,
+    instance: Annotated[str, typer.Option(metavar="NAME", help="Name of the instance.")] = "master",
+    limit: Limit = 100,
+    as_json: AsJson = False,
+) -> None:
+    from acdtask.cube.local.cube import LocalCube
+    from acdtask.cube.model import RecordQuery
+
+    opened = LocalCube.open(cube)
+    datasets = opened.datasets(variable, instance)
+    names = {record.id: record.name for record in opened.records(RecordQuery())}
+    shown = datasets[:limit] if limit else datasets
+    if as_json:
+        say_json([{"record": names.get(one.record_id), **one.model_dump(mode="json")} for one in shown])
+        return
+    if shown:
+        rows = [
+            (names.get(one.record_id, one.record_id), one.uri, one.cell or "-", f"{one.grid.width} x {one.grid.height}")
+            for one in shown
+        ]
+        table(("record", "file", "tile", "pixels"), rows)
+    more = f", the first {len(shown)} shown" if len(shown) < len(datasets) else ""
+    say(f"{len(datasets)} dataset{'' if len(datasets) == 1 else 's'}{more}")
+
+
+def _patches(
+    cube: Cube,
+    aoi: Annotated[str, typer.Option(metavar="FILE", help="AOI file.")],
+    layout: Annotated[str, typer.Option(metavar="NAME", help="Layout that was monitored.")],
+    variable: VariableName = "CoherenceVV",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the monitoring.")] = "monitor",
+    date: Annotated[str, typer.Option(metavar="DATE", help="Only this date, such as 2021-06-01.")] = "",
+    limit: Limit = 100,
+    as_json: AsJson = False,
+) -> None:
+    from acdtask.cube.aoi import load_aoi
+    from acdtask.engine.stages import open_site
+    from acdtask.jobs.products import MonitorManifest, find_manifest
+
+    store = open_site(cube).store
+    wanted = f"{variable}/{layout}/{name}"
+    body = find_manifest(store, load_aoi(aoi).name, "monitor", wanted, "latest", ErrorCode.MONITOR_UNKNOWN)
+    collection = json.loads(store.get(MonitorManifest.model_validate_json(body).patches_geojson))
+    found = [one for one in collection["features"] if str(one["properties"].get("date", "")).startswith(date)]
+    shown = found[:limit] if limit else found
+    if as_json:
+        say_json({**collection, "features": shown})
+        return
+    if shown:
+        columns = [key for key, value in shown[0]["properties"].items() if not isinstance(value, (dict, list))]
+        table(columns, [[_cell(one["properties"].get(column)) for column in columns] for one in shown])
+    more = f", the first {len(shown)} shown" if len(shown) < len(found) else ""
+    say(f"{len(found)} patch{'' if len(found) == 1 else 'es'}{more}")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,46 @@
+"""The command `tiles`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from acdtask.cli.lazy import command_of, example
+from acdtask.cli.looking import AsJson, Cube
+from acdtask.cli.output import say, say_json, table, write_json
+
+__all__ = ["command"]
+
+
+def command() -> TyperCommand:
+    """The command."""
+    text = "Lists the tiles of a layout that an AOI touches, row by row. With --geojson they can be seen on a map."
+    return command_of(
+        _tiles, text + example("acdtask tiles --cube cube --aoi aoi.json --layout utm --geojson tiles.json")
+    )
+
+
+def _tiles(
+    cube: Cube,
+    aoi: Annotated[str, typer.Option(metavar="FILE", help="AOI file.")],
+    layout: Annotated[str, typer.Option(metavar="NAME", help="Name of the layout.")],
+    geojson: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tiles here, as GeoJSON.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    from acdtask.cube.aoi import load_aoi
+    from acdtask.cube.local.cube import LocalCube
+    from acdtask.cube.tiling import tiles_as_geojson, tiles_of
+
+    tiles = tiles_of(load_aoi(aoi).geometry, LocalCube.open(cube).layout(layout))
+    if geojson is not None:
+        write_json(geojson, tiles_as_geojson(tiles))
+    if as_json:
+        say_json([tile.model_dump(mode="json") for tile in tiles])
+        return
+    if tiles:
+        bounds = [" ".join(f"{value:g}" for value in tile.grid.bounds) for tile in tiles]
+        table(("cell", "bounds"), [(tile.cell, box) for tile, box in zip(tiles, bounds, strict=True)])
+    say(f"{len(tiles)} tile{'' if len(tiles) == 1 else 's'}")
