@@ -70,7 +70,8 @@ class SimulateJob(Job[SimulateSettings]):
         _require_metres(scene.crs)
         events = scene_of(scene).truth()
         aoi_payload(scene)
-        present = Store.at(settings.out).find(SCENE_KEY)
+        out = Store.at(settings.out)
+        present = out.find(SCENE_KEY)
         if present is not None and present != _scene_json(scene):
             raise AcdError(
                 ErrorCode.SETTING_INVALID,
@@ -81,7 +82,8 @@ class SimulateJob(Job[SimulateSettings]):
         parts = [list(range(start, min(start + size, scene.pairs))) for start in range(0, scene.pairs, size)]
         pixels = scene.pairs * scene.size**2
         return Draft(
-            content={"settings": settings.science()},
+            # The whole address: the same relative one means another place elsewhere.
+            content={"settings": {**settings.science(), "out": out.url}},
             shards=[Shard(units=len(pairs), work=_Work(pairs=pairs).model_dump()) for pairs in parts],
             estimate=Estimate(
                 dates=scene.pairs,
@@ -96,7 +98,7 @@ class SimulateJob(Job[SimulateSettings]):
     ) -> bytes:
         """Write the images of a shard, and return their names."""
         del round_name, handout, site
-        settings = SimulateSettings.model_validate(plan.settings)
+        settings = SimulateSettings.model_validate(plan.content["settings"])
         scene = scene_of(settings.scene())
         out = Store.at(settings.out)
         # First, so that a folder with an image always says which scene it belongs to.
@@ -111,7 +113,7 @@ class SimulateJob(Job[SimulateSettings]):
     def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
         """Write the area of interest and the truth, once every image is there."""
         del round_name, site
-        settings = SimulateSettings.model_validate(plan.settings)
+        settings = SimulateSettings.model_validate(plan.content["settings"])
         written = sum(len(json.loads(table)) for table in tables)
         if written != settings.pairs:
             raise AcdError(ErrorCode.BUG, f"the shards of the scene wrote {written} images, not {settings.pairs}")

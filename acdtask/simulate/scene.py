@@ -33,12 +33,12 @@ SWATH_SLOPE = math.tan(math.radians(12.0))
 """Columns that the edge of the swath moves in a row: the tracks of Sentinel-1 lie about 12 degrees off north."""
 
 FARM_SEASONS = {
-    Cover.CROP: ((105.0, 15.0, 0.030), (212.0, 15.0, 0.030), (268.0, 18.0, 0.030)),
-    Cover.GRASS: ((150.0, 12.0, 0.020), (200.0, 12.0, 0.020), (250.0, 12.0, 0.015)),
+    Cover.CROP: ((105.0, 15.0, 0.016), (212.0, 15.0, 0.016), (268.0, 18.0, 0.016)),
+    Cover.GRASS: ((150.0, 12.0, 0.012), (200.0, 12.0, 0.012), (250.0, 12.0, 0.008)),
 }
 """Day of the year, standard deviation in days and share of the parcels worked in a pair of six days at that day."""
-FARM_ALWAYS = 0.002
-FARM_FACTORS = {Cover.CROP: (0.25, 0.60), Cover.GRASS: (0.50, 0.80)}
+FARM_ALWAYS = 0.001
+FARM_FACTORS = {Cover.CROP: (0.30, 0.65), Cover.GRASS: (0.50, 0.80)}
 
 
 class Scene:
