@@ -22,15 +22,24 @@ class SceneSettings(BaseModel):
 
     seed: int = Field(default=7, ge=0, lt=2**32, description="every random draw follows from this number")
     size: int = Field(default=1024, ge=64, le=8192, description="width and height of the scene in pixels")
-    pixel: float = Field(default=20.0, gt=0, description="width and height of a pixel in metres")
+    pixel: float = Field(default=20.0, gt=0, allow_inf_nan=False, description="width and height of a pixel in metres")
     reference_pairs: int = Field(default=60, ge=0, le=1000, description="pairs without an event, at the beginning")
     monitored_pairs: int = Field(default=10, ge=1, le=1000, description="pairs after them, with the events")
     events: int = Field(default=44, ge=0, le=1000, description="how many events; every third one is a flood")
-    first_date: date = Field(default=date(2020, 8, 1), description="the first date of the first pair")
+    first_date: date = Field(
+        default=date(2020, 8, 1),
+        ge=date(1900, 1, 1),
+        le=date(2500, 1, 1),
+        description="the first date of the first pair",
+    )
     pair_days: int = Field(default=6, ge=1, le=48, description="days from one acquisition to the next")
     crs: str = Field(default="EPSG:32632", description="projected coordinate system of the images, in metres")
-    easting: float = Field(default=346640.0, description="left edge of the scene: a multiple of the pixel size")
-    northing: float = Field(default=5655340.0, description="upper edge of the scene: a multiple of the pixel size")
+    easting: float = Field(
+        default=346640.0, allow_inf_nan=False, description="left edge of the scene: a multiple of the pixel size"
+    )
+    northing: float = Field(
+        default=5655340.0, allow_inf_nan=False, description="upper edge of the scene: a multiple of the pixel size"
+    )
     samples: int = Field(default=2, ge=1, le=4, description="speckle samples along each side of a pixel")
     window: int = Field(
         default=3, ge=1, le=9, description="side of the estimation window in pixels (odd): above 1, neighbours overlap"

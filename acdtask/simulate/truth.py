@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -90,14 +89,14 @@ def aoi_payload(settings: SceneSettings) -> dict[str, Any]:
     ring += [(step, float(size)) for step in steps]
     ring += [(float(size), size - step) for step in steps]
     ring += [(size - step, 0.0) for step in steps]
-    last = settings.pair_dates(settings.pairs - 1)[1] + timedelta(days=1)
+    last = settings.pair_dates(settings.pairs - 1)[1]
     return {
         "name": AOI_NAME,
         "type": "Feature",
         "geometry": {"type": "MultiPolygon", "coordinates": [[_lon_lat(settings, [*ring, ring[0]])]]},
         "properties": {},
         "start_time": f"{settings.first_date.isoformat()}T00:00:00Z",
-        "end_time": f"{last.isoformat()}T00:00:00Z",
+        "end_time": f"{last.isoformat()}T23:59:59Z",
         "scene_type": {
             "constellation": "sentinel1",
             "parameters": {"producttype": "SLC", "polarisationmode": "VV VH", "sensoroperationalmode": "IW"},

@@ -12,6 +12,7 @@ from rasterio.features import rasterize
 from rasterio.warp import transform_geom
 from shapely.geometry import shape
 
+from acdtask.cube.aoi import load_aoi
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.simulate.scene import Scene, SceneSettings
 from acdtask.simulate.truth import aoi_payload, outline, truth_geojson
@@ -78,12 +79,21 @@ def test_the_aoi_is_a_payload_of_the_geocube_ingester_around_every_pixel() -> No
     assert all(isinstance(value, str) for value in payload["record_tags"].values())
     start, end = (datetime.fromisoformat(payload[key]) for key in ("start_time", "end_time"))
     for pair in range(SETTINGS.pairs):
-        assert start.date() <= SETTINGS.pair_dates(pair)[1] < end.date()
+        assert start.date() <= SETTINGS.pair_dates(pair)[1] <= end.date()
     area = shape(payload["geometry"])
     assert area.is_valid
     on_the_grid = transform_geom("EPSG:4326", SETTINGS.crs, payload["geometry"])
     mask = rasterize([on_the_grid], SETTINGS.shape, transform=Affine(*SETTINGS.transform))
     assert np.all(mask == 1)
+
+
+def test_the_aoi_is_read_by_acd_itself() -> None:
+    aoi = load_aoi(json.dumps(aoi_payload(SETTINGS)))
+    assert aoi.name == "koln-demo"
+    grid = aoi.layout_grid(512)
+    assert grid is not None
+    assert grid.crs == SETTINGS.crs
+    assert grid.resolution == SETTINGS.pixel
 
 
 def test_a_place_outside_the_projection_is_refused() -> None:
