@@ -62,8 +62,7 @@ def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
 
     def call(map_file: Path | None, as_json: bool, **given: Any) -> None:
         settings, address = _settings_and_address(job, entry, given)
-        site = open_site(address, create=entry.creates_cube)
-        plan = make_plan(job, settings, site)
+        plan = make_plan(job, settings, open_site(address))
         if map_file is not None:
             _write_map(plan, map_file)
         if as_json:

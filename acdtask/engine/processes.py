@@ -300,7 +300,10 @@ def _serve(connection: Connection[Any, Any], parent: int, logging_of_parent: log
 def _answer(message: bytes, channel: _Channel) -> bytes:
     try:
         function, item = pickle.loads(message)  # noqa: S301  # from the parent
-        return bytes(ForkingPickler.dumps(("done", function(item, _Throttle(channel)))))
+        progress = _Throttle(channel)
+        result = function(item, progress)
+        progress.flush()
+        return bytes(ForkingPickler.dumps(("done", result)))
     except Exception as error:  # noqa: BLE001  # the parent raises it again
         return _failure(error)
 
@@ -353,12 +356,20 @@ class _Throttle:
     def __init__(self, channel: _Channel) -> None:
         self._channel = channel
         self._next = 0.0
+        self._unsent: int | None = None
 
     def __call__(self, units: int) -> None:
+        self._unsent = units
         now = time.monotonic()
         if now >= self._next:
             self._next = now + PROGRESS_SECONDS
-            self._channel.send(bytes(ForkingPickler.dumps(("progress", units))))
+            self.flush()
+
+    def flush(self) -> None:
+        """Report what the rate held back."""
+        if self._unsent is not None:
+            self._channel.send(bytes(ForkingPickler.dumps(("progress", self._unsent))))
+            self._unsent = None
 
 
 class _Forward(logging.Handler):

@@ -26,7 +26,6 @@ class JobEntry:
         help: what it does, in a paragraph.
         example: settings of a command that works.
         site_setting: the setting that names the folder it works in, if that is not a cube.
-        creates_cube: whether it makes the cube where there is none.
     """
 
     module: str
@@ -35,7 +34,6 @@ class JobEntry:
     help: str
     example: str
     site_setting: str = ""
-    creates_cube: bool = False
 
 
 JOBS: Mapping[str, JobEntry] = MappingProxyType(
@@ -55,7 +53,6 @@ JOBS: Mapping[str, JobEntry] = MappingProxyType(
             "Reads GeoTIFFs from a folder, a bucket or a STAC catalogue, checks them, and indexes them as records of a "
             "cube. The cube is made if there is none.",
             "--cube cube --source scene/images",
-            creates_cube=True,
         ),
         "consolidate": JobEntry(
             "acdtask.jobs.consolidate.job",
