@@ -60,6 +60,7 @@ class SimulateJob(Job[SimulateSettings]):
 
     name = "simulate"
     summary = "coherence images of a simulated scene with known events"
+    unit = "images"
     rounds = ("images",)
     settings = SimulateSettings
 
