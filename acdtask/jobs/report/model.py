@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from acdtask.change.zscore import Quality
 from acdtask.jobs.report.score import Score
 
-__all__ = ["QUALITY_REASONS", "BaselinePage", "DatePage", "PatchRow", "QualityReason", "ReportPage", "TileShape"]
+__all__ = ["BaselinePage", "DatePage", "PatchRow", "QualityReason", "ReportPage", "TileShape"]
 
 _PICTURE_RULE = re.compile(r"^(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*\.png$")
 
@@ -44,15 +43,6 @@ class QualityReason(_Part):
 
     code: int
     words: str
-
-
-QUALITY_REASONS = (
-    QualityReason(code=Quality.NO_DATA, words="no image here"),
-    QualityReason(code=Quality.NO_BASELINE, words="no baseline here"),
-    QualityReason(code=Quality.TOO_FEW_IMAGES, words="too few images in the baseline"),
-    QualityReason(code=Quality.STEADY, words="baseline too steady to judge by"),
-)
-"""Every reason of the quality mask, in the order of legends and tables."""
 
 
 class BaselinePage(_Part):
@@ -137,7 +127,7 @@ class ReportPage(_Part):
     baseline: BaselinePage | None = None
     dates: tuple[DatePage, ...] = ()
     patches: tuple[PatchRow, ...] = ()
-    quality_reasons: tuple[QualityReason, ...] = QUALITY_REASONS
+    quality_reasons: tuple[QualityReason, ...] = ()
     low: float
     high: float
     score: Score | None = None

@@ -22,6 +22,8 @@ __all__ = ["MAX_ROWS", "render", "verdict"]
 MAX_ROWS = 500
 """Tables show at most so many rows; the files hold all."""
 MINUS = "\u2212"
+WHOLE = 0.9
+"""The share of the area below which \"nothing abnormal\" says of how much it speaks."""
 STRONG_Z = 8.0
 """The z that fills the bar beside it in the table."""
 
@@ -108,7 +110,9 @@ def _verdict(day: Day) -> str:
     if not day.judged:
         return f"No pixel of {day.page.date} could be judged."
     if not day.rows:
-        return f"Nothing abnormal on {day.page.date}."
+        share = day.page.valid_fraction
+        place = "" if share >= WHOLE else f" in the {words.percent(share)} of the area that could be judged"
+        return f"Nothing abnormal on {day.page.date}{place}."
     size = words.hectares(day.rows[0].area_ha)
     if len(day.rows) == 1:
         return f"1 patch on {day.page.date}: {size} ha, z up to {day.z_max:.1f}."
@@ -128,16 +132,17 @@ def _days(page: ReportPage) -> list[Day]:
 def _context(page: ReportPage) -> dict[str, Any]:
     days = _days(page)
     all_rows = [row for day in days for row in day.rows]
+    shown_ids = frozenset(row.id for row in all_rows[:MAX_ROWS])
     return {
         "page": page,
         "days": days,
         "last": days[0] if days else None,
         "verdict": verdict(page),
         "rows": all_rows[:MAX_ROWS],
-        "shown_ids": frozenset(row.id for row in all_rows[:MAX_ROWS]),
+        "shown_ids": shown_ids,
         "total_ha": sum(day.area_ha for day in days),
         "changed_days": sum(bool(day.rows) for day in days),
-        "map": svg_map(page.geometry, page.tiles, page.patches, days[0].page.date if days else None),
+        "map": svg_map(page.geometry, page.tiles, page.patches, days[0].page.date if days else None, shown_ids),
         "max_dots": MAX_DOTS,
         "timeline": svg_timeline(_bars(days)) if days else "",
         "legends": _legends(page),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -23,7 +23,7 @@ MAX_DOTS = 2000
 
 WIDTH = 640.0
 MIN_HEIGHT, MAX_HEIGHT = 340.0, 640.0
-LEFT, RIGHT, TOP, BOTTOM = 14.0, 14.0, 14.0, 30.0
+LEFT, RIGHT, TOP, BOTTOM = 28.0, 2.0, 2.0, 30.0
 MARGIN = 0.06
 """Free space around the area, as a share of its size."""
 SMALLEST_DOT, LARGEST_DOT = 3.0, 13.0
@@ -61,15 +61,20 @@ class _Frame:
 
 
 def svg_map(
-    geometry: dict[str, Any], tiles: Iterable[TileShape], patches: Iterable[PatchRow], last: date | None
+    geometry: dict[str, Any],
+    tiles: Iterable[TileShape],
+    patches: Iterable[PatchRow],
+    last: date | None,
+    linked: Collection[str],
 ) -> Markup:
     """Draw the area.
 
     Args:
         geometry: the AOI, a GeoJSON geometry in longitude and latitude that does not cross the antimeridian.
         tiles: outlines, named where there is room for the name.
-        patches: dots whose area grows with the area of the patch; each leads to its row of the table.
+        patches: dots whose area grows with the area of the patch.
         last: the date whose patches are filled; the others are rings.
+        linked: ids of the patches whose row of the table is on the page; their dots lead there.
 
     Returns:
         An `<svg>` element; numbers are rounded, so the same input gives the same text.
@@ -82,7 +87,7 @@ def svg_map(
         *_graticule(frame),
         _aoi(aoi, frame),
         *(_tile(tile, frame) for tile in tiles),
-        *_dots(shown, last, frame),
+        *_dots(shown, last, linked, frame),
         _scale_bar(frame),
         _north_arrow(),
     ]
@@ -148,10 +153,11 @@ def _graticule(frame: _Frame) -> Iterator[Markup]:
     for lat in _multiples(frame.south, frame.north, step):
         _, y = frame.point(0, lat)
         yield Markup('<path class="graticule" d="M{} {}H{}"/>').format(*map(_number, (left, y, right)))
-        if top + 40 < y < bottom - 16:
-            yield Markup('<text class="degree" x="{}" y="{}">{}</text>').format(
-                _number(left + 6), _number(y - 5), _degrees(lat, step, "N", "S")
-            )
+        if top + 40 < y < bottom - 40:
+            beside = _number(left - 10)
+            yield Markup(
+                '<text class="degree" x="{}" y="{}" text-anchor="middle" transform="rotate(-90 {} {})">{}</text>'
+            ).format(beside, _number(y), beside, _number(y), _degrees(lat, step, "N", "S"))
 
 
 def _multiples(start: float, end: float, step: float) -> Iterator[float]:
@@ -188,21 +194,21 @@ def _path(ring: Ring, frame: _Frame) -> str:
     return f"M{'L'.join(corners)}Z"
 
 
-def _dots(patches: list[PatchRow], last: date | None, frame: _Frame) -> Iterator[Markup]:
+def _dots(patches: list[PatchRow], last: date | None, linked: Collection[str], frame: _Frame) -> Iterator[Markup]:
     if not patches:
         return
     largest = patches[0].area_px
     for patch in sorted(patches, key=lambda patch: (patch.date == last, -patch.area_px, patch.id)):
         x, y = frame.point(patch.lon, patch.lat)
         radius = max(SMALLEST_DOT, LARGEST_DOT * math.sqrt(patch.area_px / largest))
-        yield Markup(
-            '<a href="#patch-{}"><circle class="dot{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle></a>'
-        ).format(
-            quote(patch.id, safe=""),
+        dot = Markup('<circle class="dot{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>').format(
             " last" if patch.date == last else "",
             *map(_number, (x, y, radius)),
             f"{patch.id}: {patch.date}, {hectares(patch.area_ha)} ha, z up to {patch.z_max:.1f}",
         )
+        if patch.id in linked:
+            dot = Markup('<a href="#patch-{}">{}</a>').format(quote(patch.id, safe=""), dot)
+        yield dot
 
 
 def _scale_bar(frame: _Frame) -> Markup:

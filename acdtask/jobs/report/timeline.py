@@ -16,9 +16,9 @@ from acdtask.jobs.report.words import hectares, plural
 __all__ = ["Bar", "svg_timeline"]
 
 WIDTH, HEIGHT = 640.0, 250.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 26.0, 34.0
-LABEL_WIDTH = 74.0
-"""Room that a date needs below the axis."""
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 24.0, 30.0, 34.0
+LABEL_WIDTH, LARGE_LABEL_WIDTH = 74.0, 108.0
+"""Room that a date needs below the axis, in letters for a wide and for a narrow page."""
 WIDEST_BAR, NARROWEST_BAR = 26.0, 1.5
 
 
@@ -61,7 +61,7 @@ def svg_timeline(bars: Sequence[Bar]) -> Markup:
 
 
 def _axis(top: float, step: float, floor: float) -> Markup:
-    lines = [Markup('<text class="degree" x="{}" y="14">changed area, ha</text>').format(_number(LEFT - 36))]
+    lines = [Markup('<text class="degree" x="{}" y="16">changed area, ha</text>').format(_number(LEFT - 36))]
     for index in range(round(top / step) + 1):
         y = floor - (floor - TOP) * index * step / top
         lines.append(
@@ -97,18 +97,23 @@ def _bar(bar: Bar, place: float, width: float, floor: float, top: float) -> Mark
 
 
 def _labels(bars: Sequence[Bar], places: Sequence[float], floor: float) -> list[Markup]:
-    """The last date always, and as many before it as there is room for."""
-    shown: list[Markup] = []
-    free_until = math.inf
-    for bar, place in zip(reversed(bars), reversed(places), strict=True):
-        if place + LABEL_WIDTH / 2 <= free_until:
-            shown.append(
-                Markup('<text class="degree" x="{}" y="{}" text-anchor="middle">{}</text>').format(
-                    _number(place), _number(floor + 20), bar.date
-                )
-            )
-            free_until = place - LABEL_WIDTH / 2
-    return shown[::-1]
+    """The last date always, and as many before it as there is room for; fewer on a narrow page."""
+    anywhere = _with_room(places, LARGE_LABEL_WIDTH)
+    return [
+        Markup('<text class="degree{}" x="{}" y="{}" text-anchor="middle">{}</text>').format(
+            "" if index in anywhere else " roomy", _number(places[index]), _number(floor + 20), bars[index].date
+        )
+        for index in sorted(anywhere | _with_room(places, LABEL_WIDTH, anywhere))
+    ]
+
+
+def _with_room(places: Sequence[float], width: float, taken: frozenset[int] = frozenset()) -> frozenset[int]:
+    """Which labels fit beside each other and those that are taken, from the right."""
+    chosen = set(taken)
+    for index in reversed(range(len(places))):
+        if all(abs(places[index] - places[other]) >= width for other in chosen):
+            chosen.add(index)
+    return frozenset(chosen)
 
 
 def _number(value: float) -> str:

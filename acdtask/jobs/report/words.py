@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
-__all__ = ["count", "hectares", "percent", "plural", "position", "setting"]
+from markupsafe import Markup
+
+__all__ = ["count", "dates", "hectares", "percent", "plural", "position", "setting"]
 
 THIN_SPACE = "\u202f"
 
@@ -17,6 +20,16 @@ def count(number: float) -> str:
     ['1', '048', '576']
     """
     return f"{number:,.0f}".replace(",", THIN_SPACE)
+
+
+def dates(text: object) -> Markup:
+    """Escaped text in which a line never breaks inside a date.
+
+    >>> dates("<3 on 2021-08-12")
+    Markup('&lt;3 on <time>2021-08-12</time>')
+    """
+    parts = re.split(r"(\b\d{4}-\d\d-\d\d\b)", str(text))
+    return Markup("").join(Markup("<time>{}</time>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
 def hectares(area: float) -> str:

@@ -18,10 +18,10 @@ from skimage.morphology import remove_small_objects
 
 from acdtask.change.zscore import Quality
 from acdtask.jobs.report.model import (
-    QUALITY_REASONS,
     BaselinePage,
     DatePage,
     PatchRow,
+    QualityReason,
     ReportPage,
     TileShape,
 )
@@ -31,6 +31,12 @@ from acdtask.jobs.report.score import Event, FoundPatch, score
 SIZE = 512
 WEST, NORTH, LON_STEP, LAT_STEP = 6.80, 51.02, 0.00029, 0.00018
 HECTARES = 0.04
+QUALITY_REASONS = (
+    QualityReason(code=Quality.NO_DATA, words="no image here"),
+    QualityReason(code=Quality.NO_BASELINE, words="no baseline here"),
+    QualityReason(code=Quality.TOO_FEW_IMAGES, words="too few images in the baseline"),
+    QualityReason(code=Quality.STEADY, words="baseline too steady to judge by"),
+)
 REASONS = [reason.code for reason in QUALITY_REASONS]
 
 
@@ -171,6 +177,7 @@ def made_up() -> Report:
             count_max=60,
         ),
         dates=tuple(dates),
+        quality_reasons=QUALITY_REASONS,
         patches=tuple(rows),
         low=1.7,
         high=3.0,

@@ -53,7 +53,7 @@ class _Strict(SimpleHTTPRequestHandler):
         else:
             super().do_GET()
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing."""
 
 
@@ -108,14 +108,134 @@ def resize(browser: WebDriver, width: int, height: int = 900, scheme: str = "lig
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
 
 
+def opened(browser: WebDriver, address: str, width: int = 1300, scheme: str = "light", media: str = "") -> WebDriver:
+    resize(browser, width, scheme=scheme, media=media)
+    browser.get(address.partition("#")[0])
+    return browser
+
+
+def console(browser: WebDriver) -> list[dict[str, Any]]:
+    """What the browser has complained of since the last call."""
+    entries: list[dict[str, Any]] = browser.execute("getLog", {"type": "browser"})["value"]
+    return entries
+
+
+CONTRAST = """
+const parse = text => { const c = text.match(/[\\d.]+/g).map(Number); return c.length < 4 ? [...c, 1] : c; };
+const over = (top, below) => [0, 1, 2].map(i => top[i] * top[3] + below[i] * (1 - top[3])).concat(1);
+const ground = node => {
+  const layers = [];
+  for (let n = node; n; n = n.parentElement) layers.push(parse(getComputedStyle(n).backgroundColor));
+  return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255, 1]);
+};
+const luminance = c => [0, 1, 2].map(i => c[i] / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const poor = [];
+let count = 0;
+for (const node of document.querySelectorAll('body *')) {
+  const own = [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim());
+  if (!own || node.tagName === 'title' || !node.getClientRects().length) continue;
+  const style = getComputedStyle(node);
+  const drawn = node.namespaceURI.endsWith('svg');
+  const below = drawn ? parse(getComputedStyle(document.querySelector('.sea')).fill) : ground(node);
+  const text = over(parse(drawn ? style.fill : style.color), below);
+  const [high, low] = [luminance(text), luminance(below)].sort((a, b) => b - a);
+  count += 1;
+  if ((high + 0.05) / (low + 0.05) < 4.5) poor.push([node.outerHTML.slice(0, 80), (high + 0.05) / (low + 0.05)]);
+}
+return [count, poor];
+"""
+
+
 def test_every_picture_is_shown_and_the_policy_forbids_nothing(browser: WebDriver, address: str, made_up: Any) -> None:
-    resize(browser, 1300)
-    browser.get_log("browser")
-    browser.get(address)
+    console(browser)
+    opened(browser, address)
     pictures = browser.execute_script(
         "return [...document.images].map(i => [i.getAttribute('src'), i.naturalWidth, i.alt])"
     )
     assert sorted(source for source, _, _ in pictures) == sorted(made_up.pictures)
     assert [source for source, width, _ in pictures if width == 0] == []
     assert all(alt for _, _, alt in pictures)
-    assert browser.get_log("browser") == []
+    assert console(browser) == []
+
+
+def test_the_policy_of_the_test_server_does_forbid_scripts_and_strangers(browser: WebDriver, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(
+        "<!doctype html><img src='data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA='>"
+        "<script>document.title='ran'</script>"
+    )
+    with served(tmp_path) as url:
+        browser.get(url)
+        assert browser.title != "ran"
+        assert any("Content Security Policy" in entry["message"] for entry in console(browser))
+
+
+def test_the_verdict_is_on_the_first_screen(browser: WebDriver, address: str, made_up: Any) -> None:
+    opened(browser, address)
+    element = browser.find_element("css selector", ".verdict")
+    assert element.is_displayed()
+    assert element.text == verdict(made_up.page)
+    assert element.rect["y"] + element.rect["height"] < 300
+
+
+@pytest.mark.parametrize("width", [400, 800, 1300])
+def test_the_page_is_never_wider_than_the_window(browser: WebDriver, address: str, width: int) -> None:
+    opened(browser, address, width)
+    assert browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]") == [width, width]
+    sticking_out = browser.execute_script(
+        "return [...document.querySelectorAll('main *')].filter(n => !n.closest('.scroll') && !n.closest('svg')"
+        " && n.getBoundingClientRect().right > innerWidth).map(n => n.outerHTML.slice(0, 80))"
+    )
+    assert sticking_out == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground_in_both_schemes(browser: WebDriver, address: str, scheme: str) -> None:
+    opened(browser, address, scheme=scheme)
+    count, poor = browser.execute_script(CONTRAST)
+    assert count > 200
+    assert poor == []
+
+
+def test_dark_is_dark_and_light_is_light(browser: WebDriver, address: str) -> None:
+    grounds = [
+        opened(browser, address, scheme=scheme).execute_script("return getComputedStyle(document.body).backgroundColor")
+        for scheme in ("light", "dark")
+    ]
+    assert grounds == ["rgb(244, 246, 247)", "rgb(16, 21, 26)"]
+
+
+def test_a_bar_of_the_timeline_opens_its_date(browser: WebDriver, address: str, made_up: Any) -> None:
+    opened(browser, address)
+    first = min(day.date for day in made_up.page.dates)
+    inside = browser.find_element("id", f"date-{first}")
+    assert not inside.is_displayed()
+    browser.find_element("css selector", f'.timeline a[href="#date-{first}"] .hit').click()
+    assert inside.is_displayed()
+
+
+def test_a_dot_of_the_map_leads_to_its_row(browser: WebDriver, address: str, made_up: Any) -> None:
+    opened(browser, address)
+    patch = max(made_up.page.patches, key=lambda row: (row.date, row.area_px))
+    browser.find_element("css selector", f'.map a[href="#patch-{patch.id}"] circle').click()
+    assert browser.execute_script("return document.querySelector(':target').id") == f"patch-{patch.id}"
+
+
+def test_every_link_leads_to_a_place_on_the_page(browser: WebDriver, address: str) -> None:
+    opened(browser, address)
+    lost = browser.execute_script(
+        "return [...document.querySelectorAll('a')].map(a => a.getAttribute('href'))"
+        ".filter(href => href[0] !== '#' || !document.getElementById(decodeURIComponent(href.slice(1))))"
+    )
+    assert lost == []
+
+
+def test_paper_shows_every_date_on_white(browser: WebDriver, address: str, made_up: Any) -> None:
+    opened(browser, address, 794, "dark", "print")
+    hidden = browser.execute_script(
+        "return [...document.images].filter(i => !i.checkVisibility({contentVisibilityAuto: true}) || !i.clientHeight)"
+        ".length"
+    )
+    assert hidden == 0
+    colours = browser.execute_script("const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]")
+    assert colours == ["rgb(23, 34, 45)", "rgba(0, 0, 0, 0)"]
