@@ -237,5 +237,6 @@ def test_paper_shows_every_date_on_white(browser: WebDriver, address: str, made_
         ".length"
     )
     assert hidden == 0
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 794
     colours = browser.execute_script("const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]")
     assert colours == ["rgb(23, 34, 45)", "rgba(0, 0, 0, 0)"]
