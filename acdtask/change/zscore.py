@@ -26,6 +26,8 @@ class Quality(IntEnum):
     """The standard deviation is 0 or below min_std, so that any change at all would look abnormal."""
     NO_BASELINE = 4
     """The baseline has no image there."""
+    OUTSIDE = 5
+    """The pixel is not in the area of interest. `z_score` never gives this; who cuts an image to an area does."""
 
 
 @dataclass(frozen=True)

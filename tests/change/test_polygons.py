@@ -55,7 +55,7 @@ def assert_normal(outline: Outline) -> None:
     assert first == sorted(first)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(data=st.data(), scene=scenes())
 def test_any_tiling_gives_the_same_valid_outlines_of_the_same_pixels(data: st.DataObject, scene: Scene) -> None:
     blobs = plain.blobs_of(scene.z, 1.7, 3.0, scene.min_area).astype(np.int32)

@@ -53,7 +53,7 @@ def assert_blobs_equal_plain(image: NDArray[np.int32], joined: JoinedBlobs, scen
     assert joined.tiles_spanned.tolist() == spanned
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(data=st.data(), scene=scenes())
 def test_any_tiling_gives_the_blobs_of_the_whole_image(data: st.DataObject, scene: Scene) -> None:
     tiles = data.draw(tilings(*scene.z.shape))
@@ -181,6 +181,15 @@ def test_thresholds_are_compared_as_scikit_image_compares_them() -> None:
     np.testing.assert_array_equal(image, plain.blobs_of(z, LOW, HIGH, 0))
     assert image.tolist() == [[1, 1, 1, 0, 2]]
     assert joined.blobs["z_max"].tolist() == [3500, 10**9]
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.0, 3.0), (3.0, 3.0), (4.0, 3.0)])
+def test_a_z_that_equals_a_threshold_is_not_above_it_and_low_is_never_above_high(low: float, high: float) -> None:
+    z = np.array([[2.0, 2.5, 3.0, 3.5, 2.0, 3.5, 1.0, 4.5]], np.float32)
+    zeros = np.zeros(z.shape, np.int16)
+    found = find_fragments(z, zeros.astype(np.float32), zeros, zeros, low=low, high=high, min_area=0, origin=(0, 0))
+    ids = join_fragments([found.table]).blob_ids[0][found.labels]
+    np.testing.assert_array_equal(ids, plain.blobs_of(z, low, high, 0))
 
 
 def test_nothing_joins_to_nothing() -> None:

@@ -1,0 +1,114 @@
+"""The steps of the detection put together: for one tile, and for one whole image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acdtask.change.fragments import Fragments, find_fragments
+from acdtask.change.moments import Moments
+from acdtask.change.polygons import Outline, join_all, trace
+from acdtask.change.profile import STANDARD, Detection
+from acdtask.change.seams import join_fragments
+from acdtask.change.zscore import ZScore, z_score
+
+__all__ = ["Change", "TileChange", "detect_in_tile", "detect_monolithic"]
+
+
+@dataclass(frozen=True, eq=False)
+class TileChange:
+    """What one tile knows of the change in it: the scores, and the fragments to be joined with those of other tiles."""
+
+    score: ZScore
+    fragments: Fragments
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """The change in one whole image.
+
+    Attributes:
+        score: z and quality of each pixel.
+        blob_ids: shape (height, width), int32, the blob of each pixel; 0 where there is none.
+        blobs: BLOB rows (`acdtask.change.seams`).
+        outlines: the outline of each blob in pixel coordinates, by blob.
+    """
+
+    score: ZScore
+    blob_ids: NDArray[np.int32]
+    blobs: NDArray[np.void]
+    outlines: dict[int, Outline]
+
+
+def detect_in_tile(
+    image: NDArray[Any],
+    mean: NDArray[np.float32],
+    std: NDArray[np.float32],
+    count: NDArray[Any],
+    settings: Detection,
+    *,
+    nodata: float | None,
+    origin: tuple[int, int],
+) -> TileChange:
+    """Score a tile of a new image against its baseline, and find the fragments of change.
+
+    Args:
+        image: shape (height, width), integers, in stored units.
+        mean: mean of the baseline, the same shape.
+        std: population standard deviation of the baseline, the same shape.
+        count: images of the baseline, the same shape.
+        settings: thresholds and rules.
+        nodata: the variable's nodata, or None.
+        origin: global (row, column) of the tile's first pixel.
+    """
+    image, nodata = settings.without_zeros(image, nodata)
+    score = z_score(image, mean, std, count, nodata=nodata, min_count=settings.min_count, min_std=settings.min_std)
+    fragments = find_fragments(
+        score.z,
+        mean,
+        image,
+        count,
+        low=settings.low,
+        high=settings.high,
+        min_area=settings.min_area,
+        origin=origin,
+    )
+    return TileChange(score, fragments)
+
+
+def detect_monolithic(
+    stack: NDArray[Any], image: NDArray[Any], settings: Detection = STANDARD, *, nodata: float | None
+) -> Change:
+    """Find the change in one whole image against a stack of earlier ones.
+
+    Args:
+        stack: the baseline, shape (images, height, width), integers of 8 or 16 bits.
+        image: the new image, shape (height, width), the same type.
+        settings: thresholds and rules.
+        nodata: the stored number that means no data, or None.
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> stack = rng.normal(700, 50, (30, 40, 40)).astype(np.int16)
+    >>> image = np.full((40, 40), 700, np.int16)
+    >>> image[10:22, 5:17] = 200
+    >>> found = detect_monolithic(stack, image, nodata=-1)
+    >>> found.blobs["area"], found.outlines[1].bounds
+    (array([144]), (5.0, 10.0, 17.0, 22.0))
+    """
+    moments = Moments.of_images(*settings.without_zeros(stack, nodata))
+    tile = detect_in_tile(
+        image,
+        moments.mean(),
+        moments.standard_deviation(),
+        moments.count,
+        settings,
+        nodata=nodata,
+        origin=(0, 0),
+    )
+    joined = join_fragments([tile.fragments.table])
+    blob_ids = joined.blob_ids[0][tile.fragments.labels]
+    return Change(tile.score, blob_ids, joined.blobs, join_all(trace(blob_ids, (0, 0))))

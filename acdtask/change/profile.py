@@ -1,0 +1,80 @@
+"""Settings of the detection, and the two sets of them that have a name."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acdtask.change.moments import stored_nodata
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["PROFILES", "STANDARD", "TUTORIAL", "Detection"]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How abnormal change is told from the usual.
+
+    Attributes:
+        low: every pixel of a patch has a z above this, in standard deviations.
+        high: so has at least one pixel of each 4-connected part of it, above this.
+        min_area: a patch has more pixels than this.
+        min_count: the fewest images that make a baseline.
+        min_std: the smallest standard deviation that is believed, in stored units; 0 itself never is.
+        zero_is_nodata: a stored 0 means no data, beside the variable's own nodata.
+
+    Raises:
+        AcdError: SETTING_INVALID, naming the setting.
+    """
+
+    low: float = 1.7
+    high: float = 3.0
+    min_area: int = 100
+    min_count: int = 20
+    min_std: float = 5.0
+    zero_is_nodata: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high", "min_std"):
+            if not math.isfinite(getattr(self, name)):
+                raise AcdError(ErrorCode.SETTING_INVALID, f"{name} is {getattr(self, name)}, not a finite number")
+        if self.low > self.high:
+            raise AcdError(ErrorCode.SETTING_INVALID, f"low is {self.low}, above high, which is {self.high}")
+        for name, smallest in (("low", 0), ("min_area", 0), ("min_count", 1), ("min_std", 0)):
+            if getattr(self, name) < smallest:
+                raise AcdError(ErrorCode.SETTING_INVALID, f"{name} is {getattr(self, name)}, below {smallest}")
+
+    def without_zeros(self, images: NDArray[Any], nodata: float | None) -> tuple[NDArray[Any], float | None]:
+        """Images and their nodata, such that all that these settings take for nodata has that one value.
+
+        Without `zero_is_nodata` both come back as they are.
+
+        Args:
+            images: integers of any shape.
+            nodata: the variable's nodata, or None.
+
+        >>> import numpy as np
+        >>> TUTORIAL.without_zeros(np.array([0, 5, -1], np.int16), -1)
+        (array([-1,  5, -1], dtype=int16), -1)
+        """
+        if not self.zero_is_nodata or nodata == 0:
+            return images, nodata
+        missing = stored_nodata(nodata, images.dtype)
+        if missing is None:
+            return images, 0
+        return np.where(images == 0, images.dtype.type(missing), images), nodata
+
+
+STANDARD = Detection()
+"""The variable's own nodata; at least 20 images; a standard deviation of at least 5, which is 0.005 of coherence."""
+
+TUTORIAL = Detection(min_count=1, min_std=0.0, zero_is_nodata=True)
+"""The tutorial's rules: zeros are nodata, any count, any standard deviation but 0."""
+
+PROFILES = MappingProxyType({"standard": STANDARD, "tutorial": TUTORIAL})
+"""Settings by name."""
