@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
+from acdtask import __version__
 from acdtask.cube.grid import Grid, Layout
+from acdtask.cube.local.index import Addition, Index
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Instance, Pixels, Record, RecordQuery, Resampling, Slice, Variable
+from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["FORMAT_VERSION", "LocalCube"]
 
 FORMAT_VERSION = 1
+MARK = "cube.json"
 
 
 class LocalCube:
@@ -18,16 +23,33 @@ class LocalCube:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._index = Index(store)
+
+    def __reduce__(self) -> tuple[type[LocalCube], tuple[Store]]:
+        return LocalCube, (self.store,)
 
     @classmethod
     def create(cls, url: str) -> LocalCube:
         """The cube at the address, made if there is none. ADDRESS_INVALID, CUBE_VERSION."""
-        raise NotImplementedError
+        store = Store.at(url)
+        store.create(MARK, json.dumps({"acd_cube": FORMAT_VERSION, "needs_acd": __version__}).encode())
+        return cls.open(url)
 
     @classmethod
     def open(cls, url: str) -> LocalCube:
         """The cube at the address. CUBE_UNKNOWN, CUBE_VERSION, ADDRESS_INVALID."""
-        raise NotImplementedError
+        store = Store.at(url)
+        data = store.find(MARK)
+        if data is None:
+            raise AcdError(ErrorCode.CUBE_UNKNOWN, f"{store.url} has no {MARK}")
+        try:
+            mark = json.loads(data)
+            version, needs = int(mark["acd_cube"]), str(mark["needs_acd"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{store.url}/{MARK} is damaged") from error
+        if version > FORMAT_VERSION:
+            raise AcdError(ErrorCode.CUBE_VERSION, f"{store.url} has format {version} and needs acd {needs}")
+        return cls(store)
 
     def commit(
         self,
@@ -41,8 +63,14 @@ class LocalCube:
 
         Returns:
             Whether anything was new. If nothing was, nothing is written.
+
+        Raises:
+            AcdError: VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN,
+                STORE_CONTENDED.
         """
-        raise NotImplementedError
+        return self._index.commit(
+            Addition(tuple(records), tuple(datasets), tuple(variables), tuple(instances), tuple(layouts))
+        )
 
     def add_variable(self, variable: Variable) -> None:
         """Make the variable; nothing happens if the same is there. VARIABLE_CONFLICT if another is."""
@@ -62,34 +90,36 @@ class LocalCube:
 
     def variable(self, name: str) -> Variable:
         """The variable of that name. VARIABLE_UNKNOWN."""
-        raise NotImplementedError
+        return self._index.head().variable(name)
 
     def variables(self) -> list[Variable]:
         """Every variable, by name."""
-        raise NotImplementedError
+        return list(self._index.head().variables)
 
     def instances(self, variable: str) -> list[Instance]:
         """The instances of a variable, by name. VARIABLE_UNKNOWN."""
-        raise NotImplementedError
+        head = self._index.head()
+        head.variable(variable)
+        return [instance for instance in head.instances if instance.variable == variable]
 
     def layout(self, name: str) -> Layout:
         """The layout of that name. LAYOUT_UNKNOWN."""
-        raise NotImplementedError
+        return self._index.head().layout(name)
 
     def layouts(self) -> list[Layout]:
         """Every layout, by name."""
-        raise NotImplementedError
+        return list(self._index.head().layouts)
 
     def records(self, query: RecordQuery) -> list[Record]:
         """The records that the query asks for, by datetime, then name, then id."""
-        raise NotImplementedError
+        return self._index.records(query)
 
     def datasets(self, variable: str, instance: str, record_ids: frozenset[str] | None = None) -> list[Dataset]:
         """The datasets of an instance (of some records), by record, layout, cell and uri.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
-        raise NotImplementedError
+        return self._index.datasets(variable, instance, record_ids)
 
     def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
         """The pixels of each slice on the grid, as `Cube.read` says."""

@@ -1,0 +1,319 @@
+"""Segments of the index: immutable tables of records (GeoParquet) and of datasets (Parquet), and how they are asked."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import shapely
+from arro3.core import Array, DataType, Field, Schema, Table, struct_array, struct_field
+from arro3.io import read_parquet, write_parquet
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from acdtask.cube.grid import Grid
+from acdtask.cube.model import DataFormat, Dataset, Record, RecordQuery
+
+__all__ = ["DatasetKey", "DatasetSegment", "RecordSegment", "dataset_key"]
+
+Mask: TypeAlias = NDArray[np.bool_]
+Strings: TypeAlias = NDArray[np.object_]
+DatasetKey: TypeAlias = tuple[str, str, str, str, str]
+
+FIELDS_OF_A_RECORD = set(Record.model_fields)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BBOX = ("xmin", "ymin", "xmax", "ymax")
+GEOMETRY_TYPES = {
+    0: "Point",
+    1: "LineString",
+    3: "Polygon",
+    4: "MultiPoint",
+    5: "MultiLineString",
+    6: "MultiPolygon",
+    7: "GeometryCollection",
+}
+
+
+def dataset_key(dataset: Dataset) -> DatasetKey:
+    """What a cube has at most one dataset of."""
+    return dataset.record_id, dataset.variable, dataset.instance, dataset.layout, dataset.cell
+
+
+@dataclass(frozen=True)
+class RecordSegment:
+    """Records as columns. `bounds` has shape (records, 4), NaN where a record has no footprint."""
+
+    ids: Strings
+    names: Strings
+    micros: NDArray[np.int64]
+    tags: Strings
+    footprints: Strings
+    bounds: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> RecordSegment:
+        """The records by datetime, name and id."""
+        keyed = sorted((_micros(record.datetime), record.name, record.id, k) for k, record in enumerate(records))
+        ordered = [records[k] for *_, k in keyed]
+        shapes = _shapes([record.footprint for record in ordered])
+        return cls(
+            ids=_strings([identity for _, _, identity, _ in keyed]),
+            names=_strings([name for _, name, _, _ in keyed]),
+            micros=np.array([micros for micros, *_ in keyed], dtype=np.int64),
+            tags=_strings([json.dumps(record.tags, sort_keys=True, ensure_ascii=False) for record in ordered]),
+            footprints=np.asarray(shapely.to_wkb(shapes), dtype=object).reshape(len(ordered)),
+            bounds=shapely.bounds(shapes).reshape(len(ordered), 4),
+        )
+
+    @classmethod
+    def merged(cls, segments: Sequence[RecordSegment]) -> RecordSegment:
+        """The records of all segments as one, by datetime, name and id."""
+        columns = [np.concatenate([getattr(segment, name) for segment in segments]) for name in cls.__annotations__]
+        joined = cls(*columns)
+        order = sorted(range(len(joined)), key=joined.sort_key)
+        return cls(*[column[order] for column in columns])
+
+    def encode(self) -> bytes:
+        """The segment as GeoParquet 1.1, the same bytes for the same records."""
+        kinds = np.unique(shapely.get_type_id(shapely.from_wkb(self.footprints)))
+        geo = {
+            "version": "1.1.0",
+            "primary_column": "geometry",
+            "columns": {
+                "geometry": {
+                    "encoding": "WKB",
+                    "geometry_types": sorted(GEOMETRY_TYPES[kind] for kind in kinds if kind >= 0),
+                    "covering": {"bbox": {name: ["bbox", name] for name in BBOX}},
+                }
+            },
+        }
+        box = [Array.from_numpy(np.ascontiguousarray(self.bounds[:, k])) for k in range(4)]
+        bbox = struct_array(box, fields=[Field(name, DataType.float64()) for name in BBOX])
+        columns = {
+            "id": _text(self.ids),
+            "name": _text(self.names),
+            "datetime": Array.from_numpy(self.micros).cast(DataType.timestamp("us", tz="UTC")),
+            "tags": _text(self.tags),
+            "geometry": Array(self.footprints.tolist(), type=DataType.binary()),
+            "bbox": bbox,
+        }
+        return _encode(columns, {"geo": json.dumps(geo)})
+
+    @classmethod
+    def decode(cls, data: bytes) -> RecordSegment:
+        """The segment that `encode` wrote. Raises what arro3 raises for damaged data."""
+        table = read_parquet(io.BytesIO(data)).read_all()
+        bbox = table.column("bbox").combine_chunks()
+        bounds = [np.asarray(struct_field(bbox, [k]).to_numpy(), dtype=np.float64) for k in range(4)]
+        return cls(
+            ids=_objects(table, "id"),
+            names=_objects(table, "name"),
+            micros=np.asarray(table.column("datetime").cast(DataType.int64()).to_numpy(), dtype=np.int64),
+            tags=_objects(table, "tags"),
+            footprints=_objects(table, "geometry"),
+            bounds=np.column_stack(bounds),
+        )
+
+    def sort_key(self, row: int) -> tuple[int, str, str]:
+        """Datetime, name, id."""
+        return int(self.micros[row]), self.names[row], self.ids[row]
+
+    @cached_property
+    def id_set(self) -> frozenset[str]:
+        """The ids."""
+        return frozenset(self.ids.tolist())
+
+    @cached_property
+    def parsed_tags(self) -> list[dict[str, str]]:
+        """The tags of every record."""
+        return json.loads(f"[{','.join(self.tags.tolist())}]")  # type: ignore[no-any-return]  # one parse for all
+
+    def rows(self, query: RecordQuery, area: BaseGeometry | None) -> NDArray[np.int64]:
+        """The rows that the query asks for; `area` is its area, prepared."""
+        mask = np.ones(len(self), dtype=bool)
+        if query.start is not None:
+            mask &= self.micros >= _micros(query.start)
+        if query.end is not None:
+            mask &= self.micros <= _micros(query.end)
+        if area is not None:
+            min_x, min_y, max_x, max_y = area.bounds
+            bounds = self.bounds
+            mask &= (
+                (bounds[:, 0] <= max_x) & (bounds[:, 2] >= min_x) & (bounds[:, 1] <= max_y) & (bounds[:, 3] >= min_y)
+            )
+        rows = np.flatnonzero(mask)
+        if query.name:
+            rows = rows[_matching(self.names[rows].tolist(), query.name)]
+        for tag, pattern in sorted(query.tags.items()):
+            tags = self.parsed_tags
+            values = [tags[row].get(tag) for row in rows.tolist()]
+            rows = rows[_matching(values, pattern or "*")]
+        if area is not None and len(rows):
+            rows = rows[shapely.intersects(area, shapely.from_wkb(self.footprints[rows]))]
+        return rows
+
+    def records(self, rows: Sequence[int]) -> list[Record]:
+        """The records of some rows."""
+        shapes = shapely.to_geojson(shapely.from_wkb(self.footprints[rows]))
+        footprints = json.loads(f"[{','.join('{}' if shape is None else shape for shape in shapes)}]")
+        tags = json.loads(f"[{','.join(self.tags[rows])}]")
+        moments = [EPOCH + timedelta(microseconds=micros) for micros in self.micros[rows].tolist()]
+        return [
+            Record.model_construct(FIELDS_OF_A_RECORD, name=name, datetime=moment, tags=tag, footprint=footprint)
+            for name, moment, tag, footprint in zip(self.names[rows], moments, tags, footprints, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class DatasetSegment:
+    """Datasets as columns; bands, formats and grids are JSON."""
+
+    record_ids: Strings
+    variables: Strings
+    instances: Strings
+    uris: Strings
+    subdirs: Strings
+    bands: Strings
+    dformats: Strings
+    grids: Strings
+    layouts: Strings
+    cells: Strings
+
+    def __len__(self) -> int:
+        return len(self.record_ids)
+
+    @classmethod
+    def of(cls, datasets: Iterable[Dataset]) -> DatasetSegment:
+        """The datasets by variable, instance, record, layout, cell and uri."""
+        ordered = sorted(datasets, key=lambda d: (d.variable, d.instance, d.record_id, d.layout, d.cell, d.uri))
+        return cls(
+            record_ids=_strings([d.record_id for d in ordered]),
+            variables=_strings([d.variable for d in ordered]),
+            instances=_strings([d.instance for d in ordered]),
+            uris=_strings([d.uri for d in ordered]),
+            subdirs=_strings([d.subdir for d in ordered]),
+            bands=_strings([json.dumps(d.bands) for d in ordered]),
+            dformats=_strings([d.dformat.model_dump_json() for d in ordered]),
+            grids=_strings([d.grid.model_dump_json() for d in ordered]),
+            layouts=_strings([d.layout for d in ordered]),
+            cells=_strings([d.cell for d in ordered]),
+        )
+
+    @classmethod
+    def merged(cls, segments: Sequence[DatasetSegment]) -> DatasetSegment:
+        """The datasets of all segments as one, by variable, instance, record, layout, cell and uri."""
+        columns = [np.concatenate([getattr(segment, name) for segment in segments]) for name in cls.__annotations__]
+        keys = list(zip(*[columns[k].tolist() for k in (1, 2, 0, 8, 9, 3)], strict=True))
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        return cls(*[column[order] for column in columns])
+
+    def encode(self) -> bytes:
+        """The segment as Parquet, the same bytes for the same datasets."""
+        return _encode({name: _text(getattr(self, name)) for name in type(self).__annotations__}, {})
+
+    @classmethod
+    def decode(cls, data: bytes) -> DatasetSegment:
+        """The segment that `encode` wrote. Raises what arro3 raises for damaged data."""
+        table = read_parquet(io.BytesIO(data)).read_all()
+        return cls(*[_objects(table, name) for name in cls.__annotations__])
+
+    @cached_property
+    def row_of(self) -> dict[DatasetKey, int]:
+        """The row of every dataset."""
+        columns = (self.record_ids, self.variables, self.instances, self.layouts, self.cells)
+        return {key: row for row, key in enumerate(zip(*[column.tolist() for column in columns], strict=True))}
+
+    def rows(self, variable: str, instance: str, record_ids: frozenset[str] | None) -> NDArray[np.int64]:
+        """The rows of an instance, of some records."""
+        rows = np.flatnonzero((self.variables == variable) & (self.instances == instance))
+        if record_ids is None:
+            return rows
+        return rows[[identity in record_ids for identity in self.record_ids[rows].tolist()]]
+
+    def dataset(self, row: int) -> Dataset:
+        """The dataset of a row."""
+        return Dataset.model_construct(
+            record_id=self.record_ids[row],
+            variable=self.variables[row],
+            instance=self.instances[row],
+            uri=self.uris[row],
+            subdir=self.subdirs[row],
+            bands=_bands(self.bands[row]),
+            dformat=_dformat(self.dformats[row]),
+            grid=_grid(self.grids[row]),
+            layout=self.layouts[row],
+            cell=self.cells[row],
+        )
+
+
+@lru_cache(maxsize=1024)
+def _bands(text: str) -> tuple[int, ...]:
+    return tuple(json.loads(text))
+
+
+@lru_cache(maxsize=1024)
+def _dformat(text: str) -> DataFormat:
+    return DataFormat.model_validate_json(text)
+
+
+@lru_cache(maxsize=65536)
+def _grid(text: str) -> Grid:
+    return Grid.model_validate_json(text)
+
+
+def _shapes(footprints: Sequence[dict[str, Any]]) -> NDArray[np.object_]:
+    """The geometries; None for an empty footprint."""
+    texts = _strings([json.dumps(footprint) if footprint else None for footprint in footprints])
+    return np.asarray(shapely.from_geojson(texts), dtype=object).reshape(len(footprints))
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def _strings(values: Sequence[Any] | NDArray[Any]) -> Strings:
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
+
+
+def _text(column: Strings) -> Array:
+    return Array(column.tolist(), type=DataType.string())
+
+
+def _objects(table: Table, name: str) -> Strings:
+    return _strings(table.column(name).to_pylist())
+
+
+def _encode(columns: dict[str, Array], metadata: dict[str, str]) -> bytes:
+    schema = Schema([Field(name, column.type) for name, column in columns.items()])
+    sink = io.BytesIO()
+    table = Table.from_arrays(list(columns.values()), schema=schema)
+    write_parquet(table, sink, key_value_metadata=metadata or None, compression="zstd(3)", created_by="acd")
+    return sink.getvalue()
+
+
+def _matching(values: Sequence[str | None], pattern: str) -> Mask:
+    """Where a value is there and matches a pattern of `*` and `?`."""
+    matches = _matcher(pattern)
+    return np.array([value is not None and matches(value) for value in values], dtype=bool)
+
+
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    if pattern == "*":
+        return lambda _: True
+    if "*" not in pattern and "?" not in pattern:
+        return pattern.__eq__
+    parts = [".*" if char == "*" else "." if char == "?" else re.escape(char) for char in pattern]
+    compiled = re.compile("".join(parts), re.DOTALL)
+    return lambda value: compiled.fullmatch(value) is not None
