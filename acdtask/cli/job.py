@@ -198,8 +198,7 @@ def _show_plan(plan: Plan) -> None:
 
     estimate, workers = plan.estimate, cores()
     rows: list[tuple[str, object]] = [
-        ("tiles", estimate.tiles),
-        ("dates", estimate.dates),
+        *[(name, count) for name, count in (("tiles", estimate.tiles), ("dates", estimate.dates)) if count],
         ("shards", plan.shards),
         ("rounds", ", ".join(plan.rounds)),
         ("bytes to read", bytes_text(estimate.bytes_read)),

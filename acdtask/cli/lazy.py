@@ -61,7 +61,7 @@ class LazyGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Without a command, show the help."""
-        return super().parse_args(ctx, args or ["--help"])
+        return super().parse_args(ctx, args if args or ctx.resilient_parsing else ["--help"])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is called, imported now."""

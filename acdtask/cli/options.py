@@ -70,8 +70,9 @@ class SettingOption:
     @property
     def help(self) -> str:
         """Description and default."""
+        description = self.description[:1].upper() + self.description[1:]
         note = "required" if self.required else f"default: {self.default}" if self.default else ""
-        return f"{self.description}  [{note}]" if note else self.description
+        return f"{description}  [{note}]" if note else description
 
     def parameter(self) -> inspect.Parameter:
         """The option as a parameter of a command. Without a value it is None, so that a settings file can fill it."""
@@ -164,7 +165,7 @@ def _told(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:g}"
+        return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, (list, tuple)):
         return " ".join(_told(item) for item in value)
     if isinstance(value, dict):

@@ -72,12 +72,12 @@ def test_every_field_is_an_option_in_kebab_case() -> None:
 
 def test_help_has_the_description_and_the_default() -> None:
     told = {option.field: option.help for option in options_of(Everything)}
-    assert told["source"] == "where from  [required]"
-    assert told["low"] == "lower threshold  [default: 1.7]"
-    assert told["keep"] == "keep it  [default: yes]"
-    assert told["day"] == "which day  [default: 2021-01-02]"
-    assert told["levels"] == "which levels  [default: 1 2]"
-    assert told["min_area"] == "smallest patch"
+    assert told["source"] == "Where from  [required]"
+    assert told["low"] == "Lower threshold  [default: 1.7]"
+    assert told["keep"] == "Keep it  [default: yes]"
+    assert told["day"] == "Which day  [default: 2021-01-02]"
+    assert told["levels"] == "Which levels  [default: 1 2]"
+    assert told["min_area"] == "Smallest patch"
 
 
 def test_texts_become_the_types_of_the_model() -> None:
