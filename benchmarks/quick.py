@@ -1,0 +1,250 @@
+"""`python -m benchmarks.quick`: ours side by side with the tutorial's own numpy code, in pairs of runs, as medians."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from skimage.filters import apply_hysteresis_threshold
+from skimage.measure import label
+
+from acdtask.change.detect import detect_in_tile
+from acdtask.change.moments import Moments
+from acdtask.change.profile import TUTORIAL
+from acdtask.change.seams import join_fragments
+
+NODATA = 0
+LOW, HIGH, MIN_AREA = TUTORIAL.low, TUTORIAL.high, TUTORIAL.min_area
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the result: a title, a header and rows of text."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Median seconds of two functions that ran by turns, and the median ratio of the pairs."""
+
+    ours: float
+    theirs: float
+    ratio: float
+
+
+def compare(ours: Callable[[], object], theirs: Callable[[], object], pairs: int) -> Comparison:
+    """Run both by turns, each first every other time, so that a busy machine slows both."""
+    both = (ours, theirs)
+    for function in both:
+        function()
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for pair in range(pairs):
+        for which in (0, 1) if pair % 2 else (1, 0):
+            start = time.perf_counter()
+            both[which]()
+            seconds[which].append(time.perf_counter() - start)
+    ratios = [their / our for our, their in zip(*seconds, strict=True)]
+    return Comparison(statistics.median(seconds[0]), statistics.median(seconds[1]), statistics.median(ratios))
+
+
+def timing_section(title: str, rows: Sequence[tuple[str, str, Comparison]]) -> Section:
+    """A section of comparisons: against what, the target, the outcome."""
+    return Section(
+        title,
+        ("against", "ours ms", "theirs ms", "ratio", "target"),
+        [(name, f"{c.ours * 1e3:.1f}", f"{c.theirs * 1e3:.1f}", f"{c.ratio:.1f}x", target) for name, target, c in rows],
+    )
+
+
+def coherence_stack(seed: int, images: int, size: int) -> NDArray[np.int16]:
+    """Coherence 1 to 1000 with an edge and scattered pixels of nodata."""
+    rng = np.random.default_rng(seed)
+    stack = rng.normal(600, 120, (images, size, size)).clip(1, 1000).astype(np.int16)
+    stack[rng.random(stack.shape) < 0.02] = NODATA
+    for image in stack:
+        image[:, : rng.integers(0, size // 8)] = NODATA
+    return stack
+
+
+def tutorial_statistics(stack: NDArray[np.int16], dtype: type[np.floating[Any]]) -> list[NDArray[Any]]:
+    """Mean and std as the tutorial gets them."""
+    values = stack.astype(dtype)
+    values[values == NODATA] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return [np.nanmean(values, axis=0), np.nanstd(values, axis=0)]
+
+
+def our_statistics(stack: NDArray[np.int16]) -> list[NDArray[np.float32]]:
+    """Count, mean and std from exact moments."""
+    moments = Moments.of_images(stack, NODATA)
+    return [moments.count_view(), moments.mean(), moments.standard_deviation()]
+
+
+def statistics_ratio() -> Section:
+    """Statistics of tiles of 60 images x 256 x 256 px."""
+    stacks = [coherence_stack(seed, 60, 256) for seed in range(3)]
+    for stack in stacks:
+        for ours, theirs in zip(our_statistics(stack)[1:], tutorial_statistics(stack, np.float64), strict=True):
+            np.testing.assert_array_equal(ours, theirs.astype(np.float32))
+
+    def ours_of_all() -> None:
+        for stack in stacks:
+            our_statistics(stack)
+
+    def tutorial_of_all(dtype: type[np.floating[Any]]) -> Callable[[], None]:
+        def run() -> None:
+            for stack in stacks:
+                tutorial_statistics(stack, dtype)
+
+        return run
+
+    return timing_section(
+        f"Mean and std (ours: count too) of {len(stacks)} tiles of 60 x 256 x 256 int16",
+        [
+            (
+                "numpy in float64 (tutorial; equal results)",
+                ">= 7x",
+                compare(ours_of_all, tutorial_of_all(np.float64), 9),
+            ),
+            ("numpy in float32 (inexact)", "", compare(ours_of_all, tutorial_of_all(np.float32), 9)),
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A new image and the views of its baseline."""
+
+    image: NDArray[np.int16]
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    count: NDArray[np.float32]
+
+
+def change_scene(size: int, blobs: int) -> Scene:
+    """Noise that is correlated as multilooked coherence is, and ellipses where coherence is lost."""
+    rng = np.random.default_rng(7)
+    mean = gaussian_filter(rng.uniform(300, 900, (size, size)), 4).astype(np.float32)
+    std = rng.uniform(40, 90, (size, size)).astype(np.float32)
+    noise = gaussian_filter(rng.normal(size=(size, size)), 0.7)
+    image = mean + std * noise / noise.std()
+    rows, columns = np.indices((size, size))
+    for _ in range(blobs):
+        row, column = rng.uniform(0, size, 2)
+        tall, wide = rng.uniform(5, 28, 2)
+        inside = ((rows - row) / tall) ** 2 + ((columns - column) / wide) ** 2 < 1
+        image[inside] -= 5 * std[inside]
+    return Scene(image.clip(1, 1000).astype(np.int16), mean, std, np.full((size, size), 60, np.float32))
+
+
+def tutorial_mask(scene: Scene) -> NDArray[np.bool_]:
+    """Pixels of large blobs, each blob counted over the whole image in turn as the tutorial does."""
+    z = (scene.mean - scene.image) / scene.std
+    blobs = label(apply_hysteresis_threshold(z, LOW, HIGH), connectivity=2)
+    mask = np.zeros(blobs.shape, np.bool_)
+    for i in range(1, blobs.max() + 1):
+        if np.sum(blobs == i) > MIN_AREA:
+            mask |= blobs == i
+    return mask
+
+
+def counting_mask(scene: Scene) -> NDArray[np.bool_]:
+    """The same with all blobs counted at once."""
+    z = (scene.mean - scene.image) / scene.std
+    blobs = label(apply_hysteresis_threshold(z, LOW, HIGH), connectivity=2)
+    large = np.bincount(blobs.reshape(-1)) > MIN_AREA
+    large[0] = False
+    mask: NDArray[np.bool_] = large[blobs]
+    return mask
+
+
+def our_mask(scene: Scene, tile: int) -> NDArray[np.bool_]:
+    """Fragments of tiles, joined, with the measures of every patch."""
+    height, width = scene.image.shape
+    windows = [(slice(r, r + tile), slice(c, c + tile)) for r in range(0, height, tile) for c in range(0, width, tile)]
+    parts = [
+        detect_in_tile(
+            scene.image[window],
+            scene.mean[window],
+            scene.std[window],
+            scene.count[window],
+            TUTORIAL,
+            nodata=NODATA,
+            origin=(window[0].start, window[1].start),
+        ).fragments
+        for window in windows
+    ]
+    joined = join_fragments([part.table for part in parts])
+    mask = np.zeros(scene.image.shape, np.bool_)
+    for part, window, ids in zip(parts, windows, joined.blob_ids, strict=True):
+        mask[window] = (ids > 0)[part.labels]
+    return mask
+
+
+def detection_ratio() -> Section:
+    """The change mask of one date, 1024 x 1024 px, ours in 4 x 4 tiles with the join."""
+    scene = change_scene(1024, 40)
+    expected = tutorial_mask(scene)
+    np.testing.assert_array_equal(our_mask(scene, 256), expected)
+    np.testing.assert_array_equal(counting_mask(scene), expected)
+    patches = int(label(expected, connectivity=2).max())
+    return timing_section(
+        f"z, fragments of 4 x 4 tiles and their join on 1024 x 1024 px with {patches} patches",
+        [
+            (
+                "tutorial: a loop over blobs",
+                ">= 2x",
+                compare(lambda: our_mask(scene, 256), lambda: tutorial_mask(scene), 5),
+            ),
+            ("fair: np.bincount", "", compare(lambda: our_mask(scene, 256), lambda: counting_mask(scene), 15)),
+        ],
+    )
+
+
+SECTIONS: list[Callable[[], Section]] = [statistics_ratio, detection_ratio]
+
+
+def machine() -> str:
+    """Cores, processor and versions, as one line."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return f"{os.cpu_count()} cores, {model}; Python {platform.python_version()}, numpy {np.__version__}"
+
+
+def print_section(section: Section) -> None:
+    """Print a section as a Markdown table."""
+    table = [section.header, *section.rows]
+    widths = [max(len(row[k]) for row in table) for k in range(len(section.header))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table
+    ]
+    print(f"\n### {section.title}\n")
+    print("\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]), flush=True)
+
+
+def main() -> None:
+    """Run every section and print it."""
+    print(machine())
+    for section in SECTIONS:
+        print_section(section())
+
+
+if __name__ == "__main__":
+    main()
