@@ -19,7 +19,7 @@ Transform = tuple[float, float, float, float, float, float]
 class Window(BaseModel):
     """A rectangle of pixels: the first row and column, and how many of each."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     row: int
     column: int
@@ -40,7 +40,7 @@ class Grid(BaseModel):
     (400000.0, 5599000.0, 402000.0, 5600000.0)
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     crs: str
     transform: Transform
@@ -97,7 +97,7 @@ class RegularGrid(BaseModel):
     j is negative north of the origin, as in Geocube.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     kind: Literal["regular"] = "regular"
     crs: str
@@ -113,7 +113,7 @@ class WebMercatorGrid(BaseModel):
     A cell has 256 * scale pixels a side, so scale 4 groups the pixels of zoom level + 2.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     kind: Literal["web_mercator"] = "web_mercator"
     zoom: int = Field(ge=0, le=24)
@@ -123,7 +123,7 @@ class WebMercatorGrid(BaseModel):
 class Tile(BaseModel):
     """A cell of a layout."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     layout: str
     i: int
@@ -151,7 +151,7 @@ class Layout(BaseModel):
     256
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     name: str
     grid: Annotated[RegularGrid | WebMercatorGrid, Field(discriminator="kind")]

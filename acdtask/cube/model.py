@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from datetime import UTC, datetime
@@ -45,19 +46,24 @@ def _utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+def _one_nan(number: float) -> float:
+    """NaN as one object, so that two formats with nodata NaN are equal."""
+    return math.nan if math.isnan(number) else number
+
+
 Name = Annotated[str, AfterValidator(_named)]
 Moment = Annotated[datetime, AfterValidator(_utc)]
 
 
 class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class DataFormat(_Value):
     """How a number is kept: data type, the value that means nodata, and the range of valid values."""
 
     dtype: DType
-    nodata: float
+    nodata: Annotated[float, AfterValidator(_one_nan)]
     min: float
     max: float
 

@@ -80,7 +80,7 @@ def run_shard(
     site: Site,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> None:
-    """Do one shard of a round, unless its marker says that it is done. SHARD_UNKNOWN; SHARDS_MISSING before its turn."""
+    """Do one shard of a round, unless its marker says that it is done. SHARD_UNKNOWN; SHARDS_MISSING."""
     _check_round(plan, round_name)
     if not 0 <= index < plan.shards:
         raise AcdError(ErrorCode.SHARD_UNKNOWN, f"plan {plan.plan_id} has shards 0 to {plan.shards - 1}, not {index}")
@@ -106,7 +106,7 @@ def run_shard(
 def gather_round(job: AnyJob, plan: Plan, round_name: str, site: Site) -> None:
     """Prove that every shard of the round is done, and join their tables. SHARDS_MISSING names those that are not."""
     _check_round(plan, round_name)
-    if is_gathered(plan, round_name, site):
+    if is_gathered(plan, round_name, site) and (_round_after(plan, round_name) or job.is_published(plan, site)):
         return
     missing = missing_shards(plan, round_name, site)
     if missing:

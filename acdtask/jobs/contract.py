@@ -26,7 +26,7 @@ class Settings(BaseModel):
     Settings that say how to run, and not what comes out, are named in `execution`: they never enter a content id.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
     execution: ClassVar[frozenset[str]] = frozenset({"shard_tiles"})
 
     def science(self) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class Settings(BaseModel):
 class Estimate(BaseModel):
     """What a plan will cost."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     tiles: int = 0
     dates: int = 0
@@ -49,7 +49,7 @@ class Estimate(BaseModel):
 class Shard(BaseModel):
     """The work of one pod: `units` tiles or files, and what the job needs to know to do them."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     units: int
     work: dict[str, Any]
@@ -85,7 +85,7 @@ class Plan(BaseModel):
     `content_id` leaves the sharding out: products are named by it.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     job: str
     plan_id: str
@@ -141,6 +141,7 @@ class Job(ABC, Generic[SettingsT]):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    unit: ClassVar[str] = "tiles"
     rounds: ClassVar[tuple[str, ...]]
     settings: type[SettingsT]
 
@@ -165,3 +166,8 @@ class Job(ABC, Generic[SettingsT]):
         Returns:
             A handout for each shard of the next round that needs one.
         """
+
+    def is_published(self, plan: Plan, site: Site) -> bool:
+        """Whether what the last gather made is still there; if not, it is made again."""
+        del plan, site
+        return True

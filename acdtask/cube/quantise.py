@@ -1,0 +1,77 @@
+"""From the values of a source to the stored numbers of a variable, with nothing clipped in silence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acdtask.cube.model import DataFormat
+
+__all__ = ["Quantised", "quantise"]
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """Stored numbers, and what kept pixels from becoming one.
+
+    Attributes:
+        pixels: shape of the source, the format's dtype, its nodata where there is no value.
+        valid: number of pixels with a value.
+        not_finite: number of NaN or infinite pixels that are not nodata.
+        outside: number of pixels whose stored number would lie outside the format's range.
+        extreme: the value farthest outside, NaN if none is.
+    """
+
+    pixels: NDArray[Any]
+    valid: int
+    not_finite: int
+    outside: int
+    extreme: float
+
+
+def quantise(
+    source: NDArray[Any], source_nodata: float | None, source_range: tuple[float, float], dformat: DataFormat
+) -> Quantised:
+    """Map source_range linearly onto the format's range, rounding half to even for integer formats.
+
+    A value is outside if it would be stored outside the format's range: up to half a step beyond is rounding.
+
+    >>> byte = DataFormat(dtype="int16", nodata=-1, min=0, max=1000)
+    >>> done = quantise(np.array([0.0, 0.5, 1.0, 80.0], "f4"), 0.0, (0.0, 1.0), byte)
+    >>> done.pixels.tolist(), done.valid, done.outside, done.extreme
+    ([-1, 500, 1000, -1], 3, 1, 80.0)
+    """
+    dtype = np.dtype(dformat.dtype)
+    known = np.ones(source.shape, bool)
+    finite = np.isfinite(source) if np.issubdtype(source.dtype, np.floating) else known
+    if source_nodata is not None:
+        known = ~np.isnan(source) if np.isnan(source_nodata) else source != source_nodata
+    usable = known & finite
+    least, greatest = source_range
+    identical = (least, greatest) == (dformat.min, dformat.max)
+    values = source.astype(np.float64)
+    if not identical:
+        values = (values - least) * ((dformat.max - dformat.min) / (greatest - least)) + dformat.min
+    if np.issubdtype(dtype, np.integer):
+        values = np.rint(values, out=values)
+    outside = usable & ((values < dformat.min) | (values > dformat.max))
+    stored = usable & ~outside
+    pixels = np.full(source.shape, dformat.nodata, dtype)
+    pixels[stored] = values[stored].astype(dtype)
+    return Quantised(
+        pixels=pixels,
+        valid=int(usable.sum()),
+        not_finite=int((known & ~finite).sum()),
+        outside=int(outside.sum()),
+        extreme=_farthest(source[outside], least, greatest),
+    )
+
+
+def _farthest(values: NDArray[Any], least: float, greatest: float) -> float:
+    if values.size == 0:
+        return float("nan")
+    distance = np.maximum(least - values.astype(np.float64), values.astype(np.float64) - greatest)
+    return float(values[np.argmax(distance)])

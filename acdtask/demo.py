@@ -1,0 +1,71 @@
+"""The demonstration: a simulated year, ten monitored dates, and a report that says how much of the truth was found."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from acdtask.cube.grid import Layout, RegularGrid
+from acdtask.engine.local import run_locally
+from acdtask.engine.processes import WorkerPool
+from acdtask.engine.stages import open_site
+from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.consolidate.job import ConsolidateSettings
+from acdtask.jobs.contract import Settings
+from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.registry import load_job
+from acdtask.jobs.report.job import ReportSettings
+from acdtask.jobs.report.score import Score
+from acdtask.simulate.job import SimulateSettings
+
+__all__ = ["run_demo"]
+
+LAYOUT = Layout(name="utm32-20m", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=256))
+
+
+def run_demo(folder: Path, *, workers: int, size: int = 1024, seed: int = 7) -> Score:
+    """Simulate, ingest, consolidate, baseline, monitor, report; print what was found, and return it."""
+    console = Console(highlight=False)
+    begun = time.monotonic()
+    folder = folder.absolute()
+    scene, cube, report = folder / "scene", str(folder / "cube"), folder / "report"
+    simulate = SimulateSettings(out=str(scene), size=size, seed=seed)
+    last = simulate.pair_dates(simulate.reference_pairs - 1)[1]
+    reference_end = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(hours=23, minutes=59)
+    where = {"aoi": str(scene / "aoi.json"), "layout": LAYOUT.name}
+    with WorkerPool(workers) as pool:
+
+        def run(name: str, settings: Settings, address: str) -> None:
+            outcome = run_locally(load_job(name), settings, address, pool=pool)
+            console.print(f"[bold]{name:12}[/] {'; '.join(outcome.lines)}")
+
+        run("simulate", simulate, str(scene))
+        run("ingest", IngestSettings(source=str(scene / "images")), cube)
+        open_site(cube).cube.add_layout(LAYOUT)
+        run("consolidate", ConsolidateSettings(**where), cube)
+        run("baseline", BaselineSettings(**where, end=reference_end), cube)
+        run("monitor", MonitorSettings(**where), cube)
+        run("report", ReportSettings(**where, truth=str(scene / "truth.geojson"), out=str(report)), cube)
+    score = Score.model_validate_json((report / "score.json").read_bytes())
+    console.print(_table(score))
+    console.print(f"{time.monotonic() - begun:.0f} s. Open {report / 'index.html'}")
+    return score
+
+
+def _table(score: Score) -> Table:
+    table = Table(title="Simulated events found, and patches that are none", title_justify="left")
+    for name in ("size, px", "events", "found", "recall", "patches", "false"):
+        table.add_column(name, justify="left" if name == "size, px" else "right")
+    for size in score.sizes:
+        recall = f"{size.found / size.events:.2f}" if size.events else ""
+        table.add_row(size.label, *map(str, (size.events, size.found, recall, size.patches, size.false_patches)))
+    table.add_section()
+    recall = f"{score.recall:.2f}" if score.recall is not None else ""
+    total = (len(score.counted), len(score.found), recall, score.patches, len(score.false_ids))
+    table.add_row("all", *map(str, total), style="bold")
+    return table

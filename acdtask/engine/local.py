@@ -1,0 +1,99 @@
+"""The local engine: plan, run every shard in processes, gather; started again, it does only what is missing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from acdtask.engine import log
+from acdtask.engine.processes import Progress, ProgressBar, WorkerPool
+from acdtask.engine.stages import (
+    gather_round,
+    is_gathered,
+    load_plan,
+    make_plan,
+    missing_shards,
+    open_site,
+    run_shard,
+)
+from acdtask.jobs.contract import Job, Plan, Settings
+from acdtask.jobs.registry import load_job
+
+__all__ = ["Outcome", "run_locally"]
+
+_events = log.events("engine")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a local run ended: its plan, the seconds it took, and sentences for its user."""
+
+    plan: Plan
+    seconds: float
+    lines: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A shard as a worker is told of it."""
+
+    job: str
+    address: str
+    plan_id: str
+    round_name: str
+    shard: int
+
+    def __str__(self) -> str:
+        return f"shard {self.shard} of {self.job} {self.round_name}"
+
+
+def run_locally(
+    job: Job[Any], settings: Settings, address: str, *, pool: WorkerPool, progress: bool | None = None
+) -> Outcome:
+    """Do a job here, on the cores of this machine.
+
+    Args:
+        job: the job.
+        settings: its settings.
+        address: the folder or s3:// address of the cube.
+        pool: worker processes; one pool can serve several jobs.
+        progress: draw a bar; None draws on a terminal only.
+    """
+    begun = time.monotonic()
+    site = open_site(address)
+    plan = make_plan(job, settings, site)
+    _events.info("job.planned", job=job.name, plan=plan.plan_id, shards=plan.shards, units=plan.units)
+    if plan.nothing_to_do:
+        return Outcome(plan, time.monotonic() - begun, [f"nothing to do: {plan.nothing_to_do}"])
+    for round_name in plan.rounds:
+        if not is_gathered(plan, round_name, site):
+            _run_round(job, plan, round_name, address, pool, progress)
+        gather_round(job, plan, round_name, site)
+        _events.info("round.gathered", job=job.name, round=round_name)
+    seconds = time.monotonic() - begun
+    _events.info("job.done", job=job.name, plan=plan.plan_id, seconds=round(seconds, 1))
+    return Outcome(plan, seconds, [f"done: {plan.units} {job.unit} in {seconds:.1f} s"])
+
+
+def _run_round(
+    job: Job[Any], plan: Plan, round_name: str, address: str, pool: WorkerPool, progress: bool | None
+) -> None:
+    site = open_site(address)
+    missing = missing_shards(plan, round_name, site)
+    items = [_Item(job.name, address, plan.plan_id, round_name, shard) for shard in missing]
+    done = plan.units if not missing else 0
+    if missing and len(missing) < plan.shards:
+        done = plan.units * (plan.shards - len(missing)) // plan.shards
+    title = f"{job.name}: {round_name}"
+    with ProgressBar(title, plan.units, unit=job.unit, done=done, visible=progress) as bar:
+        for _ in pool.map_unordered(_run_item, items, on_progress=bar.update):
+            pass
+
+
+def _run_item(item: _Item, progress: Progress) -> None:
+    """In a worker: everything but the item is read from the store."""
+    site = open_site(item.address)
+    job = load_job(item.job)
+    run_shard(job, load_plan(item.job, item.plan_id, site), item.round_name, item.shard, site, progress)
+

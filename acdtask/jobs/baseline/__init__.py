@@ -1,0 +1,1 @@
+"""Per-pixel moments of a reference period."""

@@ -1,0 +1,202 @@
+"""Baseline: the moments of every pixel over a reference period, and their views."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from acdtask import __version__
+from acdtask.change.moments import Moments
+from acdtask.change.profile import PROFILES
+from acdtask.cube.aoi import Aoi, load_aoi
+from acdtask.cube.grid import Tile
+from acdtask.cube.local.cog import write_cog
+from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Slice, Variable
+from acdtask.cube.tiling import tiles_as_geojson
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Shard, Site, content_id_of
+from acdtask.jobs.products import BaselineManifest, BaselineTile, baseline_variables, publish_manifest
+from acdtask.jobs.shards import shards_of
+from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, tiles_of_aoi
+
+__all__ = ["BaselineJob"]
+
+BYTES_PER_CORE_SECOND = 60e6
+BLOCK = 512
+TAG_CONTENT = "acd:content"
+
+
+class _TileWork(BaseModel):
+    tile: Tile
+    slices: list[Slice]
+
+
+class BaselineJob(Job[BaselineSettings]):
+    """Count, mean and standard deviation of each pixel over a year, from exact integer moments."""
+
+    name = "baseline"
+    summary = "per-pixel mean, standard deviation and count over a reference period"
+    rounds = ("moments",)
+    settings = BaselineSettings
+
+    def plan(self, settings: BaselineSettings, site: Site) -> Draft:
+        """The dates and tiles. TOO_FEW_DATES, AOI_OUTSIDE."""
+        aoi = load_aoi(settings.aoi)
+        layout = site.cube.layout(settings.layout)
+        variable = site.cube.variable(settings.variable)
+        start, end = _period(settings, aoi)
+        choice = RecordChoice(settings.records, settings.leave_out)
+        stacks = Stacks(site.cube, settings.variable, settings.instance, layout, aoi, start, end, choice)
+        stacks.require_records(aoi, f"{settings.variable}:{settings.instance}")
+        work = [_TileWork(tile=tile, slices=stacks.by_image(tile)) for tile in tiles_of_aoi(aoi, layout)]
+        work = [one for one in work if one.slices]
+        dates = list(dict.fromkeys(image_label(record) for record in stacks.records))
+        if len(dates) < settings.min_dates:
+            raise AcdError(
+                ErrorCode.TOO_FEW_DATES,
+                f"{settings.variable}:{settings.instance} has {len(dates)} images in {aoi.name}"
+                f" from {start.date()} to {end.date()}, fewer than {settings.min_dates}",
+            )
+        content = {
+            "settings": {**settings.science(), "aoi": aoi.name, "start": start.isoformat(), "end": end.isoformat()},
+            "dates": dates,
+            "records": [record.id for record in stacks.records],
+            "tiles": [one.tile.cell for one in work],
+        }
+        done = RecordQuery(tags={TAG_CONTENT: content_id_of(self.name, content)})
+        volume = sum(len(one.slices) for one in work) * layout.cell_pixels**2
+        volume *= np.dtype(variable.dformat.dtype).itemsize
+        return Draft(
+            content=content,
+            shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles),
+            estimate=Estimate(
+                tiles=len(work),
+                dates=len(dates),
+                bytes_read=volume,
+                bytes_written=len(work) * layout.cell_pixels**2 * 36,
+                core_seconds=volume / BYTES_PER_CORE_SECOND,
+            ),
+            notes={"map": tiles_as_geojson([one.tile for one in work]), "area": area_of(aoi)},
+            nothing_to_do="this baseline is published already" if site.cube.records(done) else "",
+        )
+
+    def run(
+        self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
+    ) -> bytes:
+        """Each tile's moments, block by block, and four COGs."""
+        settings = BaselineSettings.model_validate(plan.settings)
+        variable = site.cube.variable(settings.variable)
+        record = _record(plan)
+        rows = []
+        for done, raw in enumerate(shard.work["tiles"], start=1):
+            work = _TileWork.model_validate(raw)
+            moments = _moments(work, variable, settings, site)
+            rows.append(_write(work.tile, moments, variable, settings.name, record.id, plan, site))
+            progress(done)
+        return json.dumps([row.model_dump(mode="json") for row in rows]).encode()
+
+    def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
+        """Publish: the manifest, then variables, record and datasets in one commit."""
+        settings = BaselineSettings.model_validate(plan.settings)
+        variable = site.cube.variable(settings.variable)
+        tiles = [BaselineTile.model_validate(row) for table in tables for row in json.loads(table)]
+        science = plan.content["settings"]
+        manifest = BaselineManifest(
+            content_id=plan.content_id,
+            aoi=science["aoi"],
+            variable=settings.variable,
+            instance=settings.instance,
+            layout=settings.layout,
+            name=settings.name,
+            profile=settings.profile,
+            start=datetime.fromisoformat(science["start"]),
+            end=datetime.fromisoformat(science["end"]),
+            dates=plan.content["dates"],
+            records=len(plan.content["records"]),
+            settings=science,
+            version=__version__,
+            tiles=tiles,
+        )
+        publish_manifest(site.store, self.name, f"{settings.variable}/{settings.layout}/{settings.name}", manifest)
+        made = baseline_variables(variable)
+        site.cube.commit(
+            [_record(plan)],
+            [one for tile in tiles for one in (tile.mean, tile.standard_deviation, tile.count, tile.moments)],
+            variables=made,
+            instances=[Instance(variable=one.name, name=settings.name) for one in made],
+        )
+        return {}
+
+
+def _period(settings: BaselineSettings, aoi: Aoi) -> tuple[datetime, datetime]:
+    return settings.start or aoi.start, settings.end or aoi.end
+
+
+def _record(plan: Plan) -> Record:
+    """The record that the baseline's datasets belong to."""
+    science = plan.content["settings"]
+    return Record(
+        name=f"{science['aoi']}/baseline/{plan.content_id}",
+        datetime=datetime.fromisoformat(science["end"]),
+        tags={
+            "acd:job": "baseline",
+            "acd:aoi": science["aoi"],
+            TAG_CONTENT: plan.content_id,
+            "start_datetime": science["start"],
+        },
+        footprint=plan.notes["area"],
+    )
+
+
+def _moments(work: _TileWork, variable: Variable, settings: BaselineSettings, site: Site) -> Moments:
+    grid = work.tile.grid
+    count = np.zeros(grid.shape, np.int32)
+    total = np.zeros(grid.shape, np.int64)
+    squares = np.zeros(grid.shape, np.int64)
+    nodata = variable.dformat.nodata
+    for window in grid.blocks(BLOCK):
+        stack = site.cube.read(grid.window(window), work.slices, variable, settings.resampling)
+        block = Moments.of_images(*PROFILES[settings.profile].without_zeros(stack, nodata))
+        count[window.slices], total[window.slices] = block.count, block.total
+        squares[window.slices] = block.total_of_squares
+    return Moments(count, total, squares)
+
+
+def _write(
+    tile: Tile, moments: Moments, variable: Variable, instance: str, record_id: str, plan: Plan, site: Site
+) -> BaselineTile:
+    folder = f"products/{plan.content['settings']['aoi']}/baseline/{plan.content_id}/{tile.i}_{tile.j}"
+    made = baseline_variables(variable)
+
+    def write(bands: NDArray[Any], one: Variable, file: str) -> Dataset:
+        key = f"{folder}/{file}.tif"
+        names = one.bands if len(one.bands) > 1 else (one.name,)
+        write_cog(site.store, key, bands, tile.grid, nodata=one.dformat.nodata, scale=one.scale, band_names=names)
+        return Dataset(
+            record_id=record_id,
+            variable=one.name,
+            instance=instance,
+            uri=key,
+            bands=tuple(range(1, len(bands) + 1)),
+            dformat=one.dformat,
+            grid=tile.grid,
+            layout=tile.layout,
+            cell=tile.cell,
+        )
+
+    return BaselineTile(
+        tile=tile,
+        mean=write(moments.mean()[np.newaxis], made[0], "mean"),
+        standard_deviation=write(moments.standard_deviation()[np.newaxis], made[1], "standard_deviation"),
+        count=write(moments.count_view()[np.newaxis], made[2], "count"),
+        moments=write(
+            np.stack([moments.count.astype(np.int64), moments.total, moments.total_of_squares]), made[3], "moments"
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Rearrange records into time-major cells."""

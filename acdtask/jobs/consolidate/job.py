@@ -1,0 +1,139 @@
+"""Consolidate: the records of a cell, gathered in one time-major Zarr array."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from acdtask.cube.aoi import load_aoi
+from acdtask.cube.grid import Tile
+from acdtask.cube.local.stack import StackWriter
+from acdtask.cube.model import Dataset, Name, Record, Resampling, Slice, Variable
+from acdtask.cube.tiling import tiles_as_geojson
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Settings, Shard, Site
+from acdtask.jobs.shards import shards_of
+from acdtask.jobs.stacks import Stacks, tiles_of_aoi
+
+__all__ = ["ConsolidateJob", "ConsolidateSettings"]
+
+BYTES_PER_CORE_SECOND = 60e6
+BLOCK = 512
+
+
+class ConsolidateSettings(Settings):
+    """Which records to consolidate, and into which layout."""
+
+    aoi: str = Field(description="AOI file (a Geocube ingester payload)")
+    layout: Name = Field(description="layout whose cells are filled")
+    variable: Name = Field(default="CoherenceVV", description="variable to consolidate")
+    instance: Name = Field(default="master", description="instance to consolidate")
+    start: datetime | None = Field(default=None, description="first datetime; default: the AOI's start")
+    end: datetime | None = Field(default=None, description="last datetime; default: the AOI's end")
+    resampling: Resampling | None = Field(default=None, description="default: the variable's")
+    shard_tiles: int = Field(default=1, ge=1, description="cells that one shard does")
+
+
+class _Cell(BaseModel):
+    """A cell in a shard's work."""
+
+    tile: Tile
+    key: str
+    records: list[Record]
+    slices: list[Slice]
+
+
+class ConsolidateJob(Job[ConsolidateSettings]):
+    """Rearrange records into time-major cells; records that a cell has already are left alone."""
+
+    name = "consolidate"
+    summary = "rearrange the records of an AOI into time-major Zarr cells of a layout"
+    rounds = ("write",)
+    settings = ConsolidateSettings
+
+    def plan(self, settings: ConsolidateSettings, site: Site) -> Draft:
+        """One array a cell, with the records that the cell does not have yet."""
+        aoi = load_aoi(settings.aoi)
+        layout = site.cube.layout(settings.layout)
+        variable = site.cube.variable(settings.variable)
+        tiles = tiles_of_aoi(aoi, layout)
+        start, end = settings.start or aoi.start, settings.end or aoi.end
+        stacks = Stacks(site.cube, settings.variable, settings.instance, layout, aoi, start, end)
+        stacks.require_records(aoi, f"{settings.variable}:{settings.instance}")
+        records = {record.id: record for record in stacks.records}
+        cells = []
+        for tile in tiles:
+            missing = [one for one in stacks.by_record(tile) if all(not each.layout for each in one.datasets)]
+            if missing:
+                key = _key(settings, tile, missing)
+                chosen = [records[one.label] for one in missing]
+                cells.append(_Cell(tile=tile, key=key, records=chosen, slices=missing))
+        slices = sum(len(cell.slices) for cell in cells)
+        volume = slices * layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
+        return Draft(
+            content={"settings": settings.science(), "cells": [cell.key for cell in cells]},
+            shards=shards_of([cell.model_dump(mode="json") for cell in cells], settings.shard_tiles),
+            estimate=Estimate(
+                tiles=len(cells),
+                dates=max((len(cell.slices) for cell in cells), default=0),
+                bytes_read=volume,
+                bytes_written=volume,
+                core_seconds=volume / BYTES_PER_CORE_SECOND,
+            ),
+            notes={"map": tiles_as_geojson([cell.tile for cell in cells])},
+            nothing_to_do="" if cells else f"all {len(records)} records are in all {len(tiles)} cells already",
+        )
+
+    def run(
+        self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
+    ) -> bytes:
+        """Read each cell block by block, every record of a block at once, and write its array."""
+        settings = ConsolidateSettings.model_validate(plan.settings)
+        variable = site.cube.variable(settings.variable)
+        datasets: list[Dataset] = []
+        for done, raw in enumerate(shard.work["tiles"], start=1):
+            cell = _Cell.model_validate(raw)
+            _write_cell(cell, variable, settings, site)
+            datasets += [_dataset(cell, place, variable, settings) for place in range(len(cell.slices))]
+            progress(done)
+        return json.dumps([one.model_dump(mode="json") for one in datasets]).encode()
+
+    def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
+        """Index every array, at once."""
+        site.cube.index([], [Dataset.model_validate(row) for table in tables for row in json.loads(table)])
+        return {}
+
+
+def _key(settings: ConsolidateSettings, tile: Tile, slices: list[Slice]) -> str:
+    inputs = [tile.grid.model_dump(mode="json"), settings.resampling, [one.model_dump(mode="json") for one in slices]]
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+    return f"consolidated/{settings.layout}/{settings.variable}/{settings.instance}/{tile.i}_{tile.j}/{digest}.zarr"
+
+
+def _write_cell(cell: _Cell, variable: Variable, settings: ConsolidateSettings, site: Site) -> None:
+    if len(variable.bands) > 1:
+        raise AcdError(ErrorCode.INPUT_BANDS, f"{variable.name} has several bands; only one can be consolidated")
+    writer = StackWriter(site.store, cell.key, cell.tile.grid, variable, cell.records)
+    for window in cell.tile.grid.blocks(BLOCK):
+        pixels = site.cube.read(cell.tile.grid.window(window), cell.slices, variable, settings.resampling)
+        writer.write(window, pixels)
+    writer.finish()
+
+
+def _dataset(cell: _Cell, place: int, variable: Variable, settings: ConsolidateSettings) -> Dataset:
+    return Dataset(
+        record_id=cell.records[place].id,
+        variable=variable.name,
+        instance=settings.instance,
+        uri=cell.key,
+        subdir=str(place),
+        dformat=variable.dformat,
+        grid=cell.tile.grid,
+        layout=cell.tile.layout,
+        cell=cell.tile.cell,
+    )

@@ -1,0 +1,1 @@
+"""Bring rasters into the cube: check every value, then write COGs and index them."""

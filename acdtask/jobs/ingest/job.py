@@ -1,0 +1,244 @@
+"""Ingest: plan looks at names and headers, `check` reads every pixel, `write` makes COGs, the last gather indexes them.
+
+Two rounds, so that nothing is written into the cube before every value of every input was found good.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from shapely.geometry import shape
+
+from acdtask.cube.aoi import load_aoi
+from acdtask.cube.grid import Grid
+from acdtask.cube.local.cog import write_cog
+from acdtask.cube.local.rasters import read_strips
+from acdtask.cube.local.stac import stac_item
+from acdtask.cube.local.store import Store
+from acdtask.cube.model import DataFormat, Dataset, Instance, Record, Variable
+from acdtask.cube.quantise import Quantised, quantise
+from acdtask.cube.tiling import footprints_as_geojson
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Shard, Site
+from acdtask.jobs.ingest.checks import check_headers, source_nodata_of, source_range_of
+from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.ingest.sources import Candidate, find_candidates
+
+__all__ = ["IngestJob"]
+
+BYTES_PER_CORE_SECOND = 25e6
+"""Source pixels' bytes that one core checks and writes in a second (measured on the demo)."""
+
+
+class _Input(BaseModel):
+    """A raster in a shard's work."""
+
+    address: str
+    grid: Grid
+    record: Record
+    nodata: float
+    range: tuple[float, float]
+
+
+class _Checked(BaseModel):
+    """What `check` found in a raster: the digest of its stored pixels, or the error that it is."""
+
+    address: str
+    digest: str = ""
+    error: int = 0
+    detail: str = ""
+
+
+class _Written(BaseModel):
+    """What `write` made of a raster."""
+
+    record: Record
+    dataset: Dataset
+
+
+class IngestJob(Job[IngestSettings]):
+    """Bring GeoTIFFs into the cube."""
+
+    name = "ingest"
+    summary = "bring a folder, bucket or STAC catalogue of GeoTIFFs into the cube"
+    unit = "files"
+    rounds = ("check", "write")
+    settings = IngestSettings
+
+    def plan(self, settings: IngestSettings, site: Site) -> Draft:
+        """Names and headers checked; records that the cube has are left out, unless they are to be verified."""
+        found = find_candidates(settings)
+        check_headers(found.candidates, settings)
+        candidates = _within_aoi(found.candidates, settings)
+        variable = settings.definition()
+        known = _known_records(settings, variable, site)
+        todo = [one for one in candidates if settings.on_known == "verify" or one.record.id not in known]
+        inputs = [_input_of(one, settings, variable.dformat) for one in todo]
+        size = settings.shard_files
+        shards = [
+            Shard(units=len(part), work={"inputs": [one.model_dump(mode="json") for one in part]})
+            for part in (inputs[start : start + size] for start in range(0, len(inputs), size))
+        ]
+        pixels = sum(one.header.grid.width * one.header.grid.height for one in todo)
+        read = 2 * sum(
+            one.header.grid.width * one.header.grid.height * np.dtype(one.header.dtype).itemsize for one in todo
+        )
+        return Draft(
+            content={
+                "settings": settings.science(),
+                "inputs": [[one.record.id, one.address, one.fingerprint] for one in todo],
+            },
+            shards=shards,
+            estimate=Estimate(
+                tiles=len(todo),
+                dates=len({one.record.datetime for one in todo}),
+                bytes_read=read,
+                bytes_written=pixels * np.dtype(variable.dformat.dtype).itemsize,
+                core_seconds=read / BYTES_PER_CORE_SECOND,
+            ),
+            notes={
+                "left out, name does not match": found.unmatched,
+                "left out, outside the AOI": len(found.candidates) - len(candidates),
+                "left out, in the cube already": len(candidates) - len(todo),
+                "map": footprints_as_geojson([(one.record.name, one.record.footprint) for one in todo]),
+            },
+            nothing_to_do="" if todo else f"all {len(candidates)} records are in the cube already",
+        )
+
+    def run(
+        self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
+    ) -> bytes:
+        """`check`: read and judge each raster. `write`: a COG and a STAC item for each."""
+        settings = IngestSettings.model_validate(plan.settings)
+        digests: dict[str, str] = json.loads(handout) if handout else {}
+        rows = []
+        for done, raw in enumerate(shard.work["inputs"], start=1):
+            one = _Input.model_validate(raw)
+            if round_name == "check":
+                rows.append(_check(one, settings).model_dump(mode="json"))
+            else:
+                rows.append(_write(one, digests[one.address], settings, site.store).model_dump(mode="json"))
+            progress(done)
+        return json.dumps(rows).encode()
+
+    def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
+        """`check`: raise if any raster is bad. `write`: make the variable and index everything, at once."""
+        if round_name == "check":
+            return _judge([[_Checked.model_validate(row) for row in json.loads(table)] for table in tables])
+        written = [_Written.model_validate(row) for table in tables for row in json.loads(table)]
+        settings = IngestSettings.model_validate(plan.settings)
+        site.create_cube().commit(
+            [one.record for one in written],
+            [one.dataset for one in written],
+            variables=[settings.definition()],
+            instances=[Instance(variable=settings.variable, name=settings.instance)],
+        )
+        return {}
+
+
+def _within_aoi(candidates: list[Candidate], settings: IngestSettings) -> list[Candidate]:
+    if not settings.aoi:
+        return candidates
+    aoi = load_aoi(settings.aoi)
+    inside = [one for one in candidates if shape(one.record.footprint).intersects(aoi.geometry)]
+    if not inside:
+        raise AcdError(ErrorCode.AOI_OUTSIDE, f"none of {len(candidates)} rasters touches the AOI {aoi.name}")
+    return inside
+
+
+def _known_records(settings: IngestSettings, variable: Variable, site: Site) -> set[str]:
+    """Ids of the records that have this instance; raises if the cube's variable is another one."""
+    cube = site.find_cube()
+    if cube is None or all(one.name != variable.name for one in cube.variables()):
+        return set()
+    there = cube.variable(variable.name)
+    if (there.dformat, there.scale) != (variable.dformat, variable.scale):
+        raise AcdError(
+            ErrorCode.VARIABLE_CONFLICT,
+            f"{variable.name} is {there.dformat.dtype} {there.dformat.min:g} to {there.dformat.max:g},"
+            f" nodata {there.dformat.nodata:g}, scale {there.scale:g}",
+        )
+    if all(one.name != settings.instance for one in cube.instances(variable.name)):
+        return set()
+    return {one.record_id for one in cube.datasets(variable.name, settings.instance) if not one.layout}
+
+
+def _input_of(one: Candidate, settings: IngestSettings, dformat: DataFormat) -> _Input:
+    return _Input(
+        address=one.address,
+        grid=one.header.grid,
+        record=one.record,
+        nodata=source_nodata_of(one, settings),
+        range=source_range_of(one.header.dtype, settings, dformat),
+    )
+
+
+def _quantised_strips(one: _Input, settings: IngestSettings) -> Iterator[tuple[int, Quantised]]:
+    dformat = settings.definition().dformat
+    for row, strip in read_strips(Store.at(one.address.rpartition("/")[0]), one.address, settings.band):
+        yield row, quantise(strip, one.nodata, one.range, dformat)
+
+
+def _check(one: _Input, settings: IngestSettings) -> _Checked:
+    digest = hashlib.sha256(one.grid.model_dump_json().encode())
+    valid = not_finite = outside = 0
+    extreme = math.nan
+    try:
+        for _, strip in _quantised_strips(one, settings):
+            digest.update(strip.pixels.tobytes())
+            valid += strip.valid
+            not_finite += strip.not_finite
+            outside += strip.outside
+            extreme = extreme if math.isnan(strip.extreme) else strip.extreme
+    except AcdError as error:
+        if error.code.value.retryable:
+            raise
+        return _Checked(address=one.address, error=error.code.value.number, detail=error.detail)
+    least, greatest = one.range
+    code, detail = None, ""
+    if not_finite:
+        code, detail = ErrorCode.INPUT_NOT_FINITE, f"{one.address} has {not_finite} pixels that are NaN or infinite"
+    elif outside:
+        code = ErrorCode.INPUT_OUT_OF_RANGE
+        detail = f"{one.address} has {outside} pixels outside {least:g} to {greatest:g}, such as {extreme:g}"
+    elif not valid:
+        code, detail = ErrorCode.INPUT_ALL_NODATA, f"{one.address} has only nodata"
+    if code is not None:
+        return _Checked(address=one.address, error=code.value.number, detail=detail)
+    return _Checked(address=one.address, digest=digest.hexdigest()[:16])
+
+
+def _judge(shards: list[list[_Checked]]) -> dict[int, bytes]:
+    bad = [one for rows in shards for one in rows if one.error]
+    if bad:
+        code = next(code for code in ErrorCode if code.value.number == bad[0].error)
+        more = f" (and {len(bad) - 1} more of the inputs are bad)" if len(bad) > 1 else ""
+        raise AcdError(code, bad[0].detail + more)
+    return {index: json.dumps({one.address: one.digest for one in rows}).encode() for index, rows in enumerate(shards)}
+
+
+def _write(one: _Input, digest: str, settings: IngestSettings, store: Store) -> _Written:
+    variable = settings.definition()
+    pixels: NDArray[Any] = np.empty(one.grid.shape, variable.dformat.dtype)
+    for row, strip in _quantised_strips(one, settings):
+        pixels[row : row + strip.pixels.shape[0]] = strip.pixels
+    key = f"data/{variable.name}/{settings.instance}/{one.record.name}-{digest}"
+    write_cog(store, f"{key}.tif", pixels[np.newaxis], one.grid, nodata=variable.dformat.nodata, scale=variable.scale)
+    dataset = Dataset(
+        record_id=one.record.id,
+        variable=variable.name,
+        instance=settings.instance,
+        uri=f"{key}.tif",
+        dformat=variable.dformat,
+        grid=one.grid,
+    )
+    item = stac_item(one.record, [dataset], [variable], item_id=key.rpartition("/")[2])
+    store.put(f"{key}.json", json.dumps(item, indent=1).encode())
+    return _Written(record=one.record, dataset=dataset)

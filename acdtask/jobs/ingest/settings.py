@@ -1,0 +1,67 @@
+"""Settings of ingest."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from acdtask.cube.model import DataFormat, DType, Name, Variable
+from acdtask.jobs.contract import Settings
+
+__all__ = ["IngestSettings"]
+
+
+class IngestSettings(Settings):
+    """What to bring in, and what its numbers mean."""
+
+    execution: ClassVar[frozenset[str]] = frozenset({"shard_files"})
+
+    source: str = Field(
+        description="folder or s3:// prefix of GeoTIFFs, or a STAC catalogue, collection or item collection (.json)"
+    )
+    pattern: str = Field(
+        default="*{start:%Y%m%d}_{end:%Y%m%d}*.tif",
+        description="how filenames tell dates and tags: {date} or {start} and {end}, any other {tag}, * for the rest",
+    )
+    asset: str = Field(default="", description="STAC only: the asset to read; empty if each item has one GeoTIFF")
+    aoi: str = Field(default="", description="AOI file; rasters that do not touch it are left out")
+    variable: Name = Field(default="CoherenceVV", description="variable to fill; made if it is not there")
+    instance: Name = Field(default="master", description="instance to fill; made if it is not there")
+    dtype: DType = Field(default="int16", description="data type of the variable")
+    nodata: float = Field(default=-1, description="nodata of the variable")
+    minimum: float = Field(default=0, description="least valid value of the variable")
+    maximum: float = Field(default=1000, description="greatest valid value of the variable")
+    scale: float = Field(default=0.001, gt=0, description="stored value times scale is the quantity")
+    unit: str = Field(default="", description="unit of the quantity")
+    band: int = Field(default=1, ge=1, description="band of the rasters to read")
+    source_nodata: float | None = Field(
+        default=None, description="value (or nan) that means nodata in the source; default: what each file says"
+    )
+    source_minimum: float | None = Field(
+        default=None, description="source value that becomes minimum; default: 0 for float rasters, else minimum"
+    )
+    source_maximum: float | None = Field(
+        default=None, description="source value that becomes maximum; default: 1 for float rasters, else maximum"
+    )
+    tags: dict[str, str] = Field(default={}, description="tags to add to every record")
+    on_known: Literal["skip", "verify"] = Field(
+        default="skip", description="records that the cube has already: skip them, or read them again and compare"
+    )
+    shard_files: int = Field(default=4, ge=1, description="rasters that one shard does")
+
+    @model_validator(mode="after")
+    def _ranges(self) -> IngestSettings:
+        self.definition()
+        if self.minimum <= self.nodata <= self.maximum:
+            raise ValueError(f"nodata {self.nodata:g} lies in the valid range {self.minimum:g} to {self.maximum:g}")
+        return self
+
+    def definition(self) -> Variable:
+        """The variable that these settings describe."""
+        return Variable(
+            name=self.variable,
+            dformat=DataFormat(dtype=self.dtype, nodata=self.nodata, min=self.minimum, max=self.maximum),
+            unit=self.unit,
+            scale=self.scale,
+        )

@@ -1,0 +1,156 @@
+"""Where rasters come from: a folder or bucket with names that speak, or STAC items."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from acdtask.cube.local.rasters import Header, read_header
+from acdtask.cube.local.stac import read_stac
+from acdtask.cube.local.store import Store
+from acdtask.cube.model import NAME_RULE, Record
+from acdtask.cube.tiling import footprint
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.ingest.pattern import FilenamePattern
+from acdtask.jobs.ingest.settings import IngestSettings
+
+__all__ = ["Candidate", "Found", "find_candidates"]
+
+GEOTIFF_ENDINGS = (".tif", ".tiff")
+HEADER_THREADS = 16
+STAC_OWN_PROPERTIES = frozenset(
+    {"created", "datetime", "description", "end_datetime", "gsd", "keywords", "license", "start_datetime", "title"}
+    | {"updated"}
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A raster that may become a dataset.
+
+    `address` is absolute; `fingerprint` changes when the file does.
+    """
+
+    address: str
+    fingerprint: str
+    header: Header
+    record: Record
+
+
+@dataclass(frozen=True)
+class Found:
+    """The rasters of a source, by datetime and name, and the number of files whose names do not match."""
+
+    candidates: list[Candidate]
+    unmatched: int
+
+
+@dataclass(frozen=True)
+class _Named:
+    address: str
+    fingerprint: str
+    name: str
+    datetime: datetime
+    start: datetime | None
+    tags: dict[str, str]
+
+
+def find_candidates(settings: IngestSettings) -> Found:
+    """The rasters that the settings' source holds. INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, and a header's."""
+    named, unmatched = _from_stac(settings) if settings.source.endswith(".json") else _from_files(settings)
+    store = Store.at(_parent(settings.source) if settings.source.endswith(".json") else settings.source)
+    with ThreadPoolExecutor(HEADER_THREADS) as threads:
+        headers = list(threads.map(lambda one: read_header(store, one.address), named))
+    candidates = [_candidate(one, header, settings) for one, header in zip(named, headers, strict=True)]
+    return Found(sorted(candidates, key=lambda one: (one.record.datetime, one.record.name, one.address)), unmatched)
+
+
+def _from_files(settings: IngestSettings) -> tuple[list[_Named], int]:
+    pattern = FilenamePattern(settings.pattern)
+    store = Store.at(settings.source)
+    fingerprints = {key: mark for key, mark in store.fingerprints("").items() if key.lower().endswith(GEOTIFF_ENDINGS)}
+    if not fingerprints:
+        raise AcdError(ErrorCode.INPUT_MISSING, f"{settings.source} holds no GeoTIFF (.tif, .tiff)")
+    named = []
+    for key, mark in sorted(fingerprints.items()):
+        said = pattern.match(key)
+        if said is not None:
+            name = Path(key).stem
+            named.append(_Named(store.address_of(key), mark, name, said.datetime, said.start, said.tags))
+    if not named:
+        first, pattern_text = min(fingerprints), settings.pattern
+        raise AcdError(
+            ErrorCode.FILENAME_UNMATCHED,
+            f"none of {len(fingerprints)} files in {settings.source} matches {pattern_text!r}; the first is {first}",
+        )
+    return named, len(fingerprints) - len(named)
+
+
+def _from_stac(settings: IngestSettings) -> tuple[list[_Named], int]:
+    items = read_stac(settings.source)
+    if not items:
+        raise AcdError(ErrorCode.INPUT_MISSING, f"{settings.source} holds no STAC item")
+    return [_named_by_item(item, settings) for item in items], 0
+
+
+def _named_by_item(item: dict[str, Any], settings: IngestSettings) -> _Named:
+    properties = item["properties"]
+    moment = properties.get("end_datetime") or properties.get("datetime")
+    start = properties.get("start_datetime")
+    href = _asset_href(item, settings.asset)
+    tags = {
+        _name(key): str(value)
+        for key, value in sorted(properties.items())
+        if isinstance(value, str | int | float) and key not in STAC_OWN_PROPERTIES and not key.startswith("proj:")
+    }
+    try:
+        end = datetime.fromisoformat(str(moment))
+        began = datetime.fromisoformat(start) if start else None
+    except ValueError as error:
+        raise AcdError(ErrorCode.DATE_INVALID, f"STAC item {item['id']} has datetime {moment!r}") from error
+    if began is not None and began > end:
+        raise AcdError(ErrorCode.DATES_OUT_OF_ORDER, f"STAC item {item['id']} starts on {began} and ends on {end}")
+    folder, _, file = href.rpartition("/")
+    fingerprint = Store.at(folder).fingerprints(file).get(file)
+    if fingerprint is None:
+        raise AcdError(ErrorCode.INPUT_MISSING, f"STAC item {item['id']} names {href}, which is not there")
+    return _Named(href, fingerprint, str(item["id"]), end, began if began != end else None, tags)
+
+
+def _asset_href(item: dict[str, Any], asset: str) -> str:
+    rasters = {
+        key: str(value["href"])
+        for key, value in item.get("assets", {}).items()
+        if key == asset or (not asset and str(value.get("href", "")).lower().endswith(GEOTIFF_ENDINGS))
+    }
+    if len(rasters) != 1:
+        wanted = f"asset {asset}" if asset else "exactly one GeoTIFF asset"
+        there = ", ".join(sorted(item.get("assets", {}))) or "no asset"
+        raise AcdError(ErrorCode.STAC_INVALID, f"STAC item {item['id']} has not {wanted}: it has {there}")
+    return next(iter(rasters.values()))
+
+
+def _candidate(named: _Named, header: Header, settings: IngestSettings) -> Candidate:
+    tags = named.tags | settings.tags
+    if named.start is not None:
+        tags |= {"start_datetime": named.start.isoformat()}
+    record = Record(
+        name=_name(named.name),
+        datetime=named.datetime,
+        tags=dict(sorted(tags.items())),
+        footprint=footprint(header.grid),
+    )
+    return Candidate(named.address, named.fingerprint, header, record)
+
+
+def _name(text: str) -> str:
+    """A name that the cube takes: what it does not take becomes '_'."""
+    name = "".join(letter if letter == "/" or NAME_RULE.match(letter) else "_" for letter in text)
+    return "/".join(part for part in name.split("/") if part) or "_"
+
+
+def _parent(address: str) -> str:
+    return address.rpartition("/")[0] or "."

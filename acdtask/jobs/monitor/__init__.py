@@ -1,0 +1,1 @@
+"""Compare new images with the baseline: z, change masks, patches."""

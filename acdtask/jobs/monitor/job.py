@@ -1,0 +1,190 @@
+"""Monitor: new images against the baseline, a date at a time, as if every date were one huge image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from shapely.geometry import shape
+
+from acdtask.change.profile import PROFILES, Detection
+from acdtask.cube.aoi import Aoi, load_aoi
+from acdtask.cube.model import Record, RecordQuery
+from acdtask.cube.tiling import tiles_as_geojson
+from acdtask.errors import ErrorCode
+from acdtask.jobs.bundle import pack, unpack
+from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Shard, Site, content_id_of
+from acdtask.jobs.monitor.cut import cut_tile
+from acdtask.jobs.monitor.label import BaselineViews, join_labels, label_tile
+from acdtask.jobs.monitor.publish import publish
+from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.monitor.work import DateWork, TileWork, days_of, monitor_tile
+from acdtask.jobs.products import BaselineManifest, find_manifest
+from acdtask.jobs.shards import shards_of
+from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, start_of, tiles_of_aoi
+
+__all__ = ["MonitorJob"]
+
+BYTES_PER_CORE_SECOND = 10e6
+TAG_DATE = "acd:content"
+
+
+class MonitorJob(Job[MonitorSettings]):
+    """Find where new images lie abnormally far below their baseline."""
+
+    name = "monitor"
+    summary = "compare new images with the baseline: z, change masks, patches"
+    rounds = ("label", "cut")
+    settings = MonitorSettings
+
+    def plan(self, settings: MonitorSettings, site: Site) -> Draft:
+        """The dates after the baseline that were not monitored with these settings. BASELINE_UNKNOWN."""
+        aoi = load_aoi(settings.aoi)
+        layout = site.cube.layout(settings.layout)
+        variable = site.cube.variable(settings.variable)
+        baseline = _baseline(settings, aoi, site)
+        start = settings.start or baseline.end + timedelta(microseconds=1)
+        choice = RecordChoice(settings.records, settings.leave_out)
+        stacks = Stacks(site.cube, settings.variable, settings.instance, layout, aoi, start, settings.end, choice)
+        method = _method(settings, aoi, baseline)
+        days = _days(stacks, aoi, method)
+        known = site.cube.records(RecordQuery(tags={"acd:monitor": method["id"]}))
+        done = {record.tags[TAG_DATE] for record in known}
+        pending = {day.date: day for day in days if day.folder.rpartition("/")[2] not in done}
+        wanted = [record for record in stacks.records if image_label(record) in pending]
+        work = []
+        there = {one.tile.cell: one for one in baseline.tiles}
+        for tile in tiles_of_aoi(aoi, layout):
+            images = stacks.by_image(tile, wanted)
+            if tile.cell in there and images:
+                of = there[tile.cell]
+                work.append(
+                    TileWork(
+                        tile=tile, mean=of.mean, standard_deviation=of.standard_deviation, count=of.count, images=images
+                    )
+                )
+        images_read = sum(len(one.images) for one in work) * layout.cell_pixels**2
+        return Draft(
+            content={
+                "method": method,
+                "dates": [day.model_dump(mode="json") for day in pending.values()],
+            },
+            shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles),
+            estimate=Estimate(
+                tiles=len(work),
+                dates=len(pending),
+                bytes_read=images_read * np.dtype(variable.dformat.dtype).itemsize
+                + len(work) * 12 * layout.cell_pixels**2,
+                bytes_written=images_read * 4,
+                core_seconds=images_read * 2 / BYTES_PER_CORE_SECOND,
+            ),
+            notes={
+                "map": tiles_as_geojson([one.tile for one in work]),
+                "area": area_of(aoi),
+                "monitored already": len(days) - len(pending),
+            },
+            nothing_to_do="" if work else _why_nothing(days, start),
+        )
+
+    def run(
+        self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
+    ) -> bytes:
+        """`label`: z and fragments. `cut`: masks and outlines. One tile at a time, all its dates."""
+        settings = MonitorSettings.model_validate(plan.settings)
+        variable = site.cube.variable(settings.variable)
+        days, scratch = days_of(plan), site.scratch(plan)
+        mappings = unpack(handout) if handout else {}
+        tables: dict[str, bytes] = {}
+        for done, raw in enumerate(shard.work["tiles"], start=1):
+            work = TileWork.model_validate(raw)
+            views = BaselineViews(work, site.cube) if round_name == "label" else None
+            for image in work.images:
+                day, part = days[image.label], work.part(image.label)
+                place = monitor_tile(work, image, day, variable, settings.name)
+                if views is None:
+                    tables[part] = cut_tile(work, day.date, place, mappings[part], site.store, scratch)
+                else:
+                    tables[part] = label_tile(
+                        work,
+                        image,
+                        place,
+                        views,
+                        area=shape(plan.notes["area"]),
+                        variable=variable,
+                        detection=Detection(**plan.content["method"]["detection"]),
+                        resampling=settings.resampling,
+                        cube=site.cube,
+                        store=site.store,
+                        scratch=scratch,
+                    )
+            progress(done)
+        return pack(tables)
+
+    def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
+        """`label`: join fragments into blobs. `cut`: join outlines into patches, and publish."""
+        if round_name == "label":
+            return join_labels(tables, site.scratch(plan))
+        publish(plan, tables, site)
+        return {}
+
+
+def _baseline(settings: MonitorSettings, aoi: Aoi, site: Site) -> BaselineManifest:
+    name = f"{settings.variable}/{settings.layout}/{settings.baseline_name}"
+    body = find_manifest(site.store, aoi.name, "baseline", name, settings.baseline, ErrorCode.BASELINE_UNKNOWN)
+    return BaselineManifest.model_validate_json(body)
+
+
+def _method(settings: MonitorSettings, aoi: Aoi, baseline: BaselineManifest) -> dict[str, Any]:
+    """Everything but the dates that decides what comes out, and an id of it."""
+    given = {name: getattr(settings, name) for name in ("low", "high", "min_area", "min_count", "min_std")}
+    detection = replace(
+        PROFILES[settings.profile], **{name: value for name, value in given.items() if value is not None}
+    )
+    method = {
+        "aoi": aoi.name,
+        "area": area_of(aoi),
+        "baseline": baseline.content_id,
+        "detection": asdict(detection),
+        "instance": settings.instance,
+        "layout": settings.layout,
+        "name": settings.name,
+        "profile": settings.profile,
+        "resampling": settings.resampling,
+        "variable": settings.variable,
+    }
+    return {**method, "id": content_id_of("monitor", method)}
+
+
+def _days(stacks: Stacks, aoi: Aoi, method: dict[str, Any]) -> list[DateWork]:
+    """The dates of the stack. A date whose records change becomes another product."""
+    grouped: dict[str, list[Record]] = {}
+    for record in stacks.records:
+        grouped.setdefault(image_label(record), []).append(record)
+    days = []
+    for date, records in sorted(grouped.items()):
+        ids = [record.id for record in records]
+        digest = hashlib.sha256(json.dumps([method["id"], date, ids]).encode()).hexdigest()[:12]
+        days.append(
+            DateWork(
+                date=date,
+                datetime=max(record.datetime for record in records),
+                start=start_of(records[0]),
+                folder=f"products/{aoi.name}/monitor/{method['id']}/{date}-{digest}",
+                records=ids,
+                area=area_of(aoi),
+                aoi=aoi.name,
+                method=method["id"],
+            )
+        )
+    return days
+
+
+def _why_nothing(days: list[DateWork], start: datetime) -> str:
+    if not days:
+        return f"there is no image after {start.date()}"
+    return f"all {len(days)} dates after {start.date()} were monitored with these settings already"

@@ -1,0 +1,42 @@
+"""Settings of monitor."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from acdtask.cube.model import Name, Resampling
+from acdtask.jobs.contract import Settings
+
+__all__ = ["MonitorSettings"]
+
+
+class MonitorSettings(Settings):
+    """Which images to compare with which baseline, and what counts as abnormal.
+
+    Thresholds that are not given are those of the profile.
+    """
+
+    aoi: str = Field(description="AOI file (a Geocube ingester payload)")
+    layout: Name = Field(description="layout of the baseline")
+    variable: Name = Field(default="CoherenceVV", description="variable to compare")
+    instance: Name = Field(default="master", description="instance to read")
+    start: datetime | None = Field(default=None, description="first datetime; default: after the baseline's last date")
+    end: datetime | None = Field(default=None, description="last datetime; default: no limit")
+    records: str = Field(default="", description="only records whose names match this pattern (* and ?)")
+    leave_out: tuple[str, ...] = Field(default=(), description="records to leave out: patterns of names (* and ?)")
+    baseline_name: Name = Field(default="annual", description="instance of the baseline")
+    baseline: str = Field(default="latest", description="content id of the baseline, or latest")
+    name: Name = Field(default="monitor", description="instance of the variables that are made")
+    profile: Literal["standard", "tutorial"] = Field(
+        default="standard", description="tutorial: zeros are nodata and no guard but std > 0, as in the first notebook"
+    )
+    low: float | None = Field(default=None, description="z above which a pixel may belong to a patch (1.7)")
+    high: float | None = Field(default=None, description="z that some pixel of a patch must exceed (3.0)")
+    min_area: int | None = Field(default=None, ge=0, description="a patch has more pixels than this (100)")
+    min_count: int | None = Field(default=None, ge=1, description="fewer images in the baseline give no z (20)")
+    min_std: float | None = Field(default=None, ge=0, description="a smaller std, in stored units, gives no z (5)")
+    resampling: Resampling | None = Field(default=None, description="default: the variable's")
+    shard_tiles: int = Field(default=1, ge=1, description="tiles that one shard does")

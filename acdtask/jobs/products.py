@@ -1,0 +1,171 @@
+"""What the jobs make: names of variables and keys, and the manifests that say where a product's files are."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from acdtask.cube.grid import Tile
+from acdtask.cube.local.store import Store
+from acdtask.cube.model import DataFormat, Dataset, Slice, Variable
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = [
+    "BaselineManifest",
+    "BaselineTile",
+    "DateProduct",
+    "MonitorManifest",
+    "MonitorTile",
+    "baseline_variables",
+    "change_variable",
+    "find_manifest",
+    "publish_manifest",
+    "z_variable",
+]
+
+Z_SCALE = 0.01
+"""A stored z of 1 is a z of 0.01."""
+
+MASK_NODATA = 255
+
+
+class _Manifest(BaseModel):
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+
+class BaselineTile(_Manifest):
+    """The products of a tile."""
+
+    tile: Tile
+    mean: Dataset
+    standard_deviation: Dataset
+    count: Dataset
+    moments: Dataset
+
+
+class BaselineManifest(_Manifest):
+    """A published baseline."""
+
+    content_id: str
+    aoi: str
+    variable: str
+    instance: str
+    layout: str
+    name: str
+    profile: str
+    start: datetime
+    end: datetime
+    dates: list[str]
+    records: int
+    settings: dict[str, Any]
+    version: str
+    tiles: list[BaselineTile]
+
+
+class MonitorTile(_Manifest):
+    """The products of a tile on a date, and the images that they were made from."""
+
+    tile: Tile
+    image: Slice
+    z: Dataset
+    change: Dataset
+
+
+class DateProduct(_Manifest):
+    """What was found on a date. `start` is the first date of the pair, if the records say it."""
+
+    date: str
+    datetime: datetime
+    start: datetime | None
+    tiles: list[MonitorTile]
+    patches: str
+    patches_geojson: str
+    patch_count: int
+    changed_px: int
+    quality_px: dict[str, int]
+
+
+class MonitorManifest(_Manifest):
+    """A published monitoring run. `baseline` is the content id of the baseline."""
+
+    content_id: str
+    aoi: str
+    aoi_geometry: dict[str, Any]
+    variable: str
+    instance: str
+    layout: str
+    baseline: str
+    dates: list[DateProduct]
+    patches: str
+    patches_geojson: str
+    settings: dict[str, Any]
+    version: str
+
+
+def baseline_variables(variable: Variable) -> tuple[Variable, Variable, Variable, Variable]:
+    """`<name>_Mean`, `_StandardDeviation`, `_Count` (float32) and `_Moments` (exact integers), in stored units."""
+    low, high = variable.dformat.min, variable.dformat.max
+
+    def derived(suffix: str, top: float, scale: float, what: str) -> Variable:
+        dformat = DataFormat(dtype="float32", nodata=math.nan, min=min(low, 0.0), max=top)
+        name = f"{variable.name}_{suffix}"
+        return Variable(name=name, dformat=dformat, unit=variable.unit, scale=scale, description=what)
+
+    exact = DataFormat(dtype="int64", nodata=-1, min=0, max=float(2**62))
+    return (
+        derived("Mean", high, variable.scale, f"mean of {variable.name} over a reference period"),
+        derived("StandardDeviation", high - low, variable.scale, f"population standard deviation of {variable.name}"),
+        derived("Count", float(2**24), 1.0, f"number of valid images of {variable.name}"),
+        Variable(
+            name=f"{variable.name}_Moments",
+            dformat=exact,
+            bands=("count", "sum", "sum_of_squares"),
+            resampling="nearest",
+            description=f"exact integer moments of {variable.name}",
+        ),
+    )
+
+
+def z_variable(variable: Variable) -> Variable:
+    """`<name>_Z`: (mean - image) / std in hundredths."""
+    return Variable(
+        name=f"{variable.name}_Z",
+        dformat=DataFormat(dtype="int16", nodata=-32768, min=-32767, max=32767),
+        scale=Z_SCALE,
+        description=f"drop of {variable.name} below its baseline, in standard deviations",
+    )
+
+
+def change_variable(variable: Variable) -> Variable:
+    """`<name>_Change`: band change (1 changed, 0 not, 255 no z) and band quality (acdtask.change.zscore.Quality)."""
+    return Variable(
+        name=f"{variable.name}_Change",
+        dformat=DataFormat(dtype="uint8", nodata=MASK_NODATA, min=0, max=254),
+        bands=("change", "quality"),
+        resampling="nearest",
+        description=f"abnormal change of {variable.name}, and why a pixel has no z",
+    )
+
+
+def publish_manifest(store: Store, job: str, name: str, manifest: BaselineManifest | MonitorManifest) -> None:
+    """Write the manifest beside its products, then point `latest` at it.
+
+    `name` tells apart what has a latest of its own, such as the variable and layout.
+    """
+    body = manifest.model_dump_json(indent=1).encode()
+    store.put(f"products/{manifest.aoi}/{job}/{manifest.content_id}/manifest.json", body)
+    store.put(f"products/{manifest.aoi}/{job}/{name}.latest", manifest.content_id.encode())
+
+
+def find_manifest(store: Store, aoi: str, job: str, name: str, content_id: str, missing: ErrorCode) -> bytes:
+    """The manifest of that content id, or with `latest` the one published last. Raises `missing` if there is none."""
+    folder = store.within(f"products/{aoi}/{job}")
+    found = (folder.find(f"{name}.latest") or b"").decode() if content_id == "latest" else content_id
+    body = folder.find(f"{found}/manifest.json") if found else None
+    if body is None:
+        wanted = f"{job} of {name}" if content_id == "latest" else f"{job} {content_id}"
+        raise AcdError(missing, f"the AOI {aoi} has no {wanted} at {store.url}")
+    return body

@@ -1,0 +1,333 @@
+"""Report: pictures of every date, and the page that shows them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Iterator
+from datetime import date
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from pydantic import Field
+from rasterio.features import geometry_mask
+from shapely.geometry import mapping, shape
+
+from acdtask import __version__
+from acdtask.change.zscore import Quality
+from acdtask.cube.aoi import load_aoi
+from acdtask.cube.local.patches import read_patches
+from acdtask.cube.local.store import Store
+from acdtask.cube.model import Name
+from acdtask.cube.tiling import LON_LAT, footprint, project, tiles_as_geojson
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Settings, Shard, Site
+from acdtask.jobs.products import (
+    BaselineManifest,
+    DateProduct,
+    MonitorManifest,
+    baseline_variables,
+    change_variable,
+    find_manifest,
+    z_variable,
+)
+from acdtask.jobs.report import pictures
+from acdtask.jobs.report.model import BaselinePage, DatePage, PatchRow, QualityReason, ReportPage, TileShape
+from acdtask.jobs.report.page import render
+from acdtask.jobs.report.score import Event, FoundPatch, Score, score
+from acdtask.jobs.report.truth import events_on, read_truth
+from acdtask.jobs.report.window import View, view_of
+
+__all__ = ["ReportJob", "ReportSettings"]
+
+CORE_SECONDS_PER_PICTURE = 0.5
+HIDDEN_SHARE = 0.5
+REASONS = {
+    Quality.NO_DATA: "the image has no data",
+    Quality.TOO_FEW_IMAGES: "the baseline has too few images",
+    Quality.STEADY: "the baseline hardly varies, so that any change would look abnormal",
+    Quality.NO_BASELINE: "the baseline has no image",
+}
+
+
+class ReportSettings(Settings):
+    """Which monitoring result to show, and where."""
+
+    execution: ClassVar[frozenset[str]] = frozenset({"out"})
+
+    aoi: str = Field(description="AOI file (a Geocube ingester payload)")
+    layout: Name = Field(description="layout of the monitoring result")
+    variable: Name = Field(default="CoherenceVV", description="variable that was monitored")
+    name: Name = Field(default="monitor", description="instance that the monitor made")
+    monitor: str = Field(default="latest", description="content id of the monitoring result, or latest")
+    truth: str = Field(default="", description="GeoJSON file of known events to compare with")
+    out: str = Field(default="", description="folder or s3:// address that gets a copy of the report")
+
+
+class ReportJob(Job[ReportSettings]):
+    """A folder with index.html and pictures that shows what was found."""
+
+    name = "report"
+    summary = "a page that shows what changed, where, and how sure it is"
+    unit = "pages"
+    rounds = ("draw",)
+    settings = ReportSettings
+
+    def plan(self, settings: ReportSettings, site: Site) -> Draft:
+        """One shard for the baseline, one for each date. MONITOR_UNKNOWN, TRUTH_UNREADABLE."""
+        aoi = load_aoi(settings.aoi)
+        found = _monitor(settings, aoi.name, site)
+        truth = read_truth(settings.truth) if settings.truth else b""
+        tiles = [tile.tile for tile in _baseline(found, site).tiles]
+        shards = [Shard(units=1, work={"date": ""})]
+        shards += [Shard(units=1, work={"date": product.date}) for product in found.dates]
+        return Draft(
+            content={
+                "monitor": found.content_id,
+                "aoi": aoi.name,
+                "dates": [product.patches for product in found.dates],
+                "truth": hashlib.sha256(truth).hexdigest() if truth else "",
+                "variable": settings.variable,
+            },
+            shards=shards,
+            estimate=Estimate(
+                tiles=len(tiles), dates=len(found.dates), core_seconds=CORE_SECONDS_PER_PICTURE * len(shards)
+            ),
+            notes={"map": tiles_as_geojson(tiles)},
+        )
+
+    def run(
+        self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
+    ) -> bytes:
+        """Draw the pictures of the baseline or of a date."""
+        drawer = _Drawer(plan, site)
+        day = shard.work["date"]
+        row: Any = drawer.date(day) if day else drawer.baseline()
+        progress(1)
+        return json.dumps(row.model_dump(mode="json")).encode()
+
+    def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
+        """Write the page, and copy the report to where it is wanted."""
+        rows = [json.loads(table) for table in tables]
+        page = _page(
+            plan, BaselinePage.model_validate(rows[0]), [DateRow.model_validate(row) for row in rows[1:]], site
+        )
+        folder = site.store.within(report_folder(plan))
+        found = _found(plan, site)
+        folder.put("patches.parquet", site.store.get(found.patches))
+        folder.put("patches.geojson", site.store.get(found.patches_geojson))
+        folder.put("score.json", page.score.model_dump_json(indent=1).encode() if page.score else b"null")
+        folder.put("index.html", render(page))
+        if plan.settings["out"]:
+            out = Store.at(plan.settings["out"])
+            for key in sorted(folder.list(), key=lambda key: key == "index.html"):
+                out.put(key, folder.get(key))
+        return {}
+
+    def is_published(self, plan: Plan, site: Site) -> bool:
+        """Whether the page is where it is wanted."""
+        out = plan.settings["out"]
+        return site.store.exists(f"{report_folder(plan)}/index.html") and (
+            not out or Store.at(out).exists("index.html")
+        )
+
+
+class DateRow(DatePage):
+    """A date of the page, and the events that it could not show."""
+
+    unseen: tuple[str, ...] = ()
+
+
+def report_folder(plan: Plan) -> str:
+    """Where a report lies below the cube."""
+    return f"products/{plan.content['aoi']}/report/{plan.content_id}"
+
+
+def _monitor(settings: ReportSettings, aoi: str, site: Site) -> MonitorManifest:
+    name = f"{settings.variable}/{settings.layout}/{settings.name}"
+    body = find_manifest(site.store, aoi, "monitor", name, settings.monitor, ErrorCode.MONITOR_UNKNOWN)
+    return MonitorManifest.model_validate_json(body)
+
+
+def _found(plan: Plan, site: Site) -> MonitorManifest:
+    """The monitoring result that was planned for."""
+    settings = ReportSettings.model_validate({**plan.settings, "monitor": plan.content["monitor"]})
+    return _monitor(settings, plan.content["aoi"], site)
+
+
+def _baseline(found: MonitorManifest, site: Site) -> BaselineManifest:
+    body = find_manifest(site.store, found.aoi, "baseline", "", found.baseline, ErrorCode.BASELINE_UNKNOWN)
+    return BaselineManifest.model_validate_json(body)
+
+
+def _events(plan: Plan, found: MonitorManifest, crs: str) -> list[Event]:
+    if not plan.settings["truth"]:
+        return []
+    body = read_truth(plan.settings["truth"])
+    if hashlib.sha256(body).hexdigest() != plan.content["truth"]:
+        raise AcdError(ErrorCode.TRUTH_UNREADABLE, f"{plan.settings['truth']} changed since the report was planned")
+    dates = [date.fromisoformat(product.date) for product in found.dates]
+    return events_on(body, dates, crs, shape(found.aoi_geometry))
+
+
+class _Drawer:
+    """Draws what one shard is for."""
+
+    def __init__(self, plan: Plan, site: Site) -> None:
+        self._found = _found(plan, site)
+        self._manifest = _baseline(self._found, site)
+        self._plan, self._cube = plan, site.cube
+        self._folder = site.store.within(report_folder(plan))
+        self._layout = site.cube.layout(self._found.layout)
+        self._variable = site.cube.variable(self._found.variable)
+        tiles = [tile.tile for tile in self._manifest.tiles]
+        self._view: View = view_of(shape(self._found.aoi_geometry), tiles, self._layout)
+
+    def baseline(self) -> BaselinePage:
+        """Mean and standard deviation."""
+        manifest = self._manifest
+        mean, std, count, _ = baseline_variables(self._variable)
+        tiles = manifest.tiles
+        picture = self._view.read_physical(self._cube, [tile.mean for tile in tiles], mean)
+        self._folder.put("baseline/mean.png", pictures.coherence_png(picture))
+        picture = self._view.read_physical(self._cube, [tile.standard_deviation for tile in tiles], std)
+        self._folder.put("baseline/std.png", pictures.std_png(picture))
+        counts = np.nan_to_num(self._view.read(self._cube, [tile.count for tile in tiles], count, "nearest"))
+        return BaselinePage(
+            mean="baseline/mean.png",
+            std="baseline/std.png",
+            start=manifest.start.date(),
+            end=date.fromisoformat(manifest.dates[-1]),
+            images=len(manifest.dates),
+            count_min=int(counts.min()),
+            count_max=int(counts.max()),
+        )
+
+    def date(self, day: str) -> DateRow:
+        """Image, z and patches of a date."""
+        product = next(one for one in self._found.dates if one.date == day)
+        tiles, view, cube = product.tiles, self._view, self._cube
+        images = [dataset for tile in tiles for dataset in tile.image.datasets]
+        image = view.read_physical(cube, images, self._variable)
+        z = view.read_physical(cube, [tile.z for tile in tiles], z_variable(self._variable))
+        change, quality = view.read(cube, [tile.change for tile in tiles], change_variable(self._variable), "nearest")
+        events = [
+            one for one in _events(self._plan, self._found, self._layout.crs) if date.fromisoformat(day) in one.dates
+        ]
+        truth = self._drawn(events) if events else None
+        self._folder.put(f"{day}/image.png", pictures.coherence_png(image))
+        self._folder.put(f"{day}/z.png", pictures.z_png(z))
+        self._folder.put(
+            f"{day}/patches.png",
+            pictures.patches_png(image, change == 1, quality, [int(reason) for reason in REASONS], truth),
+        )
+        return _date_row(product, [one.id for one in events if self._is_unseen(one, quality)])
+
+    def _drawn(self, events: list[Event]) -> NDArray[np.bool_]:
+        grid = self._view.grid
+        affine = rasterio.Affine(*grid.transform)
+        return np.asarray(geometry_mask([one.geometry for one in events], grid.shape, affine, invert=True))
+
+    def _is_unseen(self, event: Event, quality: NDArray[Any]) -> bool:
+        inside = quality[self._drawn([event])]
+        return bool(inside.size) and float(np.mean(inside != Quality.VALID)) > HIDDEN_SHARE
+
+
+def _date_row(product: DateProduct, unseen: list[str]) -> DateRow:
+    counted = {reason: product.quality_px.get(reason.name, 0) for reason in Quality if reason is not Quality.OUTSIDE}
+    pixels = sum(counted.values())
+    start = product.start or product.datetime
+    return DateRow(
+        date=date.fromisoformat(product.date),
+        pair_start=start.date(),
+        image=f"{product.date}/image.png",
+        z=f"{product.date}/z.png",
+        patches=f"{product.date}/patches.png",
+        pixels=pixels,
+        valid_fraction=counted[Quality.VALID] / pixels if pixels else 0.0,
+        quality=tuple((int(reason), counted[reason]) for reason in REASONS),
+        unseen=tuple(unseen),
+    )
+
+
+def _page(plan: Plan, baseline: BaselinePage, rows: list[DateRow], site: Site) -> ReportPage:
+    found = _found(plan, site)
+    layout = site.cube.layout(found.layout)
+    patches = read_patches(site.store.get(found.patches))
+    detection = found.settings["detection"]
+    inputs = {dataset.record_id for product in found.dates for tile in product.tiles for dataset in tile.image.datasets}
+    manifest = _baseline(found, site)
+    return ReportPage(
+        aoi=found.aoi,
+        variable=found.variable,
+        geometry=mapping(shape(found.aoi_geometry)),
+        start=rows[0].date if rows else manifest.end.date(),
+        end=rows[-1].date if rows else manifest.end.date(),
+        tiles=tuple(
+            TileShape(cell=tile.tile.cell, ring=ring)
+            for tile in manifest.tiles
+            for ring in _rings(footprint(tile.tile.grid))
+        ),
+        baseline=baseline,
+        dates=tuple(DatePage(**row.model_dump(exclude={"unseen"})) for row in rows),
+        patches=tuple(
+            PatchRow(
+                id=patch.patch.id,
+                date=patch.datetime.date(),
+                area_px=patch.patch.area_px,
+                area_ha=patch.patch.area_m2 / 1e4,
+                z_max=patch.patch.z_max,
+                z_mean=patch.patch.z_mean,
+                mean_drop=patch.patch.drop_mean,
+                baseline_count=patch.patch.baseline_count,
+                lon=patch.geometry.centroid.x,
+                lat=patch.geometry.centroid.y,
+            )
+            for patch in patches
+        ),
+        quality_reasons=tuple(QualityReason(code=int(reason), words=words) for reason, words in REASONS.items()),
+        low=detection["low"],
+        high=detection["high"],
+        score=_score(plan, found, rows, layout.crs, patches) if plan.settings["truth"] else None,
+        settings=_shown_settings(found, manifest),
+        versions={
+            "acd": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("numpy", "rasterio", "scikit-image", "scipy", "shapely", "zarr")},
+        },
+        inputs=manifest.records + len(inputs),
+    )
+
+
+def _rings(geometry: dict[str, Any]) -> list[tuple[tuple[float, float], ...]]:
+    """The outer rings of a polygon or multipolygon."""
+    polygons = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
+    return [tuple((x, y) for x, y in polygon[0][:-1]) for polygon in polygons]
+
+
+def _score(plan: Plan, found: MonitorManifest, rows: list[DateRow], crs: str, patches: list[Any]) -> Score:
+    events = _events(plan, found, crs)
+    transform = found.dates[0].tiles[0].tile.grid.transform if found.dates else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    return score(
+        events,
+        [FoundPatch(patch.patch.id, patch.datetime.date(), project(patch.geometry, LON_LAT, crs)) for patch in patches],
+        [row.date for row in rows],
+        pixel_area=abs(transform[0] * transform[4]),
+        unseen=frozenset((event, row.date) for row in rows for event in row.unseen),
+    )
+
+
+def _shown_settings(found: MonitorManifest, baseline: BaselineManifest) -> dict[str, Any]:
+    return {
+        "profile": found.settings["profile"],
+        **found.settings["detection"],
+        "instance": found.instance,
+        "layout": found.layout,
+        "resampling": found.settings["resampling"] or "the variable's",
+        "baseline": baseline.content_id,
+        "monitor": found.content_id,
+    }

@@ -1,0 +1,142 @@
+"""The chain of jobs as a whole: what comes out depends on the data and the settings, and on nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from acdtask.cube.local.patches import read_patches
+from acdtask.engine.processes import WorkerPool
+from acdtask.engine.stages import open_site
+from acdtask.jobs.products import MonitorManifest
+from tests.change import plain
+from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, run_chain, simulate
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate(tmp_path_factory.mktemp("scene"))
+
+
+@pytest.fixture(scope="module")
+def four_workers() -> Iterator[WorkerPool]:
+    with WorkerPool(4) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def inline_cube(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cube = tmp_path_factory.mktemp("inline") / "cube"
+    with WorkerPool(0) as pool:
+        run_chain(scene, str(cube), pool)
+    return cube
+
+
+def manifest_of(cube: Path) -> MonitorManifest:
+    (path,) = cube.glob("products/*/monitor/*/manifest.json")
+    return MonitorManifest.model_validate_json(path.read_bytes())
+
+
+def patches_of(cube: Path) -> list[tuple[object, ...]]:
+    """Everything about the patches that must not depend on how the area was cut."""
+    patches = read_patches((cube / manifest_of(cube).patches).read_bytes())
+    return [(json.dumps(one.properties), one.geometry.wkt) for one in patches]
+
+
+def mask_of(cube: Path, day: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    """Change and quality of a date on the whole scene, from its tiles."""
+    place = SCENE.transform
+    whole = np.full((2, *SCENE.shape), 255, np.uint8)
+    for tile in manifest_of(cube).dates[day].tiles:
+        a, _, c, _, e, f = tile.tile.grid.transform
+        row, column = round((f - place[5]) / e), round((c - place[2]) / a)
+        with rasterio.open(cube / tile.change.uri) as raster:
+            pixels = raster.read()
+        size = pixels.shape[1]
+        rows, columns = range(max(row, 0), min(row + size, 160)), range(max(column, 0), min(column + size, 160))
+        if len(rows) and len(columns):
+            whole[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = pixels[
+                :, rows[0] - row : rows[-1] + 1 - row, columns[0] - column : columns[-1] + 1 - column
+            ]
+    return whole
+
+
+def read_band(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.int16]]:
+    with rasterio.open(path) as raster:
+        return np.asarray(raster.read(1))
+
+
+def test_the_chain_finds_something_and_reports_it(inline_cube: Path) -> None:
+    manifest = manifest_of(inline_cube)
+    assert len(manifest.dates) == SCENE.monitored_pairs
+    assert sum(day.patch_count for day in manifest.dates) > 0
+    (page,) = inline_cube.glob("products/*/report/*/index.html")
+    assert "koln-demo" in page.read_text()
+
+
+def test_four_workers_and_other_shards_give_the_same_bytes(
+    scene: Path, inline_cube: Path, four_workers: WorkerPool, tmp_path: Path
+) -> None:
+    run_chain(scene, str(tmp_path / "cube"), four_workers, Chain(shard_tiles=3, shard_files=7))
+    assert digests(tmp_path / "cube") == digests(inline_cube)
+
+
+def test_one_worker_gives_the_same_bytes(scene: Path, inline_cube: Path, tmp_path: Path) -> None:
+    with WorkerPool(1) as pool:
+        run_chain(scene, str(tmp_path / "cube"), pool, Chain(shard_tiles=2, shard_files=1))
+    assert digests(tmp_path / "cube") == digests(inline_cube)
+
+
+@pytest.mark.parametrize("cell", [37, 96, 256])
+def test_patches_and_masks_do_not_depend_on_the_tiles(
+    cell: int, scene: Path, inline_cube: Path, four_workers: WorkerPool, tmp_path: Path
+) -> None:
+    run_chain(scene, str(tmp_path / "cube"), four_workers, Chain(cell=cell, consolidate=cell != 96))
+    assert patches_of(tmp_path / "cube") == patches_of(inline_cube)
+    for day in range(SCENE.monitored_pairs):
+        np.testing.assert_array_equal(mask_of(tmp_path / "cube", day), mask_of(inline_cube, day))
+
+
+def test_running_the_chain_again_does_nothing(scene: Path, inline_cube: Path, four_workers: WorkerPool) -> None:
+    before = digests(inline_cube)
+    outcomes = run_chain(scene, str(inline_cube), four_workers)
+    assert [bool(one.plan.nothing_to_do) for one in outcomes] == [True, True, True, True, False]
+    assert digests(inline_cube) == before
+
+
+def test_the_same_chain_on_s3_gives_the_same_products(
+    scene: Path, inline_cube: Path, four_workers: WorkerPool, s3_address: str
+) -> None:
+    run_chain(scene, s3_address, four_workers)
+    store = open_site(s3_address).store
+    ours = {key for key in store.list() if not key.startswith(("runs/", "index/hint"))}
+    there = digests(inline_cube)
+    assert ours == set(there)
+    different = [key for key in sorted(ours) if store.get(key) != (inline_cube / key).read_bytes()]
+    assert different == []
+
+
+def test_the_tutorial_profile_equals_plain_numpy_and_skimage(
+    scene: Path, four_workers: WorkerPool, tmp_path: Path
+) -> None:
+    cube = tmp_path / "cube"
+    run_chain(scene, str(cube), four_workers, Chain(profile="tutorial"))
+    paths = sorted((scene / "images").glob("*.tif"))
+    images = np.stack([read_band(path) for path in paths])
+    images[images == -1] = 0
+    for day in range(SCENE.monitored_pairs):
+        reference, image = images[: SCENE.reference_pairs], images[SCENE.reference_pairs + day]
+        blobs = plain.blobs_of(plain.tutorial_z(reference, image), low=1.7, high=3.0, min_area=100)
+        change, _ = mask_of(cube, day)
+        np.testing.assert_array_equal(change == 1, blobs > 0)
+        found = read_patches((cube / manifest_of(cube).dates[day].patches).read_bytes())
+        assert [one.patch.area_px for one in found] == np.bincount(blobs.ravel())[1:].tolist()
+
+
+def test_layout_is_in_the_cube(inline_cube: Path) -> None:
+    assert [one.name for one in open_site(str(inline_cube)).cube.layouts()] == [LAYOUT]

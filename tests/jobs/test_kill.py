@@ -1,0 +1,50 @@
+"""A run that is killed at any moment leaves nothing half written, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CHECKOUT
+from tests.jobs.chain import digests, simulate
+
+KILLS = 30
+
+
+def start_chain(scene: Path, cube: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.jobs.chain", str(scene), str(cube)], cwd=CHECKOUT, stderr=subprocess.DEVNULL
+    )
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate(tmp_path_factory.mktemp("scene"))
+
+
+def test_thirty_kills_change_no_byte(scene: Path, tmp_path: Path) -> None:
+    undisturbed = tmp_path / "undisturbed"
+    assert start_chain(scene, undisturbed).wait(300) == 0
+    expected = digests(undisturbed)
+    moments = random.Random(30)  # noqa: S311  # moments of a test
+    kills = cubes = 0
+    while kills < KILLS:
+        cubes += 1
+        cube = tmp_path / f"cube{cubes}"
+        while True:
+            process = start_chain(scene, cube)
+            try:
+                assert process.wait(moments.uniform(0.8, 5.0)) == 0
+                break
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                kills += 1
+            visible = digests(cube) if cube.exists() else {}
+            strange = [name for name, digest in visible.items() if expected.get(name) != digest]
+            assert strange == [], f"after kill {kills}"
+        assert digests(cube) == expected
