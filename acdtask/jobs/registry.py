@@ -82,7 +82,7 @@ JOBS: Mapping[str, JobEntry] = MappingProxyType(
             "ReportJob",
             "Show a monitoring result as a page.",
             "Writes a folder with index.html and pictures: the area, the baseline, each date and its patches.",
-            "--cube cube --aoi aoi.json --layout utm",
+            "--cube cube --aoi aoi.json --layout utm --out report",
         ),
     }
 )
