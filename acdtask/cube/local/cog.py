@@ -1,0 +1,116 @@
+"""Cloud Optimized GeoTIFFs from arrays, the same bytes every time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import rasterio
+import rasterio.shutil
+from affine import Affine
+from rasterio.io import MemoryFile
+
+from acdtask.cube.grid import Grid
+from acdtask.cube.local.store import Store
+from acdtask.cube.model import Pixels
+
+__all__ = ["encode_cog", "write_cog"]
+
+Colour = tuple[int, int, int, int]
+
+
+def encode_cog(
+    bands: Pixels,
+    grid: Grid,
+    *,
+    nodata: float | None,
+    scale: float | None = None,
+    band_names: Sequence[str] = (),
+    overview_resampling: Literal["average", "nearest"] = "average",
+    colormap: Mapping[int, Colour] | None = None,
+    blocksize: int = 256,
+) -> bytes:
+    """The array as a Cloud Optimized GeoTIFF: ZSTD, tiled, with overviews when it is larger than a block.
+
+    The same array gives the same bytes. Memory: about the array once more, and the compressed file twice.
+
+    Args:
+        bands: shape (bands, height, width); uint8, int16, uint16, int32, int64, float32 or float64.
+        grid: where the pixels lie.
+        nodata: the value that means nodata; None if every pixel is valid.
+        scale: physical = stored * scale, written into each band.
+        band_names: a description for each band.
+        overview_resampling: how overviews are made; "nearest" for classes and masks. nodata is left out of averages.
+        colormap: red, green, blue, alpha (0..255) by value, for one band of uint8.
+        blocksize: width and height of a block in pixels, a multiple of 16.
+    """
+    count, height, width = bands.shape
+    if (height, width) != grid.shape:
+        raise ValueError(f"an array of {height} x {width} px does not fit a grid of {grid.height} x {grid.width} px")
+    with (
+        rasterio.Env(GDAL_NUM_THREADS="1", GDAL_PAM_ENABLED="NO"),
+        MemoryFile(ext=".tif") as file,
+        MemoryFile() as scratch,
+    ):
+        # GDAL's MEM driver loses the nodata of 64-bit integers that rasterio sets.
+        whole_numbers_of_64_bits = bands.dtype.name == "int64"
+        with rasterio.open(
+            scratch.name,
+            "w+" if whole_numbers_of_64_bits else "w",
+            driver="GTiff" if whole_numbers_of_64_bits else "MEM",
+            width=width,
+            height=height,
+            count=count,
+            dtype=bands.dtype.name,
+            crs=grid.crs,
+            transform=Affine(*grid.transform),
+            nodata=nodata,
+        ) as image:
+            image.write(bands)
+            if scale is not None and scale != 1.0:
+                image.scales = (scale,) * count
+            if any(band_names):
+                image.descriptions = tuple(band_names)
+            if colormap is not None:
+                image.write_colormap(1, dict(colormap))
+            rasterio.shutil.copy(
+                image,
+                file.name,
+                driver="COG",
+                COMPRESS="ZSTD",
+                PREDICTOR="YES",
+                BLOCKSIZE=str(blocksize),
+                OVERVIEWS="AUTO",
+                OVERVIEW_RESAMPLING=overview_resampling.upper(),
+                OVERVIEW_PREDICTOR="YES",
+                NUM_THREADS="1",
+            )
+        return bytes(file.getbuffer())
+
+
+def write_cog(
+    store: Store,
+    key: str,
+    bands: Pixels,
+    grid: Grid,
+    *,
+    nodata: float | None,
+    scale: float | None = None,
+    band_names: Sequence[str] = (),
+    overview_resampling: Literal["average", "nearest"] = "average",
+    colormap: Mapping[int, Colour] | None = None,
+    blocksize: int = 256,
+) -> int:
+    """Put `encode_cog` of the array under the key; returns how many bytes it has."""
+    data = encode_cog(
+        bands,
+        grid,
+        nodata=nodata,
+        scale=scale,
+        band_names=band_names,
+        overview_resampling=overview_resampling,
+        colormap=colormap,
+        blocksize=blocksize,
+    )
+    store.put(key, data)
+    return len(data)
