@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -86,6 +87,14 @@ def write_for_ever(item: tuple[int, str], _progress: Progress) -> None:
     while True:
         sum(range(200_000))
         Path(folder, f"{number}-{os.getpid()}").write_text(str(time.time()))
+
+
+def write_or_hold_the_gil(item: tuple[int, str], progress: Progress) -> None:
+    number, folder = item
+    if number == 0:
+        write_for_ever(item, progress)
+    Path(folder, f"{number}-{os.getpid()}").touch()
+    re.match(r"(a+)+$", "a" * 40 + "b")  # one call of C that lasts for hours and lets no thread of Python run
 
 
 def say(item: int, _progress: Progress) -> None:
@@ -241,10 +250,10 @@ def test_no_worker_outlives_a_killed_parent(tmp_path: Path) -> None:
         "import sys\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from acdtask.engine.processes import WorkerPool\n"
-        "from test_processes import write_for_ever\n"
+        "from test_processes import write_or_hold_the_gil\n"
         "if __name__ == '__main__':\n"
         "    with WorkerPool(2) as pool:\n"
-        "        list(pool.map_unordered(write_for_ever, [(0, sys.argv[1]), (1, sys.argv[1])]))\n"
+        "        list(pool.map_unordered(write_or_hold_the_gil, [(0, sys.argv[1]), (1, sys.argv[1])]))\n"
     )
     folder = tmp_path / "written"
     folder.mkdir()
