@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 
 import numpy as np
 import shapely
@@ -23,7 +22,7 @@ class Patch:
     """One abnormal blob on one date.
 
     Attributes:
-        id: `<aoi>_<YYYYMMDD>_r<row>_c<column>`, from the first pixel in raster order.
+        id: `<aoi>_<image>_r<row>_c<column>`, from the first pixel in raster order.
         blob: the blob's id on that date.
         area_px: pixels.
         area_m2: square metres on the WGS 84 ellipsoid, holes left out.
@@ -44,7 +43,7 @@ class Patch:
 
 
 def patch_table(
-    blobs: NDArray[np.void], geometries: Mapping[int, Outline], *, aoi: str, day: date, scale: float
+    blobs: NDArray[np.void], geometries: Mapping[int, Outline], *, aoi: str, image: str, scale: float
 ) -> list[Patch]:
     """The patches of one date, by blob.
 
@@ -52,7 +51,7 @@ def patch_table(
         blobs: BLOB rows (`acdtask.change.seams`).
         geometries: the outline of each blob in longitude and latitude (WGS 84, degrees), by blob.
         aoi: name of the area of interest.
-        day: the date of the image.
+        image: what the image is called, such as its date.
         scale: physical = stored * scale.
 
     Raises:
@@ -61,13 +60,13 @@ def patch_table(
     >>> from shapely import box
     >>> from acdtask.change.seams import BLOB
     >>> blobs = np.array([(1, 4, 4200, 14000, 1234000, 238, -7, 12, -7, 12, -6, 13)], BLOB)
-    >>> (patch,) = patch_table(blobs, {1: box(7, 50, 7.001, 50.001)}, aoi="koln", day=date(2021, 1, 7), scale=0.001)
+    >>> (patch,) = patch_table(blobs, {1: box(7, 50, 7.001, 50.001)}, aoi="koln", image="20210107", scale=0.001)
     >>> patch.id, round(patch.area_m2), patch.z_max, patch.z_mean, patch.drop_mean, patch.baseline_count
     ('koln_20210107_r-7_c12', 7975, 4.2, 3.5, 0.3085, 60)
     """
     return [
         Patch(
-            id=patch_id(aoi, day, int(blob["first_row"]), int(blob["first_column"])),
+            id=patch_id(aoi, image, int(blob["first_row"]), int(blob["first_column"])),
             blob=int(blob["id"]),
             area_px=int(blob["area"]),
             area_m2=geodesic_area(geometries[int(blob["id"])]),
@@ -80,9 +79,9 @@ def patch_table(
     ]
 
 
-def patch_id(aoi: str, day: date, row: int, column: int) -> str:
+def patch_id(aoi: str, image: str, row: int, column: int) -> str:
     """The name of the patch whose first pixel is at this global row and column."""
-    return f"{aoi}_{day:%Y%m%d}_r{row}_c{column}"
+    return f"{aoi}_{image}_r{row}_c{column}"
 
 
 def geodesic_area(geometry: Outline) -> float:

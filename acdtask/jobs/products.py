@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
-from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -16,7 +16,7 @@ from acdtask.errors import AcdError, ErrorCode
 __all__ = [
     "BaselineManifest",
     "BaselineTile",
-    "DateProduct",
+    "ImageProduct",
     "MonitorManifest",
     "MonitorTile",
     "baseline_variables",
@@ -47,7 +47,7 @@ class BaselineTile(_Manifest):
 
 
 class BaselineManifest(_Manifest):
-    """A published baseline."""
+    """A published baseline. `start` and `end` are the period that was asked for, `last` its last image's datetime."""
 
     content_id: str
     aoi: str
@@ -56,9 +56,10 @@ class BaselineManifest(_Manifest):
     layout: str
     name: str
     profile: str
-    start: datetime
-    end: datetime
-    dates: list[str]
+    start: dt.datetime
+    end: dt.datetime
+    last: dt.datetime
+    images: list[str]
     records: int
     settings: dict[str, Any]
     version: str
@@ -74,12 +75,12 @@ class MonitorTile(_Manifest):
     change: Dataset
 
 
-class DateProduct(_Manifest):
-    """What was found on a date. `start` is the first date of the pair, if the records say it."""
+class ImageProduct(_Manifest):
+    """What was found in an image. `start` is the first date of the pair, if the records say it."""
 
-    date: str
-    datetime: datetime
-    start: datetime | None
+    label: str
+    datetime: dt.datetime
+    start: dt.datetime | None
     tiles: list[MonitorTile]
     patches: str
     patches_geojson: str
@@ -98,7 +99,7 @@ class MonitorManifest(_Manifest):
     instance: str
     layout: str
     baseline: str
-    dates: list[DateProduct]
+    images: list[ImageProduct]
     patches: str
     patches_geojson: str
     settings: dict[str, Any]

@@ -29,8 +29,10 @@ DENSIFY = 21
 
 
 def image_label(record: Record) -> str:
-    """Which image a record is part of: `group_by date`. The records of a day make one image, but pairs that end on
-    the same day and begin on different ones are different images. UTC.
+    """Which image a record is part of (`group_by date`), UTC.
+
+    The records of a day make one image, but pairs that end on the same day and begin on different ones are different
+    images.
 
     >>> from datetime import UTC, datetime
     >>> tags = {"start_datetime": "2018-05-06T00:00:00+00:00"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from datetime import date
 
 import numpy as np
 import pytest
@@ -57,7 +56,7 @@ def test_a_patch_has_the_measures_of_its_blob() -> None:
         BLOB,
     )
     first, second = patch_table(
-        blobs, {2: box(0, 0, 1, 1), 1: box(7, 50, 8, 51)}, aoi="koln", day=date(2021, 1, 7), scale=0.001
+        blobs, {2: box(0, 0, 1, 1), 1: box(7, 50, 8, 51)}, aoi="koln", image="20210107", scale=0.001
     )
     assert (first.id, second.id) == ("koln_20210107_r10_c20", "koln_20210107_r12_c-3")
     assert (first.blob, first.area_px, first.z_max, first.z_mean) == (1, 4, 5.25, 3.5)
@@ -70,10 +69,10 @@ def test_a_patch_has_the_measures_of_its_blob() -> None:
 @pytest.mark.parametrize(("total", "area", "rounded"), [(7, 2, 4), (5, 2, 2), (59, 4, 15), (57, 4, 14), (0, 3, 0)])
 def test_the_baseline_count_is_rounded_half_to_even(total: int, area: int, rounded: int) -> None:
     blobs = np.array([(1, area, 1, 1, 1, total, 0, 0, 0, 0, 0, 0)], BLOB)
-    (patch,) = patch_table(blobs, {1: box(0, 0, 1, 1)}, aoi="a", day=date(2021, 1, 7), scale=1)
+    (patch,) = patch_table(blobs, {1: box(0, 0, 1, 1)}, aoi="a", image="20210107", scale=1)
     assert patch.baseline_count == rounded
 
 
 def test_a_blob_without_geometry_is_an_error() -> None:
     with pytest.raises(KeyError):
-        patch_table(np.zeros(1, BLOB), {}, aoi="a", day=date(2021, 1, 7), scale=1)
+        patch_table(np.zeros(1, BLOB), {}, aoi="a", image="20210107", scale=1)

@@ -52,7 +52,7 @@ def mask_of(cube: Path, day: int) -> np.ndarray[tuple[int, int], np.dtype[np.uin
     """Change and quality of a date on the whole scene, from its tiles."""
     place = SCENE.transform
     whole = np.full((2, *SCENE.shape), 255, np.uint8)
-    for tile in manifest_of(cube).dates[day].tiles:
+    for tile in manifest_of(cube).images[day].tiles:
         a, _, c, _, e, f = tile.tile.grid.transform
         row, column = round((f - place[5]) / e), round((c - place[2]) / a)
         with rasterio.open(cube / tile.change.uri) as raster:
@@ -73,8 +73,8 @@ def read_band(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.int16]]:
 
 def test_the_chain_finds_something_and_reports_it(inline_cube: Path) -> None:
     manifest = manifest_of(inline_cube)
-    assert len(manifest.dates) == SCENE.monitored_pairs
-    assert sum(day.patch_count for day in manifest.dates) > 0
+    assert len(manifest.images) == SCENE.monitored_pairs
+    assert sum(day.patch_count for day in manifest.images) > 0
     (page,) = inline_cube.glob("products/*/report/*/index.html")
     assert "koln-demo" in page.read_text()
 
@@ -134,7 +134,7 @@ def test_the_tutorial_profile_equals_plain_numpy_and_skimage(
         blobs = plain.blobs_of(plain.tutorial_z(reference, image), low=1.7, high=3.0, min_area=100)
         change, _ = mask_of(cube, day)
         np.testing.assert_array_equal(change == 1, blobs > 0)
-        found = read_patches((cube / manifest_of(cube).dates[day].patches).read_bytes())
+        found = read_patches((cube / manifest_of(cube).images[day].patches).read_bytes())
         assert [one.patch.area_px for one in found] == np.bincount(blobs.ravel())[1:].tolist()
 
 

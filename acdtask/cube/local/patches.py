@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -55,8 +55,8 @@ class LocatedPatch:
     patch: Patch
     aoi: str
     variable: str
-    datetime: datetime
-    start: datetime | None
+    datetime: dt.datetime
+    start: dt.datetime | None
     geometry: BaseGeometry
 
     @property
@@ -93,7 +93,7 @@ def patches_to_parquet(patches: Sequence[LocatedPatch]) -> bytes:
     """A GeoParquet 1.1 table with a WKB column `geometry`; times are ISO 8601 text."""
     rows = [one.properties for one in patches]
     geometries = [_rounded(one.geometry) for one in patches]
-    columns = {name: Array([row[name] for row in rows], dtype) for name, dtype in COLUMNS}
+    columns: dict[str, Any] = {name: Array([row[name] for row in rows], dtype) for name, dtype in COLUMNS}
     columns["geometry"] = Array([shapely.to_wkb(one) for one in geometries], DataType.binary())
     schema = Schema(
         [Field(name, dtype, nullable=False) for name, dtype in (*COLUMNS, ("geometry", DataType.binary()))],
@@ -121,8 +121,8 @@ def _located(row: dict[str, Any]) -> LocatedPatch:
         patch=patch,
         aoi=row["aoi"],
         variable=row["variable"],
-        datetime=datetime.fromisoformat(row["datetime"]),
-        start=datetime.fromisoformat(row["start_datetime"]) if row["start_datetime"] else None,
+        datetime=dt.datetime.fromisoformat(row["datetime"]),
+        start=dt.datetime.fromisoformat(row["start_datetime"]) if row["start_datetime"] else None,
         geometry=shapely.from_wkb(row["geometry"]),
     )
 

@@ -178,6 +178,30 @@ class Store:
         self._bucket_seen = True
         return keys
 
+    def fingerprints(self, prefix: str = "") -> dict[str, str]:
+        """The keys below the prefix (or the key itself), each with a text that changes when what is there does."""
+        import obstore
+
+        if self._is_absent():
+            return {}
+        with self._explained(prefix):
+            entries = [
+                entry for batch in obstore.list(self._backend(), prefix or None, chunk_size=1000) for entry in batch
+            ]
+            if not entries and prefix:
+                try:
+                    entries = [obstore.head(self._backend(), prefix)]
+                except FileNotFoundError as error:
+                    self._check_bucket(error)
+        return {
+            entry["path"]: f"{entry['size']} {entry['e_tag'] or entry['last_modified'].isoformat()}"
+            for entry in sorted(entries, key=lambda entry: entry["path"])
+        }
+
+    def address_of(self, key: str) -> str:
+        """The absolute path or the s3:// address of a key."""
+        return f"{self.url}/{key}"
+
     def delete(self, key: str) -> None:
         """Remove what is under the key, if anything is."""
         import obstore

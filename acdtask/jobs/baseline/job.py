@@ -57,16 +57,17 @@ class BaselineJob(Job[BaselineSettings]):
         stacks.require_records(aoi, f"{settings.variable}:{settings.instance}")
         work = [_TileWork(tile=tile, slices=stacks.by_image(tile)) for tile in tiles_of_aoi(aoi, layout)]
         work = [one for one in work if one.slices]
-        dates = list(dict.fromkeys(image_label(record) for record in stacks.records))
-        if len(dates) < settings.min_dates:
+        images = list(dict.fromkeys(image_label(record) for record in stacks.records))
+        if len(images) < settings.min_dates:
             raise AcdError(
                 ErrorCode.TOO_FEW_DATES,
-                f"{settings.variable}:{settings.instance} has {len(dates)} images in {aoi.name}"
+                f"{settings.variable}:{settings.instance} has {len(images)} images in {aoi.name}"
                 f" from {start.date()} to {end.date()}, fewer than {settings.min_dates}",
             )
         content = {
             "settings": {**settings.science(), "aoi": aoi.name, "start": start.isoformat(), "end": end.isoformat()},
-            "dates": dates,
+            "images": images,
+            "last": stacks.records[-1].datetime.isoformat(),
             "records": [record.id for record in stacks.records],
             "tiles": [one.tile.cell for one in work],
         }
@@ -78,7 +79,7 @@ class BaselineJob(Job[BaselineSettings]):
             shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles),
             estimate=Estimate(
                 tiles=len(work),
-                dates=len(dates),
+                dates=len(images),
                 bytes_read=volume,
                 bytes_written=len(work) * layout.cell_pixels**2 * 36,
                 core_seconds=volume / BYTES_PER_CORE_SECOND,
@@ -118,7 +119,8 @@ class BaselineJob(Job[BaselineSettings]):
             profile=settings.profile,
             start=datetime.fromisoformat(science["start"]),
             end=datetime.fromisoformat(science["end"]),
-            dates=plan.content["dates"],
+            last=datetime.fromisoformat(plan.content["last"]),
+            images=plan.content["images"],
             records=len(plan.content["records"]),
             settings=science,
             version=__version__,

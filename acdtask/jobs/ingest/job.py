@@ -24,7 +24,6 @@ from acdtask.cube.local.stac import stac_item
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Dataset, Instance, Record, Variable
 from acdtask.cube.quantise import Quantised, quantise
-from acdtask.cube.tiling import footprints_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Shard, Site
 from acdtask.jobs.ingest.checks import check_headers, source_nodata_of, source_range_of
@@ -107,7 +106,7 @@ class IngestJob(Job[IngestSettings]):
                 "left out, name does not match": found.unmatched,
                 "left out, outside the AOI": len(found.candidates) - len(candidates),
                 "left out, in the cube already": len(candidates) - len(todo),
-                "map": footprints_as_geojson([(one.record.name, one.record.footprint) for one in todo]),
+                "map": _map(todo),
             },
             nothing_to_do="" if todo else f"all {len(candidates)} records are in the cube already",
         )
@@ -151,6 +150,15 @@ def _within_aoi(candidates: list[Candidate], settings: IngestSettings) -> list[C
     if not inside:
         raise AcdError(ErrorCode.AOI_OUTSIDE, f"none of {len(candidates)} rasters touches the AOI {aoi.name}")
     return inside
+
+
+def _map(candidates: list[Candidate]) -> dict[str, Any]:
+    """The outlines of the rasters, as GeoJSON."""
+    features = [
+        {"type": "Feature", "properties": {"name": one.record.name}, "geometry": one.record.footprint}
+        for one in candidates
+    ]
+    return {"type": "FeatureCollection", "features": features}
 
 
 def _known_records(settings: IngestSettings, variable: Variable, site: Site) -> set[str]:

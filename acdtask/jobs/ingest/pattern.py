@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC
 
 from acdtask.errors import AcdError, ErrorCode
 
@@ -28,8 +29,8 @@ DATE_DIRECTIVES = {
 class Named:
     """What a filename said: the image's datetime, the first date of a pair if there is one, and tags."""
 
-    datetime: datetime
-    start: datetime | None
+    datetime: dt.datetime
+    start: dt.datetime | None
     tags: dict[str, str] = field(default_factory=dict)
 
 
@@ -96,8 +97,8 @@ class FilenamePattern:
             raise AcdError(ErrorCode.SETTING_INVALID, f"{{{name}:{date_format}}} has a directive other than {known}")
         return f"(?P<{name}>{body})"
 
-    def _date(self, text: str, name: str, path: str) -> datetime:
+    def _date(self, text: str, name: str, path: str) -> dt.datetime:
         try:
-            return datetime.strptime(text, self._formats[name]).replace(tzinfo=UTC)
+            return dt.datetime.strptime(text, self._formats[name]).replace(tzinfo=UTC)
         except ValueError as error:
             raise AcdError(ErrorCode.DATE_INVALID, f"{path}: {text} is not a date ({self._formats[name]})") from error

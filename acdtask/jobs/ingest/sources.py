@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,8 @@ class _Named:
     address: str
     fingerprint: str
     name: str
-    datetime: datetime
-    start: datetime | None
+    datetime: dt.datetime
+    start: dt.datetime | None
     tags: dict[str, str]
 
 
@@ -107,8 +107,8 @@ def _named_by_item(item: dict[str, Any], settings: IngestSettings) -> _Named:
         if isinstance(value, str | int | float) and key not in STAC_OWN_PROPERTIES and not key.startswith("proj:")
     }
     try:
-        end = datetime.fromisoformat(str(moment))
-        began = datetime.fromisoformat(start) if start else None
+        end = dt.datetime.fromisoformat(str(moment))
+        began = dt.datetime.fromisoformat(start) if start else None
     except ValueError as error:
         raise AcdError(ErrorCode.DATE_INVALID, f"STAC item {item['id']} has datetime {moment!r}") from error
     if began is not None and began > end:

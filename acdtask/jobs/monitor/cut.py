@@ -22,21 +22,21 @@ __all__ = ["CutTile", "cut_tile"]
 
 
 class CutTile(BaseModel):
-    """What the second round says of a tile and date.
+    """What the second round says of a tile and image.
 
     `pieces` are (blob id, polygon as hexadecimal WKB in whole pixels of the layout).
     """
 
-    date: str
+    label: str
     place: MonitorTile
     pieces: list[tuple[int, str]]
     changed_px: int
     quality_px: dict[str, int]
 
 
-def cut_tile(work: TileWork, date: str, place: MonitorTile, blob_ids: bytes, store: Store, scratch: Store) -> bytes:
-    """Write the change mask of a tile and date; return its CutTile."""
-    left = unpack_arrays(scratch.get(labels_key(work.part(date))))
+def cut_tile(work: TileWork, label: str, place: MonitorTile, blob_ids: bytes, store: Store, scratch: Store) -> bytes:
+    """Write the change mask of a tile and image; return its CutTile."""
+    left = unpack_arrays(scratch.get(labels_key(work.part(label))))
     labels, quality = left["labels"], left["quality"]
     blobs = array_from_bytes(blob_ids)[labels].astype(np.int32)
     write_cog(
@@ -50,7 +50,7 @@ def cut_tile(work: TileWork, date: str, place: MonitorTile, blob_ids: bytes, sto
     )
     counts = np.bincount(quality.ravel(), minlength=len(Quality))
     cut = CutTile(
-        date=date,
+        label=label,
         place=place,
         pieces=[(piece.blob, piece.polygon.wkb_hex) for piece in trace(blobs, work.tile.origin)],
         changed_px=int(np.count_nonzero(blobs)),

@@ -23,7 +23,7 @@ from acdtask.jobs.monitor.cut import cut_tile
 from acdtask.jobs.monitor.label import BaselineViews, join_labels, label_tile
 from acdtask.jobs.monitor.publish import publish
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.monitor.work import DateWork, TileWork, days_of, monitor_tile
+from acdtask.jobs.monitor.work import ImageWork, TileWork, images_of, monitor_tile
 from acdtask.jobs.products import BaselineManifest, find_manifest
 from acdtask.jobs.shards import shards_of
 from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, start_of, tiles_of_aoi
@@ -31,7 +31,7 @@ from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, star
 __all__ = ["MonitorJob"]
 
 BYTES_PER_CORE_SECOND = 10e6
-TAG_DATE = "acd:content"
+TAG_IMAGE = "acd:content"
 
 
 class MonitorJob(Job[MonitorSettings]):
@@ -43,7 +43,7 @@ class MonitorJob(Job[MonitorSettings]):
     settings = MonitorSettings
 
     def plan(self, settings: MonitorSettings, site: Site) -> Draft:
-        """The dates after the baseline that were not monitored with these settings. BASELINE_UNKNOWN."""
+        """The images after the baseline that were not monitored with these settings. BASELINE_UNKNOWN."""
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
@@ -52,10 +52,10 @@ class MonitorJob(Job[MonitorSettings]):
         choice = RecordChoice(settings.records, settings.leave_out)
         stacks = Stacks(site.cube, settings.variable, settings.instance, layout, aoi, start, settings.end, choice)
         method = _method(settings, aoi, baseline)
-        days = _days(stacks, aoi, method)
+        found = _images(stacks, aoi, method)
         known = site.cube.records(RecordQuery(tags={"acd:monitor": method["id"]}))
-        done = {record.tags[TAG_DATE] for record in known}
-        pending = {day.date: day for day in days if day.folder.rpartition("/")[2] not in done}
+        done = {record.tags[TAG_IMAGE] for record in known}
+        pending = {one.label: one for one in found if one.folder.rpartition("/")[2] not in done}
         wanted = [record for record in stacks.records if image_label(record) in pending]
         work = []
         there = {one.tile.cell: one for one in baseline.tiles}
@@ -72,7 +72,7 @@ class MonitorJob(Job[MonitorSettings]):
         return Draft(
             content={
                 "method": method,
-                "dates": [day.model_dump(mode="json") for day in pending.values()],
+                "images": [one.model_dump(mode="json") for one in pending.values()],
             },
             shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles),
             estimate=Estimate(
@@ -86,9 +86,9 @@ class MonitorJob(Job[MonitorSettings]):
             notes={
                 "map": tiles_as_geojson([one.tile for one in work]),
                 "area": area_of(aoi),
-                "monitored already": len(days) - len(pending),
+                "monitored already": len(found) - len(pending),
             },
-            nothing_to_do="" if work else _why_nothing(days, start),
+            nothing_to_do="" if work else _why_nothing(found, start),
         )
 
     def run(
@@ -97,17 +97,17 @@ class MonitorJob(Job[MonitorSettings]):
         """`label`: z and fragments. `cut`: masks and outlines. One tile at a time, all its dates."""
         settings = MonitorSettings.model_validate(plan.settings)
         variable = site.cube.variable(settings.variable)
-        days, scratch = days_of(plan), site.scratch(plan)
+        planned, scratch = images_of(plan), site.scratch(plan)
         mappings = unpack(handout) if handout else {}
         tables: dict[str, bytes] = {}
         for done, raw in enumerate(shard.work["tiles"], start=1):
             work = TileWork.model_validate(raw)
             views = BaselineViews(work, site.cube) if round_name == "label" else None
             for image in work.images:
-                day, part = days[image.label], work.part(image.label)
-                place = monitor_tile(work, image, day, variable, settings.name)
+                part = work.part(image.label)
+                place = monitor_tile(work, image, planned[image.label], variable, settings.name)
                 if views is None:
-                    tables[part] = cut_tile(work, day.date, place, mappings[part], site.store, scratch)
+                    tables[part] = cut_tile(work, image.label, place, mappings[part], site.store, scratch)
                 else:
                     tables[part] = label_tile(
                         work,
@@ -160,31 +160,31 @@ def _method(settings: MonitorSettings, aoi: Aoi, baseline: BaselineManifest) -> 
     return {**method, "id": content_id_of("monitor", method)}
 
 
-def _days(stacks: Stacks, aoi: Aoi, method: dict[str, Any]) -> list[DateWork]:
-    """The dates of the stack. A date whose records change becomes another product."""
+def _images(stacks: Stacks, aoi: Aoi, method: dict[str, Any]) -> list[ImageWork]:
+    """The images of the stack. An image whose records change becomes another product."""
     grouped: dict[str, list[Record]] = {}
     for record in stacks.records:
         grouped.setdefault(image_label(record), []).append(record)
-    days = []
-    for date, records in sorted(grouped.items()):
+    images = []
+    for label, records in sorted(grouped.items()):
         ids = [record.id for record in records]
-        digest = hashlib.sha256(json.dumps([method["id"], date, ids]).encode()).hexdigest()[:12]
-        days.append(
-            DateWork(
-                date=date,
+        digest = hashlib.sha256(json.dumps([method["id"], label, ids]).encode()).hexdigest()[:12]
+        images.append(
+            ImageWork(
+                label=label,
                 datetime=max(record.datetime for record in records),
                 start=start_of(records[0]),
-                folder=f"products/{aoi.name}/monitor/{method['id']}/{date}-{digest}",
+                folder=f"products/{aoi.name}/monitor/{method['id']}/{label}-{digest}",
                 records=ids,
                 area=area_of(aoi),
                 aoi=aoi.name,
                 method=method["id"],
             )
         )
-    return days
+    return images
 
 
-def _why_nothing(days: list[DateWork], start: datetime) -> str:
-    if not days:
+def _why_nothing(images: list[ImageWork], start: datetime) -> str:
+    if not images:
         return f"there is no image after {start.date()}"
-    return f"all {len(days)} dates after {start.date()} were monitored with these settings already"
+    return f"all {len(images)} images after {start.date()} were monitored with these settings already"

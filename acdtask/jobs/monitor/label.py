@@ -1,4 +1,4 @@
-"""First round: z, and the fragments of each tile and date; their join makes the blobs of a date."""
+"""First round: z, and the fragments of each tile and image; their join makes the blobs of an image."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def labels_key(part: str) -> str:
     return f"labels/{part}.npz"
 
 
-def blobs_key(date: str) -> str:
-    """Where the first gather leaves the blobs of a date for the last."""
-    return f"blobs/{date}.npz"
+def blobs_key(label: str) -> str:
+    """Where the first gather leaves the blobs of an image for the last."""
+    return f"blobs/{label}.npz"
 
 
 class BaselineViews:
@@ -64,7 +64,7 @@ def label_tile(
     store: Store,
     scratch: Store,
 ) -> bytes:
-    """Write the z of a tile and date, leave its labels for the next round, and return its table of fragments.
+    """Write the z of a tile and image, leave its labels for the next round, and return its table of fragments.
 
     Pixels whose centre lies outside the AOI have no z, so that a patch never depends on which tiles the AOI touches.
     """
@@ -107,25 +107,25 @@ def _stored_z(z: NDArray[np.float32]) -> NDArray[np.int16]:
 
 
 def join_labels(tables: Iterator[bytes], scratch: Store) -> dict[int, bytes]:
-    """Join the fragments of every tile, a date at a time.
+    """Join the fragments of every tile, an image at a time.
 
     Args:
-        tables: a bundle of tables of fragments for each shard, named `<date>/<tile>`.
-        scratch: gets the blobs of each date.
+        tables: a bundle of tables of fragments for each shard, named `<image>/<tile>`.
+        scratch: gets the blobs of each image.
 
     Returns:
-        For each shard, a bundle that maps the labels of each of its tiles and dates to blobs.
+        For each shard, a bundle that maps the labels of each of its tiles and images to blobs.
     """
-    dates: dict[str, list[tuple[int, str, FragmentTable]]] = defaultdict(list)
+    images: dict[str, list[tuple[int, str, FragmentTable]]] = defaultdict(list)
     shards = 0
     for shard, bundle in enumerate(tables):
         shards += 1
         for name, table in unpack(bundle).items():
-            dates[name.partition("/")[0]].append((shard, name, FragmentTable.from_bytes(table)))
+            images[name.partition("/")[0]].append((shard, name, FragmentTable.from_bytes(table)))
     handouts: dict[int, dict[str, bytes]] = {shard: {} for shard in range(shards)}
-    for date, parts in sorted(dates.items()):
+    for label, parts in sorted(images.items()):
         joined = join_fragments([table for _, _, table in parts])
-        scratch.put(blobs_key(date), blobs_to_bytes(joined.blobs))
+        scratch.put(blobs_key(label), blobs_to_bytes(joined.blobs))
         for (shard, name, _), blob_ids in zip(parts, joined.blob_ids, strict=True):
             handouts[shard][name] = array_to_bytes(blob_ids)
     return {shard: pack(parts) for shard, parts in handouts.items()}

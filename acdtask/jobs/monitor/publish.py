@@ -22,9 +22,9 @@ from acdtask.jobs.contract import Plan, Site
 from acdtask.jobs.monitor.cut import CutTile
 from acdtask.jobs.monitor.label import blobs_key
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.monitor.work import DateWork, days_of
+from acdtask.jobs.monitor.work import ImageWork, images_of
 from acdtask.jobs.products import (
-    DateProduct,
+    ImageProduct,
     MonitorManifest,
     change_variable,
     publish_manifest,
@@ -35,57 +35,57 @@ __all__ = ["publish"]
 
 
 def publish(plan: Plan, tables: Iterator[bytes], site: Site) -> None:
-    """Tables of each date, then those of all dates so far, then the manifest, then one commit of the index."""
+    """Tables of each image, then those of all images so far, then the manifest, then one commit of the index."""
     settings = MonitorSettings.model_validate(plan.settings)
     variable = site.cube.variable(settings.variable)
     cuts: dict[str, list[CutTile]] = defaultdict(list)
     for table in tables:
         for part in unpack(table).values():
             cut = CutTile.model_validate_json(part)
-            cuts[cut.date].append(cut)
-    days = days_of(plan)
-    products = [_publish_date(plan, days[date], parts, variable, site) for date, parts in sorted(cuts.items())]
+            cuts[cut.label].append(cut)
+    images = images_of(plan)
+    products = [_publish_image(plan, images[label], parts, variable, site) for label, parts in cuts.items()]
     _publish_manifest(plan, settings, products, site)
     made = (z_variable(variable), change_variable(variable))
     site.cube.commit(
-        [days[product.date].record for product in products],
+        [images[product.label].record for product in products],
         [dataset for product in products for tile in product.tiles for dataset in (tile.z, tile.change)],
         variables=made,
         instances=[Instance(variable=one.name, name=settings.name) for one in made],
     )
 
 
-def _publish_date(plan: Plan, day: DateWork, cuts: list[CutTile], variable: Variable, site: Site) -> DateProduct:
+def _publish_image(plan: Plan, image: ImageWork, cuts: list[CutTile], variable: Variable, site: Site) -> ImageProduct:
     cuts = sorted(cuts, key=lambda cut: (cut.place.tile.j, cut.place.tile.i))
-    patches = _patches(plan, day, cuts, variable, site)
-    site.store.put(f"{day.folder}/patches.parquet", patches_to_parquet(patches))
-    site.store.put(f"{day.folder}/patches.geojson", patches_to_geojson(patches))
+    patches = _patches(plan, image, cuts, variable, site)
+    site.store.put(f"{image.folder}/patches.parquet", patches_to_parquet(patches))
+    site.store.put(f"{image.folder}/patches.geojson", patches_to_geojson(patches))
     datasets = [dataset for cut in cuts for dataset in (cut.place.z, cut.place.change)]
     item = stac_item(
-        day.record,
+        image.record,
         datasets,
         [z_variable(variable), change_variable(variable)],
-        item_id=day.folder.rpartition("/")[2],
+        item_id=image.folder.rpartition("/")[2],
     )
-    site.store.put(f"{day.folder}/item.json", json.dumps(item, indent=1).encode())
+    site.store.put(f"{image.folder}/item.json", json.dumps(item, indent=1).encode())
     quality: dict[str, int] = defaultdict(int)
     for cut in cuts:
         for reason, pixels in cut.quality_px.items():
             quality[reason] += pixels
-    return DateProduct(
-        date=day.date,
-        datetime=day.datetime,
-        start=day.start,
+    return ImageProduct(
+        label=image.label,
+        datetime=image.datetime,
+        start=image.start,
         tiles=[cut.place for cut in cuts],
-        patches=f"{day.folder}/patches.parquet",
-        patches_geojson=f"{day.folder}/patches.geojson",
+        patches=f"{image.folder}/patches.parquet",
+        patches_geojson=f"{image.folder}/patches.geojson",
         patch_count=len(patches),
         changed_px=sum(cut.changed_px for cut in cuts),
         quality_px=dict(quality),
     )
 
 
-def _patches(plan: Plan, day: DateWork, cuts: list[CutTile], variable: Variable, site: Site) -> list[LocatedPatch]:
+def _patches(plan: Plan, image: ImageWork, cuts: list[CutTile], variable: Variable, site: Site) -> list[LocatedPatch]:
     layout = site.cube.layout(plan.content["method"]["layout"])
     transform = layout.pixel_grid(0, 0, 1, 1).transform
     pieces = [Piece(blob, from_wkb(polygon)) for cut in cuts for blob, polygon in cut.pieces]
@@ -93,21 +93,22 @@ def _patches(plan: Plan, day: DateWork, cuts: list[CutTile], variable: Variable,
         blob: project(to_crs_coordinates(outline, transform), layout.crs, LON_LAT)
         for blob, outline in join_all(pieces).items()
     }
-    blobs = blobs_from_bytes(site.scratch(plan).get(blobs_key(day.date)))
-    table = patch_table(blobs, outlines, aoi=day.aoi, day=day.datetime.date(), scale=variable.scale)
+    blobs = blobs_from_bytes(site.scratch(plan).get(blobs_key(image.label)))
+    table = patch_table(blobs, outlines, aoi=image.aoi, image=image.label, scale=variable.scale)
     return [
-        LocatedPatch(patch, day.aoi, variable.name, day.datetime, day.start, outlines[patch.blob]) for patch in table
+        LocatedPatch(patch, image.aoi, variable.name, image.datetime, image.start, outlines[patch.blob])
+        for patch in table
     ]
 
 
-def _publish_manifest(plan: Plan, settings: MonitorSettings, products: list[DateProduct], site: Site) -> None:
-    """The manifest of this method, with the new dates beside those of earlier runs."""
+def _publish_manifest(plan: Plan, settings: MonitorSettings, products: list[ImageProduct], site: Site) -> None:
+    """The manifest of this method, with the new images beside those of earlier runs."""
     method: dict[str, Any] = plan.content["method"]
     folder = f"products/{method['aoi']}/monitor/{method['id']}"
     earlier = site.store.find(f"{folder}/manifest.json")
-    known = MonitorManifest.model_validate_json(earlier).dates if earlier else []
-    dates = {product.date: product for product in [*known, *products]}
-    ordered = [dates[date] for date in sorted(dates)]
+    known = MonitorManifest.model_validate_json(earlier).images if earlier else []
+    images = {product.label: product for product in [*known, *products]}
+    ordered = sorted(images.values(), key=lambda product: (product.datetime, product.label))
     everything = [patch for product in ordered for patch in read_patches(site.store.get(product.patches))]
     site.store.put(f"{folder}/patches.parquet", patches_to_parquet(everything))
     site.store.put(f"{folder}/patches.geojson", patches_to_geojson(everything))
@@ -119,7 +120,7 @@ def _publish_manifest(plan: Plan, settings: MonitorSettings, products: list[Date
         instance=settings.instance,
         layout=settings.layout,
         baseline=method["baseline"],
-        dates=ordered,
+        images=ordered,
         patches=f"{folder}/patches.parquet",
         patches_geojson=f"{folder}/patches.geojson",
         settings=method,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import datetime as dt
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,15 +12,15 @@ from acdtask.cube.model import Dataset, Record, Slice, Variable
 from acdtask.jobs.contract import Plan
 from acdtask.jobs.products import MonitorTile, change_variable, z_variable
 
-__all__ = ["DateWork", "TileWork", "days_of", "monitor_tile"]
+__all__ = ["ImageWork", "TileWork", "images_of", "monitor_tile"]
 
 
-class DateWork(BaseModel):
-    """A date to monitor. `start` is the first date of the pair; `folder` holds its products."""
+class ImageWork(BaseModel):
+    """An image to monitor. `start` is the first date of the pair; `folder` holds its products."""
 
-    date: str
-    datetime: datetime
-    start: datetime | None
+    label: str
+    datetime: dt.datetime
+    start: dt.datetime | None
     folder: str
     records: list[str]
     aoi: str
@@ -29,7 +29,7 @@ class DateWork(BaseModel):
 
     @property
     def record(self) -> Record:
-        """The record that the date's products belong to."""
+        """The record that the image's products belong to."""
         tags = {
             "acd:job": "monitor",
             "acd:aoi": self.aoi,
@@ -38,12 +38,12 @@ class DateWork(BaseModel):
         }
         if self.start is not None:
             tags["start_datetime"] = self.start.isoformat()
-        name = f"{self.aoi}/monitor/{self.method}/{self.date}"
+        name = f"{self.aoi}/monitor/{self.method}/{self.label}"
         return Record(name=name, datetime=self.datetime, tags=tags, footprint=self.area)
 
 
 class TileWork(BaseModel):
-    """A tile, its baseline, and its image of each date."""
+    """A tile, its baseline, and its part of each image."""
 
     tile: Tile
     mean: Dataset
@@ -51,26 +51,26 @@ class TileWork(BaseModel):
     count: Dataset
     images: list[Slice]
 
-    def part(self, date: str) -> str:
-        """The name of what a round says of this tile and date."""
-        return f"{date}/{self.tile.j}_{self.tile.i}"
+    def part(self, label: str) -> str:
+        """The name of what a round says of this tile and image."""
+        return f"{label}/{self.tile.j}_{self.tile.i}"
 
 
-def days_of(plan: Plan) -> dict[str, DateWork]:
-    """The dates of a plan."""
-    return {raw["date"]: DateWork.model_validate(raw) for raw in plan.content["dates"]}
+def images_of(plan: Plan) -> dict[str, ImageWork]:
+    """The images of a plan, by label."""
+    return {raw["label"]: ImageWork.model_validate(raw) for raw in plan.content["images"]}
 
 
-def monitor_tile(work: TileWork, image: Slice, day: DateWork, variable: Variable, instance: str) -> MonitorTile:
-    """Where the products of a tile and date lie."""
+def monitor_tile(work: TileWork, image: Slice, of: ImageWork, variable: Variable, instance: str) -> MonitorTile:
+    """Where the products of a tile and image lie."""
     tile = work.tile
 
     def dataset(one: Variable, file: str) -> Dataset:
         return Dataset(
-            record_id=day.record.id,
+            record_id=of.record.id,
             variable=one.name,
             instance=instance,
-            uri=f"{day.folder}/{tile.i}_{tile.j}_{file}.tif",
+            uri=f"{of.folder}/{tile.i}_{tile.j}_{file}.tif",
             bands=tuple(range(1, len(one.bands) + 1)),
             dformat=one.dformat,
             grid=tile.grid,

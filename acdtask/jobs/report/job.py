@@ -6,7 +6,6 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterator
-from datetime import date
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -28,7 +27,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Settings, Shard, Site
 from acdtask.jobs.products import (
     BaselineManifest,
-    DateProduct,
+    ImageProduct,
     MonitorManifest,
     baseline_variables,
     change_variable,
@@ -83,19 +82,19 @@ class ReportJob(Job[ReportSettings]):
         found = _monitor(settings, aoi.name, site)
         truth = read_truth(settings.truth) if settings.truth else b""
         tiles = [tile.tile for tile in _baseline(found, site).tiles]
-        shards = [Shard(units=1, work={"date": ""})]
-        shards += [Shard(units=1, work={"date": product.date}) for product in found.dates]
+        shards = [Shard(units=1, work={"image": ""})]
+        shards += [Shard(units=1, work={"image": product.label}) for product in found.images]
         return Draft(
             content={
                 "monitor": found.content_id,
                 "aoi": aoi.name,
-                "dates": [product.patches for product in found.dates],
+                "images": [product.patches for product in found.images],
                 "truth": hashlib.sha256(truth).hexdigest() if truth else "",
                 "variable": settings.variable,
             },
             shards=shards,
             estimate=Estimate(
-                tiles=len(tiles), dates=len(found.dates), core_seconds=CORE_SECONDS_PER_PICTURE * len(shards)
+                tiles=len(tiles), dates=len(found.images), core_seconds=CORE_SECONDS_PER_PICTURE * len(shards)
             ),
             notes={"map": tiles_as_geojson(tiles)},
         )
@@ -105,8 +104,8 @@ class ReportJob(Job[ReportSettings]):
     ) -> bytes:
         """Draw the pictures of the baseline or of a date."""
         drawer = _Drawer(plan, site)
-        day = shard.work["date"]
-        row: Any = drawer.date(day) if day else drawer.baseline()
+        label = shard.work["image"]
+        row: Any = drawer.image(label) if label else drawer.baseline()
         progress(1)
         return json.dumps(row.model_dump(mode="json")).encode()
 
@@ -170,7 +169,7 @@ def _events(plan: Plan, found: MonitorManifest, crs: str) -> list[Event]:
     body = read_truth(plan.settings["truth"])
     if hashlib.sha256(body).hexdigest() != plan.content["truth"]:
         raise AcdError(ErrorCode.TRUTH_UNREADABLE, f"{plan.settings['truth']} changed since the report was planned")
-    dates = [date.fromisoformat(product.date) for product in found.dates]
+    dates = [product.datetime.date() for product in found.images]
     return events_on(body, dates, crs, shape(found.aoi_geometry))
 
 
@@ -201,28 +200,27 @@ class _Drawer:
             mean="baseline/mean.png",
             std="baseline/std.png",
             start=manifest.start.date(),
-            end=date.fromisoformat(manifest.dates[-1]),
-            images=len(manifest.dates),
+            end=manifest.last.date(),
+            images=len(manifest.images),
             count_min=int(counts.min()),
             count_max=int(counts.max()),
         )
 
-    def date(self, day: str) -> DateRow:
-        """Image, z and patches of a date."""
-        product = next(one for one in self._found.dates if one.date == day)
+    def image(self, label: str) -> DateRow:
+        """Image, z and patches."""
+        product = next(one for one in self._found.images if one.label == label)
+        day = product.datetime.date()
         tiles, view, cube = product.tiles, self._view, self._cube
         images = [dataset for tile in tiles for dataset in tile.image.datasets]
         image = view.read_physical(cube, images, self._variable)
         z = view.read_physical(cube, [tile.z for tile in tiles], z_variable(self._variable))
         change, quality = view.read(cube, [tile.change for tile in tiles], change_variable(self._variable), "nearest")
-        events = [
-            one for one in _events(self._plan, self._found, self._layout.crs) if date.fromisoformat(day) in one.dates
-        ]
+        events = [one for one in _events(self._plan, self._found, self._layout.crs) if day in one.dates]
         truth = self._drawn(events) if events else None
-        self._folder.put(f"{day}/image.png", pictures.coherence_png(image))
-        self._folder.put(f"{day}/z.png", pictures.z_png(z))
+        self._folder.put(f"{label}/image.png", pictures.coherence_png(image))
+        self._folder.put(f"{label}/z.png", pictures.z_png(z))
         self._folder.put(
-            f"{day}/patches.png",
+            f"{label}/patches.png",
             pictures.patches_png(image, change == 1, quality, [int(reason) for reason in REASONS], truth),
         )
         return _date_row(product, [one.id for one in events if self._is_unseen(one, quality)])
@@ -237,19 +235,19 @@ class _Drawer:
         return bool(inside.size) and float(np.mean(inside != Quality.VALID)) > HIDDEN_SHARE
 
 
-def _date_row(product: DateProduct, unseen: list[str]) -> DateRow:
-    counted = {reason: product.quality_px.get(reason.name, 0) for reason in Quality if reason is not Quality.OUTSIDE}
+def _date_row(product: ImageProduct, unseen: list[str]) -> DateRow:
+    counted = {int(one): product.quality_px.get(one.name, 0) for one in Quality if one is not Quality.OUTSIDE}
     pixels = sum(counted.values())
     start = product.start or product.datetime
     return DateRow(
-        date=date.fromisoformat(product.date),
+        date=product.datetime.date(),
         pair_start=start.date(),
-        image=f"{product.date}/image.png",
-        z=f"{product.date}/z.png",
-        patches=f"{product.date}/patches.png",
+        image=f"{product.label}/image.png",
+        z=f"{product.label}/z.png",
+        patches=f"{product.label}/patches.png",
         pixels=pixels,
-        valid_fraction=counted[Quality.VALID] / pixels if pixels else 0.0,
-        quality=tuple((int(reason), counted[reason]) for reason in REASONS),
+        valid_fraction=counted[int(Quality.VALID)] / pixels if pixels else 0.0,
+        quality=tuple((int(reason), counted[int(reason)]) for reason in REASONS),
         unseen=tuple(unseen),
     )
 
@@ -259,7 +257,9 @@ def _page(plan: Plan, baseline: BaselinePage, rows: list[DateRow], site: Site) -
     layout = site.cube.layout(found.layout)
     patches = read_patches(site.store.get(found.patches))
     detection = found.settings["detection"]
-    inputs = {dataset.record_id for product in found.dates for tile in product.tiles for dataset in tile.image.datasets}
+    inputs = {
+        dataset.record_id for product in found.images for tile in product.tiles for dataset in tile.image.datasets
+    }
     manifest = _baseline(found, site)
     return ReportPage(
         aoi=found.aoi,
@@ -278,6 +278,7 @@ def _page(plan: Plan, baseline: BaselinePage, rows: list[DateRow], site: Site) -
             PatchRow(
                 id=patch.patch.id,
                 date=patch.datetime.date(),
+                pair_start=(patch.start or patch.datetime).date(),
                 area_px=patch.patch.area_px,
                 area_ha=patch.patch.area_m2 / 1e4,
                 z_max=patch.patch.z_max,
@@ -311,7 +312,7 @@ def _rings(geometry: dict[str, Any]) -> list[tuple[tuple[float, float], ...]]:
 
 def _score(plan: Plan, found: MonitorManifest, rows: list[DateRow], crs: str, patches: list[Any]) -> Score:
     events = _events(plan, found, crs)
-    transform = found.dates[0].tiles[0].tile.grid.transform if found.dates else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    transform = found.images[0].tiles[0].tile.grid.transform if found.images else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     return score(
         events,
         [FoundPatch(patch.patch.id, patch.datetime.date(), project(patch.geometry, LON_LAT, crs)) for patch in patches],

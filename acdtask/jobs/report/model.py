@@ -84,17 +84,23 @@ class DatePage(_Part):
     valid_fraction: Share
     quality: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def key(self) -> str:
+        """What tells this image from others of the same date: the dates of its pair."""
+        return f"{self.pair_start}_{self.date}"
+
 
 class PatchRow(_Part):
     """A patch. Areas in px and hectares, drop in coherence (0..1), centroid in degrees.
 
     Attributes:
         touches_edge: whether it ends where the data end, so that it may be larger than it looks.
-        baseline_count: images that its baseline rests on, the least of its pixels.
+        baseline_count: images that its baseline rests on, the mean of its pixels.
     """
 
     id: str
     date: datetime.date
+    pair_start: datetime.date
     area_px: int = Field(gt=0)
     area_ha: float = Field(gt=0)
     z_max: float
@@ -104,6 +110,11 @@ class PatchRow(_Part):
     lon: float
     lat: float
     touches_edge: bool = False
+
+    @property
+    def key(self) -> str:
+        """The key of the `DatePage` that the patch belongs to."""
+        return f"{self.pair_start}_{self.date}"
 
 
 class ReportPage(_Part):
@@ -138,13 +149,13 @@ class ReportPage(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> ReportPage:
-        days = [day.date for day in self.dates]
+        days = [day.key for day in self.dates]
         if len(set(days)) != len(days):
-            raise ValueError("a date is there twice")
+            raise ValueError("a date is there twice, with the same pair")
         ids = [patch.id for patch in self.patches]
         if len(set(ids)) != len(ids):
             raise ValueError("a patch id is there twice")
-        stray = sorted({patch.date for patch in self.patches} - set(days))
+        stray = sorted({patch.key for patch in self.patches} - set(days))
         if stray:
             raise ValueError(f"patches are of {stray[0]}, which is not a date of the page")
         known = {reason.code for reason in self.quality_reasons}

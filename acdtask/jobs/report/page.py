@@ -122,11 +122,11 @@ def _verdict(day: Day) -> str:
 
 def _days(page: ReportPage) -> list[Day]:
     """Newest first."""
-    rows: defaultdict[datetime.date, list[PatchRow]] = defaultdict(list)
+    rows: defaultdict[str, list[PatchRow]] = defaultdict(list)
     for row in sorted(page.patches, key=lambda row: (-row.area_px, row.id)):
-        rows[row.date].append(row)
-    dates = sorted(page.dates, key=lambda day: day.date, reverse=True)
-    return [Day(day, tuple(rows[day.date])) for day in dates]
+        rows[row.key].append(row)
+    dates = sorted(page.dates, key=lambda day: (day.date, day.pair_start), reverse=True)
+    return [Day(day, tuple(rows[day.key])) for day in dates]
 
 
 def _context(page: ReportPage) -> dict[str, Any]:
@@ -159,7 +159,9 @@ def _context(page: ReportPage) -> dict[str, Any]:
 
 
 def _bars(days: list[Day]) -> list[Bar]:
-    return [Bar(day.page.date, day.area_ha if day.judged else None, len(day.rows)) for day in reversed(days)]
+    return [
+        Bar(day.page.date, day.area_ha if day.judged else None, len(day.rows), day.page.key) for day in reversed(days)
+    ]
 
 
 def _legends(page: ReportPage) -> dict[str, Legend]:

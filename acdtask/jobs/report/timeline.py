@@ -24,11 +24,12 @@ WIDEST_BAR, NARROWEST_BAR = 26.0, 1.5
 
 @dataclass(frozen=True)
 class Bar:
-    """A date: its changed area in hectares and its patches; None for a date without any valid pixel."""
+    """A date: its changed area in hectares and its patches; None without a valid pixel. `key` is its anchor."""
 
     date: date
     area_ha: float | None
     patches: int
+    key: str
 
 
 def svg_timeline(bars: Sequence[Bar]) -> Markup:
@@ -88,7 +89,7 @@ def _bar(bar: Bar, place: float, width: float, floor: float, top: float) -> Mark
         '<a href="#date-{}"><rect class="hit" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>'
         '<rect class="{}" x="{}" y="{}" width="{}" height="{}" rx="1.5"/></a>'
     ).format(
-        bar.date,
+        bar.key,
         *map(_number, (place - width / 2, TOP, width, floor - TOP)),
         words,
         kind,

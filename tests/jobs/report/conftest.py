@@ -128,6 +128,7 @@ def made_up() -> Report:
                 PatchRow(
                     id=name,
                     date=day,
+                    pair_start=day - datetime.timedelta(days=6),
                     area_px=pixels,
                     area_ha=pixels * HECTARES,
                     z_max=round(float(z[where].max()), 3),

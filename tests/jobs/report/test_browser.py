@@ -207,7 +207,7 @@ def test_dark_is_dark_and_light_is_light(browser: WebDriver, address: str) -> No
 
 def test_a_bar_of_the_timeline_opens_its_date(browser: WebDriver, address: str, made_up: Any) -> None:
     opened(browser, address)
-    first = min(day.date for day in made_up.page.dates)
+    first = min(made_up.page.dates, key=lambda day: day.date).key
     inside = browser.find_element("id", f"date-{first}")
     assert not inside.is_displayed()
     browser.find_element("css selector", f'.timeline a[href="#date-{first}"] .hit').click()

@@ -33,6 +33,7 @@ def patch(name: str = "P1", **changes: Any) -> PatchRow:
     values = {
         "id": name,
         "date": LAST,
+        "pair_start": changes.get("date", LAST) - datetime.timedelta(6),
         "area_px": 60,
         "area_ha": 2.4,
         "z_max": 7.1,
@@ -296,7 +297,16 @@ def test_dots_grow_with_area_and_the_last_pass_lies_on_top() -> None:
 
 def test_bars_stand_on_a_true_time_axis_and_are_as_high_as_their_area() -> None:
     days = [FIRST + datetime.timedelta(days=offset) for offset in (0, 6, 18, 24)]
-    svg = str(svg_timeline([Bar(days[0], 10.0, 1), Bar(days[1], 5.0, 1), Bar(days[2], None, 0), Bar(days[3], 0.0, 0)]))
+    svg = str(
+        svg_timeline(
+            [
+                Bar(days[0], 10.0, 1, "a"),
+                Bar(days[1], 5.0, 1, "b"),
+                Bar(days[2], None, 0, "c"),
+                Bar(days[3], 0.0, 0, "d"),
+            ]
+        )
+    )
     bars = re.findall(r'class="(bar[a-z ]*)" x="([\d.]+)" y="[\d.]+" width="[\d.]+" height="([\d.]+)"', svg)
     assert [kind for kind, _, _ in bars] == ["bar", "bar", "bar unknown", "bar calm"]
     places = [float(x) for _, x, _ in bars]
@@ -307,7 +317,7 @@ def test_bars_stand_on_a_true_time_axis_and_are_as_high_as_their_area() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 60, 400])
 def test_a_timeline_of_any_length_keeps_inside_and_its_labels_apart(count: int) -> None:
-    bars = [Bar(FIRST + datetime.timedelta(days=6 * n), float(n), n) for n in range(count)]
+    bars = [Bar(FIRST + datetime.timedelta(days=6 * n), float(n), n, str(n)) for n in range(count)]
     svg = str(svg_timeline(bars))
     assert max(numbers(svg)) <= 640
     labels = sorted(float(x) for x in re.findall(r'x="([\d.]+)" y="[\d.]+" text-anchor="middle"', svg))
