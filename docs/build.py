@@ -85,9 +85,9 @@ def settings_page() -> str:
             (
                 f"`{option.field}`",
                 f"`{option.flag}`",
-                f"`{option.metavar or 'yes|no'}`",
+                f"`{option.metavar or 'yes|no'}`" + (" (repeatable)" if option.repeatable else ""),
                 "required" if option.required else f"`{option.default}`" if option.default else "",
-                option.description,
+                option.meaning,
             )
             for option in options_of(load_job(name).settings)
         ]
@@ -104,7 +104,8 @@ def _command_parts(command: Any, path: str, parent: Any) -> Iterable[str]:
         yield "```\n" + "\n".join(line.strip() for line in examples.splitlines()) + "\n```\n"
     records = [param.get_help_record(context) for param in command.get_params(context)]
     rows = [(f"`{names}`", " ".join(text.split())) for names, text in filter(None, records)]
-    yield _table(("option", "meaning"), [row for row in rows if "--help" not in row[0]])
+    if rows := [row for row in rows if "--help" not in row[0]]:
+        yield _table(("option", "meaning"), rows)
     if isinstance(command, LazyGroup):
         for name in command.list_commands(context):
             yield from _command_parts(command.load(name), f"{path} {name}", context)
@@ -113,7 +114,7 @@ def _command_parts(command: Any, path: str, parent: Any) -> Iterable[str]:
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in cells) if len(cells) > 2 else ""
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
 def _yes(answer: bool) -> str:

@@ -68,11 +68,21 @@ class SettingOption:
         return f"{self.flag}/--no-{self.flag[2:]}" if self.kind == "flag" else self.flag
 
     @property
+    def meaning(self) -> str:
+        """The description, as a sentence begins."""
+        return self.description[:1].upper() + self.description[1:]
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the option can be given more than once."""
+        return self.kind in {"many", "pairs"}
+
+    @property
     def help(self) -> str:
-        """Description and default."""
-        description = self.description[:1].upper() + self.description[1:]
-        note = "required" if self.required else f"default: {self.default}" if self.default else ""
-        return f"{description}  [{note}]" if note else description
+        """Meaning, default, and how often."""
+        notes = ["repeatable"] if self.repeatable else []
+        notes += ["required"] if self.required else [f"default: {self.default}"] if self.default else []
+        return f"{self.meaning}  [{'; '.join(notes)}]" if notes else self.meaning
 
     def parameter(self) -> inspect.Parameter:
         """The option as a parameter of a command. Without a value it is None, so that a settings file can fill it."""

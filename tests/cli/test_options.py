@@ -76,7 +76,7 @@ def test_help_has_the_description_and_the_default() -> None:
     assert told["low"] == "Lower threshold  [default: 1.7]"
     assert told["keep"] == "Keep it  [default: yes]"
     assert told["day"] == "Which day  [default: 2021-01-02]"
-    assert told["levels"] == "Which levels  [default: 1 2]"
+    assert told["levels"] == "Which levels  [repeatable; default: 1 2]"
     assert told["min_area"] == "Smallest patch"
 
 
