@@ -1,0 +1,180 @@
+"""From one grid to another: whole pixels where the grids agree, GDAL's warper where they do not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import TypeAlias
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import Resampling as GdalResampling
+from rasterio.io import MemoryFile
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform as warp_points
+
+from acdtask.cube.grid import Grid, Window
+from acdtask.cube.model import Pixels, Resampling
+
+__all__ = ["intersection", "lattice_blocks", "pixel_offset", "source_window", "warp"]
+
+Positions: TypeAlias = NDArray[np.float64]
+
+BLOCK = 256
+"""Pixels are warped in blocks of a lattice that the CRS and the resolution fix, so that no request changes them."""
+
+SAME_PIXEL = 1e-3
+"""How far two pixels of the same place may lie apart, in pixels."""
+
+LATTICE_STEPS = 2**20
+"""A power of two, so that no usual fraction of a pixel lies between two steps."""
+
+TOLERANCE_PIXELS = 1e-3
+"""Largest error of the interpolated coordinates within a block, in source pixels."""
+
+REACH = {"nearest": 1, "bilinear": 1, "cubic": 2, "cubic_spline": 2, "lanczos": 3, "average": 1, "mode": 1}
+BANDS_AT_ONCE = 16
+WARP_MEMORY_MB = 1024
+"""So large that GDAL never cuts a block, whatever the number of bands."""
+
+
+def pixel_offset(grid: Grid, source: Grid) -> tuple[int, int] | None:
+    """(row, column) in the source of the grid's first pixel, or None if the pixels are not the same.
+
+    >>> source = Grid(crs="EPSG:32632", transform=(20, 0, 400000, 0, -20, 5600000), width=100, height=50)
+    >>> pixel_offset(source.window(Window(row=-2, column=3, height=5, width=5)), source)
+    (-2, 3)
+    """
+    a, b, c, d, e, f = grid.transform
+    a2, b2, c2, d2, e2, f2 = source.transform
+    extent = max(grid.width, grid.height, source.width, source.height)
+    if b or d or b2 or d2 or max(abs(a - a2) / abs(a2), abs(e - e2) / abs(e2)) * extent > SAME_PIXEL:
+        return None
+    column, row = (c - c2) / a2, (f - f2) / e2
+    if abs(column - round(column)) > SAME_PIXEL or abs(row - round(row)) > SAME_PIXEL:
+        return None
+    return (round(row), round(column)) if _crs(grid.crs) == _crs(source.crs) else None
+
+
+def intersection(window: Window, shape: tuple[int, int]) -> Window | None:
+    """The part of a window that lies in an image of that shape."""
+    top, left = max(window.row, 0), max(window.column, 0)
+    bottom, right = min(window.row + window.height, shape[0]), min(window.column + window.width, shape[1])
+    if top >= bottom or left >= right:
+        return None
+    return Window(row=top, column=left, height=bottom - top, width=right - left)
+
+
+def lattice_blocks(grid: Grid) -> Iterator[tuple[Grid, Window]]:
+    """Blocks that cover the grid, and the window of each in the grid (it may reach beyond).
+
+    A block is the same for every grid of the same pixels. A rotated grid is one block.
+    """
+    a, b, _, d, e, _ = grid.transform
+    if b or d:
+        yield grid, Window(row=0, column=0, height=grid.height, width=grid.width)
+        return
+    first_column, x_phase = _lattice(grid.transform[2] / a)
+    first_row, y_phase = _lattice(grid.transform[5] / e)
+    for row in range(first_row - first_row % BLOCK, first_row + grid.height, BLOCK):
+        for column in range(first_column - first_column % BLOCK, first_column + grid.width, BLOCK):
+            origin = (a, 0.0, (column + x_phase) * a, 0.0, e, (row + y_phase) * e)
+            block = Grid(crs=grid.crs, transform=origin, width=BLOCK, height=BLOCK)
+            yield block, Window(row=row - first_row, column=column - first_column, height=BLOCK, width=BLOCK)
+
+
+def _lattice(pixels: float) -> tuple[int, float]:
+    """A position as whole pixels and a fraction, the same for all positions of a lattice in spite of rounding."""
+    fine = round(pixels * LATTICE_STEPS)
+    return fine // LATTICE_STEPS, fine % LATTICE_STEPS / LATTICE_STEPS
+
+
+def source_window(grid: Grid, source: Grid, resampling: Resampling) -> Window | None:
+    """The window of the source that the grid needs with a resampling, or None if it needs nothing of it."""
+    steps = np.linspace(0, 1, 22)
+    columns, rows = (axis.ravel() for axis in np.meshgrid(steps * grid.width, steps * grid.height))
+    xs, ys = _moved(Affine(*grid.transform), columns, rows)
+    if _crs(grid.crs) != _crs(source.crs):
+        xs, ys = (np.asarray(axis, dtype=np.float64) for axis in warp_points(_crs(grid.crs), _crs(source.crs), xs, ys))
+    known = np.isfinite(xs) & np.isfinite(ys)
+    if not known.any():
+        return None
+    if not known.all():
+        return Window(row=0, column=0, height=source.height, width=source.width)
+    source_columns, source_rows = _moved(~Affine(*source.transform), xs, ys)
+    margin_x = _margin(source_columns, grid.width, resampling)
+    margin_y = _margin(source_rows, grid.height, resampling)
+    left, top = math.floor(source_columns.min()) - margin_x, math.floor(source_rows.min()) - margin_y
+    right, bottom = math.ceil(source_columns.max()) + margin_x, math.ceil(source_rows.max()) + margin_y
+    return intersection(Window(row=top, column=left, height=bottom - top, width=right - left), source.shape)
+
+
+def _moved(transform: Affine, xs: Positions, ys: Positions) -> tuple[Positions, Positions]:
+    a, b, c, d, e, f = transform[:6]
+    return a * xs + b * ys + c, d * xs + e * ys + f
+
+
+def _margin(positions: Positions, pixels: int, resampling: Resampling) -> int:
+    """The reach of the kernel, which grows with the ratio of pixel sizes, and what bends between the samples."""
+    spread = float(positions.max() - positions.min())
+    return math.ceil(REACH[resampling] * max(1.0, spread / pixels)) + 2 + math.ceil(spread * 0.01)
+
+
+def warp(
+    sources: Sequence[Pixels], source_grid: Grid, nodata: float, block: Grid, resampling: Resampling
+) -> list[Pixels]:
+    """Images of one grid, warped to a block; a nodata pixel never enters a valid one.
+
+    Args:
+        sources: arrays of shape (bands, height, width), of one dtype.
+        source_grid: the grid of all sources.
+        nodata: what means nodata, before and after.
+        block: the grid to warp to.
+        resampling: GDAL's name of the kernel.
+
+    Returns:
+        Arrays of shape (bands, block height, block width) of the sources' dtype.
+    """
+    stacked = np.concatenate(list(sources))
+    warped = np.concatenate(
+        [
+            _warp_bands(stacked[first : first + BANDS_AT_ONCE], source_grid, nodata, block, resampling)
+            for first in range(0, len(stacked), BANDS_AT_ONCE)
+        ]
+    )
+    return np.split(warped, np.cumsum([len(source) for source in sources])[:-1])
+
+
+def _warp_bands(bands: Pixels, source_grid: Grid, nodata: float, block: Grid, resampling: Resampling) -> Pixels:
+    profile = {"driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
+    profile |= {"dtype": bands.dtype.name, "crs": source_grid.crs, "nodata": nodata, "BIGTIFF": "IF_SAFER"}
+    with rasterio.Env(GDAL_NUM_THREADS="1"), MemoryFile(ext=".tif") as file:
+        with file.open(transform=Affine(*source_grid.transform), **profile) as image:
+            image.write(bands)
+        with (
+            file.open() as image,
+            WarpedVRT(
+                image,
+                crs=block.crs,
+                transform=Affine(*block.transform),
+                width=block.width,
+                height=block.height,
+                resampling=GdalResampling[resampling],
+                src_nodata=nodata,
+                nodata=nodata,
+                tolerance=TOLERANCE_PIXELS,
+                warp_mem_limit=WARP_MEMORY_MB,
+                UNIFIED_SRC_NODATA="NO",
+            ) as warped,
+        ):
+            pixels: Pixels = warped.read()
+            return pixels
+
+
+@lru_cache(maxsize=256)
+def _crs(text: str) -> CRS:
+    return CRS.from_user_input(text)
