@@ -108,7 +108,7 @@ class Store:
         """Write data under the key; a reader sees what was there before, or all of data."""
         import obstore
 
-        with self._explained(key):
+        with self.explained(key):
             obstore.put(self._backend(write=True), key, data)
 
     def create(self, key: str, data: bytes) -> bool:
@@ -119,7 +119,7 @@ class Store:
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        with self._explained(key):
+        with self.explained(key):
             try:
                 obstore.put(self._backend(write=True), key, data, mode="create")
             except AlreadyExistsError as error:
@@ -141,7 +141,7 @@ class Store:
 
         if self._is_absent():
             return None
-        with self._explained(key):
+        with self.explained(key):
             try:
                 return bytes(obstore.get(self._backend(), key).bytes())
             except FileNotFoundError as error:
@@ -172,7 +172,7 @@ class Store:
 
         if self._is_absent():
             return []
-        with self._explained(prefix):
+        with self.explained(prefix):
             batches = obstore.list(self._backend(), prefix or None, chunk_size=1000)
             keys = sorted(entry["path"] for batch in batches for entry in batch)
         self._bucket_seen = True
@@ -184,7 +184,7 @@ class Store:
 
         if self._is_absent():
             return {}
-        with self._explained(prefix):
+        with self.explained(prefix):
             entries = [
                 entry for batch in obstore.list(self._backend(), prefix or None, chunk_size=1000) for entry in batch
             ]
@@ -208,7 +208,7 @@ class Store:
 
         if self._is_absent():
             return
-        with self._explained(key):
+        with self.explained(key):
             try:
                 obstore.delete(self._backend(), key)
             except FileNotFoundError as error:
@@ -261,7 +261,7 @@ class Store:
         if read_only and part._is_absent():
             empty: ObjectStore[Backend] = ObjectStore(MemoryStore(), read_only=True)  # type: ignore[arg-type]
             return empty
-        with self._explained(prefix):
+        with self.explained(prefix):
             return ObjectStore(part._backend(write=not read_only), read_only=read_only)
 
     def _where(self, key: str) -> str:
@@ -300,7 +300,7 @@ class Store:
 
         if self._is_absent():
             return None
-        with self._explained(key):
+        with self.explained(key):
             try:
                 return int(obstore.head(self._backend(), key)["size"])
             except FileNotFoundError as error:
@@ -323,7 +323,8 @@ class Store:
         self._bucket_seen = True
 
     @contextmanager
-    def _explained(self, key: str) -> Iterator[None]:
+    def explained(self, key: str) -> Iterator[None]:
+        """Turn what obstore raises within into the AcdError that it means, naming the key."""
         from obstore.exceptions import BaseError
 
         try:
