@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 from zarr.core.buffer import Buffer
+from zarr.core.metadata.v3 import ArrayV3Metadata
 from zarr.storage import MemoryStore, StorePath
 
 from acdtask.cube.grid import Grid, Window
@@ -37,8 +38,8 @@ class StackWriter:
         store: where the container goes.
         key: its key, ending in ".zarr".
         grid: where the pixels lie.
-        records: the record of each image, in the order of the time axis.
         variable: of one band; its nodata is the fill value.
+        records: the record of each image, in the order of the time axis.
         instance: kept as an attribute.
 
     Raises:
@@ -46,7 +47,7 @@ class StackWriter:
     """
 
     def __init__(
-        self, store: Store, key: str, grid: Grid, records: Sequence[Record], variable: Variable, instance: str = ""
+        self, store: Store, key: str, grid: Grid, variable: Variable, records: Sequence[Record], instance: str = ""
     ) -> None:
         if not key.endswith(".zarr") or len(variable.bands) != 1 or not records:
             raise ValueError(f"{key} must end in .zarr and hold at least one record of one band")
@@ -67,7 +68,7 @@ class StackWriter:
         )
         self._metadata = documents[METADATA].to_bytes()
         target = StorePath(store.zarr_store(key, read_only=False))
-        self._array = zarr.Array(zarr.AsyncArray(plan.metadata, target))
+        self._array = zarr.Array(zarr.AsyncArray(cast(ArrayV3Metadata, plan.metadata), target))
 
     def write(self, window: Window, pixels: Pixels) -> None:
         """Write the images on a window, shape (times, window height, window width), of the variable's dtype.

@@ -1,0 +1,290 @@
+"""STAC 1.1: items of records and products, collections of them, and static catalogues that others wrote."""
+
+from __future__ import annotations
+
+import json
+import math
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+from urllib.parse import quote, unquote, urlsplit
+
+import shapely
+
+from acdtask.cube.local.containers import is_stack
+from acdtask.cube.local.store import Store
+from acdtask.cube.model import Dataset, Record, Variable
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["read_stac", "stac_catalog", "stac_collection", "stac_item"]
+
+Json: TypeAlias = dict[str, Any]
+
+STAC_VERSION = "1.1.0"
+PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+GEOTIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
+ZARR = "application/vnd.zarr; version=3"
+GEOJSON, JSON = "application/geo+json", "application/json"
+
+FIRST_DATE_TAG = "start_datetime"
+"""The tag of a record that gives the first date of its pair."""
+
+NOT_A_TEXT = frozenset(
+    {"bands", "created", "data_type", "datetime", "end_datetime", "gsd", "instruments", "keywords", "license", "nodata"}
+    | {"providers", "roles", "start_datetime", "statistics", "unit", "updated"}
+)
+"""Properties that STAC defines as something else than a text; tags of these names get the prefix 'acd:'."""
+
+
+def stac_item(
+    record: Record,
+    datasets: Sequence[Dataset],
+    variables: Iterable[Variable],
+    *,
+    item_id: str = "",
+    href: str = "",
+) -> Json:
+    """A STAC item of a record, with an asset for each dataset. Nothing in it depends on the time of writing.
+
+    Args:
+        record: gives geometry, dates and properties (its tags).
+        datasets: at least one; an asset is named by its variable, and its cell if the variable has several datasets.
+        variables: those of the datasets.
+        item_id: the record's name with '_' for '/' by default.
+        href: the item's own key in the cube; hrefs of assets are relative to it. By default it lies in the folder
+            that all datasets share.
+    """
+    known = {variable.name: variable for variable in variables}
+    identity = item_id or record.name.replace("/", "_")
+    home = posixpath.dirname(href) if href else posixpath.commonpath([posixpath.dirname(d.uri) for d in datasets])
+    moment = _rfc3339(record.datetime)
+    tags = {f"acd:{key}" if key in NOT_A_TEXT else key: value for key, value in sorted(record.tags.items())}
+    properties: Json = {"datetime": moment}
+    if FIRST_DATE_TAG in record.tags:
+        first = _rfc3339(datetime.fromisoformat(record.tags[FIRST_DATE_TAG]))
+        properties |= {"start_datetime": first, "end_datetime": moment}
+        del tags[f"acd:{FIRST_DATE_TAG}"]
+    item: Json = {
+        "type": "Feature",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": [PROJECTION],
+        "id": identity,
+        "geometry": record.footprint or None,
+        "properties": {**properties, "acd:record": record.name, **tags},
+        "links": [],
+        "assets": _assets(datasets, known, home),
+    }
+    if record.footprint:
+        item["bbox"] = _bbox(record.footprint)
+    return item
+
+
+def stac_collection(identity: str, description: str, items: Mapping[str, Json], *, href: str) -> Json:
+    """A collection of items, with their extent.
+
+    Args:
+        identity: the collection's id.
+        description: a sentence.
+        items: items by key.
+        href: the collection's own key; links are relative to it.
+    """
+    boxes = [item["bbox"] for item in items.values() if "bbox" in item]
+    times = [item["properties"] for item in items.values()]
+    starts = sorted(time.get("start_datetime", time["datetime"]) for time in times)
+    ends = sorted(time.get("end_datetime", time["datetime"]) for time in times)
+    around = any(box[0] > box[2] for box in boxes)
+    whole = [
+        -180.0 if around else min((box[0] for box in boxes), default=-180.0),
+        min((box[1] for box in boxes), default=-90.0),
+        180.0 if around else max((box[2] for box in boxes), default=180.0),
+        max((box[3] for box in boxes), default=90.0),
+    ]
+    return {
+        "type": "Collection",
+        "stac_version": STAC_VERSION,
+        "id": identity,
+        "description": description,
+        "license": "other",
+        "extent": {
+            "spatial": {"bbox": [whole]},
+            "temporal": {"interval": [[starts[0] if starts else None, ends[-1] if ends else None]]},
+        },
+        "links": _links(items, "item", GEOJSON, posixpath.dirname(href)),
+    }
+
+
+def stac_catalog(identity: str, description: str, children: Iterable[str], *, href: str) -> Json:
+    """A catalogue of collections or catalogues, given by their keys; links are relative to `href`, its own key."""
+    return {
+        "type": "Catalog",
+        "stac_version": STAC_VERSION,
+        "id": identity,
+        "description": description,
+        "links": _links(children, "child", JSON, posixpath.dirname(href)),
+    }
+
+
+def read_stac(address: str) -> list[Json]:
+    """The items of a static catalogue, a collection, an item collection or a single item, in the documents' order.
+
+    Nothing is fetched from the web. Hrefs of assets come back as absolute paths or s3:// addresses; assets on the web
+    are left out.
+
+    Args:
+        address: path, file:// or s3:// address of the document.
+
+    Raises:
+        AcdError: INPUT_MISSING if there is no such document, STAC_INVALID naming the document that cannot be used.
+    """
+    return list(_items(_absolute(address, ""), set()))
+
+
+def _assets(datasets: Sequence[Dataset], variables: Mapping[str, Variable], home: str) -> Json:
+    names = [dataset.variable for dataset in datasets]
+    assets: Json = {}
+    for dataset in datasets:
+        name = dataset.variable.replace("/", "_")
+        if names.count(dataset.variable) > 1:
+            name += f"_{dataset.cell.replace('/', '_')}"
+        if name in assets:
+            raise ValueError(f"two datasets would be the asset {name}")
+        assets[name] = _asset(dataset, variables[dataset.variable], home)
+    return assets
+
+
+def _asset(dataset: Dataset, variable: Variable, home: str) -> Json:
+    nodata = dataset.dformat.nodata
+    crs = dataset.grid.crs
+    asset: Json = {
+        "href": _relative(dataset.uri, home),
+        "type": ZARR if is_stack(dataset.uri) else GEOTIFF,
+        "roles": ["data"],
+        "data_type": dataset.dformat.dtype,
+        "nodata": "nan" if math.isnan(nodata) else int(nodata) if nodata == int(nodata) else nodata,
+        "proj:shape": list(dataset.grid.shape),
+        "proj:transform": list(dataset.grid.transform),
+    }
+    asset |= {"proj:code": crs.upper()} if crs.upper().startswith("EPSG:") else {"proj:code": None, "proj:wkt2": crs}
+    if variable.unit:
+        asset["unit"] = variable.unit
+    if variable.description:
+        asset["description"] = variable.description
+    asset["bands"] = [{"name": band or variable.name} for band in variable.bands]
+    return asset
+
+
+def _links(keys: Iterable[str], relation: str, kind: str, home: str) -> list[Json]:
+    return [{"rel": relation, "href": _relative(key, home), "type": kind} for key in keys]
+
+
+def _relative(key: str, home: str) -> str:
+    if key.startswith(("/", "s3://", "file://")):
+        return key
+    path = posixpath.relpath(key, home or ".")
+    return quote(path if path.startswith("../") else f"./{path}", safe="/:")
+
+
+def _rfc3339(moment: datetime) -> str:
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return aware.isoformat().replace("+00:00", "Z")
+
+
+def _bbox(footprint: Json) -> list[float]:
+    """West, south, east, north; west is greater than east for a footprint that is cut at the antimeridian."""
+    shape = shapely.geometry.shape(footprint)
+    west, south, east, north = shape.bounds
+    parts = shapely.get_parts(shape)
+    if (west, east) == (-180, 180) and len(parts) > 1:
+        eastern = [part.bounds for part in parts if part.bounds[2] == 180 and part.bounds[0] > 0]
+        western = [part.bounds for part in parts if part.bounds[0] == -180 and part.bounds[2] < 0]
+        if len(eastern) + len(western) == len(parts):
+            west, east = min(box[0] for box in eastern), max(box[2] for box in western)
+    return [float(west), float(south), float(east), float(north)]
+
+
+def _items(address: str, seen: set[str]) -> Iterator[Json]:
+    if address in seen:
+        return
+    first = not seen
+    seen.add(address)
+    document = _document(address, first)
+    kind = document.get("type")
+    if kind == "Feature":
+        yield _usable(document, address)
+    elif kind == "FeatureCollection":
+        for feature in _list(document, "features", address):
+            yield _usable(feature, address)
+    elif kind in ("Catalog", "Collection"):
+        for link in _list(document, "links", address):
+            if isinstance(link, dict) and link.get("rel") in ("item", "child"):
+                yield from _items(_absolute(_text(link, "href", address), address), seen)
+    else:
+        raise _invalid(address, f"has the type {kind!r}")
+
+
+def _document(address: str, first: bool) -> Json:
+    folder, _, name = address.rpartition("/")
+    data = Store.at(folder or "/").find(name)
+    if data is None:
+        if first:
+            raise AcdError(ErrorCode.INPUT_MISSING, f"there is no {address}")
+        raise _invalid(address, "is linked to, but missing")
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise _invalid(address, "is not JSON") from error
+    if not isinstance(document, dict):
+        raise _invalid(address, "is not a JSON object")
+    return document
+
+
+def _usable(item: object, address: str) -> Json:
+    """The item, its local assets with absolute hrefs."""
+    if not isinstance(item, dict) or item.get("type") != "Feature" or not isinstance(item.get("id"), str):
+        raise _invalid(address, "has an item without type 'Feature' or id")
+    if not isinstance(item.get("properties"), dict) or not isinstance(item.get("assets"), dict):
+        raise _invalid(address, f"has an item {item['id']} without properties or assets")
+    assets = {}
+    for name, asset in item["assets"].items():
+        href = _text(asset, "href", address)
+        if not href.lower().startswith(("http://", "https://")):
+            assets[name] = {**asset, "href": _absolute(href, address)}
+    if item["assets"] and not assets:
+        raise _invalid(address, f"has all assets of item {item['id']} on the web; copy them to a folder or bucket")
+    return {**item, "assets": assets}
+
+
+def _absolute(href: str, base: str) -> str:
+    """A path or s3:// address; `base` is the document in which the href stands."""
+    if href.startswith("s3://"):
+        return href
+    if href.startswith("file://"):
+        return unquote(urlsplit(href).path)
+    if "://" in href:
+        raise _invalid(base or href, f"leads to {href}, which is neither a file nor on s3://")
+    if href.startswith("/"):
+        return href
+    if not base:
+        return Store.at(href).url
+    scheme = "s3://" if base.startswith("s3://") else ""
+    folder = posixpath.dirname(base.removeprefix(scheme))
+    return scheme + posixpath.normpath(posixpath.join(folder, unquote(href)))
+
+
+def _text(node: object, name: str, address: str) -> str:
+    value = node.get(name) if isinstance(node, dict) else None
+    if not isinstance(value, str) or not value:
+        raise _invalid(address, f"has a link or an asset without {name}")
+    return value
+
+
+def _list(document: Json, name: str, address: str) -> list[Any]:
+    value = document.get(name)
+    if not isinstance(value, list):
+        raise _invalid(address, f"has no list of {name}")
+    return value
+
+
+def _invalid(address: str, what: str) -> AcdError:
+    return AcdError(ErrorCode.STAC_INVALID, f"{address} {what}")
