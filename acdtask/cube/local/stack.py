@@ -38,8 +38,8 @@ class StackWriter:
         store: where the container goes.
         key: its key, ending in ".zarr".
         grid: where the pixels lie.
-        variable: of one band; its nodata is the fill value.
         records: the record of each image, in the order of the time axis.
+        variable: of one band; its nodata is the fill value.
         instance: kept as an attribute.
 
     Raises:
@@ -47,7 +47,7 @@ class StackWriter:
     """
 
     def __init__(
-        self, store: Store, key: str, grid: Grid, variable: Variable, records: Sequence[Record], instance: str = ""
+        self, store: Store, key: str, grid: Grid, records: Sequence[Record], variable: Variable, instance: str = ""
     ) -> None:
         if not key.endswith(".zarr") or len(variable.bands) != 1 or not records:
             raise ValueError(f"{key} must end in .zarr and hold at least one record of one band")
