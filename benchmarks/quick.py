@@ -22,6 +22,7 @@ from acdtask.change.detect import detect_in_tile
 from acdtask.change.moments import Moments
 from acdtask.change.profile import TUTORIAL
 from acdtask.change.seams import join_fragments
+from benchmarks.memory import SIZE, WORKERS, baseline_peak
 
 NODATA = 0
 LOW, HIGH, MIN_AREA = TUTORIAL.low, TUTORIAL.high, TUTORIAL.min_area
@@ -215,7 +216,17 @@ def detection_ratio() -> Section:
     )
 
 
-SECTIONS: list[Callable[[], Section]] = [statistics_ratio, detection_ratio]
+def baseline_memory() -> Section:
+    """Peak memory of whole baseline runs: it must not grow with the number of dates."""
+    rows: list[tuple[str, ...]] = []
+    for dates in (60, 200):
+        mib, seconds = baseline_peak(dates)
+        rows.append((f"{dates} dates", f"{mib:.0f} MiB", f"{seconds:.1f} s"))
+    title = f"Baseline of {SIZE} x {SIZE} px, {WORKERS} workers: peak memory of all processes together, target 2048 MiB"
+    return Section(title, ("run", "peak", "time"), rows)
+
+
+SECTIONS: list[Callable[[], Section]] = [statistics_ratio, detection_ratio, baseline_memory]
 
 
 def machine() -> str:

@@ -148,7 +148,7 @@ def _patches(
     wanted = f"{variable}/{layout}/{name}"
     body = find_manifest(store, load_aoi(aoi).name, "monitor", wanted, "latest", ErrorCode.MONITOR_UNKNOWN)
     collection = json.loads(store.get(MonitorManifest.model_validate_json(body).patches_geojson))
-    found = [one for one in collection["features"] if str(one["properties"].get("date", "")).startswith(date)]
+    found = [one for one in collection["features"] if str(one["properties"].get("datetime", "")).startswith(date)]
     shown = found[:limit] if limit else found
     if as_json:
         say_json({**collection, "features": shown})

@@ -48,7 +48,7 @@ def patches_of(cube: Path) -> list[tuple[object, ...]]:
     return [(json.dumps(one.properties), one.geometry.wkt) for one in patches]
 
 
-def mask_of(cube: Path, day: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+def mask_of(cube: Path, day: int) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
     """Change and quality of a date on the whole scene, from its tiles."""
     place = SCENE.transform
     whole = np.full((2, *SCENE.shape), 255, np.uint8)

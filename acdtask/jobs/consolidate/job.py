@@ -118,7 +118,7 @@ def _key(settings: ConsolidateSettings, tile: Tile, slices: list[Slice]) -> str:
 def _write_cell(cell: _Cell, variable: Variable, settings: ConsolidateSettings, site: Site) -> None:
     if len(variable.bands) > 1:
         raise AcdError(ErrorCode.INPUT_BANDS, f"{variable.name} has several bands; only one can be consolidated")
-    writer = StackWriter(site.store, cell.key, cell.tile.grid, variable, cell.records)
+    writer = StackWriter(site.store, cell.key, cell.tile.grid, cell.records, variable, settings.instance)
     for window in cell.tile.grid.blocks(BLOCK):
         pixels = site.cube.read(cell.tile.grid.window(window), cell.slices, variable, settings.resampling)
         writer.write(window, pixels)

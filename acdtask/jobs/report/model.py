@@ -94,7 +94,6 @@ class PatchRow(_Part):
     """A patch. Areas in px and hectares, drop in coherence (0..1), centroid in degrees.
 
     Attributes:
-        touches_edge: whether it ends where the data end, so that it may be larger than it looks.
         baseline_count: images that its baseline rests on, the mean of its pixels.
     """
 
@@ -109,7 +108,15 @@ class PatchRow(_Part):
     baseline_count: int = Field(ge=0)
     lon: float
     lat: float
-    touches_edge: bool = False
+
+    @property
+    def place(self) -> str:
+        """The end of the id, which tells the patches of an image apart: row and column of the first pixel.
+
+        >>> PatchRow.model_construct(id="koln_2021-01-07_r-7_c12").place
+        'r-7_c12'
+        """
+        return "_".join(self.id.split("_")[-2:])
 
     @property
     def key(self) -> str:

@@ -137,7 +137,6 @@ def made_up() -> Report:
                     baseline_count=60,
                     lon=lon,
                     lat=lat,
-                    touches_edge=blob == 2,
                 )
             )
             found.append(FoundPatch(name, day, polygon(where)))

@@ -1,0 +1,1 @@
+"""Ours side by side with what a user would pick instead."""
