@@ -68,7 +68,7 @@ def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
         if as_json:
             say_json({**plan.model_dump(mode="json", exclude={"content", "notes"}), "notes": _notes(plan)})
         else:
-            _show_plan(plan)
+            _show_plan(plan, job.unit)
 
     parameters = [_parameter("map_file", MapFile, None), _parameter("as_json", AsJson, False)]
     text = f"{_STAGES['plan']} {entry.help} The same inputs and settings give the same plan id." + example(
@@ -190,15 +190,15 @@ def _notes(plan: Plan) -> dict[str, Any]:
     return {name: note for name, note in plan.notes.items() if name != "map"}
 
 
-def _show_plan(plan: Plan) -> None:
+def _show_plan(plan: Plan, unit: str) -> None:
     if plan.nothing_to_do:
-        say(f"Nothing to do: {plan.nothing_to_do}")
+        say(f"nothing to do: {plan.nothing_to_do}")
         return
     from acdtask.engine.processes import cores
 
     estimate, workers = plan.estimate, cores()
     rows: list[tuple[str, object]] = [
-        *[(name, count) for name, count in (("tiles", estimate.tiles), ("dates", estimate.dates)) if count],
+        *[(name, count) for name, count in ((unit, estimate.tiles), ("dates", estimate.dates)) if count],
         ("shards", plan.shards),
         ("rounds", ", ".join(plan.rounds)),
         ("bytes to read", bytes_text(estimate.bytes_read)),
