@@ -14,6 +14,7 @@ from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
     from acdtask.cube.grid import Layout
+    from acdtask.cube.local.cube import LocalCube
 
 __all__ = ["create_command", "group", "list_command", "show_command"]
 
@@ -58,6 +59,7 @@ def create_command() -> TyperCommand:
         text
         + example(
             "acdtask layout create utm --cube cube --crs EPSG:32632 --resolution 20 --cell-size 1024",
+            "acdtask layout create images --cube cube --like CoherenceVV --cell-size 512",
             "acdtask layout create web --cube cube --zoom 9 --scale 4",
         ),
     )
@@ -105,13 +107,36 @@ def _create(
     scale: Annotated[
         int | None, typer.Option(metavar="N", help="Web mercator: 1, 2, 4, 8 or 16 times 256 px.  [default: 1]")
     ] = None,
+    like: Annotated[
+        str,
+        typer.Option(
+            metavar="VARIABLE[:INSTANCE]", help="Regular: the pixels of these images, so that none is resampled."
+        ),
+    ] = "",
 ) -> None:
     from acdtask.cube.local.cube import LocalCube
 
     regular = {"crs": crs or None, "resolution": resolution, "cell_size": cell_size, "origin": origin}
+    if like:
+        if crs or resolution or origin:
+            raise AcdError(ErrorCode.USAGE, "--like gives crs, resolution and origin; leave those options out")
+        regular |= _grid_of_images(LocalCube.open(cube), like)
     layout = _layout(name, regular, {"zoom": zoom, "scale": scale})
     LocalCube.open(cube).add_layout(layout)
     say(f"{layout.name}: {_grid_text(layout)}")
+
+
+def _grid_of_images(cube: LocalCube, like: str) -> dict[str, Any]:
+    """The grid of the images of an instance. LAYOUT_INVALID if there are none, or their pixels are no squares."""
+    variable, _, instance = like.partition(":")
+    grids = {one.grid for one in cube.datasets(variable, instance or "master") if not one.layout}
+    if not grids:
+        raise AcdError(ErrorCode.LAYOUT_INVALID, f"{like} has no images to be like")
+    grid = min(grids, key=lambda grid: (grid.crs, grid.transform))
+    a, b, c, d, e, f = grid.transform
+    if b or d or a != -e:
+        raise AcdError(ErrorCode.LAYOUT_INVALID, f"the pixels of {like} are not squares with north up")
+    return {"crs": grid.crs, "resolution": a, "origin": (c, f)}
 
 
 def _layout(name: str, regular: dict[str, Any], mercator: dict[str, Any]) -> Layout:
