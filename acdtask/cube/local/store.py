@@ -27,6 +27,9 @@ HTTP_STATUS = re.compile(r"status code: (\d{3})")
 PARENT_IS_OBJECT = re.compile(r"Parent\w*Is(File|Object)")
 NO_ANSWER = re.compile(r"HTTP error|error sending request|after \d+ retries|timed out|connection", re.IGNORECASE)
 
+RETRIES = 8
+RETRY_SECONDS = 60
+
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -289,8 +292,8 @@ class Store:
                 "timeout": timedelta(minutes=2),
             },
             retry_config={
-                "max_retries": 8,
-                "retry_timeout": timedelta(seconds=60),
+                "max_retries": RETRIES,
+                "retry_timeout": timedelta(seconds=RETRY_SECONDS),
                 "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2},
             },
         )
