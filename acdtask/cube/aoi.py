@@ -206,7 +206,7 @@ def _area(document: dict[str, Any], label: str) -> BaseGeometry:
                 f"{label} reaches from ({min_x:g}, {min_y:g}) to ({max_x:g}, {max_y:g})",
                 "Give longitudes from -180 to 180, then latitudes from -90 to 90.",
             )
-        if polygon.area > 0 and not polygon.is_valid:
+        if polygon.convex_hull.area > 0 and not polygon.is_valid:  # the halves of a bow tie may cancel out
             raise AcdError(ErrorCode.AOI_INVALID, f"{label}: {_defect(polygon)}")
     area = shapely.normalize(shapely.union_all([polygon for polygon in polygons if polygon.area > 0]))
     if area.is_empty:

@@ -96,4 +96,3 @@ def _run_item(item: _Item, progress: Progress) -> None:
     site = open_site(item.address)
     job = load_job(item.job)
     run_shard(job, load_plan(item.job, item.plan_id, site), item.round_name, item.shard, site, progress)
-

@@ -226,10 +226,16 @@ class WorkerPool:
             self._idle.append(worker)
 
     def _stop(self, workers: list[_Worker[Any]]) -> None:
-        """End the processes now. Whatever they write is written beside and renamed, so nothing is left half done."""
+        """End the processes now. Whatever they write is written beside and renamed, so nothing is left half done.
+
+        An idle one sees the end of its pipe and cleans up behind itself.
+        """
         workers = list(workers)
         for worker in workers:
-            worker.process.terminate()
+            if worker in self._idle:
+                worker.connection.close()
+            else:
+                worker.process.terminate()
         deadline = time.monotonic() + GRACE_SECONDS
         for worker in workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))

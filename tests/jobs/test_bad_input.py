@@ -371,7 +371,7 @@ CASES: list[tuple[Callable[[Room], list[str]], ErrorCode]] = [
     (aoi_outside, ErrorCode.AOI_OUTSIDE),
     (crossing_aoi, ErrorCode.AOI_INVALID),
     (aoi_is_text, ErrorCode.AOI_UNREADABLE),
-    (aoi_times_reversed, ErrorCode.AOI_UNREADABLE),
+    (aoi_times_reversed, ErrorCode.DATE_INVALID),
     (unknown_variable, ErrorCode.VARIABLE_UNKNOWN),
     (unknown_instance, ErrorCode.INSTANCE_UNKNOWN),
     (unknown_layout, ErrorCode.LAYOUT_UNKNOWN),

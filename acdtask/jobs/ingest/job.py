@@ -130,7 +130,10 @@ class IngestJob(Job[IngestSettings]):
     def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
         """`check`: raise if any raster is bad. `write`: make the variable and index everything, at once."""
         if round_name == "check":
-            return _judge([[_Checked.model_validate(row) for row in json.loads(table)] for table in tables])
+            checked = [[_Checked.model_validate(row) for row in json.loads(table)] for table in tables]
+            handouts = _judge(checked)
+            _refuse_other_pixels({one.address: one.digest for rows in checked for one in rows}, plan, site)
+            return handouts
         written = [_Written.model_validate(row) for table in tables for row in json.loads(table)]
         settings = IngestSettings.model_validate(plan.settings)
         site.create_cube().commit(
@@ -230,6 +233,20 @@ def _judge(shards: list[list[_Checked]]) -> dict[int, bytes]:
         more = f" (and {len(bad) - 1} more of the inputs are bad)" if len(bad) > 1 else ""
         raise AcdError(code, bad[0].detail + more)
     return {index: json.dumps({one.address: one.digest for one in rows}).encode() for index, rows in enumerate(shards)}
+
+
+def _refuse_other_pixels(digests: dict[str, str], plan: Plan, site: Site) -> None:
+    """DATASET_CONFLICT if the cube has a record of the plan with other pixels."""
+    settings = IngestSettings.model_validate(plan.settings)
+    cube = site.find_cube()
+    if cube is None or settings.on_known == "skip":
+        return
+    known = {one.record_id: one.uri for one in cube.datasets(settings.variable, settings.instance) if not one.layout}
+    for record_id, address, _ in plan.content["inputs"]:
+        if record_id in known and not known[record_id].endswith(f"-{digests[address]}.tif"):
+            raise AcdError(
+                ErrorCode.DATASET_CONFLICT, f"{address} has other pixels than {known[record_id]}, the same record"
+            )
 
 
 def _write(one: _Input, digest: str, settings: IngestSettings, store: Store) -> _Written:
