@@ -79,6 +79,8 @@ class _Worker(Generic[Item]):
     connection: Connection[Any, Any]
     items: list[Item] = field(default_factory=list)
     """The item that it works on, or empty."""
+    was_idle: bool = False
+    """Whether it waited for the item that it was given last, and did not say yet that it has it."""
 
 
 class WorkerPool:
@@ -171,16 +173,15 @@ class WorkerPool:
                     worker = next(worker for worker in mine if worker.connection is connection)
                     item = worker.items[0]
                     kind, value = self._receive(worker, label)
-                    if kind == "progress":
-                        report(item, value)
-                        continue
-                    if kind == "log":
-                        logging.getLogger(value.name).handle(value)
+                    if _is_message(worker, kind, value, report):
                         continue
                     mine.remove(worker)
+                    died_idle = worker.was_idle
                     self._free(worker, lost=kind == "lost")
                     if kind == "done":
                         yield item, value
+                    elif kind == "lost" and died_idle:
+                        waiting.append(item)
                     elif failure is None:
                         failure = value
                     else:
@@ -193,7 +194,9 @@ class WorkerPool:
     def _give(self, function: Callable[[Item, Progress], Result], item: Item) -> _Worker[Item]:
         message = ForkingPickler.dumps((function, item))
         while True:
-            worker = self._idle.pop() if self._idle else _start()
+            was_idle = bool(self._idle)
+            worker = self._idle.pop() if was_idle else _start()
+            worker.was_idle = was_idle
             try:
                 worker.connection.send_bytes(message)
             except (BrokenPipeError, ConnectionResetError):  # it was killed while it had nothing to do
@@ -249,6 +252,19 @@ class WorkerPool:
             worker.process.close()
 
 
+def _is_message(worker: _Worker[Item], kind: str, value: Any, report: Callable[[Item, int], None]) -> bool:
+    """Whether a worker only says something on the way; if so, it is passed on."""
+    if kind == "progress":
+        report(worker.items[0], value)
+    elif kind == "log":
+        logging.getLogger(value.name).handle(value)
+    elif kind == "started":
+        worker.was_idle = False
+    else:
+        return False
+    return True
+
+
 def _interrupted() -> AcdError:
     return AcdError(ErrorCode.INTERRUPTED, "The run was ended by Ctrl-C or by a signal")
 
@@ -300,6 +316,7 @@ def _serve(connection: Connection[Any, Any], parent: int, logging_of_parent: log
             message = connection.recv_bytes()
         except (EOFError, OSError):
             return
+        channel.send(bytes(ForkingPickler.dumps(("started", None))))
         channel.send(_answer(message, channel))
 
 

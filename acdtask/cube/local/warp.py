@@ -140,6 +140,11 @@ def warp(
         Arrays of shape (bands, block height, block width) of the sources' dtype.
     """
     stacked = np.concatenate(list(sources))
+    if 1 in stacked.shape[1:]:
+        # GDAL takes the nearest pixel, whatever the kernel, where a source is one pixel wide or high.
+        stacked = np.pad(stacked, ((0, 0), (1, 1), (1, 1)), constant_values=nodata)
+        wider = Window(row=-1, column=-1, height=source_grid.height + 2, width=source_grid.width + 2)
+        source_grid = source_grid.window(wider)
     warped = np.concatenate(
         [
             _warp_bands(stacked[first : first + BANDS_AT_ONCE], source_grid, nodata, block, resampling)
