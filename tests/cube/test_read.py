@@ -106,7 +106,7 @@ def test_warping_is_what_gdal_does_and_nodata_never_blends(place: str, resamplin
     pixels = np.clip(ground(grid()), NODATA, 1000)
     valid = pixels != NODATA
     pixels[valid] = np.clip(pixels[valid], 400, 600)
-    target = grid(200, 150, crs="EPSG:32633", transform=(20, 0, -16000, 0, -20, 5618500))
+    target = grid(200, 150, crs="EPSG:32633", transform=(20, 0, -24000, 0, -20, 5625000))
     stored = put_image(cube.store, "a.tif", pixels, grid())
     found = cube.read(target, [one_slice(stored)], COHERENCE, resampling)[0]
     assert found.dtype == np.int16
@@ -137,7 +137,7 @@ def test_half_a_pixel_aside_is_the_mean_rounded_half_to_even(place: str) -> None
     pixels = np.tile(np.array([0, 1, 2, 5, 6, 9, 13], dtype="int16"), (5, 1))
     stored = put_image(cube.store, "a.tif", pixels, grid(7, 5))
     target = grid(6, 5, transform=(20, 0, 400010, 0, -20, 5600000))
-    assert cube.read(target, [one_slice(stored)], COHERENCE, "bilinear")[0, 2].tolist() == [0, 2, 4, 6, 8, 11 - 1 + 1]
+    assert cube.read(target, [one_slice(stored)], COHERENCE, "bilinear")[0, 2].tolist() == [0, 2, 4, 6, 8, 11]
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:3035"])
@@ -156,7 +156,7 @@ def test_a_place_keeps_its_value_in_another_crs(place: str, crs: str) -> None:
 
 def test_a_rotated_image_lands_where_it_lies(place: str) -> None:
     cube = cube_at(place)
-    turned = Affine.translation(401000, 5599000) * Affine.rotation(30) * Affine.scale(20, -20)
+    turned = Affine.translation(401000, 5599000) @ Affine.rotation(30) @ Affine.scale(20, -20)
     of = grid(100, 80, transform=tuple(turned[:6]))
     rows, columns = np.mgrid[:80, :100]
     stored = put_image(cube.store, "a.tif", (rows * 5 + columns).astype("int16"), of)
