@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from rasterio.errors import CRSError
-from rasterio.warp import transform as warp_points
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.grid import Grid, Layout, Tile, WebMercatorGrid
+from acdtask.cube.points import move_points
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["footprint", "project", "tiles_as_geojson", "tiles_of"]
@@ -70,7 +69,7 @@ def project(geometry: BaseGeometry, source: str, target: str) -> BaseGeometry:
     points = shapely.get_coordinates(fine)
     if not len(points):
         return geometry
-    moved = _warp(points, source, target)
+    moved = move_points(points, source, target)
     if not np.isfinite(moved).all():
         lon, lat = points[~np.isfinite(moved).all(axis=1)][0]
         raise AcdError(
@@ -80,14 +79,6 @@ def project(geometry: BaseGeometry, source: str, target: str) -> BaseGeometry:
         )
     projected = shapely.set_coordinates(fine, moved)
     return projected if shapely.is_valid(projected) else shapely.make_valid(projected)
-
-
-def _warp(points: NDArray[np.float64], source: str, target: str) -> NDArray[np.float64]:
-    try:
-        xs, ys = warp_points(source, target, points[:, 0], points[:, 1])
-    except CRSError as error:
-        raise AcdError(ErrorCode.LAYOUT_INVALID, f"the CRS {target!r} or {source!r} is unknown") from error
-    return np.column_stack([xs, ys])
 
 
 def _cells_meeting(area: BaseGeometry, layout: Layout, inset: float) -> set[tuple[int, int]]:
@@ -144,7 +135,7 @@ def _outline(grid: Grid) -> NDArray[np.float64]:
     """The closed outline in longitude and latitude, as fine as the bend of its edges asks for."""
     pieces = 8
     while True:
-        ring = _warp(_edges(grid, pieces), grid.crs, LON_LAT)
+        ring = move_points(_edges(grid, pieces), grid.crs, LON_LAT)
         if not np.isfinite(ring).all():
             raise AcdError(ErrorCode.LAYOUT_INVALID, f"{grid.crs} is not defined everywhere within {grid.bounds}")
         if _bend(_unwrapped(ring)) < FOOTPRINT_TOLERANCE_DEGREES or pieces >= 1024:

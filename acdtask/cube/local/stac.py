@@ -8,7 +8,7 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import shapely
 
@@ -182,7 +182,7 @@ def _relative(key: str, home: str) -> str:
     if key.startswith(("/", "s3://", "file://")):
         return key
     path = posixpath.relpath(key, home or ".")
-    return quote(path if path.startswith("../") else f"./{path}", safe="/:")
+    return path if path.startswith("../") else f"./{path}"
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -269,7 +269,14 @@ def _absolute(href: str, base: str) -> str:
         return Store.at(href).url
     scheme = "s3://" if base.startswith("s3://") else ""
     folder = posixpath.dirname(base.removeprefix(scheme))
-    return scheme + posixpath.normpath(posixpath.join(folder, unquote(href)))
+    plain = scheme + posixpath.normpath(posixpath.join(folder, href))
+    # Readers of local catalogues take an href as a file name, and the standard as a URL: whichever file is there.
+    return unquote(plain) if "%" in href and not _is_there(plain) else plain
+
+
+def _is_there(address: str) -> bool:
+    folder, _, name = address.rpartition("/")
+    return Store.at(folder or "/").exists(name)
 
 
 def _text(node: object, name: str, address: str) -> str:

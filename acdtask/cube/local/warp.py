@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.enums import Resampling as GdalResampling
 from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
-from rasterio.warp import transform as warp_points
 
 from acdtask.cube.grid import Grid, Window
 from acdtask.cube.model import Pixels, Resampling
+from acdtask.cube.points import crs_of, move_points
 
 __all__ = ["intersection", "lattice_blocks", "pixel_offset", "source_window", "warp"]
 
@@ -57,7 +55,7 @@ def pixel_offset(grid: Grid, source: Grid) -> tuple[int, int] | None:
     column, row = (c - c2) / a2, (f - f2) / e2
     if abs(column - round(column)) > SAME_PIXEL or abs(row - round(row)) > SAME_PIXEL:
         return None
-    return (round(row), round(column)) if _crs(grid.crs) == _crs(source.crs) else None
+    return (round(row), round(column)) if crs_of(grid.crs) == crs_of(source.crs) else None
 
 
 def intersection(window: Window, shape: tuple[int, int]) -> Window | None:
@@ -98,8 +96,7 @@ def source_window(grid: Grid, source: Grid, resampling: Resampling) -> Window | 
     steps = np.linspace(0, 1, 22)
     columns, rows = (axis.ravel() for axis in np.meshgrid(steps * grid.width, steps * grid.height))
     xs, ys = _moved(Affine(*grid.transform), columns, rows)
-    if _crs(grid.crs) != _crs(source.crs):
-        xs, ys = (np.asarray(axis, dtype=np.float64) for axis in warp_points(_crs(grid.crs), _crs(source.crs), xs, ys))
+    xs, ys = move_points(np.column_stack([xs, ys]), grid.crs, source.crs).T
     known = np.isfinite(xs) & np.isfinite(ys)
     if not known.any():
         return None
@@ -178,8 +175,3 @@ def _warp_bands(bands: Pixels, source_grid: Grid, nodata: float, block: Grid, re
         ):
             pixels: Pixels = warped.read()
             return pixels
-
-
-@lru_cache(maxsize=256)
-def _crs(text: str) -> CRS:
-    return CRS.from_user_input(text)
