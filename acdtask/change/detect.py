@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from acdtask.change.centring import ScoreHistogram, coherence_bins, common_score
 from acdtask.change.fragments import Fragments, find_fragments
 from acdtask.change.moments import Moments
 from acdtask.change.polygons import Outline, join_all, trace
 from acdtask.change.profile import STANDARD, Detection
 from acdtask.change.seams import join_fragments
-from acdtask.change.zscore import ZScore, z_score
+from acdtask.change.zscore import Quality, ZScore, z_score
 
-__all__ = ["Change", "TileChange", "detect_in_tile", "detect_monolithic"]
+__all__ = ["Change", "TileChange", "detect_in_tile", "detect_monolithic", "score_tile"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,35 @@ class Change:
     outlines: dict[int, Outline]
 
 
+def score_tile(
+    image: NDArray[Any],
+    mean: NDArray[np.float32],
+    std: NDArray[np.float32],
+    count: NDArray[Any],
+    settings: Detection,
+    *,
+    nodata: float | None,
+    inside: NDArray[np.bool_] | None = None,
+) -> ZScore:
+    """Score a tile of a new image against its baseline.
+
+    Args:
+        image: shape (height, width), integers, in stored units.
+        mean: mean of the baseline, the same shape.
+        std: population standard deviation of the baseline, the same shape.
+        count: images of the baseline, the same shape.
+        settings: thresholds and rules.
+        nodata: the variable's nodata, or None.
+        inside: the same shape, True in the area of interest; None for everywhere.
+    """
+    image, nodata = settings.without_zeros(image, nodata)
+    score = z_score(image, mean, std, count, nodata=nodata, min_count=settings.min_count, min_std=settings.min_std)
+    if inside is None:
+        return score
+    z = np.where(inside, score.z, np.float32(np.nan))
+    return ZScore(z, np.where(inside, score.quality, np.uint8(Quality.OUTSIDE)))
+
+
 def detect_in_tile(
     image: NDArray[Any],
     mean: NDArray[np.float32],
@@ -52,6 +82,8 @@ def detect_in_tile(
     *,
     nodata: float | None,
     origin: tuple[int, int],
+    inside: NDArray[np.bool_] | None = None,
+    common: NDArray[np.float32] | None = None,
 ) -> TileChange:
     """Score a tile of a new image against its baseline, and find the fragments of change.
 
@@ -62,10 +94,13 @@ def detect_in_tile(
         count: images of the baseline, the same shape.
         settings: thresholds and rules.
         nodata: the variable's nodata, or None.
+        inside: the same shape, True in the area of interest; None for everywhere.
         origin: global (row, column) of the tile's first pixel.
+        common: what to take away from z (`acdtask.change.centring.common_score`), the same shape; None for nothing.
     """
-    image, nodata = settings.without_zeros(image, nodata)
-    score = z_score(image, mean, std, count, nodata=nodata, min_count=settings.min_count, min_std=settings.min_std)
+    score = score_tile(image, mean, std, count, settings, nodata=nodata, inside=inside)
+    if common is not None:
+        score = ZScore(score.z - common, score.quality)
     fragments = find_fragments(
         score.z,
         mean,
@@ -80,7 +115,12 @@ def detect_in_tile(
 
 
 def detect_monolithic(
-    stack: NDArray[Any], image: NDArray[Any], settings: Detection = STANDARD, *, nodata: float | None
+    stack: NDArray[Any],
+    image: NDArray[Any],
+    settings: Detection = STANDARD,
+    *,
+    nodata: float | None,
+    valid_range: tuple[float, float] = (0, 1000),
 ) -> Change:
     """Find the change in one whole image against a stack of earlier ones.
 
@@ -89,6 +129,7 @@ def detect_monolithic(
         image: the new image, shape (height, width), the same type.
         settings: thresholds and rules.
         nodata: the stored number that means no data, or None.
+        valid_range: least and greatest valid stored number, for settings that centre.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -100,15 +141,13 @@ def detect_monolithic(
     (array([144]), (5.0, 10.0, 17.0, 22.0))
     """
     moments = Moments.of_images(*settings.without_zeros(stack, nodata))
-    tile = detect_in_tile(
-        image,
-        moments.mean(),
-        moments.standard_deviation(),
-        moments.count,
-        settings,
-        nodata=nodata,
-        origin=(0, 0),
-    )
+    views = (moments.mean(), moments.standard_deviation(), moments.count)
+    common = None
+    if settings.centred:
+        bins = coherence_bins(views[0], *valid_range)
+        score = score_tile(image, *views, settings, nodata=nodata)
+        common = common_score(bins, ScoreHistogram.of(score.z, bins).medians())
+    tile = detect_in_tile(image, *views, settings, nodata=nodata, origin=(0, 0), common=common)
     joined = join_fragments([tile.fragments.table])
     blob_ids = joined.blob_ids[0][tile.fragments.labels]
     return Change(tile.score, blob_ids, joined.blobs, join_all(trace(blob_ids, (0, 0))))

@@ -27,6 +27,7 @@ class Detection:
         min_count: the fewest images that make a baseline.
         min_std: the smallest standard deviation that is believed, in stored units; 0 itself never is.
         zero_is_nodata: a stored 0 means no data, beside the variable's own nodata.
+        centred: z is relative to the image's median of pixels that are about as coherent (`acdtask.change.centring`).
 
     Raises:
         AcdError: SETTING_INVALID, naming the setting.
@@ -38,6 +39,7 @@ class Detection:
     min_count: int = 20
     min_std: float = 5.0
     zero_is_nodata: bool = False
+    centred: bool = True
 
     def __post_init__(self) -> None:
         for name in ("low", "high", "min_std"):
@@ -73,8 +75,8 @@ class Detection:
 STANDARD = Detection()
 """The variable's own nodata; at least 20 images; a standard deviation of at least 5, which is 0.005 of coherence."""
 
-TUTORIAL = Detection(min_count=1, min_std=0.0, zero_is_nodata=True)
-"""The tutorial's rules: zeros are nodata, any count, any standard deviation but 0."""
+TUTORIAL = Detection(min_count=1, min_std=0.0, zero_is_nodata=True, centred=False)
+"""The tutorial's rules: zeros are nodata, any count, any standard deviation but 0, z as it is."""
 
 PROFILES = MappingProxyType({"standard": STANDARD, "tutorial": TUTORIAL})
 """Settings by name."""

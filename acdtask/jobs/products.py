@@ -14,6 +14,9 @@ from acdtask.cube.model import DataFormat, Dataset, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = [
+    "MASK_NODATA",
+    "Z_FORMAT",
+    "Z_SCALE",
     "BaselineManifest",
     "BaselineTile",
     "ImageProduct",
@@ -28,6 +31,8 @@ __all__ = [
 
 Z_SCALE = 0.01
 """A stored z of 1 is a z of 0.01."""
+
+Z_FORMAT = DataFormat(dtype="int16", nodata=-32768, min=-32767, max=32767)
 
 MASK_NODATA = 255
 
@@ -134,7 +139,7 @@ def z_variable(variable: Variable) -> Variable:
     """`<name>_Z`: (mean - image) / std in hundredths."""
     return Variable(
         name=f"{variable.name}_Z",
-        dformat=DataFormat(dtype="int16", nodata=-32768, min=-32767, max=32767),
+        dformat=Z_FORMAT,
         scale=Z_SCALE,
         description=f"drop of {variable.name} below its baseline, in standard deviations",
     )

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 from shapely.geometry import shape
 
+from acdtask.change.centring import BINS, ScoreHistogram
 from acdtask.change.profile import PROFILES, Detection
 from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.model import Record, RecordQuery
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import ErrorCode
-from acdtask.jobs.bundle import pack, unpack
+from acdtask.jobs.bundle import array_from_bytes, pack, unpack
 from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Shard, Site, content_id_of
 from acdtask.jobs.monitor.cut import cut_tile
-from acdtask.jobs.monitor.label import BaselineViews, join_labels, label_tile
+from acdtask.jobs.monitor.label import Scorer, histograms_to_bytes, join_histograms, join_labels, write_change
 from acdtask.jobs.monitor.publish import publish
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.work import ImageWork, TileWork, images_of, monitor_tile
@@ -39,7 +40,7 @@ class MonitorJob(Job[MonitorSettings]):
 
     name = "monitor"
     summary = "compare new images with the baseline: z, change masks, patches"
-    rounds = ("label", "cut")
+    rounds = ("statistics", "label", "cut")
     settings = MonitorSettings
 
     def plan(self, settings: MonitorSettings, site: Site) -> Draft:
@@ -94,43 +95,78 @@ class MonitorJob(Job[MonitorSettings]):
     def run(
         self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
     ) -> bytes:
-        """`label`: z and fragments. `cut`: masks and outlines. One tile at a time, all its dates."""
-        settings = MonitorSettings.model_validate(plan.settings)
-        variable = site.cube.variable(settings.variable)
-        planned, scratch = images_of(plan), site.scratch(plan)
-        mappings = unpack(handout) if handout else {}
-        tables: dict[str, bytes] = {}
-        for done, raw in enumerate(shard.work["tiles"], start=1):
-            work = TileWork.model_validate(raw)
-            views = BaselineViews(work, site.cube) if round_name == "label" else None
-            for image in work.images:
-                part = work.part(image.label)
-                place = monitor_tile(work, image, planned[image.label], variable, settings.name)
-                if views is None:
-                    tables[part] = cut_tile(work, image.label, place, mappings[part], site.store, scratch)
-                else:
-                    tables[part] = label_tile(
-                        work,
-                        image,
-                        place,
-                        views,
-                        area=shape(plan.notes["area"]),
-                        variable=variable,
-                        detection=Detection(**plan.content["method"]["detection"]),
-                        resampling=settings.resampling,
-                        cube=site.cube,
-                        store=site.store,
-                        scratch=scratch,
-                    )
-            progress(done)
-        return pack(tables)
+        """`statistics`: histograms of z. `label`: z and fragments. `cut`: masks and outlines. A tile at a time."""
+        shared = unpack(handout) if handout else {}
+        stage = {"statistics": self._histograms, "label": self._label, "cut": self._cut}[round_name]
+        return stage(plan, shard, shared, site, progress)
 
     def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
-        """`label`: join fragments into blobs. `cut`: join outlines into patches, and publish."""
+        """`statistics`: medians. `label`: join fragments into blobs. `cut`: join outlines into patches, and publish."""
+        if round_name == "statistics":
+            return dict.fromkeys(range(plan.shards), join_histograms(tables))
         if round_name == "label":
             return join_labels(tables, site.scratch(plan))
         publish(plan, tables, site)
         return {}
+
+    def _histograms(
+        self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
+    ) -> bytes:
+        histograms: dict[str, ScoreHistogram] = {}
+        if _detection(plan).centred:
+            for done, work in enumerate(_tiles(shard), start=1):
+                scorer = _scorer(work, plan, site)
+                for image in work.images:
+                    known = histograms.get(image.label, ScoreHistogram.empty())
+                    histograms[image.label] = known + scorer.histogram(image)
+                progress(done)
+        return histograms_to_bytes(histograms)
+
+    def _label(
+        self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
+    ) -> bytes:
+        settings, planned, scratch = MonitorSettings.model_validate(plan.settings), images_of(plan), site.scratch(plan)
+        variable = site.cube.variable(settings.variable)
+        nothing = np.zeros(BINS, np.float32)
+        tables: dict[str, bytes] = {}
+        for done, work in enumerate(_tiles(shard), start=1):
+            scorer = _scorer(work, plan, site)
+            for image in work.images:
+                medians = array_from_bytes(shared[image.label]) if image.label in shared else nothing
+                place = monitor_tile(work, image, planned[image.label], variable, settings.name)
+                change = scorer.change(image, medians)
+                table = write_change(change, place.z.uri, work, image.label, site.store, scratch)
+                tables[work.part(image.label)] = table
+            progress(done)
+        return pack(tables)
+
+    def _cut(
+        self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
+    ) -> bytes:
+        settings, planned, scratch = MonitorSettings.model_validate(plan.settings), images_of(plan), site.scratch(plan)
+        variable = site.cube.variable(settings.variable)
+        tables: dict[str, bytes] = {}
+        for done, work in enumerate(_tiles(shard), start=1):
+            for image in work.images:
+                part = work.part(image.label)
+                place = monitor_tile(work, image, planned[image.label], variable, settings.name)
+                tables[part] = cut_tile(work, image.label, place, shared[part], site.store, scratch)
+            progress(done)
+        return pack(tables)
+
+
+def _tiles(shard: Shard) -> Iterator[TileWork]:
+    return (TileWork.model_validate(raw) for raw in shard.work["tiles"])
+
+
+def _detection(plan: Plan) -> Detection:
+    return Detection(**plan.content["method"]["detection"])
+
+
+def _scorer(work: TileWork, plan: Plan, site: Site) -> Scorer:
+    settings = MonitorSettings.model_validate(plan.settings)
+    variable = site.cube.variable(settings.variable)
+    return Scorer(work, site.cube, variable, shape(plan.notes["area"]), _detection(plan), settings.resampling)
 
 
 def _baseline(settings: MonitorSettings, aoi: Aoi, site: Site) -> BaselineManifest:
@@ -141,7 +177,7 @@ def _baseline(settings: MonitorSettings, aoi: Aoi, site: Site) -> BaselineManife
 
 def _method(settings: MonitorSettings, aoi: Aoi, baseline: BaselineManifest) -> dict[str, Any]:
     """Everything but the dates that decides what comes out, and an id of it."""
-    given = {name: getattr(settings, name) for name in ("low", "high", "min_area", "min_count", "min_std")}
+    given = {name: getattr(settings, name) for name in ("low", "high", "min_area", "min_count", "min_std", "centred")}
     detection = replace(
         PROFILES[settings.profile], **{name: value for name, value in given.items() if value is not None}
     )

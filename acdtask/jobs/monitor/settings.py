@@ -38,5 +38,8 @@ class MonitorSettings(Settings):
     min_area: int | None = Field(default=None, ge=0, description="a patch has more pixels than this (100)")
     min_count: int | None = Field(default=None, ge=1, description="fewer images in the baseline give no z (20)")
     min_std: float | None = Field(default=None, ge=0, description="a smaller std, in stored units, gives no z (5)")
+    centred: bool | None = Field(
+        default=None, description="z relative to the image's median of pixels that are about as coherent (yes)"
+    )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
     shard_tiles: int = Field(default=1, ge=1, description="tiles that one shard does")
