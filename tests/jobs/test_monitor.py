@@ -1,0 +1,102 @@
+"""The monitor: pass after pass, and on other grids."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pystac
+import pytest
+from rio_cogeo.cogeo import cog_validate
+
+from acdtask.cube.grid import Layout, WebMercatorGrid
+from acdtask.cube.local.patches import LocatedPatch, read_patches
+from acdtask.engine.local import run_locally
+from acdtask.engine.processes import WorkerPool
+from acdtask.engine.stages import open_site
+from acdtask.jobs.baseline.job import BaselineJob
+from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.ingest.job import IngestJob
+from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.monitor.job import MonitorJob
+from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.products import MonitorManifest
+from tests.jobs.chain import LAYOUT, SCENE, digests, reference_end, run_chain, simulate
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate(tmp_path_factory.mktemp("scene"))
+
+
+@pytest.fixture(scope="module")
+def cube(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cube = tmp_path_factory.mktemp("monitor") / "cube"
+    with WorkerPool(0) as pool:
+        run_chain(scene, str(cube), pool)
+    return cube
+
+
+def monitor(scene: Path, cube: Path, layout: str = LAYOUT, **settings: object) -> str:
+    wanted = MonitorSettings(aoi=str(scene / "aoi.json"), layout=layout, **settings)
+    with WorkerPool(0) as pool:
+        return run_locally(MonitorJob(), wanted, str(cube), pool=pool, progress=False).lines[0]
+
+
+def manifest(cube: Path, layout: str = LAYOUT, name: str = "monitor") -> MonitorManifest:
+    folder = cube / "products/koln-demo/monitor"
+    content = (folder / f"CoherenceVV/{layout}/{name}.latest").read_text()
+    return MonitorManifest.model_validate_json((folder / content / "manifest.json").read_bytes())
+
+
+def patches(cube: Path, layout: str = LAYOUT, name: str = "monitor") -> list[LocatedPatch]:
+    return read_patches((cube / manifest(cube, layout, name).patches).read_bytes())
+
+
+def test_products_are_valid_cogs_and_stac_items(cube: Path) -> None:
+    paths = sorted((cube / "products").rglob("*.tif"))
+    assert len(paths) > 50
+    for path in paths:
+        assert cog_validate(path, strict=True, quiet=True)[0], path
+    for path in sorted((cube / "products").rglob("item.json")):
+        for asset in pystac.Item.from_file(str(path)).assets.values():
+            assert Path(str(asset.get_absolute_href())).exists()
+
+
+def test_pass_after_pass_gives_what_one_run_gives(scene: Path, cube: Path) -> None:
+    for passed in range(SCENE.monitored_pairs):
+        end = reference_end() + timedelta(days=SCENE.pair_days * (passed + 1))
+        before = len(manifest(cube, name="passes").images) if passed else 0
+        assert "16 tiles" in monitor(scene, cube, name="passes", end=end)
+        assert len(manifest(cube, name="passes").images) == before + 1
+    assert "already" in monitor(scene, cube, name="passes")
+    ours = [(one.properties, one.geometry) for one in patches(cube, name="passes")]
+    assert ours == [(one.properties, one.geometry) for one in patches(cube)]
+
+
+def test_other_thresholds_are_another_result(scene: Path, cube: Path) -> None:
+    before = digests(cube)
+    monitor(scene, cube, name="sensitive", high=2.0, min_area=20)
+    assert len(patches(cube, name="sensitive")) > len(patches(cube))
+    after = digests(cube)
+    assert {key: after[key] for key in before} == before
+
+
+def test_web_mercator_tiles_of_any_size_give_the_same_patches(
+    scene: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    cube = tmp_path_factory.mktemp("mercator") / "cube"
+    aoi = str(scene / "aoi.json")
+    found = {}
+    with WorkerPool(0) as pool:
+        ingest = IngestSettings(source=str(scene / "images"))
+        run_locally(IngestJob(), ingest, str(cube), pool=pool, progress=False)
+        for grid in (WebMercatorGrid(zoom=12, scale=1), WebMercatorGrid(zoom=11, scale=2)):
+            layout = Layout(name=f"z{grid.zoom}", grid=grid)
+            open_site(str(cube)).cube.add_layout(layout)
+            baseline = BaselineSettings(aoi=aoi, layout=layout.name, end=reference_end())
+            run_locally(BaselineJob(), baseline, str(cube), pool=pool, progress=False)
+            monitor(scene, cube, layout=layout.name, min_area=20)
+            found[layout.name] = [(one.properties, one.geometry) for one in patches(cube, layout.name)]
+    assert found["z12"] == found["z11"]
+    assert len(found["z12"]) > 0
