@@ -30,6 +30,8 @@ __all__ = ["BaselineJob"]
 
 BYTES_PER_CORE_SECOND = 60e6
 BLOCK = 512
+IMAGES_AT_ONCE = 64
+"""As many as a chunk of a consolidated container holds."""
 TAG_CONTENT = "acd:content"
 
 
@@ -158,17 +160,19 @@ def _record(plan: Plan) -> Record:
 
 
 def _moments(work: _TileWork, variable: Variable, settings: BaselineSettings, site: Site) -> Moments:
-    grid = work.tile.grid
-    count = np.zeros(grid.shape, np.int32)
-    total = np.zeros(grid.shape, np.int64)
-    squares = np.zeros(grid.shape, np.int64)
-    nodata = variable.dformat.nodata
+    """The moments of a tile. A block and IMAGES_AT_ONCE images at a time: memory does not grow with the dates."""
+    grid, nodata = work.tile.grid, variable.dformat.nodata
+    profile = PROFILES[settings.profile]
+    whole = Moments.zeros(grid.shape)
     for window in grid.blocks(BLOCK):
-        stack = site.cube.read(grid.window(window), work.slices, variable, settings.resampling)
-        block = Moments.of_images(*PROFILES[settings.profile].without_zeros(stack, nodata))
-        count[window.slices], total[window.slices] = block.count, block.total
-        squares[window.slices] = block.total_of_squares
-    return Moments(count, total, squares)
+        block = Moments.zeros((window.height, window.width))
+        for first in range(0, len(work.slices), IMAGES_AT_ONCE):
+            images = work.slices[first : first + IMAGES_AT_ONCE]
+            stack = site.cube.read(grid.window(window), images, variable, settings.resampling)
+            block += Moments.of_images(*profile.without_zeros(stack, nodata))
+        part = whole.window(*window.slices)
+        part.count[:], part.total[:], part.total_of_squares[:] = block.count, block.total, block.total_of_squares
+    return whole
 
 
 def _write(
