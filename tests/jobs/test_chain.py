@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,20 @@ import rasterio
 
 from acdtask.cube.local.patches import read_patches
 from acdtask.engine.processes import WorkerPool
-from acdtask.engine.stages import open_site
+from acdtask.engine.stages import gather_round, load_plan, make_plan, open_site, run_shard
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.baseline.job import BaselineJob
+from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.contract import Job, Settings
+from acdtask.jobs.ingest.job import IngestJob
+from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.monitor.job import MonitorJob
+from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import MonitorManifest
+from acdtask.jobs.report.job import ReportJob, ReportSettings
 from tests.change import plain
-from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, run_chain, simulate
+from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, reference_end, run_chain, simulate
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +147,39 @@ def test_the_tutorial_profile_equals_plain_numpy_and_skimage(
         np.testing.assert_array_equal(change == 1, blobs > 0)
         found = read_patches((cube / manifest_of(cube).images[day].patches).read_bytes())
         assert [one.patch.area_px for one in found] == np.bincount(blobs.ravel())[1:].tolist()
+
+
+def test_shards_in_any_order_and_twice_give_the_same_bytes(
+    scene: Path, inline_cube: Path, four_workers: WorkerPool, tmp_path: Path
+) -> None:
+    """As pods would run them: backwards, and some of them again while others are not done."""
+    cube = str(tmp_path / "cube")
+    common = {"aoi": str(scene / "aoi.json"), "layout": LAYOUT}
+    ingest = IngestSettings(source=str(scene / "images"))
+    backwards(IngestJob(), ingest, cube)
+    open_site(cube).cube.add_layout(open_site(str(inline_cube)).cube.layout(LAYOUT))
+    backwards(ConsolidateJob(), ConsolidateSettings(**common), cube)
+    backwards(BaselineJob(), BaselineSettings(**common, end=reference_end()), cube)
+    backwards(MonitorJob(), MonitorSettings(**common), cube)
+    backwards(ReportJob(), ReportSettings(**common, truth=str(scene / "truth.geojson")), cube)
+    assert digests(tmp_path / "cube") == digests(inline_cube)
+
+
+def backwards(job: Job[Any], settings: Settings, cube: str) -> None:
+    plan = make_plan(job, settings, open_site(cube))
+    for round_name in plan.rounds:
+        for shard in reversed(range(plan.shards)):
+            run_shard(job, plan, round_name, shard, open_site(cube))
+            marker = Path(cube, "runs", job.name, plan.plan_id, round_name, f"{shard:04d}.json")
+            if shard % 3 == 0:
+                marker.unlink()
+        with pytest.raises(AcdError) as raised:
+            gather_round(job, plan, round_name, open_site(cube))
+        assert raised.value.code is ErrorCode.SHARDS_MISSING
+        assert ": 0" in raised.value.detail
+        for shard in range(0, plan.shards, 3):
+            run_shard(job, load_plan(job.name, plan.plan_id, open_site(cube)), round_name, shard, open_site(cube))
+        gather_round(job, plan, round_name, open_site(cube))
 
 
 def test_layout_is_in_the_cube(inline_cube: Path) -> None:

@@ -59,7 +59,7 @@ def cube(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             BaselineSettings(**common, leave_out=(LAST_PAIR,)),
         ):
             run_locally(BaselineJob(), settings, str(address), pool=pool, progress=False)
-        monitor = MonitorSettings(**common, records=LAST_PAIR, start="2018-07-17")
+        monitor = MonitorSettings(**common, records=LAST_PAIR, start="2018-07-17", centred=False)
         run_locally(MonitorJob(), monitor, str(address), pool=pool, progress=False)
     return address
 

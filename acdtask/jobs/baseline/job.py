@@ -29,6 +29,7 @@ from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, tile
 __all__ = ["BaselineJob"]
 
 BYTES_PER_CORE_SECOND = 60e6
+"""Stored pixels read and added up (measured on the demo)."""
 BLOCK = 512
 IMAGES_AT_ONCE = 64
 """As many as a chunk of a consolidated container holds."""
