@@ -140,7 +140,6 @@ class Job(ABC, Generic[SettingsT]):
     """A job. It holds no state: everything that a stage needs comes with the plan."""
 
     name: ClassVar[str]
-    summary: ClassVar[str]
     unit: ClassVar[str] = "tiles"
     rounds: ClassVar[tuple[str, ...]]
     settings: type[SettingsT]

@@ -12,14 +12,19 @@ MAX_SHARDS = 400
 """Beyond it, the status of an Argo workflow no longer fits into its object."""
 
 
-def shards_of(tiles: list[dict[str, Any]], shard_tiles: int) -> list[Shard]:
-    """Runs of at most shard_tiles tiles each, or of more if there would be over 400 shards otherwise.
+def shards_of(items: list[Any], at_most: int, name: str) -> list[Shard]:
+    """Runs of at most so many items each, or of more if there would be over 400 shards otherwise.
 
-    >>> [shard.units for shard in shards_of([{}] * 5, 2)]
-    [2, 2, 1]
-    >>> len(shards_of([{}] * 1000, 1))
+    Args:
+        items: JSON values, one for each unit of work.
+        at_most: items of a shard.
+        name: what a shard's work calls its items.
+
+    >>> [shard.work for shard in shards_of([1, 2, 3], 2, "numbers")]
+    [{'numbers': [1, 2]}, {'numbers': [3]}]
+    >>> len(shards_of([0] * 1000, 1, "zeros"))
     334
     """
-    size = max(shard_tiles, -(-len(tiles) // MAX_SHARDS))
-    parts = [tiles[start : start + size] for start in range(0, len(tiles), size)]
-    return [Shard(units=len(part), work={"tiles": part}) for part in parts]
+    size = max(at_most, -(-len(items) // MAX_SHARDS))
+    parts = [items[start : start + size] for start in range(0, len(items), size)]
+    return [Shard(units=len(part), work={name: part}) for part in parts]

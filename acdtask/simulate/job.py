@@ -17,6 +17,7 @@ from rasterio.io import MemoryFile
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Settings, Shard, Site
+from acdtask.jobs.shards import shards_of
 from acdtask.simulate.scene import scene_of
 from acdtask.simulate.settings import SceneSettings
 from acdtask.simulate.speckle import NODATA
@@ -28,8 +29,6 @@ SCENE_KEY, AOI_KEY, TRUTH_KEY = "scene.json", "aoi.json", "truth.geojson"
 BLOCK = 256
 CORE_SECONDS_PER_PIXEL = 4e-7
 BYTES_PER_PIXEL = 1.6
-MAX_SHARDS = 400
-"""Argo's limit on the pods of a workflow."""
 
 
 class SimulateSettings(SceneSettings, Settings):
@@ -59,7 +58,6 @@ class SimulateJob(Job[SimulateSettings]):
     """
 
     name = "simulate"
-    summary = "coherence images of a simulated scene with known events"
     unit = "images"
     rounds = ("images",)
     settings = SimulateSettings
@@ -79,13 +77,11 @@ class SimulateJob(Job[SimulateSettings]):
                 f"out: {settings.out} holds a scene with other settings",
                 fix="Choose an empty folder, or the settings in its scene.json.",
             )
-        size = max(settings.shard_images, -(-scene.pairs // MAX_SHARDS))
-        parts = [list(range(start, min(start + size, scene.pairs))) for start in range(0, scene.pairs, size)]
         pixels = scene.pairs * scene.size**2
         return Draft(
             # The whole address: the same relative one means another place elsewhere.
             content={"settings": {**settings.science(), "out": out.url}},
-            shards=[Shard(units=len(pairs), work=_Work(pairs=pairs).model_dump()) for pairs in parts],
+            shards=shards_of(list(range(scene.pairs)), settings.shard_images, "pairs"),
             estimate=Estimate(
                 dates=scene.pairs,
                 bytes_written=round(BYTES_PER_PIXEL * pixels),

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.local.patches import read_patches
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import gather_round, load_plan, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
@@ -23,6 +22,7 @@ from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.patches import read_patches
 from acdtask.jobs.products import MonitorManifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from tests.change import plain

@@ -10,7 +10,6 @@ import pytest
 from rio_cogeo.cogeo import cog_validate
 
 from acdtask.cube.grid import Layout, WebMercatorGrid
-from acdtask.cube.local.patches import LocatedPatch, read_patches
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
@@ -20,6 +19,7 @@ from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.patches import LocatedPatch, read_patches
 from acdtask.jobs.products import MonitorManifest
 from tests.jobs.chain import LAYOUT, SCENE, digests, reference_end, run_chain, simulate
 

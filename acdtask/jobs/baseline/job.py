@@ -45,7 +45,6 @@ class BaselineJob(Job[BaselineSettings]):
     """Count, mean and standard deviation of each pixel over a year, from exact integer moments."""
 
     name = "baseline"
-    summary = "per-pixel mean, standard deviation and count over a reference period"
     rounds = ("moments",)
     settings = BaselineSettings
 
@@ -79,7 +78,7 @@ class BaselineJob(Job[BaselineSettings]):
         volume *= np.dtype(variable.dformat.dtype).itemsize
         return Draft(
             content=content,
-            shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles),
+            shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(images),

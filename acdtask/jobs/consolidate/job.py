@@ -53,7 +53,6 @@ class ConsolidateJob(Job[ConsolidateSettings]):
     """Rearrange records into time-major cells; records that a cell has already are left alone."""
 
     name = "consolidate"
-    summary = "rearrange the records of an AOI into time-major Zarr cells of a layout"
     rounds = ("write",)
     settings = ConsolidateSettings
 
@@ -78,7 +77,7 @@ class ConsolidateJob(Job[ConsolidateSettings]):
         volume = slices * layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
         return Draft(
             content={"settings": settings.science(), "cells": [cell.key for cell in cells]},
-            shards=shards_of([cell.model_dump(mode="json") for cell in cells], settings.shard_tiles),
+            shards=shards_of([cell.model_dump(mode="json") for cell in cells], settings.shard_tiles, "tiles"),
             estimate=Estimate(
                 tiles=len(cells),
                 dates=max((len(cell.slices) for cell in cells), default=0),

@@ -29,6 +29,7 @@ from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Shard, Site
 from acdtask.jobs.ingest.checks import check_headers, source_nodata_of, source_range_of
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, find_candidates
+from acdtask.jobs.shards import shards_of
 
 __all__ = ["IngestJob"]
 
@@ -66,7 +67,6 @@ class IngestJob(Job[IngestSettings]):
     """Bring GeoTIFFs into the cube."""
 
     name = "ingest"
-    summary = "bring a folder, bucket or STAC catalogue of GeoTIFFs into the cube"
     unit = "files"
     rounds = ("check", "write")
     settings = IngestSettings
@@ -80,11 +80,6 @@ class IngestJob(Job[IngestSettings]):
         known = _known_records(settings, variable, site)
         todo = [one for one in candidates if settings.on_known == "verify" or one.record.id not in known]
         inputs = [_input_of(one, settings, variable.dformat) for one in todo]
-        size = settings.shard_files
-        shards = [
-            Shard(units=len(part), work={"inputs": [one.model_dump(mode="json") for one in part]})
-            for part in (inputs[start : start + size] for start in range(0, len(inputs), size))
-        ]
         pixels = sum(one.header.grid.width * one.header.grid.height for one in todo)
         read = 2 * sum(
             one.header.grid.width * one.header.grid.height * np.dtype(one.header.dtype).itemsize for one in todo
@@ -94,7 +89,7 @@ class IngestJob(Job[IngestSettings]):
                 "settings": settings.science(),
                 "inputs": [[one.record.id, one.address, one.fingerprint] for one in todo],
             },
-            shards=shards,
+            shards=shards_of([one.model_dump(mode="json") for one in inputs], settings.shard_files, "inputs"),
             estimate=Estimate(
                 tiles=len(todo),
                 dates=len({one.record.datetime for one in todo}),

@@ -40,7 +40,6 @@ class MonitorJob(Job[MonitorSettings]):
     """Find where new images lie abnormally far below their baseline."""
 
     name = "monitor"
-    summary = "compare new images with the baseline: z, change masks, patches"
     rounds = ("statistics", "label", "cut")
     settings = MonitorSettings
 
@@ -76,7 +75,7 @@ class MonitorJob(Job[MonitorSettings]):
                 "method": method,
                 "images": [one.model_dump(mode="json") for one in pending.values()],
             },
-            shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles),
+            shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(pending),

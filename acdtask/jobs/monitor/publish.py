@@ -13,7 +13,6 @@ from acdtask import __version__
 from acdtask.change.patches import patch_table
 from acdtask.change.polygons import Piece, join_all, to_crs_coordinates
 from acdtask.change.seams import blobs_from_bytes
-from acdtask.cube.local.patches import LocatedPatch, patches_to_geojson, patches_to_parquet, read_patches
 from acdtask.cube.local.stac import stac_item
 from acdtask.cube.model import Instance, Variable
 from acdtask.cube.tiling import LON_LAT, project
@@ -23,6 +22,7 @@ from acdtask.jobs.monitor.cut import CutTile
 from acdtask.jobs.monitor.label import blobs_key
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.work import ImageWork, images_of
+from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet, read_patches
 from acdtask.jobs.products import (
     ImageProduct,
     MonitorManifest,

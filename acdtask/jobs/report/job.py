@@ -19,12 +19,12 @@ from shapely.geometry import mapping, shape
 from acdtask import __version__
 from acdtask.change.zscore import Quality
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.local.patches import read_patches
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Name
 from acdtask.cube.tiling import LON_LAT, footprint, project, tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Settings, Shard, Site
+from acdtask.jobs.patches import read_patches
 from acdtask.jobs.products import (
     BaselineManifest,
     ImageProduct,
@@ -71,7 +71,6 @@ class ReportJob(Job[ReportSettings]):
     """A folder with index.html and pictures that shows what was found."""
 
     name = "report"
-    summary = "a page that shows what changed, where, and how sure it is"
     unit = "pages"
     rounds = ("draw",)
     settings = ReportSettings
