@@ -35,6 +35,13 @@ ShardIndex = Annotated[int, typer.Option("--shard", metavar="N", help="Shard of 
 SettingsFile = Annotated[
     Path, typer.Option("--settings", metavar="FILE", help="Settings in a .json or .toml file; options win.")
 ]
+Parameters = Annotated[
+    list[str],
+    typer.Option(
+        "--parameter", metavar="NAME=VALUE", help="A setting as a workflow gives it; empty means default.  [repeatable]"
+    ),
+]
+Outputs = Annotated[Path, typer.Option("--outputs", metavar="FOLDER", help="Write here what a workflow reads.")]
 MapFile = Annotated[Path, typer.Option("--map", metavar="FILE", help="Write the tiles here, as GeoJSON.")]
 Workers = Annotated[int, typer.Option("--workers", metavar="N", help="Processes.  [default: one for each core]")]
 
@@ -60,9 +67,13 @@ def stage(name: str, stage_name: str) -> TyperCommand:
 def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.stages import make_plan, open_site
 
-    def call(map_file: Path | None, as_json: bool, **given: Any) -> None:
+    def call(map_file: Path | None, outputs: Path | None, as_json: bool, **given: Any) -> None:
+        from acdtask.engine.pod import write_plan
+
         settings, address = _settings_and_address(job, entry, given)
         plan = make_plan(job, settings, open_site(address))
+        if outputs is not None:
+            write_plan(plan, outputs)
         if map_file is not None:
             _write_map(plan, map_file)
         if as_json:
@@ -70,7 +81,11 @@ def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
         else:
             _show_plan(plan, job.unit)
 
-    parameters = [_parameter("map_file", MapFile, None), _parameter("as_json", AsJson, False)]
+    parameters = [
+        _parameter("map_file", MapFile, None),
+        _parameter("outputs", Outputs, None),
+        _parameter("as_json", AsJson, False),
+    ]
     text = f"{_STAGES['plan']} {entry.help} The same inputs and settings give the same plan id." + example(
         f"acdtask {job.name} plan {entry.example}", f"acdtask {job.name} plan {entry.example} --json"
     )
@@ -78,13 +93,22 @@ def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
 
 
 def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
-    from acdtask.engine.stages import load_plan, run_shard
+    from acdtask.engine.pod import ArgoProgress
+    from acdtask.engine.stages import load_plan, load_shard, run_shard
 
     def call(plan_id: str, round_name: str, shard: int, **given: Any) -> None:
         site = _site(entry, given)
         plan = load_plan(job.name, plan_id, site)
-        with ProgressBar(f"{job.name}: {round_name}, shard {shard}", total=0) as bar:
-            run_shard(job, plan, round_name, shard, site, lambda units: bar.update(shard, units))
+        total = load_shard(plan, shard, site).units
+        argo = ArgoProgress(total)
+        with ProgressBar(f"{job.name}: {round_name}, shard {shard}", total=total, unit=job.unit) as bar:
+
+            def progress(units: int) -> None:
+                bar.update(shard, units)
+                argo(units)
+
+            run_shard(job, plan, round_name, shard, site, progress)
+            progress(total)
         say(f"{job.name}: shard {shard} of round {round_name} is done")
 
     parameters = [
@@ -99,14 +123,23 @@ def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
 
 
 def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
+    from acdtask.engine.pod import write_artifacts
     from acdtask.engine.stages import gather_round, load_plan
 
-    def call(plan_id: str, round_name: str, **given: Any) -> None:
+    def call(plan_id: str, round_name: str, outputs: Path | None, **given: Any) -> None:
         site = _site(entry, given)
-        gather_round(job, load_plan(job.name, plan_id, site), round_name, site)
+        plan = load_plan(job.name, plan_id, site)
+        gather_round(job, plan, round_name, site)
+        if outputs is not None and round_name == plan.rounds[-1]:
+            write_artifacts(job.artifacts(plan, site), site, outputs)
         say(f"{job.name}: round {round_name} is gathered")
 
-    parameters = [_site_parameter(entry), _parameter("plan_id", PlanId), _parameter("round_name", Round)]
+    parameters = [
+        _site_parameter(entry),
+        _parameter("plan_id", PlanId),
+        _parameter("round_name", Round),
+        _parameter("outputs", Outputs, None),
+    ]
     text = (
         f"{_STAGES['gather']} It names the shards that are missing; the last round's gather publishes the results. "
         f"The rounds are {', '.join(job.rounds)}."
@@ -134,10 +167,12 @@ def _local(job: Job[Any], entry: JobEntry) -> TyperCommand:
 
 
 def _settings_and_address(job: Job[Any], entry: JobEntry, given: dict[str, Any]) -> tuple[Settings, str]:
-    from acdtask.cli.options import settings_from
+    from acdtask.cli.options import settings_from, values_of_parameters
 
     address = given.pop("cube", "")
-    settings: Settings = settings_from(job.settings, given, given.pop("settings_file"))
+    file, parameters = given.pop("settings_file"), values_of_parameters(job.settings, given.pop("parameters") or [])
+    chosen = {**parameters, **{name: value for name, value in given.items() if value is not None}}
+    settings: Settings = settings_from(job.settings, chosen, file)
     return settings, str(getattr(settings, entry.site_setting)) if entry.site_setting else address
 
 
@@ -167,7 +202,8 @@ def _with_settings(
 
     site = [] if entry.site_setting else [_parameter("cube", Cube)]
     settings = [option.parameter() for option in options_of(job.settings)]
-    return _signed(call, [*site, *settings, _parameter("settings_file", SettingsFile, None), *more])
+    more = [_parameter("settings_file", SettingsFile, None), _parameter("parameters", Parameters, None), *more]
+    return _signed(call, [*site, *settings, *more])
 
 
 def _signed(call: Callable[..., None], parameters: list[inspect.Parameter]) -> Callable[..., None]:

@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["SettingOption", "options_of", "settings_from"]
+__all__ = ["SettingOption", "options_of", "settings_from", "values_of_parameters"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -109,6 +109,30 @@ def options_of(model: type[BaseModel]) -> list[SettingOption]:
     ['--heavy/--no-heavy', '--least-depth']
     """
     return [_option(name, field) for name, field in model.model_fields.items()]
+
+
+def values_of_parameters(model: type[BaseModel], given: list[str]) -> dict[str, Any]:
+    """Settings as a workflow gives them: each NAME=VALUE, with an empty value for the default.
+
+    A setting of several values has them separated by commas. SETTING_INVALID.
+
+    >>> class Rain(BaseModel):
+    ...     heavy: bool = False
+    ...     stations: tuple[str, ...] = ()
+    >>> values_of_parameters(Rain, ["heavy=", "stations=bonn,koln"])
+    {'stations': ['bonn', 'koln']}
+    """
+    options = {option.field: option for option in options_of(model)}
+    values: dict[str, Any] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        field = name.strip().replace("-", "_")
+        if not separator or field not in options:
+            raise AcdError(ErrorCode.SETTING_INVALID, f"--parameter is {text!r}, and should be NAME=VALUE of a setting")
+        if value.strip():
+            parts = [part.strip() for part in value.split(",")] if options[field].kind not in ("one", "flag") else value
+            values[field] = parts
+    return values
 
 
 def settings_from(model: type[ModelT], given: Mapping[str, Any], file: Path | None = None) -> ModelT:

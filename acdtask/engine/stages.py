@@ -17,7 +17,16 @@ from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Job, Plan, Settings, Shard, Site, content_id_of
 
-__all__ = ["gather_round", "is_gathered", "load_plan", "make_plan", "missing_shards", "open_site", "run_shard"]
+__all__ = [
+    "gather_round",
+    "is_gathered",
+    "load_plan",
+    "load_shard",
+    "make_plan",
+    "missing_shards",
+    "open_site",
+    "run_shard",
+]
 
 AnyJob = Job[Any]
 NAMED_AT_MOST = 10
@@ -72,6 +81,13 @@ def load_plan(job_name: str, plan_id: str, site: Site) -> Plan:
     return plan
 
 
+def load_shard(plan: Plan, index: int, site: Site) -> Shard:
+    """The work of a shard. SHARD_UNKNOWN."""
+    if not 0 <= index < plan.shards:
+        raise AcdError(ErrorCode.SHARD_UNKNOWN, f"plan {plan.plan_id} has shards 0 to {plan.shards - 1}, not {index}")
+    return Shard.model_validate_json(_folder(plan.job, plan.plan_id, site).get(f"shards/{index:04d}.json"))
+
+
 def run_shard(
     job: AnyJob,
     plan: Plan,
@@ -82,8 +98,7 @@ def run_shard(
 ) -> None:
     """Do one shard of a round, unless its marker says that it is done. SHARD_UNKNOWN; SHARDS_MISSING."""
     _check_round(plan, round_name)
-    if not 0 <= index < plan.shards:
-        raise AcdError(ErrorCode.SHARD_UNKNOWN, f"plan {plan.plan_id} has shards 0 to {plan.shards - 1}, not {index}")
+    shard = load_shard(plan, index, site)
     folder = _folder(job.name, plan.plan_id, site)
     if folder.exists(_marker(round_name, index)):
         return
@@ -94,7 +109,6 @@ def run_shard(
             f"round {round_name} needs round {before}, which is not gathered",
             f"Run 'acdtask {job.name} gather --plan {plan.plan_id} --round {before}' first.",
         )
-    shard = Shard.model_validate_json(folder.get(f"shards/{index:04d}.json"))
     handout = folder.find(f"{round_name}/handouts/{index:04d}") or b""
     table = job.run(plan, round_name, shard, handout, site, progress)
     folder.put(f"{round_name}/{index:04d}.table", table)

@@ -166,6 +166,11 @@ class Job(ABC, Generic[SettingsT]):
             A handout for each shard of the next round that needs one.
         """
 
+    def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
+        """What a workflow shows of a published result: {name of a file: key in the store}."""
+        del plan, site
+        return {}
+
     def is_published(self, plan: Plan, site: Site) -> bool:
         """Whether what the last gather made is still there; if not, it is made again."""
         del plan, site

@@ -109,6 +109,12 @@ class MonitorJob(Job[MonitorSettings]):
         publish(plan, tables, site)
         return {}
 
+    def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
+        """The patches of all images so far."""
+        method = plan.content["method"]
+        folder = f"products/{method['aoi']}/monitor/{method['id']}"
+        return {name: f"{folder}/{name}" for name in ("patches.geojson", "patches.parquet")}
+
     def _histograms(
         self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
     ) -> bytes:

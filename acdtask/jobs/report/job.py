@@ -126,6 +126,11 @@ class ReportJob(Job[ReportSettings]):
                 out.put(key, folder.get(key))
         return {}
 
+    def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
+        """The page with its pictures, as the folder `report`."""
+        folder = report_folder(plan)
+        return {f"report/{key}": f"{folder}/{key}" for key in site.store.within(folder).list()}
+
     def is_published(self, plan: Plan, site: Site) -> bool:
         """Whether the page is where it is wanted."""
         out = plan.settings["out"]

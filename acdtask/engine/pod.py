@@ -1,0 +1,78 @@
+"""What a pod of a workflow needs beyond the stages: outputs as files, and progress that Argo reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from acdtask.jobs.contract import Plan, Site
+
+__all__ = ["ArgoProgress", "write_artifacts", "write_plan"]
+
+PROGRESS_SECONDS = 3.0
+"""Argo's executor reads the progress file this often (argo-workflows, docs/progress.md)."""
+
+
+class ArgoProgress:
+    """Writes `done/total` to the file that ARGO_PROGRESS_FILE names, at most every three seconds; else does nothing.
+
+    Args:
+        total: units of the shard.
+        file: where to write; None for what the environment names.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "progress"
+    >>> progress = ArgoProgress(3, str(file))
+    >>> progress(1); progress(2); file.read_text()
+    '1/3'
+    >>> progress(3); file.read_text()
+    '3/3'
+    """
+
+    def __init__(self, total: int, file: str | None = None) -> None:
+        self._total = total
+        self._file = os.environ.get("ARGO_PROGRESS_FILE", "") if file is None else file
+        self._next = 0.0
+
+    def __call__(self, done: int) -> None:
+        """Say how many units are done."""
+        now = time.monotonic()
+        if not self._file or (now < self._next and done < self._total):
+            return
+        self._next = now + PROGRESS_SECONDS
+        Path(self._file).write_text(f"{done}/{self._total}")
+
+
+def write_plan(plan: Plan, folder: Path) -> None:
+    """Write what the workflow and its users read of a plan.
+
+    That is `plan-id`, `shards` (a JSON list, empty if there is nothing to do) and `shard-count`; for people it is
+    `plan.json` and `summary.md`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = [] if plan.nothing_to_do else list(range(plan.shards))
+    (folder / "plan-id").write_text(plan.plan_id)
+    (folder / "shards").write_text(json.dumps(shards))
+    (folder / "shard-count").write_text(str(len(shards)))
+    (folder / "plan.json").write_text(plan.model_dump_json(indent=1))
+    (folder / "summary.md").write_text(_summary(plan))
+
+
+def write_artifacts(artifacts: dict[str, str], site: Site, folder: Path) -> None:
+    """Copy files of the store, given as {name: key}, below a folder."""
+    for name, key in sorted(artifacts.items()):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(site.store.get(key))
+
+
+def _summary(plan: Plan) -> str:
+    if plan.nothing_to_do:
+        return f"**{plan.job}**: nothing to do, {plan.nothing_to_do}.\n"
+    estimate = plan.estimate
+    return (
+        f"**{plan.job}**: {plan.units} units in {plan.shards} shards, {estimate.dates} dates,"
+        f" {estimate.bytes_read / 1e6:.0f} MB to read, about {estimate.core_seconds:.0f} core seconds.\n"
+    )
