@@ -38,7 +38,7 @@ def test_thirty_kills_change_no_byte(scene: Path, tmp_path: Path) -> None:
         while True:
             process = start_chain(scene, cube)
             try:
-                assert process.wait(moments.uniform(0.8, 5.0)) == 0
+                assert process.wait(moments.uniform(0.8, 5.0) if kills < KILLS else 300) == 0
                 break
             except subprocess.TimeoutExpired:
                 process.kill()
