@@ -262,7 +262,7 @@ class Store:
 
         part = self.within(prefix)
         if read_only and part._is_absent():
-            empty: ObjectStore[Backend] = ObjectStore(MemoryStore(), read_only=True)  # type: ignore[arg-type]
+            empty: ObjectStore[Backend] = ObjectStore(MemoryStore(), read_only=True)  # type: ignore[arg-type]  # any obstore store will do
             return empty
         with self.explained(prefix):
             return ObjectStore(part._backend(write=not read_only), read_only=read_only)
