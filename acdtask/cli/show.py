@@ -11,11 +11,12 @@ from typer.core import TyperCommand
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
 from acdtask.cli.looking import AsJson, Cube, Limit
 from acdtask.cli.output import say, say_json, table
-from acdtask.errors import ErrorCode
+from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["cube_command", "dataset_command", "group", "patches_command", "variables_command"]
 
 VariableName = Annotated[str, typer.Option(metavar="NAME", help="Name of the variable.")]
+IfAny = Annotated[bool, typer.Option("--if-any", help="No cube is no error, if the storage says so itself.")]
 
 
 def group() -> LazyGroup:
@@ -59,11 +60,20 @@ def patches_command() -> TyperCommand:
     return command_of(_patches, text + example("acdtask show patches --cube cube --aoi aoi.json --layout utm"))
 
 
-def _cube(cube: Cube, as_json: AsJson = False) -> None:
+def _cube(cube: Cube, as_json: AsJson = False, if_any: IfAny = False) -> None:
     from acdtask.cube.local.cube import LocalCube
     from acdtask.cube.model import RecordQuery
 
-    opened = LocalCube.open(cube)
+    try:
+        opened = LocalCube.open(cube)
+    except AcdError as error:
+        if not if_any or error.code is not ErrorCode.CUBE_UNKNOWN:
+            raise
+        if as_json:
+            say_json(None)
+        else:
+            say(f"there is no cube at {cube} yet")
+        return
     records = opened.records(RecordQuery())
     facts: dict[str, Any] = {
         "address": cube,
@@ -146,7 +156,7 @@ def _patches(
 
     store = open_site(cube).store
     wanted = f"{variable}/{layout}/{name}"
-    body = find_manifest(store, load_aoi(aoi).name, "monitor", wanted, "latest", ErrorCode.MONITOR_UNKNOWN)
+    _, body = find_manifest(store, load_aoi(aoi).name, "monitor", wanted, "latest", ErrorCode.MONITOR_UNKNOWN)
     collection = json.loads(store.get(MonitorManifest.model_validate_json(body).patches_geojson))
     found = [one for one in collection["features"] if str(one["properties"].get("datetime", "")).startswith(date)]
     shown = found[:limit] if limit else found

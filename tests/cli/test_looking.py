@@ -140,6 +140,14 @@ def test_a_cube_that_is_not_there_is_refused_and_not_made(run: Run, tmp_path: Pa
     assert not (tmp_path / "absent").exists()
 
 
+def test_no_cube_is_no_error_when_asked_so(run: Run, tmp_path: Path, cube: str) -> None:
+    absent = str(tmp_path / "absent")
+    assert run("show", "cube", "--cube", absent, "--if-any")[:2] == (0, f"there is no cube at {absent} yet\n")
+    assert run("show", "cube", "--cube", absent, "--if-any", "--json")[:2] == (0, "null\n")
+    assert run("show", "cube", "--cube", cube, "--if-any") == run("show", "cube", "--cube", cube)
+    assert run("show", "cube", "--cube", "http://elsewhere", "--if-any")[0] == 78
+
+
 def test_the_cube_can_come_from_the_environment(run: Run, cube: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACD_CUBE", cube)
     assert run("records")[0] == 0
