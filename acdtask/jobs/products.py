@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -20,12 +21,13 @@ __all__ = [
     "BaselineManifest",
     "BaselineTile",
     "ImageProduct",
+    "ManifestChain",
     "MonitorManifest",
     "MonitorTile",
     "baseline_variables",
     "change_variable",
     "find_manifest",
-    "publish_manifest",
+    "point_latest",
     "z_variable",
 ]
 
@@ -35,6 +37,8 @@ Z_SCALE = 0.01
 Z_FORMAT = DataFormat(dtype="int16", nodata=-32768, min=-32767, max=32767)
 
 MASK_NODATA = 255
+
+PUBLISH_ATTEMPTS = 50
 
 
 class _Manifest(BaseModel):
@@ -156,22 +160,49 @@ def change_variable(variable: Variable) -> Variable:
     )
 
 
-def publish_manifest(store: Store, job: str, name: str, manifest: BaselineManifest | MonitorManifest) -> None:
-    """Write the manifest beside its products, then point `latest` at it.
+class ManifestChain:
+    """The versions of a product's manifest, numbered from 1. A writer makes the next one, and only one writer can."""
 
-    `name` tells apart what has a latest of its own, such as the variable and layout.
+    def __init__(self, store: Store, aoi: str, job: str, content_id: str) -> None:
+        self._store = store.within(f"products/{aoi}/{job}/{content_id}/manifests")
+
+    def newest(self) -> tuple[int, bytes | None]:
+        """The newest version and its number; 0 and None before the first."""
+        keys = self._store.list()
+        return (int(keys[-1].removesuffix(".json")), self._store.get(keys[-1])) if keys else (0, None)
+
+    def version(self, number: int) -> bytes | None:
+        """A version, or None."""
+        return self._store.find(f"{number:06d}.json")
+
+    def publish(self, make: Callable[[bytes | None], BaselineManifest | MonitorManifest]) -> None:
+        """Add a version, made from the newest one; nothing is added if it would be the same. STORE_CONTENDED."""
+        for _ in range(PUBLISH_ATTEMPTS):
+            number, newest = self.newest()
+            body = make(newest).model_dump_json(indent=1).encode()
+            if body == newest or self._store.create(f"{number + 1:06d}.json", body):
+                return
+        raise AcdError(ErrorCode.STORE_CONTENDED, f"{self._store.url} was changed by others {PUBLISH_ATTEMPTS} times")
+
+
+def point_latest(store: Store, aoi: str, job: str, name: str, content_id: str) -> None:
+    """Let `latest` of a name, such as the variable and layout, be this content id."""
+    store.put(f"products/{aoi}/{job}/{name}.latest", content_id.encode())
+
+
+def find_manifest(
+    store: Store, aoi: str, job: str, name: str, content_id: str, missing: ErrorCode, version: int = 0
+) -> tuple[int, bytes]:
+    """A manifest and its version: the newest if version is 0; with content id `latest` that of the last publication.
+
+    Raises `missing` if there is none.
     """
-    body = manifest.model_dump_json(indent=1).encode()
-    store.put(f"products/{manifest.aoi}/{job}/{manifest.content_id}/manifest.json", body)
-    store.put(f"products/{manifest.aoi}/{job}/{name}.latest", manifest.content_id.encode())
-
-
-def find_manifest(store: Store, aoi: str, job: str, name: str, content_id: str, missing: ErrorCode) -> bytes:
-    """The manifest of that content id, or with `latest` the one published last. Raises `missing` if there is none."""
-    folder = store.within(f"products/{aoi}/{job}")
-    found = (folder.find(f"{name}.latest") or b"").decode() if content_id == "latest" else content_id
-    body = folder.find(f"{found}/manifest.json") if found else None
-    if body is None:
-        wanted = f"{job} of {name}" if content_id == "latest" else f"{job} {content_id}"
-        raise AcdError(missing, f"the AOI {aoi} has no {wanted} at {store.url}")
-    return body
+    latest = content_id == "latest"
+    found = (store.find(f"products/{aoi}/{job}/{name}.latest") or b"").decode() if latest else content_id
+    if found:
+        chain = ManifestChain(store, aoi, job, found)
+        number, body = (version, chain.version(version)) if version else chain.newest()
+        if body is not None:
+            return number, body
+    wanted = f"{job} of {name}" if latest else f"{job} {content_id}"
+    raise AcdError(missing, f"the AOI {aoi} has no {wanted} at {store.url}")

@@ -49,7 +49,7 @@ def inline_cube(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def manifest_of(cube: Path) -> MonitorManifest:
-    (path,) = cube.glob("products/*/monitor/*/manifest.json")
+    (path,) = cube.glob("products/*/monitor/*/manifests/*.json")
     return MonitorManifest.model_validate_json(path.read_bytes())
 
 

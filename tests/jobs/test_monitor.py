@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -46,7 +48,7 @@ def monitor(scene: Path, cube: Path, layout: str = LAYOUT, **settings: object) -
 def manifest(cube: Path, layout: str = LAYOUT, name: str = "monitor") -> MonitorManifest:
     folder = cube / "products/koln-demo/monitor"
     content = (folder / f"CoherenceVV/{layout}/{name}.latest").read_text()
-    return MonitorManifest.model_validate_json((folder / content / "manifest.json").read_bytes())
+    return MonitorManifest.model_validate_json(max((folder / content / "manifests").iterdir()).read_bytes())
 
 
 def patches(cube: Path, layout: str = LAYOUT, name: str = "monitor") -> list[LocatedPatch]:
@@ -71,6 +73,16 @@ def test_pass_after_pass_gives_what_one_run_gives(scene: Path, cube: Path) -> No
         assert len(manifest(cube, name="passes").images) == before + 1
     assert "already" in monitor(scene, cube, name="passes")
     ours = [(one.properties, one.geometry) for one in patches(cube, name="passes")]
+    assert ours == [(one.properties, one.geometry) for one in patches(cube)]
+
+
+def test_two_runs_at_once_lose_nothing(scene: Path, cube: Path) -> None:
+    """Two workflows for one AOI, each with images of its own, publish into the same result."""
+    ends = [f"S1_*_{SCENE.pair_dates(SCENE.reference_pairs + k)[1]:%Y%m%d}_*" for k in range(SCENE.monitored_pairs)]
+    with ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as pool:
+        done = [pool.submit(monitor, scene, cube, name="at-once", records=pattern) for pattern in ends]
+        assert all("16 tiles" in one.result() for one in done)
+    ours = [(one.properties, one.geometry) for one in patches(cube, name="at-once")]
     assert ours == [(one.properties, one.geometry) for one in patches(cube)]
 
 

@@ -67,7 +67,7 @@ def cube(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def manifest(cube: Path, name: str) -> BaselineManifest:
     content = (cube / f"products/mexico-city/baseline/CoherenceVV/crop/{name}.latest").read_text()
     return BaselineManifest.model_validate_json(
-        (cube / f"products/mexico-city/baseline/{content}/manifest.json").read_bytes()
+        (cube / f"products/mexico-city/baseline/{content}/manifests/000001.json").read_bytes()
     )
 
 
@@ -100,7 +100,7 @@ def test_count_is_exact_and_mean_and_std_are_those_of_pyrate(cube: Path, real_da
 
 def test_the_last_pair_is_compared_with_the_other_twenty_nine(cube: Path, real_data: Path) -> None:
     assert manifest(cube, "annual").records == 29
-    (path,) = cube.glob("products/mexico-city/monitor/*/manifest.json")
+    (path,) = cube.glob("products/mexico-city/monitor/*/manifests/*.json")
     found = MonitorManifest.model_validate_json(path.read_bytes())
     assert [image.label for image in found.images] == ["2018-05-06_2018-07-17"]
     images = images_of(real_data)

@@ -22,7 +22,7 @@ from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Shard, Site, content_id_of
-from acdtask.jobs.products import BaselineManifest, BaselineTile, baseline_variables, publish_manifest
+from acdtask.jobs.products import BaselineManifest, BaselineTile, ManifestChain, baseline_variables, point_latest
 from acdtask.jobs.shards import shards_of
 from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, tiles_of_aoi
 
@@ -128,7 +128,9 @@ class BaselineJob(Job[BaselineSettings]):
             version=__version__,
             tiles=tiles,
         )
-        publish_manifest(site.store, self.name, f"{settings.variable}/{settings.layout}/{settings.name}", manifest)
+        ManifestChain(site.store, manifest.aoi, self.name, plan.content_id).publish(lambda _: manifest)
+        name = f"{settings.variable}/{settings.layout}/{settings.name}"
+        point_latest(site.store, manifest.aoi, self.name, name, plan.content_id)
         made = baseline_variables(variable)
         site.cube.commit(
             [_record(plan)],

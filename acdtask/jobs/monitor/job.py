@@ -25,7 +25,7 @@ from acdtask.jobs.monitor.label import Scorer, histograms_to_bytes, join_histogr
 from acdtask.jobs.monitor.publish import publish
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.work import ImageWork, TileWork, images_of, monitor_tile
-from acdtask.jobs.products import BaselineManifest, find_manifest
+from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest
 from acdtask.jobs.shards import shards_of
 from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, start_of, tiles_of_aoi
 
@@ -111,9 +111,10 @@ class MonitorJob(Job[MonitorSettings]):
 
     def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
         """The patches of all images so far."""
-        method = plan.content["method"]
-        folder = f"products/{method['aoi']}/monitor/{method['id']}"
-        return {name: f"{folder}/{name}" for name in ("patches.geojson", "patches.parquet")}
+        method, missing = plan.content["method"], ErrorCode.MONITOR_UNKNOWN
+        _, body = find_manifest(site.store, method["aoi"], self.name, "", method["id"], missing)
+        found = MonitorManifest.model_validate_json(body)
+        return {"patches.parquet": found.patches, "patches.geojson": found.patches_geojson}
 
     def _histograms(
         self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
@@ -177,7 +178,7 @@ def _scorer(work: TileWork, plan: Plan, site: Site) -> Scorer:
 
 def _baseline(settings: MonitorSettings, aoi: Aoi, site: Site) -> BaselineManifest:
     name = f"{settings.variable}/{settings.layout}/{settings.baseline_name}"
-    body = find_manifest(site.store, aoi.name, "baseline", name, settings.baseline, ErrorCode.BASELINE_UNKNOWN)
+    _, body = find_manifest(site.store, aoi.name, "baseline", name, settings.baseline, ErrorCode.BASELINE_UNKNOWN)
     return BaselineManifest.model_validate_json(body)
 
 

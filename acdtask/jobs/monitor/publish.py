@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -25,9 +26,10 @@ from acdtask.jobs.monitor.work import ImageWork, images_of
 from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet, read_patches
 from acdtask.jobs.products import (
     ImageProduct,
+    ManifestChain,
     MonitorManifest,
     change_variable,
-    publish_manifest,
+    point_latest,
     z_variable,
 )
 
@@ -102,28 +104,40 @@ def _patches(plan: Plan, image: ImageWork, cuts: list[CutTile], variable: Variab
 
 
 def _publish_manifest(plan: Plan, settings: MonitorSettings, products: list[ImageProduct], site: Site) -> None:
-    """The manifest of this method, with the new images beside those of earlier runs."""
+    """The next version of the manifest of this method: the new images beside those of earlier runs."""
     method: dict[str, Any] = plan.content["method"]
     folder = f"products/{method['aoi']}/monitor/{method['id']}"
-    earlier = site.store.find(f"{folder}/manifest.json")
-    known = MonitorManifest.model_validate_json(earlier).images if earlier else []
-    images = {product.label: product for product in [*known, *products]}
-    ordered = sorted(images.values(), key=lambda product: (product.datetime, product.label))
-    everything = [patch for product in ordered for patch in read_patches(site.store.get(product.patches))]
-    site.store.put(f"{folder}/patches.parquet", patches_to_parquet(everything))
-    site.store.put(f"{folder}/patches.geojson", patches_to_geojson(everything))
-    manifest = MonitorManifest(
-        content_id=method["id"],
-        aoi=method["aoi"],
-        aoi_geometry=method["area"],
-        variable=settings.variable,
-        instance=settings.instance,
-        layout=settings.layout,
-        baseline=method["baseline"],
-        images=ordered,
-        patches=f"{folder}/patches.parquet",
-        patches_geojson=f"{folder}/patches.geojson",
-        settings=method,
-        version=__version__,
-    )
-    publish_manifest(site.store, "monitor", f"{settings.variable}/{settings.layout}/{settings.name}", manifest)
+
+    def make(earlier: bytes | None) -> MonitorManifest:
+        known = MonitorManifest.model_validate_json(earlier).images if earlier else []
+        images = {product.label: product for product in [*known, *products]}
+        ordered = sorted(images.values(), key=lambda product: (product.datetime, product.label))
+        table, geojson = _tables_of_all(ordered, folder, site)
+        return MonitorManifest(
+            content_id=method["id"],
+            aoi=method["aoi"],
+            aoi_geometry=method["area"],
+            variable=settings.variable,
+            instance=settings.instance,
+            layout=settings.layout,
+            baseline=method["baseline"],
+            images=ordered,
+            patches=table,
+            patches_geojson=geojson,
+            settings=method,
+            version=__version__,
+        )
+
+    ManifestChain(site.store, method["aoi"], "monitor", method["id"]).publish(make)
+    name = f"{settings.variable}/{settings.layout}/{settings.name}"
+    point_latest(site.store, method["aoi"], "monitor", name, method["id"])
+
+
+def _tables_of_all(images: list[ImageProduct], folder: str, site: Site) -> tuple[str, str]:
+    """Write the patches of all images, and return the keys, which name what is in them."""
+    patches = [patch for product in images for patch in read_patches(site.store.get(product.patches))]
+    digest = hashlib.sha256("\n".join(product.patches for product in images).encode()).hexdigest()[:12]
+    table, geojson = f"{folder}/patches-{digest}.parquet", f"{folder}/patches-{digest}.geojson"
+    site.store.put(table, patches_to_parquet(patches))
+    site.store.put(geojson, patches_to_geojson(patches))
+    return table, geojson

@@ -78,7 +78,7 @@ class ReportJob(Job[ReportSettings]):
     def plan(self, settings: ReportSettings, site: Site) -> Draft:
         """One shard for the baseline, one for each date. MONITOR_UNKNOWN, TRUTH_UNREADABLE."""
         aoi = load_aoi(settings.aoi)
-        found = _monitor(settings, aoi.name, site)
+        version, found = _monitor(settings, aoi.name, site)
         truth = read_truth(settings.truth) if settings.truth else b""
         tiles = [tile.tile for tile in _baseline(found, site).tiles]
         shards = [Shard(units=1, work={"image": ""})]
@@ -86,6 +86,7 @@ class ReportJob(Job[ReportSettings]):
         return Draft(
             content={
                 "monitor": found.content_id,
+                "version": version,
                 "aoi": aoi.name,
                 "images": [product.patches for product in found.images],
                 "truth": hashlib.sha256(truth).hexdigest() if truth else "",
@@ -150,20 +151,20 @@ def report_folder(plan: Plan) -> str:
     return f"products/{plan.content['aoi']}/report/{plan.content_id}"
 
 
-def _monitor(settings: ReportSettings, aoi: str, site: Site) -> MonitorManifest:
-    name = f"{settings.variable}/{settings.layout}/{settings.name}"
-    body = find_manifest(site.store, aoi, "monitor", name, settings.monitor, ErrorCode.MONITOR_UNKNOWN)
-    return MonitorManifest.model_validate_json(body)
+def _monitor(settings: ReportSettings, aoi: str, site: Site, version: int = 0) -> tuple[int, MonitorManifest]:
+    name, missing = f"{settings.variable}/{settings.layout}/{settings.name}", ErrorCode.MONITOR_UNKNOWN
+    number, body = find_manifest(site.store, aoi, "monitor", name, settings.monitor, missing, version)
+    return number, MonitorManifest.model_validate_json(body)
 
 
 def _found(plan: Plan, site: Site) -> MonitorManifest:
     """The monitoring result that was planned for."""
     settings = ReportSettings.model_validate({**plan.settings, "monitor": plan.content["monitor"]})
-    return _monitor(settings, plan.content["aoi"], site)
+    return _monitor(settings, plan.content["aoi"], site, plan.content["version"])[1]
 
 
 def _baseline(found: MonitorManifest, site: Site) -> BaselineManifest:
-    body = find_manifest(site.store, found.aoi, "baseline", "", found.baseline, ErrorCode.BASELINE_UNKNOWN)
+    _, body = find_manifest(site.store, found.aoi, "baseline", "", found.baseline, ErrorCode.BASELINE_UNKNOWN)
     return BaselineManifest.model_validate_json(body)
 
 
