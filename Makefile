@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 
-.PHONY: demo test check docs bench-quick lock clean
+.PHONY: demo test check docs workflows bench-quick lock clean
 
 demo: $(RUN) ## simulate a year, monitor ten dates, open demo/report/index.html
 	$(BIN)/acdtask demo demo
@@ -20,6 +20,9 @@ check: $(DEV)
 
 docs: $(DEV) ## write docs/reference from the code
 	$(BIN)/python -m docs.build
+
+workflows: $(DEV) ## write the WorkflowTemplates into the chart
+	$(BIN)/python -m workflows
 
 bench-quick: $(DEV) ## side by side with the tutorial's own numpy code, one run
 	$(BIN)/python -m benchmarks.quick

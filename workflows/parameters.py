@@ -1,0 +1,109 @@
+"""Workflow parameters, made from the settings of the jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hera.workflows import Parameter
+
+from acdtask.cli.options import SettingOption, options_of
+from acdtask.jobs.contract import Settings
+from workflows.retries import MEMORY
+
+__all__ = ["AOI", "AOI_FILE", "Bound", "bound_to", "extra_parameters", "parameter_of"]
+
+AOI = "aoi"
+AOI_FOLDER = "/etc/acd/aoi"
+AOI_FILE = f"{AOI_FOLDER}/aoi.json"
+
+SHARED = frozenset({"aoi", "layout", "variable", "instance", "profile", "resampling"})
+"""Settings that mean the same in every job: one parameter for all jobs of a workflow."""
+
+SAME = {("monitor", "baseline_name"): ("baseline", "name"), ("report", "name"): ("monitor", "name")}
+"""Settings that name what the job before has made."""
+
+WORKING_DEFAULTS = {"aoi": "default", "layout": "default"}
+"""Argo CD starts a template without parameters, so those that a job needs have a default too."""
+
+AOI_DESCRIPTION = "Name of the AOI: its file is the key aoi.json of the ConfigMap acd-aoi-<name>"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A setting of a job and the workflow parameter that fills it."""
+
+    job: str
+    option: SettingOption
+    parameter: str
+
+
+def bound_to(job: str, settings: type[Settings], *, alone: bool) -> list[Bound]:
+    """The parameter of each setting: its own name in the workflow of one job, else the job's name before it.
+
+    Args:
+        job: name of the job.
+        settings: its settings.
+        alone: whether the workflow has no other job.
+    """
+    return [Bound(job, option, _name(job, option.field, alone=alone)) for option in options_of(settings)]
+
+
+def parameter_of(bounds: list[Bound]) -> Parameter:
+    """One workflow parameter for settings that share it. An empty value means the job's own default."""
+    first = bounds[0]
+    option = first.option
+    value = WORKING_DEFAULTS.get(option.field, option.default if option.kind == "one" else "")
+    choices = ["yes", "no"] if option.kind == "flag" else [str(choice) for choice in option.choices]
+    if choices and value not in choices:
+        choices.insert(0, value)
+    return Parameter(name=first.parameter, value=value, description=_description(bounds), enum=choices or None)
+
+
+def extra_parameters(jobs: list[str]) -> list[Parameter]:
+    """Parameters of a workflow that are no settings: memory, and the layout that a chain of jobs makes."""
+    memory = Parameter(
+        name=MEMORY,
+        value="2048",
+        description="Memory of a pod that does a shard, in MiB; more after it ran out of memory",
+    )
+    if len(jobs) == 1:
+        return [memory]
+    crs = "Coordinate system of the layout, such as EPSG:32632; makes the layout after ingest, empty if it is there"
+    return [
+        memory,
+        Parameter(name="layout-crs", value="", description=crs),
+        Parameter(name="layout-resolution", value="20", description="Size of the layout's pixels, in units of its CRS"),
+        Parameter(
+            name="layout-cell-size", value="1024", description="Width and height of a tile of the layout, in pixels"
+        ),
+    ]
+
+
+def _name(job: str, field: str, *, alone: bool) -> str:
+    if not alone and (job, field) in SAME:
+        job, field = SAME[job, field]
+    name = field if alone or field in SHARED else f"{job}_{field}"
+    return name.replace("_", "-")
+
+
+def _description(bounds: list[Bound]) -> str:
+    option = bounds[0].option
+    if option.field == AOI:
+        return AOI_DESCRIPTION
+    meanings = list(dict.fromkeys(_meaning(bound.option) for bound in bounds))
+    form = {
+        "many": " (several: separated by commas)",
+        "pairs": " (KEY=VALUE, separated by commas)",
+        "several": f" ({option.count} values, separated by commas)",
+    }.get(option.kind, "")
+    needed = " (required)" if option.required else ""
+    return "; ".join(meanings) + form + needed
+
+
+def _meaning(option: SettingOption) -> str:
+    """What a setting means; with its name where it tells its default only."""
+    return (
+        f"{option.field.capitalize()}; {option.description}"
+        if option.description.startswith("default:")
+        else option.meaning
+    )

@@ -1,0 +1,68 @@
+"""`python -m workflows.run FILE --parameter NAME=VALUE` runs a template on this machine, each pod as a process."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from acdtask.errors import AcdError, ErrorCode
+from workflows.runner.engine import Node, run_workflow
+from workflows.runner.model import load_document
+from workflows.runner.pods import Host
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a template, say how each pod ended, and return the exit status of the first that failed."""
+    given = _parser().parse_args(arguments)
+    try:
+        host = Host(
+            folder=given.folder.resolve(),
+            commands={"acdtask": [sys.executable, "-m", "acdtask"]},
+            config_maps={name: Path(path).resolve() for name, path in map(_pair, given.config_map)},
+        )
+        result = run_workflow(
+            load_document(given.file),
+            dict(map(_pair, given.parameter)),
+            host,
+            workers=given.workers,
+            on_node=_say,
+        )
+    except AcdError as error:
+        sys.stderr.write(f"error {error.code.label}: {error.detail}.\n{error.fix}\n")
+        return int(error.code.value.exit_status)
+    sys.stdout.write(f"{result.phase}: artifacts are in {host.artifacts}\n")
+    return result.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workflows.run", description=__doc__)
+    parser.add_argument("file", type=Path, metavar="FILE", help="a rendered WorkflowTemplate")
+    parser.add_argument("--parameter", "-p", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
+    parser.add_argument(
+        "--config-map", action="append", default=[], metavar="NAME=FOLDER", help="a file for each key; repeatable"
+    )
+    parser.add_argument("--folder", type=Path, default=Path("run"), help="for pods, logs and artifacts [run]")
+    parser.add_argument("--workers", type=int, default=2, help="pods at once [2]")
+    return parser
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise AcdError(ErrorCode.USAGE, f"{text!r} should be NAME=VALUE")
+    return name, value
+
+
+def _say(node: Node) -> None:
+    attempts = f" after {len(node.attempts)} attempts" if len(node.attempts) > 1 else ""
+    message = f": {node.message}" if node.message else ""
+    sys.stdout.write(f"{node.phase:<9} {node.name}{attempts}{message}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,278 @@
+"""The controller: DAGs, fan-outs, `when`, retries and the exit handler, as Argo does them."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from acdtask.errors import AcdError, ErrorCode
+from workflows.runner.expression import evaluate, substitute
+from workflows.runner.model import Dag, Document, Retry, Task, Template
+from workflows.runner.pods import Attempt, Host, run_pod
+
+__all__ = ["Node", "Result", "run_workflow"]
+
+DEPENDS = re.compile(r"[\w-]+(\s*&&\s*[\w-]+)*")
+GOES_ON_AFTER = frozenset({"Succeeded", "Skipped"})
+BAD = frozenset({"Failed", "Error"})
+DEEPEST = 100
+"""Argo's limit of templates within templates."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A pod, or something that has none.
+
+    Attributes:
+        name: where it is: the tasks from the entrypoint down, and in a fan-out the item.
+        phase: Succeeded, Failed, Error, Skipped (its `when` is false, or its fan-out empty) or Omitted (what it
+            depends on did not go well).
+        attempts: one for each time that its pod ran.
+    """
+
+    name: str
+    phase: str
+    message: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    patch: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a workflow ended."""
+
+    uid: str
+    phase: str
+    nodes: tuple[Node, ...]
+
+    def node(self, name: str) -> Node:
+        """The node of that name."""
+        return next(node for node in self.nodes if node.name == name)
+
+    @property
+    def exit_code(self) -> int:
+        """That of the first pod that did not succeed; 0 if the workflow did."""
+        if self.phase == "Succeeded":
+            return 0
+        codes = [node.attempts[-1].exit_code for node in self.nodes if node.phase in BAD and node.attempts]
+        return next((code for code in codes if code), 1)
+
+
+def run_workflow(
+    document: Document,
+    parameters: Mapping[str, str],
+    host: Host,
+    *,
+    workers: int = 1,
+    pace: float = 1.0,
+    on_node: Callable[[Node], None] = lambda _node: None,
+) -> Result:
+    """Run a workflow from its entrypoint to its exit handler.
+
+    Args:
+        document: the workflow.
+        parameters: values of workflow parameters; the others have those of the file.
+        host: what stands for the cluster.
+        workers: pods at once.
+        pace: a factor on the waiting time before retries.
+        on_node: called when a node has ended.
+
+    Raises:
+        AcdError: SETTING_INVALID if a parameter is not there or has a value that it cannot have, or if the workflow
+            holds anything that is not known here.
+    """
+    run = _Run(document, _global_scope(document, parameters), host, workers, pace, on_node)
+    entrypoint = document.spec.entrypoint
+    phase = run.template(entrypoint, entrypoint, {}, 0).phase
+    if document.spec.on_exit:
+        run.scope["workflow.status"] = phase
+        handled = run.template(document.spec.on_exit, "onExit", {}, 0).phase
+        phase = handled if phase == "Succeeded" and handled in BAD else phase
+    return Result(run.scope["workflow.uid"], phase, tuple(run.nodes))
+
+
+def _global_scope(document: Document, given: Mapping[str, str]) -> dict[str, str]:
+    known = {parameter.name: parameter for parameter in document.spec.arguments.parameters}
+    for name in given:
+        if name not in known:
+            raise AcdError(ErrorCode.SETTING_INVALID, f"{document.metadata.name} has no parameter {name!r}")
+    uid = str(uuid.uuid4())
+    scope = {"workflow.uid": uid, "workflow.name": f"{document.metadata.name}-{uid[:5]}"}
+    for name, parameter in known.items():
+        value = given.get(name, parameter.value)
+        if value is None:
+            raise AcdError(ErrorCode.SETTING_INVALID, f"parameter {name} has no value")
+        if parameter.enum and value not in parameter.enum:
+            allowed = ", ".join(one or "''" for one in parameter.enum)
+            raise AcdError(ErrorCode.SETTING_INVALID, f"parameter {name} is {value!r}, and should be one of {allowed}")
+        scope[f"workflow.parameters.{name}"] = value
+    return scope
+
+
+@dataclass(frozen=True)
+class _Ended:
+    phase: str
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Run:
+    document: Document
+    scope: dict[str, str]
+    host: Host
+    workers: int
+    pace: float
+    on_node: Callable[[Node], None]
+    nodes: list[Node] = field(default_factory=list)
+
+    def template(self, name: str, path: str, arguments: Mapping[str, str], depth: int) -> _Ended:
+        """Run a template with the arguments that a task gives it."""
+        if depth > DEEPEST:
+            raise AcdError(ErrorCode.SETTING_INVALID, f"templates call each other without an end at {path}")
+        template = self.document.template(name)
+        scope = {**self.scope, **_inputs(template, arguments)}
+        if template.dag is not None:
+            return self._dag(template.dag, path, scope, depth)
+        node, outputs = self._pod(template, path, scope)
+        self._done(node)
+        return _Ended(node.phase, outputs)
+
+    def _dag(self, dag: Dag, path: str, scope: dict[str, str], depth: int) -> _Ended:
+        """Run tasks one after the other, each after those that it depends on."""
+        phases: dict[str, str] = {}
+        waiting = list(dag.tasks)
+        while waiting:
+            ready = next((task for task in waiting if set(_dependencies(task)) <= phases.keys()), None)
+            if ready is None:
+                names = ", ".join(task.name for task in waiting)
+                raise AcdError(ErrorCode.SETTING_INVALID, f"{path}: the tasks {names} wait for each other")
+            waiting.remove(ready)
+            task_path = f"{path}.{ready.name}"
+            if all(phases[name] in GOES_ON_AFTER for name in _dependencies(ready)):
+                ended = self._task(ready, task_path, scope, depth)
+            else:
+                ended = self._without_pod(task_path, "Omitted", f"depends on {ready.depends}")
+            phases[ready.name] = ended.phase
+            scope |= {f"tasks.{ready.name}.outputs.parameters.{name}": text for name, text in ended.outputs.items()}
+        return _Ended(_worst(phases.values()))
+
+    def _task(self, task: Task, path: str, scope: Mapping[str, str], depth: int) -> _Ended:
+        if task.with_param:
+            return self._fan_out(task, path, scope, depth)
+        if not _is_wanted(task, scope):
+            return self._without_pod(path, "Skipped", f"when {substitute(task.when, scope)!r} is false")
+        return self.template(task.template, path, _arguments(task, scope), depth + 1)
+
+    def _fan_out(self, task: Task, path: str, scope: Mapping[str, str], depth: int) -> _Ended:
+        items = _items(task, scope)
+        if not items:
+            return self._without_pod(path, "Skipped", "the list of items is empty")
+        if "item" in task.when:
+            raise AcdError(ErrorCode.SETTING_INVALID, f"{path}: this runner does not know a 'when' with an item")
+        if not _is_wanted(task, scope):
+            return self._without_pod(path, "Skipped", f"when {substitute(task.when, scope)!r} is false")
+
+        def run(numbered: tuple[int, int]) -> str:
+            index, item = numbered
+            arguments = _arguments(task, {**scope, "item": str(item)})
+            return self.template(task.template, f"{path}({index}:{item})", arguments, depth + 1).phase
+
+        with ThreadPoolExecutor(max_workers=self.workers) as pool:
+            return _Ended(_worst(list(pool.map(run, enumerate(items)))))
+
+    def _pod(self, template: Template, path: str, scope: Mapping[str, str]) -> tuple[Node, Mapping[str, str]]:
+        """Run a pod, and run it again as its retry strategy says."""
+        attempts: list[Attempt] = []
+        retry, patch = template.retry_strategy, ""
+        while True:
+            local = {**scope, "pod.name": f"{path}-{len(attempts)}"}
+            if retry is not None:
+                local |= _retry_scope(attempts)
+            patch = substitute(template.pod_spec_patch, local)
+            attempts.append(run_pod(template, local, self.document.spec.volumes, self.host, f"{path}-{len(attempts)}"))
+            last = attempts[-1]
+            if last.phase == "Succeeded" or retry is None or not _tries_again(retry, attempts):
+                return Node(path, last.phase, last.message, tuple(attempts), patch), last.outputs
+            time.sleep(self.pace * _wait_seconds(retry, len(attempts)))
+
+    def _without_pod(self, path: str, phase: str, message: str) -> _Ended:
+        self._done(Node(path, phase, message))
+        return _Ended(phase)
+
+    def _done(self, node: Node) -> None:
+        self.nodes.append(node)
+        self.on_node(node)
+
+
+def _inputs(template: Template, arguments: Mapping[str, str]) -> dict[str, str]:
+    values = {}
+    for parameter in template.inputs.parameters:
+        value = arguments.get(parameter.name, parameter.value)
+        if value is None:
+            raise AcdError(ErrorCode.SETTING_INVALID, f"template {template.name} is not given {parameter.name}")
+        values[f"inputs.parameters.{parameter.name}"] = value
+    return values
+
+
+def _arguments(task: Task, scope: Mapping[str, str]) -> dict[str, str]:
+    return {one.name: substitute(one.value or "", scope) for one in task.arguments.parameters}
+
+
+def _dependencies(task: Task) -> list[str]:
+    """The tasks that have to end well before this one. SETTING_INVALID for anything but names joined by &&."""
+    if not task.depends:
+        return []
+    if not DEPENDS.fullmatch(task.depends):
+        raise AcdError(ErrorCode.SETTING_INVALID, f"this runner does not know depends: {task.depends!r}")
+    return [name.strip() for name in task.depends.split("&&")]
+
+
+def _is_wanted(task: Task, scope: Mapping[str, str]) -> bool:
+    return not task.when or bool(evaluate(substitute(task.when, scope), {}))
+
+
+def _items(task: Task, scope: Mapping[str, str]) -> list[int]:
+    """The items of a fan-out. SETTING_INVALID if they are not integers."""
+    text = substitute(task.with_param, scope)
+    try:
+        items: Any = json.loads(text)
+    except ValueError:
+        items = None
+    if not isinstance(items, list) or any(type(item) is not int for item in items):
+        raise AcdError(ErrorCode.SETTING_INVALID, f"withParam of {task.name} is no list of integers: {text!r}")
+    return items
+
+
+def _retry_scope(attempts: list[Attempt]) -> dict[str, str]:
+    """What a pod knows of the attempts before; the first one has zeros, as in Argo."""
+    last = attempts[-1] if attempts else None
+    return {
+        "retries": str(len(attempts)),
+        "lastRetry.exitCode": str(last.exit_code) if last else "0",
+        "lastRetry.status": last.phase if last else "",
+    }
+
+
+def _tries_again(retry: Retry, attempts: list[Attempt]) -> bool:
+    wanted = evaluate(retry.expression, _retry_scope(attempts))
+    if not isinstance(wanted, bool):
+        raise AcdError(ErrorCode.SETTING_INVALID, f"the retry expression is not true or false: {retry.expression!r}")
+    return wanted and len(attempts) <= retry.limit
+
+
+def _wait_seconds(retry: Retry, attempts: int) -> int:
+    """The wait before the next attempt."""
+    seconds = int(retry.backoff.duration.removesuffix("s"))
+    return seconds * int(retry.backoff.factor ** (attempts - 1))
+
+
+def _worst(phases: Iterable[str]) -> str:
+    """The phase of what has parts. Tasks that are skipped or omitted say nothing of their own."""
+    found = set(phases)
+    return next((phase for phase in ("Error", "Failed") if phase in found), "Succeeded")

@@ -1,0 +1,278 @@
+"""The part of Argo's Workflow that the templates use. Any other field is refused by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = [
+    "Artifact",
+    "Container",
+    "Document",
+    "Mount",
+    "Retry",
+    "Task",
+    "Template",
+    "Volume",
+    "load_document",
+]
+
+Ignored = Any
+"""What only a cluster can do: who a pod runs as, where, how long its object is kept."""
+
+
+class _Known(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+
+
+class Value(_Known):
+    """A parameter with a value, as an argument or an input."""
+
+    name: str
+    value: str | None = None
+    description: str = ""
+    enum: tuple[str, ...] = ()
+
+
+class ValueFrom(_Known):
+    """An output parameter that is read from a file of the pod."""
+
+    path: str
+    default: str | None = None
+
+
+class OutputParameter(_Known):
+    """An output parameter."""
+
+    name: str
+    value_from: ValueFrom
+
+
+class ArchiveNone(_Known):
+    """A file or folder that is kept as it is."""
+
+    none: dict[str, str] = Field(max_length=0)
+
+
+class Key(_Known):
+    """Where an artifact goes in the artifact repository."""
+
+    key: str
+
+
+class Artifact(_Known):
+    """An output artifact."""
+
+    name: str
+    path: str
+    archive: ArchiveNone
+    s3: Key
+    optional: bool = False
+
+
+class Inputs(_Known):
+    """Inputs of a template."""
+
+    parameters: tuple[Value, ...] = ()
+
+
+class Outputs(_Known):
+    """Outputs of a template."""
+
+    parameters: tuple[OutputParameter, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+
+
+class Arguments(_Known):
+    """Arguments of a workflow or task."""
+
+    parameters: tuple[Value, ...] = ()
+
+
+class Task(_Known):
+    """A task of a DAG."""
+
+    name: str
+    template: str
+    arguments: Arguments = Arguments()
+    depends: str = ""
+    when: str = ""
+    with_param: str = ""
+
+
+class Dag(_Known):
+    """A DAG whose other branches go on when one fails."""
+
+    tasks: tuple[Task, ...]
+    fail_fast: Literal[False]
+
+
+class EnvironmentVariable(_Known):
+    """An environment variable."""
+
+    name: str
+    value: str
+
+
+class Mount(_Known):
+    """Where a container sees a volume."""
+
+    name: str
+    mount_path: str
+    read_only: bool = False
+
+
+class Container(_Known):
+    """The one container of a pod."""
+
+    name: Literal["main"]
+    image: str
+    command: tuple[str, ...] = Field(min_length=1)
+    args: tuple[str, ...] = ()
+    env: tuple[EnvironmentVariable, ...] = ()
+    volume_mounts: tuple[Mount, ...] = ()
+    security_context: Ignored = None
+    resources: Ignored = None
+    image_pull_policy: Ignored = None
+
+
+class ConfigMapSource(_Known):
+    """A ConfigMap as a folder with a file for each key."""
+
+    name: str
+    optional: bool = False
+
+
+class EmptyDir(_Known):
+    """An empty folder for each attempt of a pod."""
+
+
+class Volume(_Known):
+    """A volume: exactly one of its kinds."""
+
+    name: str
+    empty_dir: EmptyDir | None = None
+    config_map: ConfigMapSource | None = None
+
+
+class Backoff(_Known):
+    """The wait before a retry: `duration` in whole seconds, times `factor` for each retry before it."""
+
+    duration: str = Field(pattern=r"^\d+s$")
+    factor: int
+
+
+class Retry(_Known):
+    """When a pod is tried again."""
+
+    limit: int
+    retry_policy: Literal["Always"]
+    expression: str
+    backoff: Backoff
+
+
+class Template(_Known):
+    """A pod or a DAG."""
+
+    name: str
+    inputs: Inputs = Inputs()
+    outputs: Outputs = Outputs()
+    container: Container | None = None
+    dag: Dag | None = None
+    fail_fast: Literal[False] | None = None
+    volumes: tuple[Volume, ...] = ()
+    retry_strategy: Retry | None = None
+    pod_spec_patch: str = ""
+    active_deadline_seconds: int | None = None
+    metadata: Ignored = None
+
+
+class Mutex(_Known):
+    """A lock among workflows; one runner runs one workflow."""
+
+    name: str
+
+
+class Synchronization(_Known):
+    """Locks of a workflow."""
+
+    mutexes: tuple[Mutex, ...]
+
+
+class Spec(_Known):
+    """A workflow."""
+
+    entrypoint: str
+    arguments: Arguments = Arguments()
+    templates: tuple[Template, ...]
+    on_exit: str = ""
+    volumes: tuple[Volume, ...] = ()
+    synchronization: Synchronization | None = None
+    active_deadline_seconds: int | None = None
+    parallelism: int | None = None
+    security_context: Ignored = None
+    pod_gc: Ignored = Field(default=None, alias="podGC")
+    ttl_strategy: Ignored = None
+    workflow_metadata: Ignored = None
+    service_account_name: Ignored = None
+
+
+class Metadata(_Known):
+    """The name of an object."""
+
+    name: str
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class Document(_Known):
+    """A WorkflowTemplate, or a Workflow."""
+
+    api_version: Literal["argoproj.io/v1alpha1"]
+    kind: Literal["WorkflowTemplate", "Workflow"]
+    metadata: Metadata
+    spec: Spec
+
+    def template(self, name: str) -> Template:
+        """The template of that name. SETTING_INVALID."""
+        for template in self.spec.templates:
+            if template.name == name:
+                return template
+        raise AcdError(ErrorCode.SETTING_INVALID, f"{self.metadata.name} has no template {name!r}", _FIX)
+
+
+_FIX = "Give a file that 'python -m workflows' has made."
+
+
+def load_document(file: Path) -> Document:
+    """Read a file.
+
+    Raises:
+        AcdError: INPUT_MISSING if there is none, SETTING_INVALID naming every field that is not known here.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AcdError(ErrorCode.INPUT_MISSING, f"{file} cannot be read: {error.strerror}", _FIX) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise AcdError(ErrorCode.SETTING_INVALID, f"{file} is not YAML", _FIX) from error
+    try:
+        document = Document.model_validate(content)
+    except ValidationError as error:
+        wrong = [_sentence(one["type"], one["loc"], one["msg"]) for one in error.errors()]
+        raise AcdError(ErrorCode.SETTING_INVALID, f"{file}: {'; '.join(wrong)}", _FIX) from None
+    for template in document.spec.templates:
+        if (template.container is None) == (template.dag is None):
+            raise AcdError(ErrorCode.SETTING_INVALID, f"{file}: template {template.name} is no pod and no DAG", _FIX)
+    return document
+
+
+def _sentence(kind: str, place: tuple[int | str, ...], message: str) -> str:
+    where = ".".join(map(str, place)) or "the document"
+    return f"this runner does not know {where}" if kind == "extra_forbidden" else f"{where}: {message}"

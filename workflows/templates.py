@@ -1,0 +1,287 @@
+"""The builder of WorkflowTemplates: for each job a plan, then for each round a fan-out and a gather."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hera.workflows import (
+    DAG,
+    Artifact,
+    Container,
+    EmptyDirVolume,
+    Env,
+    NoneArchiveStrategy,
+    Parameter,
+    S3Artifact,
+    Task,
+    WorkflowTemplate,
+)
+from hera.workflows.models import (
+    Capabilities,
+    ConfigMapVolumeSource,
+    Mutex,
+    PodGC,
+    PodSecurityContext,
+    SeccompProfile,
+    SecurityContext,
+    Synchronization,
+    TTLStrategy,
+    ValueFrom,
+    Volume,
+    VolumeMount,
+    WorkflowMetadata,
+)
+from hera.workflows.models import Container as ContainerModel
+
+from acdtask import __version__
+from acdtask.jobs.contract import Job
+from acdtask.jobs.registry import JOBS, load_job
+from workflows.parameters import AOI, AOI_FILE, AOI_FOLDER, Bound, bound_to, extra_parameters, parameter_of
+from workflows.retries import memory_patch, retry_strategy
+
+__all__ = ["CHAIN", "build_all", "version_suffix"]
+
+CHAIN = tuple(name for name in JOBS if name != "simulate")
+"""The jobs that have a workflow, in the order of `acd-all`."""
+
+OUTPUTS = "/tmp/acd"  # noqa: S108  # a path in the pod, where /tmp is a volume of its own
+ITEM = "{{item}}"
+USER = 65532
+HOUR, DAY = 3600, 86400
+PODS_AT_ONCE = 50
+IMAGE = "acdtask"
+"""A placeholder: the chart gives the image."""
+
+ARTIFACTS = {"monitor": ("patches.geojson", "patches.parquet"), "report": ("report/",)}
+"""What the last gather of a job leaves below OUTPUTS for the Argo UI; a folder ends in a slash."""
+
+
+class Main(Container):
+    """A container as every pod of ours has it: `main`, restricted, with nothing writable but /tmp."""
+
+    def __init__(self, name: str, args: list[str], hours: int, mounts: list[VolumeMount] | None = None, **more: Any):
+        super().__init__(
+            name=name,
+            image=IMAGE,
+            command=["acdtask"],
+            args=args,
+            env=[Env(name="ACD_RUN_ID", value="{{workflow.uid}}"), Env(name="ACD_LOG", value="json")],
+            security_context=SecurityContext(
+                allow_privilege_escalation=False,
+                capabilities=Capabilities(drop=["ALL"]),
+                privileged=False,
+                read_only_root_filesystem=True,
+                run_as_non_root=True,
+            ),
+            volumes=[EmptyDirVolume(name="tmp", mount_path="/tmp")],  # noqa: S108  # a path in the pod
+            volume_mounts=mounts,
+            retry_strategy=retry_strategy(),
+            active_deadline_seconds=hours * HOUR,
+            **more,
+        )
+
+    def _build_container(self) -> ContainerModel:
+        container = super()._build_container()
+        container.name = "main"
+        return container
+
+
+def build_all() -> dict[str, WorkflowTemplate]:
+    """Every WorkflowTemplate by name: each job and `acd-all`, under a stable name and under one with the version."""
+    chains = {**{name: [name] for name in CHAIN}, "all": list(CHAIN)}
+    built = {}
+    for title, jobs in chains.items():
+        for name in (f"acd-{title}", f"acd-{title}-{version_suffix()}"):
+            built[name] = _workflow(name, title, jobs)
+    return built
+
+
+def version_suffix() -> str:
+    """The version as a part of a Kubernetes name.
+
+    >>> version_suffix() == __version__.replace(".", "-")
+    True
+    """
+    return "".join(letter if letter.isalnum() else "-" for letter in __version__.lower())
+
+
+def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
+    bounds = [bound for job in jobs for bound in bound_to(job, load_job(job).settings, alone=len(jobs) == 1)]
+    by_parameter: dict[str, list[Bound]] = {}
+    for bound in bounds:
+        by_parameter.setdefault(bound.parameter, []).append(bound)
+    parameters = [parameter_of(group) for group in by_parameter.values()] + extra_parameters(jobs)
+    labels = {
+        "app.kubernetes.io/name": "acd",
+        "app.kubernetes.io/component": title,
+        "app.kubernetes.io/version": __version__,
+    }
+    annotations = _annotations(title, jobs)
+    workflow = WorkflowTemplate(
+        name=name,
+        labels=labels,
+        annotations=annotations,
+        workflow_metadata=WorkflowMetadata(labels=labels, annotations=annotations),
+        entrypoint=title,
+        arguments=parameters,
+        active_deadline_seconds=DAY,
+        parallelism=PODS_AT_ONCE,
+        pod_gc=PodGC(strategy="OnPodSuccess"),
+        ttl_strategy=TTLStrategy(seconds_after_success=3 * DAY, seconds_after_failure=7 * DAY),
+        security_context=PodSecurityContext(
+            run_as_non_root=True,
+            run_as_user=USER,
+            run_as_group=USER,
+            fs_group=USER,
+            seccomp_profile=SeccompProfile(type="RuntimeDefault"),
+        ),
+    )
+    aoi = _reference(workflow, AOI)
+    workflow.synchronization = Synchronization(mutexes=[Mutex(name=f"acd-{aoi}")])
+    # Optional, so that a missing AOI is an error of the plan and not a pod that waits for ever.
+    workflow.volumes = [Volume(name=AOI, config_map=ConfigMapVolumeSource(name=f"acd-aoi-{aoi}", optional=True))]
+    with workflow:
+        dags = [_job_dag(workflow, load_job(job), [one for one in bounds if one.job == job]) for job in jobs]
+        if len(jobs) > 1:
+            _chain_dag(workflow, title, dags)
+    return workflow
+
+
+def _job_dag(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> DAG:
+    plan_pod = _plan_pod(workflow, job, bounds)
+    run_pod = _run_pod(workflow, job, bounds)
+    gather_pod = _gather_pod(job, last=False) if len(job.rounds) > 1 or job.name not in ARTIFACTS else None
+    publish_pod = _gather_pod(job, last=True) if job.name in ARTIFACTS else gather_pod
+    # Shards go on when one of them fails, so that the next workflow has less to do.
+    with DAG(name=job.name, fail_fast=False) as dag:
+        plan = Task(name="plan", template=plan_pod)
+        plan_id = plan.get_parameter("plan-id").value
+        some = f"{plan.get_parameter('shard-count').value} != 0"
+        before = plan
+        for round_name in job.rounds:
+            which = {"plan-id": plan_id, "round": round_name}
+            run = Task(
+                name=f"run-{round_name}",
+                template=run_pod,
+                arguments={**which, "shard": ITEM},
+                with_param=plan.get_parameter("shards"),
+                when=some,
+            )
+            last = round_name == job.rounds[-1]
+            gather = Task(
+                name=f"gather-{round_name}",
+                template=publish_pod if last else gather_pod,
+                arguments=which,
+                when=some,
+            )
+            before >> run
+            run >> gather
+            before = gather
+    return dag
+
+
+def _chain_dag(workflow: WorkflowTemplate, title: str, dags: list[DAG]) -> None:
+    layout_pod = _layout_pod(workflow)
+    with DAG(name=title, fail_fast=False):
+        before: Task | None = None
+        for dag in dags:
+            task = Task(name=str(dag.name), template=dag)
+            if before is not None:
+                before >> task
+            before = task
+            if dag.name == "ingest":
+                before = Task(name="layout", template=layout_pod, when=f"'{_reference(workflow, 'layout-crs')}' != ''")
+                task >> before
+
+
+def _plan_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> Main:
+    args = [job.name, "plan", "--outputs", OUTPUTS]
+    for bound in bounds:
+        value = AOI_FILE if bound.option.field == AOI else _reference(workflow, bound.parameter)
+        args += ["--parameter", f"{bound.option.field.replace('_', '-')}={value}"]
+    return Main(
+        f"{job.name}-plan",
+        args,
+        hours=1,
+        mounts=[VolumeMount(name=AOI, mount_path=AOI_FOLDER, read_only=True)],
+        outputs=[
+            _output("plan-id", default=""),
+            _output("shards", default="[]"),
+            _output("shard-count", default="0"),
+            _artifact(job.name, "plan.json"),
+            _artifact(job.name, "summary.md"),
+        ],
+    )
+
+
+def _run_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> Main:
+    names = ["plan-id", "round", "shard"]
+    pod = Main(
+        f"{job.name}-run",
+        _stage_args(job, "run", names),
+        hours=4,
+        inputs=[Parameter(name=name) for name in names],
+        pod_spec_patch=memory_patch(),
+    )
+    units = [bound.parameter for bound in bounds if bound.option.field in {"shard_tiles", "shard_files"}]
+    if units:
+        # Without it Argo counts a waiting pod as 0/1, and the total grows as pods start.
+        pod.annotations = {"workflows.argoproj.io/progress": f"0/{_reference(workflow, units[0])}"}
+    return pod
+
+
+def _gather_pod(job: Job[Any], *, last: bool) -> Main:
+    names = ["plan-id", "round"]
+    args = _stage_args(job, "gather", names)
+    inputs = [Parameter(name=name) for name in names]
+    if not last:
+        return Main(f"{job.name}-gather", args, hours=1, inputs=inputs)
+    outputs = [_artifact(job.name, name) for name in ARTIFACTS[job.name]]
+    return Main(f"{job.name}-publish", [*args, "--outputs", OUTPUTS], hours=1, inputs=inputs, outputs=outputs)
+
+
+def _layout_pod(workflow: WorkflowTemplate) -> Main:
+    args = ["layout", "create", _reference(workflow, "layout")]
+    for name in ("crs", "resolution", "cell-size"):
+        args += [f"--{name}", _reference(workflow, f"layout-{name}")]
+    return Main("layout", args, hours=1)
+
+
+def _stage_args(job: Job[Any], stage: str, names: list[str]) -> list[str]:
+    args = [job.name, stage]
+    for name in names:
+        args += [f"--{name.removesuffix('-id')}", f"{{{{inputs.parameters.{name}}}}}"]
+    return args
+
+
+def _output(name: str, default: str) -> Parameter:
+    return Parameter(name=name, value_from=ValueFrom(path=f"{OUTPUTS}/{name}", default=default))
+
+
+def _artifact(job: str, name: str) -> Artifact:
+    """A file or folder as it is, below the workflow's name; the UI shows it by the end of its key."""
+    return S3Artifact(
+        name=name.strip("/").replace(".", "-"),
+        path=f"{OUTPUTS}/{name.strip('/')}",
+        archive=NoneArchiveStrategy(),
+        key=f"{{{{workflow.name}}}}/{job}/{name}",
+    )
+
+
+def _reference(workflow: WorkflowTemplate, parameter: str) -> str:
+    return str(workflow.get_parameter(parameter).value)
+
+
+def _annotations(title: str, jobs: list[str]) -> dict[str, str]:
+    rounds = [f"`{job}` ({', '.join(load_job(job).rounds)})" for job in jobs]
+    summary = JOBS[title].summary if title in JOBS else "Ingest, consolidate, baseline, monitor and report."
+    text = (
+        JOBS[title].help if title in JOBS else "Does all jobs, one after the other. A job with nothing new is skipped."
+    )
+    return {
+        "workflows.argoproj.io/title": f"**acd {title}**: {summary[:1].lower()}{summary[1:].rstrip('.')}",
+        "workflows.argoproj.io/description": (
+            f"{text}\n\nJobs and rounds: {'; '.join(rounds)}. acd {__version__}.\n\n"
+            f"`argo submit --from workflowtemplate/acd-{title} -p aoi=NAME`\n"
+        ),
+    }
