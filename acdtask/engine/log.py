@@ -36,7 +36,7 @@ LogMode = Literal["auto", "text", "json"]
 
 ROOT = "acd"
 TEXT_FORMAT, JSON_FORMAT = "text", "json"
-_LIBRARIES = ("numpy", "rasterio", "scikit-image", "zarr", "obstore")
+_LIBRARIES = ("numpy", "rasterio", "scipy", "zarr", "obstore")
 
 
 @dataclass(frozen=True)

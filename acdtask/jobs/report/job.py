@@ -303,7 +303,7 @@ def _page(plan: Plan, baseline: BaselinePage, rows: list[DateRow], site: Site) -
         versions={
             "acd": __version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in ("numpy", "rasterio", "scikit-image", "scipy", "shapely", "zarr")},
+            **{name: version(name) for name in ("numpy", "rasterio", "scipy", "shapely", "zarr")},
         },
         inputs=manifest.records + len(inputs),
     )
