@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -89,7 +90,7 @@ def run_pod(template: Template, scope: Mapping[str, str], volumes: Sequence[Volu
     code = _exit_code(command, environment, log, template.active_deadline_seconds)
     said = progress.read_text() if progress.exists() else ""
     if code:
-        return Attempt("Failed", code, _last_line(log), said, log=log)
+        return Attempt("Failed", code, _last_words(log), said, log=log)
     missing, outputs = _outputs(template, mounts)
     for artifact in template.outputs.artifacts:
         if not _keep(artifact, mounts, scope, host.artifacts) and not artifact.optional:
@@ -113,9 +114,19 @@ def _exit_code(command: Sequence[str], environment: Mapping[str, str], log: Path
     return process.returncode if process.returncode >= 0 else SIGNALLED - process.returncode
 
 
-def _last_line(log: Path) -> str:
+def _last_words(log: Path) -> str:
+    """What the log ends with: the error if it is an event of acdtask, else its last line."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return lines[-1] if lines else ""
+    last = lines[-1] if lines else ""
+    try:
+        event = json.loads(last)
+    except ValueError:
+        return last
+    return (
+        f"{event['code']}: {event['detail']}"
+        if isinstance(event, dict) and {"code", "detail"} <= event.keys()
+        else last
+    )
 
 
 def _mounted(

@@ -1,0 +1,204 @@
+"""The templates: as they are committed, as their jobs are, and within the rules."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from acdtask import __version__
+from acdtask.cli.options import options_of, settings_from, values_of_parameters
+from acdtask.jobs.registry import JOBS, load_job
+from workflows.lint import problems
+from workflows.rendering import CHART_FILES, render_all, write_all
+from workflows.retries import MEMORY
+from workflows.templates import CHAIN, version_suffix
+
+RENDERED = {name.removesuffix(".yaml"): yaml.safe_load(text) for name, text in render_all().items()}
+STABLE = [f"acd-{name}" for name in (*CHAIN, "all")]
+
+
+def test_the_chart_ships_what_the_jobs_say() -> None:
+    committed = {path.name: path.read_text(encoding="utf-8") for path in CHART_FILES.glob("acd-*.yaml")}
+    assert committed == render_all(), "run 'make workflows' and commit helm/acd/files"
+
+
+def test_rendering_removes_a_template_that_is_no_longer_made(tmp_path: Any) -> None:
+    (tmp_path / "acd-old-0-0-1.yaml").write_text("old")
+    (tmp_path / "README.md").write_text("kept")
+    write_all(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*render_all(), "README.md"}
+
+
+def test_every_job_but_simulate_has_a_template_and_there_is_one_for_all() -> None:
+    assert list(CHAIN) == [name for name in JOBS if name != "simulate"]
+    assert set(RENDERED) == {*STABLE, *(f"{name}-{version_suffix()}" for name in STABLE)}
+
+
+@pytest.mark.parametrize("name", STABLE)
+def test_the_stable_name_is_another_name_of_the_version(name: str) -> None:
+    versioned = copy.deepcopy(RENDERED[f"{name}-{version_suffix()}"])
+    assert versioned["metadata"].pop("name") == f"{name}-{__version__.replace('.', '-')}"
+    stable = copy.deepcopy(RENDERED[name])
+    assert stable["metadata"].pop("name") == name
+    assert stable == versioned
+
+
+@pytest.mark.parametrize("name", sorted(RENDERED))
+def test_a_template_keeps_the_rules(name: str) -> None:
+    assert problems(RENDERED[name]) == []
+
+
+def pod(document: Any) -> Any:
+    return document["spec"]["templates"][0]
+
+
+def fan_out(document: Any) -> Any:
+    return next(
+        task
+        for one in document["spec"]["templates"]
+        if "dag" in one
+        for task in one["dag"]["tasks"]
+        if "withParam" in task
+    )
+
+
+def dag(document: Any) -> Any:
+    return next(one for one in document["spec"]["templates"] if "dag" in one)
+
+
+def parameter(document: Any) -> Any:
+    return document["spec"]["arguments"]["parameters"][0]
+
+
+BROKEN: list[tuple[Callable[[Any], object], str]] = [
+    (lambda d: dag(d).update(retryStrategy=pod(d)["retryStrategy"]), "what it has done would run again"),
+    (lambda d: d["spec"].update(retryStrategy=pod(d)["retryStrategy"]), "it would apply to DAGs"),
+    (lambda d: d["spec"].update(templateDefaults={"retryStrategy": {}}), "templateDefaults is not used"),
+    (lambda d: pod(d).pop("retryStrategy"), "has not the generated retry expression"),
+    (lambda d: pod(d)["retryStrategy"].pop("retryPolicy"), "is not Always"),
+    (lambda d: pod(d)["retryStrategy"]["backoff"].update(maxDuration="10m"), "would never be retried"),
+    (lambda d: d["spec"].update(synchronization={"mutex": {"name": "x"}}), "the field mutex is not in every"),
+    (lambda d: d["spec"].pop("synchronization"), "no mutex for its AOI"),
+    (lambda d: fan_out(d).update(withParam="{{tasks.plan.outputs.result}}"), "is not an output parameter"),
+    (lambda d: fan_out(d).update(withParam="{{tasks.plan.outputs.parameters.x}}"), "does not come from a file"),
+    (lambda d: fan_out(d).update(when="{{item}} != 3"), "may skip the whole fan-out"),
+    (lambda d: fan_out(d)["arguments"]["parameters"][2].update(value="{{item.tile}}"), "items are integers"),
+    (lambda d: fan_out(d).update(template="other"), "has no template other"),
+    (lambda d: fan_out(d).update(depends="nobody"), "does not come before it"),
+    (
+        lambda d: dag(d)["dag"]["tasks"][-1].update(when="{{tasks.run-moments.outputs.parameters.x}} == 1"),
+        "cannot know",
+    ),
+    (lambda d: pod(d)["outputs"]["parameters"][0]["valueFrom"].pop("default"), "has no default"),
+    (lambda d: pod(d)["outputs"]["artifacts"][0].pop("archive"), "is archived"),
+    (lambda d: pod(d)["outputs"]["artifacts"][0].update(path="/acd/report"), "its key does not end in '/'"),
+    (lambda d: pod(d)["container"]["args"].append("{{workflow.parameters.x}}"), "refers to workflow.parameters.x"),
+    (lambda d: d["spec"].pop("securityContext"), "may run as root"),
+    (lambda d: pod(d)["container"]["securityContext"].pop("readOnlyRootFilesystem"), "is not restricted"),
+    (lambda d: pod(d)["container"].pop("name"), "is not called main"),
+    (lambda d: pod(d)["container"].update(command=["sh", "-c"]), "runs something else"),
+    (lambda d: pod(d).pop("volumes"), "has no /tmp to write to"),
+    (lambda d: pod(d).pop("activeDeadlineSeconds"), "has no deadline"),
+    (lambda d: parameter(d).pop("description"), "has no description"),
+    (lambda d: parameter(d).pop("value"), "has no default"),
+    (lambda d: parameter(d).update(enum=["koln"]), "is not one of its values"),
+    (lambda d: parameter(d).update(name="AOI"), "is not in kebab-case"),
+    (lambda d: d["spec"].pop("podGC"), "has no podGC"),
+    (lambda d: d["spec"].pop("ttlStrategy"), "has no ttlStrategy"),
+    (lambda d: d["metadata"].pop("annotations"), "has no title"),
+]
+
+
+@pytest.mark.parametrize(("break_it", "sentence"), BROKEN)
+def test_a_broken_rule_is_told(break_it: Callable[[Any], object], sentence: str) -> None:
+    document = copy.deepcopy(RENDERED["acd-baseline"])
+    break_it(document)
+    assert any(sentence in problem for problem in problems(document)), problems(document)
+
+
+def given_to_plan(document: Any, job: str) -> dict[str, str]:
+    """Setting and value of each --parameter of the plan pod."""
+    args = next(one for one in document["spec"]["templates"] if one["name"] == f"{job}-plan")["container"]["args"]
+    pairs = [args[at + 1] for at, arg in enumerate(args) if arg == "--parameter"]
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def parameters_of(document: Any) -> dict[str, Any]:
+    return {one["name"]: one for one in document["spec"]["arguments"]["parameters"]}
+
+
+@pytest.mark.parametrize("job", CHAIN)
+def test_every_setting_of_a_job_has_a_parameter_and_no_parameter_is_left_over(job: str) -> None:
+    fields = [option.field.replace("_", "-") for option in options_of(load_job(job).settings)]
+    alone = RENDERED[f"acd-{job}"]
+    assert list(given_to_plan(alone, job)) == list(given_to_plan(RENDERED["acd-all"], job)) == fields
+    assert set(parameters_of(alone)) == {*fields, MEMORY}
+
+
+def test_every_parameter_of_the_whole_chain_is_used() -> None:
+    text = json.dumps(RENDERED["acd-all"]["spec"])
+    for name in parameters_of(RENDERED["acd-all"]):
+        assert f"{{{{workflow.parameters.{name}}}}}" in text or f"workflow.parameters['{name}']" in text
+
+
+@pytest.mark.parametrize("job", CHAIN)
+def test_a_parameter_offers_the_values_that_its_setting_can_have(job: str) -> None:
+    document = RENDERED[f"acd-{job}"]
+    fields = load_job(job).settings.model_fields
+    closed = {option.field: option for option in options_of(load_job(job).settings) if option.choices}
+    assert set(closed) == {name for name, field in fields.items() if "Literal" in str(field.annotation)}
+    for name, option in closed.items():
+        offered = parameters_of(document)[name.replace("_", "-")]["enum"]
+        assert offered[bool(offered[0] == "") :] == [str(choice) for choice in option.choices]
+        assert ("" in offered) == (fields[name].default is None)
+
+
+@pytest.mark.parametrize("name", STABLE)
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_defaults_of_a_template_are_those_of_the_settings(name: str, *, empty: bool) -> None:
+    document = RENDERED[name]
+    values = {key: "" if empty else one["value"] for key, one in parameters_of(document).items()}
+    for job in CHAIN if name == "acd-all" else [name.removeprefix("acd-")]:
+        model = load_job(job).settings
+        given = []
+        for setting, text in given_to_plan(document, job).items():
+            for key, value in values.items():
+                text = text.replace(f"{{{{workflow.parameters.{key}}}}}", value)
+            given.append(f"{setting}={text}")
+        chosen = values_of_parameters(model, given)
+        required = {"aoi": "x", "layout": "default", "source": "folder"}
+        needed = {key: required[key] for key, field in model.model_fields.items() if field.is_required()}
+        plain = model.model_validate({**needed, "aoi": "x"})
+        assert settings_from(model, {**needed, **chosen, "aoi": "x"}) == plain
+
+
+def test_what_one_job_names_the_next_one_reads() -> None:
+    document = RENDERED["acd-all"]
+    assert given_to_plan(document, "monitor")["baseline-name"] == given_to_plan(document, "baseline")["name"]
+    assert given_to_plan(document, "report")["name"] == given_to_plan(document, "monitor")["name"]
+
+
+@pytest.mark.parametrize("job", CHAIN)
+def test_a_job_is_a_plan_and_then_a_fan_out_and_a_gather_for_each_round(job: str) -> None:
+    tasks = next(one for one in RENDERED["acd-all"]["spec"]["templates"] if one["name"] == job)["dag"]["tasks"]
+    rounds = [f"{stage}-{name}" for name in load_job(job).rounds for stage in ("run", "gather")]
+    assert [task["name"] for task in tasks] == ["plan", *rounds]
+    assert [task.get("depends", "") for task in tasks] == ["", "plan", *rounds[:-1]]
+    assert all("shard-count}} != 0" in task["when"] for task in tasks[1:])
+
+
+@pytest.mark.cluster
+def test_argo_finds_nothing_to_say() -> None:
+    argo = shutil.which("argo")
+    if argo is None:
+        pytest.skip("argo is not on PATH")
+    files = sorted(str(path) for path in CHART_FILES.glob("acd-*.yaml"))
+    done = subprocess.run([argo, "lint", "--offline", *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
