@@ -1,0 +1,96 @@
+{{/* Names are fixed, not the release's: `argo submit --from workflowtemplate/acd-monitor` works in every namespace. */}}
+
+{{- define "acd.selectorLabels" -}}
+app.kubernetes.io/name: acd
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "acd.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "acd.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "acd.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{- define "acd.cube" -}}
+s3://{{ .Values.objectStore.bucket }}{{ with .Values.objectStore.prefix }}/{{ . }}{{ end }}
+{{- end }}
+
+{{/* The environment of a container that reads or writes the cube: a list. */}}
+{{- define "acd.env" -}}
+{{- $store := .Values.objectStore -}}
+- name: ACD_CUBE
+  value: {{ include "acd.cube" . | quote }}
+{{- with $store.endpoint }}
+- name: AWS_ENDPOINT_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- with $store.region }}
+- name: AWS_REGION
+  value: {{ . | quote }}
+{{- end }}
+{{- with $store.existingSecret }}
+{{- if .name }}
+- name: AWS_ACCESS_KEY_ID
+  valueFrom: { secretKeyRef: { name: {{ .name | quote }}, key: {{ .accessKeyIdKey | quote }} } }
+- name: AWS_SECRET_ACCESS_KEY
+  valueFrom: { secretKeyRef: { name: {{ .name | quote }}, key: {{ .secretAccessKeyKey | quote }} } }
+{{- with .sessionTokenKey }}
+- name: AWS_SESSION_TOKEN
+  valueFrom: { secretKeyRef: { name: {{ $store.existingSecret.name | quote }}, key: {{ . | quote }} } }
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $name, $value := .Values.extraEnv }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end }}
+
+{{/* A parameter as text. Helm reads numbers as floating point, and would print a million as 1e+06. */}}
+{{- define "acd.text" -}}
+{{- if kindIs "string" . }}{{ . }}{{ else if kindIs "bool" . }}{{ ternary "yes" "no" . }}{{ else }}{{ toJson . }}{{ end -}}
+{{- end }}
+
+{{/* The settings of a monitor with the defaults, as JSON. Not `merge`: it takes 0 and false for values that are not there. */}}
+{{- define "acd.settings" -}}
+{{- $settings := dict -}}
+{{- range $key, $value := .root.Values.monitorDefaults.settings }}{{ $_ := set $settings $key (include "acd.text" $value) }}{{ end -}}
+{{- range $key, $value := .monitor.settings }}{{ $_ := set $settings $key (include "acd.text" $value) }}{{ end -}}
+{{- toJson $settings -}}
+{{- end }}
+
+{{/* The resources of a container, by its arguments: job, stage, ... What is no stage is small, as a plan is. */}}
+{{- define "acd.resources" -}}
+{{- $stage := "plan" -}}
+{{- if ge (len .args) 2 }}{{ $stage = index .args 1 }}{{ end -}}
+{{- $resources := index .values $stage | default .values.plan | deepCopy -}}
+{{- with $resources.memoryMiB -}}
+{{- $memory := printf "%dMi" (int .) -}}
+{{- range list "requests" "limits" -}}
+{{- $quantities := index $resources . | default dict -}}
+{{- $_ := set $quantities "memory" $memory -}}
+{{- $_ := set $resources . $quantities -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml (omit $resources "memoryMiB") -}}
+{{- end }}
+
+{{/* The rendered WorkflowTemplates by name, as JSON. */}}
+{{- define "acd.templates" -}}
+{{- $found := dict -}}
+{{- range $path, $_ := .Files.Glob "files/*.yaml" -}}
+{{- $template := $.Files.Get $path | fromYaml -}}
+{{- if $template.Error }}{{ fail (printf "%s is not YAML: %s" $path $template.Error) }}{{ end -}}
+{{- $_ := set $found $template.metadata.name $template -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end }}
