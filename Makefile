@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 
-.PHONY: demo test check docs workflows bench-quick lock clean
+.PHONY: demo test check docs workflows image bench-quick lock clean
 
 demo: $(RUN) ## simulate a year, monitor ten dates, open demo/report/index.html
 	$(BIN)/acdtask demo demo
@@ -23,6 +23,9 @@ docs: $(DEV) ## write docs/reference from the code
 
 workflows: $(DEV) ## write the WorkflowTemplates into the chart
 	$(BIN)/python -m workflows
+
+image: ## build acd:VERSION with buildah, podman or docker (IMAGE, BASE, RELEASE=1: see images/build)
+	@images/build
 
 bench-quick: $(DEV) ## side by side with the tutorial's own numpy code, one run
 	$(BIN)/python -m benchmarks.quick

@@ -1,0 +1,206 @@
+"""Removes from the image what acdtask never uses, and compiles what stays: the root file system is read-only.
+
+    slim.py libraries ENVIRONMENT            the installed wheels
+    slim.py package ENVIRONMENT ROOT         acdtask, installed below ROOT; imports all of it
+    slim.py system                           the base image itself: this Python stays, shell and package manager go
+
+Only the standard library is at hand here. `package` fails the build when something that is needed at import was
+removed; the tests run all jobs in the image.
+"""
+
+from __future__ import annotations
+
+import compileall
+import py_compile
+import shutil
+import site
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+
+BUILT_WITH = ("hatchling", "editables", "pathspec", "pluggy", "tomlkit", "trove-classifiers")
+"""They made the wheel of acdtask."""
+
+ONLY_TESTED_WITH = ("scikit-image", "imageio", "lazy-loader", "networkx", "tifffile")
+"""scikit-image is what acdtask's own labels are compared with; the others come with it."""
+
+UNUSED_IN_LIBRARIES = (
+    "**/tests",
+    "**/*.pyi",
+    "**/*.pyx",
+    "**/*.pxd",
+    "**/*.[ch]",
+    "**/*.a",
+    "**/*.f90",
+    # acdtask uses scipy.ndimage and scipy.sparse, which use _lib, linalg and special.
+    "scipy/cluster",
+    "scipy/datasets",
+    "scipy/differentiate",
+    "scipy/fft",
+    "scipy/fftpack",
+    "scipy/integrate",
+    "scipy/interpolate",
+    "scipy/io",
+    "scipy/misc",
+    "scipy/odr",
+    "scipy/optimize",
+    "scipy/signal",
+    "scipy/spatial",
+    "scipy/special/cython_special.*",
+    "scipy/stats",
+    # acdtask writes PNG: no text, no colour management, no AVIF, no WebP, no windows.
+    "PIL/_avif.*",
+    "PIL/_imagingcms.*",
+    "PIL/_imagingft.*",
+    "PIL/_imagingtk.*",
+    "PIL/_webp.*",
+    "pillow.libs/libavif-*",
+    "pillow.libs/libfreetype-*",
+    "pillow.libs/libharfbuzz-*",
+    "pillow.libs/liblcms2-*",
+    "pillow.libs/libwebp*",
+    "rasterio/_example.*",
+    "rasterio/_fill.*",
+)
+"""Below site-packages."""
+
+UNUSED_IN_SYSTEM = (
+    "build",
+    "etc/apt",
+    "usr/games",
+    "usr/include",
+    "usr/lib/apt",
+    "usr/lib/dpkg",
+    "usr/lib/*/gconv",
+    "usr/lib/*/libapt-p*",  # and what apt alone needs: GnuTLS and gcrypt, for Python has OpenSSL
+    "usr/lib/*/libgcrypt.*",
+    "usr/lib/*/libgnutls.*",
+    "usr/lib/*/libhogweed.*",
+    "usr/lib/*/libnettle.*",
+    "usr/lib/*/libp11-kit.*",
+    "usr/lib/*/libperl.*",
+    "usr/lib/*/perl*",
+    "usr/local/include",
+    "usr/local/share/man",
+    "usr/sbin/*",
+    "usr/share/bash-completion",
+    "usr/share/info",
+    "usr/share/locale",
+    "usr/share/man",
+    "usr/share/perl*",
+    "usr/share/python-wheels",
+    "var/cache/*",
+    "var/lib/apt",
+    "var/log/*",
+)
+"""Below the root. The list of packages (var/lib/dpkg) and their licences (usr/share/doc) stay: scanners read them."""
+
+UNUSED_IN_STANDARD_LIBRARY = (
+    "config-*",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "test",
+    "tkinter",
+    "turtledemo",
+)
+
+USER = "acd:x:65532:65532:acd:/tmp:/nonexistent\n"
+GROUP = "acd:x:65532:\n"
+
+
+def main(arguments: list[str]) -> None:
+    """What the module says."""
+    match arguments:
+        case ["libraries", environment]:
+            slim_libraries(Path(environment))
+        case ["package", environment, root]:
+            finish_package(Path(environment), Path(root))
+        case ["system"]:
+            slim_system(Path("/"))
+        case _:
+            sys.exit(__doc__)
+
+
+def slim_libraries(environment: Path) -> None:
+    """Remove unused distributions and files from a virtual environment, and compile the rest."""
+    python = environment / "bin" / "python3"
+    _run(sys.executable, "-m", "pip", "--python", python, "uninstall", "-q", "-y", *BUILT_WITH, *ONLY_TESTED_WITH)
+    (packages,) = environment.glob("lib/python3*/site-packages")
+    remove(packages, UNUSED_IN_LIBRARIES)
+    compile_all(packages)
+    _keep_python_alone(environment / "bin")
+
+
+def finish_package(environment: Path, root: Path) -> None:
+    """Compile acdtask, and import every module of it with the libraries that are left."""
+    (packages,) = (root / environment.relative_to("/")).glob("lib/python3*/site-packages")
+    compile_all(packages, below=root)
+    names = sorted(_module_name(path.relative_to(packages)) for path in packages.glob("acdtask/**/*.py"))
+    imports = "".join(f"import {name}\n" for name in names if not name.endswith("__main__"))
+    _run(
+        environment / "bin" / "python3",
+        "-W",
+        "error",
+        "-c",
+        f"import sys\nsys.path.insert(0, {str(packages)!r})\n{imports}",
+    )
+
+
+def slim_system(root: Path) -> None:
+    """Leave of the base image what Python needs to run, and name the user that it runs as."""
+    standard = Path(sysconfig.get_path("stdlib"))
+    remove(standard, UNUSED_IN_STANDARD_LIBRARY)
+    for packages in (*site.getsitepackages(), "/usr/lib/python3/dist-packages"):
+        remove(Path(packages), ["*"])
+    compile_all(standard)
+    for name, line in (("passwd", USER), ("group", GROUP)):
+        with (root / "etc" / name).open("a") as accounts:
+            accounts.write(line)
+    remove(root, UNUSED_IN_SYSTEM)
+    for programs in ("usr/bin", "usr/local/bin"):
+        _keep_python_alone(root / programs)
+
+
+def remove(folder: Path, patterns: Iterable[str]) -> None:
+    """Delete whatever matches below a folder; symbolic links are not followed."""
+    for pattern in patterns:
+        for path in sorted(folder.glob(pattern), reverse=True):
+            _delete(path)
+
+
+def compile_all(folder: Path, below: Path = Path("/")) -> None:
+    """Write .pyc files that hold no time and are taken without a look at the source."""
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    if not compileall.compile_dir(
+        folder, quiet=1, force=True, stripdir=str(below), prependdir="/", invalidation_mode=mode, maxlevels=99
+    ):
+        sys.exit(f"slim.py: not everything in {folder} compiles")
+
+
+def _keep_python_alone(programs: Path) -> None:
+    for path in sorted(programs.iterdir()):
+        if path.name not in {"python", "python3", f"python3.{sys.version_info.minor}"}:
+            _delete(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _module_name(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def _run(*command: str | Path) -> None:
+    subprocess.run([str(word) for word in command], check=True)  # noqa: S603  # fixed words and paths of the build
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,234 @@
+"""What the recipe of the image promises, read from its text: no builder is needed."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from images import slim
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "images" / "Containerfile").read_text()
+DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The instructions as (name, arguments), continued lines joined."""
+    lines = [line for line in TEXT.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    return [(name, rest.strip()) for name, _, rest in (line.partition(" ") for line in joined.splitlines())]
+
+
+def final_stage() -> list[tuple[str, str]]:
+    found = instructions()
+    last = max(number for number, (name, _) in enumerate(found) if name == "FROM")
+    return found[last:]
+
+
+def only(name: str) -> str:
+    (arguments,) = [arguments for found, arguments in final_stage() if found == name]
+    return arguments
+
+
+def test_the_base_is_named_by_digest_and_can_be_replaced() -> None:
+    assert instructions()[0][0] == "ARG"
+    name, _, default = instructions()[0][1].partition("=")
+    assert name == "BASE"
+    assert DIGEST.search(default), default
+
+
+def test_every_stage_starts_from_the_base_from_nothing_or_from_another_stage() -> None:
+    known = {"${BASE}", "scratch"}
+    for name, arguments in instructions():
+        if name == "FROM":
+            source, *alias = arguments.split(" AS ")
+            assert source in known
+            known.update(alias)
+    assert ":latest" not in TEXT
+
+
+def test_it_runs_as_a_numeric_user_and_group_that_is_not_root() -> None:
+    assert only("USER") == "65532:65532"
+    assert slim.USER.split(":")[2:4] == ["65532", "65532"]
+    assert slim.GROUP.split(":")[2] == "65532"
+
+
+def test_the_entry_point_needs_no_shell() -> None:
+    assert json.loads(only("ENTRYPOINT")) == ["acdtask"]
+    assert not [arguments for name, arguments in final_stage() if name in {"RUN", "CMD", "SHELL"}]
+
+
+def test_home_is_the_one_folder_that_can_be_written() -> None:
+    settings = dict(word.split("=", 1) for word in shlex.split(only("ENV")))
+    assert settings["HOME"] == "/tmp"  # noqa: S108  # an emptyDir of the pod
+    assert settings["PYTHONDONTWRITEBYTECODE"] == "1"
+    assert settings["PATH"].split(":")[0] == "/opt/acd/bin"
+
+
+@pytest.mark.parametrize(
+    "label", ["title", "description", "licenses", "version", "revision", "source", "base.name"], ids=str
+)
+def test_a_label_says_what_the_image_is(label: str) -> None:
+    labels = dict(word.split("=", 1) for word in shlex.split(only("LABEL")))
+    value = labels[f"org.opencontainers.image.{label}"]
+    assert value
+    given = re.fullmatch(r"\$\{([A-Z]+)\}", value)
+    if given:
+        declared = [arguments.split("=")[0] for name, arguments in final_stage() if name == "ARG"]
+        assert given[1] in declared
+
+
+def test_every_wheel_comes_from_the_lock_or_from_this_build() -> None:
+    installs = [
+        part for name, run in instructions() if name == "RUN" for part in run.split("&&") if " install " in part
+    ]
+    assert len(installs) == 2
+    from_lock, from_build = installs
+    assert {"--require-hashes", "--only-binary", ":all:"} <= set(from_lock.split())
+    assert {"--no-index", "--no-deps"} <= set(from_build.split())
+
+
+def test_what_is_copied_exists_and_the_builder_may_see_it() -> None:
+    ignored = (ROOT / ".containerignore").read_text().splitlines()
+    allowed = {line[1:] for line in ignored if line.startswith("!")}
+    assert "*" in ignored
+    copied = {
+        source
+        for name, arguments in instructions()
+        if name == "COPY" and "--from=" not in arguments
+        for source in arguments.split()[:-1]
+    }
+    assert copied == allowed
+    assert all((ROOT / source).exists() for source in copied)
+
+
+def test_docker_sees_the_same_files_as_the_others() -> None:
+    assert (ROOT / ".dockerignore").read_text() == (ROOT / ".containerignore").read_text()
+
+
+def test_only_locked_distributions_are_removed() -> None:
+    locked = set(re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements" / "run.txt").read_text(), re.MULTILINE))
+    assert {*slim.BUILT_WITH, *slim.ONLY_TESTED_WITH} <= locked
+
+
+def imports_of(source: Path) -> set[str]:
+    """Every module that a file imports, with the names that may be submodules."""
+    found = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def test_acdtask_imports_nothing_that_the_image_lacks() -> None:
+    removed = [
+        pattern.removesuffix(".*").replace("/", ".") for pattern in slim.UNUSED_IN_LIBRARIES if "**" not in pattern
+    ]
+    modules = {name.replace("-", "_") for name in slim.BUILT_WITH + slim.ONLY_TESTED_WITH} | {"skimage"}
+    wrong = {
+        (source.name, name)
+        for source in sorted((ROOT / "acdtask").rglob("*.py"))
+        for name in imports_of(source)
+        if name.split(".")[0] in modules or any(fnmatch.fnmatch(name, f"{gone}*") for gone in removed)
+    }
+    assert not wrong
+
+
+def test_what_matches_is_removed_and_links_are_not_followed(tmp_path: Path) -> None:
+    for name in ("a/tests/one.py", "a/kept.py", "b/tests/deep/two.py", "outside/three.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "b").mkdir()
+    (tmp_path / "a" / "b" / "tests").symlink_to(tmp_path / "outside")
+    slim.remove(tmp_path, ["**/tests", "absent/*"])
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert left == ["a", "a/b", "a/kept.py", "b", "outside", "outside/three.py"]
+
+
+def test_compiled_files_hold_no_time_and_no_path_of_the_build(tmp_path: Path) -> None:
+    source = tmp_path / "root" / "opt" / "module.py"
+    source.parent.mkdir(parents=True)
+    source.write_text("def answer():\n    return 42\n")
+    compiled = []
+    for moment in (1, 10**9):
+        os.utime(source, (moment, moment))
+        slim.compile_all(source.parent, below=tmp_path / "root")
+        (path,) = source.parent.glob("__pycache__/*.pyc")
+        compiled.append(path.read_bytes())
+    assert compiled[0] == compiled[1]
+    assert int.from_bytes(compiled[0][4:8], "little") == 0b01  # by hash, and unchecked (PEP 552)
+    assert b"/opt/module.py" in compiled[0]
+    assert bytes(tmp_path) not in compiled[0]
+
+
+def test_a_file_that_does_not_compile_ends_the_build(tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text("def (:\n")
+    with pytest.raises(SystemExit, match="compiles"):
+        slim.compile_all(tmp_path)
+
+
+def build(**settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME"}}
+    return subprocess.run(
+        [ROOT / "images" / "build"], env=environment | settings, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"RELEASE": "1", "BASE": "python:3.11-slim"}, "a release needs its base by digest"),
+        ({"RELEASE": "1", "BASE": "python:3.11-slim@sha256:12"}, "a release needs its base by digest"),
+        ({"RELEASE": "1", "REVISION": "main"}, "a release needs the commit"),
+        ({"IMAGE": "acd:latest"}, "needs a tag other than latest"),
+        ({"IMAGE": "registry:5000/acd"}, "needs a tag other than latest"),
+        ({"BUILDER": "make"}, "name buildah, podman or docker"),
+    ],
+)
+def test_a_build_that_could_not_be_repeated_is_refused(settings: dict[str, str], words: str) -> None:
+    refused = build(**settings)
+    assert refused.returncode == 2
+    assert words in refused.stderr
+
+
+def test_a_machine_without_a_builder_is_told_so(tmp_path: Path) -> None:
+    for program in ("bash", "dirname", "sed", "head", "git"):
+        (tmp_path / program).symlink_to(shutil.which(program) or pytest.fail(f"{program} is missing"))
+    refused = build(PATH=str(tmp_path))
+    assert refused.returncode == 2
+    assert "neither buildah nor podman nor docker" in refused.stderr
+
+
+@pytest.mark.parametrize("builder", ["buildah", "podman", "docker"])
+def test_the_builder_gets_the_name_the_base_and_the_time(builder: str, tmp_path: Path) -> None:
+    program = tmp_path / builder
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    base = f"mirror.example/python@sha256:{'0' * 64}"
+    done = build(
+        BUILDER=str(program),
+        BASE=base,
+        IMAGE="registry.example/acd:1",
+        SOURCE_DATE_EPOCH="1700000000",
+        BUILD_FLAGS="--log-level error",
+        BUILD_OPTIONS="--pull-never",
+    )
+    words = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert words[:2] == ["--log-level", "error"]
+    assert words[-3:] == ["--pull-never", ".", "registry.example/acd:1"]
+    assert {f"BASE={base}", "SOURCE_DATE_EPOCH=1700000000"} <= set(words)
+    assert any(re.fullmatch(r"VERSION=\d+\.\d+\.\d+.*", word) for word in words)
+    assert builder == "docker" or "--timestamp" in words
