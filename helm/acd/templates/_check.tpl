@@ -5,7 +5,9 @@
 {{- include "acd.check.store" . -}}
 {{- include "acd.check.env" . -}}
 {{- include "acd.check.network" . -}}
-{{- include "acd.check.monitors" . -}}
+{{- $templates := include "acd.templates" . | fromJson -}}
+{{- include "acd.check.webhook" (dict "url" .Values.webhook.url "templates" $templates) -}}
+{{- include "acd.check.monitors" (dict "root" . "templates" $templates) -}}
 {{- end }}
 
 {{- define "acd.check.image" -}}
@@ -58,11 +60,22 @@
 {{- end -}}
 {{- end }}
 
+{{- define "acd.check.webhook" -}}
+{{- if .url -}}
+{{- $posts := false -}}
+{{- range .templates -}}
+{{- range ((.spec).arguments).parameters }}{{ if eq .name "webhook" }}{{ $posts = true }}{{ end }}{{ end -}}
+{{- end -}}
+{{- if not $posts -}}
+{{- fail "webhook.url is set, and no template of this version posts anything. Leave it empty." -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "acd.check.monitors" -}}
 {{- $seen := dict -}}
 {{- $areas := dict -}}
-{{- $templates := include "acd.templates" . | fromJson -}}
-{{- range $monitor := .Values.monitors -}}
+{{- range $monitor := .root.Values.monitors -}}
 {{- if hasKey $seen .name -}}
 {{- fail (printf "Two monitors are named %s. Give each its own name: schedules and AOIs are kept by it." .name) -}}
 {{- end -}}
@@ -75,7 +88,7 @@
 {{- end -}}
 {{- $_ := set $areas $aoi.name .name -}}
 {{- end -}}
-{{- include "acd.check.settings" (dict "monitor" . "root" $ "templates" $templates) -}}
+{{- include "acd.check.settings" (dict "monitor" . "root" $.root "templates" $.templates) -}}
 {{- end -}}
 {{- end }}
 

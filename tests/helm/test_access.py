@@ -1,0 +1,81 @@
+"""What the pods may do, and whom they may speak to."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import CHECKOUT
+from tests.helm.conftest import EXAMPLES, Object, Render, example, merged, of_kind
+
+pytestmark = pytest.mark.helm
+
+RULES = [{"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}]
+CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding", "Secret", "Namespace")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_role_has_one_rule_and_it_is_in_the_docs(name: str, render: Render) -> None:
+    rendered = render(example(name))
+    own = example(name).get("serviceAccount", {}).get("create", True)
+    assert [role["rules"] for role in of_kind(rendered, "Role")] == ([RULES] if own else [])
+    assert [one for kind in CLUSTER_WIDE for one in of_kind(rendered, kind)] == []
+    assert "| `workflowtaskresults` | create, patch |" in (CHECKOUT / "docs/how-to/kubernetes.md").read_text()
+
+
+def test_the_binding_names_the_account_and_the_role(render: Render) -> None:
+    rendered = render(example("minimal"))
+    (binding,) = of_kind(rendered, "RoleBinding")
+    (role,), (account,) = of_kind(rendered, "Role"), of_kind(rendered, "ServiceAccount")
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert [(one["kind"], one["name"], one["namespace"]) for one in binding["subjects"]] == [
+        ("ServiceAccount", account["metadata"]["name"], account["metadata"]["namespace"])
+    ]
+
+
+def test_an_account_made_elsewhere_is_not_made(render: Render) -> None:
+    rendered = render(example("own-account"))
+    assert [one for kind in ("ServiceAccount", "Role", "RoleBinding") for one in of_kind(rendered, kind)] == []
+
+
+def test_there_is_no_network_policy_unless_asked_for(render: Render) -> None:
+    assert of_kind(render(example("minimal")), "NetworkPolicy") == []
+
+
+def test_the_network_policy_denies_all_but_what_is_named(render: Render) -> None:
+    (policy,) = of_kind(render(example("network-policy")), "NetworkPolicy")
+    spec = policy["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert spec["ingress"] == []
+
+    def namespace(name: str) -> Object:
+        return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+    assert spec["egress"] == [
+        {"to": [namespace("kube-system")], "ports": [{"protocol": "TCP", "port": 53}, {"protocol": "UDP", "port": 53}]},
+        {"to": [namespace("storage")], "ports": [{"protocol": "TCP", "port": 7070}]},
+        {
+            "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}, {"ipBlock": {"cidr": "fd00::1/128"}}],
+            "ports": [{"protocol": "TCP", "port": 6443}],
+        },
+    ]
+
+
+def test_the_network_policy_holds_every_pod(render: Render) -> None:
+    rendered = render(example("network-policy"))
+    (policy,) = of_kind(rendered, "NetworkPolicy")
+    chosen = policy["spec"]["podSelector"]["matchLabels"].items()
+    assert chosen
+    for workflow in of_kind(rendered, "WorkflowTemplate"):
+        assert workflow["spec"]["podMetadata"]["labels"].items() >= chosen
+        for template in workflow["spec"]["templates"]:
+            overridden = template.get("metadata", {}).get("labels", {})
+            assert not set(overridden) & {name for name, _ in chosen}
+    (pod,) = of_kind(rendered, "Pod")
+    assert pod["metadata"]["labels"].items() >= chosen
+
+
+def test_no_rule_of_the_policy_is_without_a_destination(render: Render) -> None:
+    values = merged(example("network-policy"), {"networkPolicy": {"dns": {"namespaces": []}}})
+    (policy,) = of_kind(render(values), "NetworkPolicy")
+    assert len(policy["spec"]["egress"]) == 2
+    assert all(rule["to"] and rule["ports"] for rule in policy["spec"]["egress"])

@@ -1,0 +1,97 @@
+"""The chart as a whole: it is clean, it says the same each time, and its files agree."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from acdtask import __version__
+from tests.helm.conftest import CHART, EXAMPLES, NAMESPACE, VALUES, Render, Run, Template, example, of_kind
+
+ARGO_WORDS = ("workflow", "inputs", "outputs", "tasks", "steps", "item", "pod", "retries", "lastRetry", "cronworkflow")
+ARGO_BRACES = re.compile(r"\{\{-?\s*=?\s*(?:" + "|".join(ARGO_WORDS) + r")\b|\{\{`|\{\{\s*[\"']\{\{")
+PLAIN_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+
+
+def test_the_chart_is_made_for_this_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == __version__
+
+
+def test_no_braces_of_argo_are_typed_in_the_chart() -> None:
+    for path in sorted((CHART / "templates").rglob("*")):
+        if path.is_file():
+            assert ARGO_BRACES.findall(path.read_text()) == [], path
+
+
+@pytest.mark.parametrize("text", ["{{workflow.name}}", "{{=lastRetry.exitCode}}", "{{`{{item}}`}}", '{{ "{{" }}'])
+def test_braces_of_argo_would_be_found(text: str) -> None:
+    assert ARGO_BRACES.search(text)
+
+
+@pytest.mark.helm
+def test_lint_has_nothing_to_say(helm: Run) -> None:
+    for arguments in ([], *(["--values", str(VALUES / f"{name}.yaml")] for name in EXAMPLES)):
+        done = helm("lint", "--strict", str(CHART), *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "[WARNING]" not in done.stdout
+
+
+def test_there_are_ten_examples() -> None:
+    assert len(EXAMPLES) >= 10
+
+
+@pytest.mark.helm
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_renders_the_same_each_time(name: str, template: Template) -> None:
+    first, second = template(example(name)), template(example(name))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout
+    assert "<no value>" not in first.stdout
+
+
+@pytest.mark.helm
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_object_is_named_labelled_and_in_the_namespace(name: str, render: Render) -> None:
+    rendered = render(example(name))
+    keys = [(one["kind"], one["metadata"]["name"]) for one in rendered]
+    assert len(set(keys)) == len(keys)
+    for one in rendered:
+        metadata = one["metadata"]
+        assert len(metadata["name"]) <= (52 if one["kind"] == "CronWorkflow" else 63)
+        assert PLAIN_NAME.match(metadata["name"])
+        assert metadata["namespace"] == NAMESPACE
+        labels = metadata["labels"]
+        assert labels["app.kubernetes.io/name"] == "acd"
+        assert labels["app.kubernetes.io/instance"] == "acd"
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
+        assert all(len(label) <= 63 for label in labels.values())
+
+
+@pytest.mark.helm
+def test_only_the_smoke_test_is_a_hook(render: Render) -> None:
+    hooks = [one for one in render(example("one-monitor")) if "helm.sh/hook" in one["metadata"].get("annotations", {})]
+    assert [(one["kind"], one["metadata"]["annotations"]["helm.sh/hook"]) for one in hooks] == [("Pod", "test")]
+
+
+@pytest.mark.helm
+def test_the_smoke_test_shows_the_version_and_reads_the_store(render: Render) -> None:
+    (pod,) = of_kind(render(example("one-monitor")), "Pod")
+    (version,), (store,) = pod["spec"]["initContainers"], pod["spec"]["containers"]
+    assert (version["command"], version["args"]) == (["acdtask"], ["--version"])
+    assert (store["command"], store["args"]) == (["acdtask"], ["show", "cube", "--if-any"])
+    assert {"name": "ACD_CUBE", "value": "s3://ground/cubes/rhine"} in store["env"]
+
+
+@pytest.mark.helm
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_notes_name_the_next_commands(name: str, helm: Run) -> None:
+    values = str(VALUES / f"{name}.yaml")
+    done = helm("install", "acd", str(CHART), "--namespace", NAMESPACE, "--dry-run=client", "--values", values)
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.partition("NOTES:")[2]
+    assert f"helm test acd --namespace {NAMESPACE}" in notes
+    for monitor in example(name).get("monitors", []):
+        assert monitor["name"] in notes

@@ -1,0 +1,90 @@
+"""A monitor is a schedule and an area; its data is not the chart's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from acdtask.cube.aoi import load_aoi
+from tests.helm.conftest import EXAMPLES, Object, Render, example, of_kind
+
+pytestmark = pytest.mark.helm
+
+
+def schedules(rendered: list[Object]) -> dict[str, Object]:
+    """The specifications of the CronWorkflows by name."""
+    return {one["metadata"]["name"]: one["spec"] for one in of_kind(rendered, "CronWorkflow")}
+
+
+def arguments(spec: Object) -> dict[str, str]:
+    """The arguments of a CronWorkflow."""
+    return {one["name"]: one["value"] for one in spec["workflowSpec"]["arguments"]["parameters"]}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_each_monitor_has_one_schedule_that_says_everything(name: str, render: Render) -> None:
+    rendered = render(example(name))
+    parameters = {
+        one["metadata"]["name"]: {known["name"] for known in one["spec"]["arguments"]["parameters"]}
+        for one in of_kind(rendered, "WorkflowTemplate")
+    }
+    found = schedules(rendered)
+    assert set(found) == {f"acd-{monitor['name']}" for monitor in example(name).get("monitors", [])}
+    for spec in found.values():
+        assert spec["concurrencyPolicy"] == "Forbid"
+        assert isinstance(spec["suspend"], bool)
+        assert isinstance(spec["startingDeadlineSeconds"], int)
+        assert spec["schedules"]
+        assert "schedule" not in spec
+        assert spec["timezone"]
+        assert all(isinstance(value, str) for value in arguments(spec).values())
+        assert set(arguments(spec)) <= parameters[spec["workflowSpec"]["workflowTemplateRef"]["name"]]
+
+
+def test_a_monitor_takes_the_defaults_one_by_one(render: Render) -> None:
+    found = schedules(render(example("many-monitors")))
+    koln, sensitive, bonn = found["acd-koln"], found["acd-koln-sensitive"], found["acd-bonn"]
+    assert koln["schedules"] == ["0 6 * * *", "0 18 * * MON-FRI"]
+    assert (koln["timezone"], koln["startingDeadlineSeconds"], koln["suspend"]) == ("Europe/Berlin", 7200, False)
+    assert koln["workflowSpec"]["workflowTemplateRef"] == {"name": "acd-monitor"}
+    base = {"layout": "utm", "min-area": "1000000"}
+    assert arguments(koln) == {"aoi": "koln", **base, "high": "2.5", "centred": "yes"}
+    assert arguments(sensitive) == {"aoi": "koln", **base, "high": "2", "centred": "no", "min-count": "0"}
+    assert (bonn["timezone"], bonn["startingDeadlineSeconds"], bonn["suspend"]) == ("UTC", 0, True)
+
+
+def test_the_area_in_the_config_map_is_the_one_in_the_values(render: Render, tmp_path: Path) -> None:
+    rendered = render(example("one-monitor"))
+    given = example("one-monitor")["monitors"][0]["aoi"]
+    area = next(one for one in of_kind(rendered, "ConfigMap") if one["metadata"]["name"] == "acd-aoi-koln")
+    assert json.loads(area["data"]["aoi.json"]) == given
+    (tmp_path / "aoi.json").write_text(area["data"]["aoi.json"])
+    assert load_aoi(str(tmp_path / "aoi.json")).name == "koln"
+
+
+def test_an_area_given_as_text_is_kept_to_the_letter(render: Render) -> None:
+    given = example("many-monitors")["monitors"][2]["aoi"]
+    areas = {one["metadata"]["name"]: one["data"] for one in of_kind(render(example("many-monitors")), "ConfigMap")}
+    assert areas["acd-aoi-bonn"] == {"aoi.json": given}
+
+
+def test_an_area_by_reference_makes_no_config_map(render: Render) -> None:
+    areas = [one["metadata"]["name"] for one in of_kind(render(example("many-monitors")), "ConfigMap")]
+    assert sorted(areas) == ["acd-aoi-bonn", "acd-aoi-koln", "acd-artifacts"]
+
+
+@pytest.mark.parametrize(("name", "gone"), [("bonn", {"ConfigMap/acd-aoi-bonn"}), ("koln-sensitive", set())])
+def test_removing_a_monitor_removes_its_schedule_and_area_and_nothing_else(
+    name: str, gone: set[str], render: Render
+) -> None:
+    def by_key(values: Object) -> dict[str, Object]:
+        return {f"{one['kind']}/{one['metadata']['name']}": one for one in render(values)}
+
+    values = example("many-monitors")
+    before = by_key(values)
+    values["monitors"] = [monitor for monitor in values["monitors"] if monitor["name"] != name]
+    after = by_key(values)
+    assert set(before) - set(after) == {f"CronWorkflow/acd-{name}"} | gone
+    assert after == {key: before[key] for key in after}

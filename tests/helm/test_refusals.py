@@ -1,0 +1,231 @@
+"""Nonsense in the values is refused, and the message names the value; where a schema has no words, the fix as well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.helm.conftest import Object, Template, example, merged
+
+pytestmark = pytest.mark.helm
+
+AREA = {"name": "x", "start_time": "2020-08-01T00:00:00Z", "end_time": "2031-01-01T00:00:00Z", "geometry": {}}
+
+
+def monitor(**changes: Any) -> Object:
+    """The values of one monitor that is right but for the changes; None leaves a value out."""
+    right = {"name": "koln", "schedules": ["0 6 * * *"], "aoi": AREA}
+    return {"monitors": [{key: value for key, value in {**right, **changes}.items() if value is not None}]}
+
+
+def test_what_the_refusals_start_from_is_accepted(template: Template) -> None:
+    assert template(merged(example("minimal"), monitor())).returncode == 0
+
+
+def under(path: str, value: Any) -> Object:
+    """Values with one value, by its path."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    assert isinstance(value, dict)
+    return value
+
+
+WRONG: list[tuple[str, Any]] = [
+    ("image.repository", "registry.example.com/acdtask:1.0"),
+    ("image.repository", "Registry/acd task"),
+    ("image.repository", "https://registry.example.com/acdtask"),
+    ("image.tag", "a tag"),
+    ("image.tag", 1.0),
+    ("image.digest", "sha256:abc"),
+    ("image.digest", "a" * 64),
+    ("image.pullPolicy", "Sometimes"),
+    ("image.pullSecrets", "registry-key"),
+    ("objectStore.bucket", "s3://ground"),
+    ("objectStore.bucket", "Ground"),
+    ("objectStore.prefix", "/cubes"),
+    ("objectStore.prefix", "cubes/"),
+    ("objectStore.endpoint", "s3.example.com"),
+    ("objectStore.endpoint", "https://s3.example.com/bucket"),
+    ("objectStore.region", "eu central 1"),
+    ("objectStore.existingSecret.name", "Not A Name"),
+    ("objectStore.existingSecret.accessKeyIdKey", ""),
+    ("objectStore.workloadIdentity", "true"),
+    ("artifacts.create", "yes please"),
+    ("artifacts.keyFormat", ""),
+    ("webhook.url", "example.com/hook"),
+    ("serviceAccount.name", ""),
+    ("serviceAccount.annotations", {"a": 1}),
+    ("resources.plan.limits.memory", "2 GB"),
+    ("resources.plan.limits", {"ram": "2Gi"}),
+    ("resources.run.limits", {"memory": "2Gi"}),
+    ("resources.run.memoryMiB", "2Gi"),
+    ("resources.run.memoryMiB", 16),
+    ("scheduling.nodeSelector", ["pool=batch"]),
+    ("scheduling.tolerations", [{"effect": "NeverSchedule"}]),
+    ("scheduling.affinity", {"nodes": {}}),
+    ("scheduling.priorityClassName", "Very High"),
+    ("extraEnv", {"NOT-A-NAME": "x"}),
+    ("extraEnv", {"NUMBER": 1}),
+    ("monitorDefaults.template", "acd-baseline"),
+    ("monitorDefaults.timezone", "UTC+1:00"),
+    ("monitorDefaults.startingDeadlineSeconds", -1),
+    ("monitorDefaults.settings", {"layout": ["utm"]}),
+    ("networkPolicy.enabled", "on"),
+    ("networkPolicy.objectStore.cidrs", ["10.0.0.0"]),
+    ("networkPolicy.objectStore.ports", [0]),
+    ("networkPolicy.objectStore.ports", []),
+    ("networkPolicy.apiServer.namespaces", ["Default"]),
+]
+
+
+@pytest.fixture(scope="session")
+def told_of_wrong_values(template: Template) -> list[str]:
+    """What helm says of each of WRONG. It names all that is wrong at once: a run more only when a path comes again."""
+    runs: list[Object] = []
+    run_of = []
+    for index, (path, value) in enumerate(WRONG):
+        run = sum(1 for before, _ in WRONG[:index] if before == path or before.startswith(f"{path}."))
+        runs += [example("minimal")] if run == len(runs) else []
+        runs[run] = merged(runs[run], under(path, value))
+        run_of.append(run)
+    told = [template(values) for values in runs]
+    assert all(done.returncode != 0 for done in told)
+    return [told[run].stderr for run in run_of]
+
+
+@pytest.mark.parametrize("index", range(len(WRONG)), ids=[f"{path}={value}" for path, value in WRONG])
+def test_a_value_out_of_its_domain_is_refused_by_name(index: int, told_of_wrong_values: list[str]) -> None:
+    path, _ = WRONG[index]
+    assert f"at '/{path.replace('.', '/')}" in told_of_wrong_values[index]
+
+
+WRONG_MONITORS: list[tuple[Object, str]] = [
+    ({"name": "Köln"}, "/name"),
+    ({"name": "-koln"}, "/name"),
+    ({"name": "k" * 49}, "/name"),
+    ({"name": None}, ""),
+    ({"schedules": None}, ""),
+    ({"schedules": []}, "/schedules"),
+    ({"schedules": "0 6 * * *"}, "/schedules"),
+    ({"schedules": ["0 6 * *"]}, "/schedules/0"),
+    ({"schedules": ["0 0 6 * * *"]}, "/schedules/0"),
+    ({"schedules": ["60 6 * * *"]}, "/schedules/0"),
+    ({"schedules": ["0 24 * * *"]}, "/schedules/0"),
+    ({"schedules": ["0 6 0 * *"]}, "/schedules/0"),
+    ({"schedules": ["0 6 32 * *"]}, "/schedules/0"),
+    ({"schedules": ["0 6 * 13 *"]}, "/schedules/0"),
+    ({"schedules": ["0 6 * * 7"]}, "/schedules/0"),
+    ({"schedules": ["*/0 6 * * *"]}, "/schedules/0"),
+    ({"schedules": ["@every 1h"]}, "/schedules/0"),
+    ({"schedules": ["TZ=UTC 0 6 * * *"]}, "/schedules/0"),
+    ({"schedules": ["0 6 * * *", "0 6 * * *"]}, "/schedules"),
+    ({"timezone": "Mitteleuropa, Sommer"}, "/timezone"),
+    ({"template": "acd-report"}, "/template"),
+    ({"suspend": "no"}, "/suspend"),
+    ({"settings": {"high": [2]}}, "/settings/high"),
+    ({"aoi": {"name": "x"}}, "/aoi"),
+    ({"aoi": None, "aoiFrom": {"configMap": "koln"}}, "/aoiFrom/configMap"),
+    ({"schedule": "0 6 * * *"}, ""),
+]
+
+
+@pytest.fixture(scope="session")
+def told_of_wrong_monitors(template: Template) -> str:
+    """What helm says of all of WRONG_MONITORS together."""
+    monitors = [one for changes, _ in WRONG_MONITORS for one in monitor(**changes)["monitors"]]
+    done = template(merged(example("minimal"), {"monitors": monitors}))
+    assert done.returncode != 0
+    return done.stderr
+
+
+@pytest.mark.parametrize("index", range(len(WRONG_MONITORS)), ids=[str(changes) for changes, _ in WRONG_MONITORS])
+def test_a_wrong_monitor_is_refused_by_name(index: int, told_of_wrong_monitors: str) -> None:
+    assert f"at '/monitors/{index}{WRONG_MONITORS[index][1]}'" in told_of_wrong_monitors
+
+
+UNKNOWN = [
+    "unknown",
+    "image.version",
+    "objectStore.accessKey",
+    "objectStore.existingSecret.key",
+    "artifacts.prefix",
+    "webhook.address",
+    "serviceAccount.role",
+    "resources.report",
+    "resources.run.memory",
+    "scheduling.zone",
+    "monitorDefaults.suspend",
+    "networkPolicy.registry",
+    "networkPolicy.dns.port",
+]
+
+
+def test_values_that_there_are_not_are_refused_by_name(template: Template) -> None:
+    values = example("minimal")
+    for path in UNKNOWN:
+        values = merged(values, under(path, {}))
+    done = template(values)
+    assert done.returncode != 0
+    for path in UNKNOWN:
+        parent, _, key = f".{path}".rpartition(".")
+        assert f"at '{parent.replace('.', '/')}': additional properties '{key}' not allowed" in done.stderr
+
+
+IDENTITY = {"objectStore": {"existingSecret": {"name": ""}, "workloadIdentity": True}}
+TWO = [
+    {"name": name, "schedules": ["0 6 * * *"], "aoi": {**AREA, "name": area}} for name, area in (("a", "x"), ("b", "x"))
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence", "fix"),
+    [
+        ({"image": {"repository": ""}}, "image.repository is empty", "Set it to where you pushed the image"),
+        ({"image": {"tag": "latest"}}, "image.tag is latest", "Set a version, or image.digest"),
+        ({"objectStore": {"bucket": ""}}, "objectStore.bucket is empty", "Set it to the name of the bucket"),
+        (
+            {"objectStore": {"existingSecret": {"name": ""}}},
+            "The pods have no credentials",
+            "Set objectStore.existingSecret.name",
+        ),
+        ({"objectStore": {"workloadIdentity": True}}, "both existingSecret.name and workloadIdentity", "Leave one"),
+        (IDENTITY, "serviceAccount.annotations names no identity", "Add the annotation of your cloud"),
+        ({"extraEnv": {"ACD_CUBE": "x"}}, "extraEnv has ACD_CUBE", "Use the values of objectStore"),
+        (
+            {"networkPolicy": {"enabled": True, "apiServer": {"cidrs": ["10.0.0.1/32"]}}},
+            "networkPolicy.objectStore has no cidrs and no namespaces",
+            "Name its addresses",
+        ),
+        (
+            {"networkPolicy": {"enabled": True, "objectStore": {"cidrs": ["10.0.0.1/32"]}}},
+            "networkPolicy.apiServer has no cidrs and no namespaces",
+            "Name its addresses",
+        ),
+        ({"monitors": [monitor()["monitors"][0]] * 2}, "Two monitors are named koln", "Give each its own name"),
+        ({"monitors": TWO}, "Monitors a and b both bring an AOI named x", "Rename one of the AOIs"),
+        ({"webhook": {"url": "https://example.com/hook"}}, "webhook.url is set", "Leave it empty"),
+        (monitor(aoi=None), "Monitor koln has no area", "Give it aoi"),
+        (monitor(aoiFrom={"configMap": "acd-aoi-x"}), "Monitor koln has both aoi and aoiFrom", "Leave one"),
+        (
+            monitor(aoi="{not json"),
+            "Monitor koln has an aoi that is no Geocube ingester payload",
+            "Give JSON with name",
+        ),
+        (monitor(aoi='{"name": "x"}'), "Monitor koln has an aoi that is no Geocube", "start_time and end_time"),
+        (monitor(settings={"hihg": 2}), "Monitor koln has the setting hihg", "It has: aoi, "),
+        (monitor(settings={"aoi": "x"}), "Monitor koln has the setting aoi", "Use the monitor's aoi"),
+        (
+            monitor(settings={"profile": "strict"}),
+            "Monitor koln sets profile to strict",
+            "Use one of: standard, tutorial",
+        ),
+    ],
+)
+def test_what_a_schema_cannot_say_is_refused_with_the_fix(
+    changes: Object, sentence: str, fix: str, template: Template
+) -> None:
+    done = template(merged(example("minimal"), changes))
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert fix in done.stderr

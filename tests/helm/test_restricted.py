@@ -1,0 +1,80 @@
+"""Every pod that the chart makes may run in a namespace that enforces `restricted`."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from tests.helm.conftest import EXAMPLES, Object, Render, example, of_kind
+from tests.helm.restricted import violations
+
+GOOD: Object = {
+    "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    "volumes": [{"name": "tmp", "emptyDir": {}}],
+    "containers": [
+        {"name": "main", "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}
+    ],
+}
+CONTAINER = ("containers", 0, "securityContext")
+
+
+def pods(rendered: list[Object]) -> list[Object]:
+    """The specification of every pod, as Argo puts it together from the workflow and the template."""
+    found = [one["spec"] for one in of_kind(rendered, "Pod")]
+    for workflow in of_kind(rendered, "WorkflowTemplate"):
+        spec = workflow["spec"]
+        for template in spec["templates"]:
+            if "dag" in template or "steps" in template:
+                continue
+            context = {**spec.get("securityContext", {}), **template.get("securityContext", {})}
+            containers = [template["container"], *template.get("sidecars", [])]
+            volumes = spec.get("volumes", []) + template.get("volumes", [])
+            pod = {"securityContext": context, "volumes": volumes, "containers": containers}
+            found.append({**pod, "initContainers": template.get("initContainers", [])})
+    return found
+
+
+@pytest.mark.helm
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_pod_may_run_under_restricted(name: str, render: Render) -> None:
+    found = pods(render(example(name)))
+    assert len(found) > 10
+    assert [violations(pod) for pod in found] == [[] for _ in found]
+
+
+@pytest.mark.helm
+def test_every_root_file_system_is_read_only_and_tmp_is_a_volume(render: Render) -> None:
+    for pod in pods(render(example("minimal"))):
+        for container in pod["containers"] + pod["initContainers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]]  # noqa: S108  # in the pod
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("hostNetwork",), True, "hostNetwork is set"),
+        (("volumes", 0), {"name": "tmp", "hostPath": {"path": "/"}}, "volume tmp"),
+        (("securityContext", "runAsNonRoot"), False, "it may run as root"),
+        (("securityContext", "runAsUser"), 0, "the pod runs as root"),
+        (("securityContext", "seccompProfile"), {"type": "Unconfined"}, "it has no seccomp profile"),
+        (("securityContext", "sysctls"), [], "the pod sets sysctls"),
+        ((*CONTAINER, "privileged"), True, "it is privileged"),
+        ((*CONTAINER, "allowPrivilegeEscalation"), None, "it may gain rights"),
+        ((*CONTAINER, "capabilities"), {}, "it keeps capabilities"),
+        ((*CONTAINER, "capabilities"), {"drop": ["ALL"], "add": ["NET_RAW"]}, "it adds capabilities"),
+        ((*CONTAINER, "runAsUser"), 0, "it runs as root"),
+        ((*CONTAINER, "procMount"), "Unmasked", "it sets procMount"),
+        (("containers", 0, "ports"), [{"hostPort": 80}], "it uses a port of the host"),
+    ],
+)
+def test_the_check_finds_what_is_forbidden(path: tuple[Any, ...], value: object, said: str) -> None:
+    assert violations(GOOD) == []
+    pod: Any = copy.deepcopy(GOOD)
+    place = pod
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    assert [one for one in violations(pod) if said in one]

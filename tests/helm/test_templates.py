@@ -1,0 +1,200 @@
+"""What the chart fills into the WorkflowTemplates, and that it changes nothing else."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helm.conftest import CHART, EXAMPLES, Object, Render, example, merged, objects, of_kind
+
+pytestmark = pytest.mark.helm
+
+FILLED = ("serviceAccountName", "podMetadata", "artifactRepositoryRef", "imagePullSecrets")
+SCHEDULING = ("nodeSelector", "tolerations", "affinity", "podPriorityClassName")
+
+
+@cache
+def shipped() -> dict[str, Object]:
+    """The rendered WorkflowTemplates by name, as they lie in the chart."""
+    found: list[Object] = []
+    for path in sorted((CHART / "files").glob("*.yaml")):
+        found += objects(path.read_text())
+    return {one["metadata"]["name"]: one for one in found}
+
+
+def containers(rendered: list[Object]) -> list[Object]:
+    """The container of every pod template."""
+    specs = [one["spec"] for one in of_kind(rendered, "WorkflowTemplate")]
+    return [template["container"] for spec in specs for template in spec["templates"] if "container" in template]
+
+
+def of_stage(rendered: list[Object], stage: str) -> list[Object]:
+    """The containers of a stage."""
+    return [container for container in containers(rendered) if container["args"][1] == stage]
+
+
+def parameter(workflow: Object, name: str) -> Any:
+    """The value of a parameter."""
+    return next(one["value"] for one in workflow["spec"]["arguments"]["parameters"] if one["name"] == name)
+
+
+def unfilled(workflow: Object) -> Object:
+    """The template without what the chart fills."""
+    bare = copy.deepcopy(workflow)
+    bare["metadata"] = {key: bare["metadata"].get(key) for key in ("name", "annotations")}
+    for name in (*FILLED, *SCHEDULING):
+        bare["spec"].pop(name, None)
+    for one in bare["spec"]["arguments"]["parameters"]:
+        if one["name"] in {"memory-mib", "webhook"}:
+            one["value"] = ""
+    for template in bare["spec"]["templates"]:
+        if "container" in template:
+            for name in ("image", "imagePullPolicy", "env", "resources"):
+                template["container"].pop(name, None)
+    return bare
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_everything_else_is_as_it_was_rendered(name: str, render: Render) -> None:
+    emitted = {one["metadata"]["name"]: one for one in of_kind(render(example(name)), "WorkflowTemplate")}
+    assert set(emitted) == set(shipped())
+    assert {"acd-all", "acd-monitor"} <= set(emitted)
+    for title, workflow in shipped().items():
+        assert unfilled(emitted[title]) == unfilled(workflow)
+        assert (
+            emitted[title]["metadata"]["labels"].items()
+            >= {
+                key: label for key, label in workflow["metadata"].get("labels", {}).items() if "kubernetes" not in key
+            }.items()
+        )
+
+
+def test_every_parameter_has_a_default() -> None:
+    for workflow in shipped().values():
+        assert all("value" in one for one in workflow["spec"]["arguments"]["parameters"])
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_container_runs_the_image_with_the_cube_and_bounds(name: str, render: Render) -> None:
+    rendered = render(example(name))
+    images = {container["image"] for container in containers(rendered)}
+    (pod,) = of_kind(rendered, "Pod")
+    assert images == {pod["spec"]["containers"][0]["image"]}
+    for container in containers(rendered):
+        names = [one["name"] for one in container["env"]]
+        assert len(set(names)) == len(names)
+        assert {"ACD_CUBE", "ACD_RUN_ID", "ACD_LOG"} <= set(names)
+        assert container["resources"].get("limits") or container["resources"].get("requests")
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ({"tag": ""}, "registry.example.com/acdtask:0.1.0"),
+        ({"tag": "1.2.3-rc.1"}, "registry.example.com/acdtask:1.2.3-rc.1"),
+        ({"tag": "1.2.3", "digest": "sha256:" + "a" * 64}, "registry.example.com/acdtask@sha256:" + "a" * 64),
+        ({"tag": "latest", "digest": "sha256:" + "a" * 64}, "registry.example.com/acdtask@sha256:" + "a" * 64),
+    ],
+)
+def test_a_digest_wins_over_a_tag_and_the_tag_is_the_version(image: Object, expected: str, render: Render) -> None:
+    rendered = render(merged(example("minimal"), {"image": image}))
+    assert {container["image"] for container in containers(rendered)} == {expected}
+
+
+def test_pull_policy_and_secrets_are_filled(render: Render) -> None:
+    rendered = render(example("digest"))
+    assert {container["imagePullPolicy"] for container in containers(rendered)} == {"Always"}
+    for workflow in of_kind(rendered, "WorkflowTemplate"):
+        assert workflow["spec"]["imagePullSecrets"] == [{"name": "registry-key"}, {"name": "other.key"}]
+
+
+def test_keys_come_from_the_secret(render: Render) -> None:
+    (first, *_) = containers(render(example("session-token")))
+    env = {one["name"]: one.get("value") or one["valueFrom"]["secretKeyRef"] for one in first["env"]}
+    assert env["AWS_ENDPOINT_URL"] == "https://s3.example.com"
+    assert "AWS_REGION" not in env
+    assert env["AWS_ACCESS_KEY_ID"] == {"name": "keys", "key": "id"}
+    assert env["AWS_SECRET_ACCESS_KEY"] == {"name": "keys", "key": "AWS_SECRET"}
+    assert env["AWS_SESSION_TOKEN"] == {"name": "keys", "key": "token"}
+    assert env["HTTPS_PROXY"] == "http://proxy:3128"
+    assert env["ACD_CUBE"] == "s3://ground"
+
+
+def test_a_workload_identity_leaves_the_keys_out(render: Render) -> None:
+    rendered = render(example("workload-identity"))
+    for container in containers(rendered):
+        assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} & {one["name"] for one in container["env"]}
+    (account,) = of_kind(rendered, "ServiceAccount")
+    assert account["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/acd"}
+
+
+def test_resources_are_those_of_the_stage(render: Render) -> None:
+    rendered = render(example("scheduling"))
+    assert of_stage(rendered, "plan")
+    for container in of_stage(rendered, "plan"):
+        assert container["resources"]["limits"] == {"memory": "1Gi"}
+    for container in of_stage(rendered, "run"):
+        assert container["resources"] == {
+            "requests": {"cpu": 2, "memory": "6144Mi"},
+            "limits": {"ephemeral-storage": "10Gi", "memory": "6144Mi"},
+        }
+    for container in of_stage(rendered, "gather"):
+        assert container["resources"]["requests"]["memory"] == "3Gi"
+
+
+def test_the_memory_of_a_shard_is_the_parameter_that_grows_after_an_oom_kill(render: Render) -> None:
+    for workflow in of_kind(render(example("scheduling")), "WorkflowTemplate"):
+        assert parameter(workflow, "memory-mib") == "6144"
+        patched = [one for one in workflow["spec"]["templates"] if "memory-mib" in one.get("podSpecPatch", "")]
+        runs = [
+            one for one in workflow["spec"]["templates"] if one.get("container", {}).get("args", ["", ""])[1] == "run"
+        ]
+        assert patched == runs
+
+
+def test_scheduling_is_filled_at_the_workflow(render: Render) -> None:
+    scheduling = example("scheduling")["scheduling"]
+    (pod,) = of_kind(render(example("scheduling")), "Pod")
+    for workflow in of_kind(render(example("scheduling")), "WorkflowTemplate"):
+        for spec, priority in ((workflow["spec"], "podPriorityClassName"), (pod["spec"], "priorityClassName")):
+            assert spec["nodeSelector"] == {"pool": "batch"}
+            assert spec["tolerations"] == scheduling["tolerations"]
+            assert spec["affinity"] == scheduling["affinity"]
+            assert spec[priority] == "low"
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_pods_run_as_the_service_account(name: str, render: Render) -> None:
+    account = example(name).get("serviceAccount", {}).get("name", "acd")
+    rendered = render(example(name))
+    workflows = of_kind(rendered, "WorkflowTemplate") + of_kind(rendered, "Pod")
+    assert {one["spec"]["serviceAccountName"] for one in workflows} == {account}
+
+
+def test_artifacts_go_to_the_bucket_of_the_cube(render: Render) -> None:
+    rendered = render(example("one-monitor"))
+    repository = next(one for one in of_kind(rendered, "ConfigMap") if one["metadata"]["name"] == "acd-artifacts")
+    said = yaml.safe_load(repository["data"]["s3"])
+    assert said["archiveLogs"] is False
+    assert said["s3"]["bucket"] == "ground"
+    assert said["s3"]["endpoint"] == "s3.storage.svc.cluster.local:7070"
+    assert said["s3"]["insecure"] is True
+    assert said["s3"]["accessKeySecret"] == {"name": "acd-s3", "key": "accessKeyId"}
+    for workflow in of_kind(rendered, "WorkflowTemplate"):
+        assert workflow["spec"]["artifactRepositoryRef"] == {"configMap": "acd-artifacts", "key": "s3"}
+
+
+def test_artifacts_can_have_their_own_bucket_or_argos(render: Render) -> None:
+    (repository,) = of_kind(render(example("session-token")), "ConfigMap")
+    said = yaml.safe_load(repository["data"]["s3"])
+    assert (said["s3"]["bucket"], said["s3"]["insecure"], said["archiveLogs"]) == ("scratch", False, True)
+    assert said["s3"]["sessionTokenSecret"] == {"name": "keys", "key": "token"}
+    rendered = render(example("own-account"))
+    assert of_kind(rendered, "ConfigMap") == []
+    assert "artifactRepositoryRef" not in of_kind(rendered, "WorkflowTemplate")[0]["spec"]
+    (repository,) = of_kind(render(example("workload-identity")), "ConfigMap")
+    assert yaml.safe_load(repository["data"]["s3"])["s3"]["useSDKCreds"] is True
