@@ -61,8 +61,11 @@ UNUSED_IN_LIBRARIES = (
     "pillow.libs/libharfbuzz-*",
     "pillow.libs/liblcms2-*",
     "pillow.libs/libwebp*",
+    "numpy/_core/_simd.*",
     "rasterio/_example.*",
     "rasterio/_fill.*",
+    # rich imports pygments; only colouring source code would load a lexer.
+    "pygments/lexers/[!_]*",
 )
 """Below site-packages."""
 
@@ -74,12 +77,17 @@ UNUSED_IN_SYSTEM = (
     "usr/lib/apt",
     "usr/lib/dpkg",
     "usr/lib/*/gconv",
-    "usr/lib/*/libapt-p*",  # and what apt alone needs: GnuTLS and gcrypt, for Python has OpenSSL
+    # What apt and the programs for accounts need: GnuTLS and gcrypt (Python has OpenSSL), systemd, SELinux' policies.
+    "usr/lib/*/libapt-p*",
     "usr/lib/*/libgcrypt.*",
     "usr/lib/*/libgnutls.*",
     "usr/lib/*/libhogweed.*",
     "usr/lib/*/libnettle.*",
     "usr/lib/*/libp11-kit.*",
+    "usr/lib/*/libsemanage.*",
+    "usr/lib/*/libsepol.*",
+    "usr/lib/*/libsystemd.*",
+    "usr/lib/*/libunistring.*",
     "usr/lib/*/libperl.*",
     "usr/lib/*/perl*",
     "usr/local/include",

@@ -122,7 +122,7 @@ def test_only_locked_distributions_are_removed() -> None:
 
 def imports_of(source: Path) -> set[str]:
     """Every module that a file imports, with the names that may be submodules."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
