@@ -90,6 +90,36 @@ def test_a_bad_file_that_was_mended_is_read_again(source: Path, tmp_path: Path) 
     assert len(open_site(str(tmp_path / "cube")).cube.records(RecordQuery())) == 2
 
 
+AOI = {
+    "type": "Polygon",
+    "coordinates": [[[6.7, 50.9], [6.9, 50.9], [6.9, 51.1], [6.7, 51.1], [6.7, 50.9]]],
+    "name": "somewhere",
+    "start_time": "2021-01-01T00:00:00Z",
+    "end_time": "2021-12-31T00:00:00Z",
+}
+
+
+def test_the_layout_is_made_from_the_aoi_in_the_same_commit(source: Path, tmp_path: Path) -> None:
+    grid = {"projection": "EPSG:32632", "resolution": "20"}
+    (tmp_path / "aoi.json").write_text(json.dumps(AOI | {"graph_config": grid, "record_tags": {"project": "x"}}))
+    settings = {"source": str(source), "aoi": str(tmp_path / "aoi.json"), "make_layout": "utm", "cell_size": 64}
+    ingest(tmp_path / "cube", **settings)
+    layout = open_site(str(tmp_path / "cube")).cube.layout("utm")
+    records = open_site(str(tmp_path / "cube")).cube.records(RecordQuery(tags={"project": "x"}))
+    assert len(records) == 2
+    assert (layout.crs, layout.cell_pixels, layout.cell_extent) == ("EPSG:32632", 64, 1280)
+    assert "already" in ingest(tmp_path / "cube", **settings).lines[0]
+    with pytest.raises(AcdError) as raised:
+        ingest(tmp_path / "cube", **settings | {"cell_size": 128})
+    assert raised.value.code is ErrorCode.LAYOUT_CONFLICT
+
+
+def test_a_layout_that_nothing_describes_is_refused(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(AcdError) as raised:
+        ingest(tmp_path / "cube", source=str(source), make_layout="utm")
+    assert raised.value.code is ErrorCode.LAYOUT_INVALID
+
+
 def test_a_float_nodata_of_nan_is_understood(tmp_path: Path) -> None:
     pixels = good_pixels(1)
     pixels[0, 0] = np.nan

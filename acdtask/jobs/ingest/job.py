@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from shapely.geometry import shape
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.grid import Grid
+from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.rasters import read_strips
 from acdtask.cube.local.stac import stac_item
@@ -73,10 +73,12 @@ class IngestJob(Job[IngestSettings]):
 
     def plan(self, settings: IngestSettings, site: Site) -> Draft:
         """Names and headers checked; records that the cube has are left out, unless they are to be verified."""
-        found = find_candidates(settings)
+        aoi_tags = load_aoi(settings.aoi).record_tags if settings.aoi else {}
+        found = find_candidates(settings, aoi_tags)
         check_headers(found.candidates, settings)
         candidates = _within_aoi(found.candidates, settings)
         variable = settings.definition()
+        layout = _layout(settings, site)
         known = _known_records(settings, variable, site)
         todo = [one for one in candidates if settings.on_known == "verify" or one.record.id not in known]
         inputs = [_input_of(one, settings, variable.dformat) for one in todo]
@@ -88,6 +90,7 @@ class IngestJob(Job[IngestSettings]):
             content={
                 "settings": settings.science(),
                 "inputs": [[one.record.id, one.address, one.fingerprint] for one in todo],
+                "layout": layout.model_dump(mode="json") if layout else None,
             },
             shards=shards_of([one.model_dump(mode="json") for one in inputs], settings.shard_files, "inputs"),
             estimate=Estimate(
@@ -136,8 +139,31 @@ class IngestJob(Job[IngestSettings]):
             [one.dataset for one in written],
             variables=[settings.definition()],
             instances=[Instance(variable=settings.variable, name=settings.instance)],
+            layouts=[Layout.model_validate(plan.content["layout"])] if plan.content["layout"] else [],
         )
         return {}
+
+
+def _layout(settings: IngestSettings, site: Site) -> Layout | None:
+    """The layout to make, or None. LAYOUT_INVALID if the AOI does not say a grid, LAYOUT_CONFLICT."""
+    if not settings.make_layout:
+        return None
+    cube = site.find_cube()
+    known = {one.name: one for one in cube.layouts()} if cube else {}
+    grid = load_aoi(settings.aoi).layout_grid(settings.cell_size) if settings.aoi else None
+    if grid is None:
+        if settings.make_layout in known:
+            return None
+        raise AcdError(
+            ErrorCode.LAYOUT_INVALID,
+            f"the layout {settings.make_layout} is not there, and no AOI's graph_config says its CRS and resolution",
+            "Make the layout with 'acdtask layout create', or give both in the AOI's graph_config.",
+        )
+    layout = Layout(name=settings.make_layout, grid=grid)
+    if known.setdefault(layout.name, layout) != layout:
+        there = known[layout.name].grid.model_dump_json()
+        raise AcdError(ErrorCode.LAYOUT_CONFLICT, f"the layout {layout.name} is {there}")
+    return layout
 
 
 def _within_aoi(candidates: list[Candidate], settings: IngestSettings) -> list[Candidate]:

@@ -25,7 +25,16 @@ class IngestSettings(Settings):
         description="how filenames tell dates and tags: {date} or {start} and {end}, any other {tag}, * for the rest",
     )
     asset: str = Field(default="", description="STAC only: the asset to read; empty if each item has one GeoTIFF")
-    aoi: str = Field(default="", description="AOI file; rasters that do not touch it are left out")
+    aoi: str = Field(
+        default="", description="AOI file; rasters that do not touch it are left out, records get its record_tags"
+    )
+    make_layout: str = Field(
+        default="",
+        description="layout to make from the AOI's graph_config (projection, resolution), if it is not there",
+    )
+    cell_size: int = Field(
+        default=1024, ge=1, le=65536, description="width and height of that layout's cells in pixels"
+    )
     variable: Name = Field(default="CoherenceVV", description="variable to fill; made if it is not there")
     instance: Name = Field(default="master", description="instance to fill; made if it is not there")
     dtype: DType = Field(default="int16", description="data type of the variable")

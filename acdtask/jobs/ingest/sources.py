@@ -58,13 +58,16 @@ class _Named:
     tags: dict[str, str]
 
 
-def find_candidates(settings: IngestSettings) -> Found:
-    """The rasters that the settings' source holds. INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, and a header's."""
+def find_candidates(settings: IngestSettings, aoi_tags: dict[str, str]) -> Found:
+    """The rasters that the settings' source holds; their records get the AOI's tags too.
+
+    INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, and what a header may raise.
+    """
     named, unmatched = _from_stac(settings) if settings.source.endswith(".json") else _from_files(settings)
     store = Store.at(_parent(settings.source) if settings.source.endswith(".json") else settings.source)
     with ThreadPoolExecutor(HEADER_THREADS) as threads:
         headers = list(threads.map(lambda one: read_header(store, one.address), named))
-    candidates = [_candidate(one, header, settings) for one, header in zip(named, headers, strict=True)]
+    candidates = [_candidate(one, header, aoi_tags | settings.tags) for one, header in zip(named, headers, strict=True)]
     return Found(sorted(candidates, key=lambda one: (one.record.datetime, one.record.name, one.address)), unmatched)
 
 
@@ -133,8 +136,8 @@ def _asset_href(item: dict[str, Any], asset: str) -> str:
     return next(iter(rasters.values()))
 
 
-def _candidate(named: _Named, header: Header, settings: IngestSettings) -> Candidate:
-    tags = named.tags | settings.tags
+def _candidate(named: _Named, header: Header, more_tags: dict[str, str]) -> Candidate:
+    tags = named.tags | more_tags
     if named.start is not None:
         tags |= {"start_datetime": named.start.isoformat()}
     record = Record(
