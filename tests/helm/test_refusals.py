@@ -213,6 +213,11 @@ TWO = [
             "Give JSON with name",
         ),
         (monitor(aoi='{"name": "x"}'), "Monitor koln has an aoi that is no Geocube", "start_time and end_time"),
+        (
+            monitor(aoi={**AREA, "geometry": {"coordinates": [1.2345] * 150_000}}),
+            "Monitor koln has an aoi of",
+            "Simplify",
+        ),
         (monitor(settings={"hihg": 2}), "Monitor koln has the setting hihg", "It has: aoi, "),
         (monitor(settings={"aoi": "x"}), "Monitor koln has the setting aoi", "Use the monitor's aoi"),
         (

@@ -99,6 +99,9 @@
 {{- if not (or .aoi .aoiFrom) -}}
 {{- fail (printf "Monitor %s has no area. Give it aoi (the AOI itself), or aoiFrom.configMap (a ConfigMap that has it)." .name) -}}
 {{- end -}}
+{{- if gt (len (toJson .aoi)) 1000000 -}}
+{{- fail (printf "Monitor %s has an aoi of more than 1000000 bytes, and a ConfigMap holds no more. Simplify the polygon." .name) -}}
+{{- end -}}
 {{- if kindIs "string" .aoi -}}
 {{- $aoi := fromJson .aoi -}}
 {{- if or $aoi.Error (not $aoi.name) (not $aoi.start_time) (not $aoi.end_time) -}}
