@@ -10,7 +10,7 @@ from acdtask.cli.options import SettingOption, options_of
 from acdtask.jobs.contract import Settings
 from workflows.retries import MEMORY
 
-__all__ = ["AOI", "AOI_FILE", "Bound", "bound_to", "extra_parameters", "parameter_of"]
+__all__ = ["AOI", "AOI_FILE", "Bound", "bound_to", "memory_parameter", "parameter_of"]
 
 AOI = "aoi"
 AOI_FOLDER = "/etc/acd/aoi"
@@ -19,8 +19,12 @@ AOI_FILE = f"{AOI_FOLDER}/aoi.json"
 SHARED = frozenset({"aoi", "layout", "variable", "instance", "profile", "resampling"})
 """Settings that mean the same in every job: one parameter for all jobs of a workflow."""
 
-SAME = {("monitor", "baseline_name"): ("baseline", "name"), ("report", "name"): ("monitor", "name")}
-"""Settings that name what the job before has made."""
+SAME = {
+    ("ingest", "make_layout"): ("consolidate", "layout"),
+    ("monitor", "baseline_name"): ("baseline", "name"),
+    ("report", "name"): ("monitor", "name"),
+}
+"""Settings of a chain that name what another of its jobs makes or reads."""
 
 WORKING_DEFAULTS = {"aoi": "default", "layout": "default"}
 """Argo CD starts a template without parameters, so those that a job needs have a default too."""
@@ -52,31 +56,19 @@ def parameter_of(bounds: list[Bound]) -> Parameter:
     """One workflow parameter for settings that share it. An empty value means the job's own default."""
     first = bounds[0]
     option = first.option
-    value = WORKING_DEFAULTS.get(option.field, option.default if option.kind == "one" else "")
+    value = option.default if option.kind == "one" else ""
+    if first.parameter == AOI or any(bound.option.required for bound in bounds):
+        value = WORKING_DEFAULTS.get(first.parameter, value)
     choices = ["yes", "no"] if option.kind == "flag" else [str(choice) for choice in option.choices]
     if choices and value not in choices:
         choices.insert(0, value)
     return Parameter(name=first.parameter, value=value, description=_description(bounds), enum=choices or None)
 
 
-def extra_parameters(jobs: list[str]) -> list[Parameter]:
-    """Parameters of a workflow that are no settings: memory, and the layout that a chain of jobs makes."""
-    memory = Parameter(
-        name=MEMORY,
-        value="2048",
-        description="Memory of a pod that does a shard, in MiB; more after it ran out of memory",
-    )
-    if len(jobs) == 1:
-        return [memory]
-    crs = "Coordinate system of the layout, such as EPSG:32632; makes the layout after ingest, empty if it is there"
-    return [
-        memory,
-        Parameter(name="layout-crs", value="", description=crs),
-        Parameter(name="layout-resolution", value="20", description="Size of the layout's pixels, in units of its CRS"),
-        Parameter(
-            name="layout-cell-size", value="1024", description="Width and height of a tile of the layout, in pixels"
-        ),
-    ]
+def memory_parameter() -> Parameter:
+    """The memory of a pod that does a shard; no setting of a job."""
+    description = "Memory of a pod that does a shard, in MiB; more after it ran out of memory"
+    return Parameter(name=MEMORY, value="2048", description=description)
 
 
 def _name(job: str, field: str, *, alone: bool) -> str:
@@ -89,14 +81,14 @@ def _name(job: str, field: str, *, alone: bool) -> str:
 def _description(bounds: list[Bound]) -> str:
     option = bounds[0].option
     if option.field == AOI:
-        return AOI_DESCRIPTION
+        return f"{AOI_DESCRIPTION} (required)"
     meanings = list(dict.fromkeys(_meaning(bound.option) for bound in bounds))
     form = {
         "many": " (several: separated by commas)",
         "pairs": " (KEY=VALUE, separated by commas)",
         "several": f" ({option.count} values, separated by commas)",
     }.get(option.kind, "")
-    needed = " (required)" if option.required else ""
+    needed = " (required)" if any(bound.option.required for bound in bounds) else ""
     return "; ".join(meanings) + form + needed
 
 

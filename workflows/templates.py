@@ -36,7 +36,7 @@ from hera.workflows.models import Container as ContainerModel
 from acdtask import __version__
 from acdtask.jobs.contract import Job
 from acdtask.jobs.registry import JOBS, load_job
-from workflows.parameters import AOI, AOI_FILE, AOI_FOLDER, Bound, bound_to, extra_parameters, parameter_of
+from workflows.parameters import AOI, AOI_FILE, AOI_FOLDER, Bound, bound_to, memory_parameter, parameter_of
 from workflows.retries import memory_patch, retry_strategy
 
 __all__ = ["CHAIN", "build_all", "version_suffix"]
@@ -110,7 +110,7 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
     by_parameter: dict[str, list[Bound]] = {}
     for bound in bounds:
         by_parameter.setdefault(bound.parameter, []).append(bound)
-    parameters = [parameter_of(group) for group in by_parameter.values()] + extra_parameters(jobs)
+    parameters = [parameter_of(group) for group in by_parameter.values()] + [memory_parameter()]
     labels = {
         "app.kubernetes.io/name": "acd",
         "app.kubernetes.io/component": title,
@@ -143,7 +143,7 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
     with workflow:
         dags = [_job_dag(workflow, load_job(job), [one for one in bounds if one.job == job]) for job in jobs]
         if len(jobs) > 1:
-            _chain_dag(workflow, title, dags)
+            _chain_dag(title, dags)
     return workflow
 
 
@@ -180,8 +180,7 @@ def _job_dag(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> 
     return dag
 
 
-def _chain_dag(workflow: WorkflowTemplate, title: str, dags: list[DAG]) -> None:
-    layout_pod = _layout_pod(workflow)
+def _chain_dag(title: str, dags: list[DAG]) -> None:
     with DAG(name=title, fail_fast=False):
         before: Task | None = None
         for dag in dags:
@@ -189,9 +188,6 @@ def _chain_dag(workflow: WorkflowTemplate, title: str, dags: list[DAG]) -> None:
             if before is not None:
                 before >> task
             before = task
-            if dag.name == "ingest":
-                before = Task(name="layout", template=layout_pod, when=f"'{_reference(workflow, 'layout-crs')}' != ''")
-                task >> before
 
 
 def _plan_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> Main:
@@ -238,13 +234,6 @@ def _gather_pod(job: Job[Any], *, last: bool) -> Main:
         return Main(f"{job.name}-gather", args, hours=1, inputs=inputs)
     outputs = [_artifact(job.name, name) for name in ARTIFACTS[job.name]]
     return Main(f"{job.name}-publish", [*args, "--outputs", OUTPUTS], hours=1, inputs=inputs, outputs=outputs)
-
-
-def _layout_pod(workflow: WorkflowTemplate) -> Main:
-    args = ["layout", "create", _reference(workflow, "layout")]
-    for name in ("crs", "resolution", "cell-size"):
-        args += [f"--{name}", _reference(workflow, f"layout-{name}")]
-    return Main("layout", args, hours=1)
 
 
 def _stage_args(job: Job[Any], stage: str, names: list[str]) -> list[str]:

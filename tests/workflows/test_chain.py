@@ -1,0 +1,200 @@
+"""The rendered templates with the real jobs, each pod a process of `acdtask`; and what Argo does to pods."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from acdtask.engine.local import run_locally
+from acdtask.engine.processes import WorkerPool
+from acdtask.jobs.baseline.job import BaselineJob
+from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.ingest.job import IngestJob
+from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.monitor.job import MonitorJob
+from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.simulate.settings import SceneSettings
+from tests.jobs.chain import digests, reference_end, simulate
+from workflows.rendering import CHART_FILES
+from workflows.runner.engine import Result, run_workflow
+from workflows.runner.model import load_document
+from workflows.runner.pods import Host
+
+SCENE = SceneSettings(size=128, reference_pairs=20, monitored_pairs=2, events=4, seed=11)
+ACDTASK = [sys.executable, "-m", "acdtask"]
+
+FAULTY = """
+import hashlib, os, pathlib, subprocess, sys
+folder, fault, args = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+command = [sys.executable, "-m", "acdtask", *args]
+mine = "run" in args and args[args.index("--shard") + 1] == "1"
+before = folder / hashlib.sha256(repr(args).encode()).hexdigest()
+first = mine and not before.exists()
+before.touch()
+if fault == "left out" and mine:
+    sys.exit(0)
+if fault == "twice" and mine:
+    at_once = [subprocess.Popen(command) for _ in range(2)]
+    sys.exit(max(one.wait() for one in at_once))
+if fault == "killed" and first:
+    os.kill(os.getpid(), 9)
+if fault.isdigit() and first:
+    sys.exit(int(fault))
+os.execv(command[0], command)
+"""
+"""What stands between Argo and acdtask goes wrong for shard 1."""
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate(tmp_path_factory.mktemp("scene"), SCENE)
+
+
+def submit(
+    template: str,
+    parameters: Mapping[str, str],
+    scene: Path,
+    folder: Path,
+    cube: Path,
+    command: list[str] | None = None,
+) -> Result:
+    host = Host(
+        folder,
+        commands={"acdtask": command or ACDTASK},
+        config_maps={"acd-aoi-koln": scene},
+        environment={"ACD_CUBE": str(cube)},
+    )
+    document = load_document(CHART_FILES / f"{template}.yaml")
+    return run_workflow(document, {"aoi": "koln", **parameters}, host, workers=2, pace=0)
+
+
+def ingest(scene: Path, folder: Path, fault: str = "") -> Result:
+    """Ingest in two shards, of which the second has a fault."""
+    seen = folder / "seen"
+    seen.mkdir(parents=True)
+    command = [sys.executable, "-c", FAULTY, str(seen), fault] if fault else None
+    parameters = {"source": str(scene / "images"), "shard-files": "12"}
+    return submit("acd-ingest", parameters, scene, folder / "run", folder / "cube", command)
+
+
+@pytest.fixture(scope="module")
+def ingested(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The digests of a cube after ingest with no fault."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert ingest(scene, folder).phase == "Succeeded"
+    return digests(folder / "cube")
+
+
+def chain_parameters(scene: Path) -> dict[str, str]:
+    return {
+        "layout": "utm32",
+        "ingest-cell-size": "128",
+        "ingest-source": str(scene / "images"),
+        "ingest-shard-files": "12",
+        "consolidate-shard-tiles": "5",
+        "baseline-shard-tiles": "2",
+        "baseline-end": reference_end(SCENE).isoformat(),
+        "baseline-min-dates": "3",
+        "monitor-min-count": "10",
+        "monitor-shard-tiles": "2",
+        "report-truth": str(scene / "truth.geojson"),
+    }
+
+
+def run_chain_here(scene: Path, cube: Path) -> None:
+    """The same settings as `local` has them."""
+    aoi = str(scene / "aoi.json")
+    common = {"aoi": aoi, "layout": "utm32"}
+    with WorkerPool(0) as pool:
+        ingest_settings = IngestSettings(source=str(scene / "images"), aoi=aoi, make_layout="utm32", cell_size=128)
+        run_locally(IngestJob(), ingest_settings, str(cube), pool=pool, progress=False)
+        run_locally(ConsolidateJob(), ConsolidateSettings(**common), str(cube), pool=pool, progress=False)
+        baseline = BaselineSettings(**common, end=reference_end(SCENE), min_dates=3)
+        run_locally(BaselineJob(), baseline, str(cube), pool=pool, progress=False)
+        run_locally(MonitorJob(), MonitorSettings(**common, min_count=10), str(cube), pool=pool, progress=False)
+        report = ReportSettings(**common, truth=str(scene / "truth.geojson"))
+        run_locally(ReportJob(), report, str(cube), pool=pool, progress=False)
+
+
+def test_the_workflow_makes_the_bytes_of_local_and_then_finds_nothing_to_do(scene: Path, tmp_path: Path) -> None:
+    run_chain_here(scene, tmp_path / "local")
+    parameters = chain_parameters(scene)
+    result = submit("acd-all", parameters, scene, tmp_path / "run", tmp_path / "cube")
+    assert (result.phase, [node.message for node in result.nodes if node.message]) == ("Succeeded", [])
+    made = digests(tmp_path / "cube")
+    assert made == digests(tmp_path / "local")
+    assert any(name.endswith("/index.html") for name in made)
+
+    (artifacts,) = (tmp_path / "run/artifacts").iterdir()
+    report = next(iter((tmp_path / "cube").glob("products/*/report/*")))
+    assert digests(artifacts / "report/report") == digests(report)
+    patches = json.loads((artifacts / "monitor/patches.geojson").read_text())
+    assert patches["features"]
+    progress = {node.name: node.attempts[0].progress for node in result.nodes if ".run-" in node.name}
+    assert progress["all.ingest.run-check(0:0)"] == "12/12"
+    assert all(done == total for done, total in (text.split("/") for text in progress.values()))
+
+    again = submit("acd-all", parameters, scene, tmp_path / "again", tmp_path / "cube")
+    assert again.phase == "Succeeded"
+    pods = [node.name for node in again.nodes if node.attempts and not node.name.startswith("all.report")]
+    assert pods == ["all.ingest.plan", "all.consolidate.plan", "all.baseline.plan", "all.monitor.plan"]
+    assert digests(tmp_path / "cube") == made
+
+
+def test_a_pod_that_runs_twice_at_once_changes_nothing(scene: Path, ingested: dict[str, str], tmp_path: Path) -> None:
+    assert ingest(scene, tmp_path, "twice").phase == "Succeeded"
+    assert digests(tmp_path / "cube") == ingested
+
+
+@pytest.mark.parametrize(("fault", "exit_code"), [("75", 75), ("killed", 137)])
+def test_a_pod_that_fails_once_for_a_reason_that_passes_is_tried_again(
+    scene: Path, ingested: dict[str, str], tmp_path: Path, fault: str, exit_code: int
+) -> None:
+    result = ingest(scene, tmp_path, fault)
+    assert result.phase == "Succeeded"
+    node = result.node("ingest.run-check(1:1)")
+    assert [attempt.exit_code for attempt in node.attempts] == [exit_code, 0]
+    memory = json.loads(node.patch)["containers"][0]["resources"]["limits"]["memory"]
+    assert memory == ("4096Mi" if fault == "killed" else "2048Mi")
+    assert digests(tmp_path / "cube") == ingested
+
+
+def test_a_pod_that_fails_for_good_is_not_tried_again_and_its_siblings_go_on(scene: Path, tmp_path: Path) -> None:
+    result = ingest(scene, tmp_path, "70")
+    assert (result.phase, result.exit_code) == ("Failed", 70)
+    phases = {node.name: (node.phase, len(node.attempts)) for node in result.nodes}
+    assert phases["ingest.run-check(1:1)"] == ("Failed", 1)
+    assert phases["ingest.run-check(0:0)"] == ("Succeeded", 1)
+    assert phases["ingest.gather-check"] == ("Omitted", 0)
+
+
+def test_a_sibling_that_argo_left_out_is_named_by_gather_and_done_by_the_next_run(
+    scene: Path, ingested: dict[str, str], tmp_path: Path
+) -> None:
+    result = ingest(scene, tmp_path, "left out")
+    gather = result.node("ingest.gather-check")
+    assert (result.phase, [attempt.exit_code for attempt in gather.attempts]) == ("Failed", [75] * 4)
+    assert gather.message == "ACD-502: 1 of 2 shards of round check are not done: 1"
+    again = submit(
+        "acd-ingest",
+        {"source": str(scene / "images"), "shard-files": "12"},
+        scene,
+        tmp_path / "again",
+        tmp_path / "cube",
+    )
+    assert again.phase == "Succeeded"
+    assert digests(tmp_path / "cube") == ingested
+
+
+def test_a_missing_aoi_ends_the_workflow_with_a_sentence(scene: Path, tmp_path: Path) -> None:
+    result = submit(
+        "acd-ingest", {"aoi": "bonn", "source": str(scene / "images")}, scene, tmp_path / "run", tmp_path / "cube"
+    )
+    plan = result.node("ingest.plan")
+    assert (result.phase, len(plan.attempts), plan.message.split(":")[0]) == ("Failed", 1, "ACD-110")

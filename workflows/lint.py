@@ -1,0 +1,219 @@
+"""Rules that a WorkflowTemplate of ours keeps, beyond what Argo refuses. Each has cost somebody a night."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from workflows.retries import retry_expression
+
+__all__ = ["RULES", "problems"]
+
+Json = Mapping[str, Any]
+
+REMOVED = frozenset({"mutex", "semaphore", "schedule", "podPriority", "onlyIfFailed"})
+"""Fields that Argo 4 no longer has, or that have a plural form since 3.6."""
+UNWANTED = frozenset({"templateDefaults", "memoize", "templateRef", "withItems", "withSequence", "script", "resource"})
+REFERENCE = re.compile(r"\{\{([^=].*?)\}\}")
+FAN_OUT = re.compile(r"\{\{tasks\.([\w-]+)\.outputs\.parameters\.([\w-]+)\}\}")
+PROVIDED = frozenset({"workflow.uid", "workflow.name", "item"})
+
+
+def problems(document: Json) -> list[str]:
+    """What is wrong with a template, one sentence each; empty if it keeps every rule."""
+    return [problem for rule in RULES for problem in rule(document)]
+
+
+def _templates(document: Json) -> list[Json]:
+    return list(document["spec"]["templates"])
+
+
+def _pods(document: Json) -> list[Json]:
+    return [template for template in _templates(document) if "dag" not in template]
+
+
+def _tasks(document: Json) -> Iterator[tuple[Json, Json]]:
+    for template in _templates(document):
+        for task in template.get("dag", {}).get("tasks", []):
+            yield template, task
+
+
+def _nodes(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value below a value, with the last key on the way to it."""
+    yield place, value
+    if isinstance(value, Mapping):
+        for key, inside in value.items():
+            yield from _nodes(inside, key)
+    elif isinstance(value, list):
+        for inside in value:
+            yield from _nodes(inside, place)
+
+
+def _fields(document: Json) -> Iterator[str]:
+    for key, _ in _nodes(document):
+        if key in REMOVED:
+            yield f"the field {key} is not in every supported version of Argo"
+        if key in UNWANTED:
+            yield f"the field {key} is not used here"
+
+
+def _retries(document: Json) -> Iterator[str]:
+    if "retryStrategy" in document["spec"]:
+        yield "the workflow has a retryStrategy: it would apply to DAGs"
+    for template in _templates(document):
+        retry = template.get("retryStrategy")
+        if "dag" in template and retry:
+            yield f"the DAG {template['name']} has a retryStrategy: what it has done would run again"
+        if "dag" not in template and (not retry or retry.get("expression") != retry_expression()):
+            yield f"the pod {template['name']} has not the generated retry expression"
+        if retry and retry.get("retryPolicy") != "Always":
+            yield f"the retryPolicy of {template['name']} is not Always"
+        if retry and "maxDuration" in retry.get("backoff", {}):
+            yield f"{template['name']} has a maxDuration: long work would never be retried"
+
+
+def _fan_outs(document: Json) -> Iterator[str]:
+    by_name = {template["name"]: template for template in _templates(document)}
+    for dag, task in _tasks(document):
+        source = task.get("withParam")
+        if source is None:
+            continue
+        match = FAN_OUT.fullmatch(source)
+        if match is None:
+            yield f"withParam of {task['name']} is not an output parameter of a task: {source}"
+            continue
+        owner = next((one for one in dag["dag"]["tasks"] if one["name"] == match[1]), {"template": ""})
+        outputs = by_name.get(owner["template"], {}).get("outputs", {}).get("parameters", [])
+        paths = [one["valueFrom"].get("path") for one in outputs if one["name"] == match[2]]
+        if not paths or not paths[0]:
+            yield f"withParam of {task['name']} does not come from a file"
+        for argument in task.get("arguments", {}).get("parameters", []):
+            if "{{item" in argument.get("value", "") and argument["value"] != "{{item}}":
+                yield f"argument {argument['name']} of {task['name']} is more than an item: items are integers"
+
+
+def _whens(document: Json) -> Iterator[str]:
+    for _, task in _tasks(document):
+        if "{{item" in task.get("when", ""):
+            yield f"'when' of {task['name']} has an item: Argo may skip the whole fan-out"
+
+
+def _outputs(document: Json) -> Iterator[str]:
+    for template in _templates(document):
+        outputs = template.get("outputs", {})
+        for parameter in outputs.get("parameters", []):
+            if "default" not in parameter["valueFrom"]:
+                yield f"output {parameter['name']} of {template['name']} has no default"
+        for artifact in outputs.get("artifacts", []):
+            if artifact.get("archive") != {"none": {}}:
+                yield f"artifact {artifact['name']} of {template['name']} is archived: the UI cannot show it"
+            if "." not in artifact["path"].rsplit("/", 1)[1] and not artifact["s3"]["key"].endswith("/"):
+                yield f"artifact {artifact['name']} of {template['name']} is a folder, and its key does not end in '/'"
+
+
+def _references(document: Json) -> Iterator[str]:
+    known = {f"workflow.parameters.{one['name']}" for one in document["spec"]["arguments"]["parameters"]} | PROVIDED
+    outside = {key: value for key, value in document["spec"].items() if key != "templates"}
+    yield from _unknown(outside, known, "the workflow")
+    for template in _templates(document):
+        mine = known | {f"inputs.parameters.{one['name']}" for one in template.get("inputs", {}).get("parameters", [])}
+        if "dag" not in template:
+            yield from _unknown(template, mine, template["name"])
+            continue
+        yield from _task_references(document, template, mine)
+
+
+def _task_references(document: Json, dag: Json, known: set[str]) -> Iterator[str]:
+    by_name = {template["name"]: template for template in _templates(document)}
+    seen: set[str] = set()
+    for task in dag["dag"]["tasks"]:
+        if task.get("depends", "") not in {"", *seen}:
+            yield f"task {task['name']} of {dag['name']} depends on {task['depends']}, which does not come before it"
+        yield from _unknown(task, known, f"task {task['name']} of {dag['name']}")
+        seen.add(task["name"])
+        if "withParam" not in task:  # nothing may refer to the outputs of a fan-out
+            outputs = by_name.get(task["template"], {}).get("outputs", {}).get("parameters", [])
+            known = known | {f"tasks.{task['name']}.outputs.parameters.{one['name']}" for one in outputs}
+        if task["template"] not in by_name:
+            yield f"task {task['name']} of {dag['name']} has no template {task['template']}"
+
+
+def _unknown(value: Any, known: set[str], where: str) -> Iterator[str]:
+    for _, text in _nodes(value):
+        if isinstance(text, str):
+            for name in REFERENCE.findall(text):
+                if name not in known:
+                    yield f"{where} refers to {name}, which it cannot know"
+
+
+def _pods_are_restricted(document: Json) -> Iterator[str]:
+    pod = document["spec"].get("securityContext", {})
+    if not pod.get("runAsNonRoot") or not isinstance(pod.get("runAsUser"), int) or not pod["runAsUser"]:
+        yield "the workflow's pods may run as root, or their user is no number"
+    if pod.get("seccompProfile") != {"type": "RuntimeDefault"}:
+        yield "the workflow's pods have no seccomp profile"
+    for template in _pods(document):
+        context = template.get("container", {}).get("securityContext", {})
+        expected = {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+        }
+        if context != expected:
+            yield f"the container of {template['name']} is not restricted"
+
+
+def _containers(document: Json) -> Iterator[str]:
+    for template in _pods(document):
+        container = template.get("container", {})
+        if container.get("name") != "main":
+            yield f"the container of {template['name']} is not called main"
+        if container.get("command") != ["acdtask"]:
+            yield f"the container of {template['name']} runs something else than acdtask"
+        if {"name": "tmp", "emptyDir": {}} not in template.get("volumes", []):
+            yield f"{template['name']} has no /tmp to write to"
+        if not template.get("activeDeadlineSeconds"):
+            yield f"{template['name']} has no deadline"
+
+
+def _parameters(document: Json) -> Iterator[str]:
+    for parameter in document["spec"]["arguments"]["parameters"]:
+        name = parameter["name"]
+        if not parameter.get("description"):
+            yield f"parameter {name} has no description"
+        if "value" not in parameter:
+            yield f"parameter {name} has no default: Argo CD could not start the workflow"
+        if parameter.get("enum") and parameter.get("value") not in parameter["enum"]:
+            yield f"the default of parameter {name} is not one of its values"
+        if re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) is None:
+            yield f"parameter {name} is not in kebab-case"
+
+
+def _limits(document: Json) -> Iterator[str]:
+    spec = document["spec"]
+    for name in ("activeDeadlineSeconds", "podGC", "ttlStrategy", "parallelism"):
+        if not spec.get(name):
+            yield f"the workflow has no {name}"
+    mutexes = spec.get("synchronization", {}).get("mutexes", [])
+    if not any("{{workflow.parameters.aoi}}" in mutex["name"] for mutex in mutexes):
+        yield "the workflow has no mutex for its AOI"
+    for name in ("title", "description"):
+        if not document["metadata"].get("annotations", {}).get(f"workflows.argoproj.io/{name}"):
+            yield f"the workflow has no {name}"
+
+
+RULES: tuple[Callable[[Json], Iterator[str]], ...] = (
+    _fields,
+    _retries,
+    _fan_outs,
+    _whens,
+    _outputs,
+    _references,
+    _pods_are_restricted,
+    _containers,
+    _parameters,
+    _limits,
+)
