@@ -192,6 +192,20 @@ def test_an_empty_fan_out_is_skipped_and_what_follows_runs(tmp_path: Path) -> No
     assert (result.node("dag.run").phase, result.node("dag.after").phase) == ("Skipped", "Succeeded")
 
 
+def test_a_dag_with_nothing_to_do_is_a_success_and_the_next_one_runs(tmp_path: Path) -> None:
+    document = workflow(
+        dag({"name": "ingest", "template": "idle"}, {"name": "monitor", "template": "work", "depends": "ingest"}),
+        dag(
+            {"name": "run", "template": "work", "withParam": "[]"},
+            {"name": "gather", "template": "work", "depends": "run", "when": "0 != 0"},
+            name="idle",
+        ),
+        pod("work", ""),
+    )
+    phases = {node.name: node.phase for node in run(document, tmp_path).nodes}
+    assert phases == {"dag.ingest.run": "Skipped", "dag.ingest.gather": "Skipped", "dag.monitor": "Succeeded"}
+
+
 def test_after_a_failure_the_rest_is_omitted_and_the_exit_handler_knows(tmp_path: Path) -> None:
     document = workflow(
         dag(
