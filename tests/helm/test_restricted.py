@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
 
-from tests.helm.conftest import EXAMPLES, Object, Render, example, of_kind
+from tests.helm.conftest import EXAMPLES, Object, Render, example, merged, of_kind
 from tests.helm.restricted import violations
 
 GOOD: Object = {
@@ -18,6 +19,16 @@ GOOD: Object = {
     ],
 }
 CONTAINER = ("containers", 0, "securityContext")
+
+
+ARGOS: dict[str, list[Object]] = {"initContainers": [{"name": "init"}], "containers": [{"name": "wait"}]}
+"""Containers that Argo's controller adds; it gives them no securityContext by itself (newExecContainer in 3.7)."""
+
+
+def patched(containers: list[Object], patches: list[Object]) -> list[Object]:
+    """Containers with a strategic merge patch, as far as it names them."""
+    by_name = {patch["name"]: patch for patch in patches}
+    return [merged(container, by_name.get(container["name"], {})) for container in containers]
 
 
 def pods(rendered: list[Object]) -> list[Object]:
@@ -31,8 +42,10 @@ def pods(rendered: list[Object]) -> list[Object]:
             context = {**spec.get("securityContext", {}), **template.get("securityContext", {})}
             containers = [template["container"], *template.get("sidecars", [])]
             volumes = spec.get("volumes", []) + template.get("volumes", [])
-            pod = {"securityContext": context, "volumes": volumes, "containers": containers}
-            found.append({**pod, "initContainers": template.get("initContainers", [])})
+            patch = json.loads(spec["podSpecPatch"]) if "podSpecPatch" in spec else {}
+            own = {kind: patched(ARGOS[kind], patch.get(kind, [])) for kind in ARGOS}
+            pod = {"securityContext": context, "volumes": volumes, "containers": containers + own["containers"]}
+            found.append({**pod, "initContainers": template.get("initContainers", []) + own["initContainers"]})
     return found
 
 
@@ -45,9 +58,18 @@ def test_every_pod_may_run_under_restricted(name: str, render: Render) -> None:
 
 
 @pytest.mark.helm
+def test_the_patch_of_argos_containers_can_be_left_to_the_controller(render: Render) -> None:
+    rendered = render({**example("minimal"), "executor": {"restricted": False}})
+    assert all("podSpecPatch" not in one["spec"] for one in of_kind(rendered, "WorkflowTemplate"))
+    assert [one for pod in pods(rendered) for one in violations(pod) if "main" in one] == []
+
+
+@pytest.mark.helm
 def test_every_root_file_system_is_read_only_and_tmp_is_a_volume(render: Render) -> None:
     for pod in pods(render(example("minimal"))):
-        for container in pod["containers"] + pod["initContainers"]:
+        ours = [one for one in pod["containers"] + pod["initContainers"] if one["name"] not in {"init", "wait"}]
+        assert ours
+        for container in ours:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]]  # noqa: S108  # in the pod
 

@@ -13,7 +13,7 @@ from tests.helm.conftest import CHART, EXAMPLES, Object, Render, example, merged
 
 pytestmark = pytest.mark.helm
 
-FILLED = ("serviceAccountName", "podMetadata", "artifactRepositoryRef", "imagePullSecrets")
+FILLED = ("serviceAccountName", "podSpecPatch", "podMetadata", "artifactRepositoryRef", "imagePullSecrets")
 SCHEDULING = ("nodeSelector", "tolerations", "affinity", "podPriorityClassName")
 
 
