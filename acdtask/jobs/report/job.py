@@ -302,7 +302,7 @@ def _page(plan: Plan, baseline: BaselinePage, rows: list[DateRow], site: Site) -
         settings=_shown_settings(found, manifest),
         versions={
             "acd": __version__,
-            "python": platform.python_version(),
+            "python": ".".join(platform.python_version_tuple()[:2]),
             **{name: version(name) for name in ("numpy", "rasterio", "scipy", "shapely", "zarr")},
         },
         inputs=manifest.records + len(inputs),
