@@ -53,6 +53,9 @@ PROGRESS_SECONDS = 0.1
 """A worker reports at most this often."""
 
 GRACE_SECONDS = 1.0
+WAKE_SECONDS = 0.5
+"""A signal that comes just before the wait begins does not end it; Python sees to it when the wait is over."""
+
 _PR_SET_PDEATHSIG = 1
 _events = log.events("engine")
 
@@ -169,7 +172,7 @@ class WorkerPool:
             while (waiting and failure is None) or mine:
                 while waiting and failure is None and len(self._busy) < self.workers:
                     mine.append(self._give(function, waiting.pop()))
-                for connection in wait([worker.connection for worker in mine]):
+                for connection in wait([worker.connection for worker in mine], WAKE_SECONDS):
                     worker = next(worker for worker in mine if worker.connection is connection)
                     item = worker.items[0]
                     kind, value = self._receive(worker, label)
