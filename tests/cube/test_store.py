@@ -146,7 +146,7 @@ def test_a_folder_without_the_right_to_write_is_named(tmp_path: Path) -> None:
 
 
 def explained(*command: str, **options: object) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]  # any option
     return str(done.stderr).strip().splitlines()[-1]
 
 
