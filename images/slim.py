@@ -23,9 +23,6 @@ from pathlib import Path
 BUILT_WITH = ("hatchling", "editables", "pathspec", "pluggy", "tomlkit", "trove-classifiers")
 """They made the wheel of acdtask."""
 
-ONLY_TESTED_WITH = ("scikit-image", "imageio", "lazy-loader", "networkx", "tifffile")
-"""scikit-image is what acdtask's own labels are compared with; the others come with it."""
-
 UNUSED_IN_LIBRARIES = (
     "**/tests",
     "**/*.pyi",
@@ -136,7 +133,7 @@ def main(arguments: list[str]) -> None:
 def slim_libraries(environment: Path) -> None:
     """Remove unused distributions and files from a virtual environment, and compile the rest."""
     python = environment / "bin" / "python3"
-    _run(sys.executable, "-m", "pip", "--python", python, "uninstall", "-q", "-y", *BUILT_WITH, *ONLY_TESTED_WITH)
+    _run(sys.executable, "-m", "pip", "--python", python, "uninstall", "-q", "-y", *BUILT_WITH)
     (packages,) = environment.glob("lib/python3*/site-packages")
     remove(packages, UNUSED_IN_LIBRARIES)
     compile_all(packages)

@@ -115,9 +115,19 @@ def test_docker_sees_the_same_files_as_the_others() -> None:
     assert (ROOT / ".dockerignore").read_text() == (ROOT / ".containerignore").read_text()
 
 
+def locked(name: str) -> set[str]:
+    """The distributions of a file of requirements/."""
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    return set(re.findall(r"^([a-z0-9.-]+)==", text, re.MULTILINE))
+
+
 def test_only_locked_distributions_are_removed() -> None:
-    locked = set(re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements" / "run.txt").read_text(), re.MULTILINE))
-    assert {*slim.BUILT_WITH, *slim.ONLY_TESTED_WITH} <= locked
+    assert set(slim.BUILT_WITH) <= locked("run")
+
+
+def test_what_only_tests_need_is_not_in_the_image() -> None:
+    assert locked("run") < locked("dev")
+    assert {"scikit-image", "networkx", "tifffile", "pytest", "hera"} <= locked("dev") - locked("run")
 
 
 def imports_of(source: Path) -> set[str]:
@@ -136,7 +146,8 @@ def test_acdtask_imports_nothing_that_the_image_lacks() -> None:
     removed = [
         pattern.removesuffix(".*").replace("/", ".") for pattern in slim.UNUSED_IN_LIBRARIES if "**" not in pattern
     ]
-    modules = {name.replace("-", "_") for name in slim.BUILT_WITH + slim.ONLY_TESTED_WITH} | {"skimage"}
+    absent = {*slim.BUILT_WITH, *(locked("dev") - locked("run"))}
+    modules = {name.replace("-", "_") for name in absent} | {"skimage"}
     wrong = {
         (source.name, name)
         for source in sorted((ROOT / "acdtask").rglob("*.py"))
