@@ -65,15 +65,19 @@ def stage(name: str, stage_name: str) -> TyperCommand:
 
 
 def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
+    from acdtask.engine.account import noting_failure, record_plan
     from acdtask.engine.stages import make_plan, open_site
 
     def call(map_file: Path | None, outputs: Path | None, as_json: bool, **given: Any) -> None:
         from acdtask.engine.pod import write_plan
 
-        settings, address = _settings_and_address(job, entry, given)
-        plan = make_plan(job, settings, open_site(address))
-        if outputs is not None:
-            write_plan(plan, outputs)
+        with noting_failure(given.get("cube", ""), job.name, "plan"):
+            settings, address = _settings_and_address(job, entry, given)
+            site = open_site(address)
+            plan = make_plan(job, settings, site)
+            record_plan(plan, settings, site)
+            if outputs is not None:
+                write_plan(plan, outputs)
         if map_file is not None:
             _write_map(plan, map_file)
         if as_json:
@@ -93,22 +97,24 @@ def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
 
 
 def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
+    from acdtask.engine.account import noting_failure
     from acdtask.engine.pod import ArgoProgress
     from acdtask.engine.stages import load_plan, load_shard, run_shard
 
     def call(plan_id: str, round_name: str, shard: int, **given: Any) -> None:
         site = _site(entry, given)
-        plan = load_plan(job.name, plan_id, site)
-        total = load_shard(plan, shard, site).units
-        argo = ArgoProgress(total)
-        with ProgressBar(f"{job.name}: {round_name}, shard {shard}", total=total, unit=job.unit) as bar:
+        with noting_failure(site.address, job.name, "run", round_name, shard):
+            plan = load_plan(job.name, plan_id, site)
+            total = load_shard(plan, shard, site).units
+            argo = ArgoProgress(total)
+            with ProgressBar(f"{job.name}: {round_name}, shard {shard}", total=total, unit=job.unit) as bar:
 
-            def progress(units: int) -> None:
-                bar.update(shard, units)
-                argo(units)
+                def progress(units: int) -> None:
+                    bar.update(shard, units)
+                    argo(units)
 
-            run_shard(job, plan, round_name, shard, site, progress)
-            progress(total)
+                run_shard(job, plan, round_name, shard, site, progress)
+                progress(total)
         say(f"{job.name}: shard {shard} of round {round_name} is done")
 
     parameters = [
@@ -123,15 +129,19 @@ def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
 
 
 def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
+    from acdtask.engine.account import noting_failure, record_gathered
     from acdtask.engine.pod import write_artifacts
-    from acdtask.engine.stages import gather_round, load_plan
+    from acdtask.engine.stages import gather_round, gathered_rounds, load_plan
 
     def call(plan_id: str, round_name: str, outputs: Path | None, **given: Any) -> None:
         site = _site(entry, given)
-        plan = load_plan(job.name, plan_id, site)
-        gather_round(job, plan, round_name, site)
-        if outputs is not None and round_name == plan.rounds[-1]:
-            write_artifacts(job.artifacts(plan, site), site, outputs)
+        with noting_failure(site.address, job.name, "gather", round_name):
+            plan = load_plan(job.name, plan_id, site)
+            gather_round(job, plan, round_name, site)
+            if round_name == plan.rounds[-1]:
+                record_gathered(job, plan, gathered_rounds(plan, site), site)
+                if outputs is not None:
+                    write_artifacts(job.artifacts(plan, site), site, outputs)
         say(f"{job.name}: round {round_name} is gathered")
 
     parameters = [

@@ -14,11 +14,13 @@ from typing import Any
 
 from acdtask import __version__
 from acdtask.cube.local.store import Store
+from acdtask.engine.account import Meter, Work, current_run
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Job, Plan, Settings, Shard, Site, content_id_of
 
 __all__ = [
     "gather_round",
+    "gathered_rounds",
     "is_gathered",
     "load_plan",
     "load_shard",
@@ -109,12 +111,13 @@ def run_shard(
             f"round {round_name} needs round {before}, which is not gathered",
             f"Run 'acdtask {job.name} gather --plan {plan.plan_id} --round {before}' first.",
         )
+    meter = Meter()
     handout = folder.find(f"{round_name}/handouts/{index:04d}") or b""
     table = job.run(plan, round_name, shard, handout, site, progress)
     folder.put(f"{round_name}/{index:04d}.table", table)
     marker = {"plan": plan.plan_id, "round": round_name, "shard": index, "units": shard.units}
     marker["sha256"] = hashlib.sha256(table).hexdigest()
-    folder.create(_marker(round_name, index), json.dumps(marker).encode())
+    folder.create(_marker(round_name, index), json.dumps(marker | meter.figures()).encode())
 
 
 def gather_round(job: AnyJob, plan: Plan, round_name: str, site: Site) -> None:
@@ -129,13 +132,22 @@ def gather_round(job: AnyJob, plan: Plan, round_name: str, site: Site) -> None:
             ErrorCode.SHARDS_MISSING,
             f"{len(missing)} of {plan.shards} shards of round {round_name} are not done: {named}",
         )
-    folder = _folder(job.name, plan.plan_id, site)
-    handouts = job.gather(plan, round_name, _tables(plan, round_name, folder), site)
+    folder, run = _folder(job.name, plan.plan_id, site), current_run()
+    markers = [json.loads(folder.get(_marker(round_name, index))) for index in range(plan.shards)]
+    handouts = job.gather(plan, round_name, _tables(round_name, markers, folder), site)
     after = _round_after(plan, round_name)
     if after:
         for index, handout in handouts.items():
             folder.put(f"{after}/handouts/{index:04d}", handout)
-    folder.create(f"{round_name}/gathered.json", json.dumps({"plan": plan.plan_id, "round": round_name}).encode())
+    work = Work.of_markers(markers).model_dump()
+    gathered = {"plan": plan.plan_id, "round": round_name, "run": run, "work": work}
+    folder.create(f"{round_name}/gathered.json", json.dumps(gathered).encode())
+
+
+def gathered_rounds(plan: Plan, site: Site) -> dict[str, dict[str, Any]]:
+    """What the first gather of each round left: `run`, which it was part of, and `work`, the sum over its shards."""
+    folder = _folder(plan.job, plan.plan_id, site)
+    return {name: json.loads(folder.get(f"{name}/gathered.json")) for name in plan.rounds}
 
 
 def is_gathered(plan: Plan, round_name: str, site: Site) -> bool:
@@ -149,10 +161,9 @@ def missing_shards(plan: Plan, round_name: str, site: Site) -> list[int]:
     return [index for index in range(plan.shards) if _marker(round_name, index) not in there]
 
 
-def _tables(plan: Plan, round_name: str, folder: Store) -> Iterator[bytes]:
-    for index in range(plan.shards):
+def _tables(round_name: str, markers: list[dict[str, Any]], folder: Store) -> Iterator[bytes]:
+    for index, marker in enumerate(markers):
         table = folder.get(f"{round_name}/{index:04d}.table")
-        marker = json.loads(folder.get(_marker(round_name, index)))
         if hashlib.sha256(table).hexdigest() != marker["sha256"]:
             raise AcdError(
                 ErrorCode.CUBE_DAMAGED, f"the table of shard {index} of round {round_name} is not what it was"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -17,7 +18,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["Draft", "Estimate", "Job", "Plan", "Settings", "Shard", "Site", "content_id_of"]
+__all__ = ["Draft", "Estimate", "Findings", "FoundImage", "Job", "Plan", "Settings", "Shard", "Site", "content_id_of"]
 
 
 class Settings(BaseModel):
@@ -101,6 +102,33 @@ class Plan(BaseModel):
     nothing_to_do: str = ""
 
 
+class FoundImage(BaseModel):
+    """An image that a plan brought or compared. `patches` and `changed_area_m2` are None where nothing was compared."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    datetime: dt.datetime
+    patches: int | None = None
+    changed_area_m2: float | None = None
+
+
+class Findings(BaseModel):
+    """What came out of a plan that is gathered, in words and numbers that mean something to its user.
+
+    Attributes:
+        figures: numbers by name; all of this plan alone.
+        images: the images of the plan, by datetime.
+        files: addresses by name; they may hold results of earlier plans too.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    figures: dict[str, float] = {}
+    images: list[FoundImage] = []
+    files: dict[str, str] = {}
+
+
 class Site:
     """Where a job works: a folder or bucket with the cube, the products, and the runs (plans, markers, scratch)."""
 
@@ -170,6 +198,11 @@ class Job(ABC, Generic[SettingsT]):
         """What a workflow shows of a published result: {name of a file: key in the store}."""
         del plan, site
         return {}
+
+    def findings(self, plan: Plan, site: Site) -> Findings:
+        """What a gathered plan has brought."""
+        del plan, site
+        return Findings()
 
     def is_published(self, plan: Plan, site: Site) -> bool:
         """Whether what the last gather made is still there; if not, it is made again."""

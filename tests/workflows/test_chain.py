@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from acdtask.engine.account import records_of
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.contract import Site
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
@@ -142,11 +144,39 @@ def test_the_workflow_makes_the_bytes_of_local_and_then_finds_nothing_to_do(scen
     assert progress["all.ingest.run-check(0:0)"] == "22/22"
     assert all(done == total for done, total in (text.split("/") for text in progress.values()))
 
+    check_records(result, tmp_path / "cube")
     again = submit("acd-monitor", {"layout": "utm32", "min-count": "10"}, scene, tmp_path / "again", tmp_path / "cube")
     assert again.phase == "Succeeded"
     assert [node.name for node in again.nodes if node.attempts] == ["monitor.plan"]
     assert {node.phase for node in again.nodes[1:]} == {"Skipped"}
     assert digests(tmp_path / "cube") == made
+    (record,) = records_of(again.uid, Site(str(tmp_path / "cube")))
+    assert (record.job, record.gathered, record.shards) == ("monitor", False, 0)
+    assert "monitored with these settings already" in record.nothing_to_do
+
+
+def check_records(result: Result, cube: Path) -> None:
+    """What the run has left of itself is what is in the cube."""
+    records = {record.job: record for record in records_of(result.uid, Site(str(cube)))}
+    assert sorted(records) == ["baseline", "consolidate", "ingest", "monitor", "report"]
+    assert {(one.aoi, one.gathered, one.gathered_before) for one in records.values()} == {("koln-demo", True, False)}
+    patches = json.loads(next(cube.glob("products/*/monitor/*/patches-*.geojson")).read_text())["features"]
+    found = records["monitor"].findings
+    assert found.figures["images"] == len(found.images) == SCENE.monitored_pairs
+    assert found.figures["patches"] == len(patches) > 0
+    area = sum(one["properties"]["area_m2"] for one in patches)
+    assert found.figures["changed_area_m2"] == pytest.approx(area, abs=1)
+    assert Path(found.files["patches.geojson"]).is_file()
+    assert Path(records["report"].findings.files["report"]).is_file()
+    assert records["ingest"].findings.figures == {"files": SCENE.reference_pairs + SCENE.monitored_pairs}
+
+    image = SCENE.size**2 * 2
+    assert records["ingest"].work.pixel_bytes_read == 2 * 22 * image  # once to check, once to write
+    for record in records.values():
+        assert record.work.units == record.units
+        assert record.work.shards == record.shards * len(record.rounds)
+        assert record.work.seconds > 0
+        assert record.work.bytes_written > 0
 
 
 def test_a_pod_that_runs_twice_at_once_changes_nothing(scene: Path, ingested: dict[str, str], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from rasterio.windows import Window as RasterWindow
 
 from acdtask.cube.grid import Window
 from acdtask.cube.local.store import Store
+from acdtask.cube.local.traffic import count_pixels_read
 from acdtask.cube.model import Dataset, Pixels
 from acdtask.errors import AcdError, ErrorCode
 
@@ -41,7 +42,9 @@ def read_window(store: Store, uri: str, requests: Sequence[tuple[Dataset, Window
         AcdError: CUBE_DAMAGED if the container is the cube's own and missing or damaged, INPUT_UNREADABLE if it lies
             elsewhere, or what Store raises.
     """
-    return _read_stack(store, uri, requests) if is_stack(uri) else _read_tiff(store, uri, requests)
+    pixels = _read_stack(store, uri, requests) if is_stack(uri) else _read_tiff(store, uri, requests)
+    count_pixels_read(sum(one.nbytes for one in pixels))
+    return pixels
 
 
 def _read_tiff(store: Store, uri: str, requests: Sequence[tuple[Dataset, Window]]) -> list[Pixels]:

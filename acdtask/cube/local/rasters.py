@@ -14,6 +14,7 @@ from rasterio.windows import Window as RasterWindow
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.store import Store
+from acdtask.cube.local.traffic import count_pixels_read
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["Header", "read_header", "read_strips"]
@@ -58,7 +59,9 @@ def read_strips(store: Store, address: str, band: int) -> Iterator[tuple[int, ND
                 rows = max(STRIP_PIXELS // raster.width // block, 1) * block
                 for row in range(0, raster.height, rows):
                     height = min(rows, raster.height - row)
-                    yield row, np.asarray(raster.read(band, window=RasterWindow(0, row, raster.width, height)))
+                    strip = np.asarray(raster.read(band, window=RasterWindow(0, row, raster.width, height)))
+                    count_pixels_read(strip.nbytes)
+                    yield row, strip
         except (RasterioIOError, RasterioError) as error:
             raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{address} cannot be read: {_reason(error)}") from error
 

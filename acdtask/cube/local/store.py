@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote, urlsplit
 
+from acdtask.cube.local.traffic import count_object_read, count_written
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
     from obstore.store import LocalStore, S3Store
-    from zarr.storage import ObjectStore
+
+    from acdtask.cube.local.counted import CountedStore
 
     Backend: TypeAlias = LocalStore | S3Store
 
@@ -113,6 +115,7 @@ class Store:
 
         with self.explained(key):
             obstore.put(self._backend(write=True), key, data)
+        count_written(len(data))
 
     def create(self, key: str, data: bytes) -> bool:
         """Write data under the key unless something is there. Of several writers at once, exactly one gets True.
@@ -129,7 +132,8 @@ class Store:
                 if PARENT_IS_OBJECT.search(str(error)):
                     raise
                 return False
-            return True
+        count_written(len(data))
+        return True
 
     def get(self, key: str) -> bytes:
         """What is under the key. CUBE_DAMAGED if nothing is."""
@@ -146,7 +150,7 @@ class Store:
             return None
         with self.explained(key):
             try:
-                return bytes(obstore.get(self._backend(), key).bytes())
+                data = bytes(obstore.get(self._backend(), key).bytes())
             except FileNotFoundError as error:
                 self._check_bucket(error)
                 return None
@@ -154,6 +158,8 @@ class Store:
                 if _os_error(error) == errno.ENOTDIR:
                     return None
                 raise
+        count_object_read(len(data))
+        return data
 
     def exists(self, key: str) -> bool:
         """Whether something is under the key."""
@@ -255,17 +261,17 @@ class Store:
             options["AWS_VIRTUAL_HOSTING"] = "FALSE"
         return options
 
-    def zarr_store(self, prefix: str = "", *, read_only: bool) -> ObjectStore[Backend]:
+    def zarr_store(self, prefix: str = "", *, read_only: bool) -> CountedStore:
         """The part of the store below a prefix, for zarr. STORE_DENIED if a folder to write to cannot be made."""
         from obstore.store import MemoryStore
-        from zarr.storage import ObjectStore
+
+        from acdtask.cube.local.counted import CountedStore
 
         part = self.within(prefix)
         if read_only and part._is_absent():
-            empty: ObjectStore[Backend] = ObjectStore(MemoryStore(), read_only=True)  # type: ignore[arg-type]  # any obstore store will do
-            return empty
+            return CountedStore(MemoryStore(), read_only=True)
         with self.explained(prefix):
-            return ObjectStore(part._backend(write=not read_only), read_only=read_only)
+            return CountedStore(part._backend(write=not read_only), read_only=read_only)
 
     def _where(self, key: str) -> str:
         return f"{self.url}/{key}" if key else self.url

@@ -21,7 +21,7 @@ from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Slice, Va
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Shard, Site, content_id_of
+from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Plan, Shard, Site, content_id_of
 from acdtask.jobs.products import BaselineManifest, BaselineTile, ManifestChain, baseline_variables, point_latest
 from acdtask.jobs.shards import shards_of
 from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, tiles_of_aoi
@@ -139,6 +139,10 @@ class BaselineJob(Job[BaselineSettings]):
             instances=[Instance(variable=one.name, name=settings.name) for one in made],
         )
         return {}
+
+    def findings(self, plan: Plan, site: Site) -> Findings:
+        """How many images and tiles the baseline has."""
+        return Findings(figures={"images": len(plan.content["images"]), "tiles": len(plan.content["tiles"])})
 
 
 def _period(settings: BaselineSettings, aoi: Aoi) -> tuple[datetime, datetime]:

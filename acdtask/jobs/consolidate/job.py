@@ -16,7 +16,7 @@ from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.model import Dataset, Name, Record, Resampling, Slice, Variable
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Settings, Shard, Site
+from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Plan, Settings, Shard, Site
 from acdtask.jobs.shards import shards_of
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
 
@@ -107,6 +107,10 @@ class ConsolidateJob(Job[ConsolidateSettings]):
         """Index every array, at once."""
         site.cube.index([], [Dataset.model_validate(row) for table in tables for row in json.loads(table)])
         return {}
+
+    def findings(self, plan: Plan, site: Site) -> Findings:
+        """How many arrays were written."""
+        return Findings(figures={"arrays": len(plan.content["cells"])})
 
 
 def _key(settings: ConsolidateSettings, tile: Tile, slices: list[Slice]) -> str:

@@ -25,7 +25,7 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Dataset, Instance, Record, Variable
 from acdtask.cube.quantise import Quantised, quantise
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Shard, Site
+from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Plan, Shard, Site
 from acdtask.jobs.ingest.checks import check_headers, source_nodata_of, source_range_of
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, find_candidates
@@ -142,6 +142,10 @@ class IngestJob(Job[IngestSettings]):
             layouts=[Layout.model_validate(plan.content["layout"])] if plan.content["layout"] else [],
         )
         return {}
+
+    def findings(self, plan: Plan, site: Site) -> Findings:
+        """How many rasters were brought in, or verified."""
+        return Findings(figures={"files": len(plan.content["inputs"])})
 
 
 def _layout(settings: IngestSettings, site: Site) -> Layout | None:

@@ -19,8 +19,9 @@ from acdtask.cube.model import Record, RecordQuery
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import ErrorCode
 from acdtask.jobs.bundle import array_from_bytes, pack, unpack
-from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Shard, Site, content_id_of
+from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Plan, Shard, Site, content_id_of
 from acdtask.jobs.monitor.cut import cut_tile
+from acdtask.jobs.monitor.findings import findings_of
 from acdtask.jobs.monitor.label import Scorer, histograms_to_bytes, join_histograms, join_labels, write_change
 from acdtask.jobs.monitor.publish import publish
 from acdtask.jobs.monitor.settings import MonitorSettings
@@ -115,6 +116,10 @@ class MonitorJob(Job[MonitorSettings]):
         _, body = find_manifest(site.store, method["aoi"], self.name, "", method["id"], missing)
         found = MonitorManifest.model_validate_json(body)
         return {"patches.parquet": found.patches, "patches.geojson": found.patches_geojson}
+
+    def findings(self, plan: Plan, site: Site) -> Findings:
+        """Images, patches and changed area of this plan; the files hold the patches of all images so far."""
+        return findings_of(plan, self.artifacts(plan, site), site)
 
     def _histograms(
         self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]

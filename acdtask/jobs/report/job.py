@@ -23,7 +23,7 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.model import Name
 from acdtask.cube.tiling import LON_LAT, footprint, project, tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Settings, Shard, Site
+from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Plan, Settings, Shard, Site
 from acdtask.jobs.patches import read_patches
 from acdtask.jobs.products import (
     BaselineManifest,
@@ -131,6 +131,13 @@ class ReportJob(Job[ReportSettings]):
         """The page with its pictures, as the folder `report`."""
         folder = report_folder(plan)
         return {f"report/{key}": f"{folder}/{key}" for key in site.store.within(folder).list()}
+
+    def findings(self, plan: Plan, site: Site) -> Findings:
+        """Where the page is, and where its copy."""
+        files = {"report": site.store.address_of(f"{report_folder(plan)}/index.html")}
+        if plan.settings["out"]:
+            files["report copy"] = Store.at(plan.settings["out"]).address_of("index.html")
+        return Findings(files=files)
 
     def is_published(self, plan: Plan, site: Site) -> bool:
         """Whether the page is where it is wanted."""

@@ -1,0 +1,42 @@
+"""What a monitoring plan has found, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from acdtask.jobs.contract import Findings, FoundImage, Plan, Site
+from acdtask.jobs.monitor.work import ImageWork, images_of
+from acdtask.jobs.patches import read_patches
+
+__all__ = ["findings_of"]
+
+
+def findings_of(plan: Plan, files: Mapping[str, str], site: Site) -> Findings:
+    """The images of a published plan, each with its patches.
+
+    Args:
+        plan: a plan whose last round is gathered.
+        files: keys by name.
+        site: where it was published.
+    """
+    images = sorted(images_of(plan).values(), key=lambda image: (image.datetime, image.label))
+    found = [one for one in (_found(image, site) for image in images) if one is not None]
+    return Findings(
+        figures={
+            "images": len(found),
+            "patches": sum(one.patches or 0 for one in found),
+            "changed_area_m2": round(sum(one.changed_area_m2 or 0.0 for one in found), 1),
+        },
+        images=found,
+        files={name: site.store.address_of(key) for name, key in files.items()},
+    )
+
+
+def _found(image: ImageWork, site: Site) -> FoundImage | None:
+    """What is published of an image; None if it meets no tile that has a baseline."""
+    table = site.store.find(f"{image.folder}/patches.parquet")
+    if table is None:
+        return None
+    patches = read_patches(table)
+    area = round(sum(one.patch.area_m2 for one in patches), 1)
+    return FoundImage(label=image.label, datetime=image.datetime, patches=len(patches), changed_area_m2=area)
