@@ -246,6 +246,12 @@ class ErrorCode(Enum):
         504, _TRANSIENT, "The run was interrupted.", "Run the same command again: it does only what is missing."
     )
     PLAN_STALE = ErrorSpec(505, _CONFIG, "The plan was made by another version of acd.", "Plan again.")
+    PLAN_TOO_LARGE = ErrorSpec(
+        506,
+        _CONFIG,
+        "The plan is more than one workflow can carry.",
+        "Make smaller shards, or plan a shorter time range or a smaller AOI.",
+    )
     BUG = ErrorSpec(
         900,
         _BUG,

@@ -34,6 +34,7 @@ from hera.workflows.models import (
 from hera.workflows.models import Container as ContainerModel
 
 from acdtask import __version__
+from acdtask.engine.carried import POD_SECONDS, PODS_AT_ONCE, WORKFLOW_SECONDS
 from acdtask.jobs.contract import Job
 from acdtask.jobs.registry import JOBS, load_job
 from workflows.parameters import AOI, AOI_FILE, AOI_FOLDER, Bound, bound_to, memory_parameter, parameter_of
@@ -47,8 +48,7 @@ CHAIN = tuple(name for name in JOBS if name != "simulate")
 OUTPUTS = "/tmp/acd"  # noqa: S108  # a path in the pod, where /tmp is a volume of its own
 ITEM = "{{item}}"
 USER = 65532
-HOUR, DAY = 3600, 86400
-PODS_AT_ONCE = 50
+DAY = 86400
 IMAGE = "acdtask"
 """A placeholder: the chart gives the image."""
 
@@ -59,7 +59,14 @@ ARTIFACTS = {"monitor": ("patches.geojson", "patches.parquet"), "report": ("repo
 class Main(Container):
     """A container as every pod of ours has it: `main`, restricted, with nothing writable but /tmp."""
 
-    def __init__(self, name: str, args: list[str], hours: int, mounts: list[VolumeMount] | None = None, **more: Any):
+    def __init__(
+        self,
+        name: str,
+        args: list[str],
+        seconds: int = POD_SECONDS["gather"],
+        mounts: list[VolumeMount] | None = None,
+        **more: Any,
+    ):
         super().__init__(
             name=name,
             image=IMAGE,
@@ -76,7 +83,7 @@ class Main(Container):
             volumes=[EmptyDirVolume(name="tmp", mount_path="/tmp")],  # noqa: S108  # a path in the pod
             volume_mounts=mounts,
             retry_strategy=retry_strategy(),
-            active_deadline_seconds=hours * HOUR,
+            active_deadline_seconds=seconds,
             **more,
         )
 
@@ -124,7 +131,7 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
         workflow_metadata=WorkflowMetadata(labels=labels, annotations=annotations),
         entrypoint=title,
         arguments=parameters,
-        active_deadline_seconds=DAY,
+        active_deadline_seconds=WORKFLOW_SECONDS,
         parallelism=PODS_AT_ONCE,
         pod_gc=PodGC(strategy="OnPodSuccess"),
         ttl_strategy=TTLStrategy(seconds_after_success=3 * DAY, seconds_after_failure=7 * DAY),
@@ -198,7 +205,7 @@ def _plan_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) ->
     return Main(
         f"{job.name}-plan",
         args,
-        hours=1,
+        POD_SECONDS["plan"],
         mounts=[VolumeMount(name=AOI, mount_path=AOI_FOLDER, read_only=True)],
         outputs=[
             _output("plan-id", default=""),
@@ -215,7 +222,7 @@ def _run_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> 
     pod = Main(
         f"{job.name}-run",
         _stage_args(job, "run", names),
-        hours=4,
+        POD_SECONDS["run"],
         inputs=[Parameter(name=name) for name in names],
         pod_spec_patch=memory_patch(),
     )
@@ -231,9 +238,9 @@ def _gather_pod(job: Job[Any], *, last: bool) -> Main:
     args = _stage_args(job, "gather", names)
     inputs = [Parameter(name=name) for name in names]
     if not last:
-        return Main(f"{job.name}-gather", args, hours=1, inputs=inputs)
+        return Main(f"{job.name}-gather", args, inputs=inputs)
     outputs = [_artifact(job.name, name) for name in ARTIFACTS[job.name]]
-    return Main(f"{job.name}-publish", [*args, "--outputs", OUTPUTS], hours=1, inputs=inputs, outputs=outputs)
+    return Main(f"{job.name}-publish", [*args, "--outputs", OUTPUTS], inputs=inputs, outputs=outputs)
 
 
 def _stage_args(job: Job[Any], stage: str, names: list[str]) -> list[str]:

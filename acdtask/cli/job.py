@@ -69,19 +69,24 @@ def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.stages import make_plan, open_site
 
     def call(map_file: Path | None, outputs: Path | None, as_json: bool, **given: Any) -> None:
+        from acdtask.engine.carried import require_carried
         from acdtask.engine.pod import write_plan
 
         with noting_failure(given.get("cube", ""), job.name, "plan"):
             settings, address = _settings_and_address(job, entry, given)
             site = open_site(address)
-            plan = make_plan(job, settings, site)
+            if outputs is None:
+                plan = make_plan(job, settings, site)
+            else:
+                plan = make_plan(job, settings, site, require_carried)
             record_plan(plan, settings, site)
             if outputs is not None:
                 write_plan(plan, outputs)
         if map_file is not None:
             _write_map(plan, map_file)
         if as_json:
-            say_json({**plan.model_dump(mode="json", exclude={"content", "notes"}), "notes": _notes(plan)})
+            notes = {**_notes(plan), **({"too large": too_large} if (too_large := _too_large(plan)) else {})}
+            say_json({**plan.model_dump(mode="json", exclude={"content", "notes"}), "notes": notes})
         else:
             _show_plan(plan, job.unit)
 
@@ -236,6 +241,17 @@ def _notes(plan: Plan) -> dict[str, Any]:
     return {name: note for name, note in plan.notes.items() if name != "map"}
 
 
+def _too_large(plan: Plan) -> str:
+    """Why a workflow would refuse the plan, or nothing."""
+    from acdtask.engine.carried import require_carried
+
+    try:
+        require_carried(plan)
+    except AcdError as error:
+        return str(error)
+    return ""
+
+
 def _show_plan(plan: Plan, unit: str) -> None:
     if plan.nothing_to_do:
         say(f"nothing to do: {plan.nothing_to_do}")
@@ -254,6 +270,8 @@ def _show_plan(plan: Plan, unit: str) -> None:
     rows += [(name, note) for name, note in _notes(plan).items() if isinstance(note, (str, int, float))]
     table((plan.job, "plan"), rows)
     say(f"plan id: {plan.plan_id}")
+    if too_large := _too_large(plan):
+        say(f"on this machine only: {too_large}")
 
 
 def _write_map(plan: Plan, file: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
 
+from acdtask.engine.carried import shards_parameter
 from acdtask.jobs.contract import Plan, Site
 
 __all__ = ["ArgoProgress", "write_artifacts", "write_plan"]
@@ -52,10 +52,9 @@ def write_plan(plan: Plan, folder: Path) -> None:
     `plan.json` and `summary.md`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shards = [] if plan.nothing_to_do else list(range(plan.shards))
     (folder / "plan-id").write_text(plan.plan_id)
-    (folder / "shards").write_text(json.dumps(shards))
-    (folder / "shard-count").write_text(str(len(shards)))
+    (folder / "shards").write_text(shards_parameter(plan))
+    (folder / "shard-count").write_text(str(0 if plan.nothing_to_do else plan.shards))
     (folder / "plan.json").write_text(plan.model_dump_json(indent=1))
     (folder / "summary.md").write_text(_summary(plan))
 

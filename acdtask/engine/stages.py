@@ -42,8 +42,11 @@ def open_site(address: str, *, create: bool = False) -> Site:
     return site
 
 
-def make_plan(job: AnyJob, settings: Settings, site: Site) -> Plan:
-    """Plan a job and store the plan, unless there is nothing to do or the same plan is stored already."""
+def make_plan(job: AnyJob, settings: Settings, site: Site, accept: Callable[[Plan], None] = lambda _plan: None) -> Plan:
+    """Plan a job and store the plan, unless there is nothing to do or the same plan is stored already.
+
+    `accept` may raise: then nothing is stored.
+    """
     draft = job.plan(settings, site)
     content_id = content_id_of(job.name, draft.content)
     shards = [shard.model_dump(mode="json") for shard in draft.shards]
@@ -64,6 +67,7 @@ def make_plan(job: AnyJob, settings: Settings, site: Site) -> Plan:
     )
     if plan.nothing_to_do:
         return plan
+    accept(plan)
     folder = _folder(job.name, plan.plan_id, site)
     if not folder.exists("plan.json"):
         for index, shard in enumerate(shards):

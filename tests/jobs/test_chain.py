@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import gather_round, load_plan, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
@@ -184,3 +186,16 @@ def backwards(job: Job[Any], settings: Settings, cube: str) -> None:
 
 def test_layout_is_in_the_cube(inline_cube: Path) -> None:
     assert [one.name for one in open_site(str(inline_cube)).cube.layouts()] == [LAYOUT]
+
+
+def test_a_report_of_more_dates_than_shards_is_the_same(
+    scene: Path, inline_cube: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cube = tmp_path / "cube"
+    shutil.copytree(inline_cube, cube, ignore=shutil.ignore_patterns("report"))
+    monkeypatch.setattr("acdtask.jobs.shards.MAX_SHARDS", 2)
+    settings = ReportSettings(aoi=str(scene / "aoi.json"), layout=LAYOUT, truth=str(scene / "truth.geojson"))
+    with WorkerPool(0) as pool:
+        outcome = run_locally(ReportJob(), settings, str(cube), pool=pool, progress=False)
+    assert (outcome.plan.shards, outcome.plan.units) == (2, 1 + SCENE.monitored_pairs)
+    assert digests(cube) == digests(inline_cube)

@@ -40,6 +40,7 @@ from acdtask.jobs.report.page import render
 from acdtask.jobs.report.score import Event, FoundPatch, Score, score
 from acdtask.jobs.report.truth import events_on, read_truth
 from acdtask.jobs.report.window import View, view_of
+from acdtask.jobs.shards import shards_of
 
 __all__ = ["ReportJob", "ReportSettings"]
 
@@ -76,13 +77,12 @@ class ReportJob(Job[ReportSettings]):
     settings = ReportSettings
 
     def plan(self, settings: ReportSettings, site: Site) -> Draft:
-        """One shard for the baseline, one for each date. MONITOR_UNKNOWN, TRUTH_UNREADABLE."""
+        """The baseline, and each date. MONITOR_UNKNOWN, TRUTH_UNREADABLE."""
         aoi = load_aoi(settings.aoi)
         version, found = _monitor(settings, aoi.name, site)
         truth = read_truth(settings.truth) if settings.truth else b""
         tiles = [tile.tile for tile in _baseline(found, site).tiles]
-        shards = [Shard(units=1, work={"image": ""})]
-        shards += [Shard(units=1, work={"image": product.label}) for product in found.images]
+        labels = ["", *(product.label for product in found.images)]
         return Draft(
             content={
                 "monitor": found.content_id,
@@ -92,9 +92,9 @@ class ReportJob(Job[ReportSettings]):
                 "truth": hashlib.sha256(truth).hexdigest() if truth else "",
                 "variable": settings.variable,
             },
-            shards=shards,
+            shards=shards_of(labels, 1, "images"),
             estimate=Estimate(
-                tiles=len(tiles), dates=len(found.images), core_seconds=CORE_SECONDS_PER_PICTURE * len(shards)
+                tiles=len(tiles), dates=len(found.images), core_seconds=CORE_SECONDS_PER_PICTURE * len(labels)
             ),
             notes={"map": tiles_as_geojson(tiles)},
         )
@@ -102,16 +102,18 @@ class ReportJob(Job[ReportSettings]):
     def run(
         self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
     ) -> bytes:
-        """Draw the pictures of the baseline or of a date."""
+        """Draw the pictures of the baseline, which has no label, and of dates."""
         drawer = _Drawer(plan, site)
-        label = shard.work["image"]
-        row: Any = drawer.image(label) if label else drawer.baseline()
-        progress(1)
-        return json.dumps(row.model_dump(mode="json")).encode()
+        rows = []
+        for done, label in enumerate(shard.work["images"], start=1):
+            row: BaselinePage | DateRow = drawer.image(label) if label else drawer.baseline()
+            rows.append(row.model_dump(mode="json"))
+            progress(done)
+        return json.dumps(rows).encode()
 
     def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
         """Write the page, and copy the report to where it is wanted."""
-        rows = [json.loads(table) for table in tables]
+        rows = [row for table in tables for row in json.loads(table)]
         page = _page(
             plan, BaselinePage.model_validate(rows[0]), [DateRow.model_validate(row) for row in rows[1:]], site
         )
