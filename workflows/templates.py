@@ -52,7 +52,7 @@ DAY = 86400
 IMAGE = "acdtask"
 """A placeholder: the chart gives the image."""
 
-ARTIFACTS = {"monitor": ("patches.geojson", "patches.parquet"), "report": ("report/",)}
+ARTIFACTS = {"monitor": ("patches.geojson", "patches.parquet"), "report": ("report/", "quicklook.png")}
 """What the last gather of a job leaves below OUTPUTS for the Argo UI; a folder ends in a slash."""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from acdtask.engine.account import records_of
 from acdtask.engine.local import run_locally
@@ -20,6 +21,7 @@ from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.report.colours import PATCH
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.simulate.settings import SceneSettings
 from tests.jobs.chain import digests, reference_end, simulate
@@ -138,6 +140,9 @@ def test_the_workflow_makes_the_bytes_of_local_and_then_finds_nothing_to_do(scen
     (artifacts,) = (tmp_path / "run/artifacts").iterdir()
     report = next(iter((tmp_path / "cube").glob("products/*/report/*")))
     assert digests(artifacts / "report/report") == digests(report)
+    with Image.open(artifacts / "report/quicklook.png") as quicklook:
+        assert 400 < max(quicklook.size) <= 1024
+        assert PATCH in {colour for _, colour in quicklook.getcolors(1 << 20) or []}
     patches = json.loads((artifacts / "monitor/patches.geojson").read_text())
     assert patches["features"]
     progress = {node.name: node.attempts[0].progress for node in result.nodes if ".run-" in node.name}

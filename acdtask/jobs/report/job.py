@@ -37,6 +37,7 @@ from acdtask.jobs.products import (
 from acdtask.jobs.report import pictures
 from acdtask.jobs.report.model import BaselinePage, DatePage, PatchRow, QualityReason, ReportPage, TileShape
 from acdtask.jobs.report.page import render
+from acdtask.jobs.report.quicklook import quicklook
 from acdtask.jobs.report.score import Event, FoundPatch, Score, score
 from acdtask.jobs.report.truth import events_on, read_truth
 from acdtask.jobs.report.window import View, view_of
@@ -45,6 +46,7 @@ from acdtask.jobs.shards import shards_of
 __all__ = ["ReportJob", "ReportSettings"]
 
 CORE_SECONDS_PER_PICTURE = 0.5
+QUICKLOOK = "quicklook.png"
 HIDDEN_SHARE = 0.5
 REASONS = {
     Quality.NO_DATA: "the image has no data",
@@ -114,14 +116,14 @@ class ReportJob(Job[ReportSettings]):
     def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
         """Write the page, and copy the report to where it is wanted."""
         rows = [row for table in tables for row in json.loads(table)]
-        page = _page(
-            plan, BaselinePage.model_validate(rows[0]), [DateRow.model_validate(row) for row in rows[1:]], site
-        )
+        baseline = BaselinePage.model_validate(rows[0])
+        page = _page(plan, baseline, [DateRow.model_validate(row) for row in rows[1:]], site)
         folder = site.store.within(report_folder(plan))
         found = _found(plan, site)
         folder.put("patches.parquet", site.store.get(found.patches))
         folder.put("patches.geojson", site.store.get(found.patches_geojson))
         folder.put("score.json", page.score.model_dump_json(indent=1).encode() if page.score else b"null")
+        folder.put(QUICKLOOK, quicklook(page, baseline, folder.get))
         folder.put("index.html", render(page))
         if plan.settings["out"]:
             out = Store.at(plan.settings["out"])
@@ -130,9 +132,10 @@ class ReportJob(Job[ReportSettings]):
         return {}
 
     def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
-        """The page with its pictures, as the folder `report`."""
+        """The page with its pictures, as the folder `report`; and one picture."""
         folder = report_folder(plan)
-        return {f"report/{key}": f"{folder}/{key}" for key in site.store.within(folder).list()}
+        pages = {f"report/{key}": f"{folder}/{key}" for key in site.store.within(folder).list()}
+        return {**pages, QUICKLOOK: f"{folder}/{QUICKLOOK}"}
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         """Where the page is, and where its copy."""

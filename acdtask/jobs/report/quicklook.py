@@ -1,0 +1,70 @@
+"""One picture that says what was found, for places that show a single file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+from PIL import Image, ImageDraw, ImageFont
+
+from acdtask.jobs.report.model import BaselinePage, ReportPage
+
+__all__ = ["MAX_SIDE", "quicklook", "quicklook_png"]
+
+MAX_SIDE = 1024
+"""In px, with the caption."""
+_ENLARGED = 2
+"""The built-in font is 11 px high; one with outlines would need a library that the image of acdtask lacks."""
+_MARGIN = 8
+_PAPER, _INK = (255, 255, 255), (20, 22, 26)
+
+
+def quicklook(page: ReportPage, baseline: BaselinePage, picture: Callable[[str], bytes]) -> bytes:
+    """The newest image that has a picture, with its patches; where there is none, the mean of the baseline.
+
+    Args:
+        page: what the report shows.
+        baseline: its reference period.
+        picture: gives a picture of the report by its name.
+    """
+    newest = max((day for day in page.dates if day.patches), key=lambda day: (day.date, day.pair_start), default=None)
+    if newest is None or newest.patches is None:
+        caption = f"{page.aoi}: mean of {baseline.images} images, {baseline.start} to {baseline.end}"
+        return quicklook_png(picture(baseline.mean), caption)
+    hectares = [patch.area_ha for patch in page.patches if patch.key == newest.key]
+    found = f"{len(hectares)} {'patches' if len(hectares) > 1 else 'patch'}, {sum(hectares):.1f} ha"
+    caption = f"{page.aoi}, {newest.pair_start} to {newest.date}: {found if hectares else 'no patch'}"
+    return quicklook_png(picture(newest.patches), caption)
+
+
+def quicklook_png(picture: bytes, caption: str) -> bytes:
+    """A picture of the report on white, with a line above it; the same input gives the same bytes.
+
+    Args:
+        picture: a PNG, with transparency or without.
+        caption: one line; characters beyond Latin-1 become '?'.
+    """
+    line = _line(caption)
+    with Image.open(io.BytesIO(picture)) as opened:
+        drawn = opened.convert("RGBA")
+    top = line.height + 2 * _MARGIN
+    share = min(1.0, MAX_SIDE / drawn.width, (MAX_SIDE - top) / drawn.height)
+    size = (max(1, int(drawn.width * share)), max(1, int(drawn.height * share)))
+    flat = Image.new("RGB", drawn.size, _PAPER)
+    flat.paste(drawn, mask=drawn)
+    width = min(MAX_SIDE, max(size[0], line.width + 2 * _MARGIN))
+    sheet = Image.new("RGB", (width, top + size[1]), _PAPER)
+    sheet.paste(line, (_MARGIN, _MARGIN))
+    sheet.paste(flat.resize(size, Image.Resampling.BOX), (0, top))
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG", compress_level=7)
+    return buffer.getvalue()
+
+
+def _line(caption: str) -> Image.Image:
+    font = ImageFont.load_default_imagefont()
+    text = caption.encode("latin-1", "replace").decode("latin-1")
+    left, top, right, bottom = (int(side) for side in font.getbbox(text))
+    line = Image.new("RGB", (max(1, right - left), max(1, bottom - top)), _PAPER)
+    ImageDraw.Draw(line).text((-left, -top), text, fill=_INK, font=font)
+    return line.resize((line.width * _ENLARGED, line.height * _ENLARGED), Image.Resampling.NEAREST)
