@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +11,14 @@ from tests.helm.conftest import Object, Template, example, merged
 
 pytestmark = pytest.mark.helm
 
-AREA = {"name": "x", "start_time": "2020-08-01T00:00:00Z", "end_time": "2031-01-01T00:00:00Z", "geometry": {}}
+SQUARE = {"type": "Polygon", "coordinates": [[[6.8, 50.9], [7.0, 50.9], [7.0, 51.0], [6.8, 50.9]]]}
+AREA = {
+    "type": "Feature",
+    "name": "x",
+    "start_time": "2020-08-01T00:00:00Z",
+    "end_time": "2031-01-01T00:00:00Z",
+    "geometry": SQUARE,
+}
 
 
 def monitor(**changes: Any) -> Object:
@@ -76,6 +84,54 @@ WRONG: list[tuple[str, Any]] = [
     ("networkPolicy.objectStore.ports", [0]),
     ("networkPolicy.objectStore.ports", []),
     ("networkPolicy.apiServer.namespaces", ["Default"]),
+    ("image.repository", "registry.example.com:0/acdtask"),
+    ("image.repository", "registry.example.com:65536/acdtask"),
+    ("image.repository", "registry.example.com:5000"),
+    ("objectStore.bucket", "a..b"),
+    ("objectStore.bucket", "192.168.0.1"),
+    ("objectStore.bucket", "ab"),
+    ("objectStore.bucket", "under_score"),
+    ("objectStore.prefix", "cubes//rhine"),
+    ("objectStore.prefix", "cubes/../rhine"),
+    ("objectStore.prefix", "."),
+    ("objectStore.endpoint", "https://s3.example.com:0"),
+    ("objectStore.endpoint", "https://s3.example.com:65536"),
+    ("objectStore.endpoint", "https://s3..example.com"),
+    ("objectStore.endpoint", "https://s3.example.com/"),
+    ("objectStore.region", "-"),
+    ("objectStore.existingSecret.name", "a..b"),
+    ("objectStore.existingSecret.secretAccessKeyKey", ".."),
+    ("artifacts.prefix", "/artifacts"),
+    ("artifacts.prefix", "artifacts/"),
+    ("artifacts.keyFormat", "/{{pod.name}}"),
+    ("artifacts.keyFormat", "{{pod.name}}/"),
+    ("artifacts.keyFormat", "logs/{{workflow.name}}"),
+    ("artifacts.keyFormat", "{{workflow.nam}}/{{pod.name}}"),
+    ("artifacts.keyFormat", "{{workflow.name/{{pod.name}}"),
+    ("artifacts.archiveLogs", "true"),
+    ("serviceAccount.name", "a.-b"),
+    ("serviceAccount.annotations", {"a/b/c": "x"}),
+    ("resources.plan.limits.memory", "0"),
+    ("resources.plan.limits.memory", "0Mi"),
+    ("resources.plan.limits.memory", "0.0Gi"),
+    ("resources.plan.limits.memory", "512m"),
+    ("resources.plan.limits.memory", "512"),
+    ("resources.gather.requests.cpu", "0"),
+    ("resources.gather.requests.cpu", "0m"),
+    ("resources.gather.requests.cpu", "2Gi"),
+    ("resources.gather.requests.cpu", 0),
+    ("resources.run.memoryMiB", 2048.5),
+    ("scheduling.tolerations", [{"operator": "Equal", "value": "x"}]),
+    ("scheduling.tolerations", [{"key": "a", "operator": "Exists", "value": "x"}]),
+    ("scheduling.tolerations", [{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 3}]),
+    ("scheduling.tolerations", [{"key": "a b"}]),
+    ("scheduling.affinity", {"nodeAffinity": {"required": {}}}),
+    ("scheduling.nodeSelector", {"a" * 64: "x"}),
+    ("monitorDefaults.timezone", "Local"),
+    ("monitorDefaults.settings", {"ingest-source": "{{workflow.name}}"}),
+    ("networkPolicy.objectStore.cidrs", ["999.0.0.1/8"]),
+    ("networkPolicy.objectStore.cidrs", [":::::::/64"]),
+    ("networkPolicy.objectStore.cidrs", ["10.0.0.0/33"]),
 ]
 
 
@@ -124,7 +180,13 @@ WRONG_MONITORS: list[tuple[Object, str]] = [
     ({"template": "acd-report"}, "/template"),
     ({"suspend": "no"}, "/suspend"),
     ({"settings": {"high": [2]}}, "/settings/high"),
+    ({"settings": {"ingest-source": "a\nb"}}, "/settings/ingest-source"),
+    ({"timezone": ""}, "/timezone"),
+    ({"schedules": ["@never"]}, "/schedules/0"),
     ({"aoi": {"name": "x"}}, "/aoi"),
+    ({"aoi": {**AREA, "type": "Area"}}, "/aoi"),
+    ({"aoi": {**AREA, "name": 3}}, "/aoi"),
+    ({"aoi": {**AREA, "geometry": {}}}, "/aoi"),
     ({"aoi": None, "aoiFrom": {"configMap": "koln"}}, "/aoiFrom/configMap"),
     ({"schedule": "0 6 * * *"}, ""),
 ]
@@ -149,7 +211,7 @@ UNKNOWN = [
     "image.version",
     "objectStore.accessKey",
     "objectStore.existingSecret.key",
-    "artifacts.prefix",
+    "artifacts.key",
     "webhook.address",
     "serviceAccount.role",
     "resources.report",
@@ -210,14 +272,52 @@ TWO = [
         (
             monitor(aoi="{not json"),
             "Monitor koln has an aoi that is no Geocube ingester payload",
-            "Give JSON with name",
+            "Give JSON with type, name",
         ),
         (monitor(aoi='{"name": "x"}'), "Monitor koln has an aoi that is no Geocube", "start_time and end_time"),
         (
-            monitor(aoi={**AREA, "geometry": {"coordinates": [1.2345] * 150_000}}),
+            monitor(aoi={**AREA, "geometry": {"type": "Polygon", "coordinates": [1.2345] * 150_000}}),
             "Monitor koln has an aoi of",
             "Simplify",
         ),
+        (
+            {"objectStore": {"existingSecret": {"accessKeyIdKey": "k", "secretAccessKeyKey": "k"}}},
+            "has one key for both",
+            "Name two",
+        ),
+        (
+            {"objectStore": {"prefix": "artifacts"}},
+            "artifacts.prefix and objectStore.prefix are the same",
+            "of their own",
+        ),
+        (
+            {"resources": {"plan": {"requests": {"memory": "3Gi"}}}},
+            "resources.plan.requests.memory is 3Gi, more than its limit 2Gi",
+            "Set resources.plan.limits.memory as well",
+        ),
+        ({"extraEnv": {"AWS_DEFAULT_REGION": "x"}}, "extraEnv has AWS_DEFAULT_REGION", "Use the values of objectStore"),
+        ({"monitorDefaults": {"timezone": "Europe/Koeln"}}, "monitorDefaults.timezone is Europe/Koeln", "Use a zone"),
+        (monitor(timezone="Mars/Olympus"), "the timezone of monitor koln is Mars/Olympus", "Use a zone"),
+        ({"monitorDefaults": {"settings": {"hihg": 2}}}, "the setting hihg", "It has: aoi, "),
+        ({"monitorDefaults": {"settings": {"profile": "strict"}}}, "sets profile to strict", "Use one of"),
+        (monitor(settings={"memory-mib": "lots"}), "Monitor koln sets memory-mib to lots", "Give whole MiB"),
+        (monitor(settings={"memory-mib": 0}), "Monitor koln sets memory-mib to 0", "Give whole MiB"),
+        (monitor(schedules=["0 22-5 * * *"]), "its range 22-5 ends before it begins", "Split it in two"),
+        (monitor(schedules=["0 6 * * SAT-MON"]), "its range SAT-MON ends before", "Split it in two"),
+        (monitor(schedules=["0 6 31 2 *"]), '"0 6 31 2 *", which never comes', "Give a day that the month has"),
+        (monitor(schedules=["0 6 31 nov *"]), "which never comes", "Give a day that the month has"),
+        (monitor(aoi={**AREA, "name": "a b"}), 'Monitor koln has an aoi named "a b"', "Use letters"),
+        (monitor(aoi={**AREA, "start_time": "yesterday"}), "whose start_time is yesterday", "Write it as"),
+        (monitor(aoi={**AREA, "start_time": "2032-01-01"}), "ends before it starts", "Set end_time after"),
+        (
+            monitor(aoi={**AREA, "geometry": {"type": "Point", "coordinates": [7, 51]}}),
+            "without a polygon",
+            "Give GeoJSON",
+        ),
+        (monitor(aoi={**AREA, "geometry": {**SQUARE, "coordinates": []}}), "without a polygon", "Give GeoJSON"),
+        (monitor(aoi={key: AREA[key] for key in AREA if key != "geometry"}), "without a polygon", "Give GeoJSON"),
+        (monitor(aoi=json.dumps({**AREA, "geometry": None})), "without a polygon", "Give GeoJSON"),
+        (monitor(aoi=json.dumps({**AREA, "name": "a b"})), 'Monitor koln has an aoi named "a b"', "Use letters"),
         (monitor(settings={"hihg": 2}), "Monitor koln has the setting hihg", "It has: aoi, "),
         (monitor(settings={"aoi": "x"}), "Monitor koln has the setting aoi", "Use the monitor's aoi"),
         (
@@ -234,3 +334,25 @@ def test_what_a_schema_cannot_say_is_refused_with_the_fix(
     assert done.returncode != 0
     assert sentence in done.stderr
     assert fix in done.stderr
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"schedules": ["0 22-23,0-5 * * MON-SAT"]},
+        {"schedules": ["0 6 31 1,3 *"]},
+        {"schedules": ["0 6 31 2 MON"]},
+        {"timezone": "Asia/Kolkata"},
+        {"timezone": "Etc/UTC"},
+        {"timezone": "GMT"},
+        {"aoi": {**AREA, "start_time": "2020-08-01", "end_time": "2020-08-01T23:59:59.5+02:00"}},
+        {"aoi": {**AREA, **SQUARE}},
+        {"aoi": {**AREA, "type": "FeatureCollection", "features": [{"type": "Feature", "geometry": SQUARE}]}},
+        {"aoi": {**AREA, "type": "GeometryCollection", "geometries": [SQUARE]}},
+        {"settings": {"ingest-pattern": "S1_{start:%Y%m%d}_{end:%Y%m%d}.tif", "memory-mib": 8192}},
+    ],
+)
+def test_what_looks_odd_and_is_right_is_accepted(changes: Object, template: Template) -> None:
+    done = template(merged(example("minimal"), monitor(**changes)))
+    assert done.returncode == 0, done.stderr

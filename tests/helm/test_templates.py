@@ -13,7 +13,14 @@ from tests.helm.conftest import CHART, EXAMPLES, Object, Render, example, merged
 
 pytestmark = pytest.mark.helm
 
-FILLED = ("serviceAccountName", "podSpecPatch", "podMetadata", "artifactRepositoryRef", "imagePullSecrets")
+FILLED = (
+    "serviceAccountName",
+    "podSpecPatch",
+    "podMetadata",
+    "artifactRepositoryRef",
+    "archiveLogs",
+    "imagePullSecrets",
+)
 SCHEDULING = ("nodeSelector", "tolerations", "affinity", "podPriorityClassName")
 
 
@@ -43,15 +50,16 @@ def parameter(workflow: Object, name: str) -> Any:
 
 
 def unfilled(workflow: Object) -> Object:
-    """The template without what the chart fills."""
+    """The template without what the chart fills; tests/helm/test_defaults.py holds the parameters and keys."""
     bare = copy.deepcopy(workflow)
     bare["metadata"] = {key: bare["metadata"].get(key) for key in ("name", "annotations")}
     for name in (*FILLED, *SCHEDULING):
         bare["spec"].pop(name, None)
     for one in bare["spec"]["arguments"]["parameters"]:
-        if one["name"] in {"memory-mib", "webhook"}:
-            one["value"] = ""
+        one["value"] = ""
     for template in bare["spec"]["templates"]:
+        for artifact in template.get("outputs", {}).get("artifacts", []):
+            artifact["s3"].pop("key")
         if "container" in template:
             for name in ("image", "imagePullPolicy", "env", "resources"):
                 template["container"].pop(name, None)

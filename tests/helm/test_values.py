@@ -52,11 +52,12 @@ def test_the_schema_and_the_defaults_have_the_same_keys() -> None:
 
 
 def test_no_object_takes_any_key_but_those_that_are_not_ours() -> None:
-    affinity = "/properties/scheduling/properties/affinity/properties"
+    node_affinity = "/properties/scheduling/properties/affinity/properties/nodeAffinity/properties"
     assert open_objects(SCHEMA) == [
         "/properties/global",
-        *(f"{affinity}/{name}" for name in ("nodeAffinity", "podAffinity", "podAntiAffinity")),
+        f"{node_affinity}/requiredDuringSchedulingIgnoredDuringExecution",
         "/definitions/aoi/anyOf/1",
+        "/definitions/aoi/anyOf/1/properties/geometry",
     ]
 
 

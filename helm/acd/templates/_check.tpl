@@ -3,9 +3,12 @@
 {{- define "acd.check" -}}
 {{- include "acd.check.image" . -}}
 {{- include "acd.check.store" . -}}
+{{- include "acd.check.artifacts" . -}}
 {{- include "acd.check.env" . -}}
 {{- include "acd.check.network" . -}}
 {{- $templates := include "acd.templates" . | fromJson -}}
+{{- include "acd.check.resources" . -}}
+{{- include "acd.check.timezones" . -}}
 {{- include "acd.check.webhook" (dict "url" .Values.webhook.url "templates" $templates) -}}
 {{- include "acd.check.monitors" (dict "root" . "templates" $templates) -}}
 {{- end }}
@@ -30,6 +33,9 @@
 {{- if and (not $store.existingSecret.name) (not $store.workloadIdentity) -}}
 {{- fail "The pods have no credentials. Set objectStore.existingSecret.name to a secret with keys, or objectStore.workloadIdentity to true." -}}
 {{- end -}}
+{{- if and $store.existingSecret.name (eq $store.existingSecret.accessKeyIdKey $store.existingSecret.secretAccessKeyKey) -}}
+{{- fail "objectStore.existingSecret has one key for both the access key id and the secret access key. Name two." -}}
+{{- end -}}
 {{- if and $store.existingSecret.name $store.workloadIdentity -}}
 {{- fail "objectStore has both existingSecret.name and workloadIdentity, and keys would win over the identity. Leave one of them out." -}}
 {{- end -}}
@@ -38,9 +44,50 @@
 {{- end -}}
 {{- end }}
 
+{{- define "acd.check.artifacts" -}}
+{{- $artifacts := .Values.artifacts -}}
+{{- $store := .Values.objectStore -}}
+{{- if and $artifacts.create (has $artifacts.bucket (list "" $store.bucket)) $store.prefix (eq $artifacts.prefix $store.prefix) -}}
+{{- fail "artifacts.prefix and objectStore.prefix are the same, in one bucket. Give the artifacts a prefix of their own." -}}
+{{- end -}}
+{{- end }}
+
+{{/* A size in bytes, about: to compare two of them. */}}
+{{- define "acd.bytes" -}}
+{{- $units := dict "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 -}}
+{{- mulf (regexFind "^[0-9.]+" . | float64) (index $units (regexFind "[A-Za-z]+$" .)) -}}
+{{- end }}
+
+{{- define "acd.check.resources" -}}
+{{- range $stage := list "plan" "gather" -}}
+{{- $resources := index $.Values.resources $stage -}}
+{{- $asked := ($resources.requests).memory -}}
+{{- $limit := ($resources.limits).memory -}}
+{{- if and $asked $limit -}}
+{{- if gt (include "acd.bytes" $asked | float64) (include "acd.bytes" $limit | float64) -}}
+{{- fail (printf "resources.%s.requests.memory is %s, more than its limit %s. Set resources.%s.limits.memory as well." $stage $asked $limit $stage) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Every zone that helm does not know is UTC to it. Where it knows none, nothing can be told. */}}
+{{- define "acd.check.timezones" -}}
+{{- $day := toDate "2006-01-02" "2020-07-01" -}}
+{{- if ne (dateInZone "MST" $day "Europe/Berlin") "UTC" -}}
+{{- $zones := dict "monitorDefaults.timezone" .Values.monitorDefaults.timezone -}}
+{{- range .Values.monitors }}{{ if .timezone }}{{ $_ := set $zones (printf "the timezone of monitor %s" .name) .timezone }}{{ end }}{{ end -}}
+{{- range $where, $zone := $zones -}}
+{{- if and (eq (dateInZone "MST" $day $zone) "UTC") (not (regexMatch "^(Etc/)?(UTC|UCT|Universal|Zulu)$" $zone)) -}}
+{{- fail (printf "%s is %s, which is not in the tz database. Use a zone such as UTC or Europe/Berlin." $where $zone) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "acd.check.env" -}}
 {{- range $name, $_ := .Values.extraEnv -}}
-{{- if has $name (list "ACD_CUBE" "ACD_RUN_ID" "ACD_LOG" "AWS_ENDPOINT_URL" "AWS_REGION" "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN") -}}
+{{- if has $name (list "ACD_CUBE" "ACD_RUN_ID" "ACD_LOG" "AWS_ENDPOINT_URL" "AWS_REGION" "AWS_DEFAULT_REGION" "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN") -}}
 {{- fail (printf "extraEnv has %s, which the chart sets itself. Use the values of objectStore, and leave it out here." $name) -}}
 {{- end -}}
 {{- end -}}
@@ -73,6 +120,8 @@
 {{- end }}
 
 {{- define "acd.check.monitors" -}}
+{{- $of := dict "name" "(any, by monitorDefaults)" -}}
+{{- if not .root.Values.monitors }}{{ include "acd.check.settings" (dict "monitor" $of "root" .root "templates" .templates) }}{{ end -}}
 {{- $seen := dict -}}
 {{- $areas := dict -}}
 {{- range $monitor := .root.Values.monitors -}}
@@ -80,6 +129,7 @@
 {{- fail (printf "Two monitors are named %s. Give each its own name: schedules and AOIs are kept by it." .name) -}}
 {{- end -}}
 {{- $_ := set $seen .name true -}}
+{{- include "acd.check.schedules" . -}}
 {{- include "acd.check.aoi" . -}}
 {{- if .aoi -}}
 {{- $aoi := kindIs "string" .aoi | ternary (fromJson (toString .aoi)) .aoi -}}
@@ -89,6 +139,47 @@
 {{- $_ := set $areas $aoi.name .name -}}
 {{- end -}}
 {{- include "acd.check.settings" (dict "monitor" . "root" $.root "templates" $.templates) -}}
+{{- end -}}
+{{- end }}
+
+{{/* What the pattern of a schedule cannot say: ranges that end before they begin, days that no month has. */}}
+{{- define "acd.check.schedules" -}}
+{{- $monitor := . -}}
+{{- $order := dict -}}
+{{- range $names := list "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC" "SUN MON TUE WED THU FRI SAT" -}}
+{{- range $at, $name := splitList " " $names }}{{ $_ := set $order $name (add $at (len $names | eq 47 | ternary 1 0)) }}{{ end -}}
+{{- end -}}
+{{- range $schedule := .schedules -}}
+{{- $fields := regexSplit " +" (upper $schedule) -1 -}}
+{{- range $field := $fields -}}
+{{- range $part := splitList "," $field -}}
+{{- $ends := splitList "-" (regexReplaceAll "/.*" $part "") -}}
+{{- if eq (len $ends) 2 -}}
+{{- $from := index $order (first $ends) | default (first $ends) | int -}}
+{{- $to := index $order (last $ends) | default (last $ends) | int -}}
+{{- if gt $from $to -}}
+{{- fail (printf "Monitor %s has the schedule %q, and its range %s ends before it begins. Split it in two, such as 22-23,0-5." $monitor.name $schedule $part) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if eq (len $fields) 5 -}}
+{{- $month := index $order (index $fields 3) | default (index $fields 3) | toString -}}
+{{- $never := or (and (has (index $fields 2) (list "30" "31")) (has $month (list "2" "02"))) (and (eq (index $fields 2) "31") (has $month (list "4" "04" "6" "06" "9" "09" "11"))) -}}
+{{- if and $never (has (index $fields 4) (list "*" "?")) -}}
+{{- fail (printf "Monitor %s has the schedule %q, which never comes. Give a day that the month has." $monitor.name $schedule) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* A word for each polygon of a GeoJSON object. */}}
+{{- define "acd.polygons" -}}
+{{- if kindIs "map" . -}}
+{{- if eq .type "FeatureCollection" }}{{ range .features }}{{ include "acd.polygons" . }}{{ end -}}
+{{- else if eq .type "GeometryCollection" }}{{ range .geometries }}{{ include "acd.polygons" . }}{{ end -}}
+{{- else if eq .type "Feature" }}{{ include "acd.polygons" .geometry -}}
+{{- else if and (has .type (list "Polygon" "MultiPolygon")) .coordinates }}polygon {{ end -}}
 {{- end -}}
 {{- end }}
 
@@ -105,7 +196,24 @@
 {{- if kindIs "string" .aoi -}}
 {{- $aoi := fromJson .aoi -}}
 {{- if or $aoi.Error (not $aoi.name) (not $aoi.start_time) (not $aoi.end_time) -}}
-{{- fail (printf "Monitor %s has an aoi that is no Geocube ingester payload. Give JSON with name, geometry, start_time and end_time." .name) -}}
+{{- fail (printf "Monitor %s has an aoi that is no Geocube ingester payload. Give JSON with type, name, start_time and end_time." .name) -}}
+{{- end -}}
+{{- end -}}
+{{- with .aoi -}}
+{{- $aoi := kindIs "string" . | ternary (fromJson (toString .)) . -}}
+{{- if not (regexMatch "^[a-zA-Z0-9:_-]+(/[a-zA-Z0-9:_-]+)*$" (toString $aoi.name)) -}}
+{{- fail (printf "Monitor %s has an aoi named %q. Use letters, digits, '-', ':' and '_', with '/' between parts." $.name $aoi.name) -}}
+{{- end -}}
+{{- range $at := list "start_time" "end_time" -}}
+{{- if not (regexMatch "^[0-9]{4}-[01][0-9]-[0-3][0-9]([T ][0-9:.]+(Z|[+-][0-9:]+)?)?$" (index $aoi $at | toString)) -}}
+{{- fail (printf "Monitor %s has an aoi whose %s is %v. Write it as 2021-01-07T00:00:00Z." $.name $at (index $aoi $at)) -}}
+{{- end -}}
+{{- end -}}
+{{- if lt (substr 0 10 $aoi.end_time) (substr 0 10 $aoi.start_time) -}}
+{{- fail (printf "Monitor %s has an aoi that ends before it starts. Set end_time after start_time." $.name) -}}
+{{- end -}}
+{{- if not (include "acd.polygons" $aoi) -}}
+{{- fail (printf "Monitor %s has an aoi without a polygon. Give GeoJSON: a Feature with a geometry, or a Polygon." $.name) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
@@ -120,6 +228,9 @@
 {{- $known := dict -}}
 {{- range ((($template).spec).arguments).parameters }}{{ $_ := set $known .name . }}{{ end -}}
 {{- range $key, $text := include "acd.settings" . | fromJson -}}
+{{- if and (eq $key "memory-mib") (not (regexMatch "^[1-9][0-9]{2,6}$" $text)) -}}
+{{- fail (printf "Monitor %s sets memory-mib to %s. Give whole MiB, 100 or more." $.monitor.name $text) -}}
+{{- end -}}
 {{- if has $key (list "aoi" "webhook") -}}
 {{- fail (printf "Monitor %s has the setting %s, which the chart sets itself. Use the monitor's aoi or aoiFrom, and webhook.url." $.monitor.name $key) -}}
 {{- end -}}

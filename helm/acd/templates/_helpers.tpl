@@ -68,6 +68,41 @@ s3://{{ .Values.objectStore.bucket }}{{ with .Values.objectStore.prefix }}/{{ . 
 {{- toJson $settings -}}
 {{- end }}
 
+{{/*
+What `monitorDefaults.settings` means for the parameters of a template, as JSON. They are written for
+`monitorDefaults.template`; a setting of one job is `high` in acd-monitor and `monitor-high` in acd-all.
+*/}}
+{{- define "acd.defaults" -}}
+{{- $defaults := .root.Values.monitorDefaults -}}
+{{- $all := dict -}}
+{{- range (index .templates "acd-all").spec.arguments.parameters }}{{ $_ := set $all .name true }}{{ end -}}
+{{- $given := dict -}}
+{{- range $key, $value := $defaults.settings -}}
+{{- $long := printf "%s-%s" (trimPrefix "acd-" $defaults.template) $key -}}
+{{- $_ := set $given (hasKey $all $long | ternary $long $key) (include "acd.text" $value) -}}
+{{- end -}}
+{{- $found := dict -}}
+{{- $job := index .template.metadata.labels "app.kubernetes.io/component" -}}
+{{- $elsewhere := dict "ingest-make-layout" "layout" "report-name" "monitor-name" -}}
+{{- range .template.spec.arguments.parameters -}}
+{{- $long := printf "%s-%s" $job .name -}}
+{{- $name := index $elsewhere $long | default (hasKey $all $long | ternary $long .name) -}}
+{{- if and (hasKey $all $name) (hasKey $given $name) }}{{ $_ := set $found .name (index $given $name) }}{{ end -}}
+{{- end -}}
+{{- with .root.Values.monitors }}{{ $_ := set $found "aoi" (include "acd.aoiName" (index . 0)) }}{{ end -}}
+{{- toJson $found -}}
+{{- end }}
+
+{{/* By what name a monitor's AOI is found: the rest of its ConfigMap's name. */}}
+{{- define "acd.aoiName" -}}
+{{- with .aoiFrom }}{{ trimPrefix "acd-aoi-" .configMap }}{{ else }}{{ .name }}{{ end -}}
+{{- end }}
+
+{{/* A key of the artifact repository, below the prefix. */}}
+{{- define "acd.artifactKey" -}}
+{{- with .root.Values.artifacts.prefix }}{{ . }}/{{ end }}{{ .key -}}
+{{- end }}
+
 {{/* The resources of a container, by its arguments: job, stage, ... What is no stage is small, as a plan is. */}}
 {{- define "acd.resources" -}}
 {{- $stage := "plan" -}}

@@ -1,0 +1,142 @@
+"""What a template does when it is started without parameters, and where its artifacts go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helm.conftest import CHART, EXAMPLES, Object, Render, example, merged, objects, of_kind
+from workflows.parameters import SAME, SHARED
+
+pytestmark = pytest.mark.helm
+
+
+def values_of(workflow: Object) -> dict[str, str]:
+    """The defaults of a template's parameters."""
+    return {one["name"]: one["value"] for one in workflow["spec"]["arguments"]["parameters"]}
+
+
+def shipped(name: str) -> dict[str, str]:
+    """They, as they lie in the chart."""
+    return values_of(objects((CHART / "files" / f"{name}.yaml").read_text())[0])
+
+
+def changed(rendered: list[Object]) -> dict[str, dict[str, str]]:
+    """The defaults that the chart has changed, by template; the stable name and the version have the same."""
+    found: dict[str, dict[str, str]] = {}
+    for workflow in of_kind(rendered, "WorkflowTemplate"):
+        name, now = workflow["metadata"]["name"], values_of(workflow)
+        before = shipped(name)
+        assert set(now) == set(before)
+        assert all(isinstance(value, str) for value in now.values())
+        found[name] = {key: value for key, value in now.items() if value != before[key]}
+    stable = {name: one for name, one in found.items() if not name[-1].isdigit()}
+    assert {name.removesuffix("-0-1-0"): one for name, one in found.items() if name not in stable} == stable
+    return stable
+
+
+def test_the_settings_of_all_monitors_and_the_first_area_are_the_defaults(render: Render) -> None:
+    found = changed(render(example("template-defaults")))
+    common = {"aoi": "rhine-valley", "layout": "utm", "memory-mib": "4096"}
+    assert found["acd-all"] == {
+        **common,
+        "ingest-source": "s3://passes/rhine",
+        "baseline-end": "2021-08-01",
+        "monitor-high": "2.5",
+        "monitor-name": "sensitive",
+    }
+    only_aoi = {"aoi": "rhine-valley", "memory-mib": "4096"}
+    assert found["acd-ingest"] == {**only_aoi, "source": "s3://passes/rhine", "make-layout": "utm"}
+    assert found["acd-consolidate"] == common
+    assert found["acd-baseline"] == {**common, "end": "2021-08-01"}  # and the monitor's end is another
+    assert found["acd-monitor"] == {**common, "high": "2.5", "name": "sensitive"}
+    assert found["acd-report"] == {**common, "name": "sensitive"}
+
+
+def test_settings_of_the_monitor_alone_mean_the_same_elsewhere(render: Render) -> None:
+    found = changed(render(example("many-monitors")))
+    assert found["acd-monitor"] == {
+        "aoi": "koln",
+        "layout": "utm",
+        "high": "2.5",
+        "centred": "yes",
+        "min-area": "1000000",
+    }
+    assert found["acd-all"] == {
+        "aoi": "koln",
+        "layout": "utm",
+        "monitor-high": "2.5",
+        "monitor-centred": "yes",
+        "monitor-min-area": "1000000",
+    }
+    assert found["acd-baseline"] == {"aoi": "koln", "layout": "utm"}
+
+
+def test_dates_of_one_job_are_not_those_of_another(render: Render) -> None:
+    defaults = {"monitorDefaults": {"template": "acd-monitor", "settings": {"start": "2021-01-01"}}}
+    found = changed(render(merged(example("minimal"), defaults)))
+    assert found["acd-monitor"] == {"start": "2021-01-01"}
+    assert found["acd-all"] == {"monitor-start": "2021-01-01"}
+    assert found["acd-baseline"] == found["acd-consolidate"] == {}
+
+
+def test_without_monitors_and_settings_the_defaults_stay(render: Render) -> None:
+    assert all(one == {} for one in changed(render(example("minimal"))).values())
+
+
+def test_what_the_chart_knows_of_shared_settings_is_what_the_templates_say() -> None:
+    assert SAME["ingest", "make_layout"] == ("consolidate", "layout")
+    assert "layout" in SHARED
+    assert SAME["report", "name"] == ("monitor", "name")
+    assert SAME["monitor", "baseline_name"] == ("baseline", "name")  # the same name in acd-monitor: nothing to know
+    assert len(SAME) == 3
+
+
+def test_every_default_passes_the_check_of_a_monitor(render: Render) -> None:
+    for workflow in of_kind(render(example("template-defaults")), "WorkflowTemplate"):
+        for one in workflow["spec"]["arguments"]["parameters"]:
+            assert one["value"] in one.get("enum", [one["value"]])
+
+
+def keys(rendered: list[Object]) -> set[str]:
+    """The explicit keys of all artifacts."""
+    templates: list[Any] = [
+        template for one in of_kind(rendered, "WorkflowTemplate") for template in one["spec"]["templates"]
+    ]
+    return {one["s3"]["key"] for template in templates for one in template.get("outputs", {}).get("artifacts", [])}
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "key_format"),
+    [
+        ("minimal", "artifacts/", "artifacts/{{workflow.name}}/{{pod.name}}"),
+        ("session-token", "scratch/acd/", "scratch/acd/logs/{{workflow.name}}/{{pod.name}}"),
+        ("template-defaults", "", "logs/{{workflow.namespace}}/{{pod.name}}"),
+        ("own-account", "artifacts/", None),
+    ],
+)
+def test_all_keys_lie_below_one_prefix(name: str, prefix: str, key_format: str | None, render: Render) -> None:
+    rendered = render(example(name))
+    found = keys(rendered)
+    assert {
+        f"{prefix}{{{{workflow.name}}}}/report/report/",
+        f"{prefix}{{{{workflow.name}}}}/report/quicklook.png",
+    } <= found
+    assert all(key.startswith(f"{prefix}{{{{workflow.name}}}}/") for key in found)
+    said = [yaml.safe_load(one["data"]["s3"]) for one in of_kind(rendered, "ConfigMap") if "s3" in one["data"]]
+    assert [one["s3"]["keyFormat"] for one in said] == ([key_format] if key_format else [])
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("create", [True, False])
+def test_logs_are_kept_where_argo_asks_the_repository_and_where_it_asks_the_workflow(
+    name: str, *, create: bool, render: Render
+) -> None:
+    values = merged(example(name), {"artifacts": {"create": create}})
+    rendered = render(values)
+    wanted = values["artifacts"].get("archiveLogs", False)
+    assert {one["spec"].get("archiveLogs", False) for one in of_kind(rendered, "WorkflowTemplate")} == {wanted}
+    said = [yaml.safe_load(one["data"]["s3"]) for one in of_kind(rendered, "ConfigMap") if "s3" in one["data"]]
+    assert [one["archiveLogs"] for one in said] == ([wanted] if create else [])
