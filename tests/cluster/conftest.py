@@ -1,0 +1,65 @@
+"""A cluster with Argo Workflows, acd's image in it, and an S3 server that pods and tests reach."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.scenes import SCENE
+from tests.cluster.tools import Place, Surroundings
+from tests.jobs.chain import simulate
+
+PROGRAMS = ("kubectl", "helm", "argo")
+
+NewPlace = Callable[[str], Place]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("cluster")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures that tests have recorded."""
+    figures = [one for report in terminalreporter.getreports("passed") for one in report.user_properties]
+    for name, value in dict(figures).items():
+        terminalreporter.write_line(f"{name}: {value}")
+
+
+@pytest.fixture(scope="session")
+def surroundings() -> Surroundings:
+    """What the environment says of the cluster; skips without one."""
+    missing = [name for name in Surroundings.NEEDED if not os.environ.get(name)]
+    missing += [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"no cluster to test with: {', '.join(missing)} (docs/how-to/test-on-a-cluster.md)")
+    return Surroundings.of_environment()
+
+
+@pytest.fixture
+def new_place(surroundings: Surroundings, request: pytest.FixtureRequest) -> Iterator[NewPlace]:
+    """Makes a namespace; it is removed when the test has passed, and kept to look at when it has failed."""
+    made: list[Place] = []
+
+    def make(name: str) -> Place:
+        place = Place.new(surroundings, name)
+        place.make()
+        made.append(place)
+        return place
+
+    failed_before = request.session.testsfailed
+    yield make
+    if request.session.testsfailed == failed_before:
+        for place in made:
+            place.remove()
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated scene."""
+    return simulate(tmp_path_factory.mktemp("scene"), SCENE)

@@ -1,0 +1,59 @@
+"""All jobs on a cluster make the bytes of `local`; a second workflow for the area waits, and finds nothing to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.conftest import NewPlace
+from tests.cluster.scenes import monitor_of, parameters, run_locally
+from tests.cluster.tools import Place, Workflow, until
+from tests.jobs.chain import digests
+
+JOBS = ("ingest", "consolidate", "baseline", "monitor", "report")
+
+
+@dataclass(frozen=True)
+class Submitted:
+    place: Place
+    first: Workflow
+    second: Workflow
+
+
+def test_two_submissions_at_once_make_the_bytes_of_local_once(new_place: NewPlace, scene: Path, tmp_path: Path) -> None:
+    place = new_place("chain")
+    place.put_images(sorted((scene / "images").iterdir()))
+    place.install({"monitors": [monitor_of(scene)]}, tmp_path)
+    given = parameters(place.inbox)
+    names = [place.submit("workflowtemplate/acd-all", given) for _ in range(2)]
+    waits = until(lambda: [name for name in names if place.workflow(name).phase == "Pending"], "one waits", 60)
+    assert len(waits) == 1
+    assert "lock" in place.workflow(waits[0]).message
+    worked, waited = place.ended(next(name for name in names if name not in waits)), place.ended(waits[0])
+
+    run_locally(JOBS, scene, tmp_path / "local")
+    assert worked.phase == "Succeeded", worked.why()
+    assert digests(place.download(tmp_path / "cube")) == digests(tmp_path / "local")
+    the_report_is_a_folder_on_s3(place, worked, tmp_path / "local")
+
+    assert waited.phase == "Succeeded", waited.why()
+    pods = {name for name, (_, attempts) in waited.outcome().items() if attempts}
+    assert pods == {f"all.{job}.plan" for job in JOBS}
+    assert {phase for phase, attempts in waited.outcome().values() if not attempts} == {"Skipped"}
+    assert "nothing to do" in plan_of(place, waited, "monitor")
+
+
+def the_report_is_a_folder_on_s3(place: Place, workflow: Workflow, local: Path) -> None:
+    node = workflow.nodes["all.report.gather-draw"]
+    keys = {one["name"]: one["s3"]["key"] for one in node["outputs"]["artifacts"]}
+    folder = place.bucket.within(keys["report"].rstrip("/"))
+    (drawn,) = (local / "products").glob("*/report/*")
+    files = {path.relative_to(drawn).as_posix(): path.read_bytes() for path in drawn.rglob("*") if path.is_file()}
+    assert "index.html" in files
+    assert {name: folder.get(name) for name in folder.list()} == files
+
+
+def plan_of(place: Place, workflow: Workflow, job: str) -> str:
+    artifacts = workflow.nodes[f"all.{job}.plan"]["outputs"]["artifacts"]
+    (key,) = (one["s3"]["key"] for one in artifacts if one["name"] == "summary-md")
+    return place.bucket.get(key).decode()
