@@ -30,6 +30,8 @@ def test_what_a_suspended_schedule_missed_is_done_by_its_next_run(new_place: New
         return {"monitors": [monitor_of(scene, **EVERY_MINUTE, settings=settings, suspend=suspend)]}
 
     place.put_images(images[: SCENE.reference_pairs + 1])
+    # Helm makes a schedule before its template, and Argo looks at it again 20 minutes later only, or when it changes.
+    place.install({}, tmp_path)
     place.install(scheduled(suspend=False), tmp_path)
     first = ended(place, set())
     assert first.phase == "Succeeded", first.why()

@@ -23,7 +23,7 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.model import Name
 from acdtask.cube.tiling import LON_LAT, footprint, project, tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Plan, Settings, Shard, Site
+from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Plan, Settings, Shard, Site, content_id_of
 from acdtask.jobs.patches import read_patches
 from acdtask.jobs.products import (
     BaselineManifest,
@@ -85,20 +85,23 @@ class ReportJob(Job[ReportSettings]):
         truth = read_truth(settings.truth) if settings.truth else b""
         tiles = [tile.tile for tile in _baseline(found, site).tiles]
         labels = ["", *(product.label for product in found.images)]
+        content = {
+            "monitor": found.content_id,
+            "version": version,
+            "aoi": aoi.name,
+            "images": [product.patches for product in found.images],
+            "truth": hashlib.sha256(truth).hexdigest() if truth else "",
+            "variable": settings.variable,
+        }
+        page = f"{report_folder(aoi.name, content_id_of(self.name, content))}/index.html"
         return Draft(
-            content={
-                "monitor": found.content_id,
-                "version": version,
-                "aoi": aoi.name,
-                "images": [product.patches for product in found.images],
-                "truth": hashlib.sha256(truth).hexdigest() if truth else "",
-                "variable": settings.variable,
-            },
+            content=content,
             shards=shards_of(labels, 1, "images"),
             estimate=Estimate(
                 tiles=len(tiles), dates=len(found.images), core_seconds=CORE_SECONDS_PER_PICTURE * len(labels)
             ),
             notes={"map": tiles_as_geojson(tiles)},
+            nothing_to_do=f"{site.store.url}/{page} is there" if _is_there(page, settings.out, site) else "",
         )
 
     def run(
@@ -118,7 +121,7 @@ class ReportJob(Job[ReportSettings]):
         rows = [row for table in tables for row in json.loads(table)]
         baseline = BaselinePage.model_validate(rows[0])
         page = _page(plan, baseline, [DateRow.model_validate(row) for row in rows[1:]], site)
-        folder = site.store.within(report_folder(plan))
+        folder = site.store.within(report_folder(plan.content["aoi"], plan.content_id))
         found = _found(plan, site)
         folder.put("patches.parquet", site.store.get(found.patches))
         folder.put("patches.geojson", site.store.get(found.patches_geojson))
@@ -133,23 +136,21 @@ class ReportJob(Job[ReportSettings]):
 
     def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
         """The page with its pictures, as the folder `report`; and one picture."""
-        folder = report_folder(plan)
+        folder = report_folder(plan.content["aoi"], plan.content_id)
         pages = {f"report/{key}": f"{folder}/{key}" for key in site.store.within(folder).list()}
         return {**pages, QUICKLOOK: f"{folder}/{QUICKLOOK}"}
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         """Where the page is, and where its copy."""
-        files = {"report": site.store.address_of(f"{report_folder(plan)}/index.html")}
+        files = {"report": site.store.address_of(f"{report_folder(plan.content['aoi'], plan.content_id)}/index.html")}
         if plan.settings["out"]:
             files["report copy"] = Store.at(plan.settings["out"]).address_of("index.html")
         return Findings(files=files)
 
     def is_published(self, plan: Plan, site: Site) -> bool:
         """Whether the page is where it is wanted."""
-        out = plan.settings["out"]
-        return site.store.exists(f"{report_folder(plan)}/index.html") and (
-            not out or Store.at(out).exists("index.html")
-        )
+        folder = report_folder(plan.content["aoi"], plan.content_id)
+        return _is_there(f"{folder}/index.html", plan.settings["out"], site)
 
 
 class DateRow(DatePage):
@@ -158,9 +159,13 @@ class DateRow(DatePage):
     unseen: tuple[str, ...] = ()
 
 
-def report_folder(plan: Plan) -> str:
+def report_folder(aoi: str, content_id: str) -> str:
     """Where a report lies below the cube."""
-    return f"products/{plan.content['aoi']}/report/{plan.content_id}"
+    return f"products/{aoi}/report/{content_id}"
+
+
+def _is_there(page: str, out: str, site: Site) -> bool:
+    return site.store.exists(page) and (not out or Store.at(out).exists("index.html"))
 
 
 def _monitor(settings: ReportSettings, aoi: str, site: Site, version: int = 0) -> tuple[int, MonitorManifest]:
@@ -197,7 +202,7 @@ class _Drawer:
         self._found = _found(plan, site)
         self._manifest = _baseline(self._found, site)
         self._plan, self._cube = plan, site.cube
-        self._folder = site.store.within(report_folder(plan))
+        self._folder = site.store.within(report_folder(plan.content["aoi"], plan.content_id))
         self._layout = site.cube.layout(self._found.layout)
         self._variable = site.cube.variable(self._found.variable)
         tiles = [tile.tile for tile in self._manifest.tiles]
