@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 
-.PHONY: demo test check docs workflows image bench-quick lock clean
+.PHONY: demo test test-cluster check docs workflows image bench-quick lock clean
 
 demo: $(RUN) ## simulate a year, monitor ten dates, open demo/report/index.html
 	$(BIN)/acdtask demo demo
 
 test: $(DEV) check ## linters, types, documentation and every test that this machine can run
 	$(BIN)/pytest -n auto --dist worksteal $(PYTEST_ARGS)
+
+test-cluster: $(DEV) ## install, run and break workflows on the cluster of KUBECONFIG (CONTRIBUTING.md says what else it needs)
+	ACD_REQUIRE=cluster $(BIN)/pytest -n $(or $(CLUSTER_WORKERS),4) --dist worksteal tests/cluster --ignore tests/cluster/test_fan_out.py
+	ACD_REQUIRE=cluster $(BIN)/pytest tests/cluster/test_fan_out.py
 
 check: $(DEV)
 	$(BIN)/ruff format --check .

@@ -37,7 +37,7 @@ def surroundings() -> Surroundings:
     missing = [name for name in Surroundings.NEEDED if not os.environ.get(name)]
     missing += [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
-        pytest.skip(f"no cluster to test with: {', '.join(missing)} (docs/how-to/test-on-a-cluster.md)")
+        pytest.skip(f"no cluster to test with: {', '.join(missing)} (CONTRIBUTING.md)")
     return Surroundings.of_environment()
 
 
