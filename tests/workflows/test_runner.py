@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from acdtask.errors import AcdError, ExitStatus
+from acdtask.errors import AcdError, ErrorCode, ExitStatus
 from workflows.retries import LIMIT, RETRIED_EXIT_CODES, memory_patch, retry_expression
 from workflows.run import main
 from workflows.runner.engine import Result, run_workflow
@@ -63,12 +63,28 @@ def dag(*tasks: dict[str, Any], name: str = "dag") -> dict[str, Any]:
     return {"name": name, "dag": {"failFast": False, "tasks": list(tasks)}}
 
 
+ARGOS = {64, 65, 137, 143, -1}
+"""What Argo's executor, the kernel and the kubelet end a pod with, and Argo's word for no code at all."""
+
+PHASES = ("Pending", "Running", "Succeeded", "Skipped", "Omitted", "Failed", "")
+
+
 @pytest.mark.parametrize("code", [*range(256), -1])
 def test_an_exit_code_is_retried_if_and_only_if_it_may_pass(code: int) -> None:
-    expected = code in {64, 65, 75, 137, 143, -1}
-    scope = {"lastRetry.exitCode": str(code), "lastRetry.status": "Failed"}
-    assert evaluate(retry_expression(), scope) is expected
+    ours = {int(one.value.exit_status) for one in ErrorCode if one.value.retryable}
+    for phase in PHASES:
+        scope = {"lastRetry.exitCode": str(code), "lastRetry.status": phase}
+        assert evaluate(retry_expression(), scope) is (code in ours | ARGOS)
     assert evaluate(retry_expression(), {**scope, "lastRetry.status": "Error"}) is True
+
+
+@pytest.mark.parametrize("error", list(ErrorCode), ids=[error.name for error in ErrorCode])
+def test_an_error_is_retried_as_its_entry_says(error: ErrorCode) -> None:
+    status = error.value.exit_status
+    scope = {"lastRetry.exitCode": str(int(status)), "lastRetry.status": "Failed"}
+    assert evaluate(retry_expression(), scope) is error.value.retryable
+    assert int(status) not in ARGOS
+    assert 0 < status < 128
 
 
 def test_our_own_exit_statuses_are_retried_only_if_transient() -> None:
