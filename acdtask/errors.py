@@ -39,7 +39,7 @@ _TRANSIENT, _CONFIG = ExitStatus.TRANSIENT, ExitStatus.CONFIG
 
 
 class ErrorCode(Enum):
-    """1xx settings, 2xx input, 3xx cube, 4xx storage, 5xx runs, 9xx bugs."""
+    """1xx settings, 2xx input, 3xx cube, 4xx storage, 5xx runs, 6xx notifications, 9xx bugs."""
 
     USAGE = ErrorSpec(100, _USAGE, "The command line is wrong.", "Run the command with --help.")
     SETTING_INVALID = ErrorSpec(
@@ -251,6 +251,30 @@ class ErrorCode(Enum):
         _CONFIG,
         "The plan is more than one workflow can carry.",
         "Make smaller shards, or plan a shorter time range or a smaller AOI.",
+    )
+    RUN_UNKNOWN = ErrorSpec(
+        510,
+        _INPUT,
+        "The store holds nothing of such a run.",
+        "Give the uid of a workflow that worked on this cube; only stages that have it as ACD_RUN_ID keep records.",
+    )
+    WEBHOOK_INVALID = ErrorSpec(
+        600,
+        _CONFIG,
+        "The webhook cannot be an address to post to.",
+        "Give http:// or https:// and a host, without user and password; a token goes into ACD_WEBHOOK_AUTHORIZATION.",
+    )
+    WEBHOOK_UNREACHABLE = ErrorSpec(
+        601,
+        _TRANSIENT,
+        "The webhook does not take the event now.",
+        "Check that the receiver runs and can be reached from here; the same command posts the same event again.",
+    )
+    WEBHOOK_REFUSED = ErrorSpec(
+        602,
+        _CONFIG,
+        "The webhook refuses the event.",
+        "Check the address, and the value of ACD_WEBHOOK_AUTHORIZATION, with whoever runs the receiver.",
     )
     BUG = ErrorSpec(
         900,

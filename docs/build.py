@@ -26,7 +26,7 @@ STATUS_MEANING = {
     ExitStatus.TRANSIENT: "It may work later: the same command does only what is missing.",
     ExitStatus.CONFIG: "A setting, an address or a right is wrong.",
 }
-GROUPS = {1: "Settings", 2: "Input", 3: "Cube", 4: "Storage", 5: "Runs", 9: "Bugs"}
+GROUPS = {1: "Settings", 2: "Input", 3: "Cube", 4: "Storage", 5: "Runs", 6: "Notifications", 9: "Bugs"}
 
 
 def pages() -> dict[str, str]:

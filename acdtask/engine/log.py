@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import platform
+import re
 import sys
 import uuid
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ LogMode = Literal["auto", "text", "json"]
 
 ROOT = "acd"
 TEXT_FORMAT, JSON_FORMAT = "text", "json"
+USER_AND_PASSWORD = re.compile(r"//[^/?#\s]*@")
+"""As an address may have them; they are never logged."""
 _LIBRARIES = ("numpy", "rasterio", "scipy", "zarr", "obstore")
 
 
@@ -168,7 +171,7 @@ def announce(arguments: Sequence[str]) -> None:
         acd=acdtask.__version__,
         python=platform.python_version(),
         **libraries,
-        arguments=list(arguments),
+        arguments=[USER_AND_PASSWORD.sub("//", argument) for argument in arguments],
     )
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import Field
 
 from acdtask.cli import main
 from acdtask.cube.grid import Grid
@@ -33,40 +32,10 @@ from acdtask.engine.account import (
 )
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Plan, Settings, Shard, Site
+from acdtask.jobs.contract import Plan, Site
+from tests.engine.letters import LettersJob, LettersSettings
 
 RUN = "6c5d3f6e-0000-4000-8000-000000000001"
-
-
-class LettersSettings(Settings):
-    letters: str = Field(default="abc", description="one shard each")
-
-
-class LettersJob(Job[LettersSettings]):
-    """Each shard writes a letter a hundred times."""
-
-    name = "letters"
-    rounds = ("first", "second")
-    settings = LettersSettings
-
-    def plan(self, settings: LettersSettings, site: Site) -> Draft:
-        shards = [Shard(units=2, work={"letter": letter}) for letter in settings.letters]
-        why = "" if shards else "there is no letter"
-        return Draft(content=settings.science(), shards=shards, estimate=Estimate(), nothing_to_do=why)
-
-    def run(
-        self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
-    ) -> bytes:
-        letter: str = shard.work["letter"]
-        site.store.put(f"out/{round_name}/{letter}", letter.encode() * 100)
-        return letter.encode()
-
-    def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
-        site.store.put(f"out/{round_name}.all", b"".join(tables))
-        return {}
-
-    def findings(self, plan: Plan, site: Site) -> Findings:
-        return Findings(figures={"letters": plan.shards}, files={"all": site.store.address_of("out/second.all")})
 
 
 JOB = LettersJob()

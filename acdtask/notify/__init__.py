@@ -1,0 +1,1 @@
+"""How a run ended, as an event for others."""

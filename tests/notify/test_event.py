@@ -1,0 +1,165 @@
+"""The event of a run, from what its stages have really left."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acdtask.engine.account import noting_failure, record_gathered, record_plan
+from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.contract import Plan, Site
+from acdtask.notify.event import Ending, Status, attributes_of, data_of
+from tests.engine.letters import LettersJob, LettersSettings
+
+RUN = "6c5d3f6e-0000-4000-8000-000000000001"
+JOB = LettersJob()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setenv("ACD_RUN_ID", RUN)
+    return open_site(str(tmp_path))
+
+
+def planned(site: Site, **settings: Any) -> Plan:
+    given = LettersSettings(**settings)
+    plan = make_plan(JOB, given, site)
+    record_plan(plan, given, site)
+    return plan
+
+
+def finished(plan: Plan, site: Site) -> Plan:
+    for name in plan.rounds:
+        for index in range(plan.shards):
+            run_shard(JOB, plan, name, index, site)
+        gather_round(JOB, plan, name, site)
+    record_gathered(JOB, plan, gathered_rounds(plan, site), site)
+    return plan
+
+
+def failed(site: Site, stage: str, round_name: str = "", shard: int | None = None, detail: str = "b.tif") -> None:
+    with pytest.raises(AcdError), noting_failure(site.address, JOB.name, stage, round_name, shard):
+        raise AcdError(ErrorCode.INPUT_UNREADABLE, detail)
+
+
+def told(site: Site, status: Status = "Succeeded") -> tuple[str, dict[str, Any]]:
+    ending = Ending(RUN, status, "koln", "acd-letters-x", "acd")
+    data = data_of(ending, site)
+    attributes = attributes_of(ending, data)
+    assert attributes["id"] == f"{RUN}-{status.lower()}"
+    assert (attributes["source"], attributes["subject"]) == ("/namespaces/acd/workflows/acd-letters-x", "koln")
+    return attributes["type"].rpartition(".")[2], data
+
+
+def test_new_patches_are_an_alert(site: Site) -> None:
+    finished(planned(site, images=2), site)
+    kind, data = told(site)
+    assert (kind, data["patches"], data["changed_area_m2"]) == ("alert", 4, 201.0)
+    assert [image["label"] for image in data["images"]] == ["image-0", "image-1"]
+    assert data["images"][0]["datetime"] == "2021-01-01T00:00:00Z"
+    assert data["files"] == {"all": f"{site.address}/out/second.all"}
+    (job,) = data["jobs"]
+    assert (job["job"], job["outcome"], job["shards"], job["missing"]) == ("letters", "done", 3, [])
+    assert (job["figures"], job["work"]["shards"]) == ({"letters": 3}, 6)
+    assert data["causes"] == []
+
+
+def test_work_without_patches_is_a_heartbeat(site: Site) -> None:
+    finished(planned(site), site)
+    kind, data = told(site)
+    assert (kind, data["patches"], data["jobs"][0]["outcome"]) == ("heartbeat", 0, "done")
+
+
+def test_nothing_to_do_is_a_heartbeat(site: Site) -> None:
+    planned(site, letters="")
+    kind, data = told(site)
+    assert (kind, data["jobs"][0]["outcome"]) == ("heartbeat", "nothing to do")
+    assert data["jobs"][0]["why"] == "there is no letter"
+
+
+def test_what_another_run_found_is_not_told_twice(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACD_RUN_ID", "earlier")
+    finished(planned(site, images=2), site)
+    monkeypatch.setenv("ACD_RUN_ID", RUN)
+    finished(planned(site, images=2), site)
+    kind, data = told(site)
+    assert (kind, data["patches"], data["jobs"][0]["outcome"]) == ("heartbeat", 0, "done before")
+
+
+def test_a_failure_says_what_is_missing_and_why(site: Site) -> None:
+    plan = planned(site)
+    failed(site, "run", "first", 0)
+    run_shard(JOB, plan, "first", 0, site)  # the second attempt went well
+    failed(site, "run", "first", 1)
+    failed(site, "run", "first", 2)
+    failed(site, "gather", "first")
+    kind, data = told(site, "Failed")
+    assert kind == "failed"
+    (job,) = data["jobs"]
+    assert (job["outcome"], job["shards"], job["units"], job["work"]) == ("not done", 3, 6, {})
+    assert job["missing"] == [{"round": "first", "shards": 2, "of": 3}, {"round": "second", "shards": 3, "of": 3}]
+    assert [(one["stage"], one["error"], one["pods"]) for one in data["causes"]] == [
+        ("gather", "ACD-201", 1),
+        ("run", "ACD-201", 2),
+    ]
+    assert data["causes"][1]["detail"] == "b.tif"
+
+
+def test_a_plan_that_failed_is_a_cause_without_a_job(site: Site) -> None:
+    failed(site, "plan")
+    kind, data = told(site, "Failed")
+    assert (kind, data["jobs"]) == ("failed", [])
+    assert [(one["job"], one["stage"], one["name"]) for one in data["causes"]] == [
+        ("letters", "plan", "INPUT_UNREADABLE")
+    ]
+
+
+def test_a_failure_keeps_what_was_found_before_it(site: Site) -> None:
+    finished(planned(site, images=1), site)
+    failed(site, "run", "first", 1)  # and went well later
+    kind, data = told(site, "Error")
+    assert (kind, data["patches"], data["causes"]) == ("failed", 2, [])
+
+
+def test_a_run_that_left_nothing_cannot_have_succeeded(site: Site) -> None:
+    with pytest.raises(AcdError) as caught:
+        told(site)
+    assert (caught.value.code, caught.value.code.value.exit_status) == (ErrorCode.RUN_UNKNOWN, 66)
+    kind, data = told(site, "Failed")
+    assert (kind, data["jobs"], data["causes"]) == ("failed", [], [])
+
+
+def test_a_store_that_cannot_be_read_is_a_cause_of_the_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("acdtask.cube.local.store.RETRIES", 0)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+        nowhere = open_site("s3://bucket/cube")
+        with pytest.raises(AcdError, match="ACD-400"):
+            told(nowhere)
+        kind, data = told(nowhere, "Failed")
+    assert (kind, data["jobs"], data["patches"]) == ("failed", [], 0)
+    assert [(one["stage"], one["error"]) for one in data["causes"]] == [("notify", "ACD-400")]
+
+
+def test_an_event_stays_below_what_has_to_be_forwarded(site: Site) -> None:
+    finished(planned(site, images=3000), site)
+    for shard in range(100):
+        failed(site, "run", f"round-{shard}", detail="x" * 5000)
+    _, data = told(site, "Failed")
+    assert (len(data["images"]), data["images_left_out"], data["patches"]) == (200, 2800, 6000)
+    assert data["images"][-1]["label"] == "image-2999"
+    assert len(json.dumps(data)) < 64 * 1024
+
+
+def test_the_source_is_a_reference_whatever_the_names() -> None:
+    data = {"patches": 0}
+    assert attributes_of(Ending("r", "Failed", "koln"), data)["source"] == "/runs/r"
+    assert attributes_of(Ending("r", "Failed", "koln", "a b"), data)["source"] == "/workflows/a%20b"
