@@ -17,7 +17,9 @@ REMOVED = frozenset({"mutex", "semaphore", "schedule", "podPriority", "onlyIfFai
 UNWANTED = frozenset({"templateDefaults", "memoize", "templateRef", "withItems", "withSequence", "script", "resource"})
 REFERENCE = re.compile(r"\{\{([^=].*?)\}\}")
 FAN_OUT = re.compile(r"\{\{tasks\.([\w-]+)\.outputs\.parameters\.([\w-]+)\}\}")
-PROVIDED = frozenset({"workflow.uid", "workflow.name", "item"})
+PROVIDED = frozenset({"workflow.uid", "workflow.name", "workflow.namespace", "item"})
+STATUS = "workflow.status"
+"""The exit handler alone knows it. Not workflow.failures: many of them would keep its pod from starting."""
 
 
 def problems(document: Json) -> list[str]:
@@ -116,12 +118,47 @@ def _references(document: Json) -> Iterator[str]:
     known = {f"workflow.parameters.{one['name']}" for one in document["spec"]["arguments"]["parameters"]} | PROVIDED
     outside = {key: value for key, value in document["spec"].items() if key != "templates"}
     yield from _unknown(outside, known, "the workflow")
+    handlers = _reached_from(document["spec"].get("onExit", ""), document)
     for template in _templates(document):
-        mine = known | {f"inputs.parameters.{one['name']}" for one in template.get("inputs", {}).get("parameters", [])}
+        everywhere = known | {STATUS} if template["name"] in handlers else known
+        mine = everywhere | {
+            f"inputs.parameters.{one['name']}" for one in template.get("inputs", {}).get("parameters", [])
+        }
         if "dag" not in template:
             yield from _unknown(template, mine, template["name"])
             continue
         yield from _task_references(document, template, mine)
+
+
+def _reached_from(name: str, document: Json) -> set[str]:
+    """A template and those that its tasks use."""
+    by_name = {template["name"]: template for template in _templates(document)}
+    found: set[str] = set()
+    waiting = [name] if name else []
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            tasks = by_name.get(one, {}).get("dag", {}).get("tasks", [])
+            waiting += [task["template"] for task in tasks]
+    return found
+
+
+def _exit_handler(document: Json) -> Iterator[str]:
+    spec = document["spec"]
+    name = spec.get("onExit", "")
+    by_name = {template["name"]: template for template in _templates(document)}
+    if not name:
+        yield "the workflow has no exit handler: nobody would hear of its end"
+        return
+    if "dag" not in by_name.get(name, {}):
+        yield f"the exit handler {name} is no DAG: it would need a pod even if there is no webhook"
+        return
+    for task in by_name[name]["dag"]["tasks"]:
+        if "workflow.parameters.webhook" not in task.get("when", ""):
+            yield f"task {task['name']} of the exit handler has no 'when' that asks for the webhook"
+    for both in _reached_from(name, document) & _reached_from(spec["entrypoint"], document):
+        yield f"template {both} is of the exit handler and of the workflow itself"
 
 
 def _task_references(document: Json, dag: Json, known: set[str]) -> Iterator[str]:
@@ -212,6 +249,7 @@ RULES: tuple[Callable[[Json], Iterator[str]], ...] = (
     _whens,
     _outputs,
     _references,
+    _exit_handler,
     _pods_are_restricted,
     _containers,
     _parameters,

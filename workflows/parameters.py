@@ -10,11 +10,12 @@ from acdtask.cli.options import SettingOption, options_of
 from acdtask.jobs.contract import Settings
 from workflows.retries import MEMORY
 
-__all__ = ["AOI", "AOI_FILE", "Bound", "bound_to", "memory_parameter", "parameter_of"]
+__all__ = ["AOI", "AOI_FILE", "WEBHOOK", "Bound", "bound_to", "memory_parameter", "parameter_of", "webhook_parameter"]
 
 AOI = "aoi"
 AOI_FOLDER = "/etc/acd/aoi"
 AOI_FILE = f"{AOI_FOLDER}/aoi.json"
+WEBHOOK = "webhook"
 
 SHARED = frozenset({"aoi", "layout", "variable", "instance", "profile", "resampling"})
 """Settings that mean the same in every job: one parameter for all jobs of a workflow."""
@@ -69,6 +70,14 @@ def memory_parameter() -> Parameter:
     """The memory of a pod that does a shard; no setting of a job."""
     description = "Memory of a pod that does a shard, in MiB; more after it ran out of memory"
     return Parameter(name=MEMORY, value="2048", description=description)
+
+
+def webhook_parameter() -> Parameter:
+    """Where the end of the workflow is told; no setting of a job."""
+    description = (
+        "http:// or https:// address that gets a CloudEvent when the workflow has ended; empty: nothing is sent"
+    )
+    return Parameter(name=WEBHOOK, value="", description=description)
 
 
 def _name(job: str, field: str, *, alone: bool) -> str:

@@ -37,7 +37,17 @@ from acdtask import __version__
 from acdtask.engine.carried import POD_SECONDS, PODS_AT_ONCE, WORKFLOW_SECONDS
 from acdtask.jobs.contract import Job
 from acdtask.jobs.registry import JOBS, load_job
-from workflows.parameters import AOI, AOI_FILE, AOI_FOLDER, Bound, bound_to, memory_parameter, parameter_of
+from workflows.parameters import (
+    AOI,
+    AOI_FILE,
+    AOI_FOLDER,
+    WEBHOOK,
+    Bound,
+    bound_to,
+    memory_parameter,
+    parameter_of,
+    webhook_parameter,
+)
 from workflows.retries import memory_patch, retry_strategy
 
 __all__ = ["CHAIN", "build_all", "version_suffix"]
@@ -117,7 +127,8 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
     by_parameter: dict[str, list[Bound]] = {}
     for bound in bounds:
         by_parameter.setdefault(bound.parameter, []).append(bound)
-    parameters = [parameter_of(group) for group in by_parameter.values()] + [memory_parameter()]
+    parameters = [parameter_of(group) for group in by_parameter.values()]
+    parameters += [memory_parameter(), webhook_parameter()]
     labels = {
         "app.kubernetes.io/name": "acd",
         "app.kubernetes.io/component": title,
@@ -151,6 +162,7 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
         dags = [_job_dag(workflow, load_job(job), [one for one in bounds if one.job == job]) for job in jobs]
         if len(jobs) > 1:
             _chain_dag(title, dags)
+        workflow.on_exit = str(_exit_dag(workflow).name)
     return workflow
 
 
@@ -195,6 +207,28 @@ def _chain_dag(title: str, dags: list[DAG]) -> None:
             if before is not None:
                 before >> task
             before = task
+
+
+def _exit_dag(workflow: WorkflowTemplate) -> DAG:
+    """Tells the webhook how the workflow ended; without one there is no pod."""
+    pod = _notify_pod(workflow)
+    with DAG(name="exit", fail_fast=False) as dag:
+        # An expression, since an address between quotes might bring a quote of its own.
+        Task(name="notify", template=pod, when=f"{{{{=workflow.parameters.{WEBHOOK} != ''}}}}")
+    return dag
+
+
+def _notify_pod(workflow: WorkflowTemplate) -> Main:
+    """It is told the status alone: a list of failures that is too long would keep Argo from starting it."""
+    told = {
+        "run": "{{workflow.uid}}",
+        "status": "{{workflow.status}}",
+        "aoi": _reference(workflow, AOI),
+        "webhook": _reference(workflow, WEBHOOK),
+        "workflow": "{{workflow.name}}",
+        "namespace": "{{workflow.namespace}}",
+    }
+    return Main("notify", ["notify", *[word for name, value in told.items() for word in (f"--{name}", value)]], hours=1)
 
 
 def _plan_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> Main:

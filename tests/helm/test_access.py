@@ -60,6 +60,18 @@ def test_the_network_policy_denies_all_but_what_is_named(render: Render) -> None
     ]
 
 
+def test_the_webhook_can_be_reached_through_the_policy(render: Render) -> None:
+    policy = {"webhook": {"cidrs": ["192.0.2.7/32"], "ports": [8443]}}
+    values = merged(
+        example("network-policy"), {"webhook": {"url": "https://hooks.example.com/acd"}, "networkPolicy": policy}
+    )
+    (made,) = of_kind(render(values), "NetworkPolicy")
+    assert made["spec"]["egress"][-1] == {
+        "to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}],
+        "ports": [{"protocol": "TCP", "port": 8443}],
+    }
+
+
 def test_the_network_policy_holds_every_pod(render: Render) -> None:
     rendered = render(example("network-policy"))
     (policy,) = of_kind(rendered, "NetworkPolicy")

@@ -62,6 +62,9 @@ WRONG: list[tuple[str, Any]] = [
     ("artifacts.create", "yes please"),
     ("artifacts.keyFormat", ""),
     ("webhook.url", "example.com/hook"),
+    ("webhook.url", "https://user:secret@example.com/hook"),
+    ("webhook.existingSecret.name", "Not A Name"),
+    ("webhook.existingSecret.key", ""),
     ("serviceAccount.name", ""),
     ("serviceAccount.annotations", {"a": 1}),
     ("resources.plan.limits.memory", "2 GB"),
@@ -213,6 +216,7 @@ UNKNOWN = [
     "objectStore.existingSecret.key",
     "artifacts.key",
     "webhook.address",
+    "webhook.existingSecret.authorizationKey",
     "serviceAccount.role",
     "resources.report",
     "resources.run.memory",
@@ -266,7 +270,19 @@ TWO = [
         ),
         ({"monitors": [monitor()["monitors"][0]] * 2}, "Two monitors are named koln", "Give each its own name"),
         ({"monitors": TWO}, "Monitors a and b both bring an AOI named x", "Rename one of the AOIs"),
-        ({"webhook": {"url": "https://example.com/hook"}}, "webhook.url is set", "Leave it empty"),
+        (
+            {
+                "webhook": {"url": "https://example.com/hook"},
+                "networkPolicy": {
+                    "enabled": True,
+                    "objectStore": {"cidrs": ["10.0.0.1/32"]},
+                    "apiServer": {"cidrs": ["10.0.0.1/32"]},
+                },
+            },
+            "networkPolicy.webhook has no cidrs and no namespaces",
+            "Name its addresses",
+        ),
+        ({"extraEnv": {"ACD_WEBHOOK_AUTHORIZATION": "x"}}, "extraEnv has ACD_WEBHOOK_AUTHORIZATION", "webhook"),
         (monitor(aoi=None), "Monitor koln has no area", "Give it aoi"),
         (monitor(aoiFrom={"configMap": "acd-aoi-x"}), "Monitor koln has both aoi and aoiFrom", "Leave one"),
         (

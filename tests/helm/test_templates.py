@@ -132,6 +132,29 @@ def test_keys_come_from_the_secret(render: Render) -> None:
     assert env["ACD_CUBE"] == "s3://ground"
 
 
+def test_the_webhook_fills_the_parameter_and_its_secret_is_for_one_pod_alone(render: Render) -> None:
+    secret = {"name": "hooks", "key": "token"}
+    webhook = {"url": "https://hooks.example.com/acd?team=a", "existingSecret": secret}
+    rendered = render(merged(example("minimal"), {"webhook": webhook}))
+    for workflow in of_kind(rendered, "WorkflowTemplate"):
+        assert parameter(workflow, "webhook") == "https://hooks.example.com/acd?team=a"
+        having = [
+            template["name"]
+            for template in workflow["spec"]["templates"]
+            if any(one["name"] == "ACD_WEBHOOK_AUTHORIZATION" for one in template.get("container", {}).get("env", []))
+        ]
+        assert having == ["notify"]
+    said = [one for container in containers(rendered) for one in container["env"] if "WEBHOOK" in one["name"]]
+    assert {yaml.safe_dump(one["valueFrom"]) for one in said} == {yaml.safe_dump({"secretKeyRef": secret})}
+    assert "ACD_WEBHOOK" not in yaml.safe_dump(of_kind(rendered, "Pod"))
+
+
+def test_without_a_webhook_nothing_is_posted_and_no_secret_is_asked_for(render: Render) -> None:
+    rendered = render(example("minimal"))
+    assert {parameter(workflow, "webhook") for workflow in of_kind(rendered, "WorkflowTemplate")} == {""}
+    assert not [one for container in containers(rendered) for one in container["env"] if "WEBHOOK" in one["name"]]
+
+
 def test_a_workload_identity_leaves_the_keys_out(render: Render) -> None:
     rendered = render(example("workload-identity"))
     for container in containers(rendered):

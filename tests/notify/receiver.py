@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,11 +14,13 @@ class Receiver:
     """Answers each request with the next status, and the last one from then on."""
 
     def __init__(self, statuses: Sequence[int] = (204,), headers: dict[str, str] | None = None) -> None:
+        """It has a port from now on, and refuses connections until it listens."""
         self.statuses = list(statuses)
         self.headers = headers or {}
         self.requests: list[dict[str, Any]] = []
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(), bind_and_activate=False)
         self.server.daemon_threads = True
+        self.server.server_bind()
 
     @property
     def url(self) -> str:
@@ -53,13 +55,31 @@ class Receiver:
 
 
 @contextmanager
-def receiving(statuses: Sequence[int] = (204,), headers: dict[str, str] | None = None) -> Iterator[Receiver]:
+def receiving(
+    statuses: Sequence[int] = (204,), headers: dict[str, str] | None = None, *, when: Callable[[], bool] | None = None
+) -> Iterator[Receiver]:
+    """A receiver that listens, from the moment that `when` says yes."""
     receiver = Receiver(statuses, headers)
-    thread = threading.Thread(target=receiver.server.serve_forever, kwargs={"poll_interval": 0.02})
+    ended = threading.Event()
+
+    def serve() -> None:
+        while when is not None and not when():
+            if ended.wait(0.02):
+                return
+        receiver.server.server_activate()
+        listening.set()
+        receiver.server.serve_forever(poll_interval=0.02)
+
+    listening = threading.Event()
+    thread = threading.Thread(target=serve)
     thread.start()
+    if when is None:
+        listening.wait()
     try:
         yield receiver
     finally:
-        receiver.server.shutdown()
+        ended.set()
+        if listening.is_set():
+            receiver.server.shutdown()
         thread.join()
         receiver.server.server_close()

@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from acdtask import __version__
+from acdtask.cli.notify import command as load_notify
 from acdtask.cli.options import options_of, settings_from, values_of_parameters
 from acdtask.jobs.registry import JOBS, load_job
 from workflows.lint import problems
+from workflows.parameters import WEBHOOK
 from workflows.rendering import CHART_FILES, render_all, write_all
 from workflows.retries import MEMORY
 from workflows.templates import CHAIN, version_suffix
@@ -57,6 +59,10 @@ def pod(document: Any) -> Any:
     return document["spec"]["templates"][0]
 
 
+def notify(document: Any) -> Any:
+    return next(one for one in document["spec"]["templates"] if one["name"] == "notify")
+
+
 def fan_out(document: Any) -> Any:
     return next(
         task
@@ -69,6 +75,11 @@ def fan_out(document: Any) -> Any:
 
 def dag(document: Any) -> Any:
     return next(one for one in document["spec"]["templates"] if "dag" in one)
+
+
+def exit_task(document: Any) -> Any:
+    exit_dag = next(one for one in document["spec"]["templates"] if one["name"] == document["spec"]["onExit"])
+    return exit_dag["dag"]["tasks"][0]
 
 
 def parameter(document: Any) -> Any:
@@ -98,6 +109,12 @@ BROKEN: list[tuple[Callable[[Any], object], str]] = [
     (lambda d: pod(d)["outputs"]["artifacts"][0].pop("archive"), "is archived"),
     (lambda d: pod(d)["outputs"]["artifacts"][0].update(path="/acd/report"), "its key does not end in '/'"),
     (lambda d: pod(d)["container"]["args"].append("{{workflow.parameters.x}}"), "refers to workflow.parameters.x"),
+    (lambda d: pod(d)["container"]["args"].append("{{workflow.status}}"), "refers to workflow.status"),
+    (lambda d: notify(d)["container"]["args"].append("{{workflow.failures}}"), "refers to workflow.failures"),
+    (lambda d: d["spec"].pop("onExit"), "has no exit handler"),
+    (lambda d: d["spec"].update(onExit="notify"), "would need a pod even if there is no webhook"),
+    (lambda d: exit_task(d).pop("when"), "no 'when' that asks for the webhook"),
+    (lambda d: exit_task(d).update(template="baseline-plan"), "is of the exit handler and of the workflow itself"),
     (lambda d: d["spec"].pop("securityContext"), "may run as root"),
     (lambda d: pod(d)["container"]["securityContext"].pop("readOnlyRootFilesystem"), "is not restricted"),
     (lambda d: pod(d)["container"].pop("name"), "is not called main"),
@@ -137,7 +154,7 @@ def test_every_setting_of_a_job_has_a_parameter_and_no_parameter_is_left_over(jo
     fields = [option.field.replace("_", "-") for option in options_of(load_job(job).settings)]
     alone = RENDERED[f"acd-{job}"]
     assert list(given_to_plan(alone, job)) == list(given_to_plan(RENDERED["acd-all"], job)) == fields
-    assert set(parameters_of(alone)) == {*fields, MEMORY}
+    assert set(parameters_of(alone)) == {*fields, MEMORY, WEBHOOK}
 
 
 def test_every_parameter_of_the_whole_chain_is_used() -> None:
@@ -193,3 +210,27 @@ def test_a_job_is_a_plan_and_then_a_fan_out_and_a_gather_for_each_round(job: str
     assert [task["name"] for task in tasks] == ["plan", *rounds]
     assert [task.get("depends", "") for task in tasks] == ["", "plan", *rounds[:-1]]
     assert all("shard-count}} != 0" in task["when"] for task in tasks[1:])
+
+
+@pytest.mark.parametrize("name", STABLE)
+def test_the_end_is_told_only_where_there_is_a_webhook(name: str) -> None:
+    document = RENDERED[name]
+    assert parameters_of(document)[WEBHOOK]["value"] == ""
+    assert exit_task(document) == {
+        "name": "notify",
+        "template": "notify",
+        "when": "{{=workflow.parameters.webhook != ''}}",
+    }
+    args = notify(document)["container"]["args"]
+    given = dict(zip(args[1::2], args[2::2], strict=True))
+    assert args[0] == "notify"
+    assert given == {
+        "--run": "{{workflow.uid}}",
+        "--status": "{{workflow.status}}",
+        "--aoi": "{{workflow.parameters.aoi}}",
+        "--webhook": "{{workflow.parameters.webhook}}",
+        "--workflow": "{{workflow.name}}",
+        "--namespace": "{{workflow.namespace}}",
+    }
+    accepted = {option for one in load_notify().params for option in one.opts}
+    assert set(given) < accepted

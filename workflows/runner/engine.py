@@ -21,6 +21,8 @@ __all__ = ["Node", "Result", "run_workflow"]
 DEPENDS = re.compile(r"[\w-]+(\s*&&\s*[\w-]+)*")
 GOES_ON_AFTER = frozenset({"Succeeded", "Skipped"})
 BAD = frozenset({"Failed", "Error"})
+NAMESPACE = "here"
+"""There is none on this machine."""
 DEEPEST = 100
 """Argo's limit of templates within templates."""
 
@@ -103,7 +105,11 @@ def _global_scope(document: Document, given: Mapping[str, str]) -> dict[str, str
         if name not in known:
             raise AcdError(ErrorCode.SETTING_INVALID, f"{document.metadata.name} has no parameter {name!r}")
     uid = str(uuid.uuid4())
-    scope = {"workflow.uid": uid, "workflow.name": f"{document.metadata.name}-{uid[:5]}"}
+    scope = {
+        "workflow.uid": uid,
+        "workflow.name": f"{document.metadata.name}-{uid[:5]}",
+        "workflow.namespace": NAMESPACE,
+    }
     for name, parameter in known.items():
         value = given.get(name, parameter.value)
         if value is None:

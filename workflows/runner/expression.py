@@ -47,17 +47,20 @@ def substitute(text: str, scope: Mapping[str, str]) -> str:
 
     >>> substitute("{{item}} of {{=2 + 1}}", {"item": "0"})
     '0 of 3'
+    >>> substitute("{{=workflow.parameters.webhook != ''}}", {"workflow.parameters.webhook": ""})
+    'false'
     """
 
-    def value(match: re.Match[str]) -> str:
+    def replacement(match: re.Match[str]) -> str:
         kind, inside = match.groups()
         if kind:
-            return str(evaluate(inside, scope))
+            value = evaluate(inside, scope)
+            return str(value).lower() if isinstance(value, bool) else str(value)
         if inside not in scope:
             raise AcdError(ErrorCode.SETTING_INVALID, f"{match[0]} in {text!r} has no value")
         return scope[inside]
 
-    return TAG.sub(value, text)
+    return TAG.sub(replacement, text)
 
 
 class _Parser:

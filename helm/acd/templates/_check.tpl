@@ -9,7 +9,6 @@
 {{- $templates := include "acd.templates" . | fromJson -}}
 {{- include "acd.check.resources" . -}}
 {{- include "acd.check.timezones" . -}}
-{{- include "acd.check.webhook" (dict "url" .Values.webhook.url "templates" $templates) -}}
 {{- include "acd.check.monitors" (dict "root" . "templates" $templates) -}}
 {{- end }}
 
@@ -87,8 +86,8 @@
 
 {{- define "acd.check.env" -}}
 {{- range $name, $_ := .Values.extraEnv -}}
-{{- if has $name (list "ACD_CUBE" "ACD_RUN_ID" "ACD_LOG" "AWS_ENDPOINT_URL" "AWS_REGION" "AWS_DEFAULT_REGION" "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN") -}}
-{{- fail (printf "extraEnv has %s, which the chart sets itself. Use the values of objectStore, and leave it out here." $name) -}}
+{{- if has $name (list "ACD_CUBE" "ACD_RUN_ID" "ACD_LOG" "ACD_WEBHOOK_AUTHORIZATION" "AWS_ENDPOINT_URL" "AWS_REGION" "AWS_DEFAULT_REGION" "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN") -}}
+{{- fail (printf "extraEnv has %s, which the chart sets itself. Use the values of objectStore and webhook, and leave it out here." $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
@@ -103,18 +102,6 @@
 {{- if not (or $place.cidrs $place.namespaces) -}}
 {{- fail (printf "networkPolicy.%s has no cidrs and no namespaces, so pods could not reach it. Name its addresses, or set networkPolicy.enabled to false." .) -}}
 {{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end }}
-
-{{- define "acd.check.webhook" -}}
-{{- if .url -}}
-{{- $posts := false -}}
-{{- range .templates -}}
-{{- range ((.spec).arguments).parameters }}{{ if eq .name "webhook" }}{{ $posts = true }}{{ end }}{{ end -}}
-{{- end -}}
-{{- if not $posts -}}
-{{- fail "webhook.url is set, and no template of this version posts anything. Leave it empty." -}}
 {{- end -}}
 {{- end -}}
 {{- end }}

@@ -55,6 +55,18 @@ s3://{{ .Values.objectStore.bucket }}{{ with .Values.objectStore.prefix }}/{{ . 
 {{- end }}
 {{- end }}
 
+{{/* What the pod that posts has beside that: a list. */}}
+{{- define "acd.webhookEnv" -}}
+{{- with .Values.webhook.existingSecret -}}
+{{- if .name -}}
+- name: ACD_WEBHOOK_AUTHORIZATION
+  valueFrom: { secretKeyRef: { name: {{ .name | quote }}, key: {{ .key | quote }} } }
+{{- else -}}
+[]
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* A parameter as text. Helm reads numbers as floating point, and would print a million as 1e+06. */}}
 {{- define "acd.text" -}}
 {{- if kindIs "string" . }}{{ . }}{{ else if kindIs "bool" . }}{{ ternary "yes" "no" . }}{{ else }}{{ toJson . }}{{ end -}}

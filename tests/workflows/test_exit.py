@@ -1,0 +1,170 @@
+"""The end of a workflow: what a real receiver is told, and what it costs when nobody is to be told."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acdtask.engine.local import run_locally
+from acdtask.engine.processes import WorkerPool
+from acdtask.jobs.baseline.job import BaselineJob
+from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.ingest.job import IngestJob
+from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.simulate.settings import SceneSettings
+from tests.jobs.chain import reference_end, simulate
+from tests.notify.receiver import receiving
+from workflows.rendering import CHART_FILES
+from workflows.runner.engine import Result, run_workflow
+from workflows.runner.model import load_document
+from workflows.runner.pods import Host
+
+SCENE = SceneSettings(size=128, reference_pairs=20, monitored_pairs=2, events=4, seed=11)
+MONITOR = {"layout": "utm32", "min-count": "10"}
+BROKEN_SHARD = """
+import os, sys
+args = sys.argv[1:]
+if "run" in args and args[args.index("--shard") + 1] == "1":
+    sys.exit(70)
+command = [sys.executable, "-m", "acdtask", *args]
+os.execv(command[0], command)
+"""
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate(tmp_path_factory.mktemp("scene"), SCENE)
+
+
+@pytest.fixture(scope="module")
+def learned(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cube with a baseline, and two images to compare with it."""
+    cube, aoi = tmp_path_factory.mktemp("learned"), str(scene / "aoi.json")
+    ingest = IngestSettings(source=str(scene / "images"), aoi=aoi, make_layout="utm32", cell_size=128)
+    baseline = BaselineSettings(aoi=aoi, layout="utm32", end=reference_end(SCENE), min_dates=3)
+    with WorkerPool(0) as pool:
+        run_locally(IngestJob(), ingest, str(cube), pool=pool, progress=False)
+        run_locally(BaselineJob(), baseline, str(cube), pool=pool, progress=False)
+    return cube
+
+
+@pytest.fixture
+def cube(learned: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(learned, tmp_path / "cube"))
+
+
+def submit(
+    template: str,
+    parameters: Mapping[str, str],
+    scene: Path,
+    folder: Path,
+    cube: Path,
+    command: list[str] | None = None,
+) -> Result:
+    host = Host(
+        folder,
+        commands={"acdtask": command or [sys.executable, "-m", "acdtask"]},
+        config_maps={"acd-aoi-koln": scene},
+        environment={"ACD_CUBE": str(cube), "ACD_WEBHOOK_AUTHORIZATION": "Bearer a-secret"},
+    )
+    document = load_document(CHART_FILES / f"{template}.yaml")
+    return run_workflow(document, {"aoi": "koln", **parameters}, host, workers=2, pace=0)
+
+
+def short(event: dict[str, Any]) -> tuple[str, str, str, int]:
+    kind = event["type"].removeprefix("io.github.acd.run.")
+    return kind, event["subject"], event["data"]["status"], event["data"]["patches"]
+
+
+def test_new_patches_are_an_alert_and_the_day_after_is_a_heartbeat(scene: Path, cube: Path, tmp_path: Path) -> None:
+    with receiving() as receiver:
+        parameters = {**MONITOR, "webhook": receiver.url}
+        first = submit("acd-monitor", parameters, scene, tmp_path / "first", cube)
+        second = submit("acd-monitor", parameters, scene, tmp_path / "second", cube)
+    assert (first.phase, second.phase) == ("Succeeded", "Succeeded")
+    alert, heartbeat = receiver.events
+    patches = alert["data"]["patches"]
+    assert patches > 0
+    assert short(alert) == ("alert", "koln", "Succeeded", patches)
+    assert alert["specversion"] == "1.0"
+    assert alert["id"] == f"{first.uid}-succeeded"
+    assert alert["source"].startswith("/namespaces/here/workflows/acd-monitor-")
+    assert len(alert["data"]["images"]) == SCENE.monitored_pairs
+    assert sum(image["patches"] for image in alert["data"]["images"]) == patches
+    assert alert["data"]["changed_area_m2"] > 0
+    assert Path(alert["data"]["files"]["patches.geojson"]).is_file()
+    assert [(one["job"], one["outcome"]) for one in alert["data"]["jobs"]] == [("monitor", "done")]
+
+    assert short(heartbeat) == ("heartbeat", "koln", "Succeeded", 0)
+    assert heartbeat["data"]["jobs"][0]["outcome"] == "nothing to do"
+    assert [one["headers"]["authorization"] for one in receiver.requests] == ["Bearer a-secret"] * 2
+    logs = [one.read_text() for one in tmp_path.rglob("log")]
+    assert len(logs) > 2
+    assert not any("a-secret" in log for log in logs)
+
+
+def test_a_failed_workflow_tells_what_is_missing_and_stays_failed(scene: Path, tmp_path: Path) -> None:
+    with receiving() as receiver:
+        result = submit(
+            "acd-ingest",
+            {"source": str(scene / "images"), "shard-files": "12", "webhook": receiver.url},
+            scene,
+            tmp_path / "run",
+            tmp_path / "cube",
+            [sys.executable, "-c", BROKEN_SHARD],
+        )
+    assert (result.phase, result.exit_code) == ("Failed", 70)
+    (event,) = receiver.events
+    assert short(event) == ("failed", "koln", "Failed", 0)
+    assert event["id"] == f"{result.uid}-failed"
+    (job,) = event["data"]["jobs"]
+    assert (job["job"], job["outcome"], job["shards"]) == ("ingest", "not done", 2)
+    assert job["missing"] == [{"round": "check", "shards": 1, "of": 2}, {"round": "write", "shards": 2, "of": 2}]
+
+
+def test_an_error_of_a_stage_is_in_the_event(scene: Path, tmp_path: Path) -> None:
+    with receiving() as receiver:
+        parameters = {"aoi": "bonn", "source": str(scene / "images"), "webhook": receiver.url}
+        result = submit("acd-ingest", parameters, scene, tmp_path / "run", tmp_path / "cube")
+    assert result.phase == "Failed"
+    (event,) = receiver.events
+    (cause,) = event["data"]["causes"]
+    assert (cause["job"], cause["stage"], cause["error"]) == ("ingest", "plan", "ACD-110")
+
+
+def test_a_receiver_that_comes_late_is_told_after_a_retry(scene: Path, cube: Path, tmp_path: Path) -> None:
+    with receiving(when=(tmp_path / "run/pods/onExit.notify-1").exists) as receiver:
+        result = submit("acd-monitor", {**MONITOR, "webhook": receiver.url}, scene, tmp_path / "run", cube)
+    node = result.node("onExit.notify")
+    codes = [attempt.exit_code for attempt in node.attempts]
+    assert (result.phase, codes[0], codes[-1], len(receiver.events)) == ("Succeeded", 75, 0, 1)
+
+
+def test_a_repeated_post_is_the_same_event(scene: Path, cube: Path, tmp_path: Path) -> None:
+    with receiving([503, 429, 204]) as receiver:
+        result = submit("acd-monitor", {**MONITOR, "webhook": receiver.url}, scene, tmp_path / "run", cube)
+    assert [attempt.exit_code for attempt in result.node("onExit.notify").attempts] == [75, 75, 0]
+    assert len({(event["source"], event["id"]) for event in receiver.events}) == 1
+    assert len({str(event["data"]) for event in receiver.events}) == 1
+
+
+def test_an_exit_handler_that_fails_makes_the_workflow_fail_but_its_results_stay(
+    scene: Path, cube: Path, tmp_path: Path
+) -> None:
+    with receiving([404]) as receiver:
+        result = submit("acd-monitor", {**MONITOR, "webhook": receiver.url}, scene, tmp_path / "run", cube)
+    assert (result.phase, result.exit_code, len(receiver.events)) == ("Failed", 78, 1)
+    assert "ACD-602" in result.node("onExit.notify").message
+    assert list(cube.glob("products/*/monitor/*/manifests/000001.json"))
+
+
+def test_without_a_webhook_there_is_no_pod_for_it(scene: Path, cube: Path, tmp_path: Path) -> None:
+    result = submit("acd-monitor", MONITOR, scene, tmp_path / "run", cube)
+    node = result.node("onExit.notify")
+    assert (result.phase, node.phase, node.attempts) == ("Succeeded", "Skipped", ())
+    assert not list((tmp_path / "run/pods").glob("onExit*"))
