@@ -228,7 +228,7 @@ def _notify_pod(workflow: WorkflowTemplate) -> Main:
         "workflow": "{{workflow.name}}",
         "namespace": "{{workflow.namespace}}",
     }
-    return Main("notify", ["notify", *[word for name, value in told.items() for word in (f"--{name}", value)]], hours=1)
+    return Main("notify", ["notify", *[word for name, value in told.items() for word in (f"--{name}", value)]])
 
 
 def _plan_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> Main:
