@@ -14,6 +14,7 @@ from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Plan, Site
 from acdtask.notify.event import Ending, Status, attributes_of, data_of
+from tests.conftest import CHECKOUT
 from tests.engine.letters import LettersJob, LettersSettings
 
 RUN = "6c5d3f6e-0000-4000-8000-000000000001"
@@ -157,6 +158,19 @@ def test_an_event_stays_below_what_has_to_be_forwarded(site: Site) -> None:
     assert (len(data["images"]), data["images_left_out"], data["patches"]) == (200, 2800, 6000)
     assert data["images"][-1]["label"] == "image-2999"
     assert len(json.dumps(data)) < 64 * 1024
+
+
+def test_the_example_of_the_page_has_the_fields_of_an_event(site: Site) -> None:
+    page = (CHECKOUT / "docs/how-to/kubernetes.md").read_text()
+    example = json.loads(page.partition("```json\n")[2].partition("```")[0])
+    finished(planned(site, images=1), site)
+    ending = Ending(RUN, "Succeeded", "koln", "acd-letters-x", "acd")
+    data = data_of(ending, site)
+    assert set(example) == {*attributes_of(ending, data), "time", "data"}
+    assert set(example["data"]) == set(data)
+    assert set(example["data"]["images"][0]) == set(data["images"][0])
+    assert set(example["data"]["jobs"][0]) == set(data["jobs"][0])
+    assert set(example["data"]["jobs"][0]["work"]) == set(data["jobs"][0]["work"])
 
 
 def test_the_source_is_a_reference_whatever_the_names() -> None:
