@@ -47,7 +47,7 @@ def attributes_of(ending: Ending, data: dict[str, Any]) -> dict[str, str]:
     ('io.github.acd.run.alert', '/namespaces/acd/workflows/acd-all-x', '7c1e-succeeded')
     """
     kind = FAILED if ending.status != "Succeeded" else ALERT if data["patches"] else HEARTBEAT
-    return {
+    attributes = {
         "specversion": "1.0",
         "type": kind,
         "source": _source(ending),
@@ -55,6 +55,7 @@ def attributes_of(ending: Ending, data: dict[str, Any]) -> dict[str, str]:
         "subject": ending.aoi,
         "datacontenttype": "application/json",
     }
+    return {name: value for name, value in attributes.items() if value}
 
 
 def data_of(ending: Ending, site: Site) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cloudevents.core.v1.event import CloudEvent
 
 from acdtask.engine.account import noting_failure, record_gathered, record_plan
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
@@ -177,3 +178,9 @@ def test_the_source_is_a_reference_whatever_the_names() -> None:
     data = {"patches": 0}
     assert attributes_of(Ending("r", "Failed", "koln"), data)["source"] == "/runs/r"
     assert attributes_of(Ending("r", "Failed", "koln", "a b"), data)["source"] == "/workflows/a%20b"
+
+
+def test_a_run_without_an_aoi_has_no_subject() -> None:
+    attributes = attributes_of(Ending("r", "Failed", ""), {"patches": 0})
+    assert "subject" not in attributes
+    CloudEvent(dict(attributes))
