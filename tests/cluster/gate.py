@@ -42,33 +42,12 @@ class Gate:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._server = urlsplit(place.surroundings.s3)
         self.address = f"http://{NAME}.{place.namespace}.svc.cluster.local:{PORT}"
-        place.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": {"name": NAME},
-                "spec": {"selector": {"app": NAME}, "ports": [{"port": PORT}]},
-            }
-        )
 
     def open(self) -> None:
         """Hand connections on."""
-        server = self._server
-        container = {
-            "name": "gate",
-            "image": self._place.surroundings.image,
-            "command": ["python3", "-c", PROGRAM, str(server.hostname), str(server.port or 80)],
-            "ports": [{"containerPort": PORT}],
-            "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
-            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        }
-        user = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-        spec = {"containers": [container], "securityContext": user, "terminationGracePeriodSeconds": 0}
-        metadata = {"name": NAME, "labels": {"app": NAME}}
-        self._place.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-        self._place.kubectl("wait", "--for=condition=Ready", f"pod/{NAME}", "--timeout=90s")
+        server = urlsplit(self._place.surroundings.s3)
+        self._place.serve(NAME, PORT, PROGRAM, str(server.hostname), str(server.port or 80))
 
     def shut(self) -> None:
         """Let nobody through: connections end, and new ones are refused."""

@@ -235,6 +235,25 @@ class Place:
         file.write_text(yaml.safe_dump({**self.values(), **changes}))
         call("helm", "upgrade", "--install", "acd", CHART, "--namespace", self.namespace, "--values", file)
 
+    def serve(self, name: str, port: int, program: str, *words: str) -> None:
+        """A pod of acd's image that runs a Python program of ours, and a service of the same name before it."""
+        labels = {"app": name}
+        container = {
+            "name": "main",
+            "image": self.surroundings.image,
+            "command": ["python3", "-c", program, *words],
+            "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        }
+        user = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+        pod = {"containers": [container], "securityContext": user, "terminationGracePeriodSeconds": 0}
+        service = {"selector": labels, "ports": [{"port": port}]}
+        self.apply(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": pod},
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": service},
+        )
+        self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=90s")
+
     def put_faults(self, template: str, faults: Sequence[Fault]) -> None:
         """Let the pods of an installed WorkflowTemplate have faults."""
         self.apply(
