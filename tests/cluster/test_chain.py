@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
 from pathlib import Path
 
 from tests.cluster.conftest import NewPlace
+from tests.cluster.receiver import Receiver
 from tests.cluster.scenes import monitor_of, parameters, run_locally
 from tests.cluster.tools import Place, Workflow, until
 from tests.jobs.chain import digests
@@ -13,17 +14,11 @@ from tests.jobs.chain import digests
 JOBS = ("ingest", "consolidate", "baseline", "monitor", "report")
 
 
-@dataclass(frozen=True)
-class Submitted:
-    place: Place
-    first: Workflow
-    second: Workflow
-
-
 def test_two_submissions_at_once_make_the_bytes_of_local_once(new_place: NewPlace, scene: Path, tmp_path: Path) -> None:
     place = new_place("chain")
     place.put_images(sorted((scene / "images").iterdir()))
-    place.install({"monitors": [monitor_of(scene)]}, tmp_path)
+    receiver = Receiver(place)
+    place.install({"monitors": [monitor_of(scene)], "webhook": {"url": receiver.url}}, tmp_path)
     given = parameters(place.inbox)
     names = [place.submit("workflowtemplate/acd-all", given) for _ in range(2)]
     waits = until(lambda: [name for name in names if place.workflow(name).phase == "Pending"], "one waits", 60)
@@ -38,15 +33,21 @@ def test_two_submissions_at_once_make_the_bytes_of_local_once(new_place: NewPlac
 
     assert waited.phase == "Succeeded", waited.why()
     pods = {name for name, (_, attempts) in waited.outcome().items() if attempts}
-    assert pods == {f"all.{job}.plan" for job in JOBS}
+    assert pods == {*(f"all.{job}.plan" for job in JOBS), "onExit.notify"}
     assert {phase for phase, attempts in waited.outcome().values() if not attempts} == {"Skipped"}
     assert "nothing to do" in plan_of(place, waited, "monitor")
 
+    found = json.loads(place.bucket.get(key_of(worked, "all.monitor.gather-cut", "patches-geojson")))["features"]
+    assert found
+    alert, heartbeat = (letter["event"] for letter in receiver.letters())
+    assert (alert["type"], alert["data"]["patches"]) == ("io.github.acd.run.alert", len(found))
+    assert (heartbeat["type"], heartbeat["data"]["patches"]) == ("io.github.acd.run.heartbeat", 0)
+    source = f"/namespaces/{place.namespace}/workflows"
+    assert [one["source"] for one in (alert, heartbeat)] == [f"{source}/{one.name}" for one in (worked, waited)]
+
 
 def the_report_is_a_folder_on_s3(place: Place, workflow: Workflow, local: Path) -> None:
-    node = workflow.nodes["all.report.gather-draw"]
-    keys = {one["name"]: one["s3"]["key"] for one in node["outputs"]["artifacts"]}
-    folder = place.bucket.within(keys["report"].rstrip("/"))
+    folder = place.bucket.within(key_of(workflow, "all.report.gather-draw", "report").rstrip("/"))
     (drawn,) = (local / "products").glob("*/report/*")
     files = {path.relative_to(drawn).as_posix(): path.read_bytes() for path in drawn.rglob("*") if path.is_file()}
     assert "index.html" in files
@@ -54,6 +55,10 @@ def the_report_is_a_folder_on_s3(place: Place, workflow: Workflow, local: Path) 
 
 
 def plan_of(place: Place, workflow: Workflow, job: str) -> str:
-    artifacts = workflow.nodes[f"all.{job}.plan"]["outputs"]["artifacts"]
-    (key,) = (one["s3"]["key"] for one in artifacts if one["name"] == "summary-md")
-    return place.bucket.get(key).decode()
+    return place.bucket.get(key_of(workflow, f"all.{job}.plan", "summary-md")).decode()
+
+
+def key_of(workflow: Workflow, node: str, artifact: str) -> str:
+    """Where an artifact is, below the bucket."""
+    (key,) = (str(one["s3"]["key"]) for one in workflow.nodes[node]["outputs"]["artifacts"] if one["name"] == artifact)
+    return key

@@ -78,8 +78,8 @@ def plan_of(place: Place, workflow: Workflow) -> dict[str, int]:
 
 def monitored(place: Place) -> list[str]:
     """The images that were monitored, in the manifest's order."""
-    manifests: Store = place.store.within("products/koln/monitor")
-    keys = [key for key in manifests.list() if "/manifests/" in key]
+    products: Store = place.store.within("products")
+    keys = [key for key in products.list() if "/monitor/" in key and "/manifests/" in key]
     if not keys:
         return []
-    return [image.label for image in MonitorManifest.model_validate_json(manifests.get(keys[-1])).images]
+    return [image.label for image in MonitorManifest.model_validate_json(products.get(keys[-1])).images]
