@@ -15,9 +15,9 @@ from tests.cluster.tools import Place, Workflow, call
 from tests.jobs.chain import reference_end, simulate
 
 SHARDS = 400
-SCENE = SceneSettings(size=320, reference_pairs=4, monitored_pairs=1, events=1, seed=13)
+SCENE = SceneSettings(size=304, reference_pairs=4, monitored_pairs=1, events=1, seed=13)
 CELL = 16
-"""Pixels; 20 x 20 tiles."""
+"""Pixels; the scene lies on 20 x 20 cells."""
 
 
 def test_four_hundred_shards(
