@@ -103,8 +103,10 @@ def test_damage_is_named(place: str) -> None:
     written(cube.store, images(grid(), 3), grid())
     chunk = f"{KEY}/c/0/0/0"
     data = cube.store.get(chunk)
-    cases = {chunk: data[: len(data) // 2], f"{KEY}/zarr.json": b"{"}
-    for key, broken in cases.items():
+    middle = len(data) // 2
+    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    cases = [(chunk, data[:middle]), (chunk, data[:-1]), (chunk, flipped), (chunk, b""), (f"{KEY}/zarr.json", b"{")]
+    for key, broken in cases:
         cube.store.put(key, broken)
         with pytest.raises(AcdError, match=f"{KEY} is damaged") as caught:
             cube.read(grid(), [one_slice(at(0, grid()))], COHERENCE)
