@@ -252,6 +252,12 @@ class ErrorCode(Enum):
         "The plan is more than one workflow can carry.",
         "Make smaller shards, or plan a shorter time range or a smaller AOI.",
     )
+    SHARDS_FAILED = ErrorSpec(
+        507,
+        _INPUT,
+        "More shards failed for good than may be left out.",
+        "Mend what the message names and run again: only these shards are done. Or leave them out with --quarantine.",
+    )
     RUN_UNKNOWN = ErrorSpec(
         510,
         _INPUT,

@@ -45,6 +45,11 @@ Outputs = Annotated[Path, typer.Option("--outputs", metavar="FOLDER", help="Writ
 MapFile = Annotated[Path, typer.Option("--map", metavar="FILE", help="Write the tiles here, as GeoJSON.")]
 Workers = Annotated[int, typer.Option("--workers", metavar="N", help="Processes.  [default: one for each core]")]
 
+Quarantine = Annotated[
+    int,
+    typer.Option("--quarantine", metavar="N", min=0, help="Shards that may fail for good and are left out."),
+]
+
 
 def group(name: str) -> LazyGroup:
     """The commands of a job. The job itself is imported when one of its stages is used."""
@@ -118,8 +123,11 @@ def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
                     bar.update(shard, units)
                     argo(units)
 
-                run_shard(job, plan, round_name, shard, site, progress)
+                left_out = run_shard(job, plan, round_name, shard, site, progress)
                 progress(total)
+        if left_out is not None:
+            say(f"{job.name}: nothing to do, an earlier round left out shard {left_out}")
+            return
         say(f"{job.name}: shard {shard} of round {round_name} is done")
 
     parameters = [
@@ -138,22 +146,25 @@ def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.pod import write_artifacts
     from acdtask.engine.stages import gather_round, gathered_rounds, load_plan
 
-    def call(plan_id: str, round_name: str, outputs: Path | None, **given: Any) -> None:
+    def call(plan_id: str, round_name: str, outputs: Path | None, quarantine: int, **given: Any) -> None:
         site = _site(entry, given)
         with noting_failure(site.address, job.name, "gather", round_name):
             plan = load_plan(job.name, plan_id, site)
-            gather_round(job, plan, round_name, site)
+            left_out = gather_round(job, plan, round_name, site, quarantine=quarantine)
             if round_name == plan.rounds[-1]:
                 record_gathered(job, plan, gathered_rounds(plan, site), site)
                 if outputs is not None:
                     write_artifacts(job.artifacts(plan, site), site, outputs)
         say(f"{job.name}: round {round_name} is gathered")
+        for one in left_out:
+            say(f"{job.name}: left out: shard {one}")
 
     parameters = [
         _site_parameter(entry),
         _parameter("plan_id", PlanId),
         _parameter("round_name", Round),
         _parameter("outputs", Outputs, None),
+        _parameter("quarantine", Quarantine, 0),
     ]
     text = (
         f"{_STAGES['gather']} It names the shards that are missing; the last round's gather publishes the results. "
@@ -164,13 +175,13 @@ def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
 
 
 def _local(job: Job[Any], entry: JobEntry) -> TyperCommand:
-    def call(workers: int | None, **given: Any) -> None:
+    def call(workers: int | None, quarantine: int, **given: Any) -> None:
         from acdtask.engine.local import run_locally
         from acdtask.engine.processes import WorkerPool, cores
 
         settings, address = _settings_and_address(job, entry, given)
         with WorkerPool(cores() if workers is None else workers) as pool:
-            outcome = run_locally(job, settings, address, pool=pool, progress=None)
+            outcome = run_locally(job, settings, address, pool=pool, progress=None, quarantine=quarantine)
         for line in outcome.lines:
             say(line)
 
@@ -178,7 +189,8 @@ def _local(job: Job[Any], entry: JobEntry) -> TyperCommand:
         f"{entry.help} Shards run in processes of this machine. After an interruption, the same command does only what "
         f"is missing." + example(f"acdtask {job.name} local {entry.example}")
     )
-    return command_of(_with_settings(call, job, entry, [_parameter("workers", Workers, None)]), text)
+    more = [_parameter("workers", Workers, None), _parameter("quarantine", Quarantine, 0)]
+    return command_of(_with_settings(call, job, entry, more), text)
 
 
 def _settings_and_address(job: Job[Any], entry: JobEntry, given: dict[str, Any]) -> tuple[Settings, str]:

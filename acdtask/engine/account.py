@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -22,6 +22,7 @@ from acdtask.cube.local.traffic import traffic_so_far
 from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Findings, Job, Plan, Settings, Site
+from acdtask.jobs.quarantine import LeftOut
 
 __all__ = [
     "Failure",
@@ -76,6 +77,17 @@ class Work(BaseModel):
 _SUMMED = tuple(name for name in Work.model_fields if name != "shards")
 
 
+class GatheredRound(Protocol):
+    """What an account needs of a gathering: the run that made it, what it cost, and what it left out."""
+
+    @property
+    def run(self) -> str: ...
+    @property
+    def work(self) -> Work: ...
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]: ...
+
+
 class JobRecord(BaseModel):
     """A job in a run.
 
@@ -83,6 +95,7 @@ class JobRecord(BaseModel):
         aoi: the AOI's name, empty if the job was given none.
         gathered: whether the last round is gathered.
         gathered_before: whether another run had done that already; what was found is then no news.
+        left_out: the shards that it was gathered without, each with its error.
         work, findings: of the whole plan; empty until it is gathered.
     """
 
@@ -99,6 +112,7 @@ class JobRecord(BaseModel):
     nothing_to_do: str
     gathered: bool = False
     gathered_before: bool = False
+    left_out: list[str] = []
     work: Work = Work()
     findings: Findings = Findings()
 
@@ -151,13 +165,13 @@ def record_plan(plan: Plan, settings: Settings, site: Site) -> None:
         _keep(_planned(run, plan, load_aoi(path).name if path else ""), site)
 
 
-def record_gathered(job: Job[Any], plan: Plan, rounds: Mapping[str, Mapping[str, Any]], site: Site) -> None:
+def record_gathered(job: Job[Any], plan: Plan, rounds: Mapping[str, GatheredRound], site: Site) -> None:
     """Keep what came out of a plan in this run.
 
     Args:
         job: the job.
         plan: its plan, whose last round is gathered.
-        rounds: for each round what its gather left: `run` and `work`.
+        rounds: for each round what its gather left.
         site: where it is.
     """
     run = current_run()
@@ -166,12 +180,13 @@ def record_gathered(job: Job[Any], plan: Plan, rounds: Mapping[str, Mapping[str,
     known = _record_of(run, plan.job, site)
     work = Work()
     for name in plan.rounds:
-        work = work.then(Work.model_validate(rounds[name].get("work", {})))
+        work = work.then(rounds[name].work)
     _keep(
         _planned(run, plan, known.aoi if known else "").model_copy(
             update={
                 "gathered": True,
-                "gathered_before": rounds[plan.rounds[-1]].get("run", "") != run,
+                "gathered_before": rounds[plan.rounds[-1]].run != run,
+                "left_out": [str(one) for one in rounds[plan.rounds[-1]].left_out],
                 "work": work,
                 "findings": job.findings(plan, site),
             }

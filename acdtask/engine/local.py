@@ -10,14 +10,16 @@ from acdtask.engine import log
 from acdtask.engine.processes import Progress, ProgressBar, WorkerPool
 from acdtask.engine.stages import (
     gather_round,
-    is_gathered,
+    is_complete,
     load_plan,
     make_plan,
     missing_shards,
     open_site,
     run_shard,
 )
+from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Job, Plan, Settings
+from acdtask.jobs.quarantine import LeftOut
 from acdtask.jobs.registry import load_job
 
 __all__ = ["Outcome", "run_locally"]
@@ -49,7 +51,13 @@ class _Item:
 
 
 def run_locally(
-    job: Job[Any], settings: Settings, address: str, *, pool: WorkerPool, progress: bool | None = None
+    job: Job[Any],
+    settings: Settings,
+    address: str,
+    *,
+    pool: WorkerPool,
+    progress: bool | None = None,
+    quarantine: int = 0,
 ) -> Outcome:
     """Do a job here, on the cores of this machine.
 
@@ -59,6 +67,7 @@ def run_locally(
         address: the folder or s3:// address of the cube.
         pool: worker processes; one pool can serve several jobs.
         progress: draw a bar; None draws on a terminal only.
+        quarantine: shards that may fail for good and are left out, in all rounds together.
     """
     begun = time.monotonic()
     site = open_site(address)
@@ -66,29 +75,59 @@ def run_locally(
     _events.info("job.planned", job=job.name, plan=plan.plan_id, shards=plan.shards, units=plan.units)
     if plan.nothing_to_do:
         return Outcome(plan, time.monotonic() - begun, [f"nothing to do: {plan.nothing_to_do}"])
+    left_out: tuple[LeftOut, ...] = ()
     for round_name in plan.rounds:
-        if not is_gathered(plan, round_name, site):
-            _run_round(job, plan, round_name, address, pool, progress)
-        gather_round(job, plan, round_name, site)
-        _events.info("round.gathered", job=job.name, round=round_name)
+        if not is_complete(plan, round_name, site):
+            _run_round(job, plan, round_name, address, pool, progress, quarantine)
+        left_out = gather_round(job, plan, round_name, site, quarantine=quarantine)
+        _events.info("round.gathered", job=job.name, round=round_name, left_out=len(left_out))
     seconds = time.monotonic() - begun
     _events.info("job.done", job=job.name, plan=plan.plan_id, seconds=round(seconds, 1))
-    return Outcome(plan, seconds, [f"done: {plan.units} {job.unit} in {seconds:.1f} s"])
+    lines = [f"done: {plan.units} {job.unit} in {seconds:.1f} s", *(f"left out: shard {one}" for one in left_out)]
+    return Outcome(plan, seconds, lines)
 
 
 def _run_round(
-    job: Job[Any], plan: Plan, round_name: str, address: str, pool: WorkerPool, progress: bool | None
+    job: Job[Any],
+    plan: Plan,
+    round_name: str,
+    address: str,
+    pool: WorkerPool,
+    progress: bool | None,
+    quarantine: int,
 ) -> None:
+    """Run the missing shards. More failures than may be left out end the round, or are told at its end if it checks."""
     site = open_site(address)
     missing = missing_shards(plan, round_name, site)
     items = [_Item(job.name, address, plan.plan_id, round_name, shard) for shard in missing]
     done = plan.units if not missing else 0
     if missing and len(missing) < plan.shards:
         done = plan.units * (plan.shards - len(missing)) // plan.shards
+    failures: dict[int, Exception] = {}
+
+    def goes_on(item: _Item, error: Exception) -> bool:
+        if not _is_for_good(error):
+            return False
+        failures[item.shard] = error
+        _events.warning("shard.failed", job=job.name, round=round_name, shard=item.shard, error=str(error))
+        return len(failures) <= quarantine or round_name in job.checks
+
     title = f"{job.name}: {round_name}"
     with ProgressBar(title, plan.units, unit=job.unit, done=done, visible=progress) as bar:
-        for _ in pool.map_unordered(_run_item, items, on_progress=bar.update):
+        for _ in pool.map_unordered(_run_item, items, on_progress=bar.update, goes_on=goes_on):
             pass
+    if len(failures) > quarantine:
+        first = failures[min(failures)]
+        if len(failures) > 1 and isinstance(first, AcdError):
+            raise AcdError(first.code, f"{first.detail} (and {len(failures) - 1} more shards failed)", first.fix)
+        raise first
+
+
+def _is_for_good(error: Exception) -> bool:
+    """Whether a shard may be left out for it: the same would happen again, or its process was killed."""
+    if not isinstance(error, AcdError):
+        return True
+    return error.code is ErrorCode.WORKER_LOST or not error.code.value.retryable
 
 
 def _run_item(item: _Item, progress: Progress) -> None:

@@ -129,29 +129,31 @@ class WorkerPool:
         items: Iterable[Item],
         *,
         on_progress: Callable[[Item, int], None] | None = None,
+        goes_on: Callable[[Item, Exception], bool] | None = None,
         label: Callable[[Item], str] = str,
     ) -> Generator[tuple[Item, Result], None, None]:
         """Call the function with each item and yield (item, result) as they end.
 
-        The first failure starts no more items, lets the running ones end, then is raised. Leaving the iterator early
-        ends the running items.
+        The first failure with which it does not go on starts no more items, lets the running ones end, then is raised.
+        Leaving the iterator early ends the running items.
 
         Args:
             function: a picklable function of (item, progress); it may call `progress` as often as it likes.
             items: picklable.
             on_progress: called in this process with an item and the units that it has done.
+            goes_on: called in this process with a failure; whether the other items are done all the same.
             label: how a message names an item.
 
         Raises:
             AcdError: WORKER_LOST if a worker was killed, INTERRUPTED after Ctrl-C or SIGTERM, those of the function.
         """
         report = on_progress or (lambda _item, _units: None)
+        bears = goes_on or (lambda _item, _error: False)
         try:
             if self.workers == 0:
-                for item in items:
-                    yield item, function(item, lambda units, item=item: report(item, units))  # type: ignore[misc]  # mypy: a lambda's default
+                yield from _map_here(function, items, report, bears)
             else:
-                yield from self._map(function, list(items), report, label)
+                yield from self._map(function, list(items), report, bears, label)
         except KeyboardInterrupt:
             self._stop([*self._busy, *self._idle])
             raise _interrupted() from None
@@ -161,6 +163,7 @@ class WorkerPool:
         function: Callable[[Item, Progress], Result],
         waiting: list[Item],
         report: Callable[[Item, int], None],
+        bears: Callable[[Item, Exception], bool],
         label: Callable[[Item], str],
     ) -> Generator[tuple[Item, Result], None, None]:
         if self._busy:
@@ -185,10 +188,8 @@ class WorkerPool:
                         yield item, value
                     elif kind == "lost" and died_idle:
                         waiting.append(item)
-                    elif failure is None:
-                        failure = value
-                    else:
-                        _events.error("item.failed", item=label(item), error=str(value))
+                    elif not bears(item, value):
+                        failure = _first_of(failure, value, label(item))
             if failure is not None:
                 raise failure
         finally:
@@ -253,6 +254,30 @@ class WorkerPool:
                     room.remove(worker)
             worker.connection.close()
             worker.process.close()
+
+
+def _first_of(failure: Exception | None, later: Exception, item: str) -> Exception:
+    """The failure to raise; one that comes later is logged."""
+    if failure is None:
+        return later
+    _events.error("item.failed", item=item, error=str(later))
+    return failure
+
+
+def _map_here(
+    function: Callable[[Item, Progress], Result],
+    items: Iterable[Item],
+    report: Callable[[Item, int], None],
+    bears: Callable[[Item, Exception], bool],
+) -> Generator[tuple[Item, Result], None, None]:
+    for item in items:
+        try:
+            result = function(item, lambda units, item=item: report(item, units))  # type: ignore[misc]  # mypy: a lambda's default
+        except Exception as error:
+            if not bears(item, error):
+                raise
+        else:
+            yield item, result
 
 
 def _is_message(worker: _Worker[Item], kind: str, value: Any, report: Callable[[Item, int], None]) -> bool:

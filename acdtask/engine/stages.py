@@ -1,33 +1,36 @@
 """The stages of a job, as every caller runs them: plan, run a shard, gather a round. Markers make them repeatable.
 
-Below `runs/<job>/<plan id>/` lie `plan.json` and `shards/0000.json`; for each round `<round>/0000.table`, its marker
-`<round>/0000.json`, `<round>/handouts/0000` and, once gathered, `<round>/gathered.json`. A marker is written last, so
-whatever it names is whole; a stage that finds its marker does nothing.
+Below `runs/<job>/<plan id>/` lie `plan.json` and `shards/0000.json`, and what `acdtask.engine.rounds` keeps of each
+round. A marker is written last, so whatever it names is whole; a stage that finds its marker does nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from acdtask import __version__
 from acdtask.cube.local.store import Store
 from acdtask.engine.account import Meter, Work, current_run
+from acdtask.engine.rounds import Gathering, Round, ShardError, digest_of, find_gathering
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Job, Plan, Settings, Shard, Site, content_id_of
+from acdtask.jobs.contract import Job, LeftOutShard, Plan, RoundResult, Settings, Shard, Site, content_id_of
+from acdtask.jobs.quarantine import Failure, LeftOut, PartlyFailedError
 
 __all__ = [
     "gather_round",
     "gathered_rounds",
-    "is_gathered",
+    "is_complete",
     "load_plan",
     "load_shard",
     "make_plan",
     "missing_shards",
     "open_site",
     "run_shard",
+    "shard_errors",
 ]
 
 AnyJob = Job[Any]
@@ -101,98 +104,165 @@ def run_shard(
     index: int,
     site: Site,
     progress: Callable[[int], None] = lambda _done: None,
-) -> None:
-    """Do one shard of a round, unless its marker says that it is done. SHARD_UNKNOWN; SHARDS_MISSING."""
+) -> LeftOut | None:
+    """Do one shard of a round, unless its marker says that it is done. SHARD_UNKNOWN; SHARDS_MISSING.
+
+    If the work fails for good, the error is kept for `gather_round` and raised.
+
+    Returns:
+        None, or why there was nothing to do: the shard was left out in an earlier round.
+    """
     _check_round(plan, round_name)
     shard = load_shard(plan, index, site)
-    folder = _folder(job.name, plan.plan_id, site)
-    if folder.exists(_marker(round_name, index)):
-        return
-    before = _round_before(plan, round_name)
-    if before and not is_gathered(plan, before, site):
+    round_ = _prepared(job, plan, round_name, site)
+    if index not in round_.stems:
+        return next(one for one in round_.before.left_out if one.shard == index)
+    if round_.is_done(index):
+        return None
+    meter = Meter()
+    try:
+        table = job.run(plan, round_name, shard, round_.handout(index), site, progress)
+    except Exception as error:
+        if not isinstance(error, AcdError) or not error.code.value.retryable:
+            with contextlib.suppress(AcdError):  # the error itself is what matters
+                round_.keep_error(index, error)
+        if isinstance(error, PartlyFailedError):
+            raise AcdError(error.code, error.detail, error.fix) from error
+        raise
+    round_.keep_table(index, shard.units, table, meter)
+    return None
+
+
+def gather_round(job: AnyJob, plan: Plan, round_name: str, site: Site, *, quarantine: int = 0) -> tuple[LeftOut, ...]:
+    """Prove that every shard of the round is done, but for so many that failed for good, and join their tables.
+
+    Args:
+        job: the job.
+        plan: its plan.
+        round_name: the round.
+        site: where the job works.
+        quarantine: shards that may be missing, in all rounds together.
+
+    Returns:
+        The shards that are left out.
+
+    Raises:
+        AcdError: SHARDS_FAILED if more are missing and all of them said why, SHARDS_MISSING if one did not.
+    """
+    _check_round(plan, round_name)
+    round_ = _prepared(job, plan, round_name, site)
+    known = round_.gathering()
+    if known is not None and not known.left_out and _stands(job, plan, round_name, site):
+        return ()
+    missing = round_.missing()
+    errors = round_.errors(missing)
+    left_out = _left_out(job, plan, round_, missing, errors, site)
+    markers = round_.markers(missing)
+    digests = round_.digests(markers, errors)
+    if len(left_out) > quarantine or not digests:
+        raise _refusal(plan, round_, missing, errors, left_out, quarantine)
+    if known is not None and known.joined == digests and _stands(job, plan, round_name, site):
+        return known.left_out
+    result = RoundResult(
+        tables=round_.tables(digests, missing),
+        left_out=tuple(LeftOutShard(why, load_shard(plan, why.shard, site)) for why in left_out),
+        memo=round_.memo(),
+    )
+    handouts = job.gather(plan, round_name, result, site)
+    gathering = Gathering(
+        plan=plan.plan_id,
+        round=round_name,
+        joined=digests,
+        left_out=left_out,
+        handouts={index: digest_of(handout) for index, handout in handouts.shards.items()},
+        memo=digest_of(handouts.memo) if handouts.memo else "",
+        run=current_run(),
+        work=Work.of_markers(markers.values()),
+    )
+    round_.keep_gathering(gathering, handouts)
+    return left_out
+
+
+def gathered_rounds(plan: Plan, site: Site) -> dict[str, Gathering]:
+    """The gathering of each round that counts, of a plan whose rounds are all gathered."""
+    found = {name: find_gathering(plan, name, site) for name in plan.rounds}
+    return {name: gathering for name, gathering in found.items() if gathering is not None}
+
+
+def is_complete(plan: Plan, round_name: str, site: Site) -> bool:
+    """Whether the round is joined, with nothing left out; for the last round: whether all results are published."""
+    gathering = find_gathering(plan, round_name, site)
+    return gathering is not None and not gathering.left_out
+
+
+def missing_shards(plan: Plan, round_name: str, site: Site) -> list[int]:
+    """The shards of a round that are not done for what the round before hands out now."""
+    round_ = Round.find(plan, round_name, site)
+    return list(range(plan.shards)) if round_ is None else round_.missing()
+
+
+def shard_errors(plan: Plan, round_name: str, site: Site) -> dict[int, ShardError]:
+    """Why missing shards of a round failed for good, as far as they said it."""
+    round_ = Round.find(plan, round_name, site)
+    return {} if round_ is None else round_.errors(round_.missing())
+
+
+def _prepared(job: AnyJob, plan: Plan, round_name: str, site: Site) -> Round:
+    """The round. SHARDS_MISSING if the one before it is not gathered."""
+    round_ = Round.find(plan, round_name, site)
+    if round_ is None:
+        before = plan.rounds[plan.rounds.index(round_name) - 1]
         raise AcdError(
             ErrorCode.SHARDS_MISSING,
             f"round {round_name} needs round {before}, which is not gathered",
             f"Run 'acdtask {job.name} gather --plan {plan.plan_id} --round {before}' first.",
         )
-    meter = Meter()
-    handout = folder.find(f"{round_name}/handouts/{index:04d}") or b""
-    table = job.run(plan, round_name, shard, handout, site, progress)
-    folder.put(f"{round_name}/{index:04d}.table", table)
-    marker = {"plan": plan.plan_id, "round": round_name, "shard": index, "units": shard.units}
-    marker["sha256"] = hashlib.sha256(table).hexdigest()
-    folder.create(_marker(round_name, index), json.dumps(marker | meter.figures()).encode())
+    return round_
 
 
-def gather_round(job: AnyJob, plan: Plan, round_name: str, site: Site) -> None:
-    """Prove that every shard of the round is done, and join their tables. SHARDS_MISSING names those that are not."""
-    _check_round(plan, round_name)
-    if is_gathered(plan, round_name, site) and (_round_after(plan, round_name) or job.is_published(plan, site)):
-        return
-    missing = missing_shards(plan, round_name, site)
-    if missing:
-        named = ", ".join(map(str, missing[:NAMED_AT_MOST])) + (", ..." if len(missing) > NAMED_AT_MOST else "")
-        raise AcdError(
-            ErrorCode.SHARDS_MISSING,
-            f"{len(missing)} of {plan.shards} shards of round {round_name} are not done: {named}",
+def _stands(job: AnyJob, plan: Plan, round_name: str, site: Site) -> bool:
+    """Whether what a gather made before is still there."""
+    return round_name != plan.rounds[-1] or job.is_published(plan, site)
+
+
+def _left_out(
+    job: AnyJob, plan: Plan, round_: Round, missing: list[int], errors: dict[int, ShardError], site: Site
+) -> tuple[LeftOut, ...]:
+    found = {one.shard: one for one in round_.before.left_out}
+    for index in missing:
+        error = errors.get(index)
+        failure = Failure(**error.model_dump(include=set(Failure.model_fields))) if error else Failure()
+        found[index] = LeftOut(
+            shard=index,
+            failure=failure,
+            names=job.names(load_shard(plan, index, site)),
+            parts=error.parts if error else {},
         )
-    folder, run = _folder(job.name, plan.plan_id, site), current_run()
-    markers = [json.loads(folder.get(_marker(round_name, index))) for index in range(plan.shards)]
-    handouts = job.gather(plan, round_name, _tables(round_name, markers, folder), site)
-    after = _round_after(plan, round_name)
-    if after:
-        for index, handout in handouts.items():
-            folder.put(f"{after}/handouts/{index:04d}", handout)
-    work = Work.of_markers(markers).model_dump()
-    gathered = {"plan": plan.plan_id, "round": round_name, "run": run, "work": work}
-    folder.create(f"{round_name}/gathered.json", json.dumps(gathered).encode())
+    return tuple(found[index] for index in sorted(found))
 
 
-def gathered_rounds(plan: Plan, site: Site) -> dict[str, dict[str, Any]]:
-    """What the first gather of each round left: `run`, which it was part of, and `work`, the sum over its shards."""
-    folder = _folder(plan.job, plan.plan_id, site)
-    return {name: json.loads(folder.get(f"{name}/gathered.json")) for name in plan.rounds}
-
-
-def is_gathered(plan: Plan, round_name: str, site: Site) -> bool:
-    """Whether the round is joined; for the last round: whether the job's results are published."""
-    return _folder(plan.job, plan.plan_id, site).exists(f"{round_name}/gathered.json")
-
-
-def missing_shards(plan: Plan, round_name: str, site: Site) -> list[int]:
-    """The shards of a round that have no marker yet."""
-    there = set(_folder(plan.job, plan.plan_id, site).list(round_name))
-    return [index for index in range(plan.shards) if _marker(round_name, index) not in there]
-
-
-def _tables(round_name: str, markers: list[dict[str, Any]], folder: Store) -> Iterator[bytes]:
-    for index, marker in enumerate(markers):
-        table = folder.get(f"{round_name}/{index:04d}.table")
-        if hashlib.sha256(table).hexdigest() != marker["sha256"]:
-            raise AcdError(
-                ErrorCode.CUBE_DAMAGED, f"the table of shard {index} of round {round_name} is not what it was"
-            )
-        yield table
+def _refusal(
+    plan: Plan,
+    round_: Round,
+    missing: list[int],
+    errors: dict[int, ShardError],
+    left_out: tuple[LeftOut, ...],
+    quarantine: int,
+) -> AcdError:
+    named = [f"{index} ({errors[index]})" if index in errors else str(index) for index in missing[:NAMED_AT_MOST]]
+    more = ", ..." if len(missing) > NAMED_AT_MOST else ""
+    text = f"{len(missing)} of {plan.shards} shards of round {round_.name} are not done: {', '.join(named)}{more}"
+    before = len({one.shard for one in left_out} - set(missing))
+    text += f"; {before} more were left out before" if before else ""
+    text += f"; {quarantine} may be left out" if quarantine else ""
+    said_why = all(one.failure.number for one in left_out)
+    return AcdError(ErrorCode.SHARDS_FAILED if said_why else ErrorCode.SHARDS_MISSING, text)
 
 
 def _folder(job_name: str, plan_id: str, site: Site) -> Store:
     return site.runs.within(f"{job_name}/{plan_id}")
 
 
-def _marker(round_name: str, index: int) -> str:
-    return f"{round_name}/{index:04d}.json"
-
-
 def _check_round(plan: Plan, round_name: str) -> None:
     if round_name not in plan.rounds:
         raise AcdError(ErrorCode.SHARD_UNKNOWN, f"{plan.job} has rounds {', '.join(plan.rounds)}, not {round_name}")
-
-
-def _round_before(plan: Plan, round_name: str) -> str:
-    position = plan.rounds.index(round_name)
-    return plan.rounds[position - 1] if position else ""
-
-
-def _round_after(plan: Plan, round_name: str) -> str:
-    position = plan.rounds.index(round_name) + 1
-    return plan.rounds[position] if position < len(plan.rounds) else ""

@@ -17,8 +17,23 @@ from acdtask import __version__
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.quarantine import LeftOut
 
-__all__ = ["Draft", "Estimate", "Findings", "FoundImage", "Job", "Plan", "Settings", "Shard", "Site", "content_id_of"]
+__all__ = [
+    "Draft",
+    "Estimate",
+    "Findings",
+    "FoundImage",
+    "Handouts",
+    "Job",
+    "LeftOutShard",
+    "Plan",
+    "RoundResult",
+    "Settings",
+    "Shard",
+    "Site",
+    "content_id_of",
+]
 
 
 class Settings(BaseModel):
@@ -129,6 +144,40 @@ class Findings(BaseModel):
     files: dict[str, str] = {}
 
 
+@dataclass(frozen=True)
+class LeftOutShard:
+    """A shard whose result a gather does not get, and its work. With `why.parts` it gets the result of the rest."""
+
+    why: LeftOut
+    shard: Shard
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What a gather joins.
+
+    Attributes:
+        tables: number and table of each shard that came through, in the order of shards; can be read once.
+        left_out: the shards that did not, in this round or in an earlier one.
+        memo: what the gather of the round before left for this one.
+    """
+
+    tables: Iterator[tuple[int, bytes]]
+    left_out: tuple[LeftOutShard, ...] = ()
+    memo: bytes = b""
+
+
+@dataclass(frozen=True)
+class Handouts:
+    """What a gather leaves for the next round: bytes for each shard that needs some, and a memo for its gather.
+
+    A shard is done again when its handout changes, so a handout says everything that the shard's result depends on.
+    """
+
+    shards: dict[int, bytes] = field(default_factory=dict)
+    memo: bytes = b""
+
+
 class Site:
     """Where a job works: a folder or bucket with the cube, the products, and the runs (plans, markers, scratch)."""
 
@@ -157,7 +206,7 @@ class Site:
         return self.cube
 
     def scratch(self, plan: Plan) -> Store:
-        """Where a plan's shards may leave what only later rounds of the same plan read."""
+        """Where a plan's shards may leave what only later rounds of the same plan read, under names of its content."""
         return self.runs.within(f"{plan.job}/{plan.plan_id}/scratch")
 
 
@@ -165,11 +214,15 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 class Job(ABC, Generic[SettingsT]):
-    """A job. It holds no state: everything that a stage needs comes with the plan."""
+    """A job. It holds no state: everything that a stage needs comes with the plan.
+
+    `checks` are rounds that look at everything although something was found bad already, so that all is told at once.
+    """
 
     name: ClassVar[str]
     unit: ClassVar[str] = "tiles"
     rounds: ClassVar[tuple[str, ...]]
+    checks: ClassVar[frozenset[str]] = frozenset()
     settings: type[SettingsT]
 
     @abstractmethod
@@ -183,16 +236,21 @@ class Job(ABC, Generic[SettingsT]):
         """Do one shard of a round and return its table, in an encoding of the job's own.
 
         `handout` is what the gather before this round left for this shard, empty in the first round. `progress` is
-        called with the number of units done so far.
+        called with the number of units done so far. Raises PartlyFailedError if some units failed and others did not.
         """
 
     @abstractmethod
-    def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
-        """Join the tables of a complete round, in the order of shards; the last gather publishes.
+    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
+        """Join the tables of a round; the last gather publishes.
 
-        Returns:
-            A handout for each shard of the next round that needs one.
+        What is left out must not show as if it were done. A gather that joins more may publish before one that joins
+        less, so publishing never takes away what is there.
         """
+
+    def names(self, shard: Shard) -> tuple[str, ...]:
+        """What people call the tiles or files of a shard."""
+        del shard
+        return ()
 
     def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
         """What a workflow shows of a published result: {name of a file: key in the store}."""

@@ -7,15 +7,17 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from acdtask.cube.grid import Tile
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Dataset, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.quarantine import QuarantinedTile
 
 __all__ = [
     "MASK_NODATA",
+    "PARTIAL",
     "Z_FORMAT",
     "Z_SCALE",
     "BaselineManifest",
@@ -38,6 +40,9 @@ Z_FORMAT = DataFormat(dtype="int16", nodata=-32768, min=-32767, max=32767)
 
 MASK_NODATA = 255
 
+PARTIAL = "partial"
+"""The folder, in that of an image, of what is made while tiles are missing; below it, a folder for each content."""
+
 PUBLISH_ATTEMPTS = 50
 
 
@@ -55,8 +60,15 @@ class BaselineTile(_Manifest):
     moments: Dataset
 
 
+def _is_empty(value: tuple[Any, ...]) -> bool:
+    return not value
+
+
 class BaselineManifest(_Manifest):
-    """A published baseline. `start` and `end` are the period that was asked for, `last` its last image's datetime."""
+    """A published baseline. `start` and `end` are the period that was asked for, `last` its last image's datetime.
+
+    `quarantined` are tiles that it should have and has not yet.
+    """
 
     content_id: str
     aoi: str
@@ -73,6 +85,19 @@ class BaselineManifest(_Manifest):
     settings: dict[str, Any]
     version: str
     tiles: list[BaselineTile]
+    quarantined: tuple[QuarantinedTile, ...] = Field(default=(), exclude_if=_is_empty)
+
+    def joined_with(self, earlier: BaselineManifest) -> BaselineManifest:
+        """This one with the tiles that an earlier version of the same baseline has and it has not."""
+        mine = {one.tile.cell for one in self.tiles}
+        tiles = [*self.tiles, *(one for one in earlier.tiles if one.tile.cell not in mine)]
+        there = {one.tile.cell for one in tiles}
+        return self.model_copy(
+            update={
+                "tiles": sorted(tiles, key=lambda one: (one.tile.j, one.tile.i)),
+                "quarantined": tuple(one for one in self.quarantined if one.cell not in there),
+            }
+        )
 
 
 class MonitorTile(_Manifest):
@@ -85,7 +110,10 @@ class MonitorTile(_Manifest):
 
 
 class ImageProduct(_Manifest):
-    """What was found in an image. `start` is the first date of the pair, if the records say it."""
+    """What was found in an image. `start` is the first date of the pair, if the records say it.
+
+    `quarantined` are tiles that it should have and has not yet: it is partial, and not in the index.
+    """
 
     label: str
     datetime: dt.datetime
@@ -96,6 +124,13 @@ class ImageProduct(_Manifest):
     patch_count: int
     changed_px: int
     quality_px: dict[str, int]
+    quarantined: tuple[QuarantinedTile, ...] = Field(default=(), exclude_if=_is_empty)
+
+    @property
+    def folder(self) -> str:
+        """Where the image's products lie once it is complete; another one if its records change."""
+        folder = self.patches.rpartition("/")[0]
+        return folder.rpartition(f"/{PARTIAL}/")[0] if self.quarantined else folder
 
 
 class MonitorManifest(_Manifest):

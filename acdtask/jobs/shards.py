@@ -6,7 +6,7 @@ from typing import Any
 
 from acdtask.jobs.contract import Shard
 
-__all__ = ["MAX_SHARDS", "shards_of"]
+__all__ = ["MAX_SHARDS", "cells_of", "shards_of"]
 
 MAX_SHARDS = 400
 """Beyond it, the status of an Argo workflow no longer fits into its object."""
@@ -28,3 +28,12 @@ def shards_of(items: list[Any], at_most: int, name: str) -> list[Shard]:
     size = max(at_most, -(-len(items) // MAX_SHARDS))
     parts = [items[start : start + size] for start in range(0, len(items), size)]
     return [Shard(units=len(part), work={name: part}) for part in parts]
+
+
+def cells_of(shard: Shard) -> tuple[str, ...]:
+    """The cells of a shard that works on tiles.
+
+    >>> cells_of(Shard(units=1, work={"tiles": [{"tile": {"i": 3, "j": -7}}]}))
+    ('3/-7',)
+    """
+    return tuple(f"{raw['tile']['i']}/{raw['tile']['j']}" for raw in shard.work["tiles"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from rasterio.io import MemoryFile
 
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Draft, Estimate, Job, Plan, Settings, Shard, Site
+from acdtask.jobs.contract import Draft, Estimate, Handouts, Job, Plan, RoundResult, Settings, Shard, Site
 from acdtask.jobs.shards import shards_of
 from acdtask.simulate.scene import scene_of
 from acdtask.simulate.settings import SceneSettings
@@ -107,17 +107,17 @@ class SimulateJob(Job[SimulateSettings]):
             progress(done)
         return _json(keys)
 
-    def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
+    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
         """Write the area of interest and the truth, once every image is there."""
         del round_name, site
         settings = SimulateSettings.model_validate(plan.content["settings"])
-        written = sum(len(json.loads(table)) for table in tables)
-        if written != settings.pairs:
+        written = sum(len(json.loads(table)) for _, table in result.tables)
+        if written != settings.pairs and not result.left_out:
             raise AcdError(ErrorCode.BUG, f"the shards of the scene wrote {written} images, not {settings.pairs}")
         out = Store.at(settings.out)
         out.put(TRUTH_KEY, _json(truth_geojson(scene_of(settings.scene()))))
         out.put(AOI_KEY, _json(aoi_payload(settings.scene())))
-        return {}
+        return Handouts()
 
 
 def image_key(settings: SceneSettings, pair: int) -> str:

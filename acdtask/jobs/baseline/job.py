@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -21,9 +21,29 @@ from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Slice, Va
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Plan, Shard, Site, content_id_of
-from acdtask.jobs.products import BaselineManifest, BaselineTile, ManifestChain, baseline_variables, point_latest
-from acdtask.jobs.shards import shards_of
+from acdtask.jobs.contract import (
+    Draft,
+    Estimate,
+    Findings,
+    Handouts,
+    Job,
+    LeftOutShard,
+    Plan,
+    RoundResult,
+    Shard,
+    Site,
+    content_id_of,
+)
+from acdtask.jobs.products import (
+    BaselineManifest,
+    BaselineTile,
+    ManifestChain,
+    baseline_variables,
+    find_manifest,
+    point_latest,
+)
+from acdtask.jobs.quarantine import QuarantinedTile
+from acdtask.jobs.shards import cells_of, shards_of
 from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, tiles_of_aoi
 
 __all__ = ["BaselineJob"]
@@ -105,44 +125,70 @@ class BaselineJob(Job[BaselineSettings]):
             progress(done)
         return json.dumps([row.model_dump(mode="json") for row in rows]).encode()
 
-    def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
-        """Publish: the manifest, then variables, record and datasets in one commit."""
+    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
+        """Publish: the manifest; once no tile is missing, record and datasets in one commit."""
         settings = BaselineSettings.model_validate(plan.settings)
         variable = site.cube.variable(settings.variable)
-        tiles = [BaselineTile.model_validate(row) for table in tables for row in json.loads(table)]
-        science = plan.content["settings"]
-        manifest = BaselineManifest(
-            content_id=plan.content_id,
-            aoi=science["aoi"],
-            variable=settings.variable,
-            instance=settings.instance,
-            layout=settings.layout,
-            name=settings.name,
-            profile=settings.profile,
-            start=datetime.fromisoformat(science["start"]),
-            end=datetime.fromisoformat(science["end"]),
-            last=datetime.fromisoformat(plan.content["last"]),
-            images=plan.content["images"],
-            records=len(plan.content["records"]),
-            settings=science,
-            version=__version__,
-            tiles=tiles,
-        )
-        ManifestChain(site.store, manifest.aoi, self.name, plan.content_id).publish(lambda _: manifest)
+        tiles = [BaselineTile.model_validate(row) for _, table in result.tables for row in json.loads(table)]
+        mine = _manifest(plan, settings, tiles, self._quarantined(result.left_out))
+
+        def make(earlier: bytes | None) -> BaselineManifest:
+            return mine.joined_with(BaselineManifest.model_validate_json(earlier)) if earlier else mine
+
+        ManifestChain(site.store, mine.aoi, self.name, plan.content_id).publish(make)
         name = f"{settings.variable}/{settings.layout}/{settings.name}"
-        point_latest(site.store, manifest.aoi, self.name, name, plan.content_id)
+        point_latest(site.store, mine.aoi, self.name, name, plan.content_id)
         made = baseline_variables(variable)
+        whole = not mine.quarantined
         site.cube.commit(
-            [_record(plan)],
-            [one for tile in tiles for one in (tile.mean, tile.standard_deviation, tile.count, tile.moments)],
+            [_record(plan)] if whole else [],
+            [one for tile in tiles if whole for one in (tile.mean, tile.standard_deviation, tile.count, tile.moments)],
             variables=made,
             instances=[Instance(variable=one.name, name=settings.name) for one in made],
         )
-        return {}
+        return Handouts()
+
+    def names(self, shard: Shard) -> tuple[str, ...]:
+        """Its cells."""
+        return cells_of(shard)
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         """How many images and tiles the baseline has."""
-        return Findings(figures={"images": len(plan.content["images"]), "tiles": len(plan.content["tiles"])})
+        aoi, missing = plan.content["settings"]["aoi"], ErrorCode.BASELINE_UNKNOWN
+        _, body = find_manifest(site.store, aoi, self.name, "", plan.content_id, missing)
+        tiles = BaselineManifest.model_validate_json(body).tiles
+        return Findings(figures={"images": len(plan.content["images"]), "tiles": len(tiles)})
+
+    def _quarantined(self, left_out: tuple[LeftOutShard, ...]) -> tuple[QuarantinedTile, ...]:
+        return tuple(
+            QuarantinedTile(cell=cell, job=self.name, failure=one.why.failure)
+            for one in left_out
+            for cell in cells_of(one.shard)
+        )
+
+
+def _manifest(
+    plan: Plan, settings: BaselineSettings, tiles: list[BaselineTile], quarantined: tuple[QuarantinedTile, ...]
+) -> BaselineManifest:
+    science = plan.content["settings"]
+    return BaselineManifest(
+        content_id=plan.content_id,
+        aoi=science["aoi"],
+        variable=settings.variable,
+        instance=settings.instance,
+        layout=settings.layout,
+        name=settings.name,
+        profile=settings.profile,
+        start=datetime.fromisoformat(science["start"]),
+        end=datetime.fromisoformat(science["end"]),
+        last=datetime.fromisoformat(plan.content["last"]),
+        images=plan.content["images"],
+        records=len(plan.content["records"]),
+        settings=science,
+        version=__version__,
+        tiles=tiles,
+        quarantined=quarantined,
+    )
 
 
 def _period(settings: BaselineSettings, aoi: Aoi) -> tuple[datetime, datetime]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 
 import numpy as np
@@ -16,8 +16,8 @@ from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.model import Dataset, Name, Record, Resampling, Slice, Variable
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Plan, Settings, Shard, Site
-from acdtask.jobs.shards import shards_of
+from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Plan, RoundResult, Settings, Shard, Site
+from acdtask.jobs.shards import cells_of, shards_of
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
 
 __all__ = ["ConsolidateJob", "ConsolidateSettings"]
@@ -103,14 +103,20 @@ class ConsolidateJob(Job[ConsolidateSettings]):
             progress(done)
         return json.dumps([one.model_dump(mode="json") for one in datasets]).encode()
 
-    def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
-        """Index every array, at once."""
-        site.cube.index([], [Dataset.model_validate(row) for table in tables for row in json.loads(table)])
-        return {}
+    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
+        """Index every array, at once. Cells that are left out stay as they were, and are in the next plan."""
+        site.cube.index([], [Dataset.model_validate(row) for _, table in result.tables for row in json.loads(table)])
+        return Handouts()
+
+    def names(self, shard: Shard) -> tuple[str, ...]:
+        """Its cells."""
+        return cells_of(shard)
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         """How many arrays were written."""
-        return Findings(figures={"arrays": len(plan.content["cells"])})
+        settings = ConsolidateSettings.model_validate(plan.settings)
+        there = {one.uri for one in site.cube.datasets(settings.variable, settings.instance)}
+        return Findings(figures={"arrays": len(there.intersection(plan.content["cells"]))})
 
 
 def _key(settings: ConsolidateSettings, tile: Tile, slices: list[Slice]) -> str:

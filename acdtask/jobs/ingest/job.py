@@ -1,6 +1,7 @@
 """Ingest: plan looks at names and headers, `check` reads every pixel, `write` makes COGs, the last gather indexes them.
 
-Two rounds, so that nothing is written into the cube before every value of every input was found good.
+Two rounds, so that nothing is written into the cube before every value of every input was found good, or the input was
+left out.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,12 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Dataset, Instance, Record, Variable
 from acdtask.cube.quantise import Quantised, quantise
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Plan, Shard, Site
+from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, LeftOutShard, Plan, RoundResult, Shard, Site
 from acdtask.jobs.ingest.checks import check_headers, source_nodata_of, source_range_of
+from acdtask.jobs.ingest.leftout import LeftOutRaster, keep_left_out
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, find_candidates
+from acdtask.jobs.quarantine import Failure, PartlyFailedError
 from acdtask.jobs.shards import shards_of
 
 __all__ = ["IngestJob"]
@@ -48,12 +51,10 @@ class _Input(BaseModel):
 
 
 class _Checked(BaseModel):
-    """What `check` found in a raster: the digest of its stored pixels, or the error that it is."""
+    """What `check` found in a good raster: the digest of its stored pixels."""
 
     address: str
-    digest: str = ""
-    error: int = 0
-    detail: str = ""
+    digest: str
 
 
 class _Written(BaseModel):
@@ -69,6 +70,7 @@ class IngestJob(Job[IngestSettings]):
     name = "ingest"
     unit = "files"
     rounds = ("check", "write")
+    checks = frozenset({"check"})
     settings = IngestSettings
 
     def plan(self, settings: IngestSettings, site: Site) -> Draft:
@@ -112,28 +114,30 @@ class IngestJob(Job[IngestSettings]):
     def run(
         self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
     ) -> bytes:
-        """`check`: read and judge each raster. `write`: a COG and a STAC item for each."""
+        """`check`: read and judge each raster. `write`: a COG and a STAC item for each good one."""
         settings = IngestSettings.model_validate(plan.settings)
-        digests: dict[str, str] = json.loads(handout) if handout else {}
-        rows = []
-        for done, raw in enumerate(shard.work["inputs"], start=1):
-            one = _Input.model_validate(raw)
-            if round_name == "check":
-                rows.append(_check(one, settings).model_dump(mode="json"))
-            else:
-                rows.append(_write(one, digests[one.address], settings, site.store).model_dump(mode="json"))
-            progress(done)
-        return json.dumps(rows).encode()
-
-    def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
-        """`check`: raise if any raster is bad. `write`: make the variable and index everything, at once."""
+        inputs = [_Input.model_validate(raw) for raw in shard.work["inputs"]]
         if round_name == "check":
-            checked = [[_Checked.model_validate(row) for row in json.loads(table)] for table in tables]
-            handouts = _judge(checked)
-            _refuse_other_pixels({one.address: one.digest for rows in checked for one in rows}, plan, site)
-            return handouts
-        written = [_Written.model_validate(row) for table in tables for row in json.loads(table)]
+            return _check_all(inputs, settings, progress)
+        digests: dict[str, str] = json.loads(handout)
+        rows = []
+        for done, one in enumerate(inputs, start=1):
+            if one.address in digests:
+                rows.append(_write(one, digests[one.address], settings, site.store))
+            progress(done)
+        return _table(rows)
+
+    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
+        """`check`: hand out the digests. `write`: make the variable and index everything, at once."""
+        if round_name == "check":
+            checked = {
+                shard: {row["address"]: row["digest"] for row in json.loads(table)} for shard, table in result.tables
+            }
+            _refuse_other_pixels({key: digest for rows in checked.values() for key, digest in rows.items()}, plan, site)
+            return Handouts({shard: json.dumps(rows).encode() for shard, rows in checked.items()})
+        written = [_Written.model_validate(row) for _, table in result.tables for row in json.loads(table)]
         settings = IngestSettings.model_validate(plan.settings)
+        keep_left_out(_left_out(result.left_out, settings), site)
         site.create_cube().commit(
             [one.record for one in written],
             [one.dataset for one in written],
@@ -141,11 +145,37 @@ class IngestJob(Job[IngestSettings]):
             instances=[Instance(variable=settings.variable, name=settings.instance)],
             layouts=[Layout.model_validate(plan.content["layout"])] if plan.content["layout"] else [],
         )
-        return {}
+        return Handouts()
+
+    def names(self, shard: Shard) -> tuple[str, ...]:
+        """The addresses of its rasters."""
+        return tuple(raw["address"] for raw in shard.work["inputs"])
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         """How many rasters were brought in, or verified."""
-        return Findings(figures={"files": len(plan.content["inputs"])})
+        settings = IngestSettings.model_validate(plan.settings)
+        planned = frozenset(record_id for record_id, _, _ in plan.content["inputs"])
+        there = {one.record_id for one in site.cube.datasets(settings.variable, settings.instance, planned)}
+        return Findings(figures={"files": len(there)})
+
+
+def _table(rows: Sequence[BaseModel]) -> bytes:
+    return json.dumps([row.model_dump(mode="json") for row in rows]).encode()
+
+
+def _left_out(shards: tuple[LeftOutShard, ...], settings: IngestSettings) -> list[LeftOutRaster]:
+    return [
+        LeftOutRaster(
+            address=one.address,
+            record=one.record,
+            variable=settings.variable,
+            instance=settings.instance,
+            failure=shard.why.parts.get(one.address, shard.why.failure),
+        )
+        for shard in shards
+        for one in map(_Input.model_validate, shard.shard.work["inputs"])
+        if not shard.why.parts or one.address in shard.why.parts
+    ]
 
 
 def _layout(settings: IngestSettings, site: Site) -> Layout | None:
@@ -222,42 +252,47 @@ def _quantised_strips(one: _Input, settings: IngestSettings) -> Iterator[tuple[i
         yield row, quantise(strip, one.nodata, one.range, dformat)
 
 
-def _check(one: _Input, settings: IngestSettings) -> _Checked:
+def _check_all(inputs: list[_Input], settings: IngestSettings, progress: Callable[[int], None]) -> bytes:
+    """The table of the good rasters; the error of the first bad one, with that table, if there is one."""
+    good: list[_Checked] = []
+    bad: dict[str, AcdError] = {}
+    for done, one in enumerate(inputs, start=1):
+        try:
+            good.append(_Checked(address=one.address, digest=_check(one, settings)))
+        except AcdError as error:
+            if error.code.value.retryable:
+                raise
+            bad[one.address] = error
+        progress(done)
+    if bad:
+        first = next(iter(bad.values()))
+        more = f" (and {len(bad) - 1} more files of the shard are bad)" if len(bad) > 1 else ""
+        parts = {address: Failure.of(error) for address, error in bad.items()}
+        raise PartlyFailedError(AcdError(first.code, first.detail + more, first.fix), _table(good), parts)
+    return _table(good)
+
+
+def _check(one: _Input, settings: IngestSettings) -> str:
+    """The digest of a raster's stored pixels. INPUT_NOT_FINITE, INPUT_OUT_OF_RANGE, INPUT_ALL_NODATA."""
     digest = hashlib.sha256(one.grid.model_dump_json().encode())
     valid = not_finite = outside = 0
     extreme = math.nan
-    try:
-        for _, strip in _quantised_strips(one, settings):
-            digest.update(strip.pixels.tobytes())
-            valid += strip.valid
-            not_finite += strip.not_finite
-            outside += strip.outside
-            extreme = extreme if math.isnan(strip.extreme) else strip.extreme
-    except AcdError as error:
-        if error.code.value.retryable:
-            raise
-        return _Checked(address=one.address, error=error.code.value.number, detail=error.detail)
+    for _, strip in _quantised_strips(one, settings):
+        digest.update(strip.pixels.tobytes())
+        valid += strip.valid
+        not_finite += strip.not_finite
+        outside += strip.outside
+        extreme = extreme if math.isnan(strip.extreme) else strip.extreme
     least, greatest = one.range
-    code, detail = None, ""
     if not_finite:
-        code, detail = ErrorCode.INPUT_NOT_FINITE, f"{one.address} has {not_finite} pixels that are NaN or infinite"
-    elif outside:
-        code = ErrorCode.INPUT_OUT_OF_RANGE
+        detail = f"{one.address} has {not_finite} pixels that are NaN or infinite"
+        raise AcdError(ErrorCode.INPUT_NOT_FINITE, detail)
+    if outside:
         detail = f"{one.address} has {outside} pixels outside {least:g} to {greatest:g}, such as {extreme:g}"
-    elif not valid:
-        code, detail = ErrorCode.INPUT_ALL_NODATA, f"{one.address} has only nodata"
-    if code is not None:
-        return _Checked(address=one.address, error=code.value.number, detail=detail)
-    return _Checked(address=one.address, digest=digest.hexdigest()[:16])
-
-
-def _judge(shards: list[list[_Checked]]) -> dict[int, bytes]:
-    bad = [one for rows in shards for one in rows if one.error]
-    if bad:
-        code = next(code for code in ErrorCode if code.value.number == bad[0].error)
-        more = f" (and {len(bad) - 1} more of the inputs are bad)" if len(bad) > 1 else ""
-        raise AcdError(code, bad[0].detail + more)
-    return {index: json.dumps({one.address: one.digest for one in rows}).encode() for index, rows in enumerate(shards)}
+        raise AcdError(ErrorCode.INPUT_OUT_OF_RANGE, detail)
+    if not valid:
+        raise AcdError(ErrorCode.INPUT_ALL_NODATA, f"{one.address} has only nodata")
+    return digest.hexdigest()[:16]
 
 
 def _refuse_other_pixels(digests: dict[str, str], plan: Plan, site: Site) -> None:
@@ -268,7 +303,7 @@ def _refuse_other_pixels(digests: dict[str, str], plan: Plan, site: Site) -> Non
         return
     known = {one.record_id: one.uri for one in cube.datasets(settings.variable, settings.instance) if not one.layout}
     for record_id, address, _ in plan.content["inputs"]:
-        if record_id in known and not known[record_id].endswith(f"-{digests[address]}.tif"):
+        if record_id in known and address in digests and not known[record_id].endswith(f"-{digests[address]}.tif"):
             raise AcdError(
                 ErrorCode.DATASET_CONFLICT, f"{address} has other pixels than {known[record_id]}, the same record"
             )

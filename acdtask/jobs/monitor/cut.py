@@ -14,7 +14,6 @@ from acdtask.change.zscore import Quality
 from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.store import Store
 from acdtask.jobs.bundle import array_from_bytes
-from acdtask.jobs.monitor.label import labels_key
 from acdtask.jobs.monitor.work import TileWork
 from acdtask.jobs.products import MASK_NODATA, MonitorTile
 
@@ -34,9 +33,11 @@ class CutTile(BaseModel):
     quality_px: dict[str, int]
 
 
-def cut_tile(work: TileWork, label: str, place: MonitorTile, blob_ids: bytes, store: Store, scratch: Store) -> bytes:
+def cut_tile(
+    work: TileWork, label: str, place: MonitorTile, blob_ids: bytes, labels_key: str, store: Store, scratch: Store
+) -> bytes:
     """Write the change mask of a tile and image; return its CutTile."""
-    left = unpack_arrays(scratch.get(labels_key(work.part(label))))
+    left = unpack_arrays(scratch.get(labels_key))
     labels, quality = left["labels"], left["quality"]
     blobs = array_from_bytes(blob_ids)[labels].astype(np.int32)
     write_cog(

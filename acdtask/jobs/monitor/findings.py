@@ -7,20 +7,24 @@ from collections.abc import Mapping
 from acdtask.jobs.contract import Findings, FoundImage, Plan, Site
 from acdtask.jobs.monitor.work import ImageWork, images_of
 from acdtask.jobs.patches import read_patches
+from acdtask.jobs.products import MonitorManifest
 
 __all__ = ["findings_of"]
 
 
-def findings_of(plan: Plan, files: Mapping[str, str], site: Site) -> Findings:
+def findings_of(plan: Plan, published: MonitorManifest, files: Mapping[str, str], site: Site) -> Findings:
     """The images of a published plan, each with its patches.
 
     Args:
         plan: a plan whose last round is gathered.
+        published: the newest manifest of its method.
         files: keys by name.
         site: where it was published.
     """
     images = sorted(images_of(plan).values(), key=lambda image: (image.datetime, image.label))
-    found = [one for one in (_found(image, site) for image in images) if one is not None]
+    partial = {one.folder: one.patches for one in published.images if one.quarantined}
+    tables = [(image, partial.get(image.folder, f"{image.folder}/patches.parquet")) for image in images]
+    found = [one for one in (_found(image, table, site) for image, table in tables) if one is not None]
     return Findings(
         figures={
             "images": len(found),
@@ -32,9 +36,9 @@ def findings_of(plan: Plan, files: Mapping[str, str], site: Site) -> Findings:
     )
 
 
-def _found(image: ImageWork, site: Site) -> FoundImage | None:
+def _found(image: ImageWork, key: str, site: Site) -> FoundImage | None:
     """What is published of an image; None if it meets no tile that has a baseline."""
-    table = site.store.find(f"{image.folder}/patches.parquet")
+    table = site.store.find(key)
     if table is None:
         return None
     patches = read_patches(table)

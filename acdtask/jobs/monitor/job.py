@@ -19,15 +19,46 @@ from acdtask.cube.model import Record, RecordQuery
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import ErrorCode
 from acdtask.jobs.bundle import array_from_bytes, pack, unpack
-from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Plan, Shard, Site, content_id_of
+from acdtask.jobs.contract import (
+    Draft,
+    Estimate,
+    Findings,
+    Handouts,
+    Job,
+    Plan,
+    RoundResult,
+    Shard,
+    Site,
+    content_id_of,
+)
 from acdtask.jobs.monitor.cut import cut_tile
 from acdtask.jobs.monitor.findings import findings_of
-from acdtask.jobs.monitor.label import Scorer, histograms_to_bytes, join_histograms, join_labels, write_change
+from acdtask.jobs.monitor.label import (
+    LEFT,
+    PLACES,
+    Left,
+    Scorer,
+    histograms_to_bytes,
+    join_histograms,
+    join_labels,
+    left_of,
+    left_to_bytes,
+    write_change,
+)
 from acdtask.jobs.monitor.publish import publish
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.monitor.work import ImageWork, TileWork, images_of, monitor_tile
+from acdtask.jobs.monitor.work import (
+    WITHOUT_BASELINE,
+    ImageWork,
+    Places,
+    TileWithoutBaseline,
+    TileWork,
+    images_of,
+    monitor_tile,
+    quarantined_tiles,
+)
 from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest
-from acdtask.jobs.shards import shards_of
+from acdtask.jobs.shards import cells_of, shards_of
 from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, start_of, tiles_of_aoi
 
 __all__ = ["MonitorJob"]
@@ -59,8 +90,10 @@ class MonitorJob(Job[MonitorSettings]):
         done = {record.tags[TAG_IMAGE] for record in known}
         pending = {one.label: one for one in found if one.folder.rpartition("/")[2] not in done}
         wanted = [record for record in stacks.records if image_label(record) in pending]
-        work = []
+        work: list[TileWork] = []
+        without: list[TileWithoutBaseline] = []
         there = {one.tile.cell: one for one in baseline.tiles}
+        absent = {one.cell: one for one in baseline.quarantined}
         for tile in tiles_of_aoi(aoi, layout):
             images = stacks.by_image(tile, wanted)
             if tile.cell in there and images:
@@ -70,11 +103,14 @@ class MonitorJob(Job[MonitorSettings]):
                         tile=tile, mean=of.mean, standard_deviation=of.standard_deviation, count=of.count, images=images
                     )
                 )
+            elif tile.cell in absent and images:
+                without.append(TileWithoutBaseline(tile=absent[tile.cell], images=[image.label for image in images]))
         images_read = sum(len(one.images) for one in work) * layout.cell_pixels**2
         return Draft(
             content={
                 "method": method,
                 "images": [one.model_dump(mode="json") for one in pending.values()],
+                **({WITHOUT_BASELINE: [one.model_dump(mode="json") for one in without]} if without else {}),
             },
             shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
             estimate=Estimate(
@@ -90,7 +126,7 @@ class MonitorJob(Job[MonitorSettings]):
                 "area": area_of(aoi),
                 "monitored already": len(found) - len(pending),
             },
-            nothing_to_do="" if work else _why_nothing(found, start),
+            nothing_to_do="" if work else _why_nothing(found, start, without),
         )
 
     def run(
@@ -101,37 +137,39 @@ class MonitorJob(Job[MonitorSettings]):
         stage = {"statistics": self._histograms, "label": self._label, "cut": self._cut}[round_name]
         return stage(plan, shard, shared, site, progress)
 
-    def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
+    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
         """`statistics`: medians. `label`: join fragments into blobs. `cut`: join outlines into patches, and publish."""
         if round_name == "statistics":
-            return dict.fromkeys(range(plan.shards), join_histograms(tables))
+            return join_histograms(result.tables, quarantined_tiles(plan, result.left_out))
         if round_name == "label":
-            return join_labels(tables, site.scratch(plan))
-        publish(plan, tables, site)
-        return {}
+            return join_labels(result.tables, quarantined_tiles(plan, result.left_out), site.scratch(plan))
+        publish(plan, result, site)
+        return Handouts()
+
+    def names(self, shard: Shard) -> tuple[str, ...]:
+        """Its cells."""
+        return cells_of(shard)
 
     def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
         """The patches of all images so far."""
-        method, missing = plan.content["method"], ErrorCode.MONITOR_UNKNOWN
-        _, body = find_manifest(site.store, method["aoi"], self.name, "", method["id"], missing)
-        found = MonitorManifest.model_validate_json(body)
+        found = _published(plan, site)
         return {"patches.parquet": found.patches, "patches.geojson": found.patches_geojson}
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         """Images, patches and changed area of this plan; the files hold the patches of all images so far."""
-        return findings_of(plan, self.artifacts(plan, site), site)
+        return findings_of(plan, _published(plan, site), self.artifacts(plan, site), site)
 
     def _histograms(
         self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
     ) -> bytes:
-        histograms: dict[str, ScoreHistogram] = {}
-        if _detection(plan).centred:
-            for done, work in enumerate(_tiles(shard), start=1):
-                scorer = _scorer(work, plan, site)
-                for image in work.images:
-                    known = histograms.get(image.label, ScoreHistogram.empty())
-                    histograms[image.label] = known + scorer.histogram(image)
-                progress(done)
+        histograms: dict[str, ScoreHistogram | None] = {}
+        centred = _detection(plan).centred
+        for done, work in enumerate(_tiles(shard), start=1):
+            scorer = _scorer(work, plan, site) if centred else None
+            for image in work.images:
+                known = histograms.get(image.label) or ScoreHistogram.empty()
+                histograms[image.label] = known + scorer.histogram(image) if scorer else None
+            progress(done)
         return histograms_to_bytes(histograms)
 
     def _label(
@@ -140,29 +178,35 @@ class MonitorJob(Job[MonitorSettings]):
         settings, planned, scratch = MonitorSettings.model_validate(plan.settings), images_of(plan), site.scratch(plan)
         variable = site.cube.variable(settings.variable)
         nothing = np.zeros(BINS, np.float32)
+        z_places: dict[str, str] = json.loads(shared[PLACES])
         tables: dict[str, bytes] = {}
+        left: dict[str, Left] = {}
         for done, work in enumerate(_tiles(shard), start=1):
             scorer = _scorer(work, plan, site)
             for image in work.images:
                 medians = array_from_bytes(shared[image.label]) if image.label in shared else nothing
-                place = monitor_tile(work, image, planned[image.label], variable, settings.name)
+                places = Places(z=z_places.get(image.label, ""))
+                place = monitor_tile(work, image, planned[image.label], variable, settings.name, places)
                 change = scorer.change(image, medians)
-                table = write_change(change, place.z.uri, work, image.label, site.store, scratch)
-                tables[work.part(image.label)] = table
+                key = write_change(change, place.z.uri, work, image.label, site.store, scratch)
+                part = work.part(image.label)
+                tables[part], left[part] = change.fragments.table.to_bytes(), Left(labels=key, places=places)
             progress(done)
-        return pack(tables)
+        return pack({**tables, LEFT: left_to_bytes(left)})
 
     def _cut(
         self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
     ) -> bytes:
         settings, planned, scratch = MonitorSettings.model_validate(plan.settings), images_of(plan), site.scratch(plan)
         variable = site.cube.variable(settings.variable)
+        left = left_of(shared)
         tables: dict[str, bytes] = {}
         for done, work in enumerate(_tiles(shard), start=1):
             for image in work.images:
                 part = work.part(image.label)
-                place = monitor_tile(work, image, planned[image.label], variable, settings.name)
-                tables[part] = cut_tile(work, image.label, place, shared[part], site.store, scratch)
+                before = left[part]
+                place = monitor_tile(work, image, planned[image.label], variable, settings.name, before.places)
+                tables[part] = cut_tile(work, image.label, place, shared[part], before.labels, site.store, scratch)
             progress(done)
         return pack(tables)
 
@@ -179,6 +223,12 @@ def _scorer(work: TileWork, plan: Plan, site: Site) -> Scorer:
     settings = MonitorSettings.model_validate(plan.settings)
     variable = site.cube.variable(settings.variable)
     return Scorer(work, site.cube, variable, shape(plan.notes["area"]), _detection(plan), settings.resampling)
+
+
+def _published(plan: Plan, site: Site) -> MonitorManifest:
+    method, missing = plan.content["method"], ErrorCode.MONITOR_UNKNOWN
+    _, body = find_manifest(site.store, method["aoi"], "monitor", "", method["id"], missing)
+    return MonitorManifest.model_validate_json(body)
 
 
 def _baseline(settings: MonitorSettings, aoi: Aoi, site: Site) -> BaselineManifest:
@@ -232,7 +282,9 @@ def _images(stacks: Stacks, aoi: Aoi, method: dict[str, Any]) -> list[ImageWork]
     return images
 
 
-def _why_nothing(images: list[ImageWork], start: datetime) -> str:
+def _why_nothing(images: list[ImageWork], start: datetime, without: list[TileWithoutBaseline]) -> str:
+    if without:
+        return "the baseline has no tile of the new images yet"
     if not images:
         return f"there is no image after {start.date()}"
     return f"all {len(images)} images after {start.date()} were monitored with these settings already"

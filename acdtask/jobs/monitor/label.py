@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.change.centring import ScoreHistogram, coherence_bins, common_score
@@ -23,28 +26,45 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.masks import inside_mask
 from acdtask.cube.model import Dataset, Resampling, Slice, Variable
 from acdtask.jobs.bundle import array_to_bytes, pack, unpack
-from acdtask.jobs.monitor.work import TileWork
+from acdtask.jobs.contract import Handouts
+from acdtask.jobs.monitor.work import Places, TileWork, partial_place
 from acdtask.jobs.products import Z_FORMAT, Z_SCALE
 
 __all__ = [
+    "LEFT",
+    "PLACES",
+    "Left",
     "Scorer",
-    "blobs_key",
     "histograms_to_bytes",
     "join_histograms",
     "join_labels",
-    "labels_key",
+    "left_of",
+    "left_to_bytes",
     "write_change",
 ]
 
 
-def labels_key(part: str) -> str:
-    """Where the first round leaves a tile's labels and quality for the second."""
-    return f"labels/{part}.npz"
+LEFT = "left"
+"""In the bundles of `label`: a `Left` for each tile and image, by the name of the part."""
+PLACES = "places"
+"""In the handouts of `label`: where z of partial images goes, by label."""
 
 
-def blobs_key(label: str) -> str:
-    """Where the first gather leaves the blobs of an image for the last."""
-    return f"blobs/{label}.npz"
+class Left(BaseModel):
+    """What `label` leaves of a tile and image for `cut`: where in the scratch its labels and quality lie."""
+
+    labels: str
+    places: Places
+
+
+def left_of(bundle: Mapping[str, bytes]) -> dict[str, Left]:
+    """What a bundle says of each part."""
+    return {part: Left.model_validate(raw) for part, raw in json.loads(bundle[LEFT]).items()}
+
+
+def left_to_bytes(left: Mapping[str, Left]) -> bytes:
+    """The entry of a bundle that says it."""
+    return json.dumps({part: one.model_dump() for part, one in left.items()}, sort_keys=True).encode()
 
 
 class Scorer:
@@ -102,27 +122,44 @@ class Scorer:
         return np.asarray(self._cube.read(self._work.tile.grid, [Slice(label="", datasets=(dataset,))], variable)[0])
 
 
-def write_change(change: TileChange, z_uri: str, work: TileWork, label: str, store: Store, scratch: Store) -> bytes:
-    """Write the z of a tile and image, leave its labels for the next round, and return its table of fragments."""
+def write_change(change: TileChange, z_uri: str, work: TileWork, label: str, store: Store, scratch: Store) -> str:
+    """Write the z of a tile and image, leave its labels for the next round, and return where they lie."""
     pixels = _stored_z(change.score.z)[np.newaxis]
     write_cog(store, z_uri, pixels, work.tile.grid, nodata=Z_FORMAT.nodata, scale=Z_SCALE)
-    left = pack_arrays(labels=change.fragments.labels, quality=change.score.quality)
-    scratch.put(labels_key(work.part(label)), left)
-    return change.fragments.table.to_bytes()
+    return _leave(
+        f"labels/{work.part(label)}", pack_arrays(labels=change.fragments.labels, quality=change.score.quality), scratch
+    )
 
 
-def histograms_to_bytes(histograms: dict[str, ScoreHistogram]) -> bytes:
-    """The histograms of a shard's images, by label."""
-    return pack({label: pack_arrays(counts=one.counts) for label, one in histograms.items()})
+def histograms_to_bytes(histograms: dict[str, ScoreHistogram | None]) -> bytes:
+    """The histograms of a shard's images, by label; None if there is no need for one."""
+    return pack({label: pack_arrays(counts=one.counts) if one else b"" for label, one in histograms.items()})
 
 
-def join_histograms(tables: Iterator[bytes]) -> bytes:
-    """The medians of each image over all tiles, as every shard of the next round needs them."""
+def join_histograms(tables: Iterator[tuple[int, bytes]], partial: Container[str]) -> Handouts:
+    """The medians of each image over all tiles, as each shard of the next round needs them.
+
+    Args:
+        tables: what `histograms_to_bytes` made in each shard.
+        partial: labels of images that lack tiles.
+    """
     total: defaultdict[str, ScoreHistogram] = defaultdict(ScoreHistogram.empty)
-    for bundle in tables:
-        for label, table in unpack(bundle).items():
-            total[label] += ScoreHistogram(unpack_arrays(table)["counts"])
-    return pack({label: array_to_bytes(one.medians()) for label, one in total.items()})
+    labels: dict[int, list[str]] = {}
+    for shard, bundle in tables:
+        found = unpack(bundle)
+        labels[shard] = sorted(found)
+        for label, table in found.items():
+            if table:
+                total[label] += ScoreHistogram(unpack_arrays(table)["counts"])
+    medians = {label: array_to_bytes(one.medians()) for label, one in total.items()}
+    every = sorted({label for some in labels.values() for label in some})
+    places = {label: partial_place(medians.get(label, b"")) for label in every if label in partial}
+
+    def handout(some: list[str]) -> bytes:
+        mine = {label: medians[label] for label in some if label in medians}
+        return pack({**mine, PLACES: json.dumps({label: places[label] for label in some if label in places}).encode()})
+
+    return Handouts({shard: handout(some) for shard, some in labels.items()})
 
 
 def _stored_z(z: NDArray[np.float32]) -> NDArray[np.int16]:
@@ -134,26 +171,45 @@ def _stored_z(z: NDArray[np.float32]) -> NDArray[np.int16]:
     return stored
 
 
-def join_labels(tables: Iterator[bytes], scratch: Store) -> dict[int, bytes]:
+def join_labels(tables: Iterator[tuple[int, bytes]], partial: Container[str], scratch: Store) -> Handouts:
     """Join the fragments of every tile, an image at a time.
 
     Args:
-        tables: a bundle of tables of fragments for each shard, named `<image>/<tile>`.
+        tables: for each shard a bundle of tables of fragments, named `<image>/<tile>`, and `LEFT`.
+        partial: labels of images that lack tiles.
         scratch: gets the blobs of each image.
 
     Returns:
-        For each shard, a bundle that maps the labels of each of its tiles and images to blobs.
+        For each shard, a bundle that maps the labels of each of its tiles and images to blobs, and `LEFT`; as a memo,
+        where the blobs of each image lie.
     """
-    images: dict[str, list[tuple[int, str, FragmentTable]]] = defaultdict(list)
-    shards = 0
-    for shard, bundle in enumerate(tables):
-        shards += 1
-        for name, table in unpack(bundle).items():
-            images[name.partition("/")[0]].append((shard, name, FragmentTable.from_bytes(table)))
-    handouts: dict[int, dict[str, bytes]] = {shard: {} for shard in range(shards)}
+    images: dict[str, list[tuple[int, str, bytes]]] = defaultdict(list)
+    left: dict[int, dict[str, Left]] = {}
+    for shard, table in tables:
+        bundle = unpack(table)
+        left[shard] = left_of(bundle)
+        for part in left[shard]:
+            images[part.partition("/")[0]].append((shard, part, bundle[part]))
+    handouts: dict[int, dict[str, bytes]] = {shard: {} for shard in left}
+    blobs: dict[str, str] = {}
     for label, parts in sorted(images.items()):
-        joined = join_fragments([table for _, _, table in parts])
-        scratch.put(blobs_key(label), blobs_to_bytes(joined.blobs))
-        for (shard, name, _), blob_ids in zip(parts, joined.blob_ids, strict=True):
-            handouts[shard][name] = array_to_bytes(blob_ids)
-    return {shard: pack(parts) for shard, parts in handouts.items()}
+        joined = join_fragments([FragmentTable.from_bytes(table) for _, _, table in parts])
+        blobs[label] = _leave(f"blobs/{label}", blobs_to_bytes(joined.blobs), scratch)
+        place = ""
+        if label in partial:
+            place = partial_place(*(left[shard][part].labels.encode() + table for shard, part, table in parts))
+        for (shard, part, _), blob_ids in zip(parts, joined.blob_ids, strict=True):
+            handouts[shard][part] = array_to_bytes(blob_ids)
+            places = left[shard][part].places.model_copy(update={"change": place})
+            left[shard][part] = left[shard][part].model_copy(update={"places": places})
+    return Handouts(
+        {shard: pack({**parts, LEFT: left_to_bytes(left[shard])}) for shard, parts in handouts.items()},
+        json.dumps(blobs, sort_keys=True).encode(),
+    )
+
+
+def _leave(name: str, body: bytes, scratch: Store) -> str:
+    """Put something into the scratch under a name of its content: a shard that comes late replaces nothing newer."""
+    key = f"{name}-{hashlib.sha256(body).hexdigest()[:16]}.npz"
+    scratch.put(key, body)
+    return key

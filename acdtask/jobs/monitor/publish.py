@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from shapely import from_wkb
 
 from acdtask import __version__
@@ -18,11 +19,10 @@ from acdtask.cube.local.stac import stac_item
 from acdtask.cube.model import Instance, Variable
 from acdtask.cube.tiling import LON_LAT, project
 from acdtask.jobs.bundle import unpack
-from acdtask.jobs.contract import Plan, Site
+from acdtask.jobs.contract import Plan, RoundResult, Site
 from acdtask.jobs.monitor.cut import CutTile
-from acdtask.jobs.monitor.label import blobs_key
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.monitor.work import ImageWork, images_of
+from acdtask.jobs.monitor.work import ImageWork, images_of, partial_place, quarantined_tiles
 from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet, read_patches
 from acdtask.jobs.products import (
     ImageProduct,
@@ -32,75 +32,102 @@ from acdtask.jobs.products import (
     point_latest,
     z_variable,
 )
+from acdtask.jobs.quarantine import QuarantinedTile
 
 __all__ = ["publish"]
 
 
-def publish(plan: Plan, tables: Iterator[bytes], site: Site) -> None:
-    """Tables of each image, then those of all images so far, then the manifest, then one commit of the index."""
+def publish(plan: Plan, result: RoundResult, site: Site) -> None:
+    """Tables of each image, then those of all images so far, then the manifest, then one commit of the index.
+
+    Images that lack tiles are not in the index: the next plan takes them again.
+    """
     settings = MonitorSettings.model_validate(plan.settings)
     variable = site.cube.variable(settings.variable)
     cuts: dict[str, list[CutTile]] = defaultdict(list)
-    for table in tables:
+    for _, table in result.tables:
         for part in unpack(table).values():
             cut = CutTile.model_validate_json(part)
             cuts[cut.label].append(cut)
-    images = images_of(plan)
-    products = [_publish_image(plan, images[label], parts, variable, site) for label, parts in cuts.items()]
+    images, blobs = images_of(plan), json.loads(result.memo)
+    quarantined = quarantined_tiles(plan, result.left_out)
+    labels = [*cuts, *sorted(quarantined.keys() - cuts.keys())]
+    publisher = _ImagePublisher(plan, variable, blobs, site)
+    products = [publisher.publish(images[label], cuts[label], quarantined.get(label, ())) for label in labels]
     _publish_manifest(plan, settings, products, site)
+    whole = [product for product in products if not product.quarantined]
     made = (z_variable(variable), change_variable(variable))
     site.cube.commit(
-        [images[product.label].record for product in products],
-        [dataset for product in products for tile in product.tiles for dataset in (tile.z, tile.change)],
+        [images[product.label].record for product in whole],
+        [dataset for product in whole for tile in product.tiles for dataset in (tile.z, tile.change)],
         variables=made,
         instances=[Instance(variable=one.name, name=settings.name) for one in made],
     )
 
 
-def _publish_image(plan: Plan, image: ImageWork, cuts: list[CutTile], variable: Variable, site: Site) -> ImageProduct:
-    cuts = sorted(cuts, key=lambda cut: (cut.place.tile.j, cut.place.tile.i))
-    patches = _patches(plan, image, cuts, variable, site)
-    site.store.put(f"{image.folder}/patches.parquet", patches_to_parquet(patches))
-    site.store.put(f"{image.folder}/patches.geojson", patches_to_geojson(patches))
-    datasets = [dataset for cut in cuts for dataset in (cut.place.z, cut.place.change)]
-    item = stac_item(
-        image.record,
-        datasets,
-        [z_variable(variable), change_variable(variable)],
-        item_id=image.folder.rpartition("/")[2],
-    )
-    site.store.put(f"{image.folder}/item.json", json.dumps(item, indent=1).encode())
-    quality: dict[str, int] = defaultdict(int)
-    for cut in cuts:
-        for reason, pixels in cut.quality_px.items():
-            quality[reason] += pixels
-    return ImageProduct(
-        label=image.label,
-        datetime=image.datetime,
-        start=image.start,
-        tiles=[cut.place for cut in cuts],
-        patches=f"{image.folder}/patches.parquet",
-        patches_geojson=f"{image.folder}/patches.geojson",
-        patch_count=len(patches),
-        changed_px=sum(cut.changed_px for cut in cuts),
-        quality_px=dict(quality),
-    )
+@dataclass(frozen=True)
+class _ImagePublisher:
+    """Writes what is not of one tile. `blobs` says where in the scratch those of each image lie."""
 
+    plan: Plan
+    variable: Variable
+    blobs: dict[str, str]
+    site: Site
 
-def _patches(plan: Plan, image: ImageWork, cuts: list[CutTile], variable: Variable, site: Site) -> list[LocatedPatch]:
-    layout = site.cube.layout(plan.content["method"]["layout"])
-    transform = layout.pixel_grid(0, 0, 1, 1).transform
-    pieces = [Piece(blob, from_wkb(polygon)) for cut in cuts for blob, polygon in cut.pieces]
-    outlines = {
-        blob: project(to_crs_coordinates(outline, transform), layout.crs, LON_LAT)
-        for blob, outline in join_all(pieces).items()
-    }
-    blobs = blobs_from_bytes(site.scratch(plan).get(blobs_key(image.label)))
-    table = patch_table(blobs, outlines, aoi=image.aoi, image=image.label, scale=variable.scale)
-    return [
-        LocatedPatch(patch, image.aoi, variable.name, image.datetime, image.start, outlines[patch.blob])
-        for patch in table
-    ]
+    def publish(self, image: ImageWork, cuts: list[CutTile], quarantined: tuple[QuarantinedTile, ...]) -> ImageProduct:
+        store = self.site.store
+        cuts = sorted(cuts, key=lambda cut: (cut.place.tile.j, cut.place.tile.i))
+        folder = image.folder
+        if quarantined:
+            cells = [tile.cell.encode() for tile in quarantined]
+            place = partial_place(*cells, *(cut.model_dump_json().encode() for cut in cuts))
+            folder = f"{folder}/{place.strip('/')}"
+        patches = self._patches(image, cuts, whole=not quarantined)
+        store.put(f"{folder}/patches.parquet", patches_to_parquet(patches))
+        store.put(f"{folder}/patches.geojson", patches_to_geojson(patches))
+        item = stac_item(
+            image.record,
+            [dataset for cut in cuts for dataset in (cut.place.z, cut.place.change)],
+            [z_variable(self.variable), change_variable(self.variable)],
+            item_id=image.folder.rpartition("/")[2],
+        )
+        store.put(f"{folder}/item.json", json.dumps(item, indent=1).encode())
+        quality: dict[str, int] = defaultdict(int)
+        for cut in cuts:
+            for reason, pixels in cut.quality_px.items():
+                quality[reason] += pixels
+        return ImageProduct(
+            label=image.label,
+            datetime=image.datetime,
+            start=image.start,
+            tiles=[cut.place for cut in cuts],
+            patches=f"{folder}/patches.parquet",
+            patches_geojson=f"{folder}/patches.geojson",
+            patch_count=len(patches),
+            changed_px=sum(cut.changed_px for cut in cuts),
+            quality_px=dict(quality),
+            quarantined=quarantined,
+        )
+
+    def _patches(self, image: ImageWork, cuts: list[CutTile], *, whole: bool) -> list[LocatedPatch]:
+        """The patches; of a partial image those that have an outline, which may end where a tile is missing."""
+        if not cuts:
+            return []
+        layout = self.site.cube.layout(self.plan.content["method"]["layout"])
+        transform = layout.pixel_grid(0, 0, 1, 1).transform
+        pieces = [Piece(blob, from_wkb(polygon)) for cut in cuts for blob, polygon in cut.pieces]
+        outlines = {
+            blob: project(to_crs_coordinates(outline, transform), layout.crs, LON_LAT)
+            for blob, outline in join_all(pieces).items()
+        }
+        blobs = blobs_from_bytes(self.site.scratch(self.plan).get(self.blobs[image.label]))
+        if not whole:
+            blobs = blobs[np.isin(blobs["id"], list(outlines))]
+        table = patch_table(blobs, outlines, aoi=image.aoi, image=image.label, scale=self.variable.scale)
+        return [
+            LocatedPatch(patch, image.aoi, self.variable.name, image.datetime, image.start, outlines[patch.blob])
+            for patch in table
+        ]
 
 
 def _publish_manifest(plan: Plan, settings: MonitorSettings, products: list[ImageProduct], site: Site) -> None:
@@ -110,7 +137,9 @@ def _publish_manifest(plan: Plan, settings: MonitorSettings, products: list[Imag
 
     def make(earlier: bytes | None) -> MonitorManifest:
         known = MonitorManifest.model_validate_json(earlier).images if earlier else []
-        images = {product.label: product for product in [*known, *products]}
+        images = {product.label: product for product in known}
+        for product in products:
+            images[product.label] = _fuller(images.get(product.label), product)
         ordered = sorted(images.values(), key=lambda product: (product.datetime, product.label))
         table, geojson = _tables_of_all(ordered, folder, site)
         return MonitorManifest(
@@ -131,6 +160,14 @@ def _publish_manifest(plan: Plan, settings: MonitorSettings, products: list[Imag
     ManifestChain(site.store, method["aoi"], "monitor", method["id"]).publish(make)
     name = f"{settings.variable}/{settings.layout}/{settings.name}"
     point_latest(site.store, method["aoi"], "monitor", name, method["id"])
+
+
+def _fuller(known: ImageProduct | None, product: ImageProduct) -> ImageProduct:
+    """The product, unless one of the same records that lacks fewer tiles is known: a partial one may come late."""
+    if known is None or known.folder != product.folder:
+        return product
+    lacking, lacked = ({tile.cell for tile in one.quarantined} for one in (product, known))
+    return known if lacked < lacking else product
 
 
 def _tables_of_all(images: list[ImageProduct], folder: str, site: Site) -> tuple[str, str]:

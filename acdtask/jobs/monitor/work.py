@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+from collections import defaultdict
 from typing import Any
 
 from pydantic import BaseModel
 
 from acdtask.cube.grid import Tile
 from acdtask.cube.model import Dataset, Record, Slice, Variable
-from acdtask.jobs.contract import Plan
-from acdtask.jobs.products import MonitorTile, change_variable, z_variable
+from acdtask.jobs.contract import LeftOutShard, Plan
+from acdtask.jobs.products import PARTIAL, MonitorTile, change_variable, z_variable
+from acdtask.jobs.quarantine import QuarantinedTile
 
-__all__ = ["ImageWork", "TileWork", "images_of", "monitor_tile"]
+__all__ = [
+    "WITHOUT_BASELINE",
+    "ImageWork",
+    "Places",
+    "TileWithoutBaseline",
+    "TileWork",
+    "images_of",
+    "monitor_tile",
+    "partial_place",
+    "quarantined_tiles",
+]
+
+WITHOUT_BASELINE = "without baseline"
+"""In the content of a plan: tiles that the baseline should have and has not; only there if there are some."""
 
 
 class ImageWork(BaseModel):
@@ -61,16 +77,55 @@ def images_of(plan: Plan) -> dict[str, ImageWork]:
     return {raw["label"]: ImageWork.model_validate(raw) for raw in plan.content["images"]}
 
 
-def monitor_tile(work: TileWork, image: Slice, of: ImageWork, variable: Variable, instance: str) -> MonitorTile:
+class Places(BaseModel):
+    """Where below the image's folder z and change of a tile lie: empty, or the place of a partial image."""
+
+    z: str = ""
+    change: str = ""
+
+
+class TileWithoutBaseline(BaseModel):
+    """A tile that was left out of the baseline, and the labels of the images that have data there."""
+
+    tile: QuarantinedTile
+    images: list[str]
+
+
+def quarantined_tiles(plan: Plan, left_out: tuple[LeftOutShard, ...]) -> dict[str, tuple[QuarantinedTile, ...]]:
+    """The tiles that images have to do without, by label of the image; only the labels of partial images."""
+    found: dict[str, list[QuarantinedTile]] = defaultdict(list)
+    for raw in plan.content.get(WITHOUT_BASELINE, []):
+        without = TileWithoutBaseline.model_validate(raw)
+        for label in without.images:
+            found[label].append(without.tile)
+    for one in left_out:
+        for work in map(TileWork.model_validate, one.shard.work["tiles"]):
+            for image in work.images:
+                tile = QuarantinedTile(cell=work.tile.cell, job="monitor", failure=one.why.failure)
+                found[image.label].append(tile)
+    return {label: tuple(sorted(tiles, key=lambda tile: tile.cell)) for label, tiles in found.items()}
+
+
+def partial_place(*contents: bytes) -> str:
+    """Where below an image's folder that lies which was made from these contents while tiles were missing."""
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(hashlib.sha256(content).digest())
+    return f"{PARTIAL}/{digest.hexdigest()[:12]}/"
+
+
+def monitor_tile(
+    work: TileWork, image: Slice, of: ImageWork, variable: Variable, instance: str, places: Places
+) -> MonitorTile:
     """Where the products of a tile and image lie."""
     tile = work.tile
 
-    def dataset(one: Variable, file: str) -> Dataset:
+    def dataset(one: Variable, file: str, place: str) -> Dataset:
         return Dataset(
             record_id=of.record.id,
             variable=one.name,
             instance=instance,
-            uri=f"{of.folder}/{tile.i}_{tile.j}_{file}.tif",
+            uri=f"{of.folder}/{place}{tile.i}_{tile.j}_{file}.tif",
             bands=tuple(range(1, len(one.bands) + 1)),
             dformat=one.dformat,
             grid=tile.grid,
@@ -78,5 +133,6 @@ def monitor_tile(work: TileWork, image: Slice, of: ImageWork, variable: Variable
             cell=tile.cell,
         )
 
-    z, change = dataset(z_variable(variable), "z"), dataset(change_variable(variable), "change")
+    z = dataset(z_variable(variable), "z", places.z)
+    change = dataset(change_variable(variable), "change", places.change)
     return MonitorTile(tile=tile, image=image, z=z, change=change)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -23,9 +23,23 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.model import Name
 from acdtask.cube.tiling import LON_LAT, footprint, project, tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Plan, Settings, Shard, Site, content_id_of
+from acdtask.jobs.contract import (
+    Draft,
+    Estimate,
+    Findings,
+    Handouts,
+    Job,
+    Plan,
+    RoundResult,
+    Settings,
+    Shard,
+    Site,
+    content_id_of,
+)
+from acdtask.jobs.ingest.leftout import left_out_of
 from acdtask.jobs.patches import read_patches
 from acdtask.jobs.products import (
+    PARTIAL,
     BaselineManifest,
     ImageProduct,
     MonitorManifest,
@@ -34,8 +48,18 @@ from acdtask.jobs.products import (
     find_manifest,
     z_variable,
 )
+from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report import pictures
-from acdtask.jobs.report.model import BaselinePage, DatePage, PatchRow, QualityReason, ReportPage, TileShape
+from acdtask.jobs.report.leftout import left_out_rows, pictures_left_out
+from acdtask.jobs.report.model import (
+    BaselinePage,
+    DatePage,
+    LeftOutRow,
+    PatchRow,
+    QualityReason,
+    ReportPage,
+    TileShape,
+)
 from acdtask.jobs.report.page import render
 from acdtask.jobs.report.quicklook import quicklook
 from acdtask.jobs.report.score import Event, FoundPatch, Score, score
@@ -83,7 +107,10 @@ class ReportJob(Job[ReportSettings]):
         aoi = load_aoi(settings.aoi)
         version, found = _monitor(settings, aoi.name, site)
         truth = read_truth(settings.truth) if settings.truth else b""
-        tiles = [tile.tile for tile in _baseline(found, site).tiles]
+        baseline = _baseline(found, site)
+        tiles = [tile.tile for tile in baseline.tiles]
+        rasters = left_out_of(site, found.variable, found.instance, aoi.geometry)
+        left_out = [row.model_dump(mode="json") for row in left_out_rows(baseline, found, rasters)]
         labels = ["", *(product.label for product in found.images)]
         content = {
             "monitor": found.content_id,
@@ -92,6 +119,7 @@ class ReportJob(Job[ReportSettings]):
             "images": [product.patches for product in found.images],
             "truth": hashlib.sha256(truth).hexdigest() if truth else "",
             "variable": settings.variable,
+            **({"left out": left_out} if left_out else {}),
         }
         page = f"{report_folder(aoi.name, content_id_of(self.name, content))}/index.html"
         return Draft(
@@ -116,41 +144,46 @@ class ReportJob(Job[ReportSettings]):
             progress(done)
         return json.dumps(rows).encode()
 
-    def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
+    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
         """Write the page, and copy the report to where it is wanted."""
-        rows = [row for table in tables for row in json.loads(table)]
-        baseline = BaselinePage.model_validate(rows[0])
-        page = _page(plan, baseline, [DateRow.model_validate(row) for row in rows[1:]], site)
-        folder = site.store.within(report_folder(plan.content["aoi"], plan.content_id))
         found = _found(plan, site)
+        missing = {label: one.why.failure for one in result.left_out for label in one.shard.work["images"]}
+        drawn = [label for label in ("", *(product.label for product in found.images)) if label not in missing]
+        rows = [row for _, table in result.tables for row in json.loads(table)]
+        page = _page(plan, dict(zip(drawn, rows, strict=True)), missing, site)
+        whole = site.store.within(report_folder(plan.content["aoi"], plan.content_id))
+        folder = _partial_copy(plan, whole, drawn, site) if missing else whole
         folder.put("patches.parquet", site.store.get(found.patches))
         folder.put("patches.geojson", site.store.get(found.patches_geojson))
         folder.put("score.json", page.score.model_dump_json(indent=1).encode() if page.score else b"null")
-        folder.put(QUICKLOOK, quicklook(page, baseline, folder.get))
+        folder.put(QUICKLOOK, quicklook(page, page.baseline, folder.get))
         folder.put("index.html", render(page))
-        if plan.settings["out"]:
+        if plan.settings["out"] and not (missing and whole.exists("index.html")):
             out = Store.at(plan.settings["out"])
             for key in sorted(folder.list(), key=lambda key: key == "index.html"):
                 out.put(key, folder.get(key))
-        return {}
+        return Handouts()
+
+    def names(self, shard: Shard) -> tuple[str, ...]:
+        """Its images; the baseline is called so."""
+        return tuple(label or "baseline" for label in shard.work["images"])
 
     def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
         """The page with its pictures, as the folder `report`; and one picture."""
-        folder = report_folder(plan.content["aoi"], plan.content_id)
+        folder = _shown_folder(plan, site)
         pages = {f"report/{key}": f"{folder}/{key}" for key in site.store.within(folder).list()}
         return {**pages, QUICKLOOK: f"{folder}/{QUICKLOOK}"}
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         """Where the page is, and where its copy."""
-        files = {"report": site.store.address_of(f"{report_folder(plan.content['aoi'], plan.content_id)}/index.html")}
+        files = {"report": site.store.address_of(f"{_shown_folder(plan, site)}/index.html")}
         if plan.settings["out"]:
             files["report copy"] = Store.at(plan.settings["out"]).address_of("index.html")
         return Findings(files=files)
 
     def is_published(self, plan: Plan, site: Site) -> bool:
         """Whether the page is where it is wanted."""
-        folder = report_folder(plan.content["aoi"], plan.content_id)
-        return _is_there(f"{folder}/index.html", plan.settings["out"], site)
+        return _is_there(f"{_shown_folder(plan, site)}/index.html", plan.settings["out"], site)
 
 
 class DateRow(DatePage):
@@ -162,6 +195,27 @@ class DateRow(DatePage):
 def report_folder(aoi: str, content_id: str) -> str:
     """Where a report lies below the cube."""
     return f"products/{aoi}/report/{content_id}"
+
+
+def _partial_folder(plan: Plan) -> str:
+    """Where it lies while pictures are left out: whatever comes late, a whole one is never replaced."""
+    return report_folder(plan.content["aoi"], f"{plan.content_id}-{PARTIAL}")
+
+
+def _shown_folder(plan: Plan, site: Site) -> str:
+    """The whole report if it is there, else the partial one."""
+    whole = report_folder(plan.content["aoi"], plan.content_id)
+    return whole if site.store.exists(f"{whole}/index.html") else _partial_folder(plan)
+
+
+def _partial_copy(plan: Plan, whole: Store, drawn: list[str], site: Site) -> Store:
+    """The folder of the partial report, with the pictures that were drawn."""
+    folder = site.store.within(_partial_folder(plan))
+    names = {label or "baseline" for label in drawn}
+    for key in whole.list():
+        if key.partition("/")[0] in names:
+            folder.put(key, whole.get(key))
+    return folder
 
 
 def _is_there(page: str, out: str, site: Site) -> bool:
@@ -257,25 +311,31 @@ class _Drawer:
         return bool(inside.size) and float(np.mean(inside != Quality.VALID)) > HIDDEN_SHARE
 
 
-def _date_row(product: ImageProduct, unseen: list[str]) -> DateRow:
+def _date_row(product: ImageProduct, unseen: list[str], *, drawn: bool = True) -> DateRow:
     counted = {int(one): product.quality_px.get(one.name, 0) for one in Quality if one is not Quality.OUTSIDE}
     pixels = sum(counted.values())
     start = product.start or product.datetime
     return DateRow(
         date=product.datetime.date(),
         pair_start=start.date(),
-        image=f"{product.label}/image.png",
-        z=f"{product.label}/z.png",
-        patches=f"{product.label}/patches.png",
+        image=f"{product.label}/image.png" if drawn else None,
+        z=f"{product.label}/z.png" if drawn else None,
+        patches=f"{product.label}/patches.png" if drawn else None,
         pixels=pixels,
         valid_fraction=counted[int(Quality.VALID)] / pixels if pixels else 0.0,
         quality=tuple((int(reason), counted[int(reason)]) for reason in REASONS),
+        tiles_left_out=len(product.quarantined),
         unseen=tuple(unseen),
     )
 
 
-def _page(plan: Plan, baseline: BaselinePage, rows: list[DateRow], site: Site) -> ReportPage:
+def _page(plan: Plan, drawn: dict[str, Any], missing: dict[str, Failure], site: Site) -> ReportPage:
+    """The page of what was drawn, by label; `missing` says why other pictures are not there."""
     found = _found(plan, site)
+    rows = [
+        DateRow.model_validate(drawn[product.label]) if product.label in drawn else _date_row(product, [], drawn=False)
+        for product in found.images
+    ]
     layout = site.cube.layout(found.layout)
     patches = read_patches(site.store.get(found.patches))
     detection = found.settings["detection"]
@@ -294,7 +354,7 @@ def _page(plan: Plan, baseline: BaselinePage, rows: list[DateRow], site: Site) -
             for tile in manifest.tiles
             for ring in _rings(footprint(tile.tile.grid))
         ),
-        baseline=baseline,
+        baseline=BaselinePage.model_validate(drawn[""]) if "" in drawn else None,
         dates=tuple(DatePage(**row.model_dump(exclude={"unseen"})) for row in rows),
         patches=tuple(
             PatchRow(
@@ -323,6 +383,10 @@ def _page(plan: Plan, baseline: BaselinePage, rows: list[DateRow], site: Site) -
             **{name: version(name) for name in ("numpy", "rasterio", "scipy", "shapely", "zarr")},
         },
         inputs=manifest.records + len(inputs),
+        left_out=(
+            *(LeftOutRow.model_validate(row) for row in plan.content.get("left out", [])),
+            *pictures_left_out(found.images, manifest, missing),
+        ),
     )
 
 
@@ -334,7 +398,8 @@ def _rings(geometry: dict[str, Any]) -> list[tuple[tuple[float, float], ...]]:
 
 def _score(plan: Plan, found: MonitorManifest, rows: list[DateRow], crs: str, patches: list[Any]) -> Score:
     events = _events(plan, found, crs)
-    transform = found.images[0].tiles[0].tile.grid.transform if found.images else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    tiles = [tile.tile for product in found.images for tile in product.tiles[:1]]
+    transform = tiles[0].grid.transform if tiles else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     return score(
         events,
         [FoundPatch(patch.patch.id, patch.datetime.date(), project(patch.geometry, LON_LAT, crs)) for patch in patches],

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from acdtask.jobs.report.score import Score
 
-__all__ = ["BaselinePage", "DatePage", "PatchRow", "QualityReason", "ReportPage", "TileShape"]
+__all__ = ["BaselinePage", "DatePage", "LeftOutRow", "PatchRow", "QualityReason", "ReportPage", "TileShape"]
 
 _PICTURE_RULE = re.compile(r"^(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*\.png$")
 
@@ -73,6 +73,7 @@ class DatePage(_Part):
         pixels: pixels of the tiles inside the AOI.
         valid_fraction: share of these pixels that have a z.
         quality: (code of a `QualityReason`, pixels without z for that reason).
+        tiles_left_out: tiles that belong to the date and are not in it.
     """
 
     date: datetime.date
@@ -83,6 +84,7 @@ class DatePage(_Part):
     pixels: int = Field(ge=0)
     valid_fraction: Share
     quality: tuple[tuple[int, int], ...] = ()
+    tiles_left_out: int = Field(default=0, ge=0)
 
     @property
     def key(self) -> str:
@@ -124,6 +126,24 @@ class PatchRow(_Part):
         return f"{self.pair_start}_{self.date}"
 
 
+class LeftOutRow(_Part):
+    """Something that the results do not hold since it failed for good.
+
+    Attributes:
+        job: the job that went on without it.
+        what: a file, a tile or pictures.
+        start, end: the first and last date that it is missing from.
+        error, sentence: the error as people quote it, if there is one, and why.
+    """
+
+    job: str
+    what: str
+    start: datetime.date
+    end: datetime.date
+    error: str
+    sentence: str
+
+
 class ReportPage(_Part):
     """The whole page.
 
@@ -153,6 +173,7 @@ class ReportPage(_Part):
     versions: dict[str, str] = {}
     inputs: int = Field(ge=0)
     patch_files: tuple[str, ...] = ("patches.parquet", "patches.geojson")
+    left_out: tuple[LeftOutRow, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> ReportPage:

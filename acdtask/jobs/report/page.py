@@ -53,6 +53,11 @@ class Day:
     @property
     def short(self) -> str:
         """The date in one line, without the date."""
+        left_out = self.page.tiles_left_out
+        return self._found + (f"; {words.plural(left_out, 'tile')} left out" if left_out else "")
+
+    @property
+    def _found(self) -> str:
         if not self.judged:
             return "no pixel could be judged"
         if not self.rows:

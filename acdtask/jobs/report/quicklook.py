@@ -19,16 +19,21 @@ _MARGIN = 8
 _PAPER, _INK = (255, 255, 255), (20, 22, 26)
 
 
-def quicklook(page: ReportPage, baseline: BaselinePage, picture: Callable[[str], bytes]) -> bytes:
+def quicklook(page: ReportPage, baseline: BaselinePage | None, picture: Callable[[str], bytes]) -> bytes:
     """The newest image that has a picture, with its patches; where there is none, the mean of the baseline.
 
     Args:
         page: what the report shows.
-        baseline: its reference period.
+        baseline: its reference period, if there are pictures of it.
         picture: gives a picture of the report by its name.
+
+    Raises:
+        ValueError: the page has no picture at all.
     """
     newest = max((day for day in page.dates if day.patches), key=lambda day: (day.date, day.pair_start), default=None)
     if newest is None or newest.patches is None:
+        if baseline is None:
+            raise ValueError("the page has no picture")
         caption = f"{page.aoi}: mean of {baseline.images} images, {baseline.start} to {baseline.end}"
         return quicklook_png(picture(baseline.mean), caption)
     hectares = [patch.area_ha for patch in page.patches if patch.key == newest.key]

@@ -1,0 +1,43 @@
+"""Rasters that an ingest went on without, as later jobs ask for them: `runs/ingest/left-out/<record>.json`."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
+
+from acdtask.cube.model import Record
+from acdtask.jobs.contract import Site
+from acdtask.jobs.quarantine import Failure
+
+__all__ = ["LeftOutRaster", "keep_left_out", "left_out_of"]
+
+FOLDER = "ingest/left-out"
+
+
+class LeftOutRaster(BaseModel):
+    """A raster that failed for good the last time it was to be ingested."""
+
+    address: str
+    record: Record
+    variable: str
+    instance: str
+    failure: Failure
+
+
+def keep_left_out(rasters: list[LeftOutRaster], site: Site) -> None:
+    """Remember them, each under its record."""
+    for one in rasters:
+        key = f"{FOLDER}/{one.variable}-{one.instance}-{one.record.id}.json"
+        site.runs.put(key, one.model_dump_json(indent=1).encode())
+
+
+def left_out_of(site: Site, variable: str, instance: str, area: BaseGeometry) -> list[LeftOutRaster]:
+    """Those that meet an area (longitude, latitude) and are not in the cube by now, by datetime and address."""
+    found = [LeftOutRaster.model_validate_json(site.runs.get(key)) for key in site.runs.list(FOLDER)]
+    found = [one for one in found if (one.variable, one.instance) == (variable, instance)]
+    found = [one for one in found if shape(one.record.footprint).intersects(area)]
+    ids = frozenset(one.record.id for one in found)
+    there = {one.record_id for one in site.cube.datasets(variable, instance, ids)} if found else set()
+    found = [one for one in found if one.record.id not in there]
+    return sorted(found, key=lambda one: (one.record.datetime, one.address))
