@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from workflows.retries import retry_expression
+from workflows.templates import after_all_of
 
 __all__ = ["RULES", "problems"]
 
@@ -17,6 +18,7 @@ REMOVED = frozenset({"mutex", "semaphore", "schedule", "podPriority", "onlyIfFai
 UNWANTED = frozenset({"templateDefaults", "memoize", "templateRef", "withItems", "withSequence", "script", "resource"})
 REFERENCE = re.compile(r"\{\{([^=].*?)\}\}")
 FAN_OUT = re.compile(r"\{\{tasks\.([\w-]+)\.outputs\.parameters\.([\w-]+)\}\}")
+TASK_RESULT = re.compile(r"[\w-]+(?:\.\w+)?")
 PROVIDED = frozenset({"workflow.uid", "workflow.name", "workflow.namespace", "item"})
 STATUS = "workflow.status"
 """The exit handler alone knows it. Not workflow.failures: many of them would keep its pod from starting."""
@@ -95,6 +97,25 @@ def _fan_outs(document: Json) -> Iterator[str]:
                 yield f"argument {argument['name']} of {task['name']} is more than an item: items are integers"
 
 
+def _gathers(document: Json) -> Iterator[str]:
+    """What follows a fan-out sees every pod of it ended, whichever failed, and is told how many may have."""
+    by_name = {template["name"]: template for template in _templates(document)}
+    for dag, task in _tasks(document):
+        fans = {one["name"] for one in dag["dag"]["tasks"] if "withParam" in one} & _depended_on(task)
+        if not fans:
+            continue
+        if task["depends"] != after_all_of(next(iter(fans))):
+            yield f"task {task['name']} of {dag['name']} does not begin when a shard has failed"
+        args = by_name.get(task["template"], {}).get("container", {}).get("args", [])
+        if "--quarantine {{workflow.parameters.quarantine}}" not in " ".join(args):
+            yield f"{task['template']} is not told how many shards may be left out"
+
+
+def _depended_on(task: Json) -> set[str]:
+    """The tasks that an expression of `depends` names."""
+    return {name.partition(".")[0] for name in TASK_RESULT.findall(task.get("depends", ""))}
+
+
 def _whens(document: Json) -> Iterator[str]:
     for _, task in _tasks(document):
         if "{{item" in task.get("when", ""):
@@ -165,8 +186,8 @@ def _task_references(document: Json, dag: Json, known: set[str]) -> Iterator[str
     by_name = {template["name"]: template for template in _templates(document)}
     seen: set[str] = set()
     for task in dag["dag"]["tasks"]:
-        if task.get("depends", "") not in {"", *seen}:
-            yield f"task {task['name']} of {dag['name']} depends on {task['depends']}, which does not come before it"
+        for name in sorted(_depended_on(task) - seen):
+            yield f"task {task['name']} of {dag['name']} depends on {name}, which does not come before it"
         yield from _unknown(task, known, f"task {task['name']} of {dag['name']}")
         seen.add(task["name"])
         if "withParam" not in task:  # nothing may refer to the outputs of a fan-out
@@ -246,6 +267,7 @@ RULES: tuple[Callable[[Json], Iterator[str]], ...] = (
     _fields,
     _retries,
     _fan_outs,
+    _gathers,
     _whens,
     _outputs,
     _references,

@@ -10,9 +10,21 @@ from acdtask.cli.options import SettingOption, options_of
 from acdtask.jobs.contract import Settings
 from workflows.retries import MEMORY
 
-__all__ = ["AOI", "AOI_FILE", "WEBHOOK", "Bound", "bound_to", "memory_parameter", "parameter_of", "webhook_parameter"]
+__all__ = [
+    "AOI",
+    "AOI_FILE",
+    "QUARANTINE",
+    "WEBHOOK",
+    "Bound",
+    "bound_to",
+    "memory_parameter",
+    "parameter_of",
+    "quarantine_parameter",
+    "webhook_parameter",
+]
 
 AOI = "aoi"
+QUARANTINE = "quarantine"
 AOI_FOLDER = "/etc/acd/aoi"
 AOI_FILE = f"{AOI_FOLDER}/aoi.json"
 WEBHOOK = "webhook"
@@ -64,6 +76,12 @@ def parameter_of(bounds: list[Bound]) -> Parameter:
     if choices and value not in choices:
         choices.insert(0, value)
     return Parameter(name=first.parameter, value=value, description=_description(bounds), enum=choices or None)
+
+
+def quarantine_parameter() -> Parameter:
+    """How many shards a gather may go on without; no setting of a job."""
+    description = "Shards of each job that may fail for good and are left out; the next run does them"
+    return Parameter(name=QUARANTINE, value="0", description=description)
 
 
 def memory_parameter() -> Parameter:

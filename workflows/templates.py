@@ -41,16 +41,18 @@ from workflows.parameters import (
     AOI,
     AOI_FILE,
     AOI_FOLDER,
+    QUARANTINE,
     WEBHOOK,
     Bound,
     bound_to,
     memory_parameter,
     parameter_of,
+    quarantine_parameter,
     webhook_parameter,
 )
 from workflows.retries import memory_patch, retry_strategy
 
-__all__ = ["CHAIN", "build_all", "version_suffix"]
+__all__ = ["CHAIN", "after_all_of", "build_all", "version_suffix"]
 
 CHAIN = tuple(name for name in JOBS if name != "simulate")
 """The jobs that have a workflow, in the order of `acd-all`."""
@@ -113,6 +115,15 @@ def build_all() -> dict[str, WorkflowTemplate]:
     return built
 
 
+def after_all_of(fan_out: str) -> str:
+    """What a task depends on that begins when every pod of a fan-out has ended, well or not.
+
+    >>> after_all_of("run-check")
+    'run-check || run-check.Failed || run-check.Errored'
+    """
+    return f"{fan_out} || {fan_out}.Failed || {fan_out}.Errored"
+
+
 def version_suffix() -> str:
     """The version as a part of a Kubernetes name.
 
@@ -128,7 +139,7 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
     for bound in bounds:
         by_parameter.setdefault(bound.parameter, []).append(bound)
     parameters = [parameter_of(group) for group in by_parameter.values()]
-    parameters += [memory_parameter(), webhook_parameter()]
+    parameters += [memory_parameter(), quarantine_parameter(), webhook_parameter()]
     labels = {
         "app.kubernetes.io/name": "acd",
         "app.kubernetes.io/component": title,
@@ -169,8 +180,8 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
 def _job_dag(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> DAG:
     plan_pod = _plan_pod(workflow, job, bounds)
     run_pod = _run_pod(workflow, job, bounds)
-    gather_pod = _gather_pod(job, last=False) if len(job.rounds) > 1 or job.name not in ARTIFACTS else None
-    publish_pod = _gather_pod(job, last=True) if job.name in ARTIFACTS else gather_pod
+    gather_pod = _gather_pod(workflow, job, last=False) if len(job.rounds) > 1 or job.name not in ARTIFACTS else None
+    publish_pod = _gather_pod(workflow, job, last=True) if job.name in ARTIFACTS else gather_pod
     # Shards go on when one of them fails, so that the next workflow has less to do.
     with DAG(name=job.name, fail_fast=False) as dag:
         plan = Task(name="plan", template=plan_pod)
@@ -192,9 +203,10 @@ def _job_dag(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> 
                 template=publish_pod if last else gather_pod,
                 arguments=which,
                 when=some,
+                # It says which shards failed, and goes on if they may be left out.
+                depends=after_all_of(run.name),
             )
             before >> run
-            run >> gather
             before = gather
     return dag
 
@@ -267,9 +279,9 @@ def _run_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> 
     return pod
 
 
-def _gather_pod(job: Job[Any], *, last: bool) -> Main:
+def _gather_pod(workflow: WorkflowTemplate, job: Job[Any], *, last: bool) -> Main:
     names = ["plan-id", "round"]
-    args = _stage_args(job, "gather", names)
+    args = [*_stage_args(job, "gather", names), "--quarantine", _reference(workflow, QUARANTINE)]
     inputs = [Parameter(name=name) for name in names]
     if not last:
         return Main(f"{job.name}-gather", args, inputs=inputs)

@@ -45,9 +45,23 @@ Outputs = Annotated[Path, typer.Option("--outputs", metavar="FOLDER", help="Writ
 MapFile = Annotated[Path, typer.Option("--map", metavar="FILE", help="Write the tiles here, as GeoJSON.")]
 Workers = Annotated[int, typer.Option("--workers", metavar="N", help="Processes.  [default: one for each core]")]
 
+
+def _shards(text: str) -> int:
+    """The number of shards; a workflow gives an empty text for the default."""
+    number = text.strip() or "0"
+    if not (number.isascii() and number.isdigit()):
+        raise typer.BadParameter(f"{text!r} is not a number of shards.")
+    return int(number)
+
+
 Quarantine = Annotated[
     int,
-    typer.Option("--quarantine", metavar="N", min=0, help="Shards that may fail for good and are left out."),
+    typer.Option(
+        "--quarantine",
+        metavar="N",
+        parser=_shards,
+        help="Shards that may fail for good and are left out.",
+    ),
 ]
 
 
@@ -164,7 +178,7 @@ def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
         _parameter("plan_id", PlanId),
         _parameter("round_name", Round),
         _parameter("outputs", Outputs, None),
-        _parameter("quarantine", Quarantine, 0),
+        _parameter("quarantine", Quarantine, "0"),
     ]
     text = (
         f"{_STAGES['gather']} It names the shards that are missing; the last round's gather publishes the results. "
@@ -189,7 +203,7 @@ def _local(job: Job[Any], entry: JobEntry) -> TyperCommand:
         f"{entry.help} Shards run in processes of this machine. After an interruption, the same command does only what "
         f"is missing." + example(f"acdtask {job.name} local {entry.example}")
     )
-    more = [_parameter("workers", Workers, None), _parameter("quarantine", Quarantine, 0)]
+    more = [_parameter("workers", Workers, None), _parameter("quarantine", Quarantine, "0")]
     return command_of(_with_settings(call, job, entry, more), text)
 
 

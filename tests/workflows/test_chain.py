@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 from acdtask.engine.account import records_of
@@ -46,7 +49,7 @@ if fault == "left out" and mine:
 if fault == "twice" and mine:
     at_once = [subprocess.Popen(command) for _ in range(2)]
     sys.exit(max(one.wait() for one in at_once))
-if fault == "killed" and first:
+if fault == "killed" and first or fault == "killed always" and mine and "check" in args:
     os.kill(os.getpid(), 9)
 if fault.isdigit() and first:
     sys.exit(int(fault))
@@ -208,7 +211,56 @@ def test_a_pod_that_fails_for_good_is_not_tried_again_and_its_siblings_go_on(sce
     phases = {node.name: (node.phase, len(node.attempts)) for node in result.nodes}
     assert phases["ingest.run-check(1:1)"] == ("Failed", 1)
     assert phases["ingest.run-check(0:0)"] == ("Succeeded", 1)
-    assert phases["ingest.gather-check"] == ("Omitted", 0)
+    assert phases["ingest.gather-check"] == ("Failed", 4)  # it did not say why, so it may have been killed
+    assert phases["ingest.run-write"] == ("Omitted", 0)
+
+
+def spoiled(scene: Path, folder: Path) -> tuple[Path, Path]:
+    """The scene's images with one that has no valid pixel, the sixteenth; and that one."""
+    shutil.copytree(scene / "images", folder)
+    bad = sorted(folder.iterdir())[15]
+    with rasterio.open(bad, "r+") as raster:
+        raster.write(np.full(raster.shape, raster.nodata, raster.dtypes[0]), 1)
+    return folder, bad
+
+
+def test_a_shard_that_fails_for_good_is_within_the_budget_and_its_rest_done_by_the_next_workflow(
+    scene: Path, ingested: dict[str, str], tmp_path: Path
+) -> None:
+    images, bad = spoiled(scene, tmp_path / "images")
+    parameters = {"source": str(images), "shard-files": "4"}
+    cube = tmp_path / "cube"
+    refused = submit("acd-ingest", parameters, scene, tmp_path / "refused", cube)
+    gather = refused.node("ingest.gather-check")
+    assert (refused.phase, [one.exit_code for one in gather.attempts]) == ("Failed", [66])
+    assert gather.message == (f"ACD-507: 1 of 6 shards of round check are not done: 3 (ACD-205: {bad} has only nodata)")
+    assert not (cube / "cube.json").exists()
+
+    partial = submit("acd-ingest", {**parameters, "quarantine": "1"}, scene, tmp_path / "partial", cube)
+    assert (partial.phase, partial.exit_code) == ("Succeeded", 0)
+    assert partial.node("ingest.run-check(3:3)").phase == "Failed"
+    assert partial.node("ingest.run-write(3:3)").phase == "Succeeded"
+    (record,) = records_of(partial.uid, Site(str(cube)))
+    assert record.left_out == [f"3 ({bad}): ACD-205: {bad} has only nodata"]
+    assert record.findings.figures == {"files": 21}
+
+    shutil.copy(scene / "images" / bad.name, bad)
+    assert submit("acd-ingest", parameters, scene, tmp_path / "again", cube).phase == "Succeeded"
+    there = digests(cube)
+    assert {name: there.get(name) for name in ingested if name.startswith("data/")} == {
+        name: digest for name, digest in ingested.items() if name.startswith("data/")
+    }
+
+
+def test_a_shard_that_is_killed_again_and_again_is_within_the_budget_too(scene: Path, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    parameters = {"source": str(scene / "images"), "shard-files": "12", "quarantine": "1"}
+    command = [sys.executable, "-c", FAULTY, str(seen), "killed always"]
+    result = submit("acd-ingest", parameters, scene, tmp_path / "run", tmp_path / "cube", command)
+    assert result.phase == "Succeeded"
+    assert [one.exit_code for one in result.node("ingest.run-check(1:1)").attempts] == [137] * 4
+    assert len(list((tmp_path / "cube/data").rglob("*.tif"))) == 12
 
 
 def test_a_sibling_that_argo_left_out_is_named_by_gather_and_done_by_the_next_run(

@@ -15,7 +15,7 @@ from acdtask.cli.notify import command as load_notify
 from acdtask.cli.options import options_of, settings_from, values_of_parameters
 from acdtask.jobs.registry import JOBS, load_job
 from workflows.lint import problems
-from workflows.parameters import WEBHOOK
+from workflows.parameters import QUARANTINE, WEBHOOK
 from workflows.rendering import CHART_FILES, render_all, write_all
 from workflows.retries import MEMORY
 from workflows.templates import CHAIN, version_suffix
@@ -73,6 +73,10 @@ def fan_out(document: Any) -> Any:
     )
 
 
+def gather(document: Any) -> Any:
+    return next(one for one in document["spec"]["templates"] if one["name"].endswith("-gather"))
+
+
 def dag(document: Any) -> Any:
     return next(one for one in document["spec"]["templates"] if "dag" in one)
 
@@ -101,6 +105,8 @@ BROKEN: list[tuple[Callable[[Any], object], str]] = [
     (lambda d: fan_out(d)["arguments"]["parameters"][2].update(value="{{item.tile}}"), "items are integers"),
     (lambda d: fan_out(d).update(template="other"), "has no template other"),
     (lambda d: fan_out(d).update(depends="nobody"), "does not come before it"),
+    (lambda d: dag(d)["dag"]["tasks"][-1].update(depends="run-moments"), "does not begin when a shard has failed"),
+    (lambda d: gather(d)["container"]["args"].pop(), "is not told how many shards may be left out"),
     (
         lambda d: dag(d)["dag"]["tasks"][-1].update(when="{{tasks.run-moments.outputs.parameters.x}} == 1"),
         "cannot know",
@@ -154,7 +160,7 @@ def test_every_setting_of_a_job_has_a_parameter_and_no_parameter_is_left_over(jo
     fields = [option.field.replace("_", "-") for option in options_of(load_job(job).settings)]
     alone = RENDERED[f"acd-{job}"]
     assert list(given_to_plan(alone, job)) == list(given_to_plan(RENDERED["acd-all"], job)) == fields
-    assert set(parameters_of(alone)) == {*fields, MEMORY, WEBHOOK}
+    assert set(parameters_of(alone)) == {*fields, MEMORY, QUARANTINE, WEBHOOK}
 
 
 def test_every_parameter_of_the_whole_chain_is_used() -> None:
@@ -208,7 +214,9 @@ def test_a_job_is_a_plan_and_then_a_fan_out_and_a_gather_for_each_round(job: str
     tasks = next(one for one in RENDERED["acd-all"]["spec"]["templates"] if one["name"] == job)["dag"]["tasks"]
     rounds = [f"{stage}-{name}" for name in load_job(job).rounds for stage in ("run", "gather")]
     assert [task["name"] for task in tasks] == ["plan", *rounds]
-    assert [task.get("depends", "") for task in tasks] == ["", "plan", *rounds[:-1]]
+    gathers = [f"{name} || {name}.Failed || {name}.Errored" for name in rounds[::2]]
+    expected = ["plan", *(one for pair in zip(gathers, rounds[1::2], strict=True) for one in pair)]
+    assert [task.get("depends", "") for task in tasks] == ["", *expected[:-1]]
     assert all("shard-count}} != 0" in task["when"] for task in tasks[1:])
 
 

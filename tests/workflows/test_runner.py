@@ -253,6 +253,52 @@ def test_after_a_failure_the_rest_is_omitted_and_the_exit_handler_knows(tmp_path
     assert (tmp_path / "told").read_text() == "Failed"
 
 
+AFTER_BAD = [
+    ("bad || bad.Failed || bad.Errored", "good", "Succeeded"),
+    ("bad || bad.Failed || bad.Errored", "bad", "Failed"),
+    ("bad", "good", "Failed"),
+    ("bad.Failed && (!bad.Skipped)", "good", "Succeeded"),
+    ("bad.Errored || bad.Succeeded", "good", "Failed"),
+]
+
+
+@pytest.mark.parametrize(("depends", "template", "phase"), AFTER_BAD)
+def test_the_last_tasks_decide_about_a_dag_and_one_that_is_left_out_passes_on_what_came_before(
+    tmp_path: Path, depends: str, template: str, phase: str
+) -> None:
+    """As in argo-workflows, workflow/controller/dag.go, assessDAGPhase."""
+    document = workflow(
+        dag(
+            {"name": "start", "template": "good"},
+            {"name": "bad", "template": "work", "depends": "start", "withParam": "[0, 1]", "arguments": ITEM},
+            {"name": "gather", "template": template, "depends": depends},
+            {"name": "next", "template": "good", "depends": "gather"},
+            {"name": "last", "template": "good", "depends": "next", "when": "0 != 0"},
+        ),
+        pod("good", ""),
+        pod("bad", "raise SystemExit(66)"),
+        pod("work", "import sys; sys.exit(int(sys.argv[1]))", "{{inputs.parameters.code}}", inputs=CODE),
+    )
+    result = run(document, tmp_path)
+    assert result.phase == phase
+    assert [result.node(f"dag.bad({item}:{item})").phase for item in (0, 1)] == ["Succeeded", "Failed"]
+    assert (result.exit_code == 0) == (phase == "Succeeded")
+
+
+def test_a_gather_runs_after_a_fan_out_that_is_skipped(tmp_path: Path) -> None:
+    document = workflow(
+        dag(
+            {"name": "run", "template": "good", "withParam": "[]"},
+            {"name": "gather", "template": "good", "depends": "run || run.Failed || run.Errored"},
+        ),
+        pod("good", ""),
+    )
+    phases = {node.name: node.phase for node in run(document, tmp_path).nodes}
+    assert phases == {"dag.run": "Skipped", "dag.gather": "Succeeded"}
+
+
+CODE = {"parameters": [{"name": "code"}]}
+ITEM = {"parameters": [{"name": "code", "value": "{{item}}"}]}
 COUNT = (
     "import os, pathlib, sys, time\n"
     "file = pathlib.Path(sys.argv[1]); seen = len(file.read_text()) if file.exists() else 0\n"
@@ -361,7 +407,10 @@ def test_what_the_runner_does_not_know_it_names(tmp_path: Path, change: dict[str
     [
         ({"withItems": [1]}, "withItems"),
         ({"continueOn": {"failed": True}}, "continueOn"),
-        ({"depends": "other.Failed"}, "depends: 'other.Failed'"),
+        ({"depends": "other.AllFailed"}, "depends: 'other.AllFailed'"),
+        ({"depends": "other + more"}, "depends: 'other \\+ more'"),
+        ({"depends": "other ||"}, "cannot be evaluated|wait for each other"),
+        ({"depends": "other.Failed"}, "wait for each other"),
         ({"depends": "nobody"}, "wait for each other"),
         ({"withParam": '["a"]'}, "no list of integers"),
         ({"withParam": "[1]", "when": "{{item}} != 1"}, "a 'when' with an item"),

@@ -18,9 +18,15 @@ from workflows.runner.pods import Attempt, Host, run_pod
 
 __all__ = ["Node", "Result", "run_workflow"]
 
-DEPENDS = re.compile(r"[\w-]+(\s*&&\s*[\w-]+)*")
+DEPENDS = re.compile(r"[\w.()&|!\s-]*")
+TASK_RESULT = re.compile(r"([\w-]+)(?:\.(\w+))?")
+PHASES = {"Succeeded": "Succeeded", "Failed": "Failed", "Errored": "Error", "Skipped": "Skipped", "Omitted": "Omitted"}
+"""The phase that a result in `depends` stands for."""
 GOES_ON_AFTER = frozenset({"Succeeded", "Skipped"})
+"""What a task's name alone stands for in `depends`."""
 BAD = frozenset({"Failed", "Error"})
+WITHOUT_A_RESULT = frozenset({"Skipped", "Omitted"})
+"""Such a task passes on what the tasks that it depends on came to; the last tasks decide about their DAG."""
 NAMESPACE = "here"
 """There is none on this machine."""
 DEEPEST = 100
@@ -152,6 +158,7 @@ class _Run:
     def _dag(self, dag: Dag, path: str, scope: dict[str, str], depth: int) -> _Ended:
         """Run tasks one after the other, each after those that it depends on."""
         phases: dict[str, str] = {}
+        branches: dict[str, str] = {}
         waiting = list(dag.tasks)
         while waiting:
             ready = next((task for task in waiting if set(_dependencies(task)) <= phases.keys()), None)
@@ -160,13 +167,16 @@ class _Run:
                 raise AcdError(ErrorCode.SETTING_INVALID, f"{path}: the tasks {names} wait for each other")
             waiting.remove(ready)
             task_path = f"{path}.{ready.name}"
-            if all(phases[name] in GOES_ON_AFTER for name in _dependencies(ready)):
+            if _may_begin(ready, phases):
                 ended = self._task(ready, task_path, scope, depth)
             else:
                 ended = self._without_pod(task_path, "Omitted", f"depends on {ready.depends}")
             phases[ready.name] = ended.phase
+            before = _worst(branches[name] for name in _dependencies(ready))
+            branches[ready.name] = before if ended.phase in WITHOUT_A_RESULT else ended.phase
             scope |= {f"tasks.{ready.name}.outputs.parameters.{name}": text for name, text in ended.outputs.items()}
-        return _Ended(_worst(phases.values()))
+        needed = {name for task in dag.tasks for name in _dependencies(task)}
+        return _Ended(_worst(branch for name, branch in branches.items() if name not in needed))
 
     def _task(self, task: Task, path: str, scope: Mapping[str, str], depth: int) -> _Ended:
         if task.with_param:
@@ -230,13 +240,22 @@ def _arguments(task: Task, scope: Mapping[str, str]) -> dict[str, str]:
     return {one.name: substitute(one.value or "", scope) for one in task.arguments.parameters}
 
 
-def _dependencies(task: Task) -> list[str]:
-    """The tasks that have to end well before this one. SETTING_INVALID for anything but names joined by &&."""
-    if not task.depends:
-        return []
-    if not DEPENDS.fullmatch(task.depends):
+def _dependencies(task: Task) -> set[str]:
+    """The tasks that have to end before this one. SETTING_INVALID for results that are not known here."""
+    found = TASK_RESULT.findall(task.depends)
+    if not DEPENDS.fullmatch(task.depends) or any(result and result not in PHASES for _, result in found):
         raise AcdError(ErrorCode.SETTING_INVALID, f"this runner does not know depends: {task.depends!r}")
-    return [name.strip() for name in task.depends.split("&&")]
+    return {name for name, _ in found}
+
+
+def _may_begin(task: Task, phases: Mapping[str, str]) -> bool:
+    """Whether the tasks that it depends on came to what it asks for."""
+
+    def holds(match: re.Match[str]) -> str:
+        name, result = match.groups()
+        return str(phases[name] == PHASES[result] if result else phases[name] in GOES_ON_AFTER).lower()
+
+    return not task.depends or bool(evaluate(TASK_RESULT.sub(holds, task.depends), {}))
 
 
 def _is_wanted(task: Task, scope: Mapping[str, str]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from acdtask.jobs.report.model import DatePage, PatchRow, QualityReason, ReportPage, TileShape
+from acdtask.jobs.report.model import DatePage, LeftOutRow, PatchRow, QualityReason, ReportPage, TileShape
 from acdtask.jobs.report.page import MAX_ROWS, render, verdict
 from acdtask.jobs.report.score import score
 from acdtask.jobs.report.svgmap import MAX_DOTS, svg_map
@@ -239,6 +239,22 @@ def test_false_patches_and_missed_events_are_named(made_up: Any) -> None:
         ({"dates": (day(quality=((77, 3),)),)}, "quality code 77 has no reason"),
     ],
 )
+def test_what_is_left_out_is_named_and_a_whole_page_does_not_speak_of_it() -> None:
+    rows = (
+        LeftOutRow(job="monitor", what="tile 3/-7", start=LAST, end=LAST, error="ACD-312", sentence=f"{EVIL} is gone."),
+        LeftOutRow(job="baseline", what="tile 4/-7", start=FIRST, end=LAST, error="", sentence="It did not say why."),
+    )
+    text = render(page(left_out=rows, dates=(day(tiles_left_out=1),))).decode()
+    section = text[text.index('<section id="left-out">') :].partition("</section>")[0]
+    for part in ("tile 3/-7", "ACD-312", "tile 4/-7", "It did not say why.", str(FIRST), "&lt;script&gt;"):
+        assert part in section
+    assert EVIL not in text
+    assert text.count('href="#left-out"') == 2
+    assert "2 parts" in text
+    assert "nothing abnormal; 1 tile left out" in text
+    assert "left out" not in render(page()).decode().lower().replace("tile left out", "")
+
+
 def test_a_page_that_contradicts_itself_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         page(**changes)

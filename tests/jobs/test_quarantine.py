@@ -1,0 +1,393 @@
+"""Shards that fail for good: left out within a budget, named, and done alone by the next run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+from acdtask.cube.grid import Layout, RegularGrid
+from acdtask.cube.model import RecordQuery
+from acdtask.engine import stages
+from acdtask.engine.local import run_locally
+from acdtask.engine.processes import WorkerPool
+from acdtask.engine.rounds import Round
+from acdtask.engine.stages import gather_round, load_plan, load_shard, missing_shards, open_site, run_shard
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.baseline.job import BaselineJob
+from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.contract import Job, Plan, Settings, Shard, Site
+from acdtask.jobs.ingest.job import IngestJob
+from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.monitor.job import MonitorJob
+from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.products import BaselineManifest, MonitorManifest
+from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.simulate.settings import SceneSettings
+from tests.jobs.chain import LAYOUT, digests, reference_end, simulate
+
+SCENE = SceneSettings(size=128, reference_pairs=6, monitored_pairs=2, events=6, seed=11)
+POISONED = 1
+"""The number of the shard that fails."""
+SENTENCE = "the disk of this node is full of bees"
+CASES: list[tuple[type[Job[Any]], str]] = [
+    (IngestJob, "check"),
+    (IngestJob, "write"),
+    (ConsolidateJob, "write"),
+    (BaselineJob, "moments"),
+    (MonitorJob, "statistics"),
+    (MonitorJob, "label"),
+    (MonitorJob, "cut"),
+    (ReportJob, "draw"),
+]
+NAMES = [f"{job.name}-{round_name}" for job, round_name in CASES]
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate(tmp_path_factory.mktemp("scene"), SCENE)
+
+
+def steps(scene: Path) -> list[tuple[Job[Any], Settings]]:
+    common: dict[str, Any] = {"aoi": str(scene / "aoi.json"), "layout": LAYOUT}
+    return [
+        (IngestJob(), IngestSettings(source=str(scene / "images"), shard_files=2)),
+        (ConsolidateJob(), ConsolidateSettings(**common)),
+        (BaselineJob(), BaselineSettings(**common, end=reference_end(SCENE))),
+        (MonitorJob(), MonitorSettings(**common, min_count=4, min_area=20)),
+        (ReportJob(), ReportSettings(**common, truth=str(scene / "truth.geojson"))),
+    ]
+
+
+def run_all(
+    scene: Path, cube: Path, *, quarantine: int = 0, leave_out: frozenset[type[Job[Any]]] = frozenset()
+) -> None:
+    with WorkerPool(0) as pool:
+        for job, settings in steps(scene):
+            if type(job) not in leave_out:
+                run_locally(job, settings, str(cube), pool=pool, progress=False, quarantine=quarantine)
+            if job.name == "ingest":
+                grid = RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64)
+                open_site(str(cube)).cube.add_layout(Layout(name=LAYOUT, grid=grid))
+
+
+@dataclass
+class Poison:
+    """Makes a shard of a round fail, and counts the shards that run."""
+
+    job: type[Job[Any]]
+    round: str
+    error: Exception = field(default_factory=lambda: RuntimeError(SENTENCE))
+    ran: Counter[str] = field(default_factory=Counter)
+    active: bool = True
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> Poison:
+        for job in {job for job, _ in CASES}:
+            self._wrap(job, monkeypatch)
+        return self
+
+    def _wrap(self, job: type[Job[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+        original = job.run
+
+        def run(
+            me: Job[Any],
+            plan: Plan,
+            round_name: str,
+            shard: Shard,
+            handout: bytes,
+            site: Site,
+            progress: Callable[[int], None],
+        ) -> bytes:
+            self.ran[f"{plan.job}-{round_name}"] += 1
+            poisoned = self.active and job is self.job and round_name == self.round
+            if poisoned and shard.model_dump_json() == load_shard(plan, POISONED, site).model_dump_json():
+                raise self.error
+            return original(me, plan, round_name, shard, handout, site, progress)
+
+        monkeypatch.setattr(job, "run", run)
+
+
+def left_out_jobs(job: type[Job[Any]]) -> frozenset[type[Job[Any]]]:
+    """A record that comes later lies in another array: the same pixels under another name, which manifests tell."""
+    return frozenset({ConsolidateJob}) if job is IngestJob else frozenset()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[type[Job[Any]]], Path]:
+    made: dict[frozenset[type[Job[Any]]], Path] = {}
+
+    def cube(job: type[Job[Any]]) -> Path:
+        without = left_out_jobs(job)
+        if without not in made:
+            made[without] = tmp_path_factory.mktemp("undisturbed") / "cube"
+            run_all(scene, made[without], leave_out=without)
+        return made[without]
+
+    return cube
+
+
+def newest(cube: Path, kind: str) -> list[bytes]:
+    """The newest manifest of each baseline or monitoring result that `latest` points to."""
+    found = []
+    for pointer in sorted(cube.glob(f"products/*/{kind}/**/*.latest")):
+        folder = cube / "products/koln-demo" / kind / pointer.read_text() / "manifests"
+        found.append(max(folder.iterdir()).read_bytes())
+    return found
+
+
+def page_of(cube: Path) -> str:
+    """The report that was written last."""
+    return max(cube.glob("products/*/report/*/index.html"), key=lambda path: path.stat().st_mtime_ns).read_text()
+
+
+def index_of(cube: Path) -> tuple[set[str], set[str]]:
+    """Records and datasets, as JSON."""
+    there = open_site(str(cube)).cube
+    datasets = {
+        one.model_dump_json()
+        for variable in there.variables()
+        for instance in there.instances(variable.name)
+        for one in there.datasets(variable.name, instance.name)
+    }
+    return {one.model_dump_json() for one in there.records(RecordQuery())}, datasets
+
+
+def without_inputs(cube: Path) -> list[dict[str, Any]]:
+    """The newest monitoring results, but for where the pixels of the images were read."""
+    inputs = {"images": {"__all__": {"tiles": {"__all__": {"image"}}}}}
+    found = [MonitorManifest.model_validate_json(body) for body in newest(cube, "monitor")]
+    return [one.model_dump(mode="json", exclude=inputs) for one in found]
+
+
+def assert_made_up(cube: Path, expected: Path, job: type[Job[Any]]) -> None:
+    """All of an undisturbed run is there, byte for byte; versions are numbered by how many there were."""
+    mine, theirs = digests(cube), digests(expected)
+    numbered = ("index/", "products/koln-demo/report/")
+    wanted = {name for name in theirs if not name.startswith(numbered) and "/manifests/" not in name}
+    assert [name for name in sorted(wanted) if mine.get(name) != theirs[name]] == []
+    assert newest(cube, "baseline") == newest(expected, "baseline")
+    if job is ConsolidateJob:  # a monitored tile was read from its images, and the manifest says so
+        assert without_inputs(cube) == without_inputs(expected)
+    else:
+        assert newest(cube, "monitor") == newest(expected, "monitor")
+    assert all(b"quarantined" not in body for body in [*newest(cube, "baseline"), *newest(cube, "monitor")])
+    for have, want in zip(index_of(cube), index_of(expected), strict=True):
+        assert want <= have
+    assert page_of(cube) == page_of(expected)
+
+
+def test_the_scene_has_patches_in_several_tiles(undisturbed: Callable[[type[Job[Any]]], Path]) -> None:
+    (body,) = newest(undisturbed(MonitorJob), "monitor")
+    manifest = MonitorManifest.model_validate_json(body)
+    assert len(manifest.images) == SCENE.monitored_pairs
+    assert all(len(image.tiles) >= 4 and image.patch_count for image in manifest.images)
+
+
+@pytest.mark.parametrize(("job", "round_name"), CASES, ids=NAMES)
+def test_a_shard_that_fails_for_good_is_left_out_and_the_next_run_makes_up_for_it(
+    job: type[Job[Any]],
+    round_name: str,
+    scene: Path,
+    undisturbed: Callable[[type[Job[Any]]], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cube, expected = tmp_path / "cube", undisturbed(job)
+    poison = Poison(job, round_name).install(monkeypatch)
+    run_all(scene, cube, quarantine=1, leave_out=left_out_jobs(job))
+    shards = poison.ran[f"{job.name}-{round_name}"]
+    assert shards >= 3
+    page = page_of(cube)
+    if job is ConsolidateJob:
+        assert "left-out" not in page
+    else:
+        assert f"<td>{job.name}</td>" in page
+        assert SENTENCE in page
+        assert "ACD-900" in page
+
+    poison.active = False
+    poison.ran.clear()
+    run_all(scene, cube, leave_out=left_out_jobs(job))
+    assert_made_up(cube, expected, job)
+    assert "left-out" not in page_of(cube)
+    ran = {name: poison.ran[name] for name in NAMES if name.startswith(job.name)}
+    if job is MonitorJob:
+        place = job.rounds.index(round_name)
+        assert [ran[f"monitor-{name}"] for name in job.rounds[: place + 1]] == [0] * place + [1]
+        assert 1 <= ran["monitor-cut"] <= shards
+        assert ran["monitor-label"] == (shards if place == 0 else 1 if place == 1 else 0)
+    else:
+        assert set(ran.values()) == {1}
+
+
+@pytest.mark.parametrize(("job", "round_name"), CASES, ids=NAMES)
+def test_without_a_budget_nothing_is_published_and_the_next_run_changes_no_byte(
+    job: type[Job[Any]],
+    round_name: str,
+    scene: Path,
+    undisturbed: Callable[[type[Job[Any]]], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cube, expected = tmp_path / "cube", undisturbed(job)
+    poison = Poison(job, round_name).install(monkeypatch)
+    with pytest.raises(RuntimeError, match=SENTENCE):
+        run_all(scene, cube, leave_out=left_out_jobs(job))
+    assert not list(cube.glob(f"products/*/{job.name}/*/manifests/*"))
+    assert not list(cube.glob("products/*/report/*/index.html"))
+    poison.active = False
+    poison.ran.clear()
+    run_all(scene, cube, leave_out=left_out_jobs(job))
+    assert digests(cube) == digests(expected)
+
+
+def test_what_is_left_out_is_in_no_product_and_not_in_the_index(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cube = tmp_path / "cube"
+    Poison(BaselineJob, "moments").install(monkeypatch)
+    run_all(scene, cube, quarantine=1)
+    (body,) = newest(cube, "baseline")
+    baseline = BaselineManifest.model_validate_json(body)
+    (tile,) = baseline.quarantined
+    assert (tile.job, tile.failure.number) == ("baseline", 900)
+    assert str(tile.failure) == f"ACD-900: RuntimeError: {SENTENCE}"
+    assert tile.cell not in {one.tile.cell for one in baseline.tiles}
+    (body,) = newest(cube, "monitor")
+    for image in MonitorManifest.model_validate_json(body).images:
+        assert image.quarantined == (tile,)
+        assert image.tiles
+        assert tile.cell not in {one.tile.cell for one in image.tiles}
+        assert all((cube / one.change.uri).is_file() and (cube / one.z.uri).is_file() for one in image.tiles)
+    records, datasets = index_of(cube)
+    assert not any('"acd:job"' in one for one in records)
+    assert not any("products/" in one for one in datasets)
+
+
+def test_a_file_that_is_bad_leaves_its_shard_mates_alone(scene: Path, tmp_path: Path) -> None:
+    images, cube = tmp_path / "images", str(tmp_path / "cube")
+    images.mkdir()
+    for path in sorted((scene / "images").glob("*.tif")):
+        (images / path.name).write_bytes(path.read_bytes())
+    bad = sorted(images.iterdir())[3]
+    good = bad.read_bytes()
+    with rasterio.open(bad, "r+") as raster:
+        raster.write(np.full(raster.shape, raster.nodata, raster.dtypes[0]), 1)
+    settings = IngestSettings(source=str(images), shard_files=4)
+    with WorkerPool(0) as pool:
+        with pytest.raises(AcdError) as raised:
+            run_locally(IngestJob(), settings, cube, pool=pool, progress=False)
+        assert raised.value.code is ErrorCode.INPUT_ALL_NODATA
+        outcome = run_locally(IngestJob(), settings, cube, pool=pool, progress=False, quarantine=1)
+        assert outcome.lines[1:] == [
+            f"left out: shard 0 ({bad}): ACD-205: {bad} has only nodata",
+        ]
+        names = {one.name for one in open_site(cube).cube.records(RecordQuery())}
+        assert names == {path.stem for path in images.iterdir()} - {bad.stem}
+        bad.write_bytes(good)
+        again = run_locally(IngestJob(), settings, cube, pool=pool, progress=False)
+    assert again.plan.units == 1
+    assert bad.stem in {one.name for one in open_site(cube).cube.records(RecordQuery())}
+
+
+def test_a_shard_that_was_killed_says_nothing_and_may_be_tried_again(scene: Path, tmp_path: Path) -> None:
+    cube = str(tmp_path / "cube")
+    job, settings = steps(scene)[0]
+    plan = stages.make_plan(job, settings, open_site(cube))
+    for shard in range(1, plan.shards):
+        run_shard(job, plan, "check", shard, open_site(cube))
+    with pytest.raises(AcdError) as raised:
+        gather_round(job, plan, "check", open_site(cube))
+    assert raised.value.code is ErrorCode.SHARDS_MISSING
+    (one,) = gather_round(job, plan, "check", open_site(cube), quarantine=1)
+    assert (one.shard, str(one.failure)) == (0, "it did not say why")
+    assert len(one.names) == 2
+    left_out = run_shard(job, plan, "write", 0, open_site(cube))
+    assert left_out is not None
+    assert left_out.shard == 0
+    assert 0 not in missing_shards(plan, "write", open_site(cube))
+
+
+def test_more_failures_than_the_budget_are_told_with_their_errors(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cube = str(tmp_path / "cube")
+    job, settings = steps(scene)[0]
+    plan = stages.make_plan(job, settings, open_site(cube))
+    monkeypatch.setattr(IngestJob, "run", raising(AcdError(ErrorCode.STORE_DENIED, "the key is wrong")))
+    for shard in range(plan.shards):
+        with pytest.raises(AcdError):
+            run_shard(job, plan, "check", shard, open_site(cube))
+    with pytest.raises(AcdError) as raised:
+        gather_round(job, plan, "check", open_site(cube), quarantine=2)
+    assert raised.value.code is ErrorCode.SHARDS_FAILED
+    assert not raised.value.code.value.retryable
+    assert raised.value.detail == (
+        "4 of 4 shards of round check are not done: "
+        + ", ".join(f"{shard} (ACD-402: the key is wrong)" for shard in range(4))
+        + "; 2 may be left out"
+    )
+    with pytest.raises(AcdError, match="4 of 4 shards"):  # no budget publishes nothing at all
+        gather_round(job, plan, "check", open_site(cube), quarantine=4)
+
+
+def raising(error: Exception) -> Callable[..., bytes]:
+    def run(*_: object) -> bytes:
+        raise error
+
+    return run
+
+
+def test_an_error_that_may_pass_is_not_kept(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cube = str(tmp_path / "cube")
+    job, settings = steps(scene)[0]
+    plan = stages.make_plan(job, settings, open_site(cube))
+    monkeypatch.setattr(IngestJob, "run", raising(AcdError(ErrorCode.STORE_UNREACHABLE, "no answer")))
+    with pytest.raises(AcdError):
+        run_shard(job, plan, "check", 0, open_site(cube))
+    assert stages.shard_errors(plan, "check", open_site(cube)) == {}
+
+
+@pytest.mark.parametrize("round_name", MonitorJob.rounds)
+def test_pods_of_the_partial_run_that_come_back_late_change_nothing(
+    round_name: str, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every shard and gather of the monitor again, as they would go on with what they knew when a shard was missing."""
+    cube = tmp_path / "cube"
+    poison = Poison(MonitorJob, round_name).install(monkeypatch)
+    run_all(scene, cube, quarantine=1)
+    (folder,) = (cube / "runs/monitor").iterdir()
+    job, site = MonitorJob(), open_site(str(cube))
+    plan = load_plan("monitor", folder.name, site)
+    stale = {name: Round.find(plan, name, site) for name in plan.rounds}
+    known = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    poison.active = False
+    run_all(scene, cube)
+    (body,) = newest(cube, "monitor")
+    assert b"quarantined" not in body
+    before = digests(cube)
+
+    monkeypatch.setattr(Round, "find", lambda _plan, wanted, _site: stale[wanted])
+    monkeypatch.setattr(Round, "gathering", lambda _self: None)
+    monkeypatch.setattr(Round, "missing", lambda self: [POISONED] if self.name == round_name else [])
+    poison.ran.clear()
+    for name in plan.rounds:
+        for marker in [folder / path for path in known if path.parts[0] == name and path.suffix == ".json"]:
+            if not marker.name.endswith(".error.json"):
+                marker.unlink(missing_ok=True)
+        for shard in set(range(plan.shards)) - ({POISONED} if name == round_name else set()):
+            run_shard(job, plan, name, shard, site)
+        (left_out,) = gather_round(job, plan, name, site, quarantine=1) or (None,)
+        assert (left_out is not None) == (plan.rounds.index(name) >= plan.rounds.index(round_name))
+    assert poison.ran["monitor-cut"] == plan.shards - 1
+    assert newest(cube, "monitor") == [body]
+    after = digests(cube)
+    assert {name: after[name] for name in before} == before
+    assert [name for name in after.keys() - before.keys() if "/partial/" not in name and "/patches-" not in name] == []
