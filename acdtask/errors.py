@@ -258,6 +258,12 @@ class ErrorCode(Enum):
         "More shards failed for good than may be left out.",
         "Mend what the message names and run again: only these shards are done. Or leave them out with --quarantine.",
     )
+    PLAN_OVERTAKEN = ErrorSpec(
+        508,
+        _INPUT,
+        "A newer plan has published other results of the same images.",
+        "Run the job again: what is still to do is planned anew, and nothing is lost.",
+    )
     RUN_UNKNOWN = ErrorSpec(
         510,
         _INPUT,

@@ -18,6 +18,7 @@ from acdtask.engine.account import Meter, Work, current_run
 from acdtask.engine.rounds import Gathering, Round, ShardError, digest_of, find_gathering
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Job, LeftOutShard, Plan, RoundResult, Settings, Shard, Site, content_id_of
+from acdtask.jobs.fence import newest_token, take_token
 from acdtask.jobs.quarantine import Failure, LeftOut, PartlyFailedError
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
 
 AnyJob = Job[Any]
 NAMED_AT_MOST = 10
+PLAN_ATTEMPTS = 20
 
 
 def open_site(address: str, *, create: bool = False) -> Site:
@@ -48,8 +50,30 @@ def open_site(address: str, *, create: bool = False) -> Site:
 def make_plan(job: AnyJob, settings: Settings, site: Site, accept: Callable[[Plan], None] = lambda _plan: None) -> Plan:
     """Plan a job and store the plan, unless there is nothing to do or the same plan is stored already.
 
-    `accept` may raise: then nothing is stored.
+    A plan of a job that publishes under an AOI takes the next token of the AOI and the job. If another plan took it
+    meanwhile, what this one has read may be old, and it is made again.
+
+    `accept` may raise: then nothing is stored. STORE_CONTENDED.
     """
+    area = job.fenced_area(settings)
+    place = f"{area}/{job.name}"
+    for _ in range(PLAN_ATTEMPTS):
+        token = newest_token(site.runs, place) + 1 if area else 0
+        plan, shards = _drafted(job, settings, site)
+        if plan.nothing_to_do:
+            return plan
+        accept(plan)
+        _store_plan(plan, shards, site)
+        if not area:
+            return plan
+        if take_token(site.runs, place, token, plan.plan_id):
+            site.note_token(plan, token)
+            return plan
+    raise AcdError(ErrorCode.STORE_CONTENDED, f"{place} was planned by others {PLAN_ATTEMPTS} times")
+
+
+def _drafted(job: AnyJob, settings: Settings, site: Site) -> tuple[Plan, list[dict[str, Any]]]:
+    """The plan, and its shards as JSON values."""
     draft = job.plan(settings, site)
     content_id = content_id_of(job.name, draft.content)
     shards = [shard.model_dump(mode="json") for shard in draft.shards]
@@ -68,15 +92,15 @@ def make_plan(job: AnyJob, settings: Settings, site: Site, accept: Callable[[Pla
         notes=draft.notes,
         nothing_to_do=draft.nothing_to_do,
     )
-    if plan.nothing_to_do:
-        return plan
-    accept(plan)
-    folder = _folder(job.name, plan.plan_id, site)
+    return plan, shards
+
+
+def _store_plan(plan: Plan, shards: list[dict[str, Any]], site: Site) -> None:
+    folder = _folder(plan.job, plan.plan_id, site)
     if not folder.exists("plan.json"):
         for index, shard in enumerate(shards):
             folder.put(f"shards/{index:04d}.json", json.dumps(shard).encode())
         folder.put("plan.json", plan.model_dump_json(indent=1).encode())
-    return plan
 
 
 def load_plan(job_name: str, plan_id: str, site: Site) -> Plan:

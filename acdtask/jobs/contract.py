@@ -17,6 +17,7 @@ from acdtask import __version__
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.fence import Fence, newest_number
 from acdtask.jobs.quarantine import LeftOut
 
 __all__ = [
@@ -209,6 +210,14 @@ class Site:
         """Where a plan's shards may leave what only later rounds of the same plan read, under names of its content."""
         return self.runs.within(f"{plan.job}/{plan.plan_id}/scratch")
 
+    def note_token(self, plan: Plan, token: int) -> None:
+        """Let a plan have a token. It may have several; the newest counts."""
+        self.runs.create(f"{plan.job}/{plan.plan_id}/tokens/{token:08d}", b"")
+
+    def fence(self, plan: Plan) -> Fence:
+        """What keeps the plan from replacing what a newer one has published."""
+        return Fence(self.runs, newest_number(self.runs.within(f"{plan.job}/{plan.plan_id}/tokens")))
+
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -246,6 +255,11 @@ class Job(ABC, Generic[SettingsT]):
         What is left out must not show as if it were done. A gather that joins more may publish before one that joins
         less, so publishing never takes away what is there.
         """
+
+    def fenced_area(self, settings: SettingsT) -> str:
+        """The AOI whose results it may replace, if there is one; its plans get tokens."""
+        del settings
+        return ""
 
     def names(self, shard: Shard) -> tuple[str, ...]:
         """What people call the tiles or files of a shard."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +13,7 @@ from acdtask.cube.grid import Tile
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Dataset, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.fence import Fence, newest_number
 from acdtask.jobs.quarantine import QuarantinedTile
 
 __all__ = [
@@ -23,12 +24,13 @@ __all__ = [
     "BaselineManifest",
     "BaselineTile",
     "ImageProduct",
-    "ManifestChain",
     "MonitorManifest",
     "MonitorTile",
+    "NumberedChain",
     "baseline_variables",
     "change_variable",
     "find_manifest",
+    "manifest_chain",
     "point_latest",
     "z_variable",
 ]
@@ -195,34 +197,74 @@ def change_variable(variable: Variable) -> Variable:
     )
 
 
-class ManifestChain:
-    """The versions of a product's manifest, numbered from 1. A writer makes the next one, and only one writer can."""
+class NumberedChain:
+    """Versions of something, numbered from 1. A writer makes the next one, and only one writer can.
 
-    def __init__(self, store: Store, aoi: str, job: str, content_id: str) -> None:
-        self._store = store.within(f"products/{aoi}/{job}/{content_id}/manifests")
+    Args:
+        store: of the cube.
+        aoi, job: whose it is.
+        name: what it is called below them, and how its versions end.
+    """
+
+    def __init__(self, store: Store, aoi: str, job: str, name: str, ending: str = "") -> None:
+        self.place = f"{aoi}/{job}/{name}"
+        self._store = store.within(f"products/{self.place}")
+        self._ending = ending
 
     def newest(self) -> tuple[int, bytes | None]:
         """The newest version and its number; 0 and None before the first."""
-        keys = self._store.list()
-        return (int(keys[-1].removesuffix(".json")), self._store.get(keys[-1])) if keys else (0, None)
+        number = newest_number(self._store)
+        return (number, self.version(number)) if number else (0, None)
 
     def version(self, number: int) -> bytes | None:
         """A version, or None."""
-        return self._store.find(f"{number:06d}.json")
+        return self._store.find(self._key(number))
 
-    def publish(self, make: Callable[[bytes | None], BaselineManifest | MonitorManifest]) -> None:
-        """Add a version, made from the newest one; nothing is added if it would be the same. STORE_CONTENDED."""
+    def publish(self, make: Callable[[bytes | None], bytes], fence: Fence, holds: Mapping[str, str]) -> None:
+        """Add a version, made from the newest one; nothing is added if it would be the same.
+
+        What it holds is announced first, and others are looked for after the newest number is read: whoever announces
+        later finds this version or takes its number, so an older plan never replaces what a newer one made.
+
+        Raises:
+            AcdError: PLAN_OVERTAKEN if a plan with a newer token announced another version of what this one holds;
+                STORE_CONTENDED.
+        """
+        fence.announce(self.place, holds)
         for _ in range(PUBLISH_ATTEMPTS):
             number, newest = self.newest()
-            body = make(newest).model_dump_json(indent=1).encode()
-            if body == newest or self._store.create(f"{number + 1:06d}.json", body):
+            body = make(newest)
+            if body == newest:
+                return
+            fence.require(self.place, holds)
+            if self._store.create(self._key(number + 1), body):
                 return
         raise AcdError(ErrorCode.STORE_CONTENDED, f"{self._store.url} was changed by others {PUBLISH_ATTEMPTS} times")
 
+    def require(self, fence: Fence, holds: Mapping[str, str]) -> None:
+        """PLAN_OVERTAKEN if that is known already, so that nothing is written in vain."""
+        fence.require(self.place, holds)
 
-def point_latest(store: Store, aoi: str, job: str, name: str, content_id: str) -> None:
-    """Let `latest` of a name, such as the variable and layout, be this content id."""
-    store.put(f"products/{aoi}/{job}/{name}.latest", content_id.encode())
+    def _key(self, number: int) -> str:
+        return f"{number:06d}{self._ending}"
+
+
+def manifest_chain(store: Store, aoi: str, job: str, content_id: str) -> NumberedChain:
+    """The versions of a product's manifest."""
+    return NumberedChain(store, aoi, job, f"{content_id}/manifests", ".json")
+
+
+def point_latest(store: Store, aoi: str, job: str, name: str, content_id: str, fence: Fence) -> None:
+    """Let `latest` of a name, such as the variable and layout, be this content id, unless a newer plan's is."""
+    try:
+        _pointer(store, aoi, job, name).publish(lambda _: content_id.encode(), fence, {"latest": content_id})
+    except AcdError as error:
+        if error.code is not ErrorCode.PLAN_OVERTAKEN:
+            raise
+
+
+def _pointer(store: Store, aoi: str, job: str, name: str) -> NumberedChain:
+    return NumberedChain(store, aoi, job, f"{name}.latest")
 
 
 def find_manifest(
@@ -233,9 +275,9 @@ def find_manifest(
     Raises `missing` if there is none.
     """
     latest = content_id == "latest"
-    found = (store.find(f"products/{aoi}/{job}/{name}.latest") or b"").decode() if latest else content_id
+    found = (_pointer(store, aoi, job, name).newest()[1] or b"").decode() if latest else content_id
     if found:
-        chain = ManifestChain(store, aoi, job, found)
+        chain = manifest_chain(store, aoi, job, found)
         number, body = (version, chain.version(version)) if version else chain.newest()
         if body is not None:
             return number, body

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from pydantic import Field
 
-from acdtask.jobs.contract import Draft, Estimate, Findings, FoundImage, Job, Plan, Settings, Shard, Site
+from acdtask.jobs.contract import (
+    Draft,
+    Estimate,
+    Findings,
+    FoundImage,
+    Handouts,
+    Job,
+    Plan,
+    RoundResult,
+    Settings,
+    Shard,
+    Site,
+)
 
 __all__ = ["LettersJob", "LettersSettings"]
 
@@ -36,9 +48,9 @@ class LettersJob(Job[LettersSettings]):
         site.store.put(f"out/{round_name}/{letter}", letter.encode() * 100)
         return letter.encode()
 
-    def gather(self, plan: Plan, round_name: str, tables: Iterator[bytes], site: Site) -> dict[int, bytes]:
-        site.store.put(f"out/{round_name}.all", b"".join(tables))
-        return {}
+    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
+        site.store.put(f"out/{round_name}.all", b"".join(table for _, table in result.tables))
+        return Handouts()
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         count = plan.settings["images"]

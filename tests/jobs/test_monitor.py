@@ -47,7 +47,7 @@ def monitor(scene: Path, cube: Path, layout: str = LAYOUT, **settings: object) -
 
 def manifest(cube: Path, layout: str = LAYOUT, name: str = "monitor") -> MonitorManifest:
     folder = cube / "products/koln-demo/monitor"
-    content = (folder / f"CoherenceVV/{layout}/{name}.latest").read_text()
+    content = max((folder / f"CoherenceVV/{layout}/{name}.latest").iterdir()).read_text()
     return MonitorManifest.model_validate_json(max((folder / content / "manifests").iterdir()).read_bytes())
 
 

@@ -137,7 +137,7 @@ def newest(cube: Path, kind: str) -> list[bytes]:
     """The newest manifest of each baseline or monitoring result that `latest` points to."""
     found = []
     for pointer in sorted(cube.glob(f"products/*/{kind}/**/*.latest")):
-        folder = cube / "products/koln-demo" / kind / pointer.read_text() / "manifests"
+        folder = cube / "products/koln-demo" / kind / max(pointer.iterdir()).read_text() / "manifests"
         found.append(max(folder.iterdir()).read_bytes())
     return found
 

@@ -65,7 +65,7 @@ def cube(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def manifest(cube: Path, name: str) -> BaselineManifest:
-    content = (cube / f"products/mexico-city/baseline/CoherenceVV/crop/{name}.latest").read_text()
+    content = (cube / f"products/mexico-city/baseline/CoherenceVV/crop/{name}.latest/000001").read_text()
     return BaselineManifest.model_validate_json(
         (cube / f"products/mexico-city/baseline/{content}/manifests/000001.json").read_bytes()
     )

@@ -37,9 +37,9 @@ from acdtask.jobs.contract import (
 from acdtask.jobs.products import (
     BaselineManifest,
     BaselineTile,
-    ManifestChain,
     baseline_variables,
     find_manifest,
+    manifest_chain,
     point_latest,
 )
 from acdtask.jobs.quarantine import QuarantinedTile
@@ -132,12 +132,14 @@ class BaselineJob(Job[BaselineSettings]):
         tiles = [BaselineTile.model_validate(row) for _, table in result.tables for row in json.loads(table)]
         mine = _manifest(plan, settings, tiles, self._quarantined(result.left_out))
 
-        def make(earlier: bytes | None) -> BaselineManifest:
-            return mine.joined_with(BaselineManifest.model_validate_json(earlier)) if earlier else mine
+        def make(earlier: bytes | None) -> bytes:
+            whole = mine.joined_with(BaselineManifest.model_validate_json(earlier)) if earlier else mine
+            return whole.model_dump_json(indent=1).encode()
 
-        ManifestChain(site.store, mine.aoi, self.name, plan.content_id).publish(make)
+        fence = site.fence(plan)
+        manifest_chain(site.store, mine.aoi, self.name, plan.content_id).publish(make, fence, {})
         name = f"{settings.variable}/{settings.layout}/{settings.name}"
-        point_latest(site.store, mine.aoi, self.name, name, plan.content_id)
+        point_latest(site.store, mine.aoi, self.name, name, plan.content_id, fence)
         made = baseline_variables(variable)
         whole = not mine.quarantined
         site.cube.commit(
@@ -147,6 +149,10 @@ class BaselineJob(Job[BaselineSettings]):
             instances=[Instance(variable=one.name, name=settings.name) for one in made],
         )
         return Handouts()
+
+    def fenced_area(self, settings: BaselineSettings) -> str:
+        """Its AOI."""
+        return load_aoi(settings.aoi).name
 
     def names(self, shard: Shard) -> tuple[str, ...]:
         """Its cells."""

@@ -146,6 +146,10 @@ class MonitorJob(Job[MonitorSettings]):
         publish(plan, result, site)
         return Handouts()
 
+    def fenced_area(self, settings: MonitorSettings) -> str:
+        """Its AOI."""
+        return load_aoi(settings.aoi).name
+
     def names(self, shard: Shard) -> tuple[str, ...]:
         """Its cells."""
         return cells_of(shard)

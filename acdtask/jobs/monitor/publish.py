@@ -26,9 +26,10 @@ from acdtask.jobs.monitor.work import ImageWork, images_of, partial_place, quara
 from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet, read_patches
 from acdtask.jobs.products import (
     ImageProduct,
-    ManifestChain,
     MonitorManifest,
+    NumberedChain,
     change_variable,
+    manifest_chain,
     point_latest,
     z_variable,
 )
@@ -44,6 +45,7 @@ def publish(plan: Plan, result: RoundResult, site: Site) -> None:
     """
     settings = MonitorSettings.model_validate(plan.settings)
     variable = site.cube.variable(settings.variable)
+    _chain(plan, site).require(site.fence(plan), _holds(plan))
     cuts: dict[str, list[CutTile]] = defaultdict(list)
     for _, table in result.tables:
         for part in unpack(table).values():
@@ -135,14 +137,14 @@ def _publish_manifest(plan: Plan, settings: MonitorSettings, products: list[Imag
     method: dict[str, Any] = plan.content["method"]
     folder = f"products/{method['aoi']}/monitor/{method['id']}"
 
-    def make(earlier: bytes | None) -> MonitorManifest:
+    def make(earlier: bytes | None) -> bytes:
         known = MonitorManifest.model_validate_json(earlier).images if earlier else []
         images = {product.label: product for product in known}
         for product in products:
             images[product.label] = _fuller(images.get(product.label), product)
         ordered = sorted(images.values(), key=lambda product: (product.datetime, product.label))
         table, geojson = _tables_of_all(ordered, folder, site)
-        return MonitorManifest(
+        made = MonitorManifest(
             content_id=method["id"],
             aoi=method["aoi"],
             aoi_geometry=method["area"],
@@ -156,10 +158,22 @@ def _publish_manifest(plan: Plan, settings: MonitorSettings, products: list[Imag
             settings=method,
             version=__version__,
         )
+        return made.model_dump_json(indent=1).encode()
 
-    ManifestChain(site.store, method["aoi"], "monitor", method["id"]).publish(make)
+    fence = site.fence(plan)
+    _chain(plan, site).publish(make, fence, _holds(plan))
     name = f"{settings.variable}/{settings.layout}/{settings.name}"
-    point_latest(site.store, method["aoi"], "monitor", name, method["id"])
+    point_latest(site.store, method["aoi"], "monitor", name, method["id"], fence)
+
+
+def _chain(plan: Plan, site: Site) -> NumberedChain:
+    method = plan.content["method"]
+    return manifest_chain(site.store, method["aoi"], "monitor", method["id"])
+
+
+def _holds(plan: Plan) -> dict[str, str]:
+    """What a plan publishes: for each image the folder that is named by its records."""
+    return {label: image.folder for label, image in images_of(plan).items()}
 
 
 def _fuller(known: ImageProduct | None, product: ImageProduct) -> ImageProduct:
