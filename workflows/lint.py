@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from workflows.metrics import SUCCEEDED
 from workflows.retries import retry_expression
 from workflows.templates import after_all_of
 
@@ -20,6 +21,9 @@ REFERENCE = re.compile(r"\{\{([^=].*?)\}\}")
 FAN_OUT = re.compile(r"\{\{tasks\.([\w-]+)\.outputs\.parameters\.([\w-]+)\}\}")
 TASK_RESULT = re.compile(r"[\w-]+(?:\.\w+)?")
 PROVIDED = frozenset({"workflow.uid", "workflow.name", "workflow.namespace", "item"})
+METRIC_NAME = re.compile(r"acd_[a-z0-9]+(_[a-z0-9]+)*")
+OF_METRICS = frozenset({"status", "duration"})
+"""What a metric knows beside the outputs of its own template."""
 STATUS = "workflow.status"
 """The exit handler alone knows it. Not workflow.failures: many of them would keep its pod from starting."""
 
@@ -145,10 +149,46 @@ def _references(document: Json) -> Iterator[str]:
         mine = everywhere | {
             f"inputs.parameters.{one['name']}" for one in template.get("inputs", {}).get("parameters", [])
         }
+        yield from _metric_references(template, mine)
         if "dag" not in template:
-            yield from _unknown(template, mine, template["name"])
+            yield from _unknown(_without_metrics(template), mine, template["name"])
             continue
         yield from _task_references(document, template, mine)
+
+
+def _without_metrics(template: Json) -> Json:
+    return {key: value for key, value in template.items() if key != "metrics"}
+
+
+def _metric_references(template: Json, known: set[str]) -> Iterator[str]:
+    outputs = template.get("outputs", {}).get("parameters", [])
+    mine = known | OF_METRICS | {f"outputs.parameters.{one['name']}" for one in outputs}
+    yield from _unknown(template.get("metrics", {}), mine, f"the metrics of {template['name']}")
+
+
+def _metrics(document: Json) -> Iterator[str]:
+    if "metrics" in document["spec"]:
+        yield "the workflow has metrics: they are of its jobs"
+    seen: dict[str, tuple[Any, ...]] = {}
+    for template in _templates(document):
+        for metric in template.get("metrics", {}).get("prometheus", []):
+            yield from _metric(metric, template["name"], seen)
+
+
+def _metric(metric: Json, where: str, seen: dict[str, tuple[Any, ...]]) -> Iterator[str]:
+    name, kinds = metric["name"], metric.keys() & {"counter", "gauge", "histogram"}
+    if METRIC_NAME.fullmatch(name) is None or name.endswith("_total") != (kinds == {"counter"}):
+        yield f"metric {name} of {where} is not named as a counter or gauge of ours"
+    if metric.get("when") != SUCCEEDED:
+        yield f"metric {name} of {where} would be taken of an attempt that failed, which has no outputs"
+    if kinds not in ({"counter"}, {"gauge"}) or metric.get("gauge", {}).get("realtime"):
+        yield f"metric {name} of {where} is neither a counter nor a gauge that is set at the end"
+    keys = tuple(label["key"] for label in metric.get("labels", []))
+    if keys != ("job", "aoi"):
+        yield f"metric {name} of {where} has other labels than job and aoi"
+    kind = (metric.get("help"), *sorted(kinds), *keys)
+    if not metric.get("help") or seen.setdefault(name, kind) != kind:
+        yield f"metric {name} of {where} has no help, or another help or type elsewhere"
 
 
 def _reached_from(name: str, document: Json) -> set[str]:
@@ -269,6 +309,7 @@ RULES: tuple[Callable[[Json], Iterator[str]], ...] = (
     _fan_outs,
     _gathers,
     _whens,
+    _metrics,
     _outputs,
     _references,
     _exit_handler,

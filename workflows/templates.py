@@ -37,6 +37,7 @@ from acdtask import __version__
 from acdtask.engine.carried import POD_SECONDS, PODS_AT_ONCE, WORKFLOW_SECONDS
 from acdtask.jobs.contract import Job
 from acdtask.jobs.registry import JOBS, load_job
+from workflows.metrics import duration_metric, figure_metrics, figure_outputs
 from workflows.parameters import (
     AOI,
     AOI_FILE,
@@ -59,6 +60,8 @@ CHAIN = tuple(name for name in JOBS if name != "simulate")
 
 OUTPUTS = "/tmp/acd"  # noqa: S108  # a path in the pod, where /tmp is a volume of its own
 ITEM = "{{item}}"
+ROUND = ["plan-id", "round"]
+"""What a gather is told."""
 USER = 65532
 DAY = 86400
 IMAGE = "acdtask"
@@ -180,10 +183,11 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
 def _job_dag(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> DAG:
     plan_pod = _plan_pod(workflow, job, bounds)
     run_pod = _run_pod(workflow, job, bounds)
-    gather_pod = _gather_pod(workflow, job, last=False) if len(job.rounds) > 1 or job.name not in ARTIFACTS else None
-    publish_pod = _gather_pod(workflow, job, last=True) if job.name in ARTIFACTS else gather_pod
+    gather_pod = _gather_pod(workflow, job) if len(job.rounds) > 1 else None
+    publish_pod = _publish_pod(workflow, job)
     # Shards go on when one of them fails, so that the next workflow has less to do.
-    with DAG(name=job.name, fail_fast=False) as dag:
+    metrics = duration_metric(job.name, _reference(workflow, AOI))
+    with DAG(name=job.name, fail_fast=False, metrics=metrics) as dag:
         plan = Task(name="plan", template=plan_pod)
         plan_id = plan.get_parameter("plan-id").value
         some = f"{plan.get_parameter('shard-count').value} != 0"
@@ -279,14 +283,28 @@ def _run_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> 
     return pod
 
 
-def _gather_pod(workflow: WorkflowTemplate, job: Job[Any], *, last: bool) -> Main:
-    names = ["plan-id", "round"]
-    args = [*_stage_args(job, "gather", names), "--quarantine", _reference(workflow, QUARANTINE)]
-    inputs = [Parameter(name=name) for name in names]
-    if not last:
-        return Main(f"{job.name}-gather", args, inputs=inputs)
-    outputs = [_artifact(job.name, name) for name in ARTIFACTS[job.name]]
-    return Main(f"{job.name}-publish", [*args, "--outputs", OUTPUTS], inputs=inputs, outputs=outputs)
+def _gather_pod(workflow: WorkflowTemplate, job: Job[Any]) -> Main:
+    return Main(f"{job.name}-gather", _gather_args(workflow, job), inputs=_round_inputs())
+
+
+def _publish_pod(workflow: WorkflowTemplate, job: Job[Any]) -> Main:
+    """The last gather of a job."""
+    outputs = [_artifact(job.name, name) for name in ARTIFACTS.get(job.name, ())]
+    return Main(
+        f"{job.name}-publish",
+        [*_gather_args(workflow, job), "--outputs", OUTPUTS],
+        inputs=_round_inputs(),
+        outputs=[*figure_outputs(job.name, OUTPUTS), *outputs],
+        metrics=figure_metrics(job.name, _reference(workflow, AOI)),
+    )
+
+
+def _gather_args(workflow: WorkflowTemplate, job: Job[Any]) -> list[str]:
+    return [*_stage_args(job, "gather", ROUND), "--quarantine", _reference(workflow, QUARANTINE)]
+
+
+def _round_inputs() -> list[Parameter]:
+    return [Parameter(name=name) for name in ROUND]
 
 
 def _stage_args(job: Job[Any], stage: str, names: list[str]) -> list[str]:

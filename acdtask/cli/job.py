@@ -157,7 +157,7 @@ def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
 
 def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.account import noting_failure, record_gathered
-    from acdtask.engine.pod import write_artifacts
+    from acdtask.engine.pod import write_artifacts, write_figures
     from acdtask.engine.stages import gather_round, gathered_rounds, load_plan
 
     def call(plan_id: str, round_name: str, outputs: Path | None, quarantine: int, **given: Any) -> None:
@@ -166,8 +166,9 @@ def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
             plan = load_plan(job.name, plan_id, site)
             left_out = gather_round(job, plan, round_name, site, quarantine=quarantine)
             if round_name == plan.rounds[-1]:
-                record_gathered(job, plan, gathered_rounds(plan, site), site)
+                record = record_gathered(job, plan, gathered_rounds(plan, site), site)
                 if outputs is not None:
+                    write_figures(record.news, outputs)
                     write_artifacts(job.artifacts(plan, site), site, outputs)
         say(f"{job.name}: round {round_name} is gathered")
         for one in left_out:

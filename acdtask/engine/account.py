@@ -116,6 +116,15 @@ class JobRecord(BaseModel):
     work: Work = Work()
     findings: Findings = Findings()
 
+    @property
+    def news(self) -> dict[str, float]:
+        """Numbers by name, of the work and of what was found, to be added up over runs.
+
+        They are zeros if another run has gathered the plan, and has told them.
+        """
+        numbers = {**self.work.model_dump(exclude={"shards"}), **self.findings.figures}
+        return dict.fromkeys(numbers, 0.0) if self.gathered_before else numbers
+
 
 class Failure(BaseModel):
     """Why a stage failed when it failed last; it may have gone well since. A plan has no round, a gather no shard."""
@@ -165,8 +174,8 @@ def record_plan(plan: Plan, settings: Settings, site: Site) -> None:
         _keep(_planned(run, plan, load_aoi(path).name if path else ""), site)
 
 
-def record_gathered(job: Job[Any], plan: Plan, rounds: Mapping[str, GatheredRound], site: Site) -> None:
-    """Keep what came out of a plan in this run.
+def record_gathered(job: Job[Any], plan: Plan, rounds: Mapping[str, GatheredRound], site: Site) -> JobRecord:
+    """What came out of a plan; kept if this process is part of a run.
 
     Args:
         job: the job.
@@ -175,24 +184,23 @@ def record_gathered(job: Job[Any], plan: Plan, rounds: Mapping[str, GatheredRoun
         site: where it is.
     """
     run = current_run()
-    if not run:
-        return
-    known = _record_of(run, plan.job, site)
+    known = _record_of(run, plan.job, site) if run else None
     work = Work()
     for name in plan.rounds:
         work = work.then(rounds[name].work)
-    _keep(
-        _planned(run, plan, known.aoi if known else "").model_copy(
-            update={
-                "gathered": True,
-                "gathered_before": rounds[plan.rounds[-1]].run != run,
-                "left_out": [str(one) for one in rounds[plan.rounds[-1]].left_out],
-                "work": work,
-                "findings": job.findings(plan, site),
-            }
-        ),
-        site,
+    last = rounds[plan.rounds[-1]]
+    record = _planned(run, plan, known.aoi if known else "").model_copy(
+        update={
+            "gathered": True,
+            "gathered_before": last.run != run,
+            "left_out": [str(one) for one in last.left_out],
+            "work": work,
+            "findings": job.findings(plan, site),
+        }
     )
+    if run:
+        _keep(record, site)
+    return record
 
 
 def records_of(run: str, site: Site) -> list[JobRecord]:

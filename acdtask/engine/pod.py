@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from acdtask.engine.carried import shards_parameter
 from acdtask.jobs.contract import Plan, Site
 
-__all__ = ["ArgoProgress", "write_artifacts", "write_plan"]
+__all__ = ["ArgoProgress", "write_artifacts", "write_figures", "write_plan"]
 
 PROGRESS_SECONDS = 3.0
 """Argo's executor reads the progress file this often (argo-workflows, docs/progress.md)."""
@@ -65,6 +66,21 @@ def write_artifacts(artifacts: dict[str, str], site: Site, folder: Path) -> None
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(site.store.get(key))
+
+
+def write_figures(figures: Mapping[str, float], folder: Path) -> None:
+    """Write each number into a file `figures/<name>` below a folder, as Argo reads numbers.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_figures({"changed_area_m2": 2400.5, "patches": 3.0}, folder)
+    >>> [(path.name, path.read_text()) for path in sorted((folder / "figures").iterdir())]
+    [('changed-area-m2', '2400.5'), ('patches', '3')]
+    """
+    below = folder / "figures"
+    below.mkdir(parents=True, exist_ok=True)
+    for name, number in figures.items():
+        (below / name.replace("_", "-")).write_text(str(int(number)) if float(number).is_integer() else repr(number))
 
 
 def _summary(plan: Plan) -> str:

@@ -81,6 +81,7 @@ def test_a_plan_and_its_end_are_kept_below_the_run(site: Site, in_run: Callable[
     assert ended.work.bytes_written == 2 * 3 * (100 + 1)
     assert ended.work.pixel_bytes_read == 0
     assert ended.work.seconds >= 0
+    assert ended.news == {**ended.work.model_dump(exclude={"shards"}), "letters": 3}
 
 
 def test_nothing_is_kept_without_a_run(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +112,10 @@ def test_what_another_run_has_gathered_is_no_news(site: Site, in_run: Callable[[
     plan = make_plan(JOB, LettersSettings(), site)
     do(plan, site)
     in_run(RUN)
-    assert gathered(plan, site).gathered_before
+    record = gathered(plan, site)
+    assert record.gathered_before
+    assert record.work.bytes_written > 0
+    assert set(record.news.values()) == {0.0}
     assert records_of("earlier", site) == []
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,7 @@ def test_the_workflow_makes_the_bytes_of_local_and_then_finds_nothing_to_do(scen
     (record,) = records_of(again.uid, Site(str(tmp_path / "cube")))
     assert (record.job, record.gathered, record.shards) == ("monitor", False, 0)
     assert "monitored with these settings already" in record.nothing_to_do
+    assert [series.name for series in again.metrics] == ["acd_job_duration_seconds"]
 
 
 def check_records(result: Result, cube: Path) -> None:
@@ -174,6 +176,9 @@ def check_records(result: Result, cube: Path) -> None:
     assert found.figures["patches"] == len(patches) > 0
     area = sum(one["properties"]["area_m2"] for one in patches)
     assert found.figures["changed_area_m2"] == pytest.approx(area, abs=1)
+    assert result.metric("acd_images_total", job="monitor", aoi="koln") == SCENE.monitored_pairs
+    assert result.metric("acd_patches_total", job="monitor", aoi="koln") == len(patches)
+    assert result.metric("acd_changed_square_metres_total", job="monitor", aoi="koln") == pytest.approx(area, abs=1)
     assert Path(found.files["patches.geojson"]).is_file()
     assert Path(records["report"].findings.files["report"]).is_file()
     assert records["ingest"].findings.figures == {"files": SCENE.reference_pairs + SCENE.monitored_pairs}
@@ -181,6 +186,12 @@ def check_records(result: Result, cube: Path) -> None:
     image = SCENE.size**2 * 2
     assert records["ingest"].work.pixel_bytes_read == 2 * 22 * image  # once to check, once to write
     for record in records.values():
+        metrics = partial(result.metric, job=record.job, aoi="koln")
+        assert metrics("acd_units_total") == record.units
+        assert metrics("acd_shard_seconds_total") == pytest.approx(record.work.seconds)
+        assert metrics("acd_pixel_bytes_read_total") == record.work.pixel_bytes_read
+        assert metrics("acd_bytes_written_total") == record.work.bytes_written
+        assert metrics("acd_job_duration_seconds") > 0
         assert record.work.units == record.units
         assert record.work.shards == record.shards * len(record.rounds)
         assert record.work.seconds > 0

@@ -15,10 +15,11 @@ from acdtask.cli.notify import command as load_notify
 from acdtask.cli.options import options_of, settings_from, values_of_parameters
 from acdtask.jobs.registry import JOBS, load_job
 from workflows.lint import problems
+from workflows.metrics import DURATION, FIGURES
 from workflows.parameters import QUARANTINE, WEBHOOK
 from workflows.rendering import CHART_FILES, render_all, write_all
 from workflows.retries import MEMORY
-from workflows.templates import CHAIN, version_suffix
+from workflows.templates import CHAIN, OUTPUTS, version_suffix
 
 RENDERED = {name.removesuffix(".yaml"): yaml.safe_load(text) for name, text in render_all().items()}
 STABLE = [f"acd-{name}" for name in (*CHAIN, "all")]
@@ -81,6 +82,10 @@ def dag(document: Any) -> Any:
     return next(one for one in document["spec"]["templates"] if "dag" in one)
 
 
+def metric(document: Any) -> Any:
+    return next(one for one in document["spec"]["templates"] if "publish" in one["name"])["metrics"]["prometheus"][0]
+
+
 def exit_task(document: Any) -> Any:
     exit_dag = next(one for one in document["spec"]["templates"] if one["name"] == document["spec"]["onExit"])
     return exit_dag["dag"]["tasks"][0]
@@ -117,6 +122,16 @@ BROKEN: list[tuple[Callable[[Any], object], str]] = [
     (lambda d: pod(d)["container"]["args"].append("{{workflow.parameters.x}}"), "refers to workflow.parameters.x"),
     (lambda d: pod(d)["container"]["args"].append("{{workflow.status}}"), "refers to workflow.status"),
     (lambda d: notify(d)["container"]["args"].append("{{workflow.failures}}"), "refers to workflow.failures"),
+    (lambda d: d["spec"].update(metrics={"prometheus": []}), "they are of its jobs"),
+    (lambda d: metric(d).pop("when"), "an attempt that failed, which has no outputs"),
+    (lambda d: metric(d).update(name="units_total"), "is not named as"),
+    (lambda d: metric(d).update(name="acd_units"), "is not named as"),
+    (lambda d: metric(d).update(name="acd_shard_seconds_total"), "another help or type elsewhere"),
+    (lambda d: metric(d).pop("help"), "has no help"),
+    (lambda d: metric(d)["labels"].append({"key": "shard", "value": "1"}), "other labels than job and aoi"),
+    (lambda d: metric(d)["counter"].update(value="{{outputs.parameters.x}}"), "refers to outputs.parameters.x"),
+    (lambda d: metric(d).update(histogram=metric(d).pop("counter")), "is neither a counter nor a gauge"),
+    (lambda d: pod(d)["container"]["args"].append("{{duration}}"), "refers to duration"),
     (lambda d: d["spec"].pop("onExit"), "has no exit handler"),
     (lambda d: d["spec"].update(onExit="notify"), "would need a pod even if there is no webhook"),
     (lambda d: exit_task(d).pop("when"), "no 'when' that asks for the webhook"),
@@ -218,6 +233,37 @@ def test_a_job_is_a_plan_and_then_a_fan_out_and_a_gather_for_each_round(job: str
     expected = ["plan", *(one for pair in zip(gathers, rounds[1::2], strict=True) for one in pair)]
     assert [task.get("depends", "") for task in tasks] == ["", *expected[:-1]]
     assert all("shard-count}} != 0" in task["when"] for task in tasks[1:])
+
+
+@pytest.mark.parametrize("job", CHAIN)
+def test_the_last_gather_of_a_job_has_its_figures(job: str) -> None:
+    templates = {one["name"]: one for one in RENDERED["acd-all"]["spec"]["templates"]}
+    publish, labels = templates[f"{job}-publish"], {"job": job, "aoi": "{{workflow.parameters.aoi}}"}
+    assert templates[job]["dag"]["tasks"][-1]["template"] == publish["name"]
+    outputs = {one["name"]: one["valueFrom"] for one in publish["outputs"]["parameters"]}
+    metrics = {one["name"]: one for one in publish["metrics"]["prometheus"]}
+    wanted = [one for one in FIGURES if not one.jobs or job in one.jobs]
+    assert len(wanted) == (7 if job == "monitor" else 4)
+    assert list(metrics) == [one.metric for one in wanted]
+    for figure in wanted:
+        assert outputs[figure.output] == {"path": f"{OUTPUTS}/figures/{figure.output}", "default": "0"}
+        made = metrics[figure.metric]
+        assert made["counter"] == {"value": f"{{{{outputs.parameters.{figure.output}}}}}"}
+        assert {one["key"]: one["value"] for one in made["labels"]} == labels
+    (duration,) = templates[job]["metrics"]["prometheus"]
+    assert (duration["name"], duration["gauge"]["value"]) == ("acd_job_duration_seconds", "{{duration}}")
+
+
+def test_a_metric_has_one_help_and_one_type_in_all_workflows() -> None:
+    """The controller is one for all of them."""
+    found: dict[str, set[tuple[Any, ...]]] = {}
+    for document in RENDERED.values():
+        for template in document["spec"]["templates"]:
+            for one in template.get("metrics", {}).get("prometheus", []):
+                kind = (one["help"], "counter" in one, tuple(label["key"] for label in one["labels"]))
+                found.setdefault(one["name"], set()).add(kind)
+    assert {name: len(kinds) for name, kinds in found.items()} == dict.fromkeys(found, 1)
+    assert set(found) == {*(one.metric for one in FIGURES), DURATION}
 
 
 @pytest.mark.parametrize("name", STABLE)

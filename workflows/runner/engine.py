@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from acdtask.errors import AcdError, ErrorCode
-from workflows.runner.expression import evaluate, substitute
+from workflows.runner.expression import evaluate, evaluate_when, substitute
+from workflows.runner.metrics import Registry, Series
 from workflows.runner.model import Dag, Document, Retry, Task, Template
 from workflows.runner.pods import Attempt, Host, run_pod
 
@@ -58,6 +59,11 @@ class Result:
     uid: str
     phase: str
     nodes: tuple[Node, ...]
+    metrics: Mapping[Series, float] = field(default_factory=dict)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of a metric. KeyError."""
+        return self.metrics[Series(name, tuple(sorted(labels.items())))]
 
     def node(self, name: str) -> Node:
         """The node of that name."""
@@ -102,7 +108,7 @@ def run_workflow(
         run.scope["workflow.status"] = phase
         handled = run.template(document.spec.on_exit, "onExit", {}, 0).phase
         phase = handled if phase == "Succeeded" and handled in BAD else phase
-    return Result(run.scope["workflow.uid"], phase, tuple(run.nodes))
+    return Result(run.scope["workflow.uid"], phase, tuple(run.nodes), run.registry.values)
 
 
 def _global_scope(document: Document, given: Mapping[str, str]) -> dict[str, str]:
@@ -142,6 +148,7 @@ class _Run:
     pace: float
     on_node: Callable[[Node], None]
     nodes: list[Node] = field(default_factory=list)
+    registry: Registry = field(default_factory=Registry)
 
     def template(self, name: str, path: str, arguments: Mapping[str, str], depth: int) -> _Ended:
         """Run a template with the arguments that a task gives it."""
@@ -150,7 +157,10 @@ class _Run:
         template = self.document.template(name)
         scope = {**self.scope, **_inputs(template, arguments)}
         if template.dag is not None:
-            return self._dag(template.dag, path, scope, depth)
+            begun = time.monotonic()
+            ended = self._dag(template.dag, path, scope, depth)
+            self._take_metrics(template, scope, ended.phase, {}, begun)
+            return ended
         node, outputs = self._pod(template, path, scope)
         self._done(node)
         return _Ended(node.phase, outputs)
@@ -207,15 +217,25 @@ class _Run:
         attempts: list[Attempt] = []
         retry, patch = template.retry_strategy, ""
         while True:
+            begun = time.monotonic()
             local = {**scope, "pod.name": f"{path}-{len(attempts)}"}
             if retry is not None:
                 local |= _retry_scope(attempts)
             patch = substitute(template.pod_spec_patch, local)
             attempts.append(run_pod(template, local, self.document.spec.volumes, self.host, f"{path}-{len(attempts)}"))
             last = attempts[-1]
+            self._take_metrics(template, scope, last.phase, last.outputs, begun)
             if last.phase == "Succeeded" or retry is None or not _tries_again(retry, attempts):
                 return Node(path, last.phase, last.message, tuple(attempts), patch), last.outputs
             time.sleep(self.pace * _wait_seconds(retry, len(attempts)))
+
+    def _take_metrics(
+        self, template: Template, scope: Mapping[str, str], phase: str, outputs: Mapping[str, str], begun: float
+    ) -> None:
+        """As Argo does after each attempt of a pod, and at the end of a DAG."""
+        mine = {f"outputs.parameters.{name}": text for name, text in outputs.items()}
+        known = {**scope, **mine, "status": phase, "duration": f"{time.monotonic() - begun:f}"}
+        self.registry.take(template.metrics.prometheus, known)
 
     def _without_pod(self, path: str, phase: str, message: str) -> _Ended:
         self._done(Node(path, phase, message))
@@ -259,7 +279,7 @@ def _may_begin(task: Task, phases: Mapping[str, str]) -> bool:
 
 
 def _is_wanted(task: Task, scope: Mapping[str, str]) -> bool:
-    return not task.when or bool(evaluate(substitute(task.when, scope), {}))
+    return not task.when or evaluate_when(task.when, scope)
 
 
 def _items(task: Task, scope: Mapping[str, str]) -> list[int]:

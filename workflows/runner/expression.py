@@ -9,7 +9,7 @@ from typing import Any
 
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["evaluate", "substitute"]
+__all__ = ["evaluate", "evaluate_when", "substitute"]
 
 TOKEN = re.compile(
     r"""\s*(?:(?P<number>\d+)|(?P<string>"[^"\\]*"|'[^'\\]*')|(?P<name>[A-Za-z_]\w*)"""
@@ -61,6 +61,17 @@ def substitute(text: str, scope: Mapping[str, str]) -> str:
         return scope[inside]
 
     return TAG.sub(replacement, text)
+
+
+def evaluate_when(text: str, scope: Mapping[str, str]) -> bool:
+    """Whether a condition holds. As in Argo, tags are replaced first, and then words are texts.
+
+    >>> evaluate_when("{{status}} == Succeeded", {"status": "Failed"})
+    False
+    """
+    filled = substitute(text, scope)
+    words = set(re.findall(r"(?<![\w'\"])[A-Za-z_]\w*", filled)) - {"true", "false"}
+    return bool(evaluate(filled, {word: word for word in words}))
 
 
 class _Parser:

@@ -15,6 +15,7 @@ __all__ = [
     "Artifact",
     "Container",
     "Document",
+    "Metric",
     "Mount",
     "Retry",
     "Task",
@@ -177,6 +178,43 @@ class Retry(_Known):
     backoff: Backoff
 
 
+class Label(_Known):
+    """A label of a metric."""
+
+    key: str
+    value: str
+
+
+class CounterValue(_Known):
+    """What is added."""
+
+    value: str
+
+
+class GaugeValue(_Known):
+    """What is set."""
+
+    value: str
+    realtime: Literal[False] = False
+
+
+class Metric(_Known):
+    """A number for Prometheus, taken when a template has ended: exactly one of its kinds."""
+
+    name: str = Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")
+    help: str = Field(min_length=1)
+    labels: tuple[Label, ...] = ()
+    when: str = ""
+    counter: CounterValue | None = None
+    gauge: GaugeValue | None = None
+
+
+class Metrics(_Known):
+    """The metrics of a template."""
+
+    prometheus: tuple[Metric, ...]
+
+
 class Template(_Known):
     """A pod or a DAG."""
 
@@ -189,6 +227,7 @@ class Template(_Known):
     volumes: tuple[Volume, ...] = ()
     retry_strategy: Retry | None = None
     pod_spec_patch: str = ""
+    metrics: Metrics = Metrics(prometheus=())
     active_deadline_seconds: int | None = None
     metadata: Ignored = None
 
