@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["CONFIG_MAP", "FOLDER", "Fault", "config_map", "with_faults"]
+__all__ = ["CONFIG_MAP", "FOLDER", "Fault", "config_map", "has_faults", "with_faults"]
 
 CONFIG_MAP = "acd-faults"
 FOLDER = "/etc/acd/faults"
+VOLUME = "faults"
 
 PROGRAM = """
 # Python reads this before anything else.
@@ -53,17 +54,22 @@ def config_map(faults: Sequence[Fault]) -> dict[str, str]:
     return {"sitecustomize.py": PROGRAM, "faults.json": json.dumps([asdict(fault) for fault in faults])}
 
 
+def has_faults(template: dict[str, Any]) -> bool:
+    """Whether a WorkflowTemplate reads faults from the ConfigMap."""
+    return any(volume["name"] == VOLUME for volume in template["spec"].get("volumes", []))
+
+
 def with_faults(template: dict[str, Any], folder: str = FOLDER) -> dict[str, Any]:
     """A WorkflowTemplate whose pods read faults from a folder; from the ConfigMap, if it is FOLDER."""
     changed = copy.deepcopy(template)
     spec = changed["spec"]
     if folder == FOLDER:
-        spec.setdefault("volumes", []).append({"name": "faults", "configMap": {"name": CONFIG_MAP}})
+        spec.setdefault("volumes", []).append({"name": VOLUME, "configMap": {"name": CONFIG_MAP}})
     for one in spec["templates"]:
         container = one.get("container")
         if container is None:
             continue
         container["env"] += [{"name": "PYTHONPATH", "value": folder}, {"name": "ACD_ATTEMPT", "value": "{{retries}}"}]
         if folder == FOLDER:
-            container.setdefault("volumeMounts", []).append({"name": "faults", "mountPath": FOLDER})
+            container.setdefault("volumeMounts", []).append({"name": VOLUME, "mountPath": FOLDER})
     return changed

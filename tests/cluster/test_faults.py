@@ -105,6 +105,26 @@ def test_half_a_minute_without_s3_is_waited_out(
     assert digests(place.download(tmp_path / "cube")) == ingested
 
 
+def test_a_shard_that_fails_for_good_is_left_out_within_a_budget_and_done_by_the_next_run(
+    new_place: NewPlace, scene: Path, ingested: dict[str, str], tmp_path: Path
+) -> None:
+    place = new_place("budget")
+    prepared(place, scene, tmp_path, [Fault(SHARD, exit=70)])
+    workflow = place.ended(ingest(place, quarantine="1"))
+    assert workflow.phase == "Succeeded", workflow.why()
+    assert workflow.outcome()[NODE] == ("Failed", 1)
+    assert len([key for key in place.store.list() if key.startswith("data/")]) < len(ingested)
+
+    place.put_faults("acd-ingest", [])
+    again = place.ended(ingest(place))
+    assert again.phase == "Succeeded", again.why()
+    assert {name for name in again.outcome() if ".run-check(" in name} == {"ingest.run-check(0:0)"}
+    cube = digests(place.download(tmp_path / "cube"))
+    assert {name: cube[name] for name in cube if name.startswith("data/")} == {
+        name: ingested[name] for name in ingested if name.startswith("data/")
+    }
+
+
 def test_an_aoi_that_is_not_there_ends_the_workflow_at_its_plan(
     new_place: NewPlace, scene: Path, tmp_path: Path
 ) -> None:

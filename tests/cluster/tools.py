@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 import yaml
 
 from acdtask.cube.local.store import Store
-from tests.cluster.faults import CONFIG_MAP, Fault, config_map, with_faults
+from tests.cluster.faults import CONFIG_MAP, Fault, config_map, has_faults, with_faults
 from tests.conftest import CHECKOUT
 
 Json: TypeAlias = dict[str, Any]
@@ -255,13 +255,12 @@ class Place:
         self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=90s")
 
     def put_faults(self, template: str, faults: Sequence[Fault]) -> None:
-        """Let the pods of an installed WorkflowTemplate have faults."""
-        self.apply(
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CONFIG_MAP}, "data": config_map(faults)}
-        )
-        self.kubectl(
-            "replace", "--filename", "-", stdin=json.dumps(with_faults(self.get("workflowtemplate", template)))
-        )
+        """Let the pods of an installed WorkflowTemplate have these faults, and no others."""
+        files = config_map(faults)
+        self.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CONFIG_MAP}, "data": files})
+        installed = self.get("workflowtemplate", template)
+        if not has_faults(installed):
+            self.kubectl("replace", "--filename", "-", stdin=json.dumps(with_faults(installed)))
 
     def submit(self, source: str, parameters: Mapping[str, str] | None = None) -> str:
         """`argo submit --from`, as users do it. Returns the workflow's name."""
