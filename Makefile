@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
+ALONE := tests/cluster/test_controller.py tests/cluster/test_fan_out.py
 
 .PHONY: demo test test-cluster check docs workflows image bench-quick lock clean
 
@@ -14,8 +15,8 @@ test: $(DEV) check ## linters, types, documentation and every test that this mac
 	$(BIN)/pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 test-cluster: $(DEV) ## install, run and break workflows on the cluster of KUBECONFIG (CONTRIBUTING.md says what else it needs)
-	ACD_REQUIRE=cluster $(BIN)/pytest -n $(or $(CLUSTER_WORKERS),4) --dist worksteal tests/cluster --ignore tests/cluster/test_fan_out.py
-	ACD_REQUIRE=cluster $(BIN)/pytest tests/cluster/test_fan_out.py
+	ACD_REQUIRE=cluster $(BIN)/pytest -n $(or $(CLUSTER_WORKERS),4) --dist worksteal tests/cluster $(ALONE:%=--ignore %)
+	ACD_REQUIRE=cluster $(BIN)/pytest $(ALONE)
 
 check: $(DEV)
 	$(BIN)/ruff format --check .

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.scenes import SCENE
+from tests.cluster.scenes import SCENE, run_locally
 from tests.cluster.tools import Place, Surroundings
-from tests.jobs.chain import simulate
+from tests.jobs.chain import digests, simulate
 
 PROGRAMS = ("kubectl", "helm", "argo")
 
@@ -63,3 +63,11 @@ def new_place(surroundings: Surroundings, request: pytest.FixtureRequest) -> Ite
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated scene."""
     return simulate(tmp_path_factory.mktemp("scene"), SCENE)
+
+
+@pytest.fixture(scope="session")
+def ingested(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The digests of a cube after `acdtask ingest local`."""
+    cube = tmp_path_factory.mktemp("local") / "cube"
+    run_locally(("ingest",), scene, cube)
+    return digests(cube)

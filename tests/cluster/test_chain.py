@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cluster.conftest import NewPlace
 from tests.cluster.receiver import Receiver
-from tests.cluster.scenes import monitor_of, parameters, run_locally
+from tests.cluster.scenes import SCENE, monitor_of, parameters, run_locally
 from tests.cluster.tools import Place, Workflow, until
 from tests.jobs.chain import digests
 
@@ -18,8 +20,9 @@ def test_two_submissions_at_once_make_the_bytes_of_local_once(new_place: NewPlac
     place = new_place("chain")
     place.put_images(sorted((scene / "images").iterdir()))
     receiver = Receiver(place)
-    place.install({"monitors": [monitor_of(scene)], "webhook": {"url": receiver.url}}, tmp_path)
-    given = parameters(place.inbox)
+    aoi = place.namespace  # the controller's figures are told apart by it
+    place.install({"monitors": [monitor_of(scene, name=aoi)], "webhook": {"url": receiver.url}}, tmp_path)
+    given = parameters(place.inbox) | {"aoi": aoi}
     names = [place.submit("workflowtemplate/acd-all", given) for _ in range(2)]
     waits = until(lambda: [name for name in names if place.workflow(name).phase == "Pending"], "one waits", 60)
     assert len(waits) == 1
@@ -39,6 +42,15 @@ def test_two_submissions_at_once_make_the_bytes_of_local_once(new_place: NewPlac
 
     found = json.loads(place.bucket.get(key_of(worked, "all.monitor.gather-cut", "patches-geojson")))["features"]
     assert found
+    figures = place.figures(aoi)
+    assert figures["argo_workflows_acd_patches_total", "monitor"] == len(found)
+    assert figures["argo_workflows_acd_images_total", "monitor"] == SCENE.monitored_pairs
+    assert figures["argo_workflows_acd_units_total", "ingest"] == SCENE.pairs
+    assert figures["argo_workflows_acd_changed_square_metres_total", "monitor"] == pytest.approx(
+        sum(one["properties"]["area_m2"] for one in found), rel=1e-6
+    )
+    assert {job for name, job in figures if name == "argo_workflows_acd_job_duration_seconds"} == set(JOBS)
+
     alert, heartbeat = (letter["event"] for letter in receiver.letters())
     assert (alert["type"], alert["data"]["patches"]) == ("io.github.acd.run.alert", len(found))
     assert (heartbeat["type"], heartbeat["data"]["patches"]) == ("io.github.acd.run.heartbeat", 0)

@@ -3,46 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
-
-import pytest
 
 from tests.cluster.conftest import NewPlace
 from tests.cluster.faults import Fault
 from tests.cluster.gate import Gate
-from tests.cluster.scenes import monitor_of, run_locally
-from tests.cluster.tools import Json, Place, call, until
+from tests.cluster.ingest import NODE, SHARD, ingest, prepared
+from tests.cluster.tools import until
 from tests.jobs.chain import digests
-
-SHARD = ("run", "check", "1")
-"""Words on the command line of the pod with a fault; its node is NODE."""
-NODE = "ingest.run-check(1:1)"
-
-
-@pytest.fixture(scope="session")
-def ingested(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The digests of a cube after `acdtask ingest local`."""
-    cube = tmp_path_factory.mktemp("local") / "cube"
-    run_locally(("ingest",), scene, cube)
-    return digests(cube)
-
-
-def prepared(place: Place, scene: Path, folder: Path, faults: Sequence[Fault], endpoint: str = "") -> None:
-    place.put_images(sorted((scene / "images").iterdir()))
-    changes: Json = {"monitors": [monitor_of(scene)]}
-    if endpoint:
-        changes["objectStore"] = {**place.values()["objectStore"], "endpoint": endpoint}
-    place.install(changes, folder)
-    if faults:
-        place.put_faults("acd-ingest", faults)
-
-
-def ingest(place: Place, **more: str) -> str:
-    given = {"aoi": "koln", "source": place.inbox, "make-layout": "utm32", "cell-size": "128", "shard-files": "12"}
-    return place.submit(
-        "workflowtemplate/acd-ingest", given | {name.replace("_", "-"): one for name, one in more.items()}
-    )
 
 
 def test_a_deleted_pod_is_done_again(
@@ -67,22 +35,6 @@ def test_a_pod_that_is_killed_for_want_of_memory_gets_more(
     assert workflow.phase == "Succeeded", workflow.why()
     assert [one.exit_code for one in workflow.attempts(NODE)] == ["137", "0"]
     assert "OOMKilled" in workflow.attempts(NODE)[0].message
-    assert digests(place.download(tmp_path / "cube")) == ingested
-
-
-def test_a_restart_of_the_controller_changes_nothing(
-    new_place: NewPlace, scene: Path, ingested: dict[str, str], tmp_path: Path
-) -> None:
-    place = new_place("restart")
-    prepared(place, scene, tmp_path, [Fault(SHARD, wait=20)])
-    name = ingest(place)
-    place.pod_of(name, "run-check(1:1)(0)")
-    argo = place.surroundings.argo
-    call("kubectl", "-n", argo, "delete", "pod", "--selector", "app=workflow-controller", "--wait=false")
-    call("kubectl", "-n", argo, "rollout", "status", "deployment/workflow-controller", "--timeout=180s", seconds=200)
-    workflow = place.ended(name)
-    assert workflow.phase == "Succeeded", workflow.why()
-    assert {attempts for phase, attempts in workflow.outcome().values() if phase == "Succeeded"} == {1}
     assert digests(place.download(tmp_path / "cube")) == ingested
 
 

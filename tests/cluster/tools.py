@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import os
+import re
 import subprocess
 import time
 import uuid
@@ -27,6 +28,9 @@ Made = TypeVar("Made")
 CHART = CHECKOUT / "helm" / "acd"
 ENDED = frozenset({"Succeeded", "Failed", "Error"})
 SECONDS = 900
+FIGURE = re.compile(r"^(argo_workflows_acd_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
+LABEL = re.compile(r'(\w+)="([^"]*)"')
+"""Prometheus' text format."""
 
 
 @dataclass(frozen=True)
@@ -283,6 +287,18 @@ class Place:
             return seen if seen.phase in ENDED else None
 
         return until(look, f"end of {name}", seconds)
+
+    def figures(self, aoi: str) -> dict[tuple[str, str], float]:
+        """What Argo's controller says of an AOI to Prometheus, by metric and job."""
+        argo = self.surroundings.argo
+        (pod,) = call("kubectl", "-n", argo, "get", "pods", "-l", "app=workflow-controller", "-o", "name").split()
+        path = f"/api/v1/namespaces/{argo}/pods/https:{pod.partition('/')[2]}:9090/proxy/metrics"
+        found = {}
+        for name, labels, value in FIGURE.findall(call("kubectl", "get", "--raw", path)):
+            of = dict(LABEL.findall(labels))
+            if of.get("aoi") == aoi:
+                found[name, of["job"]] = float(value)
+        return found
 
     def pod_of(self, workflow: str, node: str) -> str:
         """The name of the pod of a node, once its container runs and Argo knows: a pod before that is made anew."""
