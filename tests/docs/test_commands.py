@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CHECKOUT
+from tests.docs.pages import HOW_TO, PAGES, blocks_of, text_of, without_blocks
 
-BLOCK = re.compile(r"^```(?P<kind>console|json)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = [
-    "README.md",
-    *sorted(path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "docs/how-to").glob("*.md")),
-]
+RUN_ON_A_CLUSTER = {
+    "docs/how-to/kubernetes.md": "tests/cluster/test_docs.py",
+    "docs/how-to/gitops.md": "tests/cluster/test_gitops.py",
+}
+"""Where the blocks `sh` of a page run, and its blocks `yaml` are used."""
 
-
-def blocks(page: str) -> list[tuple[str, str]]:
-    return [(found["kind"], found["body"]) for found in BLOCK.finditer((CHECKOUT / page).read_text())]
+FENCES = {"console", "json", "sh", "yaml"}
+RUN_BY_CI = {"make demo", "make test"}
+INDENTED = re.compile(r"(?<=\n\n)(?: {4}\S.*\n)+")
 
 
 def run(command: str, folder: Path) -> None:
@@ -32,21 +33,70 @@ def run(command: str, folder: Path) -> None:
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(one.kind == "console" for one in blocks_of(text_of(page)))]
+)
 def test_the_commands_of_a_page_run(page: str, real_data: Path, tmp_path: Path) -> None:
     (tmp_path / "geotiffs").symlink_to(real_data / "pyrate_cropA" / "geotiffs")
-    for kind, body in blocks(page):
-        if kind == "json":
-            (tmp_path / "aoi.json").write_text(body)
-            continue
-        for line in body.splitlines():
-            if line.startswith("$ "):
-                run(line.removeprefix("$ "), tmp_path)
+    for block in blocks_of(text_of(page)):
+        if block.kind == "json":
+            (tmp_path / "aoi.json").write_text(block.body)
+        if block.kind == "console":
+            for command in block.commands:
+                run(command, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_is_of_a_kind_that_a_test_runs(page: str) -> None:
+    text = text_of(page)
+    blocks = blocks_of(text)
+    assert {one.kind for one in blocks} <= FENCES
+    assert "```" not in without_blocks(text)
+    assert "~~~" not in text
+    for block in blocks:
+        if block.kind == "console":
+            assert page not in RUN_ON_A_CLUSTER
+            assert all(line.startswith("$ ") for line in block.body.splitlines()), (
+                "only commands: output is not compared"
+            )
+        if block.kind in {"sh", "yaml"}:
+            assert page in RUN_ON_A_CLUSTER
+        if block.kind == "yaml":
+            assert block.file, "the first line of a block says which file it is"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_indented_commands_are_those_that_ci_runs(page: str) -> None:
+    found = {line.split("#")[0].strip() for group in INDENTED.findall(text_of(page)) for line in group.splitlines()}
+    assert found <= RUN_BY_CI
+    ci = (CHECKOUT / ".ci/run").read_text()
+    assert all(f" {command.removeprefix('make ')}\n" in ci for command in found)
+
+
+@pytest.mark.parametrize("page", sorted(RUN_ON_A_CLUSTER))
+def test_the_commands_for_a_cluster_have_their_test(page: str) -> None:
+    assert page in HOW_TO
+    assert page.rpartition("/")[2] in (CHECKOUT / RUN_ON_A_CLUSTER[page]).read_text()
+
+
+@pytest.mark.parametrize("folder", ["how-to", "reference"])
+def test_every_page_is_in_the_index(folder: str) -> None:
+    index = text_of("docs/README.md")
+    names = [path.name for path in sorted((CHECKOUT / "docs" / folder).glob("*.md"))]
+    assert [name for name in names if f"({folder}/{name})" not in index] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
-    text = (CHECKOUT / page).read_text()
+    text = text_of(page)
     targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
     missing = [target for target in targets if not ((CHECKOUT / page).parent / target).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_into_a_page_name_its_headings(page: str) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text_of(page)):
+        path = (CHECKOUT / page).parent / target if target else CHECKOUT / page
+        headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings}

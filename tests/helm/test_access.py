@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from tests.conftest import CHECKOUT
+from tests.docs.pages import text_of, without_blocks
 from tests.helm.conftest import EXAMPLES, Object, Render, example, merged, of_kind
 
 pytestmark = pytest.mark.helm
 
 RULES = [{"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}]
+TABLE = re.compile(r"^\|.*\|$", re.MULTILINE)
 CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding", "Secret", "Namespace")
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_role_has_one_rule_and_it_is_in_the_docs(name: str, render: Render) -> None:
+def test_the_role_has_one_rule(name: str, render: Render) -> None:
     rendered = render(example(name))
     own = example(name).get("serviceAccount", {}).get("create", True)
     assert [role["rules"] for role in of_kind(rendered, "Role")] == ([RULES] if own else [])
     assert [one for kind in CLUSTER_WIDE for one in of_kind(rendered, kind)] == []
-    assert "| `workflowtaskresults` | create, patch |" in (CHECKOUT / "docs/how-to/kubernetes.md").read_text()
+
+
+def test_the_page_has_the_rules_of_the_role_each_with_its_reason(render: Render) -> None:
+    (role,) = of_kind(render(example("minimal")), "Role")
+    section = without_blocks(text_of("docs/how-to/kubernetes.md")).partition("\n## Rights\n")[2].partition("\n## ")[0]
+    head, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE.findall(section)]
+    rules = [
+        {
+            "apiGroups": re.findall(r"\((.+)\)", head[0]),
+            "resources": [name.strip("`") for name in resources.split(", ")],
+            "verbs": verbs.split(", "),
+        }
+        for resources, verbs, _ in rows[1:]
+    ]
+    assert rules == role["rules"]
+    assert all(len(why) > len("because") for _, _, why in rows[1:])
 
 
 def test_the_binding_names_the_account_and_the_role(render: Render) -> None:

@@ -97,3 +97,5 @@ def test_the_notes_name_the_next_commands(name: str, helm: Run) -> None:
     assert f"helm test acd --namespace {NAMESPACE}" in notes
     for monitor in example(name).get("monitors", []):
         assert monitor["name"] in notes
+    late = [f"annotate cronworkflows --all --namespace {NAMESPACE}", "20 minutes"]
+    assert [text in notes for text in late] == [bool(example(name).get("monitors"))] * 2

@@ -58,11 +58,15 @@ def test_parameters_and_names_in_the_commands_exist(render: Render) -> None:
     assert set(re.findall(r"cronworkflow/([a-z-]+)", KUBERNETES)) == {schedule["metadata"]["name"]}
 
 
-def test_the_errors_of_the_page_exist() -> None:
-    labels = {code.label for code in ErrorCode}
-    named = re.findall(r"^\| (ACD-\d+) \|", KUBERNETES, re.MULTILINE)
-    assert len(named) == len(set(named)) >= 10
-    assert set(named) <= labels
+def test_every_error_is_on_the_page_by_its_number_or_in_a_range_that_refers_to_the_reference() -> None:
+    numbers = {code.value.number for code in ErrorCode}
+    single = [int(number) for number in re.findall(r"^\| ACD-(\d+) \|", KUBERNETES, re.MULTILINE)]
+    assert len(single) == len(set(single))
+    assert set(single) <= numbers
+    ends = re.findall(r"^\| ACD-(\d+) to ACD-(\d+) \|", KUBERNETES, re.MULTILINE)
+    assert {int(end) for pair in ends for end in pair} <= numbers
+    ranges = {number for first, last in ends for number in range(int(first), int(last) + 1)}
+    assert numbers <= {*single, *ranges}
 
 
 def test_the_exit_statuses_of_the_page_are_those_that_are_tried_again() -> None:

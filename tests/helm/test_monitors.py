@@ -43,6 +43,17 @@ def test_each_monitor_has_one_schedule_that_says_everything(name: str, render: R
         assert set(arguments(spec)) <= parameters[spec["workflowSpec"]["workflowTemplateRef"]["name"]]
 
 
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_argo_cd_makes_schedules_after_all_else(name: str, render: Render) -> None:
+    waves = {
+        (one["kind"], one["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave"))
+        for one in render(example(name))
+    }
+    schedule = {"CronWorkflow"} if example(name).get("monitors") else set()
+    assert {kind for kind, wave in waves if wave == "1"} == schedule
+    assert {wave for kind, wave in waves if kind not in schedule} == {None}
+
+
 def test_a_monitor_takes_the_defaults_one_by_one(render: Render) -> None:
     found = schedules(render(example("many-monitors")))
     koln, sensitive, bonn = found["acd-koln"], found["acd-koln-sensitive"], found["acd-bonn"]
