@@ -91,10 +91,9 @@ def artifacts(node: dict[str, Any]) -> set[str]:
     return {one["name"] for one in node["outputs"]["artifacts"]}
 
 
-def logs_of_what_succeeded_are_gone(walk: Walk) -> None:
-    assert all(pod["status"]["phase"] != "Succeeded" for pod in walk.place.get("pods")["items"] if is_of_a_run(pod))
-    lines = [line.partition(": ")[2] for line in walk.said.splitlines()]
-    assert all(isinstance(json.loads(line), dict) for line in lines if line.startswith("{"))
+def logs_of_what_succeeded_go(walk: Walk) -> None:
+    assert all(isinstance(json.loads(line), dict) for line in re.findall(r": (\{.*\})", walk.said))
+    until(lambda: not any(is_of_a_run(pod) for pod in walk.place.get("pods")["items"]), "pods are removed", 120)
 
 
 def is_of_a_run(pod: dict[str, Any]) -> bool:
@@ -197,7 +196,7 @@ CHECKS: dict[Key, Callable[[Walk], None]] = {
     (INSTALL, "argo submit --namespace acd --from cronworkflow/acd-koln --watch"): the_first_run_is_done,
     (INSTALL, "argo list --namespace acd"): says("acd-koln-", "Succeeded"),
     (INSTALL, "argo get --namespace acd @latest"): says("Status:              Succeeded", "report"),
-    (INSTALL, "argo logs --namespace acd @latest"): logs_of_what_succeeded_are_gone,
+    (INSTALL, "argo logs --namespace acd @latest"): logs_of_what_succeeded_go,
     (
         INSTALL,
         "kubectl get configmap acd-aoi-koln --namespace acd --output jsonpath='{.data.aoi\\.json}' > koln.json",
