@@ -21,7 +21,7 @@ from tests.docs.pages import blocks_of, text_of
 from tests.jobs.chain import simulate
 
 PAGE = "docs/how-to/kubernetes.md"
-SCENE = SceneSettings(size=128, reference_pairs=20, monitored_pairs=2, pair_days=18, events=6, seed=11)
+SCENE = SceneSettings(size=128, reference_pairs=24, monitored_pairs=2, pair_days=15, events=6, seed=11)
 """As long as the page's `baseline-end` says, and where its AOI lies."""
 
 UPGRADE = "helm upgrade acd helm/acd --namespace acd --values values.yaml"
@@ -104,6 +104,10 @@ def the_area_is_in_the_file(walk: Walk) -> None:
     assert json.loads((walk.folder / "koln.json").read_text()) == walk.values["monitors"][0]["aoi"]
 
 
+def patches_are_listed(walk: Walk) -> None:
+    assert re.search(r"^[1-9]\d* patch", walk.said, re.MULTILINE), walk.said
+
+
 def argo_has_heeded_the_schedule(walk: Walk) -> None:
     argo = walk.place.surroundings.argo
     wanted = "CronWorkflow acd/acd-koln added"
@@ -123,6 +127,14 @@ def only_other_dates_are_added(walk: Walk) -> None:
     assert workflow.nodes["all.monitor.plan"]["phase"] == "Succeeded"
     days = [str(SCENE.pair_dates(pair)[1]) for pair in range(SCENE.pairs)]
     assert dates(walk) == [day for day in days if "2021-01-01" <= day <= "2021-07-01" or day > "2021-08-01"]
+
+
+def nothing_was_left_out(walk: Walk) -> None:
+    before = dates(walk)
+    workflow = walk.place.get("workflow", walk.ended().name)
+    given = {one["name"]: one["value"] for one in workflow["spec"]["arguments"]["parameters"]}
+    assert given["quarantine"] == "2"
+    assert dates(walk) == before
 
 
 def the_templates_have_both_names(walk: Walk) -> None:
@@ -201,8 +213,8 @@ CHECKS: dict[Key, Callable[[Walk], None]] = {
         INSTALL,
         "kubectl get configmap acd-aoi-koln --namespace acd --output jsonpath='{.data.aoi\\.json}' > koln.json",
     ): the_area_is_in_the_file,
-    (INSTALL, "acdtask show cube --cube s3://ground/cubes/rhine"): says("2020-08-19", "2021-09-01"),
-    (INSTALL, "acdtask show patches --cube s3://ground/cubes/rhine --aoi koln.json --layout utm"): says("patches"),
+    (INSTALL, "acdtask show cube --cube s3://ground/cubes/rhine"): says("2020-08-16", "2021-08-26"),
+    (INSTALL, "acdtask show patches --cube s3://ground/cubes/rhine --aoi koln.json --layout utm"): patches_are_listed,
     (
         LATE,
         'kubectl annotate cronworkflows --all --namespace acd --overwrite acd/seen="$(date +%s)"',
@@ -213,6 +225,10 @@ CHECKS: dict[Key, Callable[[Walk], None]] = {
         "argo submit --namespace acd --from cronworkflow/acd-koln"
         " --parameter monitor-start=2021-01-01 --parameter monitor-end=2021-07-01",
     ): only_other_dates_are_added,
+    (
+        "A shard that fails for good",
+        "argo submit --namespace acd --from cronworkflow/acd-koln --parameter quarantine=2",
+    ): nothing_was_left_out,
     ("Upgrade", "argo list --namespace acd --running"): says("No workflows found"),
     ("Upgrade", UPGRADE): the_templates_have_both_names,
     ("Upgrade", SMOKE): the_store_answers,
