@@ -126,6 +126,8 @@ def _job(record: JobRecord, site: Site) -> dict[str, Any]:
         "figures": record.findings.figures,
         "work": record.work.model_dump() if record.gathered else {},
         "missing": _missing(record, site),
+        "left_out": [one[:DETAIL_AT_MOST] for one in record.left_out[:CAUSES_AT_MOST]],
+        "left_out_count": len(record.left_out),
     }
 
 

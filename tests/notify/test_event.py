@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from pathlib import Path
@@ -13,7 +14,7 @@ from cloudevents.core.v1.event import CloudEvent
 from acdtask.engine.account import noting_failure, record_gathered, record_plan
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Plan, Site
+from acdtask.jobs.contract import Plan, Shard, Site
 from acdtask.notify.event import Ending, Status, attributes_of, data_of
 from tests.conftest import CHECKOUT
 from tests.engine.letters import LettersJob, LettersSettings
@@ -91,6 +92,30 @@ def test_what_another_run_found_is_not_told_twice(site: Site, monkeypatch: pytes
     finished(planned(site, images=2), site)
     kind, data = told(site)
     assert (kind, data["patches"], data["jobs"][0]["outcome"]) == ("heartbeat", 0, "done before")
+
+
+def test_a_shard_that_was_left_out_is_told_although_the_run_went_well(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(site)
+    work = LettersJob.run
+
+    def run(job: LettersJob, plan: Plan, round_name: str, shard: Shard, *more: Any) -> bytes:
+        if shard.work["letter"] == "b":
+            raise AcdError(ErrorCode.INPUT_UNREADABLE, "b.tif is damaged")
+        return work(job, plan, round_name, shard, *more)
+
+    monkeypatch.setattr(LettersJob, "run", run)
+    for name in plan.rounds:
+        for index in range(plan.shards):
+            with contextlib.suppress(AcdError):
+                run_shard(JOB, plan, name, index, site)
+        gather_round(JOB, plan, name, site, quarantine=1)
+    record_gathered(JOB, plan, gathered_rounds(plan, site), site)
+    kind, data = told(site)
+    (job,) = data["jobs"]
+    assert (kind, job["outcome"], job["left_out_count"]) == ("heartbeat", "done", 1)
+    assert "b.tif is damaged" in job["left_out"][0]
 
 
 def test_a_failure_says_what_is_missing_and_why(site: Site) -> None:
