@@ -5,10 +5,14 @@ import pickle
 import resource
 import shutil
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -226,3 +230,54 @@ class TestFaultsOfS3:
     ) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         self.check(s3_address, ErrorCode.STORE_UNREACHABLE, s3_address)
+
+
+class Breaking(socketserver.ThreadingTCPServer):
+    """Hands connections on to the S3 server; the first few writes break, before or after the server has them."""
+
+    daemon_threads = True
+    breaks_after: bool
+    left: int
+
+    def __enter__(self) -> Breaking:
+        threading.Thread(target=self.serve_forever).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class Connection(socketserver.BaseRequestHandler):
+    server: Breaking
+
+    def handle(self) -> None:
+        request = self.request.recv(65536)
+        breaks = request.startswith(b"PUT") and self.server.left > 0
+        self.server.left -= breaks
+        if breaks and not self.server.breaks_after:
+            return
+        target = urlsplit(os.environ["BEHIND"])
+        with socket.create_connection((target.hostname, target.port)) as server:
+            server.sendall(request)
+            if breaks:
+                server.recv(65536)
+                return
+            while answer := server.recv(65536):
+                self.request.sendall(answer)
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("after", [False, True])
+def test_a_conditional_write_whose_connection_breaks_is_tried_again(
+    s3_address: str, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    monkeypatch.setenv("BEHIND", os.environ["AWS_ENDPOINT_URL"])
+    with Breaking(("127.0.0.1", 0), Connection) as proxy:
+        proxy.breaks_after, proxy.left = after, 3
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_address[1]}")
+        created = Store.at(s3_address).create("key", b"data")
+        assert proxy.left == 0
+    assert created is not after  # the object is its own, and it cannot know
+    monkeypatch.setenv("AWS_ENDPOINT_URL", os.environ["BEHIND"])
+    assert Store.at(s3_address).get("key") == b"data"

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote, urlsplit
 
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
+
 from acdtask.cube.local.traffic import count_object_read, count_written
 from acdtask.errors import AcdError, ErrorCode
 
@@ -122,6 +124,18 @@ class Store:
 
         Over S3, a writer whose answer was lost on the way may get False for its own object: compare the content.
         """
+        if self._root is not None:
+            return self._create(key, data)
+        # A connection that breaks is tried again by obstore for every request but this one, which is conditional.
+        attempts = Retrying(
+            retry=retry_if_exception(_is_unreachable),
+            stop=stop_after_attempt(RETRIES) | stop_after_delay(RETRY_SECONDS),
+            wait=wait_random_exponential(multiplier=0.1, max=5),
+            reraise=True,
+        )
+        return attempts(self._create, key, data)
+
+    def _create(self, key: str, data: bytes) -> bool:
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
@@ -385,6 +399,10 @@ def _explain_errno(number: int, where: str) -> AcdError | None:
     if number in UNREACHABLE:
         return AcdError(ErrorCode.STORE_UNREACHABLE, f"{where}: {reason}")
     return None
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    return isinstance(error, AcdError) and error.code is ErrorCode.STORE_UNREACHABLE
 
 
 def _os_error(error: Exception) -> int:
