@@ -11,7 +11,7 @@ from pathlib import Path
 from acdtask.simulate.settings import SceneSettings
 from tests.cluster.conftest import NewPlace
 from tests.cluster.scenes import acdtask, monitor_of
-from tests.cluster.tools import Place, Workflow, call
+from tests.cluster.tools import Json, Place, Workflow, call
 from tests.jobs.chain import reference_end, simulate
 
 SHARDS = 400
@@ -20,12 +20,18 @@ CELL = 16
 """Pixels; the scene lies on 20 x 20 cells."""
 
 
+CPU = "200m"
+"""So that a machine of two cores does not do fifty pods at once."""
+
+
 def test_four_hundred_shards(
     new_place: NewPlace, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     scene = simulate(tmp_path / "scene", SCENE)
     place = new_place("fan-out")
-    place.install({"monitors": [monitor_of(scene)]}, tmp_path)
+    run: Json = {"memoryMiB": 256, "requests": {"cpu": CPU}}
+    resources = {**place.values()["resources"], "run": run}
+    place.install({"monitors": [monitor_of(scene)], "resources": resources}, tmp_path)
     cube, aoi = place.store.url, str(scene / "aoi.json")
     acdtask(
         *("ingest", "local", "--cube", cube, "--aoi", aoi, "--source", str(scene / "images")),
@@ -34,7 +40,7 @@ def test_four_hundred_shards(
     given = {"aoi": "koln", "layout": "tiny", "end": reference_end(SCENE).isoformat(), "min-dates": "3"}
     memory = Memory(place)
     with memory:
-        name = place.submit("workflowtemplate/acd-baseline", given | {"shard-tiles": "1", "memory-mib": "256"})
+        name = place.submit("workflowtemplate/acd-baseline", given | {"shard-tiles": "1"})
         workflow = place.ended(name, 2400)
     assert workflow.phase == "Succeeded", workflow.why()
     shards = {name: one for name, one in workflow.outcome().items() if ".run-moments(" in name}
