@@ -230,15 +230,6 @@ def test_false_patches_and_missed_events_are_named(made_up: Any) -> None:
     assert "1 more event could not be seen" in section
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"dates": (day(), day())}, "a date is there twice"),
-        ({"patches": (patch(), patch())}, "a patch id is there twice"),
-        ({"patches": (patch(date=FIRST),)}, "not a date of the page"),
-        ({"dates": (day(quality=((77, 3),)),)}, "quality code 77 has no reason"),
-    ],
-)
 def test_what_is_left_out_is_named_and_a_whole_page_does_not_speak_of_it() -> None:
     rows = (
         LeftOutRow(job="monitor", what="tile 3/-7", start=LAST, end=LAST, error="ACD-312", sentence=f"{EVIL} is gone."),
@@ -255,6 +246,15 @@ def test_what_is_left_out_is_named_and_a_whole_page_does_not_speak_of_it() -> No
     assert "left out" not in render(page()).decode().lower().replace("tile left out", "")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dates": (day(), day())}, "a date is there twice"),
+        ({"patches": (patch(), patch())}, "a patch id is there twice"),
+        ({"patches": (patch(date=FIRST),)}, "not a date of the page"),
+        ({"dates": (day(quality=((77, 3),)),)}, "quality code 77 has no reason"),
+    ],
+)
 def test_a_page_that_contradicts_itself_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         page(**changes)
