@@ -20,7 +20,18 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
-BUILT_WITH = ("hatchling", "editables", "pathspec", "pluggy", "tomlkit", "trove-classifiers")
+BUILT_WITH = (
+    "hatchling",
+    "editables",
+    "grpcio-tools",
+    "mypy-protobuf",
+    "pathspec",
+    "pluggy",
+    "setuptools",
+    "tomlkit",
+    "trove-classifiers",
+    "types-protobuf",
+)
 """They made the wheel of acdtask."""
 
 UNUSED_IN_LIBRARIES = (
