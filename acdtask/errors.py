@@ -39,7 +39,7 @@ _TRANSIENT, _CONFIG = ExitStatus.TRANSIENT, ExitStatus.CONFIG
 
 
 class ErrorCode(Enum):
-    """1xx settings, 2xx input, 3xx cube, 4xx storage, 5xx runs, 6xx notifications, 9xx bugs."""
+    """1xx settings, 2xx input, 3xx cube, 4xx storage, 5xx runs, 6xx notifications, 7xx Geocube, 9xx bugs."""
 
     USAGE = ErrorSpec(100, _USAGE, "The command line is wrong.", "Run the command with --help.")
     SETTING_INVALID = ErrorSpec(
@@ -287,6 +287,77 @@ class ErrorCode(Enum):
         _CONFIG,
         "The webhook refuses the event.",
         "Check the address, and the value of ACD_WEBHOOK_AUTHORIZATION, with whoever runs the receiver.",
+    )
+    GEOCUBE_UNREACHABLE = ErrorSpec(
+        700,
+        _TRANSIENT,
+        "The Geocube server does not answer.",
+        "Check the address and the network; the same command goes on where it stopped.",
+    )
+    GEOCUBE_DENIED = ErrorSpec(
+        701, _CONFIG, "The Geocube server refuses the API key.", "Set ACD_GEOCUBE_KEY to a key that the server knows."
+    )
+    GEOCUBE_TLS = ErrorSpec(
+        702,
+        _CONFIG,
+        "The Geocube server and this client do not agree on TLS.",
+        "Say geocubes:// for a server with TLS and geocube:// for one without, and give a private CA's file.",
+    )
+    GEOCUBE_REFUSED = ErrorSpec(
+        703, _CONFIG, "The Geocube server refuses the request.", "Correct what the server's message names."
+    )
+    GEOCUBE_FAILED = ErrorSpec(
+        704, _INPUT, "The Geocube server failed.", "Look into the server's log at the time of the message."
+    )
+    IMAGE_FAILED = ErrorSpec(
+        705,
+        _INPUT,
+        "The Geocube server could not read an image.",
+        "Restore the named file where the server looks for it, or leave the record out.",
+    )
+    JOB_UNKNOWN = ErrorSpec(706, _CONFIG, "The cube has no such job.", "List the jobs with 'acdtask geocube jobs'.")
+    JOB_CONFLICT = ErrorSpec(707, _CONFIG, "A job of that name is there already.", "Give the job another name.")
+    JOB_STATE = ErrorSpec(
+        708, _CONFIG, "The job is in a state that does not allow this.", "Look at the job's state and log first."
+    )
+    JOB_STUCK = ErrorSpec(
+        709,
+        _INPUT,
+        "A job of the cube failed and waits for a decision.",
+        "Mend what the job's last error names, then retry it, or cancel it to set its datasets free.",
+    )
+    DATASET_LOCKED = ErrorSpec(
+        710,
+        _INPUT,
+        "Another job works on these datasets.",
+        "Wait for the named job, or cancel it if it failed.",
+    )
+    SERVE_FAILED = ErrorSpec(
+        711, _CONFIG, "The server cannot start.", "Choose another port, or correct the file that the message names."
+    )
+    INGESTER_UNREACHABLE = ErrorSpec(
+        720,
+        _TRANSIENT,
+        "The ingester does not answer.",
+        "Check the address and the network; the same command goes on where it stopped.",
+    )
+    INGESTER_DENIED = ErrorSpec(
+        721, _CONFIG, "The ingester refuses the token.", "Set ACD_INGESTER_TOKEN to the ingester's bearer token."
+    )
+    INGESTER_REFUSED = ErrorSpec(
+        722, _CONFIG, "The ingester refuses the request.", "Correct what the ingester's message names."
+    )
+    INGESTER_FAILED = ErrorSpec(
+        723,
+        _INPUT,
+        "Scenes or tiles of the ingester failed for good.",
+        "Mend what the named scenes say, then 'acdtask ingester retry'.",
+    )
+    INGESTER_WAITING = ErrorSpec(
+        724,
+        _TRANSIENT,
+        "The ingester has not finished.",
+        "Run the same command again later, or give it more time with --wait.",
     )
     BUG = ErrorSpec(
         900,

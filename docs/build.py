@@ -26,7 +26,7 @@ STATUS_MEANING = {
     ExitStatus.TRANSIENT: "It may work later: the same command does only what is missing.",
     ExitStatus.CONFIG: "A setting, an address or a right is wrong.",
 }
-GROUPS = {1: "Settings", 2: "Input", 3: "Cube", 4: "Storage", 5: "Runs", 6: "Notifications", 9: "Bugs"}
+GROUPS = {1: "Settings", 2: "Input", 3: "Cube", 4: "Storage", 5: "Runs", 6: "Notifications", 7: "Geocube", 9: "Bugs"}
 
 
 def pages() -> dict[str, str]:
@@ -44,6 +44,8 @@ def errors_page() -> str:
     parts.append("## Exit statuses\n")
     rows = [(int(status), STATUS_MEANING[status], _yes(status is ExitStatus.TRANSIENT)) for status in ExitStatus]
     parts.append(_table(("status", "meaning", "worth a retry"), rows))
+    if homeless := {code.value.number // 100 for code in ErrorCode} - set(GROUPS):
+        raise ValueError(f"errors of the hundreds {homeless} have no group")
     for first_digit, title in GROUPS.items():
         codes = [code for code in ErrorCode if code.value.number // 100 == first_digit]
         parts.append(f"## {title}\n")

@@ -5,22 +5,32 @@ from __future__ import annotations
 import math
 import re
 import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from acdtask.cube.grid import Grid, Layout
+from acdtask.cube.grid import Grid, Layout, Tile
 
 __all__ = [
+    "Consolidates",
+    "Consolidation",
     "Cube",
+    "CubeRequest",
     "DType",
     "DataFormat",
     "Dataset",
+    "Image",
     "Instance",
+    "JobState",
+    "Level",
     "Name",
+    "Outcome",
     "Record",
     "RecordQuery",
     "Resampling",
@@ -30,7 +40,9 @@ __all__ = [
 
 Pixels: TypeAlias = NDArray[Any]
 DType = Literal["uint8", "int16", "uint16", "int32", "int64", "float32", "float64"]
-Resampling = Literal["nearest", "bilinear", "cubic", "cubic_spline", "lanczos", "average", "mode"]
+Resampling = Literal[
+    "nearest", "bilinear", "cubic", "cubic_spline", "lanczos", "average", "mode", "max", "min", "med", "q1", "q3"
+]
 
 NAME_RULE = re.compile(r"^[a-zA-Z0-9\-:_]+(/[a-zA-Z0-9\-:_]+)*$")
 """Geocube's rule for names (airbusgeo/geocube, internal/geocube/urn.go)."""
@@ -128,11 +140,12 @@ class Dataset(_Value):
     """One record x instance in a container.
 
     Attributes:
-        uri: the container: a key below the cube's root, or an absolute path or s3:// address outside it.
+        uri: the container: a key below the cube's root, or an absolute path or s3:// address outside it; `geocube:`
+            and the server's id of the record, if a server reads it for us.
         subdir: where in the container: empty for a GeoTIFF, the time index for a consolidated Zarr.
         bands: band numbers in the container, from 1, in the order of the variable's bands.
         dformat: how the container keeps its numbers; its range maps linearly onto that of the variable.
-        grid: the container's own grid.
+        grid: the container's own grid; that of the tile that was asked for, if a server reads it.
         layout, cell: for a consolidated container or a product, the tile that it is; empty otherwise.
     """
 
@@ -165,6 +178,7 @@ class RecordQuery(_Value):
         name: pattern with `*` and `?`.
         tags: each must be there; the value may be a pattern, and an empty value means that the tag exists.
         area: GeoJSON geometry in longitude and latitude that the footprint must meet.
+        limit, page: with a limit, only so many records: those of a page, counted from 0.
     """
 
     name: str = ""
@@ -173,10 +187,142 @@ class RecordQuery(_Value):
     end: Moment | None = None
     area: dict[str, Any] | None = None
     limit: int = Field(default=0, ge=0)
+    page: int = Field(default=0, ge=0)
+
+
+class CubeRequest(_Value):
+    """Images of an instance on a grid, one for each group of records.
+
+    Attributes:
+        groups: ids of records; where the records of a group overlap, the later one lies on top.
+        resampling: default: the variable's.
+    """
+
+    variable: Name
+    instance: Name
+    grid: Grid
+    groups: tuple[tuple[str, ...], ...]
+    resampling: Resampling | None = None
+
+
+class Outcome(Enum):
+    """What became of an image of a cube."""
+
+    DATA = "data"
+    NODATA = "no data"  # datasets, but no valid pixel
+    ABSENT = "absent"  # no dataset
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of a cube, or why there is none.
+
+    Attributes:
+        records: ids of its group, as it was asked for.
+        pixels: shape (height, width), for variables of several bands (bands, height, width), the variable's dtype;
+            None unless the outcome is DATA.
+        reason: why it failed; empty otherwise.
+    """
+
+    records: tuple[str, ...]
+    outcome: Outcome
+    pixels: Pixels | None = None
+    reason: str = ""
+
+
+class Level(Enum):
+    """Where a consolidation pauses for a person; each level pauses where those before it do, and more often."""
+
+    ASYNCHRONOUS = 1
+    CRITICAL = 2
+    MAJOR = 3
+    ALL = 4
+
+
+class Consolidation(_Value):
+    """What to consolidate: the datasets of the records, rearranged by the cells of a layout.
+
+    Attributes:
+        name: of the job; no other job of the cube has it.
+        records: ids.
+    """
+
+    name: str
+    variable: Name
+    instance: Name
+    layout: Name
+    records: tuple[str, ...]
+    level: Level = Level.ASYNCHRONOUS
+
+
+class JobState(_Value):
+    """A job of the cube at a moment, in Geocube's words.
+
+    Attributes:
+        kind: such as "consolidation" or "deletion".
+        state: such as CREATED, CONSOLIDATIONINPROGRESS, DONE (see `acdtask.cube.follow`).
+        waiting: it pauses until it is continued.
+        log: its lines, oldest first.
+    """
+
+    id: str
+    name: str
+    kind: str
+    state: str
+    waiting: bool = False
+    level: Level = Level.ASYNCHRONOUS
+    created: Moment
+    updated: Moment
+    active_tasks: int = 0
+    failed_tasks: int = 0
+    log: tuple[str, ...] = ()
+
+
+class Consolidates(Protocol):
+    """A cube that rearranges records by itself. Every method raises AcdError; JOB_UNKNOWN for an id that it has not."""
+
+    def consolidate(self, consolidation: Consolidation) -> str:
+        """Start a job and return its id. JOB_CONFLICT, DATASET_LOCKED (naming the job), LAYOUT_UNKNOWN, ..."""
+
+    def job(self, id_or_name: str) -> JobState:
+        """The job."""
+
+    def jobs(self, pattern: str = "") -> list[JobState]:
+        """Jobs whose names match a pattern (`*`, `?`), oldest first; their logs may be left out."""
+
+    def continue_job(self, job_id: str) -> None:
+        """Let a job go on that waits. JOB_STATE if it does not wait."""
+
+    def retry_job(self, job_id: str, *, force: bool = False) -> None:
+        """Let a job that failed try again what failed. JOB_STATE if it did not fail."""
+
+    def cancel_job(self, job_id: str, *, force: bool = False) -> None:
+        """End a job and take back what it did. JOB_STATE if it has ended, or cannot be stopped any more."""
 
 
 class Cube(Protocol):
     """Where pixels live. Every method raises AcdError."""
+
+    def commit(
+        self,
+        records: Iterable[Record] = (),
+        datasets: Iterable[Dataset] = (),
+        variables: Iterable[Variable] = (),
+        instances: Iterable[Instance] = (),
+        layouts: Iterable[Layout] = (),
+    ) -> bool:
+        """Make all of it visible; what is there already is left alone.
+
+        A local cube does it at once. Another does it in this order: variables, instances, layouts, records, datasets;
+        what broke off half way is made whole by the same commit again.
+
+        Returns:
+            Whether anything was new.
+
+        Raises:
+            AcdError: VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, ...
+        """
 
     def add_variable(self, variable: Variable) -> None:
         """Make the variable; nothing happens if the same is there. VARIABLE_CONFLICT if another is."""
@@ -214,8 +360,25 @@ class Cube(Protocol):
     def index(self, records: list[Record], datasets: list[Dataset]) -> None:
         """Make records and datasets visible, all at once; what is there already is left alone. DATASET_CONFLICT."""
 
+    def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
+        """Which of the records have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+
+    def where(
+        self, variable: str, instance: str, record_ids: Iterable[str], tiles: Sequence[Tile]
+    ) -> Iterator[list[Dataset]]:
+        """For each tile, the datasets of the records that lie there, as `read` wants them, in the records' order.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
+
+    def images(self, request: CubeRequest) -> Iterator[Image]:
+        """Each group's image or why there is none, in the order of the groups; read as they are asked for.
+
+        A container that cannot be read is that image's outcome. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
+
     def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
-        """The pixels of each slice on the grid.
+        """The pixels of each slice on the grid. Raises if a container cannot be read.
 
         Returns:
             Shape (slices, height, width), for variables of several bands (slices, bands, height, width); the

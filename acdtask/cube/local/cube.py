@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from acdtask import __version__
-from acdtask.cube.grid import Grid, Layout
+from acdtask.cube.grid import Grid, Layout, Tile
 from acdtask.cube.local.index import Addition, Index
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Dataset, Instance, Pixels, Record, RecordQuery, Resampling, Slice, Variable
+from acdtask.cube.model import (
+    CubeRequest,
+    Dataset,
+    Image,
+    Instance,
+    Outcome,
+    Pixels,
+    Record,
+    RecordQuery,
+    Resampling,
+    Slice,
+    Variable,
+)
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["FORMAT_VERSION", "LocalCube"]
@@ -120,6 +132,49 @@ class LocalCube:
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
         return self._index.datasets(variable, instance, record_ids)
+
+    def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
+        """Which of the records have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        return frozenset(one.record_id for one in self.datasets(variable, instance, frozenset(record_ids)))
+
+    def where(
+        self, variable: str, instance: str, record_ids: Iterable[str], tiles: Sequence[Tile]
+    ) -> Iterator[list[Dataset]]:
+        """For each tile, the datasets of the records that lie there, in the records' order.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
+        from acdtask.cube.local.where import datasets_of_tiles
+
+        order = list(record_ids)
+        return datasets_of_tiles(self.datasets(variable, instance, frozenset(order)), order, tiles)
+
+    def images(self, request: CubeRequest) -> Iterator[Image]:
+        """Each group's image or why there is none, as `Cube.images` says."""
+        variable = self.variable(request.variable)
+        wanted = frozenset(record_id for group in request.groups for record_id in group)
+        tile = Tile(layout="", i=0, j=0, grid=request.grid)
+        (near,) = self.where(request.variable, request.instance, sorted(wanted), [tile])
+        datasets: dict[str, list[Dataset]] = {}
+        for one in near:
+            datasets.setdefault(one.record_id, []).append(one)
+        for group in request.groups:
+            yield self._image(request, group, tuple(d for one in group for d in datasets.get(one, ())), variable)
+
+    def _image(
+        self, request: CubeRequest, group: tuple[str, ...], datasets: tuple[Dataset, ...], variable: Variable
+    ) -> Image:
+        if not datasets:
+            return Image(group, Outcome.ABSENT)
+        try:
+            pixels = self.read(request.grid, [Slice(label="", datasets=datasets)], variable, request.resampling)[0]
+        except AcdError as error:
+            if error.code not in (ErrorCode.CUBE_DAMAGED, ErrorCode.INPUT_UNREADABLE):
+                raise
+            return Image(group, Outcome.FAILED, reason=str(error))
+        if not variable.dformat.valid(pixels).any():
+            return Image(group, Outcome.NODATA)
+        return Image(group, Outcome.DATA, pixels)
 
     def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
         """The pixels of each slice on the grid, as `Cube.read` says. CUBE_DAMAGED, INPUT_UNREADABLE."""

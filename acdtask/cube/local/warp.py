@@ -35,6 +35,7 @@ TOLERANCE_PIXELS = 1e-3
 """Largest error of the interpolated coordinates within a block, in source pixels."""
 
 REACH = {"nearest": 1, "bilinear": 1, "cubic": 2, "cubic_spline": 2, "lanczos": 3, "average": 1, "mode": 1}
+REACH |= {"max": 1, "min": 1, "med": 1, "q1": 1, "q3": 1}
 BANDS_AT_ONCE = 16
 WARP_MEMORY_MB = 1024
 """So large that GDAL never cuts a block, whatever the number of bands."""

@@ -1,0 +1,156 @@
+"""Between the cube's words and Geocube's messages."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from acdtask.cube.grid import Grid
+from acdtask.cube.model import DataFormat, DType, Resampling
+from acdtask.cube.protocol import layouts_pb2, records_pb2, values_pb2
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = [
+    "DTYPES",
+    "NO_MOMENT",
+    "RESAMPLINGS",
+    "RESAMPLING_NAMES",
+    "area_from_wire",
+    "area_to_wire",
+    "dformat_from_wire",
+    "dformat_to_wire",
+    "grid_from_wire",
+    "grid_to_tile",
+    "moment_from_wire",
+    "moment_to_wire",
+    "transform_to_wire",
+]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+DTYPES: dict[DType, values_pb2.DataFormat.Dtype.ValueType] = {
+    "uint8": values_pb2.DataFormat.UInt8,
+    "uint16": values_pb2.DataFormat.UInt16,
+    "int16": values_pb2.DataFormat.Int16,
+    "int32": values_pb2.DataFormat.Int32,
+    "float32": values_pb2.DataFormat.Float32,
+    "float64": values_pb2.DataFormat.Float64,
+}
+"""The data types that both know; Geocube has no int64, acd no uint32, int8 and complex64."""
+
+RESAMPLINGS: dict[Resampling, values_pb2.Resampling.ValueType] = {
+    "nearest": values_pb2.NEAR,
+    "bilinear": values_pb2.BILINEAR,
+    "cubic": values_pb2.CUBIC,
+    "cubic_spline": values_pb2.CUBICSPLINE,
+    "lanczos": values_pb2.LANCZOS,
+    "average": values_pb2.AVERAGE,
+    "mode": values_pb2.MODE,
+    "max": values_pb2.MAX,
+    "min": values_pb2.MIN,
+    "med": values_pb2.MED,
+    "q1": values_pb2.Q1,
+    "q3": values_pb2.Q3,
+}
+
+_DTYPE_NAMES = {number: name for name, number in DTYPES.items()}
+RESAMPLING_NAMES = {number: name for name, number in RESAMPLINGS.items()}
+
+NO_MOMENT = Timestamp(seconds=-62135596800)
+"""0001-01-01: how Geocube says that there is no bound."""
+
+
+def dformat_to_wire(dformat: DataFormat) -> values_pb2.DataFormat:
+    """A format. SETTING_INVALID if Geocube has no such data type."""
+    if dformat.dtype not in DTYPES:
+        raise AcdError(ErrorCode.SETTING_INVALID, f"Geocube has no data type {dformat.dtype}")
+    return values_pb2.DataFormat(
+        dtype=DTYPES[dformat.dtype], no_data=dformat.nodata, min_value=dformat.min, max_value=dformat.max
+    )
+
+
+def dformat_from_wire(message: values_pb2.DataFormat, dtype: DType | None = None) -> DataFormat:
+    """A format; `dtype` where the message leaves it open. SETTING_INVALID for a type acd has not, or a bad range."""
+    name = _DTYPE_NAMES.get(message.dtype, dtype if message.dtype == values_pb2.DataFormat.UNDEFINED else None)
+    if name is None:
+        label = values_pb2.DataFormat.Dtype.Name(message.dtype)
+        raise AcdError(ErrorCode.SETTING_INVALID, f"acd has no data type {label}")
+    if not message.min_value < message.max_value:
+        raise AcdError(ErrorCode.SETTING_INVALID, f"min {message.min_value:g} is not below max {message.max_value:g}")
+    return DataFormat(dtype=name, nodata=message.no_data, min=message.min_value, max=message.max_value)
+
+
+def transform_to_wire(grid: Grid) -> values_pb2.GeoTransform:
+    """A grid's transform in GDAL's order."""
+    a, b, c, d, e, f = grid.transform
+    return values_pb2.GeoTransform(a=c, b=a, c=b, d=f, e=d, f=e)
+
+
+def grid_from_wire(crs: str, transform: values_pb2.GeoTransform, size: values_pb2.Size) -> Grid:
+    """The grid of a request or a tile; raises pydantic.ValidationError for a size that is not positive."""
+    t = transform
+    return Grid(crs=crs, transform=(t.b, t.c, t.a, t.e, t.f, t.d), width=size.width, height=size.height)
+
+
+def grid_to_tile(grid: Grid) -> layouts_pb2.Tile:
+    """A grid as a tile."""
+    size = values_pb2.Size(width=grid.width, height=grid.height)
+    return layouts_pb2.Tile(transform=transform_to_wire(grid), size_px=size, crs=grid.crs)
+
+
+def moment_to_wire(moment: datetime | None) -> Timestamp:
+    """A moment, or the one that means none."""
+    if moment is None:
+        return NO_MOMENT
+    micros = (moment - EPOCH) // timedelta(microseconds=1)
+    return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
+
+
+def moment_from_wire(message: Timestamp) -> datetime | None:
+    """A moment to the microsecond; None for what is no date, or the first one there is."""
+    if message.seconds <= NO_MOMENT.seconds or message.seconds > 253402300799:
+        return None
+    return EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
+
+
+def area_to_wire(area: dict[str, Any]) -> records_pb2.AOI:
+    """A GeoJSON Polygon or MultiPolygon as an AOI, its coordinates in 32 bits. AOI_EMPTY for any other geometry."""
+    kind, coordinates = area.get("type"), area.get("coordinates")
+    if kind not in ("Polygon", "MultiPolygon") or not coordinates:
+        raise AcdError(ErrorCode.AOI_EMPTY, f"a {kind or 'missing geometry'} has no area")
+    polygons = [coordinates] if kind == "Polygon" else coordinates
+    return records_pb2.AOI(
+        polygons=[
+            records_pb2.Polygon(
+                linearrings=[
+                    records_pb2.LinearRing(points=[records_pb2.Coord(lon=lon, lat=lat) for lon, lat, *_ in ring])
+                    for ring in polygon
+                ]
+            )
+            for polygon in polygons
+        ]
+    )
+
+
+def area_from_wire(message: records_pb2.AOI) -> dict[str, Any]:
+    """An AOI as a GeoJSON Polygon or MultiPolygon; {} if it is empty.
+
+    The shortest decimals that mean the same 32 bits, so that 50.8 comes back as 50.8.
+    """
+    polygons = [
+        [[[_decimal(point.lon), _decimal(point.lat)] for point in ring.points] for ring in polygon.linearrings]
+        for polygon in message.polygons
+    ]
+    if not polygons:
+        return {}
+    if len(polygons) == 1:
+        return {"type": "Polygon", "coordinates": polygons[0]}
+    return {"type": "MultiPolygon", "coordinates": polygons}
+
+
+def _decimal(number: float) -> float:
+    return float(str(np.float32(number))) if math.isfinite(number) else number
