@@ -5,11 +5,12 @@ zarr takes about as long around a chunk as the chunk takes to decode (`python -m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import google_crc32c
 import numpy as np
@@ -20,12 +21,14 @@ from acdtask.cube.grid import Window
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DType, Pixels
 
-__all__ = ["StackLayout", "read_stack", "stack_layout"]
+__all__ = ["StackLayout", "Target", "Wanted", "read_stack", "stack_layout"]
 
 Shape: TypeAlias = tuple[int, int, int]
 Chunk: TypeAlias = tuple[int, int, int]
 
 CHECKSUM_BYTES = 4
+HEADER_BYTES = 16
+"""Of Blosc: among them how many bytes there are decoded, and how many here."""
 
 
 class _Part(BaseModel):
@@ -99,40 +102,81 @@ def stack_layout(metadata: bytes) -> StackLayout | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A place in a stack of images, shape (places, height, width), to read an image into."""
+
+    stack: Pixels
+    place: int
+
+    @property
+    def image(self) -> Pixels:
+        """The image there, shape (height, width)."""
+        image: Pixels = self.stack[self.place]
+        return image
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A window of an image, and where to read it, if that matters."""
+
+    time: int
+    window: Window
+    target: Target | None = None
+
+
 def read_stack(
-    store: Store, key: str, layout: StackLayout, wanted: Iterable[tuple[int, Window]], pool: Executor | None = None
-) -> dict[tuple[int, Window], Pixels]:
+    store: Store, key: str, layout: StackLayout, wanted: Sequence[Wanted], pool: Executor | None = None
+) -> list[Pixels]:
     """Windows of images, each chunk fetched and decoded once.
 
     Args:
         store: where the container is.
         key: its key; empty if it is the store itself.
         layout: from its zarr.json.
-        wanted: (time, window), within its shape.
+        wanted: within its shape; targets are of one stack of its data type. A chunk that makes a run of places is
+            decoded right there.
         pool: whose threads fetch and decode; default: this one.
 
     Returns:
-        Arrays of the windows' shapes, perhaps views of larger ones.
+        Arrays of the windows' shapes: the targets where there are some, perhaps views of larger ones.
 
     Raises:
         ValueError, RuntimeError: a chunk is damaged.
         AcdError: what Store raises.
     """
-    found: dict[tuple[int, Window], Pixels] = {}
-    parts: dict[Chunk, list[tuple[int, Window]]] = {}
-    for time, window in dict.fromkeys(wanted):
-        for chunk in _chunks_of(layout, time, window):
-            parts.setdefault(chunk, []).append((time, window))
+    found = [None if one.target is None else one.target.image for one in wanted]
+    parts: dict[Chunk, list[int]] = {}
+    for number, one in enumerate(wanted):
+        for chunk in _chunks_of(layout, one.time, one.window):
+            parts.setdefault(chunk, []).append(number)
 
-    def decode(chunk: Chunk) -> Pixels:
-        prefix = f"{key}/c" if key else "c"
-        return _decoded(store.find(f"{prefix}/{chunk[0]}/{chunk[1]}/{chunk[2]}"), layout)
+    def read(chunk: Chunk) -> tuple[Pixels, bool]:
+        run = _run(layout, chunk, [wanted[number] for number in parts[chunk]])
+        data = store.find_buffer("/".join(map(str, (*([key] if key else []), "c", *chunk))))
+        return _decoded(data, layout, run), run is not None
 
-    decoded = pool.map(decode, parts) if pool and len(parts) > 1 else map(decode, parts)
-    for (chunk, images), pixels in zip(parts.items(), decoded, strict=True):
-        for time, window in images:
-            _place(found, (time, window), chunk, pixels[time - chunk[0] * layout.chunks[0]], layout)
-    return found
+    read_chunks = pool.map(read, parts) if pool and len(parts) > 1 else map(read, parts)
+    for (chunk, numbers), (pixels, is_in_place) in zip(parts.items(), read_chunks, strict=True):
+        for number in () if is_in_place else numbers:
+            image = pixels[wanted[number].time - chunk[0] * layout.chunks[0]]
+            found[number] = _with_part(found[number], wanted[number].window, chunk, image, layout)
+    return cast(list[Pixels], found)
+
+
+def _run(layout: StackLayout, chunk: Chunk, users: list[Wanted]) -> Pixels | None:
+    """The part of the stack that is the chunk, image by image, if there is one."""
+    times, rows, columns = layout.chunks
+    window, target = users[0].window, users[0].target
+    if target is None or len(users) != times or target.stack.shape[1:] != (rows, columns):
+        return None
+    if (window.row, window.column) != (chunk[1] * rows, chunk[2] * columns):
+        return None
+    for number, one in enumerate(users):
+        is_next = one.target is not None and one.target.place == target.place + number
+        if not is_next or one.time != chunk[0] * times + number or one.window != window:
+            return None
+    return target.stack[target.place : target.place + times]
 
 
 def _chunks_of(layout: StackLayout, time: int, window: Window) -> Iterator[Chunk]:
@@ -142,33 +186,36 @@ def _chunks_of(layout: StackLayout, time: int, window: Window) -> Iterator[Chunk
     return product((time // times,), rows, columns)
 
 
-def _place(
-    found: dict[tuple[int, Window], Pixels],
-    wanted: tuple[int, Window],
-    chunk: Chunk,
-    pixels: Pixels,
-    layout: StackLayout,
-) -> None:
-    """Put an image's part that lies in a chunk where it belongs."""
-    _, window = wanted
+def _with_part(there: Pixels | None, window: Window, chunk: Chunk, image: Pixels, layout: StackLayout) -> Pixels:
+    """The window with the part of it that lies in a chunk; that part itself if it is all and nothing is there."""
     top, left = chunk[1] * layout.chunks[1] - window.row, chunk[2] * layout.chunks[2] - window.column
-    rows, columns = pixels.shape
-    part = pixels[max(-top, 0) : window.height - top, max(-left, 0) : window.width - left]
-    if part.shape == (window.height, window.width):
-        found[wanted] = part
-        return
-    if wanted not in found:
-        found[wanted] = np.empty((window.height, window.width), pixels.dtype)
-    found[wanted][max(top, 0) : top + rows, max(left, 0) : left + columns] = part
+    rows, columns = image.shape
+    part = image[max(-top, 0) : window.height - top, max(-left, 0) : window.width - left]
+    if there is None:
+        if part.shape == (window.height, window.width):
+            return part
+        there = np.empty((window.height, window.width), image.dtype)
+    there[max(top, 0) : top + rows, max(left, 0) : left + columns] = part
+    return there
 
 
-def _decoded(data: bytes | None, layout: StackLayout) -> Pixels:
+def _decoded(data: memoryview | None, layout: StackLayout, out: Pixels | None) -> Pixels:
     """A chunk as an array of the chunks' shape; one that is not there is nodata."""
     dtype = np.dtype(layout.data_type).newbyteorder("<")
     if data is None:
-        return np.broadcast_to(np.array(layout.fill_value, dtype), layout.chunks)
-    body = np.frombuffer(data, np.uint8)[:-CHECKSUM_BYTES]
-    if google_crc32c.value(body) != int.from_bytes(data[-CHECKSUM_BYTES:], "little"):
+        if out is None:
+            return np.broadcast_to(np.array(layout.fill_value, dtype), layout.chunks)
+        out[...] = layout.fill_value
+        return out
+    stored = np.frombuffer(data, np.uint8)
+    body = stored[:-CHECKSUM_BYTES]
+    if google_crc32c.value(body) != int.from_bytes(stored[-CHECKSUM_BYTES:].tobytes(), "little"):
         raise ValueError("the checksum of a chunk is wrong")
-    pixels: Pixels = np.frombuffer(blosc.decompress(body), dtype).reshape(layout.chunks)
+    # Blosc believes its header, wherever that leads.
+    size = int(np.prod(layout.chunks)) * dtype.itemsize
+    sizes = (0, 0) if len(body) < HEADER_BYTES else tuple(body[4:HEADER_BYTES].view("<u4")[[0, 2]].tolist())
+    if sizes != (size, len(body)):
+        raise ValueError("the size of a chunk is wrong")
+    pixels = np.empty(layout.chunks, dtype) if out is None else out
+    blosc.decompress(body, pixels)
     return pixels

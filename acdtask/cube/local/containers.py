@@ -16,7 +16,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from acdtask.cube.grid import Window
-from acdtask.cube.local.chunks import read_stack, stack_layout
+from acdtask.cube.local.chunks import Target, Wanted, read_stack, stack_layout
 from acdtask.cube.local.stack import METADATA
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.traffic import count_pixels_read
@@ -32,7 +32,11 @@ def is_stack(uri: str) -> bool:
 
 
 def read_window(
-    store: Store, uri: str, requests: Sequence[tuple[Dataset, Window]], pool: Executor | None = None
+    store: Store,
+    uri: str,
+    requests: Sequence[tuple[Dataset, Window]],
+    targets: Sequence[Target | None] = (),
+    pool: Executor | None = None,
 ) -> list[Pixels]:
     """Windows out of one container, which is opened once.
 
@@ -40,21 +44,30 @@ def read_window(
         store: the cube's store.
         uri: the container.
         requests: datasets of the container, and the window of each within the container's grid.
+        targets: for each request, if it is of one band, where to read it; all of one stack of the datasets' data type.
+            A container that keeps another type leaves them alone.
         pool: whose threads decode the chunks of a consolidated container; default: this one.
 
     Returns:
-        For each request an array of shape (bands, height, width), as the container keeps it, not to be written to.
+        For each request an array of shape (bands, height, width), as the container keeps it, not to be written to:
+        perhaps its target.
 
     Raises:
         AcdError: CUBE_DAMAGED if the container is the cube's own and missing or damaged, INPUT_UNREADABLE if it lies
             elsewhere, or what Store raises.
     """
-    pixels = _read_stack(store, uri, requests, pool) if is_stack(uri) else _read_tiff(store, uri, requests)
+    where = targets or [None] * len(requests)
+    if is_stack(uri):
+        pixels = _read_stack(store, uri, requests, where, pool)
+    else:
+        pixels = _read_tiff(store, uri, requests, where)
     count_pixels_read(sum(one.nbytes for one in pixels))
     return pixels
 
 
-def _read_tiff(store: Store, uri: str, requests: Sequence[tuple[Dataset, Window]]) -> list[Pixels]:
+def _read_tiff(
+    store: Store, uri: str, requests: Sequence[tuple[Dataset, Window]], targets: Sequence[Target | None]
+) -> list[Pixels]:
     try:
         with rasterio.Env(**store.gdal_options()), rasterio.open(store.gdal_path(uri)) as image:
             for dataset, _ in requests:
@@ -64,32 +77,40 @@ def _read_tiff(store: Store, uri: str, requests: Sequence[tuple[Dataset, Window]
                 image.read(
                     list(dataset.bands),
                     window=RasterWindow(window.column, window.row, window.width, window.height),
+                    # rasterio would change numbers of another type without a word
+                    out=target.image[np.newaxis] if target and set(image.dtypes) == {target.stack.dtype.name} else None,
                 )
-                for dataset, window in requests
+                for (dataset, window), target in zip(requests, targets, strict=True)
             ]
     except RasterioError as error:
         raise _explain(store, uri) from error
 
 
 def _read_stack(
-    store: Store, uri: str, requests: Sequence[tuple[Dataset, Window]], pool: Executor | None
+    store: Store,
+    uri: str,
+    requests: Sequence[tuple[Dataset, Window]],
+    targets: Sequence[Target | None],
+    pool: Executor | None,
 ) -> list[Pixels]:
-    """One read for all the times that are asked of the same window."""
     home, key = (Store.at(uri), "") if _is_outside(uri) else (store, uri)
     metadata = home.find(f"{key}/{METADATA}" if key else METADATA)
     if metadata is None:
         raise _broken(store, uri, "is missing")
     try:
-        wanted = [(int(dataset.subdir), window) for dataset, window in requests]
         layout = stack_layout(metadata)
         if layout is not None:
             _check_shape(store, uri, layout.shape, requests)
+            wanted = [
+                Wanted(int(dataset.subdir), window, target if layout.data_type == dataset.dformat.dtype else None)
+                for (dataset, window), target in zip(requests, targets, strict=True)
+            ]
             found = read_stack(home, key, layout, wanted, pool)
         else:
             array = zarr.open_array(home.zarr_store(key, read_only=True), mode="r")
             _check_shape(store, uri, array.shape, requests)
-            found = _read_any_zarr(array, wanted)
-        return [found[one][np.newaxis] for one in wanted]
+            found = _read_any_zarr(array, [Wanted(int(dataset.subdir), window) for dataset, window in requests])
+        return [one[np.newaxis] for one in found]
     except (zarr.errors.BaseZarrError, BaseError, FileNotFoundError, KeyError, RuntimeError, ValueError) as error:
         raise _broken(store, uri, "is damaged") from error
 
@@ -101,16 +122,17 @@ def _check_shape(store: Store, uri: str, shape: tuple[int, ...], requests: Seque
             raise _broken(store, uri, f"has the shape {shape} and no time {time} of {dataset.grid.shape} px")
 
 
-def _read_any_zarr(array: zarr.Array[Any], wanted: list[tuple[int, Window]]) -> dict[tuple[int, Window], Pixels]:
+def _read_any_zarr(array: zarr.Array[Any], wanted: Sequence[Wanted]) -> list[Pixels]:
+    """One read for all the times that are asked of the same window."""
     windows: dict[Window, list[int]] = {}
-    for time, window in wanted:
-        windows.setdefault(window, []).append(time)
+    for one in wanted:
+        windows.setdefault(one.window, []).append(one.time)
     pixels = {}
     for window, times in windows.items():
         first = min(times)
-        stack = np.asarray(array[(slice(first, max(times) + 1), *window.slices)])
-        pixels.update({(time, window): stack[time - first] for time in times})
-    return pixels
+        images = np.asarray(array[(slice(first, max(times) + 1), *window.slices)])
+        pixels.update({(time, window): images[time - first] for time in times})
+    return [pixels[one.time, one.window] for one in wanted]
 
 
 def _explain(store: Store, uri: str) -> AcdError:

@@ -232,24 +232,26 @@ class LocalCube:
         """
         from acdtask.cube.local.images import read_images
 
-        groups = list(self.found(request))
-        return read_images(self.store, request, self.variable(request.variable), groups)
+        variable = self.variable(request.variable)
+        return read_images(self.store, request, variable, self._found(request, variable))
 
     def found(self, request: CubeRequest) -> Iterator[tuple[tuple[str, ...], list[Dataset]]]:
         """Each group and the datasets that `images` reads for it; none if its image is absent. Nothing is read.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
+        return iter(self._found(request, self.variable(request.variable)))
+
+    def _found(self, request: CubeRequest, variable: Variable) -> list[tuple[tuple[str, ...], list[Dataset]]]:
         from acdtask.cube.local.where import Surroundings
 
-        variable = self.variable(request.variable)
         around = Surroundings(request.grid, as_it_is=request.resampling in (None, variable.resampling))
         wanted = frozenset(record_id for group in request.groups for record_id in group)
         near: dict[str, list[Dataset]] = {}
         for one in self._index.datasets(request.variable, request.instance, wanted, around.meets):
             near.setdefault(one.record_id, []).append(one)
         chosen = {record_id: around.choose(datasets) for record_id, datasets in near.items()}
-        return iter([(group, [d for one in group for d in chosen.get(one, ())]) for group in request.groups])
+        return [(group, [d for one in group for d in chosen.get(one, ())]) for group in request.groups]
 
     def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
         """The pixels of each slice on the grid, as `Cube.read` says. CUBE_DAMAGED, INPUT_UNREADABLE."""

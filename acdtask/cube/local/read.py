@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -12,17 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acdtask.cube.grid import Grid, Window
+from acdtask.cube.local.chunks import Target
 from acdtask.cube.local.containers import read_window
 from acdtask.cube.local.mapping import Mapping
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.warp import intersection, lattice_blocks, pixel_offset, source_window, warp
+from acdtask.cube.local.workers import pool_of
 from acdtask.cube.model import Dataset, Pixels, Resampling, Slice, Variable
 
-__all__ = ["bytes_to_read", "pick_datasets", "read_slices"]
+__all__ = ["bytes_to_read", "pick_datasets", "read_mosaics", "read_slices"]
 
 CONTAINERS_AT_ONCE = 16
 REQUESTS_AT_ONCE = 8
-"""Over a network the time goes into waiting; a folder is read by one thread, since jobs run in processes."""
+"""Over a network the time goes into waiting. GeoTIFFs of a folder are read by one thread: more wait for Python."""
 
 OVERSHOOTING = {"cubic", "lanczos"}
 EXACT = {"nearest", "mode"}
@@ -46,9 +48,20 @@ def read_slices(
     slices: Sequence[Slice],
     variable: Variable,
     resampling: Resampling | None = None,
+) -> Pixels:
+    """The pixels of each slice on the grid, as `Cube.read` says. CUBE_DAMAGED, INPUT_UNREADABLE, or as Store raises."""
+    return read_mosaics(store, grid, [part.datasets for part in slices], variable, resampling)
+
+
+def read_mosaics(
+    store: Store,
+    grid: Grid,
+    mosaics: Sequence[Sequence[Dataset]],
+    variable: Variable,
+    resampling: Resampling | None = None,
     threads: int = 1,
 ) -> Pixels:
-    """The pixels of each slice on the grid, as `Cube.read` says.
+    """Each mosaic of datasets on the grid; where they overlap, the later one lies on top.
 
     Where a dataset has the grid's own pixels they are copied bit for bit; else they are warped, block by block of a
     lattice that does not depend on the request.
@@ -56,18 +69,21 @@ def read_slices(
     Args:
         store: the cube's store.
         grid: where the pixels are wanted.
-        slices: what is wanted.
+        mosaics: what is wanted.
         variable: whose format the pixels have.
         resampling: default: the variable's.
-        threads: how many read from a folder at once; jobs run in processes, so one is the default.
+        threads: how many decode chunks of a folder's container at once; jobs run in processes, so one is the default.
+
+    Returns:
+        As `Cube.read`.
 
     Raises:
         AcdError: CUBE_DAMAGED or INPUT_UNREADABLE, naming the container, or what Store raises.
     """
-    canvas = _Canvas(grid, slices, variable)
+    canvas = _Canvas(grid, mosaics, variable)
     kernel = resampling or variable.resampling
-    for batch in _batches(_requests(grid, slices, kernel)):
-        for requests, arrays in zip(batch, _read_all(store, batch, threads), strict=True):
+    for batch in _batches(_requests(grid, mosaics, kernel)):
+        for requests, arrays in zip(batch, _read_all(store, batch, canvas, threads), strict=True):
             for request, pixels in zip(requests, arrays, strict=True):
                 if request.offset is None:
                     request.pixels = pixels
@@ -78,12 +94,12 @@ def read_slices(
 
 
 def bytes_to_read(grid: Grid, datasets: Sequence[Dataset], variable: Variable, resampling: Resampling | None) -> int:
-    """How many bytes of pixels an image of the datasets takes in memory while it is read."""
+    """How many bytes of pixels wait in memory while an image of the datasets is read: itself, and what is warped."""
     kernel = resampling or variable.resampling
     size = grid.height * grid.width * len(variable.bands) * np.dtype(variable.dformat.dtype).itemsize
     for one in datasets:
-        window, _ = _need(grid, one.grid, kernel)
-        if window is not None:
+        window, offset = _need(grid, one.grid, kernel)
+        if window is not None and offset is None:
             size += window.height * window.width * len(one.bands) * np.dtype(one.dformat.dtype).itemsize
     return size
 
@@ -103,15 +119,26 @@ class _Request:
 class _Canvas:
     """The result, painted in any order of datasets."""
 
-    def __init__(self, grid: Grid, slices: Sequence[Slice], variable: Variable) -> None:
+    def __init__(self, grid: Grid, mosaics: Sequence[Sequence[Dataset]], variable: Variable) -> None:
         self.format = variable.dformat
-        self.layers = [len(part.datasets) for part in slices]
-        self.pixels: Pixels = np.empty((len(slices), len(variable.bands), *grid.shape), variable.dformat.dtype)
-        self._blank = set(range(len(slices)))
+        self.layers = [len(datasets) for datasets in mosaics]
+        self.pixels: Pixels = np.empty((len(mosaics), len(variable.bands), *grid.shape), variable.dformat.dtype)
+        self._stack = self.pixels[:, 0]
+        self._blank = set(range(len(mosaics)))
         self._top: dict[int, NDArray[np.int32]] = {}
+
+    def target_of(self, request: _Request) -> Target | None:
+        """Where to read the request, if its pixels are all of an image as they are."""
+        is_all = request.offset is not None and (request.window.height, request.window.width) == self.pixels.shape[2:]
+        if not is_all or self.layers[request.slice] > 1 or self.pixels.shape[1] > 1:
+            return None
+        return Target(self._stack, request.slice) if Mapping.of(request.dataset, self.format).is_identity else None
 
     def copy(self, request: _Request, offset: tuple[int, int], pixels: Pixels) -> None:
         """Paint pixels that are the grid's own; the grid begins at `offset` (row, column) of the dataset."""
+        if np.may_share_memory(pixels, self.pixels):  # it was read into its target
+            self._blank.discard(request.slice)
+            return
         top, left = request.window.row - offset[0], request.window.column - offset[1]
         place = slice(top, top + request.window.height), slice(left, left + request.window.width)
         mapping = Mapping.of(request.dataset, self.format)
@@ -148,11 +175,11 @@ class _Canvas:
         return image
 
 
-def _requests(grid: Grid, slices: Sequence[Slice], resampling: Resampling) -> dict[str, list[_Request]]:
+def _requests(grid: Grid, mosaics: Sequence[Sequence[Dataset]], resampling: Resampling) -> dict[str, list[_Request]]:
     """What to read out of each container."""
     requests: dict[str, list[_Request]] = {}
-    for index, part in enumerate(slices):
-        for layer, dataset in enumerate(part.datasets):
+    for index, datasets in enumerate(mosaics):
+        for layer, dataset in enumerate(datasets):
             window, offset = _need(grid, dataset.grid, resampling)
             if window is not None:
                 requests.setdefault(dataset.uri, []).append(_Request(index, layer, dataset, window, offset))
@@ -182,21 +209,19 @@ def _batches(requests: dict[str, list[_Request]]) -> Iterator[list[list[_Request
         yield batch
 
 
-def _read_all(store: Store, batch: list[list[_Request]], threads: int) -> Iterator[list[Pixels]]:
-    def read(requests: list[_Request], pool: ThreadPoolExecutor | None = None) -> list[Pixels]:
-        uri = requests[0].dataset.uri
-        return read_window(store, uri, [(request.dataset, request.window) for request in requests], pool)
+def _read_all(store: Store, batch: list[list[_Request]], canvas: _Canvas, threads: int) -> Iterator[list[Pixels]]:
+    def read(requests: list[_Request], pool: Executor | None = None) -> list[Pixels]:
+        wanted = [(request.dataset, request.window) for request in requests]
+        targets = [canvas.target_of(request) for request in requests]
+        return read_window(store, requests[0].dataset.uri, wanted, targets, pool)
 
-    near = all(store.is_folder and "://" not in requests[0].dataset.uri for requests in batch)
-    at_once = threads if near else REQUESTS_AT_ONCE
-    if at_once == 1:
-        yield from map(read, batch)
-        return
-    with ThreadPoolExecutor(at_once) as pool:
-        if len(batch) == 1:
-            yield read(batch[0], pool)
-        else:
-            yield from pool.map(read, batch)
+    if all(store.is_folder and "://" not in requests[0].dataset.uri for requests in batch):
+        pool = pool_of(threads) if threads > 1 else None
+        yield from (read(requests, pool) for requests in batch)
+    elif len(batch) == 1:
+        yield read(batch[0], pool_of(REQUESTS_AT_ONCE))
+    else:
+        yield from pool_of(REQUESTS_AT_ONCE).map(read, batch)
 
 
 def _warp_all(requests: list[_Request], grid: Grid, resampling: Resampling, canvas: _Canvas) -> None:

@@ -28,10 +28,13 @@ Mask: TypeAlias = NDArray[np.bool_]
 Strings: TypeAlias = NDArray[np.object_]
 DatasetKey: TypeAlias = tuple[str, ...]
 
-UNUSUAL = {"real", "exponent", "exchanged"}
+USUAL = {name: Dataset.model_fields[name].default for name in ("real", "exponent", "exchanged")}
 """Fields of a dataset that most have at their default: they are kept with its format, and only if they are not."""
 
+UNUSUAL = set(USUAL)
+
 NOTHING = np.empty(0, dtype=np.int64)
+FIELDS_OF_A_DATASET = set(Dataset.model_fields)
 FIELDS_OF_A_RECORD = set(Record.model_fields)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BBOX = ("xmin", "ymin", "xmax", "ymax")
@@ -325,6 +328,7 @@ class DatasetSegment:
         """The dataset of a row."""
         dformat, mapping = _format_of(self.dformats[row])
         return Dataset.model_construct(
+            FIELDS_OF_A_DATASET,
             record_id=self.record_ids[row],
             variable=self.variables[row],
             instance=self.instances[row],
@@ -335,7 +339,7 @@ class DatasetSegment:
             grid=_grid(self.grids[row]),
             layout=self.layouts[row],
             cell=self.cells[row],
-            **mapping,
+            **USUAL | mapping,
         )
 
 
