@@ -97,7 +97,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             _refuse_cube(context, error, method)
         except NotImplementedError:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, f"acd does not serve {method.rpartition('/')[2]}")
-        except Exception as error:  # noqa: BLE001  # the edge of the server: whatever is left is a bug of ours
+        except Exception as error:  # the edge of the server: whatever is left is a bug of ours
             if _code(context) is not None:
                 raise  # the call was aborted
             _refuse_unexpected(context, error, method)
