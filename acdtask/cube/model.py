@@ -175,10 +175,10 @@ class RecordQuery(_Value):
     """Which records. An empty field asks for nothing; bounds are inclusive.
 
     Attributes:
-        name: pattern with `*` and `?`.
+        name: pattern with `*` and `?`; a last `(?i)` makes it match in any case (`acdtask.cube.patterns`).
         tags: each must be there; the value may be a pattern, and an empty value means that the tag exists.
         area: GeoJSON geometry in longitude and latitude that the footprint must meet.
-        limit, page: with a limit, only so many records: those of a page, counted from 0.
+        limit, page: with a limit, only so many records: those of a page, counted from 0. Without one, everything.
     """
 
     name: str = ""

@@ -180,7 +180,7 @@ class Index:
         ]
         found.sort()
         if query.limit:
-            found = found[: query.limit]
+            found = found[query.page * query.limit :][: query.limit]
         built = {
             number: iter(segment.records([row for _, owner, row in found if owner == number]))
             for number, segment in enumerate(segments)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -20,6 +19,7 @@ from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.model import DataFormat, Dataset, Record, RecordQuery
+from acdtask.cube.patterns import matcher
 
 __all__ = ["DatasetKey", "DatasetSegment", "RecordSegment", "dataset_key"]
 
@@ -304,16 +304,6 @@ def _encode(columns: dict[str, Array], metadata: dict[str, str]) -> bytes:
 
 
 def _matching(values: Sequence[str | None], pattern: str) -> Mask:
-    """Where a value is there and matches a pattern of `*` and `?`."""
-    matches = _matcher(pattern)
+    """Where a value is there and matches a pattern."""
+    matches = matcher(pattern)
     return np.array([value is not None and matches(value) for value in values], dtype=bool)
-
-
-def _matcher(pattern: str) -> Callable[[str], bool]:
-    if pattern == "*":
-        return lambda _: True
-    if "*" not in pattern and "?" not in pattern:
-        return pattern.__eq__
-    parts = [".*" if char == "*" else "." if char == "?" else re.escape(char) for char in pattern]
-    compiled = re.compile("".join(parts), re.DOTALL)
-    return lambda value: compiled.fullmatch(value) is not None

@@ -111,7 +111,7 @@ def _authorization(context: Context) -> list[str]:
 
 def _code(context: Context) -> grpc.StatusCode | None:
     """What the call was aborted with; None as long as it was not."""
-    code: grpc.StatusCode | None = context.code()
+    code: grpc.StatusCode | None = context.code()  # type: ignore[attr-defined]  # the stubs do not know it
     return code
 
 

@@ -48,10 +48,8 @@ class Keys:
             headers: the values of its `authorization`.
 
         >>> keys = Keys(user="secret")
-        >>> keys.refuse("/geocube.Geocube/GetCube", ["Bearer secret"])
-        ''
-        >>> keys.refuse("/geocube.Geocube/GetCube", ["Bearer other"]), keys.refuse("/geocube.Geocube/GetCube", ["secret"])
-        ('invalid token', 'missing "Bearer " prefix')
+        >>> [keys.refuse("/geocube.Geocube/GetCube", [header]) for header in ("Bearer secret", "Bearer other", "secret")]
+        ['', 'invalid token', 'missing "Bearer " prefix']
         """
         if method.startswith(OPEN_SERVICES):
             return ""

@@ -11,12 +11,13 @@ import shapely
 
 from acdtask.cube.grid import Layout, Tile, WebMercatorGrid
 from acdtask.cube.model import RecordQuery
+from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import layouts_pb2 as pb
 from acdtask.cube.protocol.convert import grid_to_tile
 from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.errors import already_exists, invalid, not_found, not_served
 from acdtask.cube.server.layouts import LayoutDetails, layout_of
-from acdtask.cube.server.wire import area_of, bound_of, matcher
+from acdtask.cube.server.wire import area_of, bound_of
 from acdtask.cube.tiling import WEB_MERCATOR_LIMIT, project, tiles_of
 
 __all__ = ["LayoutCalls"]
@@ -48,7 +49,7 @@ class LayoutCalls:
 
     def list_layouts(self, request: pb.ListLayoutsRequest) -> pb.ListLayoutsResponse:
         """The layouts whose names match, as they were sent."""
-        matches = matcher(request.name_like)
+        matches = matcher(request.name_like or "*")
         return pb.ListLayoutsResponse(
             layouts=[self._details.of(one) for one in self._cube.layouts() if matches(one.name)]
         )

@@ -9,12 +9,13 @@ from pydantic import ValidationError
 
 from acdtask.cube.local.palettes import Colour, Palette
 from acdtask.cube.model import Instance, Variable
+from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import values_pb2
 from acdtask.cube.protocol import variables_pb2 as pb
 from acdtask.cube.protocol.convert import DTYPES, RESAMPLING_NAMES
 from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.errors import already_exists, failed, invalid, not_found
-from acdtask.cube.server.wire import dformat_of, instance_to_wire, is_name, matcher, page_of, variable_to_wire
+from acdtask.cube.server.wire import dformat_of, instance_to_wire, is_name, page_of, variable_to_wire
 
 __all__ = ["VariableCalls"]
 
@@ -53,7 +54,7 @@ class VariableCalls:
 
     def list_variables(self, request: pb.ListVariablesRequest) -> Iterator[pb.ListVariablesResponseItem]:
         """The variables whose names match, by name; without those whose data type Geocube has not."""
-        matches = matcher(request.name)
+        matches = matcher(request.name or "*")
         found = [one for one in self._cube.variables() if matches(one.name) and one.dformat.dtype in DTYPES]
         for variable in found[page_of(request.limit, request.page)]:
             yield pb.ListVariablesResponseItem(variable=self._to_wire(variable))

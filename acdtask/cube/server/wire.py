@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,7 +31,6 @@ __all__ = [
     "dformat_of",
     "instance_to_wire",
     "is_name",
-    "matcher",
     "moment_of",
     "page_of",
     "record_text",
@@ -170,18 +166,3 @@ def dformat_of(message: values_pb2.DataFormat, what: str = "Incorrect data forma
     elif not low <= dformat.nodata <= high:
         raise invalid(f"{what}: noData value ({dformat.nodata:f}) is not supported by the data type ({dtype})")
     return dformat
-
-
-@lru_cache(maxsize=256)
-def matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether names match a pattern with `*` and `?`, and a last `(?i)` for any case; an empty one matches all.
-
-    >>> [name for name in ("utm", "UTM/20", "web") if matcher("utm*(?i)")(name)]
-    ['utm', 'UTM/20']
-    """
-    if not pattern:
-        return lambda _: True
-    core, flags = (pattern[:-4], re.IGNORECASE) if pattern.endswith("(?i)") else (pattern, 0)
-    parts = [".*" if char == "*" else "." if char == "?" else re.escape(char) for char in core]
-    compiled = re.compile("".join(parts), re.DOTALL | flags)
-    return lambda name: compiled.fullmatch(name) is not None
