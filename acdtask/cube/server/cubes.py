@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,15 +11,13 @@ import grpc
 
 from acdtask.cube.grid import Grid, Tile
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import CubeRequest, Dataset, Record, RecordQuery, Resampling, Variable
+from acdtask.cube.model import CubeRequest, Dataset, RecordQuery, Resampling, Variable
 from acdtask.cube.points import crs_of
 from acdtask.cube.protocol.convert import (
     RESAMPLING_NAMES,
     RESAMPLINGS,
     dformat_to_wire,
     grid_from_wire,
-    moment_from_wire,
-    moment_to_wire,
 )
 from acdtask.cube.protocol.cubes_pb2 import (
     GetCubeRequest,
@@ -30,28 +28,22 @@ from acdtask.cube.protocol.cubes_pb2 import (
     ImageFile,
 )
 from acdtask.cube.protocol.records_pb2 import GroupedRecords, RecordFilters
-from acdtask.cube.protocol.records_pb2 import Record as RecordMessage
 from acdtask.cube.protocol.values_pb2 import FileFormat, GeoTransform, GTiff, Size
 from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
-from acdtask.cube.server.errors import RefusalError, invalid, not_found, uuid_of
+from acdtask.cube.server.catalogue import Catalogue
+from acdtask.cube.server.errors import RefusalError, invalid, uuid_of
 from acdtask.cube.server.frames import Frames, Part, metas_of
-from acdtask.cube.server.ids import InstanceDirectory
 from acdtask.cube.server.pictures import PaletteOf, render_tile
 from acdtask.cube.server.pixels import bytes_of_image, bytes_of_work, read_images
 from acdtask.cube.server.streams import StreamLimits, Streams
-from acdtask.errors import AcdError, ErrorCode
+from acdtask.cube.server.wire import bound_of, record_to_wire
+from acdtask.errors import AcdError
 
-__all__ = ["CubeCalls", "check_format", "check_size", "grid_asked", "query_of", "record_message", "resampling_asked"]
+__all__ = ["CubeCalls", "check_format", "check_size", "grid_asked", "query_of", "resampling_asked"]
 
-RecordToWire: TypeAlias = Callable[[Record], RecordMessage]
 Groups: TypeAlias = tuple[tuple[str, ...], ...]
 
 MIB = 1024 * 1024
-
-
-def record_message(record: Record) -> RecordMessage:
-    """A record without its area."""
-    return RecordMessage(id=record.id, name=record.name, time=moment_to_wire(record.datetime), tags=record.tags)
 
 
 def grid_asked(crs: str, transform: GeoTransform, size: Size) -> Grid:
@@ -97,8 +89,8 @@ def query_of(filters: RecordFilters) -> RecordQuery:
     """The records that filters ask for."""
     return RecordQuery(
         tags=dict(filters.tags),
-        start=moment_from_wire(filters.from_time) if filters.HasField("from_time") else None,
-        end=moment_from_wire(filters.to_time) if filters.HasField("to_time") else None,
+        start=bound_of(filters.from_time, given=filters.HasField("from_time")),
+        end=bound_of(filters.to_time, given=filters.HasField("to_time")),
     )
 
 
@@ -118,7 +110,6 @@ class CubeCalls:
         cube: whose pixels.
         streams: shared with a downloader, so that both together keep the limits.
         palette_of: the colours of a variable's pictures, by its name; None for the palettes of the cube.
-        record_to_wire: how records are written into headers.
     """
 
     def __init__(
@@ -127,13 +118,11 @@ class CubeCalls:
         streams: Streams | StreamLimits | None = None,
         *,
         palette_of: PaletteOf | None = None,
-        record_to_wire: RecordToWire = record_message,
     ) -> None:
         self.cube = cube
         self.streams = streams if isinstance(streams, Streams) else Streams(streams or StreamLimits())
-        self._instances = InstanceDirectory(cube)
+        self._catalogue = Catalogue(cube)
         self._palette_of = palette_of
-        self._record_to_wire = record_to_wire
 
     def GetCube(self, request: GetCubeRequest, context: grpc.ServicerContext) -> Iterator[GetCubeResponse]:  # noqa: N802  # the name of the call
         """The images of a cube, one after the other."""
@@ -145,7 +134,6 @@ class CubeCalls:
 
     def GetXYZTile(self, request: GetTileRequest, _: grpc.ServicerContext) -> GetTileResponse:  # noqa: N802  # the name of the call
         """A tile of the web's map as PNG."""
-        instance = uuid_of(request.instance_id, f"Invalid Instance.uuid {request.instance_id}")
         which: Sequence[str] | RecordQuery
         if request.WhichOneof("records_lister") == "records":
             which = [uuid_of(one, f"Invalid Record.uuid {one}") for one in request.records.ids]
@@ -157,7 +145,7 @@ class CubeCalls:
             image=ImageFile(
                 data=render_tile(
                     self.cube,
-                    instance,
+                    request.instance_id,
                     which,
                     (request.x, request.y, request.z),
                     (request.min, request.max),
@@ -175,24 +163,17 @@ class CubeCalls:
         check_format(request.format)
         if groups is not None and not (groups and groups[0]):
             raise invalid("At least one record must be provided")
-        variable, name = self._find(instance)
+        variable, found_instance = self._catalogue.instance(instance)
         if not request.headers_only:
             check_size(grid, variable, self.streams.limits)
         if groups is None:
             groups = tuple((one.id,) for one in self.cube.records(query_of(request.filters)))
-        whole = CubeRequest(variable=variable.name, instance=name, grid=grid, groups=groups, resampling=resampling)
+        whole = CubeRequest(
+            variable=variable.name, instance=found_instance.name, grid=grid, groups=groups, resampling=resampling
+        )
         found = [(group, datasets) for group, datasets in _found(self.cube, whole) if datasets]
         there = whole.model_copy(update={"groups": tuple(group for group, _ in found)})
         return _Asked(variable, there, tuple(datasets for _, datasets in found))
-
-    def _find(self, instance: str) -> tuple[Variable, str]:
-        try:
-            variable, found = self._instances.find(instance)
-        except AcdError as error:
-            if error.code is not ErrorCode.INSTANCE_UNKNOWN:
-                raise
-            raise not_found("Variable Instance", "id", instance) from error
-        return variable, found.name
 
     def _answer(self, request: GetCubeRequest, asked: _Asked) -> Iterator[GetCubeResponse]:
         variable, grid = asked.variable, asked.request.grid
@@ -225,12 +206,12 @@ class CubeCalls:
     def _parts(self, asked: _Asked) -> Iterator[Part]:
         """What each image is made of: of the records of its group those that have pixels there."""
         ids = {one.record_id for datasets in asked.datasets for one in datasets}
-        records = {one.id: self._record_to_wire(one) for one in self.cube.records_by_id(sorted(ids))}
+        records = {one.id: record_to_wire(one) for one in self.cube.records_by_id(sorted(ids))}
         for group, datasets in zip(asked.request.groups, asked.datasets, strict=True):
             there = {one.record_id for one in datasets}
             yield Part(
                 GroupedRecords(records=[records[one] for one in group if one in there]),
-                metas_of(datasets, self.cube.store, asked.variable),
+                metas_of(datasets, asked.variable, self._catalogue.address_of),
             )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from acdtask.cube.grid import Grid
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Image, Outcome, Variable
 from acdtask.cube.protocol.convert import DTYPES, dformat_to_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataResponse, GetCubeResponse, ImageHeader
@@ -37,13 +36,13 @@ class Part:
     datasets: DatasetMeta
 
 
-def metas_of(datasets: Iterable[Dataset], store: Store, variable: Variable) -> DatasetMeta:
+def metas_of(datasets: Iterable[Dataset], variable: Variable, address_of: Callable[[str], str]) -> DatasetMeta:
     """Datasets as a reader without the catalogue needs them, by absolute addresses."""
     target = variable.dformat
     return DatasetMeta(
         internalsMeta=[
             InternalMeta(
-                container_uri=one.uri if "://" in one.uri or one.uri.startswith("/") else store.address_of(one.uri),
+                container_uri=address_of(one.uri),
                 container_subdir=one.subdir,
                 bands=one.bands,
                 dformat=dformat_to_wire(one.dformat),

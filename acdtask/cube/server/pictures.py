@@ -14,8 +14,8 @@ from acdtask.cube.grid import Grid, Layout, WebMercatorGrid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.palettes import Palettes
 from acdtask.cube.model import CubeRequest, Outcome, Pixels, RecordQuery, Variable
-from acdtask.cube.server.errors import invalid, not_found
-from acdtask.cube.server.ids import InstanceDirectory
+from acdtask.cube.server.catalogue import Catalogue
+from acdtask.cube.server.errors import invalid
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["PaletteOf", "colours_of", "render_tile"]
@@ -58,12 +58,12 @@ def render_tile(
         ids = tuple(which)
     else:
         raise invalid("At least one record must be provided")
-    variable, instance = _find(cube, instance_id)
+    variable, instance = Catalogue(cube).instance(instance_id, f"Invalid Instance.uuid {instance_id}")
     points = palette_of(variable.name) if palette_of else _kept(cube, variable.name)
     first, last = limits if any(limits) else (variable.dformat.min, variable.dformat.max)
     if not first < last:  # NaN too
         raise invalid(f"min {first:g} is not below max {last:g}")
-    pixels = _mosaic(cube, CubeRequest(variable=variable.name, instance=instance, grid=grid, groups=(ids,)))
+    pixels = _mosaic(cube, CubeRequest(variable=variable.name, instance=instance.name, grid=grid, groups=(ids,)))
     if pixels is None:
         return _png(np.zeros((*grid.shape, 4), np.uint8))
     return _png(_coloured(pixels, variable, (first, last), points or GREY))
@@ -89,16 +89,6 @@ def _grid(tile: tuple[int, int, int]) -> Grid:
     if not 0 <= z <= LAST_ZOOM or not (0 <= x < 2**z and 0 <= y < 2**z):
         raise invalid(f"Invalid tile: {x}/{y}/{z}")
     return Layout(name="", grid=WebMercatorGrid(zoom=z)).tile(x, y).grid
-
-
-def _find(cube: LocalCube, instance_id: str) -> tuple[Variable, str]:
-    try:
-        variable, instance = InstanceDirectory(cube).find(instance_id)
-    except AcdError as error:
-        if error.code is not ErrorCode.INSTANCE_UNKNOWN:
-            raise
-        raise not_found("Variable Instance", "id", instance_id) from error
-    return variable, instance.name
 
 
 def _kept(cube: LocalCube, variable: str) -> list[Point]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -15,7 +15,17 @@ from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import CubeRequest, Image, Outcome, Pixels, Variable
 
-__all__ = ["CHUNK", "bytes_of_image", "bytes_of_work", "cut", "deflated", "pieces_of", "read_images", "tiff_of"]
+__all__ = [
+    "CHUNK",
+    "bytes_of_image",
+    "bytes_of_work",
+    "cut",
+    "deflated",
+    "in_strips",
+    "pieces_of",
+    "read_images",
+    "tiff_of",
+]
 
 CHUNK = 512 * 1024
 """Bytes of a message before compression. A message of 4 MiB or more is refused by most clients."""
@@ -39,21 +49,25 @@ def bytes_of_work(grid: Grid, variable: Variable, *, tiff: bool) -> int:
 
 def read_images(cube: LocalCube, request: CubeRequest, variable: Variable) -> Iterator[Image]:
     """`cube.images`; a large image is read in strips, so that it is held once and no working copy is as large."""
-    grid = request.grid
-    rotated = grid.transform[1] or grid.transform[3]  # such a grid is warped as one block
-    if rotated or bytes_of_image(grid, variable) <= STRIP:
+    if _is_small(request.grid, variable):
         yield from cube.images(request)
         return
     for group in request.groups:
-        yield _in_strips(cube, request.model_copy(update={"groups": (group,)}), variable)
+
+        def read(grid: Grid, group: tuple[str, ...] = group) -> Image:
+            return next(cube.images(request.model_copy(update={"grid": grid, "groups": (group,)})))
+
+        yield in_strips(request.grid, variable, group, read)
 
 
-def _in_strips(cube: LocalCube, request: CubeRequest, variable: Variable) -> Image:
-    grid, (group,) = request.grid, request.groups
+def in_strips(grid: Grid, variable: Variable, group: tuple[str, ...], read: Callable[[Grid], Image]) -> Image:
+    """The image of a group of records on a grid, a large one put together from parts of the grid."""
+    if _is_small(grid, variable):
+        return read(grid)
     pixels: Pixels = np.empty((len(variable.bands), *grid.shape), variable.dformat.dtype)
     outcomes = set()
     for window in _strips(grid, variable):
-        (image,) = cube.images(request.model_copy(update={"grid": grid.window(window)}))
+        image = read(grid.window(window))
         if image.outcome is Outcome.FAILED:
             return image
         outcomes.add(image.outcome)
@@ -61,6 +75,11 @@ def _in_strips(cube: LocalCube, request: CubeRequest, variable: Variable) -> Ima
     if Outcome.DATA in outcomes:
         return Image(group, Outcome.DATA, pixels if len(variable.bands) > 1 else pixels[0])
     return Image(group, Outcome.NODATA if Outcome.NODATA in outcomes else Outcome.ABSENT)
+
+
+def _is_small(grid: Grid, variable: Variable) -> bool:
+    """Whether the image is read at once. A rotated one must be, since it is warped as one block."""
+    return bool(grid.transform[1] or grid.transform[3]) or bytes_of_image(grid, variable) <= STRIP
 
 
 def _strips(grid: Grid, variable: Variable) -> Iterator[Window]:
