@@ -56,6 +56,14 @@ def _serve(
     grace: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long running calls may go on when the server ends.")
     ] = 30.0,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Folder or s3:// prefix of files that clients may index and download; repeatable. Left out, they may "
+            "index what the server can open, and download from the cube alone.",
+        ),
+    ] = None,
     open_: Annotated[
         bool, typer.Option("--open", help="Without a key, let other machines read and write the cube.")
     ] = False,
@@ -72,6 +80,7 @@ def _serve(
         workers=workers,
         grace=grace,
         allow_open=open_,
+        data=tuple(data or ()),
     )
     serving = Serving(cube_at(cube), settings, Keys.from_environment())
     serve_until_signal(serving, lambda: _tell(serving))

@@ -8,7 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Self
@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import services_pb2_grpc
 from acdtask.cube.server.calls import CallInterceptor
+from acdtask.cube.server.downloader import DownloaderService
 from acdtask.cube.server.http import HttpServing
 from acdtask.cube.server.keys import USER_VARIABLE, Keys
 from acdtask.cube.server.service import geocube_service
@@ -58,6 +59,9 @@ class ServeSettings:
         workers: calls that are worked on at once; others wait.
         grace: seconds that running calls have when the server ends.
         allow_open: serve beyond this machine although there is no key.
+        data: folders and s3:// prefixes that have files which clients may index, and download beside those of the
+            cube. None: they may index what the server can open, and download from the cube alone.
+        limits: of the streams of pixels.
     """
 
     host: str = "127.0.0.1"
@@ -68,6 +72,8 @@ class ServeSettings:
     workers: int = 32
     grace: float = 30.0
     allow_open: bool = False
+    data: tuple[str, ...] = ()
+    limits: StreamLimits = field(default_factory=StreamLimits)
 
 
 class Serving:
@@ -93,7 +99,7 @@ class Serving:
             interceptors=[CallInterceptor(keys, self._side)],
             options=OPTIONS,
         )
-        self._names = _add_services(self._server, cube, self._health)
+        self._names = _add_services(self._server, cube, settings, self._health)
         self._http = None if settings.http_port is None else HttpServing(cube, keys, self._is_serving)
         self._serving = threading.Event()
         self.port = 0
@@ -198,11 +204,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _add_services(server: grpc.Server, cube: LocalCube, healths: health.HealthServicer) -> tuple[str, ...]:
-    streams = Streams(StreamLimits())
+def _add_services(
+    server: grpc.Server, cube: LocalCube, settings: ServeSettings, healths: health.HealthServicer
+) -> tuple[str, ...]:
+    """Adds every service, and returns the names that health is asked by."""
+    streams = Streams(settings.limits)
+    downloader = DownloaderService(cube, streams, allowed=(cube.store.url, *settings.data))
     services_pb2_grpc.add_GeocubeServicer_to_server(geocube_service(cube, streams), server)
+    services_pb2_grpc.add_GeocubeDownloaderServicer_to_server(downloader, server)
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)
-    names = ("geocube.Geocube",)
+    names = ("geocube.Geocube", "geocube.GeocubeDownloader")
     reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return "", *names
 

@@ -20,7 +20,6 @@ from acdtask.cube.server.layout_calls import LayoutCalls
 from acdtask.cube.server.records import RecordCalls
 from acdtask.cube.server.streams import Streams
 from acdtask.cube.server.variables import VariableCalls
-from acdtask.cube.server.wire import record_to_wire
 
 __all__ = ["VERSION", "geocube_service", "method_name"]
 
@@ -61,7 +60,7 @@ def geocube_service(cube: LocalCube, streams: Streams) -> GeocubeServicer:
         RecordCalls(catalogue),
         VariableCalls(catalogue),
         LayoutCalls(catalogue),
-        CubeCalls(cube, streams, record_to_wire=record_to_wire),
+        CubeCalls(cube, streams),
         VersionCall(),
     )
     return cast("GeocubeServicer", servicer("Geocube", *parts))
