@@ -126,6 +126,10 @@ class LocalCube:
         """The records that the query asks for, by datetime, then name, then id."""
         return self._index.records(query)
 
+    def records_by_id(self, ids: Sequence[str]) -> list[Record]:
+        """The records of these ids, in their order; what the cube has not is left out."""
+        return self._index.records_by_id(ids)
+
     def datasets(self, variable: str, instance: str, record_ids: frozenset[str] | None = None) -> list[Dataset]:
         """The datasets of an instance (of some records), by record, layout, cell and uri.
 
