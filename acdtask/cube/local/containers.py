@@ -16,7 +16,7 @@ from rasterio.windows import Window as RasterWindow
 from acdtask.cube.grid import Window
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.traffic import count_pixels_read
-from acdtask.cube.model import Dataset, Pixels
+from acdtask.cube.model import OUTSIDE, Dataset, Pixels
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["is_stack", "read_window"]
@@ -105,4 +105,4 @@ def _broken(store: Store, uri: str, what: str) -> AcdError:
 
 
 def _is_outside(uri: str) -> bool:
-    return uri.startswith(("/", "s3://", "file://"))
+    return uri.startswith(OUTSIDE)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from acdtask import __version__
 from acdtask.cube.grid import Grid, Layout, Tile
-from acdtask.cube.local.index import Addition, Index
+from acdtask.cube.local.head import Addition, Head, Removal
+from acdtask.cube.local.index import Index
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import (
     CubeRequest,
@@ -99,6 +100,78 @@ class LocalCube:
     def index(self, records: list[Record], datasets: list[Dataset]) -> None:
         """Make records and datasets visible, all at once; what is there already is left alone. DATASET_CONFLICT."""
         self.commit(records, datasets)
+
+    def remove(
+        self,
+        records: Iterable[str] = (),
+        datasets: Iterable[Dataset] = (),
+        variables: Iterable[str] = (),
+        instances: Iterable[tuple[str, str]] = (),
+        layouts: Iterable[str] = (),
+    ) -> list[str]:
+        """Take all of it out of the index at once; what is not there is left alone. No pixel is deleted.
+
+        Args:
+            records: ids.
+            datasets: as `datasets` gives them.
+            variables: names; their instances go with them.
+            instances: (variable, name).
+            layouts: names.
+
+        Returns:
+            The uris that datasets referred to and nothing refers to any more, sorted.
+
+        Raises:
+            AcdError: IN_USE if a record, variable, instance or layout has datasets that are not removed with it,
+                STORE_CONTENDED.
+        """
+        removal = Removal(
+            frozenset(records), tuple(datasets), frozenset(variables), frozenset(instances), frozenset(layouts)
+        )
+        return self._index.remove(removal)
+
+    def exchange(self, removed: Iterable[Dataset], added: Iterable[Dataset]) -> list[str]:
+        """Put datasets in the place of others, at once, as a consolidation does. No pixel is deleted.
+
+        The new ones are marked `exchanged`: they are read wherever they lie. The same exchange again changes nothing.
+
+        Returns:
+            The uris that removed datasets referred to and nothing refers to any more, sorted.
+
+        Raises:
+            AcdError: DATASET_CONFLICT if one to be removed is not there, or if another has the place of a new one,
+                INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
+        """
+        return self._index.exchange(tuple(removed), tuple(added))
+
+    def update_variable(
+        self,
+        name: str,
+        unit: str | None = None,
+        description: str | None = None,
+        resampling: Resampling | None = None,
+        palette: str | None = None,
+    ) -> None:
+        """Change what is given of a variable. VARIABLE_UNKNOWN, STORE_CONTENDED."""
+        fields = {"unit": unit, "description": description, "resampling": resampling, "palette": palette}
+        changes = {field: value for field, value in fields.items() if value is not None}
+        self._index.publish(lambda head: (head.with_variable(name, changes), None))
+
+    def update_instance(
+        self, variable: str, name: str, add: Mapping[str, str] | None = None, remove_keys: Iterable[str] = ()
+    ) -> None:
+        """Remove keys of an instance's metadata, then set others.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, STORE_CONTENDED.
+        """
+        unwanted = frozenset(remove_keys)
+
+        def make(head: Head) -> tuple[Head, None]:
+            there = head.instance(variable, name).metadata
+            kept = {key: value for key, value in there.items() if key not in unwanted}
+            return head.with_metadata(variable, name, kept | dict(add or {})), None
+
+        self._index.publish(make)
 
     def variable(self, name: str) -> Variable:
         """The variable of that name. VARIABLE_UNKNOWN."""

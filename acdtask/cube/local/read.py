@@ -29,15 +29,15 @@ SNAP = 4096.0
 
 
 def pick_datasets(datasets: Iterable[Dataset], layout: str, cell: str) -> list[Dataset]:
-    """For each record the datasets consolidated for a tile, or else its own ones; those of other tiles are left out.
+    """For each record the copies consolidated for a tile, or else its own datasets; copies of other tiles are left out.
 
     The order is kept.
     """
     candidates = [
-        dataset for dataset in datasets if not dataset.layout or (dataset.layout, dataset.cell) == (layout, cell)
+        dataset for dataset in datasets if not dataset.is_copy or (dataset.layout, dataset.cell) == (layout, cell)
     ]
-    consolidated = {dataset.record_id for dataset in candidates if dataset.layout}
-    return [dataset for dataset in candidates if bool(dataset.layout) == (dataset.record_id in consolidated)]
+    consolidated = {dataset.record_id for dataset in candidates if dataset.is_copy}
+    return [dataset for dataset in candidates if dataset.is_copy == (dataset.record_id in consolidated)]
 
 
 def read_slices(

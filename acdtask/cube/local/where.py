@@ -24,13 +24,13 @@ def datasets_of_tiles(
 ) -> Iterator[list[Dataset]]:
     """For each tile the datasets that lie there, by the order of their records' ids.
 
-    A record has those consolidated for the tile, or else its own ones.
+    A record has the copies consolidated for the tile, or else its own ones.
     """
     place = {record_id: number for number, record_id in enumerate(order)}
     consolidated: dict[tuple[str, str], list[Dataset]] = defaultdict(list)
     native: list[Dataset] = []
     for one in datasets:
-        if one.layout:
+        if one.is_copy:
             consolidated[one.layout, one.cell].append(one)
         else:
             native.append(one)
