@@ -48,7 +48,7 @@ class Keys:
             headers: the values of its `authorization`.
 
         >>> keys = Keys(user="secret")
-        >>> [keys.refuse("/geocube.Geocube/GetCube", [header]) for header in ("Bearer secret", "Bearer other", "secret")]
+        >>> [keys.refuse("/geocube.Geocube/GetCube", [sent]) for sent in ("Bearer secret", "Bearer x", "secret")]
         ['', 'invalid token', 'missing "Bearer " prefix']
         """
         if method.startswith(OPEN_SERVICES):

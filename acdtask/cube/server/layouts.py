@@ -10,9 +10,11 @@ from pydantic import ValidationError
 
 from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local.store import Store
+from acdtask.cube.points import crs_of
 from acdtask.cube.protocol import layouts_pb2 as pb
 from acdtask.cube.server.errors import RefusalError, invalid, not_served
 from acdtask.cube.server.wire import is_name
+from acdtask.errors import AcdError
 
 __all__ = ["LayoutDetails", "layout_of", "layout_to_wire"]
 
@@ -174,15 +176,12 @@ def _number(parameters: Mapping[str, str], key: str, default: float | None = Non
 
 def _crs_of(text: str) -> str:
     """The CRS by its EPSG number if it has one, so that it is the same text as in other places of the cube."""
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError
-
     try:
-        crs = CRS.from_user_input(text)
-    except CRSError as error:
-        raise _bad_grid(f'CRS parameters ["crs"={text}]: it is unknown') from error
+        crs = crs_of(text)
+    except AcdError as error:
+        raise _bad_grid(f'CRS parameters ["crs"={text}]: {error.detail}') from error
     if not (crs.is_projected or crs.is_geographic):
-        raise _bad_grid(f'CRS parameters ["crs"={text}]: it is not a map\'s')
+        raise _bad_grid(f'CRS parameters ["crs"={text}]: it is not of a map')
     epsg = crs.to_epsg()
     return f"EPSG:{epsg}" if epsg else text
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 import ssl
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Self
 
 import grpc
@@ -18,17 +20,20 @@ from grpc_reflection.v1alpha import reflection
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import services_pb2_grpc
 from acdtask.cube.server.calls import CallInterceptor
+from acdtask.cube.server.downloader import DownloaderService
 from acdtask.cube.server.http import HttpServing
 from acdtask.cube.server.keys import USER_VARIABLE, Keys
-from acdtask.cube.server.service import GeocubeService
+from acdtask.cube.server.service import geocube_service
+from acdtask.cube.server.streams import StreamLimits, Streams
 from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["ServeSettings", "Serving", "is_loopback"]
+__all__ = ["ServeSettings", "Serving", "cube_at", "is_loopback", "serve_until_signal"]
 
 LOG = events("serve")
 LARGEST_REQUEST = 4 * 1024 * 1024
 SIDE_THREADS = 4
+LOOK_EVERY_S = 0.05
 STREAMS_OF_A_CONNECTION = 100
 PING_SECONDS, PONG_SECONDS, PINGS_AT_MOST_EVERY = 60, 20, 10
 
@@ -54,6 +59,9 @@ class ServeSettings:
         workers: calls that are worked on at once; others wait.
         grace: seconds that running calls have when the server ends.
         allow_open: serve beyond this machine although there is no key.
+        data: folders and s3:// prefixes that have files which clients may index, and download beside those of the
+            cube. None: they may index what the server can open, and download from the cube alone.
+        limits: of the streams of pixels.
     """
 
     host: str = "127.0.0.1"
@@ -64,6 +72,8 @@ class ServeSettings:
     workers: int = 32
     grace: float = 30.0
     allow_open: bool = False
+    data: tuple[str, ...] = ()
+    limits: StreamLimits = field(default_factory=StreamLimits)
 
 
 class Serving:
@@ -89,7 +99,7 @@ class Serving:
             interceptors=[CallInterceptor(keys, self._side)],
             options=OPTIONS,
         )
-        self._names = _add_services(self._server, cube, self._health)
+        self._names = _add_services(self._server, cube, settings, self._health)
         self._http = None if settings.http_port is None else HttpServing(cube, keys, self._is_serving)
         self._serving = threading.Event()
         self.port = 0
@@ -119,6 +129,12 @@ class Serving:
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         return f"{'geocubes' if self._credentials else 'geocube'}://{host}:{self.port}"
 
+    @property
+    def http_address(self) -> str:
+        """Of the HTTP port; empty without one."""
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        return f"{'https' if self._credentials else 'http'}://{host}:{self.http_port}" if self.http_port else ""
+
     def stop(self, grace: float | None = None) -> None:
         """Take no more calls, let the running ones go on for `grace` seconds (the settings' own if None), and end."""
         seconds = self._settings.grace if grace is None else grace
@@ -136,6 +152,46 @@ class Serving:
         return self._serving.is_set()
 
 
+def cube_at(address: str) -> LocalCube:
+    """The cube at an address, made if there is none. CUBE_VERSION, ADDRESS_INVALID, and what Store raises."""
+    try:
+        return LocalCube.open(address)
+    except AcdError as error:
+        if error.code is not ErrorCode.CUBE_UNKNOWN:
+            raise
+    LOG.warning("cube.made", address=address)
+    return LocalCube.create(address)
+
+
+def serve_until_signal(serving: Serving, started: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT, and end gracefully; a second signal ends the grace. SERVE_FAILED.
+
+    Args:
+        serving: what to start, in the main thread.
+        started: called when it listens.
+    """
+    wanted, hurry = threading.Event(), threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        (hurry if wanted.is_set() else wanted).set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        serving.start()
+        started()
+        wanted.wait()
+        stopping = threading.Thread(target=serving.stop, name="stopping")
+        stopping.start()
+        while stopping.is_alive():
+            if hurry.wait(LOOK_EVERY_S):
+                serving.stop(0)
+                break
+        stopping.join()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server there.
 
@@ -148,10 +204,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _add_services(server: grpc.Server, cube: LocalCube, healths: health.HealthServicer) -> tuple[str, ...]:
-    services_pb2_grpc.add_GeocubeServicer_to_server(GeocubeService(cube), server)
+def _add_services(
+    server: grpc.Server, cube: LocalCube, settings: ServeSettings, healths: health.HealthServicer
+) -> tuple[str, ...]:
+    """Adds every service, and returns the names that health is asked by."""
+    streams = Streams(settings.limits)
+    downloader = DownloaderService(cube, streams, allowed=(cube.store.url, *settings.data))
+    services_pb2_grpc.add_GeocubeServicer_to_server(geocube_service(cube, streams), server)
+    services_pb2_grpc.add_GeocubeDownloaderServicer_to_server(downloader, server)
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)
-    names = ("geocube.Geocube",)
+    names = ("geocube.Geocube", "geocube.GeocubeDownloader")
     reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return "", *names
 
@@ -166,7 +228,9 @@ def _bind(server: grpc.Server, host: str, port: int, credentials: grpc.ServerCre
     try:
         bound = add()
     except RuntimeError as error:
-        raise AcdError(ErrorCode.SERVE_FAILED, f"{address} cannot be listened on; another program may have it") from error
+        raise AcdError(
+            ErrorCode.SERVE_FAILED, f"{address} cannot be listened on; another program may have it"
+        ) from error
     if not bound:
         raise AcdError(ErrorCode.SERVE_FAILED, f"{address} cannot be listened on; another program may have it")
     return bound
@@ -177,10 +241,14 @@ def _credentials(settings: ServeSettings) -> grpc.ServerCredentials | None:
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
-        raise AcdError(ErrorCode.SERVE_FAILED, "TLS needs both a certificate and its key", "Give --tls-cert and --tls-key.")
+        raise AcdError(
+            ErrorCode.SERVE_FAILED, "TLS needs both a certificate and its key", "Give --tls-cert and --tls-key."
+        )
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
         return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
     except OSError as error:
         reason = error.strerror or str(error)
-        raise AcdError(ErrorCode.SERVE_FAILED, f"{certificate} and {key} are no certificate and key: {reason}") from error
+        raise AcdError(
+            ErrorCode.SERVE_FAILED, f"{certificate} and {key} are no certificate and key: {reason}"
+        ) from error

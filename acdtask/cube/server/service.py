@@ -1,10 +1,11 @@
-"""Geocube's services on a local cube."""
+"""Geocube's services on a local cube, put together from the calls of each topic."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeAlias, cast
 
 import grpc
 
@@ -13,16 +14,20 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import services_pb2 as pb
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeServicer
 from acdtask.cube.server.catalogue import Catalogue
+from acdtask.cube.server.cubes import CubeCalls
+from acdtask.cube.server.errors import not_served
 from acdtask.cube.server.layout_calls import LayoutCalls
 from acdtask.cube.server.records import RecordCalls
+from acdtask.cube.server.streams import Streams
 from acdtask.cube.server.variables import VariableCalls
 
-__all__ = ["VERSION", "GeocubeService", "method_name"]
+__all__ = ["VERSION", "geocube_service", "method_name"]
 
 VERSION = f"1.0.3-acd.{__version__}"
 """The Geocube whose API this is, and what answers."""
 
-RPCS = tuple(one.name for one in pb.DESCRIPTOR.services_by_name["Geocube"].methods)
+Method: TypeAlias = Callable[[Any, grpc.ServicerContext], Any]
+
 BEFORE_A_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -35,35 +40,56 @@ def method_name(rpc: str) -> str:
     return BEFORE_A_WORD.sub("_", rpc).lower()
 
 
-class GeocubeService(GeocubeServicer):
-    """The service Geocube.
+class VersionCall:
+    """Which Geocube this is."""
 
-    Args:
-        cube: what is served.
-        parts: objects with methods of the RPCs' names, called with request and context; they stand before those of
-            the server itself.
-    """
-
-    def __init__(self, cube: LocalCube, *parts: object) -> None:
-        catalogue = Catalogue(cube)
-        own = (RecordCalls(catalogue), VariableCalls(catalogue), LayoutCalls(catalogue))
-        for rpc in RPCS:
-            method = _method(rpc, parts, own)
-            if method is not None:
-                setattr(self, rpc, method)
-
-    def Version(self, request: pb.GetVersionRequest, context: grpc.ServicerContext) -> pb.GetVersionResponse:  # noqa: N802  # the RPC's name
+    def version(self, request: pb.GetVersionRequest) -> pb.GetVersionResponse:
         """The version of the API, and acd's."""
         return pb.GetVersionResponse(Version=VERSION)
 
 
-def _method(rpc: str, parts: tuple[object, ...], own: tuple[object, ...]) -> Callable[[Any, Any], Any] | None:
+def geocube_service(cube: LocalCube, streams: Streams) -> GeocubeServicer:
+    """The service Geocube on a cube.
+
+    Args:
+        cube: what is served.
+        streams: how many cubes are streamed at once; shared with the downloader.
+    """
+    catalogue = Catalogue(cube)
+    parts = (
+        RecordCalls(catalogue),
+        VariableCalls(catalogue),
+        LayoutCalls(catalogue),
+        CubeCalls(cube, streams),
+        VersionCall(),
+    )
+    return cast("GeocubeServicer", servicer("Geocube", *parts))
+
+
+def servicer(service: str, *parts: object) -> SimpleNamespace:
+    """A method for each RPC of a service: that of the first part which has it.
+
+    A part has methods that take request and context under the RPC's own name, or, as most, only the request under its
+    name in small letters. What no part has is UNIMPLEMENTED.
+    """
+    rpcs = [one.name for one in pb.DESCRIPTOR.services_by_name[service].methods]
+    return SimpleNamespace(**{rpc: _method(rpc, parts) for rpc in rpcs})
+
+
+def _method(rpc: str, parts: tuple[object, ...]) -> Method:
     for part in parts:
-        given: Callable[[Any, Any], Any] | None = getattr(part, rpc, None)
-        if given is not None:
-            return given
-    for part in own:
+        whole: Method | None = getattr(part, rpc, None)
+        if whole is not None:
+            return whole
         plain: Callable[[Any], Any] | None = getattr(part, method_name(rpc), None)
         if plain is not None:
-            return lambda request, context: plain(request)
-    return None
+            return _without_context(plain)
+
+    def missing(_: Any, __: grpc.ServicerContext) -> Any:
+        raise not_served(f"acd does not serve {rpc}")
+
+    return missing
+
+
+def _without_context(plain: Callable[[Any], Any]) -> Method:
+    return lambda request, _: plain(request)
