@@ -135,13 +135,17 @@ class Geocube:
             nodata: the number that means none.
             valid: the least and the greatest valid number.
             scale: physical = stored * scale.
-            unit, description, bands, resampling, palette: as the model says.
+            unit: physical.
+            description: for people.
+            bands: a name for each, "" for a single one.
+            resampling: GDAL's kernel where a grid is another than the file's.
+            palette: name of a palette that pictures are drawn with.
 
         Raises:
             AcdError: NAME_INVALID, SETTING_INVALID, VARIABLE_CONFLICT.
         """
         fields = {"dtype": dtype, "nodata": nodata, "min": valid[0], "max": valid[1]}
-        variable = _built(
+        variable: Variable = _built(
             lambda: Variable(
                 name=name,
                 dformat=DataFormat.model_validate(fields),
@@ -158,7 +162,7 @@ class Geocube:
 
     def create_instance(self, variable: str, name: str = "master", **metadata: str) -> Instance:
         """Make an instance of a variable, or find it. NAME_INVALID, VARIABLE_UNKNOWN."""
-        instance = _built(lambda: Instance(variable=variable, name=name, metadata=metadata))
+        instance: Instance = _built(lambda: Instance(variable=variable, name=name, metadata=metadata))
         self.room.add_instance(instance)
         return instance
 
@@ -229,7 +233,8 @@ class Geocube:
         Args:
             paths: files that can be opened here.
             record: the record of a file, made if it is not there; an empty footprint becomes the file's outline.
-            variable, instance: what the files hold.
+            variable: what the files hold.
+            instance: which version of it.
             stored: how the files keep their numbers; default: as the variable.
             managed: hand the files over to the server, which deletes one with its last dataset.
 
@@ -280,7 +285,8 @@ class Geocube:
         """The images of an instance at a place, in one array.
 
         Args:
-            variable, instance: of what.
+            variable: of what.
+            instance: which version of it.
             place: a tile, or any grid.
             records: in the order of time, such as `records` finds; default: all that meet the place.
             group_by_date: the records of a day (UTC) make one image, the later one on top.
@@ -329,7 +335,10 @@ class Geocube:
 
         Args:
             name: of the job.
-            variable, instance, layout, records: what goes where.
+            variable: of what.
+            instance: which version of it.
+            layout: whose cells get a container each.
+            records: which take part.
             level: where the job pauses, and `approve` is asked whether it may go on.
             approve: gets the job that waits.
             say: gets a line for every step, such as `print`.

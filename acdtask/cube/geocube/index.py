@@ -25,6 +25,7 @@ from acdtask.errors import AcdError, ErrorCode
 __all__ = ["Containers", "IndexResult", "Indexed", "Listed", "header_of"]
 
 IDS_AT_ONCE = 50_000
+UNOPENED = "cannot be opened"
 REMOTE = (*OUTSIDE, "gs://")
 
 
@@ -178,13 +179,9 @@ class Containers:
             self._channel.call(self._channel.geocube.IndexDatasets, request, Kind.LISTING)
         except AcdError as error:
             refusal = cause_of(error)
-            if (
-                refusal is None
-                or error.code is not ErrorCode.GEOCUBE_REFUSED
-                or "cannot be opened" not in refusal.message
-            ):
-                raise
             # A container that the server cannot open has no details, and no other sign than these words.
+            if refusal is None or error.code is not ErrorCode.GEOCUBE_REFUSED or UNOPENED not in refusal.message:
+                raise
             code = ErrorCode.INPUT_MISSING if "No such file" in refusal.message else ErrorCode.INPUT_UNREADABLE
             what = refusal.message if container.uri in refusal.message else f"{container.uri}: {refusal.message}"
             raise AcdError(code, what, "Put the file where the server looks for it.") from error
@@ -222,10 +219,8 @@ def _check_container(uri: str, datasets: Sequence[Dataset], served: dict[tuple[s
     for one in datasets:
         variable = served[one.variable, one.instance].variable
         if len(one.bands) != len(variable.bands) or min(one.bands, default=0) < 1:
-            detail = (
-                f"{uri} is given with the bands {_text(one.bands)} for {variable.name}, which has {len(variable.bands)}"
-            )
-            raise AcdError(ErrorCode.INPUT_BANDS, detail)
+            what = f"{uri} is given with the bands {_text(one.bands)}"
+            raise AcdError(ErrorCode.INPUT_BANDS, f"{what}, and {variable.name} has {len(variable.bands)}")
         low, high = one.real or (variable.dformat.min, variable.dformat.max)
         if low < variable.dformat.min or high > variable.dformat.max:
             detail = f"{uri} means {low:g} to {high:g}, and {variable.name} goes from {variable.dformat.min:g} to "

@@ -138,6 +138,7 @@ def layout_of(message: pb.Layout) -> Layout:
     """The layout of a message. LAYOUT_INVALID for a grid that acd has not."""
     parameters = message.grid_parameters
     try:
+        _check_regular(parameters.get("grid", ""))
         grid = RegularGrid(
             crs=_crs(parameters.get("crs", "")),
             resolution=float(parameters["resolution"]),
@@ -145,8 +146,6 @@ def layout_of(message: pb.Layout) -> Layout:
             ox=float(parameters.get("ox", 0)),
             oy=float(parameters.get("oy", 0)),
         )
-        if parameters.get("grid", "").lower() != "regular":
-            raise ValueError(f"its cells are {parameters.get('grid', '')!r}")
     except (KeyError, ValueError, ValidationError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise AcdError(
@@ -155,6 +154,11 @@ def layout_of(message: pb.Layout) -> Layout:
             "Choose a layout whose grid is regular.",
         ) from error
     return Layout.model_construct(name=message.name, grid=_web_mercator(grid) or grid)
+
+
+def _check_regular(kind: str) -> None:
+    if kind.lower() != "regular":
+        raise ValueError(f"its grid is {kind!r}")
 
 
 def _parameters(layout: Layout) -> dict[str, str]:

@@ -218,7 +218,7 @@ def _batches(messages: Sequence[pb.NewRecord]) -> Iterator[slice]:
 def _around(records: Sequence[Record]) -> RecordQuery:
     """A query that finds at least these records."""
     names, moments = [record.name for record in records], [record.datetime for record in records]
-    prefix = commonprefix(names)
+    prefix = commonprefix(names)  # noqa: RUF071  # of names, not of paths
     common = set(records[0].tags.items()).intersection(*(record.tags.items() for record in records[1:]))
     return RecordQuery(
         name=prefix if all(name == prefix for name in names) else f"{prefix}*",
