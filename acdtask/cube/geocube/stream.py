@@ -111,6 +111,11 @@ class Link:
             cls._known[endpoint] = count / 1e6 / seconds
 
     @classmethod
+    def forget(cls) -> None:
+        """Forget every measurement."""
+        cls._known.clear()
+
+    @classmethod
     def is_slow(cls, endpoint: Endpoint) -> bool:
         """Whether compression pays."""
         return not endpoint.is_loopback and cls._known.get(endpoint, SLOW_MB_S) < SLOW_MB_S
