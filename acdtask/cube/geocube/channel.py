@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from acdtask.cube.geocube.connection import Connection, Endpoint
 from acdtask.cube.geocube.errors import explain, is_passing
@@ -207,9 +207,12 @@ class Channel:
     ) -> AnyT:
         """What a call gives, tried again after a pause while its errors are such as pass."""
         pauses = wait_random_exponential(multiplier=self.connection.first_pause, max=self.connection.longest_pause)
-        retrying = Retrying(
-            retry=retry_if_exception(passes), stop=stop_after_attempt(attempts), wait=pauses, reraise=True
-        )
+        patience = self.connection.retry_seconds
+
+        def is_enough(state: RetryCallState) -> bool:
+            return state.attempt_number >= attempts or state.idle_for >= patience
+
+        retrying = Retrying(retry=retry_if_exception(passes), stop=is_enough, wait=pauses, reraise=True)
         try:
             return retrying(once)
         except grpc.RpcError as error:

@@ -59,12 +59,13 @@ def connect(address: str = "", **settings: Any) -> Geocube:
     Raises:
         AcdError: SETTING_INVALID, GEOCUBE_UNREACHABLE, GEOCUBE_DENIED, GEOCUBE_TLS.
     """
-    if address and address != os.environ.get(ADDRESS):
-        chosen = settings  # the key and the rest of the environment belong to its own address
-    else:
-        address = Connection.from_environment().address
-        chosen = {**Connection.settings_of_environment(), **settings}
-    connection = Connection.to(address, **chosen)
+    named = os.environ.get(ADDRESS, "").strip()
+    if not (address or named):
+        fix = "Give geocube://host:port, or geocubes://host:port for a server with TLS."
+        raise AcdError(ErrorCode.SETTING_INVALID, f"no address is given, and {ADDRESS} is not set", fix)
+    if address in ("", named):  # the key and the rest of the environment belong to its own address
+        settings = {**Connection.settings_of_environment(), **settings}
+    connection = Connection.to(address or named, **settings)
     GeocubeCube(connection.model_copy(update={"attempts": min(EAGER_ATTEMPTS, connection.attempts)})).version()
     return Geocube(GeocubeCube(connection))
 

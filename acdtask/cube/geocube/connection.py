@@ -93,7 +93,8 @@ class Connection(BaseModel):
         downloader: address of a downloader, which streams cubes in place of the server while it is there.
         compression: -3 none, -2 Huffman only, 0 stored, 1 (fast) to 9 (small); "auto": none on a fast link, else 1.
         insecure_key: send the key without TLS to a host other than this one.
-        attempts: how often a call that may pass is tried; for a cube, without one more image.
+        retry_seconds: for how long a server that does not answer is asked again; for a cube, without one more image.
+        attempts: how often, at most.
         first_pause, longest_pause: seconds, at most, before the second attempt, and before any.
         keepalive: seconds between pings while a call is under way.
         parallel: calls at once where many are made.
@@ -108,7 +109,8 @@ class Connection(BaseModel):
     compression: Annotated[int, Field(ge=-3, le=9)] | Literal["auto"] = "auto"
     insecure_key: bool = False
     deadlines: Deadlines = Deadlines()
-    attempts: int = Field(default=7, ge=1)
+    retry_seconds: float = Field(default=60.0, ge=0)
+    attempts: int = Field(default=12, ge=1)
     first_pause: float = Field(default=0.5, ge=0)
     longest_pause: float = Field(default=15.0, ge=0)
     keepalive: float = Field(default=NEVER_TOO_OFTEN, gt=0)
@@ -123,16 +125,13 @@ class Connection(BaseModel):
             raise _explain(error) from None
 
     @classmethod
-    def from_environment(cls) -> Connection:
-        """The connection that the environment describes; SETTING_INVALID.
+    def from_environment(cls) -> Connection | None:
+        """The connection that the environment describes, None if it names no server; SETTING_INVALID.
 
         ACD_GEOCUBE_ADDRESS; _KEY, _CA_FILE, _DOWNLOADER, _COMPRESSION and _INSECURE_KEY (1 or 0) if they are set.
         """
-        address = os.environ.get(ADDRESS, "")
-        if not address:
-            fix = "Set it to geocube://host:port, or geocubes://host:port for a server with TLS."
-            raise AcdError(ErrorCode.SETTING_INVALID, f"{ADDRESS} is not set", fix)
-        return cls.to(address, **cls.settings_of_environment())
+        address = os.environ.get(ADDRESS, "").strip()
+        return cls.to(address, **cls.settings_of_environment()) if address else None
 
     @staticmethod
     def settings_of_environment() -> dict[str, Any]:
