@@ -63,18 +63,18 @@ class ConsolidateJob(Job[ConsolidateSettings]):
         variable = site.cube.variable(settings.variable)
         tiles = tiles_of_aoi(aoi, layout)
         start, end = settings.start or aoi.start, settings.end or aoi.end
-        stacks = Stacks(site.cube, settings.variable, settings.instance, layout, aoi, start, end)
-        stacks.require_records(aoi, f"{settings.variable}:{settings.instance}")
+        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, end)
+        stacks.require_records(aoi)
         records = {record.id: record for record in stacks.records}
         cells = []
-        for tile in tiles:
-            missing = [one for one in stacks.by_record(tile) if all(not each.layout for each in one.datasets)]
+        for tile, slices in zip(tiles, stacks.by_record(tiles), strict=True):
+            missing = [one for one in slices if all(not each.layout for each in one.datasets)]
             if missing:
                 key = _key(settings, tile, missing)
                 chosen = [records[one.label] for one in missing]
                 cells.append(_Cell(tile=tile, key=key, records=chosen, slices=missing))
-        slices = sum(len(cell.slices) for cell in cells)
-        volume = slices * layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
+        volume = sum(len(cell.slices) for cell in cells)
+        volume *= layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
         return Draft(
             content={"settings": settings.science(), "cells": [cell.key for cell in cells]},
             shards=shards_of([cell.model_dump(mode="json") for cell in cells], settings.shard_tiles, "tiles"),

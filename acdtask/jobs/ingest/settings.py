@@ -18,7 +18,8 @@ class IngestSettings(Settings):
     execution: ClassVar[frozenset[str]] = frozenset({"shard_files"})
 
     source: str = Field(
-        description="folder or s3:// prefix of GeoTIFFs, or a STAC catalogue, collection or item collection (.json)"
+        description="folder or s3:// prefix of GeoTIFFs, or a STAC catalogue, collection or item collection (.json);"
+        " 'geocube' if the records are on the Geocube already"
     )
     pattern: str = Field(
         default="*{start:%Y%m%d}_{end:%Y%m%d}*.tif",
