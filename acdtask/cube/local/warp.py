@@ -36,6 +36,7 @@ TOLERANCE_PIXELS = 1e-3
 
 REACH = {"nearest": 1, "bilinear": 1, "cubic": 2, "cubic_spline": 2, "lanczos": 3, "average": 1, "mode": 1}
 REACH |= {"max": 1, "min": 1, "med": 1, "q1": 1, "q3": 1}
+INTERPOLATING = {"bilinear", "cubic", "cubic_spline", "lanczos"}
 BANDS_AT_ONCE = 16
 WARP_MEMORY_MB = 1024
 """So large that GDAL never cuts a block, whatever the number of bands."""
@@ -153,26 +154,39 @@ def warp(
 
 
 def _warp_bands(bands: Pixels, source_grid: Grid, nodata: float, block: Grid, resampling: Resampling) -> Pixels:
+    """The bands, each as if it were alone."""
     profile = {"driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
     profile |= {"dtype": bands.dtype.name, "crs": source_grid.crs, "nodata": nodata, "BIGTIFF": "IF_SAFER"}
     with rasterio.Env(GDAL_NUM_THREADS="1"), MemoryFile(ext=".tif") as file:
         with file.open(transform=Affine(*source_grid.transform), **profile) as image:
             image.write(bands)
-        with (
-            file.open() as image,
-            WarpedVRT(
-                image,
-                crs=block.crs,
-                transform=Affine(*block.transform),
-                width=block.width,
-                height=block.height,
-                resampling=GdalResampling[resampling],
-                src_nodata=nodata,
-                nodata=nodata,
-                tolerance=TOLERANCE_PIXELS,
-                warp_mem_limit=WARP_MEMORY_MB,
-                UNIFIED_SRC_NODATA="NO",
-            ) as warped,
-        ):
-            pixels: Pixels = warped.read()
-            return pixels
+        pixels = _warp_file(file, nodata, block, resampling)
+        if len(bands) > 1 and resampling in INTERPOLATING and _is_nodata(bands, nodata).any():
+            # GDAL gives no value where the nearest pixel is nodata, but only if an image has one band.
+            pixels[_is_nodata(_warp_file(file, nodata, block, "nearest"), nodata)] = nodata
+        return pixels
+
+
+def _is_nodata(pixels: Pixels, nodata: float) -> NDArray[np.bool_]:
+    return np.asarray(np.isnan(pixels) if math.isnan(nodata) else pixels == nodata)
+
+
+def _warp_file(file: MemoryFile, nodata: float, block: Grid, resampling: Resampling) -> Pixels:
+    with (
+        file.open() as image,
+        WarpedVRT(
+            image,
+            crs=block.crs,
+            transform=Affine(*block.transform),
+            width=block.width,
+            height=block.height,
+            resampling=GdalResampling[resampling],
+            src_nodata=nodata,
+            nodata=nodata,
+            tolerance=TOLERANCE_PIXELS,
+            warp_mem_limit=WARP_MEMORY_MB,
+            UNIFIED_SRC_NODATA="NO",
+        ) as warped,
+    ):
+        pixels: Pixels = warped.read()
+        return pixels
