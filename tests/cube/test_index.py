@@ -190,6 +190,15 @@ def test_small_segments_are_merged_and_nothing_is_lost(place: str) -> None:
     assert cube.commit([record(5)], [dataset(record(5), "5.tif")]) is False
 
 
+def test_records_are_found_by_their_ids_in_the_order_asked_for(place: str) -> None:
+    cube = ready(place)
+    for number in range(12):  # several segments
+        cube.index([record(number)], [])
+    wanted = [record(number) for number in (7, 0, 11, 7)]
+    assert cube.records_by_id([wanted[0].id, record(99).id, *(one.id for one in wanted[1:])]) == wanted
+    assert cube.records_by_id([]) == []
+
+
 def test_a_segment_is_geoparquet(place: str) -> None:
     split = {
         "type": "MultiPolygon",

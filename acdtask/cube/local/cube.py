@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from acdtask import __version__
 from acdtask.cube.grid import Grid, Layout, Tile
+from acdtask.cube.local.consolidation import ConsolidatingCube
 from acdtask.cube.local.index import Addition, Index
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import (
@@ -30,8 +31,11 @@ FORMAT_VERSION = 1
 MARK = "cube.json"
 
 
-class LocalCube:
-    """A cube without a server; it implements `acdtask.cube.model.Cube`. Picklable: every process has its own caches."""
+class LocalCube(ConsolidatingCube):
+    """A cube without a server: a `Cube` that `Consolidates` (acdtask.cube.model).
+
+    Picklable: every process has its own caches.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -125,6 +129,10 @@ class LocalCube:
     def records(self, query: RecordQuery) -> list[Record]:
         """The records that the query asks for, by datetime, then name, then id."""
         return self._index.records(query)
+
+    def records_by_id(self, ids: Sequence[str]) -> list[Record]:
+        """The records of these ids, in their order; what the cube has not is left out."""
+        return self._index.records_by_id(ids)
 
     def datasets(self, variable: str, instance: str, record_ids: frozenset[str] | None = None) -> list[Dataset]:
         """The datasets of an instance (of some records), by record, layout, cell and uri.

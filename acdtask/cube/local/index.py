@@ -187,6 +187,16 @@ class Index:
         }
         return [next(built[number]) for _, number, _ in found]
 
+    def records_by_id(self, ids: Sequence[str]) -> list[Record]:
+        """The records of these ids, in their order; what the cube has not is left out."""
+        wanted = frozenset(ids)
+        found: dict[str, Record] = {}
+        for segment in [self._segment(ref, RecordSegment) for ref in self.head().records]:
+            if not wanted.isdisjoint(segment.id_set):
+                rows = [row for row, one in enumerate(segment.ids.tolist()) if one in wanted]
+                found.update(zip(segment.ids[rows].tolist(), segment.records(rows), strict=True))
+        return [found[one] for one in ids if one in found]
+
     def datasets(self, variable: str, instance: str, record_ids: frozenset[str] | None) -> list[Dataset]:
         """The datasets of an instance, by record, layout, cell and uri. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
         head = self.head()
