@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from acdtask.cube.grid import Grid, Layout, Tile
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import (
+    Consolidates,
     Cube,
     CubeRequest,
     Dataset,
@@ -28,7 +29,7 @@ from acdtask.cube.model import (
 )
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["ADDRESS", "SharedCube", "found_or_none", "geocube_of_environment"]
+__all__ = ["ADDRESS", "ServedCube", "SharedCube", "found_or_none", "geocube_of_environment"]
 
 ADDRESS = "ACD_GEOCUBE_ADDRESS"
 """The variable of the environment that names the Geocube."""
@@ -42,6 +43,10 @@ NOT_THERE: frozenset[DType] = frozenset({"int64"})
 FoundT = TypeVar("FoundT")
 
 
+class ServedCube(Cube, Consolidates, Protocol):
+    """A cube that a server keeps, which rearranges records by itself."""
+
+
 class SharedCube:
     """Inputs from a Geocube, products in a site; it implements `acdtask.cube.model.Cube` (docs/decisions/0013).
 
@@ -53,7 +58,7 @@ class SharedCube:
         address: folder or s3:// address of the site.
     """
 
-    def __init__(self, geocube: Cube, address: str) -> None:
+    def __init__(self, geocube: ServedCube, address: str) -> None:
         self.geocube, self.address = geocube, address
         self._store = Store.at(address)
         self._files = LocalCube(self._store)
@@ -191,7 +196,7 @@ class SharedCube:
         return dataset.model_copy(update={"uri": self._store.address_of(dataset.uri)})
 
 
-def geocube_of_environment() -> Cube | None:
+def geocube_of_environment() -> ServedCube | None:
     """The Geocube that the environment names, or None. Whatever its client raises for an address or a key."""
     if not os.environ.get(ADDRESS):
         return None

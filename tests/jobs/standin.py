@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-import acdtask.cube.shared
 import acdtask.jobs.contract
 from acdtask.cube.grid import Grid, Layout, Tile
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import (
-    Cube,
+    Consolidation,
     CubeRequest,
     Dataset,
     Image,
     Instance,
+    JobState,
     Outcome,
     Pixels,
     Record,
@@ -27,6 +27,7 @@ from acdtask.cube.model import (
     Slice,
     Variable,
 )
+from acdtask.cube.shared import ServedCube
 from acdtask.engine.processes import WorkerPool
 from acdtask.errors import AcdError, ErrorCode
 from tests.jobs.chain import Chain, run_chain
@@ -35,7 +36,7 @@ SERVED = "TESTS_SERVED_CUBE"
 """The variable of the environment that says in which folder the records are."""
 
 
-class ServedCube:
+class StandIn:
     """Reads by ids of records alone, keeps files where they are, and has no 64-bit integers."""
 
     def __init__(self, folder: str) -> None:
@@ -50,9 +51,9 @@ class ServedCube:
         layouts: Iterable[Layout] = (),
     ) -> bool:
         datasets, variables = tuple(datasets), tuple(variables)
-        for one in (*datasets, *variables):
-            if one.dformat.dtype == "int64":
-                raise AcdError(ErrorCode.SETTING_INVALID, "Geocube has no data type int64")
+        formats = [one.dformat for one in datasets] + [one.dformat for one in variables]
+        if any(one.dtype == "int64" for one in formats):
+            raise AcdError(ErrorCode.SETTING_INVALID, "Geocube has no data type int64")
         for one in datasets:
             if not Path(one.uri).is_file():
                 raise AcdError(ErrorCode.GEOCUBE_REFUSED, f"{one.uri} cannot be opened")
@@ -123,6 +124,28 @@ class ServedCube:
         nothing = np.full(grid.shape, variable.dformat.nodata, variable.dformat.dtype)
         return np.stack([_pixels(image, nothing) for image in self.images(request)])
 
+    def consolidate(self, consolidation: Consolidation) -> str:
+        return self._cube.consolidate(consolidation)
+
+    def job(self, id_or_name: str) -> JobState:
+        return self._cube.job(id_or_name)
+
+    def jobs(self, pattern: str = "") -> list[JobState]:
+        return self._cube.jobs(pattern)
+
+    def continue_job(self, job_id: str) -> None:
+        self._cube.continue_job(job_id)
+
+    def retry_job(self, job_id: str, *, force: bool = False) -> None:
+        self._cube.retry_job(job_id, force=force)
+
+    def cancel_job(self, job_id: str, *, force: bool = False) -> None:
+        self._cube.cancel_job(job_id, force=force)
+
+    def advance(self, job_id: str) -> bool:
+        """There is no worker of a server, so whoever follows a job does its steps."""
+        return self._cube.advance(job_id)
+
 
 def _pixels(image: Image, nothing: Pixels) -> Pixels:
     if image.outcome is Outcome.FAILED:
@@ -130,10 +153,10 @@ def _pixels(image: Image, nothing: Pixels) -> Pixels:
     return nothing if image.pixels is None else image.pixels
 
 
-def served_cube() -> Cube | None:
+def served_cube() -> ServedCube | None:
     """As `geocube_of_environment`, for the folder that the environment names."""
     folder = os.environ.get(SERVED)
-    return ServedCube(folder) if folder else None
+    return StandIn(folder) if folder else None
 
 
 def main(scene: str, site: str, deadly: str) -> None:
@@ -149,8 +172,8 @@ def main(scene: str, site: str, deadly: str) -> None:
                 os._exit(9)
         return create(url)
 
-    acdtask.cube.shared.LocalCube.create = create_or_die  # type: ignore[method-assign]  # a kill at this very moment
-    acdtask.jobs.contract.geocube_of_environment = served_cube
+    setattr(LocalCube, "create", create_or_die)  # noqa: B010  # a kill at this very moment
+    setattr(acdtask.jobs.contract, "geocube_of_environment", served_cube)  # noqa: B010  # in place of a server
     with WorkerPool(0) as pool:
         run_chain(Path(scene), site, pool, Chain(consolidate=False))
 

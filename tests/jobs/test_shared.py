@@ -15,16 +15,19 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
-from acdtask.cube.grid import Grid, Layout, WebMercatorGrid
+from acdtask.cube.grid import Grid, Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat, Dataset, Instance, RecordQuery, Slice, Variable
+from acdtask.cube.model import Consolidation, DataFormat, Dataset, Instance, RecordQuery, Slice, Variable
 from acdtask.cube.shared import SharedCube
+from acdtask.engine.carried import POD_SECONDS
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
-from acdtask.engine.stages import open_site
+from acdtask.engine.stages import gather_round, load_shard, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.on_geocube import FOLLOW_SECONDS
 from acdtask.jobs.contract import Job, Settings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -33,7 +36,7 @@ from acdtask.jobs.monitor.settings import MonitorSettings
 from tests.conftest import CHECKOUT
 from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, reference_end, run_chain, simulate
 from tests.jobs.rasters import good_pixels, write_tiff
-from tests.jobs.standin import SERVED, ServedCube, served_cube
+from tests.jobs.standin import SERVED, StandIn, served_cube
 
 WITHOUT = Chain(consolidate=False)
 ALONE_HERE = ("manifests/", "index/", "cube.json")
@@ -240,10 +243,77 @@ def test_a_variable_that_others_described_is_taken_as_it_is(served: Path, tmp_pa
     settings = IngestSettings(source=str(tmp_path / "source"))
     write_tiff(tmp_path / "source" / "S1_20210101_20210107_VV.tif", good_pixels(1))
     theirs = settings.definition().model_copy(update={"description": "made by the processor", "resampling": "average"})
-    ServedCube(str(served)).commit(variables=[theirs])
+    StandIn(str(served)).commit(variables=[theirs])
     run(IngestJob(), settings, tmp_path / "site", pool)
     assert LocalCube.open(str(served)).variables() == [theirs]
     assert counts(served)["datasets"] == 1
+
+
+def consolidation(scene: Path, **more: Any) -> ConsolidateSettings:
+    return ConsolidateSettings(aoi=str(scene / "aoi.json"), layout=LAYOUT, **more)
+
+
+def test_consolidation_is_a_job_of_the_geocube_started_once(
+    scene: Path, served: Path, tmp_path: Path, pool: WorkerPool
+) -> None:
+    site = tmp_path / "site"
+    run_chain(scene, str(site), pool, Chain(consolidate=True))
+    (job,) = StandIn(str(served)).jobs()
+    assert (job.name.partition("-")[0], job.state) == ("acd", "DONE")
+    assert not [name for name in digests(site) if name.startswith("consolidated/")]
+    assert [name for name in digests(served) if name.startswith("consolidated/")]
+    said = run(ConsolidateJob(), consolidation(scene), site, pool).plan.nothing_to_do
+    images = SCENE.reference_pairs + SCENE.monitored_pairs
+    assert said == f"job {job.name} has consolidated these {images} records"
+    run(ConsolidateJob(), consolidation(scene, end=reference_end()), site, pool)
+    assert len(StandIn(str(served)).jobs()) == 2
+
+
+def test_a_consolidation_goes_on_where_it_runs_already(
+    scene: Path, served: Path, tmp_path: Path, pool: WorkerPool
+) -> None:
+    """Somebody started the job, and was killed; whoever comes next follows it, and tells how far it is."""
+    site = open_site(str(tmp_path / "site"))
+    run(IngestJob(), IngestSettings(source=str(scene / "images")), tmp_path / "site", pool)
+    grid = RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64)
+    site.cube.add_layout(Layout(name=LAYOUT, grid=grid))
+    plan = make_plan(ConsolidateJob(), consolidation(scene), site)
+    shard = load_shard(plan, 0, site)
+    StandIn(str(served)).consolidate(Consolidation.model_validate(shard.work["consolidation"]))
+    told: list[int] = []
+    run_shard(ConsolidateJob(), plan, "write", 0, site, told.append)
+    assert len(StandIn(str(served)).jobs()) == 1
+    assert told == sorted(told)
+    assert told[-1] == shard.units == plan.units
+    gather_round(ConsolidateJob(), plan, "write", site)
+    assert ConsolidateJob().findings(plan, site).figures == {"arrays": plan.units}
+    assert len(ConsolidateJob().names(shard)) == plan.units
+
+
+def test_a_stuck_consolidation_ends_the_shard_and_a_cancelled_one_is_started_anew(
+    scene: Path, served: Path, tmp_path: Path, pool: WorkerPool
+) -> None:
+    site = tmp_path / "site"
+    run(IngestJob(), IngestSettings(source=str(scene / "images")), site, pool)
+    layout = Layout(name=LAYOUT, grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64))
+    LocalCube.create(str(site)).add_layout(layout)
+    for _ in range(2):
+        with pytest.raises(AcdError) as raised:
+            run(ConsolidateJob(), consolidation(scene), site, pool)
+        assert raised.value.code is ErrorCode.JOB_STUCK
+    there = StandIn(str(served))
+    (stuck,) = there.jobs()
+    there.cancel_job(stuck.id)
+    while there.advance(stuck.id):
+        pass
+    there.add_layout(layout)
+    run(ConsolidateJob(), consolidation(scene), site, pool)
+    assert [(one.name, one.state) for one in there.jobs()] == [(stuck.name, "FAILED"), (f"{stuck.name}-2", "DONE")]
+    assert run(ConsolidateJob(), consolidation(scene), site, pool).plan.nothing_to_do
+
+
+def test_a_pod_is_not_ended_while_it_follows_a_job() -> None:
+    assert POD_SECONDS["run"] > FOLLOW_SECONDS + 600
 
 
 GRID = Grid(crs="EPSG:32632", transform=(20, 0, 400000, 0, -20, 5600000), width=4, height=4)
@@ -252,7 +322,7 @@ SHORT = DataFormat(dtype="int16", nodata=-1, min=0, max=1000)
 
 @pytest.fixture
 def shared(tmp_path: Path) -> SharedCube:
-    return SharedCube(ServedCube(str(tmp_path / "served")), str(tmp_path / "site"))
+    return SharedCube(StandIn(str(tmp_path / "served")), str(tmp_path / "site"))
 
 
 def test_the_catalogue_is_that_of_both(shared: SharedCube) -> None:
