@@ -1,0 +1,254 @@
+"""The scenes and tiles of an AOI as an SVG file: no script, nothing from elsewhere, every status in words too."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from markupsafe import Markup
+
+from acdtask.ingester.graph import Cell, Chart, Fold, Link
+from acdtask.ingester.model import Status, in_one_line
+from acdtask.jobs.report.words import plural
+
+__all__ = ["draw"]
+
+LEFT, TOP, RIGHT, BOTTOM = 24.0, 24.0, 24.0, 24.0
+HEAD = 78.0
+DATE_WIDTH, SCENE_WIDTH, NARROWEST = 92.0, 372.0, 880.0
+ROW, BOX = 32.0, 22.0
+COLUMN, CELL = 72.0, 58.0
+BAR = 340.0
+COLUMN_NAMES = 22.0
+TROUBLES = 20
+NAME_LETTERS, MESSAGE_LETTERS = 41, 110
+
+ORDER = (Status.DONE, Status.PENDING, Status.NEW, Status.RETRY, Status.FAILED)
+
+STYLE = (
+    """
+.acd-ingester { --paper: #ffffff; --ink: #17222d; --muted: #52606c; --line: #b9c3cb;
+  --done: #d8f0e1; --done-edge: #1b6b41; --pending: #dbeafa; --pending-edge: #14609f; --new: #eef1f4; --new-edge: #6d7a86;
+  --retry: #fdebcf; --retry-edge: #9a5200; --failed: #fbdfd9; --failed-edge: #c2270e;
+  background: var(--paper); font: 13px system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif; }
+@media (prefers-color-scheme: dark) { .acd-ingester { --paper: #171e25; --ink: #e3e9ee; --muted: #a2afba; --line: #46535f;
+  --done: #173a28; --done-edge: #79cf9e; --pending: #14334d; --pending-edge: #83c3ee; --new: #262f38; --new-edge: #93a1ad;
+  --retry: #43300f; --retry-edge: #f2b35e; --failed: #4b1f17; --failed-edge: #ff8468; } }
+.acd-ingester text { fill: var(--ink); }
+.acd-ingester .page { fill: var(--paper); }
+.acd-ingester .title { font-size: 18px; font-weight: 650; }
+.acd-ingester .muted { fill: var(--muted); }
+.acd-ingester .small { font-size: 12px; }
+.acd-ingester .name { font: 12px ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; }
+.acd-ingester .row { fill: none; stroke: var(--line); }
+.acd-ingester .unfinished { stroke-dasharray: 2 3; }
+.acd-ingester .link { fill: none; stroke: var(--muted); stroke-width: 1.4; }
+.acd-ingester .reference { stroke-dasharray: 6 4; }
+.acd-ingester .head { fill: var(--muted); }
+.acd-ingester .box { stroke-width: 1.2; }
+"""
+    + "".join(
+        f".acd-ingester .{name} {{ fill: var(--{name}); stroke: var(--{name}-edge); }}\n"
+        for name in ("done", "pending", "new", "retry", "failed")
+    )
+    + ".acd-ingester .failed { stroke-width: 2.4; }\n.acd-ingester .retry { stroke-width: 1.8; stroke-dasharray: 5 3; }\n"
+)
+
+
+def draw(chart: Chart) -> str:
+    """The file. Numbers are rounded, so the same chart gives the same text."""
+    body = list(_folds(chart) if chart.period else _rows(chart))
+    rows = len(chart.folds) if chart.period else len(chart.scenes)
+    end = TOP + HEAD + COLUMN_NAMES + rows * ROW
+    body += _troubles(chart, end + 20)
+    height = end + BOTTOM + _troubles_height(chart)
+    width = max(_width(chart), NARROWEST)
+    scenes, tiles = chart.totals
+    label = f"AOI {_text(chart.aoi)}: scenes {_counted(scenes)}; tiles {_counted(tiles)}."
+    return str(
+        Markup(
+            '<svg xmlns="http://www.w3.org/2000/svg" class="acd-ingester" viewBox="0 0 {w} {h}" width="{w}" height="{h}"'
+            ' role="img" aria-label="{label}">\n<title>{label}</title>\n<style>{style}</style>\n'
+            '<defs><marker id="acd-ingester-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7"'
+            ' orient="auto"><path class="head" d="M0 0L8 4L0 8z"/></marker></defs>\n'
+            '<rect class="page" width="{w}" height="{h}"/>\n{head}\n{body}\n</svg>\n'
+        ).format(
+            w=_number(width),
+            h=_number(height),
+            label=label,
+            style=Markup(STYLE),
+            head=Markup("\n").join(_head(chart)),
+            body=Markup("\n").join(body),
+        )
+    )
+
+
+def _head(chart: Chart) -> Iterator[Markup]:
+    scenes, tiles = chart.totals
+    yield _words(LEFT, TOP + 14, f"AOI {chart.aoi}", "title")
+    facts = (
+        f"{plural(scenes.total(), 'scene')}: {_counted(scenes)}. {plural(tiles.total(), 'tile')}: {_counted(tiles)}."
+    )
+    if chart.period:
+        facts += " There are too many to draw each one: " + (
+            "all are counted together." if chart.period == "all" else f"one row is one {chart.period}."
+        )
+    yield _words(LEFT, TOP + 36, facts, "muted")
+    x = LEFT
+    for status in ORDER:
+        yield _box(x, TOP + 50, 20, 14, status)
+        yield _words(x + 27, TOP + 61, status.value.lower(), "small")
+        x += 88
+    if not chart.period:
+        yield Markup('<path class="link" marker-end="url(#acd-ingester-arrow)" d="M{} {}h26"/>').format(
+            _number(x), _number(TOP + 57)
+        )
+        yield _words(x + 34, TOP + 61, "processed with; dashed: not done yet, or with the reference only", "small")
+
+
+def _rows(chart: Chart) -> Iterator[Markup]:
+    first = LEFT + DATE_WIDTH + SCENE_WIDTH
+    for column, name in enumerate(chart.columns):
+        yield _words(first + COLUMN * column + 28 + CELL / 2, TOP + HEAD + 12, name, "small muted", "middle")
+    last = {cell.row: cell for cell in chart.cells}
+    shown = ""
+    for row, scene in enumerate(chart.scenes):
+        y = _y(row)
+        if row in last:
+            style = "row" if scene.status is Status.DONE else "row unfinished"
+            yield Markup('<path class="{}" d="M{} {}H{}"/>').format(
+                style, *map(_number, (first, y + BOX / 2, _x(last[row].column)))
+            )
+        date = f"{scene.data.date:%Y-%m-%d}"
+        if date != shown:
+            yield _words(LEFT, y + 15, date, "")
+        shown = date
+        title = f"{scene.source_id} (id {scene.id}): {scene.status.value.lower()}"
+        yield _box(LEFT + DATE_WIDTH, y, SCENE_WIDTH, BOX, scene.status, title, scene.message)
+        yield _words(LEFT + DATE_WIDTH + 8, y + 15, _shortened(scene.source_id), "name")
+        yield _words(LEFT + DATE_WIDTH + SCENE_WIDTH - 8, y + 15, scene.status.value.lower(), "small", "end")
+    for link in chart.links:
+        yield _link(link)
+    for cell in chart.cells:
+        yield _cell(cell)
+
+
+def _cell(cell: Cell) -> Markup:
+    tile, x, y = cell.tile, _x(cell.column), _y(cell.row)
+    title = f"{tile.source_id} (id {tile.id}): {tile.status.value.lower()}"
+    return _box(x, y, CELL, BOX, tile.status, title, tile.message) + _words(
+        x + CELL / 2, y + 15, tile.status.value.lower(), "small", "middle"
+    )
+
+
+def _link(link: Link) -> Markup:
+    x1, y1 = _x(link.start.column) + CELL / 2, _y(link.start.row) + BOX
+    x2, y2 = _x(link.end.column) + CELL / 2, _y(link.end.row)
+    dashed = link.reference or link.end.tile.status is not Status.DONE
+    if y2 <= y1:  # the tile before lies in a later row
+        x1, x2, y1, y2 = x1 + CELL / 2, x2 + CELL / 2, y1 - BOX / 2, y2 + BOX / 2
+        path = f"M{_number(x1)} {_number(y1)}C{_number(x1 + 14)} {_number(y1)} {_number(x2 + 14)} {_number(y2)}"
+        path += f" {_number(x2)} {_number(y2)}"
+    elif x1 == x2:
+        path = f"M{_number(x1)} {_number(y1)}V{_number(y2)}"
+    else:
+        middle = y2 - (ROW - BOX) / 2
+        path = f"M{_number(x1)} {_number(y1)}V{_number(middle)}H{_number(x2)}V{_number(y2)}"
+    return Markup('<path class="link{}" marker-end="url(#acd-ingester-arrow)" d="{}"/>').format(
+        " reference" if dashed else "", path
+    )
+
+
+def _folds(chart: Chart) -> Iterator[Markup]:
+    most_scenes = max((fold.scenes.total() for fold in chart.folds), default=1)
+    most_tiles = max((fold.tiles.total() for fold in chart.folds), default=1) or 1
+    first, second = LEFT + DATE_WIDTH, LEFT + DATE_WIDTH + BAR + 210
+    yield _words(first, TOP + HEAD + 12, "scenes", "small muted")
+    yield _words(second, TOP + HEAD + 12, "tiles", "small muted")
+    for row, fold in enumerate(chart.folds):
+        yield _words(LEFT, _y(row) + 15, fold.label, "")
+        yield from _stack(fold, fold.scenes, first, row, BAR / most_scenes)
+        yield from _stack(fold, fold.tiles, second, row, BAR / most_tiles)
+
+
+def _stack(fold: Fold, counts: Counter[Status], x: float, row: int, unit: float) -> Iterator[Markup]:
+    """A bar with a part for each status, and the same in words."""
+    y = _y(row)
+    for status in ORDER:
+        if counts[status]:
+            width = max(counts[status] * unit, 3.0)
+            yield _box(x, y + 3, width, BOX - 6, status, f"{fold.label}: {counts[status]} {status.value.lower()}")
+            x += width
+    yield _words(x + 8, y + 15, _counted(counts), "small")
+
+
+def _troubles(chart: Chart, y: float) -> Iterator[Markup]:
+    lines = [(scene.status, scene.source_id, scene.message) for scene in chart.bad_scenes]
+    lines += [
+        (tile.status, f"{tile.source_id} of {chart.names[tile.scene.id]}", tile.message) for tile in chart.bad_tiles
+    ]
+    if not lines:
+        return
+    yield _words(LEFT, y + 6, "What went wrong", "title")
+    for number, (status, name, message) in enumerate(lines[:TROUBLES], start=1):
+        below = y + 6 + number * 24
+        yield _box(LEFT, below - 13, 58, 18, status)
+        yield _words(LEFT + 29, below, status.value.lower(), "small", "middle")
+        yield _words(LEFT + 70, below, f"{name}: {message or 'no message'}", "small", longest=MESSAGE_LETTERS)
+    if len(lines) > TROUBLES:
+        below = y + 6 + (TROUBLES + 1) * 24
+        yield _words(LEFT, below, f"and {len(lines) - TROUBLES} more", "small muted")
+
+
+def _troubles_height(chart: Chart) -> float:
+    lines = len(chart.bad_scenes) + len(chart.bad_tiles)
+    return 40.0 + 24.0 * (min(lines, TROUBLES) + (lines > TROUBLES)) if lines else 0.0
+
+
+def _width(chart: Chart) -> float:
+    if chart.period:
+        return LEFT + DATE_WIDTH + 2 * (BAR + 210) + RIGHT
+    return LEFT + DATE_WIDTH + SCENE_WIDTH + 28 + COLUMN * len(chart.columns) + RIGHT
+
+
+def _x(column: int) -> float:
+    return LEFT + DATE_WIDTH + SCENE_WIDTH + 28 + COLUMN * column
+
+
+def _y(row: int) -> float:
+    return TOP + HEAD + COLUMN_NAMES + row * ROW
+
+
+def _box(x: float, y: float, width: float, height: float, status: Status, title: str = "", message: str = "") -> Markup:
+    more = f". {in_one_line(message)}" if message.strip() else ""
+    inside = Markup("<title>{}</title>").format(_text(title + more)) if title else Markup("")
+    return Markup('<rect class="box {}" x="{}" y="{}" width="{}" height="{}" rx="4">{}</rect>').format(
+        status.value.lower(), *map(_number, (x, y, width, height)), inside
+    )
+
+
+def _words(x: float, y: float, text: str, kind: str, anchor: str = "", longest: int = 0) -> Markup:
+    placed = Markup(' text-anchor="{}"').format(anchor) if anchor else Markup("")
+    words = in_one_line(text, longest) if longest else _text(text)
+    shown = Markup(' class="{}"').format(kind) if kind else Markup("")
+    return Markup('<text{} x="{}" y="{}"{}>{}</text>').format(shown, _number(x), _number(y), placed, words)
+
+
+def _text(text: str) -> str:
+    """Text without what XML cannot have."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _shortened(name: str) -> str:
+    """A product's name with its middle left out: its beginning has the dates, its end tells products apart."""
+    if len(name) <= NAME_LETTERS:
+        return name
+    return f"{name[: NAME_LETTERS - 10]}…{name[-9:]}"
+
+
+def _counted(counts: Counter[Status]) -> str:
+    return ", ".join(f"{counts[status]} {status.value.lower()}" for status in ORDER if counts[status]) or "none"
+
+
+def _number(value: float) -> str:
+    return f"{round(value, 1) + 0.0:g}"
