@@ -185,7 +185,7 @@ class IngesterClient:
         if scenes.done and not restart_done:
             raise AcdError(
                 ErrorCode.INGESTER_REFUSED,
-                f"{scenes.done} of {scenes.total} scenes of {name} are DONE ({tiles.done} tiles), and would be done again",
+                f"{scenes.done} of {scenes.total} scenes of {name} are DONE ({tiles.done} tiles) and would restart",
                 "Leave --force out to restart only what is in RETRY, or give --restart-done too.",
             )
         return self._restart(f"/aoi/{name}/retry/force")

@@ -147,12 +147,9 @@ def _links(cells: tuple[Cell, ...]) -> tuple[Link, ...]:
 
 def _folded(scenes: list[Scene], tiles: list[Tile]) -> tuple[str, tuple[Fold, ...]]:
     """The finest periods that fit into the picture."""
-    for period, form in PERIODS:
-        label_of = {scene.id: f"{scene.data.date:{form}}" for scene in scenes}
-        if len(set(label_of.values())) <= MAX_ROWS:
-            break
-    else:
-        period, label_of = "all", {scene.id: "all scenes" for scene in scenes}
+    labels = {name: {scene.id: f"{scene.data.date:{form}}" for scene in scenes} for name, form in PERIODS}
+    period = next((name for name, label_of in labels.items() if len(set(label_of.values())) <= MAX_ROWS), "all")
+    label_of = labels.get(period, {scene.id: "all scenes" for scene in scenes})
     of_scenes: dict[str, Counter[Status]] = defaultdict(Counter)
     of_tiles: dict[str, Counter[Status]] = defaultdict(Counter)
     for scene in scenes:

@@ -1,14 +1,14 @@
 """The words of the Geocube ingester: AOIs, scenes and tiles, and their statuses.
 
-Field names are those of its JSON (airbusgeo/geocube-ingester, common/payload.go and interface/database/db.go). A scene is
-a product of a satellite; its tiles (bursts of Sentinel-1, else the whole product) are what is processed and indexed.
+Field names are those of its JSON (airbusgeo/geocube-ingester, common/payload.go and interface/database/db.go). A scene
+is a product of a satellite; its tiles (bursts of Sentinel-1, else the whole product) are processed and indexed.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Annotated, Any
@@ -164,6 +164,10 @@ class Counts:
         """Those that are done, or failed for good."""
         return self.done + self.failed
 
+    def as_dict(self) -> dict[str, int]:
+        """By status."""
+        return asdict(self)
+
     def text(self) -> str:
         """For people.
 
@@ -181,10 +185,10 @@ _COLUMNS = ("new", "pending", "done", "retry", "failed")
 
 
 def counts_of_table(text: str) -> tuple[Counts, Counts]:
-    """Scenes and tiles by status, from the server's table, which is text and no JSON. INGESTER_REFUSED.
+    r"""Scenes and tiles by status, from the server's table, which is text and no JSON. INGESTER_REFUSED.
 
-    >>> rows = "".join(f"  {name}: {n}\\n" for n, name in enumerate((*_COLUMNS, "Total")))
-    >>> scenes, _ = counts_of_table(f"Scenes:\\n{rows}Tiles:\\n{rows}\\nRoot tiles : 0\\n")
+    >>> rows = "".join(f"  {name}: {n}\n" for n, name in enumerate((*_COLUMNS, "Total")))
+    >>> scenes, _ = counts_of_table(f"Scenes:\n{rows}Tiles:\n{rows}\nRoot tiles : 0\n")
     >>> scenes.done, scenes.total
     (2, 10)
     """
@@ -219,9 +223,9 @@ def not_understood(what: str, text: str) -> AcdError:
 
 
 def in_one_line(text: str, longest: int = LONGEST_TEXT) -> str:
-    """A server's words as part of a sentence: one line, without control characters, not endless.
+    r"""A server's words as part of a sentence: one line, without control characters, not endless.
 
-    >>> in_one_line("pq: no\\n  such\\x1b table.")
+    >>> in_one_line("pq: no\n  such\x1b table.")
     'pq: no such table'
     """
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split()).rstrip(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from importlib.resources import files
 
 from markupsafe import Markup
 
@@ -25,35 +26,6 @@ NAME_LETTERS, MESSAGE_LETTERS = 41, 110
 
 ORDER = (Status.DONE, Status.PENDING, Status.NEW, Status.RETRY, Status.FAILED)
 
-STYLE = (
-    """
-.acd-ingester { --paper: #ffffff; --ink: #17222d; --muted: #52606c; --line: #b9c3cb;
-  --done: #d8f0e1; --done-edge: #1b6b41; --pending: #dbeafa; --pending-edge: #14609f; --new: #eef1f4; --new-edge: #6d7a86;
-  --retry: #fdebcf; --retry-edge: #9a5200; --failed: #fbdfd9; --failed-edge: #c2270e;
-  background: var(--paper); font: 13px system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif; }
-@media (prefers-color-scheme: dark) { .acd-ingester { --paper: #171e25; --ink: #e3e9ee; --muted: #a2afba; --line: #46535f;
-  --done: #173a28; --done-edge: #79cf9e; --pending: #14334d; --pending-edge: #83c3ee; --new: #262f38; --new-edge: #93a1ad;
-  --retry: #43300f; --retry-edge: #f2b35e; --failed: #4b1f17; --failed-edge: #ff8468; } }
-.acd-ingester text { fill: var(--ink); }
-.acd-ingester .page { fill: var(--paper); }
-.acd-ingester .title { font-size: 18px; font-weight: 650; }
-.acd-ingester .muted { fill: var(--muted); }
-.acd-ingester .small { font-size: 12px; }
-.acd-ingester .name { font: 12px ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; }
-.acd-ingester .row { fill: none; stroke: var(--line); }
-.acd-ingester .unfinished { stroke-dasharray: 2 3; }
-.acd-ingester .link { fill: none; stroke: var(--muted); stroke-width: 1.4; }
-.acd-ingester .reference { stroke-dasharray: 6 4; }
-.acd-ingester .head { fill: var(--muted); }
-.acd-ingester .box { stroke-width: 1.2; }
-"""
-    + "".join(
-        f".acd-ingester .{name} {{ fill: var(--{name}); stroke: var(--{name}-edge); }}\n"
-        for name in ("done", "pending", "new", "retry", "failed")
-    )
-    + ".acd-ingester .failed { stroke-width: 2.4; }\n.acd-ingester .retry { stroke-width: 1.8; stroke-dasharray: 5 3; }\n"
-)
-
 
 def draw(chart: Chart) -> str:
     """The file. Numbers are rounded, so the same chart gives the same text."""
@@ -64,11 +36,12 @@ def draw(chart: Chart) -> str:
     height = end + BOTTOM + _troubles_height(chart)
     width = max(_width(chart), NARROWEST)
     scenes, tiles = chart.totals
+    style = files(__package__).joinpath("graph.css").read_text(encoding="utf-8")
     label = f"AOI {_text(chart.aoi)}: scenes {_counted(scenes)}; tiles {_counted(tiles)}."
     return str(
         Markup(
-            '<svg xmlns="http://www.w3.org/2000/svg" class="acd-ingester" viewBox="0 0 {w} {h}" width="{w}" height="{h}"'
-            ' role="img" aria-label="{label}">\n<title>{label}</title>\n<style>{style}</style>\n'
+            '<svg xmlns="http://www.w3.org/2000/svg" class="acd-ingester" width="{w}" height="{h}"'
+            ' viewBox="0 0 {w} {h}" role="img" aria-label="{label}">\n<title>{label}</title>\n<style>{style}</style>\n'
             '<defs><marker id="acd-ingester-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7"'
             ' orient="auto"><path class="head" d="M0 0L8 4L0 8z"/></marker></defs>\n'
             '<rect class="page" width="{w}" height="{h}"/>\n{head}\n{body}\n</svg>\n'
@@ -76,7 +49,7 @@ def draw(chart: Chart) -> str:
             w=_number(width),
             h=_number(height),
             label=label,
-            style=Markup(STYLE),
+            style=Markup(style),  # noqa: S704  # a file of ours, not of the user's
             head=Markup("\n").join(_head(chart)),
             body=Markup("\n").join(body),
         )

@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -197,9 +197,8 @@ class Transport:
         attempts = Retrying(
             retry=retry_if_exception_type(again),
             stop=stop_after_attempt(self.patience.attempts),
-            wait=wait_exponential_jitter(
-                initial=self.patience.pause, max=self.patience.longest_pause, jitter=self.patience.pause
-            ),
+            wait=wait_exponential(self.patience.pause, self.patience.longest_pause)
+            + wait_random(0, self.patience.pause),
             sleep=self.sleep,
             reraise=True,
         )
@@ -274,17 +273,19 @@ class Transport:
             while piece := response.read1(PIECE):
                 pieces.append(piece)
                 size += len(piece)
-                if time.monotonic() > until:
-                    late = f"{self.place.host} did not answer in full in time"
-                    raise UnfinishedError(ErrorCode.INGESTER_UNREACHABLE, late)
-                if size > LARGEST_ANSWER:
-                    large = f"the answer is larger than {LARGEST_ANSWER // 2**20} MiB"
-                    raise AcdError(ErrorCode.INGESTER_REFUSED, large)
+                self._require_bearable(size, until)
         except BaseException:
             response.close()
             raise
         response.release_conn()
         return b"".join(pieces)
+
+    def _require_bearable(self, size: int, until: float) -> None:
+        if time.monotonic() > until:
+            late = f"{self.place.host} did not answer in full in time"
+            raise UnfinishedError(ErrorCode.INGESTER_UNREACHABLE, late)
+        if size > LARGEST_ANSWER:
+            raise AcdError(ErrorCode.INGESTER_REFUSED, f"the answer is larger than {LARGEST_ANSWER // 2**20} MiB")
 
     def scrubbed(self, text: str) -> str:
         """A server's words in one line, without the token, should it be among them."""

@@ -36,7 +36,7 @@ class Ending(Enum):
 
 @dataclass(frozen=True)
 class Trouble:
-    """A scene or tile that is in RETRY or FAILED. `scene` is the product's name; `message` is the worker's, one line."""
+    """A scene or tile that is in RETRY or FAILED. `scene` is the product's name, `message` the worker's line."""
 
     kind: Kind
     id: int
@@ -137,12 +137,13 @@ def wait(
         pause = min(pause * 1.5, every)
 
 
-def require_done(outcome: Outcome, *, accept_failed: bool = False) -> None:
+def require_done(outcome: Outcome, *, accept_failed: bool = False, option: str = "--minutes") -> None:
     """Raise unless the AOI is done.
 
     Args:
         outcome: what became of it.
         accept_failed: whether what failed for good may be left out.
+        option: what gives it more time.
 
     Raises:
         AcdError: INGESTER_WAITING if it is not over, INGESTER_FAILED naming scenes and tiles, INPUT_MISSING if it has
@@ -151,14 +152,15 @@ def require_done(outcome: Outcome, *, accept_failed: bool = False) -> None:
     if outcome.ending is Ending.DONE or (outcome.ending is Ending.FAILED and accept_failed):
         return
     if outcome.ending is Ending.WORKING:
-        raise AcdError(ErrorCode.INGESTER_WAITING, outcome.text())
+        fix = f"Run the same command again later, or give it more time with {option}."
+        raise AcdError(ErrorCode.INGESTER_WAITING, outcome.text(), fix)
     if outcome.ending is Ending.EMPTY:
         fix = "Check area, dates and scene_type of its payload, and post it again."
         raise AcdError(ErrorCode.INPUT_MISSING, f"AOI {outcome.aoi} has no scene at the ingester", fix)
     named = "; ".join(trouble.text() for trouble in outcome.troubles[:NAMED_AT_MOST])
     more = f"; and {len(outcome.troubles) - NAMED_AT_MOST} more" if outcome.troubles[NAMED_AT_MOST:] else ""
-    option = "" if outcome.ending is Ending.RETRIABLE else " --failed"
-    fix = f"Mend what the messages say, then 'acdtask ingester retry {outcome.aoi}{option}'."
+    how = "" if outcome.ending is Ending.RETRIABLE else " --failed"
+    fix = f"Mend what the messages say, then 'acdtask ingester retry {outcome.aoi}{how}'."
     raise AcdError(ErrorCode.INGESTER_FAILED, f"{outcome.text()}. {named}{more}", fix)
 
 
