@@ -10,10 +10,9 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from acdtask.cube.aoi import Aoi
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.ingester.model import (
     AoiState,
@@ -27,6 +26,9 @@ from acdtask.ingester.model import (
     parse_json,
 )
 from acdtask.ingester.transport import Answer, LostAnswerError, Patience, Place, Transport
+
+if TYPE_CHECKING:
+    from acdtask.cube.aoi import Aoi
 
 __all__ = ["IngesterClient", "Restarted"]
 

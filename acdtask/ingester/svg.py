@@ -10,19 +10,21 @@ from markupsafe import Markup
 
 from acdtask.ingester.graph import Cell, Chart, Fold, Link
 from acdtask.ingester.model import Status, in_one_line
-from acdtask.jobs.report.words import plural
+from acdtask.jobs.report.words import count, plural
 
 __all__ = ["draw"]
 
 LEFT, TOP, RIGHT, BOTTOM = 24.0, 24.0, 24.0, 24.0
 HEAD = 78.0
-DATE_WIDTH, SCENE_WIDTH, NARROWEST = 92.0, 372.0, 880.0
+DATE_WIDTH, SCENE_WIDTH, NARROWEST = 92.0, 372.0, 1000.0
 ROW, BOX = 32.0, 22.0
-COLUMN, CELL = 72.0, 58.0
-BAR = 340.0
+COLUMN, CELL = 80.0, 62.0
+BAR, BAR_WORDS = 260.0, 330.0
 COLUMN_NAMES = 22.0
 TROUBLES = 20
-NAME_LETTERS, MESSAGE_LETTERS = 41, 110
+NAME_LETTERS = 41
+LETTER = 6.8
+"""Width of a letter of a message, about."""
 
 ORDER = (Status.DONE, Status.PENDING, Status.NEW, Status.RETRY, Status.FAILED)
 
@@ -32,9 +34,9 @@ def draw(chart: Chart) -> str:
     body = list(_folds(chart) if chart.period else _rows(chart))
     rows = len(chart.folds) if chart.period else len(chart.scenes)
     end = TOP + HEAD + COLUMN_NAMES + rows * ROW
-    body += _troubles(chart, end + 20)
-    height = end + BOTTOM + _troubles_height(chart)
     width = max(_width(chart), NARROWEST)
+    body += _troubles(chart, end + 20, width)
+    height = end + BOTTOM + _troubles_height(chart)
     scenes, tiles = chart.totals
     style = files(__package__).joinpath("graph.css").read_text(encoding="utf-8")
     label = f"AOI {_text(chart.aoi)}: scenes {_counted(scenes)}; tiles {_counted(tiles)}."
@@ -62,21 +64,20 @@ def _head(chart: Chart) -> Iterator[Markup]:
     facts = (
         f"{plural(scenes.total(), 'scene')}: {_counted(scenes)}. {plural(tiles.total(), 'tile')}: {_counted(tiles)}."
     )
-    if chart.period:
-        facts += " There are too many to draw each one: " + (
-            "all are counted together." if chart.period == "all" else f"one row is one {chart.period}."
-        )
     yield _words(LEFT, TOP + 36, facts, "muted")
     x = LEFT
     for status in ORDER:
         yield _box(x, TOP + 50, 20, 14, status)
         yield _words(x + 27, TOP + 61, status.value.lower(), "small")
-        x += 88
-    if not chart.period:
-        yield Markup('<path class="link" marker-end="url(#acd-ingester-arrow)" d="M{} {}h26"/>').format(
-            _number(x), _number(TOP + 57)
-        )
-        yield _words(x + 34, TOP + 61, "processed with; dashed: not done yet, or with the reference only", "small")
+        x += 96
+    if chart.period:
+        how = "all are counted together" if chart.period == "all" else f"one row is one {chart.period}"
+        yield _words(x + 6, TOP + 61, f"There are too many to draw each one: {how}.", "small muted")
+        return
+    yield Markup('<path class="link" marker-end="url(#acd-ingester-arrow)" d="M{} {}h26"/>').format(
+        _number(x), _number(TOP + 57)
+    )
+    yield _words(x + 34, TOP + 61, "processed with; dashed: not done yet, or with the first one only", "small")
 
 
 def _rows(chart: Chart) -> Iterator[Markup]:
@@ -115,27 +116,30 @@ def _cell(cell: Cell) -> Markup:
 
 
 def _link(link: Link) -> Markup:
-    x1, y1 = _x(link.start.column) + CELL / 2, _y(link.start.row) + BOX
-    x2, y2 = _x(link.end.column) + CELL / 2, _y(link.end.row)
     dashed = link.reference or link.end.tile.status is not Status.DONE
-    if y2 <= y1:  # the tile before lies in a later row
-        x1, x2, y1, y2 = x1 + CELL / 2, x2 + CELL / 2, y1 - BOX / 2, y2 + BOX / 2
-        path = f"M{_number(x1)} {_number(y1)}C{_number(x1 + 14)} {_number(y1)} {_number(x2 + 14)} {_number(y2)}"
-        path += f" {_number(x2)} {_number(y2)}"
-    elif x1 == x2:
-        path = f"M{_number(x1)} {_number(y1)}V{_number(y2)}"
-    else:
-        middle = y2 - (ROW - BOX) / 2
-        path = f"M{_number(x1)} {_number(y1)}V{_number(middle)}H{_number(x2)}V{_number(y2)}"
     return Markup('<path class="link{}" marker-end="url(#acd-ingester-arrow)" d="{}"/>').format(
-        " reference" if dashed else "", path
+        " reference" if dashed else "", _path(link)
     )
+
+
+def _path(link: Link) -> str:
+    """Down the column; beside it where boxes may be in the way."""
+    start, end = link.start, link.end
+    if link.reference or end.row <= start.row:
+        right, beside = _x(end.column) + CELL, _x(end.column) + CELL + (COLUMN - CELL) / 2
+        first = f"M{_number(_x(start.column) + CELL)} {_number(_y(start.row) + BOX / 2)}H{_number(beside)}"
+        return f"{first}V{_number(_y(end.row) + BOX / 2)}H{_number(right)}"
+    x1, y1 = _x(start.column) + CELL / 2, _y(start.row) + BOX
+    x2, y2 = _x(end.column) + CELL / 2, _y(end.row)
+    if start.column == end.column:
+        return f"M{_number(x1)} {_number(y1)}V{_number(y2)}"
+    return f"M{_number(x1)} {_number(y1)}V{_number(y2 - (ROW - BOX) / 2)}H{_number(x2)}V{_number(y2)}"
 
 
 def _folds(chart: Chart) -> Iterator[Markup]:
     most_scenes = max((fold.scenes.total() for fold in chart.folds), default=1)
     most_tiles = max((fold.tiles.total() for fold in chart.folds), default=1) or 1
-    first, second = LEFT + DATE_WIDTH, LEFT + DATE_WIDTH + BAR + 210
+    first, second = LEFT + DATE_WIDTH, LEFT + DATE_WIDTH + BAR + BAR_WORDS
     yield _words(first, TOP + HEAD + 12, "scenes", "small muted")
     yield _words(second, TOP + HEAD + 12, "tiles", "small muted")
     for row, fold in enumerate(chart.folds):
@@ -155,19 +159,21 @@ def _stack(fold: Fold, counts: Counter[Status], x: float, row: int, unit: float)
     yield _words(x + 8, y + 15, _counted(counts), "small")
 
 
-def _troubles(chart: Chart, y: float) -> Iterator[Markup]:
+def _troubles(chart: Chart, y: float, width: float) -> Iterator[Markup]:
     lines = [(scene.status, scene.source_id, scene.message) for scene in chart.bad_scenes]
     lines += [
-        (tile.status, f"{tile.source_id} of {chart.names[tile.scene.id]}", tile.message) for tile in chart.bad_tiles
+        (tile.status, f"{tile.source_id} of {_shortened(chart.names[tile.scene.id])}", tile.message)
+        for tile in chart.bad_tiles
     ]
     if not lines:
         return
+    letters = int((width - LEFT - CELL - 12 - RIGHT) / LETTER)
     yield _words(LEFT, y + 6, "What went wrong", "title")
     for number, (status, name, message) in enumerate(lines[:TROUBLES], start=1):
         below = y + 6 + number * 24
-        yield _box(LEFT, below - 13, 58, 18, status)
-        yield _words(LEFT + 29, below, status.value.lower(), "small", "middle")
-        yield _words(LEFT + 70, below, f"{name}: {message or 'no message'}", "small", longest=MESSAGE_LETTERS)
+        yield _box(LEFT, below - 13, CELL, 18, status)
+        yield _words(LEFT + CELL / 2, below, status.value.lower(), "small", "middle")
+        yield _words(LEFT + CELL + 12, below, f"{name}: {message or 'no message'}", "small", longest=letters)
     if len(lines) > TROUBLES:
         below = y + 6 + (TROUBLES + 1) * 24
         yield _words(LEFT, below, f"and {len(lines) - TROUBLES} more", "small muted")
@@ -180,7 +186,7 @@ def _troubles_height(chart: Chart) -> float:
 
 def _width(chart: Chart) -> float:
     if chart.period:
-        return LEFT + DATE_WIDTH + 2 * (BAR + 210) + RIGHT
+        return LEFT + DATE_WIDTH + 2 * (BAR + BAR_WORDS) + RIGHT
     return LEFT + DATE_WIDTH + SCENE_WIDTH + 28 + COLUMN * len(chart.columns) + RIGHT
 
 
@@ -220,7 +226,7 @@ def _shortened(name: str) -> str:
 
 
 def _counted(counts: Counter[Status]) -> str:
-    return ", ".join(f"{counts[status]} {status.value.lower()}" for status in ORDER if counts[status]) or "none"
+    return ", ".join(f"{count(counts[status])} {status.value.lower()}" for status in ORDER if counts[status]) or "none"
 
 
 def _number(value: float) -> str:
