@@ -36,7 +36,7 @@ return [all.length, outside.map(([text]) => text), over, fill('rect.done'), fill
 
 @pytest.mark.parametrize(("scenes", "bursts"), [(24, 9), (400, 9)])
 def test_it_is_drawn_in_full_and_the_policy_forbids_nothing(
-    browser: WebDriver,  # noqa: F811  # the fixture of that name
+    browser: WebDriver,
     tmp_path: Path,
     scenes: int,
     bursts: int,

@@ -28,8 +28,9 @@ from acdtask.cube.quantise import Quantised, quantise
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, LeftOutShard, Plan, RoundResult, Shard, Site
 from acdtask.jobs.ingest.checks import check_headers, source_nodata_of, source_range_of
+from acdtask.jobs.ingest.ingester import plan_with_ingester
 from acdtask.jobs.ingest.leftout import LeftOutRaster, keep_left_out
-from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.ingest.settings import INGESTER, IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, find_candidates
 from acdtask.jobs.quarantine import Failure, PartlyFailedError
 from acdtask.jobs.shards import shards_of
@@ -75,6 +76,8 @@ class IngestJob(Job[IngestSettings]):
 
     def plan(self, settings: IngestSettings, site: Site) -> Draft:
         """Names and headers checked; records that the cube has are left out, unless they are to be verified."""
+        if settings.source == INGESTER:
+            return plan_with_ingester(settings, site, _layout(settings, site))
         aoi_tags = load_aoi(settings.aoi).record_tags if settings.aoi else {}
         found = find_candidates(settings, aoi_tags)
         check_headers(found.candidates, settings)
