@@ -29,10 +29,11 @@ from acdtask.cube.shared import found_or_none
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, LeftOutShard, Plan, RoundResult, Shard, Site
 from acdtask.jobs.ingest.checks import check_headers, source_nodata_of, source_range_of
+from acdtask.jobs.ingest.ingester import plan_with_ingester
 from acdtask.jobs.ingest.leftout import LeftOutRaster, keep_left_out
-from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.ingest.settings import INGESTER, ON_GEOCUBE, IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, find_candidates
-from acdtask.jobs.ingest.there import ON_GEOCUBE, layout_shards, plan_of_records_there
+from acdtask.jobs.ingest.there import layout_shards, plan_of_records_there
 from acdtask.jobs.quarantine import Failure, PartlyFailedError
 from acdtask.jobs.shards import shards_of
 
@@ -77,8 +78,11 @@ class IngestJob(Job[IngestSettings]):
 
     def plan(self, settings: IngestSettings, site: Site) -> Draft:
         """Names and headers checked; records that the cube has are left out, unless they are to be verified."""
-        if settings.source == ON_GEOCUBE:
-            return plan_of_records_there(settings, *_layout(settings, site), site)
+        if settings.source in (INGESTER, ON_GEOCUBE):
+            layout, to_make = _layout(settings, site)
+            if settings.source == INGESTER:
+                return plan_with_ingester(settings, site, layout)
+            return plan_of_records_there(settings, layout, site, to_make=to_make)
         aoi_tags = load_aoi(settings.aoi).record_tags if settings.aoi else {}
         found = find_candidates(settings, aoi_tags)
         check_headers(found.candidates, settings)

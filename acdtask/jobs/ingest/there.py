@@ -7,13 +7,10 @@ from acdtask.cube.grid import Layout
 from acdtask.cube.model import RecordQuery
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Estimate, Shard, Site
-from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.ingest.settings import ON_GEOCUBE, IngestSettings
 from acdtask.jobs.stacks import area_of
 
-__all__ = ["ON_GEOCUBE", "layout_shards", "plan_of_records_there"]
-
-ON_GEOCUBE = "geocube"
-"""The source that says that the records are there."""
+__all__ = ["layout_shards", "plan_of_records_there"]
 
 
 def layout_shards(*, make: bool) -> list[Shard]:
@@ -21,7 +18,7 @@ def layout_shards(*, make: bool) -> list[Shard]:
     return [Shard(units=1, work={"inputs": []})] if make else []
 
 
-def plan_of_records_there(settings: IngestSettings, layout: Layout | None, to_make: bool, site: Site) -> Draft:
+def plan_of_records_there(settings: IngestSettings, layout: Layout | None, site: Site, *, to_make: bool) -> Draft:
     """The plan for the records of the Geocube.
 
     SETTING_INVALID if there is no Geocube, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, AOI_OUTSIDE.
