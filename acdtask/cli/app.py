@@ -26,6 +26,7 @@ COMMANDS: dict[str, Lazy] = {
     "ingester": Lazy(
         "Post areas to a Geocube ingester, and see them done.", "acdtask.cli.ingester:group", section=_GEOCUBE
     ),
+    "geocube": Lazy("Look at a Geocube server and its jobs.", "acdtask.cli.geocube:group", section=_LOOK),
     "notify": Lazy("Post how a run ended to a webhook.", "acdtask.cli.notify:command", section=_WORKFLOWS),
 }
 

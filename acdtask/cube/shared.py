@@ -29,7 +29,7 @@ from acdtask.cube.model import (
 )
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["ADDRESS", "ServedCube", "SharedCube", "found_or_none", "geocube_of_environment"]
+__all__ = ["ADDRESS", "ServedCube", "SharedCube", "found_or_none", "geocube_of_environment", "named_in_environment"]
 
 ADDRESS = "ACD_GEOCUBE_ADDRESS"
 """The variable of the environment that names the Geocube."""
@@ -45,6 +45,9 @@ FoundT = TypeVar("FoundT")
 
 class ServedCube(Cube, Consolidates, Protocol):
     """A cube that a server keeps, which rearranges records by itself."""
+
+    def version(self) -> str:
+        """The server's version."""
 
 
 class SharedCube:
@@ -196,9 +199,14 @@ class SharedCube:
         return dataset.model_copy(update={"uri": self._store.address_of(dataset.uri)})
 
 
+def named_in_environment() -> str:
+    """The address of the Geocube that the environment names; empty if it names none."""
+    return os.environ.get(ADDRESS, "").strip()
+
+
 def geocube_of_environment() -> ServedCube | None:
     """The Geocube that the environment names, or None. Whatever its client raises for an address or a key."""
-    if not os.environ.get(ADDRESS):
+    if not named_in_environment():
         return None
     from acdtask.cube.geocube.connection import Connection
     from acdtask.cube.geocube.cube import GeocubeCube

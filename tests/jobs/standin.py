@@ -42,6 +42,9 @@ class StandIn:
     def __init__(self, folder: str) -> None:
         self._cube = LocalCube.create(folder)
 
+    def version(self) -> str:
+        return "stands in"
+
     def commit(
         self,
         records: Iterable[Record] = (),
