@@ -335,6 +335,31 @@ def test_a_cell_that_is_being_written_sees_that_the_job_was_cancelled(
     assert digests(folder / "consolidated") == {}
 
 
+def test_a_word_that_is_said_while_a_step_is_done_is_not_lost(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step began before and ends after: it finds that it is too late."""
+    folder = tmp_path / "cube"
+    shutil.copytree(prepared, folder)
+    cube = LocalCube.open(str(folder))
+    monkeypatch.setattr(consolidation, "LOOK_SECONDS", 1e6)
+    job_id = cube.consolidate(asked())
+    finish = StackWriter.finish
+    said: list[str] = []
+
+    def cancelling(writer: StackWriter) -> None:
+        finish(writer)
+        if not said:
+            said.append("cancel")
+            LocalCube.open(str(folder)).cancel_job(job_id)
+
+    monkeypatch.setattr(StackWriter, "finish", cancelling)
+    job = work(cube, job_id)
+    assert (job.state, said) == ("FAILED", ["cancel"])
+    assert not any("TaskSuccessful" in text for text in job.log)
+    assert digests(folder / "consolidated") == {}
+
+
 def test_a_store_that_does_not_answer_is_tried_again_and_a_bug_is_a_state(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

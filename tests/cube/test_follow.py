@@ -144,7 +144,7 @@ def test_each_pause_is_continued_once_however_late_the_server_hears(delay: float
         asked.append(job.state)
         return True
 
-    ending = follow(queue, "id-1", approve, told.append, poll=poll, clock=clock)
+    ending = follow(queue, "id-1", approve, told.append, poll=poll, clock=clock, timeout=600)
     assert ending.end is End.DONE
     assert asked == ["CONSOLIDATIONINPROGRESS", "CONSOLIDATIONEFFECTIVE"]
     assert queue.refused == 0
