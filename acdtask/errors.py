@@ -208,6 +208,12 @@ class ErrorCode(Enum):
         "A file of the cube is missing or damaged.",
         "Restore the named file from a copy, or ingest again into a new cube.",
     )
+    IN_USE = ErrorSpec(
+        313,
+        _CONFIG,
+        "What is to be removed has datasets.",
+        "Remove its datasets first, or together with it.",
+    )
     STORE_UNREACHABLE = ErrorSpec(
         400,
         _TRANSIENT,
