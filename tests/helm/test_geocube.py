@@ -81,6 +81,17 @@ def test_an_address_alone_asks_for_no_secret_and_no_volume(render: Render) -> No
         assert CA not in [one["name"] for one in container["volumeMounts"]]
 
 
+def test_a_key_may_go_without_tls_where_that_is_allowed(render: Render) -> None:
+    geocube = {"address": "geocube://geocube.watch.svc:8080", "existingSecret": {"name": "keys"}, "insecure": True}
+    rendered = render(merged(example("minimal"), {"geocube": geocube}))
+    for container in ours(rendered):
+        assert told(container) == {
+            "ACD_GEOCUBE_ADDRESS": "geocube://geocube.watch.svc:8080",
+            "ACD_GEOCUBE_KEY": {"name": "keys", "key": "key"},
+            "ACD_GEOCUBE_INSECURE_KEY": "1",
+        }
+
+
 def test_they_can_be_reached_through_the_policy(render: Render) -> None:
     (policy,) = of_kind(render(example("geocube")), "NetworkPolicy")
     inside = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "geocube"}}}

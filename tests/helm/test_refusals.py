@@ -66,6 +66,8 @@ WRONG: list[tuple[str, Any]] = [
     ("geocube.address", "geocubes://key@geocube.example.com"),
     ("geocube.address", "geocubes://geocube.example.com/v1"),
     ("geocube.address", "geocubes://geocube.example.com:0"),
+    ("geocube.address", "geocubes://geocube.example.com"),
+    ("geocube.insecure", "yes"),
     ("geocube.downloader", "grpc://downloader:8080"),
     ("geocube.existingSecret.name", "Not A Name"),
     ("geocube.existingSecret.key", ""),
@@ -261,7 +263,7 @@ def test_values_that_there_are_not_are_refused_by_name(template: Template) -> No
 
 
 IDENTITY = {"objectStore": {"existingSecret": {"name": ""}, "workloadIdentity": True}}
-TLS = {"address": "geocubes://x"}
+TLS = {"address": "geocubes://x:443"}
 TWO = [
     {"name": name, "schedules": ["0 6 * * *"], "aoi": {**AREA, "name": area}} for name, area in (("a", "x"), ("b", "x"))
 ]
@@ -323,6 +325,11 @@ TWO = [
             "geocube.address is geocube://x:80, without TLS",
             "Write geocubes://",
         ),
+        (
+            {"geocube": {"address": "geocube://x:80", "existingSecret": {"name": "x"}}},
+            "others on the way could read the key",
+            "Write geocubes://",
+        ),
         ({"ingester": {"existingSecret": {"name": "x"}}}, "ingester.address is empty", "Set it to the ingester's"),
         (
             {"ingester": {"address": "http://x", "existingSecret": {"name": "x"}}},
@@ -332,7 +339,7 @@ TWO = [
         *[
             (
                 {
-                    "geocube": {**TLS, "downloader": "geocubes://y"},
+                    "geocube": {**TLS, "downloader": "geocubes://y:443"},
                     "ingester": {"address": "https://x"},
                     "networkPolicy": {
                         "enabled": True,

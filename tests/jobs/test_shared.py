@@ -12,15 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
-from rasterio.windows import Window
 
 from acdtask.cube.grid import Grid, Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Consolidation, DataFormat, Dataset, Instance, RecordQuery, Slice, Variable
 from acdtask.cube.shared import SharedCube
 from acdtask.engine.carried import POD_SECONDS
-from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import gather_round, load_shard, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
@@ -28,19 +25,17 @@ from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
 from acdtask.jobs.consolidate.on_geocube import FOLLOW_SECONDS
-from acdtask.jobs.contract import Job, Settings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
 from tests.conftest import CHECKOUT
 from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, reference_end, run_chain, simulate
+from tests.jobs.compare import counts, halves, products, run
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.standin import SERVED, StandIn, served_cube
 
 WITHOUT = Chain(consolidate=False)
-ALONE_HERE = ("manifests/", "index/", "cube.json")
-"""What says where pixels lie, and so is not the same."""
 MERCATOR = Layout(name="z12", grid=WebMercatorGrid(zoom=12))
 
 
@@ -68,28 +63,6 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(SERVED, str(tmp_path / "served"))
     monkeypatch.setattr("acdtask.jobs.contract.geocube_of_environment", served_cube)
     return tmp_path / "served"
-
-
-def products(cube: Path) -> dict[str, str]:
-    """Files that must be the same whoever has the records."""
-    return {name: one for name, one in digests(cube).items() if not any(part in name for part in ALONE_HERE)}
-
-
-def counts(cube: Path) -> dict[str, int]:
-    """How many records and datasets a cube has, and how often something was added."""
-    opened = LocalCube.open(str(cube))
-    datasets = [
-        one
-        for variable in opened.variables()
-        for instance in opened.instances(variable.name)
-        for one in opened.datasets(variable.name, instance.name)
-    ]
-    heads = len(list((cube / "index/heads").iterdir()))
-    return {"records": len(opened.records(RecordQuery())), "datasets": len(datasets), "heads": heads}
-
-
-def run(job: Job[Any], settings: Settings, site: Path, pool: WorkerPool) -> Outcome:
-    return run_locally(job, settings, str(site), pool=pool, progress=False)
 
 
 def test_the_chain_makes_the_same_files_and_both_know_them(
@@ -162,20 +135,6 @@ def test_web_mercator_and_grouped_dates_are_the_same(
         found[name] = products(site)
     assert found["site"] == found["local"]
     assert sum(name.endswith("_z.tif") for name in found["site"]) > SCENE.monitored_pairs
-
-
-def halves(images: Path, folder: Path) -> None:
-    """Each image as two frames that overlap, so that a date has two records."""
-    folder.mkdir(exist_ok=True)
-    for path in images.glob("*.tif"):
-        with rasterio.open(path) as source:
-            for frame, first, height in (("A", 0, 100), ("B", 80, 80)):
-                window = Window(0, first, source.width, height)
-                a, b, c, d, e, f = source.transform[:6]
-                transform = rasterio.Affine(a, b, c, d, e, f + e * first)
-                profile = {**source.profile, "height": height, "transform": transform}
-                with rasterio.open(folder / f"{path.stem}_{frame}.tif", "w", **profile) as target:
-                    target.write(source.read(window=window))
 
 
 def test_records_that_are_there_need_no_ingest(

@@ -318,19 +318,31 @@ def _check(one: _Input, settings: IngestSettings) -> str:
 
 
 def _refuse_other_pixels(digests: dict[str, str], plan: Plan, site: Site) -> None:
-    """DATASET_CONFLICT if the cube has a record of the plan with other pixels."""
+    """DATASET_CONFLICT if the cube has a record of the plan with other pixels.
+
+    Where the records are a Geocube's, a record that was not brought from this site cannot be compared, and is refused.
+    """
     settings = IngestSettings.model_validate(plan.settings)
     cube = site.find_cube()
     if cube is None or settings.on_known == "skip" or not _has_instance(cube, settings):
         return
-    planned = frozenset(record_id for record_id, _, _ in plan.content["inputs"])
-    datasets = cube.datasets(settings.variable, settings.instance, planned)
-    known = {one.record_id: one.uri for one in datasets if not one.layout}
+    planned = [record_id for record_id, _, _ in plan.content["inputs"]]
+    if site.shared is None:
+        datasets = cube.datasets(settings.variable, settings.instance, frozenset(planned))
+        known = {one.record_id: [one.uri] for one in datasets if not one.layout}
+    else:
+        files = [key for key in site.store.list(_folder(settings)) if key.endswith(".tif")]
+        known = dict.fromkeys(cube.having(settings.variable, settings.instance, planned), files)
     for record_id, address, _ in plan.content["inputs"]:
-        if record_id in known and address in digests and not known[record_id].endswith(f"-{digests[address]}.tif"):
-            raise AcdError(
-                ErrorCode.DATASET_CONFLICT, f"{address} has other pixels than {known[record_id]}, the same record"
-            )
+        if record_id in known and address in digests:
+            there = known[record_id]
+            if not any(one.endswith(f"-{digests[address]}.tif") for one in there):
+                what = there[0] if len(there) == 1 else f"what was brought into {site.store.url}"
+                raise AcdError(ErrorCode.DATASET_CONFLICT, f"{address} has other pixels than {what}, the same record")
+
+
+def _folder(settings: IngestSettings) -> str:
+    return f"data/{settings.variable}/{settings.instance}"
 
 
 def _write(one: _Input, digest: str, settings: IngestSettings, store: Store) -> _Written:
@@ -338,7 +350,7 @@ def _write(one: _Input, digest: str, settings: IngestSettings, store: Store) -> 
     pixels: NDArray[Any] = np.empty(one.grid.shape, variable.dformat.dtype)
     for row, strip in _quantised_strips(one, settings):
         pixels[row : row + strip.pixels.shape[0]] = strip.pixels
-    key = f"data/{variable.name}/{settings.instance}/{one.record.name}-{digest}"
+    key = f"{_folder(settings)}/{one.record.name}-{digest}"
     write_cog(store, f"{key}.tif", pixels[np.newaxis], one.grid, nodata=variable.dformat.nodata, scale=variable.scale)
     dataset = Dataset(
         record_id=one.record.id,

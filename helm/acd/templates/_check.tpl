@@ -63,7 +63,10 @@
 {{- if and .caConfigMap.name .caSecret.name -}}
 {{- fail "geocube has both caConfigMap.name and caSecret.name. Leave one of them out." -}}
 {{- end -}}
-{{- if and (or .caConfigMap.name .caSecret.name) (not (or (hasPrefix "geocubes://" .address) (hasPrefix "geocubes://" .downloader))) -}}
+{{- if and .existingSecret.name (hasPrefix "geocube://" .address) (not .insecure) -}}
+{{- fail "geocube.address is geocube://, without TLS, and others on the way could read the key. Write geocubes://, or set geocube.insecure to true." -}}
+{{- end -}}
+{{- if and (or .caConfigMap.name .caSecret.name) (hasPrefix "geocube://" .address) -}}
 {{- fail (printf "geocube has certificates to trust, and geocube.address is %s, without TLS. Write geocubes://, or leave the certificates out." .address) -}}
 {{- end -}}
 {{- end -}}
@@ -115,7 +118,7 @@
 
 {{- define "acd.check.env" -}}
 {{- range $name, $_ := .Values.extraEnv -}}
-{{- if has $name (list "ACD_CUBE" "ACD_RUN_ID" "ACD_LOG" "ACD_WEBHOOK_AUTHORIZATION" "ACD_GEOCUBE_ADDRESS" "ACD_GEOCUBE_KEY" "ACD_GEOCUBE_CA_FILE" "ACD_GEOCUBE_DOWNLOADER" "ACD_INGESTER_ADDRESS" "ACD_INGESTER_TOKEN" "ACD_INGESTER_INSECURE" "AWS_ENDPOINT_URL" "AWS_REGION" "AWS_DEFAULT_REGION" "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN") -}}
+{{- if has $name (list "ACD_CUBE" "ACD_RUN_ID" "ACD_LOG" "ACD_WEBHOOK_AUTHORIZATION" "ACD_GEOCUBE_ADDRESS" "ACD_GEOCUBE_KEY" "ACD_GEOCUBE_INSECURE_KEY" "ACD_GEOCUBE_CA_FILE" "ACD_GEOCUBE_DOWNLOADER" "ACD_INGESTER_ADDRESS" "ACD_INGESTER_TOKEN" "ACD_INGESTER_INSECURE" "AWS_ENDPOINT_URL" "AWS_REGION" "AWS_DEFAULT_REGION" "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN") -}}
 {{- fail (printf "extraEnv has %s, which the chart sets itself. Use the values of objectStore, geocube, ingester and webhook, and leave it out here." $name) -}}
 {{- end -}}
 {{- end -}}

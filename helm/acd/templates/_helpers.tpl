@@ -58,6 +58,10 @@ s3://{{ .Values.objectStore.bucket }}{{ with .Values.objectStore.prefix }}/{{ . 
 - name: ACD_GEOCUBE_KEY
   valueFrom: { secretKeyRef: { name: {{ .existingSecret.name | quote }}, key: {{ .existingSecret.key | quote }} } }
 {{- end }}
+{{- if .insecure }}
+- name: ACD_GEOCUBE_INSECURE_KEY
+  value: "1"
+{{- end }}
 {{- if or .caConfigMap.name .caSecret.name }}
 - name: ACD_GEOCUBE_CA_FILE
   value: {{ include "acd.geocubeCaFolder" . }}/ca.crt
