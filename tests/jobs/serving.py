@@ -13,15 +13,15 @@ from tests.conftest import CHECKOUT
 
 
 @contextmanager
-def served(cube: Path, *options: str, **environment: str) -> Iterator[str]:
-    """Serve the cube on a free port, as `geocube://host:port`; it ends on SIGTERM.
+def served(cube: Path, port: int = 0, **environment: str) -> Iterator[str]:
+    """Serve the cube at `geocube://host:port`, on a free port unless it is given; it ends on SIGTERM.
 
     What it logs is in a file beside the cube, `<cube>.log`.
     """
-    command = [sys.executable, "-m", "acdtask", "serve", "--cube", str(cube), "--port", "0", "--grace", "1", *options]
+    command = [sys.executable, "-m", "acdtask", "serve", "--cube", str(cube), "--port", str(port), "--grace", "1"]
     own = {name: value for name, value in os.environ.items() if not name.startswith("ACD_")}
     with (
-        Path(f"{cube}.log").open("wb") as log,
+        Path(f"{cube}.log").open("ab") as log,
         subprocess.Popen(
             command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=log, text=True, env={**own, **environment}
         ) as process,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from acdtask.cube.grid import Layout, WebMercatorGrid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import RecordQuery
 from acdtask.engine.processes import WorkerPool
-from acdtask.engine.stages import open_site
+from acdtask.engine.stages import gather_round, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
@@ -141,6 +142,35 @@ def test_a_consolidation_that_runs_is_followed_and_not_started_twice(
     theirs = client()
     assert [one.state for one in theirs.jobs(f"{outcome.plan.notes['job']}*")] == ["DONE"]
     assert outcome.plan.notes["job"] in run(ConsolidateJob(), settings, site, pool).plan.nothing_to_do
+
+
+def test_a_server_that_restarts_in_the_middle_costs_nothing(
+    scene: Path, local: Path, tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes away between two tiles of a shard, and comes back at the same address."""
+    site, aoi, restarts = tmp_path / "site", str(scene / "aoi.json"), 0
+    with ExitStack() as servers:
+        first = servers.enter_context(ExitStack())
+        address = first.enter_context(served(tmp_path / "served"))
+        monkeypatch.setenv("ACD_GEOCUBE_ADDRESS", address)
+        run(IngestJob(), IngestSettings(source=str(scene / "images")), site, pool)
+        open_site(str(site)).cube.add_layout(LocalCube.open(str(local)).layout(LAYOUT))
+
+        def restart(done: int) -> None:
+            nonlocal restarts
+            if done == 2:
+                first.close()
+                servers.enter_context(served(tmp_path / "served", port=int(address.rpartition(":")[2])))
+                restarts += 1
+
+        settings = BaselineSettings(aoi=aoi, layout=LAYOUT, end=reference_end(), shard_tiles=100)
+        plan = make_plan(BaselineJob(), settings, open_site(str(site)))
+        run_shard(BaselineJob(), plan, "moments", 0, open_site(str(site)), restart)
+        gather_round(BaselineJob(), plan, "moments", open_site(str(site)))
+    assert (plan.shards, restarts) == (1, 1)
+    folder = "products/koln-demo/baseline/"
+    ours = {name: one for name, one in products(site).items() if name.startswith(folder)}
+    assert ours == {name: one for name, one in products(local).items() if name.startswith(folder)}
 
 
 def test_a_key_that_is_wrong_is_told(geocube: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
