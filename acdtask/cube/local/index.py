@@ -12,6 +12,7 @@ import shapely
 from pydantic import ValidationError
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from acdtask.cube.grid import Grid
 from acdtask.cube.local.head import Addition, Head, Removal, SegmentRef, head_key
 from acdtask.cube.local.segments import DatasetKey, DatasetSegment, RecordSegment, dataset_keys
 from acdtask.cube.local.store import Store
@@ -166,16 +167,25 @@ class Index:
                 found.update(zip(segment.ids[rows].tolist(), segment.records(rows), strict=True))
         return [found[one] for one in ids if one in found]
 
-    def datasets(self, variable: str, instance: str, record_ids: frozenset[str] | None) -> list[Dataset]:
-        """The datasets of an instance, by record, layout, cell and uri. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+    def datasets(
+        self,
+        variable: str,
+        instance: str,
+        record_ids: frozenset[str] | None,
+        lies_near: Callable[[Grid], bool] | None = None,
+    ) -> list[Dataset]:
+        """The datasets of an instance (of some records, on some grids), by record, layout, cell and uri.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
         head = self.head()
         head.instance(variable, instance)
         found = [
             segment.dataset(row)
             for segment in (self._segment(ref, DatasetSegment) for ref in head.datasets)
-            for row in segment.rows(variable, instance, record_ids).tolist()
+            for row in segment.rows(variable, instance, record_ids, lies_near).tolist()
         ]
-        return sorted(found, key=lambda dataset: (dataset.record_id, dataset.layout, dataset.cell, dataset.uri))
+        return sorted(found, key=lambda one: (one.record_id, one.layout, one.cell, one.uri, one.subdir, one.bands))
 
     def datasets_at(self, uris: frozenset[str]) -> list[Dataset]:
         """The datasets of some containers, by container, subdir and bands."""
