@@ -26,6 +26,7 @@ COMMANDS: dict[str, Lazy] = {
     "ingester": Lazy(
         "Post areas to a Geocube ingester, and see them done.", "acdtask.cli.ingester:group", section=_GEOCUBE
     ),
+    "serve": Lazy("Serve a cube over Geocube's API.", "acdtask.cli.serve:command", section=_GEOCUBE),
     "notify": Lazy("Post how a run ended to a webhook.", "acdtask.cli.notify:command", section=_WORKFLOWS),
 }
 

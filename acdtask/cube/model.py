@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -13,11 +13,12 @@ from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from acdtask.cube.grid import Grid, Layout, Tile
 
 __all__ = [
+    "OUTSIDE",
     "Consolidates",
     "Consolidation",
     "Cube",
@@ -46,6 +47,9 @@ Resampling = Literal[
 
 NAME_RULE = re.compile(r"^[a-zA-Z0-9\-:_]+(/[a-zA-Z0-9\-:_]+)*$")
 """Geocube's rule for names (airbusgeo/geocube, internal/geocube/urn.go)."""
+
+OUTSIDE = ("/", "s3://", "file://")
+"""How the addresses of containers begin that are not the cube's own."""
 
 
 def _named(name: str) -> str:
@@ -93,8 +97,16 @@ class DataFormat(_Value):
         return np.asarray(pixels != self.nodata)
 
 
+def _is_default(default: Any) -> Callable[[Any], bool]:
+    """Leaves a newer field out of JSON at its default, so that what was written before keeps its bytes."""
+    return lambda value: bool(value == default)
+
+
 class Variable(_Value):
-    """A quantity. `scale` turns a stored number into the unit: physical = stored * scale."""
+    """A quantity. `scale` turns a stored number into the unit: physical = stored * scale.
+
+    `palette` is the name of a palette that pictures of it are drawn with.
+    """
 
     name: Name
     dformat: DataFormat
@@ -103,6 +115,7 @@ class Variable(_Value):
     bands: tuple[str, ...] = ("",)
     resampling: Resampling = "bilinear"
     scale: float = 1.0
+    palette: str = Field(default="", exclude_if=_is_default(""))
 
 
 class Instance(_Value):
@@ -140,13 +153,21 @@ class Dataset(_Value):
     """One record x instance in a container.
 
     Attributes:
-        uri: the container: a key below the cube's root, or an absolute path or s3:// address outside it; `geocube:`
-            and the server's id of the record, if a server reads it for us.
+        uri: the container: a key below the cube's root, or an absolute path or an s3:// or file:// address outside it;
+            `geocube:` and the server's id of the record, if a server reads it for us.
         subdir: where in the container: empty for a GeoTIFF, the time index for a consolidated Zarr.
         bands: band numbers in the container, from 1, in the order of the variable's bands.
-        dformat: how the container keeps its numbers; its range maps linearly onto that of the variable.
+        dformat: how the container keeps its numbers; its range maps onto `real`.
         grid: the container's own grid; that of the tile that was asked for, if a server reads it.
         layout, cell: for a consolidated container or a product, the tile that it is; empty otherwise.
+        real: what dformat.min and dformat.max are in the variable's numbers; default: the variable's own range.
+        exponent: a number v of the container is
+            (real max - real min) * ((v - min) / (max - min)) ** exponent + real min, rounded for a variable of whole
+            numbers. What lies outside the range is mapped too, but with an exponent that is not 1 it counts as the
+            nearer end, as in GDAL.
+        exchanged: it took the place of the datasets that it was made of (`LocalCube.exchange`), so it is read wherever
+            it lies. Others with a layout stand in for a record's own datasets where they have the very pixels that are
+            asked for, and where there are no others.
     """
 
     record_id: str
@@ -159,6 +180,25 @@ class Dataset(_Value):
     grid: Grid
     layout: str = ""
     cell: str = ""
+    real: tuple[FiniteFloat, FiniteFloat] | None = Field(default=None, exclude_if=_is_default(None))
+    exponent: FiniteFloat = Field(default=1.0, gt=0, exclude_if=_is_default(1.0))
+    exchanged: bool = Field(default=False, exclude_if=_is_default(False))
+
+    @model_validator(mode="after")
+    def _rising(self) -> Dataset:
+        if self.real is not None and not self.real[0] < self.real[1]:
+            raise ValueError(f"real min {self.real[0]} is not below real max {self.real[1]}")
+        return self
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it is a tile of a layout that others of its record may have been consolidated to."""
+        return bool(self.layout) and not self.exchanged
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether its container lies outside the cube."""
+        return self.uri.startswith(OUTSIDE)
 
 
 class Slice(_Value):
@@ -175,10 +215,10 @@ class RecordQuery(_Value):
     """Which records. An empty field asks for nothing; bounds are inclusive.
 
     Attributes:
-        name: pattern with `*` and `?`.
+        name: pattern with `*` and `?`; a last `(?i)` makes it match in any case (`acdtask.cube.patterns`).
         tags: each must be there; the value may be a pattern, and an empty value means that the tag exists.
         area: GeoJSON geometry in longitude and latitude that the footprint must meet.
-        limit, page: with a limit, only so many records: those of a page, counted from 0.
+        limit, page: with a limit, only so many records: those of a page, counted from 0. Without one, everything.
     """
 
     name: str = ""

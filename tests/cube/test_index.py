@@ -190,6 +190,15 @@ def test_small_segments_are_merged_and_nothing_is_lost(place: str) -> None:
     assert cube.commit([record(5)], [dataset(record(5), "5.tif")]) is False
 
 
+def test_records_are_found_by_their_ids_in_the_order_asked_for(place: str) -> None:
+    cube = ready(place)
+    for number in range(12):  # several segments
+        cube.index([record(number)], [])
+    wanted = [record(number) for number in (7, 0, 11, 7)]
+    assert cube.records_by_id([wanted[0].id, record(99).id, *(one.id for one in wanted[1:])]) == wanted
+    assert cube.records_by_id([]) == []
+
+
 def test_a_segment_is_geoparquet(place: str) -> None:
     split = {
         "type": "MultiPolygon",
@@ -217,7 +226,7 @@ def test_a_segment_has_the_same_bytes_whatever_the_order() -> None:
 
 
 TAGS = st.dictionaries(st.sampled_from(["orbit", "name", "ü"]), st.sampled_from(["", "7", "37", "137", "a.b", "[x]"]))
-PATTERNS = st.sampled_from(["", "*", "7", "*7", "?7", "?", "a.b", "a?b", "[x]", "[*", "none"])
+PATTERNS = st.sampled_from(["", "*", "7", "*7", "?7", "?", "a.b", "A.B", "A?B(?i)", "A.B(?i)", "[X](?i)", "[*", "none"])
 MOMENTS = st.integers(0, 20).map(lambda days: START + timedelta(days=days, microseconds=days))
 CORNERS = st.tuples(st.integers(-5, 5), st.integers(-5, 5))
 RECORDS = st.lists(
@@ -237,12 +246,13 @@ RECORDS = st.lists(
 )
 QUERIES = st.builds(
     RecordQuery,
-    name=st.sampled_from(["", "S1/*", "S1/1?", "S1/7", "*2"]),
+    name=st.sampled_from(["", "S1/*", "S1/1?", "S1/7", "*2", "s1/*", "s1/7(?i)", "s1/1?(?i)", "*(?i)", "(?i)"]),
     tags=st.dictionaries(st.sampled_from(["orbit", "ü"]), PATTERNS, max_size=2),
     start=st.none() | MOMENTS,
     end=st.none() | MOMENTS,
     area=st.none() | CORNERS.map(lambda corner: geojson(shapely.Point(corner).buffer(2.2))),
     limit=st.sampled_from([0, 0, 3]),
+    page=st.integers(0, 2),
 )
 
 
@@ -250,7 +260,11 @@ def plainly(records: list[Record], query: RecordQuery) -> list[Record]:
     """The same question, asked record by record."""
 
     def matches(text: str | None, pattern: str) -> bool:
-        return text is not None and fnmatchcase(text, pattern.replace("[", "[[]"))
+        if text is None:
+            return False
+        if pattern.endswith("(?i)"):
+            text, pattern = text.lower(), pattern[:-4].lower()
+        return fnmatchcase(text, pattern.replace("[", "[[]"))
 
     found = [
         one
@@ -268,7 +282,8 @@ def plainly(records: list[Record], query: RecordQuery) -> list[Record]:
         )
     ]
     found.sort(key=lambda one: (one.datetime, one.name, one.id))
-    return found[: query.limit] if query.limit else found
+    start = query.page * query.limit
+    return found[start : start + query.limit] if query.limit else found
 
 
 @settings(max_examples=60, deadline=None)
@@ -280,6 +295,19 @@ def test_a_query_finds_what_a_plain_search_finds(
     cube.index(first, [])
     cube.index(second, [])
     assert cube.records(query) == plainly(first + second, query)
+
+
+def test_pages_are_counted_from_0_and_only_with_a_limit(place: str) -> None:
+    cube = ready(place)
+    cube.index([record(number) for number in range(7)], [])
+    pages = [cube.records(RecordQuery(limit=3, page=page)) for page in range(4)]
+    assert [[one.name for one in page] for page in pages] == [
+        ["S1/000", "S1/001", "S1/002"],
+        ["S1/003", "S1/004", "S1/005"],
+        ["S1/006"],
+        [],
+    ]
+    assert len(cube.records(RecordQuery(page=2))) == 7
 
 
 def test_dates_are_inclusive_and_without_zone_are_utc(place: str) -> None:

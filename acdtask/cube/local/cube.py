@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from acdtask import __version__
 from acdtask.cube.grid import Grid, Layout, Tile
-from acdtask.cube.local.index import Addition, Index
+from acdtask.cube.local.consolidation import ConsolidatingCube
+from acdtask.cube.local.head import Addition, Head, Removal
+from acdtask.cube.local.index import Index
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import (
     CubeRequest,
     Dataset,
     Image,
     Instance,
-    Outcome,
     Pixels,
     Record,
     RecordQuery,
@@ -30,8 +31,11 @@ FORMAT_VERSION = 1
 MARK = "cube.json"
 
 
-class LocalCube:
-    """A cube without a server; it implements `acdtask.cube.model.Cube`. Picklable: every process has its own caches."""
+class LocalCube(ConsolidatingCube):
+    """A cube without a server: a `Cube` that `Consolidates` (acdtask.cube.model).
+
+    Picklable: every process has its own caches.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -100,6 +104,78 @@ class LocalCube:
         """Make records and datasets visible, all at once; what is there already is left alone. DATASET_CONFLICT."""
         self.commit(records, datasets)
 
+    def remove(
+        self,
+        records: Iterable[str] = (),
+        datasets: Iterable[Dataset] = (),
+        variables: Iterable[str] = (),
+        instances: Iterable[tuple[str, str]] = (),
+        layouts: Iterable[str] = (),
+    ) -> list[str]:
+        """Take all of it out of the index at once; what is not there is left alone. No pixel is deleted.
+
+        Args:
+            records: ids.
+            datasets: as `datasets` gives them.
+            variables: names; their instances go with them.
+            instances: (variable, name).
+            layouts: names.
+
+        Returns:
+            The uris that datasets referred to and nothing refers to any more, sorted.
+
+        Raises:
+            AcdError: IN_USE if a record, variable, instance or layout has datasets that are not removed with it,
+                STORE_CONTENDED.
+        """
+        removal = Removal(
+            frozenset(records), tuple(datasets), frozenset(variables), frozenset(instances), frozenset(layouts)
+        )
+        return self._index.remove(removal)
+
+    def exchange(self, removed: Iterable[Dataset], added: Iterable[Dataset]) -> list[str]:
+        """Put datasets in the place of others, at once, as a consolidation does. No pixel is deleted.
+
+        The new ones are marked `exchanged`: they are read wherever they lie. The same exchange again changes nothing.
+
+        Returns:
+            The uris that removed datasets referred to and nothing refers to any more, sorted.
+
+        Raises:
+            AcdError: DATASET_CONFLICT if one to be removed is not there, or if another has the place of a new one,
+                INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
+        """
+        return self._index.exchange(tuple(removed), tuple(added))
+
+    def update_variable(
+        self,
+        name: str,
+        unit: str | None = None,
+        description: str | None = None,
+        resampling: Resampling | None = None,
+        palette: str | None = None,
+    ) -> None:
+        """Change what is given of a variable. VARIABLE_UNKNOWN, STORE_CONTENDED."""
+        fields = {"unit": unit, "description": description, "resampling": resampling, "palette": palette}
+        changes = {field: value for field, value in fields.items() if value is not None}
+        self._index.publish(lambda head: (head.with_variable(name, changes), None))
+
+    def update_instance(
+        self, variable: str, name: str, add: Mapping[str, str] | None = None, remove_keys: Iterable[str] = ()
+    ) -> None:
+        """Remove keys of an instance's metadata, then set others.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, STORE_CONTENDED.
+        """
+        unwanted = frozenset(remove_keys)
+
+        def make(head: Head) -> tuple[Head, None]:
+            there = head.instance(variable, name).metadata
+            kept = {key: value for key, value in there.items() if key not in unwanted}
+            return head.with_metadata(variable, name, kept | dict(add or {})), None
+
+        self._index.publish(make)
+
     def variable(self, name: str) -> Variable:
         """The variable of that name. VARIABLE_UNKNOWN."""
         return self._index.head().variable(name)
@@ -126,12 +202,24 @@ class LocalCube:
         """The records that the query asks for, by datetime, then name, then id."""
         return self._index.records(query)
 
+    def records_by_id(self, ids: Sequence[str]) -> list[Record]:
+        """The records of these ids, in their order; what the cube has not is left out."""
+        return self._index.records_by_id(ids)
+
     def datasets(self, variable: str, instance: str, record_ids: frozenset[str] | None = None) -> list[Dataset]:
         """The datasets of an instance (of some records), by record, layout, cell and uri.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
         return self._index.datasets(variable, instance, record_ids)
+
+    def datasets_at(self, uris: Iterable[str]) -> list[Dataset]:
+        """The datasets of some containers, of whichever instances, by container, subdir and bands."""
+        return self._index.datasets_at(frozenset(uris))
+
+    def records_in_use(self, ids: Iterable[str]) -> frozenset[str]:
+        """Which of the records have a dataset of any instance."""
+        return self._index.records_in_use(frozenset(ids))
 
     def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
         """Which of the records have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
@@ -150,31 +238,30 @@ class LocalCube:
         return datasets_of_tiles(self.datasets(variable, instance, frozenset(order)), order, tiles)
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
-        """Each group's image or why there is none, as `Cube.images` says."""
-        variable = self.variable(request.variable)
-        wanted = frozenset(record_id for group in request.groups for record_id in group)
-        tile = Tile(layout="", i=0, j=0, grid=request.grid)
-        (near,) = self.where(request.variable, request.instance, sorted(wanted), [tile])
-        datasets: dict[str, list[Dataset]] = {}
-        for one in near:
-            datasets.setdefault(one.record_id, []).append(one)
-        for group in request.groups:
-            yield self._image(request, group, tuple(d for one in group for d in datasets.get(one, ())), variable)
+        """Each group's image or why there is none, as `Cube.images` says.
 
-    def _image(
-        self, request: CubeRequest, group: tuple[str, ...], datasets: tuple[Dataset, ...], variable: Variable
-    ) -> Image:
-        if not datasets:
-            return Image(group, Outcome.ABSENT)
-        try:
-            pixels = self.read(request.grid, [Slice(label="", datasets=datasets)], variable, request.resampling)[0]
-        except AcdError as error:
-            if error.code not in (ErrorCode.CUBE_DAMAGED, ErrorCode.INPUT_UNREADABLE):
-                raise
-            return Image(group, Outcome.FAILED, reason=str(error))
-        if not variable.dformat.valid(pixels).any():
-            return Image(group, Outcome.NODATA)
-        return Image(group, Outcome.DATA, pixels)
+        Groups are read in batches of some 64 MB, the next one when the last was taken.
+        """
+        from acdtask.cube.local.images import read_images
+
+        groups = list(self.found(request))
+        return read_images(self.store, request, self.variable(request.variable), groups)
+
+    def found(self, request: CubeRequest) -> Iterator[tuple[tuple[str, ...], list[Dataset]]]:
+        """Each group and the datasets that `images` reads for it; none if its image is absent. Nothing is read.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
+        from acdtask.cube.local.where import Surroundings
+
+        variable = self.variable(request.variable)
+        around = Surroundings(request.grid, as_it_is=request.resampling in (None, variable.resampling))
+        wanted = frozenset(record_id for group in request.groups for record_id in group)
+        near: dict[str, list[Dataset]] = {}
+        for one in self._index.datasets(request.variable, request.instance, wanted, around.meets):
+            near.setdefault(one.record_id, []).append(one)
+        chosen = {record_id: around.choose(datasets) for record_id, datasets in near.items()}
+        return iter([(group, [d for one in group for d in chosen.get(one, ())]) for group in request.groups])
 
     def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
         """The pixels of each slice on the grid, as `Cube.read` says. CUBE_DAMAGED, INPUT_UNREADABLE."""

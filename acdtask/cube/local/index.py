@@ -4,115 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeVar
 
 import shapely
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from acdtask.cube.grid import Layout
-from acdtask.cube.local.segments import DatasetSegment, RecordSegment, dataset_key
+from acdtask.cube.grid import Grid
+from acdtask.cube.local.head import Addition, Head, Removal, SegmentRef, head_key
+from acdtask.cube.local.segments import DatasetKey, DatasetSegment, RecordSegment, dataset_keys
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Variable
+from acdtask.cube.model import Dataset, Record, RecordQuery, Variable
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["Addition", "Head", "Index", "SegmentRef"]
+__all__ = ["Index"]
 
 SEGMENTS_AT_MOST = 8
 ROWS_OF_A_FULL_SEGMENT = 50_000
 COMMIT_ATTEMPTS = 60
 
 HINT = "index/hint"
-
-
-class SegmentRef(BaseModel):
-    """A segment's key and how many rows it has."""
-
-    model_config = ConfigDict(frozen=True)
-
-    key: str
-    rows: int
-
-
-class Head(BaseModel):
-    """A state of the cube: the segments that make up records and datasets, and the catalogue."""
-
-    model_config = ConfigDict(frozen=True)
-
-    number: int = 0
-    records: tuple[SegmentRef, ...] = ()
-    datasets: tuple[SegmentRef, ...] = ()
-    variables: tuple[Variable, ...] = ()
-    instances: tuple[Instance, ...] = ()
-    layouts: tuple[Layout, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """Where the head is kept."""
-        return _head_key(self.number)
-
-    def encode(self) -> bytes:
-        """The head as JSON, the same bytes for the same head."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False).encode()
-
-    def variable(self, name: str) -> Variable:
-        """The variable of that name. VARIABLE_UNKNOWN."""
-        for variable in self.variables:
-            if variable.name == name:
-                return variable
-        raise AcdError(ErrorCode.VARIABLE_UNKNOWN, f"there is no variable {name!r}")
-
-    def check_instance(self, variable: str, name: str) -> None:
-        """VARIABLE_UNKNOWN or INSTANCE_UNKNOWN if there is no such instance."""
-        self.variable(variable)
-        if not any(instance.variable == variable and instance.name == name for instance in self.instances):
-            raise AcdError(ErrorCode.INSTANCE_UNKNOWN, f"the variable {variable!r} has no instance {name!r}")
-
-    def layout(self, name: str) -> Layout:
-        """The layout of that name. LAYOUT_UNKNOWN."""
-        for layout in self.layouts:
-            if layout.name == name:
-                return layout
-        raise AcdError(ErrorCode.LAYOUT_UNKNOWN, f"there is no layout {name!r}")
-
-    def with_catalogue(self, addition: Addition) -> Head:
-        """The head with the addition's variables, instances and layouts. VARIABLE_CONFLICT, LAYOUT_CONFLICT."""
-        variables = {variable.name: variable for variable in self.variables}
-        for variable in addition.variables:
-            if variables.setdefault(variable.name, variable) != variable:
-                there = variables[variable.name].model_dump_json()
-                raise AcdError(ErrorCode.VARIABLE_CONFLICT, f"the variable {variable.name!r} is {there}")
-        layouts = {layout.name: layout for layout in self.layouts}
-        for layout in addition.layouts:
-            if layouts.setdefault(layout.name, layout) != layout:
-                there = layouts[layout.name].grid.model_dump_json()
-                raise AcdError(ErrorCode.LAYOUT_CONFLICT, f"the layout {layout.name!r} is {there}")
-        instances = {(instance.variable, instance.name): instance for instance in self.instances}
-        for instance in addition.instances:
-            if instance.variable not in variables:
-                raise AcdError(ErrorCode.VARIABLE_UNKNOWN, f"there is no variable {instance.variable!r}")
-            instances.setdefault((instance.variable, instance.name), instance)
-        return self.model_copy(
-            update={
-                "variables": tuple(variables[name] for name in sorted(variables)),
-                "instances": tuple(instances[name] for name in sorted(instances)),
-                "layouts": tuple(layouts[name] for name in sorted(layouts)),
-            }
-        )
-
-
-@dataclass(frozen=True)
-class Addition:
-    """What a commit adds."""
-
-    records: Sequence[Record] = ()
-    datasets: Sequence[Dataset] = ()
-    variables: Sequence[Variable] = ()
-    instances: Sequence[Instance] = ()
-    layouts: Sequence[Layout] = ()
 
 
 class _OvertakenError(Exception):
@@ -126,27 +40,31 @@ class _Segment(Protocol):
     def decode(cls, data: bytes) -> Self: ...
     @classmethod
     def merged(cls, segments: Sequence[Self]) -> Self: ...
+    def without(self, rows: Sequence[int]) -> Self: ...
 
 
 SegmentT = TypeVar("SegmentT", bound=_Segment)
+ResultT = TypeVar("ResultT")
 
 
 @dataclass
 class Index:
-    """The heads and segments of a store. Segments never change, so they are read once and kept in memory."""
+    """The heads and segments of a store. Segments never change, so they are read once and kept in memory.
+
+    Threads may share it.
+    """
 
     store: Store
     _head: Head = field(default_factory=Head)
     _segments: dict[str, _Segment] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def head(self) -> Head:
         """The newest head; number 0 if nothing was committed yet. CUBE_DAMAGED."""
-        if not self._head.number:
-            self._head = self._start()
-        while (data := self.store.find(_head_key(self._head.number + 1))) is not None:
-            self._head = self._decode_head(data, self._head.number + 1)
-            self._forget_unused()
-        return self._head
+        head = self._head if self._head.number else self._start()
+        while (data := self.store.find(head_key(head.number + 1))) is not None:
+            head = self._decode_head(data, head.number + 1)
+        return self._keep(head)
 
     def commit(self, addition: Addition) -> bool:
         """Publish the addition by one new head, unless all of it is there already.
@@ -155,17 +73,72 @@ class Index:
             AcdError: VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN,
                 STORE_CONTENDED.
         """
+
+        def make(head: Head) -> tuple[Head, bool]:
+            added = self._added(head, addition)
+            return added, added != head
+
+        return self.publish(make)
+
+    def exchange(self, removed: Sequence[Dataset], added: Sequence[Dataset]) -> list[str]:
+        """Take datasets out and put others in their place by one new head, unless that was done already.
+
+        Returns:
+            The uris that nothing refers to any more, sorted.
+
+        Raises:
+            AcdError: DATASET_CONFLICT if one to be removed is not there, or as `commit` raises.
+        """
+        added = [one.model_copy(update={"exchanged": bool(one.layout)}) for one in added]
+
+        def make(head: Head) -> tuple[Head, list[str]]:
+            there = [one for one in removed if self._is_there(head, one)]
+            if len(there) < len(removed) and not (added and not there and all(self._is_there(head, a) for a in added)):
+                gone = next(one for one in removed if one not in there)
+                raise AcdError(
+                    ErrorCode.DATASET_CONFLICT,
+                    f"{gone.uri} is no dataset of record {gone.record_id} any more",
+                    "Look which job removed or exchanged it, and begin again with what is there now.",
+                )
+            lacking, _ = self._removed(head, Removal(datasets=there))
+            full = self._added(lacking, Addition(datasets=added))
+            return full, self._unused(full, removed)
+
+        return self.publish(make)
+
+    def remove(self, removal: Removal) -> list[str]:
+        """Take things out of the index by one new head; what is not there is left alone.
+
+        Returns:
+            The uris that nothing refers to any more, sorted.
+
+        Raises:
+            AcdError: IN_USE if something has datasets that stay, STORE_CONTENDED.
+        """
+        return self.publish(lambda head: self._removed(head, removal))
+
+    def publish(self, make: Callable[[Head], tuple[Head, ResultT]]) -> ResultT:
+        """Make the next head out of the newest one, once more whenever another writer was faster.
+
+        Args:
+            make: gives the next head (its number is not looked at) and a result; nothing is written if the head is the
+                same.
+
+        Raises:
+            AcdError: STORE_CONTENDED, or what `make` raises.
+        """
         attempts = Retrying(
             retry=retry_if_exception_type(_OvertakenError),
             wait=wait_random_exponential(multiplier=0.02, max=2),
             stop=stop_after_attempt(COMMIT_ATTEMPTS),
         )
         try:
-            return attempts(self._commit_once, addition)
+            result: ResultT = attempts(self._publish_once, make)
         except RetryError as error:
             raise AcdError(
                 ErrorCode.STORE_CONTENDED, f"{self.store.url}: other writers were faster {COMMIT_ATTEMPTS} times"
             ) from error
+        return result
 
     def records(self, query: RecordQuery) -> list[Record]:
         """The records that the query asks for, by datetime, then name, then id. AOI_UNREADABLE for a bad area."""
@@ -180,29 +153,64 @@ class Index:
         ]
         found.sort()
         if query.limit:
-            found = found[: query.limit]
+            found = found[query.page * query.limit :][: query.limit]
         built = {
             number: iter(segment.records([row for _, owner, row in found if owner == number]))
             for number, segment in enumerate(segments)
         }
         return [next(built[number]) for _, number, _ in found]
 
-    def datasets(self, variable: str, instance: str, record_ids: frozenset[str] | None) -> list[Dataset]:
-        """The datasets of an instance, by record, layout, cell and uri. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+    def records_by_id(self, ids: Sequence[str]) -> list[Record]:
+        """The records of these ids, in their order; what the cube has not is left out."""
+        wanted = frozenset(ids)
+        found: dict[str, Record] = {}
+        for segment in [self._segment(ref, RecordSegment) for ref in self.head().records]:
+            if not wanted.isdisjoint(segment.id_set):
+                rows = [row for row, one in enumerate(segment.ids.tolist()) if one in wanted]
+                found.update(zip(segment.ids[rows].tolist(), segment.records(rows), strict=True))
+        return [found[one] for one in ids if one in found]
+
+    def datasets(
+        self,
+        variable: str,
+        instance: str,
+        record_ids: frozenset[str] | None,
+        lies_near: Callable[[Grid], bool] | None = None,
+    ) -> list[Dataset]:
+        """The datasets of an instance (of some records, on some grids), by record, layout, cell and uri.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
         head = self.head()
-        head.check_instance(variable, instance)
+        head.instance(variable, instance)
         found = [
             segment.dataset(row)
             for segment in (self._segment(ref, DatasetSegment) for ref in head.datasets)
-            for row in segment.rows(variable, instance, record_ids).tolist()
+            for row in segment.rows(variable, instance, record_ids, lies_near).tolist()
         ]
-        return sorted(found, key=lambda dataset: (dataset.record_id, dataset.layout, dataset.cell, dataset.uri))
+        return sorted(found, key=lambda one: (one.record_id, one.layout, one.cell, one.uri, one.subdir, one.bands))
+
+    def datasets_at(self, uris: frozenset[str]) -> list[Dataset]:
+        """The datasets of some containers, by container, subdir and bands."""
+        found = [
+            segment.dataset(row)
+            for segment in (self._segment(ref, DatasetSegment) for ref in self.head().datasets)
+            if not segment.uri_set.isdisjoint(uris)
+            for row, uri in enumerate(segment.uris.tolist())
+            if uri in uris
+        ]
+        return sorted(found, key=lambda one: (one.uri, one.subdir, one.bands, one.record_id))
+
+    def records_in_use(self, ids: frozenset[str]) -> frozenset[str]:
+        """Which of the records have a dataset."""
+        segments = [self._segment(ref, DatasetSegment) for ref in self.head().datasets]
+        return frozenset(one for segment in segments for one in segment.record_ids.tolist() if one in ids)
 
     def _start(self) -> Head:
         """A head that is there, from the hint if it holds, else from the list; number 0 if there is none."""
         hint = self.store.find(HINT)
         if hint is not None and hint.isdigit():
-            data = self.store.find(_head_key(int(hint)))
+            data = self.store.find(head_key(int(hint)))
             if data is not None:
                 return self._decode_head(data, int(hint))
         keys = self.store.list("index/heads")
@@ -212,9 +220,9 @@ class Index:
         try:
             head = Head.model_validate_json(data)
         except ValidationError as error:
-            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self.store.url}/{_head_key(number)} is damaged") from error
+            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self.store.url}/{head_key(number)} is damaged") from error
         if head.number != number:
-            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self.store.url}/{_head_key(number)} is head {head.number}")
+            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self.store.url}/{head_key(number)} is head {head.number}")
         return head
 
     def _segment(self, ref: SegmentRef, kind: type[SegmentT]) -> SegmentT:
@@ -223,38 +231,47 @@ class Index:
             data = self.store.get(ref.key)
             if hashlib.sha256(data).hexdigest()[:32] not in ref.key:
                 raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self.store.url}/{ref.key} is not what was written")
-            segment = self._segments[ref.key] = kind.decode(data)
+            segment = kind.decode(data)
+            with self._lock:
+                self._segments[ref.key] = segment
         if not isinstance(segment, kind):
             raise TypeError(f"{ref.key} is no {kind.__name__}")
         return segment
 
-    def _forget_unused(self) -> None:
-        used = {ref.key for ref in (*self._head.records, *self._head.datasets)}
-        self._segments = {key: segment for key, segment in self._segments.items() if key in used}
+    def _keep(self, head: Head) -> Head:
+        """Remember the head, unless another thread knows a newer one; of both the newer one."""
+        with self._lock:
+            if head.number > self._head.number:
+                self._head = head
+                used = {ref.key for ref in (*head.records, *head.datasets)}
+                self._segments = {key: segment for key, segment in self._segments.items() if key in used}
+            return self._head
 
-    def _commit_once(self, addition: Addition) -> bool:
+    def _publish_once(self, make: Callable[[Head], tuple[Head, ResultT]]) -> ResultT:
         head = self.head()
-        next_head = head.with_catalogue(addition)
-        records = self._new_records(next_head, addition.records)
-        datasets = self._new_datasets(next_head, addition.datasets, {record.id for record in records})
-        if next_head == head and not records and not datasets:
-            return False
-        next_head = next_head.model_copy(
-            update={
-                "number": head.number + 1,
-                "records": self._extended(head.records, "records", records, RecordSegment),
-                "datasets": self._extended(head.datasets, "datasets", datasets, DatasetSegment),
-            }
-        )
+        next_head, result = make(head)
+        if next_head == head:
+            return result
+        next_head = next_head.model_copy(update={"number": head.number + 1})
         data = next_head.encode()
         # A lost answer makes the store's own retry find our head: it counts as made, since it is what we wanted.
         if not self.store.create(next_head.key, data) and self.store.get(next_head.key) != data:
             raise _OvertakenError
-        self._head = next_head
-        self._forget_unused()
+        self._keep(next_head)
         with contextlib.suppress(AcdError):  # the commit is made; the hint only saves a listing
             self.store.put(HINT, str(next_head.number).encode())
-        return True
+        return result
+
+    def _added(self, head: Head, addition: Addition) -> Head:
+        head = head.with_catalogue(addition)
+        records = self._new_records(head, addition.records)
+        datasets = self._new_datasets(head, addition.datasets, {record.id for record in records})
+        return head.model_copy(
+            update={
+                "records": self._extended(head.records, "records", records, RecordSegment),
+                "datasets": self._extended(head.datasets, "datasets", datasets, DatasetSegment),
+            }
+        )
 
     def _new_records(self, head: Head, records: Sequence[Record]) -> list[Record]:
         there = [self._segment(ref, RecordSegment).id_set for ref in head.records] if records else []
@@ -267,22 +284,80 @@ class Index:
         segments = [self._segment(ref, DatasetSegment) for ref in head.datasets] if datasets else []
         record_ids = [self._segment(ref, RecordSegment).id_set for ref in head.records] if datasets else []
         for variable, instance in sorted({(dataset.variable, dataset.instance) for dataset in datasets}):
-            head.check_instance(variable, instance)
-        fresh: dict[tuple[str, ...], Dataset] = {}
-        for dataset in datasets:
-            key = dataset_key(dataset)
-            there = fresh.get(key)
-            for segment in segments:
-                row = segment.row_of.get(key)
-                there = there if row is None else segment.dataset(row)
-            if there is None:
-                fresh[key] = dataset
-                if dataset.record_id not in new_records and not any(dataset.record_id in ids for ids in record_ids):
-                    raise AcdError(ErrorCode.BUG, f"{dataset.uri} is of a record that the cube does not have")
-            elif there != dataset:
-                place = f"record {dataset.record_id}, {dataset.variable}:{dataset.instance} {dataset.cell}".rstrip()
-                raise AcdError(ErrorCode.DATASET_CONFLICT, f"{place} is {there.uri} already, not {dataset.uri}")
-        return list(fresh.values())
+            head.instance(variable, instance)
+        fresh: list[Dataset] = []
+        taken: dict[DatasetKey, Dataset] = {}
+        for dataset in (_plain(one, head.variable(one.variable)) for one in datasets):
+            keys = dataset_keys(dataset)
+            there = [one for key in keys if (one := taken.get(key) or _find(segments, key)) is not None]
+            if any(one != dataset for one in there):
+                raise _conflict(next(one for one in there if one != dataset), dataset)
+            if there:
+                continue
+            if dataset.record_id not in new_records and not any(dataset.record_id in ids for ids in record_ids):
+                raise AcdError(ErrorCode.BUG, f"{dataset.uri} is of a record that the cube does not have")
+            taken.update(dict.fromkeys(keys, dataset))
+            fresh.append(dataset)
+        return fresh
+
+    def _is_there(self, head: Head, dataset: Dataset) -> bool:
+        segments = [self._segment(ref, DatasetSegment) for ref in head.datasets]
+        there = _find(segments, dataset_keys(dataset)[0])
+        return there is not None and there == _plain(dataset, head.variable(there.variable))
+
+    def _removed(self, head: Head, removal: Removal) -> tuple[Head, list[str]]:
+        keys = {dataset_keys(one)[0] for one in removal.datasets if self._is_there(head, one)}
+        self._check_unused(head, removal, keys)
+        lacking = head.without_catalogue(removal).model_copy(
+            update={
+                "datasets": self._reduced(head.datasets, "datasets", DatasetSegment, lambda s: s.rows_of(keys)),
+                "records": self._reduced(head.records, "records", RecordSegment, lambda s: s.rows_of(removal.records)),
+            }
+        )
+        return lacking, self._unused(lacking, removal.datasets)
+
+    def _check_unused(self, head: Head, removal: Removal, keys: set[DatasetKey]) -> None:
+        """IN_USE if something that is to be removed has other datasets than these."""
+        owners = removal.records or removal.variables or removal.instances or removal.layouts
+        for ref in head.datasets if owners else ():
+            segment = self._segment(ref, DatasetSegment)
+            row = segment.find_use(removal, frozenset(segment.rows_of(keys)))
+            if row is not None:
+                raise AcdError(ErrorCode.IN_USE, self._use(segment.dataset(row), removal))
+
+    def _use(self, dataset: Dataset, removal: Removal) -> str:
+        instance = f"{dataset.variable}:{dataset.instance}"
+        if dataset.record_id in removal.records:
+            names = [record.name for record in self.records_by_id([dataset.record_id])]
+            return f"the record {' '.join([*names, dataset.record_id])} has a dataset of {instance}: {dataset.uri}"
+        if (dataset.variable, dataset.instance) in removal.instances:
+            return f"the instance {instance} has datasets, such as {dataset.uri}"
+        if dataset.variable in removal.variables:
+            return f"the variable {dataset.variable} has datasets, such as {dataset.uri}"
+        return f"the layout {dataset.layout} has datasets, such as {dataset.uri}"
+
+    def _unused(self, head: Head, datasets: Sequence[Dataset]) -> list[str]:
+        """The uris of datasets that a head does not refer to."""
+        uris = {one.uri for one in datasets}
+        for ref in head.datasets if uris else ():
+            uris -= self._segment(ref, DatasetSegment).uri_set
+        return sorted(uris)
+
+    def _reduced(
+        self,
+        refs: tuple[SegmentRef, ...],
+        folder: str,
+        kind: type[SegmentT],
+        rows_of: Callable[[SegmentT], Sequence[int]],
+    ) -> tuple[SegmentRef, ...]:
+        """The segments without some rows; those that have none of them stay as they are."""
+        kept = []
+        for ref in refs:
+            segment = self._segment(ref, kind)
+            rows = rows_of(segment)
+            if len(rows) < len(segment):
+                kept.append(self._write(folder, segment.without(rows)) if rows else ref)
+        return tuple(kept)
 
     def _extended(
         self, refs: tuple[SegmentRef, ...], folder: str, rows: Sequence[Record | Dataset], kind: type[SegmentT]
@@ -297,15 +372,15 @@ class Index:
             small = [ref for ref in refs if ref.rows < ROWS_OF_A_FULL_SEGMENT]
             kept = tuple(ref for ref in refs if ref.rows >= ROWS_OF_A_FULL_SEGMENT)
             segment = kind.merged([*(self._segment(ref, kind) for ref in small), segment])
+        return *kept, self._write(folder, segment)
+
+    def _write(self, folder: str, segment: _Segment) -> SegmentRef:
         data = segment.encode()
         key = f"index/{folder}/{hashlib.sha256(data).hexdigest()[:32]}.parquet"
         self.store.create(key, data)
-        self._segments[key] = segment
-        return *kept, SegmentRef(key=key, rows=len(segment))
-
-
-def _head_key(number: int) -> str:
-    return f"index/heads/{number:08d}.json"
+        with self._lock:
+            self._segments[key] = segment
+        return SegmentRef(key=key, rows=len(segment))
 
 
 def _prepared(query: RecordQuery) -> shapely.geometry.base.BaseGeometry | None:
@@ -317,3 +392,30 @@ def _prepared(query: RecordQuery) -> shapely.geometry.base.BaseGeometry | None:
         raise AcdError(ErrorCode.AOI_UNREADABLE, "the area of the query is not a GeoJSON geometry") from error
     shapely.prepare(area)
     return area
+
+
+def _find(segments: Sequence[DatasetSegment], key: DatasetKey) -> Dataset | None:
+    for segment in segments:
+        row = segment.row_of.get(key)
+        if row is not None:
+            return segment.dataset(row)
+    return None
+
+
+def _plain(dataset: Dataset, variable: Variable) -> Dataset:
+    """The dataset as it is kept: the variable's own range is not said again."""
+    if dataset.real != (variable.dformat.min, variable.dformat.max):
+        return dataset
+    return dataset.model_copy(update={"real": None})
+
+
+def _conflict(there: Dataset, dataset: Dataset) -> AcdError:
+    if not dataset.is_outside:
+        place = f"record {dataset.record_id}, {dataset.variable}:{dataset.instance} {dataset.cell}".rstrip()
+        return AcdError(ErrorCode.DATASET_CONFLICT, f"{place} is {there.uri} already, not {dataset.uri}")
+    bands = ", ".join(str(band) for band in there.bands)
+    place = f"band {bands} of {' '.join((there.uri, there.subdir)).rstrip()}"
+    owner = f"record {there.record_id}, {there.variable}:{there.instance}"
+    if (there.record_id, there.variable, there.instance) != (dataset.record_id, dataset.variable, dataset.instance):
+        return AcdError(ErrorCode.DATASET_CONFLICT, f"{place} is a dataset of another record or instance: {owner}")
+    return AcdError(ErrorCode.DATASET_CONFLICT, f"{place} is a dataset of {owner} already, mapped in another way")

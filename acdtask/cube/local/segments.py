@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,14 +18,20 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.grid import Grid
-from acdtask.cube.model import DataFormat, Dataset, Record, RecordQuery
+from acdtask.cube.local.head import Removal
+from acdtask.cube.model import OUTSIDE, DataFormat, Dataset, Record, RecordQuery
+from acdtask.cube.patterns import matcher
 
-__all__ = ["DatasetKey", "DatasetSegment", "RecordSegment", "dataset_key"]
+__all__ = ["DatasetKey", "DatasetSegment", "RecordSegment", "dataset_keys"]
 
 Mask: TypeAlias = NDArray[np.bool_]
 Strings: TypeAlias = NDArray[np.object_]
-DatasetKey: TypeAlias = tuple[str, str, str, str, str]
+DatasetKey: TypeAlias = tuple[str, ...]
 
+UNUSUAL = {"real", "exponent", "exchanged"}
+"""Fields of a dataset that most have at their default: they are kept with its format, and only if they are not."""
+
+NOTHING = np.empty(0, dtype=np.int64)
 FIELDS_OF_A_RECORD = set(Record.model_fields)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BBOX = ("xmin", "ymin", "xmax", "ymax")
@@ -41,9 +46,15 @@ GEOMETRY_TYPES = {
 }
 
 
-def dataset_key(dataset: Dataset) -> DatasetKey:
-    """What a cube has at most one dataset of."""
-    return dataset.record_id, dataset.variable, dataset.instance, dataset.layout, dataset.cell
+def dataset_keys(dataset: Dataset) -> list[DatasetKey]:
+    """What a cube has at most one dataset of.
+
+    In the cube's own containers that is a tile, or the whole, of a record of an instance; outside, as in Geocube, a
+    band of a container.
+    """
+    if not dataset.is_outside:
+        return [(dataset.record_id, dataset.variable, dataset.instance, dataset.layout, dataset.cell)]
+    return [(dataset.uri, dataset.subdir, str(band)) for band in dataset.bands]
 
 
 @dataclass(frozen=True)
@@ -124,6 +135,16 @@ class RecordSegment:
             bounds=np.column_stack(bounds),
         )
 
+    def without(self, rows: Sequence[int]) -> RecordSegment:
+        """The segment without some rows."""
+        return RecordSegment(*[np.delete(getattr(self, name), rows, axis=0) for name in type(self).__annotations__])
+
+    def rows_of(self, ids: frozenset[str]) -> list[int]:
+        """The rows of records."""
+        if self.id_set.isdisjoint(ids):
+            return []
+        return [row for row, identity in enumerate(self.ids.tolist()) if identity in ids]
+
     def sort_key(self, row: int) -> tuple[int, str, str]:
         """Datetime, name, id."""
         return int(self.micros[row]), self.names[row], self.ids[row]
@@ -176,7 +197,7 @@ class RecordSegment:
 
 @dataclass(frozen=True)
 class DatasetSegment:
-    """Datasets as columns; bands, formats and grids are JSON."""
+    """Datasets as columns; bands, formats (with how they map) and grids are JSON."""
 
     record_ids: Strings
     variables: Strings
@@ -194,8 +215,8 @@ class DatasetSegment:
 
     @classmethod
     def of(cls, datasets: Iterable[Dataset]) -> DatasetSegment:
-        """The datasets by variable, instance, record, layout, cell and uri."""
-        ordered = sorted(datasets, key=lambda d: (d.variable, d.instance, d.record_id, d.layout, d.cell, d.uri))
+        """The datasets by variable, instance, record, layout, cell, uri, subdir and bands."""
+        ordered = sorted(datasets, key=_dataset_order)
         return cls(
             record_ids=_strings([d.record_id for d in ordered]),
             variables=_strings([d.variable for d in ordered]),
@@ -203,7 +224,7 @@ class DatasetSegment:
             uris=_strings([d.uri for d in ordered]),
             subdirs=_strings([d.subdir for d in ordered]),
             bands=_strings([json.dumps(d.bands) for d in ordered]),
-            dformats=_strings([d.dformat.model_dump_json() for d in ordered]),
+            dformats=_strings([_format_text(d) for d in ordered]),
             grids=_strings([d.grid.model_dump_json() for d in ordered]),
             layouts=_strings([d.layout for d in ordered]),
             cells=_strings([d.cell for d in ordered]),
@@ -211,9 +232,9 @@ class DatasetSegment:
 
     @classmethod
     def merged(cls, segments: Sequence[DatasetSegment]) -> DatasetSegment:
-        """The datasets of all segments as one, by variable, instance, record, layout, cell and uri."""
+        """The datasets of all segments as one, by variable, instance, record, layout, cell, uri, subdir and bands."""
         columns = [np.concatenate([getattr(segment, name) for segment in segments]) for name in cls.__annotations__]
-        keys = list(zip(*[columns[k].tolist() for k in (1, 2, 0, 8, 9, 3)], strict=True))
+        keys = list(zip(*[columns[k].tolist() for k in (1, 2, 0, 8, 9, 3, 4, 5)], strict=True))
         order = sorted(range(len(keys)), key=keys.__getitem__)
         return cls(*[column[order] for column in columns])
 
@@ -227,21 +248,82 @@ class DatasetSegment:
         table = read_parquet(io.BytesIO(data)).read_all()
         return cls(*[_objects(table, name) for name in cls.__annotations__])
 
+    def without(self, rows: Sequence[int]) -> DatasetSegment:
+        """The segment without some rows."""
+        return DatasetSegment(*[np.delete(getattr(self, name), rows) for name in type(self).__annotations__])
+
+    def rows_of(self, keys: Iterable[DatasetKey]) -> list[int]:
+        """The rows of what `dataset_keys` names."""
+        return sorted({self.row_of[key] for key in keys if key in self.row_of})
+
+    @cached_property
+    def uri_set(self) -> frozenset[str]:
+        """The containers."""
+        return frozenset(self.uris.tolist())
+
+    def find_use(self, removal: Removal, besides: frozenset[int]) -> int | None:
+        """The first row, besides some, of something that is to be removed."""
+        columns = (self.record_ids, self.variables, self.instances, self.layouts)
+        for row, (record, variable, instance, layout) in enumerate(zip(*columns, strict=True)):
+            if row not in besides and (
+                record in removal.records
+                or variable in removal.variables
+                or (variable, instance) in removal.instances
+                or layout in removal.layouts
+            ):
+                return row
+        return None
+
     @cached_property
     def row_of(self) -> dict[DatasetKey, int]:
-        """The row of every dataset."""
+        """The row of everything that `dataset_keys` names."""
         columns = (self.record_ids, self.variables, self.instances, self.layouts, self.cells)
-        return {key: row for row, key in enumerate(zip(*[column.tolist() for column in columns], strict=True))}
+        keys = zip(*[column.tolist() for column in columns], strict=True)
+        uris = self.uris.tolist()
+        found: dict[DatasetKey, int] = {
+            key: row for row, (key, uri) in enumerate(zip(keys, uris, strict=True)) if not uri.startswith(OUTSIDE)
+        }
+        for row, uri in enumerate(uris):
+            if uri.startswith(OUTSIDE):
+                found.update(dict.fromkeys(dataset_keys(self.dataset(row)), row))
+        return found
 
-    def rows(self, variable: str, instance: str, record_ids: frozenset[str] | None) -> NDArray[np.int64]:
-        """The rows of an instance, of some records."""
-        rows = np.flatnonzero((self.variables == variable) & (self.instances == instance))
-        if record_ids is None:
+    def rows(
+        self,
+        variable: str,
+        instance: str,
+        record_ids: frozenset[str] | None,
+        lies_near: Callable[[Grid], bool] | None = None,
+    ) -> NDArray[np.int64]:
+        """The rows of an instance, of some records, on grids that lie near."""
+        rows = self._rows_of_instances.get((variable, instance), NOTHING)
+        if lies_near is not None and len(rows):
+            texts, numbers = self._grid_numbers
+            used = np.unique(numbers[rows])
+            near = np.zeros(len(texts), dtype=bool)
+            near[used] = [lies_near(_grid(texts[number])) for number in used.tolist()]
+            rows = rows[near[numbers[rows]]]
+        if record_ids is None or not len(rows):
             return rows
         return rows[[identity in record_ids for identity in self.record_ids[rows].tolist()]]
 
+    @cached_property
+    def _rows_of_instances(self) -> dict[tuple[str, str], NDArray[np.int64]]:
+        found: dict[tuple[str, str], list[int]] = {}
+        for row, instance in enumerate(zip(self.variables.tolist(), self.instances.tolist(), strict=True)):
+            found.setdefault(instance, []).append(row)
+        return {instance: np.array(rows, dtype=np.int64) for instance, rows in found.items()}
+
+    @cached_property
+    def _grid_numbers(self) -> tuple[list[str], NDArray[np.int64]]:
+        """The grids, each once, and for every row the number of its own."""
+        places: dict[str, int] = {}
+        numbers = [places.setdefault(text, len(places)) for text in self.grids.tolist()]
+        return list(places), np.array(numbers, dtype=np.int64)
+
     def dataset(self, row: int) -> Dataset:
         """The dataset of a row."""
+        dformat, mapping = _format_of(self.dformats[row])
         return Dataset.model_construct(
             record_id=self.record_ids[row],
             variable=self.variables[row],
@@ -249,10 +331,11 @@ class DatasetSegment:
             uri=self.uris[row],
             subdir=self.subdirs[row],
             bands=_bands(self.bands[row]),
-            dformat=_dformat(self.dformats[row]),
+            dformat=dformat,
             grid=_grid(self.grids[row]),
             layout=self.layouts[row],
             cell=self.cells[row],
+            **mapping,
         )
 
 
@@ -261,9 +344,26 @@ def _bands(text: str) -> tuple[int, ...]:
     return tuple(json.loads(text))
 
 
+def _dataset_order(dataset: Dataset) -> tuple[str, ...]:
+    of_a_tile = (dataset.variable, dataset.instance, dataset.record_id, dataset.layout, dataset.cell)
+    return *of_a_tile, dataset.uri, dataset.subdir, json.dumps(dataset.bands)
+
+
+def _format_text(dataset: Dataset) -> str:
+    """The format and what is not as usual about the dataset; an acd that knows no such thing refuses to read it."""
+    text = dataset.dformat.model_dump_json()
+    unusual = dataset.model_dump_json(include=UNUSUAL)
+    return text if unusual == "{}" else f"{text[:-1]},{unusual[1:]}"
+
+
 @lru_cache(maxsize=1024)
-def _dformat(text: str) -> DataFormat:
-    return DataFormat.model_validate_json(text)
+def _format_of(text: str) -> tuple[DataFormat, dict[str, Any]]:
+    """The dataset's fields that `_format_text` made the text of."""
+    fields = json.loads(text)
+    unusual = {name: fields.pop(name) for name in UNUSUAL if name in fields}
+    if "real" in unusual:
+        unusual["real"] = tuple(unusual["real"])
+    return DataFormat.model_validate(fields), unusual
 
 
 @lru_cache(maxsize=65536)
@@ -304,16 +404,6 @@ def _encode(columns: dict[str, Array], metadata: dict[str, str]) -> bytes:
 
 
 def _matching(values: Sequence[str | None], pattern: str) -> Mask:
-    """Where a value is there and matches a pattern of `*` and `?`."""
-    matches = _matcher(pattern)
+    """Where a value is there and matches a pattern."""
+    matches = matcher(pattern)
     return np.array([value is not None and matches(value) for value in values], dtype=bool)
-
-
-def _matcher(pattern: str) -> Callable[[str], bool]:
-    if pattern == "*":
-        return lambda _: True
-    if "*" not in pattern and "?" not in pattern:
-        return pattern.__eq__
-    parts = [".*" if char == "*" else "." if char == "?" else re.escape(char) for char in pattern]
-    compiled = re.compile("".join(parts), re.DOTALL)
-    return lambda value: compiled.fullmatch(value) is not None
