@@ -14,7 +14,7 @@ from acdtask.jobs.registry import JOBS
 __all__ = ["COMMANDS", "OutputClosedError", "app"]
 
 _START, _JOBS, _LOOK = "Start here", "Jobs: plan, run, gather, or all of it with local", "Look around"
-_GEOCUBE, _SERVE, _WORKFLOWS = "With a Geocube", "For Geocube's clients", "In a workflow"
+_GEOCUBE, _WORKFLOWS = "With a Geocube", "In a workflow"
 
 COMMANDS: dict[str, Lazy] = {
     "demo": Lazy("Simulate a year, find the changes, show them.", "acdtask.cli.demo:command", section=_START),
@@ -27,7 +27,7 @@ COMMANDS: dict[str, Lazy] = {
     "ingester": Lazy(
         "Post areas to a Geocube ingester, and see them done.", "acdtask.cli.ingester:group", section=_GEOCUBE
     ),
-    "serve": Lazy("Serve a cube over Geocube's API.", "acdtask.cli.serve:command", section=_SERVE),
+    "serve": Lazy("Serve a cube over Geocube's API.", "acdtask.cli.serve:command", section=_GEOCUBE),
     "notify": Lazy("Post how a run ended to a webhook.", "acdtask.cli.notify:command", section=_WORKFLOWS),
 }
 

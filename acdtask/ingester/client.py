@@ -271,8 +271,8 @@ class IngesterClient:
             return otherwise()
         return AcdError(
             ErrorCode.INGESTER_DENIED,
-            f"{self.transport.place.host} takes "
-            + ("not this token" if self.transport.place.token else "no call without a token")
+            f"{self.transport.place.host} does not take "
+            + ("this token" if self.transport.place.token else "calls without a token")
             + (f": {self.transport.scrubbed(reason)}" if reason else ""),
         )
 

@@ -24,7 +24,7 @@ from acdtask.jobs.ingest.settings import IngestSettings
 from tests.conftest import CHECKOUT
 from tests.ingester.area import passes, payload
 from tests.ingester.conftest import TOKEN
-from tests.ingester.standin import Fault, Standin
+from tests.ingester.standin import Standin
 
 FORMAT = DataFormat(dtype="int16", nodata=-1, min=0, max=1000)
 GRID = Grid(crs="EPSG:32632", transform=(20.0, 0.0, 350000.0, 0.0, -20.0, 5650000.0), width=64, height=64)
@@ -103,9 +103,6 @@ def test_when_it_is_done_the_plan_says_what_the_cube_has(planned: Planned, stand
 
 
 def test_it_waits_as_long_as_it_may(planned: Planned, standin: Standin, cube: LocalCube) -> None:
-    class Workers(Fault):
-        """They finish after the second look."""
-
     looks = iter(range(100))
     table = standin.table
 
