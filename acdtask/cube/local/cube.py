@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from acdtask import __version__
 from acdtask.cube.grid import Grid, Layout, Tile
+from acdtask.cube.local.consolidation import ConsolidatingCube
 from acdtask.cube.local.head import Addition, Head, Removal
 from acdtask.cube.local.index import Index
 from acdtask.cube.local.store import Store
@@ -31,8 +32,11 @@ FORMAT_VERSION = 1
 MARK = "cube.json"
 
 
-class LocalCube:
-    """A cube without a server; it implements `acdtask.cube.model.Cube`. Picklable: every process has its own caches."""
+class LocalCube(ConsolidatingCube):
+    """A cube without a server: a `Cube` that `Consolidates` (acdtask.cube.model).
+
+    Picklable: every process has its own caches.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
