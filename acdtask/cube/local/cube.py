@@ -214,6 +214,14 @@ class LocalCube(ConsolidatingCube):
         """
         return self._index.datasets(variable, instance, record_ids)
 
+    def datasets_at(self, uris: Iterable[str]) -> list[Dataset]:
+        """The datasets of some containers, of whichever instances, by container, subdir and bands."""
+        return self._index.datasets_at(frozenset(uris))
+
+    def records_in_use(self, ids: Iterable[str]) -> frozenset[str]:
+        """Which of the records have a dataset of any instance."""
+        return self._index.records_in_use(frozenset(ids))
+
     def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
         """Which of the records have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
         return frozenset(one.record_id for one in self.datasets(variable, instance, frozenset(record_ids)))

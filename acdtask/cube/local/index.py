@@ -177,6 +177,22 @@ class Index:
         ]
         return sorted(found, key=lambda dataset: (dataset.record_id, dataset.layout, dataset.cell, dataset.uri))
 
+    def datasets_at(self, uris: frozenset[str]) -> list[Dataset]:
+        """The datasets of some containers, by container, subdir and bands."""
+        found = [
+            segment.dataset(row)
+            for segment in (self._segment(ref, DatasetSegment) for ref in self.head().datasets)
+            if not segment.uri_set.isdisjoint(uris)
+            for row, uri in enumerate(segment.uris.tolist())
+            if uri in uris
+        ]
+        return sorted(found, key=lambda one: (one.uri, one.subdir, one.bands, one.record_id))
+
+    def records_in_use(self, ids: frozenset[str]) -> frozenset[str]:
+        """Which of the records have a dataset."""
+        segments = [self._segment(ref, DatasetSegment) for ref in self.head().datasets]
+        return frozenset(one for segment in segments for one in segment.record_ids.tolist() if one in ids)
+
     def _start(self) -> Head:
         """A head that is there, from the hint if it holds, else from the list; number 0 if there is none."""
         hint = self.store.find(HINT)

@@ -59,7 +59,7 @@ class Palette(BaseModel):
 
 
 class Palettes:
-    """The palettes of a cube, and which of them a variable has. Every method raises what Store raises."""
+    """The palettes of a cube; a variable names the one that it has. Every method raises what Store raises."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -83,26 +83,6 @@ class Palettes:
             address = self._store.address_of(_palette_key(name))
             raise AcdError(ErrorCode.CUBE_DAMAGED, f"{address} is no palette") from error
 
-    def assign(self, variable: str, name: str) -> None:
-        """Give a variable a palette; an empty name takes it away."""
-        if name:
-            self._store.put(_variable_key(variable), name.encode())
-        else:
-            self._store.delete(_variable_key(variable))
-
-    def name_of(self, variable: str) -> str:
-        """The name of a variable's palette; empty if it has none."""
-        return (self._store.find(_variable_key(variable)) or b"").decode()
-
-    def of(self, variable: str) -> Palette | None:
-        """The palette of a variable, or None."""
-        name = self.name_of(variable)
-        return self.find(name) if name else None
-
 
 def _palette_key(name: str) -> str:
     return f"palettes/{name}.json"
-
-
-def _variable_key(variable: str) -> str:
-    return f"palettes-of-variables/{variable}.txt"

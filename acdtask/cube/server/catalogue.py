@@ -61,3 +61,7 @@ class Catalogue:
     def address_of(self, uri: str) -> str:
         """The absolute address of a container, as clients know it."""
         return uri if uri.startswith(("/", "s3://", "file://")) else self.cube.store.address_of(uri)
+
+    def key_of(self, address: str) -> str:
+        """The key of a container of the cube from its absolute address; other addresses as they are."""
+        return address.removeprefix(f"{self.cube.store.url}/")

@@ -40,6 +40,7 @@ _CODES = {
     ErrorCode.DATASET_LOCKED: grpc.StatusCode.ALREADY_EXISTS,
     ErrorCode.JOB_CONFLICT: grpc.StatusCode.ALREADY_EXISTS,
     ErrorCode.JOB_STATE: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.IN_USE: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.BUG: grpc.StatusCode.INTERNAL,
     ErrorCode.CUBE_DAMAGED: grpc.StatusCode.UNKNOWN,
     ErrorCode.STORE_DENIED: grpc.StatusCode.UNKNOWN,

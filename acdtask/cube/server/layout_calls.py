@@ -17,7 +17,7 @@ from acdtask.cube.protocol.convert import grid_to_tile
 from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.errors import already_exists, invalid, not_found, not_served
 from acdtask.cube.server.layouts import LayoutDetails, layout_of
-from acdtask.cube.server.wire import area_of, bound_of
+from acdtask.cube.server.wire import area_of, bound_of, is_name
 from acdtask.cube.tiling import WEB_MERCATOR_LIMIT, project, tiles_of
 
 __all__ = ["LayoutCalls"]
@@ -53,6 +53,14 @@ class LayoutCalls:
         return pb.ListLayoutsResponse(
             layouts=[self._details.of(one) for one in self._cube.layouts() if matches(one.name)]
         )
+
+    def delete_layout(self, request: pb.DeleteLayoutRequest) -> pb.DeleteLayoutResponse:
+        """Remove a layout; one that is not there is no mistake."""
+        with self._catalogue.lock:
+            self._cube.remove(layouts=[request.name])
+            if is_name(request.name):
+                self._details.forget(request.name)
+        return pb.DeleteLayoutResponse()
 
     def tile_aoi(self, request: pb.TileAOIRequest) -> Iterator[pb.TileAOIResponse]:
         """The tiles that an area touches, by row, then column."""

@@ -59,7 +59,7 @@ def render_tile(
     else:
         raise invalid("At least one record must be provided")
     variable, instance = Catalogue(cube).instance(instance_id, f"Invalid Instance.uuid {instance_id}")
-    points = palette_of(variable.name) if palette_of else _kept(cube, variable.name)
+    points = palette_of(variable.name) if palette_of else _kept(cube, variable.palette)
     first, last = limits if any(limits) else (variable.dformat.min, variable.dformat.max)
     if not first < last:  # NaN too
         raise invalid(f"min {first:g} is not below max {last:g}")
@@ -91,8 +91,8 @@ def _grid(tile: tuple[int, int, int]) -> Grid:
     return Layout(name="", grid=WebMercatorGrid(zoom=z)).tile(x, y).grid
 
 
-def _kept(cube: LocalCube, variable: str) -> list[Point]:
-    palette = Palettes(cube.store).of(variable)
+def _kept(cube: LocalCube, name: str) -> list[Point]:
+    palette = Palettes(cube.store).find(name) if name else None
     return [(one.value, one.r, one.g, one.b, one.a) for one in palette.colours] if palette else []
 
 

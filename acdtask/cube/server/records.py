@@ -8,7 +8,7 @@ from acdtask.cube.model import Record, RecordQuery
 from acdtask.cube.protocol import records_pb2 as pb
 from acdtask.cube.protocol.convert import area_to_wire
 from acdtask.cube.server.catalogue import Catalogue
-from acdtask.cube.server.errors import RefusalError, already_exists, invalid, not_found, not_served, uuid_of
+from acdtask.cube.server.errors import RefusalError, already_exists, invalid, not_found, not_served, still_used, uuid_of
 from acdtask.cube.server.wire import area_of, bound_of, is_name, moment_of, page_of, record_text, record_to_wire
 
 __all__ = ["RecordCalls"]
@@ -90,6 +90,17 @@ class RecordCalls:
         )
         for record in self._cube.records(query):
             yield pb.ListRecordsResponseItem(record=record_to_wire(record, with_aoi=request.with_aoi))
+
+    def delete_records(self, request: pb.DeleteRecordsRequest) -> pb.DeleteRecordsResponse:
+        """Remove records without datasets; unknown ones do not count."""
+        wanted = list(dict.fromkeys(uuid_of(one) for one in request.ids))
+        with self._catalogue.lock:
+            used = self._cube.records_in_use(wanted)
+            if used and not request.no_fail:
+                raise still_used("records", "datasets", next(one for one in wanted if one in used))
+            there = {record.id for record in self._cube.records_by_id(wanted)} - used
+            self._cube.remove(records=there)
+        return pb.DeleteRecordsResponse(nb=len(there))
 
     def add_records_tags(self, request: pb.AddRecordsTagsRequest) -> pb.AddRecordsTagsResponse:
         """UNIMPLEMENTED."""

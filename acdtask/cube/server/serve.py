@@ -210,7 +210,7 @@ def _add_services(
     """Adds every service, and returns the names that health is asked by."""
     streams = Streams(settings.limits)
     downloader = DownloaderService(cube, streams, allowed=(cube.store.url, *settings.data))
-    services_pb2_grpc.add_GeocubeServicer_to_server(geocube_service(cube, streams), server)
+    services_pb2_grpc.add_GeocubeServicer_to_server(geocube_service(cube, streams, settings.data), server)
     services_pb2_grpc.add_GeocubeDownloaderServicer_to_server(downloader, server)
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)
     names = ("geocube.Geocube", "geocube.GeocubeDownloader")

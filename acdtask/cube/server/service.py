@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeAlias, cast
 
@@ -15,6 +15,7 @@ from acdtask.cube.protocol import services_pb2 as pb
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeServicer
 from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.cubes import CubeCalls
+from acdtask.cube.server.datasets import DatasetCalls
 from acdtask.cube.server.errors import not_served
 from acdtask.cube.server.layout_calls import LayoutCalls
 from acdtask.cube.server.records import RecordCalls
@@ -48,18 +49,20 @@ class VersionCall:
         return pb.GetVersionResponse(Version=VERSION)
 
 
-def geocube_service(cube: LocalCube, streams: Streams) -> GeocubeServicer:
+def geocube_service(cube: LocalCube, streams: Streams, data: Sequence[str] = ()) -> GeocubeServicer:
     """The service Geocube on a cube.
 
     Args:
         cube: what is served.
         streams: how many cubes are streamed at once; shared with the downloader.
+        data: folders and s3:// prefixes below which containers may lie, beside the cube itself; none for everywhere.
     """
     catalogue = Catalogue(cube)
     parts = (
         RecordCalls(catalogue),
         VariableCalls(catalogue),
         LayoutCalls(catalogue),
+        DatasetCalls(catalogue, data),
         CubeCalls(cube, streams),
         VersionCall(),
     )

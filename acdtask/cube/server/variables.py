@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from acdtask.cube.local.palettes import Colour, Palette
-from acdtask.cube.model import Instance, Variable
+from acdtask.cube.model import Instance, Resampling, Variable
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import values_pb2
 from acdtask.cube.protocol import variables_pb2 as pb
 from acdtask.cube.protocol.convert import DTYPES, RESAMPLING_NAMES
 from acdtask.cube.server.catalogue import Catalogue
-from acdtask.cube.server.errors import already_exists, failed, invalid, not_found
+from acdtask.cube.server.errors import already_exists, failed, invalid, not_found, not_served, still_used
+from acdtask.cube.server.ids import instance_id
 from acdtask.cube.server.wire import dformat_of, instance_to_wire, is_name, page_of, variable_to_wire
 
 __all__ = ["VariableCalls"]
@@ -31,13 +32,12 @@ class VariableCalls:
 
     def create_variable(self, request: pb.CreateVariableRequest) -> pb.CreateVariableResponse:
         """Make a variable; its palette must be there."""
-        variable, palette = _variable_of(request.variable), request.variable.palette
+        variable = _variable_of(request.variable)
         with self._catalogue.lock:
             if any(one.name == variable.name for one in self._cube.variables()):
                 raise already_exists("Variable", "name", variable.name)
-            self._check_palette(palette)
+            self._check_palette(variable.palette)
             self._cube.add_variable(variable)
-            self._catalogue.palettes.assign(variable.name, palette)
         return pb.CreateVariableResponse(id=self._to_wire(variable).id)
 
     def get_variable(self, request: pb.GetVariableRequest) -> pb.GetVariableResponse:
@@ -72,6 +72,53 @@ class VariableCalls:
             self._cube.add_instance(instance)
         return pb.InstantiateVariableResponse(instance=instance_to_wire(instance))
 
+    def update_variable(self, request: pb.UpdateVariableRequest) -> pb.UpdateVariableResponse:
+        """Change what is given. UNIMPLEMENTED for another name."""
+        variable = self._catalogue.variable(request.id)
+        if request.HasField("name") and request.name.value != variable.name:
+            raise not_served("The ids of a variable and of its instances are made of its name, so it cannot be renamed")
+        palette = request.palette.value if request.HasField("palette") else None
+        if palette and len(variable.bands) != 1:
+            raise invalid("Cannot define a palette to a multi-bands variable")
+        self._check_palette(palette or "")
+        self._cube.update_variable(
+            variable.name,
+            unit=request.unit.value if request.HasField("unit") else None,
+            description=request.description.value if request.HasField("description") else None,
+            resampling=_resampling_of(request.resampling_alg) if request.resampling_alg else None,
+            palette=palette,
+        )
+        return pb.UpdateVariableResponse()
+
+    def update_instance(self, request: pb.UpdateInstanceRequest) -> pb.UpdateInstanceResponse:
+        """Set and remove metadata. UNIMPLEMENTED for another name."""
+        variable, instance = self._catalogue.instance(request.id)
+        if request.HasField("name") and request.name.value != instance.name:
+            raise not_served("The id of an instance is made of its name, so it cannot be renamed")
+        # Geocube adds, then removes: a key that is in both is gone.
+        added = {key: value for key, value in request.add_metadata.items() if key not in request.del_metadata_keys}
+        self._cube.update_instance(variable.name, instance.name, added, request.del_metadata_keys)
+        return pb.UpdateInstanceResponse()
+
+    def delete_variable(self, request: pb.DeleteVariableRequest) -> pb.DeleteVariableResponse:
+        """Remove a variable and its instances, unless one has datasets."""
+        variable = self._catalogue.variable(request.id)
+        for instance in self._cube.instances(variable.name):
+            self._check_unused(instance)
+        self._cube.remove(variables=[variable.name])
+        return pb.DeleteVariableResponse()
+
+    def delete_instance(self, request: pb.DeleteInstanceRequest) -> pb.DeleteInstanceResponse:
+        """Remove an instance, unless it has datasets."""
+        variable, instance = self._catalogue.instance(request.id)
+        self._check_unused(instance)
+        self._cube.remove(instances=[(variable.name, instance.name)])
+        return pb.DeleteInstanceResponse()
+
+    def _check_unused(self, instance: Instance) -> None:
+        if self._cube.datasets(instance.variable, instance.name):
+            raise still_used("variable_instances", "datasets", instance_id(instance.variable, instance.name))
+
     def create_palette(self, request: pb.CreatePaletteRequest) -> pb.CreatePaletteResponse:
         """Keep a palette; the same again is no conflict."""
         if not self._catalogue.palettes.create(_palette_of(request.palette), replace=request.replace):
@@ -89,8 +136,7 @@ class VariableCalls:
         raise not_found("Variable", "name", name)
 
     def _to_wire(self, variable: Variable) -> pb.Variable:
-        palette = self._catalogue.palettes.name_of(variable.name)
-        return variable_to_wire(variable, self._cube.instances(variable.name), palette)
+        return variable_to_wire(variable, self._cube.instances(variable.name))
 
 
 def _variable_of(message: pb.Variable) -> Variable:
@@ -116,10 +162,11 @@ def _variable_of(message: pb.Variable) -> Variable:
         description=message.description,
         bands=tuple(message.bands),
         resampling=_resampling_of(message.resampling_alg),
+        palette=message.palette,
     )
 
 
-def _resampling_of(number: values_pb2.Resampling.ValueType) -> str:
+def _resampling_of(number: values_pb2.Resampling.ValueType) -> Resampling:
     if number not in RESAMPLING_NAMES:
         raise invalid(f"Resampling algorithm {number} is unknown")
     return RESAMPLING_NAMES[number]

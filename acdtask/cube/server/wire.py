@@ -17,7 +17,6 @@ from acdtask.cube.protocol.convert import (
     RESAMPLINGS,
     area_from_wire,
     area_to_wire,
-    dformat_from_wire,
     dformat_to_wire,
     moment_from_wire,
     moment_to_wire,
@@ -31,6 +30,7 @@ __all__ = [
     "dformat_of",
     "instance_to_wire",
     "is_name",
+    "mapped_dformat_of",
     "moment_of",
     "page_of",
     "record_text",
@@ -126,7 +126,7 @@ def instance_to_wire(instance: Instance) -> variables_pb2.Instance:
     )
 
 
-def variable_to_wire(variable: Variable, instances: list[Instance], palette: str) -> variables_pb2.Variable:
+def variable_to_wire(variable: Variable, instances: list[Instance]) -> variables_pb2.Variable:
     """A variable with its instances. UNIMPLEMENTED if Geocube has no such data type."""
     if variable.dformat.dtype not in DTYPES:
         raise not_served(
@@ -139,30 +139,40 @@ def variable_to_wire(variable: Variable, instances: list[Instance], palette: str
         description=variable.description,
         dformat=dformat_to_wire(variable.dformat),
         bands=variable.bands,
-        palette=palette,
+        palette=variable.palette,
         resampling_alg=RESAMPLINGS[variable.resampling],
         instances=[instance_to_wire(one) for one in instances],
     )
 
 
-def dformat_of(message: values_pb2.DataFormat, what: str = "Incorrect data format") -> DataFormat:
-    """The format of a variable or a container. INVALID_ARGUMENT, UNIMPLEMENTED; UNKNOWN if the data type is open."""
+def dformat_of(message: values_pb2.DataFormat) -> DataFormat:
+    """The format of a variable. INVALID_ARGUMENT, UNIMPLEMENTED; UNKNOWN if the data type is left open."""
+    what = "Incorrect data format"
     if message.dtype == values_pb2.DataFormat.UNDEFINED:
         raise failed(f"{what}: the data type is not defined")
     if message.dtype not in DTYPES.values():
         name = values_pb2.DataFormat.Dtype.Name(message.dtype)
         raise not_served(f"acd has no data type {name}; use one of {', '.join(sorted(DTYPES))}")
+    return _checked(message, next(name for name, number in DTYPES.items() if number == message.dtype), what)
+
+
+def mapped_dformat_of(message: values_pb2.DataFormat, dtype: str) -> DataFormat:
+    """The format of a container of some data type, whatever type the message says. INVALID_ARGUMENT, UNIMPLEMENTED."""
+    return _checked(message, dtype, "Invalid Dataset.DFormat")
+
+
+def _checked(message: values_pb2.DataFormat, dtype: str, what: str) -> DataFormat:
+    kind = np.dtype(dtype)
     if not message.min_value < message.max_value:
         raise invalid(f"{what}: min must be stricly lower than max")
-    dformat = dformat_from_wire(message)
-    dtype = np.dtype(dformat.dtype)
-    info: Any = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
+    info: Any = np.iinfo(kind) if kind.kind in "iu" else np.finfo(kind)
     low, high = float(info.min), float(info.max)
-    if dformat.min < low or dformat.max > high:
+    if message.min_value < low or message.max_value > high:
         raise invalid(f"{what}: min/max value are out of bounds [{low:f}, {high:f}]")
-    if math.isnan(dformat.nodata):
-        if dtype.kind in "iu":
-            raise not_served(f"acd needs a nodata value for {dformat.dtype}; give one that is no valid pixel")
-    elif not low <= dformat.nodata <= high:
-        raise invalid(f"{what}: noData value ({dformat.nodata:f}) is not supported by the data type ({dtype})")
-    return dformat
+    if math.isnan(message.no_data):
+        if kind.kind in "iu":
+            raise not_served(f"acd needs a nodata value for {dtype}; give one that is no valid pixel")
+    elif not low <= message.no_data <= high:
+        raise invalid(f"{what}: noData value ({message.no_data:f}) is not supported by the data type ({dtype})")
+    fields = {"dtype": dtype, "nodata": message.no_data, "min": message.min_value, "max": message.max_value}
+    return DataFormat.model_validate(fields)
