@@ -148,7 +148,7 @@ def _end(one: socket.socket, *, reset: bool) -> None:
     with contextlib.suppress(OSError):
         if reset:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
-        else:
-            one.shutdown(socket.SHUT_RDWR)
+        # Wakes the thread that reads it, too: a socket stays open as long as somebody waits in it.
+        one.shutdown(socket.SHUT_RD if reset else socket.SHUT_RDWR)
     with contextlib.suppress(OSError):
         one.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,14 +21,19 @@ from tests.cube import make
 __all__ = ["CANNOT", "KINDS", "Ability", "Kind", "Room"]
 
 Kind = Literal["local", "serve", "geocube"]
-Ability = Literal["int64", "web_mercator", "two_records", "s3"]
+Ability = Literal["int64", "opening", "two_records"]
 KINDS: tuple[Kind, ...] = ("local", "serve", "geocube")
 
 CANNOT: dict[Kind, dict[Ability, str]] = {
-    "local": {},
+    "local": {"opening": "it is told what a container holds by whoever wrote or opened it, and does not open it again"},
     "serve": {"int64": "Geocube's protocol has no 64-bit integers"},
-    "geocube": {"int64": "Geocube's protocol has no 64-bit integers"},
+    "geocube": {
+        "int64": "Geocube's protocol has no 64-bit integers",
+        "two_records": "Geocube 1.0.3 cannot put two records into one container (GEOCUBE_CONSOLIDATES=1 if yours can)",
+    },
 }
+if os.environ.get("GEOCUBE_CONSOLIDATES") == "1":
+    del CANNOT["geocube"]["two_records"]
 """What a room cannot do, and why; a test that needs it (`pytest.mark.needs`) is not made for that room."""
 
 Tiles: TypeAlias = Callable[[BaseGeometry, Layout], list[Tile]]

@@ -397,6 +397,19 @@ def test_numbers_map_from_the_containers_range_to_the_variables(room: Room, stor
     assert found[0, :2].tolist() == [target.min, target.max]
 
 
+@pytest.mark.parametrize("exponent", [1.0, 2.0, 0.5])
+def test_numbers_map_by_an_exponent_onto_what_they_really_are(room: Room, exponent: float) -> None:
+    """A container 0..200 that holds 100..900 of a variable 0..1000."""
+    instance, stored = room.instance(), dformat("uint8", max=200)
+    pixels = np.arange(2000).reshape(40, 50).astype("uint8") % 201
+    record = room.record()
+    room.put(record, instance, pixels, grid(50, 40), dformat=stored, real=(100.0, 900.0), exponent=exponent)
+    found = shown(room.image(instance, grid(50, 40), record)).astype("float64")
+    expected = 100 + 800 * (pixels / 200.0) ** exponent
+    assert np.abs(found - expected).max() <= 1
+    assert (found[0, 0], found.max()) == (100, 900)
+
+
 def test_two_instances_do_not_mix(room: Room) -> None:
     variable = room.variable()
     first, second = room.instance(variable, "master"), room.instance(variable, "annual")

@@ -47,13 +47,13 @@ def fetched(proxy: Proxy) -> bytes:
     """What one connection brings, until its end, however it ends."""
     host, port = proxy.address.split(":")
     received = bytearray()
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        try:
+    try:
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall(b"get")
             while data := connection.recv(65536):
                 received += data
-        except ConnectionError:
-            pass
+    except ConnectionError:
+        pass
     return bytes(received)
 
 
