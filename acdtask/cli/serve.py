@@ -53,6 +53,10 @@ def _serve(
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Key of the certificate, PEM.")] = None,
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Calls that are worked on at once.")] = 32,
+    jobs: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Consolidations that are worked on at once; 0 leaves them to others."),
+    ] = 1,
     grace: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long running calls may go on when the server ends.")
     ] = 30.0,
@@ -78,6 +82,7 @@ def _serve(
         tls_cert=tls_cert,
         tls_key=tls_key,
         workers=workers,
+        jobs=jobs,
         grace=grace,
         allow_open=open_,
         data=tuple(data or ()),

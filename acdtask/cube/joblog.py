@@ -107,7 +107,7 @@ def last_error(log: Sequence[str]) -> str:
 
 
 def _is_only_failure(message: str) -> bool:
-    return re.fullmatch(r"(Consolidation|Deletion|Rollback|Job) failed(: \d+ tasks? failed)?\.?", message) is not None
+    return re.fullmatch(r"(Consolidation|Deletion|Rollback|Job) failed(: \d+ task\S* failed)?\.?", message) is not None
 
 
 def is_cancelled(log: Sequence[str]) -> bool:

@@ -79,7 +79,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         made: Handler = make(
             around,
             request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+            response_serializer=_serializer(handler),
         )
         return made
 
@@ -103,6 +103,12 @@ class CallInterceptor(grpc.ServerInterceptor):
             _refuse_unexpected(context, error, method)
         finally:
             _log(method, context, count.total, time.monotonic() - began)
+
+
+def _serializer(handler: Handler) -> Callable[[Any], bytes]:
+    """That of the handler, for answers that are not encoded already."""
+    encode: Any = handler.response_serializer
+    return lambda answer: answer if isinstance(answer, bytes) else encode(answer)
 
 
 def _authorization(context: Context) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,7 +11,7 @@ import grpc
 
 from acdtask.cube.grid import Grid, Tile
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import CubeRequest, Dataset, RecordQuery, Resampling, Variable
+from acdtask.cube.model import CubeRequest, Dataset, Record, RecordQuery, Resampling, Variable
 from acdtask.cube.points import crs_of
 from acdtask.cube.protocol.convert import (
     RESAMPLING_NAMES,
@@ -21,18 +21,18 @@ from acdtask.cube.protocol.convert import (
 )
 from acdtask.cube.protocol.cubes_pb2 import (
     GetCubeRequest,
-    GetCubeResponse,
     GetCubeResponseHeader,
     GetTileRequest,
     GetTileResponse,
     ImageFile,
 )
 from acdtask.cube.protocol.records_pb2 import GroupedRecords, RecordFilters
+from acdtask.cube.protocol.records_pb2 import Record as RecordMessage
 from acdtask.cube.protocol.values_pb2 import FileFormat, GeoTransform, GTiff, Size
 from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
 from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.errors import RefusalError, invalid, uuid_of
-from acdtask.cube.server.frames import Frames, Part, metas_of
+from acdtask.cube.server.frames import Frames, Part, first_frame, metas_of
 from acdtask.cube.server.pictures import PaletteOf, render_tile
 from acdtask.cube.server.pixels import bytes_of_image, bytes_of_work, read_images
 from acdtask.cube.server.streams import StreamLimits, Streams
@@ -44,6 +44,7 @@ __all__ = ["CubeCalls", "check_format", "check_size", "grid_asked", "query_of", 
 Groups: TypeAlias = tuple[tuple[str, ...], ...]
 
 MIB = 1024 * 1024
+MESSAGES_KEPT = 20_000
 
 
 def grid_asked(crs: str, transform: GeoTransform, size: Size) -> Grid:
@@ -103,6 +104,30 @@ class _Asked:
     datasets: tuple[tuple[Dataset, ...], ...]
 
 
+class _RecordMessages:
+    """Records as messages. Making one costs as much as sending its image, so they are kept."""
+
+    def __init__(self, cube: LocalCube) -> None:
+        self._cube = cube
+        self._made: dict[str, tuple[Record, RecordMessage]] = {}
+
+    def messages(self, ids: Iterable[str]) -> dict[str, RecordMessage]:
+        """The records that the cube has, by id."""
+        wanted = sorted(ids)
+        found = self._cube.records_by_id(wanted)
+        if len(found) < len(wanted):  # some were removed just now
+            wanted = [one.id for one in found]
+        if len(self._made) > MESSAGES_KEPT:
+            self._made = {}
+        return {one: self._message(one, record) for one, record in zip(wanted, found, strict=True)}
+
+    def _message(self, identity: str, record: Record) -> RecordMessage:
+        made = self._made.get(identity)
+        if made is None or made[0].footprint != record.footprint:  # the only thing that the id does not tell
+            made = self._made[identity] = record, record_to_wire(record)
+        return made[1]
+
+
 class CubeCalls:
     """The calls of the Geocube service that answer with pixels. They raise RefusalError and AcdError.
 
@@ -122,10 +147,11 @@ class CubeCalls:
         self.cube = cube
         self.streams = streams if isinstance(streams, Streams) else Streams(streams or StreamLimits())
         self._catalogue = Catalogue(cube)
+        self._records = _RecordMessages(cube)
         self._palette_of = palette_of
 
-    def GetCube(self, request: GetCubeRequest, context: grpc.ServicerContext) -> Iterator[GetCubeResponse]:  # noqa: N802  # the name of the call
-        """The images of a cube, one after the other."""
+    def GetCube(self, request: GetCubeRequest, context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: N802  # the name of the call
+        """The images of a cube, one after the other; each message is a GetCubeResponse, encoded already."""
         asked = self._asked(request)
         if request.headers_only:
             return self._answer(request, asked)
@@ -175,10 +201,10 @@ class CubeCalls:
         there = whole.model_copy(update={"groups": tuple(group for group, _ in found)})
         return _Asked(variable, there, tuple(datasets for _, datasets in found))
 
-    def _answer(self, request: GetCubeRequest, asked: _Asked) -> Iterator[GetCubeResponse]:
+    def _answer(self, request: GetCubeRequest, asked: _Asked) -> Iterator[bytes]:
         variable, grid = asked.variable, asked.request.grid
-        yield GetCubeResponse(
-            global_header=GetCubeResponseHeader(
+        yield first_frame(
+            GetCubeResponseHeader(
                 count=len(asked.datasets),
                 nb_datasets=sum(map(len, asked.datasets)),
                 ref_dformat=dformat_to_wire(variable.dformat),
@@ -188,7 +214,6 @@ class CubeCalls:
             )
         )
         frames = Frames(
-            GetCubeResponse,
             grid,
             variable,
             level=request.compression_level,
@@ -205,12 +230,11 @@ class CubeCalls:
 
     def _parts(self, asked: _Asked) -> Iterator[Part]:
         """What each image is made of: of the records of its group those that have pixels there."""
-        ids = {one.record_id for datasets in asked.datasets for one in datasets}
-        records = {one.id: record_to_wire(one) for one in self.cube.records_by_id(sorted(ids))}
+        records = self._records.messages({one.record_id for datasets in asked.datasets for one in datasets})
         for group, datasets in zip(asked.request.groups, asked.datasets, strict=True):
             there = {one.record_id for one in datasets}
             yield Part(
-                GroupedRecords(records=[records[one] for one in group if one in there]),
+                GroupedRecords(records=[records[one] for one in group if one in there and one in records]),
                 metas_of(datasets, asked.variable, self._catalogue.address_of),
             )
 

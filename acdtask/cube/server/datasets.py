@@ -14,6 +14,7 @@ from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.errors import RefusalError, already_exists, invalid, not_found, not_served, uuid_of
 from acdtask.cube.server.frames import metas_of
 from acdtask.cube.server.ids import instance_id
+from acdtask.cube.server.managed import Managed
 from acdtask.cube.server.wire import bound_of, mapped_dformat_of, record_to_wire
 from acdtask.errors import AcdError, ErrorCode
 
@@ -35,11 +36,13 @@ class DatasetCalls:
 
     Args:
         catalogue: of the cube.
+        managed: the containers that were handed over.
         data: folders and s3:// prefixes below which containers may lie, beside the cube itself; none for everywhere.
     """
 
-    def __init__(self, catalogue: Catalogue, data: Sequence[str] = ()) -> None:
+    def __init__(self, catalogue: Catalogue, managed: Managed, data: Sequence[str] = ()) -> None:
         self._catalogue = catalogue
+        self._managed = managed
         self._cube = catalogue.cube
         self._data = [f"{one.rstrip('/')}/" for one in (catalogue.cube.store.url, *data)] if data else []
 
@@ -53,6 +56,8 @@ class DatasetCalls:
             datasets = [_dataset_of(one, container.uri, header) for one in wanted]
             self._check_records(datasets)
             self._commit(datasets)
+        if wanted and container.managed:
+            self._managed.mark(container.uri)
         return pb.IndexDatasetsResponse()
 
     def get_containers(self, request: pb.GetContainersRequest) -> pb.GetContainersResponse:
@@ -67,7 +72,11 @@ class DatasetCalls:
         variables = {variable.name: variable for variable in self._cube.variables()}
         return pb.GetContainersResponse(
             containers=[
-                pb.Container(uri=uri, datasets=[_to_wire(one, variables[one.variable]) for one in found[uri]])
+                pb.Container(
+                    uri=uri,
+                    managed=self._managed.is_marked(uri),
+                    datasets=[_to_wire(one, variables[one.variable]) for one in found[uri]],
+                )
                 for uri in keys
             ]
         )

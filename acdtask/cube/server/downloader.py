@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import grpc
@@ -19,7 +20,7 @@ from acdtask.cube.local.rasters import read_header
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Image, Outcome, Resampling, Slice, Variable
 from acdtask.cube.protocol.convert import dformat_from_wire
-from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetCubeMetadataResponse, GetCubeResponseHeader
+from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetCubeResponseHeader
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.services_pb2 import GetVersionRequest, GetVersionResponse
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeDownloaderServicer
@@ -27,7 +28,7 @@ from acdtask.cube.protocol.values_pb2 import DataFormat as DataFormatMessage
 from acdtask.cube.protocol.values_pb2 import GTiff
 from acdtask.cube.server.cubes import check_format, check_size, grid_asked, resampling_asked
 from acdtask.cube.server.errors import RefusalError, invalid
-from acdtask.cube.server.frames import NOT_COMPRESSED, Frames, Part
+from acdtask.cube.server.frames import NOT_COMPRESSED, Frames, Part, first_frame
 from acdtask.cube.server.pixels import bytes_of_work, in_strips
 from acdtask.cube.server.service import VERSION
 from acdtask.cube.server.streams import StreamLimits, Streams
@@ -69,8 +70,8 @@ class DownloaderService(GeocubeDownloaderServicer):
 
     def DownloadCube(  # noqa: N802  # the RPC's name
         self, request: GetCubeMetadataRequest, context: grpc.ServicerContext
-    ) -> Iterator[GetCubeMetadataResponse]:
-        """The images of a cube, one after the other, never compressed."""
+    ) -> Iterator[Any]:
+        """The images of a cube, never compressed; each message is a GetCubeMetadataResponse, encoded already."""
         if not request.grouped_records:
             return iter([_global_header(request)])
         asked = self._asked(request)
@@ -102,10 +103,9 @@ class DownloaderService(GeocubeDownloaderServicer):
                     grpc.StatusCode.PERMISSION_DENIED, f"{address} does not lie where this downloader may read"
                 )
 
-    def _answer(self, request: GetCubeMetadataRequest, asked: _Asked) -> Iterator[GetCubeMetadataResponse]:
+    def _answer(self, request: GetCubeMetadataRequest, asked: _Asked) -> Iterator[bytes]:
         yield _global_header(request)
         frames = Frames(
-            GetCubeMetadataResponse,
             asked.grid,
             asked.variable,
             level=NOT_COMPRESSED,
@@ -133,9 +133,9 @@ class DownloaderService(GeocubeDownloaderServicer):
             return Image((), Outcome.FAILED, reason=str(error))
 
 
-def _global_header(request: GetCubeMetadataRequest) -> GetCubeMetadataResponse:
-    return GetCubeMetadataResponse(
-        global_header=GetCubeResponseHeader(
+def _global_header(request: GetCubeMetadataRequest) -> bytes:
+    return first_frame(
+        GetCubeResponseHeader(
             count=len(request.grouped_records),
             nb_datasets=sum(len(meta.internalsMeta) for meta in request.datasets_meta),
             ref_dformat=request.ref_dformat,
@@ -167,6 +167,8 @@ def _dataset(store: Store, meta: InternalMeta) -> Dataset:
         subdir=meta.container_subdir,
         bands=tuple(meta.bands),
         dformat=dformat_from_wire(meta.dformat),
+        real=(meta.range_min, meta.range_max),
+        exponent=meta.exponent,
         grid=_stack_grid(address) if is_stack(address) else read_header(store, address).grid,
     )
 

@@ -22,6 +22,7 @@ __all__ = [
     "not_served",
     "refusal_of",
     "still_used",
+    "unhandled",
     "uuid_of",
 ]
 
@@ -113,6 +114,11 @@ def still_used(entities: str, users: str, value: str) -> RefusalError:
     resource = ResourceInfo(owner=entities, resource_type=users, resource_name=_cut(value, LONGEST_DETAIL))
     message = f"{entities} and {users} with id: {value}"
     return RefusalError(grpc.StatusCode.FAILED_PRECONDITION, message, resource)
+
+
+def unhandled(message: str) -> RefusalError:
+    """FAILED_PRECONDITION: a job in its state cannot do that."""
+    return RefusalError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
 def refusal_of(error: AcdError) -> RefusalError:

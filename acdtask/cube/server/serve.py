@@ -17,13 +17,14 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from acdtask.cube.local.consolidation_runner import JobRunner
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import services_pb2_grpc
 from acdtask.cube.server.calls import CallInterceptor
 from acdtask.cube.server.downloader import DownloaderService
 from acdtask.cube.server.http import HttpServing
 from acdtask.cube.server.keys import USER_VARIABLE, Keys
-from acdtask.cube.server.service import geocube_service
+from acdtask.cube.server.service import services_of
 from acdtask.cube.server.streams import StreamLimits, Streams
 from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
@@ -32,6 +33,7 @@ __all__ = ["ServeSettings", "Serving", "cube_at", "is_loopback", "serve_until_si
 
 LOG = events("serve")
 LARGEST_REQUEST = 4 * 1024 * 1024
+SERVICES = ("geocube.Geocube", "geocube.GeocubeDownloader", "geocube.Admin")
 SIDE_THREADS = 4
 LOOK_EVERY_S = 0.05
 STREAMS_OF_A_CONNECTION = 100
@@ -57,6 +59,7 @@ class ServeSettings:
         port, http_port: 0 takes a free one; without an HTTP port there is no HTTP.
         tls_cert, tls_key: PEM files; TLS on both ports with both of them, none without.
         workers: calls that are worked on at once; others wait.
+        jobs: consolidations that are worked on at once; with 0 they wait for another server of the cube.
         grace: seconds that running calls have when the server ends.
         allow_open: serve beyond this machine although there is no key.
         data: folders and s3:// prefixes that have files which clients may index, and download beside those of the
@@ -70,6 +73,7 @@ class ServeSettings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     workers: int = 32
+    jobs: int = 1
     grace: float = 30.0
     allow_open: bool = False
     data: tuple[str, ...] = ()
@@ -99,7 +103,8 @@ class Serving:
             interceptors=[CallInterceptor(keys, self._side)],
             options=OPTIONS,
         )
-        self._names = _add_services(self._server, cube, settings, self._health)
+        self._jobs = JobRunner(cube, _job_error, threads=settings.jobs)
+        self._names = _add_services(self._server, cube, settings, self._health, self._jobs)
         self._http = None if settings.http_port is None else HttpServing(cube, keys, self._is_serving)
         self._serving = threading.Event()
         self.port = 0
@@ -114,6 +119,7 @@ class Serving:
                 files = (settings.tls_cert, settings.tls_key) if self._credentials else (None, None)
                 self.http_port = self._http.start(settings.host, settings.http_port or 0, *files)
             self._server.start()
+            self._jobs.start()
         except BaseException:
             self.stop(0)
             raise
@@ -144,6 +150,7 @@ class Serving:
         ended = self._server.stop(seconds)
         if self._http is not None:
             self._http.stop(seconds)
+        self._jobs.stop(seconds)
         ended.wait()
         self._side.shutdown(wait=False)
         LOG.info("server.stopped")
@@ -205,17 +212,22 @@ def is_loopback(host: str) -> bool:
 
 
 def _add_services(
-    server: grpc.Server, cube: LocalCube, settings: ServeSettings, healths: health.HealthServicer
+    server: grpc.Server, cube: LocalCube, settings: ServeSettings, healths: health.HealthServicer, jobs: JobRunner
 ) -> tuple[str, ...]:
     """Adds every service, and returns the names that health is asked by."""
     streams = Streams(settings.limits)
+    geocube, admin = services_of(cube, streams, settings.data, jobs.wake)
     downloader = DownloaderService(cube, streams, allowed=(cube.store.url, *settings.data))
-    services_pb2_grpc.add_GeocubeServicer_to_server(geocube_service(cube, streams, settings.data), server)
+    services_pb2_grpc.add_GeocubeServicer_to_server(geocube, server)
+    services_pb2_grpc.add_AdminServicer_to_server(admin, server)
     services_pb2_grpc.add_GeocubeDownloaderServicer_to_server(downloader, server)
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)
-    names = ("geocube.Geocube", "geocube.GeocubeDownloader")
-    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    return "", *names
+    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return "", *SERVICES
+
+
+def _job_error(job_id: str, error: Exception) -> None:
+    LOG.error("job.failed", job=job_id, error=f"{type(error).__name__}: {error}")
 
 
 def _bind(server: grpc.Server, host: str, port: int, credentials: grpc.ServerCredentials | None) -> int:

@@ -12,17 +12,21 @@ import grpc
 from acdtask import __version__
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import services_pb2 as pb
-from acdtask.cube.protocol.services_pb2_grpc import GeocubeServicer
+from acdtask.cube.protocol.services_pb2_grpc import AdminServicer, GeocubeServicer
+from acdtask.cube.server.admin import AdminCalls
 from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.cubes import CubeCalls
 from acdtask.cube.server.datasets import DatasetCalls
+from acdtask.cube.server.deletions import Deletions
 from acdtask.cube.server.errors import not_served
+from acdtask.cube.server.jobs import JobCalls
 from acdtask.cube.server.layout_calls import LayoutCalls
+from acdtask.cube.server.managed import Managed
 from acdtask.cube.server.records import RecordCalls
 from acdtask.cube.server.streams import Streams
 from acdtask.cube.server.variables import VariableCalls
 
-__all__ = ["VERSION", "geocube_service", "method_name"]
+__all__ = ["VERSION", "method_name", "services_of"]
 
 VERSION = f"1.0.3-acd.{__version__}"
 """The Geocube whose API this is, and what answers."""
@@ -49,24 +53,30 @@ class VersionCall:
         return pb.GetVersionResponse(Version=VERSION)
 
 
-def geocube_service(cube: LocalCube, streams: Streams, data: Sequence[str] = ()) -> GeocubeServicer:
-    """The service Geocube on a cube.
+def services_of(
+    cube: LocalCube, streams: Streams, data: Sequence[str] = (), wake: Callable[[], None] = lambda: None
+) -> tuple[GeocubeServicer, AdminServicer]:
+    """The services Geocube and Admin on a cube.
 
     Args:
         cube: what is served.
         streams: how many cubes are streamed at once; shared with the downloader.
         data: folders and s3:// prefixes below which containers may lie, beside the cube itself; none for everywhere.
+        wake: called when a consolidation has something to do.
     """
-    catalogue = Catalogue(cube)
-    parts = (
+    catalogue, managed = Catalogue(cube), Managed(cube.store, data)
+    jobs = JobCalls(catalogue, Deletions(cube, managed), wake)
+    geocube = servicer(
+        "Geocube",
         RecordCalls(catalogue),
         VariableCalls(catalogue),
         LayoutCalls(catalogue),
-        DatasetCalls(catalogue, data),
+        DatasetCalls(catalogue, managed, data),
         CubeCalls(cube, streams),
+        jobs,
         VersionCall(),
     )
-    return cast("GeocubeServicer", servicer("Geocube", *parts))
+    return cast("GeocubeServicer", geocube), cast("AdminServicer", servicer("Admin", AdminCalls(catalogue, jobs)))
 
 
 def servicer(service: str, *parts: object) -> SimpleNamespace:

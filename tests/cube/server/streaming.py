@@ -29,7 +29,7 @@ from acdtask.cube.server.calls import CallInterceptor
 from acdtask.cube.server.downloader import DownloaderService
 from acdtask.cube.server.ids import instance_id
 from acdtask.cube.server.keys import Keys
-from acdtask.cube.server.service import geocube_service
+from acdtask.cube.server.service import services_of
 from acdtask.cube.server.streams import StreamLimits, Streams
 from tests.cube.make import put_image
 
@@ -52,7 +52,7 @@ def serving(cube: LocalCube, limits: StreamLimits | None = None, allowed: Iterab
     streams = Streams(limits or StreamLimits())
     with ThreadPoolExecutor(16) as pool, ThreadPoolExecutor(1) as side:
         server = grpc.server(pool, interceptors=[CallInterceptor(Keys(), side)])
-        add_GeocubeServicer_to_server(geocube_service(cube, streams), server)
+        add_GeocubeServicer_to_server(services_of(cube, streams)[0], server)
         add_GeocubeDownloaderServicer_to_server(DownloaderService(cube, streams, allowed=allowed), server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
