@@ -14,7 +14,6 @@ from acdtask.errors import AcdError, ErrorCode
 from tests.cube.conformance.rooms import Room, dformat
 
 
-
 def test_a_variable_comes_back_whole(room: Room) -> None:
     variable = Variable(
         name=room.name("CoherenceVV"),

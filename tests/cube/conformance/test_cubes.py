@@ -324,9 +324,7 @@ def test_where_says_which_records_lie_in_a_tile(room: Room) -> None:
     instance, layout = room.instance(), room.layout()
     records = [room.record(number, footprint=box(7, 50, 8, 51)) for number in range(3)]
     places = [layout.tile(0, 0).grid, layout.tile(1, 0).grid, layout.pixel_grid(32, 32, 64, 64)]
-    datasets = [
-        room.container(one, instance, image(place), place) for one, place in zip(records, places, strict=True)
-    ]
+    datasets = [room.container(one, instance, image(place), place) for one, place in zip(records, places, strict=True)]
     room.cube.index(records, datasets)
     ids = [record.id for record in records]
     tiles = [layout.tile(i, j) for j in (0, 1, 2) for i in (0, 1, 2)]
@@ -368,7 +366,9 @@ def test_no_slice_and_no_dataset_are_nodata(room: Room) -> None:
     assert room.cube.read(grid(5, 4), [], variable).shape == (0, 4, 5)
     empty = room.cube.read(grid(5, 4), [Slice(label="", datasets=())], variable)
     assert np.unique(empty).tolist() == [NODATA]
-    bands = room.cube.read(grid(5, 4), [Slice(label="", datasets=())], variable.model_copy(update={"bands": ("a", "b")}))
+    bands = room.cube.read(
+        grid(5, 4), [Slice(label="", datasets=())], variable.model_copy(update={"bands": ("a", "b")})
+    )
     assert bands.shape == (1, 2, 4, 5)
 
 

@@ -7,13 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from random import Random
 
 import pytest
 
 from tests.cube.conformance.proxy import Faults, Proxy
 
-DATA = Random(1).randbytes(1_000_000)
+DATA = bytes(range(251)) * 4000
 
 
 @pytest.fixture

@@ -64,7 +64,12 @@ def test_name_tags_and_datetime_are_the_identity(room: Room) -> None:
 
 def test_records_come_by_datetime_then_name_then_id(room: Room) -> None:
     records = [
-        Record(name=room.name(name), datetime=START + timedelta(days=day), tags={"n": str(tag)}, footprint=box(7, 50, 8, 51))
+        Record(
+            name=room.name(name),
+            datetime=START + timedelta(days=day),
+            tags={"n": str(tag)},
+            footprint=box(7, 50, 8, 51),
+        )
         for name, day, tag in [("b", 1, 1), ("a", 1, 1), ("a", 1, 2), ("a", 1, 3), ("z", 0, 1), ("c", 2, 1)]
     ]
     room.cube.index(records, [])
@@ -172,7 +177,10 @@ def test_every_tag_must_be_there(room: Room, tags: dict[str, str], found: list[s
         (box(10.25, 50.25, 10.5, 50.5), []),  # in the hole
         (box(10.1, 50.1, 10.5, 50.5), ["2"]),
         (
-            {"type": "MultiPolygon", "coordinates": [box(0, 0, 1, 1)["coordinates"], box(8.5, 50, 9, 51)["coordinates"]]},
+            {
+                "type": "MultiPolygon",
+                "coordinates": [box(0, 0, 1, 1)["coordinates"], box(8.5, 50, 9, 51)["coordinates"]],
+            },
             ["1"],
         ),
     ],
@@ -191,7 +199,10 @@ def test_footprints_come_back(room: Room) -> None:
         box(6.8, 50.7, 7.25, 51.1),
         box(-179.5, -50.25, -179.25, -50),
         {"type": "Polygon", "coordinates": [outer, hole]},
-        {"type": "MultiPolygon", "coordinates": [box(179, 0, 180, 1)["coordinates"], box(-180, 0, -179, 1)["coordinates"]]},
+        {
+            "type": "MultiPolygon",
+            "coordinates": [box(179, 0, 180, 1)["coordinates"], box(-180, 0, -179, 1)["coordinates"]],
+        },
     ]
     records = [room.record(number, footprint=footprint) for number, footprint in enumerate(footprints)]
     room.cube.index(records, [])
@@ -216,7 +227,8 @@ def test_pages_make_up_the_whole(room: Room) -> None:
     assert len(whole) == 10
     for limit in (1, 3, 4, 10, 11):
         pages = [
-            room.cube.records(query.model_copy(update={"limit": limit, "page": page})) for page in range(10 // limit + 2)
+            room.cube.records(query.model_copy(update={"limit": limit, "page": page}))
+            for page in range(10 // limit + 2)
         ]
         assert [record for page in pages for record in page] == whole
         assert all(len(page) <= limit for page in pages)
