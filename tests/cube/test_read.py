@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from acdtask.cube.grid import Grid, Layout, RegularGrid, Window
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.read import pick_datasets, to_format
+from acdtask.cube.local.mapping import Mapping
+from acdtask.cube.local.read import pick_datasets
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Dataset, Pixels, Resampling, Slice
 from acdtask.errors import AcdError, ErrorCode
@@ -19,6 +20,7 @@ from tests.cube.make import COHERENCE, dataset, grid, image, one_slice, put_imag
 
 NODATA = -1
 KERNELS: list[Resampling] = ["nearest", "bilinear", "cubic", "cubic_spline", "lanczos", "average", "mode"]
+KERNELS += ["max", "min", "med", "q1", "q3"]
 
 
 def cube_at(place: str) -> LocalCube:
@@ -223,14 +225,16 @@ def test_ranges_map_linearly_and_nodata_stays_nodata(place: str) -> None:
 
 def test_a_float_image_becomes_whole_numbers_half_to_even() -> None:
     source = DataFormat(dtype="float32", nodata=float("nan"), min=0, max=1000)
-    values, valid = to_format(np.array([0.5, 1.5, 2.5, np.nan, 70000], dtype="float32"), source, COHERENCE.dformat)
-    assert values[[0, 1, 2, 4]].tolist() == [0, 2, 2, 32767]
+    mapping = Mapping(source, COHERENCE.dformat, (0, 1000))
+    values, valid = mapping.apply(np.array([0.5, 1.5, 2.5, np.nan, 70000], dtype="float32"))
+    assert values.tolist() == [0, 2, 2, NODATA, 32767]
     assert valid.tolist() == [True, True, True, False, True]
 
 
 def test_numbers_too_large_for_a_dtype_do_not_wrap_around() -> None:
     source = DataFormat(dtype="int32", nodata=-1, min=0, max=1000)
-    assert to_format(np.array([70000], dtype="int32"), source, COHERENCE.dformat)[0].tolist() == [32767]
+    mapping = Mapping(source, COHERENCE.dformat, (0, 1000))
+    assert mapping.whole(np.array([70000], dtype="int32")).tolist() == [32767]
 
 
 def test_cubic_does_not_shoot_over_the_range(place: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -14,6 +16,8 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from acdtask.cube.grid import Window
+from acdtask.cube.local.chunks import read_stack, stack_layout
+from acdtask.cube.local.stack import METADATA
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.traffic import count_pixels_read
 from acdtask.cube.model import OUTSIDE, Dataset, Pixels
@@ -27,22 +31,25 @@ def is_stack(uri: str) -> bool:
     return uri.endswith(".zarr")
 
 
-def read_window(store: Store, uri: str, requests: Sequence[tuple[Dataset, Window]]) -> list[Pixels]:
+def read_window(
+    store: Store, uri: str, requests: Sequence[tuple[Dataset, Window]], pool: Executor | None = None
+) -> list[Pixels]:
     """Windows out of one container, which is opened once.
 
     Args:
         store: the cube's store.
         uri: the container.
         requests: datasets of the container, and the window of each within the container's grid.
+        pool: whose threads decode the chunks of a consolidated container; default: this one.
 
     Returns:
-        For each request an array of shape (bands, height, width), as the container keeps it.
+        For each request an array of shape (bands, height, width), as the container keeps it, not to be written to.
 
     Raises:
         AcdError: CUBE_DAMAGED if the container is the cube's own and missing or damaged, INPUT_UNREADABLE if it lies
             elsewhere, or what Store raises.
     """
-    pixels = _read_stack(store, uri, requests) if is_stack(uri) else _read_tiff(store, uri, requests)
+    pixels = _read_stack(store, uri, requests, pool) if is_stack(uri) else _read_tiff(store, uri, requests)
     count_pixels_read(sum(one.nbytes for one in pixels))
     return pixels
 
@@ -61,40 +68,59 @@ def _read_tiff(store: Store, uri: str, requests: Sequence[tuple[Dataset, Window]
                 for dataset, window in requests
             ]
     except RasterioError as error:
-        raise _explain(store, uri, uri) from error
+        raise _explain(store, uri) from error
 
 
-def _read_stack(store: Store, uri: str, requests: Sequence[tuple[Dataset, Window]]) -> list[Pixels]:
+def _read_stack(
+    store: Store, uri: str, requests: Sequence[tuple[Dataset, Window]], pool: Executor | None
+) -> list[Pixels]:
     """One read for all the times that are asked of the same window."""
+    home, key = (Store.at(uri), "") if _is_outside(uri) else (store, uri)
+    metadata = home.find(f"{key}/{METADATA}" if key else METADATA)
+    if metadata is None:
+        raise _broken(store, uri, "is missing")
     try:
-        if _is_outside(uri):
-            array = zarr.open_array(Store.at(uri).zarr_store(read_only=True), mode="r")
+        wanted = [(int(dataset.subdir), window) for dataset, window in requests]
+        layout = stack_layout(metadata)
+        if layout is not None:
+            _check_shape(store, uri, layout.shape, requests)
+            found = read_stack(home, key, layout, wanted, pool)
         else:
-            array = zarr.open_array(store.zarr_store(uri, read_only=True), mode="r")
-        windows: dict[Window, list[int]] = {}
-        for dataset, window in requests:
-            time = int(dataset.subdir)
-            if array.ndim != 3 or array.shape[1:] != dataset.grid.shape or not 0 <= time < array.shape[0]:
-                raise _broken(store, uri, f"has the shape {array.shape} and no time {time} of {dataset.grid.shape} px")
-            windows.setdefault(window, []).append(time)
-        pixels = {}
-        for window, times in windows.items():
-            first, rows_columns = min(times), window.slices
-            stack = np.asarray(array[(slice(first, max(times) + 1), *rows_columns)])
-            pixels.update({(window, time): stack[time - first] for time in times})
-        return [pixels[window, int(dataset.subdir)][np.newaxis] for dataset, window in requests]
+            array = zarr.open_array(home.zarr_store(key, read_only=True), mode="r")
+            _check_shape(store, uri, array.shape, requests)
+            found = _read_any_zarr(array, wanted)
+        return [found[one][np.newaxis] for one in wanted]
     except (zarr.errors.BaseZarrError, BaseError, FileNotFoundError, KeyError, RuntimeError, ValueError) as error:
-        raise _explain(store, uri, f"{uri}/zarr.json") from error
+        raise _broken(store, uri, "is damaged") from error
 
 
-def _explain(store: Store, uri: str, file: str) -> AcdError:
-    """Why a container could not be read: the store says so itself if the fault is its own."""
-    if _is_outside(file):
-        place = PurePosixPath(file.removeprefix("file://"))
-        home = f"s3://{'/'.join(place.parts[1:-1])}" if file.startswith("s3://") else str(place.parent)
+def _check_shape(store: Store, uri: str, shape: tuple[int, ...], requests: Sequence[tuple[Dataset, Window]]) -> None:
+    for dataset, _ in requests:
+        time = int(dataset.subdir)
+        if len(shape) != 3 or shape[1:] != dataset.grid.shape or not 0 <= time < shape[0]:
+            raise _broken(store, uri, f"has the shape {shape} and no time {time} of {dataset.grid.shape} px")
+
+
+def _read_any_zarr(array: zarr.Array[Any], wanted: list[tuple[int, Window]]) -> dict[tuple[int, Window], Pixels]:
+    windows: dict[Window, list[int]] = {}
+    for time, window in wanted:
+        windows.setdefault(window, []).append(time)
+    pixels = {}
+    for window, times in windows.items():
+        first = min(times)
+        stack = np.asarray(array[(slice(first, max(times) + 1), *window.slices)])
+        pixels.update({(time, window): stack[time - first] for time in times})
+    return pixels
+
+
+def _explain(store: Store, uri: str) -> AcdError:
+    """Why a GeoTIFF could not be read: the store says so itself if the fault is its own."""
+    if _is_outside(uri):
+        place = PurePosixPath(uri.removeprefix("file://"))
+        home = f"s3://{'/'.join(place.parts[1:-1])}" if uri.startswith("s3://") else str(place.parent)
         there = Store.at(home).exists(place.name)
     else:
-        there = store.exists(file)
+        there = store.exists(uri)
     return _broken(store, uri, "is damaged" if there else "is missing")
 
 

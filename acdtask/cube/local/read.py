@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 
 import numpy as np
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 
 from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.containers import read_window
+from acdtask.cube.local.mapping import Mapping
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.warp import intersection, lattice_blocks, pixel_offset, source_window, warp
-from acdtask.cube.model import DataFormat, Dataset, Pixels, Resampling, Slice, Variable
+from acdtask.cube.model import Dataset, Pixels, Resampling, Slice, Variable
 
-__all__ = ["pick_datasets", "read_slices", "to_format"]
+__all__ = ["bytes_to_read", "pick_datasets", "read_slices"]
 
 CONTAINERS_AT_ONCE = 16
 REQUESTS_AT_ONCE = 8
@@ -24,8 +26,6 @@ REQUESTS_AT_ONCE = 8
 
 OVERSHOOTING = {"cubic", "lanczos"}
 EXACT = {"nearest", "mode"}
-SNAP = 4096.0
-"""A warped value is rounded to this fraction first, so that ties do not hang on the last bit of a coordinate."""
 
 
 def pick_datasets(datasets: Iterable[Dataset], layout: str, cell: str) -> list[Dataset]:
@@ -41,12 +41,25 @@ def pick_datasets(datasets: Iterable[Dataset], layout: str, cell: str) -> list[D
 
 
 def read_slices(
-    store: Store, grid: Grid, slices: Sequence[Slice], variable: Variable, resampling: Resampling | None = None
+    store: Store,
+    grid: Grid,
+    slices: Sequence[Slice],
+    variable: Variable,
+    resampling: Resampling | None = None,
+    threads: int = 1,
 ) -> Pixels:
     """The pixels of each slice on the grid, as `Cube.read` says.
 
     Where a dataset has the grid's own pixels they are copied bit for bit; else they are warped, block by block of a
     lattice that does not depend on the request.
+
+    Args:
+        store: the cube's store.
+        grid: where the pixels are wanted.
+        slices: what is wanted.
+        variable: whose format the pixels have.
+        resampling: default: the variable's.
+        threads: how many read from a folder at once; jobs run in processes, so one is the default.
 
     Raises:
         AcdError: CUBE_DAMAGED or INPUT_UNREADABLE, naming the container, or what Store raises.
@@ -54,17 +67,28 @@ def read_slices(
     canvas = _Canvas(grid, slices, variable)
     kernel = resampling or variable.resampling
     for batch in _batches(_requests(grid, slices, kernel)):
-        for requests, arrays in zip(batch, _read_all(store, batch), strict=True):
+        for requests, arrays in zip(batch, _read_all(store, batch, threads), strict=True):
             for request, pixels in zip(requests, arrays, strict=True):
                 if request.offset is None:
                     request.pixels = pixels
                 else:
                     canvas.copy(request, request.offset, pixels)
         _warp_all([r for requests in batch for r in requests if r.offset is None], grid, kernel, canvas)
-    return canvas.pixels if len(variable.bands) > 1 else canvas.pixels[:, 0]
+    return canvas.finished()
 
 
-@dataclass
+def bytes_to_read(grid: Grid, datasets: Sequence[Dataset], variable: Variable, resampling: Resampling | None) -> int:
+    """How many bytes of pixels an image of the datasets takes in memory while it is read."""
+    kernel = resampling or variable.resampling
+    size = grid.height * grid.width * len(variable.bands) * np.dtype(variable.dformat.dtype).itemsize
+    for one in datasets:
+        window, _ = _need(grid, one.grid, kernel)
+        if window is not None:
+            size += window.height * window.width * len(one.bands) * np.dtype(one.dformat.dtype).itemsize
+    return size
+
+
+@dataclass(slots=True)
 class _Request:
     """A window of a dataset, for a slice. `layer` is its place in the slice: a later one lies on top."""
 
@@ -82,46 +106,60 @@ class _Canvas:
     def __init__(self, grid: Grid, slices: Sequence[Slice], variable: Variable) -> None:
         self.format = variable.dformat
         self.layers = [len(part.datasets) for part in slices]
-        self.bounds = Window(row=0, column=0, height=grid.height, width=grid.width)
-        shape = (len(slices), len(variable.bands), *grid.shape)
-        self.pixels: Pixels = np.full(shape, variable.dformat.nodata, dtype=variable.dformat.dtype)
+        self.pixels: Pixels = np.empty((len(slices), len(variable.bands), *grid.shape), variable.dformat.dtype)
+        self._blank = set(range(len(slices)))
         self._top: dict[int, NDArray[np.int32]] = {}
 
     def copy(self, request: _Request, offset: tuple[int, int], pixels: Pixels) -> None:
         """Paint pixels that are the grid's own; the grid begins at `offset` (row, column) of the dataset."""
-        row, column = offset
-        window = request.window.model_copy(
-            update={"row": request.window.row - row, "column": request.window.column - column}
-        )
-        values, valid = to_format(pixels, request.dataset.dformat, self.format)
-        self.paint(request, window, values, valid)
+        top, left = request.window.row - offset[0], request.window.column - offset[1]
+        place = slice(top, top + request.window.height), slice(left, left + request.window.width)
+        mapping = Mapping.of(request.dataset, self.format)
+        if self.layers[request.slice] == 1:
+            image = self._image(request.slice, whole=pixels.shape == self.pixels.shape[1:])
+            image[:, *place] = mapping.whole(pixels)
+        else:
+            self.paint(request, place, *mapping.apply(pixels))
 
-    def paint(self, request: _Request, window: Window, values: Pixels, valid: NDArray[np.bool_]) -> None:
-        """Paint values (bands, height, width) on a window of the grid where they are valid and nothing is above."""
-        rows, columns = window.slices
+    def paint(self, request: _Request, place: tuple[slice, slice], values: Pixels, valid: NDArray[np.bool_]) -> None:
+        """Paint values (bands, height, width) on rows and columns where they are valid and nothing is above."""
+        image = self._image(request.slice)
         shown = valid
         if self.layers[request.slice] > 1:
-            top = self._top.setdefault(request.slice, np.full(self.pixels.shape[1:], -1, dtype=np.int32))
-            above = top[:, rows, columns]
+            top = self._top.setdefault(request.slice, np.full(image.shape, -1, dtype=np.int32))
+            above = top[:, *place]
             shown = valid & (above <= request.layer)
             above[shown] = request.layer
-        np.copyto(self.pixels[request.slice][:, rows, columns], values, where=shown)
+        np.copyto(image[:, *place], values, where=shown)
+
+    def finished(self) -> Pixels:
+        """The images; without the axis of bands where there is one band."""
+        for number in list(self._blank):
+            self._image(number)
+        return self.pixels if self.pixels.shape[1] > 1 else self.pixels[:, 0]
+
+    def _image(self, number: int, *, whole: bool = False) -> Pixels:
+        """An image to paint on; nodata at first, unless all of it will be painted."""
+        image: Pixels = self.pixels[number]
+        if number in self._blank:
+            self._blank.remove(number)
+            if not whole:
+                image[...] = self.format.nodata
+        return image
 
 
 def _requests(grid: Grid, slices: Sequence[Slice], resampling: Resampling) -> dict[str, list[_Request]]:
     """What to read out of each container."""
     requests: dict[str, list[_Request]] = {}
-    needs: dict[Grid, tuple[Window | None, tuple[int, int] | None]] = {}
     for index, part in enumerate(slices):
         for layer, dataset in enumerate(part.datasets):
-            if dataset.grid not in needs:
-                needs[dataset.grid] = _need(grid, dataset.grid, resampling)
-            window, offset = needs[dataset.grid]
+            window, offset = _need(grid, dataset.grid, resampling)
             if window is not None:
                 requests.setdefault(dataset.uri, []).append(_Request(index, layer, dataset, window, offset))
     return requests
 
 
+@lru_cache(maxsize=4096)
 def _need(grid: Grid, source: Grid, resampling: Resampling) -> tuple[Window | None, tuple[int, int] | None]:
     """The window of the source that the grid needs, and the offset of the grid if it has the same pixels."""
     offset = pixel_offset(grid, source)
@@ -144,26 +182,30 @@ def _batches(requests: dict[str, list[_Request]]) -> Iterator[list[list[_Request
         yield batch
 
 
-def _read_all(store: Store, batch: list[list[_Request]]) -> Iterator[list[Pixels]]:
-    def read(requests: list[_Request]) -> list[Pixels]:
+def _read_all(store: Store, batch: list[list[_Request]], threads: int) -> Iterator[list[Pixels]]:
+    def read(requests: list[_Request], pool: ThreadPoolExecutor | None = None) -> list[Pixels]:
         uri = requests[0].dataset.uri
-        return read_window(store, uri, [(request.dataset, request.window) for request in requests])
+        return read_window(store, uri, [(request.dataset, request.window) for request in requests], pool)
 
     near = all(store.is_folder and "://" not in requests[0].dataset.uri for requests in batch)
-    if near or len(batch) == 1:
+    at_once = threads if near else REQUESTS_AT_ONCE
+    if at_once == 1:
         yield from map(read, batch)
         return
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
-        yield from pool.map(read, batch)
+    with ThreadPoolExecutor(at_once) as pool:
+        if len(batch) == 1:
+            yield read(batch[0], pool)
+        else:
+            yield from pool.map(read, batch)
 
 
 def _warp_all(requests: list[_Request], grid: Grid, resampling: Resampling, canvas: _Canvas) -> None:
     """Warp and paint; images of one grid and format go through the warper together."""
-    groups: dict[tuple[Grid, DataFormat], list[_Request]] = {}
+    groups: dict[tuple[Grid, Mapping], list[_Request]] = {}
     for request in requests:
-        groups.setdefault((request.dataset.grid, request.dataset.dformat), []).append(request)
-    for (source, dformat), members in groups.items():
-        working, nodata = _working(members, dformat, resampling)
+        groups.setdefault((request.dataset.grid, Mapping.of(request.dataset, canvas.format)), []).append(request)
+    for (source, mapping), members in groups.items():
+        working, nodata = _working(members, mapping, resampling)
         for block, window in lattice_blocks(grid):
             need, seen = source_window(block, source, resampling), intersection(window, grid.shape)
             if need is None or seen is None:
@@ -174,63 +216,40 @@ def _warp_all(requests: list[_Request], grid: Grid, resampling: Resampling, canv
             inside = seen.model_copy(update={"row": seen.row - window.row, "column": seen.column - window.column})
             for request, pixels in zip(members, warp(cut, source.window(need), nodata, block, resampling), strict=True):
                 part = pixels[:, inside.slices[0], inside.slices[1]]
-                values, valid = _from_warped(part, dformat, canvas.format, nodata, resampling)
-                canvas.paint(request, seen, values, valid)
+                canvas.paint(request, seen.slices, *_from_warped(part, mapping, resampling))
     for request in requests:
         request.pixels = None
 
 
-def _working(requests: list[_Request], dformat: DataFormat, resampling: Resampling) -> tuple[list[Pixels], float]:
-    """The pixels as the warper takes them, and what means nodata in them: NaN, except for kernels that keep values."""
-    arrays = [request.pixels for request in requests if request.pixels is not None]
-    if resampling in EXACT:
-        return arrays, dformat.nodata
-    kind = "float64" if dformat.dtype in ("int32", "int64", "float64") else "float32"
-    return [np.where(dformat.valid(pixels), pixels, np.nan).astype(kind) for pixels in arrays], float("nan")
+def _working(requests: list[_Request], mapping: Mapping, resampling: Resampling) -> tuple[list[Pixels], float]:
+    """The pixels as the warper takes them, and what means nodata in them: NaN, except for kernels that keep values.
 
-
-def _from_warped(
-    pixels: Pixels, source: DataFormat, target: DataFormat, nodata: float, resampling: Resampling
-) -> tuple[Pixels, NDArray[np.bool_]]:
-    if resampling in EXACT:
-        return to_format(pixels, source, target)
-    valid = ~np.isnan(pixels)
-    values = np.where(valid, pixels, source.min).astype(np.float64)
-    if resampling in OVERSHOOTING:
-        values = np.clip(values, source.min, source.max)
-    if (source.min, source.max) != (target.min, target.max):
-        values = _mapped(values, source, target)
-    if np.issubdtype(np.dtype(target.dtype), np.integer):
-        values = np.rint(values * SNAP) / SNAP
-    return _cast(values, target), valid
-
-
-def to_format(pixels: Pixels, source: DataFormat, target: DataFormat) -> tuple[Pixels, NDArray[np.bool_]]:
-    """Numbers of one format in another: its range maps linearly, integers are rounded half to even.
-
-    Returns:
-        The values (without meaning where not valid), and where they are valid.
-
-    >>> source = DataFormat(dtype="uint8", nodata=255, min=0, max=250)
-    >>> target = DataFormat(dtype="int16", nodata=-1, min=0, max=1000)
-    >>> to_format(np.array([0, 1, 250, 255], dtype="uint8"), source, target)[0][:3]
-    array([   0,    4, 1000], dtype=int16)
+    What does not map linearly is mapped first, since a mean is one of real values; the rest keeps its own numbers, in
+    which ties are exact.
     """
-    valid = source.valid(pixels)
-    same_range = (source.min, source.max) == (target.min, target.max)
-    if same_range and np.can_cast(pixels.dtype, target.dtype):
-        return pixels.astype(target.dtype, copy=False), valid
-    values = np.where(valid, pixels, source.min).astype(np.float64)
-    return _cast(values if same_range else _mapped(values, source, target), target), valid
+    arrays = [request.pixels for request in requests if request.pixels is not None]
+    source = mapping.source
+    if resampling in EXACT:
+        return arrays, source.nodata
+    numbers = source if mapping.is_linear else mapping.target
+    kind = "float64" if numbers.dtype in ("int32", "int64", "float64") else "float32"
+    if mapping.is_linear:
+        return [np.where(source.valid(pixels), pixels, np.nan).astype(kind) for pixels in arrays], float("nan")
+    working = []
+    for pixels in arrays:
+        valid = source.valid(pixels)
+        real = mapping.numbers(np.where(valid, pixels, source.min).astype(np.float64))
+        working.append(np.where(valid, real, np.nan).astype(kind))
+    return working, float("nan")
 
 
-def _mapped(values: NDArray[np.float64], source: DataFormat, target: DataFormat) -> NDArray[np.float64]:
-    return (values - source.min) * ((target.max - target.min) / (source.max - source.min)) + target.min
-
-
-def _cast(values: NDArray[np.float64], target: DataFormat) -> Pixels:
-    dtype = np.dtype(target.dtype)
-    if dtype.kind == "f":
-        return values.astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+def _from_warped(pixels: Pixels, mapping: Mapping, resampling: Resampling) -> tuple[Pixels, NDArray[np.bool_]]:
+    if resampling in EXACT:
+        return mapping.apply(pixels)
+    source = mapping.source
+    low, high = (source.min, source.max) if mapping.is_linear else mapping.real
+    valid = ~np.isnan(pixels)
+    values = np.where(valid, pixels, low).astype(np.float64)
+    if resampling in OVERSHOOTING:
+        values = np.clip(values, low, high)
+    return mapping.rounded(mapping.numbers(values) if mapping.is_linear else values, snap=True), valid

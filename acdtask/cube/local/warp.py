@@ -35,7 +35,13 @@ TOLERANCE_PIXELS = 1e-3
 """Largest error of the interpolated coordinates within a block, in source pixels."""
 
 REACH = {"nearest": 1, "bilinear": 1, "cubic": 2, "cubic_spline": 2, "lanczos": 3, "average": 1, "mode": 1}
-REACH |= {"max": 1, "min": 1, "med": 1, "q1": 1, "q3": 1}
+RANKS = {"max", "min", "med", "q1", "q3"}
+REACH |= dict.fromkeys(RANKS, 1)
+
+EDGE = 1e-5
+"""A kernel that ranks takes a source pixel whole however little of it lies within, so edges so near are the same."""
+EDGE_STEPS = 4096
+
 BANDS_AT_ONCE = 16
 WARP_MEMORY_MB = 1024
 """So large that GDAL never cuts a block, whatever the number of bands."""
@@ -143,6 +149,8 @@ def warp(
         stacked = np.pad(stacked, ((0, 0), (1, 1), (1, 1)), constant_values=nodata)
         wider = Window(row=-1, column=-1, height=source_grid.height + 2, width=source_grid.width + 2)
         source_grid = source_grid.window(wider)
+    if resampling in RANKS:
+        block = _with_same_edges(block, source_grid)
     warped = np.concatenate(
         [
             _warp_bands(stacked[first : first + BANDS_AT_ONCE], source_grid, nodata, block, resampling)
@@ -150,6 +158,21 @@ def warp(
         ]
     )
     return np.split(warped, np.cumsum([len(source) for source in sources])[:-1])
+
+
+def _with_same_edges(block: Grid, source: Grid) -> Grid:
+    """The block, moved by what its lattice was rounded, so that its pixels end where those of the source do."""
+    a, b, c, d, e, f = block.transform
+    a2, b2, c2, d2, e2, f2 = source.transform
+    if b or d or b2 or d2 or crs_of(block.crs) != crs_of(source.crs):
+        return block
+    numbers = np.array([a / a2, (c - c2) / a2, e / e2, (f - f2) / e2])
+    near = np.rint(numbers * EDGE_STEPS) / EDGE_STEPS
+    if (np.abs(near - numbers) * (block.width, 1, block.height, 1) > EDGE).any():
+        return block
+    across, left, down, top = near.tolist()
+    transform = (across * a2, 0.0, c2 + left * a2, 0.0, down * e2, f2 + top * e2)
+    return block.model_copy(update={"transform": transform})
 
 
 def _warp_bands(bands: Pixels, source_grid: Grid, nodata: float, block: Grid, resampling: Resampling) -> Pixels:

@@ -218,8 +218,8 @@ def _dataset_of(wanted: _Wanted, uri: str, header: Header) -> Dataset:
     )
 
 
-def _difference(there: Dataset, one: Dataset) -> str:
-    """How a dataset that is there differs; empty if it does not."""
+def _difference(there: Dataset, one: Dataset, variable: Variable) -> str:
+    """How a dataset that is there differs from one of this variable; empty if it does not."""
     if there.record_id != one.record_id:
         return f"of another record ({there.record_id})"
     if (there.variable, there.instance) != (one.variable, one.instance):
@@ -228,12 +228,16 @@ def _difference(there: Dataset, one: Dataset) -> str:
         return "with a different set of bands"
     if there.grid != one.grid:
         return "with different shape"
-    same = (there.dformat, there.exponent) == (one.dformat, one.exponent) and there.real in (one.real, None)
+    same = (there.dformat, there.exponent, _real(there, variable)) == (one.dformat, one.exponent, _real(one, variable))
     return "" if same else "with another datamapping"
 
 
+def _real(dataset: Dataset, variable: Variable) -> tuple[float, float]:
+    return dataset.real or (variable.dformat.min, variable.dformat.max)
+
+
 def _to_wire(dataset: Dataset, variable: Variable) -> pb.Dataset:
-    low, high = dataset.real or (variable.dformat.min, variable.dformat.max)
+    low, high = _real(dataset, variable)
     return pb.Dataset(
         record_id=dataset.record_id,
         instance_id=instance_id(dataset.variable, dataset.instance),

@@ -30,7 +30,7 @@ __all__ = [
 CHUNK = 512 * 1024
 """Bytes of a message before compression. A message of 4 MiB or more is refused by most clients."""
 
-STRIP = 32 * 1024 * 1024
+STRIP = 16 * 1024 * 1024
 """An image of more bytes is read in strips, each straight to its place."""
 
 STRIP_ROWS = 256

@@ -48,15 +48,25 @@ class _Sending:
 
 @dataclass
 class Streams:
-    """The streams of a server. One for all the services that send pixels."""
+    """The streams of a server. One for all the services that send pixels.
+
+    Attributes:
+        running: streams that send.
+        held: bytes that they may hold.
+    """
 
     limits: StreamLimits = field(default_factory=StreamLimits)
+    running: int = field(default=0, init=False)
+    held: int = field(default=0, init=False)
     _turn: threading.Condition = field(default_factory=threading.Condition)
     _queue: deque[object] = field(default_factory=deque)
-    _running: int = 0
-    _held: int = 0
     _sending: set[_Sending] = field(default_factory=set)
     _guard: threading.Thread | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Streams that wait for their turn."""
+        return len(self._queue)
 
     def send(
         self, context: grpc.ServicerContext, size: int, messages: Callable[[], Iterator[MessageT]]
@@ -91,27 +101,27 @@ class Streams:
             try:
                 while not (self._queue[0] is ticket and self._fits(size)) and context.is_active():
                     if time.monotonic() > deadline:
-                        busy = f"{self._running} cubes are streamed already (this error may be temporary)"
+                        busy = f"{self.running} cubes are streamed already (this error may be temporary)"
                         raise RefusalError(grpc.StatusCode.UNAVAILABLE, busy)
                     self._turn.wait(min(LOOK_EVERY_S, self.limits.wait_s))
             finally:
                 self._queue.remove(ticket)
                 self._turn.notify_all()
             mine = context.is_active()
-            self._running += mine
-            self._held += size * mine
+            self.running += mine
+            self.held += size * mine
         try:
             yield mine
         finally:
             with self._turn:
-                self._running -= mine
-                self._held -= size * mine
+                self.running -= mine
+                self.held -= size * mine
                 self._turn.notify_all()
 
     def _fits(self, size: int) -> bool:
         """Whether one more may begin; one that is larger than all the memory runs alone."""
-        return self._running == 0 or (
-            self._running < self.limits.streams and self._held + size <= self.limits.memory_mb * MIB
+        return self.running == 0 or (
+            self.running < self.limits.streams and self.held + size <= self.limits.memory_mb * MIB
         )
 
     @contextmanager

@@ -7,14 +7,17 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
+import rasterio
+from affine import Affine
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Dataset, Instance, Pixels, Record, Variable
+from acdtask.cube.model import DataFormat, Dataset, Instance, Pixels, Record, Variable
 from acdtask.cube.protocol.convert import transform_to_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataResponse, GetCubeRequest, GetCubeResponse, ImageHeader
 from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, GroupedRecordIdsList, RecordFilters, RecordIdList
@@ -31,7 +34,7 @@ from acdtask.cube.server.ids import instance_id
 from acdtask.cube.server.keys import Keys
 from acdtask.cube.server.service import services_of
 from acdtask.cube.server.streams import StreamLimits, Streams
-from tests.cube.make import put_image
+from tests.cube.make import dataset, grid, put_image, record
 
 DTYPES = (None, "uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64", "complex64")
 
@@ -146,10 +149,37 @@ def filled(place: str, variable: Variable, images: Iterable[tuple[Record, Pixels
     cube.commit(variables=[variable], instances=[Instance(variable=variable.name, name="master")])
     records: dict[str, Record] = {}
     datasets: list[Dataset] = []
-    for number, (record, pixels, grid) in enumerate(images):
-        records[record.id] = record
-        changes = {"record_id": record.id, "variable": variable.name, "dformat": variable.dformat}
-        made = put_image(cube.store, f"pixels/{number}.tif", pixels, grid, dformat=variable.dformat)
+    for number, (of, pixels, on) in enumerate(images):
+        records[of.id] = of
+        changes = {"record_id": of.id, "variable": variable.name, "dformat": variable.dformat}
+        made = put_image(cube.store, f"pixels/{number}.tif", pixels, on, dformat=variable.dformat)
         datasets.append(made.model_copy(update=changes))
     cube.commit(list(records.values()), datasets)
     return cube
+
+
+def of_zeros(folder: Path, side: int, bands: int, count: int = 1) -> tuple[LocalCube, Variable, Grid]:
+    """A cube whose records share one large file of zeros, float32, which is next to empty on the disk.
+
+    Args:
+        folder: where it goes.
+        side: width and height in pixels.
+        bands: how many.
+        count: of records: record(0), record(1), ...
+
+    Returns:
+        The cube, its variable, and the grid of all the pixels.
+    """
+    dformat = DataFormat(dtype="float32", nodata=-1, min=0, max=1)
+    variable = Variable(name="Huge", dformat=dformat, bands=tuple("abcdef"[:bands]), resampling="nearest")
+    on, path = grid(side, side), folder / "huge.tif"
+    profile = {"driver": "GTiff", "dtype": "float32", "width": side, "height": side, "count": bands, "crs": on.crs}
+    profile |= {"transform": Affine(*on.transform), "tiled": True, "sparse_ok": True}
+    with rasterio.open(path, "w", **profile):
+        pass  # blocks that were never written are zeros
+    cube = LocalCube.create(str(folder / "cube"))
+    fields = {"variable": "Huge", "dformat": dformat, "grid": on, "bands": tuple(range(1, bands + 1))}
+    records = [record(number) for number in range(count)]
+    datasets = [dataset(one, str(path), **fields) for one in records]
+    cube.commit(records, datasets, variables=[variable], instances=[Instance(variable="Huge", name="master")])
+    return cube, variable, on
