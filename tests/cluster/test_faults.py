@@ -17,7 +17,7 @@ def test_a_deleted_pod_is_done_again(
     new_place: NewPlace, scene: Path, ingested: dict[str, str], tmp_path: Path
 ) -> None:
     place = new_place("deleted")
-    prepared(place, scene, tmp_path, [Fault(SHARD, wait=120)])
+    prepared(place, scene, tmp_path, [Fault(SHARD, wait=600)])
     name = ingest(place)
     place.kubectl("delete", "pod", place.pod_of(name, "run-check(1:1)(0)"), "--wait=false")
     workflow = place.ended(name)

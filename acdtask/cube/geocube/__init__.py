@@ -1,0 +1,1 @@
+"""A Geocube server as a cube: the client."""
