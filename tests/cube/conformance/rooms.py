@@ -21,14 +21,22 @@ from tests.cube import make
 __all__ = ["CANNOT", "KINDS", "Ability", "Kind", "Room"]
 
 Kind = Literal["local", "serve", "geocube"]
-Ability = Literal["int64", "opening", "two_records"]
+Ability = Literal["int64", "opening", "slashes", "ties", "two_records", "wire"]
 KINDS: tuple[Kind, ...] = ("local", "serve", "geocube")
 
 CANNOT: dict[Kind, dict[Ability, str]] = {
-    "local": {"opening": "it is told what a container holds by whoever wrote or opened it, and does not open it again"},
-    "serve": {"int64": "Geocube's protocol has no 64-bit integers"},
+    "local": {
+        "opening": "it is told what a container holds by whoever wrote or opened it, and does not open it again",
+        "wire": "its pixels come out of files, and go over no wire",
+    },
+    "serve": {
+        "int64": "Geocube's protocol has no 64-bit integers",
+        "slashes": "Geocube's instances have no '/' in their names",
+    },
     "geocube": {
         "int64": "Geocube's protocol has no 64-bit integers",
+        "slashes": "Geocube's instances have no '/' in their names",
+        "ties": "Geocube orders records by datetime alone, so a page may cut those of one datetime anywhere",
         "two_records": "Geocube 1.0.3 cannot put two records into one container (GEOCUBE_CONSOLIDATES=1 if yours can)",
     },
 }
@@ -46,6 +54,8 @@ class Room:
     Attributes:
         folder: containers put here can be read by the room.
         tiles: the cells of a layout that an area needs, as the room finds them.
+        reopen: the same cube by another connection; its settings are given by name. None without a server.
+        downloader: address of a downloader that reads the same files; empty without one.
         prefix: what every name begins with, so that others may use the same server at the same time.
     """
 
@@ -53,6 +63,8 @@ class Room:
     cube: Cube
     folder: Path
     tiles: Tiles
+    reopen: Callable[..., Cube] | None = None
+    downloader: str = ""
     prefix: str = field(default_factory=lambda: f"cf{uuid.uuid4().hex[:10]}")
 
     def name(self, name: str) -> str:

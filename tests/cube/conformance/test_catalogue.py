@@ -111,13 +111,26 @@ def test_instances_come_by_name_with_their_metadata(room: Room) -> None:
     variable = room.variable()
     given = [
         Instance(variable=variable.name, name="master", metadata={"software": "acd 1", "place": "Köln"}),
-        Instance(variable=variable.name, name="annual/2021"),
+        Instance(variable=variable.name, name="annual-2021"),
     ]
     assert room.cube.commit(instances=given) is True
     assert room.cube.instances(variable.name) == given[::-1]
     assert room.cube.commit(instances=given) is False
     room.cube.add_instance(given[1])
     assert room.cube.instances(variable.name) == given[::-1]
+
+
+@pytest.mark.needs("slashes")
+def test_an_instance_of_a_name_with_parts(room: Room) -> None:
+    instance = room.instance(name="annual/2021")
+    assert room.cube.instances(instance.variable) == [instance]
+
+
+@pytest.mark.needs("wire")
+def test_an_instance_of_a_name_with_parts_is_refused_before_the_call(room: Room) -> None:
+    with pytest.raises(AcdError, match="annual/2021") as error:
+        room.instance(name="annual/2021")
+    assert error.value.code is ErrorCode.NAME_INVALID
 
 
 def test_instances_of_one_name_belong_to_their_variables(room: Room) -> None:
@@ -150,7 +163,7 @@ AREAS = {
     "utm": shapely.box(7.0, 50.5, 7.4, 50.7),
     "shifted": shapely.box(7.6, 50.5, 7.68, 50.53),
     "south": shapely.Polygon([(14, -22), (16, -23), (15, -21)]),
-    "degrees": shapely.MultiPolygon([shapely.box(7.1, 50.1, 7.4, 50.4), shapely.box(-70.1, -10, -70, -9.9)]),
+    "degrees": shapely.MultiPolygon([shapely.box(7.1, 50.1, 7.4, 50.4), shapely.box(-70.1, -9.99, -70.01, -9.9)]),
     "mercator": shapely.box(6, 50, 8, 51),
     "grouped": shapely.box(6, 50, 8, 51).difference(shapely.Point(7, 50.5).buffer(0.3)),
 }

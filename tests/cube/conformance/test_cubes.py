@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,43 @@ def test_an_image_of_many_chunks(room: Room) -> None:
     found = room.images(instance, large, *((record.id,) for record in records))
     for one, given in zip(found, pixels, strict=True):
         np.testing.assert_array_equal(shown(one), given)
+
+
+@pytest.mark.needs("wire")
+@pytest.mark.parametrize("compression", [-3, -2, -1, 0, 1, 6, 9])
+def test_compression_on_the_way_changes_no_pixel(room: Room, compression: int) -> None:
+    assert room.reopen is not None
+    instance, on, large = room.instance(), grid(150, 100), grid(900, 800)
+    small = [ground(on, seed) for seed in range(3)]
+    records = room.stack(instance, small, on)
+    record = room.record(7)
+    room.put(record, instance, image(large), large)
+    again = replace(room, cube=room.reopen(compression=compression))
+    found = again.images(instance, on, *((one.id,) for one in records))
+    for one, given in zip(found, small, strict=True):
+        np.testing.assert_array_equal(shown(one), given)
+    np.testing.assert_array_equal(shown(again.image(instance, large, record)), image(large))
+
+
+@pytest.mark.needs("wire")
+def test_a_downloader_gives_the_same_images(room: Room) -> None:
+    if not room.downloader:
+        pytest.skip("GEOCUBE_DOWNLOADER is unset: no downloader to test with")
+    assert room.reopen is not None
+    instance, on = room.instance(), grid(150, 100)
+    records = room.stack(instance, [ground(on, seed) for seed in range(3)], on)
+    gone = room.record(8)
+    Path(room.put(gone, instance, ground(on), on).uri).unlink()
+    groups = [(gone.id,), *((one.id,) for one in records), (str(uuid.uuid4()),), tuple(one.id for one in records)]
+    shifted = grid(150, 100, transform=(20, 0, 400007, 0, -20, 5599993))
+    near = replace(room, cube=room.reopen(downloader=room.downloader))
+    for target in (on, shifted):
+        for one, other in zip(
+            room.images(instance, target, *groups), near.images(instance, target, *groups), strict=True
+        ):
+            assert (one.records, one.outcome) == (other.records, other.outcome)
+            if one.pixels is not None:
+                np.testing.assert_array_equal(other.pixels, one.pixels)
 
 
 def smooth(of: Grid) -> Pixels:
