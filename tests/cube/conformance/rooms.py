@@ -18,10 +18,10 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.model import Cube, CubeRequest, DataFormat, Dataset, Image, Instance, Pixels, Record, Variable
 from tests.cube import make
 
-__all__ = ["CANNOT", "KINDS", "Ability", "Kind", "Room"]
+__all__ = ["CANNOT", "KINDS", "STEPS", "Ability", "Kind", "Room"]
 
 Kind = Literal["local", "serve", "geocube"]
-Ability = Literal["int64", "opening", "slashes", "ties", "two_records", "wire"]
+Ability = Literal["int64", "nodata", "opening", "outlines", "slashes", "ties", "two_records", "wire"]
 KINDS: tuple[Kind, ...] = ("local", "serve", "geocube")
 
 CANNOT: dict[Kind, dict[Ability, str]] = {
@@ -35,11 +35,17 @@ CANNOT: dict[Kind, dict[Ability, str]] = {
     },
     "geocube": {
         "int64": "Geocube's protocol has no 64-bit integers",
+        "nodata": "Geocube clamps nodata of a container to the variable's type, where pixels may have that value",
+        "outlines": "Geocube finds files by outlines on the globe, and those that only touch a tile too",
         "slashes": "Geocube's instances have no '/' in their names",
         "ties": "Geocube orders records by datetime alone, so a page may cut those of one datetime anywhere",
         "two_records": "Geocube 1.0.3 cannot put two records into one container (GEOCUBE_CONSOLIDATES=1 if yours can)",
     },
 }
+STEPS: dict[Kind, int] = {"local": 1, "serve": 1, "geocube": 3}
+"""How many steps of quantisation resampled pixels may lie beside exact kernels: where it reprojects, a Geocube's
+gdalwarp stretches wide kernels (lanczos, cubic spline) by a ratio that it estimates from the extents."""
+
 if os.environ.get("GEOCUBE_CONSOLIDATES") == "1":
     del CANNOT["geocube"]["two_records"]
 """What a room cannot do, and why; a test that needs it (`pytest.mark.needs`) is not made for that room."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +12,9 @@ import rasterio.warp
 import scipy.ndimage
 
 from acdtask.cube.grid import Grid, Window
-from acdtask.cube.model import CubeRequest, Dataset, Image, Instance, Outcome, Pixels, Resampling, Slice
+from acdtask.cube.model import CubeRequest, DataFormat, Dataset, Image, Instance, Outcome, Pixels, Resampling, Slice
 from acdtask.errors import AcdError, ErrorCode
-from tests.cube.conformance.rooms import Room, dformat
+from tests.cube.conformance.rooms import STEPS, Room, dformat
 from tests.cube.make import COHERENCE, box, grid, image
 
 NODATA = -1
@@ -72,7 +71,6 @@ def test_aligned_pixels_are_copied_bit_for_bit(room: Room, part: Window) -> None
         ("float32", -9999.5),
         ("float32", float("nan")),
         ("float64", float("nan")),
-        pytest.param("int64", -1, marks=pytest.mark.needs("int64")),
     ],
 )
 def test_every_data_type_comes_bit_for_bit(room: Room, dtype: str, nodata: float) -> None:
@@ -85,6 +83,15 @@ def test_every_data_type_comes_bit_for_bit(room: Room, dtype: str, nodata: float
     found = shown(room.image(instance, grid(70, 60), record))
     assert found.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(found, pixels)
+
+
+@pytest.mark.needs("int64")
+def test_64_bit_integers_come_bit_for_bit(room: Room) -> None:
+    format_ = dformat("int64", max=2.0**62)
+    instance = room.instance(room.variable("v", dformat=format_))
+    pixels = np.random.default_rng(3).integers(0, 2**62, (60, 70), dtype="int64")
+    (record,) = room.stack(instance, [pixels], grid(70, 60), dformat=format_)
+    np.testing.assert_array_equal(shown(room.image(instance, grid(70, 60), record)), pixels)
 
 
 def test_several_bands_come_in_the_order_of_the_dataset(room: Room) -> None:
@@ -273,7 +280,7 @@ def smooth(of: Grid) -> Pixels:
 @pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "cubic_spline", "lanczos"])
 @pytest.mark.parametrize("target", ["shifted", "utm33", "web"])
 def test_resampled_pixels_are_those_of_gdal(room: Room, target: str, resampling: Resampling) -> None:
-    """Within one step of quantisation, but where a neighbour is nodata; nearest: that of a neighbour."""
+    """Within a step of quantisation, but where a neighbour is nodata; nearest: that of a neighbour."""
     on = {
         "shifted": grid(280, 180, transform=(20, 0, 400107, 0, -20, 5599889)),
         "utm33": grid(200, 150, crs="EPSG:32633", transform=(20, 0, -24000, 0, -20, 5625000)),
@@ -300,7 +307,7 @@ def test_resampled_pixels_are_those_of_gdal(room: Room, target: str, resampling:
     both = scipy.ndimage.binary_erosion((found != NODATA) & ~np.isnan(reference), iterations=4)
     assert both.mean() > 0.2
     assert ((found != NODATA) == ~np.isnan(reference)).mean() > 0.97
-    step = 4 if resampling == "nearest" else 1
+    step = 4 if resampling == "nearest" else STEPS[room.kind]
     assert np.abs(found[both] - reference[both]).max() <= step + 1e-6
 
 
@@ -358,7 +365,24 @@ def test_read_gives_the_same_as_images(room: Room) -> None:
             np.testing.assert_array_equal(pixels, expected)
 
 
+@pytest.mark.needs("outlines")
 def test_where_says_which_records_lie_in_a_tile(room: Room) -> None:
+    found, expected = lying(room)
+    assert found == expected
+
+
+def test_where_misses_no_record_and_keeps_their_order(room: Room) -> None:
+    found, expected = lying(room)
+    order = expected["0/0"] + [one for one in expected["1/0"] if one not in expected["0/0"]]
+    for cell, ids in expected.items():
+        assert set(found[cell]) >= set(ids)
+        assert found["2/2"] == []
+        assert len(found[cell]) == len(set(found[cell]))
+    assert sorted(order) == sorted(set(found["0/0"]) | set(found["1/0"]))
+
+
+def lying(room: Room) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The records that `where` finds in each cell, and those whose pixels lie there."""
     instance, layout = room.instance(), room.layout()
     records = [room.record(number, footprint=box(7, 50, 8, 51)) for number in range(3)]
     places = [layout.tile(0, 0).grid, layout.tile(1, 0).grid, layout.pixel_grid(32, 32, 64, 64)]
@@ -371,7 +395,7 @@ def test_where_says_which_records_lie_in_a_tile(room: Room) -> None:
         for tile, near in zip(tiles, room.cube.where(instance.variable, "master", ids[::-1], tiles), strict=True)
     }
     a, b, c = ids
-    assert found == {
+    expected = {
         "0/0": [c, a],
         "1/0": [c, b],
         "2/0": [],
@@ -384,6 +408,7 @@ def test_where_says_which_records_lie_in_a_tile(room: Room) -> None:
     }
     (only,) = room.cube.where(instance.variable, "master", [b], [layout.tile(1, 0)])
     assert [one.record_id for one in only] == [b]
+    return found, expected
 
 
 def test_read_of_a_file_that_is_gone_is_refused(room: Room) -> None:
@@ -410,16 +435,7 @@ def test_no_slice_and_no_dataset_are_nodata(room: Room) -> None:
     assert bands.shape == (1, 2, 4, 5)
 
 
-@pytest.mark.parametrize(
-    ("stored", "target"),
-    [
-        (dformat("uint8", max=250), COHERENCE.dformat),
-        (dformat("float32", nodata=float("nan"), max=1), COHERENCE.dformat),
-        (dformat("int16", max=1000), dformat("float32", nodata=-9999, max=1)),
-        (dformat("int16", min=-500, max=500, nodata=-32768), dformat("uint8", max=200)),
-    ],
-)
-def test_numbers_map_from_the_containers_range_to_the_variables(room: Room, stored: Any, target: Any) -> None:
+def maps(room: Room, stored: DataFormat, target: DataFormat) -> None:
     instance = room.instance(room.variable("v", dformat=target))
     random = np.random.default_rng(5)
     pixels = random.uniform(stored.min, stored.max, (40, 50)).astype(stored.dtype)
@@ -433,6 +449,35 @@ def test_numbers_map_from_the_containers_range_to_the_variables(room: Room, stor
     step = 1e-6 if target.dtype.startswith("float") else 1.0
     assert np.abs(found - expected).max() <= step
     assert found[0, :2].tolist() == [target.min, target.max]
+
+
+@pytest.mark.parametrize(
+    ("stored", "target"),
+    [
+        (dformat("uint8", max=250), COHERENCE.dformat),
+        (dformat("float32", max=1), COHERENCE.dformat),
+        (dformat("int16", max=1000), dformat("float32", nodata=-9999, max=1)),
+        (dformat("int16", min=0, max=500, nodata=999), dformat("uint8", max=200)),
+    ],
+)
+def test_numbers_map_from_the_containers_range_to_the_variables(
+    room: Room, stored: DataFormat, target: DataFormat
+) -> None:
+    maps(room, stored, target)
+
+
+@pytest.mark.needs("nodata")
+@pytest.mark.parametrize(
+    ("stored", "target"),
+    [
+        (dformat("float32", nodata=float("nan"), max=1), COHERENCE.dformat),
+        (dformat("int16", min=-500, max=500, nodata=-32768), dformat("uint8", max=200)),
+    ],
+)
+def test_nodata_that_the_variables_type_cannot_hold_is_nodata(
+    room: Room, stored: DataFormat, target: DataFormat
+) -> None:
+    maps(room, stored, target)
 
 
 @pytest.mark.parametrize("exponent", [1.0, 2.0, 0.5])
