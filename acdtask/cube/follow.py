@@ -197,6 +197,7 @@ class _Follower:
         self._log = LogReader()
         self._seen: JobState | None = None
         self._continued: _Pause | None = None
+        self._is_new = False
 
     def run(self, job_id: str, timeout: float) -> Ending:
         deadline = self._clock.monotonic() + timeout
@@ -204,6 +205,7 @@ class _Follower:
         failure: AcdError | None = None
         while True:
             try:
+                self._is_new = False
                 job, failure = self._look(job_id), None
                 ending = ending_of(job) or self._act(job)
                 if ending is not None:
@@ -215,9 +217,9 @@ class _Follower:
                 failure, busy = error, False
             if self._clock.monotonic() >= deadline:
                 return self._timed_out(failure)
-            if busy:
+            if busy or self._is_new:
                 pauses = self._pauses()
-            else:
+            if not busy:
                 self._clock.sleep(min(next(pauses), max(deadline - self._clock.monotonic(), 0.0)))
 
     def _pauses(self) -> Iterator[float]:
@@ -235,8 +237,12 @@ class _Follower:
             self._continued = None
         self._seen = job
         if entered or lines or (seen is not None and _tasks(seen) != _tasks(job)):
-            self._on_event(JobEvent(job, lines, entered))
+            self._tell(JobEvent(job, lines, entered))
         return job
+
+    def _tell(self, event: JobEvent) -> None:
+        self._is_new = True
+        self._on_event(event)
 
     def _act(self, job: JobState) -> Ending | None:
         """Continue a job that waits, once a pause, if it may go on."""
@@ -252,7 +258,7 @@ class _Follower:
             return Ending(End.PAUSED, job, last_error(job.log), "Continue the job, or cancel it.")
         self._continued = _Pause.of(job)
         self._continue(job)
-        self._on_event(JobEvent(job, continued=True))
+        self._tell(JobEvent(job, continued=True))
         return None
 
     def _is_new_pause(self, job: JobState) -> bool:

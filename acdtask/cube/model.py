@@ -166,7 +166,8 @@ class Dataset(_Value):
             numbers. What lies outside the range is mapped too, but with an exponent that is not 1 it counts as the
             nearer end, as in GDAL.
         exchanged: it took the place of the datasets that it was made of (`LocalCube.exchange`), so it is read wherever
-            it lies. Others with a layout are copies, read only where they have the very pixels that are asked for.
+            it lies. Others with a layout stand in for a record's own datasets where they have the very pixels that are
+            asked for, and where there are no others.
     """
 
     record_id: str
@@ -191,7 +192,7 @@ class Dataset(_Value):
 
     @property
     def is_copy(self) -> bool:
-        """Whether it repeats, for the tile of a layout, what other datasets of its record have."""
+        """Whether it is a tile of a layout that others of its record may have been consolidated to."""
         return bool(self.layout) and not self.exchanged
 
     @property

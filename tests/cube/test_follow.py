@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acdtask.cube.follow import End, JobEvent, ending_of, follow, require_done
@@ -135,6 +135,7 @@ def test_a_job_without_pauses_is_followed_to_its_end_and_told_line_by_line() -> 
     assert [text for event in told for text in event.lines] == queue.log
 
 
+@settings(deadline=None)
 @given(delay=st.floats(0, 10), poll=st.floats(0.1, 20))
 def test_each_pause_is_continued_once_however_late_the_server_hears(delay: float, poll: float) -> None:
     clock, asked, told = Clock(), list[str](), list[JobEvent]()
@@ -144,7 +145,7 @@ def test_each_pause_is_continued_once_however_late_the_server_hears(delay: float
         asked.append(job.state)
         return True
 
-    ending = follow(queue, "id-1", approve, told.append, poll=poll, clock=clock)
+    ending = follow(queue, "id-1", approve, told.append, poll=poll, clock=clock, timeout=600)
     assert ending.end is End.DONE
     assert asked == ["CONSOLIDATIONINPROGRESS", "CONSOLIDATIONEFFECTIVE"]
     assert queue.refused == 0
@@ -311,6 +312,7 @@ def test_the_log_has_a_map_of_tasks() -> None:
     assert found.count(TaskState.DONE) == 2
 
 
+@settings(deadline=None)
 @given(st.lists(st.text() | st.sampled_from(["Cell:", "Cell:8/1 in other words", "status TaskOdd (id:a)", "(id:"])))
 def test_unknown_words_do_not_break_the_map(log: list[str]) -> None:
     found = tasks_of(log)
@@ -318,6 +320,7 @@ def test_unknown_words_do_not_break_the_map(log: list[str]) -> None:
     assert last_error(log) == ""
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), max_size=30), st.data())
 def test_no_line_is_told_twice_whatever_part_is_shown(grown: list[int], data: st.DataObject) -> None:
     reader, log, told = LogReader(), list[str](), list[str]()

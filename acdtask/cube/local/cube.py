@@ -16,7 +16,6 @@ from acdtask.cube.model import (
     Dataset,
     Image,
     Instance,
-    Outcome,
     Pixels,
     Record,
     RecordQuery,
@@ -203,6 +202,10 @@ class LocalCube(ConsolidatingCube):
         """The records that the query asks for, by datetime, then name, then id."""
         return self._index.records(query)
 
+    def state(self) -> int:
+        """A number that every commit makes larger: while it is the same, so is all that the index says."""
+        return self._index.head().number
+
     def records_by_id(self, ids: Sequence[str]) -> list[Record]:
         """The records of these ids, in their order; what the cube has not is left out."""
         return self._index.records_by_id(ids)
@@ -239,31 +242,30 @@ class LocalCube(ConsolidatingCube):
         return datasets_of_tiles(self.datasets(variable, instance, frozenset(order)), order, tiles)
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
-        """Each group's image or why there is none, as `Cube.images` says."""
-        variable = self.variable(request.variable)
-        wanted = frozenset(record_id for group in request.groups for record_id in group)
-        tile = Tile(layout="", i=0, j=0, grid=request.grid)
-        (near,) = self.where(request.variable, request.instance, sorted(wanted), [tile])
-        datasets: dict[str, list[Dataset]] = {}
-        for one in near:
-            datasets.setdefault(one.record_id, []).append(one)
-        for group in request.groups:
-            yield self._image(request, group, tuple(d for one in group for d in datasets.get(one, ())), variable)
+        """Each group's image or why there is none, as `Cube.images` says.
 
-    def _image(
-        self, request: CubeRequest, group: tuple[str, ...], datasets: tuple[Dataset, ...], variable: Variable
-    ) -> Image:
-        if not datasets:
-            return Image(group, Outcome.ABSENT)
-        try:
-            pixels = self.read(request.grid, [Slice(label="", datasets=datasets)], variable, request.resampling)[0]
-        except AcdError as error:
-            if error.code not in (ErrorCode.CUBE_DAMAGED, ErrorCode.INPUT_UNREADABLE):
-                raise
-            return Image(group, Outcome.FAILED, reason=str(error))
-        if not variable.dformat.valid(pixels).any():
-            return Image(group, Outcome.NODATA)
-        return Image(group, Outcome.DATA, pixels)
+        Groups are read in batches of some 64 MB, the next one when the last was taken.
+        """
+        from acdtask.cube.local.images import read_images
+
+        groups = list(self.found(request))
+        return read_images(self.store, request, self.variable(request.variable), groups)
+
+    def found(self, request: CubeRequest) -> Iterator[tuple[tuple[str, ...], list[Dataset]]]:
+        """Each group and the datasets that `images` reads for it; none if its image is absent. Nothing is read.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
+        from acdtask.cube.local.where import Surroundings
+
+        variable = self.variable(request.variable)
+        around = Surroundings(request.grid, as_it_is=request.resampling in (None, variable.resampling))
+        wanted = frozenset(record_id for group in request.groups for record_id in group)
+        near: dict[str, list[Dataset]] = {}
+        for one in self._index.datasets(request.variable, request.instance, wanted, around.meets):
+            near.setdefault(one.record_id, []).append(one)
+        chosen = {record_id: around.choose(datasets) for record_id, datasets in near.items()}
+        return iter([(group, [d for one in group for d in chosen.get(one, ())]) for group in request.groups])
 
     def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
         """The pixels of each slice on the grid, as `Cube.read` says. CUBE_DAMAGED, INPUT_UNREADABLE."""

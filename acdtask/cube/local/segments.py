@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -31,6 +31,7 @@ DatasetKey: TypeAlias = tuple[str, ...]
 UNUSUAL = {"real", "exponent", "exchanged"}
 """Fields of a dataset that most have at their default: they are kept with its format, and only if they are not."""
 
+NOTHING = np.empty(0, dtype=np.int64)
 FIELDS_OF_A_RECORD = set(Record.model_fields)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BBOX = ("xmin", "ymin", "xmax", "ymax")
@@ -287,12 +288,38 @@ class DatasetSegment:
                 found.update(dict.fromkeys(dataset_keys(self.dataset(row)), row))
         return found
 
-    def rows(self, variable: str, instance: str, record_ids: frozenset[str] | None) -> NDArray[np.int64]:
-        """The rows of an instance, of some records."""
-        rows = np.flatnonzero((self.variables == variable) & (self.instances == instance))
-        if record_ids is None:
+    def rows(
+        self,
+        variable: str,
+        instance: str,
+        record_ids: frozenset[str] | None,
+        lies_near: Callable[[Grid], bool] | None = None,
+    ) -> NDArray[np.int64]:
+        """The rows of an instance, of some records, on grids that lie near."""
+        rows = self._rows_of_instances.get((variable, instance), NOTHING)
+        if lies_near is not None and len(rows):
+            texts, numbers = self._grid_numbers
+            used = np.unique(numbers[rows])
+            near = np.zeros(len(texts), dtype=bool)
+            near[used] = [lies_near(_grid(texts[number])) for number in used.tolist()]
+            rows = rows[near[numbers[rows]]]
+        if record_ids is None or not len(rows):
             return rows
         return rows[[identity in record_ids for identity in self.record_ids[rows].tolist()]]
+
+    @cached_property
+    def _rows_of_instances(self) -> dict[tuple[str, str], NDArray[np.int64]]:
+        found: dict[tuple[str, str], list[int]] = {}
+        for row, instance in enumerate(zip(self.variables.tolist(), self.instances.tolist(), strict=True)):
+            found.setdefault(instance, []).append(row)
+        return {instance: np.array(rows, dtype=np.int64) for instance, rows in found.items()}
+
+    @cached_property
+    def _grid_numbers(self) -> tuple[list[str], NDArray[np.int64]]:
+        """The grids, each once, and for every row the number of its own."""
+        places: dict[str, int] = {}
+        numbers = [places.setdefault(text, len(places)) for text in self.grids.tolist()]
+        return list(places), np.array(numbers, dtype=np.int64)
 
     def dataset(self, row: int) -> Dataset:
         """The dataset of a row."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import grpc
 
-from acdtask.cube.grid import Grid, Tile
+from acdtask.cube.grid import Grid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import CubeRequest, Dataset, Record, RecordQuery, Resampling, Variable
+from acdtask.cube.model import CubeRequest, RecordQuery, Resampling, Variable
 from acdtask.cube.points import crs_of
 from acdtask.cube.protocol.convert import (
     RESAMPLING_NAMES,
@@ -33,8 +33,8 @@ from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
 from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.errors import RefusalError, invalid, uuid_of
 from acdtask.cube.server.frames import Frames, Part, first_frame, metas_of
-from acdtask.cube.server.pictures import PaletteOf, render_tile
-from acdtask.cube.server.pixels import bytes_of_image, bytes_of_work, read_images
+from acdtask.cube.server.pictures import render_tile
+from acdtask.cube.server.pixels import Group, bytes_of_image, bytes_of_work, read_images
 from acdtask.cube.server.streams import StreamLimits, Streams
 from acdtask.cube.server.wire import bound_of, record_to_wire
 from acdtask.errors import AcdError
@@ -101,31 +101,26 @@ class _Asked:
 
     variable: Variable
     request: CubeRequest
-    datasets: tuple[tuple[Dataset, ...], ...]
+    found: list[Group]
 
 
 class _RecordMessages:
-    """Records as messages. Making one costs as much as sending its image, so they are kept."""
+    """Records as messages. Making one costs as much as sending its image, so they are kept until the index changes."""
 
     def __init__(self, cube: LocalCube) -> None:
         self._cube = cube
-        self._made: dict[str, tuple[Record, RecordMessage]] = {}
+        self._kept: tuple[int, dict[str, RecordMessage]] = (-1, {})
 
-    def messages(self, ids: Iterable[str]) -> dict[str, RecordMessage]:
-        """The records that the cube has, by id."""
-        wanted = sorted(ids)
-        found = self._cube.records_by_id(wanted)
-        if len(found) < len(wanted):  # some were removed just now
-            wanted = [one.id for one in found]
-        if len(self._made) > MESSAGES_KEPT:
-            self._made = {}
-        return {one: self._message(one, record) for one, record in zip(wanted, found, strict=True)}
-
-    def _message(self, identity: str, record: Record) -> RecordMessage:
-        made = self._made.get(identity)
-        if made is None or made[0].footprint != record.footprint:  # the only thing that the id does not tell
-            made = self._made[identity] = record, record_to_wire(record)
-        return made[1]
+    def messages(self, ids: frozenset[str]) -> dict[str, RecordMessage]:
+        """The records of these ids that the cube has, and maybe others, by id."""
+        state, (kept_state, kept) = self._cube.state(), self._kept
+        if state != kept_state or len(kept) > MESSAGES_KEPT:
+            kept = {}
+        missing = sorted(ids - kept.keys())
+        if missing:
+            kept = kept | {one.id: record_to_wire(one) for one in self._cube.records_by_id(missing)}
+        self._kept = state, kept
+        return kept
 
 
 class CubeCalls:
@@ -134,21 +129,13 @@ class CubeCalls:
     Args:
         cube: whose pixels.
         streams: shared with a downloader, so that both together keep the limits.
-        palette_of: the colours of a variable's pictures, by its name; None for the palettes of the cube.
     """
 
-    def __init__(
-        self,
-        cube: LocalCube,
-        streams: Streams | StreamLimits | None = None,
-        *,
-        palette_of: PaletteOf | None = None,
-    ) -> None:
+    def __init__(self, cube: LocalCube, streams: Streams | StreamLimits | None = None) -> None:
         self.cube = cube
         self.streams = streams if isinstance(streams, Streams) else Streams(streams or StreamLimits())
         self._catalogue = Catalogue(cube)
         self._records = _RecordMessages(cube)
-        self._palette_of = palette_of
 
     def GetCube(self, request: GetCubeRequest, context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: N802  # the name of the call
         """The images of a cube, one after the other; each message is a GetCubeResponse, encoded already."""
@@ -175,7 +162,6 @@ class CubeCalls:
                     which,
                     (request.x, request.y, request.z),
                     (request.min, request.max),
-                    palette_of=self._palette_of,
                 )
             )
         )
@@ -197,16 +183,14 @@ class CubeCalls:
         whole = CubeRequest(
             variable=variable.name, instance=found_instance.name, grid=grid, groups=groups, resampling=resampling
         )
-        found = [(group, datasets) for group, datasets in _found(self.cube, whole) if datasets]
-        there = whole.model_copy(update={"groups": tuple(group for group, _ in found)})
-        return _Asked(variable, there, tuple(datasets for _, datasets in found))
+        return _Asked(variable, whole, [(ids, datasets) for ids, datasets in self.cube.found(whole) if datasets])
 
     def _answer(self, request: GetCubeRequest, asked: _Asked) -> Iterator[bytes]:
         variable, grid = asked.variable, asked.request.grid
         yield first_frame(
             GetCubeResponseHeader(
-                count=len(asked.datasets),
-                nb_datasets=sum(map(len, asked.datasets)),
+                count=len(asked.found),
+                nb_datasets=sum(len(datasets) for _, datasets in asked.found),
                 ref_dformat=dformat_to_wire(variable.dformat),
                 resampling_alg=RESAMPLINGS[asked.request.resampling or variable.resampling],
                 geotransform=request.pix_to_crs,
@@ -224,14 +208,14 @@ class CubeCalls:
         if request.headers_only:
             yield from map(frames.outline, parts)
             return
-        images = read_images(self.cube, asked.request, variable)
+        images = read_images(self.cube.store, asked.request, variable, asked.found)
         for part in parts:
             yield from frames.image(part, next(images))  # no name for it here: it is gone before the next one is read
 
     def _parts(self, asked: _Asked) -> Iterator[Part]:
         """What each image is made of: of the records of its group those that have pixels there."""
-        records = self._records.messages({one.record_id for datasets in asked.datasets for one in datasets})
-        for group, datasets in zip(asked.request.groups, asked.datasets, strict=True):
+        records = self._records.messages(frozenset(one.record_id for _, datasets in asked.found for one in datasets))
+        for group, datasets in asked.found:
             there = {one.record_id for one in datasets}
             yield Part(
                 GroupedRecords(records=[records[one] for one in group if one in there and one in records]),
@@ -257,13 +241,3 @@ def _instance_asked(request: GetCubeRequest) -> str:
     if len(request.instances_id) > 1:
         raise invalid("Exactly one instance must be provided")
     return uuid_of(request.instances_id[0], f"Invalid Instance.uuid {request.instances_id[0]}")
-
-
-def _found(cube: LocalCube, request: CubeRequest) -> Iterator[tuple[tuple[str, ...], tuple[Dataset, ...]]]:
-    ids = sorted({one for group in request.groups for one in group})
-    (near,) = cube.where(request.variable, request.instance, ids, [Tile(layout="", i=0, j=0, grid=request.grid)])
-    by_record: dict[str, list[Dataset]] = {}
-    for one in near:
-        by_record.setdefault(one.record_id, []).append(one)
-    for group in request.groups:
-        yield group, tuple(dataset for one in group for dataset in by_record.get(one, ()))

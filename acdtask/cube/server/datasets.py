@@ -157,13 +157,10 @@ class DatasetCalls:
         """Which dataset is in the way, in Geocube's words; those of the same request count as well."""
         there = self._cube.datasets_at([datasets[0].uri])
         for one in datasets:
+            variable, bands = self._cube.variable(one.variable), "-".join(map(str, one.bands))
             for other in there:
-                if (
-                    other.subdir == one.subdir
-                    and set(other.bands) & set(one.bands)
-                    and (why := _difference(other, one))
-                ):
-                    bands = "-".join(map(str, one.bands))
+                meets = other.subdir == one.subdir and set(other.bands) & set(one.bands)
+                if meets and (why := _difference(other, one, variable)):
                     message = (
                         f"A dataset {why} already refers to the container {one.uri}, the subdir '{one.subdir}' and one "
                         f"of the bands among: {bands}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from acdtask.cube.local.containers import is_stack
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.rasters import read_header
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Dataset, Image, Outcome, Resampling, Slice, Variable
+from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Resampling, Variable
 from acdtask.cube.protocol.convert import dformat_from_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetCubeResponseHeader
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
@@ -29,7 +30,7 @@ from acdtask.cube.protocol.values_pb2 import GTiff
 from acdtask.cube.server.cubes import check_format, check_size, grid_asked, resampling_asked
 from acdtask.cube.server.errors import RefusalError, invalid
 from acdtask.cube.server.frames import NOT_COMPRESSED, Frames, Part, first_frame
-from acdtask.cube.server.pixels import bytes_of_work, in_strips
+from acdtask.cube.server.pixels import Group, bytes_of_work, read_images
 from acdtask.cube.server.service import VERSION
 from acdtask.cube.server.streams import StreamLimits, Streams
 from acdtask.errors import AcdError, ErrorCode
@@ -87,21 +88,21 @@ class DownloaderService(GeocubeDownloaderServicer):
         if request.ref_dformat.dtype == DataFormatMessage.UNDEFINED:
             raise invalid("ref_dformat must have a data type")
         bands = _check_metas(request)
-        for meta in request.datasets_meta:
-            self._check_addresses(one.container_uri for one in meta.internalsMeta)
+        for one in (one for meta in request.datasets_meta for one in meta.internalsMeta):
+            self._check_address(one.container_uri)
+            _check_mapping(one)
         variable = Variable(
             name=NAME, dformat=dformat_from_wire(request.ref_dformat), bands=tuple(map(str, range(1, bands + 1)))
         )
         check_size(grid, variable, self.streams.limits)
         return _Asked(grid, variable, resampling)
 
-    def _check_addresses(self, addresses: Iterable[str]) -> None:
-        for address in addresses:
-            place = _place(address)
-            if not any(place.startswith(f"{root.rstrip('/')}/") for root in self._allowed):
-                raise RefusalError(
-                    grpc.StatusCode.PERMISSION_DENIED, f"{address} does not lie where this downloader may read"
-                )
+    def _check_address(self, address: str) -> None:
+        place = _place(address)
+        if not any(place.startswith(f"{root.rstrip('/')}/") for root in self._allowed):
+            raise RefusalError(
+                grpc.StatusCode.PERMISSION_DENIED, f"{address} does not lie where this downloader may read"
+            )
 
     def _answer(self, request: GetCubeMetadataRequest, asked: _Asked) -> Iterator[bytes]:
         yield _global_header(request)
@@ -112,25 +113,26 @@ class DownloaderService(GeocubeDownloaderServicer):
             tiff=request.format == GTiff,
             chunk=CHUNK,
         )
+        images = self._images(request, asked)
         for records, meta in zip(request.grouped_records, request.datasets_meta, strict=True):
-            yield from frames.image(Part(records, meta), self._image(meta, asked))
+            yield from frames.image(Part(records, meta), next(images))
 
-    def _image(self, meta: DatasetMeta, asked: _Asked) -> Image:
+    def _images(self, request: GetCubeMetadataRequest, asked: _Asked) -> Iterator[Image]:
+        """Images whose files cannot be opened are left out of the batches in which the others are read."""
+        opened = [self._opened(meta) for meta in request.datasets_meta]
+        whole = CubeRequest(variable=NAME, instance=NAME, grid=asked.grid, groups=(), resampling=asked.resampling)
+        groups: list[Group] = [((), datasets) for datasets in opened if isinstance(datasets, list)]
+        images = read_images(self.cube.store, whole, asked.variable, groups)
+        for one in opened:
+            yield Image((), Outcome.FAILED, reason=str(one)) if isinstance(one, AcdError) else next(images)
+
+    def _opened(self, meta: DatasetMeta) -> list[Dataset] | AcdError:
         try:
-            datasets = [_dataset(self.cube.store, one) for one in meta.internalsMeta]
-            part = Slice(label="", datasets=tuple(datasets))
-
-            def read(grid: Grid) -> Image:
-                pixels = self.cube.read(grid, [part], asked.variable, asked.resampling)[0]
-                if not asked.variable.dformat.valid(pixels).any():
-                    return Image((), Outcome.NODATA)
-                return Image((), Outcome.DATA, pixels)
-
-            return in_strips(asked.grid, asked.variable, (), read)
+            return [_dataset(self.cube.store, one) for one in meta.internalsMeta]
         except AcdError as error:
             if error.code not in UNREADABLE:
                 raise
-            return Image((), Outcome.FAILED, reason=str(error))
+            return error
 
 
 def _global_header(request: GetCubeMetadataRequest) -> bytes:
@@ -154,6 +156,17 @@ def _check_metas(request: GetCubeMetadataRequest) -> int:
     if len(bands) != 1 or not min(bands):
         raise invalid("Bands number is not constant" if bands else "At least one dataset must be provided")
     return bands.pop()
+
+
+def _check_mapping(meta: InternalMeta) -> None:
+    """RefusalError or SETTING_INVALID for bands or numbers that cannot be."""
+    dformat_from_wire(meta.dformat)
+    if min(meta.bands) < 1:
+        raise invalid(f"Invalid band of {meta.container_uri}: {min(meta.bands)}")
+    if not (meta.range_min < meta.range_max and math.isfinite(meta.range_max - meta.range_min)):
+        raise invalid(f"Invalid range of {meta.container_uri}: {meta.range_min:g} to {meta.range_max:g}")
+    if not 0 < meta.exponent < math.inf:
+        raise invalid(f"Invalid exponent of {meta.container_uri}: {meta.exponent:g}")
 
 
 def _dataset(store: Store, meta: InternalMeta) -> Dataset:

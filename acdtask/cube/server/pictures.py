@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from math import isfinite
 from typing import TypeAlias
 
 import numpy as np
@@ -18,11 +19,10 @@ from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.errors import invalid
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["PaletteOf", "colours_of", "render_tile"]
+__all__ = ["colours_of", "render_tile"]
 
 Point: TypeAlias = tuple[float, int, int, int, int]
-PaletteOf: TypeAlias = Callable[[str], Sequence[Point]]
-"""From the name of a variable to the points (value 0..1, red, green, blue, alpha) of its palette; empty for none."""
+"""Of a palette: a value between 0 and 1, red, green, blue and opacity."""
 
 GREY: tuple[Point, ...] = ((0.0, 0, 0, 0, 255), (1.0, 255, 255, 255, 255))
 LAST_ZOOM = 24
@@ -34,8 +34,6 @@ def render_tile(
     which: Sequence[str] | RecordQuery,
     tile: tuple[int, int, int],
     limits: tuple[float, float],
-    *,
-    palette_of: PaletteOf | None = None,
 ) -> bytes:
     """A tile of the web's map: a PNG of 256 x 256 px, transparent where there is no data.
 
@@ -45,7 +43,6 @@ def render_tile(
         which: ids of records, the later one on top, or a query, the later date on top.
         tile: x, y, z.
         limits: the values of the first and of the last colour; 0, 0 for the range of the variable.
-        palette_of: the colours of a variable; None for the palette that the cube keeps for it, or grey.
 
     Raises:
         RefusalError: for a tile, limits or records that cannot be, and an unknown instance.
@@ -59,14 +56,13 @@ def render_tile(
     else:
         raise invalid("At least one record must be provided")
     variable, instance = Catalogue(cube).instance(instance_id, f"Invalid Instance.uuid {instance_id}")
-    points = palette_of(variable.name) if palette_of else _kept(cube, variable.palette)
     first, last = limits if any(limits) else (variable.dformat.min, variable.dformat.max)
-    if not first < last:  # NaN too
+    if not (first < last and isfinite(first) and isfinite(last)):
         raise invalid(f"min {first:g} is not below max {last:g}")
     pixels = _mosaic(cube, CubeRequest(variable=variable.name, instance=instance.name, grid=grid, groups=(ids,)))
     if pixels is None:
         return _png(np.zeros((*grid.shape, 4), np.uint8))
-    return _png(_coloured(pixels, variable, (first, last), points or GREY))
+    return _png(_coloured(pixels, variable, (first, last), _palette(cube, variable.palette)))
 
 
 def colours_of(values: NDArray[np.float64], points: Sequence[Point]) -> NDArray[np.uint8]:
@@ -91,9 +87,9 @@ def _grid(tile: tuple[int, int, int]) -> Grid:
     return Layout(name="", grid=WebMercatorGrid(zoom=z)).tile(x, y).grid
 
 
-def _kept(cube: LocalCube, name: str) -> list[Point]:
+def _palette(cube: LocalCube, name: str) -> Sequence[Point]:
     palette = Palettes(cube.store).find(name) if name else None
-    return [(one.value, one.r, one.g, one.b, one.a) for one in palette.colours] if palette else []
+    return [(one.value, one.r, one.g, one.b, one.a) for one in palette.colours] if palette else GREY
 
 
 def _mosaic(cube: LocalCube, request: CubeRequest) -> Pixels | None:

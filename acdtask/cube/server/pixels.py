@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import numpy as np
 import rasterio
@@ -12,26 +13,32 @@ from affine import Affine
 from rasterio.io import MemoryFile
 
 from acdtask.cube.grid import Grid, Window
-from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import CubeRequest, Image, Outcome, Pixels, Variable
+from acdtask.cube.local.images import read_images as read_batches
+from acdtask.cube.local.store import Store
+from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Pixels, Variable
 
 __all__ = [
     "CHUNK",
+    "Group",
     "bytes_of_image",
     "bytes_of_work",
     "cut",
     "deflated",
-    "in_strips",
     "pieces_of",
     "read_images",
     "tiff_of",
 ]
+
+Group: TypeAlias = tuple[tuple[str, ...], list[Dataset]]
 
 CHUNK = 512 * 1024
 """Bytes of a message before compression. A message of 4 MiB or more is refused by most clients."""
 
 STRIP = 16 * 1024 * 1024
 """An image of more bytes is read in strips, each straight to its place."""
+
+WORK = 128 * 1024 * 1024
+"""About the most that is at work beside the image itself."""
 
 STRIP_ROWS = 256
 """Strips end on the lattice of blocks where the grid begins on it."""
@@ -43,38 +50,43 @@ def bytes_of_image(grid: Grid, variable: Variable) -> int:
 
 
 def bytes_of_work(grid: Grid, variable: Variable, *, tiff: bool) -> int:
-    """About the most that a stream of such images holds: an image, its file, and the copies of a batch or strip."""
-    return bytes_of_image(grid, variable) * (2 if tiff else 1) + 4 * STRIP
+    """About the most that a stream of such images holds: an image, its file, and what is at work for a batch."""
+    return bytes_of_image(grid, variable) * (2 if tiff else 1) + WORK
 
 
-def read_images(cube: LocalCube, request: CubeRequest, variable: Variable) -> Iterator[Image]:
-    """`cube.images`; a large image is read in strips, so that it is held once and no working copy is as large."""
+def read_images(store: Store, request: CubeRequest, variable: Variable, groups: Iterable[Group]) -> Iterator[Image]:
+    """The image of each group, in order, read as they are asked for.
+
+    Small ones are read in batches. A large one is put together from strips, so that it is held once, and no copy on
+    the way is as large.
+
+    Args:
+        store: the cube's store.
+        request: grid and resampling.
+        variable: whose format the images have.
+        groups: ids of records, and the datasets to read.
+    """
     if _is_small(request.grid, variable):
-        yield from cube.images(request)
+        yield from read_batches(store, request, variable, groups)
         return
-    for group in request.groups:
-
-        def read(grid: Grid, group: tuple[str, ...] = group) -> Image:
-            return next(cube.images(request.model_copy(update={"grid": grid, "groups": (group,)})))
-
-        yield in_strips(request.grid, variable, group, read)
+    for group in groups:
+        yield _in_strips(store, request, variable, group)
 
 
-def in_strips(grid: Grid, variable: Variable, group: tuple[str, ...], read: Callable[[Grid], Image]) -> Image:
-    """The image of a group of records on a grid, a large one put together from parts of the grid."""
-    if _is_small(grid, variable):
-        return read(grid)
+def _in_strips(store: Store, request: CubeRequest, variable: Variable, group: Group) -> Image:
+    grid = request.grid
     pixels: Pixels = np.empty((len(variable.bands), *grid.shape), variable.dformat.dtype)
     outcomes = set()
     for window in _strips(grid, variable):
-        image = read(grid.window(window))
+        part = request.model_copy(update={"grid": grid.window(window)})
+        image = next(read_batches(store, part, variable, [group]))
         if image.outcome is Outcome.FAILED:
             return image
         outcomes.add(image.outcome)
         pixels[:, window.slices[0]] = variable.dformat.nodata if image.pixels is None else image.pixels
     if Outcome.DATA in outcomes:
-        return Image(group, Outcome.DATA, pixels if len(variable.bands) > 1 else pixels[0])
-    return Image(group, Outcome.NODATA if Outcome.NODATA in outcomes else Outcome.ABSENT)
+        return Image(group[0], Outcome.DATA, pixels if len(variable.bands) > 1 else pixels[0])
+    return Image(group[0], Outcome.NODATA if Outcome.NODATA in outcomes else Outcome.ABSENT)
 
 
 def _is_small(grid: Grid, variable: Variable) -> bool:

@@ -19,7 +19,13 @@ from acdtask.cube.grid import Grid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import DataFormat, Dataset, Instance, Pixels, Record, Variable
 from acdtask.cube.protocol.convert import transform_to_wire
-from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataResponse, GetCubeRequest, GetCubeResponse, ImageHeader
+from acdtask.cube.protocol.cubes_pb2 import (
+    GetCubeMetadataResponse,
+    GetCubeRequest,
+    GetCubeResponse,
+    GetCubeResponseHeader,
+    ImageHeader,
+)
 from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, GroupedRecordIdsList, RecordFilters, RecordIdList
 from acdtask.cube.protocol.services_pb2_grpc import (
     GeocubeDownloaderStub,
@@ -83,10 +89,10 @@ class Received:
 
 
 def receive(
-    stream: Iterable[GetCubeResponse] | Iterable[GetCubeMetadataResponse], *, ends_early: bool
-) -> tuple[Any, list[Received]]:
+    stream: Iterable[GetCubeResponse | GetCubeMetadataResponse], *, ends_early: bool
+) -> tuple[GetCubeResponseHeader, list[Received]]:
     """The global header and every image, read as strictly as the protocol allows."""
-    messages = iter(stream)
+    messages: Iterator[Any] = iter(stream)
     first = next(messages)
     assert first.WhichOneof("response") == "global_header"
     images = []
@@ -159,7 +165,7 @@ def filled(place: str, variable: Variable, images: Iterable[tuple[Record, Pixels
 
 
 def of_zeros(folder: Path, side: int, bands: int, count: int = 1) -> tuple[LocalCube, Variable, Grid]:
-    """A cube whose records share one large file of zeros, float32, which is next to empty on the disk.
+    """A cube of large files of zeros, float32, which are next to empty on the disk.
 
     Args:
         folder: where it goes.
@@ -172,14 +178,16 @@ def of_zeros(folder: Path, side: int, bands: int, count: int = 1) -> tuple[Local
     """
     dformat = DataFormat(dtype="float32", nodata=-1, min=0, max=1)
     variable = Variable(name="Huge", dformat=dformat, bands=tuple("abcdef"[:bands]), resampling="nearest")
-    on, path = grid(side, side), folder / "huge.tif"
+    on = grid(side, side)
     profile = {"driver": "GTiff", "dtype": "float32", "width": side, "height": side, "count": bands, "crs": on.crs}
     profile |= {"transform": Affine(*on.transform), "tiled": True, "sparse_ok": True}
-    with rasterio.open(path, "w", **profile):
-        pass  # blocks that were never written are zeros
     cube = LocalCube.create(str(folder / "cube"))
-    fields = {"variable": "Huge", "dformat": dformat, "grid": on, "bands": tuple(range(1, bands + 1))}
+    fields: dict[str, Any] = {"variable": "Huge", "dformat": dformat, "grid": on, "bands": tuple(range(1, bands + 1))}
     records = [record(number) for number in range(count)]
-    datasets = [dataset(one, str(path), **fields) for one in records]
+    paths = [str(folder / f"{number}.tif") for number in range(count)]
+    for path in paths:
+        with rasterio.open(path, "w", **profile):
+            pass  # blocks that were never written are zeros
+    datasets = [dataset(one, path, **fields) for one, path in zip(records, paths, strict=True)]
     cube.commit(records, datasets, variables=[variable], instances=[Instance(variable="Huge", name="master")])
     return cube, variable, on

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -22,7 +23,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import DataFormat, DType, Pixels, Resampling, Slice, Variable
 from acdtask.cube.protocol import values_pb2
 from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_wire, moment_to_wire, transform_to_wire
-from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest
+from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest, GetCubeResponseHeader
 from acdtask.cube.protocol.records_pb2 import RecordFilters
 from acdtask.cube.server import pixels as pixels_module
 from acdtask.cube.server.frames import NO_DATA
@@ -143,7 +144,7 @@ class Ground:
     served: Served
     ids: list[str]
 
-    def get(self, request: GetCubeRequest) -> tuple[object, list[Received]]:
+    def get(self, request: GetCubeRequest) -> tuple[GetCubeResponseHeader, list[Received]]:
         return receive(self.served.geocube.GetCube(request), ends_early=request.protocol_v11x)
 
 
@@ -170,8 +171,8 @@ def test_images_come_in_the_order_asked_for_and_absent_ones_are_left_out(ground:
     groups = [[two], [three], [one], [ground.ids[0]], [three, one, two], [two, one], [two]]
     first, images = ground.get(ask(COHERENCE, SIZE, groups))
     assert [one.records for one in images] == [[two], [one], [one, two], [two, one], [two]]
-    assert (first.count, first.nb_datasets, first.crs) == (5, 7, SIZE.crs)  # type: ignore[attr-defined]  # a message
-    assert first.geotransform == transform_to_wire(SIZE)  # type: ignore[attr-defined]  # a message
+    assert (first.count, first.nb_datasets, first.crs) == (5, 7, SIZE.crs)
+    assert first.geotransform == transform_to_wire(SIZE)
     np.testing.assert_array_equal(images[2].pixels, images[0].pixels)  # the later record lies on top
     np.testing.assert_array_equal(images[3].pixels[:, 300:], images[1].pixels[:, 300:])
     np.testing.assert_array_equal(images[3].pixels[:, :300], images[0].pixels[:, :300])
@@ -198,7 +199,7 @@ def test_a_file_that_is_gone_fails_its_own_image_and_no_other(ground: Ground) ->
     ground.served.cube.store.delete("pixels/1.tif")
     for level in (-3, 0):
         first, images = ground.get(ask(COHERENCE, SIZE, [[one], [two], [four], [two, one]], level=level))
-        assert first.count == 4  # type: ignore[attr-defined]  # a message
+        assert first.count == 4
         assert "pixels/1.tif is missing" in images[0].header.error
         assert images[2].header.error == NO_DATA
         assert images[3].header.error == images[0].header.error
@@ -221,7 +222,7 @@ def test_headers_alone_tell_what_there_is(ground: Ground) -> None:
     _, one, two, three, _ = ground.ids
     ground.served.cube.store.delete("pixels/1.tif")  # nothing is read
     first, images = ground.get(ask(COHERENCE, SIZE, [[one, two], [three], [two]], headers_only=True))
-    assert (first.count, first.nb_datasets) == (2, 3)  # type: ignore[attr-defined]  # a message
+    assert (first.count, first.nb_datasets) == (2, 3)
     for image_of in images:
         header = image_of.header
         assert (header.shape.dim1, header.shape.dim2, header.shape.dim3) == (1, SIZE.width, SIZE.height)
@@ -341,7 +342,7 @@ TOO_MUCH = grpc.StatusCode.RESOURCE_EXHAUSTED
 )
 def test_what_cannot_be_asked_is_refused_as_geocube_does(
     served: dict[tuple[DType, int], tuple[Served, Variable]],
-    changes: dict[str, object],
+    changes: dict[str, Any],
     code: grpc.StatusCode,
     message: str,
 ) -> None:
@@ -349,7 +350,7 @@ def test_what_cannot_be_asked_is_refused_as_geocube_does(
     with pytest.raises(grpc.RpcError) as caught:
         list(here.geocube.GetCube(ask(variable, SIZE, [[record(0).id]], **changes)))
     assert caught.value.code() is code
-    assert caught.value.details().startswith(message)
+    assert str(caught.value.details()).startswith(message)
 
 
 @pytest.mark.parametrize("plain", [True, False])

@@ -1,0 +1,74 @@
+"""The images of a cube that was asked for, read in batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+from acdtask.cube.local.read import bytes_to_read, read_slices
+from acdtask.cube.local.store import Store
+from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Slice, Variable
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["read_images"]
+
+Group: TypeAlias = tuple[tuple[str, ...], list[Dataset]]
+
+BYTES_AT_ONCE = 64 * 1024 * 1024
+THREADS = min(len(os.sched_getaffinity(0)), 8)
+
+BROKEN = (ErrorCode.CUBE_DAMAGED, ErrorCode.INPUT_UNREADABLE)
+
+
+def read_images(store: Store, request: CubeRequest, variable: Variable, groups: Iterable[Group]) -> Iterator[Image]:
+    """The image of each group, in order, read as they are asked for.
+
+    Groups are read together as long as their pixels take some 64 MB; how they are put together changes no pixel. When
+    a container of a batch is broken, its halves are tried, so that only the groups fail that need it.
+
+    Args:
+        store: the cube's store.
+        request: grid and resampling.
+        variable: whose format the images have.
+        groups: ids of records, and the datasets to read.
+    """
+    for batch in _batches(request, variable, groups):
+        yield from _read(store, request, variable, batch)
+
+
+def _batches(request: CubeRequest, variable: Variable, groups: Iterable[Group]) -> Iterator[list[Group]]:
+    batch: list[Group] = []
+    size = 0
+    for group in groups:
+        more = bytes_to_read(request.grid, group[1], variable, request.resampling) if group[1] else 0
+        if batch and size + more > BYTES_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+        batch.append(group)
+        size += more
+    if batch:
+        yield batch
+
+
+def _read(store: Store, request: CubeRequest, variable: Variable, batch: Sequence[Group]) -> Iterator[Image]:
+    wanted = [Slice.model_construct(label="", datasets=tuple(datasets)) for _, datasets in batch if datasets]
+    try:
+        pixels = iter(read_slices(store, request.grid, wanted, variable, request.resampling, THREADS))
+    except AcdError as error:
+        if error.code not in BROKEN:
+            raise
+        if len(batch) == 1:
+            yield Image(batch[0][0], Outcome.FAILED, reason=str(error))
+            return
+        half = len(batch) // 2
+        yield from _read(store, request, variable, batch[:half])
+        yield from _read(store, request, variable, batch[half:])
+        return
+    for ids, datasets in batch:
+        if not datasets:
+            yield Image(ids, Outcome.ABSENT)
+            continue
+        image = next(pixels)
+        has_data = variable.dformat.valid(image).any()
+        yield Image(ids, Outcome.DATA, image) if has_data else Image(ids, Outcome.NODATA)

@@ -1,0 +1,189 @@
+"""`python -m benchmarks.cube_speed`: megabytes of pixels a second out of a local cube, beside plain rasterio.
+
+24 tiles of 256 x 256 px, 30 dates of int16 coherence: the size of the seed's own cube requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import rasterio
+from numcodecs import blosc  # type: ignore[import-untyped]  # it has no types
+from rasterio.windows import Window as RasterWindow
+from scipy.ndimage import gaussian_filter
+from shapely.geometry import box, mapping
+
+from acdtask.cube.grid import Layout, RegularGrid, Tile, Window
+from acdtask.cube.local.cog import write_cog
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.local.stack import StackWriter
+from acdtask.cube.model import CubeRequest, DataFormat, Dataset, Instance, Outcome, Pixels, Record, Variable
+from benchmarks.quick import Section, machine, print_section
+
+TILE = 256
+ROWS, COLUMNS, DATES = 4, 6, 30
+LAYOUT = Layout(name="tiles", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=TILE))
+VARIABLE = Variable(name="CoherenceVV", dformat=DataFormat(dtype="int16", nodata=0, min=0, max=1000), scale=0.001)
+FIRST_ROW, FIRST_COLUMN = -1100, 80
+GEOCUBE = 72
+"""MB/s of a Geocube server 1.0.3 on the loopback, from the same COGs, as measured on a machine of two cores."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A cube of the same images as COGs (instance `cog`) and consolidated (instance `zarr`), and the images."""
+
+    cube: LocalCube
+    records: list[Record]
+    tiles: list[Tile]
+    images: Pixels
+
+    def of(self, tile: Tile) -> Pixels:
+        """The images of a tile."""
+        row, column = self.place(tile)
+        return self.images[:, row : row + TILE, column : column + TILE]
+
+    def place(self, tile: Tile) -> tuple[int, int]:
+        """First row and column of a tile in the images."""
+        return (tile.j - FIRST_ROW) * TILE, (tile.i - FIRST_COLUMN) * TILE
+
+
+def coherence(seed: int) -> Pixels:
+    """Dates of ground with fields, and noise that is correlated as multilooked coherence is; some pixels of nodata."""
+    rng = np.random.default_rng(seed)
+    shape = (ROWS * TILE, COLUMNS * TILE)
+    ground = gaussian_filter(rng.uniform(0, 1, shape), 8)
+    ground = 200 + 600 * (ground - ground.min()) / np.ptp(ground)
+    images = np.empty((DATES, *shape), dtype=np.int16)
+    for image in images:
+        noise = gaussian_filter(rng.normal(size=shape), 0.7)
+        image[...] = np.clip(ground + 60 * noise / noise.std(), 1, 1000)
+        image[:, : rng.integers(0, TILE // 8)] = 0
+    return images
+
+
+def make_scene(folder: str) -> Scene:
+    """Write the images both ways, as ingest and consolidate do."""
+    cube, images = LocalCube.create(folder), coherence(7)
+    records = [
+        Record(
+            name=f"S1/{date:03d}",
+            datetime=datetime(2021, 1, 1, tzinfo=UTC) + timedelta(days=6 * date),
+            footprint=mapping(box(6, 50, 8, 51)),
+        )
+        for date in range(DATES)
+    ]
+    whole = LAYOUT.pixel_grid(FIRST_ROW * TILE, FIRST_COLUMN * TILE, ROWS * TILE, COLUMNS * TILE)
+    common = {"variable": VARIABLE.name, "dformat": VARIABLE.dformat}
+    datasets = []
+    for record, image in zip(records, images, strict=True):
+        key = f"data/{record.name}.tif"
+        write_cog(cube.store, key, image[np.newaxis], whole, nodata=0, scale=VARIABLE.scale)
+        datasets.append(Dataset(record_id=record.id, instance="cog", uri=key, grid=whole, **common))
+    tiles = [LAYOUT.tile(FIRST_COLUMN + i, FIRST_ROW + j) for j in range(ROWS) for i in range(COLUMNS)]
+    scene = Scene(cube, records, tiles, images)
+    for tile in tiles:
+        key = f"consolidated/{tile.i}_{tile.j}.zarr"
+        writer = StackWriter(cube.store, key, tile.grid, records, VARIABLE)
+        writer.write(Window(row=0, column=0, height=TILE, width=TILE), scene.of(tile))
+        writer.finish()
+        place = {"layout": tile.layout, "cell": tile.cell, "grid": tile.grid, "exchanged": True}
+        datasets += [
+            Dataset(record_id=record.id, instance="zarr", uri=key, subdir=str(number), **common, **place)
+            for number, record in enumerate(records)
+        ]
+    instances = [Instance(variable=VARIABLE.name, name=name) for name in ("cog", "zarr")]
+    cube.commit(records, datasets, [VARIABLE], instances, [LAYOUT])
+    return scene
+
+
+def by_images(scene: Scene, instance: str) -> None:
+    """Every tile's dates by LocalCube.images."""
+    groups = tuple((record.id,) for record in scene.records)
+    for tile in scene.tiles:
+        request = CubeRequest(variable=VARIABLE.name, instance=instance, grid=tile.grid, groups=groups)
+        count = sum(one.outcome is Outcome.DATA for one in scene.cube.images(request))
+        if count != DATES:
+            raise RuntimeError(f"{count} images of {DATES}")
+
+
+def by_rasterio(scene: Scene) -> None:
+    """Every tile's dates by rasterio, each into one array."""
+    for tile in scene.tiles:
+        row, column = scene.place(tile)
+        stack = np.empty((DATES, TILE, TILE), dtype=np.int16)
+        for number, record in enumerate(scene.records):
+            with rasterio.open(scene.cube.store.gdal_path(f"data/{record.name}.tif")) as file:
+                file.read(1, window=RasterWindow(column, row, TILE, TILE), out=stack[number])
+
+
+def by_blosc(scene: Scene) -> Callable[[], None]:
+    """Only the decompression of the same chunks, in memory: what no reader of these containers can beat on one core."""
+    store = scene.cube.store
+    chunks = [store.get(f"consolidated/{tile.i}_{tile.j}.zarr/c/0/0/0")[:-4] for tile in scene.tiles]
+    stack = np.empty((DATES, TILE, TILE), dtype=np.int16)
+
+    def run() -> None:
+        for chunk in chunks:
+            blosc.decompress(chunk, stack)
+
+    return run
+
+
+def check(scene: Scene) -> None:
+    """Both ways give the very pixels that were written."""
+    groups = tuple((record.id,) for record in scene.records)
+    for instance in ("cog", "zarr"):
+        for tile in scene.tiles:
+            request = CubeRequest(variable=VARIABLE.name, instance=instance, grid=tile.grid, groups=groups)
+            found = np.stack([one.pixels for one in scene.cube.images(request) if one.pixels is not None])
+            np.testing.assert_array_equal(found, scene.of(tile))
+
+
+def measured(ways: dict[str, Callable[[], None]], rounds: int, size: float) -> Section:
+    """Megabytes a second of each way, by turns: the best round, the median, and by this process's time on a core."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    busy: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, run in ways.items():
+            start, start_busy = time.perf_counter(), time.process_time()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+            busy[name].append(time.process_time() - start_busy)
+    rows = []
+    for name in ways:
+        rates = size / min(seconds[name]), size / statistics.median(seconds[name]), size / min(busy[name])
+        rows.append((name, *(f"{rate:.0f}" for rate in rates), f"{rates[0] / GEOCUBE:.1f}x"))
+    title = (
+        f"{len(ways)} ways to {size:.0f} MB of int16 pixels: {ROWS * COLUMNS} tiles of {TILE} px, {DATES} dates, MB/s"
+    )
+    return Section(title, ("way", "best", "median", "per core", f"best / {GEOCUBE} MB/s of Geocube"), rows)
+
+
+def main() -> None:
+    """Make the cube, check it, and print the rates."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    print(machine())
+    with tempfile.TemporaryDirectory() as folder:
+        scene = make_scene(folder)
+        check(scene)
+        ways: dict[str, Callable[[], None]] = {
+            "LocalCube.images, consolidated Zarr": lambda: by_images(scene, "zarr"),
+            "LocalCube.images, COGs": lambda: by_images(scene, "cog"),
+            "rasterio, the same COGs": lambda: by_rasterio(scene),
+            "Blosc alone, the same chunks": by_blosc(scene),
+        }
+        print_section(measured(ways, arguments.rounds, scene.images.nbytes / 1e6))
+
+
+if __name__ == "__main__":
+    main()
