@@ -211,8 +211,7 @@ def geocube_of_environment() -> ServedCube | None:
     from acdtask.cube.geocube.connection import Connection
     from acdtask.cube.geocube.cube import GeocubeCube
 
-    connection = Connection.from_environment()
-    return GeocubeCube(connection) if connection else None
+    return GeocubeCube(Connection.from_environment())
 
 
 def _is_foreign(one: Slice) -> bool:
