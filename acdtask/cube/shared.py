@@ -211,7 +211,8 @@ def geocube_of_environment() -> ServedCube | None:
     from acdtask.cube.geocube.connection import Connection
     from acdtask.cube.geocube.cube import GeocubeCube
 
-    return GeocubeCube(Connection.from_environment())
+    connection = Connection.from_environment()
+    return GeocubeCube(connection) if connection else None
 
 
 def _is_foreign(one: Slice) -> bool:

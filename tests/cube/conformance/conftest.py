@@ -92,7 +92,7 @@ def wire(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Wire]:
 
 def behind(kind: Kind, address: str, folder: Path, downloader: str) -> Iterator[Room]:
     """A room behind a server."""
-    connection = Connection.to(f"geocube://{address}", attempts=6, first_pause=0.2)
+    connection = Connection.to(f"geocube://{address}", retry_seconds=20)
     with grpc.insecure_channel(address) as channel:
         stub = services_pb2_grpc.GeocubeStub(channel)
 
