@@ -341,6 +341,15 @@ class ErrorCode(Enum):
     SERVE_FAILED = ErrorSpec(
         711, _CONFIG, "The server cannot start.", "Choose another port, or correct the file that the message names."
     )
+    JOB_FAILED = ErrorSpec(
+        715,
+        _INPUT,
+        "A job of the cube ended without its result.",
+        "Look at the job's log, then start it again under another name.",
+    )
+    JOB_RUNNING = ErrorSpec(
+        716, _TRANSIENT, "A job of the cube has not ended.", "Follow it again later, or give it more time."
+    )
     INGESTER_UNREACHABLE = ErrorSpec(
         720,
         _TRANSIENT,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from acdtask import __version__
 from acdtask.cube.grid import Grid, Layout, Tile
+from acdtask.cube.local.consolidation import ConsolidatingCube
 from acdtask.cube.local.head import Addition, Head, Removal
 from acdtask.cube.local.index import Index
 from acdtask.cube.local.store import Store
@@ -30,8 +31,11 @@ FORMAT_VERSION = 1
 MARK = "cube.json"
 
 
-class LocalCube:
-    """A cube without a server; it implements `acdtask.cube.model.Cube`. Picklable: every process has its own caches."""
+class LocalCube(ConsolidatingCube):
+    """A cube without a server: a `Cube` that `Consolidates` (acdtask.cube.model).
+
+    Picklable: every process has its own caches.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -198,6 +202,10 @@ class LocalCube:
         """The records that the query asks for, by datetime, then name, then id."""
         return self._index.records(query)
 
+    def state(self) -> int:
+        """A number that every commit makes larger: while it is the same, so is all that the index says."""
+        return self._index.head().number
+
     def records_by_id(self, ids: Sequence[str]) -> list[Record]:
         """The records of these ids, in their order; what the cube has not is left out."""
         return self._index.records_by_id(ids)
@@ -208,6 +216,14 @@ class LocalCube:
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
         return self._index.datasets(variable, instance, record_ids)
+
+    def datasets_at(self, uris: Iterable[str]) -> list[Dataset]:
+        """The datasets of some containers, of whichever instances, by container, subdir and bands."""
+        return self._index.datasets_at(frozenset(uris))
+
+    def records_in_use(self, ids: Iterable[str]) -> frozenset[str]:
+        """Which of the records have a dataset of any instance."""
+        return self._index.records_in_use(frozenset(ids))
 
     def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
         """Which of the records have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""

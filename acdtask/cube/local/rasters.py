@@ -24,12 +24,13 @@ STRIP_PIXELS = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Header:
-    """What a raster says of itself. `nodata` is None where it says none."""
+    """What a raster says of itself. `nodata` is None where it says none; `dtypes` has that of each band."""
 
     grid: Grid
     dtype: str
     nodata: float | None
     bands: int
+    dtypes: tuple[str, ...] = ()
 
 
 def read_header(store: Store, address: str) -> Header:
@@ -38,7 +39,7 @@ def read_header(store: Store, address: str) -> Header:
         try:
             with rasterio.open(store.gdal_path(address)) as raster:
                 crs, transform, nodata = raster.crs, raster.transform, raster.nodata
-                width, height, dtype, bands = raster.width, raster.height, raster.dtypes[0], raster.count
+                width, height, dtypes, bands = raster.width, raster.height, tuple(raster.dtypes), raster.count
         except (RasterioIOError, RasterioError) as error:
             raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{address} cannot be opened: {_reason(error)}") from error
     if crs is None or transform.is_identity:
@@ -47,7 +48,7 @@ def read_header(store: Store, address: str) -> Header:
     grid = Grid(
         crs=f"EPSG:{epsg}" if epsg else crs.to_wkt(), transform=tuple(transform)[:6], width=width, height=height
     )
-    return Header(grid, dtype, nodata, bands)
+    return Header(grid, dtypes[0], nodata, bands, dtypes)
 
 
 def read_strips(store: Store, address: str, band: int) -> Iterator[tuple[int, NDArray[Any]]]:

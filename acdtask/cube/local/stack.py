@@ -41,13 +41,21 @@ class StackWriter:
         records: the record of each image, in the order of the time axis.
         variable: of one band; its nodata is the fill value.
         instance: kept as an attribute.
+        offset: physical = stored * scale + offset.
 
     Raises:
         AcdError: what Store raises, from every method.
     """
 
     def __init__(
-        self, store: Store, key: str, grid: Grid, records: Sequence[Record], variable: Variable, instance: str = ""
+        self,
+        store: Store,
+        key: str,
+        grid: Grid,
+        records: Sequence[Record],
+        variable: Variable,
+        instance: str = "",
+        offset: float = 0.0,
     ) -> None:
         if not key.endswith(".zarr") or len(variable.bands) != 1 or not records:
             raise ValueError(f"{key} must end in .zarr and hold at least one record of one band")
@@ -65,7 +73,7 @@ class StackWriter:
             # chunk without a word.
             compressors=(BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"), Crc32cCodec()),
             dimension_names=("time", "y", "x"),
-            attributes=_attributes(grid, records, variable, instance),
+            attributes=_attributes(grid, records, variable, instance) | ({"add_offset": offset} if offset else {}),
         )
         self._metadata = documents[METADATA].to_bytes()
         target = StorePath(store.zarr_store(key, read_only=False))

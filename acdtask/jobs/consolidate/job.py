@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from datetime import datetime
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.grid import Tile
-from acdtask.cube.local.stack import StackWriter
-from acdtask.cube.model import Dataset, Name, Record, Resampling, Slice, Variable
+from acdtask.cube.local.consolidation_cell import CellWork, container_key, datasets_of, write_cell
+from acdtask.cube.model import Dataset, Name, Resampling
 from acdtask.cube.tiling import tiles_as_geojson
-from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.consolidate.on_geocube import plan_on_geocube, run_on_geocube
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Plan, RoundResult, Settings, Shard, Site
 from acdtask.jobs.shards import cells_of, shards_of
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
@@ -24,7 +22,6 @@ __all__ = ["ConsolidateJob", "ConsolidateSettings"]
 
 BYTES_PER_CORE_SECOND = 30e6
 """Stored pixels read, compressed and written (measured on the demo)."""
-BLOCK = 512
 
 
 class ConsolidateSettings(Settings):
@@ -40,15 +37,6 @@ class ConsolidateSettings(Settings):
     shard_tiles: int = Field(default=1, ge=1, description="cells that one shard does")
 
 
-class _Cell(BaseModel):
-    """A cell in a shard's work."""
-
-    tile: Tile
-    key: str
-    records: list[Record]
-    slices: list[Slice]
-
-
 class ConsolidateJob(Job[ConsolidateSettings]):
     """Rearrange records into time-major cells; records that a cell has already are left alone."""
 
@@ -57,24 +45,26 @@ class ConsolidateJob(Job[ConsolidateSettings]):
     settings = ConsolidateSettings
 
     def plan(self, settings: ConsolidateSettings, site: Site) -> Draft:
-        """One array a cell, with the records that the cell does not have yet."""
+        """One array a cell, with the records that the cell does not have yet. A Geocube does it by itself."""
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
         tiles = tiles_of_aoi(aoi, layout)
         start, end = settings.start or aoi.start, settings.end or aoi.end
-        stacks = Stacks(site.cube, settings.variable, settings.instance, layout, aoi, start, end)
-        stacks.require_records(aoi, f"{settings.variable}:{settings.instance}")
+        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, end)
+        stacks.require_records(aoi)
+        if site.shared is not None:
+            return plan_on_geocube(settings, tuple(one.id for one in stacks.records), tiles, site.shared.geocube)
         records = {record.id: record for record in stacks.records}
         cells = []
-        for tile in tiles:
-            missing = [one for one in stacks.by_record(tile) if all(not each.layout for each in one.datasets)]
+        for tile, slices in zip(tiles, stacks.by_record(tiles), strict=True):
+            missing = [one for one in slices if all(not each.layout for each in one.datasets)]
             if missing:
-                key = _key(settings, tile, missing)
+                key = container_key(settings.variable, settings.instance, tile, missing, settings.resampling)
                 chosen = [records[one.label] for one in missing]
-                cells.append(_Cell(tile=tile, key=key, records=chosen, slices=missing))
-        slices = sum(len(cell.slices) for cell in cells)
-        volume = slices * layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
+                cells.append(CellWork(tile=tile, key=key, records=chosen, slices=missing))
+        volume = sum(len(cell.slices) for cell in cells)
+        volume *= layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
         return Draft(
             content={"settings": settings.science(), "cells": [cell.key for cell in cells]},
             shards=shards_of([cell.model_dump(mode="json") for cell in cells], settings.shard_tiles, "tiles"),
@@ -93,19 +83,26 @@ class ConsolidateJob(Job[ConsolidateSettings]):
         self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
     ) -> bytes:
         """Read each cell block by block, every record of a block at once, and write its array."""
+        if site.shared is not None:
+            return run_on_geocube(shard, site.shared.geocube, progress)
         settings = ConsolidateSettings.model_validate(plan.settings)
         variable = site.cube.variable(settings.variable)
         datasets: list[Dataset] = []
         for done, raw in enumerate(shard.work["tiles"], start=1):
-            cell = _Cell.model_validate(raw)
-            _write_cell(cell, variable, settings, site)
-            datasets += [_dataset(cell, place, variable, settings) for place in range(len(cell.slices))]
+            cell = CellWork.model_validate(raw)
+            write_cell(site.cube, site.store, cell, variable, settings.instance, settings.resampling)
+            datasets += datasets_of(cell, variable, settings.instance)
             progress(done)
         return json.dumps([one.model_dump(mode="json") for one in datasets]).encode()
 
     def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
-        """Index every array, at once. Cells that are left out stay as they were, and are in the next plan."""
-        site.cube.index([], [Dataset.model_validate(row) for _, table in result.tables for row in json.loads(table)])
+        """Index every array, at once. Cells that are left out stay as they were, and are in the next plan.
+
+        A Geocube has done it already.
+        """
+        if site.shared is None:
+            rows = [row for _, table in result.tables for row in json.loads(table)]
+            site.cube.index([], [Dataset.model_validate(row) for row in rows])
         return Handouts()
 
     def names(self, shard: Shard) -> tuple[str, ...]:
@@ -113,37 +110,9 @@ class ConsolidateJob(Job[ConsolidateSettings]):
         return cells_of(shard)
 
     def findings(self, plan: Plan, site: Site) -> Findings:
-        """How many arrays were written."""
+        """How many arrays were written; on a Geocube, how many cells of its layout were asked for."""
+        if site.shared is not None:
+            return Findings(figures={"arrays": plan.units})
         settings = ConsolidateSettings.model_validate(plan.settings)
         there = {one.uri for one in site.cube.datasets(settings.variable, settings.instance)}
         return Findings(figures={"arrays": len(there.intersection(plan.content["cells"]))})
-
-
-def _key(settings: ConsolidateSettings, tile: Tile, slices: list[Slice]) -> str:
-    inputs = [tile.grid.model_dump(mode="json"), settings.resampling, [one.model_dump(mode="json") for one in slices]]
-    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
-    return f"consolidated/{settings.layout}/{settings.variable}/{settings.instance}/{tile.i}_{tile.j}/{digest}.zarr"
-
-
-def _write_cell(cell: _Cell, variable: Variable, settings: ConsolidateSettings, site: Site) -> None:
-    if len(variable.bands) > 1:
-        raise AcdError(ErrorCode.INPUT_BANDS, f"{variable.name} has several bands; only one can be consolidated")
-    writer = StackWriter(site.store, cell.key, cell.tile.grid, cell.records, variable, settings.instance)
-    for window in cell.tile.grid.blocks(BLOCK):
-        pixels = site.cube.read(cell.tile.grid.window(window), cell.slices, variable, settings.resampling)
-        writer.write(window, pixels)
-    writer.finish()
-
-
-def _dataset(cell: _Cell, place: int, variable: Variable, settings: ConsolidateSettings) -> Dataset:
-    return Dataset(
-        record_id=cell.records[place].id,
-        variable=variable.name,
-        instance=settings.instance,
-        uri=cell.key,
-        subdir=str(place),
-        dformat=variable.dformat,
-        grid=cell.tile.grid,
-        layout=cell.tile.layout,
-        cell=cell.tile.cell,
-    )

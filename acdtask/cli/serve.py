@@ -1,0 +1,97 @@
+"""The command `serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from acdtask.cli.lazy import command_of, example
+from acdtask.cli.looking import Cube
+from acdtask.cli.output import say
+
+if TYPE_CHECKING:
+    from acdtask.cube.server.serve import Serving
+
+__all__ = ["command"]
+
+_LAST_PORT = 65535
+
+
+def command() -> TyperCommand:
+    """The command."""
+    text = (
+        "Serves a cube over Geocube's API, so that Geocube's clients work on it: records, variables, layouts, "
+        "datasets, cubes, jobs. A cube that is not there yet is made. The keys that clients must send are read from "
+        "ACD_SERVE_KEY and ACD_SERVE_ADMIN_KEY. The server ends on SIGTERM or Ctrl-C, when running calls are done or "
+        "the grace is over; a second signal ends it at once."
+    )
+    return command_of(
+        _serve,
+        text
+        + example(
+            "acdtask serve --cube cube",
+            "acdtask serve --cube s3://bucket/cube --host 0.0.0.0 --tls-cert tls.crt --tls-key tls.key",
+        ),
+    )
+
+
+def _serve(
+    cube: Cube,
+    port: Annotated[
+        int, typer.Option(min=0, max=_LAST_PORT, metavar="PORT", help="gRPC port; 0 takes a free one.")
+    ] = 8080,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 is all.")] = "127.0.0.1",
+    http_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=_LAST_PORT, metavar="PORT", help="HTTP port for /health and map tiles; none if left out."
+        ),
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Key of the certificate, PEM.")] = None,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Calls that are worked on at once.")] = 32,
+    jobs: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Consolidations that are worked on at once; 0 leaves them to others."),
+    ] = 1,
+    grace: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long running calls may go on when the server ends.")
+    ] = 30.0,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Folder or s3:// prefix of files that clients may index and download; repeatable. Left out, they may "
+            "index what the server can open, and download from the cube alone.",
+        ),
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Without a key, let other machines read and write the cube.")
+    ] = False,
+) -> None:
+    from acdtask.cube.server.keys import Keys
+    from acdtask.cube.server.serve import ServeSettings, Serving, cube_at, serve_until_signal
+
+    settings = ServeSettings(
+        host=host.strip(),
+        port=port,
+        http_port=http_port,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        workers=workers,
+        jobs=jobs,
+        grace=grace,
+        allow_open=open_,
+        data=tuple(data or ()),
+    )
+    serving = Serving(cube_at(cube), settings, Keys.from_environment())
+    serve_until_signal(serving, lambda: _tell(serving))
+
+
+def _tell(serving: Serving) -> None:
+    say(serving.address)
+    if serving.http_address:
+        say(serving.http_address)

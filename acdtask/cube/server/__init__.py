@@ -1,0 +1,1 @@
+"""The local cube served over Geocube's API."""

@@ -1,0 +1,145 @@
+"""Calls on layouts, grids and tiles; a method is the RPC of its name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import shapely
+
+from acdtask.cube.grid import Layout, Tile, WebMercatorGrid
+from acdtask.cube.model import RecordQuery
+from acdtask.cube.patterns import matcher
+from acdtask.cube.protocol import layouts_pb2 as pb
+from acdtask.cube.protocol.convert import grid_to_tile
+from acdtask.cube.server.catalogue import Catalogue
+from acdtask.cube.server.errors import already_exists, invalid, not_found, not_served
+from acdtask.cube.server.layouts import LayoutDetails, layout_of
+from acdtask.cube.server.wire import area_of, bound_of, is_name
+from acdtask.cube.tiling import WEB_MERCATOR_LIMIT, project, tiles_of
+
+__all__ = ["LayoutCalls"]
+
+TILES_OF_A_MESSAGE = 1000
+MOST_CELLS = 4_000_000
+"""Cells of the rectangle around an area: as many as a server may look at for one call."""
+
+NO_GRIDS = "acd has regular grids only, which a layout describes itself; there are no grids of single cells to keep"
+
+
+class LayoutCalls:
+    """Layouts and tiles. Every method raises RefusalError or AcdError."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._cube = catalogue.cube
+        self._details = LayoutDetails(catalogue.cube.store)
+
+    def create_layout(self, request: pb.CreateLayoutRequest) -> pb.CreateLayoutResponse:
+        """Make a layout."""
+        layout = layout_of(request.layout)
+        with self._catalogue.lock:
+            if any(one.name == layout.name for one in self._cube.layouts()):
+                raise already_exists("Layout", "name", layout.name)
+            self._details.keep(request.layout)
+            self._cube.add_layout(layout)
+        return pb.CreateLayoutResponse()
+
+    def list_layouts(self, request: pb.ListLayoutsRequest) -> pb.ListLayoutsResponse:
+        """The layouts whose names match, as they were sent."""
+        matches = matcher(request.name_like or "*")
+        return pb.ListLayoutsResponse(
+            layouts=[self._details.of(one) for one in self._cube.layouts() if matches(one.name)]
+        )
+
+    def delete_layout(self, request: pb.DeleteLayoutRequest) -> pb.DeleteLayoutResponse:
+        """Remove a layout; one that is not there is no mistake."""
+        with self._catalogue.lock:
+            self._cube.remove(layouts=[request.name])
+            if is_name(request.name):
+                self._details.forget(request.name)
+        return pb.DeleteLayoutResponse()
+
+    def tile_aoi(self, request: pb.TileAOIRequest) -> Iterator[pb.TileAOIResponse]:
+        """The tiles that an area touches, by row, then column."""
+        area = _polygons(area_of(request.aoi))
+        if request.HasField("layout"):
+            layout = layout_of(request.layout, name=request.layout.name)
+        else:
+            layout = self._named(request.layout_name)
+        _check_count(area, layout)
+        yield from _messages(tiles_of(area, layout))
+
+    def find_container_layouts(
+        self, request: pb.FindContainerLayoutsRequest
+    ) -> Iterator[pb.FindContainerLayoutsResponse]:
+        """The layouts that consolidated containers of an instance have, and those containers."""
+        variable, instance = self._catalogue.instance(
+            request.instance_id, f"invalid Instance.uuid {request.instance_id}"
+        )
+        if request.HasField("records"):
+            if not request.records.ids:
+                raise invalid("invalid record id list: cannot be empty")
+            wanted = frozenset(request.records.ids)
+        else:
+            filters = request.filters.filters
+            query = RecordQuery(
+                tags=dict(filters.tags),
+                start=bound_of(filters.from_time, given=filters.HasField("from_time")),
+                end=bound_of(filters.to_time, given=filters.HasField("to_time")),
+                area=area_of(request.filters.aoi) if request.filters.HasField("aoi") else None,
+            )
+            wanted = frozenset(record.id for record in self._cube.records(query))
+        found: dict[str, set[str]] = defaultdict(set)
+        for one in self._cube.datasets(variable.name, instance.name, wanted):
+            if one.layout:
+                found[one.layout].add(self._catalogue.address_of(one.uri))
+        for name, uris in sorted(found.items()):
+            yield pb.FindContainerLayoutsResponse(layout_name=name, container_uris=sorted(uris))
+
+    def create_grid(self, request: Iterable[pb.CreateGridRequest]) -> pb.CreateGridResponse:
+        """UNIMPLEMENTED."""
+        raise not_served(NO_GRIDS)
+
+    def delete_grid(self, request: pb.DeleteGridRequest) -> pb.DeleteGridResponse:
+        """UNIMPLEMENTED."""
+        raise not_served(NO_GRIDS)
+
+    def list_grids(self, request: pb.ListGridsRequest) -> pb.ListGridsResponse:
+        """None."""
+        return pb.ListGridsResponse()
+
+    def _named(self, name: str) -> Layout:
+        for layout in self._cube.layouts():
+            if layout.name == name:
+                return layout
+        raise not_found("Layout", "name", name)
+
+
+def _polygons(area: dict[str, Any]) -> Any:
+    """The area as shapely polygons; one that crosses itself is made valid."""
+    shape = shapely.geometry.shape(area)
+    if shapely.is_valid(shape):
+        return shape
+    parts = shapely.get_parts(shapely.make_valid(shape))
+    flat = [one for part in parts for one in shapely.get_parts(part) if one.geom_type == "Polygon"]
+    return shapely.union_all(flat)
+
+
+def _check_count(area: Any, layout: Layout) -> None:
+    if isinstance(layout.grid, WebMercatorGrid):
+        area = shapely.clip_by_rect(area, -180, -WEB_MERCATOR_LIMIT, 180, WEB_MERCATOR_LIMIT)
+    if area.is_empty:
+        return
+    min_x, min_y, max_x, max_y = project(area, "EPSG:4326", layout.crs).bounds
+    cells = ((max_x - min_x) / layout.cell_extent + 2) * ((max_y - min_y) / layout.cell_extent + 2)
+    if not cells <= MOST_CELLS:
+        raise invalid(f"Covers: the area spans {cells:.0f} cells, and {MOST_CELLS} is the most; ask in parts")
+
+
+def _messages(tiles: Iterable[Tile]) -> Iterator[pb.TileAOIResponse]:
+    rest = iter(tiles)
+    while batch := list(islice(rest, TILES_OF_A_MESSAGE)):
+        yield pb.TileAOIResponse(tiles=[grid_to_tile(tile.grid) for tile in batch])

@@ -1,0 +1,49 @@
+"""Containers that clients handed over: their files go with their last dataset."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from acdtask.cube.local.store import Store
+
+__all__ = ["Managed"]
+
+
+class Managed:
+    """Which containers are managed, below `managed/` beside the cube's index.
+
+    Args:
+        store: the cube's.
+        data: folders and s3:// prefixes where the server may delete files; elsewhere it never does.
+    """
+
+    def __init__(self, store: Store, data: Sequence[str] = ()) -> None:
+        self._store = store
+        self._data = tuple(f"{one.rstrip('/')}/" for one in data)
+
+    def mark(self, uri: str) -> None:
+        """Let a container be managed."""
+        self._store.create(_key(uri), uri.encode())
+
+    def is_marked(self, uri: str) -> bool:
+        """Whether a container is managed."""
+        return self._store.find(_key(uri)) == uri.encode()
+
+    def let_go(self, uri: str) -> str:
+        """Delete a managed container that has no dataset any more; returns what became of its file, for the job's log.
+
+        Raises AcdError: what Store raises.
+        """
+        if not self.is_marked(uri):
+            return f"{uri} is not managed: its file stays"
+        self._store.delete(_key(uri))
+        if not uri.startswith(self._data) or "/../" in uri:
+            return f"{uri} does not lie where this server may delete files: its file stays"
+        folder, _, name = uri.rpartition("/")
+        Store.at(folder or "/").delete(name)
+        return f"{uri} is deleted"
+
+
+def _key(uri: str) -> str:
+    return f"managed/{hashlib.sha256(uri.encode()).hexdigest()[:32]}.txt"

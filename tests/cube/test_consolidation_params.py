@@ -1,0 +1,71 @@
+"""How consolidated containers are written."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from acdtask.cube.local.consolidation_params import ConsolidationParams
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.model import DataFormat
+from acdtask.errors import AcdError, ErrorCode
+from tests.cube.jobs import asked, consolidated, expected_stack, make_cube, stack, work
+
+
+@pytest.fixture
+def cube(tmp_path: Path) -> LocalCube:
+    return make_cube(str(tmp_path / "cube"))
+
+
+def refused(code: ErrorCode, match: str = "") -> AbstractContextManager[object]:
+    return pytest.raises(AcdError, match=re.escape(code.label) + ".*" + match)
+
+
+def test_the_parameters_of_a_variable_are_kept_and_those_of_a_job_do_not_change(cube: LocalCube) -> None:
+    assert cube.consolidation_params("CoherenceVV") is None
+    byte = DataFormat(dtype="uint8", nodata=255, min=0, max=250)
+    params = ConsolidationParams(dformat=byte, compression="LOSSY", storage_class="ARCHIVE", resampling="nearest")
+    cube.config_consolidation("CoherenceVV", params)
+    assert LocalCube.open(cube.store.url).consolidation_params("CoherenceVV") == params
+    job_id = cube.consolidate(asked())
+    cube.config_consolidation("CoherenceVV", ConsolidationParams())
+    assert work(cube, job_id).state == "DONE"
+    assert {one.dformat for one in consolidated(cube)} == {byte}
+    found, truth = stack(cube, "0/0"), expected_stack("0/0")
+    np.testing.assert_array_equal(found == -1, truth == -1)
+    assert np.abs(found - truth).max() == 2, "half a step of 4"
+    array = zarr.open_array(cube.store.zarr_store(consolidated(cube)[0].uri, read_only=True), mode="r")
+    assert (str(array.dtype), array.fill_value, array.attrs["scale_factor"]) == ("uint8", 255, 0.004)
+    assert "add_offset" not in array.attrs
+
+
+def test_numbers_of_a_container_mean_the_same_to_other_readers(cube: LocalCube) -> None:
+    shifted = DataFormat(dtype="int16", nodata=-32768, min=-1000, max=1000)
+    cube.config_consolidation("CoherenceVV", ConsolidationParams(dformat=shifted))
+    work(cube, cube.consolidate(asked()))
+    (uri,) = {one.uri for one in consolidated(cube) if one.cell == "0/0"}
+    array = zarr.open_array(cube.store.zarr_store(uri, read_only=True), mode="r")
+    numbers = np.asarray(array[:]).astype("f8")
+    physical = numbers * float(str(array.attrs["scale_factor"])) + float(str(array.attrs["add_offset"]))
+    truth = expected_stack("0/0")
+    np.testing.assert_allclose(physical[truth != -1], 0.001 * truth[truth != -1], atol=1e-9)
+    np.testing.assert_array_equal(stack(cube, "0/0"), truth)
+
+
+def test_parameters_that_cannot_be_are_refused(cube: LocalCube) -> None:
+    for params in (ConsolidationParams(exponent=2.0), ConsolidationParams(compression="CUSTOM")):
+        with refused(ErrorCode.SETTING_INVALID):
+            cube.config_consolidation("CoherenceVV", params)
+    cube.config_consolidation(
+        "CoherenceVV", ConsolidationParams(compression="CUSTOM", creation_params={"COMPRESS": "ZSTD"})
+    )
+    with refused(ErrorCode.VARIABLE_UNKNOWN):
+        cube.config_consolidation("Nope", ConsolidationParams())
+    cube.store.put("consolidation/CoherenceVV.json", b"{")
+    with refused(ErrorCode.CUBE_DAMAGED, "consolidation/CoherenceVV.json"):
+        cube.consolidation_params("CoherenceVV")

@@ -1,0 +1,343 @@
+"""Following a job, against a queue that behaves as a Geocube's: every word is heard seconds later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acdtask.cube.follow import End, JobEvent, ending_of, follow, require_done
+from acdtask.cube.joblog import LogReader, Severity, TaskState, last_error, line, tasks_of
+from acdtask.cube.model import Consolidation, JobState, Level
+from acdtask.errors import AcdError, ErrorCode
+
+START = datetime(2026, 11, 23, 3, 29, tzinfo=UTC)
+HAPPY = (
+    "CREATED",
+    "CONSOLIDATIONINPROGRESS",
+    "CONSOLIDATIONDONE",
+    "CONSOLIDATIONINDEXED",
+    "CONSOLIDATIONEFFECTIVE",
+    "DONE",
+)
+CRITICAL = {"CONSOLIDATIONINPROGRESS", "CONSOLIDATIONEFFECTIVE"}
+
+
+@dataclass
+class Clock:
+    """Time that passes only where somebody sleeps."""
+
+    now: float = 0.0
+    sleeps: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float, /) -> None:
+        self.sleeps.append(seconds)
+        self.now += seconds
+
+
+class Queue:
+    """One job in the manner of a Geocube: steps and words are events that are consumed up to `delay` seconds later."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        states: tuple[str, ...] = HAPPY,
+        pauses: frozenset[str] | set[str] = frozenset(),
+        level: Level = Level.ASYNCHRONOUS,
+        delay: float = 10.0,
+        fault: AcdError | None = None,
+    ) -> None:
+        self.clock, self.states, self.pauses, self.level, self.delay = clock, list(states), pauses, level, delay
+        self.state, self.waiting, self.fault = "NEW", False, fault
+        self.due = delay
+        self.heard: list[str] = []
+        self.refused = 0
+        self.log: list[str] = []
+        self.looks = 0
+        self._say(Severity.INFO, "Create Job")
+
+    def _say(self, severity: Severity, message: str) -> None:
+        moment = START + timedelta(seconds=self.clock.now, microseconds=len(self.log))
+        self.log.append(line(moment, severity, self.state, message))
+
+    def _consume(self) -> None:
+        while self.states and self.clock.now >= self.due and (not self.waiting or self.heard):
+            if self.waiting:
+                self.heard.pop(0)
+                self.waiting = False
+                # Words that were said in vain reach a job that does not wait: the server's log fills with errors.
+                self.refused += len(self.heard)
+                self.heard.clear()
+            self.state = self.states.pop(0)
+            self.waiting = self.state in self.pauses
+            self._say(Severity.INFO, f"New state: {self.state}")
+            if "FAILED" in self.state:
+                self._say(Severity.ERROR, "csldIndex: no such file")
+                self._say(Severity.ERROR, "Consolidation failed")
+            self.due += self.delay
+
+    def job(self, id_or_name: str) -> JobState:
+        assert id_or_name in ("id-1", "one")
+        self.looks += 1
+        if self.fault is not None and self.looks % 2 == 0:
+            raise self.fault
+        self._consume()
+        return JobState(
+            id="id-1",
+            name="one",
+            kind="consolidation",
+            state=self.state,
+            waiting=self.waiting,
+            level=self.level,
+            created=START,
+            updated=START,
+            log=tuple(self.log),
+        )
+
+    def jobs(self, pattern: str = "") -> list[JobState]:
+        del pattern
+        return [self.job("id-1")]
+
+    def continue_job(self, job_id: str) -> None:
+        assert job_id == "id-1"
+        self.heard.append(self.state)
+        self.due = max(self.due, self.clock.now + self.delay)
+
+    def consolidate(self, consolidation: Consolidation) -> str:
+        raise AssertionError(consolidation)
+
+    def retry_job(self, job_id: str, *, force: bool = False) -> None:
+        raise AssertionError(job_id, force)
+
+    def cancel_job(self, job_id: str, *, force: bool = False) -> None:
+        raise AssertionError(job_id, force)
+
+
+def yes(job: JobState) -> bool:
+    return job.waiting
+
+
+def test_a_job_without_pauses_is_followed_to_its_end_and_told_line_by_line() -> None:
+    clock, told = Clock(), list[JobEvent]()
+    queue = Queue(clock)
+    ending = follow(queue, "one", on_event=told.append, clock=clock)
+    assert (ending.end, ending.error, ending.warning) == (End.DONE, "", "")
+    assert require_done(ending) == ending.job
+    entered = [event.job.state for event in told if event.entered]
+    assert entered == [state for state in ("NEW", *HAPPY) if state in entered]
+    assert (entered[0], entered[-1]) == ("NEW", "DONE")
+    assert [text for event in told for text in event.lines] == queue.log
+
+
+@settings(deadline=None)
+@given(delay=st.floats(0, 10), poll=st.floats(0.1, 20))
+def test_each_pause_is_continued_once_however_late_the_server_hears(delay: float, poll: float) -> None:
+    clock, asked, told = Clock(), list[str](), list[JobEvent]()
+    queue = Queue(clock, pauses=CRITICAL, level=Level.CRITICAL, delay=delay)
+
+    def approve(job: JobState) -> bool:
+        asked.append(job.state)
+        return True
+
+    ending = follow(queue, "id-1", approve, told.append, poll=poll, clock=clock, timeout=600)
+    assert ending.end is End.DONE
+    assert asked == ["CONSOLIDATIONINPROGRESS", "CONSOLIDATIONEFFECTIVE"]
+    assert queue.refused == 0
+    assert [event.job.state for event in told if event.continued] == asked
+
+
+def test_a_state_that_is_entered_again_is_continued_again() -> None:
+    clock, asked = Clock(), list[str]()
+    again = ("CREATED", "CONSOLIDATIONINPROGRESS", "CONSOLIDATIONRETRYING", *HAPPY[1:])
+    queue = Queue(clock, again, CRITICAL, Level.CRITICAL)
+
+    def approve(job: JobState) -> bool:
+        asked.append(job.state)
+        return True
+
+    assert follow(queue, "id-1", approve, clock=clock, poll=30).end is End.DONE
+    assert asked.count("CONSOLIDATIONINPROGRESS") == 2
+
+
+def test_who_may_not_go_on_stays_where_it_is() -> None:
+    clock = Clock()
+    queue = Queue(clock, pauses=CRITICAL, level=Level.CRITICAL)
+    ending = follow(queue, "id-1", lambda job: job.state != "CONSOLIDATIONEFFECTIVE", clock=clock)
+    assert (ending.end, ending.job.state) == (End.PAUSED, "CONSOLIDATIONEFFECTIVE")
+    with pytest.raises(AcdError, match=r"ACD-716: job one is CONSOLIDATIONEFFECTIVE\. Continue the job, or cancel it"):
+        require_done(ending)
+
+
+def test_a_job_that_pauses_needs_somebody_to_approve() -> None:
+    clock = Clock()
+    with pytest.raises(AcdError, match="job one pauses") as caught:
+        follow(Queue(clock, pauses=CRITICAL, level=Level.CRITICAL), "id-1", clock=clock)
+    assert caught.value.code is ErrorCode.SETTING_INVALID
+    assert "approve" in caught.value.fix
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+@pytest.mark.parametrize(
+    "state", ["INITIALISATIONFAILED", "CONSOLIDATIONFAILED", "CANCELLATIONFAILED", "ROLLBACKFAILED", "DELETIONFAILED"]
+)
+def test_a_stuck_job_is_an_outcome_and_never_a_wait(state: str, waiting: bool) -> None:
+    clock = Clock()
+    queue = Queue(clock, ("CREATED", state), {state} if waiting else set(), Level.ALL if waiting else Level.CRITICAL)
+    ending = follow(queue, "id-1", yes, clock=clock)
+    assert (ending.end, ending.error) == (End.STUCK, "csldIndex: no such file")
+    assert clock.now < 60
+    assert queue.heard == []
+    with pytest.raises(AcdError, match=f"job one is {state}: csldIndex: no such file.*retry") as caught:
+        require_done(ending)
+    assert caught.value.code is ErrorCode.JOB_STUCK
+
+
+def test_the_fault_of_geocube_1_0_3_is_called_by_its_name() -> None:
+    clock = Clock()
+    queue = Queue(clock, ("CONSOLIDATIONFAILED",))
+    queue.job("one")
+    clock.now = 20
+    queue.job("one")
+    said = "csldIndex: A dataset with the status INACTIVE already refers to the container /c.tif, subdir 'GTIFF_DIR:2'"
+    queue.log.insert(-1, line(START, Severity.ERROR, "CONSOLIDATIONFAILED", said))
+    ending = follow(queue, "id-1", clock=clock)
+    assert ending.error == said
+    assert "cannot put two records into one container" in ending.advice
+
+
+@pytest.mark.parametrize(
+    ("states", "end"),
+    [
+        (("CREATED", "CONSOLIDATIONCANCELLING", "ABORTED", "FAILED"), End.CANCELLED),
+        (("CREATED", "FAILED"), End.FAILED),
+        (("CREATED", "DONEBUTUNTIDY"), End.DONE),
+    ],
+)
+def test_other_ends(states: tuple[str, ...], end: End) -> None:
+    clock = Clock()
+    ending = follow(Queue(clock, states), "id-1", clock=clock)
+    assert ending.end is end
+    assert bool(ending.warning) == (end is End.DONE)
+    if end is not End.DONE:
+        with pytest.raises(AcdError) as caught:
+            require_done(ending)
+        assert caught.value.code is ErrorCode.JOB_FAILED
+
+
+def test_time_is_over_at_last() -> None:
+    clock = Clock()
+    queue = Queue(clock, delay=1000)
+    ending = follow(queue, "id-1", clock=clock, timeout=90)
+    assert (ending.end, ending.job.state) == (End.TIMED_OUT, "NEW")
+    assert clock.now == pytest.approx(90)
+    assert len(clock.sleeps) < 20
+    assert clock.sleeps[0] == 1.0
+    with pytest.raises(AcdError) as caught:
+        require_done(ending)
+    assert caught.value.code is ErrorCode.JOB_RUNNING
+
+
+def test_a_word_that_nobody_hears_is_not_said_again() -> None:
+    clock = Clock()
+    queue = Queue(clock, ("CONSOLIDATIONINPROGRESS", "DONE"), CRITICAL, Level.CRITICAL, delay=1)
+    queue.job("one")
+    clock.now = 2
+    queue.job("one")
+    queue.delay = 1e6
+    ending = follow(queue, "id-1", yes, clock=clock, timeout=600)
+    assert queue.heard == ["CONSOLIDATIONINPROGRESS"]
+    assert ending.end is End.TIMED_OUT
+    assert "workers" in ending.advice
+
+
+def test_a_passing_fault_is_waited_for_and_one_that_stays_is_told() -> None:
+    gone = AcdError(ErrorCode.GEOCUBE_UNREACHABLE, "localhost:1 does not answer")
+    clock = Clock()
+    assert follow(Queue(clock, fault=gone), "id-1", clock=clock).end is End.DONE
+    queue = Queue(Clock(), fault=AcdError(ErrorCode.GEOCUBE_DENIED, "no"))
+    with pytest.raises(AcdError, match="ACD-701"):
+        follow(queue, "id-1", clock=queue.clock)
+
+    class Away(Queue):
+        def job(self, id_or_name: str) -> JobState:
+            raise gone
+
+    clock = Clock()
+    with pytest.raises(AcdError, match="ACD-700"):
+        follow(Away(clock), "id-1", clock=clock, timeout=50)
+    assert clock.now == pytest.approx(50)
+
+
+def test_another_person_may_be_faster() -> None:
+    class Faster(Queue):
+        def continue_job(self, job_id: str) -> None:
+            super().continue_job(job_id)
+            raise AcdError(ErrorCode.JOB_STATE, f"job {job_id} does not wait")
+
+    clock = Clock()
+    assert follow(Faster(clock, pauses=CRITICAL, level=Level.CRITICAL), "id-1", yes, clock=clock).end is End.DONE
+
+
+PREPARED = (
+    "2026-11-23T03:29:43.60Z - DEBUG | Status: CREATED - Message: Prepare 1 container(s) with 60 record(s) and 61 "
+    "dataset(s) (Cell:{cell}, geographic: [[7.01 50.1] [7.02 50.1]]) (id:{task})"
+)
+REPORTED = (
+    "2026-11-23T03:29:53Z - DEBUG | Status: CONSOLIDATIONINPROGRESS - Message: TaskEvt received with status "
+    "Task{status} (id:{task}, err:{reason})"
+)
+
+
+def test_the_log_has_a_map_of_tasks() -> None:
+    log = [PREPARED.format(cell=f"8/-{n}", task=f"t{n}") for n in range(4)]
+    log += [
+        REPORTED.format(status="Failed", task="t1", reason="GDAL 4: no such file (404)"),
+        REPORTED.format(status="Successful", task="t0", reason=""),
+        REPORTED.format(status="Failed", task="t2", reason="lost"),
+        REPORTED.format(status="Successful", task="t2", reason=""),
+        REPORTED.format(status="Successful", task="elsewhere", reason=""),
+    ]
+    found = tasks_of(log)
+    states = [found.cells[f"8/-{n}"].state for n in range(4)]
+    assert states == [TaskState.DONE, TaskState.FAILED, TaskState.DONE, TaskState.PREPARED]
+    assert found.cells["8/-1"].reason == "GDAL 4: no such file (404)"
+    assert (found.cells["8/-0"].records, found.cells["8/-0"].datasets) == (60, 61)
+    assert found.others == {"elsewhere": TaskState.DONE}
+    assert found.count(TaskState.DONE) == 2
+
+
+@settings(deadline=None)
+@given(st.lists(st.text() | st.sampled_from(["Cell:", "Cell:8/1 in other words", "status TaskOdd (id:a)", "(id:"])))
+def test_unknown_words_do_not_break_the_map(log: list[str]) -> None:
+    found = tasks_of(log)
+    assert set(found.cells) >= {"8/1"} & set(" ".join(log).replace("Cell:", "").split())
+    assert last_error(log) == ""
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 3), max_size=30), st.data())
+def test_no_line_is_told_twice_whatever_part_is_shown(grown: list[int], data: st.DataObject) -> None:
+    reader, log, told = LogReader(), list[str](), list[str]()
+    for count in grown:
+        log += [f"line {len(log) + n}" for n in range(count)]
+        hidden = data.draw(st.integers(0, max(len(log) - 4, 0)))
+        shown = [f"[... {hidden} more]"] * bool(hidden) + log[hidden:]
+        told += reader.new_lines(shown)
+    assert told == log
+
+
+def test_the_last_error_is_the_telling_one() -> None:
+    said = [("ERROR", "first"), ("ERROR", "lost: /a.tif"), ("INFO", "x"), ("ERROR", "Consolidation failed")]
+    log = [line(START, Severity(severity), "CONSOLIDATIONFAILED", message) for severity, message in said]
+    assert last_error(log) == "lost: /a.tif"
+    assert last_error(log[-1:]) == "Consolidation failed"
+
+
+def test_a_job_that_goes_on_has_no_ending() -> None:
+    assert ending_of(Queue(Clock()).job("one")) is None
