@@ -6,11 +6,10 @@ import hashlib
 import json
 from collections.abc import Callable
 
-import numpy as np
 from pydantic import BaseModel
 
 from acdtask.cube.grid import Tile
-from acdtask.cube.local.read import to_format
+from acdtask.cube.local.mapping import Mapping
 from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Cube, DataFormat, Dataset, Record, Resampling, Slice, Variable
@@ -102,8 +101,7 @@ def write_cell(
         between()
         pixels = cube.read(cell.tile.grid.window(window), cell.slices, variable, resampling)
         if stored != variable.dformat:
-            values, valid = to_format(pixels, variable.dformat, stored)
-            pixels = np.where(valid, values, np.dtype(stored.dtype).type(stored.nodata))
+            pixels = Mapping(variable.dformat, stored, (stored.min, stored.max)).whole(pixels)
         writer.write(window, pixels)
     writer.finish()
 

@@ -202,6 +202,10 @@ class LocalCube(ConsolidatingCube):
         """The records that the query asks for, by datetime, then name, then id."""
         return self._index.records(query)
 
+    def state(self) -> int:
+        """A number that every commit makes larger: while it is the same, so is all that the index says."""
+        return self._index.head().number
+
     def records_by_id(self, ids: Sequence[str]) -> list[Record]:
         """The records of these ids, in their order; what the cube has not is left out."""
         return self._index.records_by_id(ids)

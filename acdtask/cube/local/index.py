@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeVar
@@ -48,20 +49,22 @@ ResultT = TypeVar("ResultT")
 
 @dataclass
 class Index:
-    """The heads and segments of a store. Segments never change, so they are read once and kept in memory."""
+    """The heads and segments of a store. Segments never change, so they are read once and kept in memory.
+
+    Threads may share it.
+    """
 
     store: Store
     _head: Head = field(default_factory=Head)
     _segments: dict[str, _Segment] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def head(self) -> Head:
         """The newest head; number 0 if nothing was committed yet. CUBE_DAMAGED."""
-        if not self._head.number:
-            self._head = self._start()
-        while (data := self.store.find(head_key(self._head.number + 1))) is not None:
-            self._head = self._decode_head(data, self._head.number + 1)
-            self._forget_unused()
-        return self._head
+        head = self._head if self._head.number else self._start()
+        while (data := self.store.find(head_key(head.number + 1))) is not None:
+            head = self._decode_head(data, head.number + 1)
+        return self._keep(head)
 
     def commit(self, addition: Addition) -> bool:
         """Publish the addition by one new head, unless all of it is there already.
@@ -228,14 +231,21 @@ class Index:
             data = self.store.get(ref.key)
             if hashlib.sha256(data).hexdigest()[:32] not in ref.key:
                 raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self.store.url}/{ref.key} is not what was written")
-            segment = self._segments[ref.key] = kind.decode(data)
+            segment = kind.decode(data)
+            with self._lock:
+                self._segments[ref.key] = segment
         if not isinstance(segment, kind):
             raise TypeError(f"{ref.key} is no {kind.__name__}")
         return segment
 
-    def _forget_unused(self) -> None:
-        used = {ref.key for ref in (*self._head.records, *self._head.datasets)}
-        self._segments = {key: segment for key, segment in self._segments.items() if key in used}
+    def _keep(self, head: Head) -> Head:
+        """Remember the head, unless another thread knows a newer one; of both the newer one."""
+        with self._lock:
+            if head.number > self._head.number:
+                self._head = head
+                used = {ref.key for ref in (*head.records, *head.datasets)}
+                self._segments = {key: segment for key, segment in self._segments.items() if key in used}
+            return self._head
 
     def _publish_once(self, make: Callable[[Head], tuple[Head, ResultT]]) -> ResultT:
         head = self.head()
@@ -247,8 +257,7 @@ class Index:
         # A lost answer makes the store's own retry find our head: it counts as made, since it is what we wanted.
         if not self.store.create(next_head.key, data) and self.store.get(next_head.key) != data:
             raise _OvertakenError
-        self._head = next_head
-        self._forget_unused()
+        self._keep(next_head)
         with contextlib.suppress(AcdError):  # the commit is made; the hint only saves a listing
             self.store.put(HINT, str(next_head.number).encode())
         return result
@@ -369,7 +378,8 @@ class Index:
         data = segment.encode()
         key = f"index/{folder}/{hashlib.sha256(data).hexdigest()[:32]}.parquet"
         self.store.create(key, data)
-        self._segments[key] = segment
+        with self._lock:
+            self._segments[key] = segment
         return SegmentRef(key=key, rows=len(segment))
 
 

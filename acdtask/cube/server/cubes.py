@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,7 +11,7 @@ import grpc
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import CubeRequest, Record, RecordQuery, Resampling, Variable
+from acdtask.cube.model import CubeRequest, RecordQuery, Resampling, Variable
 from acdtask.cube.points import crs_of
 from acdtask.cube.protocol.convert import (
     RESAMPLING_NAMES,
@@ -105,27 +105,22 @@ class _Asked:
 
 
 class _RecordMessages:
-    """Records as messages. Making one costs as much as sending its image, so they are kept."""
+    """Records as messages. Making one costs as much as sending its image, so they are kept until the index changes."""
 
     def __init__(self, cube: LocalCube) -> None:
         self._cube = cube
-        self._made: dict[str, tuple[Record, RecordMessage]] = {}
+        self._kept: tuple[int, dict[str, RecordMessage]] = (-1, {})
 
-    def messages(self, ids: Iterable[str]) -> dict[str, RecordMessage]:
-        """The records that the cube has, by id."""
-        wanted = sorted(ids)
-        found = self._cube.records_by_id(wanted)
-        if len(found) < len(wanted):  # some were removed just now
-            wanted = [one.id for one in found]
-        if len(self._made) > MESSAGES_KEPT:
-            self._made = {}
-        return {one: self._message(one, record) for one, record in zip(wanted, found, strict=True)}
-
-    def _message(self, identity: str, record: Record) -> RecordMessage:
-        made = self._made.get(identity)
-        if made is None or made[0].footprint != record.footprint:  # the only thing that the id does not tell
-            made = self._made[identity] = record, record_to_wire(record)
-        return made[1]
+    def messages(self, ids: frozenset[str]) -> dict[str, RecordMessage]:
+        """The records of these ids that the cube has, and maybe others, by id."""
+        state, (kept_state, kept) = self._cube.state(), self._kept
+        if state != kept_state or len(kept) > MESSAGES_KEPT:
+            kept = {}
+        missing = sorted(ids - kept.keys())
+        if missing:
+            kept = kept | {one.id: record_to_wire(one) for one in self._cube.records_by_id(missing)}
+        self._kept = state, kept
+        return kept
 
 
 class CubeCalls:
@@ -219,7 +214,7 @@ class CubeCalls:
 
     def _parts(self, asked: _Asked) -> Iterator[Part]:
         """What each image is made of: of the records of its group those that have pixels there."""
-        records = self._records.messages({one.record_id for _, datasets in asked.found for one in datasets})
+        records = self._records.messages(frozenset(one.record_id for _, datasets in asked.found for one in datasets))
         for group, datasets in asked.found:
             there = {one.record_id for one in datasets}
             yield Part(

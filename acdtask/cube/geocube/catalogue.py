@@ -1,0 +1,246 @@
+"""Variables, instances and palettes on a Geocube."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from acdtask.cube.geocube.channel import Channel
+from acdtask.cube.geocube.errors import check_name, is_taken, malformed
+from acdtask.cube.model import Instance, Variable
+from acdtask.cube.protocol import variables_pb2 as pb
+from acdtask.cube.protocol.convert import RESAMPLING_NAMES, RESAMPLINGS, dformat_from_wire, dformat_to_wire
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["SCALE_KEY", "Catalogue", "Colour", "Served"]
+
+SCALE_KEY = "acd:scale"
+"""Where an instance keeps its variable's scale, for which Geocube has no place."""
+
+SCALE_INSTANCE = "acd:scale"
+"""An instance without datasets, which keeps the scale of a variable that has no other yet."""
+
+Colour = tuple[float, int, int, int, int]
+"""A value between 0 and 1; red, green, blue and opacity, 0..255."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """An instance as the server has it: its id, and what it is of."""
+
+    id: str
+    variable_id: str
+    variable: Variable
+    instance: Instance
+
+
+class Catalogue:
+    """Variables, instances and palettes. Every method raises AcdError."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._served: dict[tuple[str, str], Served] = {}
+        self._lock = threading.Lock()
+
+    def variable(self, name: str) -> Variable:
+        """The variable of that name. VARIABLE_UNKNOWN; SETTING_INVALID if acd has no such data type."""
+        return self._of_wire(self._message(name))
+
+    def variables(self) -> list[Variable]:
+        """Every variable that acd can read, by name."""
+        stub = self._channel.geocube
+        found = []
+        for item in self._channel.listed(stub.ListVariables, pb.ListVariablesRequest()):
+            try:
+                found.append(self._of_wire(item.variable))
+            except AcdError as error:
+                if error.code is not ErrorCode.SETTING_INVALID:
+                    raise
+        return sorted(found, key=lambda variable: variable.name)
+
+    def instances(self, variable: str) -> list[Instance]:
+        """The instances of a variable, by name. VARIABLE_UNKNOWN."""
+        message = self._message(variable)
+        shown = [_instance(variable, one) for one in message.instances if one.name != SCALE_INSTANCE]
+        return sorted(shown, key=lambda instance: instance.name)
+
+    def served(self, variable: str, instance: str) -> Served:
+        """The instance with its id; remembered. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        key = variable, instance
+        if key not in self._served:
+            message = self._message(variable)
+            of = self._of_wire(message)
+            found = {
+                (variable, one.name): Served(one.id, message.id, of, _instance(variable, one))
+                for one in message.instances
+                if one.name != SCALE_INSTANCE
+            }
+            with self._lock:
+                self._served |= found
+            if key not in found:
+                raise AcdError(ErrorCode.INSTANCE_UNKNOWN, f"variable {variable} has no instance {instance!r}")
+        return self._served[key]
+
+    def forget(self, variable: str, instance: str) -> None:
+        """What was remembered of an instance is not right any more."""
+        with self._lock:
+            self._served.pop((variable, instance), None)
+
+    def variable_id(self, name: str) -> str:
+        """The server's id of a variable. VARIABLE_UNKNOWN."""
+        return self._message(name).id
+
+    def add_variable(self, variable: Variable) -> bool:
+        """Make the variable; whether it is new.
+
+        NAME_INVALID, SETTING_INVALID for what Geocube has not, VARIABLE_CONFLICT (naming what differs).
+        """
+        check_name("a variable", variable.name)
+        _check_bands(variable)
+        message = pb.Variable(
+            name=variable.name,
+            unit=variable.unit,
+            description=variable.description,
+            dformat=dformat_to_wire(variable.dformat),
+            bands=variable.bands,
+            palette=variable.palette,
+            resampling_alg=RESAMPLINGS[variable.resampling],
+        )
+        there = self._find(variable.name)
+        if there is None:
+            try:
+                made = self._channel.call(
+                    self._channel.geocube.CreateVariable, pb.CreateVariableRequest(variable=message)
+                )
+            except AcdError as error:
+                if error.code is not ErrorCode.VARIABLE_CONFLICT:
+                    raise
+                there = self._message(variable.name)  # somebody was faster
+            else:
+                self._keep_scale(made.id, variable)
+                return True
+        self._compare(variable, there)
+        return False
+
+    def add_instance(self, instance: Instance, scale: float | None = None) -> bool:
+        """Make the instance; whether it is new. NAME_INVALID, VARIABLE_UNKNOWN; metadata of one there stay."""
+        check_name(f"an instance of {instance.variable}", instance.name, parts=False)
+        message = self._message(instance.variable)
+        if any(one.name == instance.name for one in message.instances):
+            return False
+        known = self._of_wire(message).scale if scale is None else scale
+        return self._instantiate(message.id, instance.name, instance.metadata | _scale_metadata(known))
+
+    def create_palette(self, name: str, colours: Iterable[Colour], *, replace: bool = False) -> None:
+        """Make a palette: colours from value 0 to value 1. NAME_INVALID; GEOCUBE_REFUSED if another is there."""
+        check_name("a palette", name)
+        points = [pb.colorPoint(value=value, r=r, g=g, b=b, a=a) for value, r, g, b, a in colours]
+        request = pb.CreatePaletteRequest(palette=pb.Palette(name=name, colors=points), replace=replace)
+        self._channel.call(self._channel.geocube.CreatePalette, request)
+
+    def delete_variable(self, name: str) -> None:
+        """Remove a variable and its instances. VARIABLE_UNKNOWN; IN_USE if one has datasets."""
+        request = pb.DeleteVariableRequest(id=self.variable_id(name))
+        self._channel.call(self._channel.geocube.DeleteVariable, request)
+        with self._lock:
+            self._served = {key: one for key, one in self._served.items() if key[0] != name}
+
+    def _message(self, name: str) -> pb.Variable:
+        message = self._find(name)
+        if message is None:
+            raise AcdError(ErrorCode.VARIABLE_UNKNOWN, f"{self._channel.endpoint.address} has no variable {name!r}")
+        return message
+
+    def _find(self, name: str) -> pb.Variable | None:
+        if not name:
+            return None
+        try:
+            answer = self._channel.call(self._channel.geocube.GetVariable, pb.GetVariableRequest(name=name))
+        except AcdError as error:
+            if error.code is ErrorCode.VARIABLE_UNKNOWN:
+                return None
+            raise
+        return answer.variable
+
+    def _keep_scale(self, variable_id: str, variable: Variable) -> None:
+        if variable.scale != 1:
+            self._instantiate(variable_id, SCALE_INSTANCE, _scale_metadata(variable.scale))
+
+    def _instantiate(self, variable_id: str, name: str, metadata: dict[str, str]) -> bool:
+        request = pb.InstantiateVariableRequest(variable_id=variable_id, instance_name=name, instance_metadata=metadata)
+        try:
+            self._channel.call(self._channel.geocube.InstantiateVariable, request)
+        except AcdError as error:
+            if not is_taken(error):
+                raise
+            return False  # somebody was faster
+        return True
+
+    def _of_wire(self, message: pb.Variable) -> Variable:
+        try:
+            dformat = dformat_from_wire(message.dformat)
+        except AcdError as error:
+            raise AcdError(error.code, f"variable {message.name}: {error.detail}") from error
+        try:
+            return Variable(
+                name=message.name,
+                dformat=dformat,
+                unit=message.unit,
+                description=message.description,
+                bands=tuple(message.bands),
+                resampling=RESAMPLING_NAMES[message.resampling_alg],
+                scale=_scale(message),
+                palette=message.palette,
+            )
+        except (ValidationError, KeyError) as error:
+            raise malformed(self._channel.endpoint, f"the variable {message.name!r} is none") from error
+
+    def _compare(self, wanted: Variable, message: pb.Variable) -> None:
+        """VARIABLE_CONFLICT if the variable that is there is another."""
+        there = self._of_wire(message)
+        fields = ["dformat", "bands", "unit", "description", "resampling"]
+        fields += ["palette"] if wanted.palette else []
+        fields += ["scale"] if _scale_of(message) is not None else []
+        differences = [
+            f"{field} {getattr(there, field)!s} in place of {getattr(wanted, field)!s}"
+            for field in fields
+            if getattr(there, field) != getattr(wanted, field)
+        ]
+        if differences:
+            detail = f"{self._channel.endpoint.address} has the variable {wanted.name} with {'; '.join(differences)}"
+            raise AcdError(ErrorCode.VARIABLE_CONFLICT, detail)
+
+
+def _check_bands(variable: Variable) -> None:
+    bands = variable.bands
+    if not bands or len(set(bands)) < len(bands) or (len(bands) > 1 and not all(bands)):
+        detail = f"variable {variable.name} has the bands {', '.join(map(repr, bands)) or 'none'}"
+        raise AcdError(ErrorCode.SETTING_INVALID, detail, "Name each band, and no two alike; a single one may be ''.")
+
+
+def _instance(variable: str, message: pb.Instance) -> Instance:
+    metadata = {key: value for key, value in message.metadata.items() if key != SCALE_KEY}
+    return Instance.model_construct(variable=variable, name=message.name, metadata=metadata)
+
+
+def _scale_metadata(scale: float) -> dict[str, str]:
+    return {SCALE_KEY: repr(scale)} if scale != 1 else {}
+
+
+def _scale(message: pb.Variable) -> float:
+    found = _scale_of(message)
+    return 1.0 if found is None else found
+
+
+def _scale_of(message: pb.Variable) -> float | None:
+    """The scale that the variable's instances tell; None if none does."""
+    for instance in sorted(message.instances, key=lambda one: one.name):
+        if text := instance.metadata.get(SCALE_KEY):
+            try:
+                return float(text)
+            except ValueError:
+                continue
+    return None
