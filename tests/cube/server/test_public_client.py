@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,8 +14,11 @@ from acdtask.cube.local.cube import LocalCube
 from tests.cube.server.conftest import serving
 from tests.cube.server.test_datasets import tiff
 
+SCRIPT = Path(__file__).with_name("public_client.py")
 CLIENT = os.environ.get("ACD_GEOCUBE_CLIENT", "")
 PYTHON = os.environ.get("ACD_GEOCUBE_CLIENT_PYTHON", sys.executable)
+"""A Python that has what the client needs and acd does not: geopandas, parse, ..."""
+
 PATIENCE = 600.0
 
 
@@ -28,10 +30,9 @@ def test_the_public_client_works_as_on_a_geocube(cube: LocalCube, tmp_path: Path
     for number in range(3):
         images.append(tiff(tmp_path / f"{number}.tif", shape=(100, 120), first=number))
         np.save(tmp_path / f"{number}.npy", (np.arange(100 * 120).reshape(100, 120) + number) % 1000)
-    script = Path(__file__).with_name("public_client.py")
     with serving(cube, workers=16, data=(str(tmp_path),)) as server:
         done = subprocess.run(
-            [PYTHON, "-W", "ignore", str(script), f"127.0.0.1:{server.port}", *images, "no-such-layout"],
+            [PYTHON, "-W", "ignore", str(SCRIPT), f"127.0.0.1:{server.port}", *images],
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONPATH": CLIENT, "GRPC_ENABLE_FORK_SUPPORT": "1"},
@@ -40,4 +41,4 @@ def test_the_public_client_works_as_on_a_geocube(cube: LocalCube, tmp_path: Path
             check=False,
         )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(json.loads(done.stdout.splitlines()[-1])["records"]) == 3
+    assert done.stdout.splitlines()[-1] == "end done"
