@@ -52,7 +52,7 @@ def _serve(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Key of the certificate, PEM.")] = None,
-    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Calls that are worked on at once.")] = 32,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Calls that are worked on at once.")] = 64,
     jobs: Annotated[
         int,
         typer.Option(min=0, metavar="N", help="Consolidations that are worked on at once; 0 leaves them to others."),

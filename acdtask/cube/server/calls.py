@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from acdtask.errors import AcdError, ErrorCode
 __all__ = ["CallInterceptor"]
 
 LOG = events("serve")
+HEALTH = "/grpc.health.v1."
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = grpc.ServicerContext
 
@@ -36,12 +38,20 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     Args:
         keys: who may call.
-        side: threads for health and reflection, which must answer while all others work.
+        side: threads for health, which must answer while all others work.
     """
 
     def __init__(self, keys: Keys, side: ThreadPoolExecutor) -> None:
         self._keys = keys
         self._side = side
+        self._lock = threading.Lock()
+        self._active = 0
+
+    @property
+    def active(self) -> int:
+        """How many calls are worked on, without those that only look at the server."""
+        with self._lock:
+            return self._active
 
     def intercept_service(
         self,
@@ -60,6 +70,8 @@ class CallInterceptor(grpc.ServerInterceptor):
             (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
         }
         behaviour, make = shapes[handler.request_streaming, handler.response_streaming]
+        if getattr(behaviour, "experimental_non_blocking", False):
+            return self._watching(handler)
 
         def one(request: Any, context: Context) -> Any:
             with self._answering(method, context) as count:
@@ -74,7 +86,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                     yield answer
 
         around: Any = several if handler.response_streaming else one
-        if method.startswith(OPEN_SERVICES):
+        if method.startswith(HEALTH):
             around.experimental_thread_pool = self._side
         made: Handler = make(
             around,
@@ -83,9 +95,25 @@ class CallInterceptor(grpc.ServerInterceptor):
         )
         return made
 
+    def _watching(self, handler: Handler) -> Handler:
+        """The watch on health, which holds no thread while nothing changes."""
+
+        def watch(request: Any, context: Context, send: Callable[[Any], None]) -> None:
+            behaviour: Any = handler.unary_stream
+            behaviour(request, context, send)
+
+        around: Any = watch
+        around.experimental_non_blocking = True
+        around.experimental_thread_pool = self._side
+        made: Handler = grpc.unary_stream_rpc_method_handler(
+            around, handler.request_deserializer, handler.response_serializer
+        )
+        return made
+
     @contextmanager
     def _answering(self, method: str, context: Context) -> Iterator[_Count]:
         began, count = time.monotonic(), _Count()
+        self._count(method, 1)
         try:
             reason = self._keys.refuse(method, _authorization(context))
             if reason:
@@ -102,7 +130,13 @@ class CallInterceptor(grpc.ServerInterceptor):
                 raise  # the call was aborted
             _refuse_unexpected(context, error, method)
         finally:
+            self._count(method, -1)
             _log(method, context, count.total, time.monotonic() - began)
+
+    def _count(self, method: str, change: int) -> None:
+        if not method.startswith(OPEN_SERVICES):
+            with self._lock:
+                self._active += change
 
 
 def _serializer(handler: Handler) -> Callable[[Any], bytes]:

@@ -35,7 +35,7 @@ LOG = events("serve")
 LARGEST_REQUEST = 4 * 1024 * 1024
 SERVICES = ("geocube.Geocube", "geocube.GeocubeDownloader", "geocube.Admin")
 SIDE_THREADS = 4
-LOOK_EVERY_S = 0.05
+LOOK_EVERY_S, IDLE_LOOKS = 0.05, 4
 STREAMS_OF_A_CONNECTION = 100
 PING_SECONDS, PONG_SECONDS, PINGS_AT_MOST_EVERY = 60, 20, 10
 
@@ -72,7 +72,7 @@ class ServeSettings:
     http_port: int | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
-    workers: int = 32
+    workers: int = 64
     jobs: int = 1
     grace: float = 30.0
     allow_open: bool = False
@@ -98,9 +98,10 @@ class Serving:
         self._credentials = _credentials(settings)
         self._side = ThreadPoolExecutor(SIDE_THREADS, thread_name_prefix="side")
         self._health = health.HealthServicer(experimental_non_blocking=True, experimental_thread_pool=self._side)
+        self._calls = CallInterceptor(keys, self._side)
         self._server = grpc.server(
             ThreadPoolExecutor(settings.workers, thread_name_prefix="call"),
-            interceptors=[CallInterceptor(keys, self._side)],
+            interceptors=[self._calls],
             options=OPTIONS,
         )
         self._jobs = JobRunner(cube, _job_error, threads=settings.jobs)
@@ -151,9 +152,17 @@ class Serving:
         if self._http is not None:
             self._http.stop(seconds)
         self._jobs.stop(seconds)
-        ended.wait()
+        self._wait_for_calls(ended)
         self._side.shutdown(wait=False)
         LOG.info("server.stopped")
+
+    def _wait_for_calls(self, ended: threading.Event) -> None:
+        """Whoever only watches the server's health does not hold it up."""
+        idle = 0
+        while not ended.wait(LOOK_EVERY_S):
+            idle = 0 if self._calls.active else idle + 1
+            if idle == IDLE_LOOKS:
+                self._server.stop(0)
 
     def _is_serving(self) -> bool:
         return self._serving.is_set()

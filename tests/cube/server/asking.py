@@ -10,6 +10,7 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import ResourceInfo  # type: ignore[import-untyped]  # it has no types
 from grpc_status import rpc_status
+from rasterio.crs import CRS
 
 from acdtask.cube.protocol import layouts_pb2, records_pb2, values_pb2, variables_pb2
 from acdtask.cube.protocol.convert import moment_to_wire
@@ -18,6 +19,8 @@ from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
 SQUARE = ((7.0, 50.0), (8.0, 50.0), (8.0, 51.0), (7.0, 51.0), (7.0, 50.0))
 NOBODY = "00000000-0000-0000-0000-000000000000"
 MUCOG = "Z=0>T>R>B;R>Z=1:>T>B"
+TILES = 20_000
+"""Fewer than `many_tiles` gives; with the WKT of their CRS far more than a connection holds for a slow client."""
 
 
 class Refused(NamedTuple):
@@ -109,3 +112,11 @@ def layout(name: str = "utm", *, parameters: dict[str, str] | None = None, **cha
 
 def create_layout(stub: GeocubeStub, one: layouts_pb2.Layout) -> None:
     stub.CreateLayout(layouts_pb2.CreateLayoutRequest(layout=one))
+
+
+def many_tiles(stub: GeocubeStub) -> Any:
+    """A call that goes on until its answers are read."""
+    wordy = CRS.from_proj4("+proj=laea +lat_0=50.5 +lon_0=7.5 +datum=WGS84").to_wkt()
+    small = layout("", parameters={"crs": wordy, "resolution": "1", "cell_size": "440"})
+    square = ((7.0, 50.0), (8.0, 50.0), (8.0, 50.62), (7.0, 50.62), (7.0, 50.0))
+    return stub.TileAOI(layouts_pb2.TileAOIRequest(aoi=area(square), layout=small))

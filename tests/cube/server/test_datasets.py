@@ -32,11 +32,19 @@ from tests.cube.server.conftest import serving
 WIDTH, HEIGHT = 40, 30
 
 
-def tiff(path: Path, bands: int = 1, dtype: str = "int16", crs: str | None = "EPSG:32632") -> str:
-    """A GeoTIFF of ascending numbers; returns its path."""
-    pixels = np.arange(bands * HEIGHT * WIDTH).reshape(bands, HEIGHT, WIDTH) % 1000
+def tiff(
+    path: Path,
+    bands: int = 1,
+    dtype: str = "int16",
+    crs: str | None = "EPSG:32632",
+    shape: tuple[int, int] = (HEIGHT, WIDTH),
+    first: int = 0,
+) -> str:
+    """A GeoTIFF of numbers that ascend to 999 and begin anew; returns its path."""
+    height, width = shape
+    pixels = (np.arange(bands * height * width).reshape(bands, height, width) + first) % 1000
     transform = Affine(20, 0, 400000, 0, -20, 5600000) if crs else Affine.identity()
-    options = {"width": WIDTH, "height": HEIGHT, "count": bands, "dtype": dtype, "crs": crs, "transform": transform}
+    options = {"width": width, "height": height, "count": bands, "dtype": dtype, "crs": crs, "transform": transform}
     with rasterio.open(path, "w", driver="GTiff", **options) as raster:
         raster.write(pixels.astype(dtype))
     return str(path)

@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -40,10 +41,12 @@ from acdtask.cube.server.service import servicer
 from acdtask.cube.tiling import footprint, tiles_of
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.make import COHERENCE
-from tests.cube.server.asking import Refused, list_records, refusal
+from tests.cube.server.asking import TILES, Refused, list_records, many_tiles, refusal
 from tests.cube.server.conftest import serving
 from tests.cube.server.test_datasets import World, tiff
 
+SERVING = health_pb2.HealthCheckResponse.SERVING
+PATIENCE = 120.0
 KEYS = Keys(user="user-key", admin="admin-key")
 
 
@@ -104,9 +107,37 @@ def test_health_and_reflection_need_no_key(cube: LocalCube) -> None:
         for name in ("", "geocube.Geocube", "geocube.GeocubeDownloader", "geocube.Admin"):
             asked = health_pb2.HealthCheckRequest(service=name)
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            assert stub.Check(asked).status == health_pb2.HealthCheckResponse.SERVING
+            assert stub.Check(asked).status == SERVING
         services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
     assert services >= {"geocube.Geocube", "geocube.GeocubeDownloader", "geocube.Admin", "grpc.health.v1.Health"}
+
+
+def test_watchers_of_health_neither_keep_others_from_it_nor_hold_up_the_end(cube: LocalCube) -> None:
+    channels = []
+    with serving(cube, grace=600.0) as server:
+        for _ in range(12):
+            channels.append(plain(server))
+            watching: Any = health_pb2_grpc.HealthStub(channels[-1])
+            assert next(watching.Watch(health_pb2.HealthCheckRequest())).status == SERVING
+        asking: Any = health_pb2_grpc.HealthStub(channels[0])
+        assert asking.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE).status == SERVING
+        began = time.monotonic()
+    assert time.monotonic() - began < PATIENCE
+    for channel in channels:
+        channel.close()
+
+
+def test_health_answers_while_every_worker_is_at_work(cube: LocalCube) -> None:
+    with serving(cube, workers=1) as server, plain(server) as channel, plain(server) as other:
+        tiles = many_tiles(GeocubeStub(channel))
+        next(tiles)
+        with pytest.raises(grpc.RpcError) as caught:
+            GeocubeStub(other).Version(services_pb2.GetVersionRequest(), timeout=0.5)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        asking: Any = health_pb2_grpc.HealthStub(other)
+        assert asking.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE).status == SERVING
+        assert sum(len(one.tiles) for one in tiles) > TILES - 1000
+        assert GeocubeStub(other).Version(services_pb2.GetVersionRequest(), timeout=PATIENCE).Version
 
 
 def test_keys_are_not_shown() -> None:

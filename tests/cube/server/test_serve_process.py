@@ -19,16 +19,13 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from rasterio.crs import CRS
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.protocol import layouts_pb2, services_pb2
+from acdtask.cube.protocol import services_pb2
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
-from tests.cube.server.asking import area, layout, new_aoi
+from tests.cube.server.asking import TILES, many_tiles, new_aoi
 
 PATIENCE = 240.0
-TILES = 20_000
-"""With the WKT of their CRS far more than a connection holds for a client that does not read."""
 
 
 @dataclass
@@ -84,14 +81,6 @@ def failed(folder: Path, *options: str, **environment: str) -> tuple[int, dict[s
     )
     assert "Traceback" not in done.stderr
     return done.returncode, json.loads(done.stderr.splitlines()[-1])
-
-
-def many_tiles(stub: GeocubeStub) -> Any:
-    """A call that goes on until its answers are read."""
-    wordy = CRS.from_proj4("+proj=laea +lat_0=50.5 +lon_0=7.5 +datum=WGS84").to_wkt()
-    small = layout("", parameters={"crs": wordy, "resolution": "1", "cell_size": "440"})
-    square = ((7.0, 50.0), (8.0, 50.0), (8.0, 50.62), (7.0, 50.62), (7.0, 50.0))
-    return stub.TileAOI(layouts_pb2.TileAOIRequest(aoi=area(square), layout=small))
 
 
 def until_it_ends(channel: grpc.Channel, statuses: list[int], serving: threading.Event) -> None:
