@@ -362,9 +362,12 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
 
 @contextmanager
 def scripted(
-    variable: Variable | None = None, credentials: grpc.ServerCredentials | None = None, **fields: Any
+    variable: Variable | None = None,
+    credentials: grpc.ServerCredentials | None = None,
+    port: int = 0,
+    **fields: Any,
 ) -> Iterator[Scripted]:
-    """A server on a free port of this machine."""
+    """A server on a port of this machine; 0 for a free one."""
     default = Variable(name="v", dformat=DataFormat(dtype="int16", nodata=-1, min=0, max=1000))
     world = Scripted(variable or default, **fields)
     with ThreadPoolExecutor(16) as pool:
@@ -372,9 +375,9 @@ def scripted(
         add_GeocubeServicer_to_server(_Server(world), server)
         add_GeocubeDownloaderServicer_to_server(_Server(world), server)
         if credentials is None:
-            world.address = f"geocube://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+            world.address = f"geocube://127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
         else:
-            world.address = f"geocubes://localhost:{server.add_secure_port('127.0.0.1:0', credentials)}"
+            world.address = f"geocubes://localhost:{server.add_secure_port(f'127.0.0.1:{port}', credentials)}"
         server.start()
         try:
             yield world
