@@ -340,8 +340,7 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
 
     def GetJob(self, request: Any, context: Any) -> Any:  # noqa: N802  # the RPC's name
         self._world.enter("GetJob", request, context)
-        if request.id not in self._world.jobs:
-            fail(context, Fault(Code.NOT_FOUND, f"Job with id: {request.id}", ("Job", request.id)))
+        self._require_job(request.id, context)
         job = jobs_pb2.Job.FromString(self._world.jobs[request.id].SerializeToString())
         end = max(len(job.logs) - request.log_page * request.log_limit, 0)
         begin = max(end - request.log_limit, 0)
@@ -357,7 +356,17 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
 
     def RetryJob(self, request: Any, context: Any) -> Any:  # noqa: N802  # the RPC's name
         self._world.enter("RetryJob", request, context)
+        self._require_job(request.id, context)
         return jobs_pb2.RetryJobResponse()
+
+    def CancelJob(self, request: Any, context: Any) -> Any:  # noqa: N802  # the RPC's name
+        self._world.enter("CancelJob", request, context)
+        self._require_job(request.id, context)
+        return jobs_pb2.CancelJobResponse()
+
+    def _require_job(self, identity: str, context: Any) -> None:
+        if identity not in self._world.jobs:
+            fail(context, Fault(Code.NOT_FOUND, f"Job with id: {identity}", ("Job", identity)))
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def test_a_downloader_that_breaks_off_is_gone_on_from_by_the_server(
 ) -> None:
     beside.faults["DownloadCube"] = deque([Fault(code, after=3), *[Fault(code)] * 5])  # type: ignore[arg-type]  # a code
     assert exact(near)
-    assert len(world.calls["GetCube"][-1].grouped_records.records) == 4
+    assert len(world.calls["GetCube"][-1].grouped_records.records) == 3
 
 
 def test_a_downloader_that_does_not_see_the_files(world: Scripted, beside: Scripted, near: GeocubeCube) -> None:

@@ -131,7 +131,7 @@ def test_names_of_everything_are_checked_with_the_rule(cube: GeocubeCube) -> Non
         lambda: cube.add_layout(Layout(name="EPSG:32632_20.5m", grid=grid)),
     ]
     for refuse in refused:
-        with pytest.raises(AcdError, match="which Geocube refuses.*letters without accents") as error:
+        with pytest.raises(AcdError, match=r"which Geocube refuses.*letters without accents") as error:
             refuse()
         assert error.value.code is ErrorCode.NAME_INVALID
 
