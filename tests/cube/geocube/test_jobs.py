@@ -79,14 +79,15 @@ def test_a_lock_names_who_may_hold_it(ready: Scripted, cube: GeocubeCube, names:
 
 
 def test_what_cannot_be_consolidated_is_refused_before(ready: Scripted, cube: GeocubeCube) -> None:
-    for change, code in [
+    refused: list[tuple[dict[str, object], ErrorCode]] = [
         ({"layout": "none"}, ErrorCode.LAYOUT_UNKNOWN),
         ({"variable": "none"}, ErrorCode.VARIABLE_UNKNOWN),
         ({"instance": "none"}, ErrorCode.INSTANCE_UNKNOWN),
         ({"records": ()}, ErrorCode.SETTING_INVALID),
         ({"name": " "}, ErrorCode.SETTING_INVALID),
         ({"records": (record_of(7).id,)}, ErrorCode.INPUT_MISSING),
-    ]:
+    ]
+    for change, code in refused:
         with pytest.raises(AcdError) as error:
             cube.consolidate(wanted(**change))
         assert error.value.code is code, change

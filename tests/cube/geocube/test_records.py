@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,7 @@ def test_what_the_server_would_refuse_is_refused_before(
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> object:
+def server(tmp_path: Path) -> Iterator[GeocubeCube]:
     with serving(LocalCube.create(str(tmp_path / "cube"))) as running:
         yield GeocubeCube(Connection.to(running.address, first_pause=0.01))
 
@@ -125,7 +126,7 @@ def server(tmp_path: Path) -> object:
 def test_names_of_everything_are_checked_with_the_rule(cube: GeocubeCube) -> None:
     spoilt = COHERENCE.model_copy(update={"name": "Kohärenz"})
     grid = RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64)
-    refused = [
+    refused: list[Callable[[], None]] = [
         lambda: cube.add_variable(spoilt),
         lambda: cube.add_instance(Instance(variable="v", name="annual/2021")),
         lambda: cube.add_layout(Layout(name="EPSG:32632_20.5m", grid=grid)),

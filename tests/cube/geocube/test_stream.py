@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from acdtask.cube.geocube.cube import FOREIGN, GeocubeCube
 from acdtask.cube.model import CubeRequest, DataFormat, Dataset, Image, Outcome, Pixels, Slice, Variable
-from acdtask.cube.protocol.cubes_pb2 import GetCubeResponse
+from acdtask.cube.protocol.cubes_pb2 import GetCubeResponse, GetCubeResponseHeader, ImageChunk
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.geocube.scripted import NO_DATA, Code, Fault, Scripted, record_of
 from tests.cube.make import grid
@@ -286,15 +286,15 @@ DAMAGES: dict[str, Any] = {
     "no records": lambda m: headers_of(m, lambda h: h.grouped_records.Clear()),
     "more parts than come": lambda m: headers_of(m, lambda h: setattr(h, "nb_parts", 3)),
     "no beginning": lambda m: list(m)[1:],
-    "a chunk at the beginning": lambda m: [GetCubeResponse(chunk={"part": 1, "data": b"ab"}), *m],
+    "a chunk at the beginning": lambda m: [GetCubeResponse(chunk=ImageChunk(part=1, data=b"ab")), *m],
     "a chunk too many": lambda m: [
         *(all_ := list(m))[:2],
-        GetCubeResponse(chunk={"part": 1, "data": b"ab"}),
+        GetCubeResponse(chunk=ImageChunk(part=1, data=b"ab")),
         *all_[2:],
     ],
     "an empty message": lambda m: [next(m), GetCubeResponse(), *m],
     "the same image again": lambda m: [*(whole := list(m))[:2], *whole[1:]],
-    "a negative count": lambda m: [GetCubeResponse(global_header={"count": -4})],
+    "a negative count": lambda m: [GetCubeResponse(global_header=GetCubeResponseHeader(count=-4))],
 }
 
 
