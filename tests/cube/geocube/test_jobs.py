@@ -18,9 +18,9 @@ JOB = "00000000-0000-0000-0000-00000000000a"
 GRID = {"grid": "regular", "crs": "EPSG:32632", "resolution": "20", "cell_size": "64"}
 
 
-def wanted(name: str = "first", **changes: object) -> Consolidation:
+def wanted(**changes: object) -> Consolidation:
     fields: dict[str, object] = {
-        "name": name,
+        "name": "first",
         "variable": "v",
         "instance": "master",
         "layout": "utm",
