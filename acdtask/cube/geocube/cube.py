@@ -357,6 +357,9 @@ class GeocubeCube:
         served = self._catalogue.served(consolidation.variable, consolidation.instance)
         self._layouts.layout(consolidation.layout)  # a Geocube finds out later, and keeps the datasets locked
         (group,) = self._groups(served, [consolidation.records])
+        if not group:
+            what = f"{consolidation.variable}:{consolidation.instance}"
+            raise AcdError(ErrorCode.INPUT_MISSING, f"none of the records to consolidate {what} is on the server")
         with self._remembered(served):
             return self._jobs.start(consolidation, served, list(dict.fromkeys(group)))
 
