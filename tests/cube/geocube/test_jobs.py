@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 
 import numpy as np
@@ -124,6 +125,22 @@ def test_orders_are_given_once(world: Scripted, cube: GeocubeCube) -> None:
         cube.retry_job(JOB)
     assert error.value.code is ErrorCode.GEOCUBE_UNREACHABLE
     assert len(world.calls["RetryJob"]) == 1
+
+
+def test_an_order_is_over_when_the_server_has_heard_it(world: Scripted, cube: GeocubeCube) -> None:
+    """It queues orders; until it has heard, a job that was retried looks like one that failed."""
+    job = world.jobs[JOB] = Job(id=JOB, name="j", state="CONSOLIDATIONFAILED")
+
+    def hear() -> None:
+        job.state = "CONSOLIDATIONRETRYING"
+
+    hearing = threading.Timer(0.5, hear)
+    hearing.start()
+    cube.retry_job(JOB)
+    hearing.join()
+    assert cube.job(JOB).state == "CONSOLIDATIONRETRYING"
+    assert len(world.calls["RetryJob"]) == 1
+    assert 3 <= len(world.calls["GetJob"]) <= 10
 
 
 def test_an_unknown_job_is_named(cube: GeocubeCube) -> None:
