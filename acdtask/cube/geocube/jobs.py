@@ -6,6 +6,7 @@ import uuid
 from datetime import UTC, datetime
 
 import grpc
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from acdtask.cube.follow import ENDED
 from acdtask.cube.geocube.catalogue import Catalogue, Served
@@ -30,6 +31,9 @@ from acdtask.errors import AcdError, ErrorCode
 __all__ = ["Jobs"]
 
 LINES_OF_A_PAGE = 1000
+HEARD_SECONDS, LOOK_SECONDS = 15.0, 0.2
+"""A Geocube looks into its queue of orders every ten seconds."""
+
 NAMED = 5
 """Jobs that are named where it is not known which of them holds a lock."""
 
@@ -146,13 +150,17 @@ class Jobs:
 
     def retry(self, id_or_name: str, *, force: bool = False) -> None:
         """Let a job that failed try again. JOB_STATE."""
-        request = pb.RetryJobRequest(id=self._id_of(id_or_name), force_any_state=force)
+        before = self._newest(self._id_of(id_or_name))
+        request = pb.RetryJobRequest(id=before.id, force_any_state=force)
         self._channel.call(self._channel.geocube.RetryJob, request, repeat=False)
+        self._await_change(before)
 
     def cancel(self, id_or_name: str, *, force: bool = False) -> None:
         """End a job and take back what it did. JOB_STATE."""
-        request = pb.CancelJobRequest(id=self._id_of(id_or_name), force_any_state=force)
+        before = self._newest(self._id_of(id_or_name))
+        request = pb.CancelJobRequest(id=before.id, force_any_state=force)
         self._channel.call(self._channel.geocube.CancelJob, request, repeat=False)
+        self._await_change(before)
 
     def clean(self, pattern: str = "", state: str = "") -> int:
         """Forget jobs that have ended; how many."""
@@ -182,6 +190,27 @@ class Jobs:
         if len(running) == 1:
             return f"the job that has not ended is {named}"
         return f"one of {len(running)} jobs that have not ended: {named}{', ...' if len(running) > NAMED else ''}"
+
+    def _newest(self, job_id: str) -> pb.Job:
+        request = pb.GetJobRequest(id=job_id, log_limit=1)
+        return self._channel.call(self._channel.geocube.GetJob, request).job
+
+    def _await_change(self, before: pb.Job) -> None:
+        """Wait until the server has heard an order, which it queues; whoever follows the job would see it fail again.
+
+        No longer than such a queue takes: the order may have changed nothing.
+        """
+
+        def is_same(now: pb.Job) -> bool:
+            return (now.state, now.last_update_time, now.logs) == (before.state, before.last_update_time, before.logs)
+
+        waiting = Retrying(
+            retry=retry_if_result(is_same),
+            stop=stop_after_delay(HEARD_SECONDS),
+            wait=wait_fixed(LOOK_SECONDS),
+            retry_error_callback=lambda _: before,
+        )
+        waiting(self._newest, before.id)
 
     def _page(self, job_id: str, page: int) -> pb.Job:
         request = pb.GetJobRequest(id=job_id, log_page=page, log_limit=LINES_OF_A_PAGE)

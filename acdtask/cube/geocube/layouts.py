@@ -163,9 +163,11 @@ def _check_regular(kind: str) -> None:
 
 def _parameters(layout: Layout) -> dict[str, str]:
     ox, oy = layout.origin
+    grid = layout.grid
+    resolution = grid.resolution if isinstance(grid, RegularGrid) else layout.cell_extent / layout.cell_pixels
     return {
         "crs": layout.crs,
-        "resolution": repr(layout.cell_extent / layout.cell_pixels),
+        "resolution": repr(resolution),
         "cell_size": str(layout.cell_pixels),
         "ox": repr(ox),
         "oy": repr(oy),

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import grpc
 import numpy as np
@@ -340,8 +340,7 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
 
     def GetJob(self, request: Any, context: Any) -> Any:  # noqa: N802  # the RPC's name
         self._world.enter("GetJob", request, context)
-        if request.id not in self._world.jobs:
-            fail(context, Fault(Code.NOT_FOUND, f"Job with id: {request.id}", ("Job", request.id)))
+        self._require_job(request.id, context)
         job = jobs_pb2.Job.FromString(self._world.jobs[request.id].SerializeToString())
         end = max(len(job.logs) - request.log_page * request.log_limit, 0)
         begin = max(end - request.log_limit, 0)
@@ -357,25 +356,38 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
 
     def RetryJob(self, request: Any, context: Any) -> Any:  # noqa: N802  # the RPC's name
         self._world.enter("RetryJob", request, context)
+        self._require_job(request.id, context)
         return jobs_pb2.RetryJobResponse()
+
+    def CancelJob(self, request: Any, context: Any) -> Any:  # noqa: N802  # the RPC's name
+        self._world.enter("CancelJob", request, context)
+        self._require_job(request.id, context)
+        return jobs_pb2.CancelJobResponse()
+
+    def _require_job(self, identity: str, context: Any) -> None:
+        if identity not in self._world.jobs:
+            fail(context, Fault(Code.NOT_FOUND, f"Job with id: {identity}", ("Job", identity)))
 
 
 @contextmanager
 def scripted(
-    variable: Variable | None = None, credentials: grpc.ServerCredentials | None = None, **fields: Any
+    variable: Variable | None = None,
+    credentials: grpc.ServerCredentials | None = None,
+    port: int = 0,
+    **fields: Any,
 ) -> Iterator[Scripted]:
-    """A server on a free port of this machine."""
+    """A server on a port of this machine; 0 for a free one."""
     default = Variable(name="v", dformat=DataFormat(dtype="int16", nodata=-1, min=0, max=1000))
     world = Scripted(variable or default, **fields)
     with ThreadPoolExecutor(16) as pool:
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
-        servicer = cast("Any", _Server)(world)  # calls that no test makes are left out
-        add_GeocubeServicer_to_server(servicer, server)
-        add_GeocubeDownloaderServicer_to_server(servicer, server)
+        services: Any = _Server(world)  # type: ignore[abstract]  # the calls that no test makes are UNIMPLEMENTED
+        add_GeocubeServicer_to_server(services, server)
+        add_GeocubeDownloaderServicer_to_server(services, server)
         if credentials is None:
-            world.address = f"geocube://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+            world.address = f"geocube://127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
         else:
-            world.address = f"geocubes://localhost:{server.add_secure_port('127.0.0.1:0', credentials)}"
+            world.address = f"geocubes://localhost:{server.add_secure_port(f'127.0.0.1:{port}', credentials)}"
         server.start()
         try:
             yield world

@@ -187,7 +187,7 @@ def test_a_server_that_never_answers_is_left_after_one_deadline(world: Scripted)
 
 
 def test_every_group_has_its_outcome(world: Scripted, cube: GeocubeCube) -> None:
-    """Data, no data, absent and failed, in the order asked for; part of a group is the group."""
+    """Data, no data, absent and failed, in the order asked for; some records of a group make its image."""
     (data,) = filled(world, 1)
     world.put(record_of(1), NO_DATA)
     broken = world.put(record_of(2), "rpc error: code = Unknown desc = backend.GetCube.CastFile: GDAL 4: no such file")

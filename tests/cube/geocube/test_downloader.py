@@ -1,0 +1,96 @@
+"""A downloader is used while it is there and can read; the server has the same images."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from acdtask.cube.geocube.cube import GeocubeCube
+from acdtask.cube.geocube.downloader import Breaker
+from acdtask.cube.model import CubeRequest, Outcome
+from tests.cube.geocube.scripted import NO_DATA, Code, Fault, Scripted, record_of, scripted
+from tests.cube.make import grid
+
+COUNT = 5
+REQUEST = CubeRequest(
+    variable="v", instance="master", grid=grid(7, 5), groups=tuple((record_of(n).id,) for n in range(COUNT + 1))
+)
+
+
+@pytest.fixture
+def beside(world: Scripted) -> Iterator[Scripted]:
+    """A downloader that reads the same files as the server."""
+    for number in range(COUNT):
+        world.put(record_of(number), np.full((5, 7), number + 1, "int16"))
+    world.images[list(world.images)[3]] = NO_DATA
+    with scripted(world.variable, images=dict(world.images), records=world.records) as other:
+        yield other
+
+
+@pytest.fixture
+def near(world: Scripted, beside: Scripted) -> GeocubeCube:
+    return GeocubeCube(world.connection(downloader=beside.address))
+
+
+def exact(cube: GeocubeCube) -> bool:
+    found = list(cube.images(REQUEST))
+    kinds = ["DATA", "DATA", "DATA", "NODATA", "DATA", "ABSENT"]
+    assert [one.outcome.name for one in found] == kinds
+    return all(one.pixels is None or np.all(one.pixels == number + 1) for number, one in enumerate(found))
+
+
+def test_pixels_come_from_the_downloader(world: Scripted, beside: Scripted, near: GeocubeCube) -> None:
+    assert exact(near)
+    assert [call.headers_only for call in world.calls["GetCube"]] == [True]
+    (asked,) = beside.calls["DownloadCube"]
+    assert asked.ref_dformat.dtype  # without it, a Geocube's downloader ends itself
+    assert asked.resampling_alg
+
+
+def test_a_downloader_that_is_away_is_left_alone_for_a_while(world: Scripted, beside: Scripted) -> None:
+    beside.faults["DownloadCube"] = deque([Fault()] * 50)
+    cube = GeocubeCube(world.connection(downloader=beside.address))
+    for _ in range(3):
+        assert exact(cube)
+    assert len(beside.calls["DownloadCube"]) == 2  # attempts of the first cube
+    Breaker.reset()
+    beside.faults["DownloadCube"].clear()
+    assert exact(cube)
+    assert len(beside.calls["DownloadCube"]) == 3
+
+
+@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.UNIMPLEMENTED, Code.UNAUTHENTICATED, Code.INTERNAL])
+def test_a_downloader_that_breaks_off_is_gone_on_from_by_the_server(
+    world: Scripted, beside: Scripted, near: GeocubeCube, code: object
+) -> None:
+    beside.faults["DownloadCube"] = deque([Fault(code, after=3), *[Fault(code)] * 5])  # type: ignore[arg-type]  # a code
+    assert exact(near)
+    assert len(world.calls["GetCube"][-1].grouped_records.records) == 3
+
+
+def test_a_downloader_that_does_not_see_the_files(world: Scripted, beside: Scripted, near: GeocubeCube) -> None:
+    for one in beside.images:
+        beside.images[one] = "rpc error: code = Unknown desc = GDAL 4: no such file"
+    assert exact(near)
+    assert len(beside.calls["DownloadCube"]) == 1
+    assert Breaker.is_open(near._source._downloader.endpoint)  # type: ignore[union-attr]  # it has one
+
+
+def test_an_image_that_nobody_can_read_fails_alone(world: Scripted, beside: Scripted, near: GeocubeCube) -> None:
+    broken = list(world.images)[1]
+    world.images[broken] = beside.images[broken] = "rpc error: code = Unknown desc = GDAL 4: damaged"
+    found = list(near.images(REQUEST))
+    assert [one.outcome.name for one in found] == ["DATA", "FAILED", "DATA", "NODATA", "DATA", "ABSENT"]
+    assert len(beside.calls["DownloadCube"]) == 1
+    assert found[1].outcome is Outcome.FAILED
+    assert "damaged" in found[1].reason
+
+
+def test_a_damaged_stream_of_a_downloader_is_the_servers_task(
+    world: Scripted, beside: Scripted, near: GeocubeCube
+) -> None:
+    beside.twist = lambda messages: list(messages)[1:]  # type: ignore[assignment,return-value]  # a list does as well
+    assert exact(near)
