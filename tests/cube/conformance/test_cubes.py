@@ -144,6 +144,22 @@ def test_a_group_joins_records_that_lie_beside_each_other(room: Room) -> None:
     np.testing.assert_array_equal(hole[:, 100:200], NODATA)
 
 
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "lanczos"])
+def test_an_image_does_not_depend_on_what_else_is_asked_for(room: Room, resampling: Resampling) -> None:
+    """Also at the edge of nodata, also between other images, a file that is gone, and a group."""
+    instance, on = room.instance(), grid(150, 100)
+    records = room.stack(instance, [ground(on, seed) for seed in range(3)], on)
+    gone = room.record(8)
+    Path(room.put(gone, instance, ground(on), on).uri).unlink()
+    ids = [record.id for record in records]
+    shifted = grid(150, 100, transform=(20, 0, 400007, 0, -20, 5599993))
+    groups = [(gone.id,), *((one,) for one in ids), tuple(ids)]
+    together = room.images(instance, shifted, *groups, resampling=resampling)
+    for group, one in zip(groups[1:], together[1:], strict=True):
+        (alone,) = room.images(instance, shifted, group, resampling=resampling)
+        np.testing.assert_array_equal(shown(one), shown(alone))
+
+
 def test_why_there_is_no_image(room: Room) -> None:
     """Nothing is lost in silence: every group has its outcome, in its place."""
     instance = room.instance()
