@@ -1,4 +1,4 @@
-"""`python -m benchmarks.cube_speed`: megabytes of pixels a second out of a local cube, side by side with plain rasterio.
+"""`python -m benchmarks.cube_speed`: megabytes of pixels a second out of a local cube, beside plain rasterio.
 
 24 tiles of 256 x 256 px, 30 dates of int16 coherence: the size of the seed's own cube requests.
 """

@@ -14,7 +14,7 @@ from acdtask.jobs.registry import JOBS
 __all__ = ["COMMANDS", "OutputClosedError", "app"]
 
 _START, _JOBS, _LOOK = "Start here", "Jobs: plan, run, gather, or all of it with local", "Look around"
-_SERVE, _WORKFLOWS = "For Geocube's clients", "In a workflow"
+_GEOCUBE, _WORKFLOWS = "With a Geocube", "In a workflow"
 
 COMMANDS: dict[str, Lazy] = {
     "demo": Lazy("Simulate a year, find the changes, show them.", "acdtask.cli.demo:command", section=_START),
@@ -23,7 +23,11 @@ COMMANDS: dict[str, Lazy] = {
     "layout": Lazy("List, make and show layouts.", "acdtask.cli.layouts:group", section=_LOOK),
     "tiles": Lazy("List the tiles that an area touches.", "acdtask.cli.tiles:command", section=_LOOK),
     "show": Lazy("Show the variables, datasets and patches of a cube.", "acdtask.cli.show:group", section=_LOOK),
-    "serve": Lazy("Serve a cube over Geocube's API.", "acdtask.cli.serve:command", section=_SERVE),
+    "geocube": Lazy("Look at a Geocube server and its jobs.", "acdtask.cli.geocube:group", section=_GEOCUBE),
+    "ingester": Lazy(
+        "Post areas to a Geocube ingester, and see them done.", "acdtask.cli.ingester:group", section=_GEOCUBE
+    ),
+    "serve": Lazy("Serve a cube over Geocube's API.", "acdtask.cli.serve:command", section=_GEOCUBE),
     "notify": Lazy("Post how a run ended to a webhook.", "acdtask.cli.notify:command", section=_WORKFLOWS),
 }
 

@@ -8,13 +8,13 @@ import typer
 from typer.core import TyperCommand
 
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
-from acdtask.cli.looking import AsJson, Cube
+from acdtask.cli.looking import AsJson, Cube, open_cube
 from acdtask.cli.output import say, say_json, table
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
+    from acdtask.cube import model
     from acdtask.cube.grid import Layout
-    from acdtask.cube.local.cube import LocalCube
 
 __all__ = ["create_command", "group", "list_command", "show_command"]
 
@@ -66,9 +66,7 @@ def create_command() -> TyperCommand:
 
 
 def _list(cube: Cube, as_json: AsJson = False) -> None:
-    from acdtask.cube.local.cube import LocalCube
-
-    layouts = LocalCube.open(cube).layouts()
+    layouts = open_cube(cube).layouts()
     if as_json:
         say_json([layout.model_dump(mode="json") for layout in layouts])
     elif layouts:
@@ -78,9 +76,7 @@ def _list(cube: Cube, as_json: AsJson = False) -> None:
 
 
 def _show(name: Name, cube: Cube, as_json: AsJson = False) -> None:
-    from acdtask.cube.local.cube import LocalCube
-
-    layout = LocalCube.open(cube).layout(name)
+    layout = open_cube(cube).layout(name)
     if as_json:
         say_json(layout.model_dump(mode="json"))
         return
@@ -114,19 +110,18 @@ def _create(
         ),
     ] = "",
 ) -> None:
-    from acdtask.cube.local.cube import LocalCube
 
     regular = {"crs": crs or None, "resolution": resolution, "cell_size": cell_size, "origin": origin}
     if like:
         if crs or resolution or origin:
             raise AcdError(ErrorCode.USAGE, "--like gives crs, resolution and origin; leave those options out")
-        regular |= _grid_of_images(LocalCube.open(cube), like)
+        regular |= _grid_of_images(open_cube(cube), like)
     layout = _layout(name, regular, {"zoom": zoom, "scale": scale})
-    LocalCube.open(cube).add_layout(layout)
+    open_cube(cube).add_layout(layout)
     say(f"{layout.name}: {_grid_text(layout)}")
 
 
-def _grid_of_images(cube: LocalCube, like: str) -> dict[str, Any]:
+def _grid_of_images(cube: model.Cube, like: str) -> dict[str, Any]:
     """The grid of the images of an instance. LAYOUT_INVALID if there are none, or their pixels are no squares."""
     variable, _, instance = like.partition(":")
     grids = {one.grid for one in cube.datasets(variable, instance or "master") if not one.layout}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-__all__ = ["AsJson", "Cube", "Limit"]
+if TYPE_CHECKING:
+    from acdtask.cube import model
+
+__all__ = ["AsJson", "Cube", "Limit", "open_cube"]
 
 Cube = Annotated[
     str,
@@ -14,3 +17,10 @@ Cube = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Show at most so many; 0 shows all.")]
+
+
+def open_cube(address: str) -> model.Cube:
+    """The cube at an address, with the records of the Geocube that the environment names, if it names one."""
+    from acdtask.engine.stages import open_site
+
+    return open_site(address).cube

@@ -13,7 +13,7 @@ import typer
 
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["bytes_text", "say", "say_json", "seconds_text", "table", "write_json"]
+__all__ = ["bytes_text", "say", "say_json", "seconds_text", "table", "write_json", "write_text"]
 
 _KILO = 1000
 _MINUTE, _HOUR = 60, 3600
@@ -93,8 +93,13 @@ def seconds_text(seconds: float) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file. DISK_FULL, STORE_DENIED; ADDRESS_INVALID if there is no such folder."""
+    write_text(path, json.dumps(value) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file. DISK_FULL, STORE_DENIED; ADDRESS_INVALID if there is no such folder."""
     try:
-        path.write_text(json.dumps(value) + "\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         known = {errno.ENOSPC: ErrorCode.DISK_FULL, errno.EACCES: ErrorCode.STORE_DENIED}
         code = known.get(error.errno or 0, ErrorCode.ADDRESS_INVALID)

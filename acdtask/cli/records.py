@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import AsJson, Cube, Limit
+from acdtask.cli.looking import AsJson, Cube, Limit, open_cube
 from acdtask.cli.output import say, say_json, table
 from acdtask.errors import AcdError, ErrorCode
 
@@ -46,7 +46,6 @@ def _records(
     from shapely.geometry import mapping
 
     from acdtask.cube.aoi import load_aoi
-    from acdtask.cube.local.cube import LocalCube
     from acdtask.cube.model import RecordQuery
 
     query = RecordQuery(
@@ -56,7 +55,7 @@ def _records(
         end=moment(end, "--to", end_of_day=True) if end else None,
         area=mapping(load_aoi(aoi).geometry) if aoi else None,
     )
-    found = LocalCube.open(cube).records(query)
+    found = open_cube(cube).records(query)
     shown = found[:limit] if limit else found
     if as_json:
         say_json([{"id": record.id, **record.model_dump(mode="json")} for record in shown])

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
-from acdtask.cli.looking import AsJson, Cube, Limit
+from acdtask.cli.looking import AsJson, Cube, Limit, open_cube
 from acdtask.cli.output import say, say_json, table
 from acdtask.errors import AcdError, ErrorCode
 
@@ -61,11 +61,11 @@ def patches_command() -> TyperCommand:
 
 
 def _cube(cube: Cube, as_json: AsJson = False, if_any: IfAny = False) -> None:
-    from acdtask.cube.local.cube import LocalCube
     from acdtask.cube.model import RecordQuery
+    from acdtask.cube.shared import named_in_environment
 
     try:
-        opened = LocalCube.open(cube)
+        opened = open_cube(cube)
     except AcdError as error:
         if not if_any or error.code is not ErrorCode.CUBE_UNKNOWN:
             raise
@@ -77,6 +77,7 @@ def _cube(cube: Cube, as_json: AsJson = False, if_any: IfAny = False) -> None:
     records = opened.records(RecordQuery())
     facts: dict[str, Any] = {
         "address": cube,
+        **({"geocube": geocube} if (geocube := named_in_environment()) else {}),
         "variables": len(opened.variables()),
         "layouts": len(opened.layouts()),
         "records": len(records),
@@ -90,9 +91,7 @@ def _cube(cube: Cube, as_json: AsJson = False, if_any: IfAny = False) -> None:
 
 
 def _variables(cube: Cube, as_json: AsJson = False) -> None:
-    from acdtask.cube.local.cube import LocalCube
-
-    opened = LocalCube.open(cube)
+    opened = open_cube(cube)
     found = [(one, [instance.name for instance in opened.instances(one.name)]) for one in opened.variables()]
     if as_json:
         say_json([{**one.model_dump(mode="json"), "instances": instances} for one, instances in found])
@@ -120,10 +119,9 @@ def _dataset(
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
-    from acdtask.cube.local.cube import LocalCube
     from acdtask.cube.model import RecordQuery
 
-    opened = LocalCube.open(cube)
+    opened = open_cube(cube)
     datasets = opened.datasets(variable, instance)
     names = {record.id: record.name for record in opened.records(RecordQuery())}
     shown = datasets[:limit] if limit else datasets

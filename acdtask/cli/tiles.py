@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import AsJson, Cube
+from acdtask.cli.looking import AsJson, Cube, open_cube
 from acdtask.cli.output import say, say_json, table, write_json
 
 __all__ = ["command"]
@@ -31,10 +31,9 @@ def _tiles(
     as_json: AsJson = False,
 ) -> None:
     from acdtask.cube.aoi import load_aoi
-    from acdtask.cube.local.cube import LocalCube
     from acdtask.cube.tiling import tiles_as_geojson, tiles_of
 
-    tiles = tiles_of(load_aoi(aoi).geometry, LocalCube.open(cube).layout(layout))
+    tiles = tiles_of(load_aoi(aoi).geometry, open_cube(cube).layout(layout))
     if geojson is not None:
         write_json(geojson, tiles_as_geojson(tiles))
     if as_json:

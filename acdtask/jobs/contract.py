@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
@@ -14,9 +14,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from acdtask import __version__
+from acdtask.cube.grid import Layout
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
-from acdtask.errors import AcdError, ErrorCode
+from acdtask.cube.model import Cube, Dataset, Instance, Record, RecordQuery, Variable
+from acdtask.cube.shared import SharedCube, found_or_none, geocube_of_environment
+from acdtask.errors import ErrorCode
 from acdtask.jobs.fence import Fence, newest_number
 from acdtask.jobs.quarantine import LeftOut
 
@@ -180,7 +183,11 @@ class Handouts:
 
 
 class Site:
-    """Where a job works: a folder or bucket with the cube, the products, and the runs (plans, markers, scratch)."""
+    """Where a job works: a folder or bucket with the products, the runs (plans, markers, scratch), and the cube.
+
+    If the environment names a Geocube (ACD_GEOCUBE_ADDRESS), the records are there, and the cube in the folder or
+    bucket has the products alone.
+    """
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -188,23 +195,43 @@ class Site:
         self.runs = self.store.within("runs")
 
     @cached_property
-    def cube(self) -> LocalCube:
-        """The cube at this address. CUBE_UNKNOWN."""
-        return LocalCube.open(self.address)
+    def cube(self) -> Cube:
+        """Where records are found and products become visible. CUBE_UNKNOWN if there is none at this address."""
+        return self.shared or LocalCube.open(self.address)
 
-    def find_cube(self) -> LocalCube | None:
+    @cached_property
+    def shared(self) -> SharedCube | None:
+        """The cube, if it is a Geocube's and ours."""
+        geocube = geocube_of_environment()
+        return SharedCube(geocube, self.address) if geocube else None
+
+    def find_cube(self) -> Cube | None:
         """The cube, or None where none was made yet."""
-        try:
-            return self.cube
-        except AcdError as error:
-            if error.code is ErrorCode.CUBE_UNKNOWN:
-                return None
-            raise
+        return found_or_none(lambda: self.cube, ErrorCode.CUBE_UNKNOWN)
+
+    def commit_inputs(
+        self,
+        records: Iterable[Record] = (),
+        datasets: Iterable[Dataset] = (),
+        variables: Iterable[Variable] = (),
+        instances: Iterable[Instance] = (),
+        layouts: Iterable[Layout] = (),
+    ) -> None:
+        """Make inputs visible: on the Geocube, or in the cube here, which is made now if there was none."""
+        commit = self.shared.commit_inputs if self.shared else self.create_cube().commit
+        commit(records, datasets, variables, instances, layouts)
+
+    def published(self, query: RecordQuery) -> list[Record]:
+        """The records of products that are visible, as this site knows it."""
+        own = self.shared.own if self.shared else self.cube
+        return own.records(query) if own else []
 
     def create_cube(self) -> LocalCube:
-        """The cube, made now if there was none."""
-        self.__dict__["cube"] = LocalCube.create(self.address)
-        return self.cube
+        """The cube in the folder or bucket, made now if there was none."""
+        created = LocalCube.create(self.address)
+        if self.shared is None:
+            self.__dict__["cube"] = created
+        return created
 
     def scratch(self, plan: Plan) -> Store:
         """Where a plan's shards may leave what only later rounds of the same plan read, under names of its content."""

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from rasterio.warp import transform_bounds
 from shapely import to_geojson
 
 from acdtask.cube.aoi import Aoi
 from acdtask.cube.grid import Layout, Tile
-from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.read import pick_datasets
-from acdtask.cube.model import Dataset, Record, RecordQuery, Slice
+from acdtask.cube.model import Cube, Dataset, Record, RecordQuery, Slice
 from acdtask.cube.tiling import tiles_of
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["RecordChoice", "Stacks", "area_of", "image_label", "start_of", "tiles_of_aoi"]
-
-DENSIFY = 21
 
 
 def image_label(record: Record) -> str:
@@ -77,74 +69,54 @@ class RecordChoice:
 
 
 class Stacks:
-    """The records of an AOI that have an instance, and the slices that they make in each tile of a layout.
+    """The records of an AOI that have an instance, and the slices that they make in tiles of a layout.
 
-    AOI_OUTSIDE if no record of the instance meets the AOI in the time range.
+    `records` are by datetime, name and id.
     """
 
     def __init__(
         self,
-        cube: LocalCube,
+        cube: Cube,
         variable: str,
         instance: str,
-        layout: Layout,
         aoi: Aoi,
         start: datetime | None,
         end: datetime | None,
         choice: RecordChoice | None = None,
     ) -> None:
-        self._layout = layout
+        self._cube, self._of = cube, (variable, instance)
         choice = choice or RecordChoice()
         query = RecordQuery(area=area_of(aoi), start=start, end=end, name=choice.records)
-        there = {record.id: record for record in cube.records(query) if not choice.leaves_out(record)}
-        datasets = cube.datasets(variable, instance, frozenset(there))
-        having = {one.record_id for one in datasets}
-        self.records: list[Record] = [record for record in there.values() if record.id in having]
-        self._datasets: dict[str, list[Dataset]] = defaultdict(list)
-        for one in datasets:
-            if one.layout in ("", layout.name):
-                self._datasets[one.cell].append(one)
-        self._native = self._datasets.pop("", [])
-        self._native_bounds = _bounds_in(layout.crs, self._native)
-        self._order = {record.id: place for place, record in enumerate(self.records)}
+        there = [record for record in cube.records(query) if not choice.leaves_out(record)]
+        having = cube.having(variable, instance, [record.id for record in there])
+        self.records: list[Record] = [record for record in there if record.id in having]
 
-    def require_records(self, aoi: Aoi, what: str) -> None:
+    def require_records(self, aoi: Aoi) -> None:
         """AOI_OUTSIDE if there is no record."""
         if not self.records:
+            what = ":".join(self._of)
             raise AcdError(ErrorCode.AOI_OUTSIDE, f"no record of {what} touches the AOI {aoi.name} in its time range")
 
-    def by_record(self, tile: Tile, records: Iterable[Record] | None = None) -> list[Slice]:
-        """A slice for each record that meets the tile, in the records' order, labelled with the record's id."""
-        wanted = self._order if records is None else {record.id for record in records}
-        found: dict[str, list[Dataset]] = defaultdict(list)
-        for one in self._of_tile(tile):
-            if one.record_id in wanted:
-                found[one.record_id].append(one)
-        return [Slice(label=key, datasets=tuple(found[key])) for key in sorted(found, key=self._order.__getitem__)]
+    def by_record(self, tiles: Sequence[Tile], records: Iterable[Record] | None = None) -> Iterator[list[Slice]]:
+        """For each tile a slice for each record that meets it, in the records' order, labelled with the record's id.
 
-    def by_image(self, tile: Tile, records: Iterable[Record] | None = None) -> list[Slice]:
-        """A slice for each image that meets the tile, by datetime; within an image, later records lie on top."""
-        grouped: dict[str, list[Dataset]] = {}
-        for one in self.by_record(tile, records):
-            label = image_label(self.records[self._order[one.label]])
-            grouped.setdefault(label, []).extend(one.datasets)
-        return [Slice(label=label, datasets=tuple(datasets)) for label, datasets in grouped.items()]
+        With `records`, only these are asked for.
+        """
+        wanted = None if records is None else {record.id for record in records}
+        order = [record.id for record in self.records if wanted is None or record.id in wanted]
+        for datasets in self._cube.where(*self._of, order, tiles):
+            yield _slices((one.record_id, one) for one in datasets)
 
-    def _of_tile(self, tile: Tile) -> list[Dataset]:
-        min_x, min_y, max_x, max_y = tile.grid.bounds
-        near = (
-            (self._native_bounds[:, 0] < max_x)
-            & (self._native_bounds[:, 2] > min_x)
-            & (self._native_bounds[:, 1] < max_y)
-            & (self._native_bounds[:, 3] > min_y)
-        )
-        native = [self._native[place] for place in np.flatnonzero(near)]
-        return pick_datasets(native + self._datasets.get(tile.cell, []), tile.layout, tile.cell)
+    def by_image(self, tiles: Sequence[Tile], records: Iterable[Record] | None = None) -> Iterator[list[Slice]]:
+        """For each tile a slice for each image that meets it, by datetime; in an image, later records lie on top."""
+        label_of = {record.id: image_label(record) for record in self.records}
+        for slices in self.by_record(tiles, records):
+            yield _slices((label_of[one.label], dataset) for one in slices for dataset in one.datasets)
 
 
-def _bounds_in(crs: str, datasets: list[Dataset]) -> NDArray[Any]:
-    bounds = [
-        one.grid.bounds if one.grid.crs == crs else transform_bounds(one.grid.crs, crs, *one.grid.bounds, DENSIFY)
-        for one in datasets
-    ]
-    return np.array(bounds, np.float64).reshape(-1, 4)
+def _slices(labelled: Iterable[tuple[str, Dataset]]) -> list[Slice]:
+    """A slice for each label, in the order in which they come first."""
+    grouped: dict[str, list[Dataset]] = {}
+    for label, dataset in labelled:
+        grouped.setdefault(label, []).append(dataset)
+    return [Slice(label=label, datasets=tuple(datasets)) for label, datasets in grouped.items()]

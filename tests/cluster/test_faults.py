@@ -12,14 +12,20 @@ from tests.cluster.ingest import NODE, SHARD, ingest, prepared
 from tests.cluster.tools import until
 from tests.jobs.chain import digests
 
+YOUNG = 15
+"""Seconds. Argo makes a pod anew, and counts no retry, that is gone within ten seconds of its node's start (its
+RECENTLY_STARTED_POD_DURATION)."""
+
 
 def test_a_deleted_pod_is_done_again(
     new_place: NewPlace, scene: Path, ingested: dict[str, str], tmp_path: Path
 ) -> None:
     place = new_place("deleted")
-    prepared(place, scene, tmp_path, [Fault(SHARD, wait=600)])
+    prepared(place, scene, tmp_path, [Fault(SHARD, wait=120)])
     name = ingest(place)
-    place.kubectl("delete", "pod", place.pod_of(name, "run-check(1:1)(0)"), "--wait=false")
+    pod = place.pod_of(name, "run-check(1:1)(0)")
+    time.sleep(YOUNG)
+    place.kubectl("delete", "pod", pod, "--wait=false")
     workflow = place.ended(name)
     assert workflow.phase == "Succeeded", workflow.why()
     assert workflow.outcome()[NODE] == ("Succeeded", 2)

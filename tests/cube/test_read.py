@@ -209,6 +209,24 @@ def test_what_is_asked_around_a_pixel_does_not_change_it(
     np.testing.assert_array_equal(found, whole[:count, row : row + height, column : column + width])
 
 
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_images_read_together_are_as_if_read_alone(place: str, kernel: Resampling, holes: bool) -> None:
+    cube, of = cube_at(place), grid()
+    slices = []
+    for number in range(5):
+        pixels = image(of, number)
+        if holes:
+            pixels[np.random.default_rng(number).uniform(size=pixels.shape) < 0.05] = NODATA
+            pixels[50 : 90 + number, 60:100] = NODATA
+        slices.append(one_slice(put_image(cube.store, f"{number}.tif", pixels, of)))
+    target = grid(200, 150, crs="EPSG:32633", transform=(20, 0, -24000, 0, -20, 5625000))
+    together = cube.read(target, slices, COHERENCE, kernel)
+    assert ((together == NODATA).any(axis=0) & (together != NODATA).any(axis=0)).any() == holes
+    alone = np.concatenate([cube.read(target, [one], COHERENCE, kernel) for one in slices])
+    np.testing.assert_array_equal(together, alone)
+
+
 def test_ranges_map_linearly_and_nodata_stays_nodata(place: str) -> None:
     cube = cube_at(place)
     bytes_format = DataFormat(dtype="uint8", nodata=255, min=0, max=200)

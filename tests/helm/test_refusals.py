@@ -61,6 +61,25 @@ WRONG: list[tuple[str, Any]] = [
     ("objectStore.workloadIdentity", "true"),
     ("artifacts.create", "yes please"),
     ("artifacts.keyFormat", ""),
+    ("geocube.address", "https://geocube.example.com"),
+    ("geocube.address", "geocube.example.com:443"),
+    ("geocube.address", "geocubes://key@geocube.example.com"),
+    ("geocube.address", "geocubes://geocube.example.com/v1"),
+    ("geocube.address", "geocubes://geocube.example.com:0"),
+    ("geocube.address", "geocubes://geocube.example.com"),
+    ("geocube.insecure", "yes"),
+    ("geocube.downloader", "grpc://downloader:8080"),
+    ("geocube.existingSecret.name", "Not A Name"),
+    ("geocube.existingSecret.key", ""),
+    ("geocube.caConfigMap.key", "../ca.crt"),
+    ("geocube.caSecret.name", "a..b"),
+    ("ingester.address", "ingester:8080"),
+    ("ingester.address", "https://user:secret@ingester.example.com"),
+    ("ingester.existingSecret.key", ""),
+    ("ingester.insecure", "yes"),
+    ("networkPolicy.geocube.cidrs", ["10.0.0.0"]),
+    ("networkPolicy.downloader.ports", []),
+    ("networkPolicy.ingester.namespaces", ["Default"]),
     ("webhook.url", "example.com/hook"),
     ("webhook.url", "https://user:secret@example.com/hook"),
     ("webhook.existingSecret.name", "Not A Name"),
@@ -215,6 +234,11 @@ UNKNOWN = [
     "objectStore.accessKey",
     "objectStore.existingSecret.key",
     "artifacts.key",
+    "geocube.key",
+    "geocube.existingSecret.keyKey",
+    "geocube.caConfigMap.file",
+    "ingester.url",
+    "networkPolicy.geocube.host",
     "webhook.address",
     "webhook.existingSecret.authorizationKey",
     "serviceAccount.role",
@@ -239,6 +263,7 @@ def test_values_that_there_are_not_are_refused_by_name(template: Template) -> No
 
 
 IDENTITY = {"objectStore": {"existingSecret": {"name": ""}, "workloadIdentity": True}}
+TLS = {"address": "geocubes://x:443"}
 TWO = [
     {"name": name, "schedules": ["0 6 * * *"], "aoi": {**AREA, "name": area}} for name, area in (("a", "x"), ("b", "x"))
 ]
@@ -282,6 +307,54 @@ TWO = [
             "networkPolicy.webhook has no cidrs and no namespaces",
             "Name its addresses",
         ),
+        ({"extraEnv": {"ACD_GEOCUBE_KEY": "x"}}, "extraEnv has ACD_GEOCUBE_KEY", "geocube"),
+        ({"extraEnv": {"ACD_INGESTER_TOKEN": "x"}}, "extraEnv has ACD_INGESTER_TOKEN", "ingester"),
+        (
+            {"geocube": {"existingSecret": {"name": "x"}}},
+            "geocube.existingSecret.name is set, and geocube.address is empty",
+            "Set it to the Geocube's address",
+        ),
+        ({"geocube": {"downloader": "geocube://x:80"}}, "geocube.downloader is set, and geocube.address", "Set it to"),
+        (
+            {"geocube": {**TLS, "caConfigMap": {"name": "x"}, "caSecret": {"name": "x"}}},
+            "both caConfigMap.name and caSecret.name",
+            "Leave one",
+        ),
+        (
+            {"geocube": {"address": "geocube://x:80", "caSecret": {"name": "x"}}},
+            "geocube.address is geocube://x:80, without TLS",
+            "Write geocubes://",
+        ),
+        (
+            {"geocube": {"address": "geocube://x:80", "existingSecret": {"name": "x"}}},
+            "others on the way could read the key",
+            "Write geocubes://",
+        ),
+        ({"ingester": {"existingSecret": {"name": "x"}}}, "ingester.address is empty", "Set it to the ingester's"),
+        (
+            {"ingester": {"address": "http://x", "existingSecret": {"name": "x"}}},
+            "others on the way could read the token",
+            "Write https://",
+        ),
+        *[
+            (
+                {
+                    "geocube": {**TLS, "downloader": "geocubes://y:443"},
+                    "ingester": {"address": "https://x"},
+                    "networkPolicy": {
+                        "enabled": True,
+                        **{
+                            name: {"cidrs": ["10.0.0.1/32"]}
+                            for name in ("objectStore", "apiServer", "geocube", "downloader", "ingester")
+                            if name != missing
+                        },
+                    },
+                },
+                f"networkPolicy.{missing} has no cidrs and no namespaces",
+                "Name its addresses",
+            )
+            for missing in ("geocube", "downloader", "ingester")
+        ],
         ({"extraEnv": {"ACD_WEBHOOK_AUTHORIZATION": "x"}}, "extraEnv has ACD_WEBHOOK_AUTHORIZATION", "webhook"),
         (monitor(aoi=None), "Monitor koln has no area", "Give it aoi"),
         (monitor(aoiFrom={"configMap": "acd-aoi-x"}), "Monitor koln has both aoi and aoiFrom", "Leave one"),

@@ -21,6 +21,8 @@ FILLED = (
     "archiveLogs",
     "imagePullSecrets",
 )
+CA = "geocube-ca"
+"""The volume with the certificates of a Geocube's CA."""
 SCHEDULING = ("nodeSelector", "tolerations", "affinity", "podPriorityClassName")
 
 
@@ -55,14 +57,17 @@ def unfilled(workflow: Object) -> Object:
     bare["metadata"] = {key: bare["metadata"].get(key) for key in ("name", "annotations")}
     for name in (*FILLED, *SCHEDULING):
         bare["spec"].pop(name, None)
+    bare["spec"]["volumes"] = [one for one in bare["spec"]["volumes"] if one["name"] != CA]
     for one in bare["spec"]["arguments"]["parameters"]:
         one["value"] = ""
     for template in bare["spec"]["templates"]:
         for artifact in template.get("outputs", {}).get("artifacts", []):
             artifact["s3"].pop("key")
         if "container" in template:
+            container = template["container"]
             for name in ("image", "imagePullPolicy", "env", "resources"):
-                template["container"].pop(name, None)
+                container.pop(name, None)
+            container["volumeMounts"] = [one for one in container["volumeMounts"] if one["name"] != CA]
     return bare
 
 

@@ -1,135 +1,212 @@
-"""Which Geocube server, and how it is asked."""
+"""Which Geocube, and how to talk to it."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["Connection", "Deadlines"]
+__all__ = ["ADDRESS", "Connection", "Deadlines", "Endpoint"]
 
-ADDRESS = re.compile(r"^(geocubes?)://([^/@\s]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})/?$")
-PREFIX = "ACD_GEOCUBE_"
+ADDRESS, KEY, CA_FILE = "ACD_GEOCUBE_ADDRESS", "ACD_GEOCUBE_KEY", "ACD_GEOCUBE_CA_FILE"
+DOWNLOADER, COMPRESSION, INSECURE_KEY = "ACD_GEOCUBE_DOWNLOADER", "ACD_GEOCUBE_COMPRESSION", "ACD_GEOCUBE_INSECURE_KEY"
 
-Seconds = Annotated[float, Field(gt=0)]
+PLAIN, TLS = "geocube", "geocubes"
+NEVER_TOO_OFTEN = 310.0
+"""Geocube's servers end a connection that is pinged more often than every five minutes."""
+
+
+class Endpoint(NamedTuple):
+    """Where a service listens.
+
+    >>> Endpoint.of("geocubes://cube.example:443")
+    Endpoint(host='cube.example', port=443, tls=True)
+    """
+
+    host: str
+    port: int
+    tls: bool
+
+    @classmethod
+    def of(cls, address: str) -> Endpoint:
+        """The endpoint of an address; raises ValueError."""
+        try:
+            parts = urlsplit(address)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise ValueError(f"{address!r} is no address: {error}") from error
+        rest = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+        if parts.scheme not in (PLAIN, TLS) or not host or not port or rest:
+            raise ValueError(f"{address!r} is neither geocube://host:port nor, for TLS, geocubes://host:port")
+        return cls(host, port, parts.scheme == TLS)
+
+    @property
+    def target(self) -> str:
+        """As gRPC has it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """As people have it."""
+        return f"{TLS if self.tls else PLAIN}://{self.target}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody can listen on the way."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 class Deadlines(BaseModel):
-    """Seconds after which a call is given up. A cube is asked for again from where it broke off."""
+    """Seconds after which a call is given up, by the kind of the call.
+
+    Attributes:
+        short: one thing is asked or made.
+        listing: many things are listed or made.
+        cube: a stream of pixels; it is opened again where it broke off.
+        admin: what a server does with whole tables.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    call: Seconds = 30
-    listing: Seconds = 300
-    index: Seconds = 120
-    cube: Seconds = 840
+    short: float = Field(default=30.0, gt=0)
+    listing: float = Field(default=300.0, gt=0)
+    cube: float = Field(default=1200.0, gt=0)
+    admin: float = Field(default=900.0, gt=0)
 
 
 class Connection(BaseModel):
-    """A server and how to speak with it.
+    """A Geocube, and how to talk to it. Picklable, with the key in it; the key is never printed.
 
     Attributes:
-        address: geocube://host:port, or geocubes://host:port with TLS.
-        key: API key; empty for none.
-        ca_file: certificates (PEM) that the server's must come from; empty for those of this system.
-        insecure_key: send the key without TLS to another machine.
-        downloader: address of a downloader that reads pixels from the files; empty for none.
-        compression: of pixels on the way: -3 none, -2 Huffman only, 0 stored, 1 (fast) to 9 (small).
-        retry_seconds: for how long a server that does not answer is asked again.
+        address: geocube://host:port, or geocubes://host:port for TLS.
+        api_key: goes with every call, or the connection is refused: never dropped in silence.
+        ca_file: PEM file of the authorities to trust with TLS; default: the system's.
+        downloader: address of a downloader, which streams cubes in place of the server while it is there.
+        compression: -3 none, -2 Huffman only, 0 stored, 1 (fast) to 9 (small); "auto": none on a fast link, else 1.
+        insecure_key: send the key without TLS to a host other than this one.
+        retry_seconds: for how long a server that does not answer is asked again; for a cube, without one more image.
+        attempts: how often, at most.
+        first_pause, longest_pause: seconds, at most, before the second attempt, and before any.
+        keepalive: seconds between pings while a call is under way.
+        parallel: calls at once where many are made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     address: str
-    key: SecretStr = SecretStr("")
-    ca_file: str = ""
-    insecure_key: bool = False
+    api_key: SecretStr = SecretStr("")
+    ca_file: Path | None = None
     downloader: str = ""
-    compression: int = Field(default=-3, ge=-3, le=9)
-    retry_seconds: float = Field(default=60, ge=0)
+    compression: Annotated[int, Field(ge=-3, le=9)] | Literal["auto"] = "auto"
+    insecure_key: bool = False
     deadlines: Deadlines = Deadlines()
+    retry_seconds: float = Field(default=60.0, ge=0)
+    attempts: int = Field(default=12, ge=1)
+    first_pause: float = Field(default=0.5, ge=0)
+    longest_pause: float = Field(default=15.0, ge=0)
+    keepalive: float = Field(default=NEVER_TOO_OFTEN, gt=0)
+    parallel: int = Field(default=8, ge=1, le=64)
+
+    @classmethod
+    def to(cls, address: str, **fields: Any) -> Connection:
+        """A connection to an address. SETTING_INVALID naming the field."""
+        try:
+            return cls.model_validate({"address": address, **fields})
+        except ValidationError as error:
+            raise _explain(error) from None
+
+    @classmethod
+    def from_environment(cls) -> Connection | None:
+        """The connection that the environment describes, None if it names no server; SETTING_INVALID.
+
+        ACD_GEOCUBE_ADDRESS; _KEY, _CA_FILE, _DOWNLOADER, _COMPRESSION and _INSECURE_KEY (1 or 0) if they are set.
+        """
+        address = os.environ.get(ADDRESS, "").strip()
+        return cls.to(address, **cls.settings_of_environment()) if address else None
+
+    @staticmethod
+    def settings_of_environment() -> dict[str, Any]:
+        """What the environment says beside the address, as fields of a connection."""
+        names = {
+            "api_key": KEY,
+            "ca_file": CA_FILE,
+            "downloader": DOWNLOADER,
+            "compression": COMPRESSION,
+            "insecure_key": INSECURE_KEY,
+        }
+        return {field: os.environ[name].strip() for field, name in names.items() if os.environ.get(name, "").strip()}
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, address: str) -> str:
+        return Endpoint.of(address).address
+
+    @field_validator("downloader")
+    @classmethod
+    def _is_downloader(cls, address: str) -> str:
+        return Endpoint.of(address).address if address else ""
+
+    @field_validator("api_key")
+    @classmethod
+    def _is_key(cls, key: SecretStr) -> SecretStr:
+        text = key.get_secret_value()
+        if not (text.isascii() and text.isprintable()) or " " in text:
+            raise ValueError("the key has characters that no header can have")
+        return key
+
+    @field_validator("ca_file")
+    @classmethod
+    def _is_file(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        return path
 
     @model_validator(mode="after")
-    def _usable(self) -> Self:
-        for address in filter(None, (self.address, self.downloader)):
-            if not ADDRESS.match(address):
-                raise ValueError(f"{address!r} is not geocube://host:port or geocubes://host:port")
-        if self.ca_file and not self.is_secure:
-            raise ValueError("ca_file is given, and the address says geocube://, which has no TLS")
-        if self.key.get_secret_value() and not (self.is_secure or self.is_near or self.insecure_key):
-            raise ValueError(
-                f"an API key would go to {self.target} without TLS: use geocubes://, or allow it with insecure_key"
-            )
-        if not self.key.get_secret_value().isascii() or not self.key.get_secret_value().isprintable():
-            raise ValueError("the API key has characters that no header can have")
+    def _key_is_safe(self) -> Connection:
+        if self.api_key.get_secret_value() and not self.insecure_key:
+            for one in filter(None, (self.endpoint, self.downloader_endpoint)):
+                if not one.tls and not one.is_loopback:
+                    raise ValueError(
+                        f"everybody between here and {one.address} could read the key: say {TLS}:// if the server has "
+                        f"TLS, or {INSECURE_KEY}=1 if the network is trusted"
+                    )
         return self
 
-    @classmethod
-    def to(cls, address: str, **settings: object) -> Connection:
-        """The connection to an address. SETTING_INVALID, in a sentence that shows no key."""
-        try:
-            return cls.model_validate({"address": address, **settings})
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            reason = first["msg"].removeprefix("Value error, ")
-            raise AcdError(
-                ErrorCode.SETTING_INVALID, f"connection to a Geocube: {where + ': ' if where else ''}{reason}"
-            ) from error
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Connection | None:
-        """The connection that ACD_GEOCUBE_ADDRESS, _KEY, _CA_FILE, _INSECURE_KEY, _DOWNLOADER, _COMPRESSION say.
-
-        None without an address. SETTING_INVALID.
-        """
-        names = ("address", "key", "ca_file", "insecure_key", "downloader", "compression")
-        given = environment if environment is not None else os.environ
-        values = {name: given[PREFIX + name.upper()] for name in names if given.get(PREFIX + name.upper())}
-        return cls.to(**values) if "address" in values else None
+    @property
+    def endpoint(self) -> Endpoint:
+        """Of the server."""
+        return Endpoint.of(self.address)
 
     @property
-    def is_secure(self) -> bool:
-        """Whether TLS is spoken."""
-        return self.address.startswith("geocubes://")
-
-    @property
-    def target(self) -> str:
-        """host:port."""
-        return target_of(self.address)
-
-    @property
-    def is_near(self) -> bool:
-        """Whether the server is on this machine."""
-        host = self.target.rpartition(":")[0].strip("[]")
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
-
-    def certificates(self) -> bytes | None:
-        """The content of ca_file, or None for the system's. SETTING_INVALID."""
-        if not self.ca_file:
-            return None
-        try:
-            return Path(self.ca_file).read_bytes()
-        except OSError as error:
-            raise AcdError(
-                ErrorCode.SETTING_INVALID, f"ca_file {self.ca_file} cannot be read: {error.strerror}"
-            ) from error
+    def downloader_endpoint(self) -> Endpoint | None:
+        """Of the downloader, if there is one."""
+        return Endpoint.of(self.downloader) if self.downloader else None
 
 
-def target_of(address: str) -> str:
-    """host:port of an address.
+_VARIABLE_OF = {
+    "address": ADDRESS,
+    "api_key": KEY,
+    "ca_file": CA_FILE,
+    "downloader": DOWNLOADER,
+    "compression": COMPRESSION,
+    "insecure_key": INSECURE_KEY,
+}
 
-    >>> target_of("geocubes://geocube.example.com:443/")
-    'geocube.example.com:443'
-    """
-    return address.partition("://")[2].rstrip("/")
+
+def _explain(error: ValidationError) -> AcdError:
+    first = error.errors(include_input=False, include_url=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else ""
+    reason = first["msg"].removeprefix("Value error, ")
+    if field == "compression":
+        reason = "it is -3 (none) to 9 (small), or auto"
+    what = f"{field} of the Geocube connection ({_VARIABLE_OF[field]})" if field in _VARIABLE_OF else field
+    return AcdError(ErrorCode.SETTING_INVALID, f"{what}: {reason}" if what else reason)

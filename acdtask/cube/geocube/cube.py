@@ -1,23 +1,27 @@
-"""A Geocube server as a `Cube`."""
+"""A cube on a Geocube server."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import groupby
 from typing import Any
 
-import grpc
 import numpy as np
 
-from acdtask.cube.geocube.catalogue import CALLS_AT_ONCE, Catalogue
+from acdtask.cube.geocube.catalogue import Catalogue, Served
+from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.connection import Connection
+from acdtask.cube.geocube.downloader import PixelSource
+from acdtask.cube.geocube.frames import empty_images
+from acdtask.cube.geocube.index import Containers, Indexed, IndexResult, Listed, header_of
 from acdtask.cube.geocube.jobs import Jobs
-from acdtask.cube.geocube.link import Link, ServerError
-from acdtask.cube.geocube.reading import Asked, Reader, groups_of
-from acdtask.cube.geocube.stream import Received
-from acdtask.cube.geocube.translate import dataset_to_wire
+from acdtask.cube.geocube.layouts import Layouts
+from acdtask.cube.geocube.records import Records
+from acdtask.cube.geocube.stream import Arrival, Asked, Group, Target
 from acdtask.cube.grid import Grid, Layout, Tile
+from acdtask.cube.local.consolidation_params import ConsolidationParams
 from acdtask.cube.model import (
     Consolidation,
     CubeRequest,
@@ -33,41 +37,44 @@ from acdtask.cube.model import (
     Slice,
     Variable,
 )
-from acdtask.cube.protocol import datasets_pb2, records_pb2
+from acdtask.cube.protocol.convert import DTYPES, dformat_from_wire
+from acdtask.cube.protocol.services_pb2 import GetVersionRequest
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["BEHIND_A_SERVER", "GeocubeCube"]
+__all__ = ["FOREIGN", "GeocubeCube"]
 
-BEHIND_A_SERVER = "geocube:"
-"""How the address of a dataset begins that a server reads; its id of the record follows."""
-
-IDS_AT_ONCE = 1000
+FOREIGN = "geocube:"
+"""How the address of a dataset begins that the server reads for us; the server's id of its record follows."""
 
 
 class GeocubeCube:
-    """A cube behind a Geocube server; it implements `acdtask.cube.model.Cube` and `Consolidates`.
+    """A Geocube; it implements `acdtask.cube.model.Cube` and `Consolidates`. Picklable, and safe in forked processes.
 
-    Picklable: every process has its own channel. Besides what the contract says, every method may raise
-    GEOCUBE_UNREACHABLE, GEOCUBE_DENIED, GEOCUBE_TLS, GEOCUBE_REFUSED and GEOCUBE_FAILED.
+    What every method may raise beside what it says: GEOCUBE_UNREACHABLE, GEOCUBE_DENIED, GEOCUBE_TLS,
+    GEOCUBE_REFUSED, GEOCUBE_FAILED.
     """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._link = Link(connection)
-        self._catalogue = Catalogue(self._link)
-        self._reader = Reader(self._link)
-        self._jobs = Jobs(self._link, self._catalogue)
+        self._channel = Channel(connection)
+        self._catalogue = Catalogue(self._channel)
+        self._layouts = Layouts(self._channel)
+        self._records = Records(self._channel)
+        self._containers = Containers(self._channel, self._catalogue, self._records)
+        self._source = PixelSource.of(self._channel)
+        self._jobs = Jobs(self._channel, self._catalogue)
 
     def __reduce__(self) -> tuple[type[GeocubeCube], tuple[Connection]]:
-        return GeocubeCube, (self.connection,)
+        return type(self), (self.connection,)
 
-    def close(self) -> None:
-        """Close this process's channel."""
-        self._link.close()
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.connection.address!r})"
 
     def version(self) -> str:
-        """The server's version."""
-        return self._catalogue.version()
+        """The version of the server."""
+        return self._channel.call(self._channel.geocube.Version, GetVersionRequest()).Version
+
+    # ---- what there is
 
     def commit(
         self,
@@ -77,36 +84,64 @@ class GeocubeCube:
         instances: Iterable[Instance] = (),
         layouts: Iterable[Layout] = (),
     ) -> bool:
-        """Make all of it, in the order that `Cube.commit` says; what is there already is left alone."""
+        """Make all of it visible, in the order that `Cube.commit` says; what is there already is left alone.
+
+        Returns:
+            Whether anything was new.
+
+        Raises:
+            AcdError: NAME_INVALID, SETTING_INVALID for what Geocube has not (such as 64-bit integers),
+                VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN,
+                INPUT_MISSING, INPUT_UNREADABLE, INPUT_BANDS, INPUT_OUT_OF_RANGE. A container that is refused keeps no
+                other from being indexed; the error says how many there were.
+        """
+        variables, datasets = tuple(variables), tuple(datasets)
+        for kind, dtype in [(f"variable {one.name}", one.dformat.dtype) for one in variables] + [
+            (f"container {one.uri}", one.dformat.dtype) for one in datasets
+        ]:
+            if dtype not in DTYPES:
+                raise AcdError(ErrorCode.SETTING_INVALID, f"{kind} has the data type {dtype}, which Geocube has not")
+        scales = {one.name: one.scale for one in variables}
         new = [self._catalogue.add_variable(one) for one in variables]
-        new += [self._catalogue.add_instance(one) for one in instances]
-        new += [self._catalogue.add_layout(one) for one in layouts]
-        new.append(self._catalogue.add_records(list(records)))
-        new.append(self._index(list(datasets)))
-        return any(new)
+        new += [self._catalogue.add_instance(one, scales.get(one.variable)) for one in instances]
+        new += [self._layouts.add(one) for one in layouts]
+        new.append(self._records.commit(records))
+        results = self.index_containers(datasets)
+        refused = [one for one in results if one.error is not None]
+        if refused and refused[0].error is not None:
+            raise _with_count(refused[0].error, len(refused), len(results))
+        return any(new) or any(one.outcome is Indexed.NEW for one in results)
 
     def add_variable(self, variable: Variable) -> None:
         """Make the variable; nothing happens if the same is there. VARIABLE_CONFLICT if another is."""
-        self._catalogue.add_variable(variable)
+        self.commit(variables=[variable])
 
     def add_instance(self, instance: Instance) -> None:
         """Make the instance; nothing happens if it is there. VARIABLE_UNKNOWN."""
-        self._catalogue.add_instance(instance)
+        self.commit(instances=[instance])
 
     def add_layout(self, layout: Layout) -> None:
         """Make the layout; nothing happens if the same is there. LAYOUT_CONFLICT if another is."""
-        self._catalogue.add_layout(layout)
+        self.commit(layouts=[layout])
 
     def index(self, records: list[Record], datasets: list[Dataset]) -> None:
-        """Make records, then datasets visible; what is there already is left alone. DATASET_CONFLICT."""
+        """Make records and datasets visible; what is there already is left alone. DATASET_CONFLICT, as `commit`."""
         self.commit(records, datasets)
 
+    def index_containers(self, datasets: Iterable[Dataset], *, managed: bool = False) -> list[IndexResult]:
+        """Make datasets of known records visible; what became of each container, in the order of their addresses.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, INPUT_MISSING for a record: before anything is done.
+        """
+        wanted = tuple(datasets)
+        return self._containers.index(wanted, managed=managed) if wanted else []
+
     def variable(self, name: str) -> Variable:
-        """The variable of that name. VARIABLE_UNKNOWN."""
+        """The variable of that name. VARIABLE_UNKNOWN; SETTING_INVALID if acd has no such data type."""
         return self._catalogue.variable(name)
 
     def variables(self) -> list[Variable]:
-        """Every variable whose format acd knows, by name."""
+        """Every variable that acd can read, by name."""
         return self._catalogue.variables()
 
     def instances(self, variable: str) -> list[Instance]:
@@ -114,231 +149,317 @@ class GeocubeCube:
         return self._catalogue.instances(variable)
 
     def layout(self, name: str) -> Layout:
-        """The layout of that name. LAYOUT_UNKNOWN, LAYOUT_INVALID."""
-        return self._catalogue.layout(name)
+        """The layout of that name. LAYOUT_UNKNOWN; LAYOUT_INVALID if acd has no such grid."""
+        return self._layouts.layout(name)
 
     def layouts(self) -> list[Layout]:
-        """Every layout that is a regular grid of square cells, by name."""
-        return self._catalogue.layouts()
+        """Every layout that acd can use, by name."""
+        return self._layouts.layouts()
+
+    def tiles(self, area: dict[str, Any], layout: Layout) -> list[Tile]:
+        """The cells of a layout that an area (GeoJSON) needs, as the server finds them, by row, then column."""
+        return self._layouts.tiles(area, layout)
 
     def records(self, query: RecordQuery) -> list[Record]:
-        """The records that the query asks for, by datetime, then name, then id."""
-        return self._catalogue.records(query)
+        """The records that the query asks for, by datetime, then name, then id. AOI_EMPTY if its area has none.
+
+        Footprints have passed through 32 bits, and are up to a metre beside what was given.
+        """
+        return self._records.find(query)
 
     def datasets(self, variable: str, instance: str, record_ids: frozenset[str] | None = None) -> list[Dataset]:
-        """A dataset for each record that has some, by record; its grid is the box of 1 px around the record's area.
+        """The datasets of an instance (of some records), by record and address. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
 
-        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        A Geocube does not tell the grid of a container. It is read from those that can be seen from here; others have
+        one pixel, in longitude and latitude, around the footprint of their record.
         """
-        found = self.variable(variable)
-        having = self._having(variable, instance, record_ids)
-        boxes = {one.id: one for one in self.records(RecordQuery())}
-        made = [
-            _behind_a_server(record_id, server_id, found, instance, _box(boxes[record_id]))
-            for record_id, server_id in having.items()
-            if record_id in boxes
+        served = self._catalogue.served(variable, instance)
+        with self._remembered(served):
+            listed = self._containers.listed(served, record_ids)
+        uris = list(dict.fromkeys(one.meta.container_uri for one in listed))
+        grids = dict(zip(uris, self._channel.in_parallel(_grid_of, uris), strict=True))
+        unseen = {one.server_id for one in listed if grids[one.meta.container_uri] is None}
+        areas = self._records.area_of(sorted(unseen))
+        found = [
+            _dataset(one, served, grids[one.meta.container_uri] or _around(areas[one.server_id])) for one in listed
         ]
-        return sorted(made, key=lambda one: one.record_id)
+        return sorted(found, key=lambda one: (one.record_id, one.uri, one.subdir, one.bands))
 
     def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
         """Which of the records have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
-        return frozenset(self._having(variable, instance, frozenset(record_ids)))
+        served = self._catalogue.served(variable, instance)
+        with self._remembered(served):
+            return frozenset(one.record_id for one in self._containers.listed(served, record_ids))
+
+    # ---- pixels
 
     def where(
         self, variable: str, instance: str, record_ids: Iterable[str], tiles: Sequence[Tile]
     ) -> Iterator[list[Dataset]]:
-        """For each tile, a dataset for each record that the server has pixels of there, in the records' order."""
-        order = list(record_ids)
-        ids = self._catalogue.server_ids(order)
-        found, instance_id = self.variable(variable), self._catalogue.instance_id(variable, instance)
-        groups = groups_of([(ids[one],) for one in order if one in ids])
-        names = {server_id: record_id for record_id, server_id in ids.items()}
+        """For each tile a dataset for each record that lies there, in the records' order.
 
-        def of_tile(tile: Tile) -> list[Dataset]:
-            headers = self._reader.outlines(Asked(instance_id, tile.grid, *groups)) if groups[0] else []
-            there = [record.id for header in headers for record in header.grouped_records.records]
-            return [_behind_a_server(names[one], one, found, instance, tile.grid) for one in there]
+        The server finds them by the outlines of their files, so that one which only touches a tile may be among them.
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
+        served = self._catalogue.served(variable, instance)
+        groups = self._groups(served, [(one,) for one in dict.fromkeys(record_ids)])
+        there = [group for group in groups if group]
+        own = self._records.identities.own_id
 
-        with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
-            yield from pool.map(of_tile, tiles)
+        def look(tile: Tile) -> list[Dataset]:
+            with self._remembered(served):
+                arrivals = self._source.outlines(_asked(served, tile.grid), there)
+                ids = [there[one.number][0] for one in arrivals if one.outcome is not Outcome.ABSENT]
+            return [_to_read(served, own(one) or "", one, tile.grid) for one in ids]
+
+        yield from self._channel.in_parallel(look, list(tiles))
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
-        """Each group's image or why there is none, as `Cube.images` says."""
-        variable = self.variable(request.variable)
-        ids = self._catalogue.server_ids(dict.fromkeys(one for group in request.groups for one in group))
-        known = [tuple(ids[one] for one in group if one in ids) for group in request.groups]
-        received = self._receive(variable, request.instance, request.grid, [g for g in known if g], request.resampling)
-        for group, server_ids in zip(request.groups, known, strict=True):
-            if not server_ids:
-                yield Image(group, Outcome.ABSENT)
-                continue
-            one = next(received)
-            pixels = _shaped(one.pixels, variable) if one.pixels is not None else None
-            yield Image(group, one.outcome, pixels, one.reason)
+        """Each group's image or why there is none, as `Cube.images` says. LAYOUT_INVALID for an unknown CRS."""
+        served = self._catalogue.served(request.variable, request.instance)
+        arrays: dict[int, Pixels] = {}
+
+        def target(number: int) -> Pixels:
+            if number not in arrays:
+                arrays[number] = empty_images(1, served.variable, request.grid.shape)[0]
+            return arrays[number]
+
+        for image in self._images(request, served, target):
+            arrays.clear()  # whoever asked for the image has it now
+            yield image
+
+    def stack(self, request: CubeRequest) -> tuple[Pixels, list[Image]]:
+        """All images in one array, and what became of each group.
+
+        Returns:
+            Pixels of the images that there are, in the order of the groups, shape (images, height, width) or
+            (images, bands, height, width), in the variable's dtype; and every group's image, whose pixels are those.
+        """
+        served = self._catalogue.served(request.variable, request.instance)
+        pixels = empty_images(len(dict.fromkeys(request.groups)), served.variable, request.grid.shape)
+        images: list[Image] = []
+        filled: dict[int, None] = {}  # ids of arrays: a group that is asked for twice has one
+        for image in self._images(request, served, lambda _: pixels[len(filled)]):
+            images.append(image)
+            if image.pixels is not None:
+                filled[id(image.pixels)] = None
+        return pixels[: len(filled)], images
+
+    def _images(self, request: CubeRequest, served: Served, target: Target) -> Iterator[Image]:
+        """The images of the groups, a group that is asked for twice from one reading."""
+        groups = self._groups(served, request.groups)
+        distinct = list(dict.fromkeys(group for group in groups if group))
+        uses = Counter(group for group in groups if group)
+        asked = _asked(served, request.grid, request.resampling)
+        kept: dict[Group, Arrival] = {}
+        with self._remembered(served):
+            arrivals = self._source.images(asked, distinct, target)
+            for records, group in zip(request.groups, groups, strict=True):
+                if not group:
+                    yield Image(records, Outcome.ABSENT)
+                    continue
+                arrival = kept.pop(group, None) or next(arrivals)
+                uses[group] -= 1
+                if uses[group]:
+                    kept[group] = arrival
+                yield Image(records, arrival.outcome, arrival.pixels, arrival.reason)
 
     def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
-        """The pixels of each slice on the grid, as `Cube.read` says. IMAGE_FAILED."""
-        shape = (len(slices), *_bands(variable), *grid.shape)
-        stack: Pixels = np.full(shape, variable.dformat.nodata, variable.dformat.dtype)
-        by_instance: dict[str, list[int]] = defaultdict(list)
+        """The pixels of each slice on the grid, as `Cube.read` says. IMAGE_FAILED, LAYOUT_INVALID."""
+        pixels = empty_images(len(slices), variable, grid.shape)
+        start = 0
+        for instance, run in groupby(slices, key=_instance_of):
+            part = list(run)
+            self._fill(pixels[start : start + len(part)], grid, part, variable, instance, resampling)
+            start += len(part)
+        return pixels
+
+    def _fill(
+        self,
+        pixels: Pixels,
+        grid: Grid,
+        slices: list[Slice],
+        variable: Variable,
+        instance: str | None,
+        resampling: Resampling | None,
+    ) -> None:
+        """Put the images of an instance where they belong; None for slices without a dataset."""
+        nodata = variable.dformat.nodata
+        if instance is None:
+            pixels[...] = nodata
+            return
+        served = self._catalogue.served(variable.name, instance)
+        _check_same(variable, served.variable)
+        places: dict[Group, list[int]] = {}
         for place, one in enumerate(slices):
-            if one.datasets:
-                by_instance[one.datasets[0].instance].append(place)
-        for instance, places in by_instance.items():
-            groups = [_server_ids(slices[place]) for place in places]
-            received = self._receive(variable, instance, grid, groups, resampling)
-            for place, image in zip(places, received, strict=True):
-                if image.outcome is Outcome.FAILED:
-                    raise AcdError(
-                        ErrorCode.IMAGE_FAILED, f"{self._link.target}, {slices[place].label}: {image.reason}"
-                    )
-                if image.pixels is not None:
-                    stack[place] = _shaped(image.pixels, variable)
-        return stack
+            places.setdefault(self._group_of(served, one), []).append(place)
+        groups = [group for group in places if group]
+        asked = _asked(served, grid, resampling)
+        with self._remembered(served):
+            for arrival in self._source.images(asked, groups, lambda number: pixels[places[groups[number]][0]]):
+                first, *others = places[groups[arrival.number]]
+                if arrival.outcome is Outcome.FAILED:
+                    raise AcdError(ErrorCode.IMAGE_FAILED, f"image {slices[first].label or first}: {arrival.reason}")
+                if arrival.outcome is not Outcome.DATA:
+                    pixels[first] = nodata
+                for other in others:
+                    pixels[other] = pixels[first]
+        for place in places.get((), ()):
+            pixels[place] = nodata
+
+    def _group_of(self, served: Served, one: Slice) -> Group:
+        named = [dataset.uri.removeprefix(FOREIGN) for dataset in one.datasets if dataset.uri.startswith(FOREIGN)]
+        if len(named) < len(one.datasets):  # datasets as `datasets` lists them
+            (group,) = self._groups(served, [tuple(dataset.record_id for dataset in one.datasets)])
+            return group
+        return tuple(dict.fromkeys(named))
+
+    def _groups(self, served: Served, groups: Iterable[tuple[str, ...]]) -> list[Group]:
+        """The groups in the server's ids; without records that it has not, or that have no dataset of the instance."""
+        groups = list(groups)
+        if self._records.unknown(one for group in groups for one in group):
+            with self._remembered(served):
+                self._containers.listed(served)
+        known = self._records.identities.server_id
+        return [tuple(one for own in group if (one := known(own))) for group in groups]
+
+    @contextmanager
+    def _remembered(self, served: Served) -> Iterator[None]:
+        """Do not remember an instance that is gone."""
+        try:
+            yield
+        except AcdError as error:
+            if error.code is ErrorCode.INSTANCE_UNKNOWN:
+                self._catalogue.forget(served.variable.name, served.instance.name)
+            raise
+
+    # ---- jobs
+
+    def config_consolidation(self, variable: str, params: ConsolidationParams) -> None:
+        """Let these be the parameters of a variable's consolidations. VARIABLE_UNKNOWN, SETTING_INVALID."""
+        self._jobs.configure(variable, params)
+
+    def consolidation_params(self, variable: str) -> ConsolidationParams | None:
+        """The parameters of a variable's consolidations, None if none were set. VARIABLE_UNKNOWN."""
+        return self._jobs.params(variable)
 
     def consolidate(self, consolidation: Consolidation) -> str:
-        """Start a job of the server and return its id, as `Consolidates.consolidate` says."""
-        return self._jobs.consolidate(consolidation)
+        """Start a job and return its id.
+
+        Without parameters of the variable, those of `ConsolidationParams()` without loss are set. SETTING_INVALID,
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, LAYOUT_UNKNOWN, INPUT_MISSING if no record has a dataset, JOB_CONFLICT,
+        DATASET_LOCKED (naming the job if it can be found).
+        """
+        if not consolidation.name.strip():
+            raise AcdError(ErrorCode.SETTING_INVALID, "a consolidation has no name")
+        if not consolidation.records:
+            raise AcdError(ErrorCode.SETTING_INVALID, f"the consolidation {consolidation.name} names no record")
+        served = self._catalogue.served(consolidation.variable, consolidation.instance)
+        self._layouts.layout(consolidation.layout)  # a Geocube finds out later, and keeps the datasets locked
+        (group,) = self._groups(served, [consolidation.records])
+        if not group:
+            what = f"{consolidation.variable}:{consolidation.instance}"
+            raise AcdError(ErrorCode.INPUT_MISSING, f"none of the records to consolidate {what} is on the server")
+        with self._remembered(served):
+            return self._jobs.start(consolidation, served, list(dict.fromkeys(group)))
 
     def job(self, id_or_name: str) -> JobState:
-        """The job. JOB_UNKNOWN."""
+        """The job with its whole log. JOB_UNKNOWN."""
         return self._jobs.job(id_or_name)
 
     def jobs(self, pattern: str = "") -> list[JobState]:
-        """Jobs whose names match a pattern, oldest first."""
+        """Jobs whose names match a pattern (`*`, `?`), oldest first; with the last lines of their logs."""
         return self._jobs.jobs(pattern)
 
     def continue_job(self, job_id: str) -> None:
-        """Let a job go on that waits. JOB_STATE, JOB_UNKNOWN. Not to be called twice for one pause."""
-        self._jobs.continue_job(job_id)
+        """Let a job go on that waits; said once for each pause. JOB_STATE if it does not wait."""
+        self._jobs.go_on(job_id)
 
     def retry_job(self, job_id: str, *, force: bool = False) -> None:
-        """Let a job that failed try again what failed. JOB_STATE, JOB_UNKNOWN."""
-        self._jobs.retry_job(job_id, force=force)
+        """Let a job that failed try again what failed. JOB_STATE if it did not fail."""
+        self._jobs.retry(job_id, force=force)
 
     def cancel_job(self, job_id: str, *, force: bool = False) -> None:
-        """End a job and take back what it did. JOB_STATE, JOB_UNKNOWN."""
-        self._jobs.cancel_job(job_id, force=force)
+        """End a job and take back what it did. JOB_STATE if it has ended, or cannot be stopped any more."""
+        self._jobs.cancel(job_id, force=force)
 
-    def _receive(
-        self,
-        variable: Variable,
-        instance: str,
-        grid: Grid,
-        groups: Sequence[Sequence[str]],
-        resampling: Resampling | None,
-    ) -> Iterator[Received]:
-        instance_id = self._catalogue.instance_id(variable.name, instance)
-        return self._reader.images(Asked(instance_id, grid, *groups_of(groups), resampling))
-
-    def _having(self, variable: str, instance: str, record_ids: frozenset[str] | None) -> dict[str, str]:
-        """The server's ids of the records that have datasets, by acd's."""
-        instance_id = self._catalogue.instance_id(variable, instance)
-        if record_ids is None:
-            requests = [datasets_pb2.ListDatasetsRequest(instance_id=instance_id, filters=records_pb2.RecordFilters())]
-        else:
-            ids = sorted(self._catalogue.server_ids(sorted(record_ids)).values())
-            requests = [
-                datasets_pb2.ListDatasetsRequest(
-                    instance_id=instance_id, records=records_pb2.RecordIdList(ids=ids[first : first + IDS_AT_ONCE])
-                )
-                for first in range(0, len(ids), IDS_AT_ONCE)
-            ]
-        found = {}
-        for request in requests:
-            answer = self._link.call("ListDatasets", request, seconds=self.connection.deadlines.listing)
-            for record, meta in zip(answer.records, answer.dataset_metas, strict=True):
-                if meta.internalsMeta:
-                    found[self._catalogue.note_record(record)] = record.id
-        return found
-
-    def _index(self, datasets: list[Dataset]) -> bool:
-        """Index datasets, container by container. DATASET_CONFLICT, INPUT_UNREADABLE."""
-        if not datasets:
-            return False
-        variables = {name: self.variable(name) for name in sorted({one.variable for one in datasets})}
-        instances = {
-            key: self._catalogue.instance_id(*key) for key in sorted({(one.variable, one.instance) for one in datasets})
-        }
-        ids = self._catalogue.server_ids(sorted({one.record_id for one in datasets}))
-        containers: dict[str, list[datasets_pb2.Dataset]] = defaultdict(list)
-        for one in datasets:
-            if not one.is_outside:
-                raise AcdError(ErrorCode.ADDRESS_INVALID, f"{one.uri} is no absolute address that a server could open")
-            if one.record_id not in ids:
-                raise AcdError(ErrorCode.BUG, f"{one.uri} is of a record that {self._link.target} does not have")
-            key = (one.variable, one.instance)
-            message = dataset_to_wire(one, ids[one.record_id], instances[key], variables[one.variable])
-            containers[one.uri].append(message)
-        there = self._indexed(datasets, sorted(instances))
-        with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
-            # All are tried, so that one bad container does not hide the others.
-            errors = [error for error in pool.map(self._index_container, containers, containers.values()) if error]
-        if errors:
-            raise errors[0]
-        return any((one.variable, one.instance, one.record_id) not in there for one in datasets)
-
-    def _indexed(self, datasets: list[Dataset], instances: list[tuple[str, str]]) -> set[tuple[str, str, str]]:
-        there = set()
-        for variable, instance in instances:
-            wanted = [one.record_id for one in datasets if (one.variable, one.instance) == (variable, instance)]
-            there |= {(variable, instance, record_id) for record_id in self.having(variable, instance, wanted)}
-        return there
-
-    def _index_container(self, uri: str, datasets: list[datasets_pb2.Dataset]) -> AcdError | None:
-        container = datasets_pb2.Container(uri=uri, managed=False, datasets=datasets)
-        request = datasets_pb2.IndexDatasetsRequest(container=container)
-        try:
-            self._link.call("IndexDatasets", request, seconds=self.connection.deadlines.index)
-        except ServerError as error:
-            meaning = {
-                grpc.StatusCode.ALREADY_EXISTS: ErrorCode.DATASET_CONFLICT,
-                grpc.StatusCode.INVALID_ARGUMENT: ErrorCode.INPUT_UNREADABLE,
-            }.get(error.status)
-            return AcdError(meaning, f"{uri}: {error.detail}") if meaning else error
-        return None
+    def clean_jobs(self, pattern: str = "", state: str = "") -> int:
+        """Forget jobs that have ended (DONE, FAILED, DONEBUTUNTIDY, or one of them); how many."""
+        return self._jobs.clean(pattern, state)
 
 
-def _bands(variable: Variable) -> tuple[int, ...]:
-    return (len(variable.bands),) if len(variable.bands) > 1 else ()
+def _asked(served: Served, grid: Grid, resampling: Resampling | None = None) -> Asked:
+    """What is asked of an instance. LAYOUT_INVALID for an unknown CRS."""
+    from acdtask.cube.points import crs_of
+
+    crs_of(grid.crs)
+    return Asked(served.id, served.variable, grid, resampling)
 
 
-def _shaped(pixels: Pixels, variable: Variable) -> Pixels:
-    """(height, width, bands) as the cube has it. GEOCUBE_FAILED for other bands or another data type."""
-    if pixels.shape[2] != len(variable.bands) or pixels.dtype != variable.dformat.dtype:
-        raise AcdError(
-            ErrorCode.GEOCUBE_FAILED,
-            f"{variable.name} is {variable.dformat.dtype} with {len(variable.bands)} bands; {pixels.dtype} with"
-            f" {pixels.shape[2]} came",
-        )
-    return pixels[:, :, 0] if len(variable.bands) == 1 else np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
+def _with_count(error: AcdError, refused: int, count: int) -> AcdError:
+    """The error of the first container, with how many were refused."""
+    if count == 1:
+        return error
+    counted = AcdError(error.code, f"{error.detail} ({refused} of {count} containers were refused)", error.fix)
+    counted.__cause__ = error.__cause__
+    return counted
 
 
-def _server_ids(part: Slice) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(one.uri.removeprefix(BEHIND_A_SERVER) for one in part.datasets))
+def _instance_of(one: Slice) -> str | None:
+    names = {dataset.instance for dataset in one.datasets}
+    if len(names) > 1:
+        detail = f"the image {one.label} has datasets of the instances {' and '.join(sorted(names))}"
+        raise AcdError(ErrorCode.SETTING_INVALID, detail)
+    return names.pop() if names else None
 
 
-def _behind_a_server(record_id: str, server_id: str, variable: Variable, instance: str, grid: Grid) -> Dataset:
-    return Dataset(
+def _check_same(given: Variable, there: Variable) -> None:
+    if (given.dformat.dtype, len(given.bands)) != (there.dformat.dtype, len(there.bands)):
+        detail = f"{given.name} is read as {given.dformat.dtype} x {len(given.bands)}, and the Geocube has "
+        raise AcdError(ErrorCode.VARIABLE_CONFLICT, f"{detail}{there.dformat.dtype} x {len(there.bands)}")
+
+
+def _to_read(served: Served, record_id: str, server_id: str, grid: Grid) -> Dataset:
+    variable = served.variable
+    return Dataset.model_construct(
         record_id=record_id,
         variable=variable.name,
-        instance=instance,
-        uri=f"{BEHIND_A_SERVER}{server_id}",
+        instance=served.instance.name,
+        uri=f"{FOREIGN}{server_id}",
         bands=tuple(range(1, len(variable.bands) + 1)),
         dformat=variable.dformat,
         grid=grid,
     )
 
 
-def _box(record: Record) -> Grid:
-    numbers: list[Any] = [record.footprint.get("coordinates", [])]
-    points = []
-    while numbers:
-        one = numbers.pop()
-        if one and isinstance(one[0], int | float):
-            points.append(one)
-        else:
-            numbers.extend(one)
-    xs, ys = [p[0] for p in points] or [0.0, 1.0], [p[1] for p in points] or [0.0, 1.0]
-    width, height = max(xs) - min(xs) or 1e-6, max(ys) - min(ys) or 1e-6
-    return Grid(crs="EPSG:4326", transform=(width, 0, min(xs), 0, -height, max(ys)), width=1, height=1)
+def _dataset(one: Listed, served: Served, grid: Grid) -> Dataset:
+    variable, meta = served.variable, one.meta
+    real = (meta.range_min, meta.range_max)
+    return Dataset(
+        record_id=one.record_id,
+        variable=variable.name,
+        instance=served.instance.name,
+        uri=meta.container_uri,
+        subdir=meta.container_subdir,
+        bands=tuple(meta.bands),
+        dformat=dformat_from_wire(meta.dformat, variable.dformat.dtype),
+        grid=grid,
+        real=None if real == (variable.dformat.min, variable.dformat.max) else real,
+        exponent=meta.exponent or 1.0,
+    )
+
+
+def _grid_of(uri: str) -> Grid | None:
+    try:
+        header = header_of(uri)
+    except AcdError:
+        return None  # whoever reads it is told
+    return header.grid if header else None
+
+
+def _around(area: dict[str, Any]) -> Grid:
+    rings = [area["coordinates"]] if area.get("type") == "Polygon" else area.get("coordinates", [])
+    points = np.array([point for polygon in rings for ring in polygon for point in ring] or [(0, 0)], np.float64)
+    (west, south), (east, north) = points.min(axis=0), points.max(axis=0)
+    transform = (float(east - west) or 1.0, 0.0, float(west), 0.0, -(float(north - south) or 1.0), float(north))
+    return Grid(crs="EPSG:4326", transform=transform, width=1, height=1)

@@ -1,188 +1,230 @@
-"""Jobs of a Geocube: consolidations started, looked at, continued, retried and cancelled."""
+"""Consolidation jobs of a Geocube."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import grpc
 
-from acdtask.cube.geocube.catalogue import Catalogue
-from acdtask.cube.geocube.link import Link, ServerError
+from acdtask.cube.follow import ENDED
+from acdtask.cube.geocube.catalogue import Catalogue, Served
+from acdtask.cube.geocube.channel import Channel, Kind
+from acdtask.cube.geocube.errors import cause_of, is_taken
+from acdtask.cube.joblog import ELIDED
+from acdtask.cube.local.consolidation_params import ConsolidationParams, stored_as
 from acdtask.cube.model import Consolidation, JobState, Level
-from acdtask.cube.protocol import jobs_pb2, records_pb2, values_pb2
-from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_wire, moment_from_wire
+from acdtask.cube.patterns import matcher
+from acdtask.cube.protocol import jobs_pb2 as pb
+from acdtask.cube.protocol.convert import (
+    RESAMPLING_NAMES,
+    RESAMPLINGS,
+    dformat_from_wire,
+    dformat_to_wire,
+    moment_from_wire,
+)
+from acdtask.cube.protocol.records_pb2 import RecordIdList
+from acdtask.cube.protocol.values_pb2 import ExecutionLevel, StorageClass
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["Jobs"]
 
-ENDED = {"DONE", "FAILED", "DONEBUTUNTIDY"}
-LOG_LINES_AT_ONCE = 1000
-JOBS_AT_ONCE = 100
+LINES_OF_A_PAGE = 1000
+NAMED = 5
+"""Jobs that are named where it is not known which of them holds a lock."""
 
-LEVELS = {
-    Level.ASYNCHRONOUS: values_pb2.ExecutionAsynchronous,
-    Level.CRITICAL: values_pb2.StepByStepCritical,
-    Level.MAJOR: values_pb2.StepByStepMajor,
-    Level.ALL: values_pb2.StepByStepAll,
-}
-LEVEL_NAMES = {number: level for level, number in LEVELS.items()}
+FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 
 
 class Jobs:
-    """The jobs of a server. Every method raises what Link raises."""
+    """The jobs of a Geocube. Every method raises AcdError; JOB_UNKNOWN for an id or a name that there is not."""
 
-    def __init__(self, link: Link, catalogue: Catalogue) -> None:
-        self._link = link
-        self._catalogue = catalogue
+    def __init__(self, channel: Channel, catalogue: Catalogue) -> None:
+        self._channel, self._catalogue = channel, catalogue
+        self._continued: dict[str, tuple[str, datetime]] = {}
 
-    def consolidate(self, consolidation: Consolidation) -> str:
-        """Start a consolidation and return its id.
-
-        A variable without consolidation parameters gets some that change no pixel: its own format and kernel, lossless.
-
-        Raises:
-            AcdError: JOB_CONFLICT, DATASET_LOCKED (naming the jobs that may hold the lock), LAYOUT_UNKNOWN,
-                INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, INPUT_MISSING if no record has a dataset.
-        """
-        instance_id = self._catalogue.instance_id(consolidation.variable, consolidation.instance)
-        self._catalogue.layout(consolidation.layout)  # a server would take any name, fail later, and keep the lock
-        self._configure(consolidation.variable)
-        ids = self._catalogue.server_ids(consolidation.records)
-        request = jobs_pb2.ConsolidateRequest(
-            job_name=consolidation.name,
-            instance_id=instance_id,
-            layout_name=consolidation.layout,
-            execution_level=LEVELS[consolidation.level],
-            records=records_pb2.RecordIdList(ids=[ids[one] for one in consolidation.records if one in ids]),
+    def configure(self, variable: str, params: ConsolidationParams) -> None:
+        """Let these be the parameters of a variable. VARIABLE_UNKNOWN, SETTING_INVALID."""
+        definition = self._catalogue.variable(variable)
+        message = pb.ConsolidationParams(
+            dformat=dformat_to_wire(stored_as(definition, params)),
+            exponent=params.exponent,
+            resampling_alg=RESAMPLINGS[params.resampling or definition.resampling],
+            compression=pb.ConsolidationParams.Compression.Value(params.compression),
+            creation_params=params.creation_params,
+            storage_class=StorageClass.Value(params.storage_class),
         )
-        what = f"{consolidation.variable}:{consolidation.instance}"
-        if not ids:
-            raise AcdError(
-                ErrorCode.INPUT_MISSING, f"{self._link.target} has none of the records to consolidate {what}"
-            )
+        request = pb.ConfigConsolidationRequest(
+            variable_id=self._catalogue.variable_id(variable), consolidation_params=message
+        )
+        self._channel.call(self._channel.geocube.ConfigConsolidation, request)
+
+    def params(self, variable: str) -> ConsolidationParams | None:
+        """The parameters of a variable, None if none were set. VARIABLE_UNKNOWN."""
+        request = pb.GetConsolidationParamsRequest(variable_id=self._catalogue.variable_id(variable))
         try:
-            return str(self._link.call("Consolidate", request, again=False).job_id)
-        except ServerError as error:
-            raise self._refused(error, consolidation, what) from error
+            message = self._channel.call(self._channel.geocube.GetConsolidationParams, request).consolidation_params
+        except AcdError as error:
+            refusal = cause_of(error)
+            if refusal is not None and refusal.code is grpc.StatusCode.NOT_FOUND:
+                return None
+            raise
+        definition = self._catalogue.variable(variable)
+        return ConsolidationParams.model_validate(
+            {
+                "dformat": dformat_from_wire(message.dformat, definition.dformat.dtype),
+                "exponent": message.exponent,
+                "resampling": RESAMPLING_NAMES.get(message.resampling_alg),
+                "compression": pb.ConsolidationParams.Compression.Name(message.compression),
+                "creation_params": dict(message.creation_params),
+                "storage_class": StorageClass.Name(message.storage_class),
+            }
+        )
+
+    def start(self, wanted: Consolidation, served: Served, server_ids: list[str]) -> str:
+        """Start a consolidation of records (by the server's ids) and return its id.
+
+        INPUT_MISSING, JOB_CONFLICT, DATASET_LOCKED.
+        """
+        if not server_ids:
+            what = f"none of the records of {wanted.name} has a dataset of {wanted.variable}:{wanted.instance}"
+            raise AcdError(ErrorCode.INPUT_MISSING, what)
+        if self.params(wanted.variable) is None:
+            self.configure(wanted.variable, ConsolidationParams(compression="LOSSLESS"))
+        if self._named(wanted.name) is not None:
+            raise self._name_taken(wanted.name)
+        request = pb.ConsolidateRequest(
+            job_name=wanted.name,
+            instance_id=served.id,
+            layout_name=wanted.layout,
+            execution_level=ExecutionLevel.ValueType(wanted.level.value),
+            records=RecordIdList(ids=server_ids),
+        )
+        for attempt in range(1, self._channel.connection.attempts + 1):
+            try:
+                call = self._channel.geocube.Consolidate
+                return self._channel.call(call, request, Kind.LISTING, repeat=False).job_id
+            except AcdError as error:
+                if error.code is not ErrorCode.GEOCUBE_UNREACHABLE or attempt == self._channel.connection.attempts:
+                    raise self._start_failure(error, wanted) from error
+            if (heard := self._named(wanted.name)) is not None:  # only the answer was lost
+                return heard.id
+        raise AcdError(ErrorCode.BUG, f"job {wanted.name} was neither started nor refused")
 
     def job(self, id_or_name: str) -> JobState:
-        """The job with its whole log. JOB_UNKNOWN."""
-        job_id = id_or_name
-        if not _is_uuid(id_or_name):
-            found = [one for one in self._all(id_or_name) if one.name == id_or_name]
-            if not found:
-                raise AcdError(ErrorCode.JOB_UNKNOWN, f"there is no job {id_or_name!r}")
-            job_id = found[0].id
-        pages: list[list[str]] = []
-        while True:
-            request = jobs_pb2.GetJobRequest(id=job_id, log_page=len(pages), log_limit=LOG_LINES_AT_ONCE)
-            try:
-                message = self._link.call("GetJob", request).job
-            except ServerError as error:
-                raise _unknown(error, id_or_name) from error
-            pages.append(list(message.logs))
-            if len(message.logs) < LOG_LINES_AT_ONCE:
-                return _state(message, [line for page in reversed(pages) for line in page])
+        """The job with its whole log."""
+        job_id = self._id_of(id_or_name)
+        message = self._page(job_id, 0)
+        lines = last = _lines(message)
+        page = 0
+        while len(last) >= LINES_OF_A_PAGE:
+            page += 1
+            last = _lines(self._page(job_id, page))
+            lines = _joined(last, lines)
+        return _state(message, tuple(lines))
 
     def jobs(self, pattern: str = "") -> list[JobState]:
-        """Jobs whose names match a pattern, oldest first, without their logs."""
-        found = [_state(one, []) for one in self._all(pattern)]
-        return sorted(found, key=lambda one: (one.created, one.name))
+        """Jobs whose names match, oldest first; with the last lines of their logs."""
+        matches = matcher(pattern or "*")
+        answer = self._channel.call(self._channel.geocube.ListJobs, pb.ListJobsRequest(name_like=pattern), Kind.LISTING)
+        found = [_state(message, tuple(_lines(message))) for message in answer.jobs if matches(message.name)]
+        return sorted(found, key=lambda job: (job.created, job.id))
 
-    def continue_job(self, job_id: str) -> None:
-        """Let a job go on that waits; the server only notes it, and does it some seconds later. JOB_STATE."""
-        self._tell("ContinueJob", jobs_pb2.ContinueJobRequest(id=job_id), job_id)
+    def go_on(self, id_or_name: str) -> None:
+        """Let a job go on that waits. A Geocube hears of it later; said again in the same pause, it would be an error.
 
-    def retry_job(self, job_id: str, *, force: bool = False) -> None:
+        JOB_STATE if it does not wait.
+        """
+        job_id = self._id_of(id_or_name)
+        job = _state(self._page(job_id, 0), ())
+        if not job.waiting:
+            raise AcdError(ErrorCode.JOB_STATE, f"job {job.name} does not wait: it is {job.state}")
+        if self._continued.get(job_id) == (job.state, job.updated):
+            return
+        self._channel.call(self._channel.geocube.ContinueJob, pb.ContinueJobRequest(id=job_id), repeat=False)
+        self._continued[job_id] = job.state, job.updated
+
+    def retry(self, id_or_name: str, *, force: bool = False) -> None:
         """Let a job that failed try again. JOB_STATE."""
-        self._tell("RetryJob", jobs_pb2.RetryJobRequest(id=job_id, force_any_state=force), job_id)
+        request = pb.RetryJobRequest(id=self._id_of(id_or_name), force_any_state=force)
+        self._channel.call(self._channel.geocube.RetryJob, request, repeat=False)
 
-    def cancel_job(self, job_id: str, *, force: bool = False) -> None:
-        """End a job. JOB_STATE."""
-        self._tell("CancelJob", jobs_pb2.CancelJobRequest(id=job_id, force_any_state=force), job_id)
+    def cancel(self, id_or_name: str, *, force: bool = False) -> None:
+        """End a job and take back what it did. JOB_STATE."""
+        request = pb.CancelJobRequest(id=self._id_of(id_or_name), force_any_state=force)
+        self._channel.call(self._channel.geocube.CancelJob, request, repeat=False)
 
-    def _tell(
-        self,
-        name: str,
-        request: jobs_pb2.ContinueJobRequest | jobs_pb2.RetryJobRequest | jobs_pb2.CancelJobRequest,
-        job_id: str,
-    ) -> None:
-        try:
-            self._link.call(name, request, again=False)
-        except ServerError as error:
-            if error.status is grpc.StatusCode.FAILED_PRECONDITION:
-                raise AcdError(ErrorCode.JOB_STATE, error.detail) from error
-            raise _unknown(error, job_id) from error
+    def clean(self, pattern: str = "", state: str = "") -> int:
+        """Forget jobs that have ended; how many."""
+        if state and state not in ENDED:
+            detail = f"jobs in the state {state} have not ended, and cannot be forgotten"
+            raise AcdError(ErrorCode.SETTING_INVALID, detail, f"Use {', '.join(sorted(ENDED))} or none.")
+        request = pb.CleanJobsRequest(name_like=pattern, state=state)
+        return self._channel.call(self._channel.geocube.CleanJobs, request, Kind.ADMIN).count
 
-    def _configure(self, variable: str) -> None:
-        variable_id = self._catalogue.variable_id(variable)
-        try:
-            self._link.call("GetConsolidationParams", jobs_pb2.GetConsolidationParamsRequest(variable_id=variable_id))
-        except ServerError as error:
-            if error.status is not grpc.StatusCode.NOT_FOUND:
-                raise
-            known = self._catalogue.variable(variable)
-            params = jobs_pb2.ConsolidationParams(
-                dformat=dformat_to_wire(known.dformat),
-                exponent=1,
-                resampling_alg=RESAMPLINGS[known.resampling],
-                compression=jobs_pb2.ConsolidationParams.LOSSLESS,
-            )
-            request = jobs_pb2.ConfigConsolidationRequest(variable_id=variable_id, consolidation_params=params)
-            self._link.call("ConfigConsolidation", request)
-
-    def _refused(self, error: ServerError, consolidation: Consolidation, what: str) -> AcdError:
-        if error.status is grpc.StatusCode.NOT_FOUND:
-            return AcdError(ErrorCode.INPUT_MISSING, f"no record has a dataset of {what}: {error.detail}")
-        if error.status is not grpc.StatusCode.ALREADY_EXISTS:
+    def _start_failure(self, error: AcdError, wanted: Consolidation) -> AcdError:
+        refusal = cause_of(error)
+        if refusal is None or not is_taken(error):
             return error
-        others = list(self._all(""))
-        if any(one.name == consolidation.name for one in others):
-            return AcdError(ErrorCode.JOB_CONFLICT, f"there is a job {consolidation.name!r} already")
-        holding = sorted(f"{one.name} ({one.state})" for one in others if one.state not in ENDED)
-        named = ", ".join(holding) or "a job that this server does not list"
-        return AcdError(ErrorCode.DATASET_LOCKED, f"datasets of {what} are locked by one of: {named}")
+        if refusal.kind == "Job" or error.code is ErrorCode.JOB_CONFLICT:
+            return self._name_taken(wanted.name)
+        return AcdError(ErrorCode.DATASET_LOCKED, f"{refusal.message}; {self._holders()}")
 
-    def _all(self, pattern: str) -> Iterator[jobs_pb2.Job]:
-        page = 0
-        while True:
-            request = jobs_pb2.ListJobsRequest(name_like=pattern, page=page, limit=JOBS_AT_ONCE)
-            found = self._link.call("ListJobs", request).jobs
-            yield from found
-            if len(found) < JOBS_AT_ONCE:
-                return
-            page += 1
+    def _name_taken(self, name: str) -> AcdError:
+        return AcdError(ErrorCode.JOB_CONFLICT, f"{self._channel.endpoint.address} has a job {name} already")
+
+    def _holders(self) -> str:
+        """Who may hold a lock, in words: a Geocube does not say whose it is."""
+        running = [job for job in self.jobs() if job.state not in ENDED]
+        if not running:
+            return "its job has ended just now"
+        named = ", ".join(f"{job.name} ({job.state})" for job in running[:NAMED])
+        if len(running) == 1:
+            return f"the job that has not ended is {named}"
+        return f"one of {len(running)} jobs that have not ended: {named}{', ...' if len(running) > NAMED else ''}"
+
+    def _page(self, job_id: str, page: int) -> pb.Job:
+        request = pb.GetJobRequest(id=job_id, log_page=page, log_limit=LINES_OF_A_PAGE)
+        return self._channel.call(self._channel.geocube.GetJob, request).job
+
+    def _id_of(self, id_or_name: str) -> str:
+        try:
+            return str(uuid.UUID(id_or_name))
+        except ValueError:
+            found = self._named(id_or_name)
+        if found is None:
+            raise AcdError(ErrorCode.JOB_UNKNOWN, f"{self._channel.endpoint.address} has no job {id_or_name!r}")
+        return found.id
+
+    def _named(self, name: str) -> JobState | None:
+        return next((job for job in self.jobs(name) if job.name == name), None)
 
 
-def _state(message: jobs_pb2.Job, log: list[str]) -> JobState:
-    created, updated = moment_from_wire(message.creation_time), moment_from_wire(message.last_update_time)
-    if created is None:
-        raise AcdError(ErrorCode.GEOCUBE_FAILED, f"the job {message.name} came without its time")
+def _lines(message: pb.Job) -> list[str]:
+    """The lines of a page, without the server's remark that there are others."""
+    return [line for line in message.logs if not ELIDED.match(line)]
+
+
+def _joined(older: list[str], newer: list[str]) -> list[str]:
+    """Two pages; lines are in both if some were written between the two calls."""
+    for both in range(min(len(older), len(newer)), 0, -1):
+        if older[-both:] == newer[:both]:
+            return older + newer[both:]
+    return older + newer
+
+
+def _state(message: pb.Job, log: tuple[str, ...]) -> JobState:
+    known = message.execution_level in {level.value for level in Level}
     return JobState(
         id=message.id,
         name=message.name,
         kind=message.type.lower(),
         state=message.state,
         waiting=message.waiting,
-        level=LEVEL_NAMES.get(message.execution_level, Level.ASYNCHRONOUS),
-        created=created,
-        updated=updated or created,
+        level=Level(message.execution_level) if known else Level.ASYNCHRONOUS,
+        created=moment_from_wire(message.creation_time) or FIRST_MOMENT,
+        updated=moment_from_wire(message.last_update_time) or FIRST_MOMENT,
         active_tasks=message.active_tasks,
         failed_tasks=message.failed_tasks,
-        log=tuple(log),
+        log=log,
     )
-
-
-def _unknown(error: ServerError, job: str) -> AcdError:
-    if error.status is grpc.StatusCode.NOT_FOUND:
-        return AcdError(ErrorCode.JOB_UNKNOWN, f"there is no job {job!r}")
-    return error
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True

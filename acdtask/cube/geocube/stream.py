@@ -1,181 +1,308 @@
-"""The images of a cube's stream: put together in place, told apart by their records, asked for again when it breaks."""
+"""Cubes as streams: asked for, matched with what was asked, and gone on with where they broke off."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TypeAlias
 
-import numpy as np
+import grpc
 
-from acdtask.cube.model import Outcome, Pixels
-from acdtask.cube.protocol import cubes_pb2, values_pb2
+from acdtask.cube.geocube.channel import Channel
+from acdtask.cube.geocube.connection import Endpoint
+from acdtask.cube.geocube.errors import LOST, is_passing, malformed, refusal_of
+from acdtask.cube.geocube.frames import DamagedError, ImageReader, Message, StreamReader
+from acdtask.cube.grid import Grid
+from acdtask.cube.model import Outcome, Pixels, Resampling, Variable
+from acdtask.cube.protocol.convert import RESAMPLINGS, transform_to_wire
+from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest, ImageHeader
+from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, GroupedRecordIdsList
+from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
+from acdtask.cube.protocol.values_pb2 import Size
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["NO_DATA", "Received", "images_of"]
+__all__ = ["Arrival", "Asked", "CubeStream", "Group", "Link", "Opening", "Target", "level_of"]
+
+Group: TypeAlias = tuple[str, ...]
+"""Ids of records, as the server has them."""
+
+Target: TypeAlias = Callable[[int], Pixels]
+"""Where the image of a group goes, by the group's number: contiguous, (height, width) or (bands, height, width)."""
+
+Opening: TypeAlias = Callable[[Sequence[int]], Generator[Message, None, None]]
+"""Opens a stream for the groups of some numbers; closing it ends the call."""
 
 NO_DATA = "rpc error: code = NotFound desc = Not enough valid pixels (skipped)"
-"""How a server says that an image has no valid pixel: it sends no other sign of it."""
+"""How a server says that an image has no valid pixel; there is no other sign of it."""
 
-RAW_DEFLATE = -15
+IDS_AT_ONCE = 20_000
+"""Ids of a request, which may have 4 MiB."""
 
-DTYPES: dict[int, str] = {
-    values_pb2.DataFormat.UInt8: "u1",
-    values_pb2.DataFormat.UInt16: "u2",
-    values_pb2.DataFormat.UInt32: "u4",
-    values_pb2.DataFormat.Int8: "i1",
-    values_pb2.DataFormat.Int16: "i2",
-    values_pb2.DataFormat.Int32: "i4",
-    values_pb2.DataFormat.Float32: "f4",
-    values_pb2.DataFormat.Float64: "f8",
-    values_pb2.DataFormat.Complex64: "c8",
-}
+SLOW_MB_S = 20.0
+"""Below this, deflating costs less time than it saves."""
+
+TELLING_BYTES = 4 * 1024 * 1024
+BROKEN_TRANSPORT = ("RST_STREAM", "Stream removed")
 
 
 @dataclass(frozen=True)
-class Received:
-    """An image that arrived.
+class Asked:
+    """What is the same for every group of a cube.
 
     Attributes:
-        records: the server's ids of its records.
-        pixels: shape (height, width, bands), in this machine's byte order; None unless the outcome is DATA.
+        instance_id: the server's.
+        resampling: default: the variable's.
     """
 
-    records: frozenset[str]
+    instance_id: str
+    variable: Variable
+    grid: Grid
+    resampling: Resampling | None = None
+
+    @property
+    def kernel(self) -> ResamplingMessage.ValueType:
+        """The resampling on the wire."""
+        return RESAMPLINGS[self.resampling or self.variable.resampling]
+
+    def request(self, groups: Iterable[Group], level: int, *, headers_only: bool = False) -> GetCubeRequest:
+        """The request for some groups."""
+        return GetCubeRequest(
+            grouped_records=GroupedRecordIdsList(records=[GroupedRecordIds(ids=group) for group in groups]),
+            instances_id=[self.instance_id],
+            crs=self.grid.crs,
+            pix_to_crs=transform_to_wire(self.grid),
+            size=Size(width=self.grid.width, height=self.grid.height),
+            compression_level=level,
+            headers_only=headers_only,
+            resampling_alg=self.kernel,
+            protocol_v11x=True,
+        )
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What came of a group.
+
+    Attributes:
+        number: of the group.
+        pixels: the array that the target gave, filled; None unless the outcome is DATA.
+        header: as it came, without pixels; None for a group that is absent.
+    """
+
+    number: int
     outcome: Outcome
     pixels: Pixels | None = None
     reason: str = ""
+    header: ImageHeader | None = None
 
 
-def images_of(messages: Iterable[Any], shape: tuple[int, int]) -> Iterator[Received]:
-    """The images of a stream, each when it is whole.
+class Link:
+    """How fast pixels come from an endpoint without compression, as far as this process has seen."""
+
+    _known: dict[Endpoint, float] = {}  # noqa: RUF012  # shared on purpose: a link belongs to the process
+
+    @classmethod
+    def learn(cls, endpoint: Endpoint, count: int, seconds: float) -> None:
+        """So many bytes came in so many seconds."""
+        if count >= TELLING_BYTES and seconds > 0:
+            cls._known[endpoint] = count / 1e6 / seconds
+
+    @classmethod
+    def forget(cls) -> None:
+        """Forget every measurement."""
+        cls._known.clear()
+
+    @classmethod
+    def is_slow(cls, endpoint: Endpoint) -> bool:
+        """Whether compression pays."""
+        return not endpoint.is_loopback and cls._known.get(endpoint, SLOW_MB_S) < SLOW_MB_S
+
+
+def level_of(channel: Channel) -> int:
+    """The compression to ask for."""
+    level = channel.connection.compression
+    if level == "auto":
+        return 1 if Link.is_slow(channel.endpoint) else -3
+    return level
+
+
+class _BrokenError(Exception):
+    """A stream ended before its end."""
+
+
+class CubeStream:
+    """The groups of a cube as they arrive, in their order; a group that the server leaves out is ABSENT.
+
+    A stream that breaks is opened again for the groups that are missing, until several attempts have brought nothing.
 
     Args:
-        messages: GetCubeResponse or GetCubeMetadataResponse, as they come.
-        shape: (height, width) that was asked for.
+        channel: which is called.
+        opening: opens a stream for the groups of some numbers.
+        groups: what is asked for; none of them is empty.
+        variable: what the images are of.
+        target: where images go; None if only their headers are asked for.
 
     Raises:
-        AcdError: GEOCUBE_FAILED for a stream that does not keep to the protocol; what `messages` raises.
+        AcdError: while iterating: GEOCUBE_UNREACHABLE, GEOCUBE_FAILED for a stream that is none, what the server
+            refuses.
     """
-    current: _Image | None = None
-    for message in messages:
-        kind = message.WhichOneof("response")
-        if kind == "header":
-            if current is not None:
-                yield current.finished()
-            current = None
-            if message.header.error:
-                yield _without_pixels(message.header)
-            else:
-                current = _Image(message.header, shape)
-                if current.is_complete:
-                    yield current.finished()
-                    current = None
-        elif kind == "chunk" and current is not None:
-            current.add(message.chunk)
-            if current.is_complete:
-                yield current.finished()
-                current = None
-        elif kind == "chunk" and message.chunk.data:
-            raise _malformed("bytes came after the end of an image")
-    if current is not None:
-        yield current.finished()
 
+    def __init__(
+        self,
+        channel: Channel,
+        opening: Opening,
+        groups: Sequence[Group],
+        variable: Variable,
+        target: Target | None,
+    ) -> None:
+        self._channel, self._opening, self._groups = channel, opening, groups
+        self._variable, self._target = variable, target
+        self._pending = deque(range(len(groups)))
+        self._asked = 0
+        self._stream: Iterator[ImageHeader] | None = None
+        self._close: Callable[[], None] = lambda: None
+        self._number = -1
+        self._pixels: Pixels | None = None
+        self._bytes, self._seconds = 0, 0.0
 
-def outlines_of(messages: Iterable[Any]) -> Iterator[cubes_pb2.ImageHeader]:
-    """The headers of a stream that was asked for headers only."""
-    for message in messages:
-        if message.WhichOneof("response") == "header":
-            yield message.header
-
-
-def _records_of(header: cubes_pb2.ImageHeader) -> frozenset[str]:
-    return frozenset(record.id for record in header.grouped_records.records)
-
-
-def _without_pixels(header: cubes_pb2.ImageHeader) -> Received:
-    if header.error == NO_DATA:
-        return Received(_records_of(header), Outcome.NODATA)
-    return Received(_records_of(header), Outcome.FAILED, reason=" ".join(header.error.split()))
-
-
-class _Image:
-    """An image on its way: its bytes go straight to where they belong."""
-
-    def __init__(self, header: cubes_pb2.ImageHeader, shape: tuple[int, int]) -> None:
-        self._records = _records_of(header)
-        self._parts, self._part = header.nb_parts, 0
-        kind = DTYPES.get(header.dtype)
-        bands, width, height = header.shape.dim1, header.shape.dim2, header.shape.dim3
-        if kind is None or bands < 1 or (height, width) != shape:
-            raise _malformed(f"an image of {height} x {width} x {bands} and data type {header.dtype} came")
-        order: Literal["<", ">"] = ">" if header.order == values_pb2.BigEndian else "<"
-        stored: np.dtype[Any] = np.dtype(kind).newbyteorder(order)
-        self._pixels: Pixels = np.empty((height, width, bands), dtype=stored)
-        if self._pixels.nbytes != header.size:
-            raise _malformed(f"an image of {header.size} bytes came, where {self._pixels.nbytes} are due")
-        self._bytes = self._pixels.reshape(-1).view(np.uint8).data
-        self._filled = 0
-        self._inflater = zlib.decompressobj(RAW_DEFLATE) if header.compression else None
-        self._ended = False
-        self._take(header.data)
+    def __iter__(self) -> Iterator[Arrival]:
+        try:
+            while self._pending:
+                header = self._next()
+                until = self._number if header is not None else -1
+                for _ in range(self._asked):
+                    number = self._pending.popleft()
+                    self._asked -= 1
+                    if number == until and header is not None:
+                        yield self._arrival(number, header)
+                        break
+                    yield Arrival(number, Outcome.ABSENT)
+        finally:
+            self._end()
 
     @property
-    def is_complete(self) -> bool:
-        """Whether no more of it will come."""
-        return self._ended or self._part >= self._parts - 1
+    def throughput(self) -> tuple[int, float]:
+        """Bytes that came, and the seconds that were spent waiting for them."""
+        return self._bytes, self._seconds
 
-    def add(self, chunk: cubes_pb2.ImageChunk) -> None:
-        """Take the next part."""
-        if chunk.part != self._part + 1:
-            raise _malformed(f"part {chunk.part} of an image came after part {self._part}")
-        self._part = chunk.part
-        if not chunk.data:
-            self._ended = True
-        else:
-            self._take(chunk.data)
-
-    def finished(self) -> Received:
-        """The image. GEOCUBE_FAILED if bytes are missing."""
-        if self._filled != len(self._bytes):
-            raise _malformed(f"an image came with {self._filled} of {len(self._bytes)} bytes")
-        pixels = self._pixels
-        if not pixels.dtype.isnative:
-            pixels = pixels.byteswap(inplace=True).view(pixels.dtype.newbyteorder())
-        return Received(self._records, Outcome.DATA, pixels)
-
-    def _take(self, data: bytes) -> None:
-        if self._inflater is None:
-            self._put(data)
-            return
+    def _next(self) -> ImageHeader | None:
+        """The next image, whole; None when the groups of a request are through."""
         try:
-            room = len(self._bytes) - self._filled
-            self._put(self._inflater.decompress(data, room + 1))
-            if self._inflater.unconsumed_tail:
-                self._put(self._inflater.decompress(self._inflater.unconsumed_tail, 1))
-        except zlib.error as error:
-            raise _malformed(f"an image cannot be inflated ({error})") from error
+            return self._channel.trying(self._pull, self._channel.connection.attempts, _is_broken)
+        except DamagedError as error:
+            raise malformed(self._channel.endpoint, str(error)) from error
+        except _BrokenError as error:
+            raise AcdError(ErrorCode.GEOCUBE_UNREACHABLE, f"{self._channel.endpoint.address} {error}") from error
 
-    def _put(self, data: bytes) -> None:
-        end = self._filled + len(data)
-        if end > len(self._bytes):
-            raise _malformed(f"an image came with more than its {len(self._bytes)} bytes")
-        self._bytes[self._filled : end] = data
-        self._filled = end
+    def _pull(self) -> ImageHeader | None:
+        begin = time.monotonic()
+        fresh = self._stream is None
+        try:
+            stream = self._stream or self._begin()
+            header = next(stream, None)
+        except grpc.RpcError as error:
+            self._end()
+            if fresh and refusal_of(error).code is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise self._channel.explained(error) from error  # a whole deadline brought nothing: no more of them
+            raise
+        except BaseException:
+            self._end()
+            raise
+        finally:
+            self._seconds += time.monotonic() - begin
+        if header is None:
+            self._end()
+        return header
+
+    def _begin(self) -> Iterator[ImageHeader]:
+        numbers: list[int] = []
+        ids = 0
+        for number in self._pending:
+            ids += len(self._groups[number])
+            if numbers and ids > IDS_AT_ONCE:
+                break
+            numbers.append(number)
+        self._asked = len(numbers)
+        messages = self._opening(numbers)
+        self._close = messages.close
+        self._stream = self._headers(messages)
+        return self._stream
+
+    def _headers(self, messages: Iterator[Message]) -> Iterator[ImageHeader]:
+        reader = StreamReader(messages, self._place, self._heard)
+        came = 0
+        for header in reader:
+            came += 1
+            yield header
+        if reader.count is None or came < reader.count:
+            raise _BrokenError(f"ended a cube after {came} of {reader.count or 'its'} images")
+
+    def _heard(self, count: int) -> None:
+        self._bytes += count
+
+    def _end(self) -> None:
+        self._stream = None
+        with contextlib.suppress(ValueError):  # it is running still, where a signal came within it
+            self._close()
+        self._close = lambda: None
+
+    def _place(self, header: ImageHeader) -> ImageReader | None:
+        self._number = self._number_of(header)
+        self._pixels = None
+        if header.error or self._target is None:
+            return None
+        self._pixels = self._target(self._number)
+        return ImageReader(header, self._variable, self._pixels)
+
+    def _number_of(self, header: ImageHeader) -> int:
+        """The group of an image: the first that is missing and has its records.
+
+        An image has only those records of its group that have datasets there. Groups come in the order asked for, so
+        that an earlier group with these records would have come already.
+        """
+        ids = tuple(record.id for record in header.grouped_records.records)
+        for place, number in enumerate(self._pending):
+            if place == self._asked:
+                break
+            if _is_part(ids, self._groups[number]):
+                return number
+        raise DamagedError(f"an image is of the records {', '.join(ids) or 'none'}, which were not asked for (again)")
+
+    def _arrival(self, number: int, header: ImageHeader) -> Arrival:
+        if header.error:
+            outcome = Outcome.NODATA if header.error == NO_DATA else Outcome.FAILED
+            reason = _reason(header) if outcome is Outcome.FAILED else ""
+            return Arrival(number, outcome, reason=reason, header=header)
+        pixels, self._pixels = self._pixels, None
+        return Arrival(number, Outcome.DATA, pixels, header=header)
 
 
-def _malformed(what: str) -> AcdError:
-    return AcdError(ErrorCode.GEOCUBE_FAILED, f"the stream of a cube is not Geocube's: {what}")
+def _is_part(ids: Group, group: Group) -> bool:
+    """Whether the ids are some of the group, in its order."""
+    if ids == group:
+        return True
+    rest = iter(group)
+    return bool(ids) and all(one in rest for one in ids)
 
 
-def place_of(received: frozenset[str], groups: Sequence[frozenset[str]], start: int) -> int:
-    """Which of the groups from `start` on the records are (a part) of. Servers keep the order of the groups.
+def _is_broken(error: BaseException) -> bool:
+    if isinstance(error, _BrokenError):
+        return True
+    if not isinstance(error, grpc.RpcError):
+        return False
+    refusal = refusal_of(error)
+    if refusal.code in LOST - {grpc.StatusCode.UNAVAILABLE}:
+        return True
+    cut = refusal.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+    return is_passing(error) or (cut and any(mark in refusal.message for mark in BROKEN_TRANSPORT))
 
-    Raises:
-        AcdError: GEOCUBE_FAILED if they are of none.
-    """
-    for place in range(start, len(groups)):
-        if received <= groups[place]:
-            return place
-    raise _malformed(f"an image of the records {', '.join(sorted(received))} came, which was not asked for")
+
+def _reason(header: ImageHeader) -> str:
+    """Why an image failed, naming its containers."""
+    _, _, said = header.error.rpartition(" desc = ")
+    uris = dict.fromkeys(meta.container_uri for meta in header.dataset_meta.internalsMeta)
+    unsaid = [uri for uri in uris if uri not in said]
+    return f"{said} ({', '.join(unsaid[:3])}{', ...' if len(unsaid) > 3 else ''})" if unsaid else said

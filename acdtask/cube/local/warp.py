@@ -38,6 +38,8 @@ REACH = {"nearest": 1, "bilinear": 1, "cubic": 2, "cubic_spline": 2, "lanczos": 
 RANKS = {"max", "min", "med", "q1", "q3"}
 REACH |= dict.fromkeys(RANKS, 1)
 
+INTERPOLATING = {"bilinear", "cubic", "cubic_spline", "lanczos"}
+
 EDGE = 1e-5
 """A kernel that ranks takes a source pixel whole however little of it lies within, so edges so near are the same."""
 EDGE_STEPS = 4096
@@ -176,26 +178,39 @@ def _with_same_edges(block: Grid, source: Grid) -> Grid:
 
 
 def _warp_bands(bands: Pixels, source_grid: Grid, nodata: float, block: Grid, resampling: Resampling) -> Pixels:
+    """The bands, each as if it were alone."""
     profile = {"driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
     profile |= {"dtype": bands.dtype.name, "crs": source_grid.crs, "nodata": nodata, "BIGTIFF": "IF_SAFER"}
     with rasterio.Env(GDAL_NUM_THREADS="1"), MemoryFile(ext=".tif") as file:
         with file.open(transform=Affine(*source_grid.transform), **profile) as image:
             image.write(bands)
-        with (
-            file.open() as image,
-            WarpedVRT(
-                image,
-                crs=block.crs,
-                transform=Affine(*block.transform),
-                width=block.width,
-                height=block.height,
-                resampling=GdalResampling[resampling],
-                src_nodata=nodata,
-                nodata=nodata,
-                tolerance=TOLERANCE_PIXELS,
-                warp_mem_limit=WARP_MEMORY_MB,
-                UNIFIED_SRC_NODATA="NO",
-            ) as warped,
-        ):
-            pixels: Pixels = warped.read()
-            return pixels
+        pixels = _warp_file(file, nodata, block, resampling)
+        if len(bands) > 1 and resampling in INTERPOLATING and _is_nodata(bands, nodata).any():
+            # GDAL gives no value where the nearest pixel is nodata, but only if an image has one band.
+            pixels[_is_nodata(_warp_file(file, nodata, block, "nearest"), nodata)] = nodata
+        return pixels
+
+
+def _is_nodata(pixels: Pixels, nodata: float) -> NDArray[np.bool_]:
+    return np.asarray(np.isnan(pixels) if math.isnan(nodata) else pixels == nodata)
+
+
+def _warp_file(file: MemoryFile, nodata: float, block: Grid, resampling: Resampling) -> Pixels:
+    with (
+        file.open() as image,
+        WarpedVRT(
+            image,
+            crs=block.crs,
+            transform=Affine(*block.transform),
+            width=block.width,
+            height=block.height,
+            resampling=GdalResampling[resampling],
+            src_nodata=nodata,
+            nodata=nodata,
+            tolerance=TOLERANCE_PIXELS,
+            warp_mem_limit=WARP_MEMORY_MB,
+            UNIFIED_SRC_NODATA="NO",
+        ) as warped,
+    ):
+        pixels: Pixels = warped.read()
+        return pixels

@@ -75,10 +75,11 @@ class BaselineJob(Job[BaselineSettings]):
         variable = site.cube.variable(settings.variable)
         start, end = _period(settings, aoi)
         choice = RecordChoice(settings.records, settings.leave_out)
-        stacks = Stacks(site.cube, settings.variable, settings.instance, layout, aoi, start, end, choice)
-        stacks.require_records(aoi, f"{settings.variable}:{settings.instance}")
-        work = [_TileWork(tile=tile, slices=stacks.by_image(tile)) for tile in tiles_of_aoi(aoi, layout)]
-        work = [one for one in work if one.slices]
+        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, end, choice)
+        stacks.require_records(aoi)
+        tiles = tiles_of_aoi(aoi, layout)
+        stacked = zip(tiles, stacks.by_image(tiles), strict=True)
+        work = [_TileWork(tile=tile, slices=slices) for tile, slices in stacked if slices]
         images = list(dict.fromkeys(image_label(record) for record in stacks.records))
         if len(images) < settings.min_dates:
             raise AcdError(
@@ -107,7 +108,7 @@ class BaselineJob(Job[BaselineSettings]):
                 core_seconds=volume / BYTES_PER_CORE_SECOND,
             ),
             notes={"map": tiles_as_geojson([one.tile for one in work]), "area": area_of(aoi)},
-            nothing_to_do="this baseline is published already" if site.cube.records(done) else "",
+            nothing_to_do="this baseline is published already" if site.published(done) else "",
         )
 
     def run(

@@ -23,14 +23,17 @@ from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.rasters import read_strips
 from acdtask.cube.local.stac import stac_item
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import DataFormat, Dataset, Instance, Record, Variable
+from acdtask.cube.model import Cube, DataFormat, Dataset, Instance, Record
 from acdtask.cube.quantise import Quantised, quantise
+from acdtask.cube.shared import found_or_none
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, LeftOutShard, Plan, RoundResult, Shard, Site
 from acdtask.jobs.ingest.checks import check_headers, source_nodata_of, source_range_of
+from acdtask.jobs.ingest.ingester import plan_with_ingester
 from acdtask.jobs.ingest.leftout import LeftOutRaster, keep_left_out
-from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.ingest.settings import INGESTER, ON_GEOCUBE, IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, find_candidates
+from acdtask.jobs.ingest.there import layout_shards, plan_of_records_there
 from acdtask.jobs.quarantine import Failure, PartlyFailedError
 from acdtask.jobs.shards import shards_of
 
@@ -75,13 +78,18 @@ class IngestJob(Job[IngestSettings]):
 
     def plan(self, settings: IngestSettings, site: Site) -> Draft:
         """Names and headers checked; records that the cube has are left out, unless they are to be verified."""
+        if settings.source in (INGESTER, ON_GEOCUBE):
+            layout, to_make = _layout(settings, site)
+            if settings.source == INGESTER:
+                return plan_with_ingester(settings, site, layout)
+            return plan_of_records_there(settings, layout, site, to_make=to_make)
         aoi_tags = load_aoi(settings.aoi).record_tags if settings.aoi else {}
         found = find_candidates(settings, aoi_tags)
         check_headers(found.candidates, settings)
         candidates = _within_aoi(found.candidates, settings)
         variable = settings.definition()
-        layout = _layout(settings, site)
-        known = _known_records(settings, variable, site)
+        layout, to_make = _layout(settings, site)
+        known = _known_records(settings, candidates, site)
         todo = [one for one in candidates if settings.on_known == "verify" or one.record.id not in known]
         inputs = [_input_of(one, settings, variable.dformat) for one in todo]
         pixels = sum(one.header.grid.width * one.header.grid.height for one in todo)
@@ -94,7 +102,8 @@ class IngestJob(Job[IngestSettings]):
                 "inputs": [[one.record.id, one.address, one.fingerprint] for one in todo],
                 "layout": layout.model_dump(mode="json") if layout else None,
             },
-            shards=shards_of([one.model_dump(mode="json") for one in inputs], settings.shard_files, "inputs"),
+            shards=shards_of([one.model_dump(mode="json") for one in inputs], settings.shard_files, "inputs")
+            or layout_shards(make=to_make),
             estimate=Estimate(
                 tiles=len(todo),
                 dates=len({one.record.datetime for one in todo}),
@@ -108,7 +117,7 @@ class IngestJob(Job[IngestSettings]):
                 "left out, in the cube already": len(candidates) - len(todo),
                 "map": _map(todo),
             },
-            nothing_to_do="" if todo else f"all {len(candidates)} records are in the cube already",
+            nothing_to_do="" if todo or to_make else f"all {len(candidates)} records are in the cube already",
         )
 
     def run(
@@ -128,7 +137,10 @@ class IngestJob(Job[IngestSettings]):
         return _table(rows)
 
     def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
-        """`check`: hand out the digests. `write`: make the variable and index everything, at once."""
+        """`check`: hand out the digests. `write`: make the variable and index everything, at once.
+
+        Where the records are a Geocube's they are indexed there, and by others too: a variable is left as it is.
+        """
         if round_name == "check":
             checked = {
                 shard: {row["address"]: row["digest"] for row in json.loads(table)} for shard, table in result.tables
@@ -138,11 +150,13 @@ class IngestJob(Job[IngestSettings]):
         written = [_Written.model_validate(row) for _, table in result.tables for row in json.loads(table)]
         settings = IngestSettings.model_validate(plan.settings)
         keep_left_out(_left_out(result.left_out, settings), site)
-        site.create_cube().commit(
+        made = bool(plan.content["inputs"])
+        described = site.shared is not None and any(one.name == settings.variable for one in site.cube.variables())
+        site.commit_inputs(
             [one.record for one in written],
             [one.dataset for one in written],
-            variables=[settings.definition()],
-            instances=[Instance(variable=settings.variable, name=settings.instance)],
+            variables=[settings.definition()] if made and not described else [],
+            instances=[Instance(variable=settings.variable, name=settings.instance)] if made else [],
             layouts=[Layout.model_validate(plan.content["layout"])] if plan.content["layout"] else [],
         )
         return Handouts()
@@ -154,8 +168,8 @@ class IngestJob(Job[IngestSettings]):
     def findings(self, plan: Plan, site: Site) -> Findings:
         """How many rasters were brought in, or verified."""
         settings = IngestSettings.model_validate(plan.settings)
-        planned = frozenset(record_id for record_id, _, _ in plan.content["inputs"])
-        there = {one.record_id for one in site.cube.datasets(settings.variable, settings.instance, planned)}
+        planned = [record_id for record_id, _, _ in plan.content["inputs"]]
+        there = site.cube.having(settings.variable, settings.instance, planned) if planned else ()
         return Findings(figures={"files": len(there)})
 
 
@@ -178,26 +192,29 @@ def _left_out(shards: tuple[LeftOutShard, ...], settings: IngestSettings) -> lis
     ]
 
 
-def _layout(settings: IngestSettings, site: Site) -> Layout | None:
-    """The layout to make, or None. LAYOUT_INVALID if the AOI does not say a grid, LAYOUT_CONFLICT."""
+def _layout(settings: IngestSettings, site: Site) -> tuple[Layout | None, bool]:
+    """The layout to have, if any, and whether it is not there yet.
+
+    LAYOUT_INVALID if the AOI does not say a grid, LAYOUT_CONFLICT.
+    """
     if not settings.make_layout:
-        return None
+        return None, False
     cube = site.find_cube()
     known = {one.name: one for one in cube.layouts()} if cube else {}
+    there = known.get(settings.make_layout)
     grid = load_aoi(settings.aoi).layout_grid(settings.cell_size) if settings.aoi else None
     if grid is None:
-        if settings.make_layout in known:
-            return None
+        if there:
+            return None, False
         raise AcdError(
             ErrorCode.LAYOUT_INVALID,
             f"the layout {settings.make_layout} is not there, and no AOI's graph_config says its CRS and resolution",
             "Make the layout with 'acdtask layout create', or give both in the AOI's graph_config.",
         )
     layout = Layout(name=settings.make_layout, grid=grid)
-    if known.setdefault(layout.name, layout) != layout:
-        there = known[layout.name].grid.model_dump_json()
-        raise AcdError(ErrorCode.LAYOUT_CONFLICT, f"the layout {layout.name} is {there}")
-    return layout
+    if there and there != layout:
+        raise AcdError(ErrorCode.LAYOUT_CONFLICT, f"the layout {layout.name} is {there.grid.model_dump_json()}")
+    return layout, there is None
 
 
 def _within_aoi(candidates: list[Candidate], settings: IngestSettings) -> list[Candidate]:
@@ -219,21 +236,26 @@ def _map(candidates: list[Candidate]) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
 
 
-def _known_records(settings: IngestSettings, variable: Variable, site: Site) -> set[str]:
+def _known_records(settings: IngestSettings, found: list[Candidate], site: Site) -> frozenset[str]:
     """Ids of the records that have this instance; raises if the cube's variable is another one."""
-    cube = site.find_cube()
-    if cube is None or all(one.name != variable.name for one in cube.variables()):
-        return set()
-    there = cube.variable(variable.name)
+    cube, variable = site.find_cube(), settings.definition()
+    there = next((one for one in cube.variables() if one.name == variable.name), None) if cube else None
+    if cube is None or there is None:
+        return frozenset()
     if (there.dformat, there.scale) != (variable.dformat, variable.scale):
         raise AcdError(
             ErrorCode.VARIABLE_CONFLICT,
             f"{variable.name} is {there.dformat.dtype} {there.dformat.min:g} to {there.dformat.max:g},"
             f" nodata {there.dformat.nodata:g}, scale {there.scale:g}",
         )
-    if all(one.name != settings.instance for one in cube.instances(variable.name)):
-        return set()
-    return {one.record_id for one in cube.datasets(variable.name, settings.instance) if not one.layout}
+    if not _has_instance(cube, settings):
+        return frozenset()
+    return cube.having(variable.name, settings.instance, [one.record.id for one in found])
+
+
+def _has_instance(cube: Cube, settings: IngestSettings) -> bool:
+    instances = found_or_none(lambda: cube.instances(settings.variable), ErrorCode.VARIABLE_UNKNOWN)
+    return any(one.name == settings.instance for one in instances or ())
 
 
 def _input_of(one: Candidate, settings: IngestSettings, dformat: DataFormat) -> _Input:
@@ -296,17 +318,31 @@ def _check(one: _Input, settings: IngestSettings) -> str:
 
 
 def _refuse_other_pixels(digests: dict[str, str], plan: Plan, site: Site) -> None:
-    """DATASET_CONFLICT if the cube has a record of the plan with other pixels."""
+    """DATASET_CONFLICT if the cube has a record of the plan with other pixels.
+
+    Where the records are a Geocube's, a record that was not brought from this site cannot be compared, and is refused.
+    """
     settings = IngestSettings.model_validate(plan.settings)
     cube = site.find_cube()
-    if cube is None or settings.on_known == "skip":
+    if cube is None or settings.on_known == "skip" or not _has_instance(cube, settings):
         return
-    known = {one.record_id: one.uri for one in cube.datasets(settings.variable, settings.instance) if not one.layout}
+    planned = [record_id for record_id, _, _ in plan.content["inputs"]]
+    if site.shared is None:
+        datasets = cube.datasets(settings.variable, settings.instance, frozenset(planned))
+        known = {one.record_id: [one.uri] for one in datasets if not one.layout}
+    else:
+        files = [key for key in site.store.list(_folder(settings)) if key.endswith(".tif")]
+        known = dict.fromkeys(cube.having(settings.variable, settings.instance, planned), files)
     for record_id, address, _ in plan.content["inputs"]:
-        if record_id in known and address in digests and not known[record_id].endswith(f"-{digests[address]}.tif"):
-            raise AcdError(
-                ErrorCode.DATASET_CONFLICT, f"{address} has other pixels than {known[record_id]}, the same record"
-            )
+        if record_id in known and address in digests:
+            there = known[record_id]
+            if not any(one.endswith(f"-{digests[address]}.tif") for one in there):
+                what = there[0] if len(there) == 1 else f"what was brought into {site.store.url}"
+                raise AcdError(ErrorCode.DATASET_CONFLICT, f"{address} has other pixels than {what}, the same record")
+
+
+def _folder(settings: IngestSettings) -> str:
+    return f"data/{settings.variable}/{settings.instance}"
 
 
 def _write(one: _Input, digest: str, settings: IngestSettings, store: Store) -> _Written:
@@ -314,7 +350,7 @@ def _write(one: _Input, digest: str, settings: IngestSettings, store: Store) -> 
     pixels: NDArray[Any] = np.empty(one.grid.shape, variable.dformat.dtype)
     for row, strip in _quantised_strips(one, settings):
         pixels[row : row + strip.pixels.shape[0]] = strip.pixels
-    key = f"data/{variable.name}/{settings.instance}/{one.record.name}-{digest}"
+    key = f"{_folder(settings)}/{one.record.name}-{digest}"
     write_cog(store, f"{key}.tif", pixels[np.newaxis], one.grid, nodata=variable.dformat.nodata, scale=variable.scale)
     dataset = Dataset(
         record_id=one.record.id,

@@ -37,7 +37,6 @@ def left_out_of(site: Site, variable: str, instance: str, area: BaseGeometry) ->
     found = [LeftOutRaster.model_validate_json(site.runs.get(key)) for key in site.runs.list(FOLDER)]
     found = [one for one in found if (one.variable, one.instance) == (variable, instance)]
     found = [one for one in found if shape(one.record.footprint).intersects(area)]
-    ids = frozenset(one.record.id for one in found)
-    there = {one.record_id for one in site.cube.datasets(variable, instance, ids)} if found else set()
+    there = site.cube.having(variable, instance, [one.record.id for one in found]) if found else frozenset()
     found = [one for one in found if one.record.id not in there]
     return sorted(found, key=lambda one: (one.record.datetime, one.address))

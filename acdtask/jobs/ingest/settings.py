@@ -9,16 +9,24 @@ from pydantic import Field, model_validator
 from acdtask.cube.model import DataFormat, DType, Name, Variable
 from acdtask.jobs.contract import Settings
 
-__all__ = ["IngestSettings"]
+__all__ = ["INGESTER", "ON_GEOCUBE", "IngestSettings"]
+
+INGESTER = "geocube-ingester"
+"""The source that is no place of files; a folder of that name is ./geocube-ingester."""
+
+ON_GEOCUBE = "geocube"
+"""The source that says that the records are there already."""
 
 
 class IngestSettings(Settings):
     """What to bring in, and what its numbers mean."""
 
-    execution: ClassVar[frozenset[str]] = frozenset({"shard_files"})
+    execution: ClassVar[frozenset[str]] = frozenset({"shard_files", "wait_minutes", "post_again", "accept_failed"})
 
     source: str = Field(
-        description="folder or s3:// prefix of GeoTIFFs, or a STAC catalogue, collection or item collection (.json)"
+        description="folder or s3:// prefix of GeoTIFFs, a STAC catalogue, collection or item collection (.json), "
+        "geocube-ingester: the ingester of ACD_INGESTER_ADDRESS gets the AOI and indexes its scenes, or geocube: the "
+        "records are on the Geocube of ACD_GEOCUBE_ADDRESS"
     )
     pattern: str = Field(
         default="*{start:%Y%m%d}_{end:%Y%m%d}*.tif",
@@ -57,6 +65,16 @@ class IngestSettings(Settings):
     on_known: Literal["skip", "verify"] = Field(
         default="skip", description="records that the cube has already: skip them, or read them again and compare"
     )
+    wait_minutes: float = Field(
+        default=0, ge=0, description="geocube-ingester only: how long to wait until it is done; 0 looks once"
+    )
+    post_again: bool = Field(
+        default=False,
+        description="geocube-ingester only: post the AOI again once its scenes are done, so that new ones are added",
+    )
+    accept_failed: bool = Field(
+        default=False, description="geocube-ingester only: go on without scenes and tiles that failed for good"
+    )
     shard_files: int = Field(default=4, ge=1, description="rasters that one shard does")
 
     @model_validator(mode="after")
@@ -64,6 +82,8 @@ class IngestSettings(Settings):
         self.definition()
         if self.minimum <= self.nodata <= self.maximum:
             raise ValueError(f"nodata {self.nodata:g} lies in the valid range {self.minimum:g} to {self.maximum:g}")
+        if self.source == INGESTER and not self.aoi:
+            raise ValueError(f"source {INGESTER} needs an AOI")
         return self
 
     def definition(self) -> Variable:

@@ -83,10 +83,10 @@ class MonitorJob(Job[MonitorSettings]):
         baseline = _baseline(settings, aoi, site)
         start = settings.start or baseline.end + timedelta(microseconds=1)
         choice = RecordChoice(settings.records, settings.leave_out)
-        stacks = Stacks(site.cube, settings.variable, settings.instance, layout, aoi, start, settings.end, choice)
+        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, settings.end, choice)
         method = _method(settings, aoi, baseline)
         found = _images(stacks, aoi, method)
-        known = site.cube.records(RecordQuery(tags={"acd:monitor": method["id"]}))
+        known = site.published(RecordQuery(tags={"acd:monitor": method["id"]}))
         done = {record.tags[TAG_IMAGE] for record in known}
         pending = {one.label: one for one in found if one.folder.rpartition("/")[2] not in done}
         wanted = [record for record in stacks.records if image_label(record) in pending]
@@ -94,8 +94,8 @@ class MonitorJob(Job[MonitorSettings]):
         without: list[TileWithoutBaseline] = []
         there = {one.tile.cell: one for one in baseline.tiles}
         absent = {one.cell: one for one in baseline.quarantined}
-        for tile in tiles_of_aoi(aoi, layout):
-            images = stacks.by_image(tile, wanted)
+        tiles = tiles_of_aoi(aoi, layout)
+        for tile, images in zip(tiles, stacks.by_image(tiles, wanted), strict=True):
             if tile.cell in there and images:
                 of = there[tile.cell]
                 work.append(

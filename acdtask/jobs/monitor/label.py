@@ -21,10 +21,9 @@ from acdtask.change.packing import unpack as unpack_arrays
 from acdtask.change.profile import Detection
 from acdtask.change.seams import blobs_to_bytes, join_fragments
 from acdtask.cube.local.cog import write_cog
-from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
 from acdtask.cube.masks import inside_mask
-from acdtask.cube.model import Dataset, Resampling, Slice, Variable
+from acdtask.cube.model import Cube, Dataset, Resampling, Slice, Variable
 from acdtask.jobs.bundle import array_to_bytes, pack, unpack
 from acdtask.jobs.contract import Handouts
 from acdtask.jobs.monitor.work import Places, TileWork, partial_place
@@ -73,7 +72,7 @@ class Scorer:
     def __init__(
         self,
         work: TileWork,
-        cube: LocalCube,
+        cube: Cube,
         variable: Variable,
         area: BaseGeometry,
         detection: Detection,

@@ -11,8 +11,7 @@ from pydantic import BaseModel
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.grid import Grid, Layout, Tile
-from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Dataset, Resampling, Slice, Variable
+from acdtask.cube.model import Cube, Dataset, Resampling, Slice, Variable
 from acdtask.cube.tiling import LON_LAT, project
 from acdtask.jobs.report.pictures import MAX_SIDE
 
@@ -30,11 +29,11 @@ class View(BaseModel):
         """Whether a pixel of the picture is a pixel of the layout."""
         return self.step == 1
 
-    def read(self, cube: LocalCube, datasets: list[Dataset], variable: Variable, how: Resampling) -> NDArray[Any]:
+    def read(self, cube: Cube, datasets: list[Dataset], variable: Variable, how: Resampling) -> NDArray[Any]:
         """The pixels of some datasets as they are stored, shape (height, width) or (bands, height, width)."""
         return np.asarray(cube.read(self.grid, [Slice(label="", datasets=tuple(datasets))], variable, how)[0])
 
-    def read_physical(self, cube: LocalCube, datasets: list[Dataset], variable: Variable) -> NDArray[np.float32]:
+    def read_physical(self, cube: Cube, datasets: list[Dataset], variable: Variable) -> NDArray[np.float32]:
         """The pixels of some datasets as quantities, NaN where there is none; averaged if the picture is coarser."""
         stored = self.read(cube, datasets, variable, "nearest" if self.exact else "average")
         physical = stored.astype(np.float32) * np.float32(variable.scale)

@@ -4,6 +4,8 @@
 {{- include "acd.check.image" . -}}
 {{- include "acd.check.store" . -}}
 {{- include "acd.check.artifacts" . -}}
+{{- include "acd.check.geocube" . -}}
+{{- include "acd.check.ingester" . -}}
 {{- include "acd.check.env" . -}}
 {{- include "acd.check.network" . -}}
 {{- $templates := include "acd.templates" . | fromJson -}}
@@ -51,6 +53,36 @@
 {{- end -}}
 {{- end }}
 
+{{- define "acd.check.geocube" -}}
+{{- with .Values.geocube -}}
+{{- range $name, $given := dict "existingSecret.name" .existingSecret.name "caConfigMap.name" .caConfigMap.name "caSecret.name" .caSecret.name "downloader" .downloader -}}
+{{- if and $given (not $.Values.geocube.address) -}}
+{{- fail (printf "geocube.%s is set, and geocube.address is empty. Set it to the Geocube's address, or leave both out." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .caConfigMap.name .caSecret.name -}}
+{{- fail "geocube has both caConfigMap.name and caSecret.name. Leave one of them out." -}}
+{{- end -}}
+{{- if and .existingSecret.name (hasPrefix "geocube://" .address) (not .insecure) -}}
+{{- fail "geocube.address is geocube://, without TLS, and others on the way could read the key. Write geocubes://, or set geocube.insecure to true." -}}
+{{- end -}}
+{{- if and (or .caConfigMap.name .caSecret.name) (hasPrefix "geocube://" .address) -}}
+{{- fail (printf "geocube has certificates to trust, and geocube.address is %s, without TLS. Write geocubes://, or leave the certificates out." .address) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "acd.check.ingester" -}}
+{{- with .Values.ingester -}}
+{{- if and .existingSecret.name (not .address) -}}
+{{- fail "ingester.existingSecret.name is set, and ingester.address is empty. Set it to the ingester's address, or leave both out." -}}
+{{- end -}}
+{{- if and .existingSecret.name (hasPrefix "http://" .address) (not .insecure) -}}
+{{- fail "ingester.address is http://, and others on the way could read the token. Write https://, or set ingester.insecure to true." -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* A size in bytes, about: to compare two of them. */}}
 {{- define "acd.bytes" -}}
 {{- $units := dict "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 -}}
@@ -86,8 +118,8 @@
 
 {{- define "acd.check.env" -}}
 {{- range $name, $_ := .Values.extraEnv -}}
-{{- if has $name (list "ACD_CUBE" "ACD_RUN_ID" "ACD_LOG" "ACD_WEBHOOK_AUTHORIZATION" "AWS_ENDPOINT_URL" "AWS_REGION" "AWS_DEFAULT_REGION" "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN") -}}
-{{- fail (printf "extraEnv has %s, which the chart sets itself. Use the values of objectStore and webhook, and leave it out here." $name) -}}
+{{- if has $name (list "ACD_CUBE" "ACD_RUN_ID" "ACD_LOG" "ACD_WEBHOOK_AUTHORIZATION" "ACD_GEOCUBE_ADDRESS" "ACD_GEOCUBE_KEY" "ACD_GEOCUBE_INSECURE_KEY" "ACD_GEOCUBE_CA_FILE" "ACD_GEOCUBE_DOWNLOADER" "ACD_INGESTER_ADDRESS" "ACD_INGESTER_TOKEN" "ACD_INGESTER_INSECURE" "AWS_ENDPOINT_URL" "AWS_REGION" "AWS_DEFAULT_REGION" "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN") -}}
+{{- fail (printf "extraEnv has %s, which the chart sets itself. Use the values of objectStore, geocube, ingester and webhook, and leave it out here." $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
@@ -96,6 +128,9 @@
 {{- $network := .Values.networkPolicy -}}
 {{- if $network.enabled -}}
 {{- $needed := list "objectStore" "apiServer" -}}
+{{- if .Values.geocube.address }}{{ $needed = append $needed "geocube" }}{{ end -}}
+{{- if .Values.geocube.downloader }}{{ $needed = append $needed "downloader" }}{{ end -}}
+{{- if .Values.ingester.address }}{{ $needed = append $needed "ingester" }}{{ end -}}
 {{- if .Values.webhook.url }}{{ $needed = append $needed "webhook" }}{{ end -}}
 {{- range $needed -}}
 {{- $place := index $network . -}}

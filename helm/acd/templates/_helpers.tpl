@@ -49,10 +49,71 @@ s3://{{ .Values.objectStore.bucket }}{{ with .Values.objectStore.prefix }}/{{ . 
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with .Values.geocube }}
+{{- if .address }}
+- name: ACD_GEOCUBE_ADDRESS
+  value: {{ .address | quote }}
+{{- end }}
+{{- if .existingSecret.name }}
+- name: ACD_GEOCUBE_KEY
+  valueFrom: { secretKeyRef: { name: {{ .existingSecret.name | quote }}, key: {{ .existingSecret.key | quote }} } }
+{{- end }}
+{{- if .insecure }}
+- name: ACD_GEOCUBE_INSECURE_KEY
+  value: "1"
+{{- end }}
+{{- if or .caConfigMap.name .caSecret.name }}
+- name: ACD_GEOCUBE_CA_FILE
+  value: {{ include "acd.geocubeCaFolder" . }}/ca.crt
+{{- end }}
+{{- with .downloader }}
+- name: ACD_GEOCUBE_DOWNLOADER
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.ingester }}
+{{- if .address }}
+- name: ACD_INGESTER_ADDRESS
+  value: {{ .address | quote }}
+{{- end }}
+{{- if .existingSecret.name }}
+- name: ACD_INGESTER_TOKEN
+  valueFrom: { secretKeyRef: { name: {{ .existingSecret.name | quote }}, key: {{ .existingSecret.key | quote }} } }
+{{- end }}
+{{- if .insecure }}
+- name: ACD_INGESTER_INSECURE
+  value: "1"
+{{- end }}
+{{- end }}
 {{- range $name, $value := .Values.extraEnv }}
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
+{{- end }}
+
+{{- define "acd.geocubeCaFolder" -}}
+/etc/acd/geocube
+{{- end }}
+
+{{/* The volume with the certificates to trust, and below where a container has it: lists, empty without one. */}}
+{{- define "acd.geocubeVolumes" -}}
+{{- with .Values.geocube -}}
+{{- if .caConfigMap.name -}}
+- { name: geocube-ca, configMap: { name: {{ .caConfigMap.name | quote }}, items: [{ key: {{ .caConfigMap.key | quote }}, path: ca.crt }] } }
+{{- else if .caSecret.name -}}
+- { name: geocube-ca, secret: { secretName: {{ .caSecret.name | quote }}, items: [{ key: {{ .caSecret.key | quote }}, path: ca.crt }] } }
+{{- else -}}
+[]
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "acd.geocubeMounts" -}}
+{{- if or .Values.geocube.caConfigMap.name .Values.geocube.caSecret.name -}}
+- { name: geocube-ca, mountPath: {{ include "acd.geocubeCaFolder" . }}, readOnly: true }
+{{- else -}}
+[]
+{{- end -}}
 {{- end }}
 
 {{/* What the pod that posts has beside that: a list. */}}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Callable
+from typing import Any, get_args
 
 import pytest
 import shapely
@@ -55,7 +56,7 @@ def test_a_variable_of_every_resampling(room: Room, resampling: Resampling) -> N
 def test_the_same_variable_again_changes_nothing_and_another_is_refused(room: Room) -> None:
     variable = room.variable("v")
     assert room.cube.commit(variables=[variable]) is False
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"dformat": dformat("int16")},
         {"bands": ("VV", "VH")},
         {"unit": "dB"},
@@ -80,7 +81,7 @@ def test_variables_come_by_name(room: Room) -> None:
 
 def test_an_unknown_variable_is_refused(room: Room) -> None:
     unknown = room.name("unknown")
-    refused = [
+    refused: list[Callable[[], object]] = [
         lambda: room.cube.variable(unknown),
         lambda: room.cube.instances(unknown),
         lambda: room.cube.add_instance(Instance(variable=unknown, name="master")),
@@ -96,7 +97,7 @@ def test_an_unknown_variable_is_refused(room: Room) -> None:
 
 def test_an_unknown_instance_is_refused(room: Room) -> None:
     variable = room.variable()
-    refused = [
+    refused: list[Callable[[], object]] = [
         lambda: room.cube.datasets(variable.name, "unknown"),
         lambda: room.cube.having(variable.name, "unknown", []),
         lambda: list(room.cube.where(variable.name, "unknown", [], [])),
@@ -144,7 +145,12 @@ def test_a_catalogue_is_committed_whole_in_one_call(room: Room) -> None:
     variable = Variable(name=room.name("v"), dformat=dformat("int16"))
     layout = Layout(name=room.name("l"), grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=256))
     instance = Instance(variable=variable.name, name="master")
-    whole = {"records": [room.record()], "variables": [variable], "instances": [instance], "layouts": [layout]}
+    whole: dict[str, Any] = {
+        "records": [room.record()],
+        "variables": [variable],
+        "instances": [instance],
+        "layouts": [layout],
+    }
     assert room.cube.commit(**whole) is True
     assert room.cube.commit(**whole) is False
     assert room.cube.instances(variable.name) == [instance]

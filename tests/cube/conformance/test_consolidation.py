@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -245,7 +245,7 @@ def test_a_name_is_of_one_job(room: Room) -> None:
 def test_what_cannot_be_consolidated_is_refused(room: Room) -> None:
     job = Job.of(room)
     unknown = room.name("unknown")
-    refused = [
+    refused: list[tuple[dict[str, Any], ErrorCode]] = [
         ({"variable": unknown}, ErrorCode.VARIABLE_UNKNOWN),
         ({"instance": unknown}, ErrorCode.INSTANCE_UNKNOWN),
         ({"layout": unknown}, ErrorCode.LAYOUT_UNKNOWN),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -338,15 +339,15 @@ def test_blocks_of_pixels_become_one(room: Room, resampling: Resampling) -> None
     if resampling == "mode":
         assert (np.sort(blocks, axis=2)[:, :, [0, -1]] - found[..., np.newaxis] * [1, 1] <= [0, 16]).all()
         return
-    expected = {
+    means: dict[str, Callable[[], Pixels]] = {
         "average": lambda: blocks.mean(axis=2),
         "max": lambda: blocks.max(axis=2),
         "min": lambda: blocks.min(axis=2),
         "med": lambda: np.median(blocks, axis=2),
         "q1": lambda: np.quantile(blocks, 0.25, axis=2),
         "q3": lambda: np.quantile(blocks, 0.75, axis=2),
-    }[resampling]()
-    assert np.abs(found - expected).max() <= (4 if resampling in ("med", "q1", "q3") else 1)
+    }
+    assert np.abs(found - means[resampling]()).max() <= (4 if resampling in ("med", "q1", "q3") else 1)
 
 
 def test_the_variables_resampling_is_the_default(room: Room) -> None:

@@ -1,0 +1,390 @@
+"""A Geocube for people: what a notebook needs, in few words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from shapely.geometry.base import BaseGeometry
+
+from acdtask.cube.follow import Ending, JobEvent, follow
+from acdtask.cube.geocube.connection import ADDRESS, Connection
+from acdtask.cube.geocube.cube import GeocubeCube
+from acdtask.cube.geocube.index import IndexResult, header_of
+from acdtask.cube.grid import Grid, Layout, RegularGrid, Tile, WebMercatorGrid
+from acdtask.cube.joblog import TaskState, tasks_of
+from acdtask.cube.model import (
+    Consolidation,
+    CubeRequest,
+    DataFormat,
+    Dataset,
+    Image,
+    Instance,
+    JobState,
+    Level,
+    Outcome,
+    Pixels,
+    Record,
+    RecordQuery,
+    Resampling,
+    Variable,
+)
+from acdtask.cube.tiling import footprint
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["Geocube", "Stack", "connect"]
+
+Area: TypeAlias = "BaseGeometry | dict[str, Any] | tuple[float, float, float, float]"
+"""Polygons as shapely or GeoJSON, or (west, south, east, north); longitude and latitude."""
+
+EAGER_ATTEMPTS = 2
+
+
+def connect(address: str = "", **settings: Any) -> Geocube:
+    """A Geocube that answers.
+
+    Args:
+        address: geocube://host:port, or geocubes://host:port for TLS; default: ACD_GEOCUBE_ADDRESS.
+        settings: fields of `Connection`, such as api_key, ca_file, downloader, compression; default: the
+            environment's.
+
+    Raises:
+        AcdError: SETTING_INVALID, GEOCUBE_UNREACHABLE, GEOCUBE_DENIED, GEOCUBE_TLS.
+    """
+    named = os.environ.get(ADDRESS, "").strip()
+    if not (address or named):
+        fix = "Give geocube://host:port, or geocubes://host:port for a server with TLS."
+        raise AcdError(ErrorCode.SETTING_INVALID, f"no address is given, and {ADDRESS} is not set", fix)
+    if address in ("", named):  # the key and the rest of the environment belong to its own address
+        settings = {**Connection.settings_of_environment(), **settings}
+    connection = Connection.to(address or named, **settings)
+    GeocubeCube(connection.model_copy(update={"attempts": min(EAGER_ATTEMPTS, connection.attempts)})).version()
+    return Geocube(GeocubeCube(connection))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Images of an instance on one grid.
+
+    Attributes:
+        pixels: shape (images, height, width), for variables of several bands (images, bands, height, width); the
+            variable's dtype and nodata.
+        records: for each image, the records that it is made of.
+        without: what became of the groups that have no image: no data, absent, or failed with a reason.
+    """
+
+    variable: Variable
+    grid: Grid
+    pixels: Pixels
+    records: tuple[tuple[Record, ...], ...]
+    without: tuple[tuple[tuple[Record, ...], Image], ...] = ()
+
+    @property
+    def dates(self) -> list[datetime]:
+        """For each image the datetime of its first record."""
+        return [group[0].datetime for group in self.records]
+
+    @property
+    def failed(self) -> list[str]:
+        """Why images are missing that should be there."""
+        return [image.reason for _, image in self.without if image.outcome is Outcome.FAILED]
+
+    def physical(self) -> NDArray[np.float32]:
+        """The pixels in the variable's unit, NaN where there are none; float32."""
+        scaled = self.pixels.astype(np.float32) * np.float32(self.variable.scale)
+        scaled[~self.variable.dformat.valid(self.pixels)] = np.nan
+        return np.asarray(scaled, np.float32)
+
+
+@dataclass(frozen=True)
+class Geocube:
+    """A Geocube server.
+
+    Attributes:
+        room: the same as acd's jobs have it (`acdtask.cube.model.Cube`).
+    """
+
+    room: GeocubeCube
+
+    def create_variable(
+        self,
+        name: str,
+        dtype: str,
+        *,
+        nodata: float,
+        valid: tuple[float, float],
+        scale: float = 1.0,
+        unit: str = "",
+        description: str = "",
+        bands: Sequence[str] = ("",),
+        resampling: Resampling = "bilinear",
+        palette: str = "",
+    ) -> Variable:
+        """Make a variable, or find the same.
+
+        Args:
+            name: letters, digits, '-', ':' and '_', with '/' between parts.
+            dtype: such as "int16".
+            nodata: the number that means none.
+            valid: the least and the greatest valid number.
+            scale: physical = stored * scale.
+            unit: physical.
+            description: for people.
+            bands: a name for each, "" for a single one.
+            resampling: GDAL's kernel where a grid is another than the file's.
+            palette: name of a palette that pictures are drawn with.
+
+        Raises:
+            AcdError: NAME_INVALID, SETTING_INVALID, VARIABLE_CONFLICT.
+        """
+        fields = {"dtype": dtype, "nodata": nodata, "min": valid[0], "max": valid[1]}
+        variable: Variable = _built(
+            lambda: Variable(
+                name=name,
+                dformat=DataFormat.model_validate(fields),
+                unit=unit,
+                description=description,
+                bands=tuple(bands),
+                resampling=resampling,
+                scale=scale,
+                palette=palette,
+            )
+        )
+        self.room.add_variable(variable)
+        return variable
+
+    def create_instance(self, variable: str, name: str = "master", **metadata: str) -> Instance:
+        """Make an instance of a variable, or find it. NAME_INVALID, VARIABLE_UNKNOWN."""
+        instance: Instance = _built(lambda: Instance(variable=variable, name=name, metadata=metadata))
+        self.room.add_instance(instance)
+        return instance
+
+    def create_layout(
+        self,
+        name: str,
+        *,
+        crs: str = "",
+        resolution: float = 0,
+        cell_size: int = 256,
+        origin: tuple[float, float] = (0, 0),
+        zoom: int | None = None,
+    ) -> Layout:
+        """Make a layout, or find the same: cells of cell_size px in a CRS, or with `zoom` the tiles of the web's maps.
+
+        NAME_INVALID, LAYOUT_INVALID, LAYOUT_CONFLICT.
+        """
+
+        def grid() -> RegularGrid | WebMercatorGrid:
+            if zoom is not None:
+                return WebMercatorGrid.model_validate({"zoom": zoom, "scale": cell_size // 256})
+            ox, oy = origin
+            return RegularGrid(crs=crs, resolution=resolution, cell_size=cell_size, ox=ox, oy=oy)
+
+        layout = Layout(name=name, grid=_built(grid, ErrorCode.LAYOUT_INVALID))
+        self.room.add_layout(layout)
+        return layout
+
+    def create_records(self, records: Iterable[Record]) -> list[Record]:
+        """Make records; those that are there are left alone. NAME_INVALID, AOI_EMPTY, AOI_INVALID."""
+        made = list(records)
+        self.room.commit(records=made)
+        return made
+
+    def records(
+        self,
+        name: str = "",
+        *,
+        area: Area | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        tags: dict[str, str] | None = None,
+        limit: int = 0,
+    ) -> list[Record]:
+        """Records by datetime. Patterns have `*` and `?`; bounds are inclusive; a tag with '' must be there."""
+        query = RecordQuery(
+            name=name,
+            tags=tags or {},
+            start=start,
+            end=end,
+            area=_geojson(area) if area is not None else None,
+            limit=limit,
+        )
+        return self.room.records(query)
+
+    def index_files(
+        self,
+        paths: Iterable[str | Path],
+        record: Callable[[Path], Record],
+        variable: str,
+        instance: str = "master",
+        *,
+        stored: DataFormat | None = None,
+        managed: bool = False,
+    ) -> list[IndexResult]:
+        """Make files known to the server, which must see them under the same absolute paths.
+
+        Args:
+            paths: files that can be opened here.
+            record: the record of a file, made if it is not there; an empty footprint becomes the file's outline.
+            variable: what the files hold.
+            instance: which version of it.
+            stored: how the files keep their numbers; default: as the variable.
+            managed: hand the files over to the server, which deletes one with its last dataset.
+
+        Returns:
+            What became of each file. A refused one keeps no other from being indexed.
+
+        Raises:
+            AcdError: INPUT_MISSING, INPUT_UNREADABLE, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, what `create_records` says.
+        """
+        definition = self.room.variable(variable)
+        records, datasets = [], []
+        for path in (Path(one).absolute() for one in paths):
+            header = header_of(str(path))
+            if header is None:
+                raise AcdError(ErrorCode.INPUT_MISSING, f"there is no file {path}")
+            one = _built(lambda path=path: record(path))  # type: ignore[misc]  # mypy has no type for such a default
+            if not one.footprint:
+                one = one.model_copy(update={"footprint": footprint(header.grid)})
+            records.append(one)
+            datasets.append(
+                Dataset(
+                    record_id=one.id,
+                    variable=variable,
+                    instance=instance,
+                    uri=str(path),
+                    bands=tuple(range(1, len(definition.bands) + 1)),
+                    dformat=stored or definition.dformat,
+                    grid=header.grid,
+                )
+            )
+        self.create_records(records)
+        return self.room.index_containers(datasets, managed=managed)
+
+    def tile(self, area: Area, layout: Layout | str) -> list[Tile]:
+        """The cells of a layout that an area needs, by row, then column. LAYOUT_UNKNOWN, AOI_EMPTY."""
+        return self.room.tiles(_geojson(area), self.room.layout(layout) if isinstance(layout, str) else layout)
+
+    def cube(
+        self,
+        variable: str,
+        instance: str,
+        place: Tile | Grid,
+        *,
+        records: Iterable[Record] | None = None,
+        group_by_date: bool = True,
+        resampling: Resampling | None = None,
+    ) -> Stack:
+        """The images of an instance at a place, in one array.
+
+        Args:
+            variable: of what.
+            instance: which version of it.
+            place: a tile, or any grid.
+            records: in the order of time, such as `records` finds; default: all that meet the place.
+            group_by_date: the records of a day (UTC) make one image, the later one on top.
+            resampling: default: the variable's.
+
+        Raises:
+            AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN. An image that cannot be read is in `Stack.without`.
+        """
+        grid = place.grid if isinstance(place, Tile) else place
+        chosen = list(records) if records is not None else self.records(area=footprint(grid))
+        grouped: dict[object, list[Record]] = {}
+        for one in chosen:
+            grouped.setdefault(one.datetime.date() if group_by_date else one.id, []).append(one)
+        groups = [tuple(group) for group in grouped.values()]
+        request = CubeRequest(
+            variable=variable,
+            instance=instance,
+            grid=grid,
+            groups=tuple(tuple(one.id for one in group) for group in groups),
+            resampling=resampling,
+        )
+        pixels, images = self.room.stack(request)
+        found = list(zip(groups, images, strict=True))
+        return Stack(
+            variable=self.room.variable(variable),
+            grid=grid,
+            pixels=pixels,
+            records=tuple(group for group, image in found if image.outcome is Outcome.DATA),
+            without=tuple((group, image) for group, image in found if image.outcome is not Outcome.DATA),
+        )
+
+    def consolidate(
+        self,
+        name: str,
+        variable: str,
+        instance: str,
+        layout: str,
+        records: Iterable[Record],
+        *,
+        level: Level = Level.ASYNCHRONOUS,
+        approve: Callable[[JobState], bool] | None = None,
+        say: Callable[[str], object] | None = None,
+        timeout: float = 86400.0,
+    ) -> Ending:
+        """Rearrange records by the cells of a layout, and follow the job to its end.
+
+        Args:
+            name: of the job.
+            variable: of what.
+            instance: which version of it.
+            layout: whose cells get a container each.
+            records: which take part.
+            level: where the job pauses, and `approve` is asked whether it may go on.
+            approve: gets the job that waits.
+            say: gets a line for every step, such as `print`.
+            timeout: seconds.
+
+        Returns:
+            How it ended, with the last error and what to do; `acdtask.cube.follow.require_done` makes an error of it.
+        """
+        wanted = _built(
+            lambda: Consolidation(
+                name=name,
+                variable=variable,
+                instance=instance,
+                layout=layout,
+                records=tuple(one.id for one in records),
+                level=level,
+            )
+        )
+        job_id = self.room.consolidate(wanted)
+        lines: list[str] = []
+
+        def look(event: JobEvent) -> None:
+            lines.extend(event.lines)
+            tasks = tasks_of(lines)
+            if say is not None and (event.entered or event.lines):
+                done = f", {tasks.count(TaskState.DONE)} of {len(tasks.cells)} cells" if tasks.cells else ""
+                say(f"{event.job.name}: {event.job.state}{' (waiting)' if event.job.waiting else ''}{done}")
+
+        return follow(self.room, job_id, approve, look, timeout=timeout)
+
+
+def _geojson(area: Area) -> dict[str, Any]:
+    if isinstance(area, dict):
+        return area
+    shape = shapely.box(*area) if isinstance(area, tuple) else area
+    mapping: dict[str, Any] = shapely.geometry.mapping(shape)
+    return mapping
+
+
+def _built(build: Callable[[], Any], code: ErrorCode = ErrorCode.SETTING_INVALID) -> Any:
+    """What is built; its first defect as an error that names the field."""
+    try:
+        return build()
+    except ValidationError as error:
+        first = error.errors()[0]
+        field, reason = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        is_name = field in ("name", "variable", "instance", "layout")
+        raise AcdError(ErrorCode.NAME_INVALID if is_name else code, f"{field}: {reason}" if field else reason) from None

@@ -1,0 +1,167 @@
+"""Where pixels come from: the server, or a downloader that reads the files itself while it is there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+
+from acdtask.cube.geocube.channel import Channel
+from acdtask.cube.geocube.connection import Endpoint
+from acdtask.cube.geocube.frames import Message
+from acdtask.cube.geocube.stream import Arrival, Asked, CubeStream, Group, Link, Target, level_of
+from acdtask.cube.model import Outcome
+from acdtask.cube.protocol.convert import dformat_to_wire, transform_to_wire
+from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest
+from acdtask.cube.protocol.values_pb2 import Size
+from acdtask.engine.log import events
+from acdtask.errors import AcdError
+
+__all__ = ["Breaker", "PixelSource"]
+
+LOG = events("geocube")
+
+BREAK_SECONDS = 60.0
+DOWNLOADER_ATTEMPTS = 2
+"""The server has the same pixels, so a downloader is not waited for."""
+
+
+class Breaker:
+    """Which downloaders failed a moment ago, so that they are left alone for a while; of this process."""
+
+    _lock = threading.Lock()
+    _until: dict[Endpoint, float] = {}  # noqa: RUF012  # shared on purpose: cubes of a process use one downloader
+
+    @classmethod
+    def trip(cls, endpoint: Endpoint, reason: str, seconds: float = BREAK_SECONDS) -> None:
+        """Leave a downloader alone."""
+        with cls._lock:
+            cls._until[endpoint] = time.monotonic() + seconds
+        LOG.warning("downloader.left", address=endpoint.address, reason=reason, seconds=seconds)
+
+    @classmethod
+    def is_open(cls, endpoint: Endpoint) -> bool:
+        """Whether it is left alone now."""
+        with cls._lock:
+            return time.monotonic() < cls._until.get(endpoint, 0.0)
+
+    @classmethod
+    def reset(cls) -> None:
+        """Forget every failure."""
+        with cls._lock:
+            cls._until.clear()
+
+
+class PixelSource:
+    """The images of cubes, from a downloader if there is one, else and if that fails from the server. Picklable.
+
+    Args:
+        server: which knows where pixels lie.
+        downloader: which reads the same files.
+    """
+
+    def __init__(self, server: Channel, downloader: Channel | None = None) -> None:
+        self._server, self._downloader = server, downloader
+
+    @classmethod
+    def of(cls, server: Channel) -> PixelSource:
+        """The source of a connection."""
+        connection = server.connection
+        endpoint = connection.downloader_endpoint
+        if endpoint is None:
+            return cls(server)
+        return cls(server, Channel(connection.model_copy(update={"attempts": DOWNLOADER_ATTEMPTS}), endpoint))
+
+    def outlines(self, asked: Asked, groups: Sequence[Group]) -> Iterator[Arrival]:
+        """What there is of each group, without pixels: DATA means that there are datasets."""
+
+        def opening(numbers: Sequence[int]) -> Generator[Message, None, None]:
+            request = asked.request((groups[number] for number in numbers), -3, headers_only=True)
+            return self._server.messages(self._server.geocube.GetCube, request)
+
+        return iter(CubeStream(self._server, opening, groups, asked.variable, None))
+
+    def images(self, asked: Asked, groups: Sequence[Group], target: Target) -> Iterator[Arrival]:
+        """The images of the groups, in their order. AcdError, as `CubeStream` says."""
+        if self._downloader is None or Breaker.is_open(self._downloader.endpoint):
+            yield from self._from_server(asked, groups, range(len(groups)), target)
+            return
+        outlines = list(self.outlines(asked, groups))
+        rest = 0
+        downloaded = self._from_downloader(self._downloader, asked, outlines, target)
+        while rest < len(outlines):
+            outline = outlines[rest]
+            if outline.header is None or outline.outcome is not Outcome.DATA:
+                yield outline
+                rest += 1
+                continue
+            arrival = self._downloaded(downloaded, self._downloader.endpoint)
+            if arrival is None:
+                break
+            if arrival.outcome in (Outcome.FAILED, Outcome.ABSENT):
+                (arrival,) = self._from_server(asked, groups, [outline.number], target)
+                if arrival.outcome is not Outcome.FAILED:
+                    Breaker.trip(self._downloader.endpoint, "it cannot read what the server can")
+                    yield arrival
+                    rest += 1
+                    break
+            yield arrival
+            rest += 1
+        if rest < len(outlines):
+            yield from self._from_server(asked, groups, range(rest, len(groups)), target)
+
+    @staticmethod
+    def _downloaded(arrivals: Iterator[Arrival], endpoint: Endpoint) -> Arrival | None:
+        """The next image; None if the downloader cannot go on."""
+        try:
+            return next(arrivals, None)
+        except AcdError as error:
+            Breaker.trip(endpoint, error.detail)
+            return None
+
+    def _from_server(
+        self, asked: Asked, groups: Sequence[Group], numbers: Sequence[int], target: Target
+    ) -> Iterator[Arrival]:
+        level = level_of(self._server)
+
+        def opening(part: Sequence[int]) -> Generator[Message, None, None]:
+            request = asked.request((groups[numbers[place]] for place in part), level)
+            return self._server.messages(self._server.geocube.GetCube, request)
+
+        chosen = [groups[number] for number in numbers]
+        stream = CubeStream(self._server, opening, chosen, asked.variable, _renumbered(target, numbers))
+        try:
+            for arrival in stream:
+                yield replace(arrival, number=numbers[arrival.number])
+        finally:
+            if level == -3:
+                Link.learn(self._server.endpoint, *stream.throughput)
+
+    def _from_downloader(
+        self, downloader: Channel, asked: Asked, outlines: Sequence[Arrival], target: Target
+    ) -> Iterator[Arrival]:
+        there = [one for one in outlines if one.header is not None and one.outcome is Outcome.DATA]
+        numbers = [one.number for one in there]
+        headers = [one.header for one in there if one.header is not None]
+        groups = [tuple(record.id for record in header.grouped_records.records) for header in headers]
+
+        def opening(part: Sequence[int]) -> Generator[Message, None, None]:
+            request = GetCubeMetadataRequest(
+                datasets_meta=[headers[place].dataset_meta for place in part],
+                grouped_records=[headers[place].grouped_records for place in part],
+                ref_dformat=dformat_to_wire(asked.variable.dformat),  # without it, Geocube's downloader ends itself
+                resampling_alg=asked.kernel,
+                pix_to_crs=transform_to_wire(asked.grid),
+                crs=asked.grid.crs,
+                size=Size(width=asked.grid.width, height=asked.grid.height),
+                protocol_v11x=True,
+            )
+            return downloader.messages(downloader.downloader.DownloadCube, request)
+
+        for arrival in CubeStream(downloader, opening, groups, asked.variable, _renumbered(target, numbers)):
+            yield replace(arrival, number=numbers[arrival.number])
+
+
+def _renumbered(target: Target, numbers: Sequence[int]) -> Target:
+    return lambda place: target(numbers[place])

@@ -1,0 +1,27 @@
+"""Servers and clients of the tests of the client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from acdtask.cube.geocube.cube import GeocubeCube
+from acdtask.cube.geocube.downloader import Breaker
+from acdtask.cube.geocube.stream import Link
+from tests.cube.geocube.scripted import Scripted, scripted
+
+
+@pytest.fixture
+def world() -> Iterator[Scripted]:
+    """A scripted Geocube; what this process remembers of others is forgotten."""
+    Breaker.reset()
+    Link.forget()
+    with scripted() as server:
+        yield server
+
+
+@pytest.fixture
+def cube(world: Scripted) -> GeocubeCube:
+    """A client of it that waits for milliseconds only."""
+    return GeocubeCube(world.connection())

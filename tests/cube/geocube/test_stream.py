@@ -1,0 +1,387 @@
+"""Cubes from streams: exact arrays whatever the stream is cut into, and wherever it breaks."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from acdtask.cube.geocube.cube import FOREIGN, GeocubeCube
+from acdtask.cube.model import CubeRequest, DataFormat, Dataset, Image, Outcome, Pixels, Slice, Variable
+from acdtask.cube.protocol.cubes_pb2 import GetCubeResponse, GetCubeResponseHeader, ImageChunk
+from acdtask.errors import AcdError, ErrorCode
+from tests.cube.geocube.scripted import NO_DATA, Code, Fault, Scripted, record_of
+from tests.cube.make import grid
+
+DTYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
+GRID = grid(7, 5)
+ALL = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def noise(dtype: str, shape: tuple[int, ...], seed: int) -> Pixels:
+    """Any bits, so that every number and every NaN is among them."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.frombuffer(np.random.default_rng(seed).bytes(size), dtype).reshape(shape)
+
+
+def variable_of(dtype: Any, bands: int) -> Variable:
+    names = tuple(f"b{number}" for number in range(bands)) if bands > 1 else ("",)
+    return Variable(name="v", dformat=DataFormat(dtype=dtype, nodata=0, min=0, max=100), bands=names)
+
+
+def request(world: Scripted, *groups: tuple[int, ...], on: Any = GRID) -> CubeRequest:
+    named = tuple(tuple(record_of(number).id for number in group) for group in groups)
+    return CubeRequest(variable=world.variable.name, instance="master", grid=on, groups=named)
+
+
+def bits(pixels: Pixels | None) -> bytes:
+    assert pixels is not None
+    return pixels.tobytes()
+
+
+def filled(world: Scripted, count: int, shape: tuple[int, int] = (5, 7)) -> list[Pixels]:
+    images = [np.full(shape, number + 1, "int16") for number in range(count)]
+    for number, image in enumerate(images):
+        world.put(record_of(number), image)
+    return images
+
+
+def slices_of(world: Scripted, cube: GeocubeCube, groups: list[tuple[int, ...]]) -> list[Slice]:
+    ids = {one.name: identity for identity, one in world.records.items()}
+    datasets = {
+        number: Dataset(
+            record_id=record_of(number).id,
+            variable="v",
+            instance="master",
+            uri=f"{FOREIGN}{ids[record_of(number).name]}",
+            dformat=world.variable.dformat,
+            grid=GRID,
+        )
+        for group in groups
+        for number in group
+    }
+    return [Slice(label=str(group), datasets=tuple(datasets[number] for number in group)) for group in groups]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@ALL
+@given(
+    level=st.integers(-3, 9),
+    bands=st.integers(1, 3),
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    chunk=st.integers(1, 5000),
+    knows_v11x=st.booleans(),
+    big=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+    flat=st.booleans(),
+)
+def test_any_stream_is_the_exact_array(
+    world: Scripted,
+    dtype: str,
+    level: int,
+    bands: int,
+    shape: tuple[int, int],
+    chunk: int,
+    knows_v11x: bool,
+    big: bool,
+    seed: int,
+    flat: bool,
+) -> None:
+    """Of every data type, shape, number of bands, byte order, chunk, compression and version of the protocol."""
+    height, width = shape
+    whole = (bands, height, width) if bands > 1 else shape
+    images = [noise(dtype, whole, seed + number) for number in range(3)]
+    if flat:  # compresses to next to nothing, so that a slice ends in many empty chunks
+        images = [np.zeros_like(image) for image in images]
+    world.variable, world.knows_v11x, world.big = variable_of(dtype, bands), knows_v11x, big
+    world.chunk = max(chunk, images[0].nbytes // 100)
+    world.records.clear()
+    world.images.clear()
+    for number, image in enumerate(images):
+        world.put(record_of(number), image)
+    cube = GeocubeCube(world.connection(compression=level))
+    on = grid(width, height)
+    found = list(cube.images(request(world, (0,), (1,), (2,), on=on)))
+    stack, _ = cube.stack(request(world, (2,), (0,), on=on))
+    assert [one.outcome for one in found] == [Outcome.DATA] * 3
+    assert [bits(one.pixels) for one in found] == [image.tobytes() for image in images]
+    assert stack.dtype == np.dtype(dtype)
+    assert stack.tobytes() == images[2].tobytes() + images[0].tobytes()
+
+
+@ALL
+@given(
+    cuts=st.lists(st.tuples(st.integers(0, 25), st.sampled_from([*range(7)])), max_size=6),
+    level=st.sampled_from([-3, 0, 6]),
+)
+def test_a_stream_that_breaks_anywhere_is_gone_on_with(
+    world: Scripted, cuts: list[tuple[int, int]], level: int
+) -> None:
+    """After any number of messages, in any way in which servers and networks break."""
+    codes = [Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED, Code.CANCELLED, None, Code.INTERNAL, Code.UNKNOWN]
+    world.records.clear()
+    world.images.clear()
+    world.calls.clear()
+    world.chunk = 23
+    images = filled(world, 4)
+    world.images[next(iter(world.images))] = NO_DATA
+    world.faults["GetCube"] = deque(
+        Fault(
+            codes[how], "Received RST_STREAM with error code 2", after=max(after, codes[how] is Code.DEADLINE_EXCEEDED)
+        )
+        for after, how in cuts
+        if not (codes[how] is Code.DEADLINE_EXCEEDED and after < 5)  # a deadline without any image is the end
+    )
+    cube = GeocubeCube(world.connection(compression=level, attempts=8))
+    found = list(cube.images(request(world, (0,), (1,), (9,), (2,), (3, 1))))
+    kinds = [one.outcome for one in found]
+    assert kinds == [Outcome.NODATA, Outcome.DATA, Outcome.ABSENT, Outcome.DATA, Outcome.DATA]
+    assert [bits(found[place].pixels) for place in (1, 3, 4)] == [images[n].tobytes() for n in (1, 2, 1)]
+
+
+def test_only_missing_groups_are_asked_for_again(world: Scripted, cube: GeocubeCube) -> None:
+    images = filled(world, 6)
+    world.faults["GetCube"] = deque([Fault(after=4), Fault(), Fault(code=None, after=2)])
+    found = list(cube.images(request(world, *((number,) for number in range(6)))))
+    assert [bits(one.pixels) for one in found] == [image.tobytes() for image in images]
+    assert [len(call.grouped_records.records) for call in world.calls["GetCube"]] == [6, 3, 3, 2]
+
+
+def test_attempts_without_progress_are_counted_and_come_to_an_end(world: Scripted) -> None:
+    filled(world, 3)
+    cube = GeocubeCube(world.connection(attempts=3))
+    world.faults["GetCube"] = deque([Fault(after=2), Fault(), Fault(after=2), Fault(), Fault()])
+    images = cube.images(request(world, (0,), (1,), (2,)))
+    assert next(images).outcome is Outcome.DATA
+    assert next(images).outcome is Outcome.DATA
+    with pytest.raises(AcdError, match="cannot be reached: try again") as error:
+        next(images)
+    assert error.value.code is ErrorCode.GEOCUBE_UNREACHABLE
+    assert error.value.code.value.retryable
+
+
+def test_a_stream_that_ends_early_each_time_is_a_server_that_is_away(world: Scripted) -> None:
+    filled(world, 2)
+    cube = GeocubeCube(world.connection(attempts=3))
+    world.faults["GetCube"] = deque([Fault(code=None, after=1)] * 9)
+    with pytest.raises(AcdError, match="ended a cube after 0 of 2 images") as error:
+        list(cube.images(request(world, (0,), (1,))))
+    assert error.value.code is ErrorCode.GEOCUBE_UNREACHABLE
+    assert len(world.calls["GetCube"]) == 3
+
+
+def test_a_server_that_never_answers_is_left_after_one_deadline(world: Scripted) -> None:
+    filled(world, 2)
+    world.delay = 5.0
+    cube = GeocubeCube(world.connection(deadlines={"cube": 0.3}))
+    with pytest.raises(AcdError, match="does not answer in time") as error:
+        list(cube.images(request(world, (0,), (1,))))
+    assert error.value.code is ErrorCode.GEOCUBE_UNREACHABLE
+    assert len(world.calls["GetCube"]) == 1
+
+
+def test_every_group_has_its_outcome(world: Scripted, cube: GeocubeCube) -> None:
+    """Data, no data, absent and failed, in the order asked for; part of a group is the group."""
+    (data,) = filled(world, 1)
+    world.put(record_of(1), NO_DATA)
+    broken = world.put(record_of(2), "rpc error: code = Unknown desc = backend.GetCube.CastFile: GDAL 4: no such file")
+    world.put(record_of(3))
+    groups = [(0,), (1,), (2,), (3,), (8,), (3, 0), (0, 9), (1, 0), (0,), (0, 2)]
+    found = list(cube.images(request(world, *groups)))
+    names = ["DATA", "NODATA", "FAILED", "ABSENT", "ABSENT", "DATA", "DATA", "DATA", "DATA", "FAILED"]
+    assert [one.outcome.name for one in found] == names
+    assert [one.records for one in found] == [tuple(record_of(n).id for n in group) for group in groups]
+    assert found[2].reason == f"backend.GetCube.CastFile: GDAL 4: no such file (/data/{broken}.tif)"
+    for one in found:
+        assert (one.pixels is not None) == (one.outcome is Outcome.DATA)
+        assert one.pixels is None or np.array_equal(one.pixels, data)
+
+
+def test_images_are_asked_for_once_though_they_are_wanted_twice(world: Scripted, cube: GeocubeCube) -> None:
+    images = filled(world, 2)
+    found = list(cube.images(request(world, (0,), (1,), (0,), (0,))))
+    assert [bits(one.pixels) for one in found] == [images[n].tobytes() for n in (0, 1, 0, 0)]
+    assert [len(call.grouped_records.records) for call in world.calls["GetCube"]] == [2]
+    stack, images_of_stack = cube.stack(request(world, (0,), (1,), (0,)))
+    assert stack.shape == (2, 5, 7)
+    assert [bits(one.pixels) for one in images_of_stack] == [images[n].tobytes() for n in (0, 1, 0)]
+
+
+def test_images_that_are_not_taken_are_not_sent(world: Scripted, cube: GeocubeCube) -> None:
+    """Leaving the iterator ends the call: the server does not go on to the last image."""
+    sent = []
+
+    def counted(messages: Iterator[Any]) -> Iterator[Any]:
+        for message in messages:
+            sent.append(message)
+            yield message
+
+    world.twist = counted
+    for number in range(40):
+        world.put(record_of(number), np.zeros((1000, 1000), "int16"))
+    images = cube.images(request(world, *((number,) for number in range(40)), on=grid(1000, 1000)))
+    assert next(images).outcome is Outcome.DATA
+    images.close()  # type: ignore[attr-defined]  # it is a generator
+    assert len(sent) < 100  # of 161
+
+
+def test_read_puts_images_where_they_belong(world: Scripted, cube: GeocubeCube) -> None:
+    images = filled(world, 3)
+    world.put(record_of(3), NO_DATA)
+    world.put(record_of(4))
+    slices = slices_of(world, cube, [(2,), (3,), (0, 1), (), (4,), (2,)])
+    pixels = cube.read(GRID, slices, world.variable)
+    nothing = np.full((5, 7), -1, "int16")
+    np.testing.assert_array_equal(pixels, [images[2], nothing, images[1], nothing, nothing, images[2]])
+    assert world.calls["ListDatasets"] == []  # the addresses of the slices say it all
+
+
+def test_read_is_refused_if_an_image_failed(world: Scripted, cube: GeocubeCube) -> None:
+    filled(world, 2)
+    world.put(record_of(2), "rpc error: code = Unknown desc = GDAL 4: gone")
+    with pytest.raises(AcdError, match=r"image \(2,\): GDAL 4: gone \(/data/") as error:
+        cube.read(GRID, slices_of(world, cube, [(0,), (2,), (1,)]), world.variable)
+    assert error.value.code is ErrorCode.IMAGE_FAILED
+
+
+def test_read_as_another_data_type_is_refused(world: Scripted, cube: GeocubeCube) -> None:
+    filled(world, 1)
+    with pytest.raises(AcdError) as error:
+        cube.read(GRID, slices_of(world, cube, [(0,)]), variable_of("float32", 1))
+    assert error.value.code is ErrorCode.VARIABLE_CONFLICT
+
+
+def headers_of(messages: Iterator[Any], change: Any) -> Iterator[Any]:
+    for message in messages:
+        if message.WhichOneof("response") == "header":
+            change(message.header)
+        yield message
+
+
+def _set_records(header: Any) -> None:
+    header.grouped_records.records[0].id = "7df1ce41-0000-0000-0000-000000000000"
+
+
+def _garble(header: Any) -> None:
+    header.compression = True
+    header.data = b"\xff" * len(header.data)
+
+
+DAMAGES: dict[str, Any] = {
+    "more bytes": lambda m: headers_of(m, lambda h: setattr(h, "data", h.data + b"12")),
+    "fewer bytes": lambda m: headers_of(m, lambda h: setattr(h, "data", h.data[:-2])),
+    "another size": lambda m: headers_of(m, lambda h: setattr(h, "size", 68)),
+    "another shape": lambda m: headers_of(m, lambda h: setattr(h.shape, "dim2", 5)),
+    "more bands": lambda m: headers_of(m, lambda h: setattr(h.shape, "dim1", 2)),
+    "another type": lambda m: headers_of(m, lambda h: setattr(h, "dtype", 7)),
+    "no type": lambda m: headers_of(m, lambda h: setattr(h, "dtype", 0)),
+    "no deflate": lambda m: headers_of(m, _garble),
+    "other records": lambda m: headers_of(m, _set_records),
+    "no records": lambda m: headers_of(m, lambda h: h.grouped_records.Clear()),
+    "more parts than come": lambda m: headers_of(m, lambda h: setattr(h, "nb_parts", 3)),
+    "no beginning": lambda m: list(m)[1:],
+    "a chunk at the beginning": lambda m: [GetCubeResponse(chunk=ImageChunk(part=1, data=b"ab")), *m],
+    "a chunk too many": lambda m: [
+        *(all_ := list(m))[:2],
+        GetCubeResponse(chunk=ImageChunk(part=1, data=b"ab")),
+        *all_[2:],
+    ],
+    "an empty message": lambda m: [next(m), GetCubeResponse(), *m],
+    "the same image again": lambda m: [*(whole := list(m))[:2], *whole[1:]],
+    "a negative count": lambda m: [GetCubeResponse(global_header=GetCubeResponseHeader(count=-4))],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_stream_is_refused(world: Scripted, cube: GeocubeCube, damage: str) -> None:
+    """Never a crash, never pixels that are none."""
+    filled(world, 2)
+    world.twist = DAMAGES[damage]
+    with pytest.raises(AcdError, match="sent a damaged answer") as error:
+        list(cube.images(request(world, (0,), (1,))))
+    assert error.value.code is ErrorCode.GEOCUBE_FAILED
+    assert len(world.calls["GetCube"]) == 1  # again would be no better
+
+
+def test_a_compressed_stream_cannot_swell(world: Scripted, cube: GeocubeCube) -> None:
+    """A few kilobytes that inflate to gigabytes are refused at the first that are too many."""
+    import zlib
+
+    bomb = zlib.compressobj(9, zlib.DEFLATED, -15)
+    data = bomb.compress(bytes(1 << 28)) + bomb.flush()
+    filled(world, 1)
+
+    def swell(header: Any) -> None:
+        header.compression, header.data = True, data
+
+    world.twist = lambda messages: headers_of(messages, swell)
+    with pytest.raises(AcdError, match="more than 70 bytes"):
+        list(cube.images(request(world, (0,))))
+
+
+@ALL
+@given(places=st.lists(st.integers(0, 9), min_size=1, max_size=10), kept=st.integers(0, 10))
+def test_any_message_out_of_place_is_refused_or_harmless(world: Scripted, places: list[int], kept: int) -> None:
+    """Messages left out, doubled or swapped: the right pixels, or an error with a code."""
+    world.records.clear()
+    world.images.clear()
+    world.chunk = 30
+    images = filled(world, 3)
+
+    def shuffle(messages: Iterator[Any]) -> Iterator[Any]:
+        whole = list(messages)
+        yield from whole[:kept]
+        yield from (whole[place % len(whole)] for place in places)
+
+    world.twist = shuffle
+    cube = GeocubeCube(world.connection(attempts=2))
+    found: list[Image] = []
+    failure: AcdError | None = None
+    try:
+        found = list(cube.images(request(world, (0,), (1,), (2,))))
+    except AcdError as error:
+        failure = error
+    if failure is not None:
+        assert failure.code in (ErrorCode.GEOCUBE_FAILED, ErrorCode.GEOCUBE_UNREACHABLE)
+        return
+    for one, image in zip(found, images, strict=True):
+        assert one.outcome is Outcome.ABSENT or bits(one.pixels) == image.tobytes()
+
+
+def test_many_groups_are_asked_for_in_several_requests(world: Scripted, cube: GeocubeCube) -> None:
+    """A request has 4 MiB."""
+    shared = np.ones((1, 1), "int16")
+    for number in range(3):
+        world.put(record_of(number), shared)
+    ids = [record_of(number).id for number in range(3)]
+    groups = tuple((ids[0], *[ids[1]] * n, ids[2]) for n in range(150, 450))
+    ask = CubeRequest(variable="v", instance="master", grid=grid(1, 1), groups=groups)
+    assert [one.outcome for one in cube.images(ask)] == [Outcome.DATA] * 300
+    sizes = [call.ByteSize() for call in world.calls["GetCube"]]
+    assert len(sizes) > 3
+    assert max(sizes) < 1024 * 1024
+
+
+def test_what_the_server_refuses_is_not_asked_again(world: Scripted, cube: GeocubeCube) -> None:
+    filled(world, 1)
+    for fault, code in [
+        (Fault(Code.INVALID_ARGUMENT, "Invalid shape: 0x0"), ErrorCode.GEOCUBE_REFUSED),
+        (Fault(Code.NOT_FOUND, "no", ("Variable Instance", "x")), ErrorCode.INSTANCE_UNKNOWN),
+        (Fault(Code.UNKNOWN, "pq: something"), ErrorCode.GEOCUBE_FAILED),
+        (Fault(Code.RESOURCE_EXHAUSTED, "an image is too large"), ErrorCode.GEOCUBE_REFUSED),
+        (Fault(Code.UNAUTHENTICATED, "invalid token"), ErrorCode.GEOCUBE_DENIED),
+    ]:
+        world.calls.clear()
+        world.faults["GetCube"] = deque([fault])
+        with pytest.raises(AcdError) as error:
+            list(cube.images(request(world, (0,))))
+        assert error.value.code is code
+        assert len(world.calls["GetCube"]) == 1
+        assert isinstance(error.value.__cause__, grpc.RpcError)
+    assert next(iter(cube.images(request(world, (0,))))).outcome is Outcome.DATA
