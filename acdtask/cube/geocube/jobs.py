@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import grpc
@@ -32,6 +34,9 @@ __all__ = ["Jobs"]
 LINES_OF_A_PAGE = 1000
 NAMED = 5
 """Jobs that are named where it is not known which of them holds a lock."""
+
+HEARD_SECONDS, HEARD_EVERY_SECONDS = 25.0, 0.2
+"""An idle Geocube looks into its queue every ten seconds."""
 
 FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 
@@ -147,12 +152,12 @@ class Jobs:
     def retry(self, id_or_name: str, *, force: bool = False) -> None:
         """Let a job that failed try again. JOB_STATE."""
         request = pb.RetryJobRequest(id=self._id_of(id_or_name), force_any_state=force)
-        self._channel.call(self._channel.geocube.RetryJob, request, repeat=False)
+        self._order(request.id, lambda: self._channel.call(self._channel.geocube.RetryJob, request, repeat=False))
 
     def cancel(self, id_or_name: str, *, force: bool = False) -> None:
         """End a job and take back what it did. JOB_STATE."""
         request = pb.CancelJobRequest(id=self._id_of(id_or_name), force_any_state=force)
-        self._channel.call(self._channel.geocube.CancelJob, request, repeat=False)
+        self._order(request.id, lambda: self._channel.call(self._channel.geocube.CancelJob, request, repeat=False))
 
     def clean(self, pattern: str = "", state: str = "") -> int:
         """Forget jobs that have ended; how many."""
@@ -161,6 +166,18 @@ class Jobs:
             raise AcdError(ErrorCode.SETTING_INVALID, detail, f"Use {', '.join(sorted(ENDED))} or none.")
         request = pb.CleanJobsRequest(name_like=pattern, state=state)
         return self._channel.call(self._channel.geocube.CleanJobs, request, Kind.ADMIN).count
+
+    def _order(self, job_id: str, give: Callable[[], object]) -> None:
+        """Give an order, and wait until it was heard: a Geocube puts it into a queue, and the job is as it was."""
+        before = self._moment(job_id)
+        give()
+        deadline = time.monotonic() + HEARD_SECONDS
+        while self._moment(job_id) == before and time.monotonic() < deadline:
+            time.sleep(HEARD_EVERY_SECONDS)
+
+    def _moment(self, job_id: str) -> tuple[str, datetime]:
+        job = _state(self._page(job_id, 0), ())
+        return job.state, job.updated
 
     def _start_failure(self, error: AcdError, wanted: Consolidation) -> AcdError:
         refusal = cause_of(error)
