@@ -88,8 +88,8 @@ class Wire:
     @cached_property
     def area(self) -> records_pb2.AOI:
         """An area that no other test has."""
-        shift = int(self.prefix[1:6], 16) / 2**20 * 0.5
-        return area_to_wire(box(7, 50 + round(shift, 5), 8, 51 + round(shift, 5)))
+        east, north = (round(int(part, 16) / 2**20 * 0.5, 5) for part in (self.prefix[1:6], self.prefix[6:11]))
+        return area_to_wire(box(7 + east, 50 + north, 8 + east, 51 + north))
 
     @cached_property
     def area_id(self) -> str:
