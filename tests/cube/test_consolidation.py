@@ -162,8 +162,8 @@ def test_another_layout_is_made_from_the_sources(cube: LocalCube, layout: Layout
     np.testing.assert_array_equal(stack(cube, "1/0"), expected_stack("1/0"))
 
 
-def test_an_unknown_layout_shows_in_the_job_and_is_mended_by_a_retry(cube: LocalCube) -> None:
-    job_id = cube.consolidate(asked(layout="nowhere"))
+def test_an_unknown_layout_of_a_client_shows_in_the_job_and_is_mended_by_a_retry(cube: LocalCube) -> None:
+    job_id = cube.consolidations.start(asked(layout="nowhere"))
     job = work(cube, job_id)
     assert (job.state, job.waiting) == ("INITIALISATIONFAILED", False)
     assert "nowhere" in last_error(job.log)
@@ -182,6 +182,7 @@ def test_what_cannot_be_is_refused_at_once(cube: LocalCube) -> None:
         (asked(records=()), ErrorCode.SETTING_INVALID, "names no record"),
         (asked(variable="Nope"), ErrorCode.VARIABLE_UNKNOWN, "Nope"),
         (asked(instance="nope"), ErrorCode.INSTANCE_UNKNOWN, "nope"),
+        (asked(layout="nowhere"), ErrorCode.LAYOUT_UNKNOWN, "nowhere"),
         (asked(variable="Two"), ErrorCode.INPUT_BANDS, "Two"),
         (asked(name=" "), ErrorCode.SETTING_INVALID, "name"),
         (asked(name="x" * 201), ErrorCode.SETTING_INVALID, "name"),
@@ -326,7 +327,7 @@ def test_a_job_is_cancelled_where_that_can_be(
 @pytest.mark.parametrize("state", ["INITIALISATIONFAILED", "CONSOLIDATIONFAILED"])
 def test_a_stuck_job_is_cancelled(cube: LocalCube, tmp_path: Path, state: str) -> None:
     if state == "INITIALISATIONFAILED":
-        job_id = cube.consolidate(asked(layout="nowhere"))
+        job_id = cube.consolidations.start(asked(layout="nowhere"))
     else:
         cube.store.delete("pixels/1.tif")
         job_id = cube.consolidate(asked())

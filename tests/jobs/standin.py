@@ -128,7 +128,7 @@ class StandIn:
         return np.stack([_pixels(image, nothing) for image in self.images(request)])
 
     def consolidate(self, consolidation: Consolidation) -> str:
-        return self._cube.consolidate(consolidation)
+        return self._cube.consolidations.start(consolidation)  # an unknown layout shows in the job
 
     def job(self, id_or_name: str) -> JobState:
         return self._cube.job(id_or_name)

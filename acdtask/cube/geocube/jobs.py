@@ -31,11 +31,11 @@ from acdtask.errors import AcdError, ErrorCode
 __all__ = ["Jobs"]
 
 LINES_OF_A_PAGE = 1000
-HEARD_SECONDS, LOOK_SECONDS = 15.0, 0.2
-"""A Geocube looks into its queue of orders every ten seconds."""
-
 NAMED = 5
 """Jobs that are named where it is not known which of them holds a lock."""
+
+HEARD_SECONDS, LOOK_SECONDS = 25.0, 0.2
+"""An idle Geocube looks into its queue every ten seconds."""
 
 FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 

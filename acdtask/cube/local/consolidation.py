@@ -224,7 +224,8 @@ class ConsolidatingCube:
         return Consolidations(cast("LocalCube", self))
 
     def consolidate(self, consolidation: Consolidation) -> str:
-        """Start a job and return its id, as `Consolidations.start` says."""
+        """Start a job and return its id, as `Consolidations.start` says; LAYOUT_UNKNOWN at once."""
+        cast("LocalCube", self).layout(consolidation.layout)
         return self.consolidations.start(consolidation)
 
     def job(self, id_or_name: str) -> JobState:

@@ -15,6 +15,7 @@ from acdtask.cube.grid import Grid, Tile
 from acdtask.cube.local.read import pick_datasets
 from acdtask.cube.local.warp import pixel_offset
 from acdtask.cube.model import Dataset
+from acdtask.cube.points import crs_of
 
 __all__ = ["Surroundings", "datasets_of_tiles"]
 
@@ -92,7 +93,7 @@ def _bounds_in(crs: str, datasets: list[Dataset]) -> NDArray[Any]:
 
 @lru_cache(maxsize=65536)
 def _bounds(crs: str, grid: Grid) -> tuple[float, float, float, float]:
-    return grid.bounds if grid.crs == crs else transform_bounds(grid.crs, crs, *grid.bounds, DENSIFY)
+    return grid.bounds if grid.crs == crs else transform_bounds(grid.crs, crs_of(crs), *grid.bounds, DENSIFY)
 
 
 @lru_cache(maxsize=4096)

@@ -200,7 +200,7 @@ class JobCalls:
 
     def _started(self, wanted: Consolidation) -> str:
         try:
-            return self._cube.consolidate(wanted)
+            return self._cube.consolidations.start(wanted)  # an unknown layout is found out by the job
         except AcdError as error:
             if error.code is ErrorCode.JOB_CONFLICT:
                 raise already_exists("Job", "name", wanted.name) from error

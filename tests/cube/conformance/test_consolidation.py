@@ -47,10 +47,10 @@ class Job:
         """The room's side of jobs."""
         return cast(Consolidates, self.room.cube)
 
-    def wanted(self, name: str = "job", level: Level = Level.ASYNCHRONOUS, **changes: object) -> Consolidation:
+    def wanted(self, called: str = "job", level: Level = Level.ASYNCHRONOUS, **changes: object) -> Consolidation:
         """All records into the layout."""
         fields: dict[str, object] = {
-            "name": self.room.name(name),
+            "name": self.room.name(called),
             "variable": self.instance.variable,
             "instance": self.instance.name,
             "layout": self.layout.name,

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from acdtask.cube.protocol import jobs_pb2, records_pb2, values_pb2
-from tests.cube.conformance.test_wire import pixels_of, streamed, told
-from tests.cube.conformance.wire import Wire
+from tests.cube.conformance.wire import Wire, pixels_of, streamed, told
 
 PATIENCE = 30.0
 FINAL = {"DONE", "FAILED", "DONEBUTUNTIDY", "INITIALISATIONFAILED", "CONSOLIDATIONFAILED", "CANCELLATIONFAILED"}

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import uuid
+import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
+import pytest
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.cog import write_cog
@@ -26,10 +31,11 @@ from acdtask.cube.protocol import (
 from acdtask.cube.protocol.convert import area_to_wire, moment_to_wire, transform_to_wire
 from tests.cube.make import START, box, grid, image
 
-__all__ = ["INT16", "SCENE", "Wire"]
+__all__ = ["INT16", "SCENE", "UNKNOWN_ID", "Call", "Wire", "pixels_of", "streamed", "told"]
 
 INT16 = values_pb2.DataFormat(dtype=values_pb2.DataFormat.Int16, no_data=-1, min_value=0, max_value=1000)
 SCENE = grid(150, 100)
+UNKNOWN_ID = "0f5e1ad4-8d0e-4b6f-9e4f-7f3d2f1a9c11"
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,8 @@ class Wire:
     @cached_property
     def area(self) -> records_pb2.AOI:
         """An area that no other test has."""
-        shift = int(self.prefix[1:6], 16) / 2**20 * 0.5
-        return area_to_wire(box(7, 50 + round(shift, 5), 8, 51 + round(shift, 5)))
+        east, north = (round(int(part, 16) / 2**20 * 0.5, 5) for part in (self.prefix[1:6], self.prefix[6:11]))
+        return area_to_wire(box(7 + east, 50 + north, 8 + east, 51 + north))
 
     @cached_property
     def area_id(self) -> str:
@@ -168,3 +174,43 @@ class Wire:
         self.stub.ConfigConsolidation(
             jobs_pb2.ConfigConsolidationRequest(variable_id=self.variable, consolidation_params=params)
         )
+
+
+Call = Callable[[Wire], Any]
+
+
+def told(call: Call, wire: Wire) -> grpc.RpcError:
+    """How a call is refused; a stream is read to its end."""
+
+    def whole() -> None:
+        found = call(wire)
+        if isinstance(found, Iterable):
+            list(found)
+
+    with pytest.raises(grpc.RpcError) as error:
+        whole()
+    return error.value
+
+
+def streamed(answers: Iterable[cubes_pb2.GetCubeResponse]) -> list[Any]:
+    """The messages of a cube: the global header, then for each slice its header and chunks."""
+    slices: list[Any] = []
+    for answer in answers:
+        kind = answer.WhichOneof("response")
+        if kind == "global_header":
+            assert not slices, "a global header comes first, once"
+            slices.append(answer.global_header)
+        elif kind == "header":
+            slices.append((answer.header, []))
+        else:
+            slices[-1][1].append(answer.chunk)
+    return slices
+
+
+def pixels_of(header: cubes_pb2.ImageHeader, chunks: list[cubes_pb2.ImageChunk]) -> Any:
+    data = b"".join([header.data, *(chunk.data for chunk in chunks)])
+    if header.compression:
+        data = zlib.decompress(data, wbits=-15)
+    assert len(data) == header.size
+    shape = (header.shape.dim3, header.shape.dim2, header.shape.dim1)
+    return np.frombuffer(data, "<i2" if header.order == 0 else ">i2").reshape(shape)

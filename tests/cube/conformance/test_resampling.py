@@ -1,0 +1,165 @@
+"""Images on other grids, and numbers of other ranges than the variable's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio.warp
+import scipy.ndimage
+
+from acdtask.cube.grid import Grid
+from acdtask.cube.model import DataFormat, Pixels, Resampling
+from tests.cube.conformance.images import NODATA, ground, shown
+from tests.cube.conformance.rooms import STEPS, Room, dformat
+from tests.cube.make import COHERENCE, grid
+
+
+def smooth(of: Grid) -> Pixels:
+    """Ground that changes by less than 2 a pixel."""
+    rows, columns = np.mgrid[: of.height, : of.width]
+    return np.asarray(500 + 100 * np.sin(rows / 67) * np.cos(columns / 61), "int16")
+
+
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "cubic_spline", "lanczos"])
+@pytest.mark.parametrize("target", ["shifted", "utm33", "web"])
+def test_resampled_pixels_are_those_of_gdal(room: Room, target: str, resampling: Resampling) -> None:
+    """Within a step of quantisation, but where a neighbour is nodata; nearest: that of a neighbour."""
+    on = {
+        "shifted": grid(280, 180, transform=(20, 0, 400107, 0, -20, 5599889)),
+        "utm33": grid(200, 150, crs="EPSG:32633", transform=(20, 0, -24000, 0, -20, 5625000)),
+        "web": grid(150, 100, crs="EPSG:3857", transform=(32, 0, 845500, 0, -32, 6541000)),
+    }[target]
+    instance, pixels = room.instance(), smooth(grid())
+    (record,) = room.stack(instance, [pixels], grid())
+    found = shown(room.image(instance, on, record, resampling=resampling))
+    reference = np.full(on.shape, np.nan)
+    rasterio.warp.reproject(
+        pixels.astype("float64"),
+        reference,
+        src_transform=rasterio.Affine(*grid().transform),
+        src_crs=grid().crs,
+        dst_transform=rasterio.Affine(*on.transform),
+        dst_crs=on.crs,
+        src_nodata=np.nan,
+        dst_nodata=np.nan,
+        resampling=rasterio.warp.Resampling[resampling],
+        tolerance=0,
+        XSCALE=1,
+        YSCALE=1,
+    )
+    both = scipy.ndimage.binary_erosion((found != NODATA) & ~np.isnan(reference), iterations=4)
+    assert both.mean() > 0.2
+    assert ((found != NODATA) == ~np.isnan(reference)).mean() > 0.97
+    step = 4 if resampling == "nearest" else STEPS[room.kind]
+    assert np.abs(found[both] - reference[both]).max() <= step + 1e-6
+
+
+@pytest.mark.parametrize("resampling", ["average", "mode", "max", "min", "med", "q1", "q3"])
+def test_blocks_of_pixels_become_one(room: Room, resampling: Resampling) -> None:
+    """On a grid four times as coarse, where each pixel has 16 whole ones."""
+    instance, pixels = room.instance(), smooth(grid())
+    (record,) = room.stack(instance, [pixels], grid())
+    coarse = grid(75, 50, transform=(80, 0, 400000, 0, -80, 5600000))
+    found = shown(room.image(instance, coarse, record, resampling=resampling)).astype(float)
+    blocks = pixels.reshape(50, 4, 75, 4).swapaxes(1, 2).reshape(50, 75, 16)
+    if resampling == "mode":
+        assert (np.sort(blocks, axis=2)[:, :, [0, -1]] - found[..., np.newaxis] * [1, 1] <= [0, 16]).all()
+        return
+    means: dict[str, Callable[[], Pixels]] = {
+        "average": lambda: blocks.mean(axis=2),
+        "max": lambda: blocks.max(axis=2),
+        "min": lambda: blocks.min(axis=2),
+        "med": lambda: np.median(blocks, axis=2),
+        "q1": lambda: np.quantile(blocks, 0.25, axis=2),
+        "q3": lambda: np.quantile(blocks, 0.75, axis=2),
+    }
+    assert np.abs(found - means[resampling]()).max() <= (4 if resampling in ("med", "q1", "q3") else 1)
+
+
+def test_the_variables_resampling_is_the_default(room: Room) -> None:
+    checks = np.asarray((np.indices((200, 300)).sum(axis=0) % 2) * 1000, "int16")
+    half = grid(280, 180, transform=(20, 0, 400110, 0, -20, 5599890))
+    found = {}
+    for resampling in ("nearest", "bilinear"):
+        instance = room.instance(room.variable(resampling, resampling=resampling))
+        (record,) = room.stack(instance, [checks], grid())
+        found[resampling] = shown(room.image(instance, half, record))
+    assert set(np.unique(found["nearest"])) == {0, 1000}
+    assert set(np.unique(found["bilinear"])) == {500}
+
+
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "lanczos"])
+def test_an_image_does_not_depend_on_what_else_is_asked_for(room: Room, resampling: Resampling) -> None:
+    """Also at the edge of nodata, also between other images, a file that is gone, and a group."""
+    instance, on = room.instance(), grid(150, 100)
+    records = room.stack(instance, [ground(on, seed) for seed in range(3)], on)
+    gone = room.record(8)
+    Path(room.put(gone, instance, ground(on), on).uri).unlink()
+    ids = [record.id for record in records]
+    shifted = grid(150, 100, transform=(20, 0, 400007, 0, -20, 5599993))
+    groups = [(gone.id,), *((one,) for one in ids), tuple(ids)]
+    together = room.images(instance, shifted, *groups, resampling=resampling)
+    for group, one in zip(groups[1:], together[1:], strict=True):
+        (alone,) = room.images(instance, shifted, group, resampling=resampling)
+        np.testing.assert_array_equal(shown(one), shown(alone))
+
+
+def maps(room: Room, stored: DataFormat, target: DataFormat) -> None:
+    instance = room.instance(room.variable("v", dformat=target))
+    random = np.random.default_rng(5)
+    pixels = random.uniform(stored.min, stored.max, (40, 50)).astype(stored.dtype)
+    pixels[0, :3] = [stored.min, stored.max, stored.nodata]
+    (record,) = room.stack(instance, [pixels], grid(50, 40), dformat=stored)
+    found = shown(room.image(instance, grid(50, 40), record)).astype("float64")
+    share = (pixels.astype("float64") - stored.min) / (stored.max - stored.min)
+    expected = target.min + share * (target.max - target.min)
+    assert found[0, 2] == target.nodata
+    found[0, 2] = expected[0, 2] = 0
+    step = 1e-6 if target.dtype.startswith("float") else 1.0
+    assert np.abs(found - expected).max() <= step
+    assert found[0, :2].tolist() == [target.min, target.max]
+
+
+@pytest.mark.parametrize(
+    ("stored", "target"),
+    [
+        (dformat("uint8", max=250), COHERENCE.dformat),
+        (dformat("float32", max=1), COHERENCE.dformat),
+        (dformat("int16", max=1000), dformat("float32", nodata=-9999, max=1)),
+        (dformat("int16", min=0, max=500, nodata=999), dformat("uint8", max=200)),
+    ],
+)
+def test_numbers_map_from_the_containers_range_to_the_variables(
+    room: Room, stored: DataFormat, target: DataFormat
+) -> None:
+    maps(room, stored, target)
+
+
+@pytest.mark.needs("nodata")
+@pytest.mark.parametrize(
+    ("stored", "target"),
+    [
+        (dformat("float32", nodata=float("nan"), max=1), COHERENCE.dformat),
+        (dformat("int16", min=-500, max=500, nodata=-32768), dformat("uint8", max=200)),
+    ],
+)
+def test_nodata_that_the_variables_type_cannot_hold_is_nodata(
+    room: Room, stored: DataFormat, target: DataFormat
+) -> None:
+    maps(room, stored, target)
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2.0, 0.5])
+def test_numbers_map_by_an_exponent_onto_what_they_really_are(room: Room, exponent: float) -> None:
+    """A container 0..200 that holds 100..900 of a variable 0..1000."""
+    instance, stored = room.instance(), dformat("uint8", max=200)
+    pixels = np.arange(2000).reshape(40, 50).astype("uint8") % 201
+    record = room.record()
+    room.put(record, instance, pixels, grid(50, 40), dformat=stored, real=(100.0, 900.0), exponent=exponent)
+    found = shown(room.image(instance, grid(50, 40), record)).astype("float64")
+    expected = 100 + 800 * (pixels / 200.0) ** exponent
+    assert np.abs(found - expected).max() <= 1
+    assert (found[0, 0], found.max()) == (100, 900)
