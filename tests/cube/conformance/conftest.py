@@ -24,11 +24,6 @@ from tests.cube.conformance.wire import Wire
 from tests.cube.make import geojson
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "needs(*abilities): what a room of the cube must be able to do")
-    config.addinivalue_line("markers", "geocube: needs a real Geocube server (GEOCUBE_SERVER=host:port)")
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "wire" in metafunc.fixturenames:
         wires = ["serve", pytest.param("geocube", marks=pytest.mark.geocube)]
