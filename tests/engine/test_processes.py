@@ -224,7 +224,11 @@ def test_leaving_the_loop_ends_what_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_workers_and_says_interrupted(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_ends_the_workers_and_says_interrupted(
+    number: signal.Signals, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, ctrl_c))
     items = [(item, str(tmp_path)) for item in range(4)]
 
     def strike() -> None:
