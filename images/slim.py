@@ -14,6 +14,7 @@ import compileall
 import py_compile
 import shutil
 import site
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -124,6 +125,8 @@ UNUSED_IN_STANDARD_LIBRARY = (
     "turtledemo",
 )
 
+ELF_64_LITTLE_ENDIAN = b"\x7fELF\x02\x01"
+
 USER = "acd:x:65532:65532:acd:/tmp:/nonexistent\n"
 GROUP = "acd:x:65532:\n"
 
@@ -147,6 +150,7 @@ def slim_libraries(environment: Path) -> None:
     _run(sys.executable, "-m", "pip", "--python", python, "uninstall", "-q", "-y", *BUILT_WITH)
     (packages,) = environment.glob("lib/python3*/site-packages")
     remove(packages, UNUSED_IN_LIBRARIES)
+    strip_all(packages)
     compile_all(packages)
     _keep_python_alone(environment / "bin")
 
@@ -186,6 +190,36 @@ def remove(folder: Path, patterns: Iterable[str]) -> None:
     for pattern in patterns:
         for path in sorted(folder.glob(pattern), reverse=True):
             _delete(path)
+
+
+def strip_all(folder: Path) -> None:
+    """Take from the shared libraries below a folder what only debuggers and linkers read.
+
+    The base has no `strip`. Wheels that were linked with debug information end in it.
+    """
+    for path in sorted(folder.rglob("*.so*")):
+        if not path.is_symlink():
+            path.write_bytes(stripped(path.read_bytes()))
+
+
+def stripped(library: bytes) -> bytes:
+    """A shared library without the table of its sections, and without what lies behind its last segment.
+
+    Whoever loads it reads segments alone (ELF-64 Object File Format 1.5, chapter 8: the section header table is
+    optional then). What is not little-endian ELF of 64 bits comes back as it is.
+    """
+    if not library.startswith(ELF_64_LITTLE_ENDIAN):
+        return library
+    (first,) = struct.unpack_from("<Q", library, 32)
+    size, count = struct.unpack_from("<HH", library, 54)
+    end = first + size * count
+    for at in range(first, end, size):
+        offset, _, _, length = struct.unpack_from("<4Q", library, at + 8)
+        end = max(end, offset + length)
+    kept = bytearray(library[:end])
+    struct.pack_into("<Q", kept, 40, 0)
+    struct.pack_into("<HHH", kept, 58, 0, 0, 0)
+    return bytes(kept)
 
 
 def compile_all(folder: Path, below: Path = Path("/")) -> None:

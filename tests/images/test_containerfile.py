@@ -10,8 +10,10 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import numcodecs  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from images import slim
@@ -243,3 +245,24 @@ def test_the_builder_gets_the_name_the_base_and_the_time(builder: str, tmp_path:
     assert {f"BASE={base}", "SOURCE_DATE_EPOCH=1700000000"} <= set(words)
     assert any(re.fullmatch(r"VERSION=\d+\.\d+\.\d+.*", word) for word in words)
     assert builder == "docker" or "--timestamp" in words
+
+
+def test_a_library_without_its_debug_information_works_as_before(tmp_path: Path) -> None:
+    (source,) = Path(numcodecs.__file__).parent.glob("blosc.*.so")
+    whole = source.read_bytes()
+    if not whole.startswith(slim.ELF_64_LITTLE_ENDIAN):
+        pytest.skip("the libraries of this system are not ELF")
+    part = slim.stripped(whole)
+    assert len(part) < len(whole)
+    assert slim.stripped(part) == part
+    (tmp_path / "stripped.so").write_bytes(part)
+    script = (
+        "import importlib.util, sys, numcodecs.blosc as before\n"
+        "spec = importlib.util.spec_from_file_location('numcodecs.blosc', sys.argv[1])\n"
+        "after = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(after)\n"
+        "packed = after.compress(bytes(range(256)) * 99, b'zstd', 5)\n"
+        "assert after is not before and after.decompress(packed) == bytes(range(256)) * 99\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "stripped.so")], check=True, timeout=60)
+    assert slim.stripped(b"#!/bin/sh") == b"#!/bin/sh"
