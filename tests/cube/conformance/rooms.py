@@ -18,7 +18,7 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.model import Cube, CubeRequest, DataFormat, Dataset, Image, Instance, Pixels, Record, Variable
 from tests.cube import make
 
-__all__ = ["CANNOT", "KINDS", "STEPS", "Ability", "Kind", "Room"]
+__all__ = ["CANNOT", "KINDS", "WIDE", "Ability", "Kind", "Room"]
 
 Kind = Literal["local", "serve", "geocube"]
 Ability = Literal["int64", "nodata", "opening", "outlines", "slashes", "ties", "two_records", "wire"]
@@ -42,9 +42,9 @@ CANNOT: dict[Kind, dict[Ability, str]] = {
         "two_records": "Geocube 1.0.3 cannot put two records into one container (GEOCUBE_CONSOLIDATES=1 if yours can)",
     },
 }
-STEPS: dict[Kind, int] = {"local": 1, "serve": 1, "geocube": 3}
-"""How many steps of quantisation resampled pixels may lie beside exact kernels: where it reprojects, a Geocube's
-gdalwarp stretches wide kernels (lanczos, cubic spline) by a ratio that it estimates from the extents."""
+WIDE: dict[Kind, int] = {"local": 1, "serve": 1, "geocube": 3}
+"""How many steps of quantisation pixels of a wide kernel (lanczos, cubic spline) may lie beside the exact ones: where
+it reprojects, a Geocube's gdalwarp stretches such kernels by a ratio that it estimates from the extents."""
 
 if os.environ.get("GEOCUBE_CONSOLIDATES") == "1":
     del CANNOT["geocube"]["two_records"]

@@ -13,7 +13,7 @@ import scipy.ndimage
 from acdtask.cube.grid import Grid
 from acdtask.cube.model import DataFormat, Pixels, Resampling
 from tests.cube.conformance.images import NODATA, ground, shown
-from tests.cube.conformance.rooms import STEPS, Room, dformat
+from tests.cube.conformance.rooms import WIDE, Room, dformat
 from tests.cube.make import COHERENCE, grid
 
 
@@ -53,7 +53,7 @@ def test_resampled_pixels_are_those_of_gdal(room: Room, target: str, resampling:
     both = scipy.ndimage.binary_erosion((found != NODATA) & ~np.isnan(reference), iterations=4)
     assert both.mean() > 0.2
     assert ((found != NODATA) == ~np.isnan(reference)).mean() > 0.97
-    step = 4 if resampling == "nearest" else STEPS[room.kind]
+    step = {"nearest": 4, "lanczos": WIDE[room.kind], "cubic_spline": WIDE[room.kind]}.get(resampling, 1)
     assert np.abs(found[both] - reference[both]).max() <= step + 1e-6
 
 

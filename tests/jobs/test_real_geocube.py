@@ -1,0 +1,94 @@
+"""Baseline and monitor on the records of a real Geocube, beside the same on a cube without server."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from acdtask.cube.grid import Layout, RegularGrid, WebMercatorGrid
+from acdtask.cube.model import Pixels
+from acdtask.engine.processes import WorkerPool
+from acdtask.engine.stages import open_site
+from acdtask.jobs.baseline.job import BaselineJob
+from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.ingest.job import IngestJob
+from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.monitor.job import MonitorJob
+from acdtask.jobs.monitor.settings import MonitorSettings
+from tests.jobs.chain import SCENE, reference_end, simulate
+from tests.jobs.compare import halves, products, run
+
+NEW = uuid.uuid4().hex[:8]
+VARIABLE = f"Coherence{NEW}"
+SAME_PIXELS = Layout(name=f"utm-{NEW}", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64))
+RESAMPLED = Layout(name=f"z12-{NEW}", grid=WebMercatorGrid(zoom=12))
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate(tmp_path_factory.mktemp("scene"))
+
+
+@pytest.fixture
+def sites(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Where the jobs run on the server that is named, and where they run without one."""
+    if not os.environ.get("GEOCUBE_SERVER"):
+        pytest.skip("GEOCUBE_SERVER is unset: no Geocube server to test with")
+    monkeypatch.delenv("ACD_GEOCUBE_ADDRESS", raising=False)
+    folder = os.environ.get("GEOCUBE_FOLDER")  # the server opens what is made there
+    base = Path(folder) / f"sites-{uuid.uuid4().hex[:8]}" if folder else tmp_path_factory.mktemp("sites")
+    return {"geocube": base / "geocube", "local": base / "local"}
+
+
+def made(
+    sites: dict[str, Path], images: Path, scene: Path, layout: Layout, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ingest, baseline and monitor, with the server and without."""
+    for name, site in sites.items():
+        with monkeypatch.context() as environment, WorkerPool(0) as pool:
+            if name == "geocube":
+                environment.setenv("ACD_GEOCUBE_ADDRESS", f"geocube://{os.environ['GEOCUBE_SERVER']}")
+            run(IngestJob(), IngestSettings(source=str(images), variable=variable), site, pool)
+            open_site(str(site)).cube.add_layout(layout)
+            common = {"aoi": str(scene / "aoi.json"), "layout": layout.name, "variable": variable}
+            run(BaselineJob(), BaselineSettings(**common, end=reference_end(), name=f"annual-{NEW}"), site, pool)
+            monitor = MonitorSettings(**common, baseline_name=f"annual-{NEW}", name=f"monitor-{NEW}", min_area=20)
+            run(MonitorJob(), monitor, site, pool)
+
+
+@pytest.mark.geocube
+def test_products_are_the_same_bits_where_no_image_is_resampled(
+    scene: Path, sites: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(sites, scene / "images", scene, SAME_PIXELS, VARIABLE, monkeypatch)
+    found = products(sites["geocube"])
+    assert found == products(sites["local"])
+    assert sum(name.endswith("_z.tif") for name in found) > SCENE.monitored_pairs
+
+
+@pytest.mark.geocube
+def test_products_are_within_a_step_where_images_are_resampled(
+    scene: Path, tmp_path: Path, sites: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Web mercator, two records a date. A mean of such images is within a step too; a z of them need not be."""
+    halves(scene / "images", tmp_path / "halves")
+    made(sites, tmp_path / "halves", scene, RESAMPLED, f"{VARIABLE}-halves", monkeypatch)
+    names = [path.relative_to(sites["local"]) for path in sites["local"].glob("products/**/*.tif")]
+    means = [name for name in names if name.stem.endswith("mean")]
+    assert means
+    for name in means:
+        ours, theirs = pixels(sites["local"] / name), pixels(sites["geocube"] / name)
+        both = ~np.isnan(ours) & ~np.isnan(theirs)
+        assert (np.isnan(ours) == np.isnan(theirs)).mean() > 0.99
+        assert np.abs(ours - theirs)[both].max() <= 1
+
+
+def pixels(path: Path) -> Pixels:
+    """In stored units, NaN where there is none."""
+    with rasterio.open(path) as file:
+        return np.asarray(file.read(1, masked=True).astype("float64").filled(np.nan))
