@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -20,7 +20,7 @@ from acdtask.cube.local.consolidation_book import Book
 from acdtask.cube.local.consolidation_events import Draft, Progress
 from acdtask.cube.local.consolidation_params import ConsolidationParams, find_params, keep_params, stored_as
 from acdtask.cube.local.consolidation_states import STANDS_STILL, after_cancel, after_retry, is_final
-from acdtask.cube.model import Consolidation, JobState
+from acdtask.cube.model import Consolidation, Dataset, JobState
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Consolidations:
         if not self._cube.having(wanted.variable, wanted.instance, wanted.records):
             raise AcdError(ErrorCode.INPUT_MISSING, NOTHING_THERE)
         self._book.require_free_name(wanted.name)
-        self._book.require_unlocked(wanted)
+        self._book.require_unlocked(wanted.variable, wanted.instance, wanted.records)
         progress = self._book.open(wanted, params)
         try:
             self._book.lock(progress)
@@ -73,6 +73,14 @@ class Consolidations:
                 self._book.remove(progress)
             raise
         return progress.definition.id
+
+    def require_unlocked(self, datasets: Iterable[Dataset]) -> None:
+        """DATASET_LOCKED, naming the job, if one holds any of the datasets."""
+        records: dict[tuple[str, str], set[str]] = {}
+        for one in datasets:
+            records.setdefault((one.variable, one.instance), set()).add(one.record_id)
+        for (variable, instance), ids in records.items():
+            self._book.require_unlocked(variable, instance, ids)
 
     def job(self, id_or_name: str) -> JobState:
         """The job with its log. JOB_UNKNOWN."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -113,10 +114,12 @@ class Book:
         except ValidationError as error:
             raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self._store.address_of(key)} is damaged") from error
 
-    def require_unlocked(self, wanted: Consolidation, mine: str = "") -> tuple[int, list[str]]:
+    def require_unlocked(
+        self, variable: str, instance: str, records: Collection[str], mine: str = ""
+    ) -> tuple[int, list[str]]:
         """The number of the newest table of locks, and the jobs that hold datasets.
 
-        DATASET_LOCKED, naming the job, if one of them holds a dataset that is wanted.
+        DATASET_LOCKED, naming the job, if one of them holds a dataset of these records of the instance.
         """
         keys = self._store.list("locks")
         number = int(keys[-1][-13:-5]) if keys else 0
@@ -127,18 +130,20 @@ class Book:
             if other is None or not holds_datasets(other.state):
                 continue
             active.append(job_id)
-            if job_id != mine and (common := _in_common(other.definition.wanted, wanted)):
+            theirs = other.definition.wanted
+            is_same = (theirs.variable, theirs.instance) == (variable, instance)
+            if job_id != mine and is_same and (common := set(theirs.records).intersection(records)):
                 raise AcdError(
                     ErrorCode.DATASET_LOCKED,
-                    f"job {other.name} ({other.state.value}) holds {common} of the {len(set(wanted.records))} records",
+                    f"job {other.name} ({other.state.value}) holds {len(common)} of the {len(set(records))} records",
                 )
         return number, active
 
     def lock(self, progress: Progress) -> None:
         """Let the job hold its datasets until it ends. DATASET_LOCKED, STORE_CONTENDED."""
-        mine = progress.definition.id
+        mine, wanted = progress.definition.id, progress.definition.wanted
         for _ in range(LOCK_ATTEMPTS):
-            number, active = self.require_unlocked(progress.definition.wanted, mine)
+            number, active = self.require_unlocked(wanted.variable, wanted.instance, wanted.records, mine)
             if mine in active:
                 return
             if self._store.create(f"locks/{number + 1:08d}.json", json.dumps([*active, mine]).encode()):
@@ -209,13 +214,6 @@ class Book:
     def _remove_folder(self, job_id: str) -> None:
         for key in self._store.list(job_id):
             self._store.delete(key)
-
-
-def _in_common(one: Consolidation, other: Consolidation) -> int:
-    """How many records both take of the same instance."""
-    if (one.variable, one.instance) != (other.variable, other.instance):
-        return 0
-    return len(set(one.records).intersection(other.records))
 
 
 def _taken(name: str) -> AcdError:

@@ -50,7 +50,7 @@ class Deletions:
     """The deletion jobs of a cube, kept in its store. A step is done at once, by the call that lets the job go on.
 
     Every method raises AcdError: JOB_UNKNOWN, JOB_STATE, JOB_CONFLICT, and what Store raises; a step that fails leaves
-    the job where it was, as DELETIONFAILED, to be retried.
+    the job where it was, as DELETIONFAILED, to be retried: such as one whose datasets a consolidation holds.
     """
 
     def __init__(self, cube: LocalCube, managed: Managed) -> None:
@@ -132,6 +132,7 @@ class Deletions:
     def _step(self, one: _Deletion) -> list[str]:
         """The work of a state, and what is told of it; doing it twice is harmless."""
         if one.job.state == "DELETIONINPROGRESS":
+            self._cube.consolidations.require_unlocked(one.datasets)
             self._cube.remove(datasets=one.datasets)
             return ["Remove datasets..."]
         if one.job.state == "DELETIONEFFECTIVE":

@@ -263,6 +263,21 @@ def test_a_deletion_waits_for_a_person(cube: LocalCube, world: World) -> None:
     assert world.stub.CleanJobs(pb.CleanJobsRequest(name_like="*")).count == 2
 
 
+def test_a_deletion_leaves_what_a_consolidation_holds(cube: LocalCube, world: World) -> None:
+    configure(world)
+    holder = consolidate(world, "holder", execution_level=values_pb2.StepByStepCritical)
+    waited(world, holder, "CONSOLIDATIONINPROGRESS")
+    refused = delete(world, job_name="early")
+    assert refused.state == "DELETIONFAILED"
+    assert "job holder (CONSOLIDATIONINPROGRESS) holds 2 of the 2 records" in refused.logs[-1]
+    assert len(cube.datasets("CoherenceVV", "master")) == 2
+    world.stub.CancelJob(pb.CancelJobRequest(id=holder))
+    waited(world, holder, "FAILED")
+    world.stub.RetryJob(pb.RetryJobRequest(id=refused.id))
+    assert job(world, refused.id).state == "DONE"
+    assert cube.datasets("CoherenceVV", "master") == []
+
+
 def test_a_managed_file_elsewhere_stays(cube: LocalCube, world: World, tmp_path: Path, data: Path) -> None:
     del data
     with serving(cube) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
