@@ -341,6 +341,12 @@ class ErrorCode(Enum):
     SERVE_FAILED = ErrorSpec(
         711, _CONFIG, "The server cannot start.", "Choose another port, or correct the file that the message names."
     )
+    GRID_TOO_COARSE = ErrorSpec(
+        712,
+        _CONFIG,
+        "An image would be made of more pixels than are read at once.",
+        "Ask for a finer grid, a smaller area or fewer records.",
+    )
     JOB_FAILED = ErrorSpec(
         715,
         _INPUT,

@@ -301,3 +301,18 @@ def test_chunks_of_many_kinds_of_windows(place: str) -> None:
                 assert one.outcome is Outcome.NODATA
             else:
                 np.testing.assert_array_equal(one.pixels, other)
+
+
+def test_an_image_of_more_pixels_than_fit_in_memory_is_refused_before_a_file_is_opened(place: str) -> None:
+    """Half a country of 20 m pixels as one of 200 px."""
+    cube = ready(place)
+    local, wide = LocalCube.open(place), grid(30_000, 20_000)
+    cube.index([record(0)], [dataset(record(0), "away.tif", grid=wide)])
+    put(local, 1, "b.tif", image(OF, 1), OF)
+    far = grid(200, 150, transform=(3000, 0, 400000, 0, -3000, 5600000))
+    first, second = cube.images(request(far, (0,), (1,), resampling="average"))
+    assert (first.outcome, second.outcome) == (Outcome.FAILED, Outcome.DATA)
+    assert "ACD-712: An image of 200 x 150 px would be made of 1144 MiB of pixels of 1 datasets" in first.reason
+    with pytest.raises(AcdError) as raised:
+        local.read(far, [one_slice(dataset(record(0), "away.tif", grid=wide))], COHERENCE)
+    assert raised.value.code is ErrorCode.GRID_TOO_COARSE

@@ -18,7 +18,7 @@ Group: TypeAlias = tuple[tuple[str, ...], list[Dataset]]
 BYTES_AT_ONCE = 64 * 1024 * 1024
 THREADS = min(len(os.sched_getaffinity(0)), 8)
 
-BROKEN = (ErrorCode.CUBE_DAMAGED, ErrorCode.INPUT_UNREADABLE)
+BROKEN = (ErrorCode.CUBE_DAMAGED, ErrorCode.INPUT_UNREADABLE, ErrorCode.GRID_TOO_COARSE)
 
 
 def read_images(store: Store, request: CubeRequest, variable: Variable, groups: Iterable[Group]) -> Iterator[Image]:

@@ -19,12 +19,17 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.local.warp import intersection, lattice_blocks, pixel_offset, source_window, warp
 from acdtask.cube.local.workers import pool_of
 from acdtask.cube.model import Dataset, Pixels, Resampling, Slice, Variable
+from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["bytes_to_read", "pick_datasets", "read_mosaics", "read_slices"]
 
 CONTAINERS_AT_ONCE = 16
 REQUESTS_AT_ONCE = 8
 """Over a network the time goes into waiting. GeoTIFFs of a folder are read by one thread: more wait for Python."""
+
+MIB = 1024 * 1024
+WARPED_AT_MOST = 1024 * MIB
+"""Bytes of pixels that one image is warped from. Warping takes some four times as much memory, and no overviews."""
 
 OVERSHOOTING = {"cubic", "lanczos"}
 EXACT = {"nearest", "mode"}
@@ -49,7 +54,7 @@ def read_slices(
     variable: Variable,
     resampling: Resampling | None = None,
 ) -> Pixels:
-    """The pixels of each slice on the grid, as `Cube.read` says. CUBE_DAMAGED, INPUT_UNREADABLE, or as Store raises."""
+    """The pixels of each slice on the grid, as `Cube.read` says. It raises what `read_mosaics` does."""
     return read_mosaics(store, grid, [part.datasets for part in slices], variable, resampling)
 
 
@@ -78,7 +83,7 @@ def read_mosaics(
         As `Cube.read`.
 
     Raises:
-        AcdError: CUBE_DAMAGED or INPUT_UNREADABLE, naming the container, or what Store raises.
+        AcdError: CUBE_DAMAGED or INPUT_UNREADABLE, naming the container, GRID_TOO_COARSE, or what Store raises.
     """
     canvas = _Canvas(grid, mosaics, variable)
     kernel = resampling or variable.resampling
@@ -100,7 +105,7 @@ def bytes_to_read(grid: Grid, datasets: Sequence[Dataset], variable: Variable, r
     for one in datasets:
         window, offset = _need(grid, one.grid, kernel)
         if window is not None and offset is None:
-            size += window.height * window.width * len(one.bands) * np.dtype(one.dformat.dtype).itemsize
+            size += _bytes_of(one, window)
     return size
 
 
@@ -179,11 +184,24 @@ def _requests(grid: Grid, mosaics: Sequence[Sequence[Dataset]], resampling: Resa
     """What to read out of each container."""
     requests: dict[str, list[_Request]] = {}
     for index, datasets in enumerate(mosaics):
+        warped = 0
         for layer, dataset in enumerate(datasets):
             window, offset = _need(grid, dataset.grid, resampling)
-            if window is not None:
-                requests.setdefault(dataset.uri, []).append(_Request(index, layer, dataset, window, offset))
+            if window is None:
+                continue
+            requests.setdefault(dataset.uri, []).append(_Request(index, layer, dataset, window, offset))
+            warped += _bytes_of(dataset, window) if offset is None else 0
+        if warped > WARPED_AT_MOST:
+            raise AcdError(
+                ErrorCode.GRID_TOO_COARSE,
+                f"An image of {grid.width} x {grid.height} px would be made of {warped / MIB:.0f} MiB of pixels of "
+                f"{len(datasets)} datasets, more than {WARPED_AT_MOST // MIB}",
+            )
     return requests
+
+
+def _bytes_of(dataset: Dataset, window: Window) -> int:
+    return window.height * window.width * len(dataset.bands) * np.dtype(dataset.dformat.dtype).itemsize
 
 
 @lru_cache(maxsize=4096)
