@@ -29,7 +29,7 @@ REQUESTS_AT_ONCE = 8
 
 MIB = 1024 * 1024
 WARPED_AT_MOST = 1024 * MIB
-"""Bytes of pixels that one image is warped from. Warping takes some four times as much memory, and no overviews."""
+"""Bytes of pixels that one image is warped from. They are held beside that as floats, and overviews are not used."""
 
 OVERSHOOTING = {"cubic", "lanczos"}
 EXACT = {"nearest", "mode"}
