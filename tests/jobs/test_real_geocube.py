@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.grid import Layout, RegularGrid
+from acdtask.cube.grid import Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.model import Pixels
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
@@ -20,12 +20,17 @@ from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.products import Z_SCALE
 from tests.jobs.chain import SCENE, reference_end, simulate
 from tests.jobs.compare import halves, products, run
 
 NEW = uuid.uuid4().hex[:8]
 VARIABLE = f"Coherence{NEW}"
 SAME_PIXELS = Layout(name=f"utm-{NEW}", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64))
+SMALLEST_STD = 1.0
+"""A pixel whose images are all alike has no z."""
+
+MERCATOR = Layout(name=f"mercator-{NEW}", grid=WebMercatorGrid(zoom=12))
 SHIFTED = Layout(name=f"shifted-{NEW}", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64, ox=7, oy=7))
 
 
@@ -72,20 +77,30 @@ def test_products_are_the_same_bits_where_no_image_is_resampled(
 
 
 @pytest.mark.geocube
+@pytest.mark.parametrize("layout", [SHIFTED, MERCATOR], ids=["shifted", "web mercator"])
 def test_products_are_within_a_step_where_images_are_resampled(
-    scene: Path, tmp_path: Path, sites: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    scene: Path, tmp_path: Path, sites: dict[str, Path], layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two records a date, between the pixels. A mean of such images is within a step too; a z of them need not be."""
+    """Two records a date, on rough ground. A z has a step of its image and one of its mean, each of 1 / std, and its own."""
     halves(scene / "images", tmp_path / "halves")
-    made(sites, tmp_path / "halves", scene, SHIFTED, f"{VARIABLE}-halves", monkeypatch)
-    names = [path.relative_to(sites["local"]) for path in sites["local"].glob("products/**/*.tif")]
-    means = [name for name in names if name.stem.endswith("mean")]
-    assert means
-    for name in means:
-        ours, theirs = pixels(sites["local"] / name), pixels(sites["geocube"] / name)
-        both = ~np.isnan(ours) & ~np.isnan(theirs)
-        assert (np.isnan(ours) == np.isnan(theirs)).mean() > 0.99
-        assert np.abs(ours - theirs)[both].max() <= 1
+    variable = f"{VARIABLE}-{layout.name}"
+    made(sites, tmp_path / "halves", scene, layout, variable, monkeypatch)
+    found = {path.relative_to(sites["local"]) for path in sites["local"].glob("products/**/*.tif")}
+    assert found == {path.relative_to(sites["geocube"]) for path in sites["geocube"].glob("products/**/*.tif")}
+    for name in found:
+        ours, theirs = (pixels(site / name) for site in sites.values())
+        assert (np.isnan(ours) != np.isnan(theirs)).mean() < 0.001, name
+        apart = np.nan_to_num(np.abs(ours - theirs))
+        if name.name.endswith("_change.tif"):
+            assert (apart > 0).mean() < 0.001, name
+        elif name.name.endswith("_z.tif"):
+            tile = name.name.removesuffix("_z.tif")
+            (std,) = sites["local"].glob(f"products/*/baseline/*/{tile}/standard_deviation.tif")
+            step = 1 / np.fmax(pixels(std), SMALLEST_STD) / Z_SCALE
+            assert (apart <= 2 * step + 1).all(), name
+        elif name.name != "moments.tif":
+            assert apart.max() <= 1, name
+    assert sum(name.name.endswith("_z.tif") for name in found) > SCENE.monitored_pairs
 
 
 def pixels(path: Path) -> Pixels:

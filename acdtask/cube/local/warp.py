@@ -7,12 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling as GdalResampling
-from rasterio.io import MemoryFile
-from rasterio.vrt import WarpedVRT
+from rasterio.warp import reproject
 
 from acdtask.cube.grid import Grid, Window
 from acdtask.cube.model import Pixels, Resampling
@@ -31,9 +29,6 @@ SAME_PIXEL = 1e-3
 LATTICE_STEPS = 2**20
 """A power of two, so that no usual fraction of a pixel lies between two steps."""
 
-TOLERANCE_PIXELS = 1e-3
-"""Largest error of the interpolated coordinates within a block, in source pixels."""
-
 REACH = {"nearest": 1, "bilinear": 1, "cubic": 2, "cubic_spline": 2, "lanczos": 3, "average": 1, "mode": 1}
 RANKS = {"max", "min", "med", "q1", "q3"}
 REACH |= dict.fromkeys(RANKS, 1)
@@ -43,6 +38,9 @@ INTERPOLATING = {"bilinear", "cubic", "cubic_spline", "lanczos"}
 EDGE = 1e-5
 """A kernel that ranks takes a source pixel whole however little of it lies within, so edges so near are the same."""
 EDGE_STEPS = 4096
+
+SAME_SIZE = 1 / 0.95
+"""How much larger a pixel may be before GDAL widens its kernels."""
 
 BANDS_AT_ONCE = 16
 WARP_MEMORY_MB = 1024
@@ -112,10 +110,8 @@ def source_window(grid: Grid, source: Grid, resampling: Resampling) -> Window | 
     if not known.all():
         return Window(row=0, column=0, height=source.height, width=source.width)
     source_columns, source_rows = _moved(~Affine(*source.transform), xs, ys)
-    margin_x = _margin(source_columns, grid.width, resampling)
-    margin_y = _margin(source_rows, grid.height, resampling)
-    left, top = math.floor(source_columns.min()) - margin_x, math.floor(source_rows.min()) - margin_y
-    right, bottom = math.ceil(source_columns.max()) + margin_x, math.ceil(source_rows.max()) + margin_y
+    left, right = _span(source_columns, grid.width, resampling)
+    top, bottom = _span(source_rows, grid.height, resampling)
     return intersection(Window(row=top, column=left, height=bottom - top, width=right - left), source.shape)
 
 
@@ -124,10 +120,17 @@ def _moved(transform: Affine, xs: Positions, ys: Positions) -> tuple[Positions, 
     return a * xs + b * ys + c, d * xs + e * ys + f
 
 
-def _margin(positions: Positions, pixels: int, resampling: Resampling) -> int:
-    """The reach of the kernel, which grows with the ratio of pixel sizes, and what bends between the samples."""
-    spread = float(positions.max() - positions.min())
-    return math.ceil(REACH[resampling] * max(1.0, spread / pixels)) + 2 + math.ceil(spread * 0.01)
+def _span(positions: Positions, pixels: int, resampling: Resampling) -> tuple[int, int]:
+    """From where to where a source is needed: with the reach of the kernel, and what bends between the samples.
+
+    The reach grows with the ratio of pixel sizes. GDAL estimates that by the size of the source too, so where the
+    source begins late it must not end before it is as large as without the cut.
+    """
+    first, last = float(positions.min()), float(positions.max())
+    spread = last - first
+    margin = math.ceil(REACH[resampling] * max(1.0, spread / pixels)) + 2 + math.ceil(spread * 0.01)
+    start, end = math.floor(first) - margin, math.ceil(last) + margin
+    return start, max(end, math.ceil(spread) + margin) if start < 0 < end else end
 
 
 def warp(
@@ -179,38 +182,46 @@ def _with_same_edges(block: Grid, source: Grid) -> Grid:
 
 def _warp_bands(bands: Pixels, source_grid: Grid, nodata: float, block: Grid, resampling: Resampling) -> Pixels:
     """The bands, each as if it were alone."""
-    profile = {"driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
-    profile |= {"dtype": bands.dtype.name, "crs": source_grid.crs, "nodata": nodata, "BIGTIFF": "IF_SAFER"}
-    with rasterio.Env(GDAL_NUM_THREADS="1"), MemoryFile(ext=".tif") as file:
-        with file.open(transform=Affine(*source_grid.transform), **profile) as image:
-            image.write(bands)
-        pixels = _warp_file(file, nodata, block, resampling)
-        if len(bands) > 1 and resampling in INTERPOLATING and _is_nodata(bands, nodata).any():
-            # GDAL gives no value where the nearest pixel is nodata, but only if an image has one band.
-            pixels[_is_nodata(_warp_file(file, nodata, block, "nearest"), nodata)] = nodata
-        return pixels
+    pixels = _warped(bands, source_grid, nodata, block, resampling)
+    if len(bands) > 1 and resampling in INTERPOLATING and _is_nodata(bands, nodata).any():
+        # GDAL gives no value where the nearest pixel is nodata, but only if an image has one band.
+        pixels[_is_nodata(_warped(bands, source_grid, nodata, block, "nearest"), nodata)] = nodata
+    return pixels
 
 
 def _is_nodata(pixels: Pixels, nodata: float) -> NDArray[np.bool_]:
     return np.asarray(np.isnan(pixels) if math.isnan(nodata) else pixels == nodata)
 
 
-def _warp_file(file: MemoryFile, nodata: float, block: Grid, resampling: Resampling) -> Pixels:
-    with (
-        file.open() as image,
-        WarpedVRT(
-            image,
-            crs=block.crs,
-            transform=Affine(*block.transform),
-            width=block.width,
-            height=block.height,
-            resampling=GdalResampling[resampling],
-            src_nodata=nodata,
-            nodata=nodata,
-            tolerance=TOLERANCE_PIXELS,
-            warp_mem_limit=WARP_MEMORY_MB,
-            UNIFIED_SRC_NODATA="NO",
-        ) as warped,
-    ):
-        pixels: Pixels = warped.read()
-        return pixels
+def _warped(bands: Pixels, source_grid: Grid, nodata: float, block: Grid, resampling: Resampling) -> Pixels:
+    """As gdalwarp does, in one piece: with the positions and the widths of kernels that it estimates for a block."""
+    pixels: Pixels = np.empty((len(bands), *block.shape), bands.dtype)
+    reproject(
+        bands,
+        pixels,
+        src_transform=Affine(*source_grid.transform),
+        src_crs=source_grid.crs,
+        src_nodata=nodata,
+        dst_transform=Affine(*block.transform),
+        dst_crs=block.crs,
+        dst_nodata=nodata,
+        resampling=GdalResampling[resampling],
+        warp_mem_limit=WARP_MEMORY_MB,
+        UNIFIED_SRC_NODATA="NO",
+        **(_spline_width(source_grid, block) if resampling == "cubic_spline" else {}),
+    )
+    return pixels
+
+
+def _spline_width(source: Grid, block: Grid) -> dict[str, int]:
+    """GDAL's option not to widen a kernel, where pixels of the block are no larger than those of the source.
+
+    GDAL widens kernels by the extents, so on a turned grid too, and its B-spline has a negative tail on one side then.
+    """
+    column, row = block.width / 2, block.height / 2
+    places = _moved(Affine(*block.transform), column + np.array([0, 1, 0]), row + np.array([0, 0, 1]))
+    xs, ys = move_points(np.column_stack(places), block.crs, source.crs).T
+    if not np.isfinite([xs, ys]).all():
+        return {}
+    steps = [np.hypot(*(axis[1:] - axis[0])) for axis in _moved(~Affine(*source.transform), xs, ys)]
+    return {"XSCALE": 1, "YSCALE": 1} if max(steps) < SAME_SIZE else {}

@@ -10,8 +10,9 @@ import pytest
 import rasterio.warp
 import scipy.ndimage
 
-from acdtask.cube.grid import Grid
+from acdtask.cube.grid import Grid, Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.model import DataFormat, Pixels, Resampling
+from acdtask.cube.points import move_points
 from tests.cube.conformance.images import NODATA, ground, shown
 from tests.cube.conformance.rooms import WIDE, Room, dformat
 from tests.cube.make import COHERENCE, grid
@@ -55,6 +56,52 @@ def test_resampled_pixels_are_those_of_gdal(room: Room, target: str, resampling:
     assert ((found != NODATA) == ~np.isnan(reference)).mean() > 0.97
     step = {"nearest": 4, "lanczos": WIDE[room.kind], "cubic_spline": WIDE[room.kind]}.get(resampling, 1)
     assert np.abs(found[both] - reference[both]).max() <= step + 1e-6
+
+
+LAYOUTS = {
+    "utm33": RegularGrid(crs="EPSG:32633", resolution=20, cell_size=256),
+    "shifted": RegularGrid(crs="EPSG:32632", resolution=20, cell_size=256, ox=5120 * 78 + 7, oy=7),
+    "coarser": RegularGrid(crs="EPSG:32632", resolution=30, cell_size=256),
+    "zoom 12": WebMercatorGrid(zoom=12),
+    "zoom 13": WebMercatorGrid(zoom=13),
+}
+
+
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "average", "mode", "max", "med"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_tile_of_rough_ground_is_that_of_gdalwarp(room: Room, layout: str, resampling: Resampling) -> None:
+    """Within a step, whatever lies beside a pixel: the positions are as inexact as gdalwarp's, up to 1/8 px."""
+    of = grid(600, 500)
+    on = tile_at(Layout(name=layout, grid=LAYOUTS[layout]), 406000, 5595000)
+    pixels = np.random.default_rng(0).integers(200, 801, of.shape).astype("int16")
+    pixels[:20, :30] = NODATA
+    reference = np.full(on.shape, NODATA, "int16")
+    rasterio.warp.reproject(
+        pixels,
+        reference,
+        src_transform=rasterio.Affine(*of.transform),
+        src_crs=of.crs,
+        src_nodata=NODATA,
+        dst_transform=rasterio.Affine(*on.transform),
+        dst_crs=on.crs,
+        dst_nodata=NODATA,
+        resampling=rasterio.warp.Resampling[resampling],
+    )
+    instance = room.instance()
+    (record,) = room.stack(instance, [pixels], of)
+    found = shown(room.image(instance, on, record, resampling=resampling))
+    seen = (found != NODATA) & (reference != NODATA)
+    # An older GDAL shows a pixel beyond the edge with kernels that take areas.
+    assert ((found != NODATA) != (reference != NODATA)).mean() <= {"geocube": 0.005}.get(room.kind, 0)
+    assert seen.mean() > 0.1
+    assert np.abs(found - reference)[seen].max() <= 1
+
+
+def tile_at(layout: Layout, x: float, y: float) -> Grid:
+    """The tile of a layout at a place of EPSG:32632."""
+    ((x, y),) = move_points(np.array([[x, y]]), "EPSG:32632", layout.crs)
+    (tile,) = layout.cells_within((x, y, x + 1, y + 1))
+    return tile.grid
 
 
 @pytest.mark.parametrize("resampling", ["average", "mode", "max", "min", "med", "q1", "q3"])
