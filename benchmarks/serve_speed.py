@@ -25,7 +25,6 @@ import grpc
 import numpy as np
 
 from acdtask.cube.grid import Tile
-from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Pixels
 from acdtask.cube.protocol import services_pb2 as pb
 from acdtask.cube.protocol.convert import RESAMPLINGS, area_to_wire, dformat_to_wire, moment_to_wire, transform_to_wire
@@ -36,8 +35,6 @@ from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
 from acdtask.cube.protocol.values_pb2 import Size
 from acdtask.cube.protocol.variables_pb2 import CreateVariableRequest, InstantiateVariableRequest, Variable
 from acdtask.cube.server.ids import instance_id
-from acdtask.cube.server.keys import Keys
-from acdtask.cube.server.serve import ServeSettings, Serving
 from benchmarks.cube_speed import COLUMNS, DATES, GEOCUBE, ROWS, TILE, VARIABLE, Scene, make_scene
 from benchmarks.quick import Section, machine, print_section
 
@@ -115,23 +112,15 @@ def _images(stream: Iterable[GetCubeResponse], *, inflate: bool) -> Iterator[Pix
 @contextmanager
 def serving(folder: str) -> Iterator[tuple[str, int]]:
     """The cube behind a server in a process of its own: its address and its process."""
-    command = [sys.executable, "-m", "benchmarks.serve_speed", "--serve", folder]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        if server.stdin is None or server.stdout is None:
-            raise RuntimeError("the server has no pipes")
+    command = [sys.executable, "-m", "acdtask", "serve", "--cube", folder, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        if server.stdout is None:
+            raise RuntimeError("the server has no pipe")
         try:
-            yield server.stdout.readline().strip(), server.pid
+            yield server.stdout.readline().strip().rpartition("/")[2], server.pid
         finally:
-            server.stdin.close()
+            server.terminate()
             server.wait(60)
-
-
-def serve(folder: str) -> None:
-    """What that process does until its input ends."""
-    server = Serving(LocalCube.open(folder), ServeSettings(port=0), Keys()).start()
-    print(f"127.0.0.1:{server.port}", flush=True)
-    sys.stdin.read()
-    server.stop(0)
 
 
 def register(stub: GeocubeStub, scene: Scene) -> tuple[str, list[str]]:
@@ -184,11 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--against", metavar="HOST:PORT", help="a Geocube to ask too, by turns")
-    parser.add_argument("--serve", metavar="FOLDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
-        serve(arguments.serve)
-        return
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         scene = make_scene(folder)

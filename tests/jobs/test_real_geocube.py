@@ -81,7 +81,7 @@ def test_products_are_the_same_bits_where_no_image_is_resampled(
 def test_products_are_within_a_step_where_images_are_resampled(
     scene: Path, tmp_path: Path, sites: dict[str, Path], layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two records a date, on rough ground. A z has a step of its image and one of its mean, each of 1 / std, and its own."""
+    """Two records a date, on rough ground. A z is off by a step of the image, one of the mean, and one of its own."""
     halves(scene / "images", tmp_path / "halves")
     variable = f"{VARIABLE}-{layout.name}"
     made(sites, tmp_path / "halves", scene, layout, variable, monkeypatch)

@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
+import numpy as np
+
 from acdtask.cube.local.read import bytes_to_read, read_mosaics
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Pixels, Variable
+from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Variable
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["read_images"]
@@ -54,7 +56,7 @@ def _batches(request: CubeRequest, variable: Variable, groups: Iterable[Group]) 
 def _read(store: Store, request: CubeRequest, variable: Variable, batch: Sequence[Group]) -> Iterator[Image]:
     wanted = [datasets for _, datasets in batch if datasets]
     try:
-        pixels = iter(read_mosaics(store, request.grid, wanted, variable, request.resampling, THREADS))
+        pixels = read_mosaics(store, request.grid, wanted, variable, request.resampling, THREADS)
     except AcdError as error:
         if error.code not in BROKEN:
             raise
@@ -65,15 +67,13 @@ def _read(store: Store, request: CubeRequest, variable: Variable, batch: Sequenc
         yield from _read(store, request, variable, batch[:half])
         yield from _read(store, request, variable, batch[half:])
         return
+    valid = variable.dformat.valid
+    middles = pixels[..., pixels.shape[-2] // 2, :]
+    of_data = np.asarray(valid(middles).any(axis=tuple(range(1, middles.ndim))))  # most images say so there
+    images = iter(zip(pixels, of_data, strict=True))
     for ids, datasets in batch:
         if not datasets:
             yield Image(ids, Outcome.ABSENT)
             continue
-        image = next(pixels)
-        yield Image(ids, Outcome.DATA, image) if _has_data(image, variable) else Image(ids, Outcome.NODATA)
-
-
-def _has_data(image: Pixels, variable: Variable) -> bool:
-    """Whether a pixel is valid; most images say so in the middle row."""
-    middle = image[..., image.shape[-2] // 2, :]
-    return bool(variable.dformat.valid(middle).any() or variable.dformat.valid(image).any())
+        image, is_data = next(images)
+        yield Image(ids, Outcome.DATA, image) if is_data or valid(image).any() else Image(ids, Outcome.NODATA)

@@ -33,6 +33,7 @@ USUAL = {name: Dataset.model_fields[name].default for name in ("real", "exponent
 
 UNUSUAL = set(USUAL)
 
+DATASETS_KEPT = 8192
 NOTHING = np.empty(0, dtype=np.int64)
 FIELDS_OF_A_DATASET = set(Dataset.model_fields)
 FIELDS_OF_A_RECORD = set(Record.model_fields)
@@ -326,6 +327,19 @@ class DatasetSegment:
 
     def dataset(self, row: int) -> Dataset:
         """The dataset of a row."""
+        found = self._made.get(row)
+        if found is None:
+            if len(self._made) >= DATASETS_KEPT:
+                self._made.clear()
+            found = self._made[row] = self._make(row)
+        return found
+
+    @cached_property
+    def _made(self) -> dict[int, Dataset]:
+        """Datasets that were asked for: a server is asked for the same ones again and again."""
+        return {}
+
+    def _make(self, row: int) -> Dataset:
         dformat, mapping = _format_of(self.dformats[row])
         return Dataset.model_construct(
             FIELDS_OF_A_DATASET,

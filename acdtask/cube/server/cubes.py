@@ -11,7 +11,7 @@ import grpc
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import CubeRequest, RecordQuery, Resampling, Variable
+from acdtask.cube.model import CubeRequest, Record, RecordQuery, Resampling, Variable
 from acdtask.cube.points import crs_of
 from acdtask.cube.protocol.convert import (
     RESAMPLING_NAMES,
@@ -27,7 +27,6 @@ from acdtask.cube.protocol.cubes_pb2 import (
     ImageFile,
 )
 from acdtask.cube.protocol.records_pb2 import GroupedRecords, RecordFilters
-from acdtask.cube.protocol.records_pb2 import Record as RecordMessage
 from acdtask.cube.protocol.values_pb2 import FileFormat, GeoTransform, GTiff, Size
 from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
 from acdtask.cube.server.catalogue import Catalogue
@@ -105,22 +104,26 @@ class _Asked:
 
 
 class _RecordMessages:
-    """Records as messages. Making one costs as much as sending its image, so they are kept until the index changes."""
+    """Records as they go over the wire. They are kept until the index changes: one costs as much as its image."""
 
     def __init__(self, cube: LocalCube) -> None:
         self._cube = cube
-        self._kept: tuple[int, dict[str, RecordMessage]] = (-1, {})
+        self._kept: tuple[int, dict[str, bytes]] = (-1, {})
 
-    def messages(self, ids: frozenset[str]) -> dict[str, RecordMessage]:
+    def messages(self, ids: frozenset[str]) -> dict[str, bytes]:
         """The records of these ids that the cube has, and maybe others, by id."""
         state, (kept_state, kept) = self._cube.state(), self._kept
         if state != kept_state or len(kept) > MESSAGES_KEPT:
             kept = {}
         missing = sorted(ids - kept.keys())
         if missing:
-            kept = kept | {one.id: record_to_wire(one) for one in self._cube.records_by_id(missing)}
+            kept = kept | {one.id: _alone(one) for one in self._cube.records_by_id(missing)}
         self._kept = state, kept
         return kept
+
+
+def _alone(record: Record) -> bytes:
+    return GroupedRecords(records=[record_to_wire(record)]).SerializeToString()
 
 
 class CubeCalls:
@@ -217,8 +220,8 @@ class CubeCalls:
         records = self._records.messages(frozenset(one.record_id for _, datasets in asked.found for one in datasets))
         for group, datasets in asked.found:
             there = {one.record_id for one in datasets}
-            yield Part(
-                GroupedRecords(records=[records[one] for one in group if one in there and one in records]),
+            yield Part.joined(
+                (records[one] for one in group if one in there and one in records),
                 metas_of(datasets, asked.variable, self._catalogue.address_of),
             )
 

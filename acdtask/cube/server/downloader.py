@@ -115,7 +115,7 @@ class DownloaderService(GeocubeDownloaderServicer):
         )
         images = self._images(request, asked)
         for records, meta in zip(request.grouped_records, request.datasets_meta, strict=True):
-            yield from frames.image(Part(records, meta), next(images))
+            yield from frames.image(Part.of(records, meta), next(images))
 
     def _images(self, request: GetCubeMetadataRequest, asked: _Asked) -> Iterator[Image]:
         """Images whose files cannot be opened are left out of the batches in which the others are read."""

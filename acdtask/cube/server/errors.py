@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import lru_cache
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -140,16 +141,25 @@ def uuid_of(text: str, what: str = "Invalid uuid") -> str:
     >>> uuid_of("96E564C9562D57EB96E2EC1E734D55E4")
     '96e564c9-562d-57eb-96e2-ec1e734d55e4'
     """
+    try:
+        return _canonical(text)
+    except ValueError as error:
+        raise invalid(f"{what}: {error}") from None
+
+
+@lru_cache(maxsize=65536)
+def _canonical(text: str) -> str:
+    """As `uuid_of`. A cube is asked for tile by tile with the same ids."""
     core = text[9:] if len(text) == 45 and text[:9].lower() == "urn:uuid:" else text
     core = core[1:-1] if len(core) == 38 else core
     if len(core) not in (32, 36):
-        raise invalid(f"{what}: invalid UUID length: {len(text)}")
+        raise ValueError(f"invalid UUID length: {len(text)}")
     try:
         parsed = uuid.UUID(core)
     except ValueError:
-        raise invalid(f"{what}: invalid UUID format") from None
+        raise ValueError("invalid UUID format") from None
     if len(core) == 36 and str(parsed) != core.lower():
-        raise invalid(f"{what}: invalid UUID format")
+        raise ValueError("invalid UUID format")
     return str(parsed)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.model import Dataset, Image, Outcome, Variable
@@ -31,10 +32,24 @@ NOT_COMPRESSED = -3
 
 @dataclass(frozen=True)
 class Part:
-    """What an image is made of: its records that have pixels there, and their datasets."""
+    """What an image is made of: its records that have pixels there, and their datasets.
 
-    records: GroupedRecords
-    datasets: DatasetMeta
+    Attributes:
+        fields: both of them, as an ImageHeader has them on the wire.
+    """
+
+    fields: bytes
+
+    @classmethod
+    def of(cls, records: GroupedRecords, datasets: DatasetMeta) -> Part:
+        """Out of messages."""
+        return cls(ImageHeader(grouped_records=records, dataset_meta=datasets).SerializeToString())
+
+    @classmethod
+    def joined(cls, records: Iterable[bytes], datasets: DatasetMeta) -> Part:
+        """Out of records that are encoded already, each as a GroupedRecords of its own."""
+        coded, metas = b"".join(records), datasets.SerializeToString()
+        return cls(b"".join((RECORDS, _varint(len(coded)), coded, DATASETS, _varint(len(metas)), metas)))
 
 
 def metas_of(datasets: Iterable[Dataset], variable: Variable, address_of: Callable[[str], str]) -> DatasetMeta:
@@ -82,14 +97,13 @@ class Frames:
 
     def outline(self, part: Part) -> bytes:
         """The header of an image without its pixels."""
-        return _framed(HEADER, self._header(part).SerializeToString())
+        return _framed(HEADER, self._shape + part.fields)
 
     def image(self, part: Part, image: Image) -> Iterator[bytes]:
         """The messages of an image, or the one that says why there is none."""
         if image.pixels is None:
-            header = ImageHeader(grouped_records=part.records, dataset_meta=part.datasets)
-            header.error = NO_DATA if image.outcome is Outcome.NODATA else image.reason or GONE
-            yield _framed(HEADER, header.SerializeToString())
+            why = NO_DATA if image.outcome is Outcome.NODATA else image.reason or GONE
+            yield _framed(HEADER, part.fields + ImageHeader(error=why).SerializeToString())
         elif self.tiff:
             with tiff_of(image.pixels, self.grid, self.variable.dformat.nodata) as file:
                 yield from self._messages(part, len(file), cut(file, self.chunk))
@@ -100,23 +114,23 @@ class Frames:
         payload: Iterator[bytes | memoryview] = pieces
         if self.level != NOT_COMPRESSED:
             payload = deflated(pieces, self.level, self.chunk)
-        header = self._header(part)
-        header.size, header.nb_parts = size, -(-size // self.chunk)
-        yield _framed(HEADER, header.SerializeToString(), HEADER_DATA, next(payload))
-        for number in range(1, header.nb_parts):
+        count = -(-size // self.chunk)
+        known = b"".join((self._shape, part.fields, HEADER_SIZE, _varint(size), HEADER_PARTS, _varint(count)))
+        yield _framed(HEADER, known, HEADER_DATA, next(payload))
+        for number in range(1, count):
             piece = next(payload, b"")
             yield _framed(CHUNK_FIELD, CHUNK_PART + _varint(number), CHUNK_DATA, piece)
             if not piece and self.ends_early:
                 return
 
-    def _header(self, part: Part) -> ImageHeader:
+    @cached_property
+    def _shape(self) -> bytes:
+        """What is the same in the header of every image."""
         return ImageHeader(
             shape=Shape(dim1=len(self.variable.bands), dim2=self.grid.width, dim3=self.grid.height),
             dtype=DTYPES[self.variable.dformat.dtype],
             compression=self.level != NOT_COMPRESSED,
-            grouped_records=part.records,
-            dataset_meta=part.datasets,
-        )
+        ).SerializeToString()
 
 
 def _framed(field: bytes, known: bytes, data_field: bytes = b"", data: bytes | memoryview = b"") -> bytes:
@@ -148,6 +162,10 @@ NUMBER, LENGTH = 0, 2
 """Kinds of fields on the wire."""
 
 HEADER = _tag(GetCubeResponse.HEADER_FIELD_NUMBER, LENGTH)
+RECORDS = _tag(ImageHeader.GROUPED_RECORDS_FIELD_NUMBER, LENGTH)
+DATASETS = _tag(ImageHeader.DATASET_META_FIELD_NUMBER, LENGTH)
+HEADER_SIZE = _tag(ImageHeader.SIZE_FIELD_NUMBER, NUMBER)
+HEADER_PARTS = _tag(ImageHeader.NB_PARTS_FIELD_NUMBER, NUMBER)
 HEADER_DATA = _tag(ImageHeader.DATA_FIELD_NUMBER, LENGTH)
 CHUNK_FIELD = _tag(GetCubeResponse.CHUNK_FIELD_NUMBER, LENGTH)
 CHUNK_PART = _tag(ImageChunk.PART_FIELD_NUMBER, NUMBER)
