@@ -107,6 +107,10 @@ class Scripted:
     variable_id: str = "5d4ed678-f6b2-507d-88a6-7f6a69a04377"
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def __repr__(self) -> str:
+        """Short: the report of a property's failure has it whole."""
+        return f"<Scripted {self.variable.name}>"
+
     def put(self, record: Record, image: Pixels | str | None = None) -> str:
         """Have a record, and an image of it; the server's own id."""
         identity = str(uuid.uuid4())
