@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,24 +11,28 @@ import pytest
 from tests.cluster.conftest import NewPlace
 from tests.cluster.receiver import Receiver
 from tests.cluster.scenes import SCENE, monitor_of, parameters, run_locally
-from tests.cluster.tools import Place, Workflow, until
+from tests.cluster.scraper import Scraper
+from tests.cluster.tools import Json, Place, Workflow, until
 from tests.jobs.chain import digests
 
 JOBS = ("ingest", "consolidate", "baseline", "monitor", "report")
 
 
-def test_two_submissions_at_once_make_the_bytes_of_local_once(new_place: NewPlace, scene: Path, tmp_path: Path) -> None:
+def test_two_submissions_at_once_make_the_bytes_of_local_once(
+    new_place: NewPlace, scene: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     place = new_place("chain")
     place.put_images(sorted((scene / "images").iterdir()))
     receiver = Receiver(place)
     aoi = place.namespace  # the controller's figures are told apart by it
     place.install({"monitors": [monitor_of(scene, name=aoi)], "webhook": {"url": receiver.url}}, tmp_path)
     given = parameters(place.inbox) | {"aoi": aoi}
-    names = [place.submit("workflowtemplate/acd-all", given) for _ in range(2)]
-    waits = until(lambda: [name for name in names if place.workflow(name).phase == "Pending"], "one waits", 60)
-    assert len(waits) == 1
-    assert "lock" in place.workflow(waits[0]).message
-    worked, waited = place.ended(next(name for name in names if name not in waits)), place.ended(waits[0])
+    with Scraper(lambda: place.figures(aoi)) as scraper:
+        names = [place.submit("workflowtemplate/acd-all", given) for _ in range(2)]
+        waits = until(lambda: [name for name in names if place.workflow(name).phase == "Pending"], "one waits", 60)
+        assert len(waits) == 1
+        assert "lock" in place.workflow(waits[0]).message
+        worked, waited = place.ended(next(name for name in names if name not in waits)), place.ended(waits[0])
 
     run_locally(JOBS, scene, tmp_path / "local")
     assert worked.phase == "Succeeded", worked.why()
@@ -42,20 +47,28 @@ def test_two_submissions_at_once_make_the_bytes_of_local_once(new_place: NewPlac
 
     found = json.loads(place.bucket.get(key_of(worked, "all.monitor.gather-cut", "patches-geojson")))["features"]
     assert found
-    figures = place.figures(aoi)
-    assert figures["argo_workflows_acd_patches_total", "monitor"] == len(found)
-    assert figures["argo_workflows_acd_images_total", "monitor"] == SCENE.monitored_pairs
-    assert figures["argo_workflows_acd_units_total", "ingest"] == SCENE.pairs
-    assert figures["argo_workflows_acd_changed_square_metres_total", "monitor"] == pytest.approx(
-        sum(one["properties"]["area_m2"] for one in found), rel=1e-6
-    )
-    assert {job for name, job in figures if name == "argo_workflows_acd_job_duration_seconds"} == set(JOBS)
+    the_figures_are_those_of_the_run(scraper, found)
+    record_property("starts of the controller during all jobs", scraper.totals.starts)
 
     alert, heartbeat = (letter["event"] for letter in receiver.letters())
     assert (alert["type"], alert["data"]["patches"]) == ("io.github.acd.run.alert", len(found))
     assert (heartbeat["type"], heartbeat["data"]["patches"]) == ("io.github.acd.run.heartbeat", 0)
     source = f"/namespaces/{place.namespace}/workflows"
     assert [one["source"] for one in (alert, heartbeat)] == [f"{source}/{one.name}" for one in (worked, waited)]
+
+
+def the_figures_are_those_of_the_run(scraper: Scraper, found: list[Json]) -> None:
+    figures, missed = scraper.totals.now(), f"{scraper.totals.starts} starts, {scraper.missed} looks missed"
+    counted = {
+        ("argo_workflows_acd_patches_total", "monitor"): len(found),
+        ("argo_workflows_acd_images_total", "monitor"): SCENE.monitored_pairs,
+        ("argo_workflows_acd_units_total", "ingest"): SCENE.pairs,
+        ("argo_workflows_acd_changed_square_metres_total", "monitor"): pytest.approx(
+            sum(one["properties"]["area_m2"] for one in found), rel=1e-6
+        ),
+    }
+    assert {one: figures.get(one) for one in counted} == counted, missed
+    assert {job for name, job in figures if name == "argo_workflows_acd_job_duration_seconds"} == set(JOBS), missed
 
 
 def the_report_is_a_folder_on_s3(place: Place, workflow: Workflow, local: Path) -> None:

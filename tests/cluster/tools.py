@@ -20,6 +20,7 @@ import yaml
 
 from acdtask.cube.local.store import Store
 from tests.cluster.faults import CONFIG_MAP, Fault, config_map, has_faults, with_faults
+from tests.cluster.scraper import Figures
 from tests.conftest import CHECKOUT
 
 Json: TypeAlias = dict[str, Any]
@@ -288,13 +289,24 @@ class Place:
 
         return until(look, f"end of {name}", seconds)
 
-    def figures(self, aoi: str) -> dict[tuple[str, str], float]:
-        """What Argo's controller says of an AOI to Prometheus, by metric and job."""
+    def figures(self, aoi: str) -> Figures:
+        """What Argo's controller says now of an AOI to Prometheus."""
         argo = self.surroundings.argo
-        (pod,) = call("kubectl", "-n", argo, "get", "pods", "-l", "app=workflow-controller", "-o", "name").split()
-        path = f"/api/v1/namespaces/{argo}/pods/https:{pod.partition('/')[2]}:9090/proxy/metrics"
+        ready = (
+            "get",
+            "pods",
+            "-l",
+            "app=workflow-controller",
+            "--field-selector",
+            "status.phase=Running",
+            "-o",
+            "name",
+        )
+        pods = call("kubectl", "-n", argo, *ready).split()
+        assert len(pods) == 1, f"controllers: {pods}"
+        path = f"/api/v1/namespaces/{argo}/pods/https:{pods[0].partition('/')[2]}:9090/proxy/metrics"
         found = {}
-        for name, labels, value in FIGURE.findall(call("kubectl", "get", "--raw", path)):
+        for name, labels, value in FIGURE.findall(call("kubectl", "get", "--raw", path, seconds=30)):
             of = dict(LABEL.findall(labels))
             if of.get("aoi") == aoi:
                 found[name, of["job"]] = float(value)
