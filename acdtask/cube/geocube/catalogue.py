@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -84,10 +85,16 @@ class Catalogue:
                 raise AcdError(ErrorCode.INSTANCE_UNKNOWN, f"variable {variable} has no instance {instance!r}")
         return self._served[key]
 
-    def forget(self, variable: str, instance: str) -> None:
-        """What was remembered of an instance is not right any more."""
-        with self._lock:
-            self._served.pop((variable, instance), None)
+    @contextmanager
+    def forgetting(self, served: Served) -> Iterator[None]:
+        """Do not remember the instance if what is asked within says that it is gone."""
+        try:
+            yield
+        except AcdError as error:
+            if error.code is ErrorCode.INSTANCE_UNKNOWN:
+                with self._lock:
+                    self._served.pop((served.variable.name, served.instance.name), None)
+            raise
 
     def variable_id(self, name: str) -> str:
         """The server's id of a variable. VARIABLE_UNKNOWN."""

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
+from acdtask.cube.local.store_errors import PARENT_IS_OBJECT, explain_file, explain_object, is_unreachable, os_error
 from acdtask.cube.local.traffic import count_object_read, count_written
 from acdtask.errors import AcdError, ErrorCode
 
@@ -26,21 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Store"]
 
-OS_ERROR = re.compile(r"\(os error (\d+)\)")
-HTTP_STATUS = re.compile(r"status code: (\d{3})")
-PARENT_IS_OBJECT = re.compile(r"Parent\w*Is(File|Object)")
-NO_ANSWER = re.compile(r"HTTP error|error sending request|after \d+ retries|timed out|connection", re.IGNORECASE)
-
 PLAIN_KEY = re.compile(r"[\w:-][\w.:-]*(/[\w:-][\w.:-]*)*", re.ASCII)
 """A key that is the name of its file as it is."""
 
 RETRIES = 8
 RETRY_SECONDS = 60
-
-DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
-IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-UNREACHABLE = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN}
 
 
 class Store:
@@ -131,7 +122,7 @@ class Store:
             return self._create(key, data)
         # A connection that breaks is tried again by obstore for every request but this one, which is conditional.
         attempts = Retrying(
-            retry=retry_if_exception(_is_unreachable),
+            retry=retry_if_exception(is_unreachable),
             stop=stop_after_attempt(RETRIES) | stop_after_delay(RETRY_SECONDS),
             wait=wait_random_exponential(multiplier=0.1, max=5),
             reraise=True,
@@ -179,7 +170,7 @@ class Store:
                 self._check_bucket(error)
                 return None
             except obstore.exceptions.GenericError as error:
-                if _os_error(error) == errno.ENOTDIR:
+                if os_error(error) == errno.ENOTDIR:
                     return None
                 raise
         count_object_read(len(data))
@@ -350,7 +341,7 @@ class Store:
                 self._check_bucket(error)
                 return None
             except obstore.exceptions.GenericError as error:
-                if _os_error(error) == errno.ENOTDIR:
+                if os_error(error) == errno.ENOTDIR:
                     return None
                 raise
 
@@ -377,59 +368,9 @@ class Store:
 
     def _explain(self, error: Exception, key: str) -> Exception:
         """The AcdError that an obstore error means, or the error itself when it can only be a bug."""
-        where, text = self._where(key), str(error)
-        if "NoSuchBucket" in text:
-            return AcdError(ErrorCode.BUCKET_UNKNOWN, f"there is no bucket {self._bucket!r}")
-        explained = _explain_http(text, where) if self._root is None else _explain_errno(_os_error(error), where)
+        where = self._where(key)
+        explained = explain_file(error, where) if self._root is not None else explain_object(error, where, self._bucket)
         return explained or error
-
-
-def _explain_http(text: str, where: str) -> AcdError | None:
-    if "169.254." in text:
-        return AcdError(
-            ErrorCode.STORE_DENIED,
-            f"there are no credentials for {where}",
-            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a web identity.",
-        )
-    status = HTTP_STATUS.search(text)
-    code = int(status.group(1)) if status else 0
-    if code in (401, 403):
-        return AcdError(ErrorCode.STORE_DENIED, f"{where} is refused (HTTP {code})")
-    if PARENT_IS_OBJECT.search(text):
-        return AcdError(ErrorCode.STORE_DENIED, f"{where} cannot be written: an object is where a folder should be")
-    if code >= 500 or code in (408, 429):
-        return AcdError(ErrorCode.STORE_UNREACHABLE, f"{where} answers HTTP {code} again and again")
-    if not code and NO_ANSWER.search(text):
-        return AcdError(ErrorCode.STORE_UNREACHABLE, f"{where} does not answer")
-    return None
-
-
-def _explain_errno(number: int, where: str) -> AcdError | None:
-    reason = os.strerror(number)
-    if number in DENIED:
-        return AcdError(ErrorCode.STORE_DENIED, f"{where}: {reason}")
-    if number in IN_THE_WAY:
-        return AcdError(
-            ErrorCode.STORE_DENIED,
-            f"{where} cannot be written: {reason}",
-            "Give another folder, or move away the file that is in the way.",
-        )
-    if number in FULL:
-        return AcdError(ErrorCode.DISK_FULL, f"{where} cannot be written: {reason}")
-    if number in UNREACHABLE:
-        return AcdError(ErrorCode.STORE_UNREACHABLE, f"{where}: {reason}")
-    return None
-
-
-def _is_unreachable(error: BaseException) -> bool:
-    return isinstance(error, AcdError) and error.code is ErrorCode.STORE_UNREACHABLE
-
-
-def _os_error(error: Exception) -> int:
-    if isinstance(error, OSError) and error.errno:
-        return error.errno
-    found = OS_ERROR.search(str(error))
-    return int(found.group(1)) if found else 0
 
 
 def _absolute(path: str) -> Path:

@@ -76,7 +76,7 @@ def test_a_downloader_that_does_not_see_the_files(world: Scripted, beside: Scrip
         beside.images[one] = "rpc error: code = Unknown desc = GDAL 4: no such file"
     assert exact(near)
     assert len(beside.calls["DownloadCube"]) == 1
-    assert Breaker.is_open(near._source._downloader.endpoint)  # type: ignore[union-attr]  # it has one
+    assert Breaker.is_open(near._reader._source._downloader.endpoint)  # type: ignore[union-attr]  # it has one
 
 
 def test_an_image_that_nobody_can_read_fails_alone(world: Scripted, beside: Scripted, near: GeocubeCube) -> None:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from acdtask.cube.geocube.cube import FOREIGN, GeocubeCube
+from acdtask.cube.geocube.cube import GeocubeCube
+from acdtask.cube.geocube.reader import FOREIGN
 from acdtask.cube.model import CubeRequest, DataFormat, Dataset, Image, Outcome, Pixels, Slice, Variable
 from acdtask.cube.protocol.cubes_pb2 import GetCubeResponse, GetCubeResponseHeader, ImageChunk
 from acdtask.errors import AcdError, ErrorCode
