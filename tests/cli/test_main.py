@@ -181,6 +181,7 @@ def test_the_stages_of_a_job_one_by_one_are_what_local_does(tmp_path: Path) -> N
     assert all((by_hand / image).read_bytes() == (at_once / image).read_bytes() for image in images)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_ends_with_75_and_goes_on_later(number: signal.Signals, tmp_path: Path) -> None:
     scene = ("--size", "256", "--reference-pairs", "60", "--monitored-pairs", "10", "--events", "0")

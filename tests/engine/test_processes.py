@@ -223,12 +223,9 @@ def test_leaving_the_loop_ends_what_runs(tmp_path: Path) -> None:
         assert sorted(pool.map_unordered(square, [3])) == [(3, 9)]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_workers_and_says_interrupted(
-    number: signal.Signals, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, ctrl_c))
+def test_a_signal_ends_the_workers_and_says_interrupted(number: signal.Signals, tmp_path: Path) -> None:
     items = [(item, str(tmp_path)) for item in range(4)]
 
     def strike() -> None:
