@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import resource
 import shutil
 import signal
 import socket
@@ -22,6 +21,7 @@ import zarr
 from acdtask.cube.local import store as store_module
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from tests.limited import with_file_size
 
 PUT = (
     "import sys; from acdtask.cube.local.store import Store; Store.at(sys.argv[1]).put('big', bytes(int(sys.argv[2])))"
@@ -155,10 +155,7 @@ def explained(*command: str, **options: object) -> str:
 
 
 def test_a_full_quota_is_a_full_disk_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-
-    last = explained(sys.executable, "-c", PUT, str(tmp_path), "100000", preexec_fn=limit)
+    last = explained(*with_file_size(4096, sys.executable, "-c", PUT, str(tmp_path), "100000"))
     assert "ACD-403" in last
     assert Store.at(str(tmp_path)).list() == []
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 from acdtask.errors import ErrorCode
 from tests.jobs.chain import digests
 from tests.jobs.rasters import good_pixels, write_tiff
+from tests.limited import with_file_size
 
 SQUARE = [[6.80, 51.0], [6.83, 51.0], [6.83, 51.03], [6.80, 51.03], [6.80, 51.0]]
 MESSAGE = re.compile(r"error (ACD-\d+): .+\n+ *(?:fix: )?.+", re.IGNORECASE)
@@ -64,17 +64,13 @@ class Room:
 
 
 def acdtask(arguments: list[str], room: Room) -> subprocess.CompletedProcess[str]:
-    def limit() -> None:
-        if room.limit_file_size:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (room.limit_file_size, room.limit_file_size))
-
+    command = [sys.executable, "-m", "acdtask", *arguments, *(["--workers", "1"] if "local" in arguments else [])]
     return subprocess.run(
-        [sys.executable, "-m", "acdtask", *arguments, *(["--workers", "1"] if "local" in arguments else [])],
+        with_file_size(room.limit_file_size, *command) if room.limit_file_size else command,
         capture_output=True,
         text=True,
         check=False,
         timeout=240,
-        preexec_fn=limit,  # no threads here
         env={**os.environ, **room.environment},
     )
 

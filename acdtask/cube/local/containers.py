@@ -17,6 +17,7 @@ from rasterio.windows import Window as RasterWindow
 
 from acdtask.cube.grid import Window
 from acdtask.cube.local.chunks import Target, Wanted, read_stack, stack_layout
+from acdtask.cube.local.open_images import open_image
 from acdtask.cube.local.stack import METADATA
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.traffic import count_pixels_read
@@ -69,7 +70,7 @@ def _read_tiff(
     store: Store, uri: str, requests: Sequence[tuple[Dataset, Window]], targets: Sequence[Target | None]
 ) -> list[Pixels]:
     try:
-        with rasterio.Env(**store.gdal_options()), rasterio.open(store.gdal_path(uri)) as image:
+        with rasterio.Env(**store.gdal_options()), open_image(store.gdal_path(uri)) as image:
             for dataset, _ in requests:
                 if image.shape != dataset.grid.shape or image.count < max(dataset.bands):
                     raise _broken(store, uri, f"has {image.count} bands of {image.height} x {image.width} px")

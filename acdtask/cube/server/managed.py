@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from acdtask.cube.local.open_images import forget_image
 from acdtask.cube.local.store import Store
 
 __all__ = ["Managed"]
@@ -40,6 +41,7 @@ class Managed:
         self._store.delete(_key(uri))
         if not uri.startswith(self._data) or "/../" in uri:
             return f"{uri} does not lie where this server may delete files: its file stays"
+        forget_image(self._store.gdal_path(uri))
         folder, _, name = uri.rpartition("/")
         Store.at(folder or "/").delete(name)
         return f"{uri} is deleted"

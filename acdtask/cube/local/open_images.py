@@ -1,0 +1,160 @@
+"""GeoTIFFs of a file system stay open between two reads: to open one takes longer than to read a tile of it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import rasterio
+from rasterio.io import DatasetReader
+
+try:
+    import resource
+except ImportError:  # no such limits on this system
+    MOST = 128
+else:
+    MOST = max(16, min(512, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+"""Files that stay open at most: a quarter of what this process may open."""
+
+__all__ = ["MOST", "OpenImages", "forget_image", "open_image"]
+
+SETTLED_SECONDS = 2.0
+"""A file that was written less than so long ago may be written again within one tick of its clock."""
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """What tells a file from one that has taken its place."""
+
+    device: int
+    inode: int
+    size: int
+    written_ns: int
+
+    @classmethod
+    def of(cls, path: str) -> _Mark | None:
+        try:
+            found = Path(path).stat()
+        except OSError:
+            return None  # /vsis3/..., or it is not there
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def is_settled(self) -> bool:
+        return time.time() - self.written_ns / 1e9 > SETTLED_SECONDS
+
+
+class OpenImages:
+    """Images that nobody reads just now, least recently used first. Each is read by one thread at a time.
+
+    A file that was replaced, changed or removed is opened anew. What lies elsewhere is opened and closed each time.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._idle: OrderedDict[int, tuple[str, _Mark, DatasetReader]] = OrderedDict()
+        self._by_path: dict[str, list[int]] = {}
+        self._number = 0
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[DatasetReader]:
+        """The image, for this thread alone. Raises what rasterio.open does; an error within closes the image."""
+        mark = _Mark.of(path)
+        image = self._take(path, mark) or rasterio.open(path)
+        try:
+            yield image
+        except BaseException:
+            image.close()
+            raise
+        if mark is None or not mark.is_settled():
+            image.close()
+        else:
+            self._put(path, mark, image)
+
+    def forget(self, path: str) -> None:
+        """Close the idle images of a file, so that its space is free when it is deleted."""
+        with self._lock:
+            images = [self._idle.pop(number)[2] for number in self._by_path.pop(path, [])]
+        _close(images)
+
+    def close(self) -> None:
+        """Close what is idle."""
+        with self._lock:
+            images = [image for _, _, image in self._idle.values()]
+            self._idle.clear()
+            self._by_path.clear()
+        _close(images)
+
+    def __len__(self) -> int:
+        return len(self._idle)
+
+    def _take(self, path: str, mark: _Mark | None) -> DatasetReader | None:
+        """An idle image of the very file; those of one that was there before are closed."""
+        with self._lock:
+            stale = []
+            found = None
+            for number in self._by_path.pop(path, []):
+                _, of, image = self._idle[number]
+                if of == mark and found is not None:
+                    self._by_path.setdefault(path, []).append(number)
+                    continue
+                del self._idle[number]
+                if of == mark:
+                    found = image
+                else:
+                    stale.append(image)
+        _close(stale)
+        return found
+
+    def _put(self, path: str, mark: _Mark, image: DatasetReader) -> None:
+        with self._lock:
+            self._number += 1
+            self._idle[self._number] = path, mark, image
+            self._by_path.setdefault(path, []).append(self._number)
+            over = [self._drop_oldest() for _ in range(len(self._idle) - self._most)]
+        _close(over)
+
+    def _drop_oldest(self) -> DatasetReader:
+        number, (path, _, image) = self._idle.popitem(last=False)
+        numbers = self._by_path[path]
+        numbers.remove(number)
+        if not numbers:
+            del self._by_path[path]
+        return image
+
+
+def _close(images: Iterable[DatasetReader]) -> None:
+    for image in images:
+        image.close()
+
+
+_images = OpenImages()
+_of_parents: list[OpenImages] = []
+
+
+def open_image(path: str) -> AbstractContextManager[DatasetReader]:
+    """An image of this process' own store of open ones, as `OpenImages.opened`."""
+    return _images.opened(path)
+
+
+def forget_image(path: str) -> None:
+    """Close the idle images of a file that is about to be deleted."""
+    _images.forget(path)
+
+
+def _begin_anew() -> None:
+    """A forked child shares the place in the file with its parent: it opens its own, and leaves those alone."""
+    global _images
+    _of_parents.append(_images)
+    _images = OpenImages()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
+atexit.register(lambda: _images.close())
