@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import resource
 import threading
 import time
 from collections import OrderedDict
@@ -15,15 +16,11 @@ from pathlib import Path
 import rasterio
 from rasterio.io import DatasetReader
 
-try:
-    import resource
-except ImportError:  # no such limits on this system
-    MOST = 128
-else:
-    MOST = max(16, min(512, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
-"""Files that stay open at most: a quarter of what this process may open."""
-
 __all__ = ["MOST", "OpenImages", "forget_image", "open_image"]
+
+_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+MOST = 512 if _FILES == resource.RLIM_INFINITY else min(512, _FILES // 4)
+"""Files that stay open at most."""
 
 SETTLED_SECONDS = 2.0
 """A file that was written less than so long ago may be written again within one tick of its clock."""
