@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import yaml
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from acdtask.cube.local.store import Store
 from tests.cluster.faults import CONFIG_MAP, Fault, config_map, has_faults, with_faults
@@ -32,6 +33,8 @@ SECONDS = 900
 FIGURE = re.compile(r"^(argo_workflows_acd_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 """Prometheus' text format."""
+AWAY = r"(?s).*(etcdserver: |connection refused|TLS handshake timeout|i/o timeout|unexpected EOF|Unable to connect)"
+"""What kubectl says of a server that has too much to do, or starts again."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,11 @@ class Workflow:
         return f"{self.name} {self.phase}: {self.message}\n" + "\n".join(bad)
 
 
+def argo_object(kind: str, name: str, spec: Json) -> Json:
+    """A WorkflowTemplate or a Workflow."""
+    return {"apiVersion": "argoproj.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
 def _path(node: str, workflow: str, entrypoint: str) -> str:
     for root, name in ((f"{workflow}.onExit", "onExit"), (workflow, entrypoint)):
         if node == root or node.startswith((f"{root}.", f"{root}(")):
@@ -197,8 +205,9 @@ class Place:
         """Run kubectl in the namespace."""
         return call("kubectl", "--namespace", self.namespace, *words, stdin=stdin)
 
+    @retry(retry=retry_if_exception_message(match=AWAY), stop=stop_after_delay(60), wait=wait_fixed(2), reraise=True)
     def get(self, *words: str) -> Json:
-        """An object, or a list of objects."""
+        """An object, or a list of objects; asked again while the API server is away."""
         found: Json = json.loads(self.kubectl("get", *words, "--output", "json"))
         return found
 
@@ -239,6 +248,7 @@ class Place:
         file = folder / f"values-{uuid.uuid4().hex[:6]}.yaml"
         file.write_text(yaml.safe_dump({**self.values(), **changes}))
         call("helm", "upgrade", "--install", "acd", CHART, "--namespace", self.namespace, "--values", file)
+        self.templates_are_heeded()
 
     def serve(self, name: str, port: int, program: str, *words: str) -> None:
         """A pod of acd's image that runs a Python program of ours, and a service of the same name before it."""
@@ -266,6 +276,28 @@ class Place:
         installed = self.get("workflowtemplate", template)
         if not has_faults(installed):
             self.kubectl("replace", "--filename", "-", stdin=json.dumps(with_faults(installed)))
+            self.templates_are_heeded()
+
+    def templates_are_heeded(self) -> None:
+        """Wait until Argo's controller has the templates as the API server has them.
+
+        It hears of a change a little later than who made it: a workflow that is submitted in between runs the template
+        of before (argo-workflows 14607), or ends for want of one. Changes come in their order, so a template that is
+        made now tells for all.
+        """
+        name = f"mark-{uuid.uuid4().hex[:6]}"
+        spec: Json = {"entrypoint": "wait", "templates": [{"name": "wait", "suspend": {}}]}
+        self.apply(argo_object("WorkflowTemplate", name, spec))
+
+        def runs() -> bool:
+            probe = argo_object("Workflow", f"{name}-{uuid.uuid4().hex[:6]}", {"workflowTemplateRef": {"name": name}})
+            self.apply(probe)
+            seen = until(lambda: self.workflow(probe["metadata"]["name"]).phase, f"phase of a workflow of {name}", 120)
+            self.kubectl("delete", "workflow", probe["metadata"]["name"], "--wait=false")
+            return seen == "Running"
+
+        until(runs, f"{name} in Argo's controller", 120)
+        self.kubectl("delete", "workflowtemplate", name)
 
     def submit(self, source: str, parameters: Mapping[str, str] | None = None) -> str:
         """`argo submit --from`, as users do it. Returns the workflow's name."""
