@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.cluster.conftest import NewPlace
-from tests.cluster.faults import CONFIG_MAP, Fault, config_map, with_faults
+from tests.cluster.faults import CONFIG_MAP, Fault, config_map, has_faults, with_faults
 from tests.cluster.scenes import monitor_of
 from tests.conftest import CHECKOUT
 from tests.jobs.chain import digests
@@ -65,6 +65,7 @@ def test_a_fault_ends_as_in_the_runner(new_place: NewPlace, scene: Path, tmp_pat
     submitted = place.submit("workflowtemplate/acd-ingest", given)
     expected = here(faults, scene, tmp_path / "here")
     workflow = place.ended(submitted)
+    assert has_faults({"spec": workflow.spec})
     assert workflow.phase == expected.phase == phase, workflow.why()
     assert workflow.outcome() == outcome(expected)
     assert [one.exit_code for one in workflow.attempts(NODE)] == exit_codes

@@ -136,13 +136,13 @@ class Workflow:
         return found
 
     def why(self) -> str:
-        """The messages of all nodes that did not go well."""
+        """The messages of all nodes that did not go well, and how all pods ended."""
         bad = [
             f"{name}: {one['phase']} {one.get('message', '')}"
             for name, one in self.nodes.items()
             if one["phase"] in {"Failed", "Error"}
         ]
-        return f"{self.name} {self.phase}: {self.message}\n" + "\n".join(bad)
+        return "\n".join((f"{self.name} {self.phase}: {self.message}", *bad, str(self.outcome())))
 
 
 def argo_object(kind: str, name: str, spec: Json) -> Json:
