@@ -62,6 +62,22 @@ def test_a_file_is_opened_once_and_each_reader_at_a_time_has_its_own(images: Ope
     assert not first.closed
 
 
+def test_an_overview_stays_open_beside_its_image(images: OpenImages, file: Path) -> None:
+    with rasterio.open(file, "r+") as image:
+        image.build_overviews([2, 4])
+    os.utime(file, (0, 0))
+    kept = []
+    for _ in range(2):
+        for level, side in ((None, SIZE), (0, SIZE // 2), (1, SIZE // 4)):
+            with images.opened(str(file), level) as image:
+                assert image.shape == (side, side)
+                kept.append(image)
+    assert kept[:3] == kept[3:]
+    assert len(images) == 3
+    images.forget(str(file))
+    assert all(image.closed for image in kept)
+
+
 def test_a_file_that_takes_the_place_of_another_is_read_itself(images: OpenImages, file: Path) -> None:
     with images.opened(str(file)) as first:
         first.read(1)

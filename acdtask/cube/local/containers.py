@@ -38,6 +38,7 @@ def read_window(
     requests: Sequence[tuple[Dataset, Window]],
     targets: Sequence[Target | None] = (),
     pool: Executor | None = None,
+    level: int | None = None,
 ) -> list[Pixels]:
     """Windows out of one container, which is opened once.
 
@@ -48,6 +49,7 @@ def read_window(
         targets: for each request, if it is of one band, where to read it; all of one stack of the datasets' data type.
             A container that keeps another type leaves them alone.
         pool: whose threads decode the chunks of a consolidated container; default: this one.
+        level: the number of a GeoTIFF's overview, whose grid the datasets then have; default: the image itself.
 
     Returns:
         For each request an array of shape (bands, height, width), as the container keeps it, not to be written to:
@@ -61,16 +63,20 @@ def read_window(
     if is_stack(uri):
         pixels = _read_stack(store, uri, requests, where, pool)
     else:
-        pixels = _read_tiff(store, uri, requests, where)
+        pixels = _read_tiff(store, uri, requests, where, level)
     count_pixels_read(sum(one.nbytes for one in pixels))
     return pixels
 
 
 def _read_tiff(
-    store: Store, uri: str, requests: Sequence[tuple[Dataset, Window]], targets: Sequence[Target | None]
+    store: Store,
+    uri: str,
+    requests: Sequence[tuple[Dataset, Window]],
+    targets: Sequence[Target | None],
+    level: int | None,
 ) -> list[Pixels]:
     try:
-        with rasterio.Env(**store.gdal_options()), open_image(store.gdal_path(uri)) as image:
+        with rasterio.Env(**store.gdal_options()), open_image(store.gdal_path(uri), level) as image:
             for dataset, _ in requests:
                 if image.shape != dataset.grid.shape or image.count < max(dataset.bands):
                     raise _broken(store, uri, f"has {image.count} bands of {image.height} x {image.width} px")

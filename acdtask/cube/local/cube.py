@@ -251,6 +251,17 @@ class LocalCube(ConsolidatingCube):
         variable = self.variable(request.variable)
         return read_images(self.store, request, variable, self._found(request, variable))
 
+    def picture(self, request: CubeRequest) -> Image:
+        """The image of the request's only group to look at: made of overviews where its grid is as coarse.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
+        from acdtask.cube.local.images import read_images
+
+        variable = self.variable(request.variable)
+        (image,) = read_images(self.store, request, variable, self._found(request, variable), overviews=True)
+        return image
+
     def found(self, request: CubeRequest) -> Iterator[tuple[tuple[str, ...], list[Dataset]]]:
         """Each group and the datasets that `images` reads for it; none if its image is absent. Nothing is read.
 

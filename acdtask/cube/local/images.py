@@ -23,7 +23,9 @@ THREADS = min(len(os.sched_getaffinity(0)), 8)
 BROKEN = (ErrorCode.CUBE_DAMAGED, ErrorCode.INPUT_UNREADABLE, ErrorCode.GRID_TOO_COARSE)
 
 
-def read_images(store: Store, request: CubeRequest, variable: Variable, groups: Iterable[Group]) -> Iterator[Image]:
+def read_images(
+    store: Store, request: CubeRequest, variable: Variable, groups: Iterable[Group], *, overviews: bool = False
+) -> Iterator[Image]:
     """The image of each group, in order, read as they are asked for.
 
     Groups are read together as long as their pixels take some 64 MB; how they are put together changes no pixel. When
@@ -34,9 +36,10 @@ def read_images(store: Store, request: CubeRequest, variable: Variable, groups: 
         request: grid and resampling.
         variable: whose format the images have.
         groups: ids of records, and the datasets to read.
+        overviews: as `read_mosaics`.
     """
     for batch in _batches(request, variable, groups):
-        yield from _read(store, request, variable, batch)
+        yield from _read(store, request, variable, batch, overviews)
 
 
 def _batches(request: CubeRequest, variable: Variable, groups: Iterable[Group]) -> Iterator[list[Group]]:
@@ -53,10 +56,12 @@ def _batches(request: CubeRequest, variable: Variable, groups: Iterable[Group]) 
         yield batch
 
 
-def _read(store: Store, request: CubeRequest, variable: Variable, batch: Sequence[Group]) -> Iterator[Image]:
+def _read(
+    store: Store, request: CubeRequest, variable: Variable, batch: Sequence[Group], overviews: bool
+) -> Iterator[Image]:
     wanted = [datasets for _, datasets in batch if datasets]
     try:
-        pixels = read_mosaics(store, request.grid, wanted, variable, request.resampling, THREADS)
+        pixels = read_mosaics(store, request.grid, wanted, variable, request.resampling, THREADS, overviews)
     except AcdError as error:
         if error.code not in BROKEN:
             raise
@@ -64,8 +69,8 @@ def _read(store: Store, request: CubeRequest, variable: Variable, batch: Sequenc
             yield Image(batch[0][0], Outcome.FAILED, reason=str(error))
             return
         half = len(batch) // 2
-        yield from _read(store, request, variable, batch[:half])
-        yield from _read(store, request, variable, batch[half:])
+        yield from _read(store, request, variable, batch[:half], overviews)
+        yield from _read(store, request, variable, batch[half:], overviews)
         return
     valid = variable.dformat.valid
     middles = pixels[..., pixels.shape[-2] // 2, :]

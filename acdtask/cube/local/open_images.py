@@ -47,6 +47,16 @@ class _Mark:
         return time.time() - self.written_ns / 1e9 > SETTLED_SECONDS
 
 
+@dataclass(frozen=True)
+class _Idle:
+    """An image that nobody reads; `level` is the number of its overview, if it is one."""
+
+    path: str
+    level: int | None
+    mark: _Mark
+    image: DatasetReader
+
+
 class OpenImages:
     """Images that nobody reads just now, least recently used first. Each is read by one thread at a time.
 
@@ -56,15 +66,18 @@ class OpenImages:
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._idle: OrderedDict[int, tuple[str, _Mark, DatasetReader]] = OrderedDict()
+        self._idle: OrderedDict[int, _Idle] = OrderedDict()
         self._by_path: dict[str, list[int]] = {}
         self._number = 0
 
     @contextmanager
-    def opened(self, path: str) -> Iterator[DatasetReader]:
-        """The image, for this thread alone. Raises what rasterio.open does; an error within closes the image."""
+    def opened(self, path: str, level: int | None = None) -> Iterator[DatasetReader]:
+        """The image, or an overview of it, for this thread alone.
+
+        Raises what rasterio.open does; an error within closes the image.
+        """
         mark = _Mark.of(path)
-        image = self._take(path, mark) or rasterio.open(path)
+        image = self._take(path, level, mark) or _open(path, level)
         try:
             yield image
         except BaseException:
@@ -73,18 +86,18 @@ class OpenImages:
         if mark is None or not mark.is_settled():
             image.close()
         else:
-            self._put(path, mark, image)
+            self._put(_Idle(path, level, mark, image))
 
     def forget(self, path: str) -> None:
         """Close the idle images of a file, so that its space is free when it is deleted."""
         with self._lock:
-            images = [self._idle.pop(number)[2] for number in self._by_path.pop(path, [])]
+            images = [self._idle.pop(number).image for number in self._by_path.pop(path, [])]
         _close(images)
 
     def close(self) -> None:
         """Close what is idle."""
         with self._lock:
-            images = [image for _, _, image in self._idle.values()]
+            images = [one.image for one in self._idle.values()]
             self._idle.clear()
             self._by_path.clear()
         _close(images)
@@ -92,39 +105,43 @@ class OpenImages:
     def __len__(self) -> int:
         return len(self._idle)
 
-    def _take(self, path: str, mark: _Mark | None) -> DatasetReader | None:
+    def _take(self, path: str, level: int | None, mark: _Mark | None) -> DatasetReader | None:
         """An idle image of the very file; those of one that was there before are closed."""
         with self._lock:
             stale = []
             found = None
             for number in self._by_path.pop(path, []):
-                _, of, image = self._idle[number]
-                if of == mark and found is not None:
+                one = self._idle[number]
+                if one.mark == mark and (found is not None or one.level != level):
                     self._by_path.setdefault(path, []).append(number)
                     continue
                 del self._idle[number]
-                if of == mark:
-                    found = image
+                if one.mark == mark:
+                    found = one.image
                 else:
-                    stale.append(image)
+                    stale.append(one.image)
         _close(stale)
         return found
 
-    def _put(self, path: str, mark: _Mark, image: DatasetReader) -> None:
+    def _put(self, one: _Idle) -> None:
         with self._lock:
             self._number += 1
-            self._idle[self._number] = path, mark, image
-            self._by_path.setdefault(path, []).append(self._number)
+            self._idle[self._number] = one
+            self._by_path.setdefault(one.path, []).append(self._number)
             over = [self._drop_oldest() for _ in range(len(self._idle) - self._most)]
         _close(over)
 
     def _drop_oldest(self) -> DatasetReader:
-        number, (path, _, image) = self._idle.popitem(last=False)
-        numbers = self._by_path[path]
+        number, one = self._idle.popitem(last=False)
+        numbers = self._by_path[one.path]
         numbers.remove(number)
         if not numbers:
-            del self._by_path[path]
-        return image
+            del self._by_path[one.path]
+        return one.image
+
+
+def _open(path: str, level: int | None) -> DatasetReader:
+    return rasterio.open(path) if level is None else rasterio.open(path, OVERVIEW_LEVEL=level)
 
 
 def _close(images: Iterable[DatasetReader]) -> None:
@@ -136,9 +153,9 @@ _images = OpenImages()
 _of_parents: list[OpenImages] = []
 
 
-def open_image(path: str) -> AbstractContextManager[DatasetReader]:
-    """An image of this process' own store of open ones, as `OpenImages.opened`."""
-    return _images.opened(path)
+def open_image(path: str, level: int | None = None) -> AbstractContextManager[DatasetReader]:
+    """An image, or an overview of it, of this process' own store of open ones, as `OpenImages.opened`."""
+    return _images.opened(path, level)
 
 
 def forget_image(path: str) -> None:

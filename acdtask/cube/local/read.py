@@ -7,14 +7,16 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.chunks import Target
-from acdtask.cube.local.containers import read_window
+from acdtask.cube.local.containers import is_stack, read_window
 from acdtask.cube.local.mapping import Mapping
+from acdtask.cube.local.overviews import overview_for
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.warp import intersection, lattice_blocks, pixel_offset, source_window, warp
 from acdtask.cube.local.workers import pool_of
@@ -29,7 +31,7 @@ REQUESTS_AT_ONCE = 8
 
 MIB = 1024 * 1024
 WARPED_AT_MOST = 1024 * MIB
-"""Bytes of pixels that one image is warped from. They are held beside that as floats, and overviews are not used."""
+"""Bytes of pixels that one image is warped from. They are held beside that as floats."""
 
 OVERSHOOTING = {"cubic", "lanczos"}
 EXACT = {"nearest", "mode"}
@@ -65,6 +67,7 @@ def read_mosaics(
     variable: Variable,
     resampling: Resampling | None = None,
     threads: int = 1,
+    overviews: bool = False,
 ) -> Pixels:
     """Each mosaic of datasets on the grid; where they overlap, the later one lies on top.
 
@@ -78,6 +81,8 @@ def read_mosaics(
         variable: whose format the pixels have.
         resampling: default: the variable's.
         threads: how many decode chunks of a folder's container at once; jobs run in processes, so one is the default.
+        overviews: read overviews of GeoTIFFs where they are as coarse as the grid: quick, but how they were made is
+            unknown. Good for looking at.
 
     Returns:
         As `Cube.read`.
@@ -87,7 +92,7 @@ def read_mosaics(
     """
     canvas = _Canvas(grid, mosaics, variable)
     kernel = resampling or variable.resampling
-    for batch in _batches(_requests(grid, mosaics, kernel)):
+    for batch in _batches(_requests(store if overviews else None, grid, mosaics, kernel)):
         for requests, arrays in zip(batch, _read_all(store, batch, canvas, threads), strict=True):
             for request, pixels in zip(requests, arrays, strict=True):
                 if request.offset is None:
@@ -99,7 +104,10 @@ def read_mosaics(
 
 
 def bytes_to_read(grid: Grid, datasets: Sequence[Dataset], variable: Variable, resampling: Resampling | None) -> int:
-    """How many bytes of pixels wait in memory while an image of the datasets is read: itself, and what is warped."""
+    """How many bytes of pixels wait in memory while an image of the datasets is read: itself, and what is warped.
+
+    With overviews there may be less.
+    """
     kernel = resampling or variable.resampling
     size = grid.height * grid.width * len(variable.bands) * np.dtype(variable.dformat.dtype).itemsize
     for one in datasets:
@@ -111,13 +119,17 @@ def bytes_to_read(grid: Grid, datasets: Sequence[Dataset], variable: Variable, r
 
 @dataclass(slots=True)
 class _Request:
-    """A window of a dataset, for a slice. `layer` is its place in the slice: a later one lies on top."""
+    """A window of a dataset, for a slice. `layer` is its place in the slice: a later one lies on top.
+
+    With the number of an overview, `level`, the dataset's grid is the overview's.
+    """
 
     slice: int
     layer: int
     dataset: Dataset
     window: Window
     offset: tuple[int, int] | None
+    level: int | None = None
     pixels: Pixels | None = None
 
 
@@ -180,16 +192,24 @@ class _Canvas:
         return image
 
 
-def _requests(grid: Grid, mosaics: Sequence[Sequence[Dataset]], resampling: Resampling) -> dict[str, list[_Request]]:
-    """What to read out of each container."""
-    requests: dict[str, list[_Request]] = {}
+Containers: TypeAlias = dict[tuple[str, int | None], list[_Request]]
+"""What to read out of each container, or of an overview of it."""
+
+
+def _requests(
+    overviews: Store | None, grid: Grid, mosaics: Sequence[Sequence[Dataset]], resampling: Resampling
+) -> Containers:
+    """What to read; with a store, its files' overviews are looked at."""
+    requests: Containers = {}
     for index, datasets in enumerate(mosaics):
         warped = 0
-        for layer, dataset in enumerate(datasets):
+        for layer, own in enumerate(datasets):
+            dataset, level = (overviews and _overview(overviews, own, grid)) or (own, None)
             window, offset = _need(grid, dataset.grid, resampling)
             if window is None:
                 continue
-            requests.setdefault(dataset.uri, []).append(_Request(index, layer, dataset, window, offset))
+            request = _Request(index, layer, dataset, window, offset, level)
+            requests.setdefault((dataset.uri, level), []).append(request)
             warped += _bytes_of(dataset, window) if offset is None else 0
         if warped > WARPED_AT_MOST:
             raise AcdError(
@@ -198,6 +218,10 @@ def _requests(grid: Grid, mosaics: Sequence[Sequence[Dataset]], resampling: Resa
                 f"{len(datasets)} datasets, more than {WARPED_AT_MOST // MIB}",
             )
     return requests
+
+
+def _overview(store: Store, dataset: Dataset, grid: Grid) -> tuple[Dataset, int] | None:
+    return None if is_stack(dataset.uri) else overview_for(store, dataset, grid)
 
 
 def _bytes_of(dataset: Dataset, window: Window) -> int:
@@ -221,7 +245,7 @@ def _need(grid: Grid, source: Grid, resampling: Resampling) -> tuple[Window | No
     return Window(row=top, column=left, height=bottom - top, width=right - left), None
 
 
-def _batches(requests: dict[str, list[_Request]]) -> Iterator[list[list[_Request]]]:
+def _batches(requests: Containers) -> Iterator[list[list[_Request]]]:
     containers = iter(requests.values())
     while batch := list(islice(containers, CONTAINERS_AT_ONCE)):
         yield batch
@@ -231,7 +255,7 @@ def _read_all(store: Store, batch: list[list[_Request]], canvas: _Canvas, thread
     def read(requests: list[_Request], pool: Executor | None = None) -> list[Pixels]:
         wanted = [(request.dataset, request.window) for request in requests]
         targets = [canvas.target_of(request) for request in requests]
-        return read_window(store, requests[0].dataset.uri, wanted, targets, pool)
+        return read_window(store, requests[0].dataset.uri, wanted, targets, pool, requests[0].level)
 
     if all(store.is_folder and "://" not in requests[0].dataset.uri for requests in batch):
         pool = pool_of(threads) if threads > 1 else None

@@ -16,7 +16,7 @@ from acdtask.cube.grid import Grid, Window
 from acdtask.cube.model import Pixels, Resampling
 from acdtask.cube.points import crs_of, move_points
 
-__all__ = ["intersection", "lattice_blocks", "pixel_offset", "source_window", "warp"]
+__all__ = ["intersection", "lattice_blocks", "middle_pixel", "pixel_offset", "source_window", "warp"]
 
 Positions: TypeAlias = NDArray[np.float64]
 
@@ -218,10 +218,20 @@ def _spline_width(source: Grid, block: Grid) -> dict[str, int]:
 
     GDAL widens kernels by the extents, so on a turned grid too, and its B-spline has a negative tail on one side then.
     """
-    column, row = block.width / 2, block.height / 2
-    places = _moved(Affine(*block.transform), column + np.array([0, 1, 0]), row + np.array([0, 0, 1]))
-    xs, ys = move_points(np.column_stack(places), block.crs, source.crs).T
+    size = middle_pixel(block, source)
+    return {"XSCALE": 1, "YSCALE": 1} if size is not None and size < SAME_SIZE else {}
+
+
+def middle_pixel(of: Grid, source: Grid) -> float | None:
+    """How many columns or rows of another grid a grid's middle pixel spans, whichever is more; None beyond its CRS.
+
+    >>> source = Grid(crs="EPSG:32632", transform=(20, 0, 400000, 0, -20, 5600000), width=100, height=50)
+    >>> middle_pixel(source.model_copy(update={"transform": (100, 0, 0, 0, -60, 0)}), source)
+    5.0
+    """
+    column, row = of.width / 2, of.height / 2
+    places = _moved(Affine(*of.transform), column + np.array([0, 1, 0]), row + np.array([0, 0, 1]))
+    xs, ys = move_points(np.column_stack(places), of.crs, source.crs).T
     if not np.isfinite([xs, ys]).all():
-        return {}
-    steps = [np.hypot(*(axis[1:] - axis[0])) for axis in _moved(~Affine(*source.transform), xs, ys)]
-    return {"XSCALE": 1, "YSCALE": 1} if max(steps) < SAME_SIZE else {}
+        return None
+    return float(max(np.hypot(*(axis[1:] - axis[0])) for axis in _moved(~Affine(*source.transform), xs, ys)))

@@ -93,7 +93,7 @@ def _palette(cube: LocalCube, name: str) -> Sequence[Point]:
 
 
 def _mosaic(cube: LocalCube, request: CubeRequest) -> Pixels | None:
-    (image,) = cube.images(request)
+    image = cube.picture(request)
     if image.outcome is Outcome.FAILED:
         raise AcdError(ErrorCode.IMAGE_FAILED, image.reason)
     return image.pixels
