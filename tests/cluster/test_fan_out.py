@@ -94,6 +94,7 @@ class Memory:
     def __init__(self, place: Place) -> None:
         self.most = 0
         self._argo = place.surroundings.argo
+        self._nodes = call("kubectl", "get", "nodes", "--output", "name").split()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look)
 
@@ -113,8 +114,7 @@ class Memory:
                 continue
 
     def _now(self) -> int:
-        nodes = call("kubectl", "get", "nodes", "--output", "name").split()
-        asked = [("kubectl", "get", "--raw", f"/api/v1/nodes/{node[5:]}/proxy/stats/summary") for node in nodes]
+        asked = [("kubectl", "get", "--raw", f"/api/v1/nodes/{node[5:]}/proxy/stats/summary") for node in self._nodes]
         pods = [pod for one in asked for pod in json.loads(call(*one))["pods"]]
         held = [pod.get("memory", {}).get("workingSetBytes", 0) for pod in pods if self._is_controller(pod)]
         return max(held, default=0)

@@ -65,7 +65,7 @@ def test_a_fault_ends_as_in_the_runner(new_place: NewPlace, scene: Path, tmp_pat
     submitted = place.submit("workflowtemplate/acd-ingest", given)
     expected = here(faults, scene, tmp_path / "here")
     workflow = place.ended(submitted)
-    assert has_faults({"spec": workflow.spec})
+    assert has_faults({"spec": workflow.spec}), "Argo ran the template of before"
     assert workflow.phase == expected.phase == phase, workflow.why()
     assert workflow.outcome() == outcome(expected)
     assert [one.exit_code for one in workflow.attempts(NODE)] == exit_codes

@@ -9,6 +9,7 @@ from affine import Affine
 from rasterio.errors import RasterioError
 
 from acdtask.cube.grid import Grid
+from acdtask.cube.local.containers import is_stack
 from acdtask.cube.local.open_images import open_image
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.warp import middle_pixel
@@ -25,13 +26,16 @@ NEARLY = 1.001
 def overview_for(store: Store, dataset: Dataset, grid: Grid) -> tuple[Dataset, int] | None:
     """The coarsest overview of a dataset's GeoTIFF whose pixels are no larger than the grid's.
 
-    It is found by the dataset and the size of the grid's pixels alone, as GDAL's warper does, so every tile of a map
-    takes the same one.
+    It is found by the dataset and the size of the grid's pixels alone, so every tile of a map takes the same one.
+    gdalwarp chooses by the same rule, but also one whose pixels are larger by 0.1 of the image's.
 
     Returns:
         The dataset as it is there, and the overview's number, from 0; None if the image's own pixels are to be read:
-        the grid is not twice as coarse, there are no overviews, or the file cannot be read, as who reads it will see.
+        the grid is not twice as coarse, there are no overviews (a consolidated container has none), or the file cannot
+        be read, as who reads it will see.
     """
+    if is_stack(dataset.uri):
+        return None
     ratio = coarseness(grid, dataset.grid)
     if ratio * NEARLY < LEAST:
         return None

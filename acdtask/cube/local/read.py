@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.chunks import Target
-from acdtask.cube.local.containers import is_stack, read_window
+from acdtask.cube.local.containers import read_window
 from acdtask.cube.local.mapping import Mapping
 from acdtask.cube.local.overviews import overview_for
 from acdtask.cube.local.store import Store
@@ -92,7 +92,8 @@ def read_mosaics(
     """
     canvas = _Canvas(grid, mosaics, variable)
     kernel = resampling or variable.resampling
-    for batch in _batches(_requests(store if overviews else None, grid, mosaics, kernel)):
+    sources = _sources(store, grid, mosaics) if overviews else [[(one, None) for one in part] for part in mosaics]
+    for batch in _batches(_requests(grid, sources, kernel)):
         for requests, arrays in zip(batch, _read_all(store, batch, canvas, threads), strict=True):
             for request, pixels in zip(requests, arrays, strict=True):
                 if request.offset is None:
@@ -192,19 +193,34 @@ class _Canvas:
         return image
 
 
+Source: TypeAlias = tuple[Dataset, int | None]
+"""A dataset as it is, or as it is in an overview and the overview's number."""
+
 Containers: TypeAlias = dict[tuple[str, int | None], list[_Request]]
 """What to read out of each container, or of an overview of it."""
 
 
-def _requests(
-    overviews: Store | None, grid: Grid, mosaics: Sequence[Sequence[Dataset]], resampling: Resampling
-) -> Containers:
-    """What to read; with a store, its files' overviews are looked at."""
+def _sources(store: Store, grid: Grid, mosaics: Sequence[Sequence[Dataset]]) -> list[list[Source]]:
+    """The datasets in the overviews that fit the grid."""
+
+    def source(dataset: Dataset) -> Source:
+        return overview_for(store, dataset, grid) or (dataset, None)
+
+    if all(_is_near(store, one) for datasets in mosaics for one in datasets):
+        return [[source(one) for one in datasets] for datasets in mosaics]
+    return [list(pool_of(REQUESTS_AT_ONCE).map(source, datasets)) for datasets in mosaics]
+
+
+def _is_near(store: Store, dataset: Dataset) -> bool:
+    """Whether the container is a file of this machine."""
+    return store.is_folder and "://" not in dataset.uri
+
+
+def _requests(grid: Grid, mosaics: Sequence[Sequence[Source]], resampling: Resampling) -> Containers:
     requests: Containers = {}
     for index, datasets in enumerate(mosaics):
         warped = 0
-        for layer, own in enumerate(datasets):
-            dataset, level = (overviews and _overview(overviews, own, grid)) or (own, None)
+        for layer, (dataset, level) in enumerate(datasets):
             window, offset = _need(grid, dataset.grid, resampling)
             if window is None:
                 continue
@@ -218,10 +234,6 @@ def _requests(
                 f"{len(datasets)} datasets, more than {WARPED_AT_MOST // MIB}",
             )
     return requests
-
-
-def _overview(store: Store, dataset: Dataset, grid: Grid) -> tuple[Dataset, int] | None:
-    return None if is_stack(dataset.uri) else overview_for(store, dataset, grid)
 
 
 def _bytes_of(dataset: Dataset, window: Window) -> int:
@@ -257,7 +269,7 @@ def _read_all(store: Store, batch: list[list[_Request]], canvas: _Canvas, thread
         targets = [canvas.target_of(request) for request in requests]
         return read_window(store, requests[0].dataset.uri, wanted, targets, pool, requests[0].level)
 
-    if all(store.is_folder and "://" not in requests[0].dataset.uri for requests in batch):
+    if all(_is_near(store, requests[0].dataset) for requests in batch):
         pool = pool_of(threads) if threads > 1 else None
         yield from (read(requests, pool) for requests in batch)
     elif len(batch) == 1:
