@@ -7,7 +7,7 @@ their sources, and git does not see them.
 from __future__ import annotations
 
 import os
-import sys
+from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,12 @@ def generate(root: Path, out: Path | None = None) -> None:
     out = out or root
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     sources = sorted(str(path.relative_to(root)) for path in (root / PROTOCOL).glob("*.proto"))
-    programs = Path(sys.executable).parent
     arguments = [
         "protoc",
         f"--proto_path={root}",
         f"--proto_path={well_known}",
-        f"--plugin=protoc-gen-mypy={programs / 'protoc-gen-mypy'}",
-        f"--plugin=protoc-gen-mypy_grpc={programs / 'protoc-gen-mypy_grpc'}",
+        f"--plugin=protoc-gen-mypy={_program('protoc-gen-mypy')}",
+        f"--plugin=protoc-gen-mypy_grpc={_program('protoc-gen-mypy_grpc')}",
         f"--python_out={out}",
         f"--mypy_out=quiet:{out}",
         f"--grpc_python_out={out}",
@@ -71,3 +70,8 @@ def generate(root: Path, out: Path | None = None) -> None:
     for path in (out / PROTOCOL).glob("*_pb2_grpc.py*"):
         if path.name.removesuffix(".pyi").removesuffix(".py") != "services_pb2_grpc":
             path.unlink()  # no services in these
+
+
+def _program(name: str) -> Path:
+    """A program of mypy-protobuf, wherever that is installed: beside this Python, or in an isolated build."""
+    return next(Path(str(path.locate())).resolve() for path in files("mypy-protobuf") or () if path.name == name)
