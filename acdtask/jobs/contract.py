@@ -195,7 +195,7 @@ class Site:
         self.runs = self.store.within("runs")
 
     @cached_property
-    def cube(self) -> Cube:
+    def cube(self) -> LocalCube | SharedCube:
         """Where records are found and products become visible. CUBE_UNKNOWN if there is none at this address."""
         return self.shared or LocalCube.open(self.address)
 

@@ -26,12 +26,14 @@ class CellWork(BaseModel):
     Attributes:
         key: of the container.
         records: one for each slice, in the same order.
+        replaced: the copies in older containers whose place this one takes.
     """
 
     tile: Tile
     key: str
     records: list[Record]
     slices: list[Slice]
+    replaced: list[Dataset] = []
 
 
 def container_key(

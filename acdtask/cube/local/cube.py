@@ -147,6 +147,21 @@ class LocalCube(ConsolidatingCube):
         """
         return self._index.exchange(tuple(removed), tuple(added))
 
+    def replace(self, replaced: Iterable[Dataset], added: Iterable[Dataset]) -> list[Dataset]:
+        """Index copies, at once, some of them in the place of older copies of the same record and cell.
+
+        Unlike after `exchange`, they are copies still. What others changed meanwhile stays as it is: a copy is indexed
+        only if its place holds the copy that it replaces, or is empty and it replaces none. The same call again changes
+        nothing. No pixel is deleted.
+
+        Returns:
+            The new copies that are not in the index, since others changed their places.
+
+        Raises:
+            AcdError: INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
+        """
+        return self._index.replace(tuple(replaced), tuple(added))
+
     def update_variable(
         self,
         name: str,
@@ -216,6 +231,25 @@ class LocalCube(ConsolidatingCube):
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
         return self._index.datasets(variable, instance, record_ids)
+
+    def copies(self, variable: str, instance: str, tiles: Iterable[Tile]) -> dict[str, list[Dataset]]:
+        """For each tile's cell, the datasets consolidated for it, of all records, by record and uri.
+
+        Args:
+            variable: name of the variable.
+            instance: name of the instance.
+            tiles: of one layout.
+
+        Raises:
+            AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
+        chosen = {tile.grid: tile for tile in tiles}
+        found: dict[str, list[Dataset]] = {tile.cell: [] for tile in chosen.values()}
+        for dataset in self._index.datasets(variable, instance, None, chosen.__contains__):
+            tile = chosen[dataset.grid]
+            if dataset.is_copy and (dataset.layout, dataset.cell) == (tile.layout, tile.cell):
+                found[tile.cell].append(dataset)
+        return found
 
     def datasets_at(self, uris: Iterable[str]) -> list[Dataset]:
         """The datasets of some containers, of whichever instances, by container, subdir and bands."""

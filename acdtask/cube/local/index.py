@@ -106,6 +106,23 @@ class Index:
 
         return self.publish(make)
 
+    def replace(self, replaced: Sequence[Dataset], added: Sequence[Dataset]) -> list[Dataset]:
+        """Put copies in the place of others, or in empty places, by one new head, as `LocalCube.replace` says.
+
+        Returns:
+            The added datasets that are not in the index.
+        """
+        old = {key: dataset for dataset in replaced for key in dataset_keys(dataset)}
+
+        def make(head: Head) -> tuple[Head, list[Dataset]]:
+            fitting = [one for one in added if self._has_place(head, one, [old.get(key) for key in dataset_keys(one)])]
+            outdated = [old[key] for one in fitting for key in dataset_keys(one) if key in old]
+            lacking, _ = self._removed(head, Removal(datasets=outdated))
+            full = self._added(lacking, Addition(datasets=fitting))
+            return full, [one for one in added if not self._is_there(full, one)]
+
+        return self.publish(make)
+
     def remove(self, removal: Removal) -> list[str]:
         """Take things out of the index by one new head; what is not there is left alone.
 
@@ -304,6 +321,15 @@ class Index:
         segments = [self._segment(ref, DatasetSegment) for ref in head.datasets]
         there = _find(segments, dataset_keys(dataset)[0])
         return there is not None and there == _plain(dataset, head.variable(there.variable))
+
+    def _has_place(self, head: Head, dataset: Dataset, expected: Sequence[Dataset | None]) -> bool:
+        """Whether the places of a new dataset hold what is expected, and its record is known."""
+        segments = [self._segment(ref, DatasetSegment) for ref in head.datasets]
+        for key, old in zip(dataset_keys(dataset), expected, strict=True):
+            current = _find(segments, key)
+            if current != (old and _plain(old, head.variable(old.variable))):
+                return False
+        return any(dataset.record_id in self._segment(ref, RecordSegment).id_set for ref in head.records)
 
     def _removed(self, head: Head, removal: Removal) -> tuple[Head, list[str]]:
         keys = {dataset_keys(one)[0] for one in removal.datasets if self._is_there(head, one)}

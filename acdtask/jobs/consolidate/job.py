@@ -1,17 +1,20 @@
-"""Consolidate: the records of a cell, gathered in one time-major Zarr array."""
+"""Consolidate: the records of a cell, gathered in time-major Zarr arrays of 64 records each."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import datetime
 
 import numpy as np
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from acdtask.cube.aoi import load_aoi
+from acdtask.cube.grid import Tile
+from acdtask.cube.local.appending import plan_containers
 from acdtask.cube.local.consolidation_cell import CellWork, container_key, datasets_of, write_cell
-from acdtask.cube.model import Dataset, Name, Resampling
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.model import Dataset, Name, Resampling, Slice
+from acdtask.cube.shared import SharedCube
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.jobs.consolidate.on_geocube import plan_on_geocube, run_on_geocube
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Plan, RoundResult, Settings, Shard, Site
@@ -37,72 +40,91 @@ class ConsolidateSettings(Settings):
     shard_tiles: int = Field(default=1, ge=1, description="cells that one shard does")
 
 
+class _TileWork(BaseModel):
+    tile: Tile
+    containers: list[CellWork]
+
+    @property
+    def images(self) -> int:
+        """Number of images to write: the new ones, and those of the containers that they are appended to."""
+        return sum(len(container.slices) for container in self.containers)
+
+
+class _Written(BaseModel):
+    """What a shard has written, and which copies in older containers it replaces."""
+
+    datasets: list[Dataset] = []
+    replaced: list[Dataset] = []
+
+
 class ConsolidateJob(Job[ConsolidateSettings]):
-    """Rearrange records into time-major cells; records that a cell has already are left alone."""
+    """Rearrange records into time-major cells. New records are appended to those that a cell has already."""
 
     name = "consolidate"
     rounds = ("write",)
     settings = ConsolidateSettings
 
     def plan(self, settings: ConsolidateSettings, site: Site) -> Draft:
-        """One array a cell, with the records that the cell does not have yet. A Geocube does it by itself."""
+        """The arrays of each cell that lacks records. A Geocube consolidates by itself."""
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
         tiles = tiles_of_aoi(aoi, layout)
         start, end = settings.start or aoi.start, settings.end or aoi.end
-        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, end)
+        cube = site.cube
+        stacks = Stacks(cube, settings.variable, settings.instance, aoi, start, end)
         stacks.require_records(aoi)
-        if site.shared is not None:
-            return plan_on_geocube(settings, tuple(one.id for one in stacks.records), tiles, site.shared.geocube)
-        records = {record.id: record for record in stacks.records}
-        cells = []
-        for tile, slices in zip(tiles, stacks.by_record(tiles), strict=True):
-            missing = [one for one in slices if all(not each.layout for each in one.datasets)]
-            if missing:
-                key = container_key(settings.variable, settings.instance, tile, missing, settings.resampling)
-                chosen = [records[one.label] for one in missing]
-                cells.append(CellWork(tile=tile, key=key, records=chosen, slices=missing))
-        volume = sum(len(cell.slices) for cell in cells)
+        if isinstance(cube, SharedCube):
+            return plan_on_geocube(settings, tuple(one.id for one in stacks.records), tiles, cube.geocube)
+        work = _work_of(cube, settings, stacks, tiles)
+        volume = sum(tile_work.images for tile_work in work)
         volume *= layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
+        keys = [container.key for tile_work in work for container in tile_work.containers]
+        count = len(stacks.records)
         return Draft(
-            content={"settings": settings.science(), "cells": [cell.key for cell in cells]},
-            shards=shards_of([cell.model_dump(mode="json") for cell in cells], settings.shard_tiles, "tiles"),
+            content={"settings": settings.science(), "cells": keys},
+            shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
             estimate=Estimate(
-                tiles=len(cells),
-                dates=max((len(cell.slices) for cell in cells), default=0),
+                tiles=len(work),
+                dates=max((one.images for one in work), default=0),
                 bytes_read=volume,
                 bytes_written=volume,
                 core_seconds=volume / BYTES_PER_CORE_SECOND,
             ),
-            notes={"map": tiles_as_geojson([cell.tile for cell in cells])},
-            nothing_to_do="" if cells else f"all {len(records)} records are in all {len(tiles)} cells already",
+            notes={"map": tiles_as_geojson([one.tile for one in work])},
+            nothing_to_do="" if work else f"all {count} records are in all {len(tiles)} cells already",
         )
 
     def run(
         self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
     ) -> bytes:
-        """Read each cell block by block, every record of a block at once, and write its array."""
+        """Read each cell block by block, every record of an array at once, and write its arrays."""
         if site.shared is not None:
             return run_on_geocube(shard, site.shared.geocube, progress)
         settings = ConsolidateSettings.model_validate(plan.settings)
         variable = site.cube.variable(settings.variable)
-        datasets: list[Dataset] = []
+        written = _Written()
         for done, raw in enumerate(shard.work["tiles"], start=1):
-            cell = CellWork.model_validate(raw)
-            write_cell(site.cube, site.store, cell, variable, settings.instance, settings.resampling)
-            datasets += datasets_of(cell, variable, settings.instance)
+            for container in _TileWork.model_validate(raw).containers:
+                write_cell(site.cube, site.store, container, variable, settings.instance, settings.resampling)
+                written.datasets += datasets_of(container, variable, settings.instance)
+                written.replaced += container.replaced
             progress(done)
-        return json.dumps([one.model_dump(mode="json") for one in datasets]).encode()
+        return written.model_dump_json().encode()
 
     def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
         """Index every array, at once. Cells that are left out stay as they were, and are in the next plan.
 
-        A Geocube has done it already.
+        Records that another consolidation put into arrays of its own meanwhile stay there. A Geocube has done it
+        already.
         """
-        if site.shared is None:
-            rows = [row for _, table in result.tables for row in json.loads(table)]
-            site.cube.index([], [Dataset.model_validate(row) for row in rows])
+        cube = site.cube
+        if isinstance(cube, LocalCube):
+            written = [_Written.model_validate_json(table) for _, table in result.tables]
+            cube.replace(
+                [dataset for part in written for dataset in part.replaced],
+                [dataset for part in written for dataset in part.datasets],
+            )
         return Handouts()
 
     def names(self, shard: Shard) -> tuple[str, ...]:
@@ -111,8 +133,30 @@ class ConsolidateJob(Job[ConsolidateSettings]):
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         """How many arrays were written; on a Geocube, how many cells of its layout were asked for."""
-        if site.shared is not None:
+        cube = site.cube
+        if isinstance(cube, SharedCube):
             return Findings(figures={"arrays": plan.units})
-        settings = ConsolidateSettings.model_validate(plan.settings)
-        there = {one.uri for one in site.cube.datasets(settings.variable, settings.instance)}
-        return Findings(figures={"arrays": len(there.intersection(plan.content["cells"]))})
+        indexed = {dataset.uri for dataset in cube.datasets_at(plan.content["cells"])}
+        return Findings(figures={"arrays": len(indexed)})
+
+
+def _work_of(cube: LocalCube, settings: ConsolidateSettings, stacks: Stacks, tiles: list[Tile]) -> list[_TileWork]:
+    """The tiles that lack records, and the containers to write for each."""
+    new = {}
+    for tile, slices in zip(tiles, stacks.by_record(tiles), strict=True):
+        lacking = [part for part in slices if not any(dataset.layout for dataset in part.datasets)]
+        if lacking:
+            new[tile.cell] = tile, lacking
+    copies = cube.copies(settings.variable, settings.instance, [tile for tile, _ in new.values()])
+    older = sorted({copy.record_id for cell in copies.values() for copy in cell})
+    records = {record.id: record for record in (*cube.records_by_id(older), *stacks.records)}
+    dformat = cube.variable(settings.variable).dformat
+    work = []
+    for cell, (tile, lacking) in new.items():
+
+        def key_of(slices: list[Slice], tile: Tile = tile) -> str:
+            return container_key(settings.variable, settings.instance, tile, slices, settings.resampling)
+
+        containers = plan_containers(tile, lacking, copies[cell], records, dformat, key_of)
+        work.append(_TileWork(tile=tile, containers=containers))
+    return work

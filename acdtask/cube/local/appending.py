@@ -1,0 +1,91 @@
+"""Which records of a cell share a consolidated container, and which containers new records are appended to.
+
+Containers are never changed. To append, the records of small containers are written once more, together with the new
+ones, to a new container, which takes their place in the index (docs/decisions/0015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from acdtask.cube.grid import Tile
+from acdtask.cube.local.consolidation_cell import CellWork
+from acdtask.cube.local.containers import is_stack
+from acdtask.cube.local.stack import CHUNK_TIMES
+from acdtask.cube.model import DataFormat, Dataset, Record, Slice
+
+__all__ = ["containers_with_room", "merge_count", "plan_containers"]
+
+
+def plan_containers(
+    tile: Tile,
+    slices: Sequence[Slice],
+    copies: Iterable[Dataset],
+    records: Mapping[str, Record],
+    dformat: DataFormat,
+    key_of: Callable[[list[Slice]], str],
+) -> list[CellWork]:
+    """The containers to write so that a cell gets new records: full ones first, by datetime, name and id.
+
+    Args:
+        tile: the cell.
+        slices: the new records, each labelled with its id.
+        copies: the datasets that the cell's containers have now.
+        records: of the slices and of the copies, by id.
+        dformat: how the new containers keep numbers; containers that keep others are left alone.
+        key_of: the key of a container of some slices.
+    """
+    candidates = containers_with_room(copies, dformat)
+    merged = candidates[: merge_count(len(slices), [len(container) for container in candidates])]
+    copy_of = {copy.record_id: copy for container in merged for copy in container}
+    joined = [*slices, *(Slice(label=record_id, datasets=(copy,)) for record_id, copy in copy_of.items())]
+    joined.sort(key=lambda part: _order(records[part.label]))
+    parts = [joined[first : first + CHUNK_TIMES] for first in range(0, len(joined), CHUNK_TIMES)]
+    return [
+        CellWork(
+            tile=tile,
+            key=key_of(part),
+            records=[records[member.label] for member in part],
+            slices=part,
+            replaced=[copy_of[member.label] for member in part if member.label in copy_of],
+        )
+        for part in parts
+    ]
+
+
+def containers_with_room(copies: Iterable[Dataset], dformat: DataFormat) -> list[list[Dataset]]:
+    """The copies of one cell, by container: only containers with fewer records than a chunk has times, smallest first.
+
+    A container counts as large as the index says. One whose records were mostly removed has room again.
+    """
+    containers: dict[str, list[Dataset]] = {}
+    for copy in copies:
+        if is_stack(copy.uri) and copy.dformat == dformat and copy.real is None and copy.exponent == 1:
+            containers.setdefault(copy.uri, []).append(copy)
+    small = [container for container in containers.values() if len(container) < CHUNK_TIMES]
+    return sorted(small, key=lambda container: (len(container), container[0].uri))
+
+
+def merge_count(new: int, sizes: Sequence[int]) -> int:
+    """How many of the smallest containers to write again together with new records.
+
+    Each container that stays is then larger than all smaller ones together, so at most six are not full, and a record
+    is written at most seven times. Writing the same container again every day would write it 64 times.
+
+    Args:
+        new: number of new records.
+        sizes: number of records of each container with room, in ascending order.
+
+    >>> [merge_count(1, sizes) for sizes in ([], [1], [2], [1, 2], [1, 4], [1] * 80)]
+    [0, 1, 0, 2, 1, 80]
+    """
+    count, total = 0, new
+    for number, size in enumerate(sizes, start=1):
+        if size <= total:
+            count = number
+        total += size
+    return count
+
+
+def _order(record: Record) -> tuple[object, ...]:
+    return record.datetime, record.name, record.id
