@@ -276,6 +276,18 @@ class ErrorCode(Enum):
         "The store holds nothing of such a run.",
         "Give the uid of a workflow that worked on this cube; only stages that have it as ACD_RUN_ID keep records.",
     )
+    RETENTION_TOO_SHORT = ErrorSpec(
+        520,
+        _CONFIG,
+        "The retention is shorter than a job may take.",
+        "Give --keep-days 2 or more, or stop all jobs and servers of the cube and add --unsafe-short-retention.",
+    )
+    TIDY_UNSURE = ErrorSpec(
+        521,
+        _INPUT,
+        "A document that says which files are in use cannot be read, so tidy stopped.",
+        "Restore the named document, or make its product again; files that it may name were not deleted.",
+    )
     WEBHOOK_INVALID = ErrorSpec(
         600,
         _CONFIG,

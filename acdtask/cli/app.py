@@ -14,6 +14,7 @@ from acdtask.jobs.registry import JOBS
 __all__ = ["COMMANDS", "OutputClosedError", "app"]
 
 _START, _JOBS, _LOOK = "Start here", "Jobs: plan, run, gather, or all of it with local", "Look around"
+_KEEP = "Keep in order"
 _GEOCUBE, _WORKFLOWS = "With a Geocube", "In a workflow"
 
 COMMANDS: dict[str, Lazy] = {
@@ -23,6 +24,7 @@ COMMANDS: dict[str, Lazy] = {
     "layout": Lazy("List, make and show layouts.", "acdtask.cli.layouts:group", section=_LOOK),
     "tiles": Lazy("List the tiles that an area touches.", "acdtask.cli.tiles:command", section=_LOOK),
     "show": Lazy("Show the variables, datasets and patches of a cube.", "acdtask.cli.show:group", section=_LOOK),
+    "tidy": Lazy("Delete what a cube no longer needs.", "acdtask.cli.tidy:command", section=_KEEP),
     "geocube": Lazy("Look at a Geocube server and its jobs.", "acdtask.cli.geocube:group", section=_GEOCUBE),
     "ingester": Lazy(
         "Post areas to a Geocube ingester, and see them done.", "acdtask.cli.ingester:group", section=_GEOCUBE

@@ -97,10 +97,12 @@ def _drafted(job: AnyJob, settings: Settings, site: Site) -> tuple[Plan, list[di
 
 def _store_plan(plan: Plan, shards: list[dict[str, Any]], site: Site) -> None:
     folder = _folder(plan.job, plan.plan_id, site)
-    if not folder.exists("plan.json"):
+    stored = folder.find("plan.json")
+    if stored is None:
         for index, shard in enumerate(shards):
             folder.put(f"shards/{index:04d}.json", json.dumps(shard).encode())
-        folder.put("plan.json", plan.model_dump_json(indent=1).encode())
+    # A stored plan is written again as it is: `acdtask tidy` sees by its age that it is in use again.
+    folder.put("plan.json", stored or plan.model_dump_json(indent=1).encode())
 
 
 def load_plan(job_name: str, plan_id: str, site: Site) -> Plan:

@@ -64,6 +64,11 @@ class Head(BaseModel):
         """Where the head is kept."""
         return head_key(self.number)
 
+    @property
+    def segments(self) -> tuple[SegmentRef, ...]:
+        """Its segments of records and of datasets."""
+        return (*self.records, *self.datasets)
+
     def encode(self) -> bytes:
         """The head as JSON, the same bytes for the same head."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False).encode()

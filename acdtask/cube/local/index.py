@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeVar
@@ -27,6 +29,9 @@ ROWS_OF_A_FULL_SEGMENT = 50_000
 COMMIT_ATTEMPTS = 60
 
 HINT = "index/hint"
+
+TRUSTED_SECONDS = 3600
+"""A process that has not looked for so long looks where the chain is now: `acdtask tidy` may have cut its old end."""
 
 
 class _OvertakenError(Exception):
@@ -58,10 +63,14 @@ class Index:
     _head: Head = field(default_factory=Head)
     _segments: dict[str, _Segment] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _reused: set[str] = field(default_factory=set, repr=False, compare=False)
+    _looked: float = field(default=-math.inf, repr=False, compare=False)
 
     def head(self) -> Head:
         """The newest head; number 0 if nothing was committed yet. CUBE_DAMAGED."""
-        head = self._head if self._head.number else self._start()
+        now = time.monotonic()
+        head = self._head if now - self._looked < TRUSTED_SECONDS and self._head.number else self._start()
+        self._looked = now
         while (data := self.store.find(head_key(head.number + 1))) is not None:
             head = self._decode_head(data, head.number + 1)
         return self._keep(head)
@@ -133,6 +142,15 @@ class Index:
             AcdError: IN_USE if something has datasets that stay, STORE_CONTENDED.
         """
         return self.publish(lambda head: self._removed(head, removal))
+
+    def numbered(self, number: int) -> Head | None:
+        """The head of a number, or None if there is none (any more). CUBE_DAMAGED."""
+        data = self.store.find(head_key(number))
+        return None if data is None else self._decode_head(data, number)
+
+    def uris(self, ref: SegmentRef) -> frozenset[str]:
+        """The containers of a segment of datasets. CUBE_DAMAGED."""
+        return self._segment(ref, DatasetSegment).uri_set
 
     def publish(self, make: Callable[[Head], tuple[Head, ResultT]]) -> ResultT:
         """Make the next head out of the newest one, once more whenever another writer was faster.
@@ -260,7 +278,7 @@ class Index:
         with self._lock:
             if head.number > self._head.number:
                 self._head = head
-                used = {ref.key for ref in (*head.records, *head.datasets)}
+                used = {ref.key for ref in head.segments}
                 self._segments = {key: segment for key, segment in self._segments.items() if key in used}
             return self._head
 
@@ -274,6 +292,7 @@ class Index:
         # A lost answer makes the store's own retry find our head: it counts as made, since it is what we wanted.
         if not self.store.create(next_head.key, data) and self.store.get(next_head.key) != data:
             raise _OvertakenError
+        self._restore_reused(next_head)
         self._keep(next_head)
         with contextlib.suppress(AcdError):  # the commit is made; the hint only saves a listing
             self.store.put(HINT, str(next_head.number).encode())
@@ -403,10 +422,23 @@ class Index:
     def _write(self, folder: str, segment: _Segment) -> SegmentRef:
         data = segment.encode()
         key = f"index/{folder}/{hashlib.sha256(data).hexdigest()[:32]}.parquet"
-        self.store.create(key, data)
+        reused = not self.store.create(key, data)
+        if reused:
+            self.store.put(key, data)  # as new as any other: `acdtask tidy` removes old ones that no head names
         with self._lock:
             self._segments[key] = segment
+            if reused:
+                self._reused.add(key)
         return SegmentRef(key=key, rows=len(segment))
+
+    def _restore_reused(self, head: Head) -> None:
+        """Write again what `acdtask tidy` removed in the moment when the head began to name it."""
+        with self._lock:
+            named = {ref.key: self._segments[ref.key] for ref in head.segments if ref.key in self._reused}
+            self._reused.difference_update(named)
+        for key, segment in named.items():
+            if not self.store.exists(key):
+                self.store.put(key, segment.encode())
 
 
 def _prepared(query: RecordQuery) -> shapely.geometry.base.BaseGeometry | None:

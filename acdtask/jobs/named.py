@@ -1,0 +1,123 @@
+"""What the documents of a cube name: the files that have to stay as long as the document does."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from acdtask.cube.local.store import Store
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["PRODUCT", "Names", "names_in_json", "names_in_page", "names_of_manifest"]
+
+OWN = ("data/", "consolidated/", "products/")
+"""Where a cube keeps what documents name."""
+
+PRODUCT = re.compile(r"products/.+?/(?P<job>baseline|monitor|report)/[0-9a-f]{16}(-partial)?/")
+"""The folder of a product, at the beginning of a key."""
+
+LINK = re.compile(r"""(?:src|href|content)=["']([^"'#?:]+)["'#?]""")
+"""Links of a page to files beside it."""
+
+RELATIVE = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*\.(json|parquet|geojson|tif|png|html)", re.ASCII)
+
+
+class Names:
+    """Keys and folders of a store. A key is among them if it, or a folder above it, was added.
+
+    >>> names = Names(["products/a/z.tif", "consolidated/utm/b.zarr"])
+    >>> [key in names for key in ("products/a/z.tif", "consolidated/utm/b.zarr/c/0", "products/a/y.tif")]
+    [True, True, False]
+    """
+
+    def __init__(self, keys: Iterable[str] = ()) -> None:
+        self._keys: set[str] = set()
+        self._folders: set[str] = set()
+        self.add(keys)
+
+    def add(self, keys: Iterable[str]) -> None:
+        """Add keys, or folders without the last slash."""
+        for key in keys:
+            self._keys.add(key)
+            self._folders.add(key.rpartition("/")[0])
+
+    def __contains__(self, key: str) -> bool:
+        end = len(key)
+        while end > 0:
+            if key[:end] in self._keys:
+                return True
+            end = key.rfind("/", 0, end)
+        return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def has_beside(self, key: str) -> bool:
+        """Whether something in the same folder is named."""
+        return key.rpartition("/")[0] in self._folders
+
+
+def names_in_json(body: bytes, store: Store, folder: str = "", place: str = "") -> set[str]:
+    """The keys that a JSON document names, wherever in it.
+
+    Args:
+        body: the document.
+        store: of the cube; absolute addresses below it are keys too.
+        folder: that relative keys are below; by default there are none.
+        place: what an error calls the document.
+
+    Raises:
+        AcdError: TIDY_UNSURE if it is not JSON.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise AcdError(ErrorCode.TIDY_UNSURE, f"{store.address_of(place)} is damaged") from error
+    return {key for text in _texts(document) for key in _keys_of(text, store, folder)}
+
+
+def names_in_page(body: bytes, folder: str) -> set[str]:
+    """The keys that an HTML page refers to by relative links.
+
+    >>> names_in_page(b'<img src="2018-07/z.png"><a href="https://acd">', "products/a/report/0/")
+    {'products/a/report/0/2018-07/z.png'}
+    """
+    return {folder + link.removeprefix("./") for link in LINK.findall(body.decode(errors="replace"))}
+
+
+def names_of_manifest(store: Store, key: str) -> set[str]:
+    """The keys that a manifest names, and the documents that it names in turn. TIDY_UNSURE if one cannot be read."""
+    match = PRODUCT.match(key)
+    folder = match.group() if match else ""
+    names: set[str] = set()
+    unread = [key]
+    while unread:
+        place = unread.pop()
+        body = store.find(place)
+        if body is None:
+            raise AcdError(ErrorCode.TIDY_UNSURE, f"{store.address_of(place)} is missing")
+        fresh = names_in_json(body, store, folder, place) - names
+        unread += [name for name in fresh if name.endswith(".json") and name.startswith(f"{folder}parts/")]
+        names |= fresh
+    return names
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for member in value.values():
+            yield from _texts(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _texts(member)
+
+
+def _keys_of(text: str, store: Store, folder: str) -> Iterator[str]:
+    key = text.removeprefix("file://").removeprefix(f"{store.url}/")
+    if key.startswith(OWN):
+        yield key.rstrip("/")
+    elif folder and RELATIVE.fullmatch(key):
+        yield folder + key

@@ -1,0 +1,1 @@
+"""Remove what nothing in a cube names any more."""

@@ -1,0 +1,169 @@
+"""Products: old versions of manifests and pointers, files that no manifest names, and old reports."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from acdtask.cube.local.store import Entry, Store
+from acdtask.jobs.named import PRODUCT, Names, names_in_page, names_of_manifest
+from acdtask.tidy.broom import CURRENT, NAMED, YOUNG, Broom
+from acdtask.tidy.retention import Retention, superseded
+from acdtask.tidy.runs import Runs
+
+__all__ = ["Products", "read_products", "sweep_products"]
+
+VERSION = re.compile(r"(?P<chain>products/.+/(?:manifests|[^/]+\.latest))/(?P<number>\d{6})(?:\.json)?")
+PAGE = re.compile(r"[^/]+\.html")
+
+KNOWN = {
+    "baseline": re.compile(r"-?\d+_-?\d+/(mean|standard_deviation|count|moments)\.tif"),
+    "monitor": re.compile(
+        r"[\d_-]+-[0-9a-f]{12}/(partial/[0-9a-f]{12}/)?"
+        r"(patches\.parquet|patches\.geojson|item\.json|-?\d+_-?\d+_(z|change)\.tif)"
+        r"|patches-[0-9a-f]{12}\.(parquet|geojson)|(parts|patches)/[\w.-]+\.(json|parquet|geojson)"
+    ),
+    "report": re.compile(r"[\w./-]+\.(png|html|json|parquet|geojson)"),
+}
+"""The files of a product that acd makes, by job."""
+
+KINDS = {"baseline": "files of baselines", "monitor": "files of monitors", "report": "files of reports"}
+
+
+@dataclass
+class Products:
+    """What is below `products/`, without the files themselves.
+
+    Attributes:
+        chains: numbered versions of manifests and pointers, by their folder.
+        folders: the folders of products, each with the time when something in it was last written.
+    """
+
+    chains: dict[str, list[tuple[int, Entry]]] = field(default_factory=lambda: defaultdict(list))
+    folders: dict[str, datetime] = field(default_factory=dict)
+    pages: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+def read_products(store: Store, broom: Broom) -> Products:
+    """List `products/`. Memory grows with the number of products and versions, not with their files."""
+    products = Products()
+    for entry in store.entries("products"):
+        product = PRODUCT.match(entry.key)
+        if product:
+            folder = product.group()
+            products.folders[folder] = max(products.folders.get(folder, entry.modified), entry.modified)
+            if product["job"] == "report" and PAGE.fullmatch(entry.key, len(folder)):
+                products.pages[folder].append(entry.key)
+        if match := VERSION.fullmatch(entry.key):
+            products.chains[match["chain"]].append((int(match["number"]), entry))
+        elif not product:
+            broom.keep_unknown(entry)
+    return products
+
+
+def sweep_products(
+    store: Store, products: Products, runs: Runs, used: Names, retention: Retention, cutoff: datetime, broom: Broom
+) -> None:
+    """Remove old versions, then what no document that stays names.
+
+    Args:
+        store: of the cube.
+        products: from `read_products`.
+        runs: whose plans that stay may still publish.
+        used: what the index and plans name.
+        retention: how many versions and reports stay.
+        cutoff: what is younger stays.
+        broom: deletes and counts.
+    """
+    manifests = _sweep_versions(products, retention, cutoff, broom)
+    made = runs.made()
+    reports = _reports_to_remove(products, made, retention, cutoff)
+    for folder in sorted(products.folders):
+        job, content_id = folder.rstrip("/").split("/")[-2:]
+        if (job, content_id.removesuffix("-partial")) in made:
+            used.add([folder.rstrip("/")])
+        if folder in reports:
+            entries = sorted(store.entries(folder.rstrip("/")), key=lambda entry: not entry.key.endswith(".html"))
+            if all(entry.modified <= cutoff for entry in entries):
+                broom.remove("old reports", entries)
+                continue
+        named = _named_in(store, folder, job, products, manifests)
+        broom.remove(KINDS[job], _unnamed(store, folder, job, named, used, cutoff, broom))
+
+
+def _sweep_versions(products: Products, retention: Retention, cutoff: datetime, broom: Broom) -> dict[str, list[str]]:
+    """Remove old versions of manifests and pointers; returns the manifests that stay, by folder of the product."""
+    kept: dict[str, list[str]] = {}
+    for chain, versions in sorted(products.chains.items()):
+        kind = "pointers to the latest" if chain.endswith(".latest") else "versions of manifests"
+        going = superseded(versions, retention.keep_versions, cutoff)
+        broom.remove(kind, going, page=1)
+        gone = {entry.key for entry in going}
+        stay = [entry for _, entry in versions if entry.key not in gone]
+        broom.keep(kind, CURRENT, *stay)
+        if chain.endswith("/manifests"):
+            kept[chain.removesuffix("manifests")] = [entry.key for entry in stay]
+    return kept
+
+
+def _named_in(store: Store, folder: str, job: str, products: Products, manifests: dict[str, list[str]]) -> Names:
+    """What the documents of a product name: its manifests that stay, and of a report its pages."""
+    names = Names()
+    for key in manifests.get(folder, []):
+        names.add(names_of_manifest(store, key))
+    # A version that was published since the chains were listed.
+    number = max((number for number, _ in products.chains.get(f"{folder}manifests", [])), default=0)
+    while store.exists(key := f"{folder}manifests/{number + 1:06d}.json"):
+        names.add(names_of_manifest(store, key))
+        number += 1
+    if job == "report":
+        for page in products.pages.get(folder, []):
+            names.add(names_in_page(store.find(page) or b"", folder))
+    return names
+
+
+def _unnamed(
+    store: Store, folder: str, job: str, named: Names, used: Names, cutoff: datetime, broom: Broom
+) -> Iterator[Entry]:
+    """The old files of a product that nothing names."""
+    kind = KINDS[job]
+    for entry in store.entries(folder.rstrip("/")):
+        key = entry.key
+        rest = key[len(folder) :]
+        if VERSION.fullmatch(key):
+            continue
+        if not KNOWN[job].fullmatch(rest):
+            broom.keep_unknown(entry)
+        elif _is_named(key, rest, job, named) or key in used or (rest.endswith("item.json") and used.has_beside(key)):
+            broom.keep(kind, NAMED, entry)
+        elif entry.modified > cutoff:
+            broom.keep(kind, YOUNG, entry)
+        else:
+            yield entry
+
+
+def _is_named(key: str, rest: str, job: str, named: Names) -> bool:
+    if job == "report" and "/" not in rest:
+        return True
+    return key in named or (rest.endswith("item.json") and named.has_beside(key))
+
+
+def _reports_to_remove(
+    products: Products, made: set[tuple[str, str]], retention: Retention, cutoff: datetime
+) -> set[str]:
+    """Reports that are neither among the newest of their AOI, nor young, nor of a plan that stays."""
+    by_area: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
+    for folder, newest in products.folders.items():
+        area = folder.rstrip("/").rpartition("/")[0]
+        if area.endswith("/report"):
+            by_area[area].append((newest, folder))
+    going = set()
+    for folders in by_area.values():
+        for newest, folder in sorted(folders, reverse=True)[retention.keep_versions :]:
+            content_id = folder.rstrip("/").rpartition("/")[2].removesuffix("-partial")
+            if newest <= cutoff and ("report", content_id) not in made:
+                going.add(folder)
+    return going
