@@ -5,25 +5,29 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from acdtask.cube.server.errors import DETAILS_KEY, RefusalError, refusal_of
+from acdtask.cube.server.errors import DETAILS_KEY, RefusalError, invalid, refusal_of
 from acdtask.cube.server.keys import OPEN_SERVICES, Keys
+from acdtask.cube.server.lanes import Lane, Lanes
+from acdtask.cube.server.stalls import StallGuard
 from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["CallInterceptor"]
 
 LOG = events("serve")
-HEALTH = "/grpc.health.v1."
+BUSY = "too many calls wait already: try again later (this error may be temporary)"
+MOST_WATCHERS = 128
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = grpc.ServicerContext
+Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 
 
 @dataclass
@@ -36,16 +40,21 @@ class _Count:
 class CallInterceptor(grpc.ServerInterceptor):
     """Checks keys, turns what a call raises into the answer that it means, and logs how each call ended.
 
+    Every method reads its request itself, as bytes: gRPC would leave a call whose request it cannot decode, or that
+    never sends one, waiting in its thread.
+
     Args:
         keys: who may call.
-        side: threads for health, which must answer while all others work.
+        lanes: the threads that calls run in.
+        guard: cuts off the calls of clients that send nothing or take nothing.
     """
 
-    def __init__(self, keys: Keys, side: ThreadPoolExecutor) -> None:
-        self._keys = keys
-        self._side = side
+    def __init__(self, keys: Keys, lanes: Lanes, guard: StallGuard) -> None:
+        self._keys, self._lanes, self._guard = keys, lanes, guard
         self._lock = threading.Lock()
         self._active = 0
+        self._watchers = 0
+        self._around: dict[str, Handler] = {}
 
     @property
     def active(self) -> int:
@@ -59,65 +68,122 @@ class CallInterceptor(grpc.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """The handler of a call with all this around it; None for a method that there is not."""
-        handler = continuation(handler_call_details)
-        return None if handler is None else self._around(handler, handler_call_details.method)
+        method = handler_call_details.method
+        around = self._around.get(method)
+        if around is None:
+            handler = continuation(handler_call_details)
+            if handler is None:
+                return None
+            around = self._around[method] = self._made(handler, method)
+        refusal = self._refusal(method, handler_call_details.invocation_metadata, streams=around.response_streaming)
+        return around if refusal is None else self._refusing(refusal, method)
 
-    def _around(self, handler: Handler, method: str) -> Handler:
-        shapes: dict[tuple[bool, bool], tuple[Any, Any]] = {
-            (False, False): (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
-            (False, True): (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
-            (True, False): (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
-            (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
-        }
-        behaviour, make = shapes[handler.request_streaming, handler.response_streaming]
+    def _refusal(self, method: str, metadata: Metadata, *, streams: bool) -> RefusalError | None:
+        """Why a call does not even get a thread to work in."""
+        reason = self._keys.refuse(method, [str(value) for key, value in metadata if key == "authorization"])
+        if reason:
+            return RefusalError(grpc.StatusCode.UNAUTHENTICATED, reason)
+        lane = self._lanes.of(method, streams=streams)
+        if lane.is_full and lane is not self._lanes.side:
+            return RefusalError(grpc.StatusCode.UNAVAILABLE, BUSY)
+        return None
+
+    def _refusing(self, refusal: RefusalError, method: str) -> Handler:
+        def refuse(_: Any, context: Context) -> Any:
+            with self._answering(method, context):
+                raise refusal
+
+        return self._handler(refuse, self._lanes.side, streams=False)
+
+    def _made(self, handler: Handler, method: str) -> Handler:
+        lane = self._lanes.of(method, streams=handler.response_streaming)
+        behaviour = _behaviour(handler)
         if getattr(behaviour, "experimental_non_blocking", False):
-            return self._watching(handler)
+            return self._watching(handler, method)
+        encode = _serializer(handler)
 
-        def one(request: Any, context: Context) -> Any:
-            with self._answering(method, context) as count:
-                answer = behaviour(request, context)
+        def one(messages: Iterator[bytes], context: Context) -> Any:
+            with self._answering(method, context) as count, _turn_of(lane, context) as granted:
+                request = self._request(handler, messages, context)
+                answer = behaviour(request, context) if granted else None
                 count.total += 1
                 return answer
 
-        def several(request: Any, context: Context) -> Iterator[Any]:
-            with self._answering(method, context) as count:
-                for answer in behaviour(request, context):
+        def several(messages: Iterator[bytes], context: Context) -> Iterator[Any]:
+            with self._answering(method, context) as count, _turn_of(lane, context) as granted:
+                request = self._request(handler, messages, context)
+                for answer in behaviour(request, context) if granted else ():
                     count.total += 1
-                    yield answer
+                    with self._guard.sending(context):
+                        yield answer
 
-        around: Any = several if handler.response_streaming else one
-        if method.startswith(HEALTH):
-            around.experimental_thread_pool = self._side
-        made: Handler = make(
-            around,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=_serializer(handler),
+        return self._handler(
+            several if handler.response_streaming else one, lane, encode, streams=handler.response_streaming
         )
+
+    def _handler(
+        self, around: Any, lane: Lane, encode: Callable[[Any], bytes] | None = None, *, streams: bool
+    ) -> Handler:
+        around.experimental_thread_pool = lane.pool
+        make: Any = grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler
+        made: Handler = make(around, request_deserializer=None, response_serializer=encode)
         return made
 
-    def _watching(self, handler: Handler) -> Handler:
+    def _watching(self, handler: Handler, method: str) -> Handler:
         """The watch on health, which holds no thread while nothing changes."""
 
-        def watch(request: Any, context: Context, send: Callable[[Any], None]) -> None:
-            behaviour: Any = handler.unary_stream
-            behaviour(request, context, send)
+        def watch(messages: Iterator[bytes], context: Context, send: Callable[[Any], None]) -> None:
+            with self._answering(method, context):
+                request = self._request(handler, messages, context)
+                self._count_watcher(context)
+                behaviour: Any = handler.unary_stream
+                behaviour(request, context, send)
 
         around: Any = watch
         around.experimental_non_blocking = True
-        around.experimental_thread_pool = self._side
-        made: Handler = grpc.unary_stream_rpc_method_handler(
-            around, handler.request_deserializer, handler.response_serializer
-        )
-        return made
+        return self._handler(around, self._lanes.side, handler.response_serializer, streams=True)
+
+    def _count_watcher(self, context: Context) -> None:
+        def gone() -> None:
+            with self._lock:
+                self._watchers -= 1
+
+        with self._lock:
+            if self._watchers >= MOST_WATCHERS:
+                raise RefusalError(grpc.StatusCode.UNAVAILABLE, f"{MOST_WATCHERS} clients watch already: use Check")
+            self._watchers += 1
+        if not context.add_callback(gone):
+            gone()
+
+    def _request(self, handler: Handler, messages: Iterator[bytes], context: Context) -> Any:
+        """The request of a call, or an iterator of them. INVALID_ARGUMENT."""
+        requests = self._requests(handler, messages, context)
+        if handler.request_streaming:
+            return requests
+        try:
+            return next(requests)
+        except StopIteration:
+            raise invalid("the call ended without its request") from None
+
+    def _requests(self, handler: Handler, messages: Iterator[bytes], context: Context) -> Iterator[Any]:
+        decode: Any = handler.request_deserializer
+        while True:
+            with self._guard.requesting(context):
+                try:
+                    data = next(messages)
+                except StopIteration:
+                    return
+            try:
+                request = decode(data)
+            except (DecodeError, UnicodeDecodeError) as error:
+                raise invalid(f"the request is not a message of this method: {error}") from error
+            yield request
 
     @contextmanager
     def _answering(self, method: str, context: Context) -> Iterator[_Count]:
         began, count = time.monotonic(), _Count()
         self._count(method, 1)
         try:
-            reason = self._keys.refuse(method, _authorization(context))
-            if reason:
-                context.abort(grpc.StatusCode.UNAUTHENTICATED, reason)
             yield count
         except RefusalError as error:
             _refuse(context, error)
@@ -126,8 +192,8 @@ class CallInterceptor(grpc.ServerInterceptor):
         except NotImplementedError:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, f"acd does not serve {method.rpartition('/')[2]}")
         except Exception as error:  # the edge of the server: whatever is left is a bug of ours
-            if _code(context) is not None:
-                raise  # the call was aborted
+            if _code(context) is not None or (isinstance(error, grpc.RpcError) and not context.is_active()):
+                raise  # the call was aborted, or its client is gone
             _refuse_unexpected(context, error, method)
         finally:
             self._count(method, -1)
@@ -145,8 +211,26 @@ def _serializer(handler: Handler) -> Callable[[Any], bytes]:
     return lambda answer: answer if isinstance(answer, bytes) else encode(answer)
 
 
-def _authorization(context: Context) -> list[str]:
-    return [str(value) for key, value in context.invocation_metadata() if key == "authorization"]
+def _behaviour(handler: Handler) -> Callable[[Any, Context], Any]:
+    """The method that a handler calls."""
+    behaviours: dict[tuple[bool, bool], Any] = {
+        (False, False): handler.unary_unary,
+        (False, True): handler.unary_stream,
+        (True, False): handler.stream_unary,
+        (True, True): handler.stream_stream,
+    }
+    behaviour: Callable[[Any, Context], Any] = behaviours[handler.request_streaming, handler.response_streaming]
+    return behaviour
+
+
+@contextmanager
+def _turn_of(lane: Lane, context: Context) -> Iterator[bool]:
+    """A turn of the lane; False if the client left before."""
+    if lane.turns is None:
+        yield True
+        return
+    with lane.turns.turn(context) as granted:
+        yield granted
 
 
 def _code(context: Context) -> grpc.StatusCode | None:

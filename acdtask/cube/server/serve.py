@@ -7,7 +7,6 @@ import signal
 import ssl
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -24,7 +23,9 @@ from acdtask.cube.server.calls import CallInterceptor
 from acdtask.cube.server.downloader import DownloaderService
 from acdtask.cube.server.http import HttpServing
 from acdtask.cube.server.keys import USER_VARIABLE, Keys
+from acdtask.cube.server.lanes import Lanes
 from acdtask.cube.server.service import services_of
+from acdtask.cube.server.stalls import StallGuard
 from acdtask.cube.server.streams import StreamLimits, Streams
 from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
@@ -34,7 +35,6 @@ __all__ = ["ServeSettings", "Serving", "cube_at", "is_loopback", "serve_until_si
 LOG = events("serve")
 LARGEST_REQUEST = 4 * 1024 * 1024
 SERVICES = ("geocube.Geocube", "geocube.GeocubeDownloader", "geocube.Admin")
-SIDE_THREADS = 4
 LOOK_EVERY_S, IDLE_LOOKS = 0.05, 4
 STREAMS_OF_A_CONNECTION = 100
 PING_SECONDS, PONG_SECONDS, PINGS_AT_MOST_EVERY = 60, 20, 10
@@ -58,7 +58,8 @@ class ServeSettings:
     Attributes:
         port, http_port: 0 takes a free one; without an HTTP port there is no HTTP.
         tls_cert, tls_key: PEM files; TLS on both ports with both of them, none without.
-        workers: calls that are worked on at once; others wait.
+        workers: calls that are worked on at once, and as many lists; others wait.
+        request_s: seconds within which a connection must speak and a call must send its request.
         jobs: consolidations that are worked on at once; with 0 they wait for another server of the cube.
         grace: seconds that running calls have when the server ends.
         allow_open: serve beyond this machine although there is no key.
@@ -73,6 +74,7 @@ class ServeSettings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     workers: int = 64
+    request_s: float = 10.0
     jobs: int = 1
     grace: float = 30.0
     allow_open: bool = False
@@ -96,13 +98,15 @@ class Serving:
             )
         self._settings = settings
         self._credentials = _credentials(settings)
-        self._side = ThreadPoolExecutor(SIDE_THREADS, thread_name_prefix="side")
-        self._health = health.HealthServicer(experimental_non_blocking=True, experimental_thread_pool=self._side)
-        self._calls = CallInterceptor(keys, self._side)
+        self._lanes = Lanes(settings.workers, settings.limits)
+        side = self._lanes.side.pool
+        self._health = health.HealthServicer(experimental_non_blocking=True, experimental_thread_pool=side)
+        self._calls = CallInterceptor(keys, self._lanes, StallGuard(settings.request_s, settings.limits.stall_s))
         self._server = grpc.server(
-            ThreadPoolExecutor(settings.workers, thread_name_prefix="call"),
+            side,
             interceptors=[self._calls],
             options=OPTIONS,
+            maximum_concurrent_rpcs=self._lanes.threads,
         )
         self._jobs = JobRunner(cube, _job_error, threads=settings.jobs)
         self._names = _add_services(self._server, cube, settings, self._health, self._jobs)
@@ -153,7 +157,7 @@ class Serving:
             self._http.stop(seconds)
         self._jobs.stop(seconds)
         self._wait_for_calls(ended)
-        self._side.shutdown(wait=False)
+        self._lanes.shut_down()
         LOG.info("server.stopped")
 
     def _wait_for_calls(self, ended: threading.Event) -> None:

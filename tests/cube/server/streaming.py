@@ -38,7 +38,9 @@ from acdtask.cube.server.calls import CallInterceptor
 from acdtask.cube.server.downloader import DownloaderService
 from acdtask.cube.server.ids import instance_id
 from acdtask.cube.server.keys import Keys
+from acdtask.cube.server.lanes import Lanes
 from acdtask.cube.server.service import services_of
+from acdtask.cube.server.stalls import StallGuard
 from acdtask.cube.server.streams import StreamLimits, Streams
 from tests.cube.make import dataset, grid, put_image, record
 
@@ -59,8 +61,10 @@ class Served:
 @contextmanager
 def serving(cube: LocalCube, limits: StreamLimits | None = None, allowed: Iterable[str] = ()) -> Iterator[Served]:
     streams = Streams(limits or StreamLimits())
-    with ThreadPoolExecutor(16) as pool, ThreadPoolExecutor(1) as side:
-        server = grpc.server(pool, interceptors=[CallInterceptor(Keys(), side)])
+    lanes = Lanes(16, streams.limits)
+    with ThreadPoolExecutor(1) as pool:
+        guard = StallGuard(10, streams.limits.stall_s)
+        server = grpc.server(pool, interceptors=[CallInterceptor(Keys(), lanes, guard)])
         add_GeocubeServicer_to_server(services_of(cube, streams)[0], server)
         add_GeocubeDownloaderServicer_to_server(DownloaderService(cube, streams, allowed=allowed), server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -70,6 +74,7 @@ def serving(cube: LocalCube, limits: StreamLimits | None = None, allowed: Iterab
                 yield Served(cube, streams, f"127.0.0.1:{port}", GeocubeStub(channel), GeocubeDownloaderStub(channel))
         finally:
             server.stop(None).wait()
+            lanes.shut_down()
 
 
 @dataclass

@@ -115,6 +115,9 @@ class _Client:
     def is_active(self) -> bool:
         return True
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
 
 @given(sizes=st.lists(st.integers(1, 120), min_size=1, max_size=12), streams=st.integers(1, 4))
 @settings(max_examples=25, deadline=None)

@@ -36,8 +36,11 @@ from acdtask.cube.protocol.services_pb2_grpc import (
 )
 from acdtask.cube.server.calls import CallInterceptor
 from acdtask.cube.server.keys import Keys
+from acdtask.cube.server.lanes import Lanes
 from acdtask.cube.server.serve import ServeSettings, Serving
 from acdtask.cube.server.service import servicer
+from acdtask.cube.server.stalls import StallGuard
+from acdtask.cube.server.streams import StreamLimits
 from acdtask.cube.tiling import footprint, tiles_of
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.make import COHERENCE
@@ -127,15 +130,16 @@ def test_watchers_of_health_neither_keep_others_from_it_nor_hold_up_the_end(cube
         channel.close()
 
 
-def test_health_answers_while_every_worker_is_at_work(cube: LocalCube) -> None:
+def test_health_and_version_answer_while_every_worker_is_at_work(cube: LocalCube) -> None:
     with serving(cube, workers=1) as server, plain(server) as channel, plain(server) as other:
         tiles = many_tiles(GeocubeStub(channel))
         next(tiles)
         with pytest.raises(grpc.RpcError) as caught:
-            GeocubeStub(other).Version(services_pb2.GetVersionRequest(), timeout=0.5)
+            list(GeocubeStub(other).ListRecords(records_pb2.ListRecordsRequest(), timeout=0.5))
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         asking: Any = health_pb2_grpc.HealthStub(other)
         assert asking.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE).status == SERVING
+        assert GeocubeStub(other).Version(services_pb2.GetVersionRequest(), timeout=5).Version
         assert sum(len(one.tiles) for one in tiles) > TILES - 1000
         assert GeocubeStub(other).Version(services_pb2.GetVersionRequest(), timeout=PATIENCE).Version
 
@@ -190,8 +194,9 @@ class Broken:
 
 
 def test_a_bug_is_told_by_a_number_that_the_log_has(caplog: pytest.LogCaptureFixture) -> None:
-    with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(1) as side:
-        server = grpc.server(pool, interceptors=[CallInterceptor(Keys(), side)])
+    lanes = Lanes(2, StreamLimits())
+    with ThreadPoolExecutor(2) as pool:
+        server = grpc.server(pool, interceptors=[CallInterceptor(Keys(), lanes, StallGuard(10, 10))])
         add_GeocubeServicer_to_server(cast("GeocubeServicer", servicer("Geocube", Broken())), server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
@@ -207,6 +212,7 @@ def test_a_bug_is_told_by_a_number_that_the_log_has(caplog: pytest.LogCaptureFix
                 assert failed[0].exc_info
             assert refusal(lambda: stub.ListGrids(layouts_pb2.ListGridsRequest())).code == "UNIMPLEMENTED"
         server.stop(None).wait()
+        lanes.shut_down()
     ended = [one.fields for one in caplog.records if one.getMessage() == "call.done"]  # type: ignore[attr-defined]  # ours
     assert [(one["rpc"].rpartition("/")[2], one["code"], one["messages"]) for one in ended] == [
         ("ListLayouts", "INTERNAL", 0),
