@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from acdtask.cube.grid import Tile
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import DataFormat, Dataset, Slice, Variable
+from acdtask.cube.model import DataFormat, Dataset, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.fence import Fence, newest_number
 from acdtask.jobs.quarantine import QuarantinedTile
@@ -105,10 +105,9 @@ class BaselineManifest(_Manifest):
 
 
 class MonitorTile(_Manifest):
-    """The products of a tile on a date, and the images that they were made from."""
+    """The products of a tile on a date."""
 
     tile: Tile
-    image: Slice
     z: Dataset
     change: Dataset
 
@@ -116,12 +115,16 @@ class MonitorTile(_Manifest):
 class ImageProduct(_Manifest):
     """What was found in an image. `start` is the first date of the pair, if the records say it.
 
+    `records` are the ids of the image's records in the order of the stack. The index says where their pixels are:
+    consolidation moves them.
+
     `quarantined` are tiles that it should have and has not yet: it is partial, and not in the index.
     """
 
     label: str
     datetime: dt.datetime
     start: dt.datetime | None
+    records: list[str]
     tiles: list[MonitorTile]
     patches: str
     patches_geojson: str

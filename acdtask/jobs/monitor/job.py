@@ -189,7 +189,7 @@ class MonitorJob(Job[MonitorSettings]):
             for image in work.images:
                 medians = array_from_bytes(shared[image.label]) if image.label in shared else nothing
                 places = Places(z=z_places.get(image.label, ""))
-                place = monitor_tile(work, image, planned[image.label], variable, settings.name, places)
+                place = monitor_tile(work, planned[image.label], variable, settings.name, places)
                 change = scorer.change(image, medians)
                 key = write_change(change, place.z.uri, work, image.label, site.store, scratch)
                 part = work.part(image.label)
@@ -208,7 +208,7 @@ class MonitorJob(Job[MonitorSettings]):
             for image in work.images:
                 part = work.part(image.label)
                 before = left[part]
-                place = monitor_tile(work, image, planned[image.label], variable, settings.name, before.places)
+                place = monitor_tile(work, planned[image.label], variable, settings.name, before.places)
                 tables[part] = cut_tile(work, image.label, place, shared[part], before.labels, site.store, scratch)
             progress(done)
         return pack(tables)

@@ -128,6 +128,7 @@ class _ImagePublisher:
             label=image.label,
             datetime=image.datetime,
             start=image.start,
+            records=image.records,
             tiles=[cut.place for cut in cuts],
             patches=f"{folder}/patches.parquet",
             patches_geojson=f"{folder}/patches.geojson",

@@ -114,9 +114,7 @@ def partial_place(*contents: bytes) -> str:
     return f"{PARTIAL}/{digest.hexdigest()[:12]}/"
 
 
-def monitor_tile(
-    work: TileWork, image: Slice, of: ImageWork, variable: Variable, instance: str, places: Places
-) -> MonitorTile:
+def monitor_tile(work: TileWork, of: ImageWork, variable: Variable, instance: str, places: Places) -> MonitorTile:
     """Where the products of a tile and image lie."""
     tile = work.tile
 
@@ -135,4 +133,4 @@ def monitor_tile(
 
     z = dataset(z_variable(variable), "z", places.z)
     change = dataset(change_variable(variable), "change", places.change)
-    return MonitorTile(tile=tile, image=image, z=z, change=change)
+    return MonitorTile(tile=tile, z=z, change=change)

@@ -20,7 +20,7 @@ from acdtask import __version__
 from acdtask.change.zscore import Quality
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Name
+from acdtask.cube.model import Dataset, Name
 from acdtask.cube.tiling import LON_LAT, footprint, project, tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import (
@@ -290,8 +290,7 @@ class _Drawer:
         product = next(one for one in self._images if one.label == label)
         day = product.datetime.date()
         tiles, view, cube = product.tiles, self._view, self._cube
-        images = [dataset for tile in tiles for dataset in tile.image.datasets]
-        image = view.read_physical(cube, images, self._variable)
+        image = view.read_physical(cube, self._inputs(product), self._variable)
         z = view.read_physical(cube, [tile.z for tile in tiles], z_variable(self._variable))
         change, quality = view.read(cube, [tile.change for tile in tiles], change_variable(self._variable), "nearest")
         events = [one for one in _events(self._plan, self._found, self._images, self._layout.crs) if day in one.dates]
@@ -303,6 +302,13 @@ class _Drawer:
             pictures.patches_png(image, change == 1, quality, [int(reason) for reason in REASONS], truth),
         )
         return _date_row(product, [one.id for one in events if self._is_unseen(one, quality)])
+
+    def _inputs(self, product: ImageProduct) -> list[Dataset]:
+        """Where the pixels of an image are now, in the order of its records: consolidation may have moved them."""
+        tiles = [tile.tile for tile in product.tiles]
+        stacks = self._cube.where(self._found.variable, self._found.instance, product.records, tiles)
+        datasets = dict.fromkeys(dataset for stack in stacks for dataset in stack)
+        return sorted(datasets, key=lambda dataset: product.records.index(dataset.record_id))
 
     def _drawn(self, events: list[Event]) -> NDArray[np.bool_]:
         grid = self._view.grid
@@ -343,7 +349,7 @@ def _page(plan: Plan, drawn: dict[str, Any], missing: dict[str, Failure], site: 
     layout = site.cube.layout(found.layout)
     patches = [patch for month in read_month_patches(found, site.store) for patch in month]
     detection = found.settings["detection"]
-    inputs = {dataset.record_id for product in images for tile in product.tiles for dataset in tile.image.datasets}
+    inputs = {record for product in images for record in product.records}
     manifest = _baseline(found, site)
     return ReportPage(
         aoi=found.aoi,
