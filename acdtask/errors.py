@@ -196,6 +196,9 @@ class ErrorCode(Enum):
     MONITOR_UNKNOWN = ErrorSpec(
         308, _INPUT, "There is no monitoring result to report.", "Run 'acdtask monitor local' for this AOI first."
     )
+    FORMAT_UNKNOWN = ErrorSpec(
+        309, _CONFIG, "The name of an output file names no known format.", "End it with .parquet or .geojson."
+    )
     CUBE_UNKNOWN = ErrorSpec(
         310, _INPUT, "There is no cube at this address.", "Check the address, or make a cube with 'acdtask ingest'."
     )

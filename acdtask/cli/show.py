@@ -56,7 +56,9 @@ def dataset_command() -> TyperCommand:
 
 def patches_command() -> TyperCommand:
     """The command `show patches`."""
-    text = "Lists the patches of an area that the last monitoring found. With --json it prints them as GeoJSON."
+    text = (
+        "Lists the patches that monitoring found in an area. --json prints GeoJSON; --out writes all of them to a file."
+    )
     return command_of(_patches, text + example("acdtask show patches --cube cube --aoi aoi.json --layout utm"))
 
 
@@ -144,27 +146,33 @@ def _patches(
     layout: Annotated[str, typer.Option(metavar="NAME", help="Layout that was monitored.")],
     variable: VariableName = "CoherenceVV",
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the monitoring.")] = "monitor",
-    date: Annotated[str, typer.Option(metavar="DATE", help="Only this date, such as 2021-06-01.")] = "",
+    date: Annotated[str, typer.Option(metavar="DATE", help="Only this date, month or year: 2021-06-01.")] = "",
+    out: Annotated[str, typer.Option(metavar="FILE", help="Write all of them to a .parquet or .geojson file.")] = "",
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
     from acdtask.cube.aoi import load_aoi
     from acdtask.engine.stages import open_site
+    from acdtask.jobs.monitor.months import read_month_patches
+    from acdtask.jobs.patches import patches_to_geojson, require_format, save_patches
     from acdtask.jobs.products import MonitorManifest, find_manifest
 
+    require_format(out)
     store = open_site(cube).store
     wanted = f"{variable}/{layout}/{name}"
     _, body = find_manifest(store, load_aoi(aoi).name, "monitor", wanted, "latest", ErrorCode.MONITOR_UNKNOWN)
-    collection = json.loads(store.get(MonitorManifest.model_validate_json(body).patches_geojson))
-    found = [one for one in collection["features"] if str(one["properties"].get("datetime", "")).startswith(date)]
-    shown = found[:limit] if limit else found
+    months = read_month_patches(MonitorManifest.model_validate_json(body), store, date)
+    found = [one for month in months for one in month if one.datetime.isoformat().startswith(date)]
+    if out:
+        save_patches(found, out)
+    shown = found if (out and as_json) or not limit else found[:limit]
     if as_json:
-        say_json({**collection, "features": shown})
+        say_json(json.loads(patches_to_geojson(shown)))
         return
-    if shown:
-        columns = [key for key, value in shown[0]["properties"].items() if not isinstance(value, (dict, list))]
-        table(columns, [[_cell(one["properties"].get(column)) for column in columns] for one in shown])
-    more = f", the first {len(shown)} shown" if len(shown) < len(found) else ""
+    if shown and not out:
+        columns = list(shown[0].properties)
+        table(columns, [[_cell(value) for value in one.properties.values()] for one in shown])
+    more = f", written to {out}" if out else f", the first {len(shown)} shown" if len(shown) < len(found) else ""
     say(f"{len(found)} patch{'' if len(found) == 1 else 'es'}{more}")
 
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.change.patches import Patch
+from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["LocatedPatch", "patches_to_geojson", "patches_to_parquet", "read_patches"]
+__all__ = ["LocatedPatch", "patches_to_geojson", "patches_to_parquet", "read_patches", "require_format", "save_patches"]
 
 DECIMALS = 7
 """Of a degree: about a centimetre."""
@@ -113,6 +114,23 @@ def read_patches(body: bytes) -> list[LocatedPatch]:
     columns = {name: table.column(name).to_pylist() for name in (*dict(COLUMNS), "geometry")}
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return [_located(row) for row in rows]
+
+
+def require_format(address: str) -> None:
+    """Check that the name of an output file, if there is one, names a format. FORMAT_UNKNOWN."""
+    if address and not address.endswith(tuple(_WRITERS)):
+        raise AcdError(ErrorCode.FORMAT_UNKNOWN, f"{address} ends neither with .parquet nor with .geojson")
+
+
+def save_patches(patches: Sequence[LocatedPatch], address: str) -> None:
+    """Write patches to a .parquet or .geojson file at a path or an s3:// address. FORMAT_UNKNOWN."""
+    require_format(address)
+    folder, _, name = address.rpartition("/")
+    body = next(write(patches) for ending, write in _WRITERS.items() if name.endswith(ending))
+    Store.at(folder or ("/" if address.startswith("/") else ".")).put(name, body)
+
+
+_WRITERS = {".parquet": patches_to_parquet, ".geojson": patches_to_geojson}
 
 
 def _located(row: dict[str, Any]) -> LocatedPatch:

@@ -25,7 +25,9 @@ __all__ = [
     "BaselineTile",
     "ImageProduct",
     "MonitorManifest",
+    "MonitorMonth",
     "MonitorTile",
+    "MonthOfImages",
     "NumberedChain",
     "baseline_variables",
     "change_variable",
@@ -135,8 +137,38 @@ class ImageProduct(_Manifest):
         return folder.rpartition(f"/{PARTIAL}/")[0] if self.quarantined else folder
 
 
+class MonitorMonth(_Manifest):
+    """The images of a month (UTC) in a monitoring result.
+
+    Attributes:
+        month: such as 2018-07.
+        images, partial: all images, and those of them that lack tiles.
+        patches: the patches of all images.
+        changed_area_m2: the sum of their areas.
+        document: key of the part with the `ImageProduct` of each image.
+        table: key of the part with the patches, a GeoParquet file.
+    """
+
+    month: str
+    images: int
+    partial: int
+    patches: int
+    changed_area_m2: float
+    document: str
+    table: str
+
+
+class MonthOfImages(_Manifest):
+    """The part that `MonitorMonth.document` names: the images of a month by datetime and label."""
+
+    images: list[ImageProduct]
+
+
 class MonitorManifest(_Manifest):
-    """A published monitoring run. `baseline` is the content id of the baseline."""
+    """A published monitoring result, month by month. `baseline` is the content id of the baseline.
+
+    The months are in order. What they name is read with `acdtask.jobs.monitor.months`.
+    """
 
     content_id: str
     aoi: str
@@ -145,9 +177,7 @@ class MonitorManifest(_Manifest):
     instance: str
     layout: str
     baseline: str
-    images: list[ImageProduct]
-    patches: str
-    patches_geojson: str
+    months: list[MonitorMonth]
     settings: dict[str, Any]
     version: str
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from acdtask.cube.local.store import Store
+from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.products import MonitorManifest
 from acdtask.simulate.settings import SceneSettings
 from tests.cluster.conftest import NewPlace
@@ -82,4 +83,5 @@ def monitored(place: Place) -> list[str]:
     keys = [key for key in products.list() if "/monitor/" in key and "/manifests/" in key]
     if not keys:
         return []
-    return [image.label for image in MonitorManifest.model_validate_json(products.get(keys[-1])).images]
+    manifest = MonitorManifest.model_validate_json(products.get(keys[-1]))
+    return [image.label for image in read_images(manifest, place.store)]

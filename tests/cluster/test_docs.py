@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from acdtask import __version__
+from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.products import MonitorManifest
 from acdtask.simulate.settings import SceneSettings
 from tests.cluster.tools import Place, Surroundings, call, until
@@ -39,7 +40,8 @@ def dates(walk: Walk) -> list[str]:
     """The days of the images that were monitored."""
     store = walk.place.store.within("products/koln/monitor")
     newest = [key for key in store.list() if "/manifests/" in key][-1]
-    return sorted(str(image.datetime.date()) for image in MonitorManifest.model_validate_json(store.get(newest)).images)
+    manifest = MonitorManifest.model_validate_json(store.get(newest))
+    return sorted(str(image.datetime.date()) for image in read_images(manifest, walk.place.store))
 
 
 def says(*texts: str) -> Callable[[Walk], None]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from acdtask.cube.local.store import Store
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import gather_round, load_plan, make_plan, open_site, run_shard
@@ -23,9 +24,10 @@ from acdtask.jobs.contract import Job, Settings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
+from acdtask.jobs.monitor.months import read_images, read_month_patches
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.patches import read_patches
-from acdtask.jobs.products import MonitorManifest
+from acdtask.jobs.products import ImageProduct, MonitorManifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from tests.change import plain
 from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, reference_end, run_chain, simulate
@@ -55,9 +57,14 @@ def manifest_of(cube: Path) -> MonitorManifest:
     return MonitorManifest.model_validate_json(path.read_bytes())
 
 
+def images_of(cube: Path) -> list[ImageProduct]:
+    return read_images(manifest_of(cube), Store.at(str(cube)))
+
+
 def patches_of(cube: Path) -> list[tuple[object, ...]]:
     """Everything about the patches that must not depend on how the area was cut."""
-    patches = read_patches((cube / manifest_of(cube).patches).read_bytes())
+    months = read_month_patches(manifest_of(cube), Store.at(str(cube)))
+    patches = [patch for month in months for patch in month]
     return [(json.dumps(one.properties), one.geometry.wkt) for one in patches]
 
 
@@ -65,7 +72,7 @@ def mask_of(cube: Path, day: int) -> np.ndarray[tuple[int, int, int], np.dtype[n
     """Change and quality of a date on the whole scene, from its tiles."""
     place = SCENE.transform
     whole = np.full((2, *SCENE.shape), 255, np.uint8)
-    for tile in manifest_of(cube).images[day].tiles:
+    for tile in images_of(cube)[day].tiles:
         a, _, c, _, e, f = tile.tile.grid.transform
         row, column = round((f - place[5]) / e), round((c - place[2]) / a)
         with rasterio.open(cube / tile.change.uri) as raster:
@@ -85,9 +92,9 @@ def read_band(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.int16]]:
 
 
 def test_the_chain_finds_something_and_reports_it(inline_cube: Path) -> None:
-    manifest = manifest_of(inline_cube)
-    assert len(manifest.images) == SCENE.monitored_pairs
-    assert sum(day.patch_count for day in manifest.images) > 0
+    images = images_of(inline_cube)
+    assert len(images) == SCENE.monitored_pairs
+    assert sum(day.patch_count for day in images) > 0
     (page,) = inline_cube.glob("products/*/report/*/index.html")
     assert "koln-demo" in page.read_text()
 
@@ -147,7 +154,7 @@ def test_the_tutorial_profile_equals_plain_numpy_and_skimage(
         blobs = plain.blobs_of(plain.tutorial_z(reference, image), low=1.7, high=3.0, min_area=100)
         change, _ = mask_of(cube, day)
         np.testing.assert_array_equal(change == 1, blobs > 0)
-        found = read_patches((cube / manifest_of(cube).images[day].patches).read_bytes())
+        found = read_patches((cube / images_of(cube)[day].patches).read_bytes())
         assert [one.patch.area_px for one in found] == np.bincount(blobs.ravel())[1:].tolist()
 
 

@@ -14,6 +14,7 @@ import pytest
 import rasterio
 
 from acdtask.cube.grid import Layout, RegularGrid
+from acdtask.cube.local.store import Store
 from acdtask.cube.model import RecordQuery
 from acdtask.engine import stages
 from acdtask.engine.local import run_locally
@@ -28,6 +29,7 @@ from acdtask.jobs.contract import Job, Plan, Settings, Shard, Site
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
+from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
@@ -162,9 +164,17 @@ def index_of(cube: Path) -> tuple[set[str], set[str]]:
 
 def without_inputs(cube: Path) -> list[dict[str, Any]]:
     """The newest monitoring results, but for where the pixels of the images were read."""
-    inputs = {"images": {"__all__": {"tiles": {"__all__": {"image"}}}}}
+    inputs, months = {"tiles": {"__all__": {"image"}}}, {"months": {"__all__": {"document"}}}
     found = [MonitorManifest.model_validate_json(body) for body in newest(cube, "monitor")]
-    return [one.model_dump(mode="json", exclude=inputs) for one in found]
+    return [
+        {
+            **one.model_dump(mode="json", exclude=months),
+            "images": [
+                image.model_dump(mode="json", exclude=inputs) for image in read_images(one, Store.at(str(cube)))
+            ],
+        }
+        for one in found
+    ]
 
 
 def assert_made_up(cube: Path, expected: Path, job: type[Job[Any]]) -> None:
@@ -172,6 +182,8 @@ def assert_made_up(cube: Path, expected: Path, job: type[Job[Any]]) -> None:
     mine, theirs = digests(cube), digests(expected)
     numbered, chains = ("index/", "products/koln-demo/report/"), re.compile(r"/manifests/|\.latest/")
     wanted = {name for name in theirs if not name.startswith(numbered) and not chains.search(name)}
+    if job is ConsolidateJob:  # the months say which files an image was read from
+        wanted = {name for name in wanted if "/months/" not in name}
     assert [name for name in sorted(wanted) if mine.get(name) != theirs[name]] == []
     assert newest(cube, "baseline") == newest(expected, "baseline")
     if job is ConsolidateJob:  # a monitored tile was read from its images, and the manifest says so
@@ -186,9 +198,10 @@ def assert_made_up(cube: Path, expected: Path, job: type[Job[Any]]) -> None:
 
 def test_the_scene_has_patches_in_several_tiles(undisturbed: Callable[[type[Job[Any]]], Path]) -> None:
     (body,) = newest(undisturbed(MonitorJob), "monitor")
-    manifest = MonitorManifest.model_validate_json(body)
-    assert len(manifest.images) == SCENE.monitored_pairs
-    assert all(len(image.tiles) >= 4 and image.patch_count for image in manifest.images)
+    store = Store.at(str(undisturbed(MonitorJob)))
+    images = read_images(MonitorManifest.model_validate_json(body), store)
+    assert len(images) == SCENE.monitored_pairs
+    assert all(len(image.tiles) >= 4 and image.patch_count for image in images)
 
 
 @pytest.mark.parametrize(("job", "round_name"), CASES, ids=NAMES)
@@ -262,7 +275,7 @@ def test_what_is_left_out_is_in_no_product_and_not_in_the_index(
     assert str(tile.failure) == f"ACD-900: RuntimeError: {SENTENCE}"
     assert tile.cell not in {one.tile.cell for one in baseline.tiles}
     (body,) = newest(cube, "monitor")
-    for image in MonitorManifest.model_validate_json(body).images:
+    for image in read_images(MonitorManifest.model_validate_json(body), Store.at(str(cube))):
         assert image.quarantined == (tile,)
         assert image.tiles
         assert tile.cell not in {one.tile.cell for one in image.tiles}
@@ -391,4 +404,4 @@ def test_pods_of_the_partial_run_that_come_back_late_change_nothing(
     assert newest(cube, "monitor") == [body]
     after = digests(cube)
     assert {name: after[name] for name in before} == before
-    assert [name for name in after.keys() - before.keys() if "/partial/" not in name and "/patches-" not in name] == []
+    assert [name for name in after.keys() - before.keys() if "/partial/" not in name] == []

@@ -170,7 +170,7 @@ def check_records(result: Result, cube: Path) -> None:
     records = {record.job: record for record in records_of(result.uid, Site(str(cube)))}
     assert sorted(records) == ["baseline", "consolidate", "ingest", "monitor", "report"]
     assert {(one.aoi, one.gathered, one.gathered_before) for one in records.values()} == {("koln-demo", True, False)}
-    patches = json.loads(next(cube.glob("products/*/monitor/*/patches-*.geojson")).read_text())["features"]
+    patches = json.loads(Path(records["monitor"].findings.files["patches.geojson"]).read_text())["features"]
     found = records["monitor"].findings
     assert found.figures["images"] == len(found.images) == SCENE.monitored_pairs
     assert found.figures["patches"] == len(patches) > 0

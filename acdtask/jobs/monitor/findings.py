@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from acdtask.jobs.contract import Findings, FoundImage, Plan, Site
+from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.work import ImageWork, images_of
+from acdtask.jobs.parts import month_of
 from acdtask.jobs.patches import read_patches
 from acdtask.jobs.products import MonitorManifest
 
@@ -22,7 +24,11 @@ def findings_of(plan: Plan, published: MonitorManifest, files: Mapping[str, str]
         site: where it was published.
     """
     images = sorted(images_of(plan).values(), key=lambda image: (image.datetime, image.label))
-    partial = {one.folder: one.patches for one in published.images if one.quarantined}
+    months = {month_of(image.datetime) for image in images}
+    products = [
+        one for month in published.months if month.month in months for one in images_of_month(month, site.store)
+    ]
+    partial = {product.folder: product.patches for product in products if product.quarantined}
     tables = [(image, partial.get(image.folder, f"{image.folder}/patches.parquet")) for image in images]
     found = [one for one in (_found(image, table, site) for image, table in tables) if one is not None]
     return Findings(

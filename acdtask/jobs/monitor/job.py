@@ -45,7 +45,7 @@ from acdtask.jobs.monitor.label import (
     left_to_bytes,
     write_change,
 )
-from acdtask.jobs.monitor.publish import publish
+from acdtask.jobs.monitor.publish import patch_files, publish
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.work import (
     WITHOUT_BASELINE,
@@ -155,12 +155,11 @@ class MonitorJob(Job[MonitorSettings]):
         return cells_of(shard)
 
     def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
-        """The patches of all images so far."""
-        found = _published(plan, site)
-        return {"patches.parquet": found.patches, "patches.geojson": found.patches_geojson}
+        """The patches of the plan's images."""
+        return patch_files(plan)
 
     def findings(self, plan: Plan, site: Site) -> Findings:
-        """Images, patches and changed area of this plan; the files hold the patches of all images so far."""
+        """Images, patches and changed area of this plan; the files hold these patches."""
         return findings_of(plan, _published(plan, site), self.artifacts(plan, site), site)
 
     def _histograms(

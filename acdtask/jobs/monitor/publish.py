@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from dataclasses import dataclass
@@ -21,8 +20,10 @@ from acdtask.cube.tiling import LON_LAT, project
 from acdtask.jobs.bundle import unpack
 from acdtask.jobs.contract import Plan, RoundResult, Site
 from acdtask.jobs.monitor.cut import CutTile
+from acdtask.jobs.monitor.months import images_of_month, join_months
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.work import ImageWork, images_of, partial_place, quarantined_tiles
+from acdtask.jobs.parts import month_of
 from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet, read_patches
 from acdtask.jobs.products import (
     ImageProduct,
@@ -35,11 +36,11 @@ from acdtask.jobs.products import (
 )
 from acdtask.jobs.quarantine import QuarantinedTile
 
-__all__ = ["publish"]
+__all__ = ["patch_files", "publish"]
 
 
 def publish(plan: Plan, result: RoundResult, site: Site) -> None:
-    """Tables of each image, then those of all images so far, then the manifest, then one commit of the index.
+    """Publish the images: the tables of each, the months that they are in, the manifest, then one commit of the index.
 
     Images that lack tiles are not in the index: the next plan takes them again.
     """
@@ -65,6 +66,31 @@ def publish(plan: Plan, result: RoundResult, site: Site) -> None:
         variables=made,
         instances=[Instance(variable=one.name, name=settings.name) for one in made],
     )
+    _write_patch_files(plan, site)
+
+
+def patch_files(plan: Plan) -> dict[str, str]:
+    """Keys of the files with the patches of a plan's images, by name. They are kept as long as the run."""
+    names = ("patches.parquet", "patches.geojson")
+    return {name: f"runs/{plan.job}/{plan.plan_id}/{name}" for name in names}
+
+
+def _write_patch_files(plan: Plan, site: Site) -> None:
+    """Write the patches of the plan's images as they are published, so that a late partial run takes none away."""
+    _, body = _chain(plan, site).newest()
+    images = images_of(plan)
+    months = {month_of(image.datetime) for image in images.values()}
+    patches = [
+        patch
+        for month in MonitorManifest.model_validate_json(body or b"").months
+        if month.month in months
+        for product in images_of_month(month, site.store)
+        if product.label in images
+        for patch in read_patches(site.store.get(product.patches))
+    ]
+    files = patch_files(plan)
+    site.store.put(files["patches.parquet"], patches_to_parquet(patches))
+    site.store.put(files["patches.geojson"], patches_to_geojson(patches))
 
 
 @dataclass(frozen=True)
@@ -133,17 +159,12 @@ class _ImagePublisher:
 
 
 def _publish_manifest(plan: Plan, settings: MonitorSettings, products: list[ImageProduct], site: Site) -> None:
-    """The next version of the manifest of this method: the new images beside those of earlier runs."""
+    """Add a version to the manifest of this method: the new images, month by month, beside those of earlier runs."""
     method: dict[str, Any] = plan.content["method"]
     folder = f"products/{method['aoi']}/monitor/{method['id']}"
 
     def make(earlier: bytes | None) -> bytes:
-        known = MonitorManifest.model_validate_json(earlier).images if earlier else []
-        images = {product.label: product for product in known}
-        for product in products:
-            images[product.label] = _fuller(images.get(product.label), product)
-        ordered = sorted(images.values(), key=lambda product: (product.datetime, product.label))
-        table, geojson = _tables_of_all(ordered, folder, site)
+        known = MonitorManifest.model_validate_json(earlier).months if earlier else []
         made = MonitorManifest(
             content_id=method["id"],
             aoi=method["aoi"],
@@ -152,9 +173,7 @@ def _publish_manifest(plan: Plan, settings: MonitorSettings, products: list[Imag
             instance=settings.instance,
             layout=settings.layout,
             baseline=method["baseline"],
-            images=ordered,
-            patches=table,
-            patches_geojson=geojson,
+            months=join_months(known, products, folder, site.store),
             settings=method,
             version=__version__,
         )
@@ -174,21 +193,3 @@ def _chain(plan: Plan, site: Site) -> NumberedChain:
 def _holds(plan: Plan) -> dict[str, str]:
     """What a plan publishes: for each image the folder that is named by its records."""
     return {label: image.folder for label, image in images_of(plan).items()}
-
-
-def _fuller(known: ImageProduct | None, product: ImageProduct) -> ImageProduct:
-    """The product, unless one of the same records that lacks fewer tiles is known: a partial one may come late."""
-    if known is None or known.folder != product.folder:
-        return product
-    lacking, lacked = ({tile.cell for tile in one.quarantined} for one in (product, known))
-    return known if lacked < lacking else product
-
-
-def _tables_of_all(images: list[ImageProduct], folder: str, site: Site) -> tuple[str, str]:
-    """Write the patches of all images, and return the keys, which name what is in them."""
-    patches = [patch for product in images for patch in read_patches(site.store.get(product.patches))]
-    digest = hashlib.sha256("\n".join(product.patches for product in images).encode()).hexdigest()[:12]
-    table, geojson = f"{folder}/patches-{digest}.parquet", f"{folder}/patches-{digest}.geojson"
-    site.store.put(table, patches_to_parquet(patches))
-    site.store.put(geojson, patches_to_geojson(patches))
-    return table, geojson

@@ -37,7 +37,8 @@ from acdtask.jobs.contract import (
     content_id_of,
 )
 from acdtask.jobs.ingest.leftout import left_out_of
-from acdtask.jobs.patches import read_patches
+from acdtask.jobs.monitor.months import read_images, read_month_patches
+from acdtask.jobs.patches import patches_to_geojson, patches_to_parquet
 from acdtask.jobs.products import (
     PARTIAL,
     BaselineManifest,
@@ -106,17 +107,18 @@ class ReportJob(Job[ReportSettings]):
         """The baseline, and each date. MONITOR_UNKNOWN, TRUTH_UNREADABLE."""
         aoi = load_aoi(settings.aoi)
         version, found = _monitor(settings, aoi.name, site)
+        images = read_images(found, site.store)
         truth = read_truth(settings.truth) if settings.truth else b""
         baseline = _baseline(found, site)
         tiles = [tile.tile for tile in baseline.tiles]
         rasters = left_out_of(site, found.variable, found.instance, aoi.geometry)
-        left_out = [row.model_dump(mode="json") for row in left_out_rows(baseline, found, rasters)]
-        labels = ["", *(product.label for product in found.images)]
+        left_out = [row.model_dump(mode="json") for row in left_out_rows(baseline, images, rasters)]
+        labels = ["", *(product.label for product in images)]
         content = {
             "monitor": found.content_id,
             "version": version,
             "aoi": aoi.name,
-            "images": [product.patches for product in found.images],
+            "images": [product.patches for product in images],
             "truth": hashlib.sha256(truth).hexdigest() if truth else "",
             "variable": settings.variable,
             **({"left out": left_out} if left_out else {}),
@@ -125,9 +127,7 @@ class ReportJob(Job[ReportSettings]):
         return Draft(
             content=content,
             shards=shards_of(labels, 1, "images"),
-            estimate=Estimate(
-                tiles=len(tiles), dates=len(found.images), core_seconds=CORE_SECONDS_PER_PICTURE * len(labels)
-            ),
+            estimate=Estimate(tiles=len(tiles), dates=len(images), core_seconds=CORE_SECONDS_PER_PICTURE * len(labels)),
             notes={"map": tiles_as_geojson(tiles)},
             nothing_to_do=f"{site.store.url}/{page} is there" if _is_there(page, settings.out, site) else "",
         )
@@ -147,14 +147,16 @@ class ReportJob(Job[ReportSettings]):
     def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
         """Write the page, and copy the report to where it is wanted."""
         found = _found(plan, site)
+        images = read_images(found, site.store)
+        patches = [patch for month in read_month_patches(found, site.store) for patch in month]
         missing = {label: one.why.failure for one in result.left_out for label in one.shard.work["images"]}
-        drawn = [label for label in ("", *(product.label for product in found.images)) if label not in missing]
+        drawn = [label for label in ("", *(product.label for product in images)) if label not in missing]
         rows = [row for _, table in result.tables for row in json.loads(table)]
         page = _page(plan, dict(zip(drawn, rows, strict=True)), missing, site)
         whole = site.store.within(report_folder(plan.content["aoi"], plan.content_id))
         folder = _partial_copy(plan, whole, drawn, site) if missing else whole
-        folder.put("patches.parquet", site.store.get(found.patches))
-        folder.put("patches.geojson", site.store.get(found.patches_geojson))
+        folder.put("patches.parquet", patches_to_parquet(patches))
+        folder.put("patches.geojson", patches_to_geojson(patches))
         folder.put("score.json", page.score.model_dump_json(indent=1).encode() if page.score else b"null")
         folder.put(QUICKLOOK, quicklook(page, page.baseline, folder.get))
         folder.put("index.html", render(page))
@@ -239,13 +241,13 @@ def _baseline(found: MonitorManifest, site: Site) -> BaselineManifest:
     return BaselineManifest.model_validate_json(body)
 
 
-def _events(plan: Plan, found: MonitorManifest, crs: str) -> list[Event]:
+def _events(plan: Plan, found: MonitorManifest, images: list[ImageProduct], crs: str) -> list[Event]:
     if not plan.settings["truth"]:
         return []
     body = read_truth(plan.settings["truth"])
     if hashlib.sha256(body).hexdigest() != plan.content["truth"]:
         raise AcdError(ErrorCode.TRUTH_UNREADABLE, f"{plan.settings['truth']} changed since the report was planned")
-    dates = [product.datetime.date() for product in found.images]
+    dates = [product.datetime.date() for product in images]
     return events_on(body, dates, crs, shape(found.aoi_geometry))
 
 
@@ -254,6 +256,7 @@ class _Drawer:
 
     def __init__(self, plan: Plan, site: Site) -> None:
         self._found = _found(plan, site)
+        self._images = read_images(self._found, site.store)
         self._manifest = _baseline(self._found, site)
         self._plan, self._cube = plan, site.cube
         self._folder = site.store.within(report_folder(plan.content["aoi"], plan.content_id))
@@ -284,14 +287,14 @@ class _Drawer:
 
     def image(self, label: str) -> DateRow:
         """Image, z and patches."""
-        product = next(one for one in self._found.images if one.label == label)
+        product = next(one for one in self._images if one.label == label)
         day = product.datetime.date()
         tiles, view, cube = product.tiles, self._view, self._cube
         images = [dataset for tile in tiles for dataset in tile.image.datasets]
         image = view.read_physical(cube, images, self._variable)
         z = view.read_physical(cube, [tile.z for tile in tiles], z_variable(self._variable))
         change, quality = view.read(cube, [tile.change for tile in tiles], change_variable(self._variable), "nearest")
-        events = [one for one in _events(self._plan, self._found, self._layout.crs) if day in one.dates]
+        events = [one for one in _events(self._plan, self._found, self._images, self._layout.crs) if day in one.dates]
         truth = self._drawn(events) if events else None
         self._folder.put(f"{label}/image.png", pictures.coherence_png(image))
         self._folder.put(f"{label}/z.png", pictures.z_png(z))
@@ -332,16 +335,15 @@ def _date_row(product: ImageProduct, unseen: list[str], *, drawn: bool = True) -
 def _page(plan: Plan, drawn: dict[str, Any], missing: dict[str, Failure], site: Site) -> ReportPage:
     """The page of what was drawn, by label; `missing` says why other pictures are not there."""
     found = _found(plan, site)
+    images = read_images(found, site.store)
     rows = [
         DateRow.model_validate(drawn[product.label]) if product.label in drawn else _date_row(product, [], drawn=False)
-        for product in found.images
+        for product in images
     ]
     layout = site.cube.layout(found.layout)
-    patches = read_patches(site.store.get(found.patches))
+    patches = [patch for month in read_month_patches(found, site.store) for patch in month]
     detection = found.settings["detection"]
-    inputs = {
-        dataset.record_id for product in found.images for tile in product.tiles for dataset in tile.image.datasets
-    }
+    inputs = {dataset.record_id for product in images for tile in product.tiles for dataset in tile.image.datasets}
     manifest = _baseline(found, site)
     return ReportPage(
         aoi=found.aoi,
@@ -375,7 +377,7 @@ def _page(plan: Plan, drawn: dict[str, Any], missing: dict[str, Failure], site: 
         quality_reasons=tuple(QualityReason(code=int(reason), words=words) for reason, words in REASONS.items()),
         low=detection["low"],
         high=detection["high"],
-        score=_score(plan, found, rows, layout.crs, patches) if plan.settings["truth"] else None,
+        score=_score(plan, found, images, rows, layout.crs, patches) if plan.settings["truth"] else None,
         settings=_shown_settings(found, manifest),
         versions={
             "acd": __version__,
@@ -385,7 +387,7 @@ def _page(plan: Plan, drawn: dict[str, Any], missing: dict[str, Failure], site: 
         inputs=manifest.records + len(inputs),
         left_out=(
             *(LeftOutRow.model_validate(row) for row in plan.content.get("left out", [])),
-            *pictures_left_out(found.images, manifest, missing),
+            *pictures_left_out(images, manifest, missing),
         ),
     )
 
@@ -396,9 +398,11 @@ def _rings(geometry: dict[str, Any]) -> list[tuple[tuple[float, float], ...]]:
     return [tuple((x, y) for x, y in polygon[0][:-1]) for polygon in polygons]
 
 
-def _score(plan: Plan, found: MonitorManifest, rows: list[DateRow], crs: str, patches: list[Any]) -> Score:
-    events = _events(plan, found, crs)
-    tiles = [tile.tile for product in found.images for tile in product.tiles[:1]]
+def _score(
+    plan: Plan, found: MonitorManifest, images: list[ImageProduct], rows: list[DateRow], crs: str, patches: list[Any]
+) -> Score:
+    events = _events(plan, found, images, crs)
+    tiles = [tile.tile for product in images for tile in product.tiles[:1]]
     transform = tiles[0].grid.transform if tiles else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     return score(
         events,

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from acdtask.jobs.ingest.leftout import LeftOutRaster
-from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest
+from acdtask.jobs.products import BaselineManifest, ImageProduct
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.model import LeftOutRow
 
@@ -15,7 +15,7 @@ __all__ = ["left_out_rows", "pictures_left_out"]
 
 
 def left_out_rows(
-    baseline: BaselineManifest, found: MonitorManifest, rasters: Sequence[LeftOutRaster]
+    baseline: BaselineManifest, products: Sequence[ImageProduct], rasters: Sequence[LeftOutRaster]
 ) -> list[LeftOutRow]:
     """Files that are not in the cube, tiles that the baseline has not, and tiles that images lack besides."""
     rows = [
@@ -27,7 +27,7 @@ def left_out_rows(
     rows += [_row(one.job, f"tile {one.cell}", period, one.failure) for one in baseline.quarantined]
     known = {(one.job, one.cell) for one in baseline.quarantined}
     dates: defaultdict[tuple[str, str, Failure], list[datetime.date]] = defaultdict(list)
-    for product in found.images:
+    for product in products:
         for tile in product.quarantined:
             if (tile.job, tile.cell) not in known:
                 dates[tile.job, tile.cell, tile.failure].append(product.datetime.date())
