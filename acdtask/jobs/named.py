@@ -7,8 +7,12 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pydantic import ValidationError
+
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.monitor.months import keys_of
+from acdtask.jobs.products import MonitorManifest
 
 __all__ = ["PRODUCT", "Names", "names_in_json", "names_in_page", "names_of_manifest"]
 
@@ -20,8 +24,6 @@ PRODUCT = re.compile(r"products/.+?/(?P<job>baseline|monitor|report)/[0-9a-f]{16
 
 LINK = re.compile(r"""(?:src|href|content)=["']([^"'#?:]+)["'#?]""")
 """Links of a page to files beside it."""
-
-RELATIVE = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*\.(json|parquet|geojson|tif|png|html)", re.ASCII)
 
 
 class Names:
@@ -59,13 +61,12 @@ class Names:
         return key.rpartition("/")[0] in self._folders
 
 
-def names_in_json(body: bytes, store: Store, folder: str = "", place: str = "") -> set[str]:
+def names_in_json(body: bytes, store: Store, place: str = "") -> set[str]:
     """The keys that a JSON document names, wherever in it.
 
     Args:
         body: the document.
         store: of the cube; absolute addresses below it are keys too.
-        folder: that relative keys are below; by default there are none.
         place: what an error calls the document.
 
     Raises:
@@ -75,7 +76,7 @@ def names_in_json(body: bytes, store: Store, folder: str = "", place: str = "") 
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise AcdError(ErrorCode.TIDY_UNSURE, f"{store.address_of(place)} is damaged") from error
-    return {key for text in _texts(document) for key in _keys_of(text, store, folder)}
+    return {key for text in _texts(document) for key in _keys_of(text, store)}
 
 
 def names_in_page(body: bytes, folder: str) -> set[str]:
@@ -88,20 +89,35 @@ def names_in_page(body: bytes, folder: str) -> set[str]:
 
 
 def names_of_manifest(store: Store, key: str) -> set[str]:
-    """The keys that a manifest names, and the documents that it names in turn. TIDY_UNSURE if one cannot be read."""
-    match = PRODUCT.match(key)
-    folder = match.group() if match else ""
-    names: set[str] = set()
-    unread = [key]
-    while unread:
-        place = unread.pop()
-        body = store.find(place)
-        if body is None:
-            raise AcdError(ErrorCode.TIDY_UNSURE, f"{store.address_of(place)} is missing")
-        fresh = names_in_json(body, store, folder, place) - names
-        unread += [name for name in fresh if name.endswith(".json") and name.startswith(f"{folder}parts/")]
-        names |= fresh
-    return names
+    """The keys below `products/` that a manifest of a baseline or monitor names, also through its months.
+
+    The images that a product was made from are not among them: the index says where their pixels are now.
+
+    Raises:
+        AcdError: TIDY_UNSURE if the manifest, or a month of it, is missing or damaged.
+    """
+    body = store.find(key)
+    if body is None:
+        raise AcdError(ErrorCode.TIDY_UNSURE, f"{store.address_of(key)} is missing")
+    names = names_in_json(body, store, place=key)
+    if "/monitor/" in key:
+        names |= _names_of_months(body, store)
+    names = {name for name in names if name.startswith("products/")}
+    return names | {f"{name.rpartition('/')[0]}/item.json" for name in names if name.endswith("/patches.parquet")}
+
+
+def _names_of_months(body: bytes, store: Store) -> set[str]:
+    """What the months of a monitor's manifest name; nothing for a manifest of acd 0.1.0, which names all itself."""
+    try:
+        manifest = MonitorManifest.model_validate_json(body)
+    except ValidationError:
+        return set()
+    try:
+        return keys_of(manifest, store)
+    except AcdError as error:
+        if error.code is ErrorCode.CUBE_DAMAGED:
+            raise AcdError(ErrorCode.TIDY_UNSURE, error.detail) from error
+        raise
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -115,9 +131,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(member)
 
 
-def _keys_of(text: str, store: Store, folder: str) -> Iterator[str]:
+def _keys_of(text: str, store: Store) -> Iterator[str]:
     key = text.removeprefix("file://").removeprefix(f"{store.url}/")
     if key.startswith(OWN):
         yield key.rstrip("/")
-    elif folder and RELATIVE.fullmatch(key):
-        yield folder + key

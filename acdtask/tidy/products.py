@@ -24,7 +24,7 @@ KNOWN = {
     "monitor": re.compile(
         r"[\d_-]+-[0-9a-f]{12}/(partial/[0-9a-f]{12}/)?"
         r"(patches\.parquet|patches\.geojson|item\.json|-?\d+_-?\d+_(z|change)\.tif)"
-        r"|patches-[0-9a-f]{12}\.(parquet|geojson)|(parts|patches)/[\w.-]+\.(json|parquet|geojson)"
+        r"|patches-[0-9a-f]{12}\.(parquet|geojson)|(months|patches)/\d{4}-\d\d-[0-9a-f]{32}\.(json|parquet)"
     ),
     "report": re.compile(r"[\w./-]+\.(png|html|json|parquet|geojson)"),
 }
@@ -137,7 +137,7 @@ def _unnamed(
             continue
         if not KNOWN[job].fullmatch(rest):
             broom.keep_unknown(entry)
-        elif _is_named(key, rest, job, named) or key in used or (rest.endswith("item.json") and used.has_beside(key)):
+        elif key in named or key in used or _is_beside(key, rest, job, used):
             broom.keep(kind, NAMED, entry)
         elif entry.modified > cutoff:
             broom.keep(kind, YOUNG, entry)
@@ -145,10 +145,9 @@ def _unnamed(
             yield entry
 
 
-def _is_named(key: str, rest: str, job: str, named: Names) -> bool:
-    if job == "report" and "/" not in rest:
-        return True
-    return key in named or (rest.endswith("item.json") and named.has_beside(key))
+def _is_beside(key: str, rest: str, job: str, used: Names) -> bool:
+    """Whether a file belongs to what is in use although nothing names it: pages of a report, STAC items."""
+    return (job == "report" and "/" not in rest) or (key.endswith("/item.json") and used.has_beside(key))
 
 
 def _reports_to_remove(
