@@ -36,6 +36,7 @@ LOG = events("serve")
 LARGEST_REQUEST = 4 * 1024 * 1024
 SERVICES = ("geocube.Geocube", "geocube.GeocubeDownloader", "geocube.Admin")
 LOOK_EVERY_S, IDLE_LOOKS = 0.05, 4
+SIGNAL_EVERY_S = 0.5
 STREAMS_OF_A_CONNECTION = 100
 PING_SECONDS, PONG_SECONDS, PINGS_AT_MOST_EVERY = 60, 20, 10
 
@@ -199,7 +200,8 @@ def serve_until_signal(serving: Serving, started: Callable[[], None]) -> None:
     try:
         serving.start()
         started()
-        wanted.wait()
+        while not wanted.wait(SIGNAL_EVERY_S):
+            pass  # a signal that another thread gets does not wake this one, and only this one runs its handler
         stopping = threading.Thread(target=serving.stop, name="stopping")
         stopping.start()
         while stopping.is_alive():
