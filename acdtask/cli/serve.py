@@ -53,6 +53,15 @@ def _serve(
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Key of the certificate, PEM.")] = None,
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Calls that are worked on at once.")] = 64,
+    connections: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Connections to the gRPC port at once; HTTP takes half as many.")
+    ] = 400,
+    stall: Annotated[
+        float,
+        typer.Option(
+            min=1, metavar="SECONDS", help="How long a client may take no message of a stream before it is cut off."
+        ),
+    ] = 30.0,
     jobs: Annotated[
         int,
         typer.Option(min=0, metavar="N", help="Consolidations that are worked on at once; 0 leaves them to others."),
@@ -74,6 +83,7 @@ def _serve(
 ) -> None:
     from acdtask.cube.server.keys import Keys
     from acdtask.cube.server.serve import ServeSettings, Serving, cube_at, serve_until_signal
+    from acdtask.cube.server.streams import StreamLimits
 
     settings = ServeSettings(
         host=host.strip(),
@@ -81,11 +91,13 @@ def _serve(
         http_port=http_port,
         tls_cert=tls_cert,
         tls_key=tls_key,
+        connections=connections,
         workers=workers,
         jobs=jobs,
         grace=grace,
         allow_open=open_,
         data=tuple(data or ()),
+        limits=StreamLimits(stall_s=stall),
     )
     serving = Serving(cube_at(cube), settings, Keys.from_environment())
     serve_until_signal(serving, lambda: _tell(serving))

@@ -9,8 +9,10 @@ import os
 import platform
 import re
 import sys
+import threading
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +26,7 @@ __all__ = [
     "EventLog",
     "LogMode",
     "LogSettings",
+    "Repeats",
     "announce",
     "configure",
     "console",
@@ -39,6 +42,7 @@ ROOT = "acd"
 TEXT_FORMAT, JSON_FORMAT = "text", "json"
 USER_AND_PASSWORD = re.compile(r"//[^/?#\s]*@")
 """As an address may have them; they are never logged."""
+MOST_CONDITIONS, LONGEST_CONDITION = 1000, 300
 _LIBRARIES = ("numpy", "rasterio", "scipy", "zarr", "obstore")
 
 
@@ -68,6 +72,40 @@ _current = LogSettings()
 _console: Console | None = None
 
 
+class Repeats:
+    """Counts how often a condition repeats, and lets one line a minute of it through.
+
+    Args:
+        every_s: seconds between two lines of a condition.
+        clock: gives the time in seconds.
+
+    >>> repeats = Repeats(60, iter([0.0, 1.0, 2.0, 61.0]).__next__)
+    >>> [repeats.count("full") for _ in range(4)]
+    [0, None, None, 2]
+    """
+
+    def __init__(self, every_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s, self._clock = every_s, clock
+        self._lock = threading.Lock()
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def count(self, condition: str) -> int | None:
+        """How many lines of the condition were left out since the last one; None if this one is to be left out too."""
+        with self._lock:
+            now = self._clock()
+            since, left_out = self._seen.get(condition, (-math.inf, 0))
+            if now - since < self._every_s:
+                self._seen[condition] = since, left_out + 1
+                return None
+            if len(self._seen) >= MOST_CONDITIONS:
+                self._seen = {key: seen for key, seen in self._seen.items() if now - seen[0] < self._every_s}
+            self._seen[condition] = now, 0
+            return left_out
+
+
+_repeats = Repeats()
+
+
 class EventLog:
     """Where a part of the program writes its events.
 
@@ -92,6 +130,18 @@ class EventLog:
     def error(self, event: str, /, *, traceback: bool = False, **fields: Any) -> None:
         """An event that ends the run. `traceback` adds the exception that is being handled."""
         self._write(logging.ERROR, event, fields, traceback=traceback)
+
+    def repeated(self, event: str, /, *, key: str = "", **fields: Any) -> None:
+        """A warning that may come thousands of times: one line a minute, which says how many were left out before it.
+
+        Args:
+            event: its name.
+            key: tells conditions of the same event apart.
+            fields: as always.
+        """
+        left_out = _repeats.count(f"{self._logger.name}\n{event}\n{key}")
+        if left_out is not None:
+            self.warning(event, **fields, **({"left_out": left_out} if left_out else {}))
 
     def _write(self, level: int, event: str, fields: dict[str, Any], *, traceback: bool = False) -> None:
         if self._logger.isEnabledFor(level):
@@ -158,6 +208,7 @@ def install(settings: LogSettings, handler: logging.Handler) -> None:
     for old in [old for old in root.handlers if getattr(old, "of_acd", False)]:
         root.removeHandler(old)
     handler.of_acd = True  # type: ignore[attr-defined]  # a mark of ours, to find the handler again
+    handler.addFilter(_LibraryFilter())
     root.addHandler(handler)
     logging.getLogger(ROOT).setLevel(settings.level)
     logging.captureWarnings(capture=True)
@@ -182,6 +233,18 @@ def _version(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return "absent"
+
+
+class _LibraryFilter(logging.Filter):
+    """Lets a library say the same thing once a minute, such as asyncio when there are no descriptors left."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if hasattr(record, "fields"):
+            return True
+        left_out = _repeats.count(f"{record.name}\n{record.getMessage()[:LONGEST_CONDITION]}")
+        if left_out:
+            record.msg, record.args = f"{record.getMessage()} ({left_out} times more in between)", ()
+        return left_out is not None
 
 
 class _TextFormatter(logging.Formatter):

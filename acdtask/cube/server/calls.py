@@ -25,6 +25,8 @@ __all__ = ["CallInterceptor"]
 LOG = events("serve")
 BUSY = "too many calls wait already: try again later (this error may be temporary)"
 MOST_WATCHERS = 128
+SELDOM = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE)
+"""Codes of calls that cost a client nothing, so that their lines could fill the disk."""
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = grpc.ServicerContext
 Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
@@ -264,5 +266,10 @@ def _refuse_unexpected(context: Context, error: Exception, method: str) -> NoRet
 def _log(method: str, context: Context, messages: int, seconds: float) -> None:
     code = _code(context)
     ended = "OK" if code is None and context.is_active() else "CANCELLED" if code is None else code.name
-    write = LOG.debug if method.startswith(OPEN_SERVICES) else LOG.info
-    write("call.done", rpc=method, code=ended, seconds=round(seconds, 4), messages=messages, peer=context.peer())
+    fields = {"rpc": method, "code": ended, "seconds": round(seconds, 4), "messages": messages, "peer": context.peer()}
+    if code in SELDOM:
+        LOG.repeated("call.done", key=f"{method} {ended}", **fields)
+    elif method.startswith(OPEN_SERVICES):
+        LOG.debug("call.done", **fields)
+    else:
+        LOG.info("call.done", **fields)

@@ -21,9 +21,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import RecordQuery
+from acdtask.cube.server.connections import Listener
 from acdtask.cube.server.errors import RefusalError, invalid, refusal_of, uuid_of
 from acdtask.cube.server.keys import Keys
 from acdtask.cube.server.pictures import render_tile
@@ -34,6 +36,7 @@ __all__ = ["HttpServing", "application"]
 
 LOG = events("serve")
 STARTING_SECONDS = 30.0
+LARGEST_HEAD = 64 * 1024
 TILE_PATH = "/v1/catalog/mosaic/{instance}/{x:int}/{y:int}/{z:int}/png"
 TAG = re.compile(r"filters?\.tags\[(.+)\]")
 STATUSES = {
@@ -143,16 +146,28 @@ def _moment(query: QueryParams, name: str) -> datetime | None:
 class HttpServing:
     """The application on a port, in a thread of its own."""
 
-    def __init__(self, cube: LocalCube, keys: Keys, is_serving: Callable[[], bool]) -> None:
+    def __init__(
+        self, cube: LocalCube, keys: Keys, is_serving: Callable[[], bool], *, connections: int, request_s: float
+    ) -> None:
         self._app = application(cube, keys, is_serving)
+        self._connections, self._request_s = connections, request_s
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
     def start(self, host: str, port: int, certificate: Path | None, key: Path | None) -> int:
         """Listen, and return the port. SERVE_FAILED."""
-        listening = _listen(host, port)
+        listening = _listen(host, port, self._connections, self._request_s)
         config = uvicorn.Config(
-            self._app, log_config=None, access_log=False, lifespan="off", ssl_certfile=certificate, ssl_keyfile=key
+            _timed(self._app, listening),
+            loop="asyncio",  # another loop would accept connections past the listener
+            http="h11",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # a header must not change whose connection it is
+            lifespan="off",
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+            h11_max_incomplete_event_size=LARGEST_HEAD,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listening],), name="http", daemon=True)
@@ -174,12 +189,28 @@ class HttpServing:
         self._thread.join(1)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _timed(app: ASGIApp, listener: Listener) -> ASGIApp:
+    """The application; the listener knows which connections have a request."""
+
+    async def timed(scope: Scope, receive: Receive, send: Send) -> None:
+        listener.busy(scope.get("client"))
+        try:
+            await app(scope, receive, send)
+        finally:
+            listener.idle(scope.get("client"))
+
+    return timed
+
+
+def _listen(host: str, port: int, connections: int, request_s: float) -> Listener:
+    listener = Listener(socket.AF_INET6 if ":" in host else socket.AF_INET, connections, request_s)
     try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
-        )
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
     except OSError as error:
+        listener.close()
         raise AcdError(
             ErrorCode.SERVE_FAILED, f"{host}:{port} cannot be listened on: {error.strerror or error}"
         ) from error
+    return listener

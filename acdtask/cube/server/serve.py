@@ -20,6 +20,7 @@ from acdtask.cube.local.consolidation_runner import JobRunner
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import services_pb2_grpc
 from acdtask.cube.server.calls import CallInterceptor
+from acdtask.cube.server.connections import raise_file_limit
 from acdtask.cube.server.downloader import DownloaderService
 from acdtask.cube.server.http import HttpServing
 from acdtask.cube.server.keys import USER_VARIABLE, Keys
@@ -36,7 +37,11 @@ LOG = events("serve")
 LARGEST_REQUEST = 4 * 1024 * 1024
 SERVICES = ("geocube.Geocube", "geocube.GeocubeDownloader", "geocube.Admin")
 LOOK_EVERY_S, IDLE_LOOKS = 0.05, 4
+SIGNAL_EVERY_S = 0.5
 STREAMS_OF_A_CONNECTION = 100
+IDLE_OF_REQUEST = 3
+"""A connection without a call is closed after this many times the seconds that a request has; clients reconnect."""
+
 PING_SECONDS, PONG_SECONDS, PINGS_AT_MOST_EVERY = 60, 20, 10
 
 OPTIONS = (
@@ -58,6 +63,7 @@ class ServeSettings:
     Attributes:
         port, http_port: 0 takes a free one; without an HTTP port there is no HTTP.
         tls_cert, tls_key: PEM files; TLS on both ports with both of them, none without.
+        connections: that gRPC takes at once; HTTP takes half as many.
         workers: calls that are worked on at once, and as many lists; others wait.
         request_s: seconds within which a connection must speak and a call must send its request.
         jobs: consolidations that are worked on at once; with 0 they wait for another server of the cube.
@@ -73,6 +79,7 @@ class ServeSettings:
     http_port: int | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    connections: int = 400
     workers: int = 64
     request_s: float = 10.0
     jobs: int = 1
@@ -80,6 +87,11 @@ class ServeSettings:
     allow_open: bool = False
     data: tuple[str, ...] = ()
     limits: StreamLimits = field(default_factory=StreamLimits)
+
+    @property
+    def http_connections(self) -> int:
+        """That HTTP takes at once."""
+        return max(self.connections // 2, 1)
 
 
 class Serving:
@@ -105,12 +117,22 @@ class Serving:
         self._server = grpc.server(
             side,
             interceptors=[self._calls],
-            options=OPTIONS,
+            options=_options(settings),
             maximum_concurrent_rpcs=self._lanes.threads,
         )
         self._jobs = JobRunner(cube, _job_error, threads=settings.jobs)
         self._names = _add_services(self._server, cube, settings, self._health, self._jobs)
-        self._http = None if settings.http_port is None else HttpServing(cube, keys, self._is_serving)
+        self._http = (
+            None
+            if settings.http_port is None
+            else HttpServing(
+                cube,
+                keys,
+                self._is_serving,
+                connections=settings.http_connections,
+                request_s=settings.request_s,
+            )
+        )
         self._serving = threading.Event()
         self.port = 0
         self.http_port = 0
@@ -118,6 +140,7 @@ class Serving:
     def start(self) -> Self:
         """Listen; `port` and `http_port` are known then. SERVE_FAILED."""
         settings = self._settings
+        raise_file_limit(settings.connections + (settings.http_connections if self._http is not None else 0))
         self.port = _bind(self._server, settings.host, settings.port, self._credentials)
         try:
             if self._http is not None:
@@ -199,7 +222,8 @@ def serve_until_signal(serving: Serving, started: Callable[[], None]) -> None:
     try:
         serving.start()
         started()
-        wanted.wait()
+        while not wanted.wait(SIGNAL_EVERY_S):
+            pass  # a signal that another thread gets does not wake this one, and only this one runs its handler
         stopping = threading.Thread(target=serving.stop, name="stopping")
         stopping.start()
         while stopping.is_alive():
@@ -237,6 +261,15 @@ def _add_services(
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return "", *SERVICES
+
+
+def _options(settings: ServeSettings) -> tuple[tuple[str, int], ...]:
+    return (
+        *OPTIONS,
+        ("grpc.max_allowed_incoming_connections", settings.connections),
+        ("grpc.server_handshake_timeout_ms", round(settings.request_s * 1000)),
+        ("grpc.max_connection_idle_ms", round(settings.request_s * 1000 * IDLE_OF_REQUEST)),
+    )
 
 
 def _job_error(job_id: str, error: Exception) -> None:

@@ -86,5 +86,5 @@ class StallGuard:
                 late = [wait for wait in self._waits if now - wait.since > wait.seconds]
                 self._waits.difference_update(late)
             for wait in late:
-                LOG.warning("call.stalled", peer=wait.context.peer(), seconds=wait.seconds)
+                LOG.repeated("call.stalled", peer=wait.context.peer(), seconds=wait.seconds)
                 wait.context.cancel()
