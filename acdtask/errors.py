@@ -154,6 +154,12 @@ class ErrorCode(Enum):
     TRUTH_UNREADABLE = ErrorSpec(
         216, _INPUT, "The truth file cannot be used.", "Give a GeoJSON feature collection of events, each with a date."
     )
+    INPUT_REFERS_OUTSIDE = ErrorSpec(
+        217,
+        _INPUT,
+        "A VRT refers to something other than rasters below the source folder.",
+        "Move the named file below the source and refer to it by a relative path, or write a GeoTIFF (gdal_translate).",
+    )
     VARIABLE_UNKNOWN = ErrorSpec(
         300, _CONFIG, "The cube has no such variable.", "List the variables with 'acdtask show variables'."
     )
@@ -235,6 +241,18 @@ class ErrorCode(Enum):
     )
     ADDRESS_INVALID = ErrorSpec(
         405, _CONFIG, "The address is neither a folder nor s3://bucket/prefix.", "Give a folder, or s3://bucket/prefix."
+    )
+    ADDRESS_OUTSIDE = ErrorSpec(
+        406,
+        _CONFIG,
+        "The server may not open a file at this address.",
+        "Move the file below the cube, or name its folder or s3:// prefix with --data when the server starts.",
+    )
+    ADDRESS_MALFORMED = ErrorSpec(
+        407,
+        _CONFIG,
+        "The address of a file is neither an absolute path nor an s3:// address.",
+        "Give the absolute path or the s3:// address, without GDAL's prefixes, queries or control characters.",
     )
     PLAN_UNKNOWN = ErrorSpec(
         500, _INPUT, "There is no such plan.", "Run 'plan' first, and give the plan id that it prints."

@@ -73,8 +73,8 @@ def _serve(
         list[str] | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Folder or s3:// prefix of files that clients may index and download; repeatable. Left out, they may "
-            "index what the server can open, and download from the cube alone.",
+            help="Folder or s3:// prefix of more files that clients may index and read; repeatable. Left out, the "
+            "server opens only files of the cube.",
         ),
     ] = None,
     open_: Annotated[

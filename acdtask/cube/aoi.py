@@ -111,13 +111,12 @@ class Aoi(_Payload):
         projection, resolution = self.graph_config.get("projection"), self.graph_config.get("resolution")
         if not projection or not resolution:
             return None
-        from rasterio.crs import CRS
-        from rasterio.errors import CRSError
+        from acdtask.cube.points import crs_of
 
         try:
             grid = RegularGrid(crs=projection, resolution=float(resolution), cell_size=cell_size)
-            known = CRS.from_user_input(projection)
-        except (ValueError, CRSError) as error:
+            known = crs_of(projection)
+        except (ValueError, AcdError) as error:
             raise AcdError(
                 ErrorCode.LAYOUT_INVALID,
                 f"graph_config of AOI {self.name} has projection {projection!r} and resolution {resolution!r}",

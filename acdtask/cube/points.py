@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 import numpy as np
@@ -16,9 +17,27 @@ from acdtask.errors import AcdError, ErrorCode
 __all__ = ["crs_of", "move_points"]
 
 
+KNOWN_TEXTS = re.compile(
+    r"\s*(?:(?:WGS|NAD|CRS)[0-9]{2}\s*$|[A-Za-z]\w*:[\w.+-]+\s*$|urn:ogc:def:crs:[\w:.,-]+\s*$|\+(?:proj=|init=epsg:)|[A-Za-z]\w*\s*\[|\{)"
+)
+"""An authority's code, a URN, a PROJ string, WKT or PROJJSON. GDAL would also open files and fetch from the web."""
+
+NAMED_FILE = re.compile(
+    r"""(?:grids|file|init)\W+(?!epsg:)[^\s,\]}]*[/\\:]|file\s*\[\s*"[^"]*"\s*,\s*"[^"]*[/\\:]|"value"\s*:\s*\"""",
+    re.IGNORECASE,
+)
+"""A file of shifts, or of definitions, given by a path or a URL."""
+
+
 @lru_cache(maxsize=256)
 def crs_of(text: str) -> CRS:
-    """The CRS of an authority code or of WKT. LAYOUT_INVALID."""
+    """The CRS of an authority code, a PROJ string, WKT or PROJJSON; no file is opened. LAYOUT_INVALID.
+
+    >>> crs_of("epsg:32632").to_epsg()
+    32632
+    """
+    if not KNOWN_TEXTS.match(text) or NAMED_FILE.search(text):
+        raise AcdError(ErrorCode.LAYOUT_INVALID, f"the CRS {text!r} is unknown")
     try:
         return CRS.from_user_input(text)
     except CRSError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -76,7 +75,7 @@ def _read_tiff(
     level: int | None,
 ) -> list[Pixels]:
     try:
-        with rasterio.Env(**store.gdal_options()), open_image(store.gdal_path(uri), level) as image:
+        with rasterio.Env(**store.gdal_options()), open_image(store.gdal_path(uri), level, store.roots) as image:
             for dataset, _ in requests:
                 if image.shape != dataset.grid.shape or image.count < max(dataset.bands):
                     raise _broken(store, uri, f"has {image.count} bands of {image.height} x {image.width} px")
@@ -100,7 +99,7 @@ def _read_stack(
     targets: Sequence[Target | None],
     pool: Executor | None,
 ) -> list[Pixels]:
-    home, key = (Store.at(uri), "") if _is_outside(uri) else (store, uri)
+    home, key = (store.elsewhere(uri), "") if _is_outside(uri) else (store, uri)
     metadata = home.find(f"{key}/{METADATA}" if key else METADATA)
     if metadata is None:
         raise _broken(store, uri, "is missing")
@@ -114,7 +113,7 @@ def _read_stack(
             ]
             found = read_stack(home, key, layout, wanted, pool)
         else:
-            array = zarr.open_array(home.zarr_store(key, read_only=True), mode="r")
+            array = zarr.open_array(home.zarr_store(key, read_only=True), mode="r", zarr_format=3)
             _check_shape(store, uri, array.shape, requests)
             found = _read_any_zarr(array, [Wanted(int(dataset.subdir), window) for dataset, window in requests])
         return [one[np.newaxis] for one in found]
@@ -144,13 +143,7 @@ def _read_any_zarr(array: zarr.Array[Any], wanted: Sequence[Wanted]) -> list[Pix
 
 def _explain(store: Store, uri: str) -> AcdError:
     """Why a GeoTIFF could not be read: the store says so itself if the fault is its own."""
-    if _is_outside(uri):
-        place = PurePosixPath(uri.removeprefix("file://"))
-        home = f"s3://{'/'.join(place.parts[1:-1])}" if uri.startswith("s3://") else str(place.parent)
-        there = Store.at(home).exists(place.name)
-    else:
-        there = store.exists(uri)
-    return _broken(store, uri, "is damaged" if there else "is missing")
+    return _broken(store, uri, "is damaged" if store.has_container(uri) else "is missing")
 
 
 def _broken(store: Store, uri: str, what: str) -> AcdError:

@@ -67,6 +67,11 @@ class LocalCube(ConsolidatingCube):
             raise AcdError(ErrorCode.CUBE_VERSION, f"{store.url} has format {version} and needs acd {needs}")
         return cls(store)
 
+    def confined(self, addresses: Iterable[str] = ()) -> LocalCube:
+        """This cube, which reads only files below itself and below some folders and s3:// prefixes. ADDRESS_INVALID."""
+        store = self.store.confined(addresses)
+        return self if store == self.store else LocalCube(store)
+
     def commit(
         self,
         records: Iterable[Record] = (),

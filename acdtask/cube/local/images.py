@@ -20,7 +20,13 @@ Group: TypeAlias = tuple[tuple[str, ...], list[Dataset]]
 BYTES_AT_ONCE = 64 * 1024 * 1024
 THREADS = min(len(os.sched_getaffinity(0)), 8)
 
-BROKEN = (ErrorCode.CUBE_DAMAGED, ErrorCode.INPUT_UNREADABLE, ErrorCode.GRID_TOO_COARSE)
+BROKEN = (
+    ErrorCode.CUBE_DAMAGED,
+    ErrorCode.INPUT_UNREADABLE,
+    ErrorCode.GRID_TOO_COARSE,
+    ErrorCode.ADDRESS_OUTSIDE,
+    ErrorCode.ADDRESS_MALFORMED,
+)
 
 
 def read_images(

@@ -12,9 +12,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-import rasterio
 from rasterio.io import DatasetReader
+
+from acdtask.cube.local.open_raster import open_raster
+from acdtask.cube.local.roots import Roots
 
 __all__ = ["MOST", "OpenImages", "forget_image", "open_image"]
 
@@ -47,12 +50,15 @@ class _Mark:
         return time.time() - self.written_ns / 1e9 > SETTLED_SECONDS
 
 
+_Kind: TypeAlias = tuple[int | None, Roots | None]
+
+
 @dataclass(frozen=True)
 class _Idle:
-    """An image that nobody reads; `level` is the number of its overview, if it is one."""
+    """An image that nobody reads; `kind` has the number of its overview, if it is one, and its roots."""
 
     path: str
-    level: int | None
+    kind: _Kind
     mark: _Mark
     image: DatasetReader
 
@@ -71,13 +77,13 @@ class OpenImages:
         self._number = 0
 
     @contextmanager
-    def opened(self, path: str, level: int | None = None) -> Iterator[DatasetReader]:
+    def opened(self, path: str, level: int | None = None, roots: Roots | None = None) -> Iterator[DatasetReader]:
         """The image, or an overview of it, for this thread alone.
 
-        Raises what rasterio.open does; an error within closes the image.
+        Raises what `open_raster` does; an error within closes the image.
         """
-        mark = _Mark.of(path)
-        image = self._take(path, level, mark) or _open(path, level)
+        mark, kind = _Mark.of(path), (level, roots)
+        image = self._take(path, kind, mark) or open_raster(path, level, roots)
         try:
             yield image
         except BaseException:
@@ -86,7 +92,7 @@ class OpenImages:
         if mark is None or not mark.is_settled():
             image.close()
         else:
-            self._put(_Idle(path, level, mark, image))
+            self._put(_Idle(path, kind, mark, image))
 
     def forget(self, path: str) -> None:
         """Close the idle images of a file, so that its space is free when it is deleted."""
@@ -105,14 +111,14 @@ class OpenImages:
     def __len__(self) -> int:
         return len(self._idle)
 
-    def _take(self, path: str, level: int | None, mark: _Mark | None) -> DatasetReader | None:
+    def _take(self, path: str, kind: _Kind, mark: _Mark | None) -> DatasetReader | None:
         """An idle image of the very file; those of one that was there before are closed."""
         with self._lock:
             stale = []
             found = None
             for number in self._by_path.pop(path, []):
                 one = self._idle[number]
-                if one.mark == mark and (found is not None or one.level != level):
+                if one.mark == mark and (found is not None or one.kind != kind):
                     self._by_path.setdefault(path, []).append(number)
                     continue
                 del self._idle[number]
@@ -140,10 +146,6 @@ class OpenImages:
         return one.image
 
 
-def _open(path: str, level: int | None) -> DatasetReader:
-    return rasterio.open(path) if level is None else rasterio.open(path, OVERVIEW_LEVEL=level)
-
-
 def _close(images: Iterable[DatasetReader]) -> None:
     for image in images:
         image.close()
@@ -153,9 +155,11 @@ _images = OpenImages()
 _of_parents: list[OpenImages] = []
 
 
-def open_image(path: str, level: int | None = None) -> AbstractContextManager[DatasetReader]:
+def open_image(
+    path: str, level: int | None = None, roots: Roots | None = None
+) -> AbstractContextManager[DatasetReader]:
     """An image, or an overview of it, of this process' own store of open ones, as `OpenImages.opened`."""
-    return _images.opened(path, level)
+    return _images.opened(path, level, roots)
 
 
 def forget_image(path: str) -> None:

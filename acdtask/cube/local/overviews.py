@@ -42,14 +42,14 @@ def overview_for(store: Store, dataset: Dataset, grid: Grid) -> tuple[Dataset, i
     path = store.gdal_path(dataset.uri)
     try:
         with rasterio.Env(**store.gdal_options()):
-            with open_image(path) as image:
+            with open_image(path, None, store.roots) as image:
                 factors: list[int] = image.overviews(dataset.bands[0])
                 whole = image.shape == dataset.grid.shape
             fitting = [(factor, level) for level, factor in enumerate(factors) if factor <= ratio * NEARLY]
             if not fitting or not whole:
                 return None
             level = max(fitting)[1]
-            with open_image(path, level) as image:
+            with open_image(path, level, store.roots) as image:
                 height, width = image.shape
     except (RasterioError, IndexError):  # damaged, or without the band
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
+from acdtask.cube.local.roots import Roots, open_file, plain_address
 from acdtask.cube.local.store_errors import PARENT_IS_OBJECT, explain_file, explain_object, is_unreachable, os_error
 from acdtask.cube.local.traffic import count_object_read, count_written
 from acdtask.errors import AcdError, ErrorCode
@@ -30,6 +31,9 @@ __all__ = ["Entry", "Store"]
 
 PLAIN_KEY = re.compile(r"[\w:-][\w.:-]*(/[\w:-][\w.:-]*)*", re.ASCII)
 """A key that is the name of its file as it is."""
+
+ELSEWHERE = ("/", "s3://", "file://")
+"""How addresses begin that are not keys of the store."""
 
 GDAL_CACHE_BYTES = 16 * 1024 * 1024
 """So much of decoded blocks is kept in a process that reads; GDAL alone would keep 5 % of the machine's memory."""
@@ -65,8 +69,9 @@ class Store:
     Every method raises AcdError: STORE_UNREACHABLE, BUCKET_UNKNOWN, STORE_DENIED or DISK_FULL.
     """
 
-    def __init__(self, root: Path | None, bucket: str = "", prefix: str = "") -> None:
+    def __init__(self, root: Path | None, bucket: str = "", prefix: str = "", roots: Roots | None = None) -> None:
         self._root = root
+        self.roots = roots
         self._bucket = bucket
         self._prefix = prefix
         self._handle: Backend | None = None
@@ -109,20 +114,44 @@ class Store:
         """The part of the store below a prefix."""
         prefix = _clean(prefix, prefix)
         if self._root is not None:
-            return Store(self._root / prefix)
-        return Store(None, self._bucket, "/".join(part for part in (self._prefix, prefix) if part))
+            return Store(self._root / prefix, roots=self.roots)
+        return Store(None, self._bucket, "/".join(part for part in (self._prefix, prefix) if part), self.roots)
+
+    def confined(self, addresses: Iterable[str] = ()) -> Store:
+        """This store, which opens only files below itself and below some folders and s3:// prefixes. ADDRESS_INVALID.
+
+        >>> Store.at("/data/cube").confined(["/data/images"]).gdal_path("/etc/passwd")
+        Traceback (most recent call last):
+        ...
+        acdtask.errors.AcdError: ACD-406: /etc/passwd cannot be opened: it does not lie where this server may read. ...
+        """
+        roots = dict.fromkeys((self.url, *(Store.at(address).url for address in addresses)))
+        return Store(self._root, self._bucket, self._prefix, Roots(tuple(roots)))
+
+    def elsewhere(self, address: str) -> Store:
+        """The store at another address, confined like this one. ADDRESS_INVALID, ADDRESS_OUTSIDE, ADDRESS_MALFORMED."""
+        store = Store.at(self.roots.resolve(address) if self.roots else address)
+        store.roots = self.roots
+        return store
+
+    def has_container(self, uri: str) -> bool:
+        """Whether there is a file under a key, or at an absolute path, a file:// or an s3:// address."""
+        if not uri.startswith(ELSEWHERE):
+            return self.exists(uri)
+        folder, _, name = (self.roots.resolve(uri) if self.roots else plain_address(uri)).rpartition("/")
+        return Store.at(folder or "/").exists(name)
 
     def __repr__(self) -> str:
         return f"Store.at({self.url!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Store) and self.url == other.url
+        return isinstance(other, Store) and (self.url, self.roots) == (other.url, other.roots)
 
     def __hash__(self) -> int:
         return hash(self.url)
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Path | None, str, str]]:
-        return Store, (self._root, self._bucket, self._prefix)
+    def __reduce__(self) -> tuple[type[Store], tuple[Path | None, str, str, Roots | None]]:
+        return Store, (self._root, self._bucket, self._prefix, self.roots)
 
     def put(self, key: str, data: bytes) -> None:
         """Write data under the key; a reader sees what was there before, or all of data."""
@@ -182,6 +211,8 @@ class Store:
             return self._find_file(self._root / key, key)
         if self._is_absent():
             return None
+        if self._root is not None and self.roots is not None:
+            self.roots.resolve(f"{self.url}/{key}")
         with self.explained(key):
             try:
                 data = memoryview(obstore.get(self._backend(), key).bytes())
@@ -199,7 +230,7 @@ class Store:
         """A file, read without obstore, which takes as long to hand it over as a chunk takes to decode."""
         with self.explained(key):
             try:
-                data = memoryview(path.read_bytes())
+                data = memoryview(path.read_bytes() if self.roots is None else _read_below(path, self.roots))
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
         count_object_read(len(data))
@@ -322,18 +353,19 @@ class Store:
     def gdal_path(self, key: str) -> str:
         """The key as GDAL opens it; an absolute path, a file:// or an s3:// address is taken as it is.
 
+        A confined store resolves it, and raises ADDRESS_OUTSIDE or ADDRESS_MALFORMED.
+
         >>> Store.at("s3://bucket/cube").gdal_path("pixels/a.tif")
         '/vsis3/bucket/cube/pixels/a.tif'
         >>> Store.at("/data/cube").gdal_path("s3://other/b.tif")
         '/vsis3/other/b.tif'
         """
-        if key.startswith("s3://"):
-            return "/vsis3/" + key.removeprefix("s3://")
-        if key.startswith("file://"):
-            return unquote(urlsplit(key).path)
-        if key.startswith("/"):
-            return key
-        return self.gdal_path(f"{self.url}/{key}")
+        address = key if key.startswith(ELSEWHERE) else f"{self.url}/{key}"
+        if self.roots is not None:
+            address = self.roots.resolve(address)
+        if address.startswith("s3://"):
+            return "/vsis3/" + address.removeprefix("s3://")
+        return unquote(urlsplit(address).path) if address.startswith("file://") else address
 
     @staticmethod
     def gdal_options() -> dict[str, str | int]:
@@ -369,7 +401,10 @@ class Store:
         if read_only and part._is_absent():
             return CountedStore(MemoryStore(), read_only=True)
         with self.explained(prefix):
-            return CountedStore(part._backend(write=not read_only), read_only=read_only)
+            store = CountedStore(part._backend(write=not read_only), read_only=read_only)
+        if part._root is not None and part.roots is not None:
+            store.confine(part._root, part.roots)
+        return store
 
     def _where(self, key: str) -> str:
         return f"{self.url}/{key}" if key else self.url
@@ -444,6 +479,11 @@ class Store:
         where = self._where(key)
         explained = explain_file(error, where) if self._root is not None else explain_object(error, where, self._bucket)
         return explained or error
+
+
+def _read_below(path: Path, roots: Roots) -> bytes:
+    with open_file(str(path), roots) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        return file.read()
 
 
 def _absolute(path: str) -> Path:

@@ -35,16 +35,14 @@ class DatasetCalls:
     """Containers and datasets. Every method raises RefusalError or AcdError.
 
     Args:
-        catalogue: of the cube.
+        catalogue: of the cube, which is confined.
         managed: the containers that were handed over.
-        data: folders and s3:// prefixes below which containers may lie, beside the cube itself; none for everywhere.
     """
 
-    def __init__(self, catalogue: Catalogue, managed: Managed, data: Sequence[str] = ()) -> None:
+    def __init__(self, catalogue: Catalogue, managed: Managed) -> None:
         self._catalogue = catalogue
         self._managed = managed
         self._cube = catalogue.cube
-        self._data = [f"{one.rstrip('/')}/" for one in (catalogue.cube.store.url, *data)] if data else []
 
     def index_datasets(self, request: pb.IndexDatasetsRequest) -> pb.IndexDatasetsResponse:
         """Index the datasets of a container, all or none; the same again changes nothing."""
@@ -105,10 +103,9 @@ class DatasetCalls:
         )
 
     def _check_address(self, uri: str) -> None:
-        if not uri.startswith(("/", "s3://")):
+        if uri.startswith("file://"):
             raise invalid(f"{uri} cannot be opened: it is neither an absolute path nor an s3:// address")
-        if "/../" in f"{uri}/" or (self._data and not uri.startswith(tuple(self._data))):
-            raise invalid(f"{uri} cannot be opened: it does not lie where this server may read")
+        self._cube.store.gdal_path(uri)
 
     def _wanted(self, message: pb.Dataset) -> _Wanted:
         record_id = _own_uuid(message.record_id, f"Invalid record id: {message.record_id}")

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import grpc
 import zarr
@@ -18,6 +15,7 @@ from acdtask.cube.grid import Grid
 from acdtask.cube.local.containers import is_stack
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.rasters import read_header
+from acdtask.cube.local.roots import plain_address
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Resampling, Variable
 from acdtask.cube.protocol.convert import dformat_from_wire
@@ -39,7 +37,12 @@ __all__ = ["CHUNK", "DownloaderService"]
 
 CHUNK = 1024 * 1024
 NAME = "downloaded"
-UNREADABLE = {ErrorCode.CUBE_DAMAGED, ErrorCode.INPUT_UNREADABLE, ErrorCode.INPUT_CRS_MISSING}
+UNREADABLE = {
+    ErrorCode.CUBE_DAMAGED,
+    ErrorCode.INPUT_UNREADABLE,
+    ErrorCode.INPUT_CRS_MISSING,
+    ErrorCode.ADDRESS_OUTSIDE,
+}
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,14 @@ class DownloaderService(GeocubeDownloaderServicer):
     Args:
         cube: whose store has the files.
         streams: shared with the calls on the cube, so that both together keep the limits.
-        allowed: folders and s3:// prefixes below which files may be opened; empty for the cube's own store.
+        allowed: folders and s3:// prefixes below which files may be opened, beside the cube's own.
     """
 
     def __init__(
         self, cube: LocalCube, streams: Streams | StreamLimits | None = None, *, allowed: Iterable[str] = ()
     ) -> None:
-        self.cube = cube
+        self.cube = cube.confined(allowed)
         self.streams = streams if isinstance(streams, Streams) else Streams(streams or StreamLimits())
-        self._allowed = tuple(_place(one) for one in allowed) or (_place(cube.store.url),)
 
     def Version(self, request: GetVersionRequest, context: grpc.ServicerContext) -> GetVersionResponse:  # noqa: N802  # the RPC's name
         """The version of the API, and acd's."""
@@ -98,11 +100,12 @@ class DownloaderService(GeocubeDownloaderServicer):
         return _Asked(grid, variable, resampling)
 
     def _check_address(self, address: str) -> None:
-        place = _place(address)
-        if not any(place.startswith(f"{root.rstrip('/')}/") for root in self._allowed):
-            raise RefusalError(
-                grpc.StatusCode.PERMISSION_DENIED, f"{address} does not lie where this downloader may read"
-            )
+        try:
+            self.cube.store.gdal_path(plain_address(address))
+        except AcdError as error:
+            if error.code is not ErrorCode.ADDRESS_OUTSIDE:
+                raise
+            raise RefusalError(grpc.StatusCode.PERMISSION_DENIED, error.detail) from error
 
     def _answer(self, request: GetCubeMetadataRequest, asked: _Asked) -> Iterator[bytes]:
         yield _global_header(request)
@@ -182,26 +185,14 @@ def _dataset(store: Store, meta: InternalMeta) -> Dataset:
         dformat=dformat_from_wire(meta.dformat),
         real=(meta.range_min, meta.range_max),
         exponent=meta.exponent,
-        grid=_stack_grid(address) if is_stack(address) else read_header(store, address).grid,
+        grid=_stack_grid(store, address) if is_stack(address) else read_header(store, address).grid,
     )
 
 
-def _stack_grid(address: str) -> Grid:
+def _stack_grid(store: Store, address: str) -> Grid:
     try:
-        array = zarr.open_array(Store.at(address).zarr_store(read_only=True), mode="r")
+        array = zarr.open_array(store.elsewhere(address).zarr_store(read_only=True), mode="r", zarr_format=3)
         _, height, width = array.shape
         return Grid.model_validate({**array.attrs.asdict(), "height": height, "width": width})
     except (zarr.errors.BaseZarrError, FileNotFoundError, KeyError, ValueError) as error:
         raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{address} is missing or damaged") from error
-
-
-def _place(address: str) -> str:
-    """Where an address leads: a path without links and dots, or an s3:// address. RefusalError for any other."""
-    if address.startswith("s3://"):
-        if {".", ".."} & set(address.split("/")):
-            raise invalid(f"{address} is no address of a file")
-        return address
-    path = unquote(urlsplit(address).path) if address.startswith("file://") else address
-    if not path.startswith("/") or path.startswith("/vsi") or "\0" in path:
-        raise invalid(f"{address} is no address of a file")
-    return os.path.realpath(Path(path))

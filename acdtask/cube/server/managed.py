@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 
 from acdtask.cube.local.open_images import forget_image
+from acdtask.cube.local.roots import Roots, plain_address
 from acdtask.cube.local.store import Store
+from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["Managed"]
+
+
+NOT_OURS = (ErrorCode.ADDRESS_OUTSIDE, ErrorCode.ADDRESS_MALFORMED)
 
 
 class Managed:
@@ -21,7 +27,7 @@ class Managed:
 
     def __init__(self, store: Store, data: Sequence[str] = ()) -> None:
         self._store = store
-        self._data = tuple(f"{one.rstrip('/')}/" for one in data)
+        self._data = Roots(tuple(Store.at(address).url for address in data))
 
     def mark(self, uri: str) -> None:
         """Let a container be managed."""
@@ -39,12 +45,22 @@ class Managed:
         if not self.is_marked(uri):
             return f"{uri} is not managed: its file stays"
         self._store.delete(_key(uri))
-        if not uri.startswith(self._data) or "/../" in uri:
+        try:
+            forget_image(self._store.gdal_path(uri))
+            self._delete(plain_address(uri))
+        except AcdError as error:
+            if error.code not in NOT_OURS:
+                raise
             return f"{uri} does not lie where this server may delete files: its file stays"
-        forget_image(self._store.gdal_path(uri))
-        folder, _, name = uri.rpartition("/")
-        Store.at(folder or "/").delete(name)
         return f"{uri} is deleted"
+
+    def _delete(self, address: str) -> None:
+        if address.startswith("s3://"):
+            folder, _, name = self._data.resolve(address).rpartition("/")
+            Store.at(folder).delete(name)
+            return
+        with self._store.explained(address), contextlib.suppress(FileNotFoundError):
+            self._data.remove(address)
 
 
 def _key(uri: str) -> str:

@@ -69,8 +69,8 @@ class ServeSettings:
         jobs: consolidations that are worked on at once; with 0 they wait for another server of the cube.
         grace: seconds that running calls have when the server ends.
         allow_open: serve beyond this machine although there is no key.
-        data: folders and s3:// prefixes that have files which clients may index, and download beside those of the
-            cube. None: they may index what the server can open, and download from the cube alone.
+        data: folders and s3:// prefixes whose files the server opens for clients, as it does the cube's own. Nothing
+            else is opened.
         limits: of the streams of pixels.
     """
 
@@ -98,7 +98,8 @@ class Serving:
     """A cube that is served, from `start` to `stop`.
 
     Raises:
-        AcdError: SERVE_FAILED if a file cannot be used, or an open cube would be served beyond this machine.
+        AcdError: SERVE_FAILED if a file cannot be used, or an open cube would be served beyond this machine;
+            ADDRESS_INVALID for `data` that is neither a folder nor an s3:// prefix.
     """
 
     def __init__(self, cube: LocalCube, settings: ServeSettings, keys: Keys) -> None:
@@ -120,6 +121,7 @@ class Serving:
             options=_options(settings),
             maximum_concurrent_rpcs=self._lanes.threads,
         )
+        cube = cube.confined(settings.data)
         self._jobs = JobRunner(cube, _job_error, threads=settings.jobs)
         self._names = _add_services(self._server, cube, settings, self._health, self._jobs)
         self._http = (
@@ -254,7 +256,7 @@ def _add_services(
     """Adds every service, and returns the names that health is asked by."""
     streams = Streams(settings.limits)
     geocube, admin = services_of(cube, streams, settings.data, jobs.wake)
-    downloader = DownloaderService(cube, streams, allowed=(cube.store.url, *settings.data))
+    downloader = DownloaderService(cube, streams, allowed=settings.data)
     services_pb2_grpc.add_GeocubeServicer_to_server(geocube, server)
     services_pb2_grpc.add_AdminServicer_to_server(admin, server)
     services_pb2_grpc.add_GeocubeDownloaderServicer_to_server(downloader, server)

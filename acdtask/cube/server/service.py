@@ -61,9 +61,10 @@ def services_of(
     Args:
         cube: what is served.
         streams: how many cubes are streamed at once; shared with the downloader.
-        data: folders and s3:// prefixes below which containers may lie, beside the cube itself; none for everywhere.
+        data: folders and s3:// prefixes below which containers may lie, beside the cube itself.
         wake: called when a consolidation has something to do.
     """
+    cube = cube.confined(data)
     catalogue, managed = Catalogue(cube), Managed(cube.store, data)
     jobs = JobCalls(catalogue, Deletions(cube, managed), wake)
     geocube = servicer(
@@ -71,7 +72,7 @@ def services_of(
         RecordCalls(catalogue),
         VariableCalls(catalogue),
         LayoutCalls(catalogue),
-        DatasetCalls(catalogue, managed, data),
+        DatasetCalls(catalogue, managed),
         CubeCalls(cube, streams),
         jobs,
         VersionCall(),

@@ -32,7 +32,7 @@ from acdtask.jobs.ingest.checks import check_headers, source_nodata_of, source_r
 from acdtask.jobs.ingest.ingester import plan_with_ingester
 from acdtask.jobs.ingest.leftout import LeftOutRaster, keep_left_out
 from acdtask.jobs.ingest.settings import INGESTER, ON_GEOCUBE, IngestSettings
-from acdtask.jobs.ingest.sources import Candidate, find_candidates
+from acdtask.jobs.ingest.sources import Candidate, find_candidates, source_folder
 from acdtask.jobs.ingest.there import layout_shards, plan_of_records_there
 from acdtask.jobs.quarantine import Failure, PartlyFailedError
 from acdtask.jobs.shards import shards_of
@@ -270,7 +270,8 @@ def _input_of(one: Candidate, settings: IngestSettings, dformat: DataFormat) -> 
 
 def _quantised_strips(one: _Input, settings: IngestSettings) -> Iterator[tuple[int, Quantised]]:
     dformat = settings.definition().dformat
-    for row, strip in read_strips(Store.at(one.address.rpartition("/")[0]), one.address, settings.band):
+    store, folder = Store.at(one.address.rpartition("/")[0]), source_folder(settings)
+    for row, strip in read_strips(store, one.address, settings.band, folder):
         yield row, quantise(strip, one.nodata, one.range, dformat)
 
 

@@ -17,7 +17,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.pattern import FilenamePattern
 from acdtask.jobs.ingest.settings import IngestSettings
 
-__all__ = ["Candidate", "Found", "find_candidates"]
+__all__ = ["Candidate", "Found", "find_candidates", "source_folder"]
 
 GEOTIFF_ENDINGS = (".tif", ".tiff")
 HEADER_THREADS = 16
@@ -64,11 +64,17 @@ def find_candidates(settings: IngestSettings, aoi_tags: dict[str, str]) -> Found
     INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, and what a header may raise.
     """
     named, unmatched = _from_stac(settings) if settings.source.endswith(".json") else _from_files(settings)
-    store = Store.at(_parent(settings.source) if settings.source.endswith(".json") else settings.source)
+    folder = source_folder(settings)
+    store = Store.at(folder)
     with ThreadPoolExecutor(HEADER_THREADS) as threads:
-        headers = list(threads.map(lambda one: read_header(store, one.address), named))
+        headers = list(threads.map(lambda one: read_header(store, one.address, folder), named))
     candidates = [_candidate(one, header, aoi_tags | settings.tags) for one, header in zip(named, headers, strict=True)]
     return Found(sorted(candidates, key=lambda one: (one.record.datetime, one.record.name, one.address)), unmatched)
+
+
+def source_folder(settings: IngestSettings) -> str:
+    """The folder or prefix of the source: that of the STAC document, if it is one."""
+    return Store.at(_parent(settings.source) if settings.source.endswith(".json") else settings.source).url
 
 
 def _from_files(settings: IngestSettings) -> tuple[list[_Named], int]:
