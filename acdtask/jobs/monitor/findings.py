@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from acdtask.jobs.contract import Findings, FoundImage, Plan, Site
 from acdtask.jobs.monitor.work import ImageWork, images_of
 from acdtask.jobs.patches import read_patches
-from acdtask.jobs.products import MonitorManifest
+from acdtask.jobs.products import ImageProduct, MonitorManifest, read_product
 
 __all__ = ["findings_of"]
 
@@ -22,9 +22,8 @@ def findings_of(plan: Plan, published: MonitorManifest, files: Mapping[str, str]
         site: where it was published.
     """
     images = sorted(images_of(plan).values(), key=lambda image: (image.datetime, image.label))
-    partial = {one.folder: one.patches for one in published.images if one.quarantined}
-    tables = [(image, partial.get(image.folder, f"{image.folder}/patches.parquet")) for image in images]
-    found = [one for one in (_found(image, table, site) for image, table in tables) if one is not None]
+    products = {product.folder: product for product in published.images}
+    found = [_found(image, products[image.folder], site) for image in images if image.folder in products]
     return Findings(
         figures={
             "images": len(found),
@@ -36,11 +35,8 @@ def findings_of(plan: Plan, published: MonitorManifest, files: Mapping[str, str]
     )
 
 
-def _found(image: ImageWork, key: str, site: Site) -> FoundImage | None:
-    """What is published of an image; None if it meets no tile that has a baseline."""
-    table = site.store.find(key)
-    if table is None:
-        return None
-    patches = read_patches(table)
+def _found(image: ImageWork, product: ImageProduct, site: Site) -> FoundImage:
+    """What is published of an image. PRODUCT_DAMAGED."""
+    patches = read_patches(read_product(site.store, product.patches, product.checksums["patches.parquet"]))
     area = round(sum(one.patch.area_m2 for one in patches), 1)
     return FoundImage(label=image.label, datetime=image.datetime, patches=len(patches), changed_area_m2=area)

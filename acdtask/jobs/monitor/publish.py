@@ -29,11 +29,14 @@ from acdtask.jobs.products import (
     MonitorManifest,
     NumberedChain,
     change_variable,
+    digest_of_file,
     manifest_chain,
     point_latest,
+    read_product,
     z_variable,
 )
 from acdtask.jobs.quarantine import QuarantinedTile
+from acdtask.jobs.scratch import read_scratch
 
 __all__ = ["publish"]
 
@@ -85,8 +88,9 @@ class _ImagePublisher:
             place = partial_place(*cells, *(cut.model_dump_json().encode() for cut in cuts))
             folder = f"{folder}/{place.strip('/')}"
         patches = self._patches(image, cuts, whole=not quarantined)
-        store.put(f"{folder}/patches.parquet", patches_to_parquet(patches))
-        store.put(f"{folder}/patches.geojson", patches_to_geojson(patches))
+        tables = {"patches.parquet": patches_to_parquet(patches), "patches.geojson": patches_to_geojson(patches)}
+        for name, table in tables.items():
+            store.put(f"{folder}/{name}", table)
         item = stac_item(
             image.record,
             [dataset for cut in cuts for dataset in (cut.place.z, cut.place.change)],
@@ -108,6 +112,7 @@ class _ImagePublisher:
             patch_count=len(patches),
             changed_px=sum(cut.changed_px for cut in cuts),
             quality_px=dict(quality),
+            checksums={name: digest_of_file(table) for name, table in tables.items()},
             quarantined=quarantined,
         )
 
@@ -122,7 +127,7 @@ class _ImagePublisher:
             blob: project(to_crs_coordinates(outline, transform), layout.crs, LON_LAT)
             for blob, outline in join_all(pieces).items()
         }
-        blobs = blobs_from_bytes(self.site.scratch(self.plan).get(self.blobs[image.label]))
+        blobs = blobs_from_bytes(read_scratch(self.site.scratch(self.plan), self.blobs[image.label]))
         if not whole:
             blobs = blobs[np.isin(blobs["id"], list(outlines))]
         table = patch_table(blobs, outlines, aoi=image.aoi, image=image.label, scale=self.variable.scale)
@@ -184,9 +189,13 @@ def _fuller(known: ImageProduct | None, product: ImageProduct) -> ImageProduct:
     return known if lacked < lacking else product
 
 
+def _table(product: ImageProduct, site: Site) -> bytes:
+    return read_product(site.store, product.patches, product.checksums["patches.parquet"])
+
+
 def _tables_of_all(images: list[ImageProduct], folder: str, site: Site) -> tuple[str, str]:
     """Write the patches of all images, and return the keys, which name what is in them."""
-    patches = [patch for product in images for patch in read_patches(site.store.get(product.patches))]
+    patches = [patch for product in images for patch in read_patches(_table(product, site))]
     digest = hashlib.sha256("\n".join(product.patches for product in images).encode()).hexdigest()[:12]
     table, geojson = f"{folder}/patches-{digest}.parquet", f"{folder}/patches-{digest}.geojson"
     site.store.put(table, patches_to_parquet(patches))
