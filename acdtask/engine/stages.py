@@ -66,6 +66,12 @@ def make_plan(job: AnyJob, settings: Settings, site: Site, accept: Callable[[Pla
         plan, shards = _drafted(job, settings, site)
         if plan.nothing_to_do:
             return plan
+        if find_gathering(plan, plan.rounds[-1], site) is not None:
+            # Done before, and to be done: by another run just now, or what it published is gone since.
+            plan, shards = _drafted(job, settings, site)
+            if plan.nothing_to_do:
+                return plan
+            _reopen(plan, site)
         accept(plan)
         _store_plan(plan, shards, site)
         if not area:
@@ -97,6 +103,13 @@ def _drafted(job: AnyJob, settings: Settings, site: Site) -> tuple[Plan, list[di
         nothing_to_do=draft.nothing_to_do,
     )
     return plan, shards
+
+
+def _reopen(plan: Plan, site: Site) -> None:
+    """Let the last round of a plan be gathered again, so that it publishes again; shards that are done stay done."""
+    folder = _folder(plan.job, plan.plan_id, site)
+    for key in folder.list(f"{plan.rounds[-1]}/gathered"):
+        folder.delete(key)
 
 
 def _store_plan(plan: Plan, shards: list[dict[str, Any]], site: Site) -> None:
@@ -259,7 +272,7 @@ def _prepared(job: AnyJob, plan: Plan, round_name: str, site: Site) -> Round:
 
 
 def _stands(job: AnyJob, plan: Plan, round_name: str, site: Site) -> bool:
-    """Whether what a gather made before is still there."""
+    """Whether what the gather of a round published is still there; rounds before the last publish nothing."""
     return round_name != plan.rounds[-1] or job.is_published(plan, site)
 
 

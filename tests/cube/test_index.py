@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local import index as index_module
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.segments import RecordSegment
 from acdtask.cube.local.seal import seal
+from acdtask.cube.local.segments import RecordSegment
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Cube, Instance, Record, RecordQuery
 from acdtask.errors import AcdError, ErrorCode

@@ -153,11 +153,6 @@ class BaselineJob(Job[BaselineSettings]):
         )
         return Handouts()
 
-    def is_published(self, plan: Plan, site: Site) -> bool:
-        """Whether its manifest is there, and `latest` is some baseline."""
-        settings = BaselineSettings.model_validate(plan.settings)
-        return _stands(plan.content["settings"]["aoi"], plan.content_id, settings, site)
-
     def fenced_area(self, settings: BaselineSettings) -> str:
         """Its AOI."""
         return load_aoi(settings.aoi).name

@@ -147,13 +147,6 @@ class MonitorJob(Job[MonitorSettings]):
         publish(plan, result, site)
         return Handouts()
 
-    def is_published(self, plan: Plan, site: Site) -> bool:
-        """Whether the manifest lists what the index has of the plan's images, and `latest` is something."""
-        method = plan.content["method"]
-        indexed = _indexed(method, site) & {_content(image.folder) for image in images_of(plan).values()}
-        name = _name(MonitorSettings.model_validate(plan.settings))
-        return indexed <= _listed(method, site) and has_latest(site.store, method["aoi"], self.name, name)
-
     def fenced_area(self, settings: MonitorSettings) -> str:
         """Its AOI."""
         return load_aoi(settings.aoi).name
