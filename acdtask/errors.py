@@ -223,6 +223,18 @@ class ErrorCode(Enum):
         "What is to be removed has datasets.",
         "Remove its datasets first, or together with it.",
     )
+    RUN_DAMAGED = ErrorSpec(
+        317,
+        _INPUT,
+        "A file of a run is damaged.",
+        "Delete the folder that the message names and run the job again.",
+    )
+    PRODUCT_DAMAGED = ErrorSpec(
+        318,
+        _INPUT,
+        "A published result is damaged.",
+        "Restore the named file from a copy, or delete it and run the job that wrote it again.",
+    )
     STORE_UNREACHABLE = ErrorSpec(
         400,
         _TRANSIENT,

@@ -12,11 +12,12 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from acdtask.cube.aoi import load_aoi
+from acdtask.cube.local.seal import is_sealed, parse_sealed, seal
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.traffic import traffic_so_far
 from acdtask.engine import log
@@ -36,6 +37,8 @@ __all__ = [
     "record_plan",
     "records_of",
 ]
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 ERRORS = "errors/"
@@ -207,13 +210,13 @@ def records_of(run: str, site: Site) -> list[JobRecord]:
     """The jobs of a run, by name."""
     folder = _folder(_valid(run), site)
     names = [name for name in folder.list() if "/" not in name]
-    return [JobRecord.model_validate_json(folder.get(name)) for name in names]
+    return [_read(JobRecord, folder, name) for name in names]
 
 
 def failures_of(run: str, site: Site) -> list[Failure]:
     """Why stages of a run failed, in the order of their names."""
     folder = _folder(_valid(run), site)
-    return [Failure.model_validate_json(folder.get(name)) for name in folder.list(ERRORS.rstrip("/"))]
+    return [_read(Failure, folder, name) for name in folder.list(ERRORS.rstrip("/"))]
 
 
 @contextmanager
@@ -255,7 +258,7 @@ def _note(error: AcdError, address: str, job: str, stage: str, round_name: str, 
     )
     parts = [job, stage, round_name, "" if shard is None else f"{shard:04d}"]
     key = f"{ERRORS}{'.'.join(part for part in parts if part)}.json"
-    _folder(run, Site(address)).put(key, failure.model_dump_json().encode())
+    _folder(run, Site(address)).put(key, seal(failure.model_dump_json().encode()))
 
 
 def _planned(run: str, plan: Plan, aoi: str) -> JobRecord:
@@ -273,12 +276,23 @@ def _planned(run: str, plan: Plan, aoi: str) -> JobRecord:
 
 
 def _record_of(run: str, job: str, site: Site) -> JobRecord | None:
-    body = _folder(run, site).find(f"{job}.json")
-    return None if body is None else JobRecord.model_validate_json(body)
+    """What was kept of a job. It only informs people, so a damaged record counts as none and is written again."""
+    folder, key = _folder(run, site), f"{job}.json"
+    data = folder.find(key)
+    if data is not None and not is_sealed(data):
+        _events.warning("document.damaged", file=folder.address_of(key))
+        return None
+    return None if data is None else _read(JobRecord, folder, key)
+
+
+def _read(kind: type[ModelT], folder: Store, key: str) -> ModelT:
+    """A document of a run. RUN_DAMAGED."""
+    fix = "Delete the file: it only says what the run did, and no job reads it."
+    return parse_sealed(kind, folder.get(key), folder.address_of(key), ErrorCode.RUN_DAMAGED, fix)
 
 
 def _keep(record: JobRecord, site: Site) -> None:
-    _folder(record.run, site).put(f"{record.job}.json", record.model_dump_json(indent=1).encode())
+    _folder(record.run, site).put(f"{record.job}.json", seal(record.model_dump_json(indent=1).encode()))
 
 
 def _folder(run: str, site: Site) -> Store:

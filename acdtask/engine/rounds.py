@@ -9,17 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from acdtask.cube.local.seal import parse_sealed, seal
 from acdtask.cube.local.store import Store
+from acdtask.engine import log
 from acdtask.engine.account import Meter, Work
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Handouts, Plan, Site
 from acdtask.jobs.quarantine import Failure, LeftOut, PartlyFailedError
 
-__all__ = ["Gathering", "Round", "ShardError", "digest_of", "find_gathering"]
+__all__ = ["Gathering", "Round", "ShardError", "digest_of", "find_gathering", "way_out"]
+
+_events = log.events("engine")
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 FIRST = "first"
 """The gathering before the first one."""
@@ -56,6 +62,18 @@ class Gathering(BaseModel):
         return digest_of(json.dumps([*parts, [one.shard for one in self.left_out]]).encode())
 
 
+class Marker(BaseModel):
+    """That a shard is done: the digest of its table, and what it has cost."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    plan: str
+    round: str
+    shard: int
+    units: int
+    sha256: str
+
+
 class ShardError(Failure):
     """How a shard failed for good; `table` is the digest of the table of its good units, if it has some."""
 
@@ -75,6 +93,7 @@ class Round:
     def __init__(self, plan: Plan, name: str, before: Gathering, site: Site) -> None:
         self.plan, self.name, self.before = plan, name, before
         self._folder = _folder(plan, site)
+        self._markers: dict[int, Marker] = {}
         self.stems = {index: self._stem(index) for index in sorted(before.joined)}
 
     @classmethod
@@ -88,33 +107,41 @@ class Round:
         return _newest(self._folder, self.name, self.before)
 
     def missing(self) -> list[int]:
-        """The shards that have no marker for the handout that is there now."""
+        """The shards that have no sound marker for the handout that is there now."""
         there = set(self._folder.list(self.name))
-        return [index for index, stem in self.stems.items() if f"{self.name}/{stem}.json" not in there]
+        return [
+            index
+            for index, stem in self.stems.items()
+            if f"{self.name}/{stem}.json" not in there or self._marker(index) is None
+        ]
 
     def errors(self, missing: list[int]) -> dict[int, ShardError]:
         """Why shards failed for good, as far as they said it."""
-        found = {index: self._folder.find(self._key(index, "error.json")) for index in missing}
-        return {index: ShardError.model_validate_json(body) for index, body in found.items() if body is not None}
+        found = {index: _sound(ShardError, self._folder, self._key(index, "error.json")) for index in missing}
+        return {index: error for index, error in found.items() if error is not None}
 
     def is_done(self, index: int) -> bool:
-        """Whether the shard has its marker."""
-        return self._folder.exists(self._key(index, "json"))
+        """Whether the shard has a sound marker."""
+        return self._marker(index) is not None
 
     def handout(self, index: int) -> bytes:
-        """What the gather before left for the shard."""
-        return self._folder.get(self._handout(self.name, index, self.before)) if index in self.before.handouts else b""
+        """What the gather before left for the shard. RUN_DAMAGED."""
+        if index not in self.before.handouts:
+            return b""
+        return self._named(self._handout(self.name, index, self.before), self.before.handouts[index])
 
     def memo(self) -> bytes:
-        """What the gather before left for this one."""
-        return self._folder.get(f"{self.name}/handouts/{MEMO}-{self.before.memo}") if self.before.memo else b""
+        """What the gather before left for this one. RUN_DAMAGED."""
+        return self._named(f"{self.name}/handouts/{MEMO}-{self.before.memo}", self.before.memo)
 
     def keep_table(self, index: int, units: int, table: bytes, meter: Meter) -> None:
-        """Store a table, then its marker with what it has cost."""
+        """Store a table, then its marker with what it has cost; a damaged marker is replaced."""
         self._folder.put(self._key(index, "table"), table)
         marker = {"plan": self.plan.plan_id, "round": self.name, "shard": index, "units": units}
         marker["sha256"] = hashlib.sha256(table).hexdigest()
-        self._folder.create(self._key(index, "json"), json.dumps(marker | meter.figures()).encode())
+        body = seal(json.dumps(marker | meter.figures()).encode())
+        if not self._folder.create(self._key(index, "json"), body) and self._marker(index) is None:
+            self._folder.put(self._key(index, "json"), body)
 
     def keep_error(self, index: int, error: Exception) -> None:
         """Store why a shard failed for good, the last time it was tried."""
@@ -123,12 +150,12 @@ class Round:
             parts, digest = error.parts, hashlib.sha256(error.table).hexdigest()
             self._folder.create(self._part(index, digest), error.table)
         kept = ShardError(**Failure.of(error).model_dump(), shard=index, parts=parts, table=digest)
-        self._folder.put(self._key(index, "error.json"), kept.model_dump_json(indent=1).encode())
+        self._folder.put(self._key(index, "error.json"), seal(kept.model_dump_json(indent=1).encode()))
 
     def markers(self, missing: list[int]) -> dict[int, dict[str, Any]]:
         """The markers of the shards that are done."""
-        done = [index for index in self.stems if index not in missing]
-        return {index: json.loads(self._folder.get(self._key(index, "json"))) for index in done}
+        done = {index: self._marker(index) for index in self.stems if index not in missing}
+        return {index: marker.model_dump() for index, marker in done.items() if marker is not None}
 
     def digests(self, markers: dict[int, dict[str, Any]], errors: dict[int, ShardError]) -> dict[int, str]:
         """The digest of each table that there is: of a shard that is done, or of the good units of one that failed."""
@@ -137,12 +164,16 @@ class Round:
         return dict(sorted(found.items()))
 
     def tables(self, digests: dict[int, str], missing: list[int]) -> Iterator[tuple[int, bytes]]:
-        """The tables with these digests. CUBE_DAMAGED if one is not what it was."""
+        """The tables with these digests. SHARDS_MISSING if one is damaged; its shard then counts as not done."""
         for index, digest in digests.items():
-            table = self._folder.get(self._part(index, digest) if index in missing else self._key(index, "table"))
-            if hashlib.sha256(table).hexdigest() != digest:
+            key = self._part(index, digest) if index in missing else self._key(index, "table")
+            table = self._folder.find(key)
+            if table is None or hashlib.sha256(table).hexdigest() != digest:
+                self._forget(index, key)
                 raise AcdError(
-                    ErrorCode.CUBE_DAMAGED, f"the table of shard {index} of round {self.name} is not what it was"
+                    ErrorCode.SHARDS_MISSING,
+                    f"{self._folder.address_of(key)} is {'missing' if table is None else 'damaged'}",
+                    "Run the job again: only this shard is done again.",
                 )
             yield index, table
 
@@ -150,12 +181,44 @@ class Round:
         """Store the handouts, then make the gathering known; it counts if no other left out less."""
         after = self.plan.rounds[self.plan.rounds.index(self.name) + 1 :][:1]
         for index, handout in handouts.shards.items():
-            self._folder.create(self._handout(after[0], index, gathering), handout)
+            self._keep_named(self._handout(after[0], index, gathering), handout)
         if handouts.memo:
-            self._folder.create(f"{after[0]}/handouts/{MEMO}-{gathering.memo}", handouts.memo)
+            self._keep_named(f"{after[0]}/handouts/{MEMO}-{gathering.memo}", handouts.memo)
         units = sum(one.units for one in gathering.left_out)
         key = f"{_gatherings(self.name, self.before)}/{units:06d}-{gathering.id}.json"
-        self._folder.create(key, gathering.model_dump_json().encode())
+        body = seal(gathering.model_dump_json().encode())
+        if not self._folder.create(key, body) and _sound(Gathering, self._folder, key) is None:
+            self._folder.put(key, body)
+
+    def _marker(self, index: int) -> Marker | None:
+        """The marker of a shard. A sound one never changes, so it is read once."""
+        marker = self._markers.get(index) or _sound(Marker, self._folder, self._key(index, "json"))
+        if marker is not None:
+            self._markers[index] = marker
+        return marker
+
+    def _forget(self, index: int, table: str) -> None:
+        """Let a shard whose table is damaged be done again."""
+        _events.warning("table.damaged", file=self._folder.address_of(table))
+        for ending in ("json", "error.json"):
+            self._folder.delete(self._key(index, ending))
+        self._folder.delete(table)
+        self._markers.pop(index, None)
+
+    def _named(self, key: str, digest: str) -> bytes:
+        """What lies under a key that names its digest. RUN_DAMAGED."""
+        if not digest:
+            return b""
+        data = self._folder.find(key)
+        if data is None or digest_of(data) != digest:
+            state = "missing" if data is None else "damaged"
+            raise AcdError(ErrorCode.RUN_DAMAGED, f"{self._folder.address_of(key)} is {state}", way_out(self._folder))
+        return data
+
+    def _keep_named(self, key: str, data: bytes) -> None:
+        """Store what the key names the digest of; what is there and differs is damaged."""
+        if not self._folder.create(key, data) and self._folder.get(key) != data:
+            self._folder.put(key, data)
 
     def _stem(self, index: int) -> str:
         digest = self.before.handouts.get(index)
@@ -193,7 +256,24 @@ def _gathering_before(plan: Plan, round_name: str, site: Site) -> Gathering | No
 
 def _newest(folder: Store, round_name: str, before: Gathering) -> Gathering | None:
     keys = folder.list(_gatherings(round_name, before))
-    return Gathering.model_validate_json(folder.get(keys[0])) if keys else None
+    return _sound(Gathering, folder, keys[0]) if keys else None
+
+
+def _sound(kind: type[ModelT], folder: Store, key: str) -> ModelT | None:
+    """The document under a key; None if there is none, or if it is damaged, so that it is made again."""
+    data = folder.find(key)
+    if data is None:
+        return None
+    try:
+        return parse_sealed(kind, data, folder.address_of(key))
+    except AcdError as error:
+        _events.warning("document.damaged", file=folder.address_of(key), detail=error.detail)
+        return None
+
+
+def way_out(folder: Store) -> str:
+    """What to do when something of a plan is damaged that cannot be made again by itself; `folder` is the plan's."""
+    return f"Delete the folder {folder.url} and run the job again: the same plan is then made and done anew."
 
 
 def _gatherings(round_name: str, before: Gathering) -> str:

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from acdtask import __version__
+from acdtask.cube.local.seal import is_sealed, parse_sealed, seal
 from acdtask.cube.local.store import Store
+from acdtask.engine import log
 from acdtask.engine.account import Meter, Work, current_run
-from acdtask.engine.rounds import Gathering, Round, ShardError, digest_of, find_gathering
+from acdtask.engine.rounds import Gathering, Round, ShardError, digest_of, find_gathering, way_out
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Job, LeftOutShard, Plan, RoundResult, Settings, Shard, Site, content_id_of
 from acdtask.jobs.fence import newest_token, take_token
@@ -37,6 +39,8 @@ __all__ = [
 AnyJob = Job[Any]
 NAMED_AT_MOST = 10
 PLAN_ATTEMPTS = 20
+
+_events = log.events("engine")
 
 
 def open_site(address: str, *, create: bool = False) -> Site:
@@ -62,6 +66,12 @@ def make_plan(job: AnyJob, settings: Settings, site: Site, accept: Callable[[Pla
         plan, shards = _drafted(job, settings, site)
         if plan.nothing_to_do:
             return plan
+        if find_gathering(plan, plan.rounds[-1], site) is not None:
+            # Done before, and to be done: by another run just now, or what it published is gone since.
+            plan, shards = _drafted(job, settings, site)
+            if plan.nothing_to_do:
+                return plan
+            _reopen(plan, site)
         accept(plan)
         _store_plan(plan, shards, site)
         if not area:
@@ -95,32 +105,49 @@ def _drafted(job: AnyJob, settings: Settings, site: Site) -> tuple[Plan, list[di
     return plan, shards
 
 
+def _reopen(plan: Plan, site: Site) -> None:
+    """Let the last round of a plan be gathered again, so that it publishes again; shards that are done stay done."""
+    folder = _folder(plan.job, plan.plan_id, site)
+    for key in folder.list(f"{plan.rounds[-1]}/gathered"):
+        folder.delete(key)
+
+
 def _store_plan(plan: Plan, shards: list[dict[str, Any]], site: Site) -> None:
+    """Store the plan. One that is stored already stays as it is, unless it is damaged."""
     folder = _folder(plan.job, plan.plan_id, site)
     stored = folder.find("plan.json")
-    if stored is None:
+    if stored is None or not is_sealed(stored):
+        if stored is not None:
+            _events.warning("plan.damaged", file=folder.address_of("plan.json"))
         for index, shard in enumerate(shards):
-            folder.put(f"shards/{index:04d}.json", json.dumps(shard).encode())
+            folder.put(f"shards/{index:04d}.json", seal(json.dumps(shard).encode()))
+        stored = seal(plan.model_dump_json(indent=1).encode())
     # A stored plan is written again as it is: `acdtask tidy` sees by its age that it is in use again.
-    folder.put("plan.json", stored or plan.model_dump_json(indent=1).encode())
+    folder.put("plan.json", stored)
 
 
 def load_plan(job_name: str, plan_id: str, site: Site) -> Plan:
-    """The stored plan. PLAN_UNKNOWN; PLAN_STALE if another version of acd made it."""
-    stored = _folder(job_name, plan_id, site).find("plan.json")
+    """The stored plan. PLAN_UNKNOWN, RUN_DAMAGED; PLAN_STALE if another version of acd made it."""
+    folder = _folder(job_name, plan_id, site)
+    stored = folder.find("plan.json")
     if stored is None:
         raise AcdError(ErrorCode.PLAN_UNKNOWN, f"{job_name} has no plan {plan_id} at {site.address}")
-    plan = Plan.model_validate_json(stored)
+    plan = parse_sealed(Plan, stored, folder.address_of("plan.json"), ErrorCode.RUN_DAMAGED, way_out(folder))
     if plan.version != __version__:
         raise AcdError(ErrorCode.PLAN_STALE, f"plan {plan_id} was made by acd {plan.version}; this is {__version__}")
     return plan
 
 
 def load_shard(plan: Plan, index: int, site: Site) -> Shard:
-    """The work of a shard. SHARD_UNKNOWN."""
+    """The work of a shard. SHARD_UNKNOWN, RUN_DAMAGED."""
     if not 0 <= index < plan.shards:
         raise AcdError(ErrorCode.SHARD_UNKNOWN, f"plan {plan.plan_id} has shards 0 to {plan.shards - 1}, not {index}")
-    return Shard.model_validate_json(_folder(plan.job, plan.plan_id, site).get(f"shards/{index:04d}.json"))
+    folder = _folder(plan.job, plan.plan_id, site)
+    key = f"shards/{index:04d}.json"
+    stored = folder.find(key)
+    if stored is None:
+        raise AcdError(ErrorCode.RUN_DAMAGED, f"{folder.address_of(key)} is missing", way_out(folder))
+    return parse_sealed(Shard, stored, folder.address_of(key), ErrorCode.RUN_DAMAGED, way_out(folder))
 
 
 def run_shard(
@@ -247,7 +274,7 @@ def _prepared(job: AnyJob, plan: Plan, round_name: str, site: Site) -> Round:
 
 
 def _stands(job: AnyJob, plan: Plan, round_name: str, site: Site) -> bool:
-    """Whether what a gather made before is still there."""
+    """Whether what the gather of a round published is still there; rounds before the last publish nothing."""
     return round_name != plan.rounds[-1] or job.is_published(plan, site)
 
 

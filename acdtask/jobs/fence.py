@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from acdtask.cube.local.seal import seal, unseal
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["Fence", "newest_number", "newest_token", "take_token"]
+
+WAY_OUT = "Run the job again: its new plan comes after the one that wrote this file, and does not read it."
 
 
 class Fence:
@@ -28,14 +31,15 @@ class Fence:
 
     def announce(self, place: str, holds: Mapping[str, str]) -> None:
         """Say what will be published at a place, before it is: what is called how, and which version of it."""
-        self._runs.create(f"{_announced(place)}/{self._token:08d}.json", json.dumps(holds, sort_keys=True).encode())
+        self._runs.create(f"{_announced(place)}/{self._token:08d}.json", _body(holds))
 
     def is_overtaken(self, place: str, holds: Mapping[str, str]) -> bool:
-        """Whether a newer plan announced another version of something."""
+        """Whether a newer plan announced another version of something. RUN_DAMAGED."""
         folder = self._runs.within(_announced(place))
         for key in folder.list():
             if "/" not in key and int(key.removesuffix(".json")) > self._token:
-                newer: dict[str, str] = json.loads(folder.get(key))
+                data = unseal(folder.get(key), folder.address_of(key), ErrorCode.RUN_DAMAGED, WAY_OUT)
+                newer: dict[str, str] = json.loads(data)
                 if any(newer.get(name, version) != version for name, version in holds.items()):
                     return True
         return False
@@ -53,7 +57,7 @@ def newest_token(runs: Store, place: str) -> int:
 
 def take_token(runs: Store, place: str, token: int, plan_id: str) -> bool:
     """Take this token for a plan, unless another one has it."""
-    body = json.dumps({"plan": plan_id}).encode()
+    body = _body({"plan": plan_id})
     key = f"tokens/{place}/{token:08d}.json"
     # A lost answer makes the store's own retry find our token.
     return runs.create(key, body) or runs.get(key) == body
@@ -62,6 +66,10 @@ def take_token(runs: Store, place: str, token: int, plan_id: str) -> bool:
 def newest_number(folder: Store) -> int:
     """The highest number that a file of a folder is named by; 0 if there is none."""
     return max((int(key.partition(".")[0]) for key in folder.list() if "/" not in key), default=0)
+
+
+def _body(values: Mapping[str, str]) -> bytes:
+    return seal(json.dumps(dict(values), sort_keys=True).encode())
 
 
 def _announced(place: str) -> str:

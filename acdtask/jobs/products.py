@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from acdtask.cube.grid import Tile
+from acdtask.cube.local.seal import seal, unseal
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Dataset, Variable
 from acdtask.errors import AcdError, ErrorCode
@@ -31,9 +34,12 @@ __all__ = [
     "NumberedChain",
     "baseline_variables",
     "change_variable",
+    "digest_of_file",
     "find_manifest",
+    "has_latest",
     "manifest_chain",
     "point_latest",
+    "read_product",
     "z_variable",
 ]
 
@@ -119,6 +125,7 @@ class ImageProduct(_Manifest):
     consolidation moves them.
 
     `quarantined` are tiles that it should have and has not yet: it is partial, and not in the index.
+    `checksums` has the digest of each of its tables, by file name.
     """
 
     label: str
@@ -131,6 +138,7 @@ class ImageProduct(_Manifest):
     patch_count: int
     changed_px: int
     quality_px: dict[str, int]
+    checksums: dict[str, str]
     quarantined: tuple[QuarantinedTile, ...] = Field(default=(), exclude_if=_is_empty)
 
     @property
@@ -231,7 +239,9 @@ def change_variable(variable: Variable) -> Variable:
 
 
 class NumberedChain:
-    """Versions of something, numbered from 1. A writer makes the next one, and only one writer can.
+    """Versions of a JSON object, numbered from 1. A writer makes the next one, and only one writer can.
+
+    Each is stored with its checksum.
 
     Args:
         store: of the cube.
@@ -244,14 +254,20 @@ class NumberedChain:
         self._store = store.within(f"products/{self.place}")
         self._ending = ending
 
+    @property
+    def folder(self) -> str:
+        """The address of the versions."""
+        return self._store.url
+
     def newest(self) -> tuple[int, bytes | None]:
-        """The newest version and its number; 0 and None before the first."""
+        """The newest version and its number; 0 and None before the first. PRODUCT_DAMAGED."""
         number = newest_number(self._store)
         return (number, self.version(number)) if number else (0, None)
 
     def version(self, number: int) -> bytes | None:
-        """A version, or None."""
-        return self._store.find(self._key(number))
+        """A version, or None. PRODUCT_DAMAGED."""
+        data, address = self._store.find(self._key(number)), self._store.address_of(self._key(number))
+        return None if data is None else unseal(data, address, ErrorCode.PRODUCT_DAMAGED, self._way_out)
 
     def publish(self, make: Callable[[bytes | None], bytes], fence: Fence, holds: Mapping[str, str]) -> None:
         """Add a version, made from the newest one; nothing is added if it would be the same.
@@ -261,7 +277,7 @@ class NumberedChain:
 
         Raises:
             AcdError: PLAN_OVERTAKEN if a plan with a newer token announced another version of what this one holds;
-                STORE_CONTENDED.
+                PRODUCT_DAMAGED, STORE_CONTENDED.
         """
         fence.announce(self.place, holds)
         for _ in range(PUBLISH_ATTEMPTS):
@@ -270,13 +286,17 @@ class NumberedChain:
             if body == newest:
                 return
             fence.require(self.place, holds)
-            if self._store.create(self._key(number + 1), body):
+            if self._store.create(self._key(number + 1), seal(body)):
                 return
         raise AcdError(ErrorCode.STORE_CONTENDED, f"{self._store.url} was changed by others {PUBLISH_ATTEMPTS} times")
 
     def require(self, fence: Fence, holds: Mapping[str, str]) -> None:
         """PLAN_OVERTAKEN if that is known already, so that nothing is written in vain."""
         fence.require(self.place, holds)
+
+    @property
+    def _way_out(self) -> str:
+        return f"Restore it from a copy, or delete the folder {self.folder} and run the job that wrote it again."
 
     def _key(self, number: int) -> str:
         return f"{number:06d}{self._ending}"
@@ -290,10 +310,22 @@ def manifest_chain(store: Store, aoi: str, job: str, content_id: str) -> Numbere
 def point_latest(store: Store, aoi: str, job: str, name: str, content_id: str, fence: Fence) -> None:
     """Let `latest` of a name, such as the variable and layout, be this content id, unless a newer plan's is."""
     try:
-        _pointer(store, aoi, job, name).publish(lambda _: content_id.encode(), fence, {"latest": content_id})
+        body = json.dumps({"latest": content_id}).encode()
+        _pointer(store, aoi, job, name).publish(lambda _: body, fence, {"latest": content_id})
     except AcdError as error:
         if error.code is not ErrorCode.PLAN_OVERTAKEN:
             raise
+
+
+def has_latest(store: Store, aoi: str, job: str, name: str) -> bool:
+    """Whether `latest` of a name is some content id."""
+    return bool(_latest(store, aoi, job, name))
+
+
+def _latest(store: Store, aoi: str, job: str, name: str) -> str:
+    """What `latest` of a name is; empty if nothing was published. PRODUCT_DAMAGED."""
+    body = _pointer(store, aoi, job, name).newest()[1]
+    return str(json.loads(body)["latest"]) if body else ""
 
 
 def _pointer(store: Store, aoi: str, job: str, name: str) -> NumberedChain:
@@ -305,10 +337,10 @@ def find_manifest(
 ) -> tuple[int, bytes]:
     """A manifest and its version: the newest if version is 0; with content id `latest` that of the last publication.
 
-    Raises `missing` if there is none.
+    Raises `missing` if there is none, and PRODUCT_DAMAGED.
     """
     latest = content_id == "latest"
-    found = (_pointer(store, aoi, job, name).newest()[1] or b"").decode() if latest else content_id
+    found = _latest(store, aoi, job, name) if latest else content_id
     if found:
         chain = manifest_chain(store, aoi, job, found)
         number, body = (version, chain.version(version)) if version else chain.newest()
@@ -316,3 +348,22 @@ def find_manifest(
             return number, body
     wanted = f"{job} of {name}" if latest else f"{job} {content_id}"
     raise AcdError(missing, f"the AOI {aoi} has no {wanted} at {store.url}")
+
+
+def digest_of_file(data: bytes) -> str:
+    """The digest of a product's file, as its manifest has it: SHA-256 in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_product(store: Store, key: str, digest: str) -> bytes:
+    """A file of an image's product, whose digest the manifest has. PRODUCT_DAMAGED."""
+    data = store.find(key)
+    if data is None or digest_of_file(data) != digest:
+        manifests = store.address_of("/".join([*key.split("/")[:4], "manifests"]))
+        raise AcdError(
+            ErrorCode.PRODUCT_DAMAGED,
+            f"{store.address_of(key)} is {'missing' if data is None else 'damaged'}",
+            f"Restore it from a copy, or delete the folder {manifests} and run the monitor again: it judges the images"
+            " anew, with the same result.",
+        )
+    return data

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local import index as index_module
 from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.local.seal import seal
 from acdtask.cube.local.segments import RecordSegment
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Cube, Instance, Record, RecordQuery
@@ -136,14 +137,17 @@ def test_a_cube_is_opened_only_where_one_is(place: str) -> None:
         LocalCube.open(place)
     assert caught.value.code is ErrorCode.CUBE_UNKNOWN
     LocalCube.create(place)
-    Store.at(place).put("cube.json", b'{"acd_cube": 99, "needs_acd": "7.0"}')
+    Store.at(place).put("cube.json", seal(b'{"acd_cube": 99, "needs_acd": "7.0"}'))
     with pytest.raises(AcdError, match=r"acd 7\.0") as caught:
         LocalCube.create(place)
     assert caught.value.code is ErrorCode.CUBE_VERSION
-    Store.at(place).put("cube.json", b"[]")
-    with pytest.raises(AcdError) as caught:
-        LocalCube.open(place)
-    assert caught.value.code is ErrorCode.CUBE_DAMAGED
+    for damaged in (b"[]", b'{"acd_cube": 1, "needs_acd": "0.1.0"}', seal(b'{"acd_cube": "x", "needs_acd": "7.0"}')):
+        Store.at(place).put("cube.json", damaged)
+        with pytest.raises(AcdError, match=r"cube\.json is damaged") as caught:
+            LocalCube.open(place)
+        assert caught.value.code is ErrorCode.CUBE_DAMAGED
+    Store.at(place).delete("cube.json")
+    LocalCube.create(place)
 
 
 def test_damage_is_named(place: str) -> None:

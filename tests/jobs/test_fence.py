@@ -97,6 +97,9 @@ class SteppedStore:
     def within(self, prefix: str) -> SteppedStore:
         return SteppedStore(self._turns, self._who, self._content, f"{self._prefix}{prefix}/")
 
+    def address_of(self, key: str) -> str:
+        return f"{self.url}{key}"
+
     def create(self, key: str, data: bytes) -> bool:
         self._turns.step(self._who)
         fresh = self._prefix + key not in self._content
@@ -190,7 +193,7 @@ def test_in_no_order_does_an_older_plan_replace_what_a_newer_one_published(publi
             if end == "done":
                 assert any(one.images.items() <= state.items() for state in history)
         assert ends[-1] == "done", "the newest is never refused"
-        pointers = [int(body.decode().removeprefix("by-")) for body in versions(content, "name.latest")]
+        pointers = [int(json.loads(body)["latest"].removeprefix("by-")) for body in versions(content, "name.latest")]
         assert pointers == sorted(pointers)
         assert pointers[-1] == publishers[-1].token
     refused = any("PLAN_OVERTAKEN" in ends for ends in outcomes)
@@ -432,5 +435,5 @@ def test_a_plan_that_others_overtook_while_it_read_is_made_again(
     assert plans == [3]
     runs = open_site(str(cube)).runs
     assert newest_token(runs, "koln-demo/monitor") == 2
-    assert json.loads(runs.get("tokens/koln-demo/monitor/00000002.json")) == {"plan": made.plan_id}
+    assert json.loads(runs.get("tokens/koln-demo/monitor/00000002.json"))["plan"] == made.plan_id
     assert runs.list(f"monitor/{made.plan_id}/tokens") == [f"monitor/{made.plan_id}/tokens/00000002"]

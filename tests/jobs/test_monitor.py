@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
@@ -49,7 +50,7 @@ def monitor(scene: Path, cube: Path, layout: str = LAYOUT, **settings: object) -
 
 def manifest(cube: Path, layout: str = LAYOUT, name: str = "monitor") -> MonitorManifest:
     folder = cube / "products/koln-demo/monitor"
-    content = max((folder / f"CoherenceVV/{layout}/{name}.latest").iterdir()).read_text()
+    content = json.loads(max((folder / f"CoherenceVV/{layout}/{name}.latest").iterdir()).read_bytes())["latest"]
     return MonitorManifest.model_validate_json(max((folder / content / "manifests").iterdir()).read_bytes())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -140,7 +141,8 @@ def newest(cube: Path, kind: str) -> list[bytes]:
     """The newest manifest of each baseline or monitoring result that `latest` points to."""
     found = []
     for pointer in sorted(cube.glob(f"products/*/{kind}/**/*.latest")):
-        folder = cube / "products/koln-demo" / kind / max(pointer.iterdir()).read_text() / "manifests"
+        content = json.loads(max(pointer.iterdir()).read_bytes())["latest"]
+        folder = cube / "products/koln-demo" / kind / content / "manifests"
         found.append(max(folder.iterdir()).read_bytes())
     return found
 

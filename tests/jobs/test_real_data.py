@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,8 @@ def cube(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def manifest(cube: Path, name: str) -> BaselineManifest:
-    content = (cube / f"products/mexico-city/baseline/CoherenceVV/crop/{name}.latest/000001").read_text()
+    pointer = cube / f"products/mexico-city/baseline/CoherenceVV/crop/{name}.latest/000001"
+    content = json.loads(pointer.read_bytes())["latest"]
     return BaselineManifest.model_validate_json(
         (cube / f"products/mexico-city/baseline/{content}/manifests/000001.json").read_bytes()
     )

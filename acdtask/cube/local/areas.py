@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+from acdtask.cube.local.seal import seal, unseal
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Record
 from acdtask.errors import AcdError, ErrorCode
@@ -60,7 +61,7 @@ class Areas:
     def create(self, area: Geometry) -> tuple[str, bool]:
         """Keep the area; returns its id and whether it is new."""
         identity = area_id(area)
-        created = self._store.create(_key(identity), json.dumps(area).encode())
+        created = self._store.create(_key(identity), seal(json.dumps(area).encode()))
         self._known[identity] = area
         return identity, created
 
@@ -76,13 +77,15 @@ class Areas:
 
 
 def _decoded(data: bytes, address: str) -> Geometry:
+    fix = "Delete the file and make the area again: it gets the same id."
+    body = unseal(data, address, ErrorCode.CUBE_DAMAGED, fix)
     try:
-        area = json.loads(data)
+        area = json.loads(body)
         if area_id(area):
             return dict(area)
     except (ValueError, TypeError, AttributeError, struct.error):
         pass
-    raise AcdError(ErrorCode.CUBE_DAMAGED, f"{address} is no area")
+    raise AcdError(ErrorCode.CUBE_DAMAGED, f"{address} is damaged: it holds no area", fix)
 
 
 def _key(identity: str) -> str:

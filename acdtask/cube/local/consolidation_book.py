@@ -13,14 +13,13 @@ import json
 import uuid
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from acdtask.cube.joblog import Severity, line
 from acdtask.cube.local.consolidation_events import Definition, Draft, Event, Orders, Progress
 from acdtask.cube.local.consolidation_params import ConsolidationParams
 from acdtask.cube.local.consolidation_states import State, holds_datasets, is_final
+from acdtask.cube.local.seal import parse_sealed, seal, unseal
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Consolidation
 from acdtask.errors import AcdError, ErrorCode
@@ -32,6 +31,9 @@ __all__ = ["Book"]
 
 LOCK_ATTEMPTS = 50
 LEASE_SECONDS = 30.0
+
+LOCKS_WAY_OUT = "Wait until no consolidation of this cube runs, then delete the file."
+NAME_WAY_OUT = "Delete the file: its job is then found by its id alone, and another job may have the name."
 
 
 class Book:
@@ -49,8 +51,8 @@ class Book:
         told = line(now, Severity.INFO, State.NEW.value, f"Create a consolidation of {len(wanted.records)} record(s)")
         event = Event(state=State.NEW, at=now, lines=(told,), definition=definition)
         self._write_event(definition.id, 1, event)
-        claim = _name_key(wanted.name)
-        if not self._store.create(claim, definition.id.encode()) and self._store.get(claim) != definition.id.encode():
+        key, claim = _name_key(wanted.name), _sealed(definition.id)
+        if not self._store.create(key, claim) and self._store.get(key) != claim:
             self._remove_folder(definition.id)
             raise _taken(wanted.name)
         progress = self._known[definition.id] = Progress.begun(definition, event)
@@ -71,8 +73,8 @@ class Book:
         """The job as it is now. JOB_UNKNOWN."""
         progress = self._refreshed(id_or_name) if _is_id(id_or_name) else None
         if progress is None or not self._has_name(progress):
-            claim = self._store.find(_name_key(id_or_name))
-            progress = self._refreshed(claim.decode()) if claim else None
+            owner = self._id_of(_name_key(id_or_name))
+            progress = self._refreshed(owner) if owner else None
         if progress is None:
             raise AcdError(ErrorCode.JOB_UNKNOWN, f"there is no job {id_or_name!r}")
         return progress
@@ -98,7 +100,7 @@ class Book:
 
     def keep_orders(self, progress: Progress, work: list[CellWork]) -> Orders:
         """Keep the work of each cell; the same work is kept at the same place."""
-        bodies = [one.model_dump_json().encode() for one in work]
+        bodies = [seal(one.model_dump_json().encode()) for one in work]
         digest = hashlib.sha256(b"\n".join(bodies)).hexdigest()[:16]
         for number, body in enumerate(bodies):
             self._store.put(_order_key(progress.definition.id, digest, number), body)
@@ -109,10 +111,9 @@ class Book:
         from acdtask.cube.local.consolidation_cell import CellWork  # brings zarr and rasterio, of no use to a catalogue
 
         key = _order_key(progress.definition.id, progress.orders.digest, number)
-        try:
-            return CellWork.model_validate_json(self._store.get(key))
-        except ValidationError as error:
-            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self._store.address_of(key)} is damaged") from error
+        fix = "Cancel the job and start it again under another name."
+        address = self._store.address_of(key)
+        return parse_sealed(CellWork, self._store.get(key), address, ErrorCode.CUBE_DAMAGED, fix)
 
     def require_unlocked(
         self, variable: str, instance: str, records: Collection[str], mine: str = ""
@@ -123,7 +124,7 @@ class Book:
         """
         keys = self._store.list("locks")
         number = int(keys[-1][-13:-5]) if keys else 0
-        held: list[str] = json.loads(self._store.get(keys[-1])) if keys else []
+        held: list[str] = self._unsealed(keys[-1], self._store.get(keys[-1]), LOCKS_WAY_OUT) if keys else []
         active = []
         for job_id in held:
             other = self._refreshed(job_id)
@@ -146,7 +147,7 @@ class Book:
             number, active = self.require_unlocked(wanted.variable, wanted.instance, wanted.records, mine)
             if mine in active:
                 return
-            if self._store.create(f"locks/{number + 1:08d}.json", json.dumps([*active, mine]).encode()):
+            if self._store.create(f"locks/{number + 1:08d}.json", _sealed([*active, mine])):
                 return
         raise AcdError(ErrorCode.STORE_CONTENDED, f"{self._store.url}/locks was changed by others again and again")
 
@@ -157,7 +158,7 @@ class Book:
         if there is not None and there[0] != owner and now < there[1]:
             return False
         until = now + timedelta(seconds=LEASE_SECONDS)
-        self._store.put(_lease_key(job_id), json.dumps([owner, until.isoformat()]).encode())
+        self._store.put(_lease_key(job_id), _sealed([owner, until.isoformat()]))
         there = self._lease(job_id)
         return there is not None and there[0] == owner
 
@@ -168,10 +169,14 @@ class Book:
             self._store.delete(_lease_key(job_id))
 
     def _lease(self, job_id: str) -> tuple[str, datetime] | None:
+        """Who works on the job, and until when. A damaged lease is none: two owners at once do no harm."""
         data = self._store.find(_lease_key(job_id))
         if data is None:
             return None
-        owner, until = json.loads(data)
+        try:
+            owner, until = self._unsealed(_lease_key(job_id), data)
+        except AcdError:
+            return None
         return owner, datetime.fromisoformat(until)
 
     def _refreshed(self, job_id: str) -> Progress | None:
@@ -190,30 +195,37 @@ class Book:
         return None if first is None or first.definition is None else Progress.begun(first.definition, first)
 
     def _has_name(self, progress: Progress) -> bool:
-        claim = self._store.find(_name_key(progress.name))
-        return claim is not None and claim.decode() == progress.definition.id
+        return self._id_of(_name_key(progress.name)) == progress.definition.id
 
-    def _id_of(self, claim: str) -> str:
-        return (self._store.find(claim) or b"").decode()
+    def _id_of(self, key: str) -> str:
+        """The id of the job that claims a name; empty if none does."""
+        data = self._store.find(key)
+        return "" if data is None else str(self._unsealed(key, data, NAME_WAY_OUT))
+
+    def _unsealed(self, key: str, data: bytes, fix: str | None = None) -> Any:
+        """What `_sealed` was given. CUBE_DAMAGED."""
+        return json.loads(unseal(data, self._store.address_of(key), ErrorCode.CUBE_DAMAGED, fix))["is"]
 
     def _read_event(self, job_id: str, number: int) -> Event | None:
         key = _event_key(job_id, number)
         data = self._store.find(key)
         if data is None:
             return None
-        try:
-            return Event.model_validate_json(data)
-        except ValidationError as error:
-            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self._store.address_of(key)} is damaged") from error
+        fix = f"Delete the folder {self._store.address_of(job_id)} and start the job again under another name."
+        return parse_sealed(Event, data, self._store.address_of(key), ErrorCode.CUBE_DAMAGED, fix)
 
     def _write_event(self, job_id: str, number: int, event: Event) -> bool:
-        key, data = _event_key(job_id, number), event.model_dump_json().encode()
+        key, data = _event_key(job_id, number), seal(event.model_dump_json().encode())
         # A lost answer makes the store's own retry find our event: it counts as made.
         return self._store.create(key, data) or self._store.find(key) == data
 
     def _remove_folder(self, job_id: str) -> None:
         for key in self._store.list(job_id):
             self._store.delete(key)
+
+
+def _sealed(value: object) -> bytes:
+    return seal(json.dumps({"is": value}).encode())
 
 
 def _taken(name: str) -> AcdError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from acdtask.cube.local.seal import parse_sealed, seal
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Resampling, Variable
 from acdtask.errors import AcdError, ErrorCode
@@ -58,7 +59,7 @@ def stored_as(variable: Variable, params: ConsolidationParams) -> DataFormat:
 def keep_params(store: Store, variable: Variable, params: ConsolidationParams) -> None:
     """Let these be the parameters of a variable; jobs that were started before keep theirs. SETTING_INVALID."""
     stored_as(variable, params)
-    store.put(_key(variable.name), params.model_dump_json().encode())
+    store.put(_key(variable.name), seal(params.model_dump_json().encode()))
 
 
 def find_params(store: Store, variable: str) -> ConsolidationParams | None:
@@ -66,10 +67,8 @@ def find_params(store: Store, variable: str) -> ConsolidationParams | None:
     data = store.find(_key(variable))
     if data is None:
         return None
-    try:
-        return ConsolidationParams.model_validate_json(data)
-    except ValidationError as error:
-        raise AcdError(ErrorCode.CUBE_DAMAGED, f"{store.url}/{_key(variable)} is damaged") from error
+    fix = "Delete the file and set the parameters again."
+    return parse_sealed(ConsolidationParams, data, store.address_of(_key(variable)), ErrorCode.CUBE_DAMAGED, fix)
 
 
 def _key(variable: str) -> str:

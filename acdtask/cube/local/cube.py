@@ -10,6 +10,7 @@ from acdtask.cube.grid import Grid, Layout, Tile
 from acdtask.cube.local.consolidation import ConsolidatingCube
 from acdtask.cube.local.head import Addition, Head, Removal
 from acdtask.cube.local.index import Index
+from acdtask.cube.local.seal import seal, unseal
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import (
     CubeRequest,
@@ -29,6 +30,7 @@ __all__ = ["FORMAT_VERSION", "LocalCube"]
 
 FORMAT_VERSION = 1
 MARK = "cube.json"
+MARK_WAY_OUT = "Delete the file and run 'acdtask ingest' again, which writes a new one; all else in the cube stays."
 
 
 class LocalCube(ConsolidatingCube):
@@ -48,7 +50,7 @@ class LocalCube(ConsolidatingCube):
     def create(cls, url: str) -> LocalCube:
         """The cube at the address, made if there is none. ADDRESS_INVALID, CUBE_VERSION."""
         store = Store.at(url)
-        store.create(MARK, json.dumps({"acd_cube": FORMAT_VERSION, "needs_acd": __version__}).encode())
+        store.create(MARK, seal(json.dumps({"acd_cube": FORMAT_VERSION, "needs_acd": __version__}).encode()))
         return cls.open(url)
 
     @classmethod
@@ -59,10 +61,10 @@ class LocalCube(ConsolidatingCube):
         if data is None:
             raise AcdError(ErrorCode.CUBE_UNKNOWN, f"{store.url} has no {MARK}")
         try:
-            mark = json.loads(data)
+            mark = json.loads(unseal(data, store.address_of(MARK), ErrorCode.CUBE_DAMAGED, MARK_WAY_OUT))
             version, needs = int(mark["acd_cube"]), str(mark["needs_acd"])
         except (ValueError, KeyError, TypeError) as error:
-            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{store.url}/{MARK} is damaged") from error
+            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{store.url}/{MARK} is damaged", MARK_WAY_OUT) from error
         if version > FORMAT_VERSION:
             raise AcdError(ErrorCode.CUBE_VERSION, f"{store.url} has format {version} and needs acd {needs}")
         return cls(store)

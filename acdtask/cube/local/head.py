@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from acdtask.cube.grid import Layout
+from acdtask.cube.local.seal import seal
 from acdtask.cube.model import Dataset, Instance, Record, Variable
 from acdtask.errors import AcdError, ErrorCode
 
@@ -70,8 +71,8 @@ class Head(BaseModel):
         return (*self.records, *self.datasets)
 
     def encode(self) -> bytes:
-        """The head as JSON, the same bytes for the same head."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False).encode()
+        """The head as sealed JSON, the same bytes for the same head."""
+        return seal(json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False).encode())
 
     def variable(self, name: str) -> Variable:
         """The variable of that name. VARIABLE_UNKNOWN."""

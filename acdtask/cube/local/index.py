@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeVar
 
 import shapely
-from pydantic import ValidationError
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.head import Addition, Head, Removal, SegmentRef, head_key
+from acdtask.cube.local.seal import parse_sealed
 from acdtask.cube.local.segments import DatasetKey, DatasetSegment, RecordSegment, dataset_keys
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Record, RecordQuery, Variable
@@ -32,6 +32,11 @@ HINT = "index/hint"
 
 TRUSTED_SECONDS = 3600
 """A process that has not looked for so long looks where the chain is now: `acdtask tidy` may have cut its old end."""
+
+WAY_OUT = (
+    "Restore it from a copy. Without one, delete the newest files in index/heads, one after the other, until"
+    " 'acdtask records' works: each one takes back one commit. Then run the jobs since then again."
+)
 
 
 class _OvertakenError(Exception):
@@ -69,11 +74,12 @@ class Index:
     def head(self) -> Head:
         """The newest head; number 0 if nothing was committed yet. CUBE_DAMAGED."""
         now = time.monotonic()
-        head = self._head if now - self._looked < TRUSTED_SECONDS and self._head.number else self._start()
+        is_recent = self._head.number and now - self._looked < TRUSTED_SECONDS
+        number, newest = (self._head.number, None) if is_recent else self._start()
         self._looked = now
-        while (data := self.store.find(head_key(head.number + 1))) is not None:
-            head = self._decode_head(data, head.number + 1)
-        return self._keep(head)
+        while (data := self.store.find(head_key(number + 1))) is not None:
+            number, newest = number + 1, data
+        return self._keep(self._head if newest is None else self._decode_head(newest, number))
 
     def commit(self, addition: Addition) -> bool:
         """Publish the addition by one new head, unless all of it is there already.
@@ -241,37 +247,42 @@ class Index:
         segments = [self._segment(ref, DatasetSegment) for ref in self.head().datasets]
         return frozenset(one for segment in segments for one in segment.record_ids.tolist() if one in ids)
 
-    def _start(self) -> Head:
-        """A head that is there, from the hint if it holds, else from the list; number 0 if there is none."""
+    def _start(self) -> tuple[int, bytes | None]:
+        """A stored head and its number, from the hint if it is right, else from the list; 0 and None before the first.
+
+        The hint needs no checksum: from any stored head, the way leads to the newest one.
+        """
         hint = self.store.find(HINT)
         if hint is not None and hint.isdigit():
             data = self.store.find(head_key(int(hint)))
             if data is not None:
-                return self._decode_head(data, int(hint))
+                return int(hint), data
         keys = self.store.list("index/heads")
-        return self._decode_head(self.store.get(keys[-1]), int(keys[-1][-13:-5])) if keys else Head()
+        return (int(keys[-1][-13:-5]), self.store.get(keys[-1])) if keys else (0, None)
 
     def _decode_head(self, data: bytes, number: int) -> Head:
-        try:
-            head = Head.model_validate_json(data)
-        except ValidationError as error:
-            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self.store.url}/{head_key(number)} is damaged") from error
+        address = self.store.address_of(head_key(number))
+        head = parse_sealed(Head, data, address, ErrorCode.CUBE_DAMAGED, WAY_OUT)
         if head.number != number:
-            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self.store.url}/{head_key(number)} is head {head.number}")
+            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{address} is damaged: it holds head {head.number}", WAY_OUT)
         return head
 
     def _segment(self, ref: SegmentRef, kind: type[SegmentT]) -> SegmentT:
         segment = self._segments.get(ref.key)
         if segment is None:
-            data = self.store.get(ref.key)
-            if hashlib.sha256(data).hexdigest()[:32] not in ref.key:
-                raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self.store.url}/{ref.key} is not what was written")
-            segment = kind.decode(data)
+            segment = kind.decode(self._segment_bytes(ref))
             with self._lock:
                 self._segments[ref.key] = segment
         if not isinstance(segment, kind):
             raise TypeError(f"{ref.key} is no {kind.__name__}")
         return segment
+
+    def _segment_bytes(self, ref: SegmentRef) -> bytes:
+        data = self.store.find(ref.key)
+        if data is None or hashlib.sha256(data).hexdigest()[:32] not in ref.key:
+            state = "missing" if data is None else "damaged: it is not what was written"
+            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self.store.address_of(ref.key)} is {state}", WAY_OUT)
+        return data
 
     def _keep(self, head: Head) -> Head:
         """Remember the head, unless another thread knows a newer one; of both the newer one."""

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from acdtask.cube.local.seal import parse_sealed, seal
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Name
-from acdtask.errors import AcdError, ErrorCode
+from acdtask.errors import ErrorCode
 
 __all__ = ["Colour", "Palette", "Palettes"]
 
@@ -66,7 +67,7 @@ class Palettes:
 
     def create(self, palette: Palette, *, replace: bool = False) -> bool:
         """Keep the palette; False if there is another of its name, which only `replace` overwrites."""
-        key, data = _palette_key(palette.name), palette.model_dump_json().encode()
+        key, data = _palette_key(palette.name), seal(palette.model_dump_json().encode())
         if replace:
             self._store.put(key, data)
             return True
@@ -77,11 +78,10 @@ class Palettes:
         data = self._store.find(_palette_key(name))
         if data is None:
             return None
-        try:
-            return Palette.model_validate_json(data)
-        except ValidationError as error:
-            address = self._store.address_of(_palette_key(name))
-            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{address} is no palette") from error
+        address = self._store.address_of(_palette_key(name))
+        return parse_sealed(
+            Palette, data, address, ErrorCode.CUBE_DAMAGED, "Delete the file and make the palette again."
+        )
 
 
 def _palette_key(name: str) -> str:

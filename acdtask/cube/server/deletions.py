@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from acdtask.cube.joblog import Severity, line
 from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.local.seal import parse_sealed, seal
 from acdtask.cube.model import Dataset, JobState, Level
 from acdtask.cube.patterns import matcher
 from acdtask.cube.server.managed import Managed
@@ -147,13 +147,12 @@ class Deletions:
         return self._read(_key(identity))
 
     def _read(self, key: str) -> _Deletion:
-        data = self._cube.store.get(key)
-        with contextlib.suppress(ValidationError):
-            return _Deletion.model_validate_json(data)
-        raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self._cube.store.address_of(key)} is damaged")
+        store = self._cube.store
+        fix = "Delete the file and delete the datasets again: datasets that are gone already do no harm."
+        return parse_sealed(_Deletion, store.get(key), store.address_of(key), ErrorCode.CUBE_DAMAGED, fix)
 
     def _keep(self, one: _Deletion) -> None:
-        self._cube.store.put(_key(one.job.id), one.model_dump_json().encode())
+        self._cube.store.put(_key(one.job.id), seal(one.model_dump_json().encode()))
 
 
 def _key(identity: str) -> str:

@@ -34,8 +34,15 @@ class Managed:
         self._store.create(_key(uri), uri.encode())
 
     def is_marked(self, uri: str) -> bool:
-        """Whether a container is managed."""
-        return self._store.find(_key(uri)) == uri.encode()
+        """Whether a container is managed. CUBE_DAMAGED."""
+        data = self._store.find(_key(uri))
+        if data not in (None, uri.encode()):
+            raise AcdError(
+                ErrorCode.CUBE_DAMAGED,
+                f"{self._store.address_of(_key(uri))} is damaged: it should hold {uri}",
+                "Delete the file: the container's own file then stays when its last dataset is deleted.",
+            )
+        return data is not None
 
     def let_go(self, uri: str) -> str:
         """Delete a managed container that has no dataset any more; returns what became of its file, for the job's log.

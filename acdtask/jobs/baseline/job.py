@@ -39,6 +39,7 @@ from acdtask.jobs.products import (
     BaselineTile,
     baseline_variables,
     find_manifest,
+    has_latest,
     manifest_chain,
     point_latest,
 )
@@ -108,7 +109,9 @@ class BaselineJob(Job[BaselineSettings]):
                 core_seconds=volume / BYTES_PER_CORE_SECOND,
             ),
             notes={"map": tiles_as_geojson([one.tile for one in work]), "area": area_of(aoi)},
-            nothing_to_do="this baseline is published already" if site.published(done) else "",
+            nothing_to_do="this baseline is published already"
+            if site.published(done) and _stands(aoi.name, content_id_of(self.name, content), settings, site)
+            else "",
         )
 
     def run(
@@ -139,8 +142,7 @@ class BaselineJob(Job[BaselineSettings]):
 
         fence = site.fence(plan)
         manifest_chain(site.store, mine.aoi, self.name, plan.content_id).publish(make, fence, {})
-        name = f"{settings.variable}/{settings.layout}/{settings.name}"
-        point_latest(site.store, mine.aoi, self.name, name, plan.content_id, fence)
+        point_latest(site.store, mine.aoi, self.name, _name(settings), plan.content_id, fence)
         made = baseline_variables(variable)
         whole = not mine.quarantined
         site.cube.commit(
@@ -172,6 +174,16 @@ class BaselineJob(Job[BaselineSettings]):
             for one in left_out
             for cell in cells_of(one.shard)
         )
+
+
+def _name(settings: BaselineSettings) -> str:
+    return f"{settings.variable}/{settings.layout}/{settings.name}"
+
+
+def _stands(aoi: str, content_id: str, settings: BaselineSettings, site: Site) -> bool:
+    """Whether a baseline has its manifest, and `latest` is some baseline. PRODUCT_DAMAGED."""
+    has_manifest = manifest_chain(site.store, aoi, "baseline", content_id).newest()[1] is not None
+    return has_manifest and has_latest(site.store, aoi, "baseline", _name(settings))
 
 
 def _manifest(

@@ -6,7 +6,9 @@ from pydantic import BaseModel
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
+from acdtask.cube.local.seal import parse_sealed, seal
 from acdtask.cube.model import Record
+from acdtask.errors import ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.quarantine import Failure
 
@@ -29,12 +31,17 @@ def keep_left_out(rasters: list[LeftOutRaster], site: Site) -> None:
     """Remember them, each under its record."""
     for one in rasters:
         key = f"{FOLDER}/{one.variable}-{one.instance}-{one.record.id}.json"
-        site.runs.put(key, one.model_dump_json(indent=1).encode())
+        site.runs.put(key, seal(one.model_dump_json(indent=1).encode()))
+
+
+def _read(site: Site, key: str) -> LeftOutRaster:
+    fix = "Delete the file, and ingest again: a raster that fails again is noted again."
+    return parse_sealed(LeftOutRaster, site.runs.get(key), site.runs.address_of(key), ErrorCode.RUN_DAMAGED, fix)
 
 
 def left_out_of(site: Site, variable: str, instance: str, area: BaseGeometry) -> list[LeftOutRaster]:
     """Those that meet an area (longitude, latitude) and are not in the cube by now, by datetime and address."""
-    found = [LeftOutRaster.model_validate_json(site.runs.get(key)) for key in site.runs.list(FOLDER)]
+    found = [_read(site, key) for key in site.runs.list(FOLDER)]
     found = [one for one in found if (one.variable, one.instance) == (variable, instance)]
     found = [one for one in found if shape(one.record.footprint).intersects(area)]
     there = site.cube.having(variable, instance, [one.record.id for one in found]) if found else frozenset()

@@ -16,6 +16,7 @@ from acdtask.cube.local.store import Store
 from acdtask.jobs.bundle import array_from_bytes
 from acdtask.jobs.monitor.work import TileWork
 from acdtask.jobs.products import MASK_NODATA, MonitorTile
+from acdtask.jobs.scratch import read_scratch
 
 __all__ = ["CutTile", "cut_tile"]
 
@@ -37,7 +38,7 @@ def cut_tile(
     work: TileWork, label: str, place: MonitorTile, blob_ids: bytes, labels_key: str, store: Store, scratch: Store
 ) -> bytes:
     """Write the change mask of a tile and image; return its CutTile."""
-    left = unpack_arrays(scratch.get(labels_key))
+    left = unpack_arrays(read_scratch(scratch, labels_key))
     labels, quality = left["labels"], left["quality"]
     blobs = array_from_bytes(blob_ids)[labels].astype(np.int32)
     write_cog(

@@ -9,7 +9,7 @@ from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.work import ImageWork, images_of
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.patches import read_patches
-from acdtask.jobs.products import MonitorManifest
+from acdtask.jobs.products import ImageProduct, MonitorManifest, read_product
 
 __all__ = ["findings_of"]
 
@@ -25,12 +25,13 @@ def findings_of(plan: Plan, published: MonitorManifest, files: Mapping[str, str]
     """
     images = sorted(images_of(plan).values(), key=lambda image: (image.datetime, image.label))
     months = {month_of(image.datetime) for image in images}
-    products = [
-        one for month in published.months if month.month in months for one in images_of_month(month, site.store)
-    ]
-    partial = {product.folder: product.patches for product in products if product.quarantined}
-    tables = [(image, partial.get(image.folder, f"{image.folder}/patches.parquet")) for image in images]
-    found = [one for one in (_found(image, table, site) for image, table in tables) if one is not None]
+    products = {
+        product.folder: product
+        for month in published.months
+        if month.month in months
+        for product in images_of_month(month, site.store)
+    }
+    found = [_found(image, products[image.folder], site) for image in images if image.folder in products]
     return Findings(
         figures={
             "images": len(found),
@@ -42,11 +43,8 @@ def findings_of(plan: Plan, published: MonitorManifest, files: Mapping[str, str]
     )
 
 
-def _found(image: ImageWork, key: str, site: Site) -> FoundImage | None:
-    """What is published of an image; None if it meets no tile that has a baseline."""
-    table = site.store.find(key)
-    if table is None:
-        return None
-    patches = read_patches(table)
+def _found(image: ImageWork, product: ImageProduct, site: Site) -> FoundImage:
+    """What is published of an image. PRODUCT_DAMAGED."""
+    patches = read_patches(read_product(site.store, product.patches, product.checksums["patches.parquet"]))
     area = round(sum(one.patch.area_m2 for one in patches), 1)
     return FoundImage(label=image.label, datetime=image.datetime, patches=len(patches), changed_area_m2=area)

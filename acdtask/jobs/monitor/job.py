@@ -57,7 +57,7 @@ from acdtask.jobs.monitor.work import (
     monitor_tile,
     quarantined_tiles,
 )
-from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest
+from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, has_latest, manifest_chain
 from acdtask.jobs.shards import cells_of, shards_of
 from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, start_of, tiles_of_aoi
 
@@ -86,9 +86,10 @@ class MonitorJob(Job[MonitorSettings]):
         stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, settings.end, choice)
         method = _method(settings, aoi, baseline)
         found = _images(stacks, aoi, method)
-        known = site.published(RecordQuery(tags={"acd:monitor": method["id"]}))
-        done = {record.tags[TAG_IMAGE] for record in known}
-        pending = {one.label: one for one in found if one.folder.rpartition("/")[2] not in done}
+        done = _indexed(method, site) & _listed(method, site)
+        if found and not has_latest(site.store, aoi.name, self.name, _name(settings)):
+            done.discard(_content(found[-1].folder))  # to publish it again makes `latest` again
+        pending = {one.label: one for one in found if _content(one.folder) not in done}
         wanted = [record for record in stacks.records if image_label(record) in pending]
         work: list[TileWork] = []
         without: list[TileWithoutBaseline] = []
@@ -226,6 +227,27 @@ def _scorer(work: TileWork, plan: Plan, site: Site) -> Scorer:
     settings = MonitorSettings.model_validate(plan.settings)
     variable = site.cube.variable(settings.variable)
     return Scorer(work, site.cube, variable, shape(plan.notes["area"]), _detection(plan), settings.resampling)
+
+
+def _name(settings: MonitorSettings) -> str:
+    return f"{settings.variable}/{settings.layout}/{settings.name}"
+
+
+def _content(folder: str) -> str:
+    """What an image's folder is called: the image and a digest of its records."""
+    return folder.rpartition("/")[2]
+
+
+def _indexed(method: dict[str, Any], site: Site) -> set[str]:
+    """The images that the index has, as their folders are called."""
+    return {record.tags[TAG_IMAGE] for record in site.published(RecordQuery(tags={"acd:monitor": method["id"]}))}
+
+
+def _listed(method: dict[str, Any], site: Site) -> set[str]:
+    """The images that the newest manifest has, as their folders are called. PRODUCT_DAMAGED."""
+    _, body = manifest_chain(site.store, method["aoi"], "monitor", method["id"]).newest()
+    products = MonitorManifest.model_validate_json(body).images if body else []
+    return {_content(product.folder) for product in products}
 
 
 def _published(plan: Plan, site: Site) -> MonitorManifest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping
@@ -28,6 +27,7 @@ from acdtask.jobs.bundle import array_to_bytes, pack, unpack
 from acdtask.jobs.contract import Handouts
 from acdtask.jobs.monitor.work import Places, TileWork, partial_place
 from acdtask.jobs.products import Z_FORMAT, Z_SCALE
+from acdtask.jobs.scratch import leave_scratch
 
 __all__ = [
     "LEFT",
@@ -125,9 +125,8 @@ def write_change(change: TileChange, z_uri: str, work: TileWork, label: str, sto
     """Write the z of a tile and image, leave its labels for the next round, and return where they lie."""
     pixels = _stored_z(change.score.z)[np.newaxis]
     write_cog(store, z_uri, pixels, work.tile.grid, nodata=Z_FORMAT.nodata, scale=Z_SCALE)
-    return _leave(
-        f"labels/{work.part(label)}", pack_arrays(labels=change.fragments.labels, quality=change.score.quality), scratch
-    )
+    body = pack_arrays(labels=change.fragments.labels, quality=change.score.quality)
+    return leave_scratch(scratch, f"labels/{work.part(label)}", body)
 
 
 def histograms_to_bytes(histograms: dict[str, ScoreHistogram | None]) -> bytes:
@@ -193,7 +192,7 @@ def join_labels(tables: Iterator[tuple[int, bytes]], partial: Container[str], sc
     blobs: dict[str, str] = {}
     for label, parts in sorted(images.items()):
         joined = join_fragments([FragmentTable.from_bytes(table) for _, _, table in parts])
-        blobs[label] = _leave(f"blobs/{label}", blobs_to_bytes(joined.blobs), scratch)
+        blobs[label] = leave_scratch(scratch, f"blobs/{label}", blobs_to_bytes(joined.blobs))
         place = ""
         if label in partial:
             place = partial_place(*(left[shard][part].labels.encode() + table for shard, part, table in parts))
@@ -205,10 +204,3 @@ def join_labels(tables: Iterator[tuple[int, bytes]], partial: Container[str], sc
         {shard: pack({**parts, LEFT: left_to_bytes(left[shard])}) for shard, parts in handouts.items()},
         json.dumps(blobs, sort_keys=True).encode(),
     )
-
-
-def _leave(name: str, body: bytes, scratch: Store) -> str:
-    """Put something into the scratch under a name of its content: a shard that comes late replaces nothing newer."""
-    key = f"{name}-{hashlib.sha256(body).hexdigest()[:16]}.npz"
-    scratch.put(key, body)
-    return key

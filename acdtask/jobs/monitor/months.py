@@ -86,7 +86,7 @@ def keys_of(manifest: MonitorManifest, store: Store) -> set[str]:
 
 def _write_month(name: str, images: Mapping[str, ImageProduct], folder: str, store: Store) -> MonitorMonth:
     ordered = sorted(images.values(), key=lambda product: (product.datetime, product.label))
-    patches = [patch for product in ordered for patch in read_patches(store.get(product.patches))]
+    patches = [patch for product in ordered for patch in read_patches(read_product(store, product))]
     document = MonthOfImages(images=ordered).model_dump_json().encode()
     return MonitorMonth(
         month=name,

@@ -30,11 +30,14 @@ from acdtask.jobs.products import (
     MonitorManifest,
     NumberedChain,
     change_variable,
+    digest_of_file,
     manifest_chain,
     point_latest,
+    read_product,
     z_variable,
 )
 from acdtask.jobs.quarantine import QuarantinedTile
+from acdtask.jobs.scratch import read_scratch
 
 __all__ = ["patch_files", "publish"]
 
@@ -111,8 +114,9 @@ class _ImagePublisher:
             place = partial_place(*cells, *(cut.model_dump_json().encode() for cut in cuts))
             folder = f"{folder}/{place.strip('/')}"
         patches = self._patches(image, cuts, whole=not quarantined)
-        store.put(f"{folder}/patches.parquet", patches_to_parquet(patches))
-        store.put(f"{folder}/patches.geojson", patches_to_geojson(patches))
+        tables = {"patches.parquet": patches_to_parquet(patches), "patches.geojson": patches_to_geojson(patches)}
+        for name, table in tables.items():
+            store.put(f"{folder}/{name}", table)
         item = stac_item(
             image.record,
             [dataset for cut in cuts for dataset in (cut.place.z, cut.place.change)],
@@ -135,6 +139,7 @@ class _ImagePublisher:
             patch_count=len(patches),
             changed_px=sum(cut.changed_px for cut in cuts),
             quality_px=dict(quality),
+            checksums={name: digest_of_file(table) for name, table in tables.items()},
             quarantined=quarantined,
         )
 
@@ -149,7 +154,7 @@ class _ImagePublisher:
             blob: project(to_crs_coordinates(outline, transform), layout.crs, LON_LAT)
             for blob, outline in join_all(pieces).items()
         }
-        blobs = blobs_from_bytes(self.site.scratch(self.plan).get(self.blobs[image.label]))
+        blobs = blobs_from_bytes(read_scratch(self.site.scratch(self.plan), self.blobs[image.label]))
         if not whole:
             blobs = blobs[np.isin(blobs["id"], list(outlines))]
         table = patch_table(blobs, outlines, aoi=image.aoi, image=image.label, scale=self.variable.scale)
