@@ -90,8 +90,8 @@ class ConsolidateJob(Job[ConsolidateSettings]):
         datasets: list[Dataset] = []
         for done, raw in enumerate(shard.work["tiles"], start=1):
             cell = CellWork.model_validate(raw)
-            write_cell(site.cube, site.store, cell, variable, settings.instance, settings.resampling)
-            datasets += datasets_of(cell, variable, settings.instance)
+            checksum = write_cell(site.cube, site.store, cell, variable, settings.instance, settings.resampling)
+            datasets += datasets_of(cell, variable, settings.instance, checksum)
             progress(done)
         return json.dumps([one.model_dump(mode="json") for one in datasets]).encode()
 

@@ -192,9 +192,9 @@ class MonitorJob(Job[MonitorSettings]):
                 places = Places(z=z_places.get(image.label, ""))
                 place = monitor_tile(work, image, planned[image.label], variable, settings.name, places)
                 change = scorer.change(image, medians)
-                key = write_change(change, place.z.uri, work, image.label, site.store, scratch)
                 part = work.part(image.label)
-                tables[part], left[part] = change.fragments.table.to_bytes(), Left(labels=key, places=places)
+                tables[part] = change.fragments.table.to_bytes()
+                left[part] = write_change(change, place.z.uri, work, image.label, places, site.store, scratch)
             progress(done)
         return pack({**tables, LEFT: left_to_bytes(left)})
 
@@ -210,6 +210,7 @@ class MonitorJob(Job[MonitorSettings]):
                 part = work.part(image.label)
                 before = left[part]
                 place = monitor_tile(work, image, planned[image.label], variable, settings.name, before.places)
+                place = place.model_copy(update={"z": place.z.model_copy(update={"checksum": before.z_checksum})})
                 tables[part] = cut_tile(work, image.label, place, shared[part], before.labels, site.store, scratch)
             progress(done)
         return pack(tables)
