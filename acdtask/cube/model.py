@@ -168,6 +168,8 @@ class Dataset(_Value):
         exchanged: it took the place of the datasets that it was made of (`LocalCube.exchange`), so it is read wherever
             it lies. Others with a layout stand in for a record's own datasets where they have the very pixels that are
             asked for, and where there are no others.
+        checksum: SHA-256 of the file as it was written, as hexadecimal multihash; of `zarr.json` for a consolidated
+            container. Readers check the pixels of a dataset that has one. Empty for files that acd did not write.
     """
 
     record_id: str
@@ -183,6 +185,7 @@ class Dataset(_Value):
     real: tuple[FiniteFloat, FiniteFloat] | None = Field(default=None, exclude_if=_is_default(None))
     exponent: FiniteFloat = Field(default=1.0, gt=0, exclude_if=_is_default(1.0))
     exchanged: bool = Field(default=False, exclude_if=_is_default(False))
+    checksum: str = Field(default="", exclude_if=_is_default(""))
 
     @model_validator(mode="after")
     def _rising(self) -> Dataset:

@@ -49,7 +49,7 @@ def after(copies: list[Dataset], work: list[CellWork]) -> list[Dataset]:
     replaced = [one for cell in work for one in cell.replaced]
     gone = {one.record_id for one in replaced}
     kept = [one for one in copies if one.record_id not in gone]
-    return kept + [one for cell in work for one in datasets_of(cell, COHERENCE, "master")]
+    return kept + [one for cell in work for one in datasets_of(cell, COHERENCE, "master", "")]
 
 
 def sizes(copies: list[Dataset]) -> list[int]:
@@ -224,7 +224,9 @@ def test_the_live_index_does_not_grow_by_the_day(tmp_path: Any) -> None:
         cube.index([record(day)], [dataset(record(day), f"{day}.tif")])
         work = planned([day], copies)
         replaced = [one for cell in work for one in cell.replaced]
-        assert cube.replace(replaced, [one for cell in work for one in datasets_of(cell, COHERENCE, "master")]) == []
+        assert (
+            cube.replace(replaced, [one for cell in work for one in datasets_of(cell, COHERENCE, "master", "")]) == []
+        )
         copies = after(copies, work)
         head = json.loads(cube.store.get(heads(cube)[-1]))
         assert len(head["records"]) <= 8

@@ -140,7 +140,7 @@ def test_what_an_older_acd_left_in_containers_of_one_day_is_joined_with_the_next
         key = f"consolidated/utm/CoherenceVV/master/0_0/{day}.zarr"
         cell = CellWork(tile=TILE, key=key, records=[record_of(day)], slices=slices_of(address, [day]))
         write_cell(cube, cube.store, cell, COHERENCE, "master")
-        cube.index([], datasets_of(cell, COHERENCE, "master"))
+        cube.index([], datasets_of(cell, COHERENCE, "master", ""))
     assert sizes(address) == [1] * 5
     consolidate(address)
     assert sizes(address) == [6]

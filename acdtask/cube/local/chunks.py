@@ -5,26 +5,41 @@ zarr takes about as long around a chunk as the chunk takes to decode (`python -m
 
 from __future__ import annotations
 
+import base64
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import Literal, TypeAlias, cast
 
 import google_crc32c
 import numpy as np
 from numcodecs import blosc  # type: ignore[import-untyped]  # it has no types
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from acdtask.cube.grid import Window
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DType, Pixels
 
-__all__ = ["StackLayout", "Target", "Wanted", "read_stack", "stack_layout"]
+__all__ = [
+    "WRITTEN_CHUNKS",
+    "StackLayout",
+    "Target",
+    "Wanted",
+    "chunk_counts",
+    "chunk_list",
+    "read_stack",
+    "stack_layout",
+]
 
 Shape: TypeAlias = tuple[int, int, int]
 Chunk: TypeAlias = tuple[int, int, int]
+
+WRITTEN_CHUNKS = "acd_written_chunks"
+"""The attribute of an array that lists its chunks: a bit for each, 1 if it was written, in base64."""
 
 CHECKSUM_BYTES = 4
 HEADER_BYTES = 16
@@ -92,6 +107,37 @@ class StackLayout(_Part):
         """(time, y, x) of a chunk."""
         return self.chunk_grid.configuration.chunk_shape
 
+    @cached_property
+    def written(self) -> NDArray[np.bool_] | None:
+        """Which chunks there are, shape (time, y, x) in chunks; None if the container does not say it.
+
+        Raises ValueError if the list does not fit the array.
+        """
+        text = self.attributes.get(WRITTEN_CHUNKS) if isinstance(self.attributes, dict) else None
+        if text is None:
+            return None
+        counts = chunk_counts(self.shape, self.chunks)
+        bits = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
+        number = math.prod(counts)
+        if len(bits) != -(-number // 8):
+            raise ValueError("the list of chunks does not fit the array")
+        return np.unpackbits(bits, count=number).astype(bool).reshape(counts)
+
+
+def chunk_counts(shape: Shape, chunks: Shape) -> Shape:
+    """How many chunks an array has along each axis.
+
+    >>> chunk_counts((70, 300, 256), (64, 256, 256))
+    (2, 2, 1)
+    """
+    times, rows, columns = (-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True))
+    return times, rows, columns
+
+
+def chunk_list(written: NDArray[np.bool_]) -> str:
+    """The attribute that lists the chunks that were written; `StackLayout.written` reads it."""
+    return base64.b64encode(np.packbits(written).tobytes()).decode()
+
 
 @lru_cache(maxsize=1024)
 def stack_layout(metadata: bytes) -> StackLayout | None:
@@ -147,13 +193,17 @@ def read_stack(
     """
     found = [None if one.target is None else one.target.image for one in wanted]
     parts: dict[Chunk, list[int]] = {}
+    written = layout.written
     for number, one in enumerate(wanted):
         for chunk in _chunks_of(layout, one.time, one.window):
             parts.setdefault(chunk, []).append(number)
 
     def read(chunk: Chunk) -> tuple[Pixels, bool]:
         run = _run(layout, chunk, [wanted[number] for number in parts[chunk]])
+        is_listed = written is not None and bool(written[chunk])
         data = store.find_buffer("/".join(map(str, (*([key] if key else []), "c", *chunk))))
+        if is_listed and data is None:
+            raise ValueError(f"chunk {chunk} is missing")
         return _decoded(data, layout, run), run is not None
 
     read_chunks = pool.map(read, parts) if pool and len(parts) > 1 else map(read, parts)

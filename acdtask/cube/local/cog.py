@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import rasterio
 import rasterio.shutil
 from affine import Affine
-from rasterio.io import MemoryFile
+from rasterio.enums import Resampling
+from rasterio.io import DatasetWriter, MemoryFile
 
 from acdtask.cube.grid import Grid
+from acdtask.cube.local.blocks import NAMESPACE, block_tags, checksum_of
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Pixels
 
@@ -32,7 +34,8 @@ def encode_cog(
 ) -> bytes:
     """The array as a Cloud Optimized GeoTIFF: ZSTD, tiled, with overviews when it is larger than a block.
 
-    The same array gives the same bytes. Memory: about the array once more, and the compressed file twice.
+    The same array gives the same bytes. The file carries checksums of its blocks (acdtask.cube.local.blocks). Memory:
+    about the array once or twice more, and the compressed file twice.
 
     Args:
         bands: shape (bands, height, width); uint8, int16, uint16, int32, int64, float32 or float64.
@@ -56,7 +59,7 @@ def encode_cog(
         whole_numbers_of_64_bits = bands.dtype.name == "int64"
         with rasterio.open(
             scratch.name,
-            "w+" if whole_numbers_of_64_bits else "w",
+            "w+",
             driver="GTiff" if whole_numbers_of_64_bits else "MEM",
             width=width,
             height=height,
@@ -73,6 +76,8 @@ def encode_cog(
                 image.descriptions = tuple(band_names)
             if colormap is not None:
                 image.write_colormap(1, dict(colormap))
+            levels = [bands, *_overviews(image, overview_resampling, blocksize)]
+            image.update_tags(ns=NAMESPACE, **block_tags(levels, blocksize))
             rasterio.shutil.copy(
                 image,
                 file.name,
@@ -84,8 +89,21 @@ def encode_cog(
                 OVERVIEW_RESAMPLING=overview_resampling.upper(),
                 OVERVIEW_PREDICTOR="YES",
                 NUM_THREADS="1",
+                COPY_SRC_MDD="YES",
+                SRC_MDD=NAMESPACE,
             )
         return bytes(file.getbuffer())
+
+
+def _overviews(image: DatasetWriter, resampling: Literal["average", "nearest"], blocksize: int) -> Iterator[Pixels]:
+    """Make the overviews that the COG will have, and give their pixels. GDAL's COG driver takes them as they are."""
+    factors: list[int] = []
+    while max(image.shape) // 2 ** len(factors) > blocksize:
+        factors.append(2 ** (len(factors) + 1))
+    if factors:
+        image.build_overviews(factors, Resampling[resampling])
+    for factor in factors:
+        yield image.read(out_shape=(image.count, -(-image.height // factor), -(-image.width // factor)))
 
 
 def write_cog(
@@ -100,8 +118,8 @@ def write_cog(
     overview_resampling: Literal["average", "nearest"] = "average",
     colormap: Mapping[int, Colour] | None = None,
     blocksize: int = 256,
-) -> int:
-    """Put `encode_cog` of the array under the key; returns how many bytes it has."""
+) -> str:
+    """Put `encode_cog` of the array under the key; returns the file's checksum, as a `Dataset` has it."""
     data = encode_cog(
         bands,
         grid,
@@ -113,4 +131,4 @@ def write_cog(
         blocksize=blocksize,
     )
     store.put(key, data)
-    return len(data)
+    return checksum_of(data)

@@ -79,7 +79,7 @@ def write_cell(
     resampling: Resampling | None = None,
     dformat: DataFormat | None = None,
     between: Callable[[], None] = lambda: None,
-) -> None:
+) -> str:
     """Read the cell block by block, every record of a block at once, and write its container.
 
     Args:
@@ -91,6 +91,9 @@ def write_cell(
         resampling: default: the variable's.
         dformat: how the container keeps numbers; default: as the variable.
         between: called before each block; what it raises ends the writing.
+
+    Returns:
+        The container's checksum.
 
     Raises:
         AcdError: INPUT_BANDS, CUBE_DAMAGED, INPUT_UNREADABLE, what Store raises.
@@ -105,11 +108,13 @@ def write_cell(
         if stored != variable.dformat:
             pixels = Mapping(variable.dformat, stored, (stored.min, stored.max)).whole(pixels)
         writer.write(window, pixels)
-    writer.finish()
+    return writer.finish()
 
 
-def datasets_of(cell: CellWork, variable: Variable, instance: str, dformat: DataFormat | None = None) -> list[Dataset]:
-    """The datasets of the container, one for each record."""
+def datasets_of(
+    cell: CellWork, variable: Variable, instance: str, checksum: str, dformat: DataFormat | None = None
+) -> list[Dataset]:
+    """The datasets of the container, one for each record; `checksum` is what `write_cell` gave."""
     return [
         Dataset(
             record_id=record.id,
@@ -121,6 +126,7 @@ def datasets_of(cell: CellWork, variable: Variable, instance: str, dformat: Data
             grid=cell.tile.grid,
             layout=cell.tile.layout,
             cell=cell.tile.cell,
+            checksum=checksum,
         )
         for place, record in enumerate(cell.records)
     ]

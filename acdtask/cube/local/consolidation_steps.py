@@ -26,6 +26,7 @@ from acdtask.cube.local.consolidation_cell import (
 from acdtask.cube.local.consolidation_events import Definition, Draft, Progress
 from acdtask.cube.local.consolidation_params import stored_as
 from acdtask.cube.local.consolidation_states import State
+from acdtask.cube.local.stack import container_checksum
 from acdtask.cube.model import Dataset, Slice
 from acdtask.cube.points import move_points
 from acdtask.cube.tiling import footprint, tiles_of
@@ -286,7 +287,13 @@ def _tiles(layout: Layout, datasets: Iterable[Dataset]) -> list[Tile]:
 def _new_datasets(step: _Step) -> list[Dataset]:
     variable = step.cube.variable(step.wanted.variable)
     stored = stored_as(variable, step.definition.params)
-    return [one for cell in step.orders() for one in datasets_of(cell, variable, step.wanted.instance, stored)]
+    return [
+        dataset
+        for cell in step.orders()
+        for dataset in datasets_of(
+            cell, variable, step.wanted.instance, container_checksum(step.cube.store, cell.key), stored
+        )
+    ]
 
 
 def _consolidated_by_others(step: _Step, mine: list[Dataset]) -> set[tuple[str, str]]:

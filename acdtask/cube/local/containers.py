@@ -12,9 +12,11 @@ import zarr
 import zarr.errors
 from obstore.exceptions import BaseError
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterWindow
 
 from acdtask.cube.grid import Window
+from acdtask.cube.local.blocks import BlockError, checksum_of, table_of
 from acdtask.cube.local.chunks import Target, Wanted, read_stack, stack_layout
 from acdtask.cube.local.open_images import open_image
 from acdtask.cube.local.stack import METADATA
@@ -23,7 +25,11 @@ from acdtask.cube.local.traffic import count_pixels_read
 from acdtask.cube.model import OUTSIDE, Dataset, Pixels
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["is_stack", "read_window"]
+__all__ = ["UNREADABLE", "is_stack", "read_window"]
+
+
+UNREADABLE = (RasterioError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
+"""What rasterio raises for a damaged file: its header may hold any number, and texts that are none."""
 
 
 def is_stack(uri: str) -> bool:
@@ -80,16 +86,41 @@ def _read_tiff(
                 if image.shape != dataset.grid.shape or image.count < max(dataset.bands):
                     raise _broken(store, uri, f"has {image.count} bands of {image.height} x {image.width} px")
             return [
-                image.read(
-                    list(dataset.bands),
-                    window=RasterWindow(window.column, window.row, window.width, window.height),
-                    # rasterio would change numbers of another type without a word
-                    out=target.image[np.newaxis] if target and set(image.dtypes) == {target.stack.dtype.name} else None,
-                )
+                _read_image(image, level, dataset, window, target)
                 for (dataset, window), target in zip(requests, targets, strict=True)
             ]
-    except RasterioError as error:
+    except BlockError as error:
+        raise _broken(store, uri, str(error)) from error
+    except UNREADABLE as error:
         raise _explain(store, uri) from error
+
+
+def _read_image(
+    image: DatasetReader, level: int | None, dataset: Dataset, window: Window, target: Target | None
+) -> Pixels:
+    """A window of an open GeoTIFF. Blocks of a dataset with a checksum are checked, once for an open file. BlockError.
+
+    GDAL decodes whole blocks anyway, so checking them reads nothing more.
+    """
+    # rasterio would change numbers of another type without a word
+    out = target.image[np.newaxis] if target and set(image.dtypes) == {target.stack.dtype.name} else None
+    if not dataset.checksum:
+        return _read_bands(image, dataset, window, out)
+    if set(image.dtypes) != {dataset.dformat.dtype}:
+        raise BlockError(f"holds {', '.join(sorted(set(image.dtypes)))}, not {dataset.dformat.dtype}")
+    table = table_of(image, level)
+    if table.is_checked(dataset.bands, window):
+        return _read_bands(image, dataset, window, out)
+    around = table.around(window)
+    blocks = _read_bands(image, dataset, around, out if around == window else None)
+    table.check(dataset.bands, around, blocks)
+    top, left = window.row - around.row, window.column - around.column
+    return blocks[:, top : top + window.height, left : left + window.width]
+
+
+def _read_bands(image: DatasetReader, dataset: Dataset, window: Window, out: Pixels | None) -> Pixels:
+    place = RasterWindow(window.column, window.row, window.width, window.height)
+    return np.asarray(image.read(list(dataset.bands), window=place, out=out))
 
 
 def _read_stack(
@@ -103,6 +134,9 @@ def _read_stack(
     metadata = home.find(f"{key}/{METADATA}" if key else METADATA)
     if metadata is None:
         raise _broken(store, uri, "is missing")
+    checksums = {dataset.checksum for dataset, _ in requests if dataset.checksum}
+    if checksums and checksums != {checksum_of(metadata)}:
+        raise _broken(store, uri, f"is damaged: its {METADATA} is not what was written")
     try:
         layout = stack_layout(metadata)
         if layout is not None:

@@ -84,6 +84,8 @@ class Index:
     def commit(self, addition: Addition) -> bool:
         """Publish the addition by one new head, unless all of it is there already.
 
+        A dataset that is there with another checksum gets the new one: its file was written again.
+
         Raises:
             AcdError: VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN,
                 STORE_CONTENDED.
@@ -312,11 +314,12 @@ class Index:
     def _added(self, head: Head, addition: Addition) -> Head:
         head = head.with_catalogue(addition)
         records = self._new_records(head, addition.records)
-        datasets = self._new_datasets(head, addition.datasets, {record.id for record in records})
+        datasets, renewed = self._new_datasets(head, addition.datasets, {record.id for record in records})
+        kept = self._reduced(head.datasets, "datasets", DatasetSegment, lambda s: s.rows_of(renewed))
         return head.model_copy(
             update={
                 "records": self._extended(head.records, "records", records, RecordSegment),
-                "datasets": self._extended(head.datasets, "datasets", datasets, DatasetSegment),
+                "datasets": self._extended(kept, "datasets", datasets, DatasetSegment),
             }
         )
 
@@ -327,30 +330,36 @@ class Index:
             fresh.setdefault(record.id, record)
         return [record for identity, record in fresh.items() if not any(identity in ids for ids in there)]
 
-    def _new_datasets(self, head: Head, datasets: Sequence[Dataset], new_records: set[str]) -> list[Dataset]:
+    def _new_datasets(
+        self, head: Head, datasets: Sequence[Dataset], new_records: set[str]
+    ) -> tuple[list[Dataset], set[DatasetKey]]:
+        """The datasets to add, and the keys of those to take out, since the new ones differ in their checksum alone."""
         segments = [self._segment(ref, DatasetSegment) for ref in head.datasets] if datasets else []
         record_ids = [self._segment(ref, RecordSegment).id_set for ref in head.records] if datasets else []
         for variable, instance in sorted({(dataset.variable, dataset.instance) for dataset in datasets}):
             head.instance(variable, instance)
         fresh: list[Dataset] = []
         taken: dict[DatasetKey, Dataset] = {}
+        renewed: set[DatasetKey] = set()
         for dataset in (_plain(one, head.variable(one.variable)) for one in datasets):
             keys = dataset_keys(dataset)
             there = [one for key in keys if (one := taken.get(key) or _find(segments, key)) is not None]
-            if any(one != dataset for one in there):
-                raise _conflict(next(one for one in there if one != dataset), dataset)
-            if there:
+            for one in there:
+                if not _is_same(one, dataset):
+                    raise _conflict(one, dataset)
+            if there and (there[0].checksum == dataset.checksum or not dataset.checksum or keys[0] in taken):
                 continue
+            renewed.update(keys if there else ())
             if dataset.record_id not in new_records and not any(dataset.record_id in ids for ids in record_ids):
                 raise AcdError(ErrorCode.BUG, f"{dataset.uri} is of a record that the cube does not have")
             taken.update(dict.fromkeys(keys, dataset))
             fresh.append(dataset)
-        return fresh
+        return fresh, renewed
 
     def _is_there(self, head: Head, dataset: Dataset) -> bool:
         segments = [self._segment(ref, DatasetSegment) for ref in head.datasets]
         there = _find(segments, dataset_keys(dataset)[0])
-        return there is not None and there == _plain(dataset, head.variable(there.variable))
+        return there is not None and _is_same(there, _plain(dataset, head.variable(there.variable)))
 
     def _has_place(self, head: Head, dataset: Dataset, expected: Sequence[Dataset | None]) -> bool:
         """Whether the places of a new dataset hold what is expected, and its record is known."""
@@ -476,6 +485,11 @@ def _plain(dataset: Dataset, variable: Variable) -> Dataset:
     if dataset.real != (variable.dformat.min, variable.dformat.max):
         return dataset
     return dataset.model_copy(update={"real": None})
+
+
+def _is_same(one: Dataset, other: Dataset) -> bool:
+    """Whether two datasets differ at most in their checksums."""
+    return one == other or one == other.model_copy(update={"checksum": one.checksum})
 
 
 def _conflict(there: Dataset, dataset: Dataset) -> AcdError:

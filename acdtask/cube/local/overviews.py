@@ -6,10 +6,9 @@ from functools import lru_cache
 
 import rasterio
 from affine import Affine
-from rasterio.errors import RasterioError
 
 from acdtask.cube.grid import Grid
-from acdtask.cube.local.containers import is_stack
+from acdtask.cube.local.containers import UNREADABLE, is_stack
 from acdtask.cube.local.open_images import open_image
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.warp import middle_pixel
@@ -51,7 +50,7 @@ def overview_for(store: Store, dataset: Dataset, grid: Grid) -> tuple[Dataset, i
             level = max(fitting)[1]
             with open_image(path, level, store.roots) as image:
                 height, width = image.shape
-    except (RasterioError, IndexError):  # damaged, or without the band
+    except (*UNREADABLE, IndexError):  # damaged, or without the band
         return None
     scale = Affine.scale(dataset.grid.width / width, dataset.grid.height / height)
     seen = Grid(

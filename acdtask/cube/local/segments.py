@@ -33,6 +33,9 @@ USUAL = {name: Dataset.model_fields[name].default for name in ("real", "exponent
 
 UNUSUAL = set(USUAL)
 
+CHECKSUMS = "checksums"
+"""A column of its own: nearly every checksum is another one, while few formats differ."""
+
 DATASETS_KEPT = 8192
 NOTHING = np.empty(0, dtype=np.int64)
 FIELDS_OF_A_DATASET = set(Dataset.model_fields)
@@ -213,6 +216,7 @@ class DatasetSegment:
     grids: Strings
     layouts: Strings
     cells: Strings
+    checksums: Strings
 
     def __len__(self) -> int:
         return len(self.record_ids)
@@ -232,6 +236,7 @@ class DatasetSegment:
             grids=_strings([d.grid.model_dump_json() for d in ordered]),
             layouts=_strings([d.layout for d in ordered]),
             cells=_strings([d.cell for d in ordered]),
+            checksums=_strings([d.checksum for d in ordered]),
         )
 
     @classmethod
@@ -243,14 +248,19 @@ class DatasetSegment:
         return cls(*[column[order] for column in columns])
 
     def encode(self) -> bytes:
-        """The segment as Parquet, the same bytes for the same datasets."""
-        return _encode({name: _text(getattr(self, name)) for name in type(self).__annotations__}, {})
+        """The segment as Parquet, the same bytes for the same datasets. Checksums are a column if there are some."""
+        columns = {name: _text(getattr(self, name)) for name in type(self).__annotations__}
+        if not any(self.checksums):
+            del columns[CHECKSUMS]
+        return _encode(columns, {})
 
     @classmethod
     def decode(cls, data: bytes) -> DatasetSegment:
         """The segment that `encode` wrote. Raises what arro3 raises for damaged data."""
         table = read_parquet(io.BytesIO(data)).read_all()
-        return cls(*[_objects(table, name) for name in cls.__annotations__])
+        columns = {name: _objects(table, name) for name in cls.__annotations__ if name in table.column_names}
+        columns.setdefault(CHECKSUMS, _strings([""] * table.num_rows))
+        return cls(**columns)
 
     def without(self, rows: Sequence[int]) -> DatasetSegment:
         """The segment without some rows."""
@@ -353,6 +363,7 @@ class DatasetSegment:
             grid=_grid(self.grids[row]),
             layout=self.layouts[row],
             cell=self.cells[row],
+            checksum=self.checksums[row],
             **USUAL | mapping,
         )
 

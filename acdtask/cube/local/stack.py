@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, cast
 
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer
+from zarr.core.buffer.cpu import NDBuffer
 from zarr.core.metadata.v3 import ArrayV3Metadata
 from zarr.storage import MemoryStore, StorePath
 
 from acdtask.cube.grid import Grid, Window
+from acdtask.cube.local.blocks import checksum_of
+from acdtask.cube.local.chunks import WRITTEN_CHUNKS, chunk_counts, chunk_list
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Pixels, Record, Variable
 
-__all__ = ["StackWriter", "chunk_shape"]
+__all__ = ["METADATA", "StackWriter", "chunk_shape", "container_checksum"]
 
 CHUNK_TIMES = 64
 CHUNK_PIXELS = 256
@@ -32,7 +37,7 @@ class StackWriter:
     """Writes a container block by block. It becomes visible with `finish`; until then it is no array to any reader.
 
     The same pixels give the same bytes, whatever the order of the blocks. Chunks of nothing but nodata are not
-    written.
+    written; an attribute of the array lists those that are.
 
     Args:
         store: where the container goes.
@@ -78,7 +83,9 @@ class StackWriter:
             dimension_names=("time", "y", "x"),
             attributes=_attributes(grid, records, variable, instance) | ({"add_offset": offset} if offset else {}),
         )
-        self._metadata = documents[METADATA].to_bytes()
+        self._metadata: dict[str, Any] = json.loads(documents[METADATA].to_bytes())
+        self._fill = plan.metadata.fill_value
+        self._written = np.zeros(chunk_counts(self.shape, self.chunks), dtype=bool)
         target = StorePath(store.zarr_store(key, read_only=False))
         self._array = zarr.Array(zarr.AsyncArray(cast(ArrayV3Metadata, plan.metadata), target))
 
@@ -98,10 +105,28 @@ class StackWriter:
             raise ValueError(f"{pixels.dtype} {pixels.shape} is no block of {self._array.dtype} {self.shape}")
         with self._store.explained(self._key):
             self._array[(slice(None), *window.slices)] = pixels
+        self._note_chunks(window, pixels)
 
-    def finish(self) -> None:
-        """Make the container visible."""
-        self._store.put(f"{self._key}/{METADATA}", self._metadata)
+    def finish(self) -> str:
+        """Make the container visible, and return its checksum, as a `Dataset` has it."""
+        self._metadata["attributes"][WRITTEN_CHUNKS] = chunk_list(self._written)
+        data = json.dumps(self._metadata, indent=2).encode()
+        self._store.put(f"{self._key}/{METADATA}", data)
+        return checksum_of(data)
+
+    def _note_chunks(self, window: Window, pixels: Pixels) -> None:
+        """Remember which chunks zarr has written: those that are not all nodata, by zarr's own rule."""
+        first = window.row // self.chunks[1], window.column // self.chunks[2]
+        steps = [range(0, size, chunk) for size, chunk in zip(pixels.shape, self.chunks, strict=True)]
+        for time, row, column in product(*steps):
+            chunk = pixels[time : time + self.chunks[0], row : row + self.chunks[1], column : column + self.chunks[2]]
+            place = time // self.chunks[0], first[0] + row // self.chunks[1], first[1] + column // self.chunks[2]
+            self._written[place] = not NDBuffer.from_numpy_array(chunk).all_equal(self._fill)
+
+
+def container_checksum(store: Store, key: str) -> str:
+    """The checksum of a container that `StackWriter` wrote. CUBE_DAMAGED if it is not there."""
+    return checksum_of(store.get(f"{key}/{METADATA}"))
 
 
 def _attributes(grid: Grid, records: Sequence[Record], variable: Variable, instance: str) -> dict[str, Any]:

@@ -255,7 +255,8 @@ def _write(
     def write(bands: NDArray[Any], one: Variable, file: str) -> Dataset:
         key = f"{folder}/{file}.tif"
         names = one.bands if len(one.bands) > 1 else (one.name,)
-        write_cog(site.store, key, bands, tile.grid, nodata=one.dformat.nodata, scale=one.scale, band_names=names)
+        nodata, scale = one.dformat.nodata, one.scale
+        checksum = write_cog(site.store, key, bands, tile.grid, nodata=nodata, scale=scale, band_names=names)
         return Dataset(
             record_id=record_id,
             variable=one.name,
@@ -266,6 +267,7 @@ def _write(
             grid=tile.grid,
             layout=tile.layout,
             cell=tile.cell,
+            checksum=checksum,
         )
 
     return BaselineTile(

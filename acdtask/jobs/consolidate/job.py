@@ -106,8 +106,10 @@ class ConsolidateJob(Job[ConsolidateSettings]):
         written = _Written()
         for done, raw in enumerate(shard.work["tiles"], start=1):
             for container in _TileWork.model_validate(raw).containers:
-                write_cell(site.cube, site.store, container, variable, settings.instance, settings.resampling)
-                written.datasets += datasets_of(container, variable, settings.instance)
+                checksum = write_cell(
+                    site.cube, site.store, container, variable, settings.instance, settings.resampling
+                )
+                written.datasets += datasets_of(container, variable, settings.instance, checksum)
                 written.replaced += container.replaced
             progress(done)
         return written.model_dump_json().encode()

@@ -41,7 +41,7 @@ def cut_tile(
     left = unpack_arrays(read_scratch(scratch, labels_key))
     labels, quality = left["labels"], left["quality"]
     blobs = array_from_bytes(blob_ids)[labels].astype(np.int32)
-    write_cog(
+    checksum = write_cog(
         store,
         place.change.uri,
         _mask(blobs, quality),
@@ -53,7 +53,7 @@ def cut_tile(
     counts = np.bincount(quality.ravel(), minlength=len(Quality))
     cut = CutTile(
         label=label,
-        place=place,
+        place=place.model_copy(update={"change": place.change.model_copy(update={"checksum": checksum})}),
         pieces=[(piece.blob, piece.polygon.wkb_hex) for piece in trace(blobs, work.tile.origin)],
         changed_px=int(np.count_nonzero(blobs)),
         quality_px={reason.name: int(counts[reason]) for reason in Quality},

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from acdtask.jobs.contract import Findings, FoundImage, Plan, Site
-from acdtask.jobs.monitor.months import images_of_month
+from acdtask.jobs.monitor.months import images_of_month, patches_of_image
 from acdtask.jobs.monitor.work import ImageWork, images_of
 from acdtask.jobs.parts import month_of
-from acdtask.jobs.patches import read_patches
-from acdtask.jobs.products import ImageProduct, MonitorManifest, read_product
+from acdtask.jobs.products import ImageProduct, MonitorManifest
 
 __all__ = ["findings_of"]
 
@@ -45,6 +44,6 @@ def findings_of(plan: Plan, published: MonitorManifest, files: Mapping[str, str]
 
 def _found(image: ImageWork, product: ImageProduct, site: Site) -> FoundImage:
     """What is published of an image. PRODUCT_DAMAGED."""
-    patches = read_patches(read_product(site.store, product.patches, product.checksums["patches.parquet"]))
+    patches = patches_of_image(product, site.store)
     area = round(sum(one.patch.area_m2 for one in patches), 1)
     return FoundImage(label=image.label, datetime=image.datetime, patches=len(patches), changed_area_m2=area)

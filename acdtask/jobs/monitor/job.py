@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
@@ -45,6 +46,7 @@ from acdtask.jobs.monitor.label import (
     left_to_bytes,
     write_change,
 )
+from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.publish import patch_files, publish
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.work import (
@@ -57,6 +59,7 @@ from acdtask.jobs.monitor.work import (
     monitor_tile,
     quarantined_tiles,
 )
+from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, has_latest, manifest_chain
 from acdtask.jobs.shards import cells_of, shards_of
 from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, start_of, tiles_of_aoi
@@ -86,7 +89,7 @@ class MonitorJob(Job[MonitorSettings]):
         stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, settings.end, choice)
         method = _method(settings, aoi, baseline)
         found = _images(stacks, aoi, method)
-        done = _indexed(method, site) & _listed(method, site)
+        done = _done(method, site)
         if found and not has_latest(site.store, aoi.name, self.name, _name(settings)):
             done.discard(_content(found[-1].folder))  # to publish it again makes `latest` again
         pending = {one.label: one for one in found if _content(one.folder) not in done}
@@ -192,9 +195,9 @@ class MonitorJob(Job[MonitorSettings]):
                 places = Places(z=z_places.get(image.label, ""))
                 place = monitor_tile(work, planned[image.label], variable, settings.name, places)
                 change = scorer.change(image, medians)
-                key = write_change(change, place.z.uri, work, image.label, site.store, scratch)
                 part = work.part(image.label)
-                tables[part], left[part] = change.fragments.table.to_bytes(), Left(labels=key, places=places)
+                tables[part] = change.fragments.table.to_bytes()
+                left[part] = write_change(change, place.z.uri, work, image.label, places, site.store, scratch)
             progress(done)
         return pack({**tables, LEFT: left_to_bytes(left)})
 
@@ -210,6 +213,7 @@ class MonitorJob(Job[MonitorSettings]):
                 part = work.part(image.label)
                 before = left[part]
                 place = monitor_tile(work, planned[image.label], variable, settings.name, before.places)
+                place = place.model_copy(update={"z": place.z.model_copy(update={"checksum": before.z_checksum})})
                 tables[part] = cut_tile(work, image.label, place, shared[part], before.labels, site.store, scratch)
             progress(done)
         return pack(tables)
@@ -238,16 +242,22 @@ def _content(folder: str) -> str:
     return folder.rpartition("/")[2]
 
 
-def _indexed(method: dict[str, Any], site: Site) -> set[str]:
-    """The images that the index has, as their folders are called."""
-    return {record.tags[TAG_IMAGE] for record in site.published(RecordQuery(tags={"acd:monitor": method["id"]}))}
+def _done(method: dict[str, Any], site: Site) -> set[str]:
+    """The images that both the index and the newest manifest have, as their folders are called. PRODUCT_DAMAGED.
 
-
-def _listed(method: dict[str, Any], site: Site) -> set[str]:
-    """The images that the newest manifest has, as their folders are called. PRODUCT_DAMAGED."""
+    A month that has as many images in both is not read, so that the cost does not grow with the history.
+    """
+    indexed: dict[str, set[str]] = defaultdict(set)
+    for record in site.published(RecordQuery(tags={"acd:monitor": method["id"]})):
+        indexed[month_of(record.datetime)].add(record.tags[TAG_IMAGE])
     _, body = manifest_chain(site.store, method["aoi"], "monitor", method["id"]).newest()
-    products = MonitorManifest.model_validate_json(body).images if body else []
-    return {_content(product.folder) for product in products}
+    done: set[str] = set()
+    for month in MonitorManifest.model_validate_json(body).months if body else ():
+        images = indexed[month.month]
+        if len(images) != month.images - month.partial:
+            images &= {_content(product.folder) for product in images_of_month(month, site.store)}
+        done |= images
+    return done
 
 
 def _published(plan: Plan, site: Site) -> MonitorManifest:

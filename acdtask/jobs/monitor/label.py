@@ -50,9 +50,13 @@ PLACES = "places"
 
 
 class Left(BaseModel):
-    """What `label` leaves of a tile and image for `cut`: where in the scratch its labels and quality lie."""
+    """What `label` leaves of a tile and image for `cut`: where in the scratch its labels and quality lie.
+
+    `z_checksum` is that of the z that `label` wrote.
+    """
 
     labels: str
+    z_checksum: str
     places: Places
 
 
@@ -121,12 +125,15 @@ class Scorer:
         return np.asarray(self._cube.read(self._work.tile.grid, [Slice(label="", datasets=(dataset,))], variable)[0])
 
 
-def write_change(change: TileChange, z_uri: str, work: TileWork, label: str, store: Store, scratch: Store) -> str:
-    """Write the z of a tile and image, leave its labels for the next round, and return where they lie."""
+def write_change(
+    change: TileChange, z_uri: str, work: TileWork, label: str, places: Places, store: Store, scratch: Store
+) -> Left:
+    """Write the z of a tile and image, leave its labels for the next round, and say where they lie."""
     pixels = _stored_z(change.score.z)[np.newaxis]
-    write_cog(store, z_uri, pixels, work.tile.grid, nodata=Z_FORMAT.nodata, scale=Z_SCALE)
-    body = pack_arrays(labels=change.fragments.labels, quality=change.score.quality)
-    return leave_scratch(scratch, f"labels/{work.part(label)}", body)
+    checksum = write_cog(store, z_uri, pixels, work.tile.grid, nodata=Z_FORMAT.nodata, scale=Z_SCALE)
+    packed = pack_arrays(labels=change.fragments.labels, quality=change.score.quality)
+    key = leave_scratch(scratch, f"labels/{work.part(label)}", packed)
+    return Left(labels=key, z_checksum=checksum, places=places)
 
 
 def histograms_to_bytes(histograms: dict[str, ScoreHistogram | None]) -> bytes:

@@ -10,9 +10,17 @@ from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.parts import month_of, read_part, write_part
 from acdtask.jobs.patches import LocatedPatch, patches_to_parquet, read_patches
-from acdtask.jobs.products import ImageProduct, MonitorManifest, MonitorMonth, MonthOfImages
+from acdtask.jobs.products import ImageProduct, MonitorManifest, MonitorMonth, MonthOfImages, read_product
 
-__all__ = ["images_of_month", "join_months", "keys_of", "patches_of_month", "read_images", "read_month_patches"]
+__all__ = [
+    "images_of_month",
+    "join_months",
+    "keys_of",
+    "patches_of_image",
+    "patches_of_month",
+    "read_images",
+    "read_month_patches",
+]
 
 
 def images_of_month(month: MonitorMonth, store: Store) -> list[ImageProduct]:
@@ -26,6 +34,11 @@ def images_of_month(month: MonitorMonth, store: Store) -> list[ImageProduct]:
 def patches_of_month(month: MonitorMonth, store: Store) -> list[LocatedPatch]:
     """The patches of a month, in the order of its images. CUBE_DAMAGED."""
     return read_patches(read_part(store, month.table))
+
+
+def patches_of_image(product: ImageProduct, store: Store) -> list[LocatedPatch]:
+    """The patches of an image. PRODUCT_DAMAGED."""
+    return read_patches(read_product(store, product.patches, product.checksums["patches.parquet"]))
 
 
 def read_images(manifest: MonitorManifest, store: Store) -> list[ImageProduct]:
@@ -86,7 +99,7 @@ def keys_of(manifest: MonitorManifest, store: Store) -> set[str]:
 
 def _write_month(name: str, images: Mapping[str, ImageProduct], folder: str, store: Store) -> MonitorMonth:
     ordered = sorted(images.values(), key=lambda product: (product.datetime, product.label))
-    patches = [patch for product in ordered for patch in read_patches(read_product(store, product))]
+    patches = [patch for product in ordered for patch in patches_of_image(product, store)]
     document = MonthOfImages(images=ordered).model_dump_json().encode()
     return MonitorMonth(
         month=name,

@@ -20,11 +20,11 @@ from acdtask.cube.tiling import LON_LAT, project
 from acdtask.jobs.bundle import unpack
 from acdtask.jobs.contract import Plan, RoundResult, Site
 from acdtask.jobs.monitor.cut import CutTile
-from acdtask.jobs.monitor.months import images_of_month, join_months
+from acdtask.jobs.monitor.months import images_of_month, join_months, patches_of_image
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.work import ImageWork, images_of, partial_place, quarantined_tiles
 from acdtask.jobs.parts import month_of
-from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet, read_patches
+from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet
 from acdtask.jobs.products import (
     ImageProduct,
     MonitorManifest,
@@ -33,7 +33,6 @@ from acdtask.jobs.products import (
     digest_of_file,
     manifest_chain,
     point_latest,
-    read_product,
     z_variable,
 )
 from acdtask.jobs.quarantine import QuarantinedTile
@@ -89,7 +88,7 @@ def _write_patch_files(plan: Plan, site: Site) -> None:
         if month.month in months
         for product in images_of_month(month, site.store)
         if product.label in images
-        for patch in read_patches(site.store.get(product.patches))
+        for patch in patches_of_image(product, site.store)
     ]
     files = patch_files(plan)
     site.store.put(files["patches.parquet"], patches_to_parquet(patches))
