@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local.appending import containers_with_room, merge_count, plan_containers
-from acdtask.cube.local.consolidation_cell import CellWork, container_key, datasets_of
+from acdtask.cube.local.consolidation_cell import CellWork, container_key
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import CHUNK_TIMES
 from acdtask.cube.local.store import Store
@@ -44,12 +44,19 @@ def planned(numbers: list[int], copies: list[Dataset]) -> list[CellWork]:
     return plan_containers(TILE, slices, copies, KNOWN, COHERENCE.dformat, key_of)
 
 
+def indexed(work: list[CellWork]) -> list[Dataset]:
+    """The datasets of containers, as a gather indexes them."""
+    return [
+        copy(RECORDS.index(one), cell.key, subdir=str(place)) for cell in work for place, one in enumerate(cell.records)
+    ]
+
+
 def after(copies: list[Dataset], work: list[CellWork]) -> list[Dataset]:
     """The copies of a cell once its new containers are indexed."""
     replaced = [one for cell in work for one in cell.replaced]
     gone = {one.record_id for one in replaced}
     kept = [one for one in copies if one.record_id not in gone]
-    return kept + [one for cell in work for one in datasets_of(cell, COHERENCE, "master", "")]
+    return kept + indexed(work)
 
 
 def sizes(copies: list[Dataset]) -> list[int]:
@@ -224,9 +231,7 @@ def test_the_live_index_does_not_grow_by_the_day(tmp_path: Any) -> None:
         cube.index([record(day)], [dataset(record(day), f"{day}.tif")])
         work = planned([day], copies)
         replaced = [one for cell in work for one in cell.replaced]
-        assert (
-            cube.replace(replaced, [one for cell in work for one in datasets_of(cell, COHERENCE, "master", "")]) == []
-        )
+        assert cube.replace(replaced, indexed(work)) == []
         copies = after(copies, work)
         head = json.loads(cube.store.get(heads(cube)[-1]))
         assert len(head["records"]) <= 8

@@ -143,6 +143,36 @@ def test_a_new_record_gets_a_container_of_its_own(cube: LocalCube) -> None:
     np.testing.assert_array_equal(stack(cube, "0/0"), expected_stack("0/0"))
 
 
+def test_job_after_job_appends_to_small_containers(tmp_path: Path) -> None:
+    records = tuple(record(number) for number in range(6))
+    cube = make_cube(str(tmp_path / "cube"), records)
+    sizes: list[list[int]] = []
+    files: dict[str, str] = {}
+    for number in range(6):
+        wanted = tuple(one.id for one in records[: number + 1])
+        job = work(cube, cube.consolidate(asked(name=f"day{number}", records=wanted)))
+        assert job.state == "DONE"
+        assert files.items() <= digests(tmp_path / "cube" / "consolidated").items(), "older containers are not changed"
+        files = digests(tmp_path / "cube" / "consolidated")
+        uris = [one.uri for one in consolidated(cube) if one.cell == "1/0"]
+        sizes.append(sorted((uris.count(uri) for uri in set(uris)), reverse=True))
+    assert sizes == [[1], [2], [2, 1], [4], [4, 1], [4, 2]]
+    np.testing.assert_array_equal(stack(cube, "1/0"), expected_stack("1/0"))
+
+
+def test_a_cancelled_job_leaves_the_containers_that_it_would_have_appended_to(cube: LocalCube, tmp_path: Path) -> None:
+    work(cube, cube.consolidate(asked(records=IDS[:1])))
+    before, copies = digests(tmp_path / "cube" / "consolidated"), consolidated(cube)
+    job_id = cube.consolidate(asked(name="second", level=Level.CRITICAL))
+    work_to(cube, job_id, "CONSOLIDATIONINPROGRESS")
+    cube.continue_job(job_id)
+    assert cube.advance(job_id)
+    cube.cancel_job(job_id)
+    assert work(cube, job_id).state == "FAILED"
+    assert digests(tmp_path / "cube" / "consolidated") == before
+    assert consolidated(cube) == copies
+
+
 @pytest.mark.parametrize(
     "layout",
     [

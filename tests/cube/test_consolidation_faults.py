@@ -372,18 +372,18 @@ def test_a_store_that_does_not_answer_is_tried_again_and_a_bug_is_a_state(
     cube = LocalCube.open(str(folder))
     monkeypatch.setattr("acdtask.cube.local.consolidation_runner.FIRST_DELAY", 0.05)
     faults: list[tuple[str, Exception]] = []
-    commit, times = LocalCube.commit, 0
+    replace, times = LocalCube.replace, 0
 
-    def away(*arguments: Any, **named: Any) -> bool:
+    def away(*arguments: Any, **named: Any) -> list[Dataset]:
         nonlocal times
         times += 1
         if times < 3:
             raise AcdError(ErrorCode.STORE_UNREACHABLE, "it does not answer")
         if times == 3:
             raise ZeroDivisionError("seven by nought")
-        return commit(*arguments, **named)
+        return replace(*arguments, **named)
 
-    monkeypatch.setattr(LocalCube, "commit", away)
+    monkeypatch.setattr(LocalCube, "replace", away)
     job_id = cube.consolidate(asked())
     with JobRunner(cube, lambda one, error: faults.append((one, error)), poll=0.05):
         deadline = time.monotonic() + 120

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from acdtask.cube.local.consolidation_cell import CellWork, datasets_of, write_cell
+from acdtask.cube.local.consolidation_cell import CellWork, write_cell
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import CHUNK_TIMES
 from acdtask.cube.local.store import Store
@@ -26,7 +26,7 @@ from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.consolidate.job import ConsolidateJob
 from acdtask.jobs.contract import Plan
 from tests.conftest import CHECKOUT
-from tests.cube.make import COHERENCE
+from tests.cube.make import COHERENCE, dataset
 from tests.jobs.chain import digests
 from tests.jobs.daily import (
     GRID,
@@ -140,7 +140,7 @@ def test_what_an_older_acd_left_in_containers_of_one_day_is_joined_with_the_next
         key = f"consolidated/utm/CoherenceVV/master/0_0/{day}.zarr"
         cell = CellWork(tile=TILE, key=key, records=[record_of(day)], slices=slices_of(address, [day]))
         write_cell(cube, cube.store, cell, COHERENCE, "master")
-        cube.index([], datasets_of(cell, COHERENCE, "master", ""))
+        cube.index([], [dataset(record_of(day), key, subdir="0", grid=GRID, layout="utm", cell="0/0")])
     assert sizes(address) == [1] * 5
     consolidate(address)
     assert sizes(address) == [6]

@@ -24,6 +24,8 @@ def plan_containers(
     records: Mapping[str, Record],
     dformat: DataFormat,
     key_of: Callable[[list[Slice]], str],
+    *,
+    cut: bool = True,
 ) -> list[CellWork]:
     """The containers to write so that a cell gets new records: full ones first, by datetime, name and id.
 
@@ -34,13 +36,16 @@ def plan_containers(
         records: of the slices and of the copies, by id.
         dformat: how the new containers keep numbers; containers that keep others are left alone.
         key_of: the key of a container of some slices.
+        cut: whether to start a new container after as many records as a chunk has times, so that blocks of a read in
+            time order share no chunk; else all records go to one container.
     """
     candidates = containers_with_room(copies, dformat)
     merged = candidates[: merge_count(len(slices), [len(container) for container in candidates])]
     copy_of = {copy.record_id: copy for container in merged for copy in container}
     joined = [*slices, *(Slice(label=record_id, datasets=(copy,)) for record_id, copy in copy_of.items())]
     joined.sort(key=lambda part: _order(records[part.label]))
-    parts = [joined[first : first + CHUNK_TIMES] for first in range(0, len(joined), CHUNK_TIMES)]
+    length = CHUNK_TIMES if cut else len(joined)
+    parts = [joined[first : first + length] for first in range(0, len(joined), length)]
     return [
         CellWork(
             tile=tile,

@@ -14,6 +14,7 @@ import numpy as np
 
 from acdtask.cube.grid import Grid, Layout, RegularGrid, Tile
 from acdtask.cube.joblog import Severity
+from acdtask.cube.local.appending import plan_containers
 from acdtask.cube.local.consolidation_book import Book
 from acdtask.cube.local.consolidation_cell import (
     CellWork,
@@ -27,7 +28,7 @@ from acdtask.cube.local.consolidation_events import Definition, Draft, Progress
 from acdtask.cube.local.consolidation_params import stored_as
 from acdtask.cube.local.consolidation_states import State
 from acdtask.cube.local.stack import container_checksum
-from acdtask.cube.model import Dataset, Slice
+from acdtask.cube.model import Dataset, Record, Slice
 from acdtask.cube.points import move_points
 from acdtask.cube.tiling import footprint, tiles_of
 from acdtask.errors import AcdError, ErrorCode
@@ -39,8 +40,6 @@ __all__ = ["StoppedError", "do_step", "failed_state"]
 
 EVENTS_OF_CELLS = 200
 """A job of many cells reports several by one event, so that it has about so many."""
-
-COMMIT_ATTEMPTS = 5
 
 
 class StoppedError(Exception):
@@ -169,20 +168,22 @@ def _check(step: _Step) -> None:
 
 
 def _index(step: _Step) -> None:
-    """Let the cube read the containers, all at once. What others consolidated meanwhile is left to them."""
-    draft = step.draft
-    for attempt in range(1, COMMIT_ATTEMPTS + 1):
-        mine = _new_datasets(step)
-        theirs = _consolidated_by_others(step, mine)
-        try:
-            step.cube.commit(datasets=[one for one in mine if (one.record_id, one.cell) not in theirs])
-        except AcdError as error:
-            if error.code is not ErrorCode.DATASET_CONFLICT or attempt == COMMIT_ATTEMPTS:
-                raise
-        else:
-            break
+    """Let the cube read the containers, all at once. What others changed meanwhile stays as they left it."""
+    draft, cells = step.draft, list(step.orders())
+    variable = step.cube.variable(step.wanted.variable)
+    stored = stored_as(variable, step.definition.params)
+    mine = [
+        dataset
+        for cell in cells
+        for dataset in datasets_of(
+            cell, variable, step.wanted.instance, container_checksum(step.cube.store, cell.key), stored
+        )
+    ]
+    theirs = step.cube.replace([one for cell in cells for one in cell.replaced], mine)
     if theirs:
-        draft.say(f"{len(theirs)} dataset(s) were consolidated by others meanwhile, and stay theirs", Severity.WARN)
+        draft.say(
+            f"{len(theirs)} dataset(s) were consolidated by others or removed meanwhile, and stay so", Severity.WARN
+        )
     draft.say(f"{len(mine) - len(theirs)} dataset(s) are read from the new containers from now on")
     draft.enter(State.CONSOLIDATIONEFFECTIVE)
 
@@ -242,22 +243,33 @@ def _fail(draft: Draft, state: State) -> None:
 
 
 def _work_of(cube: LocalCube, definition: Definition, between: Callable[[], None]) -> Iterator[CellWork]:
-    """The cells that lack a record of the job, each with those that it lacks."""
+    """The cells that lack a record of the job, each with those that it lacks and those that they are appended to."""
     wanted = definition.wanted
     layout, variable = cube.layout(wanted.layout), cube.variable(wanted.variable)
     require_one_band(variable)
     stored = stored_as(variable, definition.params)
     made_by = (wanted.name, stored.model_dump_json())
-    found = cube.records_by_id(sorted(set(wanted.records)))
-    records = {one.id: one for one in sorted(found, key=lambda one: (one.datetime, one.name, one.id))}
+    records = _records(cube, wanted.records)
     tiles = _tiles(layout, cube.datasets(wanted.variable, wanted.instance, frozenset(records)))
+    # Numbers kept in another format are rounded when written; containers of such are not written again.
+    copies = cube.copies(wanted.variable, wanted.instance, tiles if stored == variable.dformat else [])
+    known = _records(cube, [one.record_id for cell in copies.values() for one in cell]) | records
     for tile, datasets in zip(tiles, cube.where(wanted.variable, wanted.instance, records, tiles), strict=True):
         between()
         slices = _slices(datasets)
         if slices:
-            resampling = definition.params.resampling
-            key = container_key(wanted.variable, wanted.instance, tile, slices, resampling, made_by)
-            yield CellWork(tile=tile, key=key, records=[records[one.label] for one in slices], slices=slices)
+
+            def key_of(part: list[Slice], tile: Tile = tile) -> str:
+                resampling = definition.params.resampling
+                return container_key(wanted.variable, wanted.instance, tile, part, resampling, made_by)
+
+            yield from plan_containers(tile, slices, copies.get(tile.cell, []), known, stored, key_of, cut=False)
+
+
+def _records(cube: LocalCube, ids: Iterable[str]) -> dict[str, Record]:
+    """The records of some ids, by datetime, name and id."""
+    found = cube.records_by_id(sorted(set(ids)))
+    return {one.id: one for one in sorted(found, key=lambda one: (one.datetime, one.name, one.id))}
 
 
 def _slices(datasets: Iterable[Dataset]) -> list[Slice]:
@@ -282,33 +294,6 @@ def _tiles(layout: Layout, datasets: Iterable[Dataset]) -> list[Tile]:
             met = tiles_of(shape(footprint(grid)), layout)
         found.update({(tile.j, tile.i): tile for tile in met})
     return [found[place] for place in sorted(found)]
-
-
-def _new_datasets(step: _Step) -> list[Dataset]:
-    variable = step.cube.variable(step.wanted.variable)
-    stored = stored_as(variable, step.definition.params)
-    return [
-        dataset
-        for cell in step.orders()
-        for dataset in datasets_of(
-            cell, variable, step.wanted.instance, container_checksum(step.cube.store, cell.key), stored
-        )
-    ]
-
-
-def _consolidated_by_others(step: _Step, mine: list[Dataset]) -> set[tuple[str, str]]:
-    """Record and cell of what the index has in another container than ours."""
-    ours = {(one.record_id, one.cell): one.uri for one in mine}
-    return {
-        (one.record_id, one.cell)
-        for one in _indexed(step)
-        if one.layout == step.wanted.layout and ours.get((one.record_id, one.cell), one.uri) != one.uri
-    }
-
-
-def _indexed(step: _Step) -> list[Dataset]:
-    wanted = step.wanted
-    return step.cube.datasets(wanted.variable, wanted.instance, frozenset(wanted.records))
 
 
 def _ring(grid: Grid) -> str:
