@@ -1,4 +1,4 @@
-"""Tidy beside writers, readers and other tidies, killed anywhere, and with files and documents that it does not know."""
+"""Tidy beside writers, readers and other tidies, killed anywhere, and with files that it does not know."""
 
 from __future__ import annotations
 
