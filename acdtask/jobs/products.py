@@ -142,7 +142,7 @@ class MonitorMonth(_Manifest):
 
     Attributes:
         month: such as 2018-07.
-        images, partial: all images, and those of them that lack tiles.
+        images, partial, changed: all images, those that lack tiles, and those that have patches.
         patches: the patches of all images.
         changed_area_m2: the sum of their areas.
         document: key of the part with the `ImageProduct` of each image.
@@ -152,6 +152,7 @@ class MonitorMonth(_Manifest):
     month: str
     images: int
     partial: int
+    changed: int
     patches: int
     changed_area_m2: float
     document: str

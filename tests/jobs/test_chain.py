@@ -201,7 +201,9 @@ def test_a_report_of_more_dates_than_shards_is_the_same(
     cube = tmp_path / "cube"
     shutil.copytree(inline_cube, cube, ignore=shutil.ignore_patterns("report"))
     monkeypatch.setattr("acdtask.jobs.shards.MAX_SHARDS", 2)
-    settings = ReportSettings(aoi=str(scene / "aoi.json"), layout=LAYOUT, truth=str(scene / "truth.geojson"))
+    settings = ReportSettings(
+        aoi=str(scene / "aoi.json"), layout=LAYOUT, truth=str(scene / "truth.geojson"), shard_images=1
+    )
     with WorkerPool(0) as pool:
         outcome = run_locally(ReportJob(), settings, str(cube), pool=pool, progress=False)
     assert (outcome.plan.shards, outcome.plan.units) == (2, 1 + SCENE.monitored_pairs)

@@ -65,7 +65,7 @@ def steps(scene: Path) -> list[tuple[Job[Any], Settings]]:
         (ConsolidateJob(), ConsolidateSettings(**common)),
         (BaselineJob(), BaselineSettings(**common, end=reference_end(SCENE))),
         (MonitorJob(), MonitorSettings(**common, min_count=4, min_area=20)),
-        (ReportJob(), ReportSettings(**common, truth=str(scene / "truth.geojson"))),
+        (ReportJob(), ReportSettings(**common, truth=str(scene / "truth.geojson"), shard_images=1)),
     ]
 
 

@@ -92,6 +92,7 @@ def _write_month(name: str, images: Mapping[str, ImageProduct], folder: str, sto
         month=name,
         images=len(ordered),
         partial=sum(bool(product.quarantined) for product in ordered),
+        changed=sum(product.patch_count > 0 for product in ordered),
         patches=len(patches),
         changed_area_m2=round(sum(one.patch.area_m2 for one in patches), 1),
         document=write_part(store, f"{folder}/months/{name}", ".json", document),

@@ -1,27 +1,14 @@
-"""Report: pictures of every date, and the page that shows them."""
+"""Report: pictures of every date, drawn once, and pages that show them."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
-from collections.abc import Callable
-from importlib.metadata import version
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
-import rasterio
-from numpy.typing import NDArray
-from pydantic import Field
-from rasterio.features import geometry_mask
-from shapely.geometry import mapping, shape
-
-from acdtask import __version__
-from acdtask.change.zscore import Quality
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Name
-from acdtask.cube.tiling import LON_LAT, footprint, project, tiles_as_geojson
+from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import (
     Draft,
@@ -31,68 +18,38 @@ from acdtask.jobs.contract import (
     Job,
     Plan,
     RoundResult,
-    Settings,
     Shard,
     Site,
     content_id_of,
 )
-from acdtask.jobs.ingest.leftout import left_out_of
-from acdtask.jobs.monitor.months import read_images, read_month_patches
-from acdtask.jobs.patches import patches_to_geojson, patches_to_parquet
-from acdtask.jobs.products import (
-    PARTIAL,
-    BaselineManifest,
-    ImageProduct,
-    MonitorManifest,
-    baseline_variables,
-    change_variable,
-    find_manifest,
-    z_variable,
+from acdtask.jobs.ingest.leftout import LeftOutRaster, left_out_of
+from acdtask.jobs.parts import month_of
+from acdtask.jobs.products import NumberedChain
+from acdtask.jobs.report.drawing import Drawer
+from acdtask.jobs.report.editing import QUICKLOOK, Drawn, make_edition, planned_report
+from acdtask.jobs.report.edition import (
+    INDEX,
+    DrawnDate,
+    Edition,
+    copy_edition,
+    edition_chain,
+    find_edition,
+    is_shown,
+    newest_edition,
+    parse_edition,
+    read_drawn,
+    report_folder,
+    show_edition,
 )
-from acdtask.jobs.quarantine import Failure
-from acdtask.jobs.report import pictures
-from acdtask.jobs.report.leftout import left_out_rows, pictures_left_out
-from acdtask.jobs.report.model import (
-    BaselinePage,
-    DatePage,
-    LeftOutRow,
-    PatchRow,
-    QualityReason,
-    ReportPage,
-    TileShape,
-)
-from acdtask.jobs.report.page import render
-from acdtask.jobs.report.quicklook import quicklook
-from acdtask.jobs.report.score import Event, FoundPatch, Score, score
-from acdtask.jobs.report.truth import events_on, read_truth
-from acdtask.jobs.report.window import View, view_of
+from acdtask.jobs.report.leftout import left_out_rows
+from acdtask.jobs.report.model import BaselinePage
+from acdtask.jobs.report.settings import ReportSettings
+from acdtask.jobs.report.sources import PAGES, Sources, digest_of
 from acdtask.jobs.shards import shards_of
 
 __all__ = ["ReportJob", "ReportSettings"]
 
 CORE_SECONDS_PER_PICTURE = 0.5
-QUICKLOOK = "quicklook.png"
-HIDDEN_SHARE = 0.5
-REASONS = {
-    Quality.NO_DATA: "the image has no data",
-    Quality.TOO_FEW_IMAGES: "the baseline has too few images",
-    Quality.STEADY: "the baseline hardly varies, so that any change would look abnormal",
-    Quality.NO_BASELINE: "the baseline has no image",
-}
-
-
-class ReportSettings(Settings):
-    """Which monitoring result to show, and where."""
-
-    execution: ClassVar[frozenset[str]] = frozenset({"out"})
-
-    aoi: str = Field(description="AOI file (a Geocube ingester payload)")
-    layout: Name = Field(description="layout of the monitoring result")
-    variable: Name = Field(default="CoherenceVV", description="variable that was monitored")
-    name: Name = Field(default="monitor", description="instance that the monitor made")
-    monitor: str = Field(default="latest", description="content id of the monitoring result, or latest")
-    truth: str = Field(default="", description="GeoJSON file of known events to compare with")
-    out: str = Field(default="", description="folder or s3:// address that gets a copy of the report")
 
 
 class ReportJob(Job[ReportSettings]):
@@ -104,322 +61,219 @@ class ReportJob(Job[ReportSettings]):
     settings = ReportSettings
 
     def plan(self, settings: ReportSettings, site: Site) -> Draft:
-        """The baseline, and each date. MONITOR_UNKNOWN, TRUTH_UNREADABLE."""
+        """The dates that have no pictures yet, and the pages that change. MONITOR_UNKNOWN, TRUTH_UNREADABLE."""
         aoi = load_aoi(settings.aoi)
-        version, found = _monitor(settings, aoi.name, site)
-        images = read_images(found, site.store)
-        truth = read_truth(settings.truth) if settings.truth else b""
-        baseline = _baseline(found, site)
-        tiles = [tile.tile for tile in baseline.tiles]
-        rasters = left_out_of(site, found.variable, found.instance, aoi.geometry)
-        left_out = [row.model_dump(mode="json") for row in left_out_rows(baseline, images, rasters)]
-        labels = ["", *(product.label for product in images)]
+        sources = Sources.find(settings, aoi.name, site)
+        monitor = sources.monitor
+        identity = {"aoi": aoi.name, "monitor": monitor.content_id, "truth": bool(settings.truth)}
+        report = content_id_of(self.name, identity)
+        number, edition = newest_edition(edition_chain(site.store, aoi.name, report))
+        rasters = left_out_of(site, monitor.variable, monitor.instance, aoi.geometry)
+        changes = _Changes(settings, sources, edition, rasters)
+        labels = changes.labels()
         content = {
-            "monitor": found.content_id,
-            "version": version,
-            "aoi": aoi.name,
-            "images": [product.patches for product in images],
-            "truth": hashlib.sha256(truth).hexdigest() if truth else "",
+            **identity,
+            "report": report,
+            "edition": number,
+            "shown": edition is not None and is_shown(edition, site.store),
+            "version": sources.version,
             "variable": settings.variable,
-            **({"left out": left_out} if left_out else {}),
+            "dates": settings.dates,
+            "truth": sources.truth_digest,
+            "ground": sources.ground,
+            "inputs": changes.inputs,
+            "months": changes.months(),
+            **({"left out": left_out} if (left_out := changes.left_out()) else {}),
         }
-        page = f"{report_folder(aoi.name, content_id_of(self.name, content))}/index.html"
+        done = content["shown"] and not labels and not content["months"] and changes.inputs == changes.known_inputs
+        page = f"{report_folder(aoi.name, report)}/{INDEX}"
+        tiles = [tile.tile for tile in sources.baseline.tiles]
         return Draft(
             content=content,
-            shards=shards_of(labels, 1, "images"),
-            estimate=Estimate(tiles=len(tiles), dates=len(images), core_seconds=CORE_SECONDS_PER_PICTURE * len(labels)),
+            shards=shards_of(labels, settings.shard_images, "images") or [Shard(units=1, work={"images": []})],
+            estimate=Estimate(
+                tiles=len(tiles),
+                dates=sum(bool(label) for label in labels),
+                core_seconds=CORE_SECONDS_PER_PICTURE * max(1, len(labels)),
+            ),
             notes={"map": tiles_as_geojson(tiles)},
-            nothing_to_do=f"{site.store.url}/{page} is there" if _is_there(page, settings.out, site) else "",
+            nothing_to_do=f"{site.store.url}/{page} is there" if done and _has_copy(settings.out) else "",
         )
 
     def run(
         self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
     ) -> bytes:
         """Draw the pictures of the baseline, which has no label, and of dates."""
-        drawer = _Drawer(plan, site)
-        rows = []
-        for done, label in enumerate(shard.work["images"], start=1):
-            row: BaselinePage | DateRow = drawer.image(label) if label else drawer.baseline()
-            rows.append(row.model_dump(mode="json"))
+        labels = shard.work["images"]
+        draw = _drawing(plan, site) if labels else None
+        rows: dict[str, Any] = {}
+        for done, label in enumerate(labels, start=1):
+            rows[label] = draw(label) if draw else None
             progress(done)
         return json.dumps(rows).encode()
 
     def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
-        """Write the page, and copy the report to where it is wanted."""
-        found = _found(plan, site)
-        images = read_images(found, site.store)
-        patches = [patch for month in read_month_patches(found, site.store) for patch in month]
-        missing = {label: one.why.failure for one in result.left_out for label in one.shard.work["images"]}
-        drawn = [label for label in ("", *(product.label for product in images)) if label not in missing]
-        rows = [row for _, table in result.tables for row in json.loads(table)]
-        page = _page(plan, dict(zip(drawn, rows, strict=True)), missing, site)
-        whole = site.store.within(report_folder(plan.content["aoi"], plan.content_id))
-        folder = _partial_copy(plan, whole, drawn, site) if missing else whole
-        folder.put("patches.parquet", patches_to_parquet(patches))
-        folder.put("patches.geojson", patches_to_geojson(patches))
-        folder.put("score.json", page.score.model_dump_json(indent=1).encode() if page.score else b"null")
-        folder.put(QUICKLOOK, quicklook(page, page.baseline, folder.get))
-        folder.put("index.html", render(page))
-        if plan.settings["out"] and not (missing and whole.exists("index.html")):
-            out = Store.at(plan.settings["out"])
-            for key in sorted(folder.list(), key=lambda key: key == "index.html"):
-                out.put(key, folder.get(key))
+        """Publish an edition, write its pages, and copy the report to where it is wanted."""
+        sources = Sources.of_plan(plan, site)
+        chain = edition_chain(site.store, *planned_report(plan))
+        drawn = _drawn(result)
+        base = find_edition(chain, plan.content["edition"])
+
+        def make(newest: bytes | None) -> bytes:
+            known = [edition for edition in (base, parse_edition(newest, chain)) if edition is not None]
+            return make_edition(plan, drawn, known, sources).model_dump_json(indent=1).encode()
+
+        try:
+            chain.publish(make, site.fence(plan), {"edition": plan.content_id})
+        except AcdError as error:
+            if error.code is not ErrorCode.PLAN_OVERTAKEN:
+                raise
+        _, edition = newest_edition(chain)
+        if edition is not None:
+            show_edition(chain, _changed(plan, base, edition), site.store)
+            if plan.settings["out"]:
+                copy_edition(edition, site.store, Store.at(plan.settings["out"]))
         return Handouts()
+
+    def fenced_area(self, settings: ReportSettings) -> str:
+        """Its AOI."""
+        return load_aoi(settings.aoi).name
 
     def names(self, shard: Shard) -> tuple[str, ...]:
         """Its images; the baseline is called so."""
         return tuple(label or "baseline" for label in shard.work["images"])
 
     def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
-        """The page with its pictures, as the folder `report`; and one picture."""
-        folder = _shown_folder(plan, site)
-        pages = {f"report/{key}": f"{folder}/{key}" for key in site.store.within(folder).list()}
-        return {**pages, QUICKLOOK: f"{folder}/{QUICKLOOK}"}
+        """The first page with its pictures, as the folder `report`; and one picture."""
+        folder = report_folder(*planned_report(plan))
+        _, edition = newest_edition(_chain(plan, site))
+        if edition is None:
+            return {}
+        files = ["patches.parquet", "patches.geojson", "score.json", QUICKLOOK]
+        names = [INDEX, *files, *edition.pictures_on_first_page]
+        parts = {name: edition.files[name] for name in [INDEX, *files]}
+        if edition.single_page:
+            parts[INDEX] = edition.single_page
+        shown = {f"report/{name}": parts.get(name, f"{folder}/{name}") for name in names}
+        return {**shown, QUICKLOOK: edition.files[QUICKLOOK]}
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         """Where the page is, and where its copy."""
-        files = {"report": site.store.address_of(f"{_shown_folder(plan, site)}/index.html")}
+        files = {"report": site.store.address_of(f"{report_folder(*planned_report(plan))}/{INDEX}")}
         if plan.settings["out"]:
-            files["report copy"] = Store.at(plan.settings["out"]).address_of("index.html")
+            files["report copy"] = Store.at(plan.settings["out"]).address_of(INDEX)
         return Findings(files=files)
 
     def is_published(self, plan: Plan, site: Site) -> bool:
         """Whether the page is where it is wanted."""
-        return _is_there(f"{_shown_folder(plan, site)}/index.html", plan.settings["out"], site)
+        _, edition = newest_edition(_chain(plan, site))
+        return edition is not None and is_shown(edition, site.store) and _has_copy(plan.settings["out"])
 
 
-class DateRow(DatePage):
-    """A date of the page, and the events that it could not show."""
+def _drawing(plan: Plan, site: Site) -> Callable[[str], dict[str, Any]]:
+    """A function that draws an image by its label, or the baseline, and says what it drew."""
+    sources = Sources.of_plan(plan, site)
+    drawer = Drawer(sources, site.store.within(report_folder(*planned_report(plan))))
+    months: dict[str, Any] = plan.content["months"]
 
-    unseen: tuple[str, ...] = ()
+    def draw(label: str) -> dict[str, Any]:
+        if not label:
+            return drawer.baseline().model_dump(mode="json")
+        name = next(name for name, month in months.items() if label in month["dates"])
+        product = next(product for product in sources.images(name) if product.label == label)
+        return drawer.date(product, months[name]["dates"][label]).model_dump(mode="json")
 
-
-def report_folder(aoi: str, content_id: str) -> str:
-    """Where a report lies below the cube."""
-    return f"products/{aoi}/report/{content_id}"
-
-
-def _partial_folder(plan: Plan) -> str:
-    """Where it lies while pictures are left out: whatever comes late, a whole one is never replaced."""
-    return report_folder(plan.content["aoi"], f"{plan.content_id}-{PARTIAL}")
-
-
-def _shown_folder(plan: Plan, site: Site) -> str:
-    """The whole report if it is there, else the partial one."""
-    whole = report_folder(plan.content["aoi"], plan.content_id)
-    return whole if site.store.exists(f"{whole}/index.html") else _partial_folder(plan)
+    return draw
 
 
-def _partial_copy(plan: Plan, whole: Store, drawn: list[str], site: Site) -> Store:
-    """The folder of the partial report, with the pictures that were drawn."""
-    folder = site.store.within(_partial_folder(plan))
-    names = {label or "baseline" for label in drawn}
-    for key in whole.list():
-        if key.partition("/")[0] in names:
-            folder.put(key, whole.get(key))
-    return folder
+class _Changes:
+    """What changed since an edition of a report.
+
+    Args:
+        settings: of the report.
+        sources: what it is made from now.
+        edition: its newest edition, if there is one.
+        rasters: images that could not be ingested.
+    """
+
+    def __init__(
+        self, settings: ReportSettings, sources: Sources, edition: Edition | None, rasters: Sequence[LeftOutRaster]
+    ) -> None:
+        self._sources, self._edition, self._rasters = sources, edition, rasters
+        self._inputs = {month.month: self._inputs_of(month.month) for month in sources.monitor.months}
+        self._left_out = self._rows("")
+        self.inputs = digest_of([PAGES, settings.dates, sources.ground, [*self._inputs.values()], self._left_out])
+        self.known_inputs = edition.inputs if edition else ""
+        paged = sum(month.images for month in sources.monitor.months) > settings.dates
+        self._changed = [name for name in self._inputs if self._is_changed(name, paged=paged)]
+        self._folders = {name: sources.folders(name) for name in self._changed}
+
+    def months(self) -> dict[str, Any]:
+        """The months that are made: what from, and for each image the folder of its pictures."""
+        return {name: {"inputs": self._inputs[name], "dates": self._folders[name]} for name in self._changed}
+
+    def labels(self) -> list[str]:
+        """The images without pictures; the baseline has no label."""
+        edition = self._edition
+        known = edition is not None and edition.ground == self._sources.ground and edition.baseline is not None
+        labels = [] if known else [""]
+        for name in self._changed:
+            drawn = read_drawn(edition.month(name) if edition else None, self._sources.site.store)
+            folders = {label: date.folder for label, date in drawn.items()}
+            labels += [label for label, folder in self._folders[name].items() if folders.get(label) != folder]
+        return labels
+
+    def left_out(self) -> dict[str, Any]:
+        """What other jobs left out, for the first page and for each month that is made."""
+        rows = {name: self._rows(name) for name in self._changed}
+        return {name: some for name, some in {"": self._left_out, **rows}.items() if some}
+
+    def _is_changed(self, name: str, *, paged: bool) -> bool:
+        known = self._edition.month(name) if self._edition else None
+        if self._edition is None or known is None or known.failed or known.inputs != self._inputs[name]:
+            return True
+        return paged and f"{name}.html" not in self._edition.files
+
+    def _inputs_of(self, name: str) -> str:
+        """A digest of everything that a month's pictures and page are made from, without reading the month."""
+        month, sources = self._sources.month(name), self._sources
+        rows = [row.model_dump(mode="json") for row in left_out_rows(sources.baseline, [], self._rasters_of(name))]
+        return digest_of([PAGES, sources.ground, month.document, month.table, sources.truth_digest, rows])
+
+    def _rows(self, scope: str) -> list[dict[str, Any]]:
+        """What other jobs left out of a month, or of all."""
+        sources = self._sources
+        months = [month for month in sources.monitor.months if month.partial and scope in ("", month.month)]
+        images = [product for month in months for product in sources.images(month.month)]
+        rows = left_out_rows(sources.baseline, images, self._rasters_of(scope))
+        return [row.model_dump(mode="json") for row in rows]
+
+    def _rasters_of(self, scope: str) -> list[LeftOutRaster]:
+        return [one for one in self._rasters if scope in ("", month_of(one.record.datetime))]
 
 
-def _is_there(page: str, out: str, site: Site) -> bool:
-    return site.store.exists(page) and (not out or Store.at(out).exists("index.html"))
-
-
-def _monitor(settings: ReportSettings, aoi: str, site: Site, version: int = 0) -> tuple[int, MonitorManifest]:
-    name, missing = f"{settings.variable}/{settings.layout}/{settings.name}", ErrorCode.MONITOR_UNKNOWN
-    number, body = find_manifest(site.store, aoi, "monitor", name, settings.monitor, missing, version)
-    return number, MonitorManifest.model_validate_json(body)
-
-
-def _found(plan: Plan, site: Site) -> MonitorManifest:
-    """The monitoring result that was planned for."""
-    settings = ReportSettings.model_validate({**plan.settings, "monitor": plan.content["monitor"]})
-    return _monitor(settings, plan.content["aoi"], site, plan.content["version"])[1]
-
-
-def _baseline(found: MonitorManifest, site: Site) -> BaselineManifest:
-    _, body = find_manifest(site.store, found.aoi, "baseline", "", found.baseline, ErrorCode.BASELINE_UNKNOWN)
-    return BaselineManifest.model_validate_json(body)
-
-
-def _events(plan: Plan, found: MonitorManifest, images: list[ImageProduct], crs: str) -> list[Event]:
-    if not plan.settings["truth"]:
-        return []
-    body = read_truth(plan.settings["truth"])
-    if hashlib.sha256(body).hexdigest() != plan.content["truth"]:
-        raise AcdError(ErrorCode.TRUTH_UNREADABLE, f"{plan.settings['truth']} changed since the report was planned")
-    dates = [product.datetime.date() for product in images]
-    return events_on(body, dates, crs, shape(found.aoi_geometry))
-
-
-class _Drawer:
-    """Draws what one shard is for."""
-
-    def __init__(self, plan: Plan, site: Site) -> None:
-        self._found = _found(plan, site)
-        self._images = read_images(self._found, site.store)
-        self._manifest = _baseline(self._found, site)
-        self._plan, self._cube = plan, site.cube
-        self._folder = site.store.within(report_folder(plan.content["aoi"], plan.content_id))
-        self._layout = site.cube.layout(self._found.layout)
-        self._variable = site.cube.variable(self._found.variable)
-        tiles = [tile.tile for tile in self._manifest.tiles]
-        self._view: View = view_of(shape(self._found.aoi_geometry), tiles, self._layout)
-
-    def baseline(self) -> BaselinePage:
-        """Mean and standard deviation."""
-        manifest = self._manifest
-        mean, std, count, _ = baseline_variables(self._variable)
-        tiles = manifest.tiles
-        picture = self._view.read_physical(self._cube, [tile.mean for tile in tiles], mean)
-        self._folder.put("baseline/mean.png", pictures.coherence_png(picture))
-        picture = self._view.read_physical(self._cube, [tile.standard_deviation for tile in tiles], std)
-        self._folder.put("baseline/std.png", pictures.std_png(picture))
-        counts = np.nan_to_num(self._view.read(self._cube, [tile.count for tile in tiles], count, "nearest"))
-        return BaselinePage(
-            mean="baseline/mean.png",
-            std="baseline/std.png",
-            start=manifest.start.date(),
-            end=manifest.last.date(),
-            images=len(manifest.images),
-            count_min=int(counts.min()),
-            count_max=int(counts.max()),
-        )
-
-    def image(self, label: str) -> DateRow:
-        """Image, z and patches."""
-        product = next(one for one in self._images if one.label == label)
-        day = product.datetime.date()
-        tiles, view, cube = product.tiles, self._view, self._cube
-        images = [dataset for tile in tiles for dataset in tile.image.datasets]
-        image = view.read_physical(cube, images, self._variable)
-        z = view.read_physical(cube, [tile.z for tile in tiles], z_variable(self._variable))
-        change, quality = view.read(cube, [tile.change for tile in tiles], change_variable(self._variable), "nearest")
-        events = [one for one in _events(self._plan, self._found, self._images, self._layout.crs) if day in one.dates]
-        truth = self._drawn(events) if events else None
-        self._folder.put(f"{label}/image.png", pictures.coherence_png(image))
-        self._folder.put(f"{label}/z.png", pictures.z_png(z))
-        self._folder.put(
-            f"{label}/patches.png",
-            pictures.patches_png(image, change == 1, quality, [int(reason) for reason in REASONS], truth),
-        )
-        return _date_row(product, [one.id for one in events if self._is_unseen(one, quality)])
-
-    def _drawn(self, events: list[Event]) -> NDArray[np.bool_]:
-        grid = self._view.grid
-        affine = rasterio.Affine(*grid.transform)
-        return np.asarray(geometry_mask([one.geometry for one in events], grid.shape, affine, invert=True))
-
-    def _is_unseen(self, event: Event, quality: NDArray[Any]) -> bool:
-        inside = quality[self._drawn([event])]
-        return bool(inside.size) and float(np.mean(inside != Quality.VALID)) > HIDDEN_SHARE
-
-
-def _date_row(product: ImageProduct, unseen: list[str], *, drawn: bool = True) -> DateRow:
-    counted = {int(one): product.quality_px.get(one.name, 0) for one in Quality if one is not Quality.OUTSIDE}
-    pixels = sum(counted.values())
-    start = product.start or product.datetime
-    return DateRow(
-        date=product.datetime.date(),
-        pair_start=start.date(),
-        image=f"{product.label}/image.png" if drawn else None,
-        z=f"{product.label}/z.png" if drawn else None,
-        patches=f"{product.label}/patches.png" if drawn else None,
-        pixels=pixels,
-        valid_fraction=counted[int(Quality.VALID)] / pixels if pixels else 0.0,
-        quality=tuple((int(reason), counted[int(reason)]) for reason in REASONS),
-        tiles_left_out=len(product.quarantined),
-        unseen=tuple(unseen),
+def _drawn(result: RoundResult) -> Drawn:
+    """What the shards of a plan drew."""
+    missing = {label: one.why.failure for one in result.left_out for label in one.shard.work["images"]}
+    rows = {label: row for _, table in result.tables for label, row in json.loads(table).items()}
+    baseline = rows.pop("", None)
+    return Drawn(
+        dates={label: DrawnDate.model_validate(row) for label, row in rows.items()},
+        baseline=BaselinePage.model_validate(baseline) if baseline else None,
+        missing=missing,
     )
 
 
-def _page(plan: Plan, drawn: dict[str, Any], missing: dict[str, Failure], site: Site) -> ReportPage:
-    """The page of what was drawn, by label; `missing` says why other pictures are not there."""
-    found = _found(plan, site)
-    images = read_images(found, site.store)
-    rows = [
-        DateRow.model_validate(drawn[product.label]) if product.label in drawn else _date_row(product, [], drawn=False)
-        for product in images
-    ]
-    layout = site.cube.layout(found.layout)
-    patches = [patch for month in read_month_patches(found, site.store) for patch in month]
-    detection = found.settings["detection"]
-    inputs = {dataset.record_id for product in images for tile in product.tiles for dataset in tile.image.datasets}
-    manifest = _baseline(found, site)
-    return ReportPage(
-        aoi=found.aoi,
-        variable=found.variable,
-        geometry=mapping(shape(found.aoi_geometry)),
-        start=rows[0].date if rows else manifest.end.date(),
-        end=rows[-1].date if rows else manifest.end.date(),
-        tiles=tuple(
-            TileShape(cell=tile.tile.cell, ring=ring)
-            for tile in manifest.tiles
-            for ring in _rings(footprint(tile.tile.grid))
-        ),
-        baseline=BaselinePage.model_validate(drawn[""]) if "" in drawn else None,
-        dates=tuple(DatePage(**row.model_dump(exclude={"unseen"})) for row in rows),
-        patches=tuple(
-            PatchRow(
-                id=patch.patch.id,
-                date=patch.datetime.date(),
-                pair_start=(patch.start or patch.datetime).date(),
-                area_px=patch.patch.area_px,
-                area_ha=patch.patch.area_m2 / 1e4,
-                z_max=patch.patch.z_max,
-                z_mean=patch.patch.z_mean,
-                mean_drop=patch.patch.drop_mean,
-                baseline_count=patch.patch.baseline_count,
-                lon=patch.geometry.centroid.x,
-                lat=patch.geometry.centroid.y,
-            )
-            for patch in patches
-        ),
-        quality_reasons=tuple(QualityReason(code=int(reason), words=words) for reason, words in REASONS.items()),
-        low=detection["low"],
-        high=detection["high"],
-        score=_score(plan, found, images, rows, layout.crs, patches) if plan.settings["truth"] else None,
-        settings=_shown_settings(found, manifest),
-        versions={
-            "acd": __version__,
-            "python": ".".join(platform.python_version_tuple()[:2]),
-            **{name: version(name) for name in ("numpy", "rasterio", "scipy", "shapely", "zarr")},
-        },
-        inputs=manifest.records + len(inputs),
-        left_out=(
-            *(LeftOutRow.model_validate(row) for row in plan.content.get("left out", [])),
-            *pictures_left_out(images, manifest, missing),
-        ),
-    )
+def _changed(plan: Plan, base: Edition | None, edition: Edition) -> set[str] | None:
+    """The files that differ from the edition that was planned on; None for all if that may not be there whole."""
+    if base is None or not plan.content["shown"]:
+        return None
+    return {name for name, key in edition.files.items() if base.files.get(name) != key}
 
 
-def _rings(geometry: dict[str, Any]) -> list[tuple[tuple[float, float], ...]]:
-    """The outer rings of a polygon or multipolygon."""
-    polygons = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
-    return [tuple((x, y) for x, y in polygon[0][:-1]) for polygon in polygons]
+def _chain(plan: Plan, site: Site) -> NumberedChain:
+    return edition_chain(site.store, *planned_report(plan))
 
 
-def _score(
-    plan: Plan, found: MonitorManifest, images: list[ImageProduct], rows: list[DateRow], crs: str, patches: list[Any]
-) -> Score:
-    events = _events(plan, found, images, crs)
-    tiles = [tile.tile for product in images for tile in product.tiles[:1]]
-    transform = tiles[0].grid.transform if tiles else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    return score(
-        events,
-        [FoundPatch(patch.patch.id, patch.datetime.date(), project(patch.geometry, LON_LAT, crs)) for patch in patches],
-        [row.date for row in rows],
-        pixel_area=abs(transform[0] * transform[4]),
-        unseen=frozenset((event, row.date) for row in rows for event in row.unseen),
-    )
-
-
-def _shown_settings(found: MonitorManifest, baseline: BaselineManifest) -> dict[str, Any]:
-    return {
-        "profile": found.settings["profile"],
-        **found.settings["detection"],
-        "instance": found.instance,
-        "layout": found.layout,
-        "resampling": found.settings["resampling"] or "the variable's",
-        "baseline": baseline.content_id,
-        "monitor": found.content_id,
-    }
+def _has_copy(out: str) -> bool:
+    return not out or Store.at(out).exists(INDEX)

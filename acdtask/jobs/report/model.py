@@ -10,7 +10,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from acdtask.jobs.report.score import Score
 
-__all__ = ["BaselinePage", "DatePage", "LeftOutRow", "PatchRow", "QualityReason", "ReportPage", "TileShape"]
+__all__ = [
+    "BaselinePage",
+    "DatePage",
+    "LeftOutRow",
+    "MonthLine",
+    "PatchRow",
+    "QualityReason",
+    "ReportPage",
+    "TileShape",
+]
 
 _PICTURE_RULE = re.compile(r"^(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*\.png$")
 
@@ -144,6 +153,24 @@ class LeftOutRow(_Part):
     sentence: str
 
 
+class MonthLine(_Part):
+    """A month of the report, as the first page lists it.
+
+    Attributes:
+        month: such as 2018-07.
+        dates, changed: all its dates, and those that have patches.
+        patches, area_ha: its patches, and the sum of their areas.
+        page: the name of its page; empty where the page is out of reach.
+    """
+
+    month: str
+    dates: int = Field(ge=0)
+    changed: int = Field(ge=0)
+    patches: int = Field(ge=0)
+    area_ha: float = Field(ge=0)
+    page: str = ""
+
+
 class ReportPage(_Part):
     """The whole page.
 
@@ -154,6 +181,9 @@ class ReportPage(_Part):
         inputs: how many datasets were read.
         quality_reasons: in the order in which `patches_png` was given their codes.
         patch_files: names of the files with the full table.
+        months: all months of the report, if each has a page of its own; `dates` are then the newest.
+        month: the month that this page is of; empty for the first page.
+        months_beside: the folder of the cube that has the pages of months, for a page that is not beside them.
     """
 
     aoi: str
@@ -174,6 +204,9 @@ class ReportPage(_Part):
     inputs: int = Field(ge=0)
     patch_files: tuple[str, ...] = ("patches.parquet", "patches.geojson")
     left_out: tuple[LeftOutRow, ...] = ()
+    months: tuple[MonthLine, ...] = ()
+    month: str = ""
+    months_beside: str = ""
 
     @model_validator(mode="after")
     def _consistent(self) -> ReportPage:

@@ -1,0 +1,95 @@
+"""Draws the pictures of a baseline and of dates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.features import geometry_mask
+
+from acdtask.change.zscore import Quality
+from acdtask.cube.local.store import Store
+from acdtask.jobs.products import ImageProduct, baseline_variables, change_variable, z_variable
+from acdtask.jobs.report import pictures
+from acdtask.jobs.report.edition import DrawnDate
+from acdtask.jobs.report.model import BaselinePage
+from acdtask.jobs.report.score import Event
+from acdtask.jobs.report.sources import Sources
+
+__all__ = ["REASONS", "Drawer", "baseline_folder"]
+
+HIDDEN_SHARE = 0.5
+REASONS = {
+    Quality.NO_DATA: "the image has no data",
+    Quality.TOO_FEW_IMAGES: "the baseline has too few images",
+    Quality.STEADY: "the baseline hardly varies, so that any change would look abnormal",
+    Quality.NO_BASELINE: "the baseline has no image",
+}
+
+
+def baseline_folder(ground: str) -> str:
+    """The folder of the pictures of the baseline, below that of the report."""
+    return f"baseline-{ground}"
+
+
+class Drawer:
+    """Draws what one shard is for.
+
+    Args:
+        sources: what to draw.
+        folder: of the report.
+    """
+
+    def __init__(self, sources: Sources, folder: Store) -> None:
+        self._sources, self._folder = sources, folder
+        self._cube = sources.site.cube
+        self._variable = self._cube.variable(sources.monitor.variable)
+        self._view = sources.view
+
+    def baseline(self) -> BaselinePage:
+        """Mean and standard deviation."""
+        manifest = self._sources.baseline
+        mean, std, count, _ = baseline_variables(self._variable)
+        tiles = manifest.tiles
+        name = baseline_folder(self._sources.ground)
+        picture = self._view.read_physical(self._cube, [tile.mean for tile in tiles], mean)
+        self._folder.put(f"{name}/mean.png", pictures.coherence_png(picture))
+        picture = self._view.read_physical(self._cube, [tile.standard_deviation for tile in tiles], std)
+        self._folder.put(f"{name}/std.png", pictures.std_png(picture))
+        counts = np.nan_to_num(self._view.read(self._cube, [tile.count for tile in tiles], count, "nearest"))
+        return BaselinePage(
+            mean=f"{name}/mean.png",
+            std=f"{name}/std.png",
+            start=manifest.start.date(),
+            end=manifest.last.date(),
+            images=len(manifest.images),
+            count_min=int(counts.min()),
+            count_max=int(counts.max()),
+        )
+
+    def date(self, product: ImageProduct, folder: str) -> DrawnDate:
+        """Image, z and patches of an image."""
+        tiles, view, cube = product.tiles, self._view, self._cube
+        image = view.read_physical(cube, self._sources.datasets(product), self._variable)
+        z = view.read_physical(cube, [tile.z for tile in tiles], z_variable(self._variable))
+        change, quality = view.read(cube, [tile.change for tile in tiles], change_variable(self._variable), "nearest")
+        events = [event for event in self._sources.events([product]) if event.dates]
+        truth = self._burnt(events) if events else None
+        self._folder.put(f"{folder}/image.png", pictures.coherence_png(image))
+        self._folder.put(f"{folder}/z.png", pictures.z_png(z))
+        self._folder.put(
+            f"{folder}/patches.png",
+            pictures.patches_png(image, change == 1, quality, [int(reason) for reason in REASONS], truth),
+        )
+        return DrawnDate(folder=folder, unseen=tuple(one.id for one in events if self._is_unseen(one, quality)))
+
+    def _burnt(self, events: list[Event]) -> NDArray[np.bool_]:
+        grid = self._view.grid
+        affine = rasterio.Affine(*grid.transform)
+        return np.asarray(geometry_mask([one.geometry for one in events], grid.shape, affine, invert=True))
+
+    def _is_unseen(self, event: Event, quality: NDArray[Any]) -> bool:
+        inside = quality[self._burnt([event])]
+        return bool(inside.size) and float(np.mean(inside != Quality.VALID)) > HIDDEN_SHARE

@@ -1,0 +1,206 @@
+"""Makes an edition of a report: joins what was drawn with what earlier editions have, and writes the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from acdtask.jobs.contract import Plan
+from acdtask.jobs.parts import month_of, write_part
+from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet
+from acdtask.jobs.quarantine import Failure
+from acdtask.jobs.report.edition import (
+    INDEX,
+    DrawnDate,
+    Edition,
+    ReportMonth,
+    read_drawn,
+    report_folder,
+    write_drawn,
+)
+from acdtask.jobs.report.model import BaselinePage, LeftOutRow, MonthLine, ReportPage
+from acdtask.jobs.report.page import render
+from acdtask.jobs.report.paging import ShownDate, page_of, patches_of_dates, score_of
+from acdtask.jobs.report.quicklook import quicklook
+from acdtask.jobs.report.sources import Sources
+
+__all__ = ["QUICKLOOK", "Drawn", "make_edition", "planned_report"]
+
+QUICKLOOK = "quicklook.png"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the shards of a plan drew: images by label, the baseline, and why others are missing (`""`: baseline)."""
+
+    dates: Mapping[str, DrawnDate]
+    baseline: BaselinePage | None
+    missing: Mapping[str, Failure]
+
+
+def planned_report(plan: Plan) -> tuple[str, str]:
+    """The AOI and the id of the report that a plan is for."""
+    return plan.content["aoi"], plan.content["report"]
+
+
+def make_edition(plan: Plan, drawn: Drawn, known: Sequence[Edition], sources: Sources) -> Edition:
+    """The edition that a plan makes; its parts are written.
+
+    Args:
+        plan: says which months are made and where their pictures are.
+        drawn: what its shards drew.
+        known: editions that may have what is not drawn now: the one that was planned on, then the newest.
+        sources: what the report is made from.
+    """
+    return _Editor(plan, drawn, [*known], sources).edition()
+
+
+class _Editor:
+    def __init__(self, plan: Plan, drawn: Drawn, known: list[Edition], sources: Sources) -> None:
+        self._plan, self._drawn, self._known, self._sources = plan, drawn, known, sources
+        self._store = sources.site.store
+        self._aoi, self._id = planned_report(plan)
+        self._folder = report_folder(self._aoi, self._id)
+        self._content = plan.content
+        self._paged = sum(month.images for month in sources.monitor.months) > self._content["dates"]
+        self._files: dict[str, str] = {}
+
+    def edition(self) -> Edition:
+        """Months first, then the first page."""
+        months = [self._month(month.month) for month in self._sources.monitor.months]
+        shown = self._shown
+        first = self._first_page()
+        single = self._page_part("single", self._first_page(single=True)) if self._paged else ""
+        self._files[INDEX] = self._page_part("index", first)
+        self._write_tables("patches", patches_of_dates(shown, self._patches))
+        score = first.score.model_dump_json(indent=1).encode() if first.score else b"null"
+        self._files["score.json"] = self._part("score", ".json", score)
+        picture = quicklook(first, first.baseline, self._store.within(self._folder).get)
+        self._files[QUICKLOOK] = self._part("quicklook", ".png", picture)
+        return Edition(
+            content_id=self._id,
+            aoi=self._aoi,
+            inputs=self._content["inputs"],
+            ground=self._content["ground"],
+            baseline=self._baseline,
+            months=months,
+            shown=[date.drawn.folder for date in shown if date.drawn.folder],
+            files=self._files,
+            single_page=single,
+        )
+
+    def _month(self, name: str) -> ReportMonth:
+        """A month, with its page if the report has pages of months; kept as it is if nothing of it changed."""
+        planned = self._content["months"].get(name)
+        if planned is None:
+            kept = next(month for edition in self._known[:1] for month in edition.months if month.month == name)
+            if self._paged:
+                self._files.update({file: self._known[0].files[file] for file in _files_of(name)})
+            return kept
+        if self._paged:
+            dates, patches = self._dates(name), self._sources.patches([name])
+            page = page_of(
+                dates,
+                patches,
+                self._sources,
+                baseline=self._baseline,
+                baseline_failure=self._baseline_failure,
+                left_out=self._left_out(name),
+                month=name,
+            ).model_copy(update={"score": score_of(dates, patches, self._sources)})
+            self._files[f"{name}.html"] = self._page_part(name, page)
+            self._write_tables(name, patches)
+        return write_drawn(name, planned["inputs"], self._drawn_of(name), self._folder, self._store)
+
+    def _first_page(self, *, single: bool = False) -> ReportPage:
+        months = [
+            MonthLine(
+                month=month.month,
+                dates=month.images,
+                changed=month.changed,
+                patches=month.patches,
+                area_ha=month.changed_area_m2 / 1e4,
+                page="" if single else f"{month.month}.html",
+            )
+            for month in self._sources.monitor.months
+        ]
+        page = page_of(
+            self._shown,
+            patches_of_dates(self._shown, self._patches),
+            self._sources,
+            baseline=self._baseline,
+            baseline_failure=self._baseline_failure,
+            left_out=self._left_out(""),
+            months=months if self._paged else (),
+            months_beside=self._folder if single else "",
+        )
+        return page.model_copy(update={"score": score_of(self._all, self._patches, self._sources)})
+
+    @cached_property
+    def _shown(self) -> list[ShownDate]:
+        """The newest dates."""
+        dates: list[ShownDate] = []
+        for month in reversed(self._sources.monitor.months):
+            if len(dates) >= self._content["dates"]:
+                break
+            dates = [*self._dates(month.month), *dates]
+        return dates[-self._content["dates"] :]
+
+    @cached_property
+    def _all(self) -> list[ShownDate]:
+        """All dates, for a score; a day without a truth does not read them."""
+        if not self._sources.truth:
+            return []
+        return [date for month in self._sources.monitor.months for date in self._dates(month.month)]
+
+    @cached_property
+    def _patches(self) -> list[LocatedPatch]:
+        """The patches of the shown dates' months; with a truth those of all months."""
+        months = [month.month for month in self._sources.monitor.months]
+        first = min((month_of(date.product.datetime) for date in self._shown), default="")
+        return self._sources.patches(months if self._sources.truth else [name for name in months if name >= first])
+
+    def _dates(self, name: str) -> list[ShownDate]:
+        drawn = self._drawn_of(name)
+        return [ShownDate(product, drawn[product.label]) for product in self._sources.images(name)]
+
+    def _drawn_of(self, name: str) -> dict[str, DrawnDate]:
+        """What was drawn of a month: now, or in an edition that has the same pictures."""
+        known = [read_drawn(edition.month(name), self._store) for edition in self._known]
+        planned = self._content["months"].get(name)
+        if planned is None:
+            return known[0]
+        return {label: self._date(label, folder, known) for label, folder in planned["dates"].items()}
+
+    def _date(self, label: str, folder: str, known: list[dict[str, DrawnDate]]) -> DrawnDate:
+        options = [self._drawn.dates.get(label), *(dates.get(label) for dates in known)]
+        missing = DrawnDate(failure=self._drawn.missing.get(label) or Failure())
+        return next((one for one in options if one is not None and one.folder == folder), missing)
+
+    @cached_property
+    def _baseline(self) -> BaselinePage | None:
+        same = [edition.baseline for edition in self._known if edition.ground == self._content["ground"]]
+        return self._drawn.baseline or next((baseline for baseline in same if baseline is not None), None)
+
+    @property
+    def _baseline_failure(self) -> Failure | None:
+        return None if self._baseline else self._drawn.missing.get("") or Failure()
+
+    def _left_out(self, scope: str) -> list[LeftOutRow]:
+        rows = self._content.get("left out", {}).get(scope, [])
+        return [LeftOutRow.model_validate(row) for row in rows]
+
+    def _write_tables(self, stem: str, patches: list[LocatedPatch]) -> None:
+        self._files[f"{stem}.parquet"] = self._part(stem, ".parquet", patches_to_parquet(patches))
+        self._files[f"{stem}.geojson"] = self._part(stem, ".geojson", patches_to_geojson(patches))
+
+    def _page_part(self, stem: str, page: ReportPage) -> str:
+        return self._part(stem, ".html", render(page))
+
+    def _part(self, stem: str, ending: str, body: bytes) -> str:
+        return write_part(self._store, f"{self._folder}/pages/{stem}", ending, body)
+
+
+def _files_of(month: str) -> list[str]:
+    return [f"{month}{ending}" for ending in (".html", ".parquet", ".geojson")]

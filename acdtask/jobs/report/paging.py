@@ -1,0 +1,185 @@
+"""Fills the model of a page from the products: the first page, and the page of a month."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from shapely.geometry import mapping, shape
+
+from acdtask import __version__
+from acdtask.change.zscore import Quality
+from acdtask.cube.tiling import LON_LAT, footprint, project
+from acdtask.jobs.patches import LocatedPatch
+from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest
+from acdtask.jobs.quarantine import Failure
+from acdtask.jobs.report.drawing import REASONS
+from acdtask.jobs.report.edition import DrawnDate
+from acdtask.jobs.report.leftout import pictures_left_out
+from acdtask.jobs.report.model import (
+    BaselinePage,
+    DatePage,
+    LeftOutRow,
+    MonthLine,
+    PatchRow,
+    QualityReason,
+    ReportPage,
+    TileShape,
+)
+from acdtask.jobs.report.score import FoundPatch, Score, score
+from acdtask.jobs.report.sources import Sources
+
+__all__ = ["ShownDate", "page_of", "patches_of_dates", "score_of"]
+
+
+@dataclass(frozen=True)
+class ShownDate:
+    """An image, and what was drawn of it."""
+
+    product: ImageProduct
+    drawn: DrawnDate
+
+    @property
+    def page(self) -> DatePage:
+        """The date as a page shows it."""
+        product, folder = self.product, self.drawn.folder
+        counted = {int(one): product.quality_px.get(one.name, 0) for one in Quality if one is not Quality.OUTSIDE}
+        pixels = sum(counted.values())
+        start = product.start or product.datetime
+        return DatePage(
+            date=product.datetime.date(),
+            pair_start=start.date(),
+            image=f"{folder}/image.png" if folder else None,
+            z=f"{folder}/z.png" if folder else None,
+            patches=f"{folder}/patches.png" if folder else None,
+            pixels=pixels,
+            valid_fraction=counted[int(Quality.VALID)] / pixels if pixels else 0.0,
+            quality=tuple((int(reason), counted[int(reason)]) for reason in REASONS),
+            tiles_left_out=len(product.quarantined),
+        )
+
+
+def page_of(
+    dates: Sequence[ShownDate],
+    patches: Sequence[LocatedPatch],
+    sources: Sources,
+    *,
+    baseline: BaselinePage | None,
+    baseline_failure: Failure | None = None,
+    left_out: Sequence[LeftOutRow] = (),
+    months: Sequence[MonthLine] = (),
+    month: str = "",
+    months_beside: str = "",
+) -> ReportPage:
+    """The page of some dates, without a score.
+
+    Args:
+        dates: by datetime and label.
+        patches: of these dates.
+        sources: the monitoring result and its baseline.
+        baseline: its pictures, unless they could not be drawn.
+        baseline_failure: why not.
+        left_out: what other jobs left out.
+        months: all months, if they have pages of their own.
+        month: the month that the page is of; empty for the first page.
+        months_beside: where in the cube the pages of months are, for a page that is not beside them.
+    """
+    monitor, manifest = sources.monitor, sources.baseline
+    detection = monitor.settings["detection"]
+    days = [date.page for date in dates]
+    missing = {date.product.label: date.drawn.failure for date in dates if date.drawn.failure}
+    failures = {**({"": baseline_failure} if baseline_failure else {}), **missing}
+    inputs = {one.record_id for date in dates for tile in date.product.tiles for one in tile.image.datasets}
+    return ReportPage(
+        aoi=monitor.aoi,
+        variable=monitor.variable,
+        geometry=mapping(shape(monitor.aoi_geometry)),
+        start=days[0].date if days else manifest.end.date(),
+        end=days[-1].date if days else manifest.end.date(),
+        tiles=_tiles(manifest),
+        baseline=baseline,
+        dates=tuple(days),
+        patches=tuple(_row(patch) for patch in patches),
+        quality_reasons=tuple(QualityReason(code=int(reason), words=words) for reason, words in REASONS.items()),
+        low=detection["low"],
+        high=detection["high"],
+        settings=_shown_settings(monitor, manifest),
+        versions={
+            "acd": __version__,
+            "python": ".".join(platform.python_version_tuple()[:2]),
+            **{name: version(name) for name in ("numpy", "rasterio", "scipy", "shapely", "zarr")},
+        },
+        inputs=manifest.records + len(inputs),
+        patch_files=(f"{month}.parquet", f"{month}.geojson") if month else ("patches.parquet", "patches.geojson"),
+        left_out=(*left_out, *pictures_left_out([date.product for date in dates], manifest, failures)),
+        months=tuple(months),
+        month=month,
+        months_beside=months_beside,
+    )
+
+
+def patches_of_dates(dates: Sequence[ShownDate], patches: Sequence[LocatedPatch]) -> list[LocatedPatch]:
+    """Those of the patches that belong to the dates."""
+    keys = {date.page.key for date in dates}
+    return [patch for patch in patches if _row(patch).key in keys]
+
+
+def score_of(dates: Sequence[ShownDate], patches: Sequence[LocatedPatch], sources: Sources) -> Score | None:
+    """How well patches of dates match the known events; None without a truth."""
+    if not sources.truth:
+        return None
+    crs = sources.site.cube.layout(sources.monitor.layout).crs
+    tiles = [tile.tile for date in dates for tile in date.product.tiles[:1]]
+    transform = tiles[0].grid.transform if tiles else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    return score(
+        sources.events(date.product for date in dates),
+        [FoundPatch(patch.patch.id, patch.datetime.date(), project(patch.geometry, LON_LAT, crs)) for patch in patches],
+        [date.product.datetime.date() for date in dates],
+        pixel_area=abs(transform[0] * transform[4]),
+        unseen=frozenset((event, date.product.datetime.date()) for date in dates for event in date.drawn.unseen),
+    )
+
+
+def _row(patch: LocatedPatch) -> PatchRow:
+    return PatchRow(
+        id=patch.patch.id,
+        date=patch.datetime.date(),
+        pair_start=(patch.start or patch.datetime).date(),
+        area_px=patch.patch.area_px,
+        area_ha=patch.patch.area_m2 / 1e4,
+        z_max=patch.patch.z_max,
+        z_mean=patch.patch.z_mean,
+        mean_drop=patch.patch.drop_mean,
+        baseline_count=patch.patch.baseline_count,
+        lon=patch.geometry.centroid.x,
+        lat=patch.geometry.centroid.y,
+    )
+
+
+def _tiles(manifest: BaselineManifest) -> tuple[TileShape, ...]:
+    return tuple(
+        TileShape(cell=tile.tile.cell, ring=ring)
+        for tile in manifest.tiles
+        for ring in _rings(footprint(tile.tile.grid))
+    )
+
+
+def _rings(geometry: dict[str, Any]) -> list[tuple[tuple[float, float], ...]]:
+    """The outer rings of a polygon or multipolygon."""
+    polygons = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
+    return [tuple((x, y) for x, y in polygon[0][:-1]) for polygon in polygons]
+
+
+def _shown_settings(monitor: MonitorManifest, baseline: BaselineManifest) -> dict[str, Any]:
+    return {
+        "profile": monitor.settings["profile"],
+        **monitor.settings["detection"],
+        "instance": monitor.instance,
+        "layout": monitor.layout,
+        "resampling": monitor.settings["resampling"] or "the variable's",
+        "baseline": baseline.content_id,
+        "monitor": monitor.content_id,
+    }

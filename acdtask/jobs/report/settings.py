@@ -1,0 +1,28 @@
+"""Settings of report."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from acdtask.cube.model import Name
+from acdtask.jobs.contract import Settings
+
+__all__ = ["ReportSettings"]
+
+
+class ReportSettings(Settings):
+    """Which monitoring result to show, and where."""
+
+    execution: ClassVar[frozenset[str]] = frozenset({"out", "shard_images"})
+
+    aoi: str = Field(description="AOI file (a Geocube ingester payload)")
+    layout: Name = Field(description="layout of the monitoring result")
+    variable: Name = Field(default="CoherenceVV", description="variable that was monitored")
+    name: Name = Field(default="monitor", description="instance that the monitor made")
+    monitor: str = Field(default="latest", description="content id of the monitoring result, or latest")
+    truth: str = Field(default="", description="GeoJSON file of known events to compare with")
+    dates: int = Field(default=30, ge=1, description="newest dates on the first page; each month has its own page")
+    out: str = Field(default="", description="folder or s3:// address that gets a copy of the report")
+    shard_images: int = Field(default=10, ge=1, description="images that one shard draws")

@@ -1,0 +1,139 @@
+"""What a report is made from: a monitoring result with its baseline, and known events."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+from shapely.geometry import shape
+
+from acdtask.cube.grid import Tile
+from acdtask.cube.model import Dataset
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.contract import Plan, Site
+from acdtask.jobs.monitor.months import images_of_month, patches_of_month
+from acdtask.jobs.parts import month_of
+from acdtask.jobs.patches import LocatedPatch
+from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, MonitorMonth, find_manifest
+from acdtask.jobs.report.score import Event
+from acdtask.jobs.report.settings import ReportSettings
+from acdtask.jobs.report.truth import events_on, read_truth
+from acdtask.jobs.report.window import View, view_of
+
+__all__ = ["PAGES", "Sources", "digest_of"]
+
+PICTURES = 1
+"""Raise it when pictures of the same products change: all are drawn again, under new names."""
+PAGES = 1
+"""Raise it when pages of the same products change: all are written again."""
+
+
+def digest_of(content: Any) -> str:
+    """Twelve hexadecimal digits that name JSON content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class Sources:
+    """Reads what a report needs, each thing once.
+
+    Args:
+        site: where the job works.
+        monitor: the monitoring result.
+        version: the number of its manifest.
+        truth: a GeoJSON document of known events, or nothing.
+    """
+
+    def __init__(self, site: Site, monitor: MonitorManifest, version: int, truth: bytes) -> None:
+        self.site, self.monitor, self.version = site, monitor, version
+        self.truth = truth
+        self._images: dict[str, list[ImageProduct]] = {}
+
+    @classmethod
+    def find(cls, settings: ReportSettings, aoi: str, site: Site, version: int = 0) -> Sources:
+        """The newest version of the result that settings name, or a given one. MONITOR_UNKNOWN, TRUTH_UNREADABLE."""
+        name, missing = f"{settings.variable}/{settings.layout}/{settings.name}", ErrorCode.MONITOR_UNKNOWN
+        number, body = find_manifest(site.store, aoi, "monitor", name, settings.monitor, missing, version)
+        truth = read_truth(settings.truth) if settings.truth else b""
+        return cls(site, MonitorManifest.model_validate_json(body), number, truth)
+
+    @classmethod
+    def of_plan(cls, plan: Plan, site: Site) -> Sources:
+        """What was planned for. TRUTH_UNREADABLE if the truth changed since."""
+        settings = ReportSettings.model_validate({**plan.settings, "monitor": plan.content["monitor"]})
+        sources = cls.find(settings, plan.content["aoi"], site, plan.content["version"])
+        if sources.truth_digest != plan.content["truth"]:
+            raise AcdError(ErrorCode.TRUTH_UNREADABLE, f"{settings.truth} changed since the report was planned")
+        return sources
+
+    @property
+    def truth_digest(self) -> str:
+        """A digest of the truth, empty if there is none."""
+        return hashlib.sha256(self.truth).hexdigest() if self.truth else ""
+
+    @cached_property
+    def baseline(self) -> BaselineManifest:
+        """The baseline. BASELINE_UNKNOWN."""
+        monitor, missing = self.monitor, ErrorCode.BASELINE_UNKNOWN
+        _, body = find_manifest(self.site.store, monitor.aoi, "baseline", "", monitor.baseline, missing)
+        return BaselineManifest.model_validate_json(body)
+
+    @cached_property
+    def view(self) -> View:
+        """What every picture shows."""
+        layout = self.site.cube.layout(self.monitor.layout)
+        return view_of(shape(self.monitor.aoi_geometry), [tile.tile for tile in self.baseline.tiles], layout)
+
+    @cached_property
+    def ground(self) -> str:
+        """A digest of what all pictures have in common: the baseline and the view."""
+        datasets = [[tile.mean.uri, tile.standard_deviation.uri, tile.count.uri] for tile in self.baseline.tiles]
+        return digest_of([PICTURES, self.monitor.baseline, datasets, self.view.model_dump(mode="json")])
+
+    def month(self, name: str) -> MonitorMonth:
+        """A month of the result, such as 2018-07."""
+        return next(month for month in self.monitor.months if month.month == name)
+
+    def images(self, month: str) -> list[ImageProduct]:
+        """The images of a month, by datetime and label."""
+        if month not in self._images:
+            self._images[month] = images_of_month(self.month(month), self.site.store)
+        return self._images[month]
+
+    def patches(self, months: Iterable[str]) -> list[LocatedPatch]:
+        """The patches of some months, in order."""
+        found = [self.month(name) for name in sorted(months)]
+        return [patch for month in found if month.patches for patch in patches_of_month(month, self.site.store)]
+
+    def events(self, images: Iterable[ImageProduct]) -> list[Event]:
+        """The known events in the area, each with those dates of the images on which it shows."""
+        if not self.truth:
+            return []
+        crs = self.site.cube.layout(self.monitor.layout).crs
+        dates = [product.datetime.date() for product in images]
+        return events_on(self.truth, dates, crs, shape(self.monitor.aoi_geometry))
+
+    def folders(self, month: str) -> dict[str, str]:
+        """For each image of a month, by label, the folder of its pictures: a digest of what they show ends its name."""
+        images = self.images(month)
+        events = self.events(images)
+        return {product.label: self._folder(product, events) for product in images}
+
+    def _folder(self, product: ImageProduct, events: list[Event]) -> str:
+        shown = [[one.id, one.geometry.wkb_hex] for one in events if product.datetime.date() in one.dates]
+        tiles = [[tile.tile.cell, tile.z.uri, tile.change.uri] for tile in product.tiles]
+        digest = digest_of([self.ground, product.patches, tiles, shown])
+        return f"dates/{month_of(product.datetime)}/{product.label}-{digest}"
+
+    def datasets(self, product: ImageProduct) -> list[Dataset]:
+        """Where the pixels of an image are now; they may have been consolidated since it was monitored."""
+        tiles: dict[tuple[str, ...], list[Tile]] = {}
+        for tile in product.tiles:
+            records = tuple(dict.fromkeys(dataset.record_id for dataset in tile.image.datasets))
+            tiles.setdefault(records, []).append(tile.tile)
+        where, of = self.site.cube.where, (self.monitor.variable, self.monitor.instance)
+        return [
+            dataset for records, within in tiles.items() for found in where(*of, records, within) for dataset in found
+        ]
