@@ -184,7 +184,7 @@ def test_it_removes_what_nothing_names_and_nothing_else(tmp_path: Path) -> None:
         "heads of the index": 4,
         "ingested images": 1,
         "consolidated containers": 3,
-        "versions of manifests": 2,
+        "versions of results": 2,
         "files of monitors": 4,
     }
     left = cube.keys
