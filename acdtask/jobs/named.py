@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
@@ -16,7 +18,7 @@ from acdtask.jobs.products import MonitorManifest
 from acdtask.jobs.report.edition import Edition
 from acdtask.jobs.report.edition import keys_of as keys_of_edition
 
-__all__ = ["PRODUCT", "Names", "names_in_json", "names_of_manifest"]
+__all__ = ["PRODUCT", "Names", "key_of", "names_in_json", "names_of_manifest"]
 
 OWN = ("data/", "consolidated/", "products/")
 """Where a cube keeps what documents name."""
@@ -127,7 +129,24 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(member)
 
 
+def key_of(uri: str, store: Store) -> str:
+    """The key of a file of the cube that is named by its address, also through a symlink; others stay as they are.
+
+    >>> key_of("file:///cubes/my%20cube/data/a.tif", Store.at("/cubes/my cube"))
+    'data/a.tif'
+    >>> key_of("s3://other/data/a.tif", Store.at("s3://bucket"))
+    's3://other/data/a.tif'
+    """
+    if not store.is_folder or not uri.startswith(("/", "file://")):
+        return uri.removeprefix(f"{store.url}/")
+    path = os.path.normpath(unquote(urlsplit(uri).path) if uri.startswith("file://") else uri)
+    root = f"{store.url}/"
+    if path.startswith(root):
+        return path.removeprefix(root)
+    return os.path.realpath(path).removeprefix(f"{os.path.realpath(store.url)}/")
+
+
 def _keys_of(text: str, store: Store) -> Iterator[str]:
-    key = text.removeprefix("file://").removeprefix(f"{store.url}/")
+    key = key_of(text, store)
     if key.startswith(OWN):
         yield key.rstrip("/")
