@@ -102,8 +102,9 @@ def names_of_manifest(store: Store, key: str) -> set[str]:
         if error.code is ErrorCode.CUBE_DAMAGED:
             raise AcdError(ErrorCode.TIDY_UNSURE, error.detail) from error
         raise
-    names = {name for name in names if name.startswith("products/")}
-    return names | {f"{name.rpartition('/')[0]}/item.json" for name in names if name.endswith("/patches.parquet")}
+    if "/monitor/" in key:
+        names |= {f"{name.rpartition('/')[0]}/item.json" for name in names if name.endswith("/patches.parquet")}
+    return {name for name in names if name.startswith("products/")}
 
 
 def _names_of_months(body: bytes, key: str, store: Store) -> set[str]:
