@@ -296,7 +296,10 @@ def _limits(document: Json) -> Iterator[str]:
         if not spec.get(name):
             yield f"the workflow has no {name}"
     mutexes = spec.get("synchronization", {}).get("mutexes", [])
-    if not any("{{workflow.parameters.aoi}}" in mutex["name"] for mutex in mutexes):
+    has_aoi = any(parameter["name"] == "aoi" for parameter in spec["arguments"]["parameters"])
+    if not mutexes:
+        yield "the workflow has no mutex"
+    if has_aoi and not any("{{workflow.parameters.aoi}}" in mutex["name"] for mutex in mutexes):
         yield "the workflow has no mutex for its AOI"
     for name in ("title", "description"):
         if not document["metadata"].get("annotations", {}).get(f"workflows.argoproj.io/{name}"):

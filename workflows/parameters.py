@@ -8,6 +8,7 @@ from hera.workflows import Parameter
 
 from acdtask.cli.options import SettingOption, options_of
 from acdtask.jobs.contract import Settings
+from acdtask.tidy.retention import Retention
 from workflows.retries import MEMORY
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "memory_parameter",
     "parameter_of",
     "quarantine_parameter",
+    "retention_parameters",
     "webhook_parameter",
 ]
 
@@ -82,6 +84,20 @@ def quarantine_parameter() -> Parameter:
     """How many shards a gather may go on without; no setting of a job."""
     description = "Shards of each job that may fail for good and are left out; the next run does them"
     return Parameter(name=QUARANTINE, value="0", description=description)
+
+
+def retention_parameters() -> list[Parameter]:
+    """What tidy keeps: a parameter for each option of `acdtask tidy`."""
+    described = {
+        "keep_days": "Days in which nothing is deleted that was written in them; 2 at least",
+        "keep_runs": "Finished runs of each AOI and job to keep",
+        "keep_versions": "Versions of each result to keep, and reports of each AOI",
+        "keep_heads": "Heads of the index to keep",
+    }
+    return [
+        Parameter(name=field.replace("_", "-"), value=str(Retention.model_fields[field].default), description=text)
+        for field, text in described.items()
+    ]
 
 
 def memory_parameter() -> Parameter:

@@ -49,14 +49,18 @@ from workflows.parameters import (
     memory_parameter,
     parameter_of,
     quarantine_parameter,
+    retention_parameters,
     webhook_parameter,
 )
 from workflows.retries import memory_patch, retry_strategy
 
-__all__ = ["CHAIN", "after_all_of", "build_all", "version_suffix"]
+__all__ = ["CHAIN", "TIDY", "after_all_of", "build_all", "version_suffix"]
 
 CHAIN = tuple(name for name in JOBS if name != "simulate")
 """The jobs that have a workflow, in the order of `acd-all`."""
+
+TIDY = "tidy"
+"""The workflow that keeps the cube small; it has no AOI."""
 
 OUTPUTS = "/tmp/acd"  # noqa: S108  # a path in the pod, where /tmp is a volume of its own
 ITEM = "{{item}}"
@@ -64,6 +68,9 @@ ROUND = ["plan-id", "round"]
 """What a gather is told."""
 USER = 65532
 DAY = 86400
+WITH_WEBHOOK = f"workflow.parameters.{WEBHOOK} != ''"
+FAILED_WITH_WEBHOOK = f"{WITH_WEBHOOK} && workflow.status != 'Succeeded'"
+"""When the exit handler posts: always, or only a failure."""
 IMAGE = "acdtask"
 """A placeholder: the chart gives the image."""
 
@@ -109,13 +116,17 @@ class Main(Container):
 
 
 def build_all() -> dict[str, WorkflowTemplate]:
-    """Every WorkflowTemplate by name: each job and `acd-all`, under a stable name and under one with the version."""
+    """Every WorkflowTemplate by name: each job, `acd-all` and `acd-tidy`, under a stable and a versioned name."""
     chains = {**{name: [name] for name in CHAIN}, "all": list(CHAIN)}
     built = {}
     for title, jobs in chains.items():
-        for name in (f"acd-{title}", f"acd-{title}-{version_suffix()}"):
+        for name in _names(title):
             built[name] = _workflow(name, title, jobs)
-    return built
+    return built | {name: _tidy_workflow(name) for name in _names(TIDY)}
+
+
+def _names(title: str) -> tuple[str, str]:
+    return f"acd-{title}", f"acd-{title}-{version_suffix()}"
 
 
 def after_all_of(fan_out: str) -> str:
@@ -143,13 +154,29 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
         by_parameter.setdefault(bound.parameter, []).append(bound)
     parameters = [parameter_of(group) for group in by_parameter.values()]
     parameters += [memory_parameter(), quarantine_parameter(), webhook_parameter()]
+    workflow = _empty_workflow(name, title, _annotations(title, jobs), parameters)
+    aoi = _reference(workflow, AOI)
+    workflow.synchronization = Synchronization(mutexes=[Mutex(name=f"acd-{aoi}")])
+    # Optional, so that a missing AOI is an error of the plan and not a pod that waits for ever.
+    workflow.volumes = [Volume(name=AOI, config_map=ConfigMapVolumeSource(name=f"acd-aoi-{aoi}", optional=True))]
+    with workflow:
+        dags = [_job_dag(workflow, load_job(job), [one for one in bounds if one.job == job]) for job in jobs]
+        if len(jobs) > 1:
+            _chain_dag(title, dags)
+        workflow.on_exit = str(_exit_dag(workflow, aoi).name)
+    return workflow
+
+
+def _empty_workflow(
+    name: str, title: str, annotations: dict[str, str], parameters: list[Parameter]
+) -> WorkflowTemplate:
+    """A workflow as every one of ours is: restricted, with limits, labels and a time to live."""
     labels = {
         "app.kubernetes.io/name": "acd",
         "app.kubernetes.io/component": title,
         "app.kubernetes.io/version": __version__,
     }
-    annotations = _annotations(title, jobs)
-    workflow = WorkflowTemplate(
+    return WorkflowTemplate(
         name=name,
         labels=labels,
         annotations=annotations,
@@ -168,15 +195,26 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
             seccomp_profile=SeccompProfile(type="RuntimeDefault"),
         ),
     )
-    aoi = _reference(workflow, AOI)
-    workflow.synchronization = Synchronization(mutexes=[Mutex(name=f"acd-{aoi}")])
-    # Optional, so that a missing AOI is an error of the plan and not a pod that waits for ever.
-    workflow.volumes = [Volume(name=AOI, config_map=ConfigMapVolumeSource(name=f"acd-aoi-{aoi}", optional=True))]
+
+
+def _tidy_workflow(name: str) -> WorkflowTemplate:
+    """One pod that deletes what the cube no longer needs. It runs beside the jobs, so it has no AOI's mutex."""
+    retention = retention_parameters()
+    help_text = (
+        "Deletes old runs, old versions of the index and of results, and files that nothing names. Results, images and "
+        "the current report stay."
+    )
+    annotations = _described(
+        TIDY, "delete what the cube no longer needs", help_text, f"argo submit --from workflowtemplate/acd-{TIDY}"
+    )
+    workflow = _empty_workflow(name, TIDY, annotations, [*retention, webhook_parameter()])
+    workflow.synchronization = Synchronization(mutexes=[Mutex(name=f"acd.{TIDY}")])
+    args = [TIDY, "--apply", "--if-any", "--json"]
+    for parameter in retention:
+        args += [f"--{parameter.name}", _reference(workflow, str(parameter.name))]
     with workflow:
-        dags = [_job_dag(workflow, load_job(job), [one for one in bounds if one.job == job]) for job in jobs]
-        if len(jobs) > 1:
-            _chain_dag(title, dags)
-        workflow.on_exit = str(_exit_dag(workflow).name)
+        Main(TIDY, args, POD_SECONDS["run"])
+        workflow.on_exit = str(_exit_dag(workflow, "", FAILED_WITH_WEBHOOK).name)
     return workflow
 
 
@@ -225,21 +263,21 @@ def _chain_dag(title: str, dags: list[DAG]) -> None:
             before = task
 
 
-def _exit_dag(workflow: WorkflowTemplate) -> DAG:
+def _exit_dag(workflow: WorkflowTemplate, aoi: str, when: str = WITH_WEBHOOK) -> DAG:
     """Tells the webhook how the workflow ended; without one there is no pod."""
-    pod = _notify_pod(workflow)
+    pod = _notify_pod(workflow, aoi)
     with DAG(name="exit", fail_fast=False) as dag:
         # An expression, since an address between quotes might bring a quote of its own.
-        Task(name="notify", template=pod, when=f"{{{{=workflow.parameters.{WEBHOOK} != ''}}}}")
+        Task(name="notify", template=pod, when=f"{{{{={when}}}}}")
     return dag
 
 
-def _notify_pod(workflow: WorkflowTemplate) -> Main:
+def _notify_pod(workflow: WorkflowTemplate, aoi: str) -> Main:
     """It is told the status alone: a list of failures that is too long would keep Argo from starting it."""
     told = {
         "run": "{{workflow.uid}}",
         "status": "{{workflow.status}}",
-        "aoi": _reference(workflow, AOI),
+        "aoi": aoi,
         "webhook": _reference(workflow, WEBHOOK),
         "workflow": "{{workflow.name}}",
         "namespace": "{{workflow.namespace}}",
@@ -338,10 +376,17 @@ def _annotations(title: str, jobs: list[str]) -> dict[str, str]:
     text = (
         JOBS[title].help if title in JOBS else "Does all jobs, one after the other. A job with nothing new is skipped."
     )
+    return _described(
+        title,
+        f"{summary[:1].lower()}{summary[1:].rstrip('.')}",
+        f"{text}\n\nJobs and rounds: {'; '.join(rounds)}.",
+        f"argo submit --from workflowtemplate/acd-{title} -p aoi=NAME",
+    )
+
+
+def _described(title: str, summary: str, text: str, example: str) -> dict[str, str]:
+    """What Argo's UI says of a workflow."""
     return {
-        "workflows.argoproj.io/title": f"**acd {title}**: {summary[:1].lower()}{summary[1:].rstrip('.')}",
-        "workflows.argoproj.io/description": (
-            f"{text}\n\nJobs and rounds: {'; '.join(rounds)}. acd {__version__}.\n\n"
-            f"`argo submit --from workflowtemplate/acd-{title} -p aoi=NAME`\n"
-        ),
+        "workflows.argoproj.io/title": f"**acd {title}**: {summary}",
+        "workflows.argoproj.io/description": f"{text} acd {__version__}.\n\n`{example}`\n",
     }

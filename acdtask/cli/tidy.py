@@ -60,6 +60,7 @@ def _tidy(
     if_any: IfAny = False,
     as_json: AsJson = False,
 ) -> None:
+    from acdtask.engine.account import noting_failure
     from acdtask.engine.stages import open_site
     from acdtask.tidy.clean import tidy
     from acdtask.tidy.retention import Retention
@@ -68,7 +69,8 @@ def _tidy(
     if apply and not unsafe_short_retention:
         retention.require_safe()
     try:
-        tidied = tidy(open_site(cube), retention, apply=apply)
+        with noting_failure(cube, "tidy", "tidy"):
+            tidied = tidy(open_site(cube), retention, apply=apply)
     except AcdError as error:
         if not if_any or error.code is not ErrorCode.CUBE_UNKNOWN:
             raise

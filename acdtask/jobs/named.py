@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.monitor.months import keys_of
+from acdtask.jobs.monitor.months import keys_of as keys_of_monitor
 from acdtask.jobs.products import MonitorManifest
+from acdtask.jobs.report.edition import Edition
+from acdtask.jobs.report.edition import keys_of as keys_of_edition
 
-__all__ = ["PRODUCT", "Names", "names_in_json", "names_in_page", "names_of_manifest"]
+__all__ = ["PRODUCT", "Names", "key_of", "names_in_json", "names_of_manifest"]
 
 OWN = ("data/", "consolidated/", "products/")
 """Where a cube keeps what documents name."""
 
 PRODUCT = re.compile(r"products/.+?/(?P<job>baseline|monitor|report)/[0-9a-f]{16}(-partial)?/")
 """The folder of a product, at the beginning of a key."""
-
-LINK = re.compile(r"""(?:src|href|content)=["']([^"'#?:]+)["'#?]""")
-"""Links of a page to files beside it."""
 
 
 class Names:
@@ -79,45 +80,43 @@ def names_in_json(body: bytes, store: Store, place: str = "") -> set[str]:
     return {key for text in _texts(document) for key in _keys_of(text, store)}
 
 
-def names_in_page(body: bytes, folder: str) -> set[str]:
-    """The keys that an HTML page refers to by relative links.
-
-    >>> names_in_page(b'<img src="2018-07/z.png"><a href="https://acd">', "products/a/report/0/")
-    {'products/a/report/0/2018-07/z.png'}
-    """
-    return {folder + link.removeprefix("./") for link in LINK.findall(body.decode(errors="replace"))}
-
-
 def names_of_manifest(store: Store, key: str) -> set[str]:
-    """The keys below `products/` that a manifest of a baseline or monitor names, also through its months.
+    """The keys below `products/` that a document of a product names, also through its months.
 
     The images that a product was made from are not among them: the index says where their pixels are now.
 
+    Args:
+        store: of the cube.
+        key: of a manifest of a baseline or monitor, or of an edition of a report.
+
     Raises:
-        AcdError: TIDY_UNSURE if the manifest, or a month of it, is missing or damaged.
+        AcdError: TIDY_UNSURE if the document, or a month of it, is missing or damaged.
     """
     body = store.find(key)
     if body is None:
         raise AcdError(ErrorCode.TIDY_UNSURE, f"{store.address_of(key)} is missing")
     names = names_in_json(body, store, place=key)
-    if "/monitor/" in key:
-        names |= _names_of_months(body, store)
-    names = {name for name in names if name.startswith("products/")}
-    return names | {f"{name.rpartition('/')[0]}/item.json" for name in names if name.endswith("/patches.parquet")}
-
-
-def _names_of_months(body: bytes, store: Store) -> set[str]:
-    """What the months of a monitor's manifest name; nothing for a manifest of acd 0.1.0, which names all itself."""
     try:
-        manifest = MonitorManifest.model_validate_json(body)
-    except ValidationError:
-        return set()
-    try:
-        return keys_of(manifest, store)
+        names |= _names_of_months(body, key, store)
     except AcdError as error:
         if error.code is ErrorCode.CUBE_DAMAGED:
             raise AcdError(ErrorCode.TIDY_UNSURE, error.detail) from error
         raise
+    if "/monitor/" in key:
+        names |= {f"{name.rpartition('/')[0]}/item.json" for name in names if name.endswith("/patches.parquet")}
+    return {name for name in names if name.startswith("products/")}
+
+
+def _names_of_months(body: bytes, key: str, store: Store) -> set[str]:
+    """What the months of a monitor or report name; nothing for a manifest of acd 0.1.0, which has no months."""
+    try:
+        if "/monitor/" in key:
+            return keys_of_monitor(MonitorManifest.model_validate_json(body), store)
+        if "/report/" in key:
+            return keys_of_edition(Edition.model_validate_json(body), store)
+    except ValidationError:
+        pass
+    return set()
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -131,7 +130,24 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(member)
 
 
+def key_of(uri: str, store: Store) -> str:
+    """The key of a file of the cube that is named by its address, also through a symlink; others stay as they are.
+
+    >>> key_of("file:///cubes/my%20cube/data/a.tif", Store.at("/cubes/my cube"))
+    'data/a.tif'
+    >>> key_of("s3://other/data/a.tif", Store.at("s3://bucket"))
+    's3://other/data/a.tif'
+    """
+    if not store.is_folder or not uri.startswith(("/", "file://")):
+        return uri.removeprefix(f"{store.url}/")
+    path = os.path.normpath(unquote(urlsplit(uri).path) if uri.startswith("file://") else uri)
+    root = f"{store.url}/"
+    if path.startswith(root):
+        return path.removeprefix(root)
+    return os.path.realpath(path).removeprefix(f"{os.path.realpath(store.url)}/")
+
+
 def _keys_of(text: str, store: Store) -> Iterator[str]:
-    key = text.removeprefix("file://").removeprefix(f"{store.url}/")
+    key = key_of(text, store)
     if key.startswith(OWN):
         yield key.rstrip("/")

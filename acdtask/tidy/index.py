@@ -11,7 +11,7 @@ from acdtask.cube.local.head import Head, SegmentRef
 from acdtask.cube.local.index import HINT, Index
 from acdtask.cube.local.store import Entry, Store
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.named import Names
+from acdtask.jobs.named import Names, key_of
 from acdtask.tidy.broom import CURRENT, NAMED, YOUNG, Broom
 from acdtask.tidy.retention import Retention, superseded
 
@@ -43,13 +43,12 @@ class Heads:
     def containers(self) -> Names:
         """The files of the cube that the heads name which stay, also by absolute addresses. TIDY_UNSURE."""
         names = Names()
-        address = f"{self._store.url}/"
         seen: set[str] = set()
         for head in self._heads():
             for ref in head.datasets:
                 if ref.key not in seen:
                     seen.add(ref.key)
-                    names.add(uri.removeprefix("file://").removeprefix(address) for uri in self._uris(ref, head))
+                    names.add(key_of(uri, self._store) for uri in self._uris(ref, head))
         return names
 
     def _heads(self) -> Iterator[Head]:

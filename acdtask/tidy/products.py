@@ -9,16 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from acdtask.cube.local.store import Entry, Store
-from acdtask.jobs.named import PRODUCT, Names, names_in_page, names_of_manifest
+from acdtask.jobs.named import PRODUCT, Names, names_of_manifest
 from acdtask.tidy.broom import CURRENT, NAMED, YOUNG, Broom
 from acdtask.tidy.retention import Retention, superseded
 from acdtask.tidy.runs import Runs
 
 __all__ = ["Products", "read_products", "sweep_products"]
 
-VERSION = re.compile(r"(?P<chain>products/.+/(?:manifests|[^/]+\.latest))/(?P<number>\d{6})(?:\.json)?")
-PAGE = re.compile(r"[^/]+\.html")
-
+VERSION = re.compile(r"(?P<chain>products/.+/(?:manifests|editions|[^/]+\.latest))/(?P<number>\d{6})(?:\.json)?")
 KNOWN = {
     "baseline": re.compile(r"-?\d+_-?\d+/(mean|standard_deviation|count|moments)\.tif"),
     "monitor": re.compile(
@@ -44,7 +42,6 @@ class Products:
 
     chains: dict[str, list[tuple[int, Entry]]] = field(default_factory=lambda: defaultdict(list))
     folders: dict[str, datetime] = field(default_factory=dict)
-    pages: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
 def read_products(store: Store, broom: Broom) -> Products:
@@ -55,8 +52,6 @@ def read_products(store: Store, broom: Broom) -> Products:
         if product:
             folder = product.group()
             products.folders[folder] = max(products.folders.get(folder, entry.modified), entry.modified)
-            if product["job"] == "report" and PAGE.fullmatch(entry.key, len(folder)):
-                products.pages[folder].append(entry.key)
         if match := VERSION.fullmatch(entry.key):
             products.chains[match["chain"]].append((int(match["number"]), entry))
         elif not product:
@@ -78,7 +73,7 @@ def sweep_products(
         cutoff: what is younger stays.
         broom: deletes and counts.
     """
-    manifests = _sweep_versions(products, retention, cutoff, broom)
+    documents = _sweep_versions(products, retention, cutoff, broom)
     made = runs.made()
     reports = _reports_to_remove(products, made, retention, cutoff)
     for folder in sorted(products.folders):
@@ -90,38 +85,35 @@ def sweep_products(
             if all(entry.modified <= cutoff for entry in entries):
                 broom.remove("old reports", entries)
                 continue
-        named = _named_in(store, folder, job, products, manifests)
+        named = _named_in(store, folder, job, products, documents)
         broom.remove(KINDS[job], _unnamed(store, folder, job, named, used, cutoff, broom))
 
 
 def _sweep_versions(products: Products, retention: Retention, cutoff: datetime, broom: Broom) -> dict[str, list[str]]:
-    """Remove old versions of manifests and pointers; returns the manifests that stay, by folder of the product."""
+    """Remove old versions of manifests and pointers; returns those of results that stay, by folder of the product."""
     kept: dict[str, list[str]] = {}
     for chain, versions in sorted(products.chains.items()):
-        kind = "pointers to the latest" if chain.endswith(".latest") else "versions of manifests"
+        kind = "pointers to the latest" if chain.endswith(".latest") else "versions of results"
         going = superseded(versions, retention.keep_versions, cutoff)
         broom.remove(kind, going, page=1)
         gone = {entry.key for entry in going}
         stay = [entry for _, entry in versions if entry.key not in gone]
         broom.keep(kind, CURRENT, *stay)
-        if chain.endswith("/manifests"):
-            kept[chain.removesuffix("manifests")] = [entry.key for entry in stay]
+        if not chain.endswith(".latest"):
+            kept[f"{chain.rpartition('/')[0]}/"] = [entry.key for entry in stay]
     return kept
 
 
-def _named_in(store: Store, folder: str, job: str, products: Products, manifests: dict[str, list[str]]) -> Names:
-    """What the documents of a product name: its manifests that stay, and of a report its pages."""
+def _named_in(store: Store, folder: str, job: str, products: Products, documents: dict[str, list[str]]) -> Names:
+    """What the versions of a product name that stay, and those that were published since they were listed."""
     names = Names()
-    for key in manifests.get(folder, []):
+    for key in documents.get(folder, []):
         names.add(names_of_manifest(store, key))
-    # A version that was published since the chains were listed.
-    number = max((number for number, _ in products.chains.get(f"{folder}manifests", [])), default=0)
-    while store.exists(key := f"{folder}manifests/{number + 1:06d}.json"):
+    chain = f"{folder}{'editions' if job == 'report' else 'manifests'}"
+    number = max((number for number, _ in products.chains.get(chain, [])), default=0)
+    while store.exists(key := f"{chain}/{number + 1:06d}.json"):
         names.add(names_of_manifest(store, key))
         number += 1
-    if job == "report":
-        for page in products.pages.get(folder, []):
-            names.add(names_in_page(store.find(page) or b"", folder))
     return names
 
 
@@ -153,11 +145,11 @@ def _is_beside(key: str, rest: str, job: str, used: Names) -> bool:
 def _reports_to_remove(
     products: Products, made: set[tuple[str, str]], retention: Retention, cutoff: datetime
 ) -> set[str]:
-    """Reports that are neither among the newest of their AOI, nor young, nor of a plan that stays."""
+    """Reports without editions, as acd 0.1.0 made them, that are old, not the newest of their AOI, and not planned."""
     by_area: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
     for folder, newest in products.folders.items():
         area = folder.rstrip("/").rpartition("/")[0]
-        if area.endswith("/report"):
+        if area.endswith("/report") and f"{folder}editions" not in products.chains:
             by_area[area].append((newest, folder))
     going = set()
     for folders in by_area.values():

@@ -84,7 +84,10 @@ class Runs:
         """What the plans that stay have made or will make: folders of products, and files that older shards wrote."""
         names = Names()
         for (job, plan_id), document in self.kept.items():
-            names.add(names_in_json(json.dumps(document.get("content", {})).encode(), site.store))
+            content = document.get("content", {})
+            names.add(names_in_json(json.dumps(content).encode(), site.store))
+            if job == "report":
+                names.add(_pictures_of(content))
             if job == "ingest" and self.plans[job, plan_id].has_old(cutoff):
                 for entry in site.store.entries(f"runs/{job}/{plan_id}/write"):
                     if entry.key.endswith(".table"):
@@ -103,6 +106,13 @@ def read_runs(site: Site) -> Runs:
         runs.newest = max(runs.newest or entry.modified, entry.modified)
         _classify(entry, runs)
     return runs
+
+
+def _pictures_of(content: dict[str, Any]) -> list[str]:
+    """The folders of pictures that a report's plan makes."""
+    report = f"products/{content.get('aoi')}/report/{content.get('report')}"
+    folders = [folder for month in content.get("months", {}).values() for folder in month["dates"].values()]
+    return [f"{report}/{folder}" for folder in (*folders, f"baseline-{content.get('ground')}")]
 
 
 def _classify(entry: Entry, runs: Runs) -> None:

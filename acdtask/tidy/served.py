@@ -11,7 +11,7 @@ from acdtask.cube.local.consolidation_book import Book
 from acdtask.cube.local.consolidation_states import is_final
 from acdtask.cube.local.store import Entry, Store
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.named import Names
+from acdtask.jobs.named import Names, key_of
 from acdtask.tidy.broom import CURRENT, YOUNG, Broom
 from acdtask.tidy.retention import superseded
 
@@ -90,9 +90,8 @@ def containers_of_jobs(store: Store) -> set[str]:
 
 def managed_containers(store: Store) -> Names:
     """Containers that clients handed over, as far as they lie below the cube."""
-    address = f"{store.url}/"
     uris = ((store.find(entry.key) or b"").decode(errors="replace") for entry in store.entries("managed"))
-    return Names(uri.removeprefix("file://").removeprefix(address) for uri in uris)
+    return Names(key_of(uri, store) for uri in uris)
 
 
 def _sweep_deletions(store: Store, cutoff: datetime, broom: Broom) -> None:

@@ -94,7 +94,7 @@ def test_what_argo_cd_would_do_with_the_application(new_place: NewPlace, tmp_pat
     assert any(key.startswith("products/koln/monitor/") for key in data)
 
     sync(place, {**values, "monitors": []}, tmp_path)
-    assert place.get("cronworkflows")["items"] == []
+    assert [schedule["metadata"]["name"] for schedule in place.get("cronworkflows")["items"]] == ["acd-tidy"]
     assert len(place.get("workflowtemplates")["items"]) == len(
         {name for kind, name in versions if kind == "workflowtemplates"}
     )

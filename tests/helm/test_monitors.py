@@ -14,8 +14,9 @@ pytestmark = pytest.mark.helm
 
 
 def schedules(rendered: list[Object]) -> dict[str, Object]:
-    """The specifications of the CronWorkflows by name."""
-    return {one["metadata"]["name"]: one["spec"] for one in of_kind(rendered, "CronWorkflow")}
+    """The specifications of the CronWorkflows of monitors, by name."""
+    found = {one["metadata"]["name"]: one["spec"] for one in of_kind(rendered, "CronWorkflow")}
+    return {name: spec for name, spec in found.items() if name != "acd-tidy"}
 
 
 def arguments(spec: Object) -> dict[str, str]:
@@ -49,9 +50,8 @@ def test_argo_cd_makes_schedules_after_all_else(name: str, render: Render) -> No
         (one["kind"], one["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave"))
         for one in render(example(name))
     }
-    schedule = {"CronWorkflow"} if example(name).get("monitors") else set()
-    assert {kind for kind, wave in waves if wave == "1"} == schedule
-    assert {wave for kind, wave in waves if kind not in schedule} == {None}
+    assert {kind for kind, wave in waves if wave == "1"} == {"CronWorkflow"}
+    assert {wave for kind, wave in waves if kind != "CronWorkflow"} == {None}
 
 
 def test_a_monitor_takes_the_defaults_one_by_one(render: Render) -> None:

@@ -1,4 +1,4 @@
-"""Tidy beside writers, readers and other tidies, killed anywhere, and with files and documents that it does not know."""
+"""Tidy beside writers, readers and other tidies, killed anywhere, and with files that it does not know."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -184,7 +185,7 @@ def test_it_removes_what_nothing_names_and_nothing_else(tmp_path: Path) -> None:
         "heads of the index": 4,
         "ingested images": 1,
         "consolidated containers": 3,
-        "versions of manifests": 2,
+        "versions of results": 2,
         "files of monitors": 4,
     }
     left = cube.keys
@@ -300,16 +301,20 @@ def test_images_of_a_geocube_stay_although_no_head_names_them(tmp_path: Path) ->
 
 
 def test_datasets_with_absolute_addresses_below_the_cube_keep_their_files(tmp_path: Path) -> None:
-    cube = Clocked(tmp_path / "cube")
-    cube.write_image(0)
-    cube.commit(0)
-    key = cube.write_image(1)
-    new = record(1)
-    LocalCube.open(str(cube.root)).commit([new], [dataset(new, f"{cube.root}/{key}", grid=GRID)])
+    """Clients of a server name files by path, through a symlink, or by an address with escaped letters."""
+    cube = Clocked(tmp_path / "my cube")
+    (tmp_path / "link").symlink_to(cube.root)
+    roots = ["", f"{cube.root}/", f"{tmp_path}/link/", f"file://{quote(str(cube.root))}/"]
+    keys = [cube.write_image(number) for number in range(len(roots))]
+    for number, root in enumerate(roots):
+        new = record(number)
+        LocalCube.open(str(cube.root)).commit([new], [dataset(new, f"{root}{keys[number]}", grid=GRID)])
     cube.stamp()
+    unused = cube.write_image(90)
     cube.now += 30 * DAY
     cube.tidy(LEAST)
-    assert key in cube.keys
+    assert set(keys) <= cube.keys
+    assert unused not in cube.keys
 
 
 def test_unfinished_files_of_a_folder_go_when_they_are_old(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from acdtask.jobs.named import names_of_manifest
 
 __all__ = ["missing_names", "texts"]
 
-CHAIN = re.compile(r"products/.+/manifests/\d{6}\.json")
+CHAIN = re.compile(r"products/.+/(manifests|editions)/\d{6}\.json")
 
 
 def missing_names(store: Store) -> list[str]:

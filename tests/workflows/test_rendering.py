@@ -13,16 +13,19 @@ import yaml
 from acdtask import __version__
 from acdtask.cli.notify import command as load_notify
 from acdtask.cli.options import options_of, settings_from, values_of_parameters
+from acdtask.cli.tidy import command as load_tidy
 from acdtask.jobs.registry import JOBS, load_job
+from acdtask.tidy.retention import Retention
 from workflows.lint import problems
 from workflows.metrics import DURATION, FIGURES
 from workflows.parameters import QUARANTINE, WEBHOOK
 from workflows.rendering import CHART_FILES, render_all, write_all
 from workflows.retries import MEMORY
-from workflows.templates import CHAIN, OUTPUTS, version_suffix
+from workflows.templates import CHAIN, OUTPUTS, TIDY, version_suffix
 
 RENDERED = {name.removesuffix(".yaml"): yaml.safe_load(text) for name, text in render_all().items()}
 STABLE = [f"acd-{name}" for name in (*CHAIN, "all")]
+EVERY = [*STABLE, f"acd-{TIDY}"]
 
 
 def test_the_chart_ships_what_the_jobs_say() -> None:
@@ -39,10 +42,10 @@ def test_rendering_removes_a_template_that_is_no_longer_made(tmp_path: Any) -> N
 
 def test_every_job_but_simulate_has_a_template_and_there_is_one_for_all() -> None:
     assert list(CHAIN) == [name for name in JOBS if name != "simulate"]
-    assert set(RENDERED) == {*STABLE, *(f"{name}-{version_suffix()}" for name in STABLE)}
+    assert set(RENDERED) == {*EVERY, *(f"{name}-{version_suffix()}" for name in EVERY)}
 
 
-@pytest.mark.parametrize("name", STABLE)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_stable_name_is_another_name_of_the_version(name: str) -> None:
     versioned = copy.deepcopy(RENDERED[f"{name}-{version_suffix()}"])
     assert versioned["metadata"].pop("name") == f"{name}-{__version__.replace('.', '-')}"
@@ -288,3 +291,29 @@ def test_the_end_is_told_only_where_there_is_a_webhook(name: str) -> None:
     }
     accepted = {option for one in load_notify().params for option in one.opts}
     assert set(given) < accepted
+
+
+def test_tidy_is_one_pod_with_a_parameter_for_each_retention_and_no_mutex_of_an_aoi() -> None:
+    document = RENDERED["acd-tidy"]
+    assert document["spec"]["synchronization"]["mutexes"] == [{"name": "acd.tidy"}]
+    assert {name: one["value"] for name, one in parameters_of(document).items()} == {
+        **{name.replace("_", "-"): str(field.default) for name, field in Retention.model_fields.items()},
+        WEBHOOK: "",
+    }
+    pods = [one["container"] for one in document["spec"]["templates"] if "container" in one]
+    (args,) = [one["args"] for one in pods if one["args"][0] == "tidy"]
+    accepted = {option for one in load_tidy().params for option in one.opts}
+    assert {word for word in args if word.startswith("--")} <= accepted
+    assert args[1:4] == ["--apply", "--if-any", "--json"]
+    assert args[4::2] == [f"--{name.replace('_', '-')}" for name in Retention.model_fields]
+
+
+def test_a_tidy_that_fails_is_told_and_one_that_ends_well_is_not() -> None:
+    when = exit_task(RENDERED["acd-tidy"])["when"]
+    assert when == "{{=workflow.parameters.webhook != '' && workflow.status != 'Succeeded'}}"
+
+
+def test_a_tidy_without_a_mutex_breaks_a_rule() -> None:
+    document = copy.deepcopy(RENDERED["acd-tidy"])
+    del document["spec"]["synchronization"]
+    assert "the workflow has no mutex" in problems(document)

@@ -11,6 +11,7 @@
 {{- $templates := include "acd.templates" . | fromJson -}}
 {{- include "acd.check.resources" . -}}
 {{- include "acd.check.timezones" . -}}
+{{- include "acd.check.schedules" (dict "owner" "tidy" "schedules" .Values.tidy.schedules) -}}
 {{- include "acd.check.monitors" (dict "root" . "templates" $templates) -}}
 {{- end }}
 
@@ -106,7 +107,7 @@
 {{- define "acd.check.timezones" -}}
 {{- $day := toDate "2006-01-02" "2020-07-01" -}}
 {{- if ne (dateInZone "MST" $day "Europe/Berlin") "UTC" -}}
-{{- $zones := dict "monitorDefaults.timezone" .Values.monitorDefaults.timezone -}}
+{{- $zones := dict "monitorDefaults.timezone" .Values.monitorDefaults.timezone "tidy.timezone" .Values.tidy.timezone -}}
 {{- range .Values.monitors }}{{ if .timezone }}{{ $_ := set $zones (printf "the timezone of monitor %s" .name) .timezone }}{{ end }}{{ end -}}
 {{- range $where, $zone := $zones -}}
 {{- if and (eq (dateInZone "MST" $day $zone) "UTC") (not (regexMatch "^(Etc/)?(UTC|UCT|Universal|Zulu)$" $zone)) -}}
@@ -150,6 +151,9 @@
 {{- if hasKey $seen .name -}}
 {{- fail (printf "Two monitors are named %s. Give each its own name: schedules and AOIs are kept by it." .name) -}}
 {{- end -}}
+{{- if eq .name "tidy" -}}
+{{- fail "A monitor is named tidy, and so is the chart's own schedule acd-tidy. Give the monitor another name." -}}
+{{- end -}}
 {{- $_ := set $seen .name true -}}
 {{- include "acd.check.schedules" . -}}
 {{- include "acd.check.aoi" . -}}
@@ -166,7 +170,7 @@
 
 {{/* What the pattern of a schedule cannot say: ranges that end before they begin, days that no month has. */}}
 {{- define "acd.check.schedules" -}}
-{{- $monitor := . -}}
+{{- $owner := .owner | default (printf "Monitor %s" .name) -}}
 {{- $order := dict -}}
 {{- range $names := list "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC" "SUN MON TUE WED THU FRI SAT" -}}
 {{- range $at, $name := splitList " " $names }}{{ $_ := set $order $name (add $at (len $names | eq 47 | ternary 1 0)) }}{{ end -}}
@@ -180,7 +184,7 @@
 {{- $from := index $order (first $ends) | default (first $ends) | int -}}
 {{- $to := index $order (last $ends) | default (last $ends) | int -}}
 {{- if gt $from $to -}}
-{{- fail (printf "Monitor %s has the schedule %q, and its range %s ends before it begins. Split it in two, such as 22-23,0-5." $monitor.name $schedule $part) -}}
+{{- fail (printf "%s has the schedule %q, and its range %s ends before it begins. Split it in two, such as 22-23,0-5." $owner $schedule $part) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -189,7 +193,7 @@
 {{- $month := index $order (index $fields 3) | default (index $fields 3) | toString -}}
 {{- $never := or (and (has (index $fields 2) (list "30" "31")) (has $month (list "2" "02"))) (and (eq (index $fields 2) "31") (has $month (list "4" "04" "6" "06" "9" "09" "11"))) -}}
 {{- if and $never (has (index $fields 4) (list "*" "?")) -}}
-{{- fail (printf "Monitor %s has the schedule %q, which never comes. Give a day that the month has." $monitor.name $schedule) -}}
+{{- fail (printf "%s has the schedule %q, which never comes. Give a day that the month has." $owner $schedule) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
