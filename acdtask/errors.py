@@ -392,6 +392,12 @@ class ErrorCode(Enum):
         "An image would be made of more pixels than are read at once.",
         "Ask for a finer grid, a smaller area or fewer records.",
     )
+    AREA_TOO_COMPLEX = ErrorSpec(
+        713,
+        _CONFIG,
+        "An area has more points, crossings or cells than acd works on at once.",
+        "Simplify the area so that it does not cross itself, or ask for it in parts.",
+    )
     JOB_FAILED = ErrorSpec(
         715,
         _INPUT,

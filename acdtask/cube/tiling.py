@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.grid import Grid, Layout, Tile, WebMercatorGrid
 from acdtask.cube.points import move_points
+from acdtask.cube.repair import repaired
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["footprint", "project", "tiles_as_geojson", "tiles_of"]
+__all__ = ["each_tile", "edge_points", "footprint", "project", "tiles_as_geojson", "tiles_of"]
 
 LON_LAT = "EPSG:4326"
 EDGE_STEP_DEGREES = 0.02
@@ -25,7 +26,7 @@ SLIVER_PIXELS = 1e-3
 """A cell that the area enters by less than this is not needed; rounding in a reprojection is far smaller."""
 
 WEB_MERCATOR_LIMIT = 85.0511287798066
-CELLS_AT_ONCE = 200_000
+BLOCK, BLOCKS_AT_ONCE = 32, 1000
 FOOTPRINT_TOLERANCE_DEGREES = 1e-6
 
 
@@ -46,15 +47,46 @@ def tiles_of(area: BaseGeometry, layout: Layout) -> list[Tile]:
     >>> [tile.cell for tile in tiles_of(shapely.box(7.0, 50.9, 7.2, 51.0), layout)]
     ['17/-276', '18/-276']
     """
+    return list(each_tile(area, layout))
+
+
+def each_tile(
+    area: BaseGeometry, layout: Layout, *, most_cells: int | None = None, check: Callable[[], None] = lambda: None
+) -> Iterator[Tile]:
+    """The tiles of `tiles_of`, made one by one.
+
+    Args:
+        area: as there.
+        layout: as there.
+        most_cells: how many cells of the rectangles around the area's parts may be looked at; None for any number.
+        check: called now and then; what it raises ends the search.
+
+    Raises:
+        AcdError: as `tiles_of`; AREA_TOO_COMPLEX if there are too many cells to look at.
+    """
     if isinstance(layout.grid, WebMercatorGrid):
         area = shapely.clip_by_rect(area, -180, -WEB_MERCATOR_LIMIT, 180, WEB_MERCATOR_LIMIT)
     projected = project(area, LON_LAT, layout.crs)
+    if most_cells is not None:
+        _check_cells(projected, layout, most_cells)
     inset = SLIVER_PIXELS * layout.cell_extent / layout.cell_pixels
-    cells = _cells_meeting(projected, layout, inset) or _cells_meeting(projected, layout, 0.0)
+    cells = _cells_meeting(projected, layout, inset, check)
+    if not len(cells):
+        cells = _cells_meeting(projected, layout, 0.0, check)
     if isinstance(layout.grid, WebMercatorGrid):
         count = 2**layout.grid.zoom
-        cells = {(j, i) for j, i in cells if 0 <= i < count and 0 <= j < count}
-    return [layout.tile(i, j) for j, i in sorted(cells)]
+        cells = cells[((cells >= 0) & (cells < count)).all(axis=1)]
+    for j, i in cells:
+        yield layout.tile(int(i), int(j))
+
+
+def _check_cells(area: BaseGeometry, layout: Layout, most: int) -> None:
+    """AREA_TOO_COMPLEX before a single cell is made."""
+    bounds = shapely.bounds(shapely.get_parts(area))
+    spans = (bounds[:, 2:] - bounds[:, :2]) / layout.cell_extent + 2
+    cells = float(np.nansum(spans[:, 0] * spans[:, 1]))  # an empty part has no bounds
+    if not cells <= most:
+        raise AcdError(ErrorCode.AREA_TOO_COMPLEX, f"the area spans {cells:.0f} cells, and {most} is the most")
 
 
 def project(geometry: BaseGeometry, source: str, target: str) -> BaseGeometry:
@@ -78,31 +110,67 @@ def project(geometry: BaseGeometry, source: str, target: str) -> BaseGeometry:
             "Choose a layout whose CRS covers the area.",
         )
     projected = shapely.set_coordinates(fine, moved)
-    return projected if shapely.is_valid(projected) else shapely.make_valid(projected)
+    return repaired(projected)
 
 
-def _cells_meeting(area: BaseGeometry, layout: Layout, inset: float) -> set[tuple[int, int]]:
-    """(j, i) of the cells that, made smaller by `inset` at each side, meet the area."""
-    found: set[tuple[int, int]] = set()
+def edge_points(area: BaseGeometry) -> int:
+    """About how many points the area has when its edges are cut for a reprojection.
+
+    >>> edge_points(shapely.box(7, 50, 8, 51))
+    205
+    """
+    return int(shapely.get_num_coordinates(area)) + round(float(shapely.length(area)) / EDGE_STEP_DEGREES)
+
+
+def _cells_meeting(area: BaseGeometry, layout: Layout, inset: float, check: Callable[[], None]) -> NDArray[np.int64]:
+    """(j, i) of the cells that, made smaller by `inset` at each side, meet the area; sorted, each once."""
+    found = [np.empty((0, 2), np.int64)]
     for part in shapely.get_parts(area):
         if not part.is_empty:
-            found.update(_cells_meeting_polygon(part, layout, inset))
-    return found
+            for cells in _cells_meeting_polygon(part, layout, inset):
+                found.append(cells)
+                check()
+    cells = np.concatenate(found)
+    if not len(cells):
+        return cells
+    first, width = cells.min(axis=0), int(np.ptp(cells[:, 1])) + 1
+    numbers = np.unique((cells[:, 0] - first[0]) * width + cells[:, 1] - first[1])
+    return first + np.column_stack(np.divmod(numbers, width))
 
 
-def _cells_meeting_polygon(polygon: BaseGeometry, layout: Layout, inset: float) -> Iterable[tuple[int, int]]:
+def _cells_meeting_polygon(polygon: BaseGeometry, layout: Layout, inset: float) -> Iterator[NDArray[np.int64]]:
+    """Blocks of cells first: the cells of a block within the polygon need no look, nor do those of one outside."""
     extent, (ox, oy) = layout.cell_extent, layout.origin
     min_x, min_y, max_x, max_y = polygon.bounds
-    columns = np.arange(math.floor((min_x - ox) / extent), math.floor((max_x - ox) / extent) + 1)
-    rows = np.arange(math.floor((oy - max_y) / extent), math.floor((oy - min_y) / extent) + 1)
+    first = np.array([math.floor((oy - max_y) / extent), math.floor((min_x - ox) / extent)])
+    last = np.array([math.floor((oy - min_y) / extent), math.floor((max_x - ox) / extent)])
     shapely.prepare(polygon)
-    rows_at_once = max(1, CELLS_AT_ONCE // len(columns))
-    for start in range(0, len(rows), rows_at_once):
-        j, i = (axis.ravel() for axis in np.meshgrid(rows[start : start + rows_at_once], columns, indexing="ij"))
-        left, top = ox + i * extent, oy - j * extent
-        boxes = shapely.box(left + inset, top - extent + inset, left + extent - inset, top - inset)
-        meets = shapely.intersects(polygon, boxes) if inset else shapely.relate_pattern(polygon, boxes, "T********")
-        yield from zip(j[meets].tolist(), i[meets].tolist(), strict=True)
+    inside = np.stack(np.meshgrid(np.arange(BLOCK), np.arange(BLOCK), indexing="ij"), axis=-1).reshape(-1, 2)
+    rows, columns = -(-(last - first + 1) // BLOCK)
+    for start in range(0, rows * columns, BLOCKS_AT_ONCE):
+        numbers = np.arange(start, min(start + BLOCKS_AT_ONCE, rows * columns))
+        blocks = first + BLOCK * np.column_stack(np.divmod(numbers, columns))
+        boxes = _boxes(blocks, layout, BLOCK)
+        within = shapely.contains_properly(polygon, boxes)
+        for corner in blocks[within]:
+            yield corner + inside
+        for corner in blocks[~within & shapely.intersects(polygon, boxes)]:
+            cells = corner + inside
+            cells = cells[(cells <= last).all(axis=1)]
+            small = _boxes(cells, layout, 1, inset)
+            yield cells[
+                shapely.intersects(polygon, small) if inset else shapely.relate_pattern(polygon, small, "T********")
+            ]
+        yield inside[:0]
+
+
+def _boxes(cells: NDArray[np.int64], layout: Layout, size: int, inset: float = 0.0) -> NDArray[np.object_]:
+    """The squares that begin at cells (j, i), `size` cells wide, made smaller by `inset` at each side."""
+    extent, (ox, oy) = layout.cell_extent, layout.origin
+    left, top = ox + cells[:, 1] * extent, oy - cells[:, 0] * extent
+    width = size * extent
+    boxes: NDArray[np.object_] = shapely.box(left + inset, top - width + inset, left + width - inset, top - inset)
+    return boxes
 
 
 def footprint(grid: Grid) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from acdtask.cube.server.errors import DETAILS_KEY, RefusalError, invalid, refus
 from acdtask.cube.server.keys import OPEN_SERVICES, Keys
 from acdtask.cube.server.lanes import Lane, Lanes
 from acdtask.cube.server.stalls import StallGuard
+from acdtask.cube.server.wanted import CALL, GoneError
 from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
 
@@ -184,9 +185,12 @@ class CallInterceptor(grpc.ServerInterceptor):
     @contextmanager
     def _answering(self, method: str, context: Context) -> Iterator[_Count]:
         began, count = time.monotonic(), _Count()
+        CALL.set(context)  # gRPC runs each call in a context of its own
         self._count(method, 1)
         try:
             yield count
+        except GoneError:
+            pass  # nobody waits for an answer
         except RefusalError as error:
             _refuse(context, error)
         except AcdError as error:
@@ -208,9 +212,9 @@ class CallInterceptor(grpc.ServerInterceptor):
 
 
 def _serializer(handler: Handler) -> Callable[[Any], bytes]:
-    """That of the handler, for answers that are not encoded already."""
+    """That of the handler, for answers that are not encoded already; None is for a client that has left."""
     encode: Any = handler.response_serializer
-    return lambda answer: answer if isinstance(answer, bytes) else encode(answer)
+    return lambda answer: answer if isinstance(answer, bytes) else b"" if answer is None else encode(answer)
 
 
 def _behaviour(handler: Handler) -> Callable[[Any, Context], Any]:

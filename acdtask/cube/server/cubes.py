@@ -33,8 +33,9 @@ from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.errors import RefusalError, invalid, uuid_of
 from acdtask.cube.server.frames import Frames, Part, first_frame, metas_of
 from acdtask.cube.server.pictures import render_tile
-from acdtask.cube.server.pixels import Group, bytes_of_image, bytes_of_work, read_images
+from acdtask.cube.server.pixels import WORK, Group, bytes_of_image, bytes_of_work, read_images
 from acdtask.cube.server.streams import StreamLimits, Streams
+from acdtask.cube.server.wanted import GoneError
 from acdtask.cube.server.wire import bound_of, record_to_wire
 from acdtask.errors import AcdError
 
@@ -148,7 +149,7 @@ class CubeCalls:
         size = bytes_of_work(asked.request.grid, asked.variable, tiff=request.format == GTiff)
         return self.streams.send(context, size, lambda: self._answer(request, asked))
 
-    def GetXYZTile(self, request: GetTileRequest, _: grpc.ServicerContext) -> GetTileResponse:  # noqa: N802  # the name of the call
+    def GetXYZTile(self, request: GetTileRequest, context: grpc.ServicerContext) -> GetTileResponse:  # noqa: N802  # the name of the call
         """A tile of the web's map as PNG."""
         which: Sequence[str] | RecordQuery
         if request.WhichOneof("records_lister") == "records":
@@ -157,17 +158,13 @@ class CubeCalls:
             which = query_of(request.filters)
         else:
             raise invalid("either record ids or record filters must be provided")
-        return GetTileResponse(
-            image=ImageFile(
-                data=render_tile(
-                    self.cube,
-                    request.instance_id,
-                    which,
-                    (request.x, request.y, request.z),
-                    (request.min, request.max),
-                )
+        place, limits = (request.x, request.y, request.z), (request.min, request.max)
+        with self.streams.turns.turn(context, WORK) as granted:
+            if not granted:
+                raise GoneError
+            return GetTileResponse(
+                image=ImageFile(data=render_tile(self.cube, request.instance_id, which, place, limits))
             )
-        )
 
     def _asked(self, request: GetCubeRequest) -> _Asked:
         if not -3 <= request.compression_level <= 9:

@@ -15,6 +15,7 @@ from acdtask.cube.server.errors import RefusalError, already_exists, invalid, no
 from acdtask.cube.server.frames import metas_of
 from acdtask.cube.server.ids import instance_id
 from acdtask.cube.server.managed import Managed
+from acdtask.cube.server.wanted import wanted
 from acdtask.cube.server.wire import bound_of, mapped_dformat_of, record_to_wire
 from acdtask.errors import AcdError, ErrorCode
 
@@ -48,13 +49,13 @@ class DatasetCalls:
         """Index the datasets of a container, all or none; the same again changes nothing."""
         container = request.container
         self._check_address(container.uri)
-        wanted = [self._wanted(one) for one in container.datasets]
-        if wanted:
+        described = [self._wanted(one) for one in container.datasets]
+        if described:
             header = self._header(container.uri)
-            datasets = [_dataset_of(one, container.uri, header) for one in wanted]
+            datasets = [_dataset_of(one, container.uri, header) for one in described]
             self._check_records(datasets)
             self._commit(datasets)
-        if wanted and container.managed:
+        if described and container.managed:
             self._managed.mark(container.uri)
         return pb.IndexDatasetsResponse()
 
@@ -94,12 +95,15 @@ class DatasetCalls:
             )
             records = self._cube.records(query)
         found: dict[str, list[Dataset]] = defaultdict(list)
-        for one in self._cube.datasets(variable.name, instance.name, frozenset(record.id for record in records)):
+        datasets = self._cube.datasets(variable.name, instance.name, frozenset(record.id for record in records))
+        for one in wanted(datasets):
             found[one.record_id].append(one)
-        there = [record for record in records if record.id in found]
+        there = [record for record in wanted(records) if record.id in found]
         return pb.ListDatasetsResponse(
-            records=[record_to_wire(record) for record in there],
-            dataset_metas=[metas_of(found[record.id], variable, self._catalogue.address_of) for record in there],
+            records=[record_to_wire(record) for record in wanted(there)],
+            dataset_metas=[
+                metas_of(found[record.id], variable, self._catalogue.address_of) for record in wanted(there)
+            ],
         )
 
     def _check_address(self, uri: str) -> None:

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import shapely
 
-from acdtask.cube.grid import Layout, Tile, WebMercatorGrid
+from acdtask.cube.grid import Layout, Tile
 from acdtask.cube.model import RecordQuery
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import layouts_pb2 as pb
 from acdtask.cube.protocol.convert import grid_to_tile
+from acdtask.cube.repair import repaired
 from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.errors import already_exists, invalid, not_found, not_served
 from acdtask.cube.server.layouts import LayoutDetails, layout_of
+from acdtask.cube.server.wanted import check_wanted
 from acdtask.cube.server.wire import area_of, bound_of, is_name
-from acdtask.cube.tiling import WEB_MERCATOR_LIMIT, project, tiles_of
+from acdtask.cube.tiling import each_tile, edge_points
+from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["LayoutCalls"]
 
 TILES_OF_A_MESSAGE = 1000
 MOST_CELLS = 4_000_000
-"""Cells of the rectangle around an area: as many as a server may look at for one call."""
+"""Cells of the rectangles around the parts of an area: as many as a server may look at for one call."""
+
+MOST_EDGE_POINTS = 500_000
+"""Points of an area's edges when they are cut for a reprojection, which takes some seconds."""
+
+SEARCH_S = 10.0
 
 NO_GRIDS = "acd has regular grids only, which a layout describes itself; there are no grids of single cells to keep"
 
@@ -69,8 +78,7 @@ class LayoutCalls:
             layout = layout_of(request.layout, name=request.layout.name)
         else:
             layout = self._named(request.layout_name)
-        _check_count(area, layout)
-        yield from _messages(tiles_of(area, layout))
+        yield from _messages(each_tile(area, layout, most_cells=MOST_CELLS, check=_until(SEARCH_S)))
 
     def find_container_layouts(
         self, request: pb.FindContainerLayoutsRequest
@@ -119,24 +127,31 @@ class LayoutCalls:
 
 
 def _polygons(area: dict[str, Any]) -> Any:
-    """The area as shapely polygons; one that crosses itself is made valid."""
+    """The area as shapely polygons; one that crosses itself is made valid. AREA_TOO_COMPLEX."""
     shape = shapely.geometry.shape(area)
-    if shapely.is_valid(shape):
+    points = edge_points(shape)
+    if points > MOST_EDGE_POINTS:
+        raise AcdError(
+            ErrorCode.AREA_TOO_COMPLEX,
+            f"the area's edges need {points} points on a map, and {MOST_EDGE_POINTS} is the most",
+        )
+    valid = repaired(shape)
+    if valid is shape:
         return shape
-    parts = shapely.get_parts(shapely.make_valid(shape))
-    flat = [one for part in parts for one in shapely.get_parts(part) if one.geom_type == "Polygon"]
-    return shapely.union_all(flat)
+    flat = [polygon for part in shapely.get_parts(valid) for polygon in shapely.get_parts(part)]
+    return shapely.union_all([polygon for polygon in flat if polygon.geom_type == "Polygon"])
 
 
-def _check_count(area: Any, layout: Layout) -> None:
-    if isinstance(layout.grid, WebMercatorGrid):
-        area = shapely.clip_by_rect(area, -180, -WEB_MERCATOR_LIMIT, 180, WEB_MERCATOR_LIMIT)
-    if area.is_empty:
-        return
-    min_x, min_y, max_x, max_y = project(area, "EPSG:4326", layout.crs).bounds
-    cells = ((max_x - min_x) / layout.cell_extent + 2) * ((max_y - min_y) / layout.cell_extent + 2)
-    if not cells <= MOST_CELLS:
-        raise invalid(f"Covers: the area spans {cells:.0f} cells, and {MOST_CELLS} is the most; ask in parts")
+def _until(seconds: float) -> Callable[[], None]:
+    """A check that raises when the time is over, or nobody wants the answer."""
+    end = time.monotonic() + seconds
+
+    def check() -> None:
+        check_wanted()
+        if time.monotonic() > end:
+            raise AcdError(ErrorCode.AREA_TOO_COMPLEX, f"the tiles of the area were not found within {seconds:g} s")
+
+    return check
 
 
 def _messages(tiles: Iterable[Tile]) -> Iterator[pb.TileAOIResponse]:

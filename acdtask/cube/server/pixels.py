@@ -19,6 +19,7 @@ from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Pixels, Var
 
 __all__ = [
     "CHUNK",
+    "WORK",
     "Group",
     "bytes_of_image",
     "bytes_of_work",

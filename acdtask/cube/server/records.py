@@ -9,6 +9,7 @@ from acdtask.cube.protocol import records_pb2 as pb
 from acdtask.cube.protocol.convert import area_to_wire
 from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.errors import RefusalError, already_exists, invalid, not_found, not_served, still_used, uuid_of
+from acdtask.cube.server.wanted import wanted
 from acdtask.cube.server.wire import area_of, bound_of, is_name, moment_of, page_of, record_text, record_to_wire
 
 __all__ = ["RecordCalls"]
@@ -88,7 +89,7 @@ class RecordCalls:
             limit=request.limit,
             page=request.page,
         )
-        for record in self._cube.records(query):
+        for record in wanted(self._cube.records(query)):
             yield pb.ListRecordsResponseItem(record=record_to_wire(record, with_aoi=request.with_aoi))
 
     def delete_records(self, request: pb.DeleteRecordsRequest) -> pb.DeleteRecordsResponse:

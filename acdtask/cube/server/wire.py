@@ -39,6 +39,9 @@ __all__ = [
 ]
 
 CORNERS = 4
+MOST_POINTS = 100_000
+"""Points of an area."""
+
 NANOS = 1_000_000_000
 
 
@@ -58,6 +61,9 @@ def area_of(message: records_pb2.AOI, *, may_be_empty: bool = False) -> dict[str
         if may_be_empty:
             return {}
         raise invalid("AOI must not be empty")
+    points = sum(len(ring.points) for polygon in polygons for ring in polygon.linearrings)
+    if points > MOST_POINTS:
+        raise invalid(f"the area has {points} points, and {MOST_POINTS} is the most: simplify it, or ask in parts")
     for ring in (ring for polygon in polygons for ring in polygon.linearrings):
         _check_ring(ring)
     return area_from_wire(records_pb2.AOI(polygons=polygons))
