@@ -23,7 +23,7 @@ KNOWN_TEXTS = re.compile(
 """An authority's code, a URN, a PROJ string, WKT or PROJJSON. GDAL would also open files and fetch from the web."""
 
 NAMED_FILE = re.compile(
-    r"""(?:grids|file|init)\W+(?!epsg:)[^\s,\]}]*[/\\:]|file\s*\[\s*"[^"]*"\s*,\s*"[^"]*[/\\:]|"value"\s*:\s*\"""",
+    r"""(?:grids|file|init)\W++(?!epsg:)[^\s,\]}]*[/\\:]|file\s*\[\s*"[^"]*"\s*,\s*"[^"]*[/\\:]|"value"\s*:\s*\"""",
     re.IGNORECASE,
 )
 """A file of shifts, or of definitions, given by a path or a URL."""

@@ -14,11 +14,12 @@ from tests.conftest import CHECKOUT
 
 @contextmanager
 def served(cube: Path, port: int = 0, **environment: str) -> Iterator[str]:
-    """Serve the cube at `geocube://host:port`, on a free port unless it is given; it ends on SIGTERM.
+    """Serve the cube and the sites beside it at `geocube://host:port`, on a free port by default; it ends on SIGTERM.
 
     What it logs is in a file beside the cube, `<cube>.log`.
     """
     command = [sys.executable, "-m", "acdtask", "serve", "--cube", str(cube), "--port", str(port), "--grace", "1"]
+    command += ["--data", str(cube.parent)]
     own = {name: value for name, value in os.environ.items() if not name.startswith("ACD_")}
     with (
         Path(f"{cube}.log").open("ab") as log,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import rasterio
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
@@ -13,8 +11,7 @@ from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["GEOTIFF", "NOTHING_REMOTE", "VRT", "open_raster"]
 
-GEOTIFF = ("GTiff",)
-VRT = ("VRT", "GTiff")
+GEOTIFF, VRT = "GTiff", "VRT"
 
 ALLOWED_REMOTE = "CPL_VSIL_CURL_ALLOWED_FILENAME"
 NOTHING_REMOTE = {ALLOWED_REMOTE: "nothing", "GDAL_VRT_ENABLE_PYTHON": "NO"}
@@ -22,7 +19,7 @@ NOTHING_REMOTE = {ALLOWED_REMOTE: "nothing", "GDAL_VRT_ENABLE_PYTHON": "NO"}
 
 
 def open_raster(
-    path: str, level: int | None = None, roots: Roots | None = None, drivers: Sequence[str] = GEOTIFF
+    path: str, level: int | None = None, roots: Roots | None = None, driver: str = GEOTIFF
 ) -> DatasetReader:
     """A raster, or an overview of it. To be called within `rasterio.Env(**store.gdal_options())`.
 
@@ -33,7 +30,7 @@ def open_raster(
         level: the number of the overview, from 0; default: the raster itself.
         roots: a file of this machine must lie below them when it is opened; GDAL gets the open file, not its path, so
             that a link swapped meanwhile leads nowhere. The roots of S3 are checked by `Store.gdal_path` alone.
-        drivers: GDAL's; others are not tried.
+        driver: GDAL's; no other is tried.
 
     Raises:
         AcdError: ADDRESS_OUTSIDE, ADDRESS_MALFORMED.
@@ -41,18 +38,18 @@ def open_raster(
     """
     if path.startswith("/vsis3/"):
         with rasterio.Env(**{ALLOWED_REMOTE: path}):
-            return _open(path, level, drivers)
+            return _open(path, level, driver)
     if path.startswith("/vsi"):
         raise AcdError(ErrorCode.ADDRESS_MALFORMED, f"{path} is one of GDAL's own addresses")
     with rasterio.Env(**NOTHING_REMOTE):
-        return _open(path, level, drivers) if roots is None else _open_below(path, level, roots, drivers)
+        return _open(path, level, driver) if roots is None else _open_below(path, level, roots, driver)
 
 
-def _open_below(path: str, level: int | None, roots: Roots, drivers: Sequence[str]) -> DatasetReader:
+def _open_below(path: str, level: int | None, roots: Roots, driver: str) -> DatasetReader:
     descriptor = -1
     try:
         with open_file(path, roots) as descriptor:
-            return _open(f"/proc/self/fd/{descriptor}", level, drivers)
+            return _open(f"/proc/self/fd/{descriptor}", level, driver)
     except RasterioError as error:
         reason = str(error.__cause__ or error).replace(f"/proc/self/fd/{descriptor}", path)
         raise RasterioIOError(reason) from None
@@ -60,6 +57,6 @@ def _open_below(path: str, level: int | None, roots: Roots, drivers: Sequence[st
         raise RasterioIOError(f"{path}: {error.strerror or 'not a file'}") from error
 
 
-def _open(path: str, level: int | None, drivers: Sequence[str]) -> DatasetReader:
+def _open(path: str, level: int | None, driver: str) -> DatasetReader:
     options = {} if level is None else {"OVERVIEW_LEVEL": level}
-    return rasterio.open(path, driver=list(drivers), sharing=False, **options)
+    return rasterio.open(path, driver=driver, sharing=False, **options)

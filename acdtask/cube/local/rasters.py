@@ -87,7 +87,7 @@ def _opened(store: Store, address: str, vrt_folder: str) -> Iterator[DatasetRead
     with (
         rasterio.Env(**store.gdal_options()),
         rasterio.Env(**(NOTHING_REMOTE if is_mosaic else {})),  # sources are opened when they are read
-        open_raster(path, roots=store.roots, drivers=VRT if is_mosaic else GEOTIFF) as raster,
+        open_raster(path, roots=store.roots, driver=VRT if is_mosaic else GEOTIFF) as raster,
     ):
         yield raster
 

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from acdtask.errors import AcdError, ErrorCode
@@ -90,7 +91,7 @@ def plain_address(address: str) -> str:
 
 @contextmanager
 def open_file(path: str, roots: Roots | None = None) -> Iterator[int]:
-    """The descriptor of a regular file, opened for reading and checked to lie below the roots. OSError, ADDRESS_OUTSIDE.
+    """The descriptor of a regular file, open for reading, that lies below the roots. OSError, ADDRESS_OUTSIDE.
 
     The file is opened first and checked then, so that a link swapped in between is noticed.
     """
@@ -110,7 +111,7 @@ def open_file(path: str, roots: Roots | None = None) -> Iterator[int]:
 
 def _place_of(descriptor: int, path: str) -> str:
     try:
-        return os.readlink(f"/proc/self/fd/{descriptor}")
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
     except OSError:  # no /proc, as on macOS: a link swapped at this very moment goes unnoticed
         return os.path.realpath(path)
 

@@ -16,40 +16,10 @@ TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 PLAIN_BANDS = ("", "vrtsourcedrasterband")
 PLAIN_TAGS = frozenset(
-    [
-        "vrtdataset",
-        "srs",
-        "geotransform",
-        "metadata",
-        "mdi",
-        "vrtrasterband",
-        "description",
-        "unittype",
-        "offset",
-        "scale",
-        "categorynames",
-        "category",
-        "colorinterp",
-        "colortable",
-        "entry",
-        "nodatavalue",
-        "hidenodatavalue",
-        "maskband",
-        "blockxsize",
-        "blockysize",
-        "simplesource",
-        "complexsource",
-        "sourcefilename",
-        "sourceband",
-        "sourceproperties",
-        "srcrect",
-        "dstrect",
-        "nodata",
-        "scaleoffset",
-        "scaleratio",
-        "lut",
-        "usemaskband",
-    ]
+    {"vrtdataset", "srs", "geotransform", "metadata", "mdi", "blockxsize", "blockysize", "maskband", "vrtrasterband"}
+    | {"description", "unittype", "offset", "scale", "categorynames", "category", "colorinterp", "colortable", "entry"}
+    | {"nodatavalue", "hidenodatavalue", "simplesource", "complexsource", "sourcefilename", "sourceband"}
+    | {"sourceproperties", "srcrect", "dstrect", "nodata", "scaleoffset", "scaleratio", "lut", "usemaskband"}
 )
 """What a mosaic consists of. GDAL ignores case. Everything else may name files or run code, and is refused."""
 

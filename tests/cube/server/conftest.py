@@ -33,7 +33,7 @@ def cube(tmp_path: Path) -> LocalCube:
 
 
 @pytest.fixture
-def stub(cube: LocalCube) -> Iterator[GeocubeStub]:
-    """A client of a server of the cube."""
-    with serving(cube) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+def stub(cube: LocalCube, tmp_path: Path) -> Iterator[GeocubeStub]:
+    """A client of a server of the cube, which may also open the files beside it."""
+    with serving(cube, data=(str(tmp_path),)) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         yield GeocubeStub(channel)

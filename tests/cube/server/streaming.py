@@ -65,7 +65,7 @@ def serving(cube: LocalCube, limits: StreamLimits | None = None, allowed: Iterab
     with ThreadPoolExecutor(1) as pool:
         guard = StallGuard(10, streams.limits.stall_s)
         server = grpc.server(pool, interceptors=[CallInterceptor(Keys(), lanes, guard)])
-        add_GeocubeServicer_to_server(services_of(cube, streams)[0], server)
+        add_GeocubeServicer_to_server(services_of(cube, streams, list(allowed))[0], server)
         add_GeocubeDownloaderServicer_to_server(DownloaderService(cube, streams, allowed=allowed), server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
@@ -189,7 +189,7 @@ def of_zeros(folder: Path, side: int, bands: int, count: int = 1) -> tuple[Local
     cube = LocalCube.create(str(folder / "cube"))
     fields: dict[str, Any] = {"variable": "Huge", "dformat": dformat, "grid": on, "bands": tuple(range(1, bands + 1))}
     records = [record(number) for number in range(count)]
-    paths = [str(folder / f"{number}.tif") for number in range(count)]
+    paths = [str(folder / "cube" / f"{number}.tif") for number in range(count)]
     for path in paths:
         with rasterio.open(path, "w", **profile):
             pass  # blocks that were never written are zeros

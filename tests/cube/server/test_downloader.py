@@ -164,12 +164,13 @@ def test_files_outside_of_what_is_allowed_are_never_opened(tmp_path: Path) -> No
             "s3://bucket/a.tif",
         ):
             code, message = refused(here, datasets_meta=[meta_of(uri)])
-            assert (code, message) == (DENIED, f"{uri} does not lie where this downloader may read")
+            assert (code, message) == (DENIED, f"{uri} cannot be opened: it does not lie where this server may read")
         for uri in ("", "a.tif", "/vsicurl/http://127.0.0.1/a.tif", f"/vsizip/{outside}/a.zip", "s3://b/x/../a.tif"):
-            assert refused(here, datasets_meta=[meta_of(uri)]) == (INVALID, f"{uri} is no address of a file")
+            code, message = refused(here, datasets_meta=[meta_of(uri)])
+            assert code is INVALID
+            assert message.startswith(f"{uri} cannot be opened: it is neither an absolute path nor ")
     with serving(cube, allowed=[f"{shared}/"]) as here:
-        for uri in (f"{root}/pixels/0.tif", str(shared)):
-            assert refused(here, datasets_meta=[meta_of(uri)])[0] is DENIED
+        assert refused(here, datasets_meta=[meta_of(str(shared))])[0] is DENIED
         there = headers(here, COHERENCE, GROUND, GROUPS[:1])
         request = by_metadata(COHERENCE, GROUND, there, datasets_meta=[meta_of(f"{shared}/a.tif")])
         _, (only,) = receive(here.downloader.DownloadCube(request), ends_early=False)

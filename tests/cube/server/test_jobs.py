@@ -280,11 +280,16 @@ def test_a_deletion_leaves_what_a_consolidation_holds(cube: LocalCube, world: Wo
 
 def test_a_managed_file_elsewhere_stays(cube: LocalCube, world: World, tmp_path: Path, data: Path) -> None:
     del data
-    with serving(cube) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    uri = tiff(tmp_path / "elsewhere.tif")
+    with (
+        serving(cube, data=(str(tmp_path),)) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
         world.stub = GeocubeStub(channel)
-        uri = tiff(tmp_path / "elsewhere.tif")
         world.index(uri, world.dataset(), managed=True)
         assert world.container(uri).managed
+    with serving(cube) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        world.stub = GeocubeStub(channel)
         done = delete(world, dataset_patterns=[uri])
     assert Path(uri).exists()
     assert f"{uri} does not lie where this server may delete files" in "".join(done.logs)
