@@ -48,13 +48,15 @@ class Kept:
 
     def read(self) -> Pixels:
         """The whole image, as a job reads it."""
-        return LocalCube(self.store).read(self.dataset.grid, [one_slice(self.dataset)], self.variable)[0]
+        (found,) = LocalCube(self.store).read(self.dataset.grid, [one_slice(self.dataset)], self.variable)
+        return np.asarray(found)
 
 
 def pixels_of(variable: Variable, of: Grid) -> Pixels:
     """Noise of the variable's type, with nodata in a corner."""
     draw = np.random.default_rng(5)
-    bands: Pixels = draw.normal(120, 40, (len(variable.bands), *of.shape)).clip(0, 250).astype(variable.dformat.dtype)
+    noise = draw.normal(120, 40, (len(variable.bands), *of.shape)).clip(0, 250)
+    bands: Pixels = noise.astype(np.dtype(variable.dformat.dtype))
     bands[:, :40, :30] = variable.dformat.nodata
     return bands
 

@@ -33,6 +33,8 @@ PLAIN_KEY = re.compile(r"[\w:-][\w.:-]*(/[\w:-][\w.:-]*)*", re.ASCII)
 GDAL_CACHE_BYTES = 16 * 1024 * 1024
 """So much of decoded blocks is kept in a process that reads; GDAL alone would keep 5 % of the machine's memory."""
 
+PIECE_BYTES = 8 * 1024 * 1024
+
 RETRIES = 8
 RETRY_SECONDS = 60
 
@@ -188,6 +190,19 @@ class Store:
                 return None
         count_object_read(len(data))
         return data
+
+    def pieces(self, key: str) -> Iterator[memoryview] | None:
+        """What is under the key, some megabytes at a time, or None: files of any size in little memory."""
+        return self._pieces(key) if self.exists(key) else None
+
+    def _pieces(self, key: str) -> Iterator[memoryview]:
+        import obstore
+
+        with self.explained(key):
+            stream = obstore.get(self._backend(), key).stream(min_chunk_size=PIECE_BYTES)
+            for piece in stream:
+                count_object_read(len(piece))
+                yield memoryview(piece)
 
     def exists(self, key: str) -> bool:
         """Whether something is under the key."""
