@@ -215,13 +215,19 @@ class ErrorCode(Enum):
         312,
         _INPUT,
         "A file of the cube is missing or damaged.",
-        "Restore the named file from a copy, or ingest again into a new cube.",
+        "Run 'acdtask verify': it says how to make the file again. What cannot be made again, restore from a copy.",
     )
     IN_USE = ErrorSpec(
         313,
         _CONFIG,
         "What is to be removed has datasets.",
         "Remove its datasets first, or together with it.",
+    )
+    FILES_DAMAGED = ErrorSpec(
+        314,
+        _INPUT,
+        "A verification found files that are missing or damaged.",
+        "Run the commands that the verification printed, in their order, and verify again.",
     )
     RUN_DAMAGED = ErrorSpec(
         317,

@@ -23,6 +23,7 @@ COMMANDS: dict[str, Lazy] = {
     "records": Lazy("List the records of a cube.", "acdtask.cli.records:command", section=_LOOK),
     "layout": Lazy("List, make and show layouts.", "acdtask.cli.layouts:group", section=_LOOK),
     "tiles": Lazy("List the tiles that an area touches.", "acdtask.cli.tiles:command", section=_LOOK),
+    "verify": Lazy("Find damaged files of a cube.", "acdtask.cli.verify:command", section=_LOOK),
     "show": Lazy("Show the variables, datasets and patches of a cube.", "acdtask.cli.show:group", section=_LOOK),
     "tidy": Lazy("Delete what a cube no longer needs.", "acdtask.cli.tidy:command", section=_KEEP),
     "geocube": Lazy("Look at a Geocube server and its jobs.", "acdtask.cli.geocube:group", section=_GEOCUBE),

@@ -171,6 +171,8 @@ def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
                     write_figures(record.news, outputs)
                     write_artifacts(job.artifacts(plan, site), site, outputs)
         say(f"{job.name}: round {round_name} is gathered")
+        for note in job.notes(plan, site) if round_name == plan.rounds[-1] else ():
+            say(f"{job.name}: {note}")
         for one in left_out:
             say(f"{job.name}: left out: shard {one}")
 

@@ -83,7 +83,8 @@ def run_locally(
         _events.info("round.gathered", job=job.name, round=round_name, left_out=len(left_out))
     seconds = time.monotonic() - begun
     _events.info("job.done", job=job.name, plan=plan.plan_id, seconds=round(seconds, 1))
-    lines = [f"done: {plan.units} {job.unit} in {seconds:.1f} s", *(f"left out: shard {one}" for one in left_out)]
+    lines = [f"done: {plan.units} {job.unit} in {seconds:.1f} s", *job.notes(plan, site)]
+    lines += [f"left out: shard {one}" for one in left_out]
     return Outcome(plan, seconds, lines)
 
 

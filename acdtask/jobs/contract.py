@@ -303,6 +303,11 @@ class Job(ABC, Generic[SettingsT]):
         del plan, site
         return Findings()
 
+    def notes(self, plan: Plan, site: Site) -> list[str]:
+        """Sentences about a gathered plan, for the person who runs it."""
+        del plan, site
+        return []
+
     def is_published(self, plan: Plan, site: Site) -> bool:
         """Whether what the last gather made is still there; if not, it is made again."""
         del plan, site

@@ -20,6 +20,8 @@ from acdtask.cube.local.stack import METADATA, StackWriter
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import CubeRequest, DataFormat, Dataset, Outcome, Pixels, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.verify.check import check_files
+from acdtask.verify.named import named_files
 from tests.cube.make import COHERENCE, MASTER, dataset, grid, image, one_slice, record
 
 # rasterio warns when a damaged header has lost the image's place, and when it cannot log what GDAL says about it.
@@ -48,13 +50,15 @@ class Kept:
 
     def read(self) -> Pixels:
         """The whole image, as a job reads it."""
-        return LocalCube(self.store).read(self.dataset.grid, [one_slice(self.dataset)], self.variable)[0]
+        (found,) = LocalCube(self.store).read(self.dataset.grid, [one_slice(self.dataset)], self.variable)
+        return np.asarray(found)
 
 
 def pixels_of(variable: Variable, of: Grid) -> Pixels:
     """Noise of the variable's type, with nodata in a corner."""
     draw = np.random.default_rng(5)
-    bands: Pixels = draw.normal(120, 40, (len(variable.bands), *of.shape)).clip(0, 250).astype(variable.dformat.dtype)
+    noise = draw.normal(120, 40, (len(variable.bands), *of.shape)).clip(0, 250)
+    bands: Pixels = noise.astype(np.dtype(variable.dformat.dtype))
     bands[:, :40, :30] = variable.dformat.nodata
     return bands
 
@@ -246,3 +250,55 @@ def test_the_index_keeps_checksums_and_takes_the_newer_one(tmp_path: Path) -> No
     assert [one.uri for one in cube.datasets("CoherenceVV", "master")] == ["b.tif"]
     assert len(cube.store.list("index/datasets")) == 4
     assert set(segment) < set(cube.store.list("index/datasets"))
+
+
+def test_verify_sees_every_kind_of_damage_in_a_folder_and_on_s3(place: str, tmp_path: Path) -> None:
+    cube = LocalCube.create(place)
+    cog = kept_cog(tmp_path, COHERENCE, grid(300, 200))
+    stack = kept_stack(tmp_path)
+    for key in Store.at(str(tmp_path)).list():
+        if not key.startswith("cube/"):
+            cube.store.put(key, Store.at(str(tmp_path)).get(key))
+    plain = dataset(record(2), "plain.tif")
+    cube.store.put("plain.tif", b"of a client")
+    datasets = [cog.dataset, stack.dataset, plain]
+    cube.commit([record(number) for number in range(3)], datasets, [COHERENCE], [MASTER], [])
+
+    def verdicts() -> dict[str, str]:
+        found = check_files(cube.store, named_files(LocalCube.open(place)))
+        assert found.well + found.not_checked + len(found.faults) == 3
+        return {fault.file.key: f"{fault.verdict} {fault.detail}".strip() for fault in found.faults}
+
+    assert verdicts() == {}
+    damage = {
+        "image.tif": ("image.tif", "damaged", "missing"),
+        "a.zarr/zarr.json": ("a.zarr", "damaged its zarr.json is not what was written", "missing"),
+        "a.zarr/c/0/0/0": (
+            "a.zarr",
+            "damaged the checksum of a chunk is wrong: 0/0/0",
+            "damaged chunk 0/0/0 is missing",
+        ),
+    }
+    for key, (named, rotten, gone) in damage.items():
+        data = cube.store.get(key)
+        cube.store.put(key, flipped(data, len(data) * 4))
+        assert verdicts() == {named: rotten}
+        cube.store.delete(key)
+        assert verdicts() == {named: gone}
+        cube.store.put(key, data)
+    cube.store.delete("plain.tif")
+    assert verdicts() == {"plain.tif": "missing"}
+
+
+def test_a_damaged_block_is_noticed_on_s3_too(place: str, tmp_path: Path) -> None:
+    kept = kept_cog(tmp_path / "made", COHERENCE, grid(300, 200))
+    store = Store.at(place)
+    data = kept.store.get("image.tif")
+    store.put("image.tif", data)
+    store.put("rotten.tif", flipped(data, len(data) * 4))
+    there = Kept(store, kept.dataset, kept.variable, kept.pixels)
+    np.testing.assert_array_equal(there.read(), kept.pixels)
+    rotten = Kept(store, kept.dataset.model_copy(update={"uri": "rotten.tif"}), kept.variable, kept.pixels)
+    with pytest.raises(AcdError, match=r"rotten\.tif is damaged") as raised:
+        rotten.read()
+    assert raised.value.code is ErrorCode.CUBE_DAMAGED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from weakref import WeakKeyDictionary
 
@@ -17,7 +17,7 @@ from rasterio.io import DatasetReader
 from acdtask.cube.grid import Window
 from acdtask.cube.model import Pixels
 
-__all__ = ["NAMESPACE", "BlockError", "BlockTable", "block_tags", "checksum_of", "table_of"]
+__all__ = ["NAMESPACE", "BlockError", "BlockTable", "block_tags", "checksum_of", "digest_of", "table_of"]
 
 NAMESPACE = "ACD"
 """The namespace of GDAL metadata that the tables are in."""
@@ -30,13 +30,22 @@ class BlockError(ValueError):
     """A GeoTIFF whose blocks are not what was written, or that has no table of them."""
 
 
-def checksum_of(data: bytes) -> str:
+def checksum_of(data: bytes | memoryview) -> str:
     """The SHA-256 of a file as hexadecimal multihash, which is what STAC's `file:checksum` holds.
 
     >>> checksum_of(b"")[:12]
     '1220e3b0c442'
     """
-    return SHA256 + hashlib.sha256(data).hexdigest()
+    return digest_of([data])[0]
+
+
+def digest_of(pieces: Iterable[bytes | memoryview]) -> tuple[str, int]:
+    """`checksum_of` a file that comes in pieces, and its size."""
+    digest, size = hashlib.sha256(), 0
+    for piece in pieces:
+        digest.update(piece)
+        size += len(piece)
+    return SHA256 + digest.hexdigest(), size
 
 
 def block_tags(levels: Sequence[Pixels], blocksize: int) -> dict[str, str]:

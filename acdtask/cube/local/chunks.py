@@ -31,6 +31,7 @@ __all__ = [
     "Wanted",
     "chunk_counts",
     "chunk_list",
+    "damaged_chunk",
     "read_stack",
     "stack_layout",
 ]
@@ -214,6 +215,40 @@ def read_stack(
     return cast(list[Pixels], found)
 
 
+def damaged_chunk(store: Store, key: str, layout: StackLayout) -> tuple[str, int]:
+    """What is wrong with the first bad chunk of a container, or nothing, and how many bytes were read.
+
+    Raises AcdError: what Store raises.
+    """
+    size = 0
+    try:
+        written = layout.written
+    except ValueError as error:
+        return str(error), size
+    if written is None:
+        return "it has no list of its chunks", size
+    for chunk in np.argwhere(written).tolist():
+        place = "/".join(map(str, chunk))
+        data = store.find_buffer(f"{key}/c/{place}")
+        if data is None:
+            return f"chunk {place} is missing", size
+        size += len(data)
+        try:
+            _body(data)
+        except ValueError as error:
+            return f"{error}: {place}", size
+    return "", size
+
+
+def _body(data: memoryview) -> NDArray[np.uint8]:
+    """A stored chunk without its checksum. ValueError if that is wrong."""
+    stored = np.frombuffer(data, np.uint8)
+    body = stored[:-CHECKSUM_BYTES]
+    if google_crc32c.value(body) != int.from_bytes(stored[-CHECKSUM_BYTES:].tobytes(), "little"):
+        raise ValueError("the checksum of a chunk is wrong")
+    return body
+
+
 def _run(layout: StackLayout, chunk: Chunk, users: list[Wanted]) -> Pixels | None:
     """The part of the stack that is the chunk, image by image, if there is one."""
     times, rows, columns = layout.chunks
@@ -257,10 +292,7 @@ def _decoded(data: memoryview | None, layout: StackLayout, out: Pixels | None) -
             return np.broadcast_to(np.array(layout.fill_value, dtype), layout.chunks)
         out[...] = layout.fill_value
         return out
-    stored = np.frombuffer(data, np.uint8)
-    body = stored[:-CHECKSUM_BYTES]
-    if google_crc32c.value(body) != int.from_bytes(stored[-CHECKSUM_BYTES:].tobytes(), "little"):
-        raise ValueError("the checksum of a chunk is wrong")
+    body = _body(data)
     # Blosc believes its header, wherever that leads.
     size = int(np.prod(layout.chunks)) * dtype.itemsize
     sizes = (0, 0) if len(body) < HEADER_BYTES else tuple(body[4:HEADER_BYTES].view("<u4")[[0, 2]].tolist())

@@ -41,6 +41,8 @@ GDAL_CACHE_BYTES = 16 * 1024 * 1024
 PAGE = 1000
 """Objects in a page of a listing, and in a request that deletes."""
 
+PIECE_BYTES = 8 * 1024 * 1024
+
 RETRIES = 8
 RETRY_SECONDS = 60
 
@@ -235,6 +237,19 @@ class Store:
                 return None
         count_object_read(len(data))
         return data
+
+    def pieces(self, key: str) -> Iterator[memoryview] | None:
+        """What is under the key, some megabytes at a time, or None: files of any size in little memory."""
+        return self._pieces(key) if self.exists(key) else None
+
+    def _pieces(self, key: str) -> Iterator[memoryview]:
+        import obstore
+
+        with self.explained(key):
+            stream = obstore.get(self._backend(), key).stream(min_chunk_size=PIECE_BYTES)
+            for piece in stream:
+                count_object_read(len(piece))
+                yield memoryview(piece)
 
     def exists(self, key: str) -> bool:
         """Whether something is under the key."""

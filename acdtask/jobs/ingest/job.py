@@ -19,7 +19,8 @@ from shapely.geometry import shape
 
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.grid import Grid, Layout
-from acdtask.cube.local.cog import write_cog
+from acdtask.cube.local.blocks import checksum_of
+from acdtask.cube.local.cog import encode_cog
 from acdtask.cube.local.rasters import read_strips
 from acdtask.cube.local.stac import stac_item
 from acdtask.cube.local.store import Store
@@ -34,6 +35,15 @@ from acdtask.jobs.ingest.leftout import LeftOutRaster, keep_left_out
 from acdtask.jobs.ingest.settings import INGESTER, ON_GEOCUBE, IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, find_candidates, source_folder
 from acdtask.jobs.ingest.there import layout_shards, plan_of_records_there
+from acdtask.jobs.ingest.verified import (
+    State,
+    finish_verification,
+    keep_repaired,
+    known_checksums,
+    repaired_files,
+    state_of,
+    verification_number,
+)
 from acdtask.jobs.quarantine import Failure, PartlyFailedError
 from acdtask.jobs.shards import shards_of
 
@@ -61,10 +71,11 @@ class _Checked(BaseModel):
 
 
 class _Written(BaseModel):
-    """What `write` made of a raster."""
+    """What `write` made of a raster, and what the cube's file was before."""
 
     record: Record
     dataset: Dataset
+    state: State
 
 
 class IngestJob(Job[IngestSettings]):
@@ -96,12 +107,15 @@ class IngestJob(Job[IngestSettings]):
         read = 2 * sum(
             one.header.grid.width * one.header.grid.height * np.dtype(one.header.dtype).itemsize for one in todo
         )
+        content: dict[str, Any] = {
+            "settings": settings.science(),
+            "inputs": [[one.record.id, one.address, one.fingerprint] for one in todo],
+            "layout": layout.model_dump(mode="json") if layout else None,
+        }
+        if settings.on_known == "verify":
+            content["verification"] = verification_number(content, site.runs)
         return Draft(
-            content={
-                "settings": settings.science(),
-                "inputs": [[one.record.id, one.address, one.fingerprint] for one in todo],
-                "layout": layout.model_dump(mode="json") if layout else None,
-            },
+            content=content,
             shards=shards_of([one.model_dump(mode="json") for one in inputs], settings.shard_files, "inputs")
             or layout_shards(make=to_make),
             estimate=Estimate(
@@ -129,10 +143,11 @@ class IngestJob(Job[IngestSettings]):
         if round_name == "check":
             return _check_all(inputs, settings, progress)
         digests: dict[str, str] = json.loads(handout)
+        known = known_checksums(settings, [one.record.id for one in inputs], site)
         rows = []
         for done, one in enumerate(inputs, start=1):
             if one.address in digests:
-                rows.append(_write(one, digests[one.address], settings, site.store))
+                rows.append(_write(one, digests[one.address], settings, site.store, known.get(one.record.id)))
             progress(done)
         return _table(rows)
 
@@ -159,18 +174,33 @@ class IngestJob(Job[IngestSettings]):
             instances=[Instance(variable=settings.variable, name=settings.instance)] if made else [],
             layouts=[Layout.model_validate(plan.content["layout"])] if plan.content["layout"] else [],
         )
+        if settings.on_known == "verify":
+            keep_repaired({one.dataset.uri: one.state for one in written}, plan, site)
+            finish_verification(plan, site)
         return Handouts()
 
     def names(self, shard: Shard) -> tuple[str, ...]:
         """The addresses of its rasters."""
         return tuple(raw["address"] for raw in shard.work["inputs"])
 
+    def notes(self, plan: Plan, site: Site) -> list[str]:
+        """The files that a verification has repaired."""
+        return [
+            f"repaired: {site.store.address_of(key)} was {state}"
+            for key, state in sorted(repaired_files(plan, site).items())
+        ]
+
     def findings(self, plan: Plan, site: Site) -> Findings:
-        """How many rasters were brought in, or verified."""
+        """How many rasters were brought in, or verified and repaired."""
         settings = IngestSettings.model_validate(plan.settings)
         planned = [record_id for record_id, _, _ in plan.content["inputs"]]
         there = site.cube.having(settings.variable, settings.instance, planned) if planned else ()
-        return Findings(figures={"files": len(there)})
+        repaired = repaired_files(plan, site)
+        figures = {"repaired": len(repaired)} if settings.on_known == "verify" else {}
+        return Findings(
+            figures={"files": len(there), **figures},
+            files={f"repaired {number}": site.store.address_of(key) for number, key in enumerate(sorted(repaired), 1)},
+        )
 
 
 def _table(rows: Sequence[BaseModel]) -> bytes:
@@ -346,13 +376,17 @@ def _folder(settings: IngestSettings) -> str:
     return f"data/{settings.variable}/{settings.instance}"
 
 
-def _write(one: _Input, digest: str, settings: IngestSettings, store: Store) -> _Written:
+def _write(one: _Input, digest: str, settings: IngestSettings, store: Store, known: str | None) -> _Written:
+    """Write the COG and the STAC item of a raster, unless the cube has the very file.
+
+    `known` is the checksum that the index has of the record's file, or None.
+    """
     variable = settings.definition()
     pixels: NDArray[Any] = np.empty(one.grid.shape, variable.dformat.dtype)
     for row, strip in _quantised_strips(one, settings):
         pixels[row : row + strip.pixels.shape[0]] = strip.pixels
     key = f"{_folder(settings)}/{one.record.name}-{digest}"
-    write_cog(store, f"{key}.tif", pixels[np.newaxis], one.grid, nodata=variable.dformat.nodata, scale=variable.scale)
+    data = encode_cog(pixels[np.newaxis], one.grid, nodata=variable.dformat.nodata, scale=variable.scale)
     dataset = Dataset(
         record_id=one.record.id,
         variable=variable.name,
@@ -360,7 +394,13 @@ def _write(one: _Input, digest: str, settings: IngestSettings, store: Store) -> 
         uri=f"{key}.tif",
         dformat=variable.dformat,
         grid=one.grid,
+        checksum=checksum_of(data),
     )
+    state = state_of(store, dataset, data, pixels, known)
+    if state == "intact":
+        dataset = dataset.model_copy(update={"checksum": known})
+    elif state != "same":
+        store.put(dataset.uri, data)
     item = stac_item(one.record, [dataset], [variable], item_id=key.rpartition("/")[2])
     store.put(f"{key}.json", json.dumps(item, indent=1).encode())
-    return _Written(record=one.record, dataset=dataset)
+    return _Written(record=one.record, dataset=dataset, state=state)

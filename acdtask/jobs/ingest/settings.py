@@ -63,7 +63,9 @@ class IngestSettings(Settings):
     )
     tags: dict[str, str] = Field(default={}, description="tags to add to every record")
     on_known: Literal["skip", "verify"] = Field(
-        default="skip", description="records that the cube has already: skip them, or read them again and compare"
+        default="skip",
+        description="records that the cube has already: skip them, or compare them with the source and repair the "
+        "cube's damaged files",
     )
     wait_minutes: float = Field(
         default=0, ge=0, description="geocube-ingester only: how long to wait until it is done; 0 looks once"

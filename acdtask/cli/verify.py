@@ -1,0 +1,75 @@
+"""The command `verify`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from acdtask.cli.lazy import command_of, example
+from acdtask.cli.looking import AsJson, Cube
+from acdtask.cli.output import bytes_text, say, say_json, table
+
+if TYPE_CHECKING:
+    from acdtask.verify.run import Verification
+
+__all__ = ["command"]
+
+
+def command() -> TyperCommand:
+    """The command."""
+    text = (
+        "Reads every file that a cube names, compares it with its checksum, and lists what is missing or damaged with "
+        "the commands that make it again. Files that acd did not write have no checksum and are counted as not "
+        "checked. Fails if a file is missing or damaged."
+    )
+    return command_of(_verify, text + example("acdtask verify --cube cube", "acdtask verify --cube cube --forget"))
+
+
+def _verify(
+    cube: Cube,
+    forget: Annotated[
+        bool,
+        typer.Option(
+            "--forget",
+            help="Take damaged products out of the index, so that the next run of their job makes them again. "
+            "No file is deleted.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    from acdtask.cube.local.cube import LocalCube
+    from acdtask.engine.progressbar import ProgressBar
+    from acdtask.verify.named import named_files
+    from acdtask.verify.run import verify_files
+
+    opened = LocalCube.open(cube)
+    files = named_files(opened)
+    with ProgressBar("verify", len(files), unit="files") as bar:
+        found = verify_files(opened, files, forget=forget, progress=lambda done: bar.update("files", done))
+    if as_json:
+        say_json(found.as_json())
+    else:
+        _show(found)
+    found.require_well()
+
+
+def _show(found: Verification) -> None:
+    faults = found.checked.faults
+    if faults:
+        rows = [(fault.file.key, fault.file.kind, fault.verdict, fault.detail or "-") for fault in faults]
+        table(("file", "kind", "fault", "detail"), rows)
+        for advice in dict.fromkeys(repair.advice for repair in found.repairs if not repair.command):
+            say(advice)
+    checked = found.checked
+    say(
+        f"{checked.well} files are well ({bytes_text(checked.bytes_read)} read), {len(faults)} are damaged or missing, "
+        f"{checked.not_checked} were not checked"
+    )
+    if found.forgotten:
+        say(f"the index has forgotten the products of {len(found.forgotten)} files; their jobs make them again")
+    if found.commands:
+        say("to make them again, in this order (SOURCE and AOI are yours):")
+        for line in found.commands:
+            say(f"  {line}")
