@@ -30,6 +30,7 @@ __all__ = [
     "MonitorManifest",
     "MonitorMonth",
     "MonitorTile",
+    "MonthImage",
     "MonthOfImages",
     "NumberedChain",
     "baseline_variables",
@@ -156,7 +157,7 @@ class MonitorMonth(_Manifest):
         images, partial, changed: all images, those that lack tiles, and those that have patches.
         patches: the patches of all images.
         changed_area_m2: the sum of their areas.
-        document: key of the part with the `ImageProduct` of each image.
+        document: key of the part with the `MonthOfImages`.
         table: key of the part with the patches, a GeoParquet file.
     """
 
@@ -170,10 +171,20 @@ class MonitorMonth(_Manifest):
     table: str
 
 
-class MonthOfImages(_Manifest):
-    """The part that `MonitorMonth.document` names: the images of a month by datetime and label."""
+class MonthImage(_Manifest):
+    """An image of a month: its label, and the key of the part with its `ImageProduct`."""
 
-    images: list[ImageProduct]
+    label: str
+    document: str
+
+
+class MonthOfImages(_Manifest):
+    """The part that `MonitorMonth.document` names: the images of a month by datetime and label.
+
+    It is written again with every image of the month, so it says no more of an image than where to read on.
+    """
+
+    images: list[MonthImage]
 
 
 class MonitorManifest(_Manifest):

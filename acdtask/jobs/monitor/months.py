@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.parts import month_of, read_part, write_part
 from acdtask.jobs.patches import LocatedPatch, patches_to_parquet, read_patches
-from acdtask.jobs.products import ImageProduct, MonitorManifest, MonitorMonth, MonthOfImages, read_product
+from acdtask.jobs.products import ImageProduct, MonitorManifest, MonitorMonth, MonthImage, MonthOfImages, read_product
 
 __all__ = [
     "images_of_month",
@@ -22,13 +24,31 @@ __all__ = [
     "read_month_patches",
 ]
 
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+READERS = 16
+"""Documents that are read side by side."""
+
 
 def images_of_month(month: MonitorMonth, store: Store) -> list[ImageProduct]:
     """The images of a month, by datetime and label. CUBE_DAMAGED."""
+    return _images_of(_entries_of_month(month, store), store)
+
+
+def _entries_of_month(month: MonitorMonth, store: Store) -> list[MonthImage]:
+    return _parsed(MonthOfImages, month.document, store).images
+
+
+def _images_of(entries: Sequence[MonthImage], store: Store) -> list[ImageProduct]:
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(lambda entry: _parsed(ImageProduct, entry.document, store), entries))
+
+
+def _parsed(model: type[ModelT], key: str, store: Store) -> ModelT:
     try:
-        return MonthOfImages.model_validate_json(read_part(store, month.document)).images
+        return model.model_validate_json(read_part(store, key))
     except ValidationError as error:
-        raise AcdError(ErrorCode.CUBE_DAMAGED, f"{store.address_of(month.document)} lists no images") from error
+        raise AcdError(ErrorCode.CUBE_DAMAGED, f"{store.address_of(key)} is no {model.__name__}") from error
 
 
 def patches_of_month(month: MonitorMonth, store: Store) -> list[LocatedPatch]:
@@ -75,10 +95,10 @@ def join_months(
     for product in products:
         grouped.setdefault(month_of(product.datetime), []).append(product)
     for name, further in grouped.items():
-        images = {one.label: one for one in images_of_month(months[name], store)} if name in months else {}
+        entries = {entry.label: entry for entry in _entries_of_month(months[name], store)} if name in months else {}
         for product in further:
-            images[product.label] = _fuller(images.get(product.label), product)
-        months[name] = _write_month(name, images, folder, store)
+            entries[product.label] = _fuller(entries.get(product.label), product, store)
+        months[name] = _write_month(name, entries, folder, store)
     return [months[name] for name in sorted(months)]
 
 
@@ -89,18 +109,19 @@ def keys_of(manifest: MonitorManifest, store: Store) -> set[str]:
     """
     keys: set[str] = set()
     for month in manifest.months:
-        keys |= {month.document, month.table}
-        for product in images_of_month(month, store):
+        entries = _entries_of_month(month, store)
+        keys |= {month.document, month.table, *(entry.document for entry in entries)}
+        for product in _images_of(entries, store):
             folder = product.patches.rpartition("/")[0]
             keys |= {product.patches, product.patches_geojson, f"{folder}/item.json"}
             keys |= {dataset.uri for tile in product.tiles for dataset in (tile.z, tile.change)}
     return keys
 
 
-def _write_month(name: str, images: Mapping[str, ImageProduct], folder: str, store: Store) -> MonitorMonth:
-    ordered = sorted(images.values(), key=lambda product: (product.datetime, product.label))
+def _write_month(name: str, entries: Mapping[str, MonthImage], folder: str, store: Store) -> MonitorMonth:
+    ordered = sorted(_images_of([*entries.values()], store), key=lambda product: (product.datetime, product.label))
     patches = [patch for product in ordered for patch in patches_of_image(product, store)]
-    document = MonthOfImages(images=ordered).model_dump_json().encode()
+    document = MonthOfImages(images=[entries[product.label] for product in ordered]).model_dump_json().encode()
     return MonitorMonth(
         month=name,
         images=len(ordered),
@@ -113,9 +134,13 @@ def _write_month(name: str, images: Mapping[str, ImageProduct], folder: str, sto
     )
 
 
-def _fuller(known: ImageProduct | None, product: ImageProduct) -> ImageProduct:
+def _fuller(known: MonthImage | None, product: ImageProduct, store: Store) -> MonthImage:
     """The product, unless one of the same records that lacks fewer tiles is known: a partial one may come late."""
-    if known is None or known.folder != product.folder:
-        return product
-    lacking, lacked = ({tile.cell for tile in one.quarantined} for one in (product, known))
-    return known if lacked < lacking else product
+    if known is not None:
+        (earlier,) = _images_of([known], store)
+        lacking, lacked = ({tile.cell for tile in image.quarantined} for image in (product, earlier))
+        if earlier.folder == product.folder and lacked < lacking:
+            return known
+    stem = f"{product.patches.rpartition('/')[0]}/product"
+    body = product.model_dump_json().encode()
+    return MonthImage(label=product.label, document=write_part(store, stem, ".json", body))
