@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def ingest(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def write_item(source: Path, href: str) -> str:
-    item = {
+    item: dict[str, Any] = {
         "type": "Feature",
         "stac_version": "1.1.0",
         "id": "S1A",
