@@ -91,9 +91,8 @@ def _resolved(name: str, path: str, roots: Roots) -> str:
             return roots.resolve(plain)
     except AcdError:
         pass
-    raise _refused(
-        path, f"refers to {name!r}, which is not below {roots.addresses[0]}" if name != path else "is a link"
-    )
+    reference = "" if name == path else f"refers to {name!r}, which "
+    raise _refused(path, f"{reference}is not below {roots.addresses[0]}")
 
 
 def _is_tiff(source: str, path: str, roots: Roots) -> bool:

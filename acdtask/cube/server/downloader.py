@@ -100,8 +100,9 @@ class DownloaderService(GeocubeDownloaderServicer):
         return _Asked(grid, variable, resampling)
 
     def _check_address(self, address: str) -> None:
+        plain_address(address)  # no key: the request names files as they are known outside of the cube
         try:
-            self.cube.store.gdal_path(plain_address(address))
+            self.cube.store.gdal_path(address)
         except AcdError as error:
             if error.code is not ErrorCode.ADDRESS_OUTSIDE:
                 raise

@@ -42,7 +42,7 @@ class Place:
         self.large = image(LARGE, 99, low=1)
         self.large_record = self.room.record(COUNT)
         self.room.put(self.large_record, self.instance, self.large, LARGE)
-        self.server = Served(str(folder / "cube"), "--grace", "0")
+        self.server = Served(str(folder / "cube"), "--grace", "0", "--data", str(folder))
 
     def client(self, address: str, **settings: object) -> GeocubeCube:
         return GeocubeCube(Connection.to(f"geocube://{address}", **({"retry_seconds": 60} | settings)))

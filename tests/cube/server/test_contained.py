@@ -285,7 +285,7 @@ def test_a_link_that_is_swapped_all_the_time_never_shows_the_secret(place: Place
     thread = threading.Thread(target=swap)
     thread.start()
     try:
-        outcomes = set()
+        outcomes: set[str] = set()
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and len(outcomes) < 2:
             image = place.get_cube()

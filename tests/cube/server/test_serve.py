@@ -292,7 +292,7 @@ def fetch(server: Serving, path: str, key: str = "") -> tuple[int, str, bytes]:
 
 
 def test_http_says_that_the_server_lives_and_draws_tiles(cube: LocalCube, tmp_path: Path) -> None:
-    with serving(cube, http_port=0) as server, plain(server) as channel:
+    with serving(cube, http_port=0, data=(str(tmp_path),)) as server, plain(server) as channel:
         assert fetch(server, "/")[::2] == (200, b"ok")
         assert fetch(server, "/health")[::2] == (200, b'{"status":"SERVING"}')
         world = World(GeocubeStub(channel))
