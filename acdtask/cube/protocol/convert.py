@@ -77,7 +77,8 @@ def dformat_from_wire(message: values_pb2.DataFormat, dtype: DType | None = None
     """A format; `dtype` where the message leaves it open. SETTING_INVALID for a type acd has not, or a bad range."""
     name = _DTYPE_NAMES.get(message.dtype, dtype if message.dtype == values_pb2.DataFormat.UNDEFINED else None)
     if name is None:
-        label = values_pb2.DataFormat.Dtype.Name(message.dtype)
+        known = message.dtype in values_pb2.DataFormat.Dtype.values()
+        label = values_pb2.DataFormat.Dtype.Name(message.dtype) if known else str(message.dtype)
         raise AcdError(ErrorCode.SETTING_INVALID, f"acd has no data type {label}")
     if not message.min_value < message.max_value:
         raise AcdError(ErrorCode.SETTING_INVALID, f"min {message.min_value:g} is not below max {message.max_value:g}")

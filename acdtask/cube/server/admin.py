@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from acdtask.cube.model import Dataset, Variable
@@ -32,7 +33,7 @@ class AdminCalls:
     def update_datasets(self, request: pb.UpdateDatasetsRequest) -> pb.UpdateDatasetsResponse:
         """Give datasets of an instance other numbers; with `simulate` only tell which."""
         low, high = request.real_min_value, request.real_max_value
-        if not low < high or not request.exponent > 0:
+        if not low < high or not math.isfinite(high - low) or not 0 < request.exponent < math.inf:
             raise invalid("Invalid Dataset.DataMapping: min must be stricly lower than max, and the exponent positive")
         variable, instance = self._catalogue.instance(request.instance_id)
         found = self._cube.datasets(variable.name, instance.name, frozenset(request.record_ids))

@@ -45,13 +45,17 @@ Groups: TypeAlias = tuple[tuple[str, ...], ...]
 
 MIB = 1024 * 1024
 MESSAGES_KEPT = 20_000
+FLAT = 1e-10
+"""GDAL inverts no rotated transform whose determinant is below this part of its largest number, squared."""
 
 
 def grid_asked(crs: str, transform: GeoTransform, size: Size) -> Grid:
     """The grid of a request. RefusalError."""
     t = transform
     determinant = t.b * t.f - t.c * t.e
-    if not determinant or not all(map(math.isfinite, (t.a, t.b, t.c, t.d, t.e, t.f, determinant))):
+    largest = max(abs(number) for number in (t.b, t.c, t.e, t.f))
+    is_flat = bool(t.c or t.e) and abs(determinant) <= FLAT * largest * largest
+    if not determinant or is_flat or not all(map(math.isfinite, (t.a, t.b, t.c, t.d, t.e, t.f, determinant))):
         raise invalid("Invalid pixToCRS transform: not invertible")
     try:
         crs_of(crs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -183,7 +184,9 @@ def _check_mapping(message: pb.Dataset) -> None:
     shown = f"[{message.dformat.min_value:g} -> {message.dformat.max_value:g}], nodata:{message.dformat.no_data:g}"
     if not message.dformat.min_value < message.dformat.max_value or not low < high:
         raise invalid(f"Invalid Dataset.DataMapping ({shown}): min must be stricly lower than max")
-    if not message.exponent > 0:
+    if not math.isfinite(high - low):
+        raise invalid(f"Invalid Dataset.DataMapping ({shown}): min and max must be finite")
+    if not 0 < message.exponent < math.inf:
         raise invalid(f"Invalid Dataset.DataMapping ({shown}): invalid exponent (must be strictly positive)")
 
 

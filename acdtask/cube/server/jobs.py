@@ -53,6 +53,10 @@ class JobCalls:
         for name in sorted(params.creation_params):
             if name not in CREATION_PARAMS:
                 raise invalid(f"unknown creationParams {name}")
+        if params.compression not in pb.ConsolidationParams.Compression.values():
+            raise invalid(f"compression {params.compression} is unknown")
+        if params.storage_class not in values_pb2.StorageClass.values():
+            raise invalid(f"storage class {params.storage_class} is unknown")
         variable = self._variable(request.variable_id)
         if params.dformat.dtype == values_pb2.DataFormat.UNDEFINED:
             raise invalid("ConsolidationParams: DataFormats are not compatible")

@@ -39,6 +39,9 @@ __all__ = [
 ]
 
 CORNERS = 4
+LONGEST_NAME, LONGEST_PART = 1000, 200
+"""Characters of a name, and between two slashes of it: file systems allow 255 bytes."""
+
 MOST_POINTS = 100_000
 """Points of an area."""
 
@@ -46,11 +49,13 @@ NANOS = 1_000_000_000
 
 
 def is_name(text: str) -> bool:
-    """Whether Geocube takes it as a name.
+    """Whether Geocube takes it as a name, and a file of that name can be written.
 
     >>> is_name("S1/2021-01-07"), is_name("Köln"), is_name("a.b")
     (True, False, False)
     """
+    if len(text) > LONGEST_NAME or any(len(part) > LONGEST_PART for part in text.split("/")):
+        return False
     return NAME_RULE.match(text) is not None and not text.endswith("\n")
 
 
@@ -156,6 +161,8 @@ def dformat_of(message: values_pb2.DataFormat) -> DataFormat:
     what = "Incorrect data format"
     if message.dtype == values_pb2.DataFormat.UNDEFINED:
         raise failed(f"{what}: the data type is not defined")
+    if message.dtype not in values_pb2.DataFormat.Dtype.values():
+        raise invalid(f"{what}: data type {message.dtype} is unknown")
     if message.dtype not in DTYPES.values():
         name = values_pb2.DataFormat.Dtype.Name(message.dtype)
         raise not_served(f"acd has no data type {name}; use one of {', '.join(sorted(DTYPES))}")

@@ -105,7 +105,7 @@ def test_calls_that_never_send_their_request_hold_up_nobody_and_end(cube: LocalC
         silence, forever = threading.Event(), []
         for channel, key in ((made[0], KEY), (made[1], ())):
             for method in ("GetAOI", "ListRecords", "GetCube"):
-                call = channel.stream_stream(f"/geocube.Geocube/{method}")
+                call: Any = channel.stream_stream(f"/geocube.Geocube/{method}")
                 forever += [call(_silent(silence), metadata=key) for _ in range(30)]
         time.sleep(0.5)
         stub = GeocubeStub(made[2])
@@ -124,7 +124,7 @@ def _silent(until_set: threading.Event) -> Iterator[bytes]:
 def test_reflection_without_a_key_holds_up_nobody(cube: LocalCube) -> None:
     with serving(cube, workers=4, request_s=2.0) as server, channels(server, 2) as (stranger, other):
         silence = threading.Event()
-        call = stranger.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        call: Any = stranger.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
         streams = [call(_silent(silence)) for _ in range(50)]
         time.sleep(0.5)
         assert GeocubeStub(other).ListLayouts(layouts_pb2.ListLayoutsRequest(), timeout=10) is not None
@@ -136,7 +136,7 @@ def test_reflection_without_a_key_holds_up_nobody(cube: LocalCube) -> None:
 @pytest.mark.parametrize("method", ["GetAOI", "ListRecords", "GetCube", "TileAOI", "ListDatasets", "CreateRecords"])
 def test_what_is_no_message_is_refused_and_the_connection_stays_good(cube: LocalCube, method: str) -> None:
     with serving(cube) as server, channels(server, 1) as (channel,):
-        call = channel.unary_stream(f"/geocube.Geocube/{method}")
+        call: Any = channel.unary_stream(f"/geocube.Geocube/{method}")
         for _ in range(250):
             assert refusal(lambda: call(GARBAGE, timeout=20)).code == "INVALID_ARGUMENT"
         assert GeocubeStub(channel).Version(VERSION, timeout=5).Version
@@ -146,7 +146,7 @@ def test_what_is_no_message_is_refused_and_the_connection_stays_good(cube: Local
 def test_health_that_is_asked_with_garbage_stays_good(cube: LocalCube) -> None:
     with serving(cube) as server, channels(server, 1) as (channel,):
         for method in ("Check", "Watch"):
-            call = channel.unary_stream(f"/grpc.health.v1.Health/{method}")
+            call: Any = channel.unary_stream(f"/grpc.health.v1.Health/{method}")
             for _ in range(110):
                 assert refusal(lambda: call(GARBAGE, timeout=20)).code == "INVALID_ARGUMENT"  # noqa: B023  # called here
         assert GeocubeStub(channel).Version(VERSION, timeout=5).Version
@@ -154,7 +154,7 @@ def test_health_that_is_asked_with_garbage_stays_good(cube: LocalCube) -> None:
 
 def test_a_call_without_a_request_is_refused(cube: LocalCube) -> None:
     with serving(cube) as server, channels(server, 1) as (channel,):
-        call = channel.stream_stream("/geocube.Geocube/ListRecords")
+        call: Any = channel.stream_stream("/geocube.Geocube/ListRecords")
         assert refusal(lambda: call(iter(()), timeout=20)).code == "INVALID_ARGUMENT"
 
 
