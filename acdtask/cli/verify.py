@@ -64,12 +64,12 @@ def _show(found: Verification) -> None:
             say(advice)
     checked = found.checked
     say(
-        f"{checked.well} files are well ({bytes_text(checked.bytes_read)} read), {len(faults)} are damaged or missing, "
-        f"{checked.not_checked} were not checked"
+        f"files as written: {checked.well} ({bytes_text(checked.bytes_read)} read), damaged or missing: {len(faults)}, "
+        f"not checked: {checked.not_checked}"
     )
     if found.forgotten:
-        say(f"the index has forgotten the products of {len(found.forgotten)} files; their jobs make them again")
+        say(f"forgotten, so that their jobs make them again: {len(found.forgotten)}")
     if found.commands:
-        say("to make them again, in this order (SOURCE and AOI are yours):")
+        say("To make them again, run in this order, with your SOURCE and AOI:")
         for line in found.commands:
             say(f"  {line}")

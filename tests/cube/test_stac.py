@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pystac
 import pytest
 from jsonschema import Draft7Validator
@@ -11,12 +13,13 @@ from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 
 from acdtask.cube.grid import Grid
+from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.stac import read_stac, stac_catalog, stac_collection, stac_item
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Record
 from acdtask.cube.tiling import footprint
 from acdtask.errors import AcdError, ErrorCode
-from tests.cube.make import COHERENCE, dataset, record
+from tests.cube.make import COHERENCE, dataset, grid, image, record
 
 Z = COHERENCE.model_copy(
     update={
@@ -65,6 +68,17 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
 
 def pair(**tags: str) -> Record:
     return record(1, tags={"start_datetime": "2021-01-01T06:00:00+01:00", "orbit": "37", "license": "x y", **tags})
+
+
+def test_an_asset_has_the_checksum_of_its_file(tmp_path: Path) -> None:
+    checksum = write_cog(Store.at(str(tmp_path)), "x.tif", image(grid())[np.newaxis], grid(), nodata=-1)
+    one = pair()
+    item = checked(stac_item(one, [dataset(one, "x.tif", checksum=checksum)], [COHERENCE], item_id="a"))
+    (asset,) = item["assets"].values()
+    assert asset["file:checksum"] == "1220" + hashlib.sha256((tmp_path / "x.tif").read_bytes()).hexdigest()
+    assert [uri.split("/")[3] for uri in item["stac_extensions"]] == ["projection", "file"]
+    container = dataset(one, "x.zarr", subdir="0", checksum=checksum)
+    assert "file:checksum" not in str(stac_item(one, [container], [COHERENCE], item_id="a"))
 
 
 def test_an_item_says_where_when_and_what() -> None:

@@ -23,6 +23,7 @@ Json: TypeAlias = dict[str, Any]
 
 STAC_VERSION = "1.1.0"
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 GEOTIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
 ZARR = "application/vnd.zarr; version=3"
 GEOJSON, JSON = "application/geo+json", "application/json"
@@ -75,6 +76,8 @@ def stac_item(
         "links": [],
         "assets": _assets(datasets, known, home),
     }
+    if any("file:checksum" in asset for asset in item["assets"].values()):
+        item["stac_extensions"].append(FILE)
     if record.footprint:
         item["bbox"] = _bbox(record.footprint)
     return item
@@ -166,6 +169,8 @@ def _asset(dataset: Dataset, variable: Variable, home: str) -> Json:
         "proj:transform": list(dataset.grid.transform),
     }
     asset |= {"proj:code": crs.upper()} if crs.upper().startswith("EPSG:") else {"proj:code": None, "proj:wkt2": crs}
+    if dataset.checksum and not is_stack(dataset.uri):
+        asset["file:checksum"] = dataset.checksum
     if variable.unit:
         asset["unit"] = variable.unit
     if variable.description:
