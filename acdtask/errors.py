@@ -54,6 +54,18 @@ class ErrorCode(Enum):
         "A name has characters that names cannot have.",
         "Use letters, digits, '-', ':' and '_', with '/' between parts.",
     )
+    NAME_TOO_LONG = ErrorSpec(
+        103,
+        _CONFIG,
+        "A name is too long.",
+        "Use a shorter name: the message says how many bytes it may have.",
+    )
+    FILE_UNFIT = ErrorSpec(
+        104,
+        _CONFIG,
+        "A file that an option names is not a regular file, or too large.",
+        "Give a regular file within the size that the message names.",
+    )
     AOI_UNREADABLE = ErrorSpec(
         110,
         _CONFIG,
@@ -271,6 +283,12 @@ class ErrorCode(Enum):
         _CONFIG,
         "The address of a file is neither an absolute path nor an s3:// address.",
         "Give the absolute path or the s3:// address, without GDAL's prefixes, queries or control characters.",
+    )
+    OUTPUT_UNWRITABLE = ErrorSpec(
+        411,
+        _CONFIG,
+        "A file or folder of results cannot be written where an option says.",
+        "Give a file in an existing folder; for a folder, a path where no file is in the way.",
     )
     PLAN_UNKNOWN = ErrorSpec(
         500, _INPUT, "There is no such plan.", "Run 'plan' first, and give the plan id that it prints."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.files import read_small_file
 
 __all__ = ["read_at_files"]
 
@@ -30,7 +31,7 @@ def _read(argument: str) -> str:
         return f"{option}{separator}{value[1:]}"
     path = Path(value[1:])
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_small_file(path).decode()
     except UnicodeDecodeError as error:
         raise AcdError(
             ErrorCode.INPUT_UNREADABLE, f"{path} is not text", "Give a text file after '@', or '@@' for a plain '@'."

@@ -89,8 +89,10 @@ def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
 
     def call(map_file: Path | None, outputs: Path | None, as_json: bool, **given: Any) -> None:
         from acdtask.engine.carried import require_carried
-        from acdtask.engine.pod import write_plan
+        from acdtask.engine.pod import require_writable, write_plan
 
+        if outputs is not None:
+            require_writable(outputs)
         with noting_failure(given.get("cube", ""), job.name, "plan"):
             settings, address = _settings_and_address(job, entry, given)
             site = open_site(address)
@@ -157,11 +159,13 @@ def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
 
 def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.account import noting_failure, record_gathered
-    from acdtask.engine.pod import write_artifacts, write_figures
+    from acdtask.engine.pod import require_writable, write_artifacts, write_figures
     from acdtask.engine.stages import gather_round, gathered_rounds, load_plan
 
     def call(plan_id: str, round_name: str, outputs: Path | None, quarantine: int, **given: Any) -> None:
         site = _site(entry, given)
+        if outputs is not None:
+            require_writable(outputs)
         with noting_failure(site.address, job.name, "gather", round_name):
             plan = load_plan(job.name, plan_id, site)
             left_out = gather_round(job, plan, round_name, site, quarantine=quarantine)

@@ -135,10 +135,16 @@ def _grid_of_images(cube: model.Cube, like: str) -> dict[str, Any]:
 
 
 def _layout(name: str, regular: dict[str, Any], mercator: dict[str, Any]) -> Layout:
-    """The layout that the options describe. USAGE, LAYOUT_INVALID."""
+    """The layout that the options describe. USAGE, LAYOUT_INVALID, NAME_TOO_LONG."""
     from pydantic import ValidationError
 
     from acdtask.cube.grid import Layout
+    from acdtask.cube.model import NAME_BYTES
+
+    if (size := len(name.encode())) > NAME_BYTES:
+        raise AcdError(
+            ErrorCode.NAME_TOO_LONG, f"a layout's name may have {NAME_BYTES} bytes at most, and this one has {size}"
+        )
 
     wants_regular = any(value is not None for value in regular.values())
     if wants_regular == any(value is not None for value in mercator.values()):

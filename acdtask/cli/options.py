@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.files import read_small_file
 
 __all__ = ["SettingOption", "options_of", "settings_from", "values_of_parameters"]
 
@@ -228,7 +229,7 @@ def _pair(option: SettingOption, text: str) -> tuple[str, str]:
 
 def _from_file(file: Path) -> dict[str, Any]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_small_file(file).decode()
         values = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise AcdError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 import typer
 
-from acdtask.errors import AcdError, ErrorCode
+from acdtask.files import write_file, writing
 
 __all__ = ["bytes_text", "say", "say_json", "seconds_text", "table", "write_json", "write_text"]
 
@@ -92,16 +91,11 @@ def seconds_text(seconds: float) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file. DISK_FULL, STORE_DENIED; ADDRESS_INVALID if there is no such folder."""
+    """Write a JSON file. DISK_FULL, STORE_DENIED, OUTPUT_UNWRITABLE."""
     write_text(path, json.dumps(value) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file. DISK_FULL, STORE_DENIED; ADDRESS_INVALID if there is no such folder."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        known = {errno.ENOSPC: ErrorCode.DISK_FULL, errno.EACCES: ErrorCode.STORE_DENIED}
-        code = known.get(error.errno or 0, ErrorCode.ADDRESS_INVALID)
-        fix = "Give a file in a folder that is there." if code is ErrorCode.ADDRESS_INVALID else None
-        raise AcdError(code, f"{path} cannot be written: {error.strerror}", fix) from error
+    """Write a text file. DISK_FULL, STORE_DENIED, OUTPUT_UNWRITABLE."""
+    with writing(path):
+        write_file(path, text.encode())

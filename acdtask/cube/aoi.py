@@ -10,7 +10,6 @@ import json
 import re
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any
 
 import shapely
@@ -19,8 +18,9 @@ from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.grid import RegularGrid
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import NAME_RULE
+from acdtask.cube.model import NAME_BYTES, NAME_RULE
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.files import read_small_file
 
 __all__ = ["Aoi", "Layer", "SceneType", "load_aoi"]
 
@@ -135,7 +135,8 @@ def load_aoi(source: str) -> Aoi:
     """Read an AOI from a path, a file:// or s3:// address, or JSON text.
 
     Raises:
-        AcdError: AOI_UNREADABLE, AOI_EMPTY, AOI_INVALID (naming the place), NAME_INVALID, DATE_INVALID.
+        AcdError: AOI_UNREADABLE, AOI_EMPTY, AOI_INVALID (naming the place), NAME_INVALID, NAME_TOO_LONG, DATE_INVALID,
+            FILE_UNFIT.
 
     >>> load_aoi('{"name": "koln", "type": "Polygon", "coordinates": [[[7, 50], [7.1, 50], [7.1, 50.1], [7, 50]]],'
     ...          ' "start_time": "2021-01-01T00:00:00Z", "end_time": "2021-12-31T00:00:00Z"}').geometry.bounds
@@ -155,6 +156,10 @@ def load_aoi(source: str) -> Aoi:
         raise _explain(error, label) from error
     if not NAME_RULE.match(aoi.name):
         raise AcdError(ErrorCode.NAME_INVALID, f"{label} has the name {aoi.name!r}")
+    if len(aoi.name) > NAME_BYTES:
+        raise AcdError(
+            ErrorCode.NAME_TOO_LONG, f"{label} has a name of {len(aoi.name)} bytes, and may have {NAME_BYTES} at most"
+        )
     if aoi.end < aoi.start:
         raise AcdError(
             ErrorCode.DATE_INVALID,
@@ -169,12 +174,12 @@ def _text_of(source: str) -> tuple[bytes | str, str]:
         return source, "the AOI"
     if source.startswith(("s3://", "file://")):
         parent, _, name = source.rpartition("/")
-        found = Store.at(parent).find(name)
+        found = Store.at(parent).find_small(name)
         if found is None:
             raise AcdError(ErrorCode.AOI_UNREADABLE, f"there is no {source}")
         return found, source
     try:
-        return Path(source).read_bytes(), source
+        return read_small_file(source), source
     except OSError as error:
         raise AcdError(ErrorCode.AOI_UNREADABLE, f"{source} cannot be read: {error.strerror}") from error
 

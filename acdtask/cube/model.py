@@ -18,7 +18,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 from acdtask.cube.grid import Grid, Layout, Tile
 
 __all__ = [
+    "NAME_BYTES",
     "OUTSIDE",
+    "RECORD_NAME_BYTES",
     "Consolidates",
     "Consolidation",
     "Cube",
@@ -26,11 +28,13 @@ __all__ = [
     "DType",
     "DataFormat",
     "Dataset",
+    "DescribedName",
     "Image",
     "Instance",
     "JobState",
     "Level",
     "Name",
+    "NameIfAny",
     "Outcome",
     "Record",
     "RecordQuery",
@@ -52,10 +56,26 @@ OUTSIDE = ("/", "s3://", "file://")
 """How the addresses of containers begin that are not the cube's own."""
 
 
-def _named(name: str) -> str:
-    if not NAME_RULE.match(name):
-        raise ValueError(f"{name!r} is not a name: letters, digits, '-', ':' and '_', with '/' between parts")
-    return name
+NAME_BYTES = 200
+"""Longest name of an AOI, variable, instance, layout or palette: files are called by it, with an ending."""
+
+DESCRIBED_NAME_BYTES = 180
+"""Longest name of a variable that gets a baseline, whose variables have its name and more."""
+
+RECORD_NAME_BYTES = 255
+
+
+def _within(limit: int) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if not NAME_RULE.match(name):
+            raise ValueError(
+                f"{name[:limit]!r} is not a name: letters, digits, '-', ':' and '_', with '/' between parts"
+            )
+        if len(name) > limit:
+            raise ValueError(f"a name may have {limit} bytes at most, and this one has {len(name)}: {name[:20]}...")
+        return name
+
+    return check
 
 
 def _utc(moment: datetime) -> datetime:
@@ -67,7 +87,10 @@ def _one_nan(number: float) -> float:
     return math.nan if math.isnan(number) else number
 
 
-Name = Annotated[str, AfterValidator(_named)]
+Name = Annotated[str, AfterValidator(_within(NAME_BYTES))]
+DescribedName = Annotated[str, AfterValidator(_within(DESCRIBED_NAME_BYTES))]
+NameIfAny = Annotated[str, AfterValidator(lambda name: name and _within(NAME_BYTES)(name))]
+RecordName = Annotated[str, AfterValidator(_within(RECORD_NAME_BYTES))]
 Moment = Annotated[datetime, AfterValidator(_utc)]
 
 
@@ -132,7 +155,7 @@ class Record(_Value):
     `footprint` is a GeoJSON geometry in longitude and latitude.
     """
 
-    name: Name
+    name: RecordName
     datetime: Moment
     tags: dict[str, str] = {}
     footprint: dict[str, Any]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from acdtask.engine.carried import shards_parameter
+from acdtask.files import writing
 from acdtask.jobs.contract import Plan, Site
 
-__all__ = ["ArgoProgress", "write_artifacts", "write_figures", "write_plan"]
+__all__ = ["ArgoProgress", "require_writable", "write_artifacts", "write_figures", "write_plan"]
 
 PROGRESS_SECONDS = 3.0
 """Argo's executor reads the progress file this often (argo-workflows, docs/progress.md)."""
@@ -52,20 +54,30 @@ def write_plan(plan: Plan, folder: Path) -> None:
     That is `plan-id`, `shards` (a JSON list, empty if there is nothing to do) and `shard-count`; for people it is
     `plan.json` and `summary.md`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan-id").write_text(plan.plan_id)
-    (folder / "shards").write_text(shards_parameter(plan))
-    (folder / "shard-count").write_text(str(0 if plan.nothing_to_do else plan.shards))
-    (folder / "plan.json").write_text(plan.model_dump_json(indent=1))
-    (folder / "summary.md").write_text(_summary(plan))
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "plan-id").write_text(plan.plan_id)
+        (folder / "shards").write_text(shards_parameter(plan))
+        (folder / "shard-count").write_text(str(0 if plan.nothing_to_do else plan.shards))
+        (folder / "plan.json").write_text(plan.model_dump_json(indent=1))
+        (folder / "summary.md").write_text(_summary(plan))
+
+
+def require_writable(folder: Path) -> None:
+    """OUTPUT_UNWRITABLE or STORE_DENIED, before any work, if the outputs cannot be written there."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def write_artifacts(artifacts: dict[str, str], site: Site, folder: Path) -> None:
     """Copy files of the store, given as {name: key}, below a folder."""
     for name, key in sorted(artifacts.items()):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(site.store.get(key))
+        path, data = folder / name, site.store.get(key)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
 
 
 def write_figures(figures: Mapping[str, float], folder: Path) -> None:
@@ -78,9 +90,11 @@ def write_figures(figures: Mapping[str, float], folder: Path) -> None:
     [('changed-area-m2', '2400.5'), ('patches', '3')]
     """
     below = folder / "figures"
-    below.mkdir(parents=True, exist_ok=True)
-    for name, number in figures.items():
-        (below / name.replace("_", "-")).write_text(str(int(number)) if float(number).is_integer() else repr(number))
+    with writing(below):
+        below.mkdir(parents=True, exist_ok=True)
+        for name, number in figures.items():
+            text = str(int(number)) if float(number).is_integer() else repr(number)
+            (below / name.replace("_", "-")).write_text(text)
 
 
 def _summary(plan: Plan) -> str:

@@ -20,6 +20,7 @@ from acdtask.cube.geocube.connection import Connection, Endpoint
 from acdtask.cube.geocube.errors import explain, is_passing
 from acdtask.cube.protocol.services_pb2_grpc import AdminStub, GeocubeDownloaderStub, GeocubeStub
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.files import read_small_file
 
 __all__ = ["Channel", "Kind", "close_channels"]
 
@@ -106,7 +107,7 @@ def _channel(endpoint: Endpoint, ca_file: Path | None, keepalive: float) -> grpc
     if not endpoint.tls:
         return grpc.insecure_channel(endpoint.target, options)
     try:
-        roots = ca_file.read_bytes() if ca_file else None
+        roots = read_small_file(ca_file) if ca_file else None
     except OSError as error:
         raise AcdError(ErrorCode.GEOCUBE_TLS, f"{ca_file} cannot be read: {error.strerror}") from error
     return grpc.secure_channel(endpoint.target, grpc.ssl_channel_credentials(roots), options)

@@ -230,7 +230,7 @@ def _items(address: str, seen: set[str]) -> Iterator[Json]:
 
 def _document(address: str, first: bool) -> Json:
     folder, _, name = address.rpartition("/")
-    data = Store.at(folder or "/").find(name)
+    data = Store.at(folder or "/").find_small(name)
     if data is None:
         if first:
             raise AcdError(ErrorCode.INPUT_MISSING, f"there is no {address}")

@@ -19,6 +19,7 @@ from acdtask.cube.local.roots import Roots, open_file, plain_address
 from acdtask.cube.local.store_errors import PARENT_IS_OBJECT, explain_file, explain_object, is_unreachable, os_error
 from acdtask.cube.local.traffic import count_object_read, count_written
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.files import SMALL_FILE_BYTES, read_small_file, require_regular
 
 if TYPE_CHECKING:
     from obstore.store import LocalStore, S3Store
@@ -205,6 +206,19 @@ class Store:
         data = self.find_buffer(key)
         return None if data is None else bytes(data)
 
+    def find_small(self, key: str, limit: int = SMALL_FILE_BYTES) -> bytes | None:
+        """What is under the key, or None; FILE_UNFIT if it is larger than the limit."""
+        if self._root is not None and (self._root / key).exists():
+            with self.explained(key):
+                try:
+                    return read_small_file(self._root / key, limit)
+                except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                    return None
+        size = self._head(key)
+        if size is not None and size > limit:
+            raise AcdError(ErrorCode.FILE_UNFIT, f"{self._where(key)} is larger than {limit:,} bytes")
+        return self.find(key)
+
     def find_buffer(self, key: str) -> memoryview | None:
         """What is under the key, or None: large data without one more copy."""
         import obstore
@@ -232,7 +246,7 @@ class Store:
         """A file, read without obstore, which takes as long to hand it over as a chunk takes to decode."""
         with self.explained(key):
             try:
-                data = memoryview(path.read_bytes() if self.roots is None else _read_below(path, self.roots))
+                data = memoryview(_read_regular(path) if self.roots is None else _read_below(path, self.roots))
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
         count_object_read(len(data))
@@ -494,6 +508,12 @@ class Store:
         where = self._where(key)
         explained = explain_file(error, where) if self._root is not None else explain_object(error, where, self._bucket)
         return explained or error
+
+
+def _read_regular(path: Path) -> bytes:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        require_regular(os.fstat(file.fileno()), str(path))
+        return file.read()
 
 
 def _read_below(path: Path, roots: Roots) -> bytes:

@@ -13,7 +13,7 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.points import crs_of
 from acdtask.cube.protocol import layouts_pb2 as pb
 from acdtask.cube.server.errors import RefusalError, invalid, not_served
-from acdtask.cube.server.wire import is_name
+from acdtask.cube.server.wire import is_name, require_short
 from acdtask.errors import AcdError
 
 __all__ = ["LayoutDetails", "layout_of", "layout_to_wire"]
@@ -36,6 +36,7 @@ def layout_of(message: pb.Layout, *, name: str | None = None) -> Layout:
     """
     if name is None and not is_name(message.name):
         raise invalid(f"invalid name: {message.name}")
+    require_short(message.name)
     if message.block_x_size <= 0 or message.block_y_size <= 0:
         raise invalid("blocksize must be positive")
     if message.max_records <= 0:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from acdtask.cube.model import Record, RecordQuery
+from acdtask.cube.model import RECORD_NAME_BYTES, Record, RecordQuery
 from acdtask.cube.protocol import records_pb2 as pb
 from acdtask.cube.protocol.convert import area_to_wire
 from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.errors import RefusalError, already_exists, invalid, not_found, not_served, still_used, uuid_of
 from acdtask.cube.server.wanted import wanted
-from acdtask.cube.server.wire import area_of, bound_of, is_name, moment_of, page_of, record_text, record_to_wire
+from acdtask.cube.server.wire import (
+    area_of,
+    bound_of,
+    is_name,
+    moment_of,
+    page_of,
+    record_text,
+    record_to_wire,
+    require_short,
+)
 
 __all__ = ["RecordCalls"]
 
@@ -57,6 +66,7 @@ class RecordCalls:
             raise invalid(f"Invalid AOI uuid: {message.aoi_id}") from error
         if not is_name(message.name):
             raise invalid(f"Invalid Name: {message.name}")
+        require_short(message.name, RECORD_NAME_BYTES)
         for key, value in message.tags.items():
             if set("*?") & {*key, *value}:
                 raise invalid(f"Invalid Tag: {key}: {value}. Cannot contain neither ? or *.")

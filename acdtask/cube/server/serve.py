@@ -30,6 +30,7 @@ from acdtask.cube.server.stalls import StallGuard
 from acdtask.cube.server.streams import StreamLimits, Streams
 from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.files import read_small_file
 
 __all__ = ["ServeSettings", "Serving", "cube_at", "is_loopback", "serve_until_signal"]
 
@@ -305,8 +306,9 @@ def _credentials(settings: ServeSettings) -> grpc.ServerCredentials | None:
             ErrorCode.SERVE_FAILED, "TLS needs both a certificate and its key", "Give --tls-cert and --tls-key."
         )
     try:
+        pair = read_small_file(key), read_small_file(certificate)
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-        return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+        return grpc.ssl_server_credentials([pair])
     except OSError as error:
         reason = error.strerror or str(error)
         raise AcdError(

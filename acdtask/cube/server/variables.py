@@ -16,7 +16,7 @@ from acdtask.cube.protocol.convert import DTYPES, RESAMPLING_NAMES
 from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.errors import already_exists, failed, invalid, not_found, not_served, still_used
 from acdtask.cube.server.ids import instance_id
-from acdtask.cube.server.wire import dformat_of, instance_to_wire, is_name, page_of, variable_to_wire
+from acdtask.cube.server.wire import dformat_of, instance_to_wire, is_name, page_of, require_short, variable_to_wire
 
 __all__ = ["VariableCalls"]
 
@@ -64,6 +64,7 @@ class VariableCalls:
         name = request.instance_name
         if not INSTANCE_NAME.fullmatch(name):
             raise invalid(f"Invalid Name: {name}")
+        require_short(name)
         with self._catalogue.lock:
             variable = self._catalogue.variable(request.variable_id)
             if any(one.name == name for one in self._cube.instances(variable.name)):
@@ -144,6 +145,8 @@ def _variable_of(message: pb.Variable) -> Variable:
         raise invalid("Resampling algorithm cannot be undefined")
     if not is_name(message.name):
         raise invalid(f"Incorrect name: {message.name}")
+    require_short(message.name)
+    require_short(message.palette)
     if message.palette and not is_name(message.palette):
         raise invalid(f"Incorrect palette name: {message.palette}")
     if message.palette and len(message.bands) != 1:
@@ -175,6 +178,7 @@ def _resampling_of(number: values_pb2.Resampling.ValueType) -> Resampling:
 def _palette_of(message: pb.Palette) -> Palette:
     if not is_name(message.name):
         raise invalid(f"Invalid Palette Name: {message.name}")
+    require_short(message.name)
     try:
         points = [Colour(value=one.value, r=one.r, g=one.g, b=one.b, a=one.a) for one in message.colors]
         return Palette(name=message.name, colours=tuple(points))

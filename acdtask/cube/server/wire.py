@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from acdtask.cube.local.areas import area_id
-from acdtask.cube.model import NAME_RULE, DataFormat, Instance, Record, Variable
+from acdtask.cube.model import NAME_BYTES, NAME_RULE, DataFormat, Instance, Record, Variable
 from acdtask.cube.protocol import records_pb2, values_pb2, variables_pb2
 from acdtask.cube.protocol.convert import (
     DTYPES,
@@ -46,6 +46,12 @@ MOST_POINTS = 100_000
 """Points of an area."""
 
 NANOS = 1_000_000_000
+
+
+def require_short(name: str, limit: int = NAME_BYTES) -> None:
+    """INVALID_ARGUMENT if a name is too long."""
+    if len(name) > limit:
+        raise invalid(f"Invalid Name: it may have {limit} bytes at most, and has {len(name)}: {name[:20]}...")
 
 
 def is_name(text: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from acdtask.cube.model import Name, Resampling
+from acdtask.cube.model import DescribedName, Name, Resampling
 from acdtask.jobs.contract import Settings
 
 __all__ = ["BaselineSettings"]
@@ -18,7 +18,7 @@ class BaselineSettings(Settings):
 
     aoi: str = Field(description="AOI file (a Geocube ingester payload)")
     layout: Name = Field(description="layout whose tiles are computed")
-    variable: Name = Field(default="CoherenceVV", description="variable to describe")
+    variable: DescribedName = Field(default="CoherenceVV", description="variable to describe")
     instance: Name = Field(default="master", description="instance to read")
     start: datetime | None = Field(default=None, description="first datetime; default: the AOI's start")
     end: datetime | None = Field(default=None, description="last datetime; default: the AOI's end")

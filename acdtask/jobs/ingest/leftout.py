@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from pydantic import BaseModel
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
@@ -30,7 +32,8 @@ class LeftOutRaster(BaseModel):
 def keep_left_out(rasters: list[LeftOutRaster], site: Site) -> None:
     """Remember them, each under its record."""
     for one in rasters:
-        key = f"{FOLDER}/{one.variable}-{one.instance}-{one.record.id}.json"
+        digest = hashlib.sha256(f"{one.variable}\n{one.instance}\n{one.record.id}".encode()).hexdigest()[:32]
+        key = f"{FOLDER}/{digest}.json"
         site.runs.put(key, seal(one.model_dump_json(indent=1).encode()))
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from acdtask.cube.model import DataFormat, DType, Name, Variable
+from acdtask.cube.model import DataFormat, DType, Name, NameIfAny, Variable
 from acdtask.jobs.contract import Settings
 
 __all__ = ["INGESTER", "ON_GEOCUBE", "IngestSettings"]
@@ -36,7 +36,7 @@ class IngestSettings(Settings):
     aoi: str = Field(
         default="", description="AOI file; rasters that do not touch it are left out, records get its record_tags"
     )
-    make_layout: str = Field(
+    make_layout: NameIfAny = Field(
         default="",
         description="layout to make from the AOI's graph_config (projection, resolution), if it is not there",
     )

@@ -11,7 +11,7 @@ from typing import Any
 from acdtask.cube.local.rasters import Header, read_header
 from acdtask.cube.local.stac import read_stac
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import NAME_RULE, Record
+from acdtask.cube.model import NAME_RULE, RECORD_NAME_BYTES, Record
 from acdtask.cube.tiling import footprint
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.pattern import FilenamePattern
@@ -156,9 +156,15 @@ def _candidate(named: _Named, header: Header, more_tags: dict[str, str]) -> Cand
 
 
 def _name(text: str) -> str:
-    """A name that the cube takes: what it does not take becomes '_'."""
+    """A name that the cube takes: what it does not take becomes '_'. NAME_TOO_LONG."""
     name = "".join(letter if letter == "/" or NAME_RULE.match(letter) else "_" for letter in text)
-    return "/".join(part for part in name.split("/") if part) or "_"
+    name = "/".join(part for part in name.split("/") if part) or "_"
+    if len(name) > RECORD_NAME_BYTES:
+        raise AcdError(
+            ErrorCode.NAME_TOO_LONG,
+            f"the name of a record has {len(name)} bytes, and may have {RECORD_NAME_BYTES} at most: {name[:40]}...",
+        )
+    return name
 
 
 def _parent(address: str) -> str:

@@ -17,9 +17,9 @@ __all__ = ["events_on", "read_truth"]
 
 
 def read_truth(address: str) -> bytes:
-    """The file at an address. TRUTH_UNREADABLE if there is none."""
+    """The file at an address. TRUTH_UNREADABLE if there is none, FILE_UNFIT."""
     folder, _, file = address.rpartition("/")
-    body = Store.at(folder or ".").find(file)
+    body = Store.at(folder or ".").find_small(file)
     if body is None:
         raise AcdError(ErrorCode.TRUTH_UNREADABLE, f"there is no file {address}")
     return body
