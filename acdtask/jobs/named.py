@@ -90,8 +90,8 @@ def names_of_manifest(store: Store, key: str) -> set[str]:
         key: of a manifest of a baseline or monitor, or of an edition of a report.
 
     Raises:
-        AcdError: TIDY_UNSURE if the document is damaged, or a month of it is missing or damaged. A document that is gone
-            names nothing: another tidy has removed it.
+        AcdError: TIDY_UNSURE if the document, or a month of it, is damaged. One that is gone names nothing: another
+            tidy has removed it.
     """
     try:
         body = _version(store, key)
