@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from acdtask.cli.output import say, say_json
+from acdtask.errors import AcdError, ErrorCode
+
 if TYPE_CHECKING:
     from acdtask.cube import model
 
-__all__ = ["AsJson", "Cube", "Limit", "open_cube"]
+__all__ = ["AsJson", "Cube", "IfAny", "Limit", "open_cube", "say_no_cube"]
 
 Cube = Annotated[
     str,
@@ -17,6 +20,18 @@ Cube = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Show at most so many; 0 shows all.")]
+
+IfAny = Annotated[bool, typer.Option("--if-any", help="No cube is no error, if the storage says so itself.")]
+
+
+def say_no_cube(error: AcdError, address: str, *, if_any: bool, as_json: bool) -> None:
+    """Say that there is no cube yet if that is what the error means and it is allowed; otherwise raise it."""
+    if not if_any or error.code is not ErrorCode.CUBE_UNKNOWN:
+        raise error
+    if as_json:
+        say_json(None)
+    else:
+        say(f"there is no cube at {address} yet")
 
 
 def open_cube(address: str) -> model.Cube:

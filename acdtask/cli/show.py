@@ -9,14 +9,13 @@ import typer
 from typer.core import TyperCommand
 
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
-from acdtask.cli.looking import AsJson, Cube, Limit, open_cube
+from acdtask.cli.looking import AsJson, Cube, IfAny, Limit, open_cube, say_no_cube
 from acdtask.cli.output import say, say_json, table
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["cube_command", "dataset_command", "group", "patches_command", "variables_command"]
 
 VariableName = Annotated[str, typer.Option(metavar="NAME", help="Name of the variable.")]
-IfAny = Annotated[bool, typer.Option("--if-any", help="No cube is no error, if the storage says so itself.")]
 
 
 def group() -> LazyGroup:
@@ -69,12 +68,7 @@ def _cube(cube: Cube, as_json: AsJson = False, if_any: IfAny = False) -> None:
     try:
         opened = open_cube(cube)
     except AcdError as error:
-        if not if_any or error.code is not ErrorCode.CUBE_UNKNOWN:
-            raise
-        if as_json:
-            say_json(None)
-        else:
-            say(f"there is no cube at {cube} yet")
+        say_no_cube(error, cube, if_any=if_any, as_json=as_json)
         return
     records = opened.records(RecordQuery())
     facts: dict[str, Any] = {

@@ -8,9 +8,9 @@ import typer
 from typer.core import TyperCommand
 
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import AsJson, Cube
+from acdtask.cli.looking import AsJson, Cube, IfAny, say_no_cube
 from acdtask.cli.output import bytes_text, say, say_json, table
-from acdtask.errors import AcdError, ErrorCode
+from acdtask.errors import AcdError
 
 if TYPE_CHECKING:
     from acdtask.tidy.broom import Tally
@@ -34,7 +34,6 @@ Unsafe = Annotated[
         help="Allow --keep-days below 2. Only while no job, server or other tidy uses the cube.",
     ),
 ]
-IfAny = Annotated[bool, typer.Option("--if-any", help="No cube is no error, if the storage says so itself.")]
 
 
 def command() -> TyperCommand:
@@ -72,12 +71,7 @@ def _tidy(
         with noting_failure(cube, "tidy", "tidy"):
             tidied = tidy(open_site(cube), retention, apply=apply)
     except AcdError as error:
-        if not if_any or error.code is not ErrorCode.CUBE_UNKNOWN:
-            raise
-        if as_json:
-            say_json(None)
-        else:
-            say(f"there is no cube at {cube} yet")
+        say_no_cube(error, cube, if_any=if_any, as_json=as_json)
         return
     if as_json:
         say_json(tidied.as_json())

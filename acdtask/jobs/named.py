@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.monitor.months import keys_of as keys_of_monitor
-from acdtask.jobs.products import MonitorManifest
+from acdtask.jobs.products import MonitorManifest, NumberedChain
 from acdtask.jobs.report.edition import Edition
 from acdtask.jobs.report.edition import keys_of as keys_of_edition
 
@@ -90,14 +90,14 @@ def names_of_manifest(store: Store, key: str) -> set[str]:
         key: of a manifest of a baseline or monitor, or of an edition of a report.
 
     Raises:
-        AcdError: TIDY_UNSURE if the document, or a month of it, is missing or damaged.
+        AcdError: TIDY_UNSURE if the document, or a month of it, is damaged. One that is gone names nothing: another
+            tidy has removed it.
     """
-    body = store.find(key)
-    if body is None:
-        raise AcdError(ErrorCode.TIDY_UNSURE, f"{store.address_of(key)} is missing")
-    names = names_in_json(body, store, place=key)
     try:
-        names |= _names_of_months(body, key, store)
+        body = _version(store, key)
+        if body is None:
+            return set()
+        names = names_in_json(body, store, place=key) | _names_of_months(body, key, store)
     except AcdError as error:
         if error.code is ErrorCode.CUBE_DAMAGED:
             raise AcdError(ErrorCode.TIDY_UNSURE, error.detail) from error
@@ -105,6 +105,14 @@ def names_of_manifest(store: Store, key: str) -> set[str]:
     if "/monitor/" in key:
         names |= {f"{name.rpartition('/')[0]}/item.json" for name in names if name.endswith("/patches.parquet")}
     return {name for name in names if name.startswith("products/")}
+
+
+def _version(store: Store, key: str) -> bytes | None:
+    """A version of a product, read as jobs read it. CUBE_DAMAGED."""
+    place, _, name = key.removeprefix("products/").rpartition("/")
+    area, job, content_id, folder = place.rsplit("/", 3)
+    number, _, ending = name.partition(".")
+    return NumberedChain(store, area, job, f"{content_id}/{folder}", f".{ending}").version(int(number))
 
 
 def _names_of_months(body: bytes, key: str, store: Store) -> set[str]:

@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,6 +27,8 @@ from acdtask.cube.server.managed import Managed
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
+from acdtask.jobs.fence import Fence
+from acdtask.jobs.products import manifest_chain
 from acdtask.tidy.clean import tidy
 from acdtask.tidy.retention import Retention
 from tests.cube.jobs import asked, make_cube, work
@@ -147,6 +150,10 @@ def test_whatever_comes_between_a_reader_never_sees_a_damaged_cube(tmp_path: Pat
     assert len(cube.site.store.list("index/heads")) == 1
 
 
+def _only(body: bytes, _earlier: bytes | None) -> bytes:
+    return body
+
+
 def build_varied(root: Path) -> Clocked:
     """A cube with some of everything that goes, all of it old."""
     cube = Clocked(root)
@@ -162,13 +169,16 @@ def build_varied(root: Path) -> Clocked:
         cube.put(f"{folder}/plan.json", json.dumps(plan).encode(), age=3 - number)
         for name in ("shards/0000.json", "draw/0000.json", "draw/0000.table", "draw/gathered/first/000000-ab.json"):
             cube.put(f"{folder}/{name}", b"{}", age=3 - number)
-    store = cube.site.store
+    site = cube.site
+    store = site.store
     monitor = f"products/koln/monitor/{'d' * 16}"
     for number in range(3):
         named = f"{monitor}/2018-07-0{number}-{'e' * 12}/patches.parquet"
         cube.put(named)
         cube.put(named.replace("patches.parquet", "item.json"))
-        assert store.create(f"{monitor}/manifests/{number + 1:06d}.json", json.dumps({"a": [{"b": named}]}).encode())
+        body = json.dumps({"a": [{"b": named}]}).encode()
+        chain = manifest_chain(store, "koln", "monitor", "d" * 16)
+        chain.publish(partial(_only, body), Fence(site.runs, number), {})
         cube.stamp()
     cube.put("runs/workflows/some-uid/monitor.json")
     cube.now += 20 * DAY
@@ -182,6 +192,7 @@ def test_it_removes_what_nothing_names_and_nothing_else(tmp_path: Path) -> None:
     assert kinds == {
         "plans": 10,
         "accounts of workflows": 1,
+        "announcements": 3,
         "heads of the index": 4,
         "ingested images": 1,
         "consolidated containers": 3,
