@@ -39,9 +39,6 @@ __all__ = [
 ]
 
 CORNERS = 4
-LONGEST_NAME, LONGEST_PART = 1000, 200
-"""Characters of a name, and between two slashes of it: file systems allow 255 bytes."""
-
 MOST_POINTS = 100_000
 """Points of an area."""
 
@@ -55,13 +52,11 @@ def require_short(name: str, limit: int = NAME_BYTES) -> None:
 
 
 def is_name(text: str) -> bool:
-    """Whether Geocube takes it as a name, and a file of that name can be written.
+    """Whether Geocube takes it as a name.
 
     >>> is_name("S1/2021-01-07"), is_name("Köln"), is_name("a.b")
     (True, False, False)
     """
-    if len(text) > LONGEST_NAME or any(len(part) > LONGEST_PART for part in text.split("/")):
-        return False
     return NAME_RULE.match(text) is not None and not text.endswith("\n")
 
 
