@@ -6,7 +6,7 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 ALONE := tests/cluster/test_controller.py tests/cluster/test_fan_out.py
 
-.PHONY: demo test test-cluster check docs workflows image bench-quick lock clean
+.PHONY: demo test test-cluster check docs workflows image bench-quick bench-daily lock clean
 
 demo: $(RUN) ## simulate a year, monitor ten dates, open demo/report/index.html
 	$(BIN)/acdtask demo demo
@@ -34,6 +34,9 @@ image: ## build acd:VERSION with buildah, podman or docker (IMAGE, BASE, RELEASE
 
 bench-quick: $(DEV) ## side by side with the tutorial's own numpy code, one run
 	$(BIN)/python -m benchmarks.quick
+
+bench-daily: $(DEV) ## what a day costs, early and late in DAYS daily runs on a small area
+	$(BIN)/python -m benchmarks.daily $(or $(DAYS),120)
 
 lock: ## refresh requirements/ (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra build --extra dev pyproject.toml -o requirements/dev.txt
