@@ -368,3 +368,29 @@ def test_a_managed_file_is_deleted_below_data_alone_wherever_its_folder_leads(pl
     assert f"{uri} does not lie where this server may delete files" in "".join(done.logs)
     assert (place.outside / "a.tif").exists()
     assert place.cube.datasets("CoherenceVV", "master") == []
+
+
+def test_of_s3_only_prefixes_that_were_named_are_opened(cube: LocalCube, tmp_path: Path, s3_address: str) -> None:
+    inside, outside = Store.at(f"{s3_address}/inside"), Store.at(f"{s3_address}/inside-not")
+    for store in (inside, outside):
+        store.put("a.tif", Path(tiff(tmp_path / "a.tif")).read_bytes())
+    inside.put("raw.tif", raw_vrt(tmp_path / "cube/cube.json", WIDTH, HEIGHT).encode())
+    inside.put("a.tif.ovr", mosaic_vrt(f"/vsis3/{outside.url[5:]}/a.tif", WIDTH // 2, HEIGHT // 2).encode())
+    with serving(cube, data=(inside.url,)) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        world = World(GeocubeStub(channel))
+        world.index(f"{inside.url}/a.tif", world.dataset())
+        stream = world.stub.GetCube(ask(COHERENCE, GROUND, [[world.records[0]]]))
+        (image,) = receive(stream, ends_early=False)[1]
+        np.testing.assert_array_equal(image.pixels.ravel(), np.arange(HEIGHT * WIDTH) % 1000)
+        for uri in (
+            f"{outside.url}/a.tif",
+            f"{inside.url}/../inside-not/a.tif",
+            f"{inside.url}/%2E%2e/inside-not/a.tif",
+            f"{inside.url}//a.tif",
+            f"{inside.url}/a.tif?versionId=1",
+            f"{inside.url}/raw.tif",
+            inside.url,
+            str(tmp_path / "a.tif"),
+        ):
+            refused = refusal(lambda uri=uri: world.index(uri, world.dataset()))  # type: ignore[misc]  # bound now
+            assert refused.code == "INVALID_ARGUMENT", uri
