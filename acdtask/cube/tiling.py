@@ -135,7 +135,8 @@ def _cells_meeting(area: BaseGeometry, layout: Layout, inset: float, check: Call
         return cells
     first, width = cells.min(axis=0), int(np.ptp(cells[:, 1])) + 1
     numbers = np.unique((cells[:, 0] - first[0]) * width + cells[:, 1] - first[1])
-    return first + np.column_stack(np.divmod(numbers, width))
+    sorted_cells: NDArray[np.int64] = first + np.column_stack(np.divmod(numbers, width))
+    return sorted_cells
 
 
 def _cells_meeting_polygon(polygon: BaseGeometry, layout: Layout, inset: float) -> Iterator[NDArray[np.int64]]:

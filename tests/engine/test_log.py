@@ -135,3 +135,22 @@ def test_a_traceback_is_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
         log.events("probe").error("thing.failed", traceback=True)
     line = json.loads(stream.getvalue())
     assert "ValueError: invalid literal" in line["traceback"]
+
+
+def test_a_library_that_repeats_itself_is_heard_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "_repeats", log.Repeats())
+    stream = lines_of(monkeypatch, "json")
+    library = logging.getLogger("a.library")
+    for _ in range(5000):
+        library.error("socket.accept() out of system resource")
+    library.error("something else")
+    for _ in range(5000):
+        log.events("serve").repeated("connection.refused", address="a")
+        log.events("serve").repeated("connection.refused", key="b", address="b")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line.get("message", line.get("address")) for line in lines] == [
+        "socket.accept() out of system resource",
+        "something else",
+        "a",
+        "b",
+    ]
