@@ -14,7 +14,8 @@ from acdtask.cli.output import say, say_json, table
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
-    from acdtask.cube.model import Record
+    from acdtask.cube import model
+    from acdtask.cube.model import Record, RecordQuery
 
 __all__ = ["command", "moment", "tags_of"]
 
@@ -55,15 +56,24 @@ def _records(
         end=moment(end, "--to", end_of_day=True) if end else None,
         area=mapping(load_aoi(aoi).geometry) if aoi else None,
     )
-    found = open_cube(cube).records(query)
-    shown = found[:limit] if limit else found
+    shown, total = _first(open_cube(cube), query, limit)
     if as_json:
         say_json([{"id": record.id, **record.model_dump(mode="json")} for record in shown])
         return
     if shown:
         table(("name", "datetime", "tags"), [_row(record) for record in shown])
-    more = f", the first {len(shown)} shown" if len(shown) < len(found) else ""
-    say(f"{len(found)} record{'' if len(found) == 1 else 's'}{more}")
+    more = f", the first {len(shown)} shown" if len(shown) < total else ""
+    say(f"{total} record{'' if total == 1 else 's'}{more}")
+
+
+def _first(cube: model.Cube, query: RecordQuery, limit: int) -> tuple[list[Record], int]:
+    """The first records that a query asks for, and how many it asks for in all."""
+    from acdtask.cube.local.cube import LocalCube
+
+    if limit and isinstance(cube, LocalCube):
+        return cube.records(query.model_copy(update={"limit": limit})), cube.count_records(query)
+    found = cube.records(query)
+    return found[:limit] if limit else found, len(found)
 
 
 def _row(record: Record) -> tuple[str, str, str]:
