@@ -21,6 +21,6 @@ Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Show at
 
 def open_cube(address: str) -> model.Cube:
     """The cube at an address, with the records of the Geocube that the environment names, if it names one."""
-    from acdtask.engine.stages import open_site
+    from acdtask.jobs.contract import Site
 
-    return open_site(address).cube
+    return Site(address).cube

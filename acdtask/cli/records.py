@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -44,9 +44,6 @@ def _records(
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
-    from shapely.geometry import mapping
-
-    from acdtask.cube.aoi import load_aoi
     from acdtask.cube.model import RecordQuery
 
     query = RecordQuery(
@@ -54,7 +51,7 @@ def _records(
         tags=tags_of(tag or []),
         start=moment(start, "--from") if start else None,
         end=moment(end, "--to", end_of_day=True) if end else None,
-        area=mapping(load_aoi(aoi).geometry) if aoi else None,
+        area=_area(aoi) if aoi else None,
     )
     shown, total = _first(open_cube(cube), query, limit)
     if as_json:
@@ -64,6 +61,15 @@ def _records(
         table(("name", "datetime", "tags"), [_row(record) for record in shown])
     more = f", the first {len(shown)} shown" if len(shown) < total else ""
     say(f"{total} record{'' if total == 1 else 's'}{more}")
+
+
+def _area(aoi: str) -> dict[str, Any]:
+    """The AOI's geometry as GeoJSON."""
+    from shapely.geometry import mapping
+
+    from acdtask.cube.aoi import load_aoi
+
+    return mapping(load_aoi(aoi).geometry)  # type: ignore[no-any-return]  # shapely has no types
 
 
 def _first(cube: model.Cube, query: RecordQuery, limit: int) -> tuple[list[Record], int]:
