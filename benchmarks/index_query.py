@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -42,7 +45,20 @@ QUERIES = {
     "area": RecordQuery(area=shapely.geometry.mapping(shapely.Point(7, 51).buffer(0.5))),
     "tags": RecordQuery(tags={"orbit": "37", "satellite": "S1?"}),
     "everything": RecordQuery(),
+    "first three": RecordQuery(limit=3),
 }
+RUNS = 7
+
+
+def command_seconds(url: str) -> float:
+    """The median time of the whole process `acdtask records --limit 3`."""
+    command = [sys.executable, "-m", "acdtask", "records", "--cube", url, "--limit", "3"]
+    times = []
+    for _ in range(RUNS):
+        begin = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
 
 
 def main() -> None:
@@ -64,6 +80,7 @@ def main() -> None:
                 found = len(cube.records(query))
                 times.append(time.perf_counter() - begin)
             print(f"{name}: {found} records, first {times[0]:.3f} s, again {times[1]:.3f} s")
+        print(f"acdtask records --limit 3: {command_seconds(url):.3f} s (median of {RUNS} processes)")
 
 
 if __name__ == "__main__":

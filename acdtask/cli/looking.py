@@ -36,6 +36,6 @@ def say_no_cube(error: AcdError, address: str, *, if_any: bool, as_json: bool) -
 
 def open_cube(address: str) -> model.Cube:
     """The cube at an address, with the records of the Geocube that the environment names, if it names one."""
-    from acdtask.engine.stages import open_site
+    from acdtask.jobs.contract import Site
 
-    return open_site(address).cube
+    return Site(address).cube

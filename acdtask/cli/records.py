@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -14,7 +14,8 @@ from acdtask.cli.output import say, say_json, table
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
-    from acdtask.cube.model import Record
+    from acdtask.cube import model
+    from acdtask.cube.model import Record, RecordQuery
 
 __all__ = ["command", "moment", "tags_of"]
 
@@ -43,9 +44,6 @@ def _records(
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
-    from shapely.geometry import mapping
-
-    from acdtask.cube.aoi import load_aoi
     from acdtask.cube.model import RecordQuery
 
     query = RecordQuery(
@@ -53,17 +51,35 @@ def _records(
         tags=tags_of(tag or []),
         start=moment(start, "--from") if start else None,
         end=moment(end, "--to", end_of_day=True) if end else None,
-        area=mapping(load_aoi(aoi).geometry) if aoi else None,
+        area=_area(aoi) if aoi else None,
     )
-    found = open_cube(cube).records(query)
-    shown = found[:limit] if limit else found
+    shown, total = _first(open_cube(cube), query, limit)
     if as_json:
         say_json([{"id": record.id, **record.model_dump(mode="json")} for record in shown])
         return
     if shown:
         table(("name", "datetime", "tags"), [_row(record) for record in shown])
-    more = f", the first {len(shown)} shown" if len(shown) < len(found) else ""
-    say(f"{len(found)} record{'' if len(found) == 1 else 's'}{more}")
+    more = f", the first {len(shown)} shown" if len(shown) < total else ""
+    say(f"{total} record{'' if total == 1 else 's'}{more}")
+
+
+def _area(aoi: str) -> dict[str, Any]:
+    """The AOI's geometry as GeoJSON."""
+    from shapely.geometry import mapping
+
+    from acdtask.cube.aoi import load_aoi
+
+    return mapping(load_aoi(aoi).geometry)  # type: ignore[no-any-return]  # shapely has no types
+
+
+def _first(cube: model.Cube, query: RecordQuery, limit: int) -> tuple[list[Record], int]:
+    """The first records that a query asks for, and how many it asks for in all."""
+    from acdtask.cube.local.cube import LocalCube
+
+    if limit and isinstance(cube, LocalCube):
+        return cube.records(query.model_copy(update={"limit": limit})), cube.count_records(query)
+    found = cube.records(query)
+    return found[:limit] if limit else found, len(found)
 
 
 def _row(record: Record) -> tuple[str, str, str]:

@@ -224,6 +224,10 @@ class LocalCube(ConsolidatingCube):
         """The records that the query asks for, by datetime, then name, then id."""
         return self._index.records(query)
 
+    def count_records(self, query: RecordQuery) -> int:
+        """How many records the query asks for, on all pages."""
+        return self._index.count_records(query)
+
     def state(self) -> int:
         """A number that every commit makes larger: while it is the same, so is all that the index says."""
         return self._index.head().number

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeVar
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from acdtask.cube.grid import Grid
@@ -189,10 +191,13 @@ class Index:
         if area is not None and area.is_empty:
             return []
         segments = [self._segment(ref, RecordSegment) for ref in self.head().records]
+        rows = [segment.rows(query, area) for segment in segments]
+        if query.limit:
+            rows = _earliest(segments, rows, (query.page + 1) * query.limit)
         found = [
-            (segment.sort_key(row), number, row)
+            (key, number, row)
             for number, segment in enumerate(segments)
-            for row in segment.rows(query, area).tolist()
+            for key, row in zip(segment.sort_keys(rows[number]), rows[number].tolist(), strict=True)
         ]
         found.sort()
         if query.limit:
@@ -202,6 +207,16 @@ class Index:
             for number, segment in enumerate(segments)
         }
         return [next(built[number]) for _, number, _ in found]
+
+    def count_records(self, query: RecordQuery) -> int:
+        """How many records the query asks for, on all pages. AOI_UNREADABLE for a bad area."""
+        refs = self.head().records
+        if query.model_copy(update={"limit": 0, "page": 0}) == RecordQuery():
+            return sum(ref.rows for ref in refs)
+        area = _prepared(query)
+        if area is not None and area.is_empty:
+            return 0
+        return sum(len(self._segment(ref, RecordSegment).rows(query, area)) for ref in refs)
 
     def records_by_id(self, ids: Sequence[str]) -> list[Record]:
         """The records of these ids, in their order; what the cube has not is left out."""
@@ -459,6 +474,16 @@ class Index:
         for key, segment in named.items():
             if not self.store.exists(key):
                 self.store.put(key, segment.encode())
+
+
+def _earliest(segments: list[RecordSegment], rows: list[NDArray[np.int64]], count: int) -> list[NDArray[np.int64]]:
+    """Of some rows of each segment those that can be among the first so many, all of the last one's time included."""
+    moments = [segment.micros[some] for segment, some in zip(segments, rows, strict=True)]
+    every = np.concatenate([*moments, np.empty(0, np.int64)])
+    if len(every) <= count:
+        return rows
+    last = np.partition(every, count - 1)[count - 1]
+    return [some[micros <= last] for some, micros in zip(rows, moments, strict=True)]
 
 
 def _prepared(query: RecordQuery) -> shapely.geometry.base.BaseGeometry | None:

@@ -130,21 +130,16 @@ class RecordSegment:
     @classmethod
     def decode(cls, data: bytes) -> RecordSegment:
         """The segment that `encode` wrote. Raises what arro3 raises for damaged data."""
-        table = read_parquet(io.BytesIO(data)).read_all()
-        bbox = table.column("bbox").combine_chunks()
-        bounds = [np.asarray(struct_field(bbox, [k]).to_numpy(), dtype=np.float64) for k in range(4)]
-        return cls(
-            ids=_objects(table, "id"),
-            names=_objects(table, "name"),
-            micros=np.asarray(table.column("datetime").cast(DataType.int64()).to_numpy(), dtype=np.int64),
-            tags=_objects(table, "tags"),
-            footprints=_objects(table, "geometry"),
-            bounds=np.column_stack(bounds),
-        )
+        return _StoredRecords(read_parquet(io.BytesIO(data)).read_all())
 
     def without(self, rows: Sequence[int]) -> RecordSegment:
         """The segment without some rows."""
-        return RecordSegment(*[np.delete(getattr(self, name), rows, axis=0) for name in type(self).__annotations__])
+        return RecordSegment(*[np.delete(getattr(self, name), rows, axis=0) for name in RecordSegment.__annotations__])
+
+    def values(self, name: str, rows: Sequence[int]) -> Strings:
+        """The values of a column of texts or footprints in some rows."""
+        column: Strings = getattr(self, name)[rows]
+        return column
 
     def rows_of(self, ids: frozenset[str]) -> list[int]:
         """The rows of records."""
@@ -155,6 +150,12 @@ class RecordSegment:
     def sort_key(self, row: int) -> tuple[int, str, str]:
         """Datetime, name, id."""
         return int(self.micros[row]), self.names[row], self.ids[row]
+
+    def sort_keys(self, rows: NDArray[np.int64]) -> list[tuple[int, str, str]]:
+        """Datetime, name and id of some rows."""
+        some = rows.tolist()
+        columns = self.micros[rows].tolist(), self.values("names", some).tolist(), self.values("ids", some).tolist()
+        return list(zip(*columns, strict=True))
 
     @cached_property
     def id_set(self) -> frozenset[str]:
@@ -192,14 +193,50 @@ class RecordSegment:
 
     def records(self, rows: Sequence[int]) -> list[Record]:
         """The records of some rows."""
-        shapes = shapely.to_geojson(shapely.from_wkb(self.footprints[rows]))
+        shapes = shapely.to_geojson(shapely.from_wkb(self.values("footprints", rows)))
         footprints = json.loads(f"[{','.join('{}' if shape is None else shape for shape in shapes)}]")
-        tags = json.loads(f"[{','.join(self.tags[rows])}]")
+        tags = json.loads(f"[{','.join(self.values('tags', rows))}]")
         moments = [EPOCH + timedelta(microseconds=micros) for micros in self.micros[rows].tolist()]
         return [
             Record.model_construct(FIELDS_OF_A_RECORD, name=name, datetime=moment, tags=tag, footprint=footprint)
-            for name, moment, tag, footprint in zip(self.names[rows], moments, tags, footprints, strict=True)
+            for name, moment, tag, footprint in zip(self.values("names", rows), moments, tags, footprints, strict=True)
         ]
+
+
+COLUMN_NAMES = {"ids": "id", "names": "name", "tags": "tags", "footprints": "geometry"}
+ROWS_TAKEN = 1000
+"""Up to so many rows are taken out of a column by themselves; for more the whole column is decoded and kept."""
+
+
+class _StoredRecords(RecordSegment):
+    """A segment as it was read: a column becomes Python objects when it is first needed, or only the rows needed."""
+
+    def __init__(self, table: Table) -> None:
+        self.__dict__.update(_table=table)
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __getattr__(self, name: str) -> Any:
+        """A column, decoded once."""
+        if name in COLUMN_NAMES:
+            column: Any = _objects(self._table, COLUMN_NAMES[name])
+        elif name == "micros":
+            column = np.asarray(self._table.column("datetime").cast(DataType.int64()).to_numpy(), dtype=np.int64)
+        elif name == "bounds":
+            bbox = self._table.column("bbox").combine_chunks()
+            parts = [np.asarray(struct_field(bbox, [k]).to_numpy(), dtype=np.float64) for k in range(4)]
+            column = np.column_stack(parts)
+        else:
+            raise AttributeError(name)
+        return self.__dict__.setdefault(name, column)
+
+    def values(self, name: str, rows: Sequence[int]) -> Strings:
+        """The values of a column of texts or footprints in some rows."""
+        if name in self.__dict__ or len(rows) > ROWS_TAKEN:
+            return super().values(name, rows)
+        column = self._table.column(COLUMN_NAMES[name])
+        return _strings([column.slice(row, 1).to_pylist()[0] for row in rows])
 
 
 @dataclass(frozen=True)
