@@ -38,6 +38,7 @@ def run_demo(folder: Path, *, workers: int, size: int = 1024, seed: int = 7) -> 
     last = simulate.pair_dates(simulate.reference_pairs - 1)[1]
     reference_end = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(hours=23, minutes=59)
     where = {"aoi": str(scene / "aoi.json"), "layout": LAYOUT.name}
+    report_settings = ReportSettings(**where, truth=str(scene / "truth.geojson"), out=str(report), shard_images=2)
     with WorkerPool(workers) as pool:
 
         def run(name: str, settings: Settings, address: str) -> None:
@@ -50,7 +51,7 @@ def run_demo(folder: Path, *, workers: int, size: int = 1024, seed: int = 7) -> 
         run("consolidate", ConsolidateSettings(**where), cube)
         run("baseline", BaselineSettings(**where, end=reference_end), cube)
         run("monitor", MonitorSettings(**where), cube)
-        run("report", ReportSettings(**where, truth=str(scene / "truth.geojson"), out=str(report)), cube)
+        run("report", report_settings, cube)
     score = Score.model_validate_json((report / "score.json").read_bytes())
     console.print(_table(score))
     console.print(f"{time.monotonic() - begun:.0f} s. Open {report / 'index.html'}")

@@ -123,8 +123,10 @@ class ReportJob(Job[ReportSettings]):
             known = [edition for edition in (base, parse_edition(newest, chain)) if edition is not None]
             return make_edition(plan, drawn, known, sources).model_dump_json(indent=1).encode()
 
+        fence, holds = site.fence(plan), {"edition": plan.content_id}
         try:
-            chain.publish(make, site.fence(plan), {"edition": plan.content_id})
+            chain.require(fence, holds)
+            chain.publish(make, fence, holds)
         except AcdError as error:
             if error.code is not ErrorCode.PLAN_OVERTAKEN:
                 raise
