@@ -86,6 +86,8 @@ def sweep_products(
             if all(entry.modified <= cutoff for entry in entries):
                 broom.remove("old reports", entries)
                 continue
+        if job == "report" and f"{folder}editions" not in products.chains:
+            used.add([folder.rstrip("/")])  # no document names the pictures of such a report
         named = _named_in(store, folder, job, products, documents)
         broom.remove(KINDS[job], _unnamed(store, folder, job, named, used, cutoff, broom))
 
