@@ -8,7 +8,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from acdtask.cube.local.store import PAGE, Entry, Store
+from acdtask.cube.local.store import Store
+from acdtask.cube.local.store_listing import PAGE, Entry
 from acdtask.engine import log
 
 __all__ = ["CURRENT", "NAMED", "YOUNG", "Broom", "Tally"]

@@ -9,7 +9,8 @@ from datetime import datetime
 
 from acdtask.cube.local.head import Head, SegmentRef
 from acdtask.cube.local.index import HINT, Index
-from acdtask.cube.local.store import Entry, Store
+from acdtask.cube.local.store import Store
+from acdtask.cube.local.store_listing import Entry
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.named import Names, key_of
 from acdtask.tidy.broom import CURRENT, NAMED, YOUNG, Broom

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 
-from acdtask.cube.local.store import Entry, Store
+from acdtask.cube.local.store import Store
+from acdtask.cube.local.store_listing import Entry
 from acdtask.jobs.named import Names
 from acdtask.tidy.broom import NAMED, YOUNG, Broom, Tally
 

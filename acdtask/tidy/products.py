@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from acdtask.cube.local.store import Entry, Store
+from acdtask.cube.local.store import Store
+from acdtask.cube.local.store_listing import Entry
 from acdtask.jobs.named import PRODUCT, Names, names_of_manifest
 from acdtask.tidy.broom import CURRENT, NAMED, YOUNG, Broom
 from acdtask.tidy.retention import Retention, superseded
@@ -85,6 +86,8 @@ def sweep_products(
             if all(entry.modified <= cutoff for entry in entries):
                 broom.remove("old reports", entries)
                 continue
+        if job == "report" and f"{folder}editions" not in products.chains:
+            used.add([folder.rstrip("/")])  # no document names the pictures of such a report
         named = _named_in(store, folder, job, products, documents)
         broom.remove(KINDS[job], _unnamed(store, folder, job, named, used, cutoff, broom))
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from acdtask.cube.local.store import Entry
+from acdtask.cube.local.store_listing import Entry
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["SAFE_DAYS", "Retention", "superseded"]

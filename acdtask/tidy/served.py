@@ -9,7 +9,8 @@ from datetime import datetime
 
 from acdtask.cube.local.consolidation_book import Book
 from acdtask.cube.local.consolidation_states import is_final
-from acdtask.cube.local.store import Entry, Store
+from acdtask.cube.local.store import Store
+from acdtask.cube.local.store_listing import Entry
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.named import Names, key_of
 from acdtask.tidy.broom import CURRENT, YOUNG, Broom

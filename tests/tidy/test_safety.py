@@ -293,6 +293,19 @@ def test_files_that_acd_did_not_make_stay_and_are_counted(tmp_path: Path) -> Non
     assert set(document["unknown"]) == set(mine[:10])
 
 
+def test_reports_of_acd_0_1_0_go_but_for_the_newest_of_an_aoi(tmp_path: Path) -> None:
+    """They have no editions: each is a folder of its own, with its pictures."""
+    cube = Clocked(tmp_path / "cube")
+    for number in range(4):
+        for name in ("index.html", "2018-07-01/z.png"):
+            cube.put(f"products/koln/report/{number:016x}/{name}", age=40 - number)
+    cube.tidy(Retention(keep_days=14, keep_versions=2))
+    reports = {key for key in cube.keys if "/report/" in key}
+    assert reports == {
+        f"products/koln/report/{number:016x}/{name}" for number in (2, 3) for name in ("index.html", "2018-07-01/z.png")
+    }
+
+
 def test_containers_of_clients_stay(tmp_path: Path) -> None:
     cube = build_varied(tmp_path / "cube")
     key = cube.write_image(91)

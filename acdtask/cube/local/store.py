@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -17,6 +15,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_afte
 
 from acdtask.cube.local.roots import Roots, open_file, plain_address
 from acdtask.cube.local.store_errors import PARENT_IS_OBJECT, explain_file, explain_object, is_unreachable, os_error
+from acdtask.cube.local.store_listing import PLAIN_KEY, ListedStore
 from acdtask.cube.local.traffic import count_object_read, count_written
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.files import SMALL_FILE_BYTES, read_small_file, require_regular
@@ -28,10 +27,7 @@ if TYPE_CHECKING:
 
     Backend: TypeAlias = LocalStore | S3Store
 
-__all__ = ["Entry", "Store"]
-
-PLAIN_KEY = re.compile(r"[\w:-][\w.:-]*(/[\w:-][\w.:-]*)*", re.ASCII)
-"""A key that is the name of its file as it is."""
+__all__ = ["Store"]
 
 ELSEWHERE = ("/", "s3://", "file://")
 """How addresses begin that are not keys of the store."""
@@ -39,28 +35,13 @@ ELSEWHERE = ("/", "s3://", "file://")
 GDAL_CACHE_BYTES = 16 * 1024 * 1024
 """So much of decoded blocks is kept in a process that reads; GDAL alone would keep 5 % of the machine's memory."""
 
-PAGE = 1000
-"""Objects in a page of a listing, and in a request that deletes."""
-
 PIECE_BYTES = 8 * 1024 * 1024
 
 RETRIES = 8
 RETRY_SECONDS = 60
 
-STAGED = re.compile(r"#\d+$")
-"""How a folder names a file until it is whole; a process that was killed leaves it behind."""
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An object as a listing shows it; `modified` is by the clock of the store."""
-
-    key: str
-    size: int
-    modified: datetime
-
-
-class Store:
+class Store(ListedStore):
     """A folder or a prefix of a bucket. Keys are relative, with '/' between their parts.
 
     What is written under a key is there whole or not at all. A folder that does not exist is made by the first write.
@@ -286,33 +267,10 @@ class Store:
         if self._is_absent():
             return []
         with self.explained(prefix):
-            batches = obstore.list(self._backend(), prefix or None, chunk_size=PAGE)
+            batches = obstore.list(self._backend(), prefix or None, chunk_size=1000)
             keys = sorted(entry["path"] for batch in batches for entry in batch)
         self._bucket_seen = True
         return keys
-
-    def entries(self, prefix: str = "") -> Iterator[Entry]:
-        """The objects below the prefix, page by page, however many there are. On S3 they are sorted."""
-        import obstore
-
-        if self._is_absent():
-            return
-        with self.explained(prefix):
-            for batch in obstore.list(self._backend(), prefix or None, chunk_size=PAGE):
-                for entry in batch:
-                    yield Entry(entry["path"], entry["size"], entry["last_modified"])
-
-    def staged(self, prefix: str = "") -> Iterator[Entry]:
-        """Files below the prefix that no writer has finished yet. On S3 there are none."""
-        if self._root is None:
-            return
-        for folder, _, names in os.walk(self._root / prefix):
-            for name in filter(STAGED.search, names):
-                path = Path(folder, name)
-                with suppress(FileNotFoundError):  # its writer has just finished it
-                    status = path.stat()
-                    modified = datetime.fromtimestamp(status.st_mtime, UTC)
-                    yield Entry(path.relative_to(self._root).as_posix(), status.st_size, modified)
 
     def fingerprints(self, prefix: str = "") -> dict[str, str]:
         """The keys below the prefix (or the key itself), each with a text that changes when what is there does."""
@@ -322,7 +280,7 @@ class Store:
             return {}
         with self.explained(prefix):
             entries = [
-                entry for batch in obstore.list(self._backend(), prefix or None, chunk_size=PAGE) for entry in batch
+                entry for batch in obstore.list(self._backend(), prefix or None, chunk_size=1000) for entry in batch
             ]
             if not entries and prefix:
                 try:
@@ -349,35 +307,6 @@ class Store:
                 obstore.delete(self._backend(), key)
             except FileNotFoundError as error:
                 self._check_bucket(error)
-
-    def delete_all(self, keys: Sequence[str]) -> None:
-        """Remove what is under the keys, as far as anything is; on S3, a thousand in a request.
-
-        A folder loses the directories that become empty.
-        """
-        import obstore
-
-        if self._root is None:
-            with self.explained(keys[0] if keys else ""):
-                obstore.delete(self._backend(), list(keys))
-            return
-        for key in keys:
-            if PLAIN_KEY.fullmatch(key) or STAGED.search(key):
-                with self.explained(key), suppress(FileNotFoundError):
-                    (self._root / key).unlink()
-                self._remove_empty_folders(self._root / key)
-            else:
-                self.delete(key)
-
-    def _remove_empty_folders(self, path: Path) -> None:
-        """Remove the folders above a path that are empty; a writer makes its folder again when it needs it."""
-        for folder in path.parents:
-            if folder == self._root:
-                return
-            try:
-                folder.rmdir()
-            except OSError:  # it is not empty, or another process has removed it
-                return
 
     def gdal_path(self, key: str) -> str:
         """The key as GDAL opens it; an absolute path, a file:// or an s3:// address is taken as it is.
