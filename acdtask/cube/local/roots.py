@@ -8,7 +8,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from acdtask.errors import AcdError, ErrorCode
@@ -43,7 +42,7 @@ class Roots:
             if not any(_is_below(plain, root) for root in self.addresses):
                 raise _outside(address)
             return plain
-        path = os.path.realpath(plain)
+        path = _real_path(plain)
         if not self._holds(path):
             raise _outside(address)
         return path
@@ -68,7 +67,7 @@ class Roots:
             os.close(descriptor)
 
     def _holds(self, path: str) -> bool:
-        return any(_is_below(path, os.path.realpath(root)) for root in self.addresses if root.startswith("/"))
+        return any(_is_below(path, _real_path(root)) for root in self.addresses if root.startswith("/"))
 
 
 def plain_address(address: str) -> str:
@@ -111,9 +110,23 @@ def open_file(path: str, roots: Roots | None = None) -> Iterator[int]:
 
 def _place_of(descriptor: int, path: str) -> str:
     try:
-        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - a Path takes three times as long
     except OSError:  # no /proc, as on macOS: a link swapped at this very moment goes unnoticed
         return os.path.realpath(path)
+
+
+def _real_path(path: str) -> str:
+    """The path without links, as the kernel resolves it where there is a file: quicker than os.path.realpath."""
+    if not hasattr(os, "O_PATH"):
+        return os.path.realpath(path)
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return os.path.realpath(path)
+    try:
+        return _place_of(descriptor, path)
+    finally:
+        os.close(descriptor)
 
 
 def _is_below(place: str, root: str) -> bool:
