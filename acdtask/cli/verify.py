@@ -34,7 +34,7 @@ def _verify(
         typer.Option(
             "--forget",
             help="Take damaged products out of the index, so that the next run of their job makes them again. "
-            "No file is deleted.",
+            "No pixels are deleted.",
         ),
     ] = False,
     as_json: AsJson = False,
@@ -47,29 +47,29 @@ def _verify(
     opened = LocalCube.open(cube)
     files = named_files(opened)
     with ProgressBar("verify", len(files), unit="files") as bar:
-        found = verify_files(opened, files, forget=forget, progress=lambda done: bar.update("files", done))
+        verification = verify_files(opened, files, forget=forget, progress=lambda done: bar.update("files", done))
     if as_json:
-        say_json(found.as_json())
+        say_json(verification.as_json())
     else:
-        _show(found)
-    found.require_well()
+        _show(verification)
+    verification.require_intact()
 
 
-def _show(found: Verification) -> None:
-    faults = found.checked.faults
+def _show(verification: Verification) -> None:
+    faults = verification.checked.faults
     if faults:
         rows = [(fault.file.key, fault.file.kind, fault.verdict, fault.detail or "-") for fault in faults]
         table(("file", "kind", "fault", "detail"), rows)
-        for advice in dict.fromkeys(repair.advice for repair in found.repairs if not repair.command):
+        for advice in dict.fromkeys(repair.advice for repair in verification.repairs if not repair.command):
             say(advice)
-    checked = found.checked
+    checked = verification.checked
     say(
-        f"files as written: {checked.well} ({bytes_text(checked.bytes_read)} read), damaged or missing: {len(faults)}, "
+        f"intact: {checked.intact} ({bytes_text(checked.bytes_read)} read), damaged or missing: {len(faults)}, "
         f"not checked: {checked.not_checked}"
     )
-    if found.forgotten:
-        say(f"forgotten, so that their jobs make them again: {len(found.forgotten)}")
-    if found.commands:
+    if verification.forgotten:
+        say(f"forgotten, so that their jobs make them again: {len(verification.forgotten)}")
+    if verification.commands:
         say("To make them again, run in this order, with your SOURCE and AOI:")
-        for line in found.commands:
+        for line in verification.commands:
             say(f"  {line}")

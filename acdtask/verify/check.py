@@ -20,7 +20,7 @@ __all__ = ["Checked", "Fault", "check_files"]
 THREADS = 8
 """Files read at once. Each takes some megabytes of memory, whatever its size."""
 
-Verdict: TypeAlias = Literal["well", "missing", "damaged", "not checked"]
+Verdict: TypeAlias = Literal["intact", "missing", "damaged", "not checked"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Checked:
     """What a verification has seen.
 
     Attributes:
-        well: files that are as they were written.
+        intact: files that are as they were written.
         not_checked: files without a checksum, which are there, or lie outside the cube.
         bytes_read: how much was read.
         faults: what is missing or damaged, in the order of the files.
     """
 
-    well: int
+    intact: int
     not_checked: int
     bytes_read: int
     faults: list[Fault]
@@ -74,7 +74,7 @@ def check_files(
         results = pool.map(lambda file: _check(store, file), files)
         for done, (file, result) in enumerate(zip(files, results, strict=True), start=1):
             checked.bytes_read += result.size
-            checked.well += result.verdict == "well"
+            checked.intact += result.verdict == "intact"
             checked.not_checked += result.verdict == "not checked"
             if result.verdict in ("missing", "damaged"):
                 checked.faults.append(Fault(file, result.verdict, result.detail))
@@ -93,7 +93,7 @@ def _check(store: Store, file: NamedFile) -> _Result:
     if pieces is None:
         return _Result("missing")
     digest, size = digest_of(pieces)
-    return _Result("well" if digest == file.checksum else "damaged", size)
+    return _Result("intact" if digest == file.checksum else "damaged", size)
 
 
 def _check_stack(store: Store, file: NamedFile) -> _Result:
@@ -107,4 +107,4 @@ def _check_stack(store: Store, file: NamedFile) -> _Result:
     if layout is None:
         return _Result("damaged", len(metadata), f"its {METADATA} is not what was written")
     problem, size = damaged_chunk(store, file.key, layout)
-    return _Result("damaged" if problem else "well", len(metadata) + size, problem)
+    return _Result("damaged" if problem else "intact", len(metadata) + size, problem)

@@ -50,17 +50,17 @@ def named_files(cube: LocalCube) -> list[NamedFile]:
         for instance in cube.instances(variable.name)
         for dataset in cube.datasets(variable.name, instance.name)
     ]
-    found: dict[str, NamedFile] = {}
+    files: dict[str, NamedFile] = {}
     for dataset in datasets:
-        _add(found, dataset)
+        _add(files, dataset)
     for manifest in _manifests(cube.store):
         for name in _names_in(cube.store, manifest, product_folder(manifest)):
             if isinstance(name, Dataset):
-                _add(found, name)
+                _add(files, name)
             else:
-                found.setdefault(name, NamedFile(name, _kind_of(name)))
+                files.setdefault(name, NamedFile(name, _kind_of(name)))
     order: list[Kind] = ["image", "consolidated", "baseline", "monitor", "other"]
-    return sorted(found.values(), key=lambda file: (order.index(file.kind), file.key))
+    return sorted(files.values(), key=lambda file: (order.index(file.kind), file.key))
 
 
 def product_folder(key: str) -> str:
@@ -73,11 +73,11 @@ def product_folder(key: str) -> str:
     return match.group() if match else ""
 
 
-def _add(found: dict[str, NamedFile], dataset: Dataset) -> None:
+def _add(files: dict[str, NamedFile], dataset: Dataset) -> None:
     """Add the file of a dataset; of several datasets in a file one with a checksum counts."""
-    known = found.get(dataset.uri)
+    known = files.get(dataset.uri)
     if known is None or not known.checksum:
-        found[dataset.uri] = NamedFile(dataset.uri, _kind_of(dataset.uri), dataset)
+        files[dataset.uri] = NamedFile(dataset.uri, _kind_of(dataset.uri), dataset)
 
 
 def _kind_of(key: str) -> Kind:

@@ -61,7 +61,7 @@ def repair_of(fault: Fault, cube: LocalCube) -> Repair:
 def forget_products(faults: Iterable[Fault], cube: LocalCube) -> list[str]:
     """Take damaged products and containers out of the index, and forget the runs that made them.
 
-    No file is deleted: manifests go on naming a damaged product, and reading it stays an error, until its job has
+    No pixels are deleted: manifests go on naming a damaged product, and reading it stays an error, until its job has
     written it again under the same keys. Images stay, since `acdtask ingest local --on-known verify` repairs them.
 
     Returns:
@@ -90,13 +90,13 @@ def _has_sources(cube: LocalCube, key: str) -> bool:
 
 def _datasets_of(faults: Sequence[Fault], cube: LocalCube) -> list[Dataset]:
     """The datasets to take out: those of the containers, and all those of the records of products."""
-    found = set(cube.datasets_at([f.file.key for f in faults if f.file.kind == "consolidated"]))
+    datasets = set(cube.datasets_at([f.file.key for f in faults if f.file.kind == "consolidated"]))
     products = frozenset(_product_of(fault) for fault in faults if fault.file.kind != "consolidated")
     folders = tuple(f"{product}/" for product in products)
     for variable in cube.variables() if folders else ():
         for instance in cube.instances(variable.name):
-            found.update(d for d in cube.datasets(variable.name, instance.name) if d.uri.startswith(folders))
-    return sorted(found, key=lambda dataset: (dataset.uri, dataset.subdir, dataset.record_id))
+            datasets.update(d for d in cube.datasets(variable.name, instance.name) if d.uri.startswith(folders))
+    return sorted(datasets, key=lambda dataset: (dataset.uri, dataset.subdir, dataset.record_id))
 
 
 def _product_of(fault: Fault) -> str:

@@ -48,7 +48,7 @@ class Verification:
         faults = zip(checked.faults, self.repairs, strict=True)
         return {
             "cube": self.address,
-            "well": checked.well,
+            "intact": checked.intact,
             "not_checked": checked.not_checked,
             "bytes": checked.bytes_read,
             "faults": [_fault_as_json(fault, repair) for fault, repair in faults],
@@ -56,14 +56,14 @@ class Verification:
             "commands": self.commands,
         }
 
-    def require_well(self) -> None:
+    def require_intact(self) -> None:
         """FILES_DAMAGED if something is damaged that the index has not forgotten."""
         faults = [fault for fault in self.checked.faults if fault.file.key not in self.forgotten]
         if not faults:
             return
         named = ", ".join(f"{fault.file.key} ({fault.verdict})" for fault in faults[:NAMED_AT_MOST])
         more = f" and {len(faults) - NAMED_AT_MOST} more" if len(faults) > NAMED_AT_MOST else ""
-        total = self.checked.well + self.checked.not_checked + len(self.checked.faults)
+        total = self.checked.intact + self.checked.not_checked + len(self.checked.faults)
         raise AcdError(
             ErrorCode.FILES_DAMAGED, f"{len(faults)} of {total} files of {self.address} are damaged: {named}{more}"
         )

@@ -266,7 +266,7 @@ def test_verify_sees_every_kind_of_damage_in_a_folder_and_on_s3(place: str, tmp_
 
     def verdicts() -> dict[str, str]:
         found = check_files(cube.store, named_files(LocalCube.open(place)))
-        assert found.well + found.not_checked + len(found.faults) == 3
+        assert found.intact + found.not_checked + len(found.faults) == 3
         return {fault.file.key: f"{fault.verdict} {fault.detail}".strip() for fault in found.faults}
 
     assert verdicts() == {}

@@ -83,17 +83,17 @@ FILES: dict[str, Callable[[Path], Path]] = {
 }
 
 
-def test_every_dataset_of_every_job_has_a_checksum_and_a_new_cube_is_well(cube: Path, acdtask: Command) -> None:
+def test_every_dataset_of_every_job_has_a_checksum_and_a_new_cube_is_intact(cube: Path, acdtask: Command) -> None:
     opened = LocalCube.open(str(cube))
     files = named_files(opened)
     assert {file.kind for file in files} == {"image", "consolidated", "baseline", "monitor"}
     assert all(file.checksum for file in files if file.dataset)
     found = verify_files(opened, files)
     assert found.checked.faults == []
-    assert found.checked.well == sum(1 for file in files if file.dataset)
-    found.require_well()
+    assert found.checked.intact == sum(1 for file in files if file.dataset)
+    found.require_intact()
     status, out, _ = acdtask("verify", "--cube", str(cube), "--json")
-    assert (status, json.loads(out)["well"]) == (0, found.checked.well)
+    assert (status, json.loads(out)["intact"]) == (0, found.checked.intact)
 
 
 def repaired(made: Path, commands: list[str], acdtask: Command) -> list[str]:
@@ -129,7 +129,7 @@ def test_the_advice_makes_a_file_again_bit_for_bit(
     said = repaired(made, found["commands"], acdtask)
     if kind == "image":
         assert f"repaired: {file} was {fault}" in said[0]
-    verified(cube).require_well()
+    verified(cube).require_intact()
     now, before = digests(cube), digests(made / "cube")
     assert {name for name in now if now[name] != before.get(name) and not name.startswith("index/")} == set()
     assert file.read_bytes() == FILES[kind](made / "cube").read_bytes()
@@ -147,7 +147,7 @@ def test_a_verification_can_be_repeated_and_repairs_what_was_damaged_since(
         _, out, _ = acdtask(*command)
         assert out.count("repaired") == 1
         assert str(file) in out
-    verified(cube).require_well()
+    verified(cube).require_intact()
     now, before = digests(cube), digests(made / "cube")
     assert now == before
 
@@ -183,7 +183,7 @@ def test_an_image_without_a_checksum_gets_one_when_it_is_verified(
     assert ("repaired" in out) == is_damaged
     assert file.read_bytes() == FILES["image"](made / "cube").read_bytes()
     assert LocalCube.open(str(cube)).datasets_at([file.relative_to(cube).as_posix()])[0].checksum
-    verified(cube).require_well()
+    verified(cube).require_intact()
 
 
 def test_an_image_that_another_version_wrote_is_left_alone_when_it_is_verified(
@@ -197,7 +197,7 @@ def test_an_image_that_another_version_wrote_is_left_alone_when_it_is_verified(
     _, out, _ = acdtask("ingest", "local", "--cube", str(cube), "--source", source, "--on-known", "verify")
     assert "repaired" not in out
     assert file.read_bytes() == whole
-    verified(cube).require_well()
+    verified(cube).require_intact()
 
 
 def baseline_again(cube: Path, made: Path, quarantine: int = 0) -> Outcome:
@@ -258,4 +258,4 @@ def test_a_container_whose_images_left_the_cube_is_never_forgotten(cube: Path) -
     assert "restore it from a copy" in found.repairs[0].advice
     assert found.commands == []
     with pytest.raises(AcdError):
-        found.require_well()
+        found.require_intact()

@@ -29,7 +29,7 @@ __all__ = ["UNREADABLE", "is_stack", "read_window"]
 
 
 UNREADABLE = (RasterioError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
-"""What rasterio raises for a damaged file: its header may hold any number, and texts that are none."""
+"""What rasterio raises for a damaged file: its header may hold any number, and text that cannot be decoded."""
 
 
 def is_stack(uri: str) -> bool:

@@ -107,10 +107,10 @@ def _holds(store: Store, dataset: Dataset, pixels: Pixels) -> bool:
     """Whether a file holds these pixels, read without its checksums."""
     whole = Window(row=0, column=0, height=dataset.grid.height, width=dataset.grid.width)
     try:
-        (found,) = read_window(store, dataset.uri, [(dataset.model_copy(update={"checksum": ""}), whole)])
+        (stored,) = read_window(store, dataset.uri, [(dataset.model_copy(update={"checksum": ""}), whole)])
     except AcdError:
         return False
-    return bool(np.array_equal(found[0], pixels, equal_nan=np.issubdtype(pixels.dtype, np.floating)))
+    return bool(np.array_equal(stored[0], pixels, equal_nan=np.issubdtype(pixels.dtype, np.floating)))
 
 
 def _place(content: Mapping[str, Any]) -> str:
