@@ -19,7 +19,6 @@ from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.model import BaselinePage
 
 __all__ = [
-    "BASELINE_PICTURES",
     "INDEX",
     "PICTURES",
     "DrawnDate",
@@ -41,7 +40,6 @@ __all__ = [
 
 INDEX = "index.html"
 PICTURES = ("image.png", "z.png", "patches.png")
-BASELINE_PICTURES = ("mean.png", "std.png")
 COPIED = "edition.json"
 """In a copy of a report: the edition that it is of."""
 

@@ -44,7 +44,7 @@ from acdtask.jobs.report.edition import (
 from acdtask.jobs.report.leftout import left_out_rows
 from acdtask.jobs.report.model import BaselinePage
 from acdtask.jobs.report.settings import ReportSettings
-from acdtask.jobs.report.sources import PAGES, Sources, digest_of
+from acdtask.jobs.report.sources import PAGE_ALGORITHM, Sources, digest_of
 from acdtask.jobs.shards import shards_of
 
 __all__ = ["ReportJob", "ReportSettings"]
@@ -204,7 +204,9 @@ class _Changes:
         self._sources, self._edition, self._rasters = sources, edition, rasters
         self._inputs = {month.month: self._inputs_of(month.month) for month in sources.monitor.months}
         self._left_out = self._rows("")
-        self.inputs = digest_of([PAGES, settings.dates, sources.ground, [*self._inputs.values()], self._left_out])
+        self.inputs = digest_of(
+            [PAGE_ALGORITHM, settings.dates, sources.ground, [*self._inputs.values()], self._left_out]
+        )
         self.known_inputs = edition.inputs if edition else ""
         paged = sum(month.images for month in sources.monitor.months) > settings.dates
         self._changed = [name for name in self._inputs if self._is_changed(name, paged=paged)]
@@ -240,7 +242,7 @@ class _Changes:
         """A digest of everything that a month's pictures and page are made from, without reading the month."""
         month, sources = self._sources.month(name), self._sources
         rows = [row.model_dump(mode="json") for row in left_out_rows(sources.baseline, [], self._rasters_of(name))]
-        return digest_of([PAGES, sources.ground, month.document, month.table, sources.truth_digest, rows])
+        return digest_of([PAGE_ALGORITHM, sources.ground, month.document, month.table, sources.truth_digest, rows])
 
     def _rows(self, scope: str) -> list[dict[str, Any]]:
         """What other jobs left out of a month, or of all."""

@@ -22,11 +22,11 @@ from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.truth import events_on, read_truth
 from acdtask.jobs.report.window import View, view_of
 
-__all__ = ["PAGES", "Sources", "digest_of"]
+__all__ = ["PAGE_ALGORITHM", "Sources", "digest_of"]
 
-PICTURES = 1
+PICTURE_ALGORITHM = 1
 """Raise it when pictures of the same products change: all are drawn again, under new names."""
-PAGES = 1
+PAGE_ALGORITHM = 1
 """Raise it when pages of the same products change: all are written again."""
 
 
@@ -89,7 +89,7 @@ class Sources:
     def ground(self) -> str:
         """A digest of what all pictures have in common: the baseline and the view."""
         datasets = [[tile.mean.uri, tile.standard_deviation.uri, tile.count.uri] for tile in self.baseline.tiles]
-        return digest_of([PICTURES, self.monitor.baseline, datasets, self.view.model_dump(mode="json")])
+        return digest_of([PICTURE_ALGORITHM, self.monitor.baseline, datasets, self.view.model_dump(mode="json")])
 
     def month(self, name: str) -> MonitorMonth:
         """A month of the result, such as 2018-07."""

@@ -239,7 +239,8 @@ def test_what_changed_is_made_up_for_without_drawing_again(
         raise AssertionError("drawn again")
 
     monkeypatch.setattr(Drawer, "date", date)
-    more: dict[str, Any] = {"more dates": {"dates": 12}, "new copy": {"out": str(copy)}}.get(change, {})
+    settings: dict[str, dict[str, Any]] = {"more dates": {"dates": 12}, "new copy": {"out": str(copy)}}
+    more = settings.get(change, {})
     assert not report(scene, cube, **more).nothing_to_do
     assert (index.read_bytes() == before) == (change != "more dates")
     assert broken_links(folder_of(cube)) == []
