@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from acdtask.cube.local.seal import unseal
 from acdtask.cube.local.store_listing import Entry
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
@@ -21,7 +22,7 @@ from acdtask.tidy.retention import Retention, superseded
 __all__ = ["Runs", "read_runs", "sweep_runs"]
 
 PLAN = re.compile(rf"runs/(?P<job>{'|'.join(JOBS)})/(?P<plan>[0-9a-f]{{16}})/(?P<rest>.+)")
-TOKEN = re.compile(r"runs/tokens/(?P<place>.+)/(?P<number>\d{8})\.json")
+TOKEN = re.compile(r"runs/(?P<place>tokens/.+|verified/[0-9a-f]{16})/(?P<number>\d{8})(\.json)?")
 ANNOUNCED = re.compile(r"runs/published/(?P<place>.+)/(?P<number>\d{8})\.json")
 ACCOUNT = re.compile(r"runs/workflows/(?P<run>[^/]+)/.+")
 LEFT_OUT = re.compile(r"runs/ingest/left-out/[^/]+\.json")
@@ -172,13 +173,8 @@ def _document_of(site: Site, key: PlanKey) -> dict[str, Any]:
     body = site.store.find(place)
     if body is None:
         return {}
-    try:
-        plan: dict[str, Any] = json.loads(body)
-        if plan["rounds"] and isinstance(plan["content"], dict):
-            return plan
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise AcdError(ErrorCode.TIDY_UNSURE, f"{site.store.address_of(place)} is damaged")
+    plan: dict[str, Any] = json.loads(unseal(body, site.store.address_of(place), ErrorCode.TIDY_UNSURE))
+    return plan
 
 
 def _area_of(plan: dict[str, Any]) -> str:
@@ -230,7 +226,7 @@ def _is_of(place: str, area: PlanKey) -> bool:
 
 
 def _sweep_tokens(runs: Runs, cutoff: datetime, broom: Broom) -> None:
-    """The newest token of a place stays, since the next one is counted from it."""
+    """The newest token of a place, or number of a verification, stays: the next one is counted from it."""
     for _, tokens in sorted(runs.tokens.items()):
         going = superseded(tokens, 1, cutoff)
         broom.remove("tokens", going)

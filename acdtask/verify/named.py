@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from acdtask.cube.local.blocks import SHA256
 from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.local.seal import unseal
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset
-from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.parts import read_part
 
 __all__ = ["Kind", "NamedFile", "named_files", "product_folder"]
 
@@ -19,6 +21,7 @@ Kind = Literal["image", "consolidated", "baseline", "monitor", "other"]
 
 PRODUCT = re.compile(r"products/.+?/(?P<job>baseline|monitor)/[0-9a-f]{16}(?=/)")
 MANIFEST = re.compile(PRODUCT.pattern + r"/manifests/(?P<number>\d+)\.json")
+PART = re.compile(r"-([0-9a-f]{32})\.[a-z]+$")
 DOCUMENTS = (".parquet", ".geojson")
 
 
@@ -30,16 +33,18 @@ class NamedFile:
         key: its key, or an address outside the cube.
         kind: what wrote it.
         dataset: one that it holds; None for a document.
+        digest: of a document: its SHA-256 as a multihash, or the first half of it.
     """
 
     key: str
     kind: Kind
     dataset: Dataset | None = None
+    digest: str = ""
 
     @property
     def checksum(self) -> str:
-        """Its checksum, if it has one."""
-        return self.dataset.checksum if self.dataset else ""
+        """Its checksum, or how that begins; empty if it has none."""
+        return self.dataset.checksum if self.dataset else self.digest
 
 
 def named_files(cube: LocalCube) -> list[NamedFile]:
@@ -57,8 +62,8 @@ def named_files(cube: LocalCube) -> list[NamedFile]:
         for name in _names_in(cube.store, manifest, product_folder(manifest)):
             if isinstance(name, Dataset):
                 _add(files, name)
-            else:
-                files.setdefault(name, NamedFile(name, _kind_of(name)))
+            elif name.digest or name.key not in files:
+                files[name.key] = name
     order: list[Kind] = ["image", "consolidated", "baseline", "monitor", "other"]
     return sorted(files.values(), key=lambda file: (order.index(file.kind), file.key))
 
@@ -102,33 +107,53 @@ def _manifests(store: Store) -> list[str]:
     return [key for _, key in sorted(newest.values())]
 
 
-def _names_in(store: Store, key: str, folder: str) -> Iterator[Dataset | str]:
-    """The product's own datasets and documents that a JSON document names, and those that its parts name."""
-    try:
-        document = json.loads(store.get(key))
-    except ValueError as error:
-        raise AcdError(ErrorCode.CUBE_DAMAGED, f"{store.address_of(key)} is damaged") from error
-    for value in _values(document):
+def _names_in(store: Store, key: str, folder: str) -> Iterator[Dataset | NamedFile]:
+    """The product's own datasets and documents that a JSON document names, and those that its parts name.
+
+    CUBE_DAMAGED if the document, or a part of it, is damaged.
+    """
+    for value in _values(_read_document(store, key)):
         if isinstance(value, Dataset):
             if value.uri.startswith(f"{folder}/"):
                 yield value
+        elif isinstance(value, NamedFile):
+            yield value
         elif value.endswith(DOCUMENTS):
-            yield _key_of(value, folder)
+            name = _key_of(value, folder)
+            part = PART.search(name)
+            yield NamedFile(name, _kind_of(name), digest=SHA256 + part[1] if part else "")
         elif value.endswith(".json") and store.exists(_key_of(value, folder)):
             yield from _names_in(store, _key_of(value, folder), folder)
+
+
+def _read_document(store: Store, key: str) -> Any:
+    """A manifest, whose last member is its checksum, or a part, whose name ends with its digest. CUBE_DAMAGED."""
+    if PART.search(key):
+        return json.loads(read_part(store, key))
+    return json.loads(unseal(store.get(key), store.address_of(key)))
 
 
 def _key_of(text: str, folder: str) -> str:
     return text if text.startswith("products/") else f"{folder}/{text}"
 
 
-def _values(value: Any) -> Iterator[Dataset | str]:
-    """The datasets and texts anywhere in a document."""
+def _values(value: Any) -> Iterator[Dataset | NamedFile | str]:
+    """The datasets, tables with their digests, and texts anywhere in a document."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict) and {"uri", "dformat", "record_id"} <= value.keys():
         yield Dataset.model_validate(value)
     else:
+        if isinstance(value, dict) and {"patches", "checksums"} <= value.keys():
+            yield from _tables(value)
         members: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         for member in members:
             yield from _values(member)
+
+
+def _tables(product: dict[str, Any]) -> Iterator[NamedFile]:
+    """The tables of an image's patches."""
+    folder = str(product["patches"]).rpartition("/")[0]
+    for name, digest in product["checksums"].items():
+        key = f"{folder}/{name}"
+        yield NamedFile(key, _kind_of(key), digest=f"{SHA256}{digest}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset
+from acdtask.jobs.parts import month_of
 from acdtask.verify.check import Fault
 from acdtask.verify.named import product_folder
 
 __all__ = ["Repair", "forget_products", "repair_of"]
 
+MONTH_TABLE = re.compile(r"patches/(\d{4}-\d\d)-[0-9a-f]+\.parquet")
 JOBS = ("consolidate", "baseline", "monitor")
 
 
@@ -73,7 +76,7 @@ def forget_products(faults: Iterable[Fault], cube: LocalCube) -> list[str]:
     datasets = _datasets_of(chosen, cube)
     records = {dataset.record_id for dataset in datasets if product_folder(dataset.uri)}
     cube.remove(records=records, datasets=datasets)
-    _forget_runs([_made_thing(fault) for fault in chosen], cube.store)
+    _forget_runs([_made_thing(fault, cube) for fault in chosen], cube.store)
     return [fault.file.key for fault in chosen]
 
 
@@ -91,7 +94,7 @@ def _has_sources(cube: LocalCube, key: str) -> bool:
 def _datasets_of(faults: Sequence[Fault], cube: LocalCube) -> list[Dataset]:
     """The datasets to take out: those of the containers, and all those of the records of products."""
     datasets = set(cube.datasets_at([f.file.key for f in faults if f.file.kind == "consolidated"]))
-    products = frozenset(_product_of(fault) for fault in faults if fault.file.kind != "consolidated")
+    products = frozenset(_product_of(fault, cube) for fault in faults if fault.file.kind != "consolidated")
     folders = tuple(f"{product}/" for product in products)
     for variable in cube.variables() if folders else ():
         for instance in cube.instances(variable.name):
@@ -99,19 +102,35 @@ def _datasets_of(faults: Sequence[Fault], cube: LocalCube) -> list[Dataset]:
     return sorted(datasets, key=lambda dataset: (dataset.uri, dataset.subdir, dataset.record_id))
 
 
-def _product_of(fault: Fault) -> str:
+def _product_of(fault: Fault, cube: LocalCube) -> str:
     """The folder of what a record stands for: a baseline, or a monitored image."""
     folder, key = product_folder(fault.file.key), fault.file.key
     if fault.file.kind == "baseline":
         return folder
+    table = MONTH_TABLE.fullmatch(key.removeprefix(f"{folder}/"))
+    return _image_of_month(folder, table[1], cube) if table else _image_folder(folder, key)
+
+
+def _image_folder(folder: str, key: str) -> str:
     return f"{folder}/{key.removeprefix(folder).strip('/').partition('/')[0]}"
 
 
-def _made_thing(fault: Fault) -> str:
+def _image_of_month(folder: str, month: str, cube: LocalCube) -> str:
+    """An image of a month: the job that makes it again writes the table of its month. Else the result itself."""
+    for variable in cube.variables():
+        for instance in cube.instances(variable.name):
+            keys = {d.record_id: d.uri for d in cube.datasets(variable.name, instance.name) if d.uri.startswith(folder)}
+            for record in cube.records_by_id(sorted(keys)):
+                if month_of(record.datetime) == month:
+                    return _image_folder(folder, keys[record.id])
+    return folder
+
+
+def _made_thing(fault: Fault, cube: LocalCube) -> str:
     """What the plan that made a file says of it: the container's key, the baseline's id or the image's folder."""
     if fault.file.kind == "consolidated":
         return fault.file.key
-    product = _product_of(fault)
+    product = _product_of(fault, cube)
     return product.rpartition("/")[2] if fault.file.kind == "baseline" else product
 
 

@@ -79,6 +79,9 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "z": lambda cube: sorted(cube.glob("products/*/monitor/*/*/*_z.tif"))[2],
     "change": lambda cube: sorted(cube.glob("products/*/monitor/*/*/*_change.tif"))[0],
     "chunk": lambda cube: sorted(cube.glob("consolidated/**/c/*/*/*"))[0],
+    "patches": lambda cube: sorted(cube.glob("products/*/monitor/*/*/patches.parquet"))[0],
+    "patches as GeoJSON": lambda cube: sorted(cube.glob("products/*/monitor/*/*/patches.geojson"))[1],
+    "patches of a month": lambda cube: sorted(cube.glob("products/*/monitor/*/patches/*.parquet"))[0],
     "metadata of a container": lambda cube: sorted(cube.glob("consolidated/**/zarr.json"))[0],
 }
 
@@ -87,10 +90,10 @@ def test_every_dataset_of_every_job_has_a_checksum_and_a_new_cube_is_intact(cube
     opened = LocalCube.open(str(cube))
     files = named_files(opened)
     assert {file.kind for file in files} == {"image", "consolidated", "baseline", "monitor"}
-    assert all(file.checksum for file in files if file.dataset)
+    assert all(file.checksum for file in files)
     found = verify_files(opened, files)
     assert found.checked.faults == []
-    assert found.checked.intact == sum(1 for file in files if file.dataset)
+    assert found.checked.intact == len(files)
     found.require_intact()
     status, out, _ = acdtask("verify", "--cube", str(cube), "--json")
     assert (status, json.loads(out)["intact"]) == (0, found.checked.intact)

@@ -17,7 +17,7 @@ from rasterio.io import DatasetReader
 from acdtask.cube.grid import Window
 from acdtask.cube.model import Pixels
 
-__all__ = ["NAMESPACE", "BlockError", "BlockTable", "block_tags", "checksum_of", "digest_of", "table_of"]
+__all__ = ["NAMESPACE", "SHA256", "BlockError", "BlockTable", "block_tags", "checksum_of", "digest_of", "table_of"]
 
 NAMESPACE = "ACD"
 """The namespace of GDAL metadata that the tables are in."""
