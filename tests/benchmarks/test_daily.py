@@ -13,8 +13,5 @@ def test_a_day_in_the_second_month_costs_what_one_in_the_first_does(tmp_path: Pa
     rows = rows_of(run_days(tmp_path, DAYS))
     assert [str(row) for row in rows if not row.is_kept] == []
     assert {row.name for row in rows if row.bounded} == {
-        "objects that a day writes",
-        "kB that a day writes",
-        "objects beside the days' own",
-        "kB beside the days' own",
+        f"{figure}, beside the days' own" for figure in ("objects written", "kB written", "objects kept", "kB kept")
     }
