@@ -65,10 +65,12 @@ def write_plan(plan: Plan, folder: Path) -> None:
 
 def require_writable(folder: Path) -> None:
     """OUTPUT_UNWRITABLE or STORE_DENIED, before any work, if the outputs cannot be written there."""
+    nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
+        if not os.access(nearest, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
 
 
 def write_artifacts(artifacts: dict[str, str], site: Site, folder: Path) -> None:

@@ -66,7 +66,7 @@ def make_plan(job: AnyJob, settings: Settings, site: Site, accept: Callable[[Pla
         plan, shards = _drafted(job, settings, site)
         if plan.nothing_to_do:
             return plan
-        if find_gathering(plan, plan.rounds[-1], site) is not None:
+        if job.plans_only_what_is_missing and find_gathering(plan, plan.rounds[-1], site) is not None:
             # Done before, and to be done: by another run just now, or what it published is gone since.
             plan, shards = _drafted(job, settings, site)
             if plan.nothing_to_do:

@@ -253,12 +253,14 @@ class Job(ABC, Generic[SettingsT]):
     """A job. It holds no state: everything that a stage needs comes with the plan.
 
     `checks` are rounds that look at everything although something was found bad already, so that all is told at once.
+    A job that plans only what is missing has nothing to do once all is published; others plan the same work each time.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str] = "tiles"
     rounds: ClassVar[tuple[str, ...]]
     checks: ClassVar[frozenset[str]] = frozenset()
+    plans_only_what_is_missing: ClassVar[bool] = True
     settings: type[SettingsT]
 
     @abstractmethod

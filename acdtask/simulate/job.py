@@ -60,6 +60,7 @@ class SimulateJob(Job[SimulateSettings]):
     name = "simulate"
     unit = "images"
     rounds = ("images",)
+    plans_only_what_is_missing = False
     settings = SimulateSettings
 
     def plan(self, settings: SimulateSettings, site: Site) -> Draft:

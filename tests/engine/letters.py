@@ -34,6 +34,7 @@ class LettersJob(Job[LettersSettings]):
 
     name = "letters"
     rounds = ("first", "second")
+    plans_only_what_is_missing = False
     settings = LettersSettings
 
     def plan(self, settings: LettersSettings, site: Site) -> Draft:

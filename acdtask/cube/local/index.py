@@ -28,6 +28,7 @@ __all__ = ["Index"]
 
 SEGMENTS_AT_MOST = 8
 ROWS_OF_A_FULL_SEGMENT = 50_000
+MERGED_GROWTH = 4
 COMMIT_ATTEMPTS = 60
 
 HINT = "index/hint"
@@ -442,17 +443,25 @@ class Index:
     def _extended(
         self, refs: tuple[SegmentRef, ...], folder: str, rows: Sequence[Record | Dataset], kind: type[SegmentT]
     ) -> tuple[SegmentRef, ...]:
-        """The segments and one more for the new rows; the small ones merged into one if there are many."""
+        """The segments and one more for the new rows, merged with the newest ones that are not much larger.
+
+        Sizes fall by MERGED_GROWTH or more from segment to segment, so that a row is written again a few times while
+        the index grows from tens of rows to tens of thousands, and not with every few commits.
+        """
         if not rows:
             return refs
         make: Callable[[Sequence[Record | Dataset]], SegmentT] = kind.of  # type: ignore[attr-defined]  # both have it
         segment = make(rows)
-        kept = refs
-        if len(refs) >= SEGMENTS_AT_MOST:
-            small = [ref for ref in refs if ref.rows < ROWS_OF_A_FULL_SEGMENT]
-            kept = tuple(ref for ref in refs if ref.rows >= ROWS_OF_A_FULL_SEGMENT)
-            segment = kind.merged([*(self._segment(ref, kind) for ref in small), segment])
-        return *kept, self._write(folder, segment)
+        small = [ref for ref in refs if ref.rows < ROWS_OF_A_FULL_SEGMENT]
+        full = [ref for ref in refs if ref.rows >= ROWS_OF_A_FULL_SEGMENT]
+        count, merged = 0, len(rows)
+        for ref in reversed(small):
+            if ref.rows > MERGED_GROWTH * merged and len(refs) - count < SEGMENTS_AT_MOST:
+                break
+            count, merged = count + 1, merged + ref.rows
+        if count:
+            segment = kind.merged([*(self._segment(ref, kind) for ref in small[-count:]), segment])
+        return *full, *small[: len(small) - count], self._write(folder, segment)
 
     def _write(self, folder: str, segment: _Segment) -> SegmentRef:
         data = segment.encode()
