@@ -15,7 +15,7 @@ from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.deletions import Deletions
 from acdtask.cube.server.errors import RefusalError, already_exists, invalid, not_found, not_served, unhandled, uuid_of
 from acdtask.cube.server.ids import instance_id, variable_id
-from acdtask.cube.server.wire import bound_of, dformat_of, page_of
+from acdtask.cube.server.wire import bound_of, dformat_of, is_name, page_of, require_short
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["JobCalls"]
@@ -103,6 +103,7 @@ class JobCalls:
             raise not_found("", "", "", NOTHING_THERE)
         self._params(variable, variable_id(variable.name))
         self._refuse_name(request.job_name)
+        _require_layout_name(request.layout_name)
         wanted = Consolidation.model_construct(
             name=request.job_name,
             variable=variable.name,
@@ -248,6 +249,13 @@ class JobCalls:
                 raise
             raise unhandled(f"Job {job.id}: Unable to trigger {event} (current state={job.state})") from error
         self._wake()
+
+
+def _require_layout_name(name: str) -> None:
+    """INVALID_ARGUMENT if no layout can have the name; the job itself finds out whether one has it."""
+    require_short(name)
+    if not is_name(name):
+        raise invalid(f"invalid layout name: {name}")
 
 
 def _no_params(identity: str) -> RefusalError:

@@ -20,7 +20,7 @@ from acdtask.cube.server.catalogue import Catalogue
 from acdtask.cube.server.errors import already_exists, invalid, not_found, not_served
 from acdtask.cube.server.layouts import LayoutDetails, layout_of
 from acdtask.cube.server.wanted import check_wanted
-from acdtask.cube.server.wire import area_of, bound_of, is_name
+from acdtask.cube.server.wire import area_of, bound_of, is_name, require_short
 from acdtask.cube.tiling import each_tile, edge_points
 from acdtask.errors import AcdError, ErrorCode
 
@@ -65,6 +65,7 @@ class LayoutCalls:
 
     def delete_layout(self, request: pb.DeleteLayoutRequest) -> pb.DeleteLayoutResponse:
         """Remove a layout; one that is not there is no mistake."""
+        require_short(request.name)
         with self._catalogue.lock:
             self._cube.remove(layouts=[request.name])
             if is_name(request.name):

@@ -81,6 +81,7 @@ class VariableCalls:
         palette = request.palette.value if request.HasField("palette") else None
         if palette and len(variable.bands) != 1:
             raise invalid("Cannot define a palette to a multi-bands variable")
+        _require_palette_name(palette or "")
         self._check_palette(palette or "")
         self._cube.update_variable(
             variable.name,
@@ -146,9 +147,7 @@ def _variable_of(message: pb.Variable) -> Variable:
     if not is_name(message.name):
         raise invalid(f"Incorrect name: {message.name}")
     require_short(message.name)
-    require_short(message.palette)
-    if message.palette and not is_name(message.palette):
-        raise invalid(f"Incorrect palette name: {message.palette}")
+    _require_palette_name(message.palette)
     if message.palette and len(message.bands) != 1:
         raise invalid("Cannot define a palette to a multi-bands variable")
     dformat = dformat_of(message.dformat)
@@ -167,6 +166,13 @@ def _variable_of(message: pb.Variable) -> Variable:
         resampling=_resampling_of(message.resampling_alg),
         palette=message.palette,
     )
+
+
+def _require_palette_name(name: str) -> None:
+    """INVALID_ARGUMENT if it can be no palette's name; empty is none."""
+    require_short(name)
+    if name and not is_name(name):
+        raise invalid(f"Incorrect palette name: {name}")
 
 
 def _resampling_of(number: values_pb2.Resampling.ValueType) -> Resampling:

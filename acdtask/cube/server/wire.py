@@ -35,6 +35,7 @@ __all__ = [
     "page_of",
     "record_text",
     "record_to_wire",
+    "require_short",
     "variable_to_wire",
 ]
 
@@ -47,8 +48,9 @@ NANOS = 1_000_000_000
 
 def require_short(name: str, limit: int = NAME_BYTES) -> None:
     """INVALID_ARGUMENT if a name is too long."""
-    if len(name) > limit:
-        raise invalid(f"Invalid Name: it may have {limit} bytes at most, and has {len(name)}: {name[:20]}...")
+    size = len(name.encode())
+    if size > limit:
+        raise invalid(f"Invalid Name: it may have {limit} bytes at most, and has {size}: {name[:20]}...")
 
 
 def is_name(text: str) -> bool:

@@ -34,6 +34,7 @@ class Place:
     """A server on a cube with COUNT small images and a large one, made directly."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.local = LocalCube.create(str(folder / "cube"))
         self.room = Room("local", self.local, folder / "containers", tiles_of)
         self.instance = self.room.instance()
@@ -120,11 +121,11 @@ def test_patience_has_an_end(place: Place) -> None:
         assert time.monotonic() - started < 20
 
 
-def test_writing_through_cuts_makes_each_thing_once(place: Place, tmp_path: Path) -> None:
+def test_writing_through_cuts_makes_each_thing_once(place: Place) -> None:
     """A commit whose answer is lost is made again, and adds nothing."""
     with Proxy(("127.0.0.1", place.server.port), Faults(seed=3, cut_after=(40, 700), cuts_at_most=12)) as proxy:
         cube = place.client(proxy.address)
-        room = Room("serve", cube, tmp_path, tiles_of)
+        room = Room("serve", cube, place.folder / "cuts", tiles_of)
         instance = room.instance()
         records = room.stack(instance, place.images[:6], SCENE)
         assert proxy.cuts >= 1

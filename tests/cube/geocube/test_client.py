@@ -25,7 +25,7 @@ SCENE = grid(150, 100)
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    with serving(LocalCube.create(str(tmp_path / "cube"))) as server:
+    with serving(LocalCube.create(str(tmp_path / "cube")), data=(str(tmp_path),)) as server:
         yield server.address
 
 

@@ -50,7 +50,7 @@ def peak_mb(process: subprocess.Popen[str]) -> float:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize(
-    ("ring", "parameters"), [(tangle(POINTS), {}), (comb(9000), {"resolution": "2", "cell_size": "256"})]
+    ("ring", "parameters"), [(tangle(POINTS), {}), (comb(9000), {"resolution": "1", "cell_size": "256"})]
 )
 def test_an_area_that_is_too_complex_is_refused_in_time_and_memory(
     tmp_path: Path, ring: Ring, parameters: dict[str, str]
@@ -65,7 +65,7 @@ def test_an_area_that_is_too_complex_is_refused_in_time_and_memory(
 
 def test_a_search_ends_when_its_client_leaves(tmp_path: Path) -> None:
     with started(tmp_path) as server, grpc.insecure_channel(server.address) as channel:
-        call = GeocubeStub(channel).TileAOI(tiles_asked(comb(9000), resolution="2", cell_size="256"))
+        call = GeocubeStub(channel).TileAOI(tiles_asked(comb(9000), resolution="1", cell_size="256"))
         time.sleep(3)
         began = busy_s(server.running)
         call.cancel()

@@ -119,6 +119,14 @@ def test_a_job_pauses_and_goes_on_once_a_state(world: World) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["", "../x", "\0", "a" * 201, "a" * 5000])
+def test_a_layout_whose_name_cannot_be_is_refused_and_makes_no_job(cube: LocalCube, world: World, name: str) -> None:
+    configure(world)
+    assert refusal(lambda: consolidate(world, layout_name=name)).code == "INVALID_ARGUMENT"
+    assert LocalCube.open(cube.store.url).jobs() == []
+    assert waited(world, consolidate(world), "DONE").state == "DONE"
+
+
 def test_a_job_of_an_unknown_layout_fails_and_holds_its_datasets_until_it_is_cancelled(world: World) -> None:
     configure(world)
     stuck = waited(world, consolidate(world, layout_name="nope"), "INITIALISATIONFAILED")
