@@ -56,14 +56,16 @@ PLACES = (
     ("consolidation", re.compile("consolidated/|runs/consolidate/")),
     ("products of dates", re.compile(r"products/[^/]+/monitor/[0-9a-f]+/[^/]+-[0-9a-f]{12}/")),
     ("pictures of dates", re.compile(r"products/[^/]+/report/[0-9a-f]+/dates/")),
+    ("months", re.compile(r"products/[^/]+/monitor/[0-9a-f]+/(months|patches)/")),
+    ("months", re.compile(r"products/[^/]+/report/[0-9a-f]+/((pages|drawn)/)?\d{4}-\d\d")),
     ("baseline", re.compile(r"products/[^/]+/baseline/")),
     ("runs", re.compile("runs/")),
     ("index", re.compile("index/")),
 )
 """Which part of the store an object belongs to; the rest is manifests, tables and pages."""
 
-OF_THE_DAY = frozenset({"images", "consolidation", "products of dates", "pictures of dates"})
-"""What a store keeps of every day on purpose. Consolidation writes more on some days, like a binary counter."""
+OF_THE_DAY = frozenset({"images", "consolidation", "products of dates", "pictures of dates", "months"})
+"""What a store keeps of every day on purpose; a month lists its days. Consolidation writes more on some days, like a binary counter."""
 
 
 def kind_of(key: str) -> str:

@@ -99,7 +99,7 @@ def names_of_manifest(store: Store, key: str) -> set[str]:
             return set()
         names = names_in_json(body, store, place=key) | _names_of_months(body, key, store)
     except AcdError as error:
-        if error.code is ErrorCode.CUBE_DAMAGED:
+        if error.code in (ErrorCode.CUBE_DAMAGED, ErrorCode.PRODUCT_DAMAGED):
             raise AcdError(ErrorCode.TIDY_UNSURE, error.detail) from error
         raise
     if "/monitor/" in key:
@@ -108,7 +108,7 @@ def names_of_manifest(store: Store, key: str) -> set[str]:
 
 
 def _version(store: Store, key: str) -> bytes | None:
-    """A version of a product, read as jobs read it. CUBE_DAMAGED."""
+    """A version of a product, read as jobs read it. PRODUCT_DAMAGED."""
     place, _, name = key.removeprefix("products/").rpartition("/")
     area, job, content_id, folder = place.rsplit("/", 3)
     number, _, ending = name.partition(".")

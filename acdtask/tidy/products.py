@@ -22,7 +22,7 @@ KNOWN = {
     "baseline": re.compile(r"-?\d+_-?\d+/(mean|standard_deviation|count|moments)\.tif"),
     "monitor": re.compile(
         r"[\d_-]+-[0-9a-f]{12}/(partial/[0-9a-f]{12}/)?"
-        r"(patches\.parquet|patches\.geojson|item\.json|-?\d+_-?\d+_(z|change)\.tif)"
+        r"(patches\.parquet|patches\.geojson|item\.json|product-[0-9a-f]{32}\.json|-?\d+_-?\d+_(z|change)\.tif)"
         r"|patches-[0-9a-f]{12}\.(parquet|geojson)|(months|patches)/\d{4}-\d\d-[0-9a-f]{32}\.(json|parquet)"
     ),
     "report": re.compile(r"[\w./-]+\.(png|html|json|parquet|geojson)"),

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from acdtask.cube.local.consolidation_book import Book
 from acdtask.cube.local.consolidation_states import is_final
+from acdtask.cube.local.seal import unseal
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.store_listing import Entry
 from acdtask.errors import AcdError, ErrorCode
@@ -53,7 +54,7 @@ def _sweep_consolidations(
     store: Store, jobs: dict[str, list[Entry]], claims: dict[str, Entry], cutoff: datetime, broom: Broom
 ) -> None:
     """A job goes with the claim of its name, which goes first: without it there is no such job."""
-    owners = {(store.find(key) or b"").decode(errors="replace"): entry for key, entry in claims.items()}
+    owners = {_owner_of(store, key): entry for key, entry in claims.items()}
     ended = _ended(store)
     for job_id, entries in sorted(jobs.items()):
         claim = owners.pop(job_id, None)
@@ -67,6 +68,14 @@ def _sweep_consolidations(
             broom.remove(CONSOLIDATIONS, mine[1:])
     for claim in owners.values():
         broom.keep(CONSOLIDATIONS, "claims of names", claim)
+
+
+def _owner_of(store: Store, key: str) -> str:
+    """The job that has claimed a name; empty if another process has removed the claim. TIDY_UNSURE."""
+    body = store.find(key)
+    if body is None:
+        return ""
+    return str(json.loads(unseal(body, store.address_of(key), ErrorCode.TIDY_UNSURE))["is"])
 
 
 def _ended(store: Store) -> set[str]:
@@ -110,8 +119,8 @@ def _sweep_deletions(store: Store, cutoff: datetime, broom: Broom) -> None:
 def _state_of(body: bytes | None) -> str:
     """The state of a deletion; empty for a document that is damaged or gone, which tidy leaves alone."""
     try:
-        return str(json.loads(body or b"")["job"]["state"])
-    except (ValueError, KeyError, TypeError):
+        return str(json.loads(unseal(body or b"", ""))["job"]["state"])
+    except (AcdError, KeyError, TypeError):
         return ""
 
 

@@ -21,6 +21,7 @@ from acdtask.cli import main
 from acdtask.cube.local import index as index_module
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.index import Index
+from acdtask.cube.local.seal import seal
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import RecordQuery
 from acdtask.cube.server.managed import Managed
@@ -166,7 +167,7 @@ def build_varied(root: Path) -> Clocked:
     plan = {"content": {"aoi": "koln"}, "rounds": ["draw"], "content_id": "c" * 16}
     for number in range(3):
         folder = f"runs/report/{number:016x}"
-        cube.put(f"{folder}/plan.json", json.dumps(plan).encode(), age=3 - number)
+        cube.put(f"{folder}/plan.json", seal(json.dumps(plan).encode()), age=3 - number)
         for name in ("shards/0000.json", "draw/0000.json", "draw/0000.table", "draw/gathered/first/000000-ab.json"):
             cube.put(f"{folder}/{name}", b"{}", age=3 - number)
     site = cube.site
@@ -176,7 +177,7 @@ def build_varied(root: Path) -> Clocked:
         named = f"{monitor}/2018-07-0{number}-{'e' * 12}/patches.parquet"
         cube.put(named)
         cube.put(named.replace("patches.parquet", "item.json"))
-        body = json.dumps({"a": [{"b": named}]}).encode()
+        body = seal(json.dumps({"a": [{"b": named}]}).encode())
         chain = manifest_chain(store, "koln", "monitor", "d" * 16)
         chain.publish(partial(_only, body), Fence(site.runs, number), {})
         cube.stamp()
@@ -194,6 +195,7 @@ def test_it_removes_what_nothing_names_and_nothing_else(tmp_path: Path) -> None:
         "accounts of workflows": 1,
         "announcements": 3,
         "heads of the index": 4,
+        "segments of the index": 6,
         "ingested images": 1,
         "consolidated containers": 3,
         "versions of results": 2,
@@ -378,7 +380,7 @@ def plan_of(cube: Clocked, number: int, token: int, age: float, aoi: str = "koln
     """A finished plan of the monitor, with a token."""
     folder = f"runs/monitor/{number:016x}"
     plan = {"content": {"method": {"aoi": aoi}}, "rounds": ["cut"], "content_id": f"{number:016x}"}
-    cube.put(f"{folder}/plan.json", json.dumps(plan).encode(), age=age)
+    cube.put(f"{folder}/plan.json", seal(json.dumps(plan).encode()), age=age)
     cube.put(f"{folder}/tokens/{token:08d}", b"", age=age)
     cube.put(f"{folder}/cut/gathered/first/000000-ab.json", b"{}", age=age)
     cube.put(f"runs/tokens/{aoi}/monitor/{token:08d}.json", b"{}", age=age)
@@ -422,7 +424,7 @@ def test_what_a_plan_makes_stays_while_the_plan_is_young(tmp_path: Path) -> None
         "baseline": {"content": {"settings": {"aoi": "koln"}}, "rounds": ["moments"], "content_id": "f" * 16},
     }
     for job, plan in plans.items():
-        cube.put(f"runs/{job}/{'9' * 16}/plan.json", json.dumps(plan).encode())
+        cube.put(f"runs/{job}/{'9' * 16}/plan.json", seal(json.dumps(plan).encode()))
     cube.tidy(Retention(keep_days=14))
     assert set(old) <= cube.keys
     cube.now += 30 * DAY
@@ -438,7 +440,7 @@ def test_old_images_that_an_ingest_has_written_stay_until_it_ends(tmp_path: Path
     folder = f"runs/ingest/{'9' * 16}"
     cube.put(f"{folder}/write/0000.table", json.dumps([{"dataset": {"uri": key}}]).encode())
     cube.now += 30 * DAY
-    cube.put(f"{folder}/plan.json", json.dumps({"content": {}, "rounds": ["write"]}).encode())
+    cube.put(f"{folder}/plan.json", seal(json.dumps({"content": {}, "rounds": ["write"]}).encode()))
     cube.tidy(Retention(keep_days=14))
     assert key in cube.keys
 
@@ -549,8 +551,8 @@ def test_jobs_of_a_server_go_when_they_have_ended_and_containers_of_others_stay(
     assert work(local, done).state == "DONE"
     waiting = local.consolidate(asked(name="second", layout="utm", instance="master"))
     before = set(local.store.list("jobs"))
-    local.store.put("deletions/00000000-0000-0000-0000-000000000001.json", b'{"job": {"state": "DONE"}}')
-    local.store.put("deletions/00000000-0000-0000-0000-000000000002.json", b'{"job": {"state": "CREATED"}}')
+    local.store.put("deletions/00000000-0000-0000-0000-000000000001.json", seal(b'{"job": {"state": "DONE"}}'))
+    local.store.put("deletions/00000000-0000-0000-0000-000000000002.json", seal(b'{"job": {"state": "CREATED"}}'))
     document = tidy(open_site(local.store.url), LEAST, apply=True, now=datetime.now(UTC) + DAY).as_json()
     assert document["unknown"] == []
     names = [job.name for job in LocalCube.open(local.store.url).jobs()]
