@@ -65,7 +65,10 @@ PLACES = (
 """Which part of the store an object belongs to; the rest is manifests, tables and pages."""
 
 OF_THE_DAY = frozenset({"images", "consolidation", "products of dates", "pictures of dates", "months"})
-"""What a store keeps of every day on purpose; a month lists its days. Consolidation writes more on some days, like a binary counter."""
+"""What a store keeps of every day on purpose; a month lists its days.
+
+Consolidation writes more on some days than on others, like a binary counter.
+"""
 
 
 def kind_of(key: str) -> str:
