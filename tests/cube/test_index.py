@@ -376,3 +376,14 @@ def test_a_lost_answer_to_the_create_of_a_head_counts_as_made(tmp_path: Any, mon
     monkeypatch.setattr(Store, "create", create_and_lose_the_answer)
     assert cube.commit([record(1)]) is True
     assert len(heads(cube)) == 2
+
+
+def test_a_reused_segment_that_a_newer_head_has_merged_away_is_no_error(tmp_path: Any) -> None:
+    cube = ready(str(tmp_path / "cube"))
+    cube.index([record(1)], [])
+    index = cube._index
+    head = index.head()
+    index._reused.add(head.records[-1].key)
+    index._segments.clear()  # as another thread does that has seen a newer head
+    index._restore_reused(head)
+    assert index._reused == set()

@@ -181,6 +181,15 @@ MADE_AGAIN = {
 """What is simply done again when it is damaged, and what its reader then says."""
 
 
+def in_use(cube: Path, pattern: str) -> Path:
+    """The last file of a kind; of the index' segments, one that the newest head names."""
+    paths = sorted(cube.glob(pattern))
+    if pattern in ("index/records/*", "index/datasets/*"):
+        head = max(cube.glob("index/heads/*")).read_text()
+        paths = [path for path in paths if path.name in head]
+    return paths[-1]
+
+
 def outcome_of(kind: Kind, cube: Path) -> Any:
     """What is read, or the error."""
     try:
@@ -191,8 +200,7 @@ def outcome_of(kind: Kind, cube: Path) -> Any:
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_a_flipped_bit_in_a_document_is_noticed_or_harmless(kind: Kind, cube: Path) -> None:
-    paths = sorted(cube.glob(kind.pattern))
-    path = paths[-1]
+    path = in_use(cube, kind.pattern)
     original, expected = path.read_bytes(), kind.read(cube)
     markers = {file: file.read_bytes() for file in cube.glob("runs/monitor/*/statistics/*.json")}
     rng = np.random.default_rng(20)

@@ -478,8 +478,10 @@ class Index:
     def _restore_reused(self, head: Head) -> None:
         """Write again what `acdtask tidy` removed in the moment when the head began to name it."""
         with self._lock:
-            named = {ref.key: self._segments[ref.key] for ref in head.segments if ref.key in self._reused}
-            self._reused.difference_update(named)
+            reused = self._reused.intersection(ref.key for ref in head.segments)
+            # A newer head that another thread knows has merged the others away.
+            named = {key: self._segments[key] for key in sorted(reused) if key in self._segments}
+            self._reused -= reused
         for key, segment in named.items():
             if not self.store.exists(key):
                 self.store.put(key, segment.encode())
