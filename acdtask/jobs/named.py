@@ -18,7 +18,7 @@ from acdtask.jobs.products import MonitorManifest, NumberedChain
 from acdtask.jobs.report.edition import Edition
 from acdtask.jobs.report.edition import keys_of as keys_of_edition
 
-__all__ = ["PRODUCT", "Names", "key_of", "names_in_json", "names_of_manifest"]
+__all__ = ["PRODUCT", "Names", "key_of", "names_in_json", "names_of_manifest", "read_version"]
 
 OWN = ("data/", "consolidated/", "products/")
 """Where a cube keeps what documents name."""
@@ -94,7 +94,7 @@ def names_of_manifest(store: Store, key: str) -> set[str]:
             tidy has removed it.
     """
     try:
-        body = _version(store, key)
+        body = read_version(store, key)
         if body is None:
             return set()
         names = names_in_json(body, store, place=key) | _names_of_months(body, key, store)
@@ -107,8 +107,8 @@ def names_of_manifest(store: Store, key: str) -> set[str]:
     return {name for name in names if name.startswith("products/")}
 
 
-def _version(store: Store, key: str) -> bytes | None:
-    """A version of a product, read as jobs read it. PRODUCT_DAMAGED."""
+def read_version(store: Store, key: str) -> bytes | None:
+    """A version of a product, read as jobs read it; None if it is gone. PRODUCT_DAMAGED."""
     place, _, name = key.removeprefix("products/").rpartition("/")
     area, job, content_id, folder = place.rsplit("/", 3)
     number, _, ending = name.partition(".")

@@ -9,7 +9,7 @@ import re
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["month_of", "read_part", "write_part"]
+__all__ = ["digest_in", "month_of", "read_part", "write_part"]
 
 _DIGEST = re.compile(r"-([0-9a-f]{32})\.[a-z]+$")
 
@@ -36,10 +36,19 @@ def write_part(store: Store, stem: str, ending: str, body: bytes) -> str:
 def read_part(store: Store, key: str) -> bytes:
     """Read a part and check it against the digest in its key. CUBE_DAMAGED."""
     body = store.get(key)
-    named = _DIGEST.search(key)
-    if named is None or named[1] != _digest(body):
+    if digest_in(key) != _digest(body):
         raise AcdError(ErrorCode.CUBE_DAMAGED, f"{store.address_of(key)} does not match the digest in its name")
     return body
+
+
+def digest_in(key: str) -> str:
+    """The digest in the key of a part, the first half of a SHA-256; empty for another key.
+
+    >>> digest_in("patches/2018-07-0123456789abcdef0123456789abcdef.parquet")
+    '0123456789abcdef0123456789abcdef'
+    """
+    named = _DIGEST.search(key)
+    return named[1] if named else ""
 
 
 def _digest(body: bytes) -> str:

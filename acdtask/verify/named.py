@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from acdtask.cube.local.blocks import SHA256
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.seal import unseal
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset
-from acdtask.jobs.parts import read_part
+from acdtask.jobs.monitor.months import images_of_month
+from acdtask.jobs.named import read_version
+from acdtask.jobs.parts import digest_in
+from acdtask.jobs.products import BaselineManifest, MonitorManifest
 
 __all__ = ["Kind", "NamedFile", "named_files", "product_folder"]
 
@@ -21,8 +22,6 @@ Kind = Literal["image", "consolidated", "baseline", "monitor", "other"]
 
 PRODUCT = re.compile(r"products/.+?/(?P<job>baseline|monitor)/[0-9a-f]{16}(?=/)")
 MANIFEST = re.compile(PRODUCT.pattern + r"/manifests/(?P<number>\d+)\.json")
-PART = re.compile(r"-([0-9a-f]{32})\.[a-z]+$")
-DOCUMENTS = (".parquet", ".geojson")
 
 
 @dataclass(frozen=True)
@@ -56,14 +55,11 @@ def named_files(cube: LocalCube) -> list[NamedFile]:
         for dataset in cube.datasets(variable.name, instance.name)
     ]
     files: dict[str, NamedFile] = {}
-    for dataset in datasets:
-        _add(files, dataset)
+    for file in map(_file_of, datasets):
+        _add(files, file)
     for manifest in _manifests(cube.store):
-        for name in _names_in(cube.store, manifest, product_folder(manifest)):
-            if isinstance(name, Dataset):
-                _add(files, name)
-            elif name.digest or name.key not in files:
-                files[name.key] = name
+        for file in _files_of_product(cube.store, manifest):
+            _add(files, file)
     order: list[Kind] = ["image", "consolidated", "baseline", "monitor", "other"]
     return sorted(files.values(), key=lambda file: (order.index(file.kind), file.key))
 
@@ -78,11 +74,11 @@ def product_folder(key: str) -> str:
     return match.group() if match else ""
 
 
-def _add(files: dict[str, NamedFile], dataset: Dataset) -> None:
-    """Add the file of a dataset; of several datasets in a file one with a checksum counts."""
-    known = files.get(dataset.uri)
+def _add(files: dict[str, NamedFile], file: NamedFile) -> None:
+    """Add a file; of several datasets in a file one with a checksum counts."""
+    known = files.get(file.key)
     if known is None or not known.checksum:
-        files[dataset.uri] = NamedFile(dataset.uri, _kind_of(dataset.uri), dataset)
+        files[file.key] = file
 
 
 def _kind_of(key: str) -> Kind:
@@ -107,53 +103,23 @@ def _manifests(store: Store) -> list[str]:
     return [key for _, key in sorted(newest.values())]
 
 
-def _names_in(store: Store, key: str, folder: str) -> Iterator[Dataset | NamedFile]:
-    """The product's own datasets and documents that a JSON document names, and those that its parts name.
-
-    CUBE_DAMAGED if the document, or a part of it, is damaged.
-    """
-    for value in _values(_read_document(store, key)):
-        if isinstance(value, Dataset):
-            if value.uri.startswith(f"{folder}/"):
-                yield value
-        elif isinstance(value, NamedFile):
-            yield value
-        elif value.endswith(DOCUMENTS):
-            name = _key_of(value, folder)
-            part = PART.search(name)
-            yield NamedFile(name, _kind_of(name), digest=SHA256 + part[1] if part else "")
-        elif value.endswith(".json") and store.exists(_key_of(value, folder)):
-            yield from _names_in(store, _key_of(value, folder), folder)
-
-
-def _read_document(store: Store, key: str) -> Any:
-    """A manifest, whose last member is its checksum, or a part, whose name ends with its digest. CUBE_DAMAGED."""
-    if PART.search(key):
-        return json.loads(read_part(store, key))
-    return json.loads(unseal(store.get(key), store.address_of(key)))
+def _files_of_product(store: Store, key: str) -> Iterator[NamedFile]:
+    """The files that a manifest names, through its months too. PRODUCT_DAMAGED, CUBE_DAMAGED."""
+    body = read_version(store, key)
+    if body is None:
+        return
+    if _kind_of(key) == "baseline":
+        for tile in BaselineManifest.model_validate_json(body).tiles:
+            yield from map(_file_of, (tile.mean, tile.standard_deviation, tile.count, tile.moments))
+        return
+    for month in MonitorManifest.model_validate_json(body).months:
+        yield NamedFile(month.table, "monitor", digest=SHA256 + digest_in(month.table))
+        for image in images_of_month(month, store):
+            yield from (_file_of(dataset) for tile in image.tiles for dataset in (tile.z, tile.change))
+            folder = image.patches.rpartition("/")[0]
+            for name, digest in image.checksums.items():
+                yield NamedFile(f"{folder}/{name}", "monitor", digest=SHA256 + digest)
 
 
-def _key_of(text: str, folder: str) -> str:
-    return text if text.startswith("products/") else f"{folder}/{text}"
-
-
-def _values(value: Any) -> Iterator[Dataset | NamedFile | str]:
-    """The datasets, tables with their digests, and texts anywhere in a document."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict) and {"uri", "dformat", "record_id"} <= value.keys():
-        yield Dataset.model_validate(value)
-    else:
-        if isinstance(value, dict) and {"patches", "checksums"} <= value.keys():
-            yield from _tables(value)
-        members: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        for member in members:
-            yield from _values(member)
-
-
-def _tables(product: dict[str, Any]) -> Iterator[NamedFile]:
-    """The tables of an image's patches."""
-    folder = str(product["patches"]).rpartition("/")[0]
-    for name, digest in product["checksums"].items():
-        key = f"{folder}/{name}"
-        yield NamedFile(key, _kind_of(key), digest=f"{SHA256}{digest}")
+def _file_of(dataset: Dataset) -> NamedFile:
+    return NamedFile(dataset.uri, _kind_of(dataset.uri), dataset)
