@@ -378,12 +378,13 @@ def test_a_lost_answer_to_the_create_of_a_head_counts_as_made(tmp_path: Any, mon
     assert len(heads(cube)) == 2
 
 
-def test_a_reused_segment_that_a_newer_head_has_merged_away_is_no_error(tmp_path: Any) -> None:
+def test_a_reused_segment_is_restored_although_another_thread_has_forgotten_it(tmp_path: Any) -> None:
     cube = ready(str(tmp_path / "cube"))
     cube.index([record(1)], [])
-    index = cube._index
-    head = index.head()
-    index._reused.add(head.records[-1].key)
-    index._segments.clear()  # as another thread does that has seen a newer head
-    index._restore_reused(head)
-    assert index._reused == set()
+    head, files = cube._index.head(), cube._index._files
+    again = files.extended((), "records", [record(1)], RecordSegment)  # the same rows: the file is there
+    assert again == head.records
+    files.keep([])  # as another thread does that sees a head without it
+    cube.store.delete(again[0].key)  # as tidy does
+    files.restore_reused(head.segments)
+    assert LocalCube.open(cube.store.url).records(RecordQuery()) == [record(1)]

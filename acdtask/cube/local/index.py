@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import shapely
@@ -19,6 +18,7 @@ from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_a
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.head import Addition, Head, Removal, SegmentRef, head_key
 from acdtask.cube.local.seal import parse_sealed
+from acdtask.cube.local.segment_files import WAY_OUT, SegmentFiles
 from acdtask.cube.local.segments import DatasetKey, DatasetSegment, RecordSegment, dataset_keys
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Record, RecordQuery, Variable
@@ -26,9 +26,6 @@ from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["Index"]
 
-SEGMENTS_AT_MOST = 8
-ROWS_OF_A_FULL_SEGMENT = 50_000
-MERGED_GROWTH = 4
 COMMIT_ATTEMPTS = 60
 
 HINT = "index/hint"
@@ -36,27 +33,11 @@ HINT = "index/hint"
 TRUSTED_SECONDS = 3600
 """A process that has not looked for so long looks where the chain is now: `acdtask tidy` may have cut its old end."""
 
-WAY_OUT = (
-    "Restore it from a copy. Without one, delete the newest files in index/heads, one after the other, until"
-    " 'acdtask records' works: each one takes back one commit. Then run the jobs since then again."
-)
-
 
 class _OvertakenError(Exception):
     """Another writer made the next head first."""
 
 
-class _Segment(Protocol):
-    def __len__(self) -> int: ...
-    def encode(self) -> bytes: ...
-    @classmethod
-    def decode(cls, data: bytes) -> Self: ...
-    @classmethod
-    def merged(cls, segments: Sequence[Self]) -> Self: ...
-    def without(self, rows: Sequence[int]) -> Self: ...
-
-
-SegmentT = TypeVar("SegmentT", bound=_Segment)
 ResultT = TypeVar("ResultT")
 
 
@@ -69,10 +50,12 @@ class Index:
 
     store: Store
     _head: Head = field(default_factory=Head)
-    _segments: dict[str, _Segment] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-    _reused: set[str] = field(default_factory=set, repr=False, compare=False)
     _looked: float = field(default=-math.inf, repr=False, compare=False)
+    _files: SegmentFiles = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._files = SegmentFiles(self.store)
 
     def head(self) -> Head:
         """The newest head; number 0 if nothing was committed yet. CUBE_DAMAGED."""
@@ -161,7 +144,7 @@ class Index:
 
     def uris(self, ref: SegmentRef) -> frozenset[str]:
         """The containers of a segment of datasets. CUBE_DAMAGED."""
-        return self._segment(ref, DatasetSegment).uri_set
+        return self._files.segment(ref, DatasetSegment).uri_set
 
     def publish(self, make: Callable[[Head], tuple[Head, ResultT]]) -> ResultT:
         """Make the next head out of the newest one, once more whenever another writer was faster.
@@ -191,7 +174,7 @@ class Index:
         area = _prepared(query)
         if area is not None and area.is_empty:
             return []
-        segments = [self._segment(ref, RecordSegment) for ref in self.head().records]
+        segments = [self._files.segment(ref, RecordSegment) for ref in self.head().records]
         rows = [segment.rows(query, area) for segment in segments]
         if query.limit:
             rows = _earliest(segments, rows, (query.page + 1) * query.limit)
@@ -217,13 +200,13 @@ class Index:
         area = _prepared(query)
         if area is not None and area.is_empty:
             return 0
-        return sum(len(self._segment(ref, RecordSegment).rows(query, area)) for ref in refs)
+        return sum(len(self._files.segment(ref, RecordSegment).rows(query, area)) for ref in refs)
 
     def records_by_id(self, ids: Sequence[str]) -> list[Record]:
         """The records of these ids, in their order; what the cube has not is left out."""
         wanted = frozenset(ids)
         found: dict[str, Record] = {}
-        for segment in [self._segment(ref, RecordSegment) for ref in self.head().records]:
+        for segment in [self._files.segment(ref, RecordSegment) for ref in self.head().records]:
             if not wanted.isdisjoint(segment.id_set):
                 rows = [row for row, one in enumerate(segment.ids.tolist()) if one in wanted]
                 found.update(zip(segment.ids[rows].tolist(), segment.records(rows), strict=True))
@@ -244,7 +227,7 @@ class Index:
         head.instance(variable, instance)
         found = [
             segment.dataset(row)
-            for segment in (self._segment(ref, DatasetSegment) for ref in head.datasets)
+            for segment in (self._files.segment(ref, DatasetSegment) for ref in head.datasets)
             for row in segment.rows(variable, instance, record_ids, lies_near).tolist()
         ]
         return sorted(found, key=lambda one: (one.record_id, one.layout, one.cell, one.uri, one.subdir, one.bands))
@@ -253,7 +236,7 @@ class Index:
         """The datasets of some containers, by container, subdir and bands."""
         found = [
             segment.dataset(row)
-            for segment in (self._segment(ref, DatasetSegment) for ref in self.head().datasets)
+            for segment in (self._files.segment(ref, DatasetSegment) for ref in self.head().datasets)
             if not segment.uri_set.isdisjoint(uris)
             for row, uri in enumerate(segment.uris.tolist())
             if uri in uris
@@ -262,7 +245,7 @@ class Index:
 
     def records_in_use(self, ids: frozenset[str]) -> frozenset[str]:
         """Which of the records have a dataset."""
-        segments = [self._segment(ref, DatasetSegment) for ref in self.head().datasets]
+        segments = [self._files.segment(ref, DatasetSegment) for ref in self.head().datasets]
         return frozenset(one for segment in segments for one in segment.record_ids.tolist() if one in ids)
 
     def _start(self) -> tuple[int, bytes | None]:
@@ -285,30 +268,12 @@ class Index:
             raise AcdError(ErrorCode.CUBE_DAMAGED, f"{address} is damaged: it holds head {head.number}", WAY_OUT)
         return head
 
-    def _segment(self, ref: SegmentRef, kind: type[SegmentT]) -> SegmentT:
-        segment = self._segments.get(ref.key)
-        if segment is None:
-            segment = kind.decode(self._segment_bytes(ref))
-            with self._lock:
-                self._segments[ref.key] = segment
-        if not isinstance(segment, kind):
-            raise TypeError(f"{ref.key} is no {kind.__name__}")
-        return segment
-
-    def _segment_bytes(self, ref: SegmentRef) -> bytes:
-        data = self.store.find(ref.key)
-        if data is None or hashlib.sha256(data).hexdigest()[:32] not in ref.key:
-            state = "missing" if data is None else "damaged: it is not what was written"
-            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self.store.address_of(ref.key)} is {state}", WAY_OUT)
-        return data
-
     def _keep(self, head: Head) -> Head:
         """Remember the head, unless another thread knows a newer one; of both the newer one."""
         with self._lock:
             if head.number > self._head.number:
                 self._head = head
-                used = {ref.key for ref in head.segments}
-                self._segments = {key: segment for key, segment in self._segments.items() if key in used}
+                self._files.keep(head.segments)
             return self._head
 
     def _publish_once(self, make: Callable[[Head], tuple[Head, ResultT]]) -> ResultT:
@@ -321,7 +286,7 @@ class Index:
         # A lost answer makes the store's own retry find our head: it counts as made, since it is what we wanted.
         if not self.store.create(next_head.key, data) and self.store.get(next_head.key) != data:
             raise _OvertakenError
-        self._restore_reused(next_head)
+        self._files.restore_reused(next_head.segments)
         self._keep(next_head)
         with contextlib.suppress(AcdError):  # the commit is made; the hint only saves a listing
             self.store.put(HINT, str(next_head.number).encode())
@@ -331,16 +296,16 @@ class Index:
         head = head.with_catalogue(addition)
         records = self._new_records(head, addition.records)
         datasets, renewed = self._new_datasets(head, addition.datasets, {record.id for record in records})
-        kept = self._reduced(head.datasets, "datasets", DatasetSegment, lambda s: s.rows_of(renewed))
+        kept = self._files.reduced(head.datasets, "datasets", DatasetSegment, lambda s: s.rows_of(renewed))
         return head.model_copy(
             update={
-                "records": self._extended(head.records, "records", records, RecordSegment),
-                "datasets": self._extended(kept, "datasets", datasets, DatasetSegment),
+                "records": self._files.extended(head.records, "records", records, RecordSegment),
+                "datasets": self._files.extended(kept, "datasets", datasets, DatasetSegment),
             }
         )
 
     def _new_records(self, head: Head, records: Sequence[Record]) -> list[Record]:
-        there = [self._segment(ref, RecordSegment).id_set for ref in head.records] if records else []
+        there = [self._files.segment(ref, RecordSegment).id_set for ref in head.records] if records else []
         fresh: dict[str, Record] = {}
         for record in records:
             fresh.setdefault(record.id, record)
@@ -350,8 +315,8 @@ class Index:
         self, head: Head, datasets: Sequence[Dataset], new_records: set[str]
     ) -> tuple[list[Dataset], set[DatasetKey]]:
         """The datasets to add, and the keys of those to take out, since the new ones differ in their checksum alone."""
-        segments = [self._segment(ref, DatasetSegment) for ref in head.datasets] if datasets else []
-        record_ids = [self._segment(ref, RecordSegment).id_set for ref in head.records] if datasets else []
+        segments = [self._files.segment(ref, DatasetSegment) for ref in head.datasets] if datasets else []
+        record_ids = [self._files.segment(ref, RecordSegment).id_set for ref in head.records] if datasets else []
         for variable, instance in sorted({(dataset.variable, dataset.instance) for dataset in datasets}):
             head.instance(variable, instance)
         fresh: list[Dataset] = []
@@ -373,26 +338,28 @@ class Index:
         return fresh, renewed
 
     def _is_there(self, head: Head, dataset: Dataset) -> bool:
-        segments = [self._segment(ref, DatasetSegment) for ref in head.datasets]
+        segments = [self._files.segment(ref, DatasetSegment) for ref in head.datasets]
         there = _find(segments, dataset_keys(dataset)[0])
         return there is not None and _is_same(there, _plain(dataset, head.variable(there.variable)))
 
     def _has_place(self, head: Head, dataset: Dataset, expected: Sequence[Dataset | None]) -> bool:
         """Whether the places of a new dataset hold what is expected, and its record is known."""
-        segments = [self._segment(ref, DatasetSegment) for ref in head.datasets]
+        segments = [self._files.segment(ref, DatasetSegment) for ref in head.datasets]
         for key, old in zip(dataset_keys(dataset), expected, strict=True):
             current = _find(segments, key)
             if current != (old and _plain(old, head.variable(old.variable))):
                 return False
-        return any(dataset.record_id in self._segment(ref, RecordSegment).id_set for ref in head.records)
+        return any(dataset.record_id in self._files.segment(ref, RecordSegment).id_set for ref in head.records)
 
     def _removed(self, head: Head, removal: Removal) -> tuple[Head, list[str]]:
         keys = {dataset_keys(one)[0] for one in removal.datasets if self._is_there(head, one)}
         self._check_unused(head, removal, keys)
         lacking = head.without_catalogue(removal).model_copy(
             update={
-                "datasets": self._reduced(head.datasets, "datasets", DatasetSegment, lambda s: s.rows_of(keys)),
-                "records": self._reduced(head.records, "records", RecordSegment, lambda s: s.rows_of(removal.records)),
+                "datasets": self._files.reduced(head.datasets, "datasets", DatasetSegment, lambda s: s.rows_of(keys)),
+                "records": self._files.reduced(
+                    head.records, "records", RecordSegment, lambda s: s.rows_of(removal.records)
+                ),
             }
         )
         return lacking, self._unused(lacking, removal.datasets)
@@ -401,7 +368,7 @@ class Index:
         """IN_USE if something that is to be removed has other datasets than these."""
         owners = removal.records or removal.variables or removal.instances or removal.layouts
         for ref in head.datasets if owners else ():
-            segment = self._segment(ref, DatasetSegment)
+            segment = self._files.segment(ref, DatasetSegment)
             row = segment.find_use(removal, frozenset(segment.rows_of(keys)))
             if row is not None:
                 raise AcdError(ErrorCode.IN_USE, self._use(segment.dataset(row), removal))
@@ -421,70 +388,8 @@ class Index:
         """The uris of datasets that a head does not refer to."""
         uris = {one.uri for one in datasets}
         for ref in head.datasets if uris else ():
-            uris -= self._segment(ref, DatasetSegment).uri_set
+            uris -= self._files.segment(ref, DatasetSegment).uri_set
         return sorted(uris)
-
-    def _reduced(
-        self,
-        refs: tuple[SegmentRef, ...],
-        folder: str,
-        kind: type[SegmentT],
-        rows_of: Callable[[SegmentT], Sequence[int]],
-    ) -> tuple[SegmentRef, ...]:
-        """The segments without some rows; those that have none of them stay as they are."""
-        kept = []
-        for ref in refs:
-            segment = self._segment(ref, kind)
-            rows = rows_of(segment)
-            if len(rows) < len(segment):
-                kept.append(self._write(folder, segment.without(rows)) if rows else ref)
-        return tuple(kept)
-
-    def _extended(
-        self, refs: tuple[SegmentRef, ...], folder: str, rows: Sequence[Record | Dataset], kind: type[SegmentT]
-    ) -> tuple[SegmentRef, ...]:
-        """The segments and one more for the new rows, merged with the newest ones that are not much larger.
-
-        Sizes fall by MERGED_GROWTH or more from segment to segment, so that a row is written again a few times while
-        the index grows from tens of rows to tens of thousands, and not with every few commits.
-        """
-        if not rows:
-            return refs
-        make: Callable[[Sequence[Record | Dataset]], SegmentT] = kind.of  # type: ignore[attr-defined]  # both have it
-        segment = make(rows)
-        small = [ref for ref in refs if ref.rows < ROWS_OF_A_FULL_SEGMENT]
-        full = [ref for ref in refs if ref.rows >= ROWS_OF_A_FULL_SEGMENT]
-        count, merged = 0, len(rows)
-        for ref in reversed(small):
-            if ref.rows > MERGED_GROWTH * merged and len(refs) - count < SEGMENTS_AT_MOST:
-                break
-            count, merged = count + 1, merged + ref.rows
-        if count:
-            segment = kind.merged([*(self._segment(ref, kind) for ref in small[-count:]), segment])
-        return *full, *small[: len(small) - count], self._write(folder, segment)
-
-    def _write(self, folder: str, segment: _Segment) -> SegmentRef:
-        data = segment.encode()
-        key = f"index/{folder}/{hashlib.sha256(data).hexdigest()[:32]}.parquet"
-        reused = not self.store.create(key, data)
-        if reused:
-            self.store.put(key, data)  # as new as any other: `acdtask tidy` removes old ones that no head names
-        with self._lock:
-            self._segments[key] = segment
-            if reused:
-                self._reused.add(key)
-        return SegmentRef(key=key, rows=len(segment))
-
-    def _restore_reused(self, head: Head) -> None:
-        """Write again what `acdtask tidy` removed in the moment when the head began to name it."""
-        with self._lock:
-            reused = self._reused.intersection(ref.key for ref in head.segments)
-            # A newer head that another thread knows has merged the others away.
-            named = {key: self._segments[key] for key in sorted(reused) if key in self._segments}
-            self._reused -= reused
-        for key, segment in named.items():
-            if not self.store.exists(key):
-                self.store.put(key, segment.encode())
 
 
 def _earliest(segments: list[RecordSegment], rows: list[NDArray[np.int64]], count: int) -> list[NDArray[np.int64]]:
