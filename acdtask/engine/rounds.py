@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +27,9 @@ __all__ = ["Gathering", "Round", "ShardError", "digest_of", "find_gathering", "w
 _events = log.events("engine")
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+READERS = 16
+"""Markers that are read side by side."""
 
 FIRST = "first"
 """The gathering before the first one."""
@@ -108,12 +112,11 @@ class Round:
 
     def missing(self) -> list[int]:
         """The shards that have no sound marker for the handout that is there now."""
-        there = set(self._folder.list(self.name))
-        return [
-            index
-            for index, stem in self.stems.items()
-            if f"{self.name}/{stem}.json" not in there or self._marker(index) is None
-        ]
+        keys = set(self._folder.list(self.name))
+        marked = [index for index, stem in self.stems.items() if f"{self.name}/{stem}.json" in keys]
+        with ThreadPoolExecutor(READERS) as pool:
+            sound = {index for index, marker in zip(marked, pool.map(self._marker, marked), strict=True) if marker}
+        return [index for index in self.stems if index not in sound]
 
     def errors(self, missing: list[int]) -> dict[int, ShardError]:
         """Why shards failed for good, as far as they said it."""
