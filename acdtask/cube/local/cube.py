@@ -272,7 +272,7 @@ class LocalCube(ConsolidatingCube):
 
     def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
         """Which of the records have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
-        return frozenset(one.record_id for one in self.datasets(variable, instance, frozenset(record_ids)))
+        return self._index.having(variable, instance, frozenset(record_ids))
 
     def where(
         self, variable: str, instance: str, record_ids: Iterable[str], tiles: Sequence[Tile]

@@ -232,6 +232,17 @@ class Index:
         ]
         return sorted(found, key=lambda one: (one.record_id, one.layout, one.cell, one.uri, one.subdir, one.bands))
 
+    def having(self, variable: str, instance: str, ids: frozenset[str]) -> frozenset[str]:
+        """Which of the records have a dataset of an instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        head = self.head()
+        head.instance(variable, instance)
+        segments = [self._files.segment(ref, DatasetSegment) for ref in head.datasets]
+        return frozenset(
+            record_id
+            for segment in segments
+            for record_id in segment.record_ids[segment.rows(variable, instance, ids)].tolist()
+        )
+
     def datasets_at(self, uris: frozenset[str]) -> list[Dataset]:
         """The datasets of some containers, by container, subdir and bands."""
         found = [

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from acdtask.jobs.report import words
 from acdtask.jobs.report.colours import COHERENCE, PATCH, QUALITY, STD, TRUTH, ColourMap, Z, css_hex
@@ -92,6 +93,12 @@ def render(page: ReportPage) -> bytes:
     Returns:
         UTF-8; the same page gives the same bytes.
     """
+    return _template().render(_context(page)).encode()
+
+
+@cache
+def _template() -> Template:
+    """The page's template, compiled once: that takes longer than a page."""
     environment = Environment(
         loader=PackageLoader("acdtask.jobs.report", "."),
         autoescape=True,
@@ -102,7 +109,7 @@ def render(page: ReportPage) -> bytes:
     )
     for name in words.__all__:
         environment.filters[name] = getattr(words, name)
-    return environment.get_template("page.html.j2").render(_context(page)).encode()
+    return environment.get_template("page.html.j2")
 
 
 def verdict(page: ReportPage) -> str:
