@@ -72,6 +72,21 @@ def test_what_is_there_is_left_alone_and_what_is_new_is_added(source: Path, tmp_
     assert len(open_site(str(tmp_path / "cube")).cube.records(RecordQuery())) == 3
 
 
+def test_files_of_known_records_are_not_opened_and_still_tell_duplicates(source: Path, tmp_path: Path) -> None:
+    ingest(tmp_path / "cube", source=str(source))
+    for name in NAMES:
+        (source / name).write_bytes(b"what was here was read long ago")
+    write_tiff(source / "S1_20210113_20210119_VV.tif", good_pixels(9))
+    assert ingest(tmp_path / "cube", source=str(source)).plan.units == 1
+    write_tiff(source / "other_S1_20210101_20210107_VV.tif", good_pixels(0))
+    with pytest.raises(AcdError, match=NAMES[0]) as raised:
+        ingest(tmp_path / "cube", source=str(source))
+    assert raised.value.code is ErrorCode.INPUT_DUPLICATE
+    with pytest.raises(AcdError) as raised:
+        ingest(tmp_path / "cube", source=str(source), on_known="verify")
+    assert raised.value.code is ErrorCode.INPUT_UNREADABLE
+
+
 def test_verifying_the_same_files_changes_nothing(source: Path, tmp_path: Path) -> None:
     ingest(tmp_path / "cube", source=str(source))
     heads = sorted((tmp_path / "cube/index/heads").iterdir())

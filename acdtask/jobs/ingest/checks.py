@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from acdtask.cube.local.rasters import Header
 from acdtask.cube.model import DataFormat
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -21,22 +22,24 @@ def check_headers(candidates: list[Candidate], settings: IngestSettings) -> None
     """
     for candidate in candidates:
         header = candidate.header
+        if header is None:
+            continue
         if settings.band > header.bands:
             raise AcdError(
                 ErrorCode.INPUT_BANDS, f"{candidate.address} has {header.bands} bands, not band {settings.band}"
             )
         if "complex" in header.dtype:
             raise AcdError(ErrorCode.INPUT_BANDS, f"{candidate.address} is {header.dtype}, not a real number")
-        source_nodata_of(candidate, settings)
+        source_nodata_of(candidate.address, header, settings)
     _check_grids(candidates)
     _check_duplicates(candidates)
 
 
-def source_nodata_of(candidate: Candidate, settings: IngestSettings) -> float:
+def source_nodata_of(address: str, header: Header, settings: IngestSettings) -> float:
     """The source value that means nodata: the setting's, else the file's. INPUT_NODATA_UNKNOWN."""
-    nodata = settings.source_nodata if settings.source_nodata is not None else candidate.header.nodata
+    nodata = settings.source_nodata if settings.source_nodata is not None else header.nodata
     if nodata is None:
-        raise AcdError(ErrorCode.INPUT_NODATA_UNKNOWN, f"{candidate.address} has no nodata value")
+        raise AcdError(ErrorCode.INPUT_NODATA_UNKNOWN, f"{address} has no nodata value")
     return float(nodata)
 
 
@@ -53,7 +56,7 @@ def source_range_of(dtype: str, settings: IngestSettings, dformat: DataFormat) -
 def _check_grids(candidates: list[Candidate]) -> None:
     first = candidates[0]
     for candidate in candidates[1:]:
-        here, there = candidate.header.grid, first.header.grid
+        here, there = candidate.grid, first.grid
         if here.crs != there.crs:
             raise AcdError(
                 ErrorCode.INPUT_CRS_MISMATCH,
@@ -73,7 +76,7 @@ def _check_grids(candidates: list[Candidate]) -> None:
 def _check_duplicates(candidates: list[Candidate]) -> None:
     seen: dict[object, Candidate] = {}
     for candidate in candidates:
-        record, grid = candidate.record, candidate.header.grid
+        record, grid = candidate.record, candidate.grid
         where = (grid.transform, grid.shape)
         for identity in (record.id, (record.datetime, tuple(sorted(record.tags.items())), where)):
             other = seen.setdefault(identity, candidate)

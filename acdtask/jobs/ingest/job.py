@@ -21,7 +21,7 @@ from acdtask.cube.aoi import load_aoi
 from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.cog import encode_cog
-from acdtask.cube.local.rasters import read_strips
+from acdtask.cube.local.rasters import Header, read_strips
 from acdtask.cube.local.stac import stac_item
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Cube, DataFormat, Dataset, Instance, Record
@@ -95,18 +95,21 @@ class IngestJob(Job[IngestSettings]):
                 return plan_with_ingester(settings, site, layout)
             return plan_of_records_there(settings, layout, site, to_make=to_make)
         aoi_tags = load_aoi(settings.aoi).record_tags if settings.aoi else {}
-        found = find_candidates(settings, aoi_tags)
+        found = find_candidates(settings, aoi_tags, lambda ids: _known_grids(settings, ids, site))
         check_headers(found.candidates, settings)
         candidates = _within_aoi(found.candidates, settings)
         variable = settings.definition()
         layout, to_make = _layout(settings, site)
-        known = _known_records(settings, candidates, site)
-        todo = [one for one in candidates if settings.on_known == "verify" or one.record.id not in known]
-        inputs = [_input_of(one, settings, variable.dformat) for one in todo]
-        pixels = sum(one.header.grid.width * one.header.grid.height for one in todo)
-        read = 2 * sum(
-            one.header.grid.width * one.header.grid.height * np.dtype(one.header.dtype).itemsize for one in todo
-        )
+        known = _known_records(settings, [one.record.id for one in candidates], site)
+        opened = [
+            (one, one.header)
+            for one in candidates
+            if one.header is not None and (settings.on_known == "verify" or one.record.id not in known)
+        ]
+        todo = [one for one, _ in opened]
+        inputs = [_input_of(one, header, settings, variable.dformat) for one, header in opened]
+        pixels = sum(one.grid.width * one.grid.height for one in todo)
+        read = 2 * sum(one.grid.width * one.grid.height * np.dtype(header.dtype).itemsize for one, header in opened)
         content: dict[str, Any] = {
             "settings": settings.science(),
             "inputs": [[one.record.id, one.address, one.fingerprint] for one in todo],
@@ -266,7 +269,19 @@ def _map(candidates: list[Candidate]) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
 
 
-def _known_records(settings: IngestSettings, found: list[Candidate], site: Site) -> frozenset[str]:
+def _known_grids(settings: IngestSettings, ids: list[str], site: Site) -> dict[str, Grid]:
+    """The grids of the records that the cube has, unless their files are to be opened. VARIABLE_CONFLICT.
+
+    Where the records are a Geocube's, their grids are not known here.
+    """
+    known = _known_records(settings, ids, site) if settings.on_known == "skip" else frozenset()
+    if not known or site.shared is not None:
+        return {}
+    datasets = site.cube.datasets(settings.variable, settings.instance, known)
+    return {dataset.record_id: dataset.grid for dataset in datasets if not dataset.layout}
+
+
+def _known_records(settings: IngestSettings, ids: list[str], site: Site) -> frozenset[str]:
     """Ids of the records that have this instance; raises if the cube's variable is another one."""
     cube, variable = site.find_cube(), settings.definition()
     there = next((one for one in cube.variables() if one.name == variable.name), None) if cube else None
@@ -280,7 +295,7 @@ def _known_records(settings: IngestSettings, found: list[Candidate], site: Site)
         )
     if not _has_instance(cube, settings):
         return frozenset()
-    return cube.having(variable.name, settings.instance, [one.record.id for one in found])
+    return cube.having(variable.name, settings.instance, ids)
 
 
 def _has_instance(cube: Cube, settings: IngestSettings) -> bool:
@@ -288,13 +303,13 @@ def _has_instance(cube: Cube, settings: IngestSettings) -> bool:
     return any(one.name == settings.instance for one in instances or ())
 
 
-def _input_of(one: Candidate, settings: IngestSettings, dformat: DataFormat) -> _Input:
+def _input_of(one: Candidate, header: Header, settings: IngestSettings, dformat: DataFormat) -> _Input:
     return _Input(
         address=one.address,
-        grid=one.header.grid,
+        grid=one.grid,
         record=one.record,
-        nodata=source_nodata_of(one, settings),
-        range=source_range_of(one.header.dtype, settings, dformat),
+        nodata=source_nodata_of(one.address, header, settings),
+        range=source_range_of(header.dtype, settings, dformat),
     )
 
 

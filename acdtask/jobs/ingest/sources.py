@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from acdtask.cube.grid import Grid
 from acdtask.cube.local.rasters import Header, read_header
 from acdtask.cube.local.stac import read_stac
 from acdtask.cube.local.store import Store
@@ -31,13 +33,15 @@ STAC_OWN_PROPERTIES = frozenset(
 class Candidate:
     """A raster that may become a dataset.
 
-    `address` is absolute; `fingerprint` changes when the file does.
+    `address` is absolute; `fingerprint` changes when the file does. `header` is None if the file was not opened, since
+    the cube has its record.
     """
 
     address: str
     fingerprint: str
-    header: Header
+    grid: Grid
     record: Record
+    header: Header | None
 
 
 @dataclass(frozen=True)
@@ -58,17 +62,31 @@ class _Named:
     tags: dict[str, str]
 
 
-def find_candidates(settings: IngestSettings, aoi_tags: dict[str, str]) -> Found:
+def find_candidates(
+    settings: IngestSettings, aoi_tags: dict[str, str], known_grids: Callable[[list[str]], Mapping[str, Grid]]
+) -> Found:
     """The rasters that the settings' source holds; their records get the AOI's tags too.
 
-    INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, and what a header may raise.
+    Args:
+        settings: with the source.
+        aoi_tags: tags for every record.
+        known_grids: gives the grids of those records, by id, whose files need not be opened.
+
+    Raises:
+        AcdError: INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, and what a header may raise.
     """
     named, unmatched = _from_stac(settings) if settings.source.endswith(".json") else _from_files(settings)
+    records = [_record_of(one, aoi_tags | settings.tags) for one in named]
+    grids = known_grids([record.id for record in records])
+    unknown = [one.address for one, record in zip(named, records, strict=True) if record.id not in grids]
     folder = source_folder(settings)
     store = Store.at(folder)
     with ThreadPoolExecutor(HEADER_THREADS) as threads:
-        headers = list(threads.map(lambda one: read_header(store, one.address, folder), named))
-    candidates = [_candidate(one, header, aoi_tags | settings.tags) for one, header in zip(named, headers, strict=True)]
+        opened = threads.map(lambda address: read_header(store, address, folder), unknown)
+        headers = dict(zip(unknown, opened, strict=True))
+    candidates = [
+        _candidate(one, record, headers.get(one.address), grids) for one, record in zip(named, records, strict=True)
+    ]
     return Found(sorted(candidates, key=lambda one: (one.record.datetime, one.record.name, one.address)), unmatched)
 
 
@@ -142,17 +160,18 @@ def _asset_href(item: dict[str, Any], asset: str) -> str:
     return next(iter(rasters.values()))
 
 
-def _candidate(named: _Named, header: Header, more_tags: dict[str, str]) -> Candidate:
+def _record_of(named: _Named, more_tags: dict[str, str]) -> Record:
+    """The record without its footprint, which is no part of its identity."""
     tags = named.tags | more_tags
     if named.start is not None:
         tags |= {"start_datetime": named.start.isoformat()}
-    record = Record(
-        name=_name(named.name),
-        datetime=named.datetime,
-        tags=dict(sorted(tags.items())),
-        footprint=footprint(header.grid),
-    )
-    return Candidate(named.address, named.fingerprint, header, record)
+    return Record(name=_name(named.name), datetime=named.datetime, tags=dict(sorted(tags.items())), footprint={})
+
+
+def _candidate(named: _Named, record: Record, header: Header | None, grids: Mapping[str, Grid]) -> Candidate:
+    grid = header.grid if header else grids[record.id]
+    located = record.model_copy(update={"footprint": footprint(grid)})
+    return Candidate(named.address, named.fingerprint, grid, located, header)
 
 
 def _name(text: str) -> str:
