@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -183,6 +185,12 @@ def footprint(grid: Grid) -> dict[str, Any]:
     Raises:
         AcdError: LAYOUT_INVALID if the CRS is unknown, or not defined at the grid.
     """
+    return deepcopy(_footprint(grid))
+
+
+@lru_cache(maxsize=1024)
+def _footprint(grid: Grid) -> dict[str, Any]:
+    """The images of a series have one grid, or a few."""
     ring = _unwrapped(_outline(grid))
     turn = round((ring[-1, 0] - ring[0, 0]) / 360)
     if turn:
