@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator
-from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
@@ -185,12 +185,13 @@ def footprint(grid: Grid) -> dict[str, Any]:
     Raises:
         AcdError: LAYOUT_INVALID if the CRS is unknown, or not defined at the grid.
     """
-    return deepcopy(_footprint(grid))
+    outline: dict[str, Any] = json.loads(_footprint_text(grid))
+    return outline
 
 
 @lru_cache(maxsize=1024)
-def _footprint(grid: Grid) -> dict[str, Any]:
-    """The images of a series have one grid, or a few."""
+def _footprint_text(grid: Grid) -> str:
+    """The outline as JSON: the images of a series have one grid, or a few."""
     ring = _unwrapped(_outline(grid))
     turn = round((ring[-1, 0] - ring[0, 0]) / 360)
     if turn:
@@ -205,7 +206,8 @@ def _footprint(grid: Grid) -> dict[str, Any]:
         parts.append(shapely.transform(part, lambda xy, shift=world * 360: xy - [shift, 0]))
     polygons = [p for p in shapely.get_parts(shapely.union_all(parts, grid_size=1e-7)) if p.geom_type == "Polygon"]
     whole = polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons)
-    return _rounded(shapely.geometry.mapping(shapely.orient_polygons(shapely.normalize(whole), exterior_cw=False)))
+    oriented = shapely.orient_polygons(shapely.normalize(whole), exterior_cw=False)
+    return json.dumps(_rounded(shapely.geometry.mapping(oriented)))
 
 
 def _outline(grid: Grid) -> NDArray[np.float64]:

@@ -27,7 +27,7 @@ from acdtask.cube.local.consolidation_cell import (
 from acdtask.cube.local.consolidation_events import Definition, Draft, Progress
 from acdtask.cube.local.consolidation_params import stored_as
 from acdtask.cube.local.consolidation_states import State
-from acdtask.cube.local.stack import container_checksum
+from acdtask.cube.local.stack import CHUNK_TIMES, container_checksum
 from acdtask.cube.model import Dataset, Record, Slice
 from acdtask.cube.points import move_points
 from acdtask.cube.tiling import footprint, tiles_of
@@ -252,7 +252,8 @@ def _work_of(cube: LocalCube, definition: Definition, between: Callable[[], None
     records = _records(cube, wanted.records)
     tiles = _tiles(layout, cube.datasets(wanted.variable, wanted.instance, frozenset(records)))
     # Numbers kept in another format are rounded when written; containers of such are not written again.
-    copies = cube.copies(wanted.variable, wanted.instance, tiles if stored == variable.dformat else [])
+    appendable = tiles if stored == variable.dformat else []
+    copies = cube.copies_with_room(wanted.variable, wanted.instance, appendable, CHUNK_TIMES)
     known = _records(cube, [one.record_id for cell in copies.values() for one in cell]) | records
     for tile, datasets in zip(tiles, cube.where(wanted.variable, wanted.instance, records, tiles), strict=True):
         between()

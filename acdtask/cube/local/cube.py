@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from acdtask import __version__
 from acdtask.cube.grid import Grid, Layout, Tile
+from acdtask.cube.local import cells
 from acdtask.cube.local.consolidation import ConsolidatingCube
 from acdtask.cube.local.head import Addition, Head, Removal
 from acdtask.cube.local.index import Index
@@ -243,20 +244,38 @@ class LocalCube(ConsolidatingCube):
         """
         return self._index.datasets(variable, instance, record_ids)
 
-    def copies(self, variable: str, instance: str, tiles: Iterable[Tile]) -> dict[str, list[Dataset]]:
-        """For each tile's cell, the datasets consolidated for it, of all records, by record and uri.
+    def records_by_cell(self, variable: str, instance: str, layout: str) -> dict[str, set[str]]:
+        """For each cell of a layout, the ids of the records that an instance has there.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
+        return cells.records_by_cell(self._index.dataset_segments(variable, instance), variable, instance, layout)
+
+    def grids_of_records(self, variable: str, instance: str, record_ids: Iterable[str]) -> dict[str, Grid]:
+        """The grid of each record's own dataset, which is no tile of a layout. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        segments = self._index.dataset_segments(variable, instance)
+        return cells.grids_of_records(segments, variable, instance, frozenset(record_ids))
+
+    def copies_with_room(
+        self, variable: str, instance: str, tiles: Iterable[Tile], fewer_than: int
+    ) -> dict[str, list[Dataset]]:
+        """For each tile's cell, the datasets of its containers that are not full, of all records, by record and uri.
 
         Args:
             variable: name of the variable.
             instance: name of the instance.
             tiles: of one layout.
+            fewer_than: how many datasets make a container full.
 
         Raises:
             AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
         chosen = {tile.grid: tile for tile in tiles}
         found: dict[str, list[Dataset]] = {tile.cell: [] for tile in chosen.values()}
-        for dataset in self._index.datasets(variable, instance, None, chosen.__contains__):
+        segments = self._index.dataset_segments(variable, instance)
+        for dataset in cells.datasets_of_small_containers(
+            segments, variable, instance, chosen.__contains__, fewer_than
+        ):
             tile = chosen[dataset.grid]
             if dataset.is_copy and (dataset.layout, dataset.cell) == (tile.layout, tile.cell):
                 found[tile.cell].append(dataset)

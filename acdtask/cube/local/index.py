@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from acdtask.cube.grid import Grid
+from acdtask.cube.local.cells import in_order
 from acdtask.cube.local.head import Addition, Head, Removal, SegmentRef, head_key
 from acdtask.cube.local.seal import parse_sealed
 from acdtask.cube.local.segment_files import WAY_OUT, SegmentFiles
@@ -223,25 +224,25 @@ class Index:
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
-        head = self.head()
-        head.instance(variable, instance)
-        found = [
+        return in_order(
             segment.dataset(row)
-            for segment in (self._files.segment(ref, DatasetSegment) for ref in head.datasets)
+            for segment in self.dataset_segments(variable, instance)
             for row in segment.rows(variable, instance, record_ids, lies_near).tolist()
-        ]
-        return sorted(found, key=lambda one: (one.record_id, one.layout, one.cell, one.uri, one.subdir, one.bands))
+        )
 
     def having(self, variable: str, instance: str, ids: frozenset[str]) -> frozenset[str]:
         """Which of the records have a dataset of an instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
-        head = self.head()
-        head.instance(variable, instance)
-        segments = [self._files.segment(ref, DatasetSegment) for ref in head.datasets]
         return frozenset(
             record_id
-            for segment in segments
+            for segment in self.dataset_segments(variable, instance)
             for record_id in segment.record_ids[segment.rows(variable, instance, ids)].tolist()
         )
+
+    def dataset_segments(self, variable: str, instance: str) -> list[DatasetSegment]:
+        """The segments that may have datasets of an instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        head = self.head()
+        head.instance(variable, instance)
+        return [self._files.segment(ref, DatasetSegment) for ref in head.datasets]
 
     def datasets_at(self, uris: frozenset[str]) -> list[Dataset]:
         """The datasets of some containers, by container, subdir and bands."""

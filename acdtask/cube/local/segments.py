@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -358,6 +358,12 @@ class DatasetSegment:
             return rows
         return rows[[identity in record_ids for identity in self.record_ids[rows].tolist()]]
 
+    def records_by_cell(self, variable: str, instance: str, layout: str) -> Iterator[tuple[str, str]]:
+        """The cell and the record of each dataset that an instance has in a layout."""
+        rows = self.rows(variable, instance, None)
+        columns = (self.layouts[rows], self.cells[rows], self.record_ids[rows])
+        return ((cell, record_id) for name, cell, record_id in zip(*columns, strict=True) if name == layout)
+
     @cached_property
     def _rows_of_instances(self) -> dict[tuple[str, str], NDArray[np.int64]]:
         found: dict[tuple[str, str], list[int]] = {}
@@ -380,6 +386,10 @@ class DatasetSegment:
                 self._made.clear()
             found = self._made[row] = self._make(row)
         return found
+
+    def grid(self, row: int) -> Grid:
+        """The grid of a row's dataset."""
+        return _grid(self.grids[row])
 
     @cached_property
     def _made(self) -> dict[int, Dataset]:

@@ -13,6 +13,7 @@ from acdtask.cube.grid import Tile
 from acdtask.cube.local.appending import plan_containers
 from acdtask.cube.local.consolidation_cell import CellWork, container_key, datasets_of, write_cell
 from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.local.stack import CHUNK_TIMES
 from acdtask.cube.model import Dataset, Name, Resampling, Slice
 from acdtask.cube.shared import SharedCube
 from acdtask.cube.tiling import tiles_as_geojson
@@ -144,12 +145,17 @@ class ConsolidateJob(Job[ConsolidateSettings]):
 
 def _work_of(cube: LocalCube, settings: ConsolidateSettings, stacks: Stacks, tiles: list[Tile]) -> list[_TileWork]:
     """The tiles that lack records, and the containers to write for each."""
+    consolidated = cube.records_by_cell(settings.variable, settings.instance, settings.layout)
+    not_everywhere = [
+        record for record in stacks.records if any(record.id not in consolidated.get(tile.cell, ()) for tile in tiles)
+    ]
     new = {}
-    for tile, slices in zip(tiles, stacks.by_record(tiles), strict=True):
+    for tile, slices in zip(tiles, stacks.by_record(tiles, not_everywhere), strict=True):
         lacking = [part for part in slices if not any(dataset.layout for dataset in part.datasets)]
         if lacking:
             new[tile.cell] = tile, lacking
-    copies = cube.copies(settings.variable, settings.instance, [tile for tile, _ in new.values()])
+    lacking_tiles = [tile for tile, _ in new.values()]
+    copies = cube.copies_with_room(settings.variable, settings.instance, lacking_tiles, CHUNK_TIMES)
     older = sorted({copy.record_id for cell in copies.values() for copy in cell})
     records = {record.id: record for record in (*cube.records_by_id(older), *stacks.records)}
     dformat = cube.variable(settings.variable).dformat

@@ -26,7 +26,7 @@ from acdtask.cube.local.stac import stac_item
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Cube, DataFormat, Dataset, Instance, Record
 from acdtask.cube.quantise import Quantised, quantise
-from acdtask.cube.shared import found_or_none
+from acdtask.cube.shared import SharedCube, found_or_none
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, LeftOutShard, Plan, RoundResult, Shard, Site
 from acdtask.jobs.ingest.checks import check_headers, source_nodata_of, source_range_of
@@ -275,10 +275,9 @@ def _known_grids(settings: IngestSettings, ids: list[str], site: Site) -> dict[s
     Where the records are a Geocube's, their grids are not known here.
     """
     known = _known_records(settings, ids, site) if settings.on_known == "skip" else frozenset()
-    if not known or site.shared is not None:
+    if not known or isinstance(site.cube, SharedCube):
         return {}
-    datasets = site.cube.datasets(settings.variable, settings.instance, known)
-    return {dataset.record_id: dataset.grid for dataset in datasets if not dataset.layout}
+    return site.cube.grids_of_records(settings.variable, settings.instance, known)
 
 
 def _known_records(settings: IngestSettings, ids: list[str], site: Site) -> frozenset[str]:
