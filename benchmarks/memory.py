@@ -27,24 +27,24 @@ SIZE, CELL, WORKERS, DIFFERENT = 4096, 1024, 2, 6
 FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def baseline_peak(dates: int) -> tuple[float, float]:
-    """(Peak MiB of this process and its workers together, seconds) of a baseline of that many images.
+def baseline_peak(dates: int, size: int = SIZE) -> tuple[float, float]:
+    """(Peak MiB of this process and its workers together, seconds) of a baseline of that many images of size x size px.
 
-    DIFFERENT images of noise are made; each date is a record of its own that points at one of them.
+    DIFFERENT images of noise are made; each date is a record of its own with a copy of one of them.
     """
     with tempfile.TemporaryDirectory() as folder:
         cube = Path(folder) / "cube"
-        _make_cube(Path(folder), cube, dates)
+        _make_cube(Path(folder), cube, dates, size)
         settings = BaselineSettings(aoi=str(Path(folder) / "aoi.json"), layout="l")
         with _PeakMemory() as peak, WorkerPool(WORKERS) as pool:
             outcome = run_locally(BaselineJob(), settings, str(cube), pool=pool, progress=False)
         return peak.mib, outcome.seconds
 
 
-def _make_cube(folder: Path, cube: Path, dates: int) -> None:
+def _make_cube(folder: Path, cube: Path, dates: int, size: int) -> None:
     variable = Variable(name="CoherenceVV", dformat=DataFormat(dtype="int16", nodata=-1, min=0, max=1000), scale=0.001)
-    layout = Layout(name="l", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=CELL))
-    grid = layout.pixel_grid(-276 * CELL, 16 * CELL, SIZE, SIZE)
+    layout = Layout(name="l", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=min(CELL, size // 2)))
+    grid = layout.pixel_grid(-276 * CELL, 16 * CELL, size, size)
     images = [_write_image(folder / f"{number}.tif", grid, number) for number in range(DIFFERENT)]
     outline = footprint(grid)
     records = [Record(name=f"r{k}", datetime=FIRST + timedelta(days=k), footprint=outline) for k in range(dates)]
@@ -53,7 +53,7 @@ def _make_cube(folder: Path, cube: Path, dates: int) -> None:
             record_id=record.id,
             variable=variable.name,
             instance="master",
-            uri=str(images[k % DIFFERENT]),
+            uri=str(_copy_for_date(images[k % DIFFERENT], k)),
             dformat=variable.dformat,
             grid=grid,
         )
@@ -73,9 +73,17 @@ def _make_cube(folder: Path, cube: Path, dates: int) -> None:
     (folder / "aoi.json").write_text(json.dumps(aoi))
 
 
+def _copy_for_date(image: Path, date: int) -> Path:
+    """The image under a name of its own: a file belongs to one record."""
+    copy = image.with_name(f"date-{date}.tif")
+    copy.hardlink_to(image)
+    return copy
+
+
 def _write_image(path: Path, grid: Grid, seed: int) -> Path:
     pixels = np.random.default_rng(seed).integers(0, 1000, grid.shape, np.int16)
-    profile = {"driver": "GTiff", "dtype": "int16", "count": 1, "height": SIZE, "width": SIZE, "nodata": -1}
+    profile = {"driver": "GTiff", "dtype": "int16", "count": 1, "nodata": -1}
+    profile |= {"height": grid.height, "width": grid.width}
     profile |= {"crs": grid.crs, "transform": Affine(*grid.transform), "tiled": True, "compress": "zstd"}
     with rasterio.open(path, "w", **profile, blockxsize=256, blockysize=256) as raster:
         raster.write(pixels, 1)

@@ -1,10 +1,14 @@
-"""`python -m benchmarks.quick`: ours side by side with the tutorial's own numpy code, in pairs of runs, as medians."""
+"""`python -m benchmarks.quick`: ours side by side with the tutorial's own numpy code, in pairs of runs, as medians.
+
+With `--small` everything runs on small arrays, to see that it works; the figures then mean nothing.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,6 +30,30 @@ from benchmarks.memory import SIZE, WORKERS, baseline_peak
 
 NODATA = 0
 LOW, HIGH, MIN_AREA = TUTORIAL.low, TUTORIAL.high, TUTORIAL.min_area
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the arrays are, and how often two functions run by turns.
+
+    Attributes:
+        images, tile: of each stack of the statistics, in images and pixels of a side.
+        scene, blobs, scene_tile: of the image to detect in.
+        memory, dates: of the baseline runs whose memory is measured.
+        pairs: runs of each of two functions.
+    """
+
+    images: int = 60
+    tile: int = 256
+    scene: int = 1024
+    blobs: int = 40
+    scene_tile: int = 256
+    memory: int = SIZE
+    dates: tuple[int, int] = (60, 200)
+    pairs: int = 9
+
+
+SMALL = Sizes(images=8, tile=32, scene=256, blobs=4, scene_tile=64, memory=512, dates=(3, 6), pairs=1)
 
 
 @dataclass(frozen=True)
@@ -95,9 +123,9 @@ def our_statistics(stack: NDArray[np.int16]) -> list[NDArray[np.float32]]:
     return [moments.count_view(), moments.mean(), moments.standard_deviation()]
 
 
-def statistics_ratio() -> Section:
-    """Statistics of tiles of 60 images x 256 x 256 px."""
-    stacks = [coherence_stack(seed, 60, 256) for seed in range(3)]
+def statistics_ratio(sizes: Sizes) -> Section:
+    """Statistics of three tiles of many images."""
+    stacks = [coherence_stack(seed, sizes.images, sizes.tile) for seed in range(3)]
     for stack in stacks:
         for ours, theirs in zip(our_statistics(stack)[1:], tutorial_statistics(stack, np.float64), strict=True):
             np.testing.assert_array_equal(ours, theirs.astype(np.float32))
@@ -114,14 +142,14 @@ def statistics_ratio() -> Section:
         return run
 
     return timing_section(
-        f"Mean and std (ours: count too) of {len(stacks)} tiles of 60 x 256 x 256 int16",
+        f"Mean and std (ours: count too) of {len(stacks)} tiles of {' x '.join(map(str, stacks[0].shape))} int16",
         [
             (
                 "numpy in float64 (tutorial; equal results)",
                 ">= 7x",
-                compare(ours_of_all, tutorial_of_all(np.float64), 9),
+                compare(ours_of_all, tutorial_of_all(np.float64), sizes.pairs),
             ),
-            ("numpy in float32 (inexact)", "", compare(ours_of_all, tutorial_of_all(np.float32), 9)),
+            ("numpy in float32 (inexact)", "", compare(ours_of_all, tutorial_of_all(np.float32), sizes.pairs)),
         ],
     )
 
@@ -196,37 +224,43 @@ def our_mask(scene: Scene, tile: int) -> NDArray[np.bool_]:
     return mask
 
 
-def detection_ratio() -> Section:
-    """The change mask of one date, 1024 x 1024 px, ours in 4 x 4 tiles with the join."""
-    scene = change_scene(1024, 40)
+def detection_ratio(sizes: Sizes) -> Section:
+    """The change mask of one date, ours in 4 x 4 tiles with the join."""
+    scene = change_scene(sizes.scene, sizes.blobs)
+    tile = sizes.scene_tile
     expected = tutorial_mask(scene)
-    np.testing.assert_array_equal(our_mask(scene, 256), expected)
+    np.testing.assert_array_equal(our_mask(scene, tile), expected)
     np.testing.assert_array_equal(counting_mask(scene), expected)
     patches = int(label(expected, connectivity=2).max())
     return timing_section(
-        f"z, fragments of 4 x 4 tiles and their join on 1024 x 1024 px with {patches} patches",
+        f"z, fragments of 4 x 4 tiles and their join on {sizes.scene} x {sizes.scene} px with {patches} patches",
         [
             (
                 "tutorial: a loop over blobs",
                 ">= 2x",
-                compare(lambda: our_mask(scene, 256), lambda: tutorial_mask(scene), 5),
+                compare(lambda: our_mask(scene, tile), lambda: tutorial_mask(scene), sizes.pairs),
             ),
-            ("fair: np.bincount", "", compare(lambda: our_mask(scene, 256), lambda: counting_mask(scene), 15)),
+            (
+                "fair: np.bincount",
+                "",
+                compare(lambda: our_mask(scene, tile), lambda: counting_mask(scene), sizes.pairs),
+            ),
         ],
     )
 
 
-def baseline_memory() -> Section:
+def baseline_memory(sizes: Sizes) -> Section:
     """Peak memory of whole baseline runs: it must not grow with the number of dates."""
     rows: list[tuple[str, ...]] = []
-    for dates in (60, 200):
-        mib, seconds = baseline_peak(dates)
+    for dates in sizes.dates:
+        mib, seconds = baseline_peak(dates, sizes.memory)
         rows.append((f"{dates} dates", f"{mib:.0f} MiB", f"{seconds:.1f} s"))
-    title = f"Baseline of {SIZE} x {SIZE} px, {WORKERS} workers: peak memory of all processes together, target 2048 MiB"
+    run = f"Baseline of {sizes.memory} x {sizes.memory} px, {WORKERS} workers"
+    title = f"{run}: peak memory of all processes together, target 2048 MiB"
     return Section(title, ("run", "peak", "time"), rows)
 
 
-SECTIONS: list[Callable[[], Section]] = [statistics_ratio, detection_ratio, baseline_memory]
+SECTIONS: list[Callable[[Sizes], Section]] = [statistics_ratio, detection_ratio, baseline_memory]
 
 
 def machine() -> str:
@@ -252,9 +286,10 @@ def print_section(section: Section) -> None:
 
 def main() -> None:
     """Run every section and print it."""
+    sizes = SMALL if "--small" in sys.argv[1:] else Sizes()
     print(machine())
     for section in SECTIONS:
-        print_section(section())
+        print_section(section(sizes))
 
 
 if __name__ == "__main__":
