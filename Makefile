@@ -1,5 +1,7 @@
 # Each target does its whole set-up: a virtual environment of its own, from wheels locked by hash.
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+# The newest Python that the locked wheels support and that can make an environment.
+PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 python3; do \
+	$$candidate -c 'import ensurepip, venv' 2>/dev/null && command -v $$candidate && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run
@@ -43,7 +45,7 @@ lock: ## refresh requirements/ (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements/dev.txt --extra build pyproject.toml -o requirements/run.txt
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "acd needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "acd needs Python 3.11 or newer: make PYTHON=/path/to/python3.14"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(RUN): requirements/run.txt pyproject.toml hatch_build.py $(wildcard acdtask/cube/protocol/*.proto) | $(BIN)/python
