@@ -112,8 +112,8 @@ class ErrorCode(Enum):
     INPUT_NOT_FINITE = ErrorSpec(
         206,
         _INPUT,
-        "A raster holds NaN or infinite values that are not its nodata.",
-        "Set the source nodata to nan, or mend the named file.",
+        "A raster holds infinite values that are not its nodata.",
+        "Give the infinite value as nodata (--source-nodata inf or -inf), or correct the named file.",
     )
     INPUT_OUT_OF_RANGE = ErrorSpec(
         207,
@@ -124,14 +124,14 @@ class ErrorCode(Enum):
     INPUT_BANDS = ErrorSpec(
         208,
         _INPUT,
-        "A raster has not the bands or the data type that are expected.",
-        "Choose the band, or leave the named file out.",
+        "It is not clear which band of a raster to read, or the band is missing or not of real numbers.",
+        "Choose the band (--band), or leave the named file out.",
     )
     INPUT_NODATA_UNKNOWN = ErrorSpec(
         209,
         _INPUT,
-        "A raster does not say which value is nodata.",
-        "Give the nodata value of the source (--source-nodata).",
+        "A raster does not say which pixels are nodata.",
+        "Give the nodata value of the source (--source-nodata), or nan if every pixel that is not NaN is valid.",
     )
     FILENAME_UNMATCHED = ErrorSpec(
         210,
@@ -171,6 +171,30 @@ class ErrorCode(Enum):
         _INPUT,
         "A VRT refers to something other than rasters below the source folder.",
         "Move the named file below the source and refer to it by a relative path, or write a GeoTIFF (gdal_translate).",
+    )
+    INPUT_CHANGED = ErrorSpec(
+        220,
+        _INPUT,
+        "A source file changed while it was being ingested.",
+        "Run the command again once nothing writes to the source: the file is then planned and checked anew.",
+    )
+    INPUT_RANGE_UNKNOWN = ErrorSpec(
+        221,
+        _INPUT,
+        "A raster does not say what its numbers mean.",
+        "Give the source values of the variable's minimum and maximum (--source-minimum, --source-maximum).",
+    )
+    INPUT_CONTRADICTORY = ErrorSpec(
+        222,
+        _INPUT,
+        "A raster and its STAC item do not agree about its numbers.",
+        "Correct the item or the file, or say what counts: --source-minimum and --source-maximum.",
+    )
+    INPUT_TOO_LARGE = ErrorSpec(
+        223,
+        _INPUT,
+        "A raster has more pixels than are ingested at once.",
+        "Cut it into parts first (gdal_translate -srcwin), each a file with a name of its own.",
     )
     VARIABLE_UNKNOWN = ErrorSpec(
         300, _CONFIG, "The cube has no such variable.", "List the variables with 'acdtask show variables'."

@@ -290,6 +290,7 @@ def _plan_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) ->
     for bound in bounds:
         value = AOI_FILE if bound.option.field == AOI else _reference(workflow, bound.parameter)
         args += ["--parameter", f"{bound.option.field.replace('_', '-')}={value}"]
+    args += ["--quarantine", _reference(workflow, QUARANTINE)]
     return Main(
         f"{job.name}-plan",
         args,

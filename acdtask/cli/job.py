@@ -60,7 +60,7 @@ Quarantine = Annotated[
         "--quarantine",
         metavar="N",
         parser=_shards,
-        help="Shards that may fail for good and are left out.",
+        help="Shards, and inputs of the plan, that may fail for good and are left out.",
     ),
 ]
 
@@ -87,7 +87,7 @@ def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.account import noting_failure, record_plan
     from acdtask.engine.stages import make_plan, open_site
 
-    def call(map_file: Path | None, outputs: Path | None, as_json: bool, **given: Any) -> None:
+    def call(map_file: Path | None, outputs: Path | None, as_json: bool, quarantine: int, **given: Any) -> None:
         from acdtask.engine.carried import require_carried
         from acdtask.engine.pod import require_writable, write_plan
 
@@ -97,9 +97,9 @@ def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
             settings, address = _settings_and_address(job, entry, given)
             site = open_site(address)
             if outputs is None:
-                plan = make_plan(job, settings, site)
+                plan = make_plan(job, settings, site, quarantine=quarantine)
             else:
-                plan = make_plan(job, settings, site, require_carried)
+                plan = make_plan(job, settings, site, require_carried, quarantine=quarantine)
             record_plan(plan, settings, site)
             if outputs is not None:
                 write_plan(plan, outputs)
@@ -115,6 +115,7 @@ def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
         _parameter("map_file", MapFile, None),
         _parameter("outputs", Outputs, None),
         _parameter("as_json", AsJson, False),
+        _parameter("quarantine", Quarantine, "0"),
     ]
     text = f"{_STAGES['plan']} {entry.help} The same inputs and settings give the same plan id." + example(
         f"acdtask {job.name} plan {entry.example}", f"acdtask {job.name} plan {entry.example} --json"
@@ -160,7 +161,7 @@ def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
 def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.account import noting_failure, record_gathered
     from acdtask.engine.pod import require_writable, write_artifacts, write_figures
-    from acdtask.engine.stages import gather_round, gathered_rounds, load_plan
+    from acdtask.engine.stages import gather_round, gathered_rounds, left_out_by, load_plan
 
     def call(plan_id: str, round_name: str, outputs: Path | None, quarantine: int, **given: Any) -> None:
         site = _site(entry, given)
@@ -179,6 +180,8 @@ def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
             say(f"{job.name}: {note}")
         for one in left_out:
             say(f"{job.name}: left out: shard {one}")
+        for line in left_out_by(plan):
+            say(f"{job.name}: {line}")
 
     parameters = [
         _site_parameter(entry),
@@ -286,10 +289,14 @@ def _too_large(plan: Plan) -> str:
 
 
 def _show_plan(plan: Plan, unit: str) -> None:
+    from acdtask.engine.processes import cores
+    from acdtask.engine.stages import left_out_by
+
     if plan.nothing_to_do:
         say(f"nothing to do: {plan.nothing_to_do}")
+        for line in left_out_by(plan):
+            say(line)
         return
-    from acdtask.engine.processes import cores
 
     estimate, workers = plan.estimate, cores()
     rows: list[tuple[str, object]] = [
@@ -300,8 +307,10 @@ def _show_plan(plan: Plan, unit: str) -> None:
         ("bytes to write", bytes_text(estimate.bytes_written)),
         (f"expected time, {workers} workers", seconds_text(estimate.core_seconds / workers)),
     ]
-    rows += [(name, note) for name, note in _notes(plan).items() if isinstance(note, (str, int, float))]
+    rows += [(name, note) for name, note in _notes(plan).items() if isinstance(note, (str, int, float)) and note != ""]
     table((plan.job, "plan"), rows)
+    for line in left_out_by(plan):
+        say(line)
     say(f"plan id: {plan.plan_id}")
     if too_large := _too_large(plan):
         say(f"on this machine only: {too_large}")

@@ -196,7 +196,7 @@ def record_gathered(job: Job[Any], plan: Plan, rounds: Mapping[str, GatheredRoun
         update={
             "gathered": True,
             "gathered_before": last.run != run,
-            "left_out": [str(one) for one in last.left_out],
+            "left_out": [*map(str, last.left_out), *map(str, plan.left_out.values())],
             "work": work,
             "findings": job.findings(plan, site),
         }
@@ -272,6 +272,7 @@ def _planned(run: str, plan: Plan, aoi: str) -> JobRecord:
         shards=0 if plan.nothing_to_do else plan.shards,
         units=0 if plan.nothing_to_do else plan.units,
         nothing_to_do=plan.nothing_to_do,
+        left_out=[str(failure) for failure in plan.left_out.values()],
     )
 
 

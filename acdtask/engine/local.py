@@ -11,6 +11,7 @@ from acdtask.engine.processes import Progress, ProgressBar, WorkerPool
 from acdtask.engine.stages import (
     gather_round,
     is_complete,
+    left_out_by,
     load_plan,
     make_plan,
     missing_shards,
@@ -71,20 +72,21 @@ def run_locally(
     """
     begun = time.monotonic()
     site = open_site(address)
-    plan = make_plan(job, settings, site)
+    plan = make_plan(job, settings, site, quarantine=quarantine)
     _events.info("job.planned", job=job.name, plan=plan.plan_id, shards=plan.shards, units=plan.units)
     if plan.nothing_to_do:
-        return Outcome(plan, time.monotonic() - begun, [f"nothing to do: {plan.nothing_to_do}"])
+        lines = [f"nothing to do: {plan.nothing_to_do}", *left_out_by(plan)]
+        return Outcome(plan, time.monotonic() - begun, lines)
     left_out: tuple[LeftOut, ...] = ()
     for round_name in plan.rounds:
         if not is_complete(plan, round_name, site):
-            _run_round(job, plan, round_name, address, pool, progress, quarantine)
+            _run_round(job, plan, round_name, address, pool, progress, quarantine - len(plan.left_out))
         left_out = gather_round(job, plan, round_name, site, quarantine=quarantine)
         _events.info("round.gathered", job=job.name, round=round_name, left_out=len(left_out))
     seconds = time.monotonic() - begun
     _events.info("job.done", job=job.name, plan=plan.plan_id, seconds=round(seconds, 1))
     lines = [f"done: {plan.units} {job.unit} in {seconds:.1f} s", *job.notes(plan, site)]
-    lines += [f"left out: shard {one}" for one in left_out]
+    lines += [f"left out: shard {one}" for one in left_out] + left_out_by(plan)
     return Outcome(plan, seconds, lines)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from acdtask import __version__
@@ -27,6 +27,7 @@ __all__ = [
     "gather_round",
     "gathered_rounds",
     "is_complete",
+    "left_out_by",
     "load_plan",
     "load_shard",
     "make_plan",
@@ -51,24 +52,32 @@ def open_site(address: str, *, create: bool = False) -> Site:
     return site
 
 
-def make_plan(job: AnyJob, settings: Settings, site: Site, accept: Callable[[Plan], None] = lambda _plan: None) -> Plan:
+def make_plan(
+    job: AnyJob,
+    settings: Settings,
+    site: Site,
+    accept: Callable[[Plan], None] = lambda _plan: None,
+    *,
+    quarantine: int = 0,
+) -> Plan:
     """Plan a job and store the plan, unless there is nothing to do or the same plan is stored already.
 
     A plan of a job that publishes under an AOI takes the next token of the AOI and the job. If another plan took it
     meanwhile, what this one has read may be old, and it is made again.
 
-    `accept` may raise: then nothing is stored. STORE_CONTENDED.
+    `accept` may raise: then nothing is stored. At most `quarantine` inputs may fail for good while planning; beyond
+    that all of them are named, with the error of the first. STORE_CONTENDED.
     """
     area = job.fenced_area(settings)
     place = f"{area}/{job.name}"
     for _ in range(PLAN_ATTEMPTS):
         token = newest_token(site.runs, place) + 1 if area else 0
-        plan, shards = _drafted(job, settings, site)
+        plan, shards = _drafted(job, settings, site, quarantine)
         if plan.nothing_to_do:
             return plan
         if job.plans_only_what_is_missing and find_gathering(plan, plan.rounds[-1], site) is not None:
             # Done before, and to be done: by another run just now, or what it published is gone since.
-            plan, shards = _drafted(job, settings, site)
+            plan, shards = _drafted(job, settings, site, quarantine)
             if plan.nothing_to_do:
                 return plan
             _reopen(plan, site)
@@ -82,9 +91,11 @@ def make_plan(job: AnyJob, settings: Settings, site: Site, accept: Callable[[Pla
     raise AcdError(ErrorCode.STORE_CONTENDED, f"{place} was planned by others {PLAN_ATTEMPTS} times")
 
 
-def _drafted(job: AnyJob, settings: Settings, site: Site) -> tuple[Plan, list[dict[str, Any]]]:
+def _drafted(job: AnyJob, settings: Settings, site: Site, quarantine: int) -> tuple[Plan, list[dict[str, Any]]]:
     """The plan, and its shards as JSON values."""
     draft = job.plan(settings, site)
+    if len(draft.left_out) > quarantine:
+        raise _too_many_left_out(draft.left_out, quarantine)
     content_id = content_id_of(job.name, draft.content)
     shards = [shard.model_dump(mode="json") for shard in draft.shards]
     digest = hashlib.sha256(json.dumps([content_id, shards], sort_keys=True).encode())
@@ -101,8 +112,24 @@ def _drafted(job: AnyJob, settings: Settings, site: Site) -> tuple[Plan, list[di
         estimate=draft.estimate,
         notes=draft.notes,
         nothing_to_do=draft.nothing_to_do,
+        left_out=dict(draft.left_out),
     )
     return plan, shards
+
+
+def _too_many_left_out(left_out: Mapping[str, Failure], quarantine: int) -> AcdError:
+    """The error of the first input that a plan cannot use, with all of them, a bounded number by name."""
+    first, *others = left_out.values()
+    code = next(code for code in ErrorCode if code.value.number == first.number)
+    count = len(left_out)
+    fix = f"{first.fix} Or leave {'it' if count == 1 else 'all of them'} out with --quarantine {count}."
+    if not others:
+        return AcdError(code, first.message, fix)
+    same = all(failure.number == first.number for failure in others)
+    named = [failure.message if same else str(failure) for failure in (first, *others)]
+    more = f"; and {count - NAMED_AT_MOST} more" if count > NAMED_AT_MOST else ""
+    allowed = f", and {quarantine} may be left out" if quarantine else ""
+    return AcdError(code, f"{count} inputs cannot be used{allowed}: {'; '.join(named[:NAMED_AT_MOST])}{more}", fix)
 
 
 def _reopen(plan: Plan, site: Site) -> None:
@@ -124,6 +151,16 @@ def _store_plan(plan: Plan, shards: list[dict[str, Any]], site: Site) -> None:
         stored = seal(plan.model_dump_json(indent=1).encode())
     # A stored plan is written again as it is: `acdtask tidy` sees by its age that it is in use again.
     folder.put("plan.json", stored)
+
+
+def left_out_by(plan: Plan) -> list[str]:
+    """Sentences about the inputs that a plan left out: how many, and a bounded number by name."""
+    if not plan.left_out:
+        return []
+    told = [f"left out: {failure}" for failure in plan.left_out.values()]
+    more = len(told) - NAMED_AT_MOST
+    count = f"{len(told)} input{'' if len(told) == 1 else 's'} left out, to be tried again by the next run"
+    return [count, *told[:NAMED_AT_MOST], *([f"left out: and {more} more"] if more > 0 else [])]
 
 
 def load_plan(job_name: str, plan_id: str, site: Site) -> Plan:
@@ -194,7 +231,7 @@ def gather_round(job: AnyJob, plan: Plan, round_name: str, site: Site, *, quaran
         plan: its plan.
         round_name: the round.
         site: where the job works.
-        quarantine: shards that may be missing, in all rounds together.
+        quarantine: shards that may be missing, in all rounds together; inputs that the plan left out count too.
 
     Returns:
         The shards that are left out.
@@ -212,7 +249,7 @@ def gather_round(job: AnyJob, plan: Plan, round_name: str, site: Site, *, quaran
     left_out = _left_out(job, plan, round_, missing, errors, site)
     markers = round_.markers(missing)
     digests = round_.digests(markers, errors)
-    if len(left_out) > quarantine or not digests:
+    if (left_out and len(left_out) + len(plan.left_out) > quarantine) or not digests:
         raise _refusal(plan, round_, missing, errors, left_out, quarantine)
     if known is not None and known.joined == digests and _stands(job, plan, round_name, site):
         return known.left_out
@@ -307,6 +344,7 @@ def _refusal(
     text = f"{len(missing)} of {plan.shards} shards of round {round_.name} are not done: {', '.join(named)}{more}"
     before = len({one.shard for one in left_out} - set(missing))
     text += f"; {before} more were left out before" if before else ""
+    text += f"; {len(plan.left_out)} inputs were left out by the plan" if plan.left_out else ""
     text += f"; {quarantine} may be left out" if quarantine else ""
     said_why = all(one.failure.number for one in left_out)
     return AcdError(ErrorCode.SHARDS_FAILED if said_why else ErrorCode.SHARDS_MISSING, text)

@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
@@ -21,7 +21,7 @@ from acdtask.cube.model import Cube, Dataset, Instance, Record, RecordQuery, Var
 from acdtask.cube.shared import SharedCube, found_or_none, geocube_of_environment
 from acdtask.errors import ErrorCode
 from acdtask.jobs.fence import Fence, newest_number
-from acdtask.jobs.quarantine import LeftOut
+from acdtask.jobs.quarantine import Failure, LeftOut
 
 __all__ = [
     "Draft",
@@ -90,6 +90,7 @@ class Draft:
         shards: the work; all of it serialisable as JSON.
         notes: what the caller of `plan` should see, such as the tiles as GeoJSON under "map".
         nothing_to_do: a sentence that says why there is no work, or empty.
+        left_out: inputs that failed for good while planning, by what people call them. `content` has to name them.
     """
 
     content: dict[str, Any]
@@ -97,6 +98,7 @@ class Draft:
     estimate: Estimate
     notes: dict[str, Any] = field(default_factory=dict)
     nothing_to_do: str = ""
+    left_out: Mapping[str, Failure] = field(default_factory=dict)
 
 
 class Plan(BaseModel):
@@ -119,6 +121,7 @@ class Plan(BaseModel):
     estimate: Estimate
     notes: dict[str, Any] = {}
     nothing_to_do: str = ""
+    left_out: dict[str, Failure] = Field(default={}, exclude_if=lambda value: not value)
 
 
 class FoundImage(BaseModel):

@@ -26,6 +26,8 @@ from acdtask.simulate.truth import aoi_payload, truth_geojson
 __all__ = ["SimulateJob", "SimulateSettings", "geotiff", "image_key"]
 
 SCENE_KEY, AOI_KEY, TRUTH_KEY = "scene.json", "aoi.json", "truth.geojson"
+STORED_SCALE = 0.001
+"""A stored number times this is the coherence."""
 BLOCK = 256
 CORE_SECONDS_PER_PIXEL = 4e-7
 BYTES_PER_PIXEL = 1.6
@@ -151,6 +153,7 @@ def geotiff(pixels: NDArray[np.int16], settings: SceneSettings) -> bytes:
             num_threads=1,
         ) as raster:
             raster.write(pixels, 1)
+            raster.scales = (STORED_SCALE,)
         return bytes(memory.getbuffer())
 
 

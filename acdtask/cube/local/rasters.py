@@ -2,95 +2,258 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
+from rasterio.enums import MaskFlags
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterWindow
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.open_raster import GEOTIFF, NOTHING_REMOTE, VRT, open_raster
+from acdtask.cube.local.sidecars import MASK_ENDING, PamBand, has_beside, read_pam
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.traffic import count_pixels_read
 from acdtask.cube.local.vrt import check_vrt, is_vrt
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["Header", "read_header", "read_strips"]
+__all__ = ["BandHeader", "Header", "Masks", "read_header", "read_masked_strips", "read_strips"]
 
 STRIP_PIXELS = 16 * 1024 * 1024
+MOST_PIXELS = 2**31
+"""Of one raster: its stored pixels are in memory at once."""
+
+Strip: TypeAlias = tuple[int, NDArray[Any], NDArray[np.bool_] | None]
+
+
+@dataclass(frozen=True)
+class BandHeader:
+    """What a raster says of one of its bands, in its header or in files beside it.
+
+    Attributes:
+        nodata: every value that is said to mean nodata.
+        scale, offset: number of the file * scale + offset is the quantity.
+        colour: GDAL's colour interpretation.
+        masked: whether the raster has a mask for it, which is no other band.
+    """
+
+    dtype: str
+    nodata: tuple[float, ...] = ()
+    scale: float = 1.0
+    offset: float = 0.0
+    description: str = ""
+    colour: str = ""
+    masked: bool = False
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a raster says of itself. `nodata` is None where it says none; `dtypes` has that of each band."""
+    """What a raster says of itself. `nodata` is None where it says none; `dtypes` has that of each band.
+
+    `details` has more of each band; `mask_file` says whether a mask lies beside it, if that was asked for.
+    """
 
     grid: Grid
     dtype: str
     nodata: float | None
     bands: int
     dtypes: tuple[str, ...] = ()
+    details: tuple[BandHeader, ...] = ()
+    mask_file: bool = False
 
 
-def read_header(store: Store, address: str, vrt_folder: str = "") -> Header:
+@dataclass(frozen=True)
+class Masks:
+    """Where it is said which pixels of a band are valid, besides nodata values and NaN.
+
+    Attributes:
+        own: the raster's own mask.
+        alpha: the number of the alpha band, or 0.
+        beside: the mask file beside it.
+    """
+
+    own: bool = False
+    alpha: int = 0
+    beside: bool = False
+
+    def __bool__(self) -> bool:
+        return self.own or self.alpha > 0 or self.beside
+
+
+def read_header(store: Store, address: str, vrt_folder: str = "", *, beside: bool = False) -> Header:
     """The header of a GeoTIFF.
 
     Args:
         store: the cube's store, or that of the source.
         address: of the raster.
         vrt_folder: a VRT is read too, if all that it refers to is below this folder; default: no VRT is read.
+        beside: look at the mask and the metadata beside it too.
 
     Raises:
-        AcdError: INPUT_UNREADABLE, INPUT_CRS_MISSING, INPUT_REFERS_OUTSIDE; ADDRESS_OUTSIDE or ADDRESS_MALFORMED if the
-            store is confined.
+        AcdError: INPUT_UNREADABLE, INPUT_CRS_MISSING, INPUT_REFERS_OUTSIDE, INPUT_TOO_LARGE; ADDRESS_OUTSIDE or
+            ADDRESS_MALFORMED if the store is confined.
     """
-    try:
-        with _opened(store, address, vrt_folder) as raster:
-            crs, transform, nodata = raster.crs, raster.transform, raster.nodata
-            width, height, dtypes, bands = raster.width, raster.height, tuple(raster.dtypes), raster.count
-    except RasterioError as error:
-        raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{address} cannot be opened: {_reason(error)}") from error
-    if crs is None or transform.is_identity:
-        raise AcdError(ErrorCode.INPUT_CRS_MISSING, f"{address} has no coordinate system or no geotransform")
-    epsg = crs.to_epsg()
-    grid = Grid(
-        crs=f"EPSG:{epsg}" if epsg else crs.to_wkt(), transform=tuple(transform)[:6], width=width, height=height
-    )
-    return Header(grid, dtypes[0], nodata, bands, dtypes)
+    with _opened(store, address, vrt_folder, "opened") as raster:
+        grid, nodata, dtypes = _grid(raster, address), raster.nodata, tuple(raster.dtypes)
+        pam = read_pam(store, address) if beside else {}
+        details = tuple(_band(raster, number, pam.get(number)) for number in range(1, len(dtypes) + 1))
+    mask_file = beside and has_beside(store, address, MASK_ENDING)
+    if mask_file:
+        with _mask_beside(store, address) as mask:
+            _check_mask(mask, address, grid.shape, len(dtypes))
+    return Header(grid, dtypes[0], nodata, len(dtypes), dtypes, details, mask_file)
 
 
 def read_strips(store: Store, address: str, band: int, vrt_folder: str = "") -> Iterator[tuple[int, NDArray[Any]]]:
     """The rows of a band from top to bottom, as (first row, array) of some million pixels. As `read_header`."""
+    for row, strip, _ in read_masked_strips(store, address, band, Masks(), vrt_folder):
+        yield row, strip
+
+
+def read_masked_strips(
+    store: Store, address: str, band: int, masks: Masks, vrt_folder: str = "", expected: tuple[Grid, str] | None = None
+) -> Iterator[Strip]:
+    """As `read_strips`, each strip with an array that is True where its pixels are valid by the masks.
+
+    Args:
+        store: of the source.
+        address: of the raster.
+        band: to read.
+        masks: to read; without any there is no such array.
+        vrt_folder: as in `read_header`.
+        expected: the grid and the data type that the header had. INPUT_CHANGED if it has others by now.
+    """
+    with ExitStack() as stack:
+        raster = stack.enter_context(_opened(store, address, vrt_folder))
+        beside = stack.enter_context(_mask_beside(store, address)) if masks.beside else None
+        if expected is not None:
+            _check_unchanged(raster, address, band, expected)
+        if beside is not None:
+            _check_mask(beside, address, raster.shape, raster.count)
+        block = max(raster.block_shapes[band - 1][0], 1)
+        rows = max(STRIP_PIXELS // raster.width // block, 1) * block
+        for row in range(0, raster.height, rows):
+            window = RasterWindow(0, row, raster.width, min(rows, raster.height - row))
+            strip = np.asarray(raster.read(band, window=window))
+            count_pixels_read(strip.nbytes)
+            yield row, strip, _valid(raster, beside, band, masks, window)
+
+
+def _valid(
+    raster: DatasetReader, beside: DatasetReader | None, band: int, masks: Masks, window: RasterWindow
+) -> NDArray[np.bool_] | None:
+    kept = []
+    if masks.own:
+        kept.append(raster.read_masks(band, window=window) != 0)
+    if masks.alpha:
+        kept.append(raster.read(masks.alpha, window=window) != 0)
+    if beside is not None:
+        kept.append(beside.read(band if beside.count > 1 else 1, window=window) != 0)
+    return np.logical_and.reduce(kept) if kept else None
+
+
+def _grid(raster: DatasetReader, address: str) -> Grid:
+    crs, transform = raster.crs, raster.transform
+    if not crs or transform.is_identity:
+        points = len(raster.gcps[0])
+        how = f"only {points} ground control points" if points else "no coordinate system or no geotransform"
+        fix = "Warp it onto a grid first (gdalwarp -t_srs)." if points else None
+        raise AcdError(ErrorCode.INPUT_CRS_MISSING, f"{address} has {how}", fix)
+    if not all(map(math.isfinite, transform)) or transform.determinant == 0:
+        raise AcdError(ErrorCode.INPUT_CRS_MISSING, f"{address} has a geotransform without extent")
+    if raster.width * raster.height > MOST_PIXELS:
+        detail = f"{address} has {raster.width} x {raster.height} px, more than {MOST_PIXELS:,} in all"
+        raise AcdError(ErrorCode.INPUT_TOO_LARGE, detail)
+    epsg = crs.to_epsg()
+    return Grid(
+        crs=f"EPSG:{epsg}" if epsg else crs.to_wkt(),
+        transform=tuple(transform)[:6],
+        width=raster.width,
+        height=raster.height,
+    )
+
+
+def _band(raster: DatasetReader, number: int, pam: PamBand | None) -> BandHeader:
+    """What the file and its .aux.xml say; where both say a scale or a description, the latter counts, as in GDAL."""
+    index, pam = number - 1, pam or PamBand()
+    flags = raster.mask_flag_enums[index]
+    said = [value for value in (raster.nodatavals[index], pam.nodata) if value is not None]
+    return BandHeader(
+        dtype=raster.dtypes[index],
+        nodata=tuple(said),
+        scale=float(raster.scales[index] if pam.scale is None else pam.scale),
+        offset=float(raster.offsets[index] if pam.offset is None else pam.offset),
+        description=pam.description or raster.descriptions[index] or "",
+        colour=_colour(raster, index),
+        masked=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
+    )
+
+
+def _colour(raster: DatasetReader, index: int) -> str:
     try:
-        with _opened(store, address, vrt_folder) as raster:
-            block = max(raster.block_shapes[band - 1][0], 1)
-            rows = max(STRIP_PIXELS // raster.width // block, 1) * block
-            for row in range(0, raster.height, rows):
-                height = min(rows, raster.height - row)
-                strip = np.asarray(raster.read(band, window=RasterWindow(0, row, raster.width, height)))
-                count_pixels_read(strip.nbytes)
-                yield row, strip
-    except RasterioError as error:
-        raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{address} cannot be read: {_reason(error)}") from error
+        return str(raster.colorinterp[index].name)
+    except ValueError:  # of a GDAL newer than rasterio; it is no alpha band
+        return ""
+
+
+def _check_unchanged(raster: DatasetReader, address: str, band: int, expected: tuple[Grid, str]) -> None:
+    grid, dtype = expected
+    if raster.count < band or (_grid(raster, address), raster.dtypes[band - 1]) != (grid, dtype):
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"{address} has another grid or data type than it had in the plan")
+
+
+def _check_mask(mask: DatasetReader, address: str, shape: tuple[int, int], bands: int) -> None:
+    if mask.shape != shape or mask.count not in (1, bands):
+        have = f"{mask.width} x {mask.height} px and {mask.count} bands"
+        raise AcdError(
+            ErrorCode.INPUT_UNREADABLE,
+            f"{address}{MASK_ENDING} is no mask of {address}: it has {have}",
+            "Write the mask again, or remove it if it belongs to another file.",
+        )
 
 
 @contextmanager
-def _opened(store: Store, address: str, vrt_folder: str) -> Iterator[DatasetReader]:
+def _opened(store: Store, address: str, vrt_folder: str, doing: str = "read") -> Iterator[DatasetReader]:
     path, is_mosaic = store.gdal_path(address), bool(vrt_folder) and is_vrt(address)
     if is_mosaic:
         check_vrt(path, vrt_folder)
     with (
-        rasterio.Env(**store.gdal_options()),
-        rasterio.Env(**(NOTHING_REMOTE if is_mosaic else {})),  # sources are opened when they are read
+        _explained(address, doing),
+        _environment(store, is_mosaic=is_mosaic),
         open_raster(path, roots=store.roots, driver=VRT if is_mosaic else GEOTIFF) as raster,
     ):
         yield raster
 
 
+@contextmanager
+def _mask_beside(store: Store, address: str) -> Iterator[DatasetReader]:
+    path = store.gdal_path(address + MASK_ENDING)
+    with _explained(address + MASK_ENDING), _environment(store), open_raster(path, roots=store.roots) as mask:
+        yield mask
+
+
+@contextmanager
+def _environment(store: Store, *, is_mosaic: bool = False) -> Iterator[None]:
+    with rasterio.Env(**store.gdal_options()), rasterio.Env(**(NOTHING_REMOTE if is_mosaic else {})):
+        yield  # a mosaic's sources are opened when they are read
+
+
+@contextmanager
+def _explained(address: str, doing: str = "read") -> Iterator[None]:
+    """INPUT_UNREADABLE for whatever a damaged file makes GDAL and its bindings raise."""
+    try:
+        yield
+    except (AcdError, GeneratorExit):
+        raise
+    except Exception as error:  # RasterioError, CPLE_BaseError, ValueError, UnicodeDecodeError, MemoryError, ...
+        raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{address} cannot be {doing}: {_reason(error)}") from error
+
+
 def _reason(error: Exception) -> str:
-    return " ".join(str(error.__cause__ or error).split())
+    return " ".join(str(error.__cause__ or error).split()) or type(error).__name__

@@ -21,6 +21,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.files import SMALL_FILE_BYTES, read_small_file, require_regular
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import LocalStore, S3Store
 
     from acdtask.cube.local.counted import CountedStore
@@ -287,10 +288,20 @@ class Store(ListedStore):
                     entries = [obstore.head(self._backend(), prefix)]
                 except FileNotFoundError as error:
                     self._check_bucket(error)
-        return {
-            entry["path"]: f"{entry['size']} {entry['e_tag'] or entry['last_modified'].isoformat()}"
-            for entry in sorted(entries, key=lambda entry: entry["path"])
-        }
+        return {entry["path"]: _fingerprint(entry) for entry in sorted(entries, key=lambda entry: entry["path"])}
+
+    def fingerprint(self, key: str) -> str | None:
+        """The text that `fingerprints` has for a key, or None if nothing is under it."""
+        import obstore
+
+        if self._is_absent():
+            return None
+        with self.explained(key):
+            try:
+                return _fingerprint(obstore.head(self._backend(), key))
+            except FileNotFoundError as error:
+                self._check_bucket(error)
+                return None
 
     def address_of(self, key: str) -> str:
         """The absolute path or the s3:// address of a key."""
@@ -437,6 +448,10 @@ class Store(ListedStore):
         where = self._where(key)
         explained = explain_file(error, where) if self._root is not None else explain_object(error, where, self._bucket)
         return explained or error
+
+
+def _fingerprint(entry: ObjectMeta) -> str:
+    return f"{entry['size']} {entry['e_tag'] or entry['last_modified'].isoformat()}"
 
 
 def _read_regular(path: Path) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from acdtask.cube.grid import Grid
-from acdtask.cube.model import DataFormat, DType, Resampling
+from acdtask.cube.model import DataFormat, DType, Resampling, format_faults
 from acdtask.cube.protocol import layouts_pb2, records_pb2, values_pb2
 from acdtask.errors import AcdError, ErrorCode
 
@@ -80,8 +80,9 @@ def dformat_from_wire(message: values_pb2.DataFormat, dtype: DType | None = None
         known = message.dtype in values_pb2.DataFormat.Dtype.values()
         label = values_pb2.DataFormat.Dtype.Name(message.dtype) if known else str(message.dtype)
         raise AcdError(ErrorCode.SETTING_INVALID, f"acd has no data type {label}")
-    if not message.min_value < message.max_value:
-        raise AcdError(ErrorCode.SETTING_INVALID, f"min {message.min_value:g} is not below max {message.max_value:g}")
+    low, high = message.min_value, message.max_value
+    if faults := format_faults(name, nodata=message.no_data, low=low, high=high):
+        raise AcdError(ErrorCode.SETTING_INVALID, "; ".join(f"{part} {fault}" for part, fault in faults))
     return DataFormat(dtype=name, nodata=message.no_data, min=message.min_value, max=message.max_value)
 
 

@@ -4,53 +4,43 @@ from __future__ import annotations
 
 import math
 
-from acdtask.cube.local.rasters import Header
-from acdtask.cube.model import DataFormat
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.ingest.reading import Reading, reading_of
 from acdtask.jobs.ingest.settings import IngestSettings
-from acdtask.jobs.ingest.sources import Candidate
+from acdtask.jobs.ingest.sources import Candidate, Unfit
 
-__all__ = ["check_headers", "source_nodata_of", "source_range_of"]
+__all__ = ["check_headers", "readings_of"]
 
 RESOLUTION_TOLERANCE = 1e-6
 
 
-def check_headers(candidates: list[Candidate], settings: IngestSettings) -> None:
+def check_headers(candidates: list[Candidate]) -> None:
     """Raise for the first thing in names and headers that does not fit together.
 
-    INPUT_BANDS, INPUT_NODATA_UNKNOWN, INPUT_CRS_MISMATCH, INPUT_RESOLUTION_MISMATCH, INPUT_DUPLICATE.
+    INPUT_CRS_MISMATCH, INPUT_RESOLUTION_MISMATCH, INPUT_DUPLICATE.
     """
+    if candidates:
+        _check_grids(candidates)
+        _check_duplicates(candidates)
+
+
+def readings_of(
+    candidates: list[Candidate], settings: IngestSettings
+) -> tuple[list[tuple[Candidate, Reading]], list[Unfit]]:
+    """How each opened raster is read, and those of which that is not clear."""
+    readings, unfit = [], []
     for candidate in candidates:
-        header = candidate.header
-        if header is None:
+        if candidate.header is None:
             continue
-        if settings.band > header.bands:
-            raise AcdError(
-                ErrorCode.INPUT_BANDS, f"{candidate.address} has {header.bands} bands, not band {settings.band}"
-            )
-        if "complex" in header.dtype:
-            raise AcdError(ErrorCode.INPUT_BANDS, f"{candidate.address} is {header.dtype}, not a real number")
-        source_nodata_of(candidate.address, header, settings)
-    _check_grids(candidates)
-    _check_duplicates(candidates)
-
-
-def source_nodata_of(address: str, header: Header, settings: IngestSettings) -> float:
-    """The source value that means nodata: the setting's, else the file's. INPUT_NODATA_UNKNOWN."""
-    nodata = settings.source_nodata if settings.source_nodata is not None else header.nodata
-    if nodata is None:
-        raise AcdError(ErrorCode.INPUT_NODATA_UNKNOWN, f"{address} has no nodata value")
-    return float(nodata)
-
-
-def source_range_of(dtype: str, settings: IngestSettings, dformat: DataFormat) -> tuple[float, float]:
-    """The source values that become the least and the greatest valid value: 0 and 1 for float rasters by default."""
-    default = (0.0, 1.0) if dtype.startswith("float") else (dformat.min, dformat.max)
-    least = default[0] if settings.source_minimum is None else settings.source_minimum
-    greatest = default[1] if settings.source_maximum is None else settings.source_maximum
-    if not least < greatest:
-        raise AcdError(ErrorCode.SETTING_INVALID, f"source_minimum {least:g} is not below source_maximum {greatest:g}")
-    return least, greatest
+        try:
+            reading = reading_of(candidate.address, candidate.header, candidate.asset, settings)
+        except AcdError as error:
+            if error.code is ErrorCode.SETTING_INVALID:
+                raise
+            unfit.append(Unfit(candidate.address, candidate.record, error))
+        else:
+            readings.append((candidate, reading))
+    return readings, unfit
 
 
 def _check_grids(candidates: list[Candidate]) -> None:

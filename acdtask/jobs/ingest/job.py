@@ -6,14 +6,11 @@ left out.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 from shapely.geometry import shape
 
@@ -21,17 +18,17 @@ from acdtask.cube.aoi import load_aoi
 from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.cog import encode_cog
-from acdtask.cube.local.rasters import Header, read_strips
 from acdtask.cube.local.stac import stac_item
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Cube, DataFormat, Dataset, Instance, Record
-from acdtask.cube.quantise import Quantised, quantise
+from acdtask.cube.model import Cube, Dataset, Instance, Record
 from acdtask.cube.shared import SharedCube, found_or_none
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, LeftOutShard, Plan, RoundResult, Shard, Site
-from acdtask.jobs.ingest.checks import check_headers, source_nodata_of, source_range_of
+from acdtask.jobs.ingest.checks import check_headers, readings_of
 from acdtask.jobs.ingest.ingester import plan_with_ingester
 from acdtask.jobs.ingest.leftout import LeftOutRaster, keep_left_out
+from acdtask.jobs.ingest.pixels import Input, each_good_one, judge, read_again
+from acdtask.jobs.ingest.reading import Reading, readings_in_words
 from acdtask.jobs.ingest.settings import INGESTER, ON_GEOCUBE, IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, find_candidates, source_folder
 from acdtask.jobs.ingest.there import layout_shards, plan_of_records_there
@@ -44,23 +41,15 @@ from acdtask.jobs.ingest.verified import (
     state_of,
     verification_number,
 )
-from acdtask.jobs.quarantine import Failure, PartlyFailedError
+from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.shards import shards_of
 
 __all__ = ["IngestJob"]
 
+READ_NOTE = "how the files are read"
+
 BYTES_PER_CORE_SECOND = 25e6
 """Source pixels' bytes that one core checks and writes in a second (measured on the demo)."""
-
-
-class _Input(BaseModel):
-    """A raster in a shard's work."""
-
-    address: str
-    grid: Grid
-    record: Record
-    nodata: float
-    range: tuple[float, float]
 
 
 class _Checked(BaseModel):
@@ -96,25 +85,28 @@ class IngestJob(Job[IngestSettings]):
             return plan_of_records_there(settings, layout, site, to_make=to_make)
         aoi_tags = load_aoi(settings.aoi).record_tags if settings.aoi else {}
         found = find_candidates(settings, aoi_tags, lambda ids: _known_grids(settings, ids, site))
-        check_headers(found.candidates, settings)
+        check_headers(found.candidates)
         candidates = _within_aoi(found.candidates, settings)
         variable = settings.definition()
         layout, to_make = _layout(settings, site)
         known = _known_records(settings, [one.record.id for one in candidates], site)
-        opened = [
-            (one, one.header)
-            for one in candidates
-            if one.header is not None and (settings.on_known == "verify" or one.record.id not in known)
+        wanted = [one for one in candidates if settings.on_known == "verify" or one.record.id not in known]
+        readings, unclear = readings_of(wanted, settings)
+        unfit = [*found.unfit, *unclear]
+        todo = [one for one, _ in readings]
+        inputs = [
+            Input(address=one.address, fingerprint=one.fingerprint, grid=one.grid, record=one.record, reading=reading)
+            for one, reading in readings
         ]
-        todo = [one for one, _ in opened]
-        inputs = [_input_of(one, header, settings, variable.dformat) for one, header in opened]
         pixels = sum(one.grid.width * one.grid.height for one in todo)
-        read = 2 * sum(one.grid.width * one.grid.height * np.dtype(header.dtype).itemsize for one, header in opened)
+        read = 2 * sum(one.grid.width * one.grid.height * np.dtype(how.dtype).itemsize for one, how in readings)
         content: dict[str, Any] = {
             "settings": settings.science(),
             "inputs": [[one.record.id, one.address, one.fingerprint] for one in todo],
             "layout": layout.model_dump(mode="json") if layout else None,
         }
+        if unfit:
+            content["left out"] = [[one.address, one.record.model_dump(mode="json")] for one in unfit]
         if settings.on_known == "verify":
             content["verification"] = verification_number(content, site.runs)
         return Draft(
@@ -131,10 +123,12 @@ class IngestJob(Job[IngestSettings]):
             notes={
                 "left out, name does not match": found.unmatched,
                 "left out, outside the AOI": len(found.candidates) - len(candidates),
-                "left out, in the cube already": len(candidates) - len(todo),
+                "left out, in the cube already": len(candidates) - len(todo) - len(unclear),
                 "map": _map(todo),
+                READ_NOTE: "; ".join(_notes_of_reading([reading for _, reading in readings], settings)),
             },
-            nothing_to_do="" if todo or to_make else f"all {len(candidates)} records are in the cube already",
+            nothing_to_do="" if todo or to_make else _nothing_to_do(len(candidates) - len(unclear), len(unfit)),
+            left_out={one.address: Failure.of(one.error) for one in unfit},
         )
 
     def run(
@@ -142,17 +136,22 @@ class IngestJob(Job[IngestSettings]):
     ) -> bytes:
         """`check`: read and judge each raster. `write`: a COG and a STAC item for each good one."""
         settings = IngestSettings.model_validate(plan.settings)
-        inputs = [_Input.model_validate(raw) for raw in shard.work["inputs"]]
+        inputs = [Input.model_validate(raw) for raw in shard.work["inputs"]]
         if round_name == "check":
-            return _check_all(inputs, settings, progress)
+            dformat, folder = settings.definition().dformat, source_folder(settings)
+
+            def checked(one: Input) -> _Checked:
+                return _Checked(address=one.address, digest=judge(one, dformat, folder).digest)
+
+            return each_good_one(inputs, checked, _table, progress)
         digests: dict[str, str] = json.loads(handout)
         known = known_checksums(settings, [one.record.id for one in inputs], site)
-        rows = []
-        for done, one in enumerate(inputs, start=1):
-            if one.address in digests:
-                rows.append(_write(one, digests[one.address], settings, site.store, known.get(one.record.id)))
-            progress(done)
-        return _table(rows)
+
+        def written(one: Input) -> _Written | None:
+            digest = digests.get(one.address)
+            return _write(one, digest, settings, site.store, known.get(one.record.id)) if digest else None
+
+        return each_good_one(inputs, written, _table, progress)
 
     def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
         """`check`: hand out the digests. `write`: make the variable and index everything, at once.
@@ -167,7 +166,7 @@ class IngestJob(Job[IngestSettings]):
             return Handouts({shard: json.dumps(rows).encode() for shard, rows in checked.items()})
         written = [_Written.model_validate(row) for _, table in result.tables for row in json.loads(table)]
         settings = IngestSettings.model_validate(plan.settings)
-        keep_left_out(_left_out(result.left_out, settings), site)
+        keep_left_out([*_left_out_by_plan(plan, settings), *_left_out(result.left_out, settings)], site)
         made = bool(plan.content["inputs"])
         described = site.shared is not None and any(one.name == settings.variable for one in site.cube.variables())
         site.commit_inputs(
@@ -187,11 +186,12 @@ class IngestJob(Job[IngestSettings]):
         return tuple(raw["address"] for raw in shard.work["inputs"])
 
     def notes(self, plan: Plan, site: Site) -> list[str]:
-        """The files that a verification has repaired."""
-        return [
+        """How the files were read, if that was not plain, and those that a verification has repaired."""
+        repaired = [
             f"repaired: {site.store.address_of(key)} was {state}"
             for key, state in sorted(repaired_files(plan, site).items())
         ]
+        return [note for note in str(plan.notes.get(READ_NOTE, "")).split("; ") if note] + repaired
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         """How many rasters were brought in, or verified and repaired."""
@@ -210,6 +210,35 @@ def _table(rows: Sequence[BaseModel]) -> bytes:
     return json.dumps([row.model_dump(mode="json") for row in rows]).encode()
 
 
+def _left_out_by_plan(plan: Plan, settings: IngestSettings) -> list[LeftOutRaster]:
+    """The files whose headers the plan could not use."""
+    return [
+        LeftOutRaster(
+            address=address,
+            record=Record.model_validate(record),
+            variable=settings.variable,
+            instance=settings.instance,
+            failure=plan.left_out[address],
+        )
+        for address, record in plan.content.get("left out", [])
+    ]
+
+
+def _notes_of_reading(readings: list[Reading], settings: IngestSettings) -> list[str]:
+    """What the user should know of how the files are read, and of what they become."""
+    notes = readings_in_words(readings)
+    if readings and settings.dtype.startswith("float"):
+        notes.append(
+            f"{settings.variable} is {settings.dtype}: a baseline needs an integer type, such as --dtype int16"
+        )
+    return notes
+
+
+def _nothing_to_do(known: int, unfit: int) -> str:
+    others = "other " if unfit else ""
+    return f"all {known} {others}records are in the cube already" if known or not unfit else "no file can be used"
+
+
 def _left_out(shards: tuple[LeftOutShard, ...], settings: IngestSettings) -> list[LeftOutRaster]:
     return [
         LeftOutRaster(
@@ -220,7 +249,7 @@ def _left_out(shards: tuple[LeftOutShard, ...], settings: IngestSettings) -> lis
             failure=shard.why.parts.get(one.address, shard.why.failure),
         )
         for shard in shards
-        for one in map(_Input.model_validate, shard.shard.work["inputs"])
+        for one in map(Input.model_validate, shard.shard.work["inputs"])
         if not shard.why.parts or one.address in shard.why.parts
     ]
 
@@ -302,66 +331,6 @@ def _has_instance(cube: Cube, settings: IngestSettings) -> bool:
     return any(one.name == settings.instance for one in instances or ())
 
 
-def _input_of(one: Candidate, header: Header, settings: IngestSettings, dformat: DataFormat) -> _Input:
-    return _Input(
-        address=one.address,
-        grid=one.grid,
-        record=one.record,
-        nodata=source_nodata_of(one.address, header, settings),
-        range=source_range_of(header.dtype, settings, dformat),
-    )
-
-
-def _quantised_strips(one: _Input, settings: IngestSettings) -> Iterator[tuple[int, Quantised]]:
-    dformat = settings.definition().dformat
-    store, folder = Store.at(one.address.rpartition("/")[0]), source_folder(settings)
-    for row, strip in read_strips(store, one.address, settings.band, folder):
-        yield row, quantise(strip, one.nodata, one.range, dformat)
-
-
-def _check_all(inputs: list[_Input], settings: IngestSettings, progress: Callable[[int], None]) -> bytes:
-    """The table of the good rasters; the error of the first bad one, with that table, if there is one."""
-    good: list[_Checked] = []
-    bad: dict[str, AcdError] = {}
-    for done, one in enumerate(inputs, start=1):
-        try:
-            good.append(_Checked(address=one.address, digest=_check(one, settings)))
-        except AcdError as error:
-            if error.code.value.retryable:
-                raise
-            bad[one.address] = error
-        progress(done)
-    if bad:
-        first = next(iter(bad.values()))
-        more = f" (and {len(bad) - 1} more files of the shard are bad)" if len(bad) > 1 else ""
-        parts = {address: Failure.of(error) for address, error in bad.items()}
-        raise PartlyFailedError(AcdError(first.code, first.detail + more, first.fix), _table(good), parts)
-    return _table(good)
-
-
-def _check(one: _Input, settings: IngestSettings) -> str:
-    """The digest of a raster's stored pixels. INPUT_NOT_FINITE, INPUT_OUT_OF_RANGE, INPUT_ALL_NODATA."""
-    digest = hashlib.sha256(one.grid.model_dump_json().encode())
-    valid = not_finite = outside = 0
-    extreme = math.nan
-    for _, strip in _quantised_strips(one, settings):
-        digest.update(strip.pixels.tobytes())
-        valid += strip.valid
-        not_finite += strip.not_finite
-        outside += strip.outside
-        extreme = extreme if math.isnan(strip.extreme) else strip.extreme
-    least, greatest = one.range
-    if not_finite:
-        detail = f"{one.address} has {not_finite} pixels that are NaN or infinite"
-        raise AcdError(ErrorCode.INPUT_NOT_FINITE, detail)
-    if outside:
-        detail = f"{one.address} has {outside} pixels outside {least:g} to {greatest:g}, such as {extreme:g}"
-        raise AcdError(ErrorCode.INPUT_OUT_OF_RANGE, detail)
-    if not valid:
-        raise AcdError(ErrorCode.INPUT_ALL_NODATA, f"{one.address} has only nodata")
-    return digest.hexdigest()[:16]
-
-
 def _refuse_other_pixels(digests: dict[str, str], plan: Plan, site: Site) -> None:
     """DATASET_CONFLICT if the cube has a record of the plan with other pixels.
 
@@ -390,15 +359,13 @@ def _folder(settings: IngestSettings) -> str:
     return f"data/{settings.variable}/{settings.instance}"
 
 
-def _write(one: _Input, digest: str, settings: IngestSettings, store: Store, known: str | None) -> _Written:
+def _write(one: Input, digest: str, settings: IngestSettings, store: Store, known: str | None) -> _Written:
     """Write the COG and the STAC item of a raster, unless the cube has the very file.
 
     `known` is the checksum that the index has of the record's file, or None.
     """
     variable = settings.definition()
-    pixels: NDArray[Any] = np.empty(one.grid.shape, variable.dformat.dtype)
-    for row, strip in _quantised_strips(one, settings):
-        pixels[row : row + strip.pixels.shape[0]] = strip.pixels
+    pixels = read_again(one, digest, variable.dformat, source_folder(settings))
     key = f"{_folder(settings)}/{one.record.name}-{digest}"
     data = encode_cog(pixels[np.newaxis], one.grid, nodata=variable.dformat.nodata, scale=variable.scale)
     dataset = Dataset(

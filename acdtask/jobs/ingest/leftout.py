@@ -43,10 +43,13 @@ def _read(site: Site, key: str) -> LeftOutRaster:
 
 
 def left_out_of(site: Site, variable: str, instance: str, area: BaseGeometry) -> list[LeftOutRaster]:
-    """Those that meet an area (longitude, latitude) and are not in the cube by now, by datetime and address."""
+    """Those that meet an area (longitude, latitude) and are not in the cube by now, by datetime and address.
+
+    A raster whose header cannot be read may lie anywhere, and counts.
+    """
     found = [_read(site, key) for key in site.runs.list(FOLDER)]
     found = [one for one in found if (one.variable, one.instance) == (variable, instance)]
-    found = [one for one in found if shape(one.record.footprint).intersects(area)]
+    found = [one for one in found if not one.record.footprint or shape(one.record.footprint).intersects(area)]
     there = site.cube.having(variable, instance, [one.record.id for one in found]) if found else frozenset()
     found = [one for one in found if one.record.id not in there]
     return sorted(found, key=lambda one: (one.record.datetime, one.address))

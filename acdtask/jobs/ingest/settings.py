@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from acdtask.cube.model import DataFormat, DType, Name, NameIfAny, Variable
+from acdtask.cube.model import DataFormat, DType, Name, NameIfAny, Variable, format_faults
 from acdtask.jobs.contract import Settings
 
 __all__ = ["INGESTER", "ON_GEOCUBE", "IngestSettings"]
@@ -45,21 +45,37 @@ class IngestSettings(Settings):
     )
     variable: Name = Field(default="CoherenceVV", description="variable to fill; made if it is not there")
     instance: Name = Field(default="master", description="instance to fill; made if it is not there")
-    dtype: DType = Field(default="int16", description="data type of the variable")
+    dtype: DType = Field(
+        default="int16", description="data type of the variable; a baseline needs one of the integer types"
+    )
     nodata: float = Field(default=-1, description="nodata of the variable")
-    minimum: float = Field(default=0, description="least valid value of the variable")
-    maximum: float = Field(default=1000, description="greatest valid value of the variable")
-    scale: float = Field(default=0.001, gt=0, description="stored value times scale is the quantity")
+    minimum: float = Field(default=0, allow_inf_nan=False, description="least valid value of the variable")
+    maximum: float = Field(default=1000, allow_inf_nan=False, description="greatest valid value of the variable")
+    scale: float = Field(
+        default=0.001, gt=0, allow_inf_nan=False, description="stored value times scale is the quantity"
+    )
     unit: str = Field(default="", description="unit of the quantity")
-    band: int = Field(default=1, ge=1, description="band of the rasters to read")
+    band: int | None = Field(
+        default=None,
+        ge=1,
+        description="band of the rasters to read; default: the only one, or the only one that is described as the "
+        "variable's coherence and polarisation",
+    )
     source_nodata: float | None = Field(
-        default=None, description="value (or nan) that means nodata in the source; default: what each file says"
+        default=None,
+        description="value that means nodata in the source, besides NaN and what each file says (see file_nodata)",
     )
     source_minimum: float | None = Field(
-        default=None, description="source value that becomes minimum; default: 0 for float rasters, else minimum"
+        default=None,
+        allow_inf_nan=False,
+        description="number in the source that becomes minimum; default: by the scale and offset of the file or of its "
+        "STAC item, or 0 for float rasters without them",
     )
     source_maximum: float | None = Field(
-        default=None, description="source value that becomes maximum; default: 1 for float rasters, else maximum"
+        default=None,
+        allow_inf_nan=False,
+        description="number in the source that becomes maximum; default: by the scale and offset of the file or of its "
+        "STAC item, or 1 for float rasters without them",
     )
     tags: dict[str, str] = Field(default={}, description="tags to add to every record")
     on_known: Literal["skip", "verify"] = Field(
@@ -78,12 +94,26 @@ class IngestSettings(Settings):
         default=False, description="geocube-ingester only: go on without scenes and tiles that failed for good"
     )
     shard_files: int = Field(default=4, ge=1, description="rasters that one shard does")
+    file_nodata: bool = Field(
+        default=True,
+        description="what a file says to be nodata is nodata: its nodata value, mask and alpha band, the mask beside "
+        "it, its STAC item; if not, only source_nodata and NaN are",
+    )
 
     @model_validator(mode="after")
     def _ranges(self) -> IngestSettings:
-        self.definition()
+        names = ("--nodata", "--minimum", "--maximum")
+        faults = format_faults(self.dtype, nodata=self.nodata, low=self.minimum, high=self.maximum, names=names)
+        if faults:
+            raise ValueError("; ".join(f"{name} {fault}" for name, fault in faults))
         if self.minimum <= self.nodata <= self.maximum:
-            raise ValueError(f"nodata {self.nodata:g} lies in the valid range {self.minimum:g} to {self.maximum:g}")
+            raise ValueError(
+                f"--nodata {self.nodata:g} lies in the valid range, --minimum {self.minimum:g} to "
+                f"--maximum {self.maximum:g}"
+            )
+        least, greatest = self.source_minimum, self.source_maximum
+        if least is not None and greatest is not None and not least < greatest:
+            raise ValueError(f"--source-minimum {least:g} is not below --source-maximum {greatest:g}")
         if self.source == INGESTER and not self.aoi:
             raise ValueError(f"source {INGESTER} needs an AOI")
         return self

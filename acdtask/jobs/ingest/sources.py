@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.pattern import FilenamePattern
 from acdtask.jobs.ingest.settings import IngestSettings
 
-__all__ = ["Candidate", "Found", "find_candidates", "source_folder"]
+__all__ = ["Candidate", "Found", "Unfit", "find_candidates", "source_folder"]
 
 GEOTIFF_ENDINGS = (".tif", ".tiff")
 HEADER_THREADS = 16
@@ -34,7 +34,7 @@ class Candidate:
     """A raster that may become a dataset.
 
     `address` is absolute; `fingerprint` changes when the file does. `header` is None if the file was not opened, since
-    the cube has its record.
+    the cube has its record. `asset` is what a STAC item says of the file.
     """
 
     address: str
@@ -42,14 +42,28 @@ class Candidate:
     grid: Grid
     record: Record
     header: Header | None
+    asset: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """A raster that cannot be used, and why. Where its header cannot be read, the record has no footprint."""
+
+    address: str
+    record: Record
+    error: AcdError
 
 
 @dataclass(frozen=True)
 class Found:
-    """The rasters of a source, by datetime and name, and the number of files whose names do not match."""
+    """The rasters of a source, by datetime and name, and the number of files whose names do not match.
+
+    `unfit` are those whose headers cannot be read.
+    """
 
     candidates: list[Candidate]
     unmatched: int
+    unfit: list[Unfit] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,7 @@ class _Named:
     datetime: dt.datetime
     start: dt.datetime | None
     tags: dict[str, str]
+    asset: dict[str, Any] = field(default_factory=dict)
 
 
 def find_candidates(
@@ -73,7 +88,7 @@ def find_candidates(
         known_grids: gives the grids of those records, by id, whose files need not be opened.
 
     Raises:
-        AcdError: INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, and what a header may raise.
+        AcdError: INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, and what may pass when a header is read again.
     """
     named, unmatched = _from_stac(settings) if settings.source.endswith(".json") else _from_files(settings)
     records = [_record_of(one, aoi_tags | settings.tags) for one in named]
@@ -82,12 +97,32 @@ def find_candidates(
     folder = source_folder(settings)
     store = Store.at(folder)
     with ThreadPoolExecutor(HEADER_THREADS) as threads:
-        opened = threads.map(lambda address: read_header(store, address, folder), unknown)
+        opened = threads.map(lambda address: _header_or_error(store, address, folder), unknown)
         headers = dict(zip(unknown, opened, strict=True))
-    candidates = [
-        _candidate(one, record, headers.get(one.address), grids) for one, record in zip(named, records, strict=True)
-    ]
-    return Found(sorted(candidates, key=lambda one: (one.record.datetime, one.record.name, one.address)), unmatched)
+    candidates, unfit = [], []
+    for one, record in zip(named, records, strict=True):
+        header = headers.get(one.address)
+        try:
+            if isinstance(header, AcdError):
+                raise header
+            candidates.append(_candidate(one, record, header, grids))
+        except AcdError as error:  # of the header, or of a grid that lies nowhere on earth
+            unfit.append(Unfit(one.address, record, error))
+    return Found(
+        sorted(candidates, key=lambda one: (one.record.datetime, one.record.name, one.address)),
+        unmatched,
+        sorted(unfit, key=lambda one: (one.record.datetime, one.record.name, one.address)),
+    )
+
+
+def _header_or_error(store: Store, address: str, folder: str) -> Header | AcdError:
+    """The header of a file, or why it has none, unless that may pass."""
+    try:
+        return read_header(store, address, folder, beside=True)
+    except AcdError as error:
+        if error.code.value.retryable:
+            raise
+        return error
 
 
 def source_folder(settings: IngestSettings) -> str:
@@ -144,7 +179,8 @@ def _named_by_item(item: dict[str, Any], settings: IngestSettings) -> _Named:
     fingerprint = Store.at(folder).fingerprints(file).get(file)
     if fingerprint is None:
         raise AcdError(ErrorCode.INPUT_MISSING, f"STAC item {item['id']} names {href}, which is not there")
-    return _Named(href, fingerprint, str(item["id"]), end, began if began != end else None, tags)
+    asset = next(one for one in item["assets"].values() if one["href"] == href)
+    return _Named(href, fingerprint, str(item["id"]), end, began if began != end else None, tags, asset)
 
 
 def _asset_href(item: dict[str, Any], asset: str) -> str:
@@ -171,7 +207,7 @@ def _record_of(named: _Named, more_tags: dict[str, str]) -> Record:
 def _candidate(named: _Named, record: Record, header: Header | None, grids: Mapping[str, Grid]) -> Candidate:
     grid = header.grid if header else grids[record.id]
     located = record.model_copy(update={"footprint": footprint(grid)})
-    return Candidate(named.address, named.fingerprint, grid, located, header)
+    return Candidate(named.address, named.fingerprint, grid, located, header, named.asset)
 
 
 def _name(text: str) -> str:

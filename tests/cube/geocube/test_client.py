@@ -141,7 +141,7 @@ def test_a_cube_with_gaps_says_why(geocube: Geocube, tmp_path: Path) -> None:
 
 
 def test_a_mistake_is_a_sentence(geocube: Geocube) -> None:
-    with pytest.raises(AcdError, match=r"min 5\.0 is not below max 1\.0"):
+    with pytest.raises(AcdError, match="min 5 is not below max 1"):
         geocube.create_variable("v", "int16", nodata=-1, valid=(5, 1))
     with pytest.raises(AcdError, match="'Köln' is not a name") as error:
         geocube.create_variable("Köln", "int16", nodata=-1, valid=(0, 1))

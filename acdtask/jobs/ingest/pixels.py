@@ -1,0 +1,176 @@
+"""The pixels of a source file: read as the plan says, judged, and never taken from a file that changed since."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from acdtask.cube.grid import Grid
+from acdtask.cube.local.rasters import read_masked_strips
+from acdtask.cube.local.store import Store
+from acdtask.cube.model import DataFormat, Record
+from acdtask.cube.quantise import Quantised, quantise
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.ingest.reading import Reading
+from acdtask.jobs.quarantine import Failure, PartlyFailedError
+
+__all__ = ["Input", "Judged", "each_good_one", "judge", "read_again"]
+
+RowT = TypeVar("RowT", bound=BaseModel)
+
+FILE_MARK = re.compile(r'(?P<size>\d+) "?[0-9a-f]+(?P<when>-[0-9a-f]+-[0-9a-f]+)"?')
+"""The fingerprint of a file of this machine: its size, then inode, time and size."""
+
+
+class Input(BaseModel):
+    """A raster in a shard's work: where it is, what it becomes, and how it is read."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+    address: str
+    fingerprint: str
+    grid: Grid
+    record: Record
+    reading: Reading
+
+
+class Judged(BaseModel):
+    """A raster that is good: the digest of its stored pixels, and how many are valid, or zero in the source."""
+
+    digest: str
+    valid: int
+    zeros: int
+
+
+def judge(one: Input, dformat: DataFormat, folder: str) -> Judged:
+    """Read every pixel of a raster.
+
+    Args:
+        one: the raster.
+        dformat: of the variable.
+        folder: of the source, below which VRTs may refer to files.
+
+    Raises:
+        AcdError: INPUT_NOT_FINITE, INPUT_OUT_OF_RANGE, INPUT_NODATA_UNKNOWN, INPUT_ALL_NODATA, INPUT_CHANGED.
+    """
+    digest = _digest_of(one)
+    counts = {"valid": 0, "not_finite": 0, "outside": 0, "nan": 0, "zeros": 0}
+    extreme = float("nan")
+    for _, strip in _quantised_strips(one, dformat, folder):
+        digest.update(strip.pixels.tobytes())
+        counts = {name: number + getattr(strip, name) for name, number in counts.items()}
+        extreme = extreme if np.isnan(strip.extreme) else strip.extreme
+    _check(one, counts, extreme)
+    return Judged(digest=digest.hexdigest()[:16], valid=counts["valid"], zeros=counts["zeros"])
+
+
+def read_again(one: Input, digest: str, dformat: DataFormat, folder: str) -> NDArray[Any]:
+    """The stored pixels of a raster that was judged, shape (height, width). INPUT_CHANGED if they are others by now."""
+    pixels: NDArray[Any] = np.empty(one.grid.shape, dformat.dtype)
+    now = _digest_of(one)
+    for row, strip in _quantised_strips(one, dformat, folder):
+        pixels[row : row + strip.pixels.shape[0]] = strip.pixels
+        now.update(strip.pixels.tobytes())
+    if now.hexdigest()[:16] != digest:
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} has other pixels than it had when it was checked")
+    return pixels
+
+
+def each_good_one(
+    inputs: Sequence[Input],
+    work: Callable[[Input], RowT | None],
+    table: Callable[[Sequence[RowT]], bytes],
+    progress: Callable[[int], None],
+) -> bytes:
+    """The table of what a work makes of each raster. PartlyFailedError with it, if some of them are bad for good."""
+    rows: list[RowT] = []
+    bad: dict[str, AcdError] = {}
+    for done, one in enumerate(inputs, start=1):
+        try:
+            row = work(one)
+        except AcdError as error:
+            if error.code.value.retryable or error.code.value.number // 100 != INPUT_ERRORS:
+                raise
+            bad[one.address] = error
+        else:
+            rows += [row] if row is not None else []
+        progress(done)
+    if bad:
+        first = next(iter(bad.values()))
+        more = f" (and {len(bad) - 1} more files of the shard are bad)" if len(bad) > 1 else ""
+        parts = {address: Failure.of(error) for address, error in bad.items()}
+        raise PartlyFailedError(AcdError(first.code, first.detail + more, first.fix), table(rows), parts)
+    return table(rows)
+
+
+INPUT_ERRORS = 2
+"""The first digit of the numbers of errors that are about one file of the source."""
+
+
+def _quantised_strips(one: Input, dformat: DataFormat, folder: str) -> Iterator[tuple[int, Quantised]]:
+    store, reading = Store.at(one.address.rpartition("/")[0] or "/"), one.reading
+    expected = (one.grid, reading.dtype)
+    with _unchanged(one, store):
+        strips = read_masked_strips(store, one.address, reading.band, reading.masks, folder, expected)
+        for row, strip, mask in strips:
+            yield row, quantise(strip, reading.nodata, reading.range, dformat, mask)
+
+
+def _check(one: Input, counts: dict[str, int], extreme: float) -> None:
+    if counts["not_finite"]:
+        raise AcdError(ErrorCode.INPUT_NOT_FINITE, f"{one.address} has {counts['not_finite']} infinite pixels")
+    if counts["outside"]:
+        least, greatest = sorted(one.reading.range)
+        detail = f"{one.address} has {counts['outside']} pixels outside {least:g} to {greatest:g}, such as {extreme:g}"
+        raise AcdError(ErrorCode.INPUT_OUT_OF_RANGE, detail)
+    if not one.reading.knows_nodata and not counts["nan"]:
+        detail = f"{one.address} has no nodata value, no mask and no NaN"
+        raise AcdError(ErrorCode.INPUT_NODATA_UNKNOWN, detail)
+    if not one.reading.knows_nodata and counts["zeros"]:
+        detail = f"{one.address} has NaN and {counts['zeros']} pixels that are exactly 0, and no nodata value"
+        fix = "Give --source-nodata 0 if 0 means nodata as well, or --source-nodata nan if it is a value."
+        raise AcdError(ErrorCode.INPUT_NODATA_UNKNOWN, detail, fix)
+    if not counts["valid"]:
+        raise AcdError(ErrorCode.INPUT_ALL_NODATA, f"{one.address} has only nodata")
+
+
+@contextmanager
+def _unchanged(one: Input, store: Store) -> Iterator[None]:
+    """INPUT_CHANGED if the file is another one before or after it is read than the one that was planned."""
+    _check_fingerprint(one, store)
+    try:
+        yield
+    except AcdError as error:
+        if error.code is ErrorCode.INPUT_UNREADABLE:
+            _check_fingerprint(one, store)  # a file that is being written reads as damaged
+        raise
+    _check_fingerprint(one, store)
+
+
+def _check_fingerprint(one: Input, store: Store) -> None:
+    now = store.fingerprint(one.address.rpartition("/")[2])
+    if now is None:
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} is gone since it was planned")
+    if _mark(now) != _mark(one.fingerprint):
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} is another file than the one that was planned")
+
+
+def _mark(fingerprint: str) -> str:
+    """A fingerprint without the inode, which a network folder may number anew in every pod.
+
+    >>> _mark('4240 "1a2b-62f1-1090"') == _mark('4240 "ffff-62f1-1090"')
+    True
+    """
+    file = FILE_MARK.fullmatch(fingerprint)
+    return f"{file['size']}{file['when']}" if file else fingerprint
+
+
+def _digest_of(one: Input) -> hashlib._Hash:
+    return hashlib.sha256(one.grid.model_dump_json().encode())
