@@ -33,6 +33,7 @@ from acdtask.jobs.ingest.checks import check_headers, source_nodata_of, source_r
 from acdtask.jobs.ingest.ingester import plan_with_ingester
 from acdtask.jobs.ingest.leftout import LeftOutRaster, keep_left_out
 from acdtask.jobs.ingest.settings import INGESTER, ON_GEOCUBE, IngestSettings
+from acdtask.jobs.ingest.source_notes import source_lines, source_notes
 from acdtask.jobs.ingest.sources import Candidate, find_candidates, source_folder
 from acdtask.jobs.ingest.there import layout_shards, plan_of_records_there
 from acdtask.jobs.ingest.verified import (
@@ -129,12 +130,14 @@ class IngestJob(Job[IngestSettings]):
                 core_seconds=read / BYTES_PER_CORE_SECOND,
             ),
             notes={
-                "left out, name does not match": found.unmatched,
+                **source_notes(found),
                 "left out, outside the AOI": len(found.candidates) - len(candidates),
                 "left out, in the cube already": len(candidates) - len(todo),
                 "map": _map(todo),
             },
-            nothing_to_do="" if todo or to_make else f"all {len(candidates)} records are in the cube already",
+            nothing_to_do=""
+            if todo or to_make
+            else "; ".join([f"all {len(candidates)} records are in the cube already", *source_lines(source_notes(found))]),
         )
 
     def run(
@@ -187,8 +190,8 @@ class IngestJob(Job[IngestSettings]):
         return tuple(raw["address"] for raw in shard.work["inputs"])
 
     def notes(self, plan: Plan, site: Site) -> list[str]:
-        """The files that a verification has repaired."""
-        return [
+        """The files that were left out, and those that a verification has repaired."""
+        return source_lines(plan.notes) + [
             f"repaired: {site.store.address_of(key)} was {state}"
             for key, state in sorted(repaired_files(plan, site).items())
         ]
