@@ -137,7 +137,7 @@ class ErrorCode(Enum):
         210,
         _INPUT,
         "A filename does not match the pattern.",
-        "Change --pattern so that it matches the named file, or use --producer if its name is that of a known producer.",
+        "Change --pattern so that it matches the named file, or give the --producer of the images.",
     )
     INPUT_DUPLICATE = ErrorSpec(
         211,

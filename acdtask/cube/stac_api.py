@@ -47,11 +47,12 @@ class ApiAddress:
         """Take an address apart. STAC_API_FAILED."""
         try:
             parts = urlsplit(address)
-            if not parts.hostname or parts.username or parts.password:
-                raise ValueError("it has no host, or a user before it")
-            _ = parts.port
+            fault = "" if parts.hostname and parts.port != 0 else "it has no host"
         except ValueError as error:
-            raise AcdError(ErrorCode.STAC_API_FAILED, f"{address} is not the address of a STAC API: {error}") from error
+            fault = str(error)
+        if fault or parts.username or parts.password:
+            why = fault or "it has a user before the host"
+            raise AcdError(ErrorCode.STAC_API_FAILED, f"{address} is not the address of a STAC API: {why}")
         query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         if unknown := sorted(query.keys() - {"collections", "ids", "bbox", "datetime", "limit"}):
             raise AcdError(
@@ -132,7 +133,7 @@ class _Asked:
 
         try:
             return Client.open(root, stac_io=self._io)
-        except Exception as error:  # noqa: BLE001  # a server's reply may break pystac in ways that it does not name
+        except Exception as error:  # a server's reply may break pystac in ways that it does not name
             raise self._explained(error) from error
 
     def items(self, client: Client, collections: tuple[str, ...], query: dict[str, Any]) -> list[dict[str, Any]]:
@@ -140,14 +141,14 @@ class _Asked:
         try:
             search = client.search(collections=list(collections) or None, limit=PAGE, max_items=MOST_ITEMS + 1, **query)
             return list(search.items_as_dicts())
-        except Exception as error:  # noqa: BLE001  # as above
+        except Exception as error:  # as above
             raise self._explained(error) from error
 
     def collections(self, client: Client) -> list[str]:
         """The ids of the API's collections."""
         try:
             return sorted(collection.id for collection in client.get_collections())
-        except Exception as error:  # noqa: BLE001  # as above
+        except Exception as error:  # as above
             raise self._explained(error) from error
 
     def _explained(self, error: Exception) -> AcdError:

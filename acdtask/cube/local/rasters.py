@@ -52,11 +52,25 @@ def read_header(store: Store, address: str, vrt_folder: str = "") -> Header:
     try:
         with _opened(store, address, vrt_folder) as raster:
             crs, transform, nodata = raster.crs, raster.transform, raster.nodata
+            gcps = len(raster.gcps[0])
             width, height, dtypes, bands = raster.width, raster.height, tuple(raster.dtypes), raster.count
     except RasterioError as error:
         raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{address} cannot be opened: {_reason(error)}") from error
+    if transform.is_identity and gcps:
+        raise AcdError(
+            ErrorCode.INPUT_CRS_MISSING,
+            f"{address} has {gcps} ground control points, and no geotransform",
+            "Warp it onto a grid: gdalwarp -t_srs EPSG:... -r bilinear in.tif out.tif.",
+        )
     if crs is None or transform.is_identity:
         raise AcdError(ErrorCode.INPUT_CRS_MISSING, f"{address} has no coordinate system or no geotransform")
+    if not (crs.is_projected or crs.is_geographic):
+        raise AcdError(
+            ErrorCode.INPUT_CRS_MISSING,
+            f"{address} has a coordinate system that is not of the Earth ({' '.join(crs.to_wkt().split())[:60]})",
+            "If it is in a map's coordinates, say in which: gdal_edit.py -a_srs EPSG:... FILE. If it is in radar "
+            "coordinates, geocode it first.",
+        )
     epsg = crs.to_epsg()
     grid = Grid(
         crs=f"EPSG:{epsg}" if epsg else crs.to_wkt(), transform=tuple(transform)[:6], width=width, height=height

@@ -27,7 +27,7 @@ def items_of_parquet(data: bytes, address: str) -> list[dict[str, Any]]:
         table = read_parquet(io.BytesIO(data)).read_all()
         wanted = [name for name in table.column_names if name not in ("links", "bbox", "geometry")]
         columns = {name: table[name].to_pylist() for name in wanted}
-    except Exception as error:  # noqa: BLE001  # arro3 raises bare exceptions and its own for damaged files
+    except Exception as error:  # arro3 raises bare exceptions and its own for damaged files
         raise AcdError(ErrorCode.STAC_INVALID, f"{address} is not a GeoParquet file: {error}") from error
     if missing := sorted({"id", "assets"} - columns.keys()):
         raise AcdError(ErrorCode.STAC_INVALID, f"{address} has no column {' and no column '.join(missing)}")

@@ -13,8 +13,17 @@ from urllib.parse import unquote, urlsplit
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
-from acdtask.cube.local.roots import Roots, open_file, plain_address
-from acdtask.cube.local.store_errors import PARENT_IS_OBJECT, explain_file, explain_object, is_unreachable, os_error
+from acdtask.cube.local.roots import BUCKET, CONTROL, Roots, open_file, plain_address
+from acdtask.cube.local.store_config import gdal_s3_options, s3_config
+from acdtask.cube.local.store_errors import (
+    PARENT_IS_OBJECT,
+    explain_file,
+    explain_object,
+    is_panic,
+    is_unreachable,
+    os_error,
+    panicked,
+)
 from acdtask.cube.local.store_listing import PLAIN_KEY, ListedStore
 from acdtask.cube.local.traffic import count_object_read, count_written
 from acdtask.errors import AcdError, ErrorCode
@@ -51,10 +60,12 @@ class Store(ListedStore):
     What is written under a key is there whole or not at all. A folder that does not exist is made by the first write.
 
     S3 is configured by the standard environment: AWS_ENDPOINT_URL (http is allowed), AWS_ACCESS_KEY_ID,
-    AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, or a web identity. Transient faults are retried with jittered
+    AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, or a web identity; AWS_NO_SIGN_REQUEST or AWS_SKIP_SIGNATURE
+    says that a bucket is public. Transient faults are retried with jittered
     backoff for about a minute.
 
-    Every method raises AcdError: STORE_UNREACHABLE, BUCKET_UNKNOWN, STORE_DENIED or DISK_FULL.
+    Every method raises AcdError: STORE_UNREACHABLE, BUCKET_UNKNOWN, STORE_DENIED, DISK_FULL, KEY_UNFIT,
+    ENDPOINT_INVALID or STORE_CONFIG_INVALID.
     """
 
     def __init__(self, root: Path | None, bucket: str = "", prefix: str = "", roots: Roots | None = None) -> None:
@@ -74,8 +85,8 @@ class Store(ListedStore):
         """
         if url.startswith("s3://"):
             bucket, _, prefix = url.removeprefix("s3://").partition("/")
-            if not bucket or "?" in url:
-                raise AcdError(ErrorCode.ADDRESS_INVALID, f"{url!r} names no bucket")
+            if not BUCKET.fullmatch(bucket) or CONTROL.search(url):
+                raise AcdError(ErrorCode.ADDRESS_INVALID, f"{url!r} names no valid bucket")
             return cls(None, bucket, _clean(prefix, url))
         if url.startswith("file://"):
             parts = urlsplit(url)
@@ -344,10 +355,7 @@ class Store(ListedStore):
 
     @staticmethod
     def gdal_options() -> dict[str, str | int]:
-        """Options for rasterio.Env: where S3 is, no listing of folders beside a file, few decoded blocks kept.
-
-        Keys and web identity stay in the environment, where GDAL finds them by itself.
-        """
+        """Options for rasterio.Env: where S3 is, no listing of folders beside a file, few decoded blocks kept."""
         options: dict[str, str | int] = {
             "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
             "GDAL_HTTP_MAX_RETRY": "6",
@@ -358,13 +366,7 @@ class Store(ListedStore):
         }
         if "GDAL_CACHEMAX" not in os.environ:
             options["GDAL_CACHEMAX"] = GDAL_CACHE_BYTES
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        if endpoint:
-            parts = urlsplit(endpoint)
-            options["AWS_S3_ENDPOINT"] = parts.netloc + parts.path.rstrip("/")
-            options["AWS_HTTPS"] = "NO" if parts.scheme == "http" else "YES"
-            options["AWS_VIRTUAL_HOSTING"] = "FALSE"
-        return options
+        return options | gdal_s3_options()
 
     def zarr_store(self, prefix: str = "", *, read_only: bool) -> CountedStore:
         """The part of the store below a prefix, for zarr. STORE_DENIED if a folder to write to cannot be made."""
@@ -400,6 +402,7 @@ class Store(ListedStore):
         return S3Store(
             self._bucket,
             prefix=self._prefix or None,
+            config=s3_config(),
             client_options={
                 "allow_http": True,
                 "connect_timeout": timedelta(seconds=5),
@@ -448,6 +451,10 @@ class Store(ListedStore):
             yield
         except (BaseError, OSError) as error:
             raise self._explain(error, key) from error
+        except BaseException as error:
+            if is_panic(error):
+                raise panicked(error, self._where(key)) from error
+            raise
 
     def _explain(self, error: Exception, key: str) -> Exception:
         """The AcdError that an obstore error means, or the error itself when it can only be a bug."""

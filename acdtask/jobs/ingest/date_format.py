@@ -73,7 +73,8 @@ class DateFormat:
         values = dict(zip(self._directives, found.groups(), strict=True))
         try:
             day = _day_of(values)
-            clock = dt.time(*(int(values.get(directive, 0)) for directive in ("%H", "%M", "%S")))
+            hour, minute, second = (int(values.get(directive, 0)) for directive in ("%H", "%M", "%S"))
+            clock = dt.time(hour, minute, second)
         except ValueError:
             return None
         return dt.datetime.combine(day, clock, UTC)

@@ -12,7 +12,11 @@ FORMATS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), name, way)
     for pattern, name, way in (
         (r"\.safe/", ".SAFE", "A .SAFE folder holds radar images, not coherence: process pairs to coherence first."),
-        (r"\.zarr/", ".zarr", "Convert .zarr with gdal_translate: gdal_translate 'ZARR:\"in.zarr\":/coherence' out.tif."),
+        (
+            r"\.zarr/",
+            ".zarr",
+            "Convert .zarr with gdal_translate: gdal_translate 'ZARR:\"in.zarr\":/coherence' out.tif.",
+        ),
         (r"\.(zip|tar|tgz|tar\.gz|tar\.bz2|7z|rar)$", "archive (.zip, .tar)", "Unpack the archives: unzip '*.zip'."),
         (
             r"\.(nc|nc4|cdf)$",
@@ -43,7 +47,11 @@ FORMATS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
             "Convert them with gdal_translate (of ISCE, the .vrt beside the file): gdal_translate in.cor.vrt out.tif. "
             "Radar geometry must be geocoded before.",
         ),
-        (r"\.(jp2|grd|bil|bip|bsq|bin|dat|asc|hgt|flt|nitf|ntf)$", "other rasters", "Convert: gdal_translate in out.tif."),
+        (
+            r"\.(jp2|grd|bil|bip|bsq|bin|dat|asc|hgt|flt|nitf|ntf)$",
+            "other rasters",
+            "Convert: gdal_translate in out.tif.",
+        ),
         (r"\.(png|jpe?g|kmz)$", "pictures", "Pictures hold no coherence; download the GeoTIFFs of the product."),
     )
 )

@@ -137,7 +137,9 @@ class IngestJob(Job[IngestSettings]):
             },
             nothing_to_do=""
             if todo or to_make
-            else "; ".join([f"all {len(candidates)} records are in the cube already", *source_lines(source_notes(found))]),
+            else "; ".join(
+                [f"all {len(candidates)} records are in the cube already", *source_lines(source_notes(found))]
+            ),
         )
 
     def run(

@@ -141,10 +141,9 @@ def _nothing(
     wanted = "VRT (.vrt)" if vrt else "GeoTIFF (.tif, .tiff)"
     beside = [f"{count} {ending}" for ending, count in others.items()]
     beside += [f"{count} {why} file{'' if count == 1 else 's'}" for why, count in sorted(passed_over.items())]
-    if beside:
-        what = f"there are {', '.join(beside)}"
-    else:
-        what = "there are other files" if any_file else "it is empty"
+    if not beside:
+        beside = ["other files"] if any_file else []
+    what = f"there are {', '.join(beside)}" if beside else "it is empty"
     return AcdError(
         ErrorCode.INPUT_MISSING, f"{source} holds no {wanted}; {what}", " ".join(dict.fromkeys(ways)) or None
     )

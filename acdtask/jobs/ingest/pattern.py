@@ -35,8 +35,8 @@ class FilenamePattern:
 
     `{date}`, or `{start}` and `{end}`, are dates in strftime's language (default `%Y%m%d`; `%b` and `%B` are English
     months, in any case); a pair's datetime is its end. Any other `{name}` becomes a tag, `{name:2}` one of two letters.
-    `*` stands for anything within a name. A pattern without `/` is matched with the file's name, one with `/` with the end of its path. An ending
-    `.tif` or `.tiff` stands for both, in any case. USAGE errors: SETTING_INVALID.
+    `*` stands for anything within a name. A pattern without `/` is matched with the file's name, one with `/` with the
+    end of its path. An ending `.tif` or `.tiff` stands for both, in any case. USAGE errors: SETTING_INVALID.
 
     >>> pattern = FilenamePattern("S1_{start:%Y%m%d}-{end:%Y%m%d}_{polarisation}_*.tif")
     >>> named = pattern.match("2018/S1_20180106-20180130_VV_cc.TIFF")

@@ -93,14 +93,15 @@ class IngestSettings(Settings):
 
         A workflow gives the default for what nobody set, so a default counts as not given.
         """
-        producer = PRODUCERS.get(values.get("producer")) if isinstance(values, dict) else None
+        name = values.get("producer") if isinstance(values, dict) else None
+        producer = next((producer for key, producer in PRODUCERS.items() if key == name), None)
         if producer is None:
             return values
         ready = {"pattern": producer.pattern, **producer.settings}
         return values | {
-            name: value
-            for name, value in ready.items()
-            if name not in values or values[name] in (None, "", cls.model_fields[name].default)
+            field: value
+            for field, value in ready.items()
+            if field not in values or values[field] in (None, "", cls.model_fields[field].default)
         }
 
     @model_validator(mode="after")
