@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from datetime import UTC, datetime
 from typing import Any
 
-from arro3.io import read_parquet
-
+from acdtask.cube.local.parquet import read_table
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["items_of_parquet"]
@@ -24,11 +22,11 @@ Source: the stac-geoparquet specification, https://github.com/stac-utils/stac-ge
 def items_of_parquet(data: bytes, address: str) -> list[dict[str, Any]]:
     """The items, without geometries and links. STAC_INVALID if the file is no stac-geoparquet."""
     try:
-        table = read_parquet(io.BytesIO(data)).read_all()
-        wanted = [name for name in table.column_names if name not in ("links", "bbox", "geometry")]
-        columns = {name: table[name].to_pylist() for name in wanted}
-    except Exception as error:  # arro3 raises bare exceptions and its own for damaged files
-        raise AcdError(ErrorCode.STAC_INVALID, f"{address} is not a GeoParquet file: {error}") from error
+        table = read_table(data)
+    except ValueError as error:
+        raise AcdError(ErrorCode.STAC_INVALID, f"{address} cannot be read: {error}") from error
+    wanted = [name for name in table.column_names if name not in ("links", "bbox", "geometry")]
+    columns = {name: table[name].to_pylist() for name in wanted}
     if missing := sorted({"id", "assets"} - columns.keys()):
         raise AcdError(ErrorCode.STAC_INVALID, f"{address} has no column {' and no column '.join(missing)}")
     return [_item({name: values[row] for name, values in columns.items()}) for row in range(table.num_rows)]
