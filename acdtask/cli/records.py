@@ -112,4 +112,4 @@ def moment(text: str, option: str, *, end_of_day: bool = False) -> datetime:
     try:
         return end_of_period(text) if end_of_day else parse_moment(text)
     except ValueError as error:
-        raise AcdError(ErrorCode.DATE_INVALID, f"{option}: {error}", f"Write {FORMS}.") from error
+        raise AcdError(ErrorCode.DATE_INVALID, f"{option} is {text!r}", f"Write {FORMS}.") from error
