@@ -137,7 +137,7 @@ class ErrorCode(Enum):
         210,
         _INPUT,
         "A filename does not match the pattern.",
-        "Mend the pattern so that it matches every file, or narrow the source.",
+        "Change --pattern so that it matches the named file, or give the --producer of the images.",
     )
     INPUT_DUPLICATE = ErrorSpec(
         211,
@@ -158,7 +158,7 @@ class ErrorCode(Enum):
         214,
         _INPUT,
         "A STAC document cannot be used.",
-        "Give a STAC catalogue, item collection or item with GeoTIFF assets.",
+        "Give STAC items with GeoTIFF assets: .json, .geojson, .ndjson, or .parquet (stac-geoparquet).",
     )
     DATE_INVALID = ErrorSpec(
         215, _INPUT, "A date cannot be read.", "Write dates as the pattern says, or as YYYY-MM-DD."
@@ -195,6 +195,42 @@ class ErrorCode(Enum):
         _INPUT,
         "A raster has more pixels than are ingested at once.",
         "Cut it into parts first (gdal_translate -srcwin), each a file with a name of its own.",
+    )
+    FILENAME_AMBIGUOUS = ErrorSpec(
+        230,
+        _INPUT,
+        "A filename has more dates than the pattern has fields.",
+        "Write --pattern so that it says which date is which.",
+    )
+    SOURCE_FORMAT = ErrorSpec(
+        231,
+        _INPUT,
+        "The source holds images in a format that is not read.",
+        "Convert them to GeoTIFF as the message says.",
+    )
+    STAC_API_FAILED = ErrorSpec(
+        232,
+        _INPUT,
+        "A STAC API does not give the items that are asked for.",
+        "Check the address: https://.../collections/NAME, or https://.../search?collections=NAME.",
+    )
+    SOURCE_TOO_LARGE = ErrorSpec(
+        233,
+        _CONFIG,
+        "The source has more items than one ingest takes.",
+        "Give --aoi, so that only the items of its area and time range are asked for.",
+    )
+    STAC_API_UNREACHABLE = ErrorSpec(
+        234,
+        _TRANSIENT,
+        "A STAC API does not answer.",
+        "Check the address and the network; the same command goes on where it stopped.",
+    )
+    EXTRA_MISSING = ErrorSpec(
+        235,
+        _CONFIG,
+        "A Python package that this source needs is not installed.",
+        "Install it as the message says.",
     )
     VARIABLE_UNKNOWN = ErrorSpec(
         300, _CONFIG, "The cube has no such variable.", "List the variables with 'acdtask show variables'."
@@ -313,6 +349,24 @@ class ErrorCode(Enum):
         _CONFIG,
         "A file or folder of results cannot be written where an option says.",
         "Give a file in an existing folder; for a folder, a path where no file is in the way.",
+    )
+    ENDPOINT_INVALID = ErrorSpec(
+        412,
+        _CONFIG,
+        "The environment does not say where the object store is.",
+        "Set AWS_ENDPOINT_URL to http:// or https://, a host and perhaps a port, or unset it for AWS.",
+    )
+    STORE_CONFIG_INVALID = ErrorSpec(
+        413,
+        _CONFIG,
+        "The object store cannot be used as the environment describes it.",
+        "Correct the variable (AWS_...) that the message names.",
+    )
+    KEY_UNFIT = ErrorSpec(
+        414,
+        _INPUT,
+        "An object has a key that cannot be read.",
+        "Copy the named object to a key without empty parts (//), '.' and '..', or give a prefix that leaves it out.",
     )
     PLAN_UNKNOWN = ErrorSpec(
         500, _INPUT, "There is no such plan.", "Run 'plan' first, and give the plan id that it prints."

@@ -16,6 +16,9 @@ from acdtask.errors import AcdError, ErrorCode, ExitStatus
 __all__ = ["main"]
 
 
+QUOTE = "Put a pattern of paths in quotes, so that the shell does not replace it: --source 'images/*.tif'."
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
@@ -35,6 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _end_quietly_if_stdout_is_closed()
     except Exception as error:  # noqa: BLE001  # the one place that ends the process: whatever is left is a bug
+        return _refuse(AcdError(ErrorCode.BUG, f"{type(error).__name__}: {error}"), unexpected=True)
+    except BaseException as error:
+        from acdtask.cube.local.store_errors import is_panic
+
+        if not is_panic(error):
+            raise
+        # A panic of a library in Rust is no Exception, and would end the process with a traceback and status 1.
         return _refuse(AcdError(ErrorCode.BUG, f"{type(error).__name__}: {error}"), unexpected=True)
     return status
 
@@ -56,10 +66,15 @@ def _run(given: Sequence[str]) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "acdtask"
-        raise AcdError(
-            ErrorCode.USAGE, error.format_message().replace("Value error, ", ""), f"Run '{command} --help'."
-        ) from error
+        message = error.format_message().replace("Value error, ", "")
+        fix = QUOTE if _names_files(message, given) else f"Run '{command} --help'."
+        raise AcdError(ErrorCode.USAGE, message, fix) from error
     return status if isinstance(status, int) else ExitStatus.OK
+
+
+def _names_files(message: str, given: Sequence[str]) -> bool:
+    """Whether arguments are too many, and files: a shell has replaced a pattern by the names that it matches."""
+    return "unexpected extra argument" in message and sum(os.path.exists(text) for text in given) > 1  # noqa: PTH110 - a text may be too long for a Path
 
 
 def _refuse(error: AcdError, *, unexpected: bool = False) -> int:

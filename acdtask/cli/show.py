@@ -152,6 +152,7 @@ def _patches(
     from acdtask.jobs.products import MonitorManifest, find_manifest
 
     require_format(out)
+    date = _period(date) if date else ""
     store = open_site(cube).store
     wanted = f"{variable}/{layout}/{name}"
     _, body = find_manifest(store, load_aoi(aoi).name, "monitor", wanted, "latest", ErrorCode.MONITOR_UNKNOWN)
@@ -168,6 +169,17 @@ def _patches(
         table(columns, [[_cell(value) for value in one.properties.values()] for one in shown])
     more = f", written to {out}" if out else f", the first {len(shown)} shown" if len(shown) < len(found) else ""
     say(f"{len(found)} patch{'' if len(found) == 1 else 'es'}{more}")
+
+
+def _period(text: str) -> str:
+    from acdtask.dates import period_prefix
+
+    try:
+        return period_prefix(text)
+    except ValueError as error:
+        raise AcdError(
+            ErrorCode.DATE_INVALID, f"--date is {text!r}", "Write a day, a month or a year: 2021-06-01, 2021-06, 2021."
+        ) from error
 
 
 def _cell(value: object) -> str:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import shapely
 from arro3.core import Array, DataType, Field, Schema, Table
-from arro3.io import read_parquet, write_parquet
+from arro3.io import write_parquet
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.change.patches import Patch
+from acdtask.cube.local.parquet import read_table
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 
@@ -108,8 +109,8 @@ def patches_to_parquet(patches: Sequence[LocatedPatch]) -> bytes:
 def read_patches(body: bytes) -> list[LocatedPatch]:
     """What `patches_to_parquet` wrote. CUBE_DAMAGED."""
     try:
-        table = read_parquet(io.BytesIO(body)).read_all()
-    except Exception as error:  # arro3 raises bare Exceptions of its own
+        table = read_table(body)
+    except ValueError as error:
         raise AcdError(ErrorCode.CUBE_DAMAGED, f"a table of patches cannot be read: {error}") from error
     columns = {name: table.column(name).to_pylist() for name in (*dict(COLUMNS), "geometry")}
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

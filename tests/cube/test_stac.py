@@ -14,7 +14,8 @@ from referencing import Registry, Resource
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.cog import write_cog
-from acdtask.cube.local.stac import read_stac, stac_catalog, stac_collection, stac_item
+from acdtask.cube.local.stac import stac_catalog, stac_collection, stac_item
+from acdtask.cube.local.stac_read import read_stac
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Record
 from acdtask.cube.tiling import footprint

@@ -160,11 +160,22 @@ def _valid(
 
 def _grid(raster: DatasetReader, address: str) -> Grid:
     crs, transform = raster.crs, raster.transform
+    points = len(raster.gcps[0])
+    if transform.is_identity and points:
+        raise AcdError(
+            ErrorCode.INPUT_CRS_MISSING,
+            f"{address} has only {points} ground control points, and no geotransform",
+            "Warp it onto a grid first: gdalwarp -t_srs EPSG:... -r bilinear in.tif out.tif.",
+        )
     if not crs or transform.is_identity:
-        points = len(raster.gcps[0])
-        how = f"only {points} ground control points" if points else "no coordinate system or no geotransform"
-        fix = "Warp it onto a grid first (gdalwarp -t_srs)." if points else None
-        raise AcdError(ErrorCode.INPUT_CRS_MISSING, f"{address} has {how}", fix)
+        raise AcdError(ErrorCode.INPUT_CRS_MISSING, f"{address} has no coordinate system or no geotransform")
+    if not (crs.is_projected or crs.is_geographic):
+        raise AcdError(
+            ErrorCode.INPUT_CRS_MISSING,
+            f"{address} has a coordinate system that is not of the Earth ({' '.join(crs.to_wkt().split())[:60]})",
+            "If it is in a map's coordinates, say in which: gdal_edit.py -a_srs EPSG:... FILE. If it is in radar "
+            "coordinates, geocode it first.",
+        )
     if not all(map(math.isfinite, transform)) or transform.determinant == 0:
         raise AcdError(ErrorCode.INPUT_CRS_MISSING, f"{address} has a geotransform without extent")
     if raster.width * raster.height > MOST_PIXELS:

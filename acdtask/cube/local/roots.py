@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["Roots", "open_file", "plain_address"]
+__all__ = ["BUCKET", "CONTROL", "Roots", "open_file", "plain_address"]
 
 LONGEST_ADDRESS = 4096
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -13,12 +13,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import shapely
 from arro3.core import Array, DataType, Field, Schema, Table, struct_array, struct_field
-from arro3.io import read_parquet, write_parquet
+from arro3.io import write_parquet
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.head import Removal
+from acdtask.cube.local.parquet import read_table
 from acdtask.cube.model import OUTSIDE, DataFormat, Dataset, Record, RecordQuery
 from acdtask.cube.patterns import matcher
 
@@ -129,8 +130,8 @@ class RecordSegment:
 
     @classmethod
     def decode(cls, data: bytes) -> RecordSegment:
-        """The segment that `encode` wrote. Raises what arro3 raises for damaged data."""
-        return _StoredRecords(read_parquet(io.BytesIO(data)).read_all())
+        """The segment that `encode` wrote. ValueError for damaged data."""
+        return _StoredRecords(read_table(data))
 
     def without(self, rows: Sequence[int]) -> RecordSegment:
         """The segment without some rows."""
@@ -293,8 +294,8 @@ class DatasetSegment:
 
     @classmethod
     def decode(cls, data: bytes) -> DatasetSegment:
-        """The segment that `encode` wrote. Raises what arro3 raises for damaged data."""
-        table = read_parquet(io.BytesIO(data)).read_all()
+        """The segment that `encode` wrote. ValueError for damaged data."""
+        table = read_table(data)
         columns = {name: _objects(table, name) for name in cls.__annotations__ if name in table.column_names}
         columns.setdefault(CHECKSUMS, _strings([""] * table.num_rows))
         return cls(**columns)

@@ -1,23 +1,19 @@
-"""STAC 1.1: items of records and products, collections of them, and static catalogues that others wrote."""
+"""STAC 1.1: items of records and products, collections of them, and catalogues."""
 
 from __future__ import annotations
 
-import json
 import math
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
-from urllib.parse import unquote, urlsplit
 
 import shapely
 
 from acdtask.cube.local.containers import is_stack
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Record, Variable
-from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["read_stac", "stac_catalog", "stac_collection", "stac_item"]
+__all__ = ["stac_catalog", "stac_collection", "stac_item"]
 
 Json: TypeAlias = dict[str, Any]
 
@@ -128,21 +124,6 @@ def stac_catalog(identity: str, description: str, children: Iterable[str], *, hr
     }
 
 
-def read_stac(address: str) -> list[Json]:
-    """The items of a static catalogue, a collection, an item collection or a single item, in the documents' order.
-
-    Nothing is fetched from the web. Hrefs of assets come back as absolute paths or s3:// addresses; assets on the web
-    are left out.
-
-    Args:
-        address: path, file:// or s3:// address of the document.
-
-    Raises:
-        AcdError: INPUT_MISSING if there is no such document, STAC_INVALID naming the document that cannot be used.
-    """
-    return list(_items(_absolute(address, ""), set()))
-
-
 def _assets(datasets: Sequence[Dataset], variables: Mapping[str, Variable], home: str) -> Json:
     names = [dataset.variable for dataset in datasets]
     assets: Json = {}
@@ -206,97 +187,3 @@ def _bbox(footprint: Json) -> list[float]:
         if len(eastern) + len(western) == len(parts):
             west, east = min(box[0] for box in eastern), max(box[2] for box in western)
     return [float(west), float(south), float(east), float(north)]
-
-
-def _items(address: str, seen: set[str]) -> Iterator[Json]:
-    if address in seen:
-        return
-    first = not seen
-    seen.add(address)
-    document = _document(address, first)
-    kind = document.get("type")
-    if kind == "Feature":
-        yield _usable(document, address)
-    elif kind == "FeatureCollection":
-        for feature in _list(document, "features", address):
-            yield _usable(feature, address)
-    elif kind in ("Catalog", "Collection"):
-        for link in _list(document, "links", address):
-            if isinstance(link, dict) and link.get("rel") in ("item", "child"):
-                yield from _items(_absolute(_text(link, "href", address), address), seen)
-    else:
-        raise _invalid(address, f"has the type {kind!r}")
-
-
-def _document(address: str, first: bool) -> Json:
-    folder, _, name = address.rpartition("/")
-    data = Store.at(folder or "/").find_small(name)
-    if data is None:
-        if first:
-            raise AcdError(ErrorCode.INPUT_MISSING, f"there is no {address}")
-        raise _invalid(address, "is linked to, but missing")
-    try:
-        document = json.loads(data)
-    except ValueError as error:
-        raise _invalid(address, "is not JSON") from error
-    if not isinstance(document, dict):
-        raise _invalid(address, "is not a JSON object")
-    return document
-
-
-def _usable(item: object, address: str) -> Json:
-    """The item, its local assets with absolute hrefs."""
-    if not isinstance(item, dict) or item.get("type") != "Feature" or not isinstance(item.get("id"), str):
-        raise _invalid(address, "has an item without type 'Feature' or id")
-    if not isinstance(item.get("properties"), dict) or not isinstance(item.get("assets"), dict):
-        raise _invalid(address, f"has an item {item['id']} without properties or assets")
-    assets = {}
-    for name, asset in item["assets"].items():
-        href = _text(asset, "href", address)
-        if not href.lower().startswith(("http://", "https://")):
-            assets[name] = {**asset, "href": _absolute(href, address)}
-    if item["assets"] and not assets:
-        raise _invalid(address, f"has all assets of item {item['id']} on the web; copy them to a folder or bucket")
-    return {**item, "assets": assets}
-
-
-def _absolute(href: str, base: str) -> str:
-    """A path or s3:// address; `base` is the document in which the href stands."""
-    if href.startswith("s3://"):
-        return href
-    if href.startswith("file://"):
-        return unquote(urlsplit(href).path)
-    if "://" in href:
-        raise _invalid(base or href, f"leads to {href}, which is neither a file nor on s3://")
-    if href.startswith("/"):
-        return href
-    if not base:
-        return Store.at(href).url
-    scheme = "s3://" if base.startswith("s3://") else ""
-    folder = posixpath.dirname(base.removeprefix(scheme))
-    plain = scheme + posixpath.normpath(posixpath.join(folder, href))
-    # Readers of local catalogues take an href as a file name, and the standard as a URL: whichever file is there.
-    return unquote(plain) if "%" in href and not _is_there(plain) else plain
-
-
-def _is_there(address: str) -> bool:
-    folder, _, name = address.rpartition("/")
-    return Store.at(folder or "/").exists(name)
-
-
-def _text(node: object, name: str, address: str) -> str:
-    value = node.get(name) if isinstance(node, dict) else None
-    if not isinstance(value, str) or not value:
-        raise _invalid(address, f"has a link or an asset without {name}")
-    return value
-
-
-def _list(document: Json, name: str, address: str) -> list[Any]:
-    value = document.get(name)
-    if not isinstance(value, list):
-        raise _invalid(address, f"has no list of {name}")
-    return value
-
-
-def _invalid(address: str, what: str) -> AcdError:
-    return AcdError(ErrorCode.STAC_INVALID, f"{address} {what}")

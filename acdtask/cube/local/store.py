@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -13,8 +13,17 @@ from urllib.parse import unquote, urlsplit
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
-from acdtask.cube.local.roots import Roots, open_file, plain_address
-from acdtask.cube.local.store_errors import PARENT_IS_OBJECT, explain_file, explain_object, is_unreachable, os_error
+from acdtask.cube.local.roots import BUCKET, CONTROL, Roots, open_file, plain_address
+from acdtask.cube.local.store_config import gdal_s3_options, s3_config
+from acdtask.cube.local.store_errors import (
+    PARENT_IS_OBJECT,
+    explain_file,
+    explain_object,
+    is_panic,
+    is_unreachable,
+    os_error,
+    panicked,
+)
 from acdtask.cube.local.store_listing import PLAIN_KEY, ListedStore
 from acdtask.cube.local.traffic import count_object_read, count_written
 from acdtask.errors import AcdError, ErrorCode
@@ -38,6 +47,9 @@ GDAL_CACHE_BYTES = 16 * 1024 * 1024
 
 PIECE_BYTES = 8 * 1024 * 1024
 
+LISTED_TOGETHER = 3
+"""So many files of a folder are found sooner by a listing of it than one by one."""
+
 RETRIES = 8
 RETRY_SECONDS = 60
 
@@ -48,10 +60,12 @@ class Store(ListedStore):
     What is written under a key is there whole or not at all. A folder that does not exist is made by the first write.
 
     S3 is configured by the standard environment: AWS_ENDPOINT_URL (http is allowed), AWS_ACCESS_KEY_ID,
-    AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, or a web identity. Transient faults are retried with jittered
+    AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, or a web identity; AWS_NO_SIGN_REQUEST or AWS_SKIP_SIGNATURE
+    says that a bucket is public. Transient faults are retried with jittered
     backoff for about a minute.
 
-    Every method raises AcdError: STORE_UNREACHABLE, BUCKET_UNKNOWN, STORE_DENIED or DISK_FULL.
+    Every method raises AcdError: STORE_UNREACHABLE, BUCKET_UNKNOWN, STORE_DENIED, DISK_FULL, KEY_UNFIT,
+    ENDPOINT_INVALID or STORE_CONFIG_INVALID.
     """
 
     def __init__(self, root: Path | None, bucket: str = "", prefix: str = "", roots: Roots | None = None) -> None:
@@ -71,8 +85,8 @@ class Store(ListedStore):
         """
         if url.startswith("s3://"):
             bucket, _, prefix = url.removeprefix("s3://").partition("/")
-            if not bucket or "?" in url:
-                raise AcdError(ErrorCode.ADDRESS_INVALID, f"{url!r} names no bucket")
+            if not BUCKET.fullmatch(bucket) or CONTROL.search(url):
+                raise AcdError(ErrorCode.ADDRESS_INVALID, f"{url!r} names no valid bucket")
             return cls(None, bucket, _clean(prefix, url))
         if url.startswith("file://"):
             parts = urlsplit(url)
@@ -303,6 +317,22 @@ class Store(ListedStore):
                 self._check_bucket(error)
                 return None
 
+    def fingerprints_in(self, names: Collection[str]) -> dict[str, str]:
+        """The fingerprints of those of the names that are there. Several are listed together, not asked for one by one.
+
+        Folders below this one are not listed.
+        """
+        import obstore
+
+        if len(names) < LISTED_TOGETHER:
+            marks = [self.fingerprints(name) for name in names]
+            return {name: found[name] for name, found in zip(names, marks, strict=True) if name in found}
+        if self._is_absent():
+            return {}
+        with self.explained(""):
+            entries = obstore.list_with_delimiter(self._backend())["objects"]
+        return {entry["path"]: _fingerprint(entry) for entry in entries if entry["path"] in names}
+
     def address_of(self, key: str) -> str:
         """The absolute path or the s3:// address of a key."""
         return f"{self.url}/{key}"
@@ -338,10 +368,7 @@ class Store(ListedStore):
 
     @staticmethod
     def gdal_options() -> dict[str, str | int]:
-        """Options for rasterio.Env: where S3 is, no listing of folders beside a file, few decoded blocks kept.
-
-        Keys and web identity stay in the environment, where GDAL finds them by itself.
-        """
+        """Options for rasterio.Env: where S3 is, no listing of folders beside a file, few decoded blocks kept."""
         options: dict[str, str | int] = {
             "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
             "GDAL_HTTP_MAX_RETRY": "6",
@@ -352,13 +379,7 @@ class Store(ListedStore):
         }
         if "GDAL_CACHEMAX" not in os.environ:
             options["GDAL_CACHEMAX"] = GDAL_CACHE_BYTES
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        if endpoint:
-            parts = urlsplit(endpoint)
-            options["AWS_S3_ENDPOINT"] = parts.netloc + parts.path.rstrip("/")
-            options["AWS_HTTPS"] = "NO" if parts.scheme == "http" else "YES"
-            options["AWS_VIRTUAL_HOSTING"] = "FALSE"
-        return options
+        return options | gdal_s3_options()
 
     def zarr_store(self, prefix: str = "", *, read_only: bool) -> CountedStore:
         """The part of the store below a prefix, for zarr. STORE_DENIED if a folder to write to cannot be made."""
@@ -394,6 +415,7 @@ class Store(ListedStore):
         return S3Store(
             self._bucket,
             prefix=self._prefix or None,
+            config=s3_config(),
             client_options={
                 "allow_http": True,
                 "connect_timeout": timedelta(seconds=5),
@@ -442,6 +464,10 @@ class Store(ListedStore):
             yield
         except (BaseError, OSError) as error:
             raise self._explain(error, key) from error
+        except BaseException as error:
+            if is_panic(error):
+                raise panicked(error, self._where(key)) from error
+            raise
 
     def _explain(self, error: Exception, key: str) -> Exception:
         """The AcdError that an obstore error means, or the error itself when it can only be a bug."""
@@ -451,6 +477,7 @@ class Store(ListedStore):
 
 
 def _fingerprint(entry: ObjectMeta) -> str:
+    """The size of an object, and what tells its content from another one of that size."""
     return f"{entry['size']} {entry['e_tag'] or entry['last_modified'].isoformat()}"
 
 

@@ -30,6 +30,7 @@ from acdtask.jobs.ingest.leftout import LeftOutRaster, keep_left_out
 from acdtask.jobs.ingest.pixels import Input, each_good_one, judge, read_again
 from acdtask.jobs.ingest.reading import Reading, readings_in_words
 from acdtask.jobs.ingest.settings import INGESTER, ON_GEOCUBE, IngestSettings
+from acdtask.jobs.ingest.source_notes import source_lines, source_notes
 from acdtask.jobs.ingest.sources import Candidate, find_candidates, source_folder
 from acdtask.jobs.ingest.there import layout_shards, plan_of_records_there
 from acdtask.jobs.ingest.verified import (
@@ -121,13 +122,17 @@ class IngestJob(Job[IngestSettings]):
                 core_seconds=read / BYTES_PER_CORE_SECOND,
             ),
             notes={
-                "left out, name does not match": found.unmatched,
+                **source_notes(found),
                 "left out, outside the AOI": len(found.candidates) - len(candidates),
                 "left out, in the cube already": len(candidates) - len(todo) - len(unclear),
                 "map": _map(todo),
                 READ_NOTE: "; ".join(_notes_of_reading([reading for _, reading in readings], settings)),
             },
-            nothing_to_do="" if todo or to_make else _nothing_to_do(len(candidates) - len(unclear), len(unfit)),
+            nothing_to_do=""
+            if todo or to_make
+            else "; ".join(
+                [_nothing_to_do(len(candidates) - len(unclear), len(unfit)), *source_lines(source_notes(found))]
+            ),
             left_out={one.address: Failure.of(one.error) for one in unfit},
         )
 
@@ -186,12 +191,13 @@ class IngestJob(Job[IngestSettings]):
         return tuple(raw["address"] for raw in shard.work["inputs"])
 
     def notes(self, plan: Plan, site: Site) -> list[str]:
-        """How the files were read, if that was not plain, and those that a verification has repaired."""
+        """How the files were read, if that was not plain; those left out, and those that a verification has repaired."""
         repaired = [
             f"repaired: {site.store.address_of(key)} was {state}"
             for key, state in sorted(repaired_files(plan, site).items())
         ]
-        return [note for note in str(plan.notes.get(READ_NOTE, "")).split("; ") if note] + repaired
+        readings = [note for note in str(plan.notes.get(READ_NOTE, "")).split("; ") if note]
+        return [*readings, *source_lines(plan.notes), *repaired]
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         """How many rasters were brought in, or verified and repaired."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from acdtask.cube.model import DataFormat, DType, Name, NameIfAny, Variable, format_faults
 from acdtask.jobs.contract import Settings
+from acdtask.jobs.ingest.producers import PRODUCERS, ProducerName
 
 __all__ = ["INGESTER", "ON_GEOCUBE", "IngestSettings"]
 
@@ -24,13 +25,15 @@ class IngestSettings(Settings):
     execution: ClassVar[frozenset[str]] = frozenset({"shard_files", "wait_minutes", "post_again", "accept_failed"})
 
     source: str = Field(
-        description="folder or s3:// prefix of GeoTIFFs, a STAC catalogue, collection or item collection (.json), "
+        description="GeoTIFFs: a folder, a file, a pattern in quotes ('images/**/*.tif') or an s3:// prefix; STAC: a "
+        "catalogue or items (.json, .geojson, .ndjson, .parquet), or an API (https://.../collections/NAME); "
         "geocube-ingester: the ingester of ACD_INGESTER_ADDRESS gets the AOI and indexes its scenes, or geocube: the "
         "records are on the Geocube of ACD_GEOCUBE_ADDRESS"
     )
     pattern: str = Field(
         default="*{start:%Y%m%d}_{end:%Y%m%d}*.tif",
-        description="how filenames tell dates and tags: {date} or {start} and {end}, any other {tag}, * for the rest",
+        description="how filenames tell dates and tags: {date} or {start} and {end}, any other {tag}, * for the rest; "
+        "with /, the end of the path",
     )
     asset: str = Field(default="", description="STAC only: the asset to read; empty if each item has one GeoTIFF")
     aoi: str = Field(
@@ -99,6 +102,28 @@ class IngestSettings(Settings):
         description="what a file says to be nodata is nodata: its nodata value, mask and alpha band, the mask beside "
         "it, its STAC item; if not, only source_nodata and NaN are",
     )
+    producer: ProducerName | None = Field(
+        default=None,
+        description="who made the images; gives the pattern, and what the numbers mean. Other settings win",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_producer(cls, values: Any) -> Any:
+        """The settings that follow from the producer, where none are given.
+
+        A workflow gives the default for what nobody set, so a default counts as not given.
+        """
+        name = values.get("producer") if isinstance(values, dict) else None
+        producer = next((producer for key, producer in PRODUCERS.items() if key == name), None)
+        if producer is None:
+            return values
+        ready = {"pattern": producer.pattern, **producer.settings}
+        return values | {
+            field: value
+            for field, value in ready.items()
+            if field not in values or values[field] in (None, "", cls.model_fields[field].default)
+        }
 
     @model_validator(mode="after")
     def _ranges(self) -> IngestSettings:

@@ -1,27 +1,33 @@
-"""Where rasters come from: a folder or bucket with names that speak, or STAC items."""
+"""Where rasters come from: files whose names tell dates, or STAC items."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from acdtask.cube.aoi import load_aoi
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.rasters import Header, read_header
-from acdtask.cube.local.stac import read_stac
+from acdtask.cube.local.stac_read import is_stac, read_stac
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import NAME_RULE, RECORD_NAME_BYTES, Record
+from acdtask.cube.stac_api import is_stac_api, read_stac_api
 from acdtask.cube.tiling import footprint
+from acdtask.dates import parse_moment
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.ingest.listing import list_rasters, place_of
 from acdtask.jobs.ingest.pattern import FilenamePattern
+from acdtask.jobs.ingest.producers import PRODUCERS, advice_for
 from acdtask.jobs.ingest.settings import IngestSettings
 
 __all__ = ["Candidate", "Found", "Unfit", "find_candidates", "source_folder"]
 
 GEOTIFF_ENDINGS = (".tif", ".tiff")
+"""Of an asset that is taken without being named."""
+
 HEADER_THREADS = 16
 STAC_OWN_PROPERTIES = frozenset(
     {"created", "datetime", "description", "end_datetime", "gsd", "keywords", "license", "start_datetime", "title"}
@@ -56,13 +62,18 @@ class Unfit:
 
 @dataclass(frozen=True)
 class Found:
-    """The rasters of a source, by datetime and name, and the number of files whose names do not match.
+    """The rasters of a source, by datetime and name.
 
-    `unfit` are those whose headers cannot be read.
+    Attributes:
+        candidates: the rasters.
+        unmatched: the names of files that do not match the pattern.
+        passed_over: how many files were hidden, unfinished or empty, or are images in other formats.
+        unfit: the rasters whose headers cannot be read.
     """
 
     candidates: list[Candidate]
-    unmatched: int
+    unmatched: tuple[str, ...] = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict)
     unfit: list[Unfit] = field(default_factory=list)
 
 
@@ -90,15 +101,16 @@ def find_candidates(
     Raises:
         AcdError: INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, and what may pass when a header is read again.
     """
-    named, unmatched = _from_stac(settings) if settings.source.endswith(".json") else _from_files(settings)
+    found = _from_stac(settings) if _is_stac(settings.source) else _from_files(settings)
+    named = found.named
     records = [_record_of(one, aoi_tags | settings.tags) for one in named]
     grids = known_grids([record.id for record in records])
     unknown = [one.address for one, record in zip(named, records, strict=True) if record.id not in grids]
     folder = source_folder(settings)
-    store = Store.at(folder)
     with ThreadPoolExecutor(HEADER_THREADS) as threads:
-        opened = threads.map(lambda address: _header_or_error(store, address, folder), unknown)
+        opened = threads.map(lambda address: _header_or_error(address, folder), unknown)
         headers = dict(zip(unknown, opened, strict=True))
+    _check_dtypes(headers, settings)
     candidates, unfit = [], []
     for one, record in zip(named, records, strict=True):
         header = headers.get(one.address)
@@ -110,77 +122,142 @@ def find_candidates(
             unfit.append(Unfit(one.address, record, error))
     return Found(
         sorted(candidates, key=lambda one: (one.record.datetime, one.record.name, one.address)),
-        unmatched,
+        found.unmatched,
+        found.passed_over,
         sorted(unfit, key=lambda one: (one.record.datetime, one.record.name, one.address)),
     )
 
 
-def _header_or_error(store: Store, address: str, folder: str) -> Header | AcdError:
+def _header_or_error(address: str, folder: str) -> Header | AcdError:
     """The header of a file, or why it has none, unless that may pass."""
     try:
-        return read_header(store, address, folder, beside=True)
+        return read_header(_store_of(address), address, folder, beside=True)
     except AcdError as error:
         if error.code.value.retryable:
             raise
         return error
 
 
+def _check_dtypes(headers: Mapping[str, Header | AcdError], settings: IngestSettings) -> None:
+    """INPUT_OUT_OF_RANGE if the producer's range of values is for another data type than a file has."""
+    producer = PRODUCERS[settings.producer] if settings.producer else None
+    if producer is None or not producer.dtype:
+        return
+    if any(getattr(settings, name) != value for name, value in producer.settings.items() if name != "source_nodata"):
+        return
+    for address, header in headers.items():
+        if isinstance(header, Header) and header.dtype != producer.dtype:
+            raise AcdError(
+                ErrorCode.INPUT_OUT_OF_RANGE,
+                f"{address} is {header.dtype}, and images of {producer.title} are {producer.dtype}",
+                "Give the range of the file's values, such as --source-minimum 0 --source-maximum 1.",
+            )
+
+
 def source_folder(settings: IngestSettings) -> str:
-    """The folder or prefix of the source: that of the STAC document, if it is one."""
-    return Store.at(_parent(settings.source) if settings.source.endswith(".json") else settings.source).url
+    """The folder or prefix of the source, or that of the STAC document. Nothing for a STAC API: it has no VRTs."""
+    if is_stac_api(settings.source):
+        return ""
+    return Store.at(_parent(settings.source)).url if is_stac(settings.source) else place_of(settings.source)
 
 
-def _from_files(settings: IngestSettings) -> tuple[list[_Named], int]:
+def _is_stac(source: str) -> bool:
+    return is_stac_api(source) or is_stac(source)
+
+
+def _store_of(address: str) -> Store:
+    return Store.at(address.rpartition("/")[0] or "/")
+
+
+@dataclass(frozen=True)
+class _Listed:
+    named: list[_Named]
+    unmatched: tuple[str, ...] = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+
+
+def _from_files(settings: IngestSettings) -> _Listed:
     pattern = FilenamePattern(settings.pattern)
-    store = Store.at(settings.source)
-    fingerprints = {key: mark for key, mark in store.fingerprints("").items() if key.lower().endswith(GEOTIFF_ENDINGS)}
-    if not fingerprints:
-        raise AcdError(ErrorCode.INPUT_MISSING, f"{settings.source} holds no GeoTIFF (.tif, .tiff)")
-    named = []
-    for key, mark in sorted(fingerprints.items()):
+    listing = list_rasters(settings.source, vrt=pattern.takes_vrt)
+    named, unmatched = [], []
+    for key, mark in listing.rasters.items():
         said = pattern.match(key)
-        if said is not None:
-            name = Path(key).stem
-            named.append(_Named(store.address_of(key), mark, name, said.datetime, said.start, said.tags))
+        if said is None:
+            unmatched.append(key)
+            continue
+        address = listing.store.address_of(key)
+        named.append(_Named(address, mark, pattern.record_name(key), said.datetime, said.start, said.tags))
     if not named:
-        first, pattern_text = min(fingerprints), settings.pattern
         raise AcdError(
             ErrorCode.FILENAME_UNMATCHED,
-            f"none of {len(fingerprints)} files in {settings.source} matches {pattern_text!r}; the first is {first}",
+            f"none of {len(unmatched)} files in {settings.source} matches {settings.pattern!r};"
+            f" the first is {unmatched[0]}",
+            advice_for(unmatched[0]),
         )
-    return named, len(fingerprints) - len(named)
+    return _Listed(named, tuple(unmatched), listing.passed_over + listing.others)
 
 
-def _from_stac(settings: IngestSettings) -> tuple[list[_Named], int]:
-    items = read_stac(settings.source)
+def _from_stac(settings: IngestSettings) -> _Listed:
+    if is_stac_api(settings.source):
+        aoi = load_aoi(settings.aoi) if settings.aoi else None
+        bounds = (aoi.geojson, aoi.start, aoi.end) if aoi else ()
+        items = read_stac_api(settings.source, *bounds)
+    else:
+        items = read_stac(settings.source)
     if not items:
         raise AcdError(ErrorCode.INPUT_MISSING, f"{settings.source} holds no STAC item")
-    return [_named_by_item(item, settings) for item in items], 0
+    hrefs = [_asset_href(item, settings.asset) for item in items]
+    marks = _fingerprints(hrefs)
+    return _Listed([_named_by_item(item, href, marks) for item, href in zip(items, hrefs, strict=True)])
 
 
-def _named_by_item(item: dict[str, Any], settings: IngestSettings) -> _Named:
+def _fingerprints(hrefs: Sequence[str]) -> dict[str, str]:
+    """The fingerprints of files, asked for a folder at a time, and of several folders at once."""
+    folders: dict[str, set[str]] = {}
+    for href in hrefs:
+        folder, _, name = href.rpartition("/")
+        folders.setdefault(folder or "/", set()).add(name)
+    with ThreadPoolExecutor(HEADER_THREADS) as threads:
+        listed = threads.map(lambda folder: Store.at(folder).fingerprints_in(folders[folder]), folders)
+        return {
+            f"{folder.rstrip('/')}/{name}": mark
+            for folder, marks in zip(folders, listed, strict=True)
+            for name, mark in marks.items()
+        }
+
+
+def _named_by_item(item: dict[str, Any], href: str, marks: Mapping[str, str]) -> _Named:
     properties = item["properties"]
-    moment = properties.get("end_datetime") or properties.get("datetime")
-    start = properties.get("start_datetime")
-    href = _asset_href(item, settings.asset)
+    end = _moment_of(item, "end_datetime") or _moment_of(item, "datetime")
+    began = _moment_of(item, "start_datetime")
+    if end is None:
+        raise AcdError(ErrorCode.DATE_INVALID, f"STAC item {item['id']} has no datetime")
     tags = {
         _name(key): str(value)
         for key, value in sorted(properties.items())
         if isinstance(value, str | int | float) and key not in STAC_OWN_PROPERTIES and not key.startswith("proj:")
     }
-    try:
-        end = dt.datetime.fromisoformat(str(moment))
-        began = dt.datetime.fromisoformat(start) if start else None
-    except ValueError as error:
-        raise AcdError(ErrorCode.DATE_INVALID, f"STAC item {item['id']} has datetime {moment!r}") from error
     if began is not None and began > end:
         raise AcdError(ErrorCode.DATES_OUT_OF_ORDER, f"STAC item {item['id']} starts on {began} and ends on {end}")
-    folder, _, file = href.rpartition("/")
-    fingerprint = Store.at(folder).fingerprints(file).get(file)
-    if fingerprint is None:
+    if href not in marks:
         raise AcdError(ErrorCode.INPUT_MISSING, f"STAC item {item['id']} names {href}, which is not there")
     asset = next(one for one in item["assets"].values() if one["href"] == href)
-    return _Named(href, fingerprint, str(item["id"]), end, began if began != end else None, tags, asset)
+    return _Named(href, marks[href], str(item["id"]), end, began if began != end else None, tags, asset)
+
+
+def _moment_of(item: dict[str, Any], name: str) -> dt.datetime | None:
+    """A datetime of a STAC item, in UTC; without a zone it is UTC. DATE_INVALID."""
+    value = item["properties"].get(name)
+    if value is None:
+        return None
+    try:
+        return parse_moment(value if isinstance(value, str) else None)
+    except ValueError as error:
+        raise AcdError(
+            ErrorCode.DATE_INVALID,
+            f"STAC item {item['id']} has the {name} {value!r}",
+            "Write datetimes of STAC items as RFC 3339 texts: 2021-01-07T05:26:40Z.",
+        ) from error
 
 
 def _asset_href(item: dict[str, Any], asset: str) -> str:

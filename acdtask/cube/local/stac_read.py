@@ -1,0 +1,211 @@
+"""STAC that others wrote: static catalogues, item collections, single items, stac-geoparquet."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from acdtask.cube.local.stac_parquet import items_of_parquet
+from acdtask.cube.local.store import Store
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["is_stac", "read_stac", "usable_item"]
+
+Json: TypeAlias = dict[str, Any]
+
+JSON_ENDINGS = (".json", ".geojson")
+LINES_ENDINGS = (".ndjson", ".jsonl", ".geojsonl")
+PARQUET_ENDINGS = (".parquet", ".geoparquet")
+
+READERS = 16
+"""Documents that are read at once: a request to an object store waits much longer than it works."""
+
+WEB = ("http://", "https://")
+
+
+def is_stac(address: str) -> bool:
+    """Whether an address is that of a STAC document, by its ending.
+
+    >>> [is_stac(name) for name in ("a/items.GEOJSON", "s3://b/items.parquet", "a.tif")]
+    [True, True, False]
+    """
+    return address.lower().endswith((*JSON_ENDINGS, *LINES_ENDINGS, *PARQUET_ENDINGS))
+
+
+def read_stac(address: str) -> list[Json]:
+    """The items of a static catalogue, a collection, an item collection or a single item, in the documents' order.
+
+    Items come as .json or .geojson, one a line as .ndjson, or as stac-geoparquet (.parquet). The documents that a
+    catalogue links to are read side by side. Nothing is fetched from the web. Hrefs of assets come back as absolute
+    paths or s3:// addresses; assets on the web are left out, unless they have an alternate on s3://.
+
+    Args:
+        address: path, file:// or s3:// address of the document.
+
+    Raises:
+        AcdError: INPUT_MISSING if there is no such document, STAC_INVALID naming the document that cannot be used.
+    """
+    root = _Document(_absolute(address, ""))
+    if not _is_there(root.address):
+        raise AcdError(ErrorCode.INPUT_MISSING, f"there is no {root.address}")
+    seen, level = {root.address}, [root]
+    with ThreadPoolExecutor(READERS) as threads:
+        while level:
+            deeper: list[_Document] = []
+            for document, (items, links) in zip(level, threads.map(_read, [one.address for one in level]), strict=True):
+                document.items = items
+                document.linked = [_Document(link) for link in dict.fromkeys(links) if link not in seen]
+                seen.update(links)
+                deeper += document.linked
+            level = deeper
+    return list(root.all_items())
+
+
+@dataclass
+class _Document:
+    """A document, its own items, and the documents that it links to."""
+
+    address: str
+    items: list[Json] = field(default_factory=list)
+    linked: list[_Document] = field(default_factory=list)
+
+    def all_items(self) -> Iterator[Json]:
+        """Its items and those of all documents below it, in order."""
+        waiting = [self]
+        while waiting:
+            document = waiting.pop()
+            yield from document.items
+            waiting += reversed(document.linked)
+
+
+def _read(address: str) -> tuple[list[Json], list[str]]:
+    """The items of a document, and the addresses of the documents that it links to."""
+    data, ending = _data(address), address.lower()
+    if ending.endswith(PARQUET_ENDINGS):
+        return [usable_item(item, address) for item in items_of_parquet(data, address)], []
+    if ending.endswith(LINES_ENDINGS):
+        lines = [line for line in data.splitlines() if line.strip()]
+        return [usable_item(_parsed(line, address), address) for line in lines], []
+    document = _parsed(data, address)
+    kind = document.get("type")
+    if kind == "Feature":
+        return [usable_item(document, address)], []
+    if kind == "FeatureCollection":
+        return [usable_item(feature, address) for feature in _list(document, "features", address)], []
+    if kind in ("Catalog", "Collection"):
+        return [], [
+            _absolute(_text(link, "href", address), address)
+            for link in _list(document, "links", address)
+            if isinstance(link, dict) and link.get("rel") in ("item", "child")
+        ]
+    raise _invalid(address, f"has the type {kind!r}")
+
+
+def _data(address: str) -> bytes:
+    folder, _, name = address.rpartition("/")
+    data = Store.at(folder or "/").find_small(name)
+    if data is None:
+        raise _invalid(address, "is linked to, but missing")
+    return data
+
+
+def _parsed(text: bytes, address: str) -> Json:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _invalid(address, "is not JSON") from error
+    if not isinstance(document, dict):
+        raise _invalid(address, "is not a JSON object")
+    return document
+
+
+def usable_item(item: object, address: str) -> Json:
+    """The item, with the assets that can be read here and absolute hrefs. STAC_INVALID.
+
+    Args:
+        item: a STAC item, as JSON.
+        address: of the document that has it. An item of the web must not name files of this machine.
+    """
+    if not isinstance(item, dict) or item.get("type") != "Feature" or not isinstance(item.get("id"), str):
+        raise _invalid(address, "has an item without type 'Feature' or id")
+    if not isinstance(item.get("properties"), dict) or not isinstance(item.get("assets"), dict):
+        raise _invalid(address, f"has an item {item['id']} without properties or assets")
+    assets = {}
+    for name, asset in item["assets"].items():
+        href = _href(asset, address)
+        if not href.lower().startswith(WEB):
+            assets[name] = {**asset, "href": _absolute(href, address)}
+        elif address.lower().startswith(WEB) and not _is_on_web(asset):
+            raise _invalid(address, f"has an item {item['id']} with the asset {name} at {asset['href']}")
+    if item["assets"] and not assets:
+        raise _invalid(
+            address,
+            f"has all assets of item {item['id']} on the web",
+            "Download them, and give the folder or bucket that has them as --source; only s3:// is read directly.",
+        )
+    return {**item, "assets": assets}
+
+
+def _href(asset: object, address: str) -> str:
+    """Where an asset is: on s3:// if it says so, else what the item says, made absolute if the item is on the web."""
+    href = _text(asset, "href", address)
+    if href.startswith("s3://"):
+        return href
+    alternates = asset.get("alternate") if isinstance(asset, dict) else None
+    for other in alternates.values() if isinstance(alternates, dict) else ():
+        if isinstance(other, dict) and str(other.get("href", "")).startswith("s3://"):
+            return str(other["href"])
+    return address if address.lower().startswith(WEB) else href
+
+
+def _is_on_web(asset: Json) -> bool:
+    """Whether an item of the web names an asset there: by an address, or relative to itself."""
+    href = str(asset["href"])
+    return href.lower().startswith(WEB) or not (href.startswith("/") or ":" in href or "\\" in href)
+
+
+def _absolute(href: str, base: str) -> str:
+    """A path or s3:// address; `base` is the document in which the href stands."""
+    if href.startswith("s3://"):
+        return href
+    if href.startswith("file://"):
+        return unquote(urlsplit(href).path)
+    if "://" in href:
+        raise _invalid(base or href, f"leads to {href}, which is neither a file nor on s3://")
+    if href.startswith("/"):
+        return href
+    if not base:
+        return Store.at(href).url
+    scheme = "s3://" if base.startswith("s3://") else ""
+    folder = posixpath.dirname(base.removeprefix(scheme))
+    plain = scheme + posixpath.normpath(posixpath.join(folder, href))
+    # Readers of local catalogues take an href as a file name, and the standard as a URL: whichever file is there.
+    return unquote(plain) if "%" in href and not _is_there(plain) else plain
+
+
+def _is_there(address: str) -> bool:
+    folder, _, name = address.rpartition("/")
+    return Store.at(folder or "/").exists(name)
+
+
+def _text(node: object, name: str, address: str) -> str:
+    value = node.get(name) if isinstance(node, dict) else None
+    if not isinstance(value, str) or not value:
+        raise _invalid(address, f"has a link or an asset without {name}")
+    return value
+
+
+def _list(document: Json, name: str, address: str) -> list[Any]:
+    value = document.get(name)
+    if not isinstance(value, list):
+        raise _invalid(address, f"has no list of {name}")
+    return value
+
+
+def _invalid(address: str, what: str, fix: str | None = None) -> AcdError:
+    return AcdError(ErrorCode.STAC_INVALID, f"{address} {what}", fix)

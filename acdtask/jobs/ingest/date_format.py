@@ -1,0 +1,104 @@
+"""Dates within filenames, in strftime's language; months as names are English, whatever the machine's locale."""
+
+from __future__ import annotations
+
+import calendar
+import datetime as dt
+import re
+from datetime import UTC
+
+__all__ = ["DateFormat"]
+
+MONTHS = (
+    *("january", "february", "march", "april", "may", "june", "july"),
+    *("august", "september", "october", "november", "december"),
+)
+ABBREVIATIONS = tuple(month[:3] for month in MONTHS)
+
+DIRECTIVES = {
+    "%Y": r"\d{4}",
+    "%m": r"\d{2}",
+    "%d": r"\d{2}",
+    "%H": r"\d{2}",
+    "%M": r"\d{2}",
+    "%S": r"\d{2}",
+    "%j": r"\d{3}",
+    "%y": r"\d{2}",
+    "%b": f"(?i:{'|'.join(ABBREVIATIONS)})",
+    "%B": f"(?i:{'|'.join(MONTHS)})",
+}
+CENTURY_STARTS = 69
+"""%y: 69 to 99 are of the twentieth century, as for strptime."""
+
+
+class DateFormat:
+    """A format such as `%Y%m%d` or `%d%b%Y`. ValueError for a directive that is not known, or without a year.
+
+    Attributes:
+        text: the format.
+        regex: what matches such a date.
+
+    >>> DateFormat("%d%b%Y").parse("04JUN2020").isoformat()
+    '2020-06-04T00:00:00+00:00'
+    >>> DateFormat("%Y%m%d").parse("20200230") is None
+    True
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._directives: list[str] = []
+        body = grouped = ""
+        for piece in re.split(r"(%.?)", text):
+            if not piece.startswith("%"):
+                body, grouped = body + re.escape(piece), grouped + re.escape(piece)
+                continue
+            if piece not in DIRECTIVES:
+                raise ValueError(f"has a directive other than {' '.join(DIRECTIVES)}")
+            self._directives.append(piece)
+            body += DIRECTIVES[piece]
+            grouped += f"({DIRECTIVES[piece]})"
+        given = set(self._directives)
+        if not given & {"%Y", "%y"}:
+            raise ValueError("has no year (%Y)")
+        if given & {"%d"} and not given & {"%m", "%b", "%B"}:
+            raise ValueError("has a day of a month, and no month")
+        self.regex = body
+        self._grouped = re.compile(grouped, re.ASCII)
+
+    def parse(self, text: str) -> dt.datetime | None:
+        """The moment, in UTC, or None if there is no such date."""
+        found = self._grouped.fullmatch(text)
+        if found is None:
+            return None
+        values = dict(zip(self._directives, found.groups(), strict=True))
+        try:
+            day = _day_of(values)
+            hour, minute, second = (int(values.get(directive, 0)) for directive in ("%H", "%M", "%S"))
+            clock = dt.time(hour, minute, second)
+        except ValueError:
+            return None
+        return dt.datetime.combine(day, clock, UTC)
+
+    def field(self, name: str) -> str:
+        """The field of a pattern that has this format."""
+        return f"{{{name}}}" if self.text == "%Y%m%d" else f"{{{name}:{self.text}}}"
+
+
+def _day_of(values: dict[str, str]) -> dt.date:
+    short = int(values.get("%y", 0))
+    year = int(values["%Y"]) if "%Y" in values else short + (1900 if short >= CENTURY_STARTS else 2000)
+    if "%j" in values:
+        number = int(values["%j"])
+        if not 1 <= number <= 365 + calendar.isleap(year):
+            raise ValueError("no such day of the year")
+        return dt.date(year, 1, 1) + dt.timedelta(days=number - 1)
+    return dt.date(year, _month_of(values), int(values.get("%d", 1)))
+
+
+def _month_of(values: dict[str, str]) -> int:
+    if "%m" in values:
+        return int(values["%m"])
+    for directive in ("%b", "%B"):
+        if directive in values:
+            return ABBREVIATIONS.index(values[directive].lower()[:3]) + 1
+    return 1

@@ -1,0 +1,154 @@
+"""The rasters of a folder, a bucket, a pattern of paths or a single file, and what lies beside them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from acdtask.cube.local.store import Store
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.ingest.formats import other_formats
+
+__all__ = ["Listing", "list_rasters", "place_of"]
+
+GEOTIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
+VRT = re.compile(r"\.vrt$", re.IGNORECASE)
+UNFINISHED = re.compile(r"(\.(part|partial|crdownload|download|tmp|temp|aria2|filepart|!ut)|~)$", re.IGNORECASE)
+WILDCARDS = re.compile(r"[*?\[]")
+CHECK_PATH = "Check the path. A relative one is looked for in the folder where acdtask runs."
+EMPTY = "0 "
+"""How the fingerprint of a file without bytes begins."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a source holds.
+
+    Attributes:
+        store: the folder or prefix.
+        rasters: fingerprints by key, sorted: of GeoTIFFs, or of VRTs if they were asked for.
+        passed_over: how many files were hidden, unfinished or empty.
+        others: how many images in other formats there are, by their ending.
+    """
+
+    store: Store
+    rasters: dict[str, str]
+    passed_over: Counter[str]
+    others: Counter[str]
+
+
+def list_rasters(source: str, *, vrt: bool = False) -> Listing:
+    """List a source.
+
+    Args:
+        source: a folder, an s3:// prefix, a file, or a pattern of paths: `*`, `?`, `[a-z]`, and `**` for any folders.
+            Something of that very name comes before a pattern.
+        vrt: VRTs are wanted, and not GeoTIFFs.
+
+    Raises:
+        AcdError: INPUT_MISSING saying what is there instead, ADDRESS_INVALID, and what a store may raise.
+    """
+    store, file, pattern = _place(source)
+    marks = store.fingerprints(file)
+    rasters: dict[str, str] = {}
+    passed_over: Counter[str] = Counter()
+    rest: list[str] = []
+    for key, mark in sorted(marks.items()):
+        if not _fits(pattern, key.split("/")):
+            continue
+        is_wanted = (VRT if vrt else GEOTIFF).search(key)
+        if not file and (why := _why_passed_over(key, mark, is_raster=bool(is_wanted))):
+            passed_over[why] += 1
+        elif is_wanted:
+            rasters[key] = mark
+        else:
+            rest.append(key)
+    others, ways = other_formats(rest)
+    if not rasters:
+        raise _nothing(source, passed_over, others, ways, vrt=vrt, any_file=bool(marks))
+    return Listing(store, rasters, passed_over, others)
+
+
+def place_of(source: str) -> str:
+    """The folder or prefix that a source lies in, without looking: what a VRT may refer to lies below it."""
+    if GEOTIFF.search(source) or VRT.search(source):
+        source = source if Path(source).is_dir() else _parent(source)
+    parts = source.split("/")
+    wild = next((place for place, part in enumerate(parts) if WILDCARDS.search(part)), None)
+    if wild is None or _exists(source):
+        return Store.at(source).url
+    return Store.at("/".join(parts[:wild]) or ("/" if source.startswith("/") else ".")).url
+
+
+def _place(source: str) -> tuple[Store, str, list[str]]:
+    """The folder or prefix, the name of the only file that is meant, and the pattern of paths below the folder."""
+    store = Store.at(source)
+    if store.is_folder:
+        path = Path(store.url)
+        if path.is_dir():
+            return store, "", []
+        if _exists(store.url):
+            return Store.at(str(path.parent)), path.name, []
+    elif GEOTIFF.search(source) or VRT.search(source):
+        parent, _, name = store.url.rpartition("/")
+        if parent != "s3:/" and Store.at(parent).exists(name):
+            return Store.at(parent), name, []
+    if WILDCARDS.search(source) and (store.is_folder or not store.fingerprints("")):
+        base = Store.at(place_of(source))
+        if base.is_folder and not Path(base.url).is_dir():
+            raise AcdError(ErrorCode.INPUT_MISSING, f"there is no folder {base.url}", CHECK_PATH)
+        return base, "", store.url.removeprefix(base.url).lstrip("/").split("/")
+    if store.is_folder:
+        raise AcdError(ErrorCode.INPUT_MISSING, f"there is no folder or file {store.url}", CHECK_PATH)
+    return store, "", []
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # the name is too long to be one
+        return False
+
+
+def _fits(pattern: Sequence[str], key: Sequence[str]) -> bool:
+    """Whether the parts of a key match those of a pattern; what matches a folder matches all in it.
+
+    >>> _fits(["**", "S1[AB]_*.tif"], ["2020", "01", "S1A_x.tif"]), _fits(["2020*"], ["2020", "a.tif"])
+    (True, True)
+    """
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_fits(pattern[1:], key[start:]) for start in range(len(key) + 1))
+    return bool(key) and fnmatchcase(key[0], pattern[0]) and _fits(pattern[1:], key[1:])
+
+
+def _why_passed_over(key: str, mark: str, *, is_raster: bool) -> str:
+    if any(part.startswith(".") for part in key.split("/")):
+        return "hidden"
+    if UNFINISHED.search(key):
+        return "unfinished"
+    return "empty" if is_raster and mark.startswith(EMPTY) else ""
+
+
+def _nothing(
+    source: str, passed_over: Counter[str], others: Counter[str], ways: Iterable[str], *, vrt: bool, any_file: bool
+) -> AcdError:
+    wanted = "VRT (.vrt)" if vrt else "GeoTIFF (.tif, .tiff)"
+    beside = [f"{count} {ending}" for ending, count in others.items()]
+    beside += [f"{count} {why} file{'' if count == 1 else 's'}" for why, count in sorted(passed_over.items())]
+    if not beside:
+        beside = ["other files"] if any_file else []
+    what = f"there are {', '.join(beside)}" if beside else "it is empty"
+    return AcdError(
+        ErrorCode.INPUT_MISSING, f"{source} holds no {wanted}; {what}", " ".join(dict.fromkeys(ways)) or None
+    )
+
+
+def _parent(address: str) -> str:
+    folder, slash, _ = address.rpartition("/")
+    return folder or ("/" if slash else ".")
