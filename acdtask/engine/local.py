@@ -18,7 +18,7 @@ from acdtask.engine.stages import (
     run_shard,
 )
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Job, Plan, Settings
+from acdtask.jobs.contract import AGAIN, Job, Plan, Settings
 from acdtask.jobs.quarantine import LeftOut
 from acdtask.jobs.registry import load_job
 
@@ -83,7 +83,8 @@ def run_locally(
         _events.info("round.gathered", job=job.name, round=round_name, left_out=len(left_out))
     seconds = time.monotonic() - begun
     _events.info("job.done", job=job.name, plan=plan.plan_id, seconds=round(seconds, 1))
-    lines = [f"done: {plan.units} {job.unit} in {seconds:.1f} s", *job.notes(plan, site)]
+    again = plan.notes.get(AGAIN, "") if not plan.units else ""
+    lines = [f"done: {again or f'{plan.units} {job.unit}'} in {seconds:.1f} s", *job.notes(plan, site)]
     lines += [f"left out: shard {one}" for one in left_out]
     return Outcome(plan, seconds, lines)
 

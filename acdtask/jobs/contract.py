@@ -24,6 +24,7 @@ from acdtask.jobs.fence import Fence, newest_number
 from acdtask.jobs.quarantine import LeftOut
 
 __all__ = [
+    "AGAIN",
     "Draft",
     "Estimate",
     "Findings",
@@ -38,6 +39,9 @@ __all__ = [
     "Site",
     "content_id_of",
 ]
+
+AGAIN = "again"
+"""In the notes of a plan that computes nothing and makes a published result the current one: a sentence about it."""
 
 
 class Settings(BaseModel):
@@ -88,7 +92,8 @@ class Draft:
     Attributes:
         content: everything that decides what comes out (science settings, inputs), as JSON values.
         shards: the work; all of it serialisable as JSON.
-        notes: what the caller of `plan` should see, such as the tiles as GeoJSON under "map".
+        notes: what the caller of `plan` should see, such as the tiles as GeoJSON under "map". A plan that computes
+            nothing, and only makes a published result the current one again, says so under "again".
         nothing_to_do: a sentence that says why there is no work, or empty.
     """
 
@@ -309,6 +314,14 @@ class Job(ABC, Generic[SettingsT]):
         """Sentences about a gathered plan, for the person who runs it."""
         del plan, site
         return []
+
+    def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
+        """Keys of the files of products that a shard wrote, from its table of the last round.
+
+        If one of them is gone when the plan is to be published again, the shard is done again.
+        """
+        del plan, table
+        return ()
 
     def is_published(self, plan: Plan, site: Site) -> bool:
         """Whether what the last gather made is still there; if not, it is made again."""

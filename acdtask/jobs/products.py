@@ -37,7 +37,7 @@ __all__ = [
     "change_variable",
     "digest_of_file",
     "find_manifest",
-    "has_latest",
+    "is_latest",
     "manifest_chain",
     "point_latest",
     "read_product",
@@ -69,6 +69,11 @@ class BaselineTile(_Manifest):
     standard_deviation: Dataset
     count: Dataset
     moments: Dataset
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Their keys."""
+        return self.mean.uri, self.standard_deviation.uri, self.count.uri, self.moments.uri
 
 
 def _is_empty(value: tuple[Any, ...]) -> bool:
@@ -329,9 +334,9 @@ def point_latest(store: Store, aoi: str, job: str, name: str, content_id: str, f
             raise
 
 
-def has_latest(store: Store, aoi: str, job: str, name: str) -> bool:
-    """Whether `latest` of a name is some content id."""
-    return bool(_latest(store, aoi, job, name))
+def is_latest(store: Store, aoi: str, job: str, name: str, content_id: str) -> bool:
+    """Whether `latest` of a name is this content id. PRODUCT_DAMAGED."""
+    return _latest(store, aoi, job, name) == content_id
 
 
 def _latest(store: Store, aoi: str, job: str, name: str) -> str:

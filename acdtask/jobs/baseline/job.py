@@ -22,6 +22,7 @@ from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.contract import (
+    AGAIN,
     Draft,
     Estimate,
     Findings,
@@ -39,12 +40,12 @@ from acdtask.jobs.products import (
     BaselineTile,
     baseline_variables,
     find_manifest,
-    has_latest,
+    is_latest,
     manifest_chain,
     point_latest,
 )
 from acdtask.jobs.quarantine import QuarantinedTile
-from acdtask.jobs.shards import cells_of, shards_of
+from acdtask.jobs.shards import NO_WORK, cells_of, shards_of
 from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, tiles_of_aoi
 
 __all__ = ["BaselineJob"]
@@ -95,12 +96,18 @@ class BaselineJob(Job[BaselineSettings]):
             "records": [record.id for record in stacks.records],
             "tiles": [one.tile.cell for one in work],
         }
-        done = RecordQuery(tags={TAG_CONTENT: content_id_of(self.name, content)})
+        content_id = content_id_of(self.name, content)
+        stands = _stands(aoi.name, content_id, site)
+        current = stands and is_latest(site.store, aoi.name, self.name, _name(settings), content_id)
+        if stands:
+            work = []
         volume = sum(len(one.slices) for one in work) * layout.cell_pixels**2
         volume *= np.dtype(variable.dformat.dtype).itemsize
         return Draft(
             content=content,
-            shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
+            shards=[NO_WORK]
+            if stands
+            else shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(images),
@@ -108,10 +115,12 @@ class BaselineJob(Job[BaselineSettings]):
                 bytes_written=len(work) * layout.cell_pixels**2 * 36,
                 core_seconds=volume / BYTES_PER_CORE_SECOND,
             ),
-            notes={"map": tiles_as_geojson([one.tile for one in work]), "area": area_of(aoi)},
-            nothing_to_do="this baseline is published already"
-            if site.published(done) and _stands(aoi.name, content_id_of(self.name, content), settings, site)
-            else "",
+            notes={
+                "map": tiles_as_geojson([one.tile for one in work]),
+                "area": area_of(aoi),
+                **({AGAIN: "this baseline is published already, and becomes the latest again"} if stands else {}),
+            },
+            nothing_to_do="this baseline is published already, and is the latest" if current else "",
         )
 
     def run(
@@ -137,6 +146,10 @@ class BaselineJob(Job[BaselineSettings]):
         mine = _manifest(plan, settings, tiles, self._quarantined(result.left_out))
 
         def make(earlier: bytes | None) -> bytes:
+            if earlier is None and not tiles:
+                raise AcdError(
+                    ErrorCode.SHARDS_MISSING, "the baseline was removed while it was made the latest", "Plan it again."
+                )
             whole = mine.joined_with(BaselineManifest.model_validate_json(earlier)) if earlier else mine
             return whole.model_dump_json(indent=1).encode()
 
@@ -168,6 +181,10 @@ class BaselineJob(Job[BaselineSettings]):
         tiles = BaselineManifest.model_validate_json(body).tiles
         return Findings(figures={"images": len(plan.content["images"]), "tiles": len(tiles)})
 
+    def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
+        """The files of its tiles."""
+        return tuple(key for row in json.loads(table) for key in BaselineTile.model_validate(row).files)
+
     def _quarantined(self, left_out: tuple[LeftOutShard, ...]) -> tuple[QuarantinedTile, ...]:
         return tuple(
             QuarantinedTile(cell=cell, job=self.name, failure=one.why.failure)
@@ -180,10 +197,13 @@ def _name(settings: BaselineSettings) -> str:
     return f"{settings.variable}/{settings.layout}/{settings.name}"
 
 
-def _stands(aoi: str, content_id: str, settings: BaselineSettings, site: Site) -> bool:
-    """Whether a baseline has its manifest, and `latest` is some baseline. PRODUCT_DAMAGED."""
-    has_manifest = manifest_chain(site.store, aoi, "baseline", content_id).newest()[1] is not None
-    return has_manifest and has_latest(site.store, aoi, "baseline", _name(settings))
+def _stands(aoi: str, content_id: str, site: Site) -> bool:
+    """Whether a whole baseline is in the index, has its manifest, and all files that this names. PRODUCT_DAMAGED."""
+    body = manifest_chain(site.store, aoi, "baseline", content_id).newest()[1]
+    if body is None or not site.published(RecordQuery(tags={TAG_CONTENT: content_id})):
+        return False
+    there = set(site.store.list(f"products/{aoi}/baseline/{content_id}"))
+    return there.issuperset(key for tile in BaselineManifest.model_validate_json(body).tiles for key in tile.files)
 
 
 def _manifest(

@@ -21,6 +21,7 @@ from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import ErrorCode
 from acdtask.jobs.bundle import array_from_bytes, pack, unpack
 from acdtask.jobs.contract import (
+    AGAIN,
     Draft,
     Estimate,
     Findings,
@@ -32,7 +33,7 @@ from acdtask.jobs.contract import (
     Site,
     content_id_of,
 )
-from acdtask.jobs.monitor.cut import cut_tile
+from acdtask.jobs.monitor.cut import CutTile, cut_tile
 from acdtask.jobs.monitor.findings import findings_of
 from acdtask.jobs.monitor.label import (
     LEFT,
@@ -60,8 +61,8 @@ from acdtask.jobs.monitor.work import (
     quarantined_tiles,
 )
 from acdtask.jobs.parts import month_of
-from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, has_latest, manifest_chain
-from acdtask.jobs.shards import cells_of, shards_of
+from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest, manifest_chain
+from acdtask.jobs.shards import NO_WORK, cells_of, shards_of
 from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, start_of, tiles_of_aoi
 
 __all__ = ["MonitorJob"]
@@ -69,6 +70,7 @@ __all__ = ["MonitorJob"]
 PIXELS_PER_CORE_SECOND = 1.25e6
 """Of one image, all rounds together (measured on the demo)."""
 TAG_IMAGE = "acd:content"
+BECOMES_LATEST = "these images are monitored already, and their result becomes the latest again"
 
 
 class MonitorJob(Job[MonitorSettings]):
@@ -90,8 +92,6 @@ class MonitorJob(Job[MonitorSettings]):
         method = _method(settings, aoi, baseline)
         found = _images(stacks, aoi, method)
         done = _done(method, site)
-        if found and not has_latest(site.store, aoi.name, self.name, _name(settings)):
-            done.discard(_content(found[-1].folder))  # to publish it again makes `latest` again
         pending = {one.label: one for one in found if _content(one.folder) not in done}
         wanted = [record for record in stacks.records if image_label(record) in pending]
         work: list[TileWork] = []
@@ -109,14 +109,18 @@ class MonitorJob(Job[MonitorSettings]):
                 )
             elif tile.cell in absent and images:
                 without.append(TileWithoutBaseline(tile=absent[tile.cell], images=[image.label for image in images]))
+        current = is_latest(site.store, aoi.name, self.name, _name(settings), method["id"])
+        again = not work and bool(done) and not current
         images_read = sum(len(one.images) for one in work) * layout.cell_pixels**2
         return Draft(
             content={
                 "method": method,
-                "images": [one.model_dump(mode="json") for one in pending.values()],
+                "images": [] if again else [one.model_dump(mode="json") for one in pending.values()],
                 **({WITHOUT_BASELINE: [one.model_dump(mode="json") for one in without]} if without else {}),
             },
-            shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
+            shards=[NO_WORK]
+            if again
+            else shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(pending),
@@ -129,8 +133,9 @@ class MonitorJob(Job[MonitorSettings]):
                 "map": tiles_as_geojson([one.tile for one in work]),
                 "area": area_of(aoi),
                 "monitored already": len(found) - len(pending),
+                **({AGAIN: BECOMES_LATEST} if again else {}),
             },
-            nothing_to_do="" if work else _why_nothing(found, start, without),
+            nothing_to_do="" if work or again else _why_nothing(found, start, without),
         )
 
     def run(
@@ -165,6 +170,11 @@ class MonitorJob(Job[MonitorSettings]):
     def findings(self, plan: Plan, site: Site) -> Findings:
         """Images, patches and changed area of this plan; the files hold these patches."""
         return findings_of(plan, _published(plan, site), self.artifacts(plan, site), site)
+
+    def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
+        """The rasters of its tiles and images."""
+        cuts = (CutTile.model_validate_json(part).place for part in unpack(table).values())
+        return tuple(key for place in cuts for key in (place.z.uri, place.change.uri))
 
     def _histograms(
         self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
