@@ -253,6 +253,18 @@ class ErrorCode(Enum):
         "A published result is damaged.",
         "Restore the named file from a copy, or delete it and run the job that wrote it again.",
     )
+    NOTHING_JUDGED = ErrorSpec(
+        330,
+        _CONFIG,
+        "No pixel of the new images could be judged.",
+        "Change the setting that the message names, or give images that have data in the area.",
+    )
+    BASELINE_EMPTY = ErrorSpec(
+        331,
+        _CONFIG,
+        "No pixel of the area has a mean: no image of the baseline has data there.",
+        "Check the AOI, --variable and --instance, and the nodata value that the images were ingested with.",
+    )
     STORE_UNREACHABLE = ErrorSpec(
         400,
         _TRANSIENT,

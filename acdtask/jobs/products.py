@@ -16,6 +16,7 @@ from acdtask.cube.local.seal import seal, unseal
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Dataset, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.closest import Closest
 from acdtask.jobs.fence import Fence, newest_number
 from acdtask.jobs.quarantine import QuarantinedTile
 
@@ -131,7 +132,8 @@ class ImageProduct(_Manifest):
     consolidation moves them.
 
     `quarantined` are tiles that it should have and has not yet: it is partial, and not in the index.
-    `checksums` has the digest of each of its tables, by file name.
+    `checksums` has the digest of each of its tables, by file name. `closest` is what came closest to a patch; None in
+    documents of earlier versions.
     """
 
     label: str
@@ -146,6 +148,7 @@ class ImageProduct(_Manifest):
     quality_px: dict[str, int]
     checksums: dict[str, str]
     quarantined: tuple[QuarantinedTile, ...] = Field(default=(), exclude_if=_is_empty)
+    closest: Closest | None = None
 
     @property
     def folder(self) -> str:
@@ -164,6 +167,8 @@ class MonitorMonth(_Manifest):
         changed_area_m2: the sum of their areas.
         document: key of the part with the `MonthOfImages`.
         table: key of the part with the patches, a GeoParquet file.
+        quality_px: pixels of all images by reason, as `ImageProduct.quality_px`; empty if that was not counted.
+        closest: of the image that came closest to a patch, and the image's label; None if it is not known.
     """
 
     month: str
@@ -174,6 +179,9 @@ class MonitorMonth(_Manifest):
     changed_area_m2: float
     document: str
     table: str
+    quality_px: dict[str, int] = {}
+    closest: Closest | None = None
+    closest_image: str = ""
 
 
 class MonthImage(_Manifest):

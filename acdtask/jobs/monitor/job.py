@@ -50,6 +50,7 @@ from acdtask.jobs.monitor.label import (
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.publish import patch_files, publish
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.monitor.tally import Tally, require_judged
 from acdtask.jobs.monitor.work import (
     WITHOUT_BASELINE,
     ImageWork,
@@ -151,7 +152,8 @@ class MonitorJob(Job[MonitorSettings]):
         if round_name == "statistics":
             return join_histograms(result.tables, quarantined_tiles(plan, result.left_out))
         if round_name == "label":
-            return join_labels(result.tables, quarantined_tiles(plan, result.left_out), site.scratch(plan))
+            missing = quarantined_tiles(plan, result.left_out)
+            return join_labels(result.tables, missing, site.scratch(plan), _check_of(plan, site))
         publish(plan, result, site)
         return Handouts()
 
@@ -207,7 +209,8 @@ class MonitorJob(Job[MonitorSettings]):
                 change = scorer.change(image, medians)
                 part = work.part(image.label)
                 tables[part] = change.fragments.table.to_bytes()
-                left[part] = write_change(change, place.z.uri, work, image.label, places, site.store, scratch)
+                tally = scorer.tally(change)
+                left[part] = write_change(change, tally, place.z.uri, work, image.label, places, site.store, scratch)
             progress(done)
         return pack({**tables, LEFT: left_to_bytes(left)})
 
@@ -235,6 +238,13 @@ def _tiles(shard: Shard) -> Iterator[TileWork]:
 
 def _detection(plan: Plan) -> Detection:
     return Detection(**plan.content["method"]["detection"])
+
+
+def _check_of(plan: Plan, site: Site) -> Callable[[Tally, int], None]:
+    """What refuses a plan in which no pixel was judged, before anything of it is published."""
+    detection = plan.content["method"]["detection"]
+    scale = site.cube.variable(plan.content["method"]["variable"]).scale
+    return lambda tally, images: require_judged(tally, images, detection, scale)
 
 
 def _scorer(work: TileWork, plan: Plan, site: Site) -> Scorer:

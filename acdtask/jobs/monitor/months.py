@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -122,6 +123,11 @@ def _write_month(name: str, entries: Mapping[str, MonthImage], folder: str, stor
     ordered = sorted(_images_of([*entries.values()], store), key=lambda product: (product.datetime, product.label))
     patches = [patch for product in ordered for patch in patches_of_image(product, store)]
     document = MonthOfImages(images=[entries[product.label] for product in ordered]).model_dump_json().encode()
+    quality: Counter[str] = Counter()
+    for product in ordered:
+        quality.update(product.quality_px)
+    near = [(product.closest.rank, product.label, product.closest) for product in ordered if product.closest]
+    _, closest_image, closest = max(near, default=((), "", None))
     return MonitorMonth(
         month=name,
         images=len(ordered),
@@ -131,6 +137,9 @@ def _write_month(name: str, entries: Mapping[str, MonthImage], folder: str, stor
         changed_area_m2=round(sum(one.patch.area_m2 for one in patches), 1),
         document=write_part(store, f"{folder}/months/{name}", ".json", document),
         table=write_part(store, f"{folder}/patches/{name}", ".parquet", patches_to_parquet(patches)),
+        quality_px=dict(sorted(quality.items())),
+        closest=closest,
+        closest_image=closest_image,
     )
 
 
