@@ -18,6 +18,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.registry import JOBS, JobEntry, load_job
 
 if TYPE_CHECKING:
+    from acdtask.engine.local import Outcome
     from acdtask.jobs.contract import Job, Plan, Settings, Site
 
 __all__ = ["group", "stage"]
@@ -196,13 +197,16 @@ def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
 
 
 def _local(job: Job[Any], entry: JobEntry) -> TyperCommand:
-    def call(workers: int | None, quarantine: int, **given: Any) -> None:
+    def call(workers: int | None, quarantine: int, as_json: bool, **given: Any) -> None:
         from acdtask.engine.local import run_locally
         from acdtask.engine.processes import WorkerPool, cores
 
         settings, address = _settings_and_address(job, entry, given)
         with WorkerPool(cores() if workers is None else workers) as pool:
             outcome = run_locally(job, settings, address, pool=pool, progress=None, quarantine=quarantine)
+        if as_json:
+            say_json(_outcome_as_json(job, outcome, address))
+            return
         for line in outcome.lines:
             say(line)
 
@@ -210,8 +214,29 @@ def _local(job: Job[Any], entry: JobEntry) -> TyperCommand:
         f"{entry.help} Shards run in processes of this machine. After an interruption, the same command does only what "
         f"is missing." + example(f"acdtask {job.name} local {entry.example}")
     )
-    more = [_parameter("workers", Workers, None), _parameter("quarantine", Quarantine, "0")]
+    more = [
+        _parameter("workers", Workers, None),
+        _parameter("quarantine", Quarantine, "0"),
+        _parameter("as_json", AsJson, False),
+    ]
     return command_of(_with_settings(call, job, entry, more), text)
+
+
+def _outcome_as_json(job: Job[Any], outcome: Outcome, address: str) -> dict[str, Any]:
+    """How a local run ended, and what it found."""
+    from acdtask.engine.stages import open_site
+    from acdtask.jobs.contract import Findings
+
+    plan = outcome.plan
+    findings = Findings() if plan.nothing_to_do else job.findings(plan, open_site(address))
+    return {
+        "job": job.name,
+        "plan": plan.plan_id,
+        "nothing_to_do": plan.nothing_to_do,
+        "seconds": round(outcome.seconds, 3),
+        **findings.model_dump(mode="json"),
+        "lines": outcome.lines,
+    }
 
 
 def _settings_and_address(job: Job[Any], entry: JobEntry, given: dict[str, Any]) -> tuple[Settings, str]:

@@ -18,7 +18,7 @@ from acdtask.engine.stages import (
     run_shard,
 )
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import AGAIN, Job, Plan, Settings
+from acdtask.jobs.contract import AGAIN, WARNING, Job, Plan, Settings
 from acdtask.jobs.quarantine import LeftOut
 from acdtask.jobs.registry import load_job
 
@@ -75,6 +75,8 @@ def run_locally(
     _events.info("job.planned", job=job.name, plan=plan.plan_id, shards=plan.shards, units=plan.units)
     if plan.nothing_to_do:
         return Outcome(plan, time.monotonic() - begun, [f"nothing to do: {plan.nothing_to_do}"])
+    if WARNING in plan.notes:
+        _events.warning("plan.warned", job=job.name, plan=plan.plan_id, text=plan.notes[WARNING])
     left_out: tuple[LeftOut, ...] = ()
     for round_name in plan.rounds:
         if not is_complete(plan, round_name, site):

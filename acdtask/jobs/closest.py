@@ -49,9 +49,12 @@ class Closest(BaseModel):
         """What there was, against the thresholds of the detection, and which option would show a patch.
 
         >>> seen = Closest(z_max=2.745, low_px=310, region_px=140, wide_z_max=2.745)
-        >>> seen.sentence({"low": 1.7, "high": 3.0, "min_area": 100})
-        'highest z 2.75 (high is 3); 310 px above low (1.7), 0 px above high; largest region 140 px (a patch has more
-        than 100); --high 2.7 would show it'
+        >>> for part in seen.sentence({"low": 1.7, "high": 3.0, "min_area": 100}).split("; "):
+        ...     print(part)
+        highest z 2.75 (high is 3)
+        310 px above low (1.7), 0 px above high
+        largest region 140 px (a patch has more than 100)
+        --high 2.7 would show it
         """
         if self.z_max is None:
             return "no pixel has a z"

@@ -25,6 +25,7 @@ from acdtask.jobs.quarantine import LeftOut
 
 __all__ = [
     "AGAIN",
+    "WARNING",
     "Draft",
     "Estimate",
     "Findings",
@@ -42,6 +43,9 @@ __all__ = [
 
 AGAIN = "again"
 """In the notes of a plan that computes nothing and makes a published result the current one: a sentence about it."""
+
+WARNING = "warning"
+"""In the notes of a plan: a sentence that its user should read before the work begins."""
 
 
 class Settings(BaseModel):
@@ -92,8 +96,8 @@ class Draft:
     Attributes:
         content: everything that decides what comes out (science settings, inputs), as JSON values.
         shards: the work; all of it serialisable as JSON.
-        notes: what the caller of `plan` should see, such as the tiles as GeoJSON under "map". A plan that computes
-            nothing, and only makes a published result the current one again, says so under "again".
+        notes: what the caller of `plan` should see, such as the tiles as GeoJSON under "map", or WARNING. A plan that
+            computes nothing, and only makes a published result the current one again, says so under AGAIN.
         nothing_to_do: a sentence that says why there is no work, or empty.
     """
 
@@ -127,7 +131,12 @@ class Plan(BaseModel):
 
 
 class FoundImage(BaseModel):
-    """An image that a plan brought or compared. `patches` and `changed_area_m2` are None where nothing was compared."""
+    """An image that a plan brought or compared. What is not of its label and datetime is None for nothing compared.
+
+    Attributes:
+        area_px, judged_px: pixels in the area of interest, and those that could be judged.
+        z_max: the highest z.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -135,6 +144,9 @@ class FoundImage(BaseModel):
     datetime: dt.datetime
     patches: int | None = None
     changed_area_m2: float | None = None
+    area_px: int | None = None
+    judged_px: int | None = None
+    z_max: float | None = None
 
 
 class Findings(BaseModel):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from acdtask.change.zscore import Quality
 
-__all__ = ["ENOUGH", "Judged"]
+__all__ = ["ENOUGH", "Judged", "percent"]
 
 ENOUGH = 0.5
 """Below this share of judged pixels a result comes with a warning."""
@@ -66,12 +66,16 @@ class Judged:
         >>> Judged({"VALID": 1999, "NO_DATA": 1}).sentence
         'judged 99.9% of the area (1999 of 2000 px); without z: 1 px no data in the image'
         """
-        share = f"judged {_percent(self.judged_px, self.area_px)} of the area ({self.judged_px} of {self.area_px} px)"
+        share = f"judged {percent(self.judged_px, self.area_px)} of the area ({self.judged_px} of {self.area_px} px)"
         return f"{share}; without z: {reasons}" if (reasons := self.reasons) else share
 
 
-def _percent(part: int, whole: int) -> str:
-    """A percentage rounded down, so that 100% means all; the decimal only where it says something."""
+def percent(part: int, whole: int) -> str:
+    """A percentage rounded down, so that 100% means all, with a decimal close to it.
+
+    >>> percent(1, 3), percent(999, 1000), percent(0, 0)
+    ('33%', '99.9%', '0%')
+    """
     tenths = 1000 * part // whole if whole else 0
     return f"{tenths // 10}%" if tenths % 10 == 0 or tenths < 990 else f"{tenths / 10:.1f}%"
 

@@ -26,6 +26,7 @@ __all__ = [
     "Z_FORMAT",
     "Z_SCALE",
     "BaselineManifest",
+    "BaselinePixels",
     "BaselineTile",
     "ImageProduct",
     "MonitorManifest",
@@ -62,14 +63,36 @@ class _Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
 
+class BaselinePixels(_Manifest):
+    """The pixels of a baseline's tile that lie in the area of interest.
+
+    Attributes:
+        area_px: all of them.
+        mean_px: those that have a mean.
+        scored_px: those that can get a z with the default settings of the baseline's profile.
+        few_px, steady_px: those that cannot, for too few images or too small a std.
+        most_images: as many as some pixel has.
+        half_count: as many as half of the pixels with a mean have at least.
+    """
+
+    area_px: int = 0
+    mean_px: int = 0
+    scored_px: int = 0
+    few_px: int = 0
+    steady_px: int = 0
+    most_images: int = 0
+    half_count: int = 0
+
+
 class BaselineTile(_Manifest):
-    """The products of a tile."""
+    """The products of a tile. `pixels` is None in documents of earlier versions."""
 
     tile: Tile
     mean: Dataset
     standard_deviation: Dataset
     count: Dataset
     moments: Dataset
+    pixels: BaselinePixels | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
