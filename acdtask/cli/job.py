@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
 from acdtask.cli.looking import AsJson, Cube
 from acdtask.cli.output import bytes_text, say, say_json, seconds_text, table, write_json
+from acdtask.engine import log
 from acdtask.engine.progressbar import ProgressBar
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.registry import JOBS, JobEntry, load_job
@@ -70,12 +71,43 @@ def group(name: str) -> LazyGroup:
     """The commands of a job. The job itself is imported when one of its stages is used."""
     entry = JOBS[name]
     stages = {stage: Lazy(summary, "acdtask.cli.job:stage", (name, stage)) for stage, summary in _STAGES.items()}
-    return LazyGroup(
+    return _JobGroup(
         lazy=stages,
         name=name,
         help=entry.help + example(f"acdtask {name} local {entry.example}"),
         context_settings=CONTEXT,
     )
+
+
+class _JobGroup(LazyGroup):
+    """The commands of a job. Options without a step are taken for those of `local`, and stderr says so."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        is_option = bool(args) and args[0].startswith("-") and args[0] not in CONTEXT["help_option_names"]
+        if is_option and not ctx.resilient_parsing:
+            args = [_guessed_step(str(self.name), args), *args]
+        return super().parse_args(ctx, args)
+
+
+def _guessed_step(name: str, args: list[str]) -> str:
+    """The step `local`, unless an option is one of another step. USAGE."""
+    given = {arg.partition("=")[0] for arg in args}
+    other = next((step for option, step in _OF_A_STEP.items() if option in given), "")
+    if other:
+        raise AcdError(
+            ErrorCode.USAGE,
+            f"'acdtask {name}' needs one of {', '.join(_STAGES)} before its options",
+            f"These options are of '{other}': write 'acdtask {name} {other}' before them.",
+        )
+    if log.current().mode == "json":
+        log.events("cli").warning("step.guessed", command=f"acdtask {name}", step="local")
+    else:
+        typer.echo(f"acdtask {name}: no step given, so this is 'acdtask {name} local'", err=True)
+    return "local"
+
+
+_OF_A_STEP = {"--shard": "run", "--round": "gather", "--plan": "gather", "--map": "plan", "--outputs": "plan"}
+"""Options that `local` does not have, and the step that they belong to."""
 
 
 def stage(name: str, stage_name: str) -> TyperCommand:
