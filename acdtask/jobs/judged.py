@@ -66,7 +66,10 @@ class Judged:
         >>> Judged({"VALID": 1999, "NO_DATA": 1}).sentence
         'judged 99.9% of the area (1999 of 2000 px); without z: 1 px no data in the image'
         """
-        share = f"judged {percent(self.judged_px, self.area_px)} of the area ({self.judged_px} of {self.area_px} px)"
+        only = "" if self.share >= ENOUGH else "only "
+        share = (
+            f"judged {only}{percent(self.judged_px, self.area_px)} of the area ({self.judged_px} of {self.area_px} px)"
+        )
         return f"{share}; without z: {reasons}" if (reasons := self.reasons) else share
 
 

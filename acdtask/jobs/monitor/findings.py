@@ -75,8 +75,7 @@ def judged_lines(judged: Judged) -> list[str]:
     """The share that was judged; a warning if it is small; nothing if pixels were not counted."""
     if not judged.area_px:
         return []
-    warning = "warning: less than half of the area was " if judged.share < ENOUGH else ""
-    return [warning + judged.sentence]
+    return [f"warning: {judged.sentence}" if judged.share < ENOUGH else judged.sentence]
 
 
 def _closest(near: Sequence[tuple[tuple[float, ...], str, Closest]], detection: Mapping[str, Any]) -> list[str]:
