@@ -37,6 +37,7 @@ __all__ = [
     "NumberedChain",
     "baseline_variables",
     "change_variable",
+    "damaged_result",
     "digest_of_file",
     "find_manifest",
     "is_latest",
@@ -407,11 +408,17 @@ def read_product(store: Store, key: str, digest: str) -> bytes:
     """A file of an image's product, whose digest the manifest has. PRODUCT_DAMAGED."""
     data = store.find(key)
     if data is None or digest_of_file(data) != digest:
-        manifests = store.address_of("/".join([*key.split("/")[:4], "manifests"]))
-        raise AcdError(
-            ErrorCode.PRODUCT_DAMAGED,
-            f"{store.address_of(key)} is {'missing' if data is None else 'damaged'}",
-            f"Restore it from a copy, or delete the folder {manifests} and run the monitor again: it judges the images"
-            " anew, with the same result.",
-        )
+        state = "missing" if data is None else "damaged"
+        raise damaged_result(store, key, f"{store.address_of(key)} is {state}")
     return data
+
+
+def damaged_result(store: Store, key: str, detail: str) -> AcdError:
+    """PRODUCT_DAMAGED for a file of a monitoring result, with the way to make it again."""
+    manifests = store.address_of("/".join([*key.split("/")[:4], "manifests"]))
+    return AcdError(
+        ErrorCode.PRODUCT_DAMAGED,
+        detail,
+        f"Restore it from a copy, or delete the folder {manifests} and run the monitor again: it judges the images"
+        " anew, with the same result.",
+    )

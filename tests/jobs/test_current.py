@@ -19,13 +19,13 @@ from acdtask.cli import main
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import RecordQuery
 from acdtask.engine.local import Outcome
-from acdtask.engine.stages import gather_round, make_plan, open_site, run_shard
+from acdtask.engine.stages import gather_round, load_plan, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
 from acdtask.jobs.monitor.job import MonitorJob
-from acdtask.jobs.monitor.months import read_images, read_month_patches
+from acdtask.jobs.monitor.months import read_month_patches
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
@@ -246,7 +246,7 @@ def delete(cube: Path, pattern: str) -> None:
 LOST: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "a z that the monitor made": ("products/*/monitor/*/*/*_z*.tif", report),
     "a change mask": ("products/*/monitor/*/*/*_change*.tif", report),
-    "the patches of an image": ("products/*/monitor/*/*/patches.parquet", lambda cube: monitor_one_more(cube)),
+    "the patches of an image": ("products/*/monitor/*/*/patches.parquet", lambda cube: publish_again(cube)),
     "the document of an image": ("products/*/monitor/*/*/product-*.json", report),
     "an image's products": ("products/*/monitor/*/20*", report),
     "a month of the result": ("products/*/monitor/*/months/*", report),
@@ -276,11 +276,10 @@ def test_the_error_of_the_reader_says_what_to_do_and_doing_it_works(
     assert main(["verify", "--cube", str(cube)]) == 0
 
 
-def monitor_one_more(cube: Path) -> None:
-    """Judge an image again, so that its month is written again."""
-    shutil.rmtree(sorted((cube / "products/site/monitor").glob("*/manifests"))[-1])
-    monitor(cube, records="no such*")
-    read_images(current_result(cube), Store.at(str(cube)))
+def publish_again(cube: Path) -> None:
+    """What a workflow tells of its run at the end."""
+    (plan,) = (cube / "runs/monitor").glob("*/plan.json")
+    MonitorJob().findings(load_plan("monitor", plan.parent.name, site(cube)), site(cube))
 
 
 def judge_with_images(cube: Path) -> None:

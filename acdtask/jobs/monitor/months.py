@@ -13,7 +13,15 @@ from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.parts import month_of, read_part, write_part
 from acdtask.jobs.patches import LocatedPatch, patches_to_parquet, read_patches
-from acdtask.jobs.products import ImageProduct, MonitorManifest, MonitorMonth, MonthImage, MonthOfImages, read_product
+from acdtask.jobs.products import (
+    ImageProduct,
+    MonitorManifest,
+    MonitorMonth,
+    MonthImage,
+    MonthOfImages,
+    damaged_result,
+    read_product,
+)
 
 __all__ = [
     "images_of_month",
@@ -46,10 +54,15 @@ def _images_of(entries: Sequence[MonthImage], store: Store) -> list[ImageProduct
 
 
 def _parsed(model: type[ModelT], key: str, store: Store) -> ModelT:
+    """A document of a result. PRODUCT_DAMAGED, which says how to make it again."""
     try:
         return model.model_validate_json(read_part(store, key))
     except ValidationError as error:
-        raise AcdError(ErrorCode.CUBE_DAMAGED, f"{store.address_of(key)} is no {model.__name__}") from error
+        raise damaged_result(store, key, f"{store.address_of(key)} is no {model.__name__}") from error
+    except AcdError as error:
+        if error.code is ErrorCode.CUBE_DAMAGED:
+            raise damaged_result(store, key, error.detail) from error
+        raise
 
 
 def patches_of_month(month: MonitorMonth, store: Store) -> list[LocatedPatch]:
