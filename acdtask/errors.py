@@ -152,7 +152,10 @@ class ErrorCode(Enum):
         "Correct the pattern or the named input: the first date comes first.",
     )
     TOO_FEW_DATES = ErrorSpec(
-        213, _INPUT, "There are fewer dates than the job needs.", "Widen the time range, or lower min_count."
+        213,
+        _INPUT,
+        "There are fewer dates than the job needs.",
+        "Widen the time range with --start and --end, or give --min-dates a smaller number.",
     )
     STAC_INVALID = ErrorSpec(
         214,
@@ -313,6 +316,18 @@ class ErrorCode(Enum):
         "A published result is damaged.",
         "Restore the named file from a copy, or delete it and run the job that wrote it again.",
     )
+    NOTHING_JUDGED = ErrorSpec(
+        330,
+        _CONFIG,
+        "No pixel of the new images could be judged.",
+        "Change the setting that the message names, or give images that have data in the area.",
+    )
+    BASELINE_EMPTY = ErrorSpec(
+        331,
+        _CONFIG,
+        "No pixel of the area has a mean: no image of the baseline has data there.",
+        "Check the AOI, --variable and --instance, and the nodata value that the images were ingested with.",
+    )
     STORE_UNREACHABLE = ErrorSpec(
         400,
         _TRANSIENT,
@@ -423,6 +438,12 @@ class ErrorCode(Enum):
         "A document that says which files are in use cannot be read, so tidy stopped.",
         "Restore the named document, or make its product again; files that it may name were not deleted.",
     )
+    FOLDER_IN_USE = ErrorSpec(
+        530,
+        _CONFIG,
+        "The folder for a workflow's pods holds an earlier run.",
+        "Give another folder with --folder, or delete this one; the cube itself lies elsewhere and keeps its results.",
+    )
     WEBHOOK_INVALID = ErrorSpec(
         600,
         _CONFIG,
@@ -531,7 +552,8 @@ class ErrorCode(Enum):
         724,
         _TRANSIENT,
         "The ingester has not finished.",
-        "Run the same command again later, or give it more time with --wait.",
+        "Run the same command again later, or give it more time: --wait-minutes of 'acdtask ingest', --minutes of "
+        "'acdtask ingester wait'.",
     )
     BUG = ErrorSpec(
         900,

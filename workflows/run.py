@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             commands={"acdtask": [sys.executable, "-m", "acdtask"]},
             config_maps={name: Path(path).resolve() for name, path in map(_pair, given.config_map)},
         )
+        _require_unused(host.folder)
         result = run_workflow(
             load_document(given.file),
             dict(map(_pair, given.parameter)),
@@ -36,6 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(error.code.value.exit_status)
     sys.stdout.write(f"{result.phase}: artifacts are in {host.artifacts}\n")
     return result.exit_code
+
+
+def _require_unused(folder: Path) -> None:
+    if (folder / "pods").exists():
+        raise AcdError(ErrorCode.FOLDER_IN_USE, f"{folder} holds the pods of an earlier run")
 
 
 def _parser() -> argparse.ArgumentParser:

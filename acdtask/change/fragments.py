@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from acdtask.change.components import components
+from acdtask.change.near import NOTHING, Near
 from acdtask.change.packing import pack, pack_rows, unpack, unpack_rows
 
 __all__ = ["BORDER_PIXEL", "FIXED", "FRAGMENT", "MEASURES", "Z_LIMIT", "FragmentTable", "Fragments", "find_fragments"]
@@ -104,10 +105,12 @@ class Fragments:
     Attributes:
         labels: shape (height, width), int32, the label of each pixel; 0 is background.
         table: what the other tiles must know.
+        near: what lies wholly inside the tile or needs no joining; `seams.join_near` adds what crosses its border.
     """
 
     labels: NDArray[np.int32]
     table: FragmentTable
+    near: Near
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,9 +186,11 @@ def find_fragments(
     all_labels, number = ndimage.label(above)
     index = np.flatnonzero(above)
     pixels = _Pixels(index, all_labels.reshape(-1)[index] - 1, number)
+    near = _near(z, pixels, high, min_area)
     pixels = pixels.only(pixels.any(_on_border(index, z.shape)) | pixels.any(z.reshape(-1)[index] > high))
     labels = _labels_image(pixels, z.shape)
-    pixels = pixels.only(_undecided_or_large(pixels, _diagonal_pairs(pixels, labels), z.shape, min_area))
+    kept, dropped_px = _undecided_or_large(pixels, _diagonal_pairs(pixels, labels), z.shape, min_area)
+    pixels = pixels.only(kept)
     labels = _labels_image(pixels, z.shape)
 
     scores = z.reshape(-1)[pixels.index]
@@ -207,11 +212,31 @@ def find_fragments(
         diagonals=_diagonal_pairs(pixels, labels) + np.int32(1),
         border=_border_pixels(pixels, z.shape, origin),
     )
-    return Fragments(labels, table)
+    return Fragments(labels, table, near + Near(group_px=dropped_px))
 
 
-def _fixed(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.rint(values * FIXED).astype(np.int64)
+def _near(z: NDArray[np.float32], pixels: _Pixels, high: np.float64, min_area: int) -> Near:
+    """The scores of a tile, and its regions that do not reach its border; `pixels` are all those above low."""
+    scores = z.reshape(-1)[pixels.index]
+    highest = scores.max() if scores.size else np.fmax.reduce(z, axis=None)
+    area = np.bincount(pixels.label, minlength=pixels.number)
+    inside = ~pixels.any(_on_border(pixels.index, z.shape))
+    wide = inside & (area > min_area) & ~pixels.any(scores > high)
+    return Near(
+        z_max=NOTHING if np.isnan(highest) else _fixed_score(highest),
+        low_px=len(scores),
+        high_px=int(np.count_nonzero(scores > high)),
+        region_px=int(area[inside].max(initial=0)),
+        wide_z_max=_fixed_score(scores[wide[pixels.label]].max()) if wide.any() else NOTHING,
+    )
+
+
+def _fixed_score(score: np.float32) -> int:
+    return int(_fixed(np.clip(np.float64(score), -Z_LIMIT, Z_LIMIT)))
+
+
+def _fixed(values: NDArray[np.float64] | np.float64) -> NDArray[np.int64]:
+    return np.asarray(np.rint(values * FIXED)).astype(np.int64)
 
 
 def _on_border(index: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -244,15 +269,18 @@ def _diagonal_pairs(pixels: _Pixels, labels: NDArray[np.int32]) -> NDArray[np.in
 
 def _undecided_or_large(
     pixels: _Pixels, diagonals: NDArray[np.int32], shape: tuple[int, ...], min_area: int
-) -> NDArray[np.bool_]:
-    """For each fragment, whether its group reaches the border or has more than min_area pixels."""
+) -> tuple[NDArray[np.bool_], int]:
+    """For each fragment, whether its group reaches the border or has more than min_area pixels.
+
+    Also the pixels of the largest group that does not.
+    """
     group = components(pixels.number, diagonals)
     area = np.zeros(pixels.number, np.int64)
     np.add.at(area, group, np.bincount(pixels.label, minlength=pixels.number))
     reaches_border = np.zeros(pixels.number, np.bool_)
     reaches_border[group[pixels.any(_on_border(pixels.index, shape))]] = True
-    kept: NDArray[np.bool_] = (reaches_border | (area > min_area))[group]
-    return kept
+    kept = reaches_border | (area > min_area)
+    return kept[group], int(area[~kept].max(initial=0))
 
 
 def _measure_places(fragments: NDArray[np.void], pixels: _Pixels, width: int, origin: tuple[int, int]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from acdtask.change.moments import stored_nodata
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["PROFILES", "STANDARD", "TUTORIAL", "Detection"]
+__all__ = ["PROFILES", "STANDARD", "TUTORIAL", "Detection", "detection_for"]
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,42 @@ class Detection:
 
 
 STANDARD = Detection()
-"""The variable's own nodata; at least 20 images; a standard deviation of at least 5, which is 0.005 of coherence."""
+"""The variable's own nodata; at least 20 images; a standard deviation of at least 5, which is 0.005 of coherence.
+
+For a variable whose range is not 0 to 1000, `detection_for` gives the min_std that corresponds."""
 
 TUTORIAL = Detection(min_count=1, min_std=0.0, zero_is_nodata=True, centred=False)
 """The tutorial's rules: zeros are nodata, any count, any standard deviation but 0, z as it is."""
 
 PROFILES = MappingProxyType({"standard": STANDARD, "tutorial": TUTORIAL})
 """Settings by name."""
+
+MIN_STD_SHARE = 0.005
+"""The standard deviation that the standard profile believes, as a share of the variable's range."""
+
+
+def detection_for(profile: str, valid_range: tuple[float, float], scale: float, given: Mapping[str, Any]) -> Detection:
+    """The settings of a profile, for a variable, with some of them given.
+
+    Args:
+        profile: a name of PROFILES.
+        valid_range: least and greatest valid stored number of the variable.
+        scale: unit of the variable per stored unit.
+        given: settings by name; min_std in the unit of the variable.
+
+    Returns:
+        Settings with min_std in stored units.
+
+    >>> detection_for("standard", (0, 1000), 0.001, {}).min_std
+    5.0
+    >>> detection_for("standard", (0, 250), 0.004, {}).min_std
+    1.25
+    >>> detection_for("standard", (0, 250), 0.004, {"min_std": 0.002}).min_std
+    0.5
+    """
+    settings = PROFILES[profile]
+    if "min_std" in given:
+        min_std = given["min_std"] / scale
+    else:
+        min_std = MIN_STD_SHARE * (valid_range[1] - valid_range[0]) if settings.min_std else 0.0
+    return replace(settings, **{**given, "min_std": float(f"{min_std:.12g}")})

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from acdtask.change.components import components
 from acdtask.change.fragments import MEASURES, FragmentTable
+from acdtask.change.near import NOTHING, Near
 from acdtask.change.packing import pack, pack_rows, unpack, unpack_rows
 
-__all__ = ["BLOB", "JoinedBlobs", "blobs_from_bytes", "blobs_to_bytes", "join_fragments"]
+__all__ = ["BLOB", "JoinedBlobs", "blobs_from_bytes", "blobs_to_bytes", "join_fragments", "join_near"]
 
 BLOB = np.dtype([("id", "<i4"), *MEASURES.descr])
 """A blob: its id, from 1 in raster order of the first pixel, and its measures."""
@@ -67,19 +68,64 @@ def join_fragments(tables: Sequence[FragmentTable]) -> JoinedBlobs:
         return JoinedBlobs(np.zeros(0, BLOB), np.zeros(0, np.int32), [np.zeros(size + 1, np.int32) for size in sizes])
     starts = np.concatenate([[0], np.cumsum(sizes)])
     fragments = np.concatenate([table.fragments for table in tables])
+    groups = _groups(tables, fragments, starts)
+    kept = np.flatnonzero(groups.survives[groups.region] & (groups.area[groups.group] > tables[0].min_area))
+    return _number(fragments, groups.group, kept, starts)
+
+
+def join_near(tables: Sequence[FragmentTable], tiles: Sequence[Near]) -> Near:
+    """How near the whole image came to having a patch, from the tables of its tiles and what each tile saw itself.
+
+    It is the same however the image was cut.
+    """
+    near = sum(tiles, Near())
+    sizes = [len(table.fragments) for table in tables]
+    if not sum(sizes):
+        return near
+    fragments = np.concatenate([table.fragments for table in tables])
+    groups = _groups(tables, fragments, np.concatenate([[0], np.cumsum(sizes)]))
+    region_px = np.zeros(len(fragments), np.int64)
+    np.add.at(region_px, groups.region, fragments["area"])
+    z_max = np.full(len(fragments), NOTHING)
+    np.maximum.at(z_max, groups.region, fragments["z_max"])
+    wide = ~groups.survives & (region_px > tables[0].min_area)
+    return near + Near(
+        region_px=int(region_px.max()),
+        group_px=int(groups.area.max()),
+        wide_z_max=int(z_max[wide].max(initial=NOTHING)),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Groups:
+    """For each fragment its region and its group, by number; for each region and group by number, what is known of it.
+
+    Attributes:
+        region: those that share pixel edges.
+        group: surviving regions that touch each other.
+        survives: for each region, whether it exceeds `high` somewhere.
+        area: for each group its pixels; 0 for regions that do not survive.
+    """
+
+    region: NDArray[np.int64]
+    group: NDArray[np.int64]
+    survives: NDArray[np.bool_]
+    area: NDArray[np.int64]
+
+
+def _groups(tables: Sequence[FragmentTable], fragments: NDArray[np.void], starts: NDArray[np.int64]) -> _Groups:
+    total = len(fragments)
     edges, corners = _touching(tables, starts)
-
-    piece = components(total, edges)
+    region = components(total, edges)
     survives = np.zeros(total, np.bool_)
-    survives[piece[fragments["has_high"]]] = True
-    corners = piece[corners]
+    survives[region[fragments["has_high"]]] = True
+    corners = region[corners]
     corners = corners[survives[corners].all(axis=1)]
-    blob = components(total, corners)[piece]
-
+    group = components(total, corners)[region]
     area = np.zeros(total, np.int64)
-    np.add.at(area, blob, fragments["area"])
-    kept = np.flatnonzero(survives[piece] & (area[blob] > tables[0].min_area))
-    return _number(fragments, blob, kept, starts)
+    alive = survives[region]
+    np.add.at(area, group[alive], fragments["area"][alive])
+    return _Groups(region, group, survives, area)
 
 
 def _touching(

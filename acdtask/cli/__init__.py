@@ -64,12 +64,25 @@ def _run(given: Sequence[str]) -> int:
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     except typer.TyperException as error:
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "acdtask"
-        message = error.format_message().replace("Value error, ", "")
-        fix = QUOTE if _names_files(message, given) else f"Run '{command} --help'."
-        raise AcdError(ErrorCode.USAGE, message, fix) from error
+        raise _usage_error(error, given) from error
     return status if isinstance(status, int) else ExitStatus.OK
+
+
+def _usage_error(error: Exception, given: Sequence[str]) -> AcdError:
+    """What the framework says of a command line, and what to run to see what it takes."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "acdtask"
+    message = error.format_message().replace("Value error, ", "") if hasattr(error, "format_message") else str(error)
+    fix = QUOTE if _names_files(message, given) else f"Run '{command} --help'."
+    option = getattr(error, "option_name", "")
+    if option:
+        from acdtask.cli.hints import jobs_with_option
+
+        others = [
+            f"'acdtask {name}'" for name in jobs_with_option(option) if not command.startswith(f"acdtask {name} ")
+        ]
+        fix = f"It is an option of {' and '.join(others)}. {fix}" if others else fix
+    return AcdError(ErrorCode.USAGE, message, fix)
 
 
 def _names_files(message: str, given: Sequence[str]) -> bool:
@@ -78,10 +91,10 @@ def _names_files(message: str, given: Sequence[str]) -> bool:
 
 
 def _refuse(error: AcdError, *, unexpected: bool = False) -> int:
-    """Tell stderr what is wrong and how to mend it: as a log event, and in words unless JSON alone was asked for."""
+    """Tell stderr what is wrong and how to mend it: in words, or as a log event if JSON was asked for."""
     status = error.code.value.exit_status
     settings = log.current()
-    if settings.form == "json":
+    if settings.mode == "json":
         log.events("cli").error(
             "command.failed",
             traceback=unexpected,
@@ -92,7 +105,7 @@ def _refuse(error: AcdError, *, unexpected: bool = False) -> int:
             retryable=error.code.value.retryable,
             exit_status=int(status),
         )
-    if settings.mode != "json":
+    else:
         trace = traceback.format_exc() if unexpected and settings.verbose else ""
         end = "" if error.detail.endswith("?") else "."
         _write_error(f"{trace}error {error.code.label}: {error.detail}{end}\n{error.fix}\n")

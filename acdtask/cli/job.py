@@ -13,11 +13,13 @@ from typer.core import TyperCommand
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
 from acdtask.cli.looking import AsJson, Cube
 from acdtask.cli.output import bytes_text, say, say_json, seconds_text, table, write_json
+from acdtask.engine import log
 from acdtask.engine.progressbar import ProgressBar
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.registry import JOBS, JobEntry, load_job
 
 if TYPE_CHECKING:
+    from acdtask.engine.local import Outcome
     from acdtask.jobs.contract import Job, Plan, Settings, Site
 
 __all__ = ["group", "stage"]
@@ -69,12 +71,43 @@ def group(name: str) -> LazyGroup:
     """The commands of a job. The job itself is imported when one of its stages is used."""
     entry = JOBS[name]
     stages = {stage: Lazy(summary, "acdtask.cli.job:stage", (name, stage)) for stage, summary in _STAGES.items()}
-    return LazyGroup(
+    return _JobGroup(
         lazy=stages,
         name=name,
         help=entry.help + example(f"acdtask {name} local {entry.example}"),
         context_settings=CONTEXT,
     )
+
+
+class _JobGroup(LazyGroup):
+    """The commands of a job. Options without a step are taken for those of `local`, and stderr says so."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        is_option = bool(args) and args[0].startswith("-") and args[0] not in CONTEXT["help_option_names"]
+        if is_option and not ctx.resilient_parsing:
+            args = [_guessed_step(str(self.name), args), *args]
+        return super().parse_args(ctx, args)
+
+
+def _guessed_step(name: str, args: list[str]) -> str:
+    """The step `local`, unless an option is one of another step. USAGE."""
+    given = {arg.partition("=")[0] for arg in args}
+    other = next((step for option, step in _OF_A_STEP.items() if option in given), "")
+    if other:
+        raise AcdError(
+            ErrorCode.USAGE,
+            f"'acdtask {name}' needs one of {', '.join(_STAGES)} before its options",
+            f"These options are of '{other}': write 'acdtask {name} {other}' before them.",
+        )
+    if log.current().mode == "json":
+        log.events("cli").warning("step.guessed", command=f"acdtask {name}", step="local")
+    else:
+        typer.echo(f"acdtask {name}: no step given, so this is 'acdtask {name} local'", err=True)
+    return "local"
+
+
+_OF_A_STEP = {"--shard": "run", "--round": "gather", "--plan": "gather", "--map": "plan", "--outputs": "plan"}
+"""Options that `local` does not have, and the step that they belong to."""
 
 
 def stage(name: str, stage_name: str) -> TyperCommand:
@@ -199,13 +232,16 @@ def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
 
 
 def _local(job: Job[Any], entry: JobEntry) -> TyperCommand:
-    def call(workers: int | None, quarantine: int, **given: Any) -> None:
+    def call(workers: int | None, quarantine: int, as_json: bool, **given: Any) -> None:
         from acdtask.engine.local import run_locally
         from acdtask.engine.processes import WorkerPool, cores
 
         settings, address = _settings_and_address(job, entry, given)
         with WorkerPool(cores() if workers is None else workers) as pool:
             outcome = run_locally(job, settings, address, pool=pool, progress=None, quarantine=quarantine)
+        if as_json:
+            say_json(_outcome_as_json(job, outcome, address))
+            return
         for line in outcome.lines:
             say(line)
 
@@ -213,8 +249,29 @@ def _local(job: Job[Any], entry: JobEntry) -> TyperCommand:
         f"{entry.help} Shards run in processes of this machine. After an interruption, the same command does only what "
         f"is missing." + example(f"acdtask {job.name} local {entry.example}")
     )
-    more = [_parameter("workers", Workers, None), _parameter("quarantine", Quarantine, "0")]
+    more = [
+        _parameter("workers", Workers, None),
+        _parameter("quarantine", Quarantine, "0"),
+        _parameter("as_json", AsJson, False),
+    ]
     return command_of(_with_settings(call, job, entry, more), text)
+
+
+def _outcome_as_json(job: Job[Any], outcome: Outcome, address: str) -> dict[str, Any]:
+    """How a local run ended, and what it found."""
+    from acdtask.engine.stages import open_site
+    from acdtask.jobs.contract import Findings
+
+    plan = outcome.plan
+    findings = Findings() if plan.nothing_to_do else job.findings(plan, open_site(address))
+    return {
+        "job": job.name,
+        "plan": plan.plan_id,
+        "nothing_to_do": plan.nothing_to_do,
+        "seconds": round(outcome.seconds, 3),
+        **findings.model_dump(mode="json"),
+        "lines": outcome.lines,
+    }
 
 
 def _settings_and_address(job: Job[Any], entry: JobEntry, given: dict[str, Any]) -> tuple[Settings, str]:

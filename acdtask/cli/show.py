@@ -147,6 +147,7 @@ def _patches(
 ) -> None:
     from acdtask.cube.aoi import load_aoi
     from acdtask.engine.stages import open_site
+    from acdtask.jobs.monitor.findings import sentences_without_patches
     from acdtask.jobs.monitor.months import read_month_patches
     from acdtask.jobs.patches import patches_to_geojson, require_format, save_patches
     from acdtask.jobs.products import MonitorManifest, find_manifest
@@ -156,19 +157,23 @@ def _patches(
     store = open_site(cube).store
     wanted = f"{variable}/{layout}/{name}"
     _, body = find_manifest(store, load_aoi(aoi).name, "monitor", wanted, "latest", ErrorCode.MONITOR_UNKNOWN)
-    months = read_month_patches(MonitorManifest.model_validate_json(body), store, date)
+    manifest = MonitorManifest.model_validate_json(body)
+    months = read_month_patches(manifest, store, date)
     found = [one for month in months for one in month if one.datetime.isoformat().startswith(date)]
+    why_none = [] if found else sentences_without_patches(manifest, date, store)
     if out:
         save_patches(found, out)
     shown = found if (out and as_json) or not limit else found[:limit]
     if as_json:
-        say_json(json.loads(patches_to_geojson(shown)))
+        say_json({**json.loads(patches_to_geojson(shown)), **({"notes": why_none} if why_none else {})})
         return
     if shown and not out:
         columns = list(shown[0].properties)
         table(columns, [[_cell(value) for value in one.properties.values()] for one in shown])
     more = f", written to {out}" if out else f", the first {len(shown)} shown" if len(shown) < len(found) else ""
     say(f"{len(found)} patch{'' if len(found) == 1 else 'es'}{more}")
+    for line in why_none:
+        say(line)
 
 
 def _period(text: str) -> str:

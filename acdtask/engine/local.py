@@ -19,7 +19,7 @@ from acdtask.engine.stages import (
     run_shard,
 )
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Job, Plan, Settings
+from acdtask.jobs.contract import AGAIN, WARNING, Job, Plan, Settings
 from acdtask.jobs.quarantine import LeftOut
 from acdtask.jobs.registry import load_job
 
@@ -77,6 +77,8 @@ def run_locally(
     if plan.nothing_to_do:
         lines = [f"nothing to do: {plan.nothing_to_do}", *left_out_by(plan)]
         return Outcome(plan, time.monotonic() - begun, lines)
+    if WARNING in plan.notes:
+        _events.warning("plan.warned", job=job.name, plan=plan.plan_id, text=plan.notes[WARNING])
     left_out: tuple[LeftOut, ...] = ()
     for round_name in plan.rounds:
         if not is_complete(plan, round_name, site):
@@ -85,7 +87,8 @@ def run_locally(
         _events.info("round.gathered", job=job.name, round=round_name, left_out=len(left_out))
     seconds = time.monotonic() - begun
     _events.info("job.done", job=job.name, plan=plan.plan_id, seconds=round(seconds, 1))
-    lines = [f"done: {plan.units} {job.unit} in {seconds:.1f} s", *job.notes(plan, site)]
+    again = plan.notes.get(AGAIN, "") if not plan.units else ""
+    lines = [f"done: {again or f'{plan.units} {job.unit}'} in {seconds:.1f} s", *job.notes(plan, site)]
     lines += [f"left out: shard {one}" for one in left_out] + left_out_by(plan)
     return Outcome(plan, seconds, lines)
 

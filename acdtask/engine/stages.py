@@ -17,6 +17,7 @@ from acdtask.cube.local.seal import is_sealed, parse_sealed, seal
 from acdtask.cube.local.store import Store
 from acdtask.engine import log
 from acdtask.engine.account import Meter, Work, current_run
+from acdtask.engine.reopening import reopen
 from acdtask.engine.rounds import Gathering, Round, ShardError, digest_of, find_gathering, way_out
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Job, LeftOutShard, Plan, RoundResult, Settings, Shard, Site, content_id_of
@@ -80,7 +81,7 @@ def make_plan(
             plan, shards = _drafted(job, settings, site, quarantine)
             if plan.nothing_to_do:
                 return plan
-            _reopen(plan, site)
+            reopen(job, plan, site)
         accept(plan)
         _store_plan(plan, shards, site)
         if not area:
@@ -130,13 +131,6 @@ def _too_many_left_out(left_out: Mapping[str, Failure], quarantine: int) -> AcdE
     more = f"; and {count - NAMED_AT_MOST} more" if count > NAMED_AT_MOST else ""
     allowed = f", and {quarantine} may be left out" if quarantine else ""
     return AcdError(code, f"{count} inputs cannot be used{allowed}: {'; '.join(named[:NAMED_AT_MOST])}{more}", fix)
-
-
-def _reopen(plan: Plan, site: Site) -> None:
-    """Let the last round of a plan be gathered again, so that it publishes again; shards that are done stay done."""
-    folder = _folder(plan.job, plan.plan_id, site)
-    for key in folder.list(f"{plan.rounds[-1]}/gathered"):
-        folder.delete(key)
 
 
 def _store_plan(plan: Plan, shards: list[dict[str, Any]], site: Site) -> None:

@@ -24,6 +24,8 @@ from acdtask.jobs.fence import Fence, newest_number
 from acdtask.jobs.quarantine import Failure, LeftOut
 
 __all__ = [
+    "AGAIN",
+    "WARNING",
     "Draft",
     "Estimate",
     "Findings",
@@ -38,6 +40,12 @@ __all__ = [
     "Site",
     "content_id_of",
 ]
+
+AGAIN = "again"
+"""In the notes of a plan that computes nothing and makes a published result the current one: a sentence about it."""
+
+WARNING = "warning"
+"""In the notes of a plan: a sentence that its user should read before the work begins."""
 
 
 class Settings(BaseModel):
@@ -88,7 +96,8 @@ class Draft:
     Attributes:
         content: everything that decides what comes out (science settings, inputs), as JSON values.
         shards: the work; all of it serialisable as JSON.
-        notes: what the caller of `plan` should see, such as the tiles as GeoJSON under "map".
+        notes: what the caller of `plan` should see, such as the tiles as GeoJSON under "map", or WARNING. A plan that
+            computes nothing, and only makes a published result the current one again, says so under AGAIN.
         nothing_to_do: a sentence that says why there is no work, or empty.
         left_out: inputs that failed for good while planning, by what people call them. `content` has to name them.
     """
@@ -125,7 +134,12 @@ class Plan(BaseModel):
 
 
 class FoundImage(BaseModel):
-    """An image that a plan brought or compared. `patches` and `changed_area_m2` are None where nothing was compared."""
+    """An image that a plan brought or compared. What is not of its label and datetime is None for nothing compared.
+
+    Attributes:
+        area_px, judged_px: pixels in the area of interest, and those that could be judged.
+        z_max: the highest z.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -133,6 +147,9 @@ class FoundImage(BaseModel):
     datetime: dt.datetime
     patches: int | None = None
     changed_area_m2: float | None = None
+    area_px: int | None = None
+    judged_px: int | None = None
+    z_max: float | None = None
 
 
 class Findings(BaseModel):
@@ -312,6 +329,14 @@ class Job(ABC, Generic[SettingsT]):
         """Sentences about a gathered plan, for the person who runs it."""
         del plan, site
         return []
+
+    def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
+        """Keys of the files of products that a shard wrote, from its table of the last round.
+
+        If one of them is gone when the plan is to be published again, the shard is done again.
+        """
+        del plan, table
+        return ()
 
     def is_published(self, plan: Plan, site: Site) -> bool:
         """Whether what the last gather made is still there; if not, it is made again."""

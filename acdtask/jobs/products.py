@@ -16,6 +16,7 @@ from acdtask.cube.local.seal import seal, unseal
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Dataset, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.closest import Closest
 from acdtask.jobs.fence import Fence, newest_number
 from acdtask.jobs.quarantine import QuarantinedTile
 
@@ -25,6 +26,7 @@ __all__ = [
     "Z_FORMAT",
     "Z_SCALE",
     "BaselineManifest",
+    "BaselinePixels",
     "BaselineTile",
     "ImageProduct",
     "MonitorManifest",
@@ -35,9 +37,10 @@ __all__ = [
     "NumberedChain",
     "baseline_variables",
     "change_variable",
+    "damaged_result",
     "digest_of_file",
     "find_manifest",
-    "has_latest",
+    "is_latest",
     "manifest_chain",
     "point_latest",
     "read_product",
@@ -61,14 +64,41 @@ class _Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
 
+class BaselinePixels(_Manifest):
+    """The pixels of a baseline's tile that lie in the area of interest.
+
+    Attributes:
+        area_px: all of them.
+        mean_px: those that have a mean.
+        scored_px: those that can get a z with the default settings of the baseline's profile.
+        few_px, steady_px: those that cannot, for too few images or too small a std.
+        most_images: as many as some pixel has.
+        half_count: as many as half of the pixels with a mean have at least.
+    """
+
+    area_px: int = 0
+    mean_px: int = 0
+    scored_px: int = 0
+    few_px: int = 0
+    steady_px: int = 0
+    most_images: int = 0
+    half_count: int = 0
+
+
 class BaselineTile(_Manifest):
-    """The products of a tile."""
+    """The products of a tile. `pixels` is None in documents of earlier versions."""
 
     tile: Tile
     mean: Dataset
     standard_deviation: Dataset
     count: Dataset
     moments: Dataset
+    pixels: BaselinePixels | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Their keys."""
+        return self.mean.uri, self.standard_deviation.uri, self.count.uri, self.moments.uri
 
 
 def _is_empty(value: tuple[Any, ...]) -> bool:
@@ -126,7 +156,8 @@ class ImageProduct(_Manifest):
     consolidation moves them.
 
     `quarantined` are tiles that it should have and has not yet: it is partial, and not in the index.
-    `checksums` has the digest of each of its tables, by file name.
+    `checksums` has the digest of each of its tables, by file name. `closest` is what came closest to a patch; None in
+    documents of earlier versions.
     """
 
     label: str
@@ -141,6 +172,7 @@ class ImageProduct(_Manifest):
     quality_px: dict[str, int]
     checksums: dict[str, str]
     quarantined: tuple[QuarantinedTile, ...] = Field(default=(), exclude_if=_is_empty)
+    closest: Closest | None = None
 
     @property
     def folder(self) -> str:
@@ -159,6 +191,8 @@ class MonitorMonth(_Manifest):
         changed_area_m2: the sum of their areas.
         document: key of the part with the `MonthOfImages`.
         table: key of the part with the patches, a GeoParquet file.
+        quality_px: pixels of all images by reason, as `ImageProduct.quality_px`; empty if that was not counted.
+        closest: of the image that came closest to a patch, and the image's label; None if it is not known.
     """
 
     month: str
@@ -169,6 +203,9 @@ class MonitorMonth(_Manifest):
     changed_area_m2: float
     document: str
     table: str
+    quality_px: dict[str, int] = {}
+    closest: Closest | None = None
+    closest_image: str = ""
 
 
 class MonthImage(_Manifest):
@@ -329,9 +366,9 @@ def point_latest(store: Store, aoi: str, job: str, name: str, content_id: str, f
             raise
 
 
-def has_latest(store: Store, aoi: str, job: str, name: str) -> bool:
-    """Whether `latest` of a name is some content id."""
-    return bool(_latest(store, aoi, job, name))
+def is_latest(store: Store, aoi: str, job: str, name: str, content_id: str) -> bool:
+    """Whether `latest` of a name is this content id. PRODUCT_DAMAGED."""
+    return _latest(store, aoi, job, name) == content_id
 
 
 def _latest(store: Store, aoi: str, job: str, name: str) -> str:
@@ -371,11 +408,17 @@ def read_product(store: Store, key: str, digest: str) -> bytes:
     """A file of an image's product, whose digest the manifest has. PRODUCT_DAMAGED."""
     data = store.find(key)
     if data is None or digest_of_file(data) != digest:
-        manifests = store.address_of("/".join([*key.split("/")[:4], "manifests"]))
-        raise AcdError(
-            ErrorCode.PRODUCT_DAMAGED,
-            f"{store.address_of(key)} is {'missing' if data is None else 'damaged'}",
-            f"Restore it from a copy, or delete the folder {manifests} and run the monitor again: it judges the images"
-            " anew, with the same result.",
-        )
+        state = "missing" if data is None else "damaged"
+        raise damaged_result(store, key, f"{store.address_of(key)} is {state}")
     return data
+
+
+def damaged_result(store: Store, key: str, detail: str) -> AcdError:
+    """PRODUCT_DAMAGED for a file of a monitoring result, with the way to make it again."""
+    manifests = store.address_of("/".join([*key.split("/")[:4], "manifests"]))
+    return AcdError(
+        ErrorCode.PRODUCT_DAMAGED,
+        detail,
+        f"Restore it from a copy, or delete the folder {manifests} and run the monitor again: it judges the images"
+        " anew, with the same result.",
+    )

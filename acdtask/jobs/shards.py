@@ -6,10 +6,13 @@ from typing import Any
 
 from acdtask.jobs.contract import Shard
 
-__all__ = ["MAX_SHARDS", "cells_of", "shards_of"]
+__all__ = ["MAX_SHARDS", "NO_WORK", "cells_of", "shards_of"]
 
 MAX_SHARDS = 400
 """Beyond it, the status of an Argo workflow no longer fits into its object."""
+
+NO_WORK = Shard(units=0, work={"tiles": []})
+"""The shard of a plan that computes nothing, and only publishes what is there again."""
 
 
 def shards_of(items: list[Any], at_most: int, name: str) -> list[Shard]:

@@ -16,6 +16,7 @@ from acdtask.cube.grid import Layout, Tile
 from acdtask.cube.model import Cube, Dataset, Record, RecordQuery, Slice
 from acdtask.cube.tiling import tiles_of
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.nowhere import no_record
 
 __all__ = ["RecordChoice", "Stacks", "area_of", "image_label", "start_of", "tiles_of_aoi"]
 
@@ -85,6 +86,7 @@ class Stacks:
         choice: RecordChoice | None = None,
     ) -> None:
         self._cube, self._of = cube, (variable, instance)
+        self._period = start, end
         choice = choice or RecordChoice()
         query = RecordQuery(area=area_of(aoi), start=start, end=end, name=choice.records)
         there = [record for record in cube.records(query) if not choice.leaves_out(record)]
@@ -95,7 +97,7 @@ class Stacks:
         """AOI_OUTSIDE if there is no record."""
         if not self.records:
             what = ":".join(self._of)
-            raise AcdError(ErrorCode.AOI_OUTSIDE, f"no record of {what} touches the AOI {aoi.name} in its time range")
+            raise no_record(self._cube, what, aoi, *self._period)
 
     def by_record(self, tiles: Sequence[Tile], records: Iterable[Record] | None = None) -> Iterator[list[Slice]]:
         """For each tile a slice for each record that meets it, in the records' order, labelled with the record's id.

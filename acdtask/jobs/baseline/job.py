@@ -10,18 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
+from shapely.geometry import shape
 
 from acdtask import __version__
 from acdtask.change.moments import Moments
-from acdtask.change.profile import PROFILES
+from acdtask.change.profile import PROFILES, Detection, detection_for
 from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.grid import Tile
 from acdtask.cube.local.cog import write_cog
+from acdtask.cube.masks import inside_mask
 from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Slice, Variable
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.baseline.pixels import figures_of, pixels_of, require_means, sentences_of
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.contract import (
+    AGAIN,
+    WARNING,
     Draft,
     Estimate,
     Findings,
@@ -39,12 +44,12 @@ from acdtask.jobs.products import (
     BaselineTile,
     baseline_variables,
     find_manifest,
-    has_latest,
+    is_latest,
     manifest_chain,
     point_latest,
 )
 from acdtask.jobs.quarantine import QuarantinedTile
-from acdtask.jobs.shards import cells_of, shards_of
+from acdtask.jobs.shards import NO_WORK, cells_of, shards_of
 from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, tiles_of_aoi
 
 __all__ = ["BaselineJob"]
@@ -95,12 +100,19 @@ class BaselineJob(Job[BaselineSettings]):
             "records": [record.id for record in stacks.records],
             "tiles": [one.tile.cell for one in work],
         }
-        done = RecordQuery(tags={TAG_CONTENT: content_id_of(self.name, content)})
+        content_id = content_id_of(self.name, content)
+        stands = _stands(aoi.name, content_id, site)
+        most = max((len(one.slices) for one in work), default=0)
+        current = stands and is_latest(site.store, aoi.name, self.name, _name(settings), content_id)
+        if stands:
+            work = []
         volume = sum(len(one.slices) for one in work) * layout.cell_pixels**2
         volume *= np.dtype(variable.dformat.dtype).itemsize
         return Draft(
             content=content,
-            shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
+            shards=[NO_WORK]
+            if stands
+            else shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(images),
@@ -108,10 +120,13 @@ class BaselineJob(Job[BaselineSettings]):
                 bytes_written=len(work) * layout.cell_pixels**2 * 36,
                 core_seconds=volume / BYTES_PER_CORE_SECOND,
             ),
-            notes={"map": tiles_as_geojson([one.tile for one in work]), "area": area_of(aoi)},
-            nothing_to_do="this baseline is published already"
-            if site.published(done) and _stands(aoi.name, content_id_of(self.name, content), settings, site)
-            else "",
+            notes={
+                "map": tiles_as_geojson([one.tile for one in work]),
+                "area": area_of(aoi),
+                **({WARNING: warning} if (warning := _too_few(most, settings)) else {}),
+                **({AGAIN: "this baseline is published already, and becomes the latest again"} if stands else {}),
+            },
+            nothing_to_do="this baseline is published already, and is the latest" if current else "",
         )
 
     def run(
@@ -125,7 +140,9 @@ class BaselineJob(Job[BaselineSettings]):
         for done, raw in enumerate(shard.work["tiles"], start=1):
             work = _TileWork.model_validate(raw)
             moments = _moments(work, variable, settings, site)
-            rows.append(_write(work.tile, moments, variable, settings.name, record.id, plan, site))
+            tile = _write(work.tile, moments, variable, settings.name, record.id, plan, site)
+            inside = inside_mask(shape(plan.notes["area"]), work.tile.grid)
+            rows.append(tile.model_copy(update={"pixels": pixels_of(moments, inside, _defaults(settings, variable))}))
             progress(done)
         return json.dumps([row.model_dump(mode="json") for row in rows]).encode()
 
@@ -134,9 +151,14 @@ class BaselineJob(Job[BaselineSettings]):
         settings = BaselineSettings.model_validate(plan.settings)
         variable = site.cube.variable(settings.variable)
         tiles = [BaselineTile.model_validate(row) for _, table in result.tables for row in json.loads(table)]
+        require_means(tiles, plan.content["settings"]["aoi"])
         mine = _manifest(plan, settings, tiles, self._quarantined(result.left_out))
 
         def make(earlier: bytes | None) -> bytes:
+            if earlier is None and not tiles:
+                raise AcdError(
+                    ErrorCode.SHARDS_MISSING, "the baseline was removed while it was made the latest", "Plan it again."
+                )
             whole = mine.joined_with(BaselineManifest.model_validate_json(earlier)) if earlier else mine
             return whole.model_dump_json(indent=1).encode()
 
@@ -165,8 +187,22 @@ class BaselineJob(Job[BaselineSettings]):
         """How many images and tiles the baseline has."""
         aoi, missing = plan.content["settings"]["aoi"], ErrorCode.BASELINE_UNKNOWN
         _, body = find_manifest(site.store, aoi, self.name, "", plan.content_id, missing)
-        tiles = BaselineManifest.model_validate_json(body).tiles
-        return Findings(figures={"images": len(plan.content["images"]), "tiles": len(tiles)})
+        manifest = BaselineManifest.model_validate_json(body)
+        figures: dict[str, float] = {"images": len(plan.content["images"]), "tiles": len(manifest.tiles)}
+        figures["tiles_left_out"] = len(manifest.quarantined)
+        return Findings(figures={**figures, **figures_of(manifest.tiles)})
+
+    def notes(self, plan: Plan, site: Site) -> list[str]:
+        """The share of the area that has a mean, and the share that can be judged."""
+        settings = BaselineSettings.model_validate(plan.settings)
+        aoi, missing = plan.content["settings"]["aoi"], ErrorCode.BASELINE_UNKNOWN
+        _, body = find_manifest(site.store, aoi, self.name, "", plan.content_id, missing)
+        manifest = BaselineManifest.model_validate_json(body)
+        return sentences_of(manifest.tiles, _defaults(settings, site.cube.variable(settings.variable)).min_count)
+
+    def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
+        """The files of its tiles."""
+        return tuple(key for row in json.loads(table) for key in BaselineTile.model_validate(row).files)
 
     def _quarantined(self, left_out: tuple[LeftOutShard, ...]) -> tuple[QuarantinedTile, ...]:
         return tuple(
@@ -180,10 +216,30 @@ def _name(settings: BaselineSettings) -> str:
     return f"{settings.variable}/{settings.layout}/{settings.name}"
 
 
-def _stands(aoi: str, content_id: str, settings: BaselineSettings, site: Site) -> bool:
-    """Whether a baseline has its manifest, and `latest` is some baseline. PRODUCT_DAMAGED."""
-    has_manifest = manifest_chain(site.store, aoi, "baseline", content_id).newest()[1] is not None
-    return has_manifest and has_latest(site.store, aoi, "baseline", _name(settings))
+def _defaults(settings: BaselineSettings, variable: Variable) -> Detection:
+    """What a monitor of the same profile asks of a baseline unless it is told otherwise."""
+    dformat = variable.dformat
+    return detection_for(settings.profile, (dformat.min, dformat.max), variable.scale, {})
+
+
+def _too_few(most: int, settings: BaselineSettings) -> str:
+    """A warning if no pixel can have enough images; `most` is the number of images of the fullest tile."""
+    min_count = PROFILES[settings.profile].min_count
+    if not 0 < most < min_count:
+        return ""
+    return (
+        f"no pixel can have more than {most} images, and the monitor asks for {min_count}: widen the period, or give "
+        f"the monitor --min-count {most}"
+    )
+
+
+def _stands(aoi: str, content_id: str, site: Site) -> bool:
+    """Whether a whole baseline is in the index, has its manifest, and all files that this names. PRODUCT_DAMAGED."""
+    body = manifest_chain(site.store, aoi, "baseline", content_id).newest()[1]
+    if body is None or not site.published(RecordQuery(tags={TAG_CONTENT: content_id})):
+        return False
+    there = set(site.store.list(f"products/{aoi}/baseline/{content_id}"))
+    return there.issuperset(key for tile in BaselineManifest.model_validate_json(body).tiles for key in tile.files)
 
 
 def _manifest(

@@ -12,7 +12,7 @@ from acdtask.cube.grid import Tile
 from acdtask.cube.local.appending import plan_containers
 from acdtask.cube.local.consolidation_cell import CellWork, container_key, datasets_of, write_cell
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.stack import CHUNK_TIMES
+from acdtask.cube.local.stack import CHUNK_TIMES, METADATA
 from acdtask.cube.model import Dataset, Name, Resampling, Slice
 from acdtask.cube.shared import SharedCube
 from acdtask.cube.tiling import tiles_as_geojson
@@ -135,6 +135,11 @@ class ConsolidateJob(Job[ConsolidateSettings]):
     def names(self, shard: Shard) -> tuple[str, ...]:
         """Its cells."""
         return cells_of(shard)
+
+    def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
+        """The metadata of its arrays, which is written last; a Geocube keeps its own."""
+        datasets = _Written.model_validate_json(table).datasets if "cells" in plan.content else []
+        return tuple(f"{uri}/{METADATA}" for uri in sorted({dataset.uri for dataset in datasets}))
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         """How many arrays were written; on a Geocube, how many cells of its layout were asked for."""

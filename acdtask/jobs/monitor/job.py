@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,13 +14,14 @@ import numpy as np
 from shapely.geometry import shape
 
 from acdtask.change.centring import BINS, ScoreHistogram
-from acdtask.change.profile import PROFILES, Detection
+from acdtask.change.profile import Detection, detection_for
 from acdtask.cube.aoi import Aoi, load_aoi
-from acdtask.cube.model import Record, RecordQuery
+from acdtask.cube.model import Record, RecordQuery, Variable
 from acdtask.cube.tiling import tiles_as_geojson
-from acdtask.errors import ErrorCode
+from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.bundle import array_from_bytes, pack, unpack
 from acdtask.jobs.contract import (
+    AGAIN,
     Draft,
     Estimate,
     Findings,
@@ -32,8 +33,8 @@ from acdtask.jobs.contract import (
     Site,
     content_id_of,
 )
-from acdtask.jobs.monitor.cut import cut_tile
-from acdtask.jobs.monitor.findings import findings_of
+from acdtask.jobs.monitor.cut import CutTile, cut_tile
+from acdtask.jobs.monitor.findings import findings_of, sentences_of
 from acdtask.jobs.monitor.label import (
     LEFT,
     PLACES,
@@ -49,6 +50,7 @@ from acdtask.jobs.monitor.label import (
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.publish import patch_files, publish
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.monitor.tally import Tally, require_images, require_judged
 from acdtask.jobs.monitor.work import (
     WITHOUT_BASELINE,
     ImageWork,
@@ -60,15 +62,17 @@ from acdtask.jobs.monitor.work import (
     quarantined_tiles,
 )
 from acdtask.jobs.parts import month_of
-from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, has_latest, manifest_chain
-from acdtask.jobs.shards import cells_of, shards_of
+from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest, manifest_chain
+from acdtask.jobs.shards import NO_WORK, cells_of, shards_of
 from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, start_of, tiles_of_aoi
 
 __all__ = ["MonitorJob"]
 
 PIXELS_PER_CORE_SECOND = 1.25e6
 """Of one image, all rounds together (measured on the demo)."""
+NAMED_AT_MOST = 5
 TAG_IMAGE = "acd:content"
+BECOMES_LATEST = "these images are monitored already, and their result becomes the latest again"
 
 
 class MonitorJob(Job[MonitorSettings]):
@@ -87,11 +91,9 @@ class MonitorJob(Job[MonitorSettings]):
         start = settings.start or baseline.end + timedelta(microseconds=1)
         choice = RecordChoice(settings.records, settings.leave_out)
         stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, settings.end, choice)
-        method = _method(settings, aoi, baseline)
+        method = _method(settings, aoi, baseline, variable)
         found = _images(stacks, aoi, method)
         done = _done(method, site)
-        if found and not has_latest(site.store, aoi.name, self.name, _name(settings)):
-            done.discard(_content(found[-1].folder))  # to publish it again makes `latest` again
         pending = {one.label: one for one in found if _content(one.folder) not in done}
         wanted = [record for record in stacks.records if image_label(record) in pending]
         work: list[TileWork] = []
@@ -109,14 +111,22 @@ class MonitorJob(Job[MonitorSettings]):
                 )
             elif tile.cell in absent and images:
                 without.append(TileWithoutBaseline(tile=absent[tile.cell], images=[image.label for image in images]))
+        if work:
+            require_images(len(baseline.images), _most_images(baseline), method["detection"])
+        elif pending:
+            _refuse_without_tiles(list(pending.values()), baseline, without)
+        current = is_latest(site.store, aoi.name, self.name, _name(settings), method["id"])
+        again = not work and bool(done) and not current
         images_read = sum(len(one.images) for one in work) * layout.cell_pixels**2
         return Draft(
             content={
                 "method": method,
-                "images": [one.model_dump(mode="json") for one in pending.values()],
+                "images": [] if again else [one.model_dump(mode="json") for one in pending.values()],
                 **({WITHOUT_BASELINE: [one.model_dump(mode="json") for one in without]} if without else {}),
             },
-            shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
+            shards=[NO_WORK]
+            if again
+            else shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(pending),
@@ -129,8 +139,9 @@ class MonitorJob(Job[MonitorSettings]):
                 "map": tiles_as_geojson([one.tile for one in work]),
                 "area": area_of(aoi),
                 "monitored already": len(found) - len(pending),
+                **({AGAIN: BECOMES_LATEST} if again else {}),
             },
-            nothing_to_do="" if work else _why_nothing(found, start, without),
+            nothing_to_do="" if work or again else _why_nothing(found, start),
         )
 
     def run(
@@ -146,7 +157,8 @@ class MonitorJob(Job[MonitorSettings]):
         if round_name == "statistics":
             return join_histograms(result.tables, quarantined_tiles(plan, result.left_out))
         if round_name == "label":
-            return join_labels(result.tables, quarantined_tiles(plan, result.left_out), site.scratch(plan))
+            missing = quarantined_tiles(plan, result.left_out)
+            return join_labels(result.tables, missing, site.scratch(plan), _check_of(plan, site))
         publish(plan, result, site)
         return Handouts()
 
@@ -165,6 +177,15 @@ class MonitorJob(Job[MonitorSettings]):
     def findings(self, plan: Plan, site: Site) -> Findings:
         """Images, patches and changed area of this plan; the files hold these patches."""
         return findings_of(plan, _published(plan, site), self.artifacts(plan, site), site)
+
+    def notes(self, plan: Plan, site: Site) -> list[str]:
+        """Patches, the share of the area that was judged, and what came closest if there is no patch."""
+        return sentences_of(plan, _published(plan, site), site)
+
+    def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
+        """The rasters of its tiles and images."""
+        cuts = (CutTile.model_validate_json(part).place for part in unpack(table).values())
+        return tuple(key for place in cuts for key in (place.z.uri, place.change.uri))
 
     def _histograms(
         self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
@@ -197,7 +218,8 @@ class MonitorJob(Job[MonitorSettings]):
                 change = scorer.change(image, medians)
                 part = work.part(image.label)
                 tables[part] = change.fragments.table.to_bytes()
-                left[part] = write_change(change, place.z.uri, work, image.label, places, site.store, scratch)
+                tally = scorer.tally(change)
+                left[part] = write_change(change, tally, place.z.uri, work, image.label, places, site.store, scratch)
             progress(done)
         return pack({**tables, LEFT: left_to_bytes(left)})
 
@@ -225,6 +247,13 @@ def _tiles(shard: Shard) -> Iterator[TileWork]:
 
 def _detection(plan: Plan) -> Detection:
     return Detection(**plan.content["method"]["detection"])
+
+
+def _check_of(plan: Plan, site: Site) -> Callable[[Tally, int], None]:
+    """What refuses a plan in which no pixel was judged, before anything of it is published."""
+    detection = plan.content["method"]["detection"]
+    scale = site.cube.variable(plan.content["method"]["variable"]).scale
+    return lambda tally, images: require_judged(tally, images, detection, scale)
 
 
 def _scorer(work: TileWork, plan: Plan, site: Site) -> Scorer:
@@ -272,12 +301,12 @@ def _baseline(settings: MonitorSettings, aoi: Aoi, site: Site) -> BaselineManife
     return BaselineManifest.model_validate_json(body)
 
 
-def _method(settings: MonitorSettings, aoi: Aoi, baseline: BaselineManifest) -> dict[str, Any]:
+def _method(settings: MonitorSettings, aoi: Aoi, baseline: BaselineManifest, variable: Variable) -> dict[str, Any]:
     """Everything but the dates that decides what comes out, and an id of it."""
-    given = {name: getattr(settings, name) for name in ("low", "high", "min_area", "min_count", "min_std", "centred")}
-    detection = replace(
-        PROFILES[settings.profile], **{name: value for name, value in given.items() if value is not None}
-    )
+    names = ("low", "high", "min_area", "min_count", "min_std", "centred")
+    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
+    dformat = variable.dformat
+    detection = detection_for(settings.profile, (dformat.min, dformat.max), variable.scale, given)
     method = {
         "aoi": aoi.name,
         "area": area_of(aoi),
@@ -317,9 +346,33 @@ def _images(stacks: Stacks, aoi: Aoi, method: dict[str, Any]) -> list[ImageWork]
     return images
 
 
-def _why_nothing(images: list[ImageWork], start: datetime, without: list[TileWithoutBaseline]) -> str:
+def _most_images(baseline: BaselineManifest) -> int:
+    """As many images as half of the pixels of half of the tiles have; 0 for a baseline of an earlier version."""
+    counts = sorted(tile.pixels.half_count for tile in baseline.tiles if tile.pixels and tile.pixels.half_count)
+    return counts[(len(counts) - 1) // 2] if counts else 0
+
+
+def _refuse_without_tiles(
+    images: list[ImageWork], baseline: BaselineManifest, without: list[TileWithoutBaseline]
+) -> None:
+    """NOTHING_JUDGED: the images have data in no tile of the baseline."""
+    named = ", ".join(image.label for image in images[:NAMED_AT_MOST])
+    named += f" and {len(images) - NAMED_AT_MOST} more" if len(images) > NAMED_AT_MOST else ""
+    again = "Run 'acdtask baseline local' again with this AOI and layout"
     if without:
-        return "the baseline has no tile of the new images yet"
+        raise AcdError(
+            ErrorCode.NOTHING_JUDGED,
+            f"{named}: data only in {len(without)} tiles that were left out of the baseline",
+            f"{again}: it does the tiles that it lacks.",
+        )
+    raise AcdError(
+        ErrorCode.NOTHING_JUDGED,
+        f"{named}: no data in the {len(baseline.tiles)} tiles of the baseline",
+        f"{again} if the AOI has changed, or leave the records out with --leave-out.",
+    )
+
+
+def _why_nothing(images: list[ImageWork], start: datetime) -> str:
     if not images:
         return f"there is no image after {start.date()}"
     return f"all {len(images)} images after {start.date()} were monitored with these settings already"

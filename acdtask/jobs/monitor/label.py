@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,18 @@ from shapely.geometry.base import BaseGeometry
 from acdtask.change.centring import ScoreHistogram, coherence_bins, common_score
 from acdtask.change.detect import TileChange, detect_in_tile, score_tile
 from acdtask.change.fragments import FragmentTable
+from acdtask.change.near import Near
 from acdtask.change.packing import pack as pack_arrays
 from acdtask.change.packing import unpack as unpack_arrays
 from acdtask.change.profile import Detection
-from acdtask.change.seams import blobs_to_bytes, join_fragments
+from acdtask.change.seams import blobs_to_bytes, join_fragments, join_near
 from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.store import Store
 from acdtask.cube.masks import inside_mask
 from acdtask.cube.model import Cube, Dataset, Resampling, Slice, Variable
 from acdtask.jobs.bundle import array_to_bytes, pack, unpack
 from acdtask.jobs.contract import Handouts
+from acdtask.jobs.monitor.tally import Tally, tally_of
 from acdtask.jobs.monitor.work import Places, TileWork, partial_place
 from acdtask.jobs.products import Z_FORMAT, Z_SCALE
 from acdtask.jobs.scratch import leave_scratch
@@ -32,6 +35,7 @@ from acdtask.jobs.scratch import leave_scratch
 __all__ = [
     "LEFT",
     "PLACES",
+    "JoinedImages",
     "Left",
     "Scorer",
     "histograms_to_bytes",
@@ -52,12 +56,13 @@ PLACES = "places"
 class Left(BaseModel):
     """What `label` leaves of a tile and image for `cut`: where in the scratch its labels and quality lie.
 
-    `z_checksum` is that of the z that `label` wrote.
+    `z_checksum` is that of the z that `label` wrote. `tally` is for the gather alone, and not handed on.
     """
 
     labels: str
     z_checksum: str
     places: Places
+    tally: Tally | None = None
 
 
 def left_of(bundle: Mapping[str, bytes]) -> dict[str, Left]:
@@ -67,7 +72,7 @@ def left_of(bundle: Mapping[str, bytes]) -> dict[str, Left]:
 
 def left_to_bytes(left: Mapping[str, Left]) -> bytes:
     """The entry of a bundle that says it."""
-    return json.dumps({part: one.model_dump() for part, one in left.items()}, sort_keys=True).encode()
+    return json.dumps({part: one.model_dump(exclude_none=True) for part, one in left.items()}, sort_keys=True).encode()
 
 
 class Scorer:
@@ -117,6 +122,10 @@ class Scorer:
             common=common_score(self._bins, medians) if self._detection.centred else None,
         )
 
+    def tally(self, change: TileChange) -> Tally:
+        """What its scores amount to."""
+        return tally_of(change, self._count, self._std, self._detection)
+
     def _read(self, image: Slice) -> NDArray[Any]:
         return np.asarray(self._cube.read(self._work.tile.grid, [image], self._variable, self._resampling)[0])
 
@@ -126,14 +135,21 @@ class Scorer:
 
 
 def write_change(
-    change: TileChange, z_uri: str, work: TileWork, label: str, places: Places, store: Store, scratch: Store
+    change: TileChange,
+    tally: Tally,
+    z_uri: str,
+    work: TileWork,
+    label: str,
+    places: Places,
+    store: Store,
+    scratch: Store,
 ) -> Left:
     """Write the z of a tile and image, leave its labels for the next round, and say where they lie."""
     pixels = _stored_z(change.score.z)[np.newaxis]
     checksum = write_cog(store, z_uri, pixels, work.tile.grid, nodata=Z_FORMAT.nodata, scale=Z_SCALE)
     packed = pack_arrays(labels=change.fragments.labels, quality=change.score.quality)
     key = leave_scratch(scratch, f"labels/{work.part(label)}", packed)
-    return Left(labels=key, z_checksum=checksum, places=places)
+    return Left(labels=key, z_checksum=checksum, places=places, tally=tally)
 
 
 def histograms_to_bytes(histograms: dict[str, ScoreHistogram | None]) -> bytes:
@@ -176,17 +192,27 @@ def _stored_z(z: NDArray[np.float32]) -> NDArray[np.int16]:
     return stored
 
 
-def join_labels(tables: Iterator[tuple[int, bytes]], partial: Container[str], scratch: Store) -> Handouts:
+class JoinedImages(BaseModel):
+    """The memo of `label`: by label of each image, where in the scratch its blobs lie, and how near it came to one."""
+
+    blobs: dict[str, str]
+    near: dict[str, tuple[int, ...]]
+
+
+def join_labels(
+    tables: Iterator[tuple[int, bytes]], partial: Container[str], scratch: Store, check: Callable[[Tally, int], None]
+) -> Handouts:
     """Join the fragments of every tile, an image at a time.
 
     Args:
         tables: for each shard a bundle of tables of fragments, named `<image>/<tile>`, and `LEFT`.
         partial: labels of images that lack tiles.
         scratch: gets the blobs of each image.
+        check: is given the tally of everything and the number of images; it may raise.
 
     Returns:
         For each shard, a bundle that maps the labels of each of its tiles and images to blobs, and `LEFT`; as a memo,
-        where the blobs of each image lie.
+        `JoinedImages`.
     """
     images: dict[str, list[tuple[int, str, bytes]]] = defaultdict(list)
     left: dict[int, dict[str, Left]] = {}
@@ -195,19 +221,24 @@ def join_labels(tables: Iterator[tuple[int, bytes]], partial: Container[str], sc
         left[shard] = left_of(bundle)
         for part in left[shard]:
             images[part.partition("/")[0]].append((shard, part, bundle[part]))
+    tallies = {part: one.tally or Tally() for parts in left.values() for part, one in parts.items()}
+    if tallies:
+        check(sum(tallies.values(), Tally()), len(images))
     handouts: dict[int, dict[str, bytes]] = {shard: {} for shard in left}
-    blobs: dict[str, str] = {}
+    memo = JoinedImages(blobs={}, near={})
     for label, parts in sorted(images.items()):
-        joined = join_fragments([FragmentTable.from_bytes(table) for _, _, table in parts])
-        blobs[label] = leave_scratch(scratch, f"blobs/{label}", blobs_to_bytes(joined.blobs))
+        fragments = [FragmentTable.from_bytes(table) for _, _, table in parts]
+        joined = join_fragments(fragments)
+        memo.blobs[label] = leave_scratch(scratch, f"blobs/{label}", blobs_to_bytes(joined.blobs))
+        memo.near[label] = astuple(join_near(fragments, [Near(*tallies[part].near) for _, part, _ in parts]))
         place = ""
         if label in partial:
             place = partial_place(*(left[shard][part].labels.encode() + table for shard, part, table in parts))
         for (shard, part, _), blob_ids in zip(parts, joined.blob_ids, strict=True):
             handouts[shard][part] = array_to_bytes(blob_ids)
             places = left[shard][part].places.model_copy(update={"change": place})
-            left[shard][part] = left[shard][part].model_copy(update={"places": places})
+            left[shard][part] = left[shard][part].model_copy(update={"places": places, "tally": None})
     return Handouts(
         {shard: pack({**parts, LEFT: left_to_bytes(left[shard])}) for shard, parts in handouts.items()},
-        json.dumps(blobs, sort_keys=True).encode(),
+        memo.model_dump_json().encode(),
     )

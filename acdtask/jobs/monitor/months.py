@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -12,7 +13,15 @@ from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.parts import month_of, read_part, write_part
 from acdtask.jobs.patches import LocatedPatch, patches_to_parquet, read_patches
-from acdtask.jobs.products import ImageProduct, MonitorManifest, MonitorMonth, MonthImage, MonthOfImages, read_product
+from acdtask.jobs.products import (
+    ImageProduct,
+    MonitorManifest,
+    MonitorMonth,
+    MonthImage,
+    MonthOfImages,
+    damaged_result,
+    read_product,
+)
 
 __all__ = [
     "images_of_month",
@@ -45,10 +54,15 @@ def _images_of(entries: Sequence[MonthImage], store: Store) -> list[ImageProduct
 
 
 def _parsed(model: type[ModelT], key: str, store: Store) -> ModelT:
+    """A document of a result. PRODUCT_DAMAGED, which says how to make it again."""
     try:
         return model.model_validate_json(read_part(store, key))
     except ValidationError as error:
-        raise AcdError(ErrorCode.CUBE_DAMAGED, f"{store.address_of(key)} is no {model.__name__}") from error
+        raise damaged_result(store, key, f"{store.address_of(key)} is no {model.__name__}") from error
+    except AcdError as error:
+        if error.code is ErrorCode.CUBE_DAMAGED:
+            raise damaged_result(store, key, error.detail) from error
+        raise
 
 
 def patches_of_month(month: MonitorMonth, store: Store) -> list[LocatedPatch]:
@@ -122,6 +136,11 @@ def _write_month(name: str, entries: Mapping[str, MonthImage], folder: str, stor
     ordered = sorted(_images_of([*entries.values()], store), key=lambda product: (product.datetime, product.label))
     patches = [patch for product in ordered for patch in patches_of_image(product, store)]
     document = MonthOfImages(images=[entries[product.label] for product in ordered]).model_dump_json().encode()
+    quality: Counter[str] = Counter()
+    for product in ordered:
+        quality.update(product.quality_px)
+    near = [(product.closest.rank, product.label, product.closest) for product in ordered if product.closest]
+    _, closest_image, closest = max(near, default=((), "", None))
     return MonitorMonth(
         month=name,
         images=len(ordered),
@@ -131,6 +150,9 @@ def _write_month(name: str, entries: Mapping[str, MonthImage], folder: str, stor
         changed_area_m2=round(sum(one.patch.area_m2 for one in patches), 1),
         document=write_part(store, f"{folder}/months/{name}", ".json", document),
         table=write_part(store, f"{folder}/patches/{name}", ".parquet", patches_to_parquet(patches)),
+        quality_px=dict(sorted(quality.items())),
+        closest=closest,
+        closest_image=closest_image,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from shapely import from_wkb
 
 from acdtask import __version__
+from acdtask.change.near import Near
 from acdtask.change.patches import patch_table
 from acdtask.change.polygons import Piece, join_all, to_crs_coordinates
 from acdtask.change.seams import blobs_from_bytes
@@ -18,8 +19,10 @@ from acdtask.cube.local.stac import stac_item
 from acdtask.cube.model import Instance, Variable
 from acdtask.cube.tiling import LON_LAT, project
 from acdtask.jobs.bundle import unpack
+from acdtask.jobs.closest import closest_of
 from acdtask.jobs.contract import Plan, RoundResult, Site
 from acdtask.jobs.monitor.cut import CutTile
+from acdtask.jobs.monitor.label import JoinedImages
 from acdtask.jobs.monitor.months import images_of_month, join_months, patches_of_image
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.work import ImageWork, images_of, partial_place, quarantined_tiles
@@ -54,10 +57,10 @@ def publish(plan: Plan, result: RoundResult, site: Site) -> None:
         for part in unpack(table).values():
             cut = CutTile.model_validate_json(part)
             cuts[cut.label].append(cut)
-    images, blobs = images_of(plan), json.loads(result.memo)
+    images, joined = images_of(plan), JoinedImages.model_validate_json(result.memo)
     quarantined = quarantined_tiles(plan, result.left_out)
     labels = [*cuts, *sorted(quarantined.keys() - cuts.keys())]
-    publisher = _ImagePublisher(plan, variable, blobs, site)
+    publisher = _ImagePublisher(plan, variable, joined, site)
     products = [publisher.publish(images[label], cuts[label], quarantined.get(label, ())) for label in labels]
     _publish_manifest(plan, settings, products, site)
     whole = [product for product in products if not product.quarantined]
@@ -97,11 +100,11 @@ def _write_patch_files(plan: Plan, site: Site) -> None:
 
 @dataclass(frozen=True)
 class _ImagePublisher:
-    """Writes what is not of one tile. `blobs` says where in the scratch those of each image lie."""
+    """Writes what is not of one tile."""
 
     plan: Plan
     variable: Variable
-    blobs: dict[str, str]
+    joined: JoinedImages
     site: Site
 
     def publish(self, image: ImageWork, cuts: list[CutTile], quarantined: tuple[QuarantinedTile, ...]) -> ImageProduct:
@@ -140,6 +143,7 @@ class _ImagePublisher:
             quality_px=dict(quality),
             checksums={name: digest_of_file(table) for name, table in tables.items()},
             quarantined=quarantined,
+            closest=closest_of(Near(*near)) if (near := self.joined.near.get(image.label)) else None,
         )
 
     def _patches(self, image: ImageWork, cuts: list[CutTile], *, whole: bool) -> list[LocatedPatch]:
@@ -153,7 +157,7 @@ class _ImagePublisher:
             blob: project(to_crs_coordinates(outline, transform), layout.crs, LON_LAT)
             for blob, outline in join_all(pieces).items()
         }
-        blobs = blobs_from_bytes(read_scratch(self.site.scratch(self.plan), self.blobs[image.label]))
+        blobs = blobs_from_bytes(read_scratch(self.site.scratch(self.plan), self.joined.blobs[image.label]))
         if not whole:
             blobs = blobs[np.isin(blobs["id"], list(outlines))]
         table = patch_table(blobs, outlines, aoi=image.aoi, image=image.label, scale=self.variable.scale)

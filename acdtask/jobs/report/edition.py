@@ -8,6 +8,7 @@ know them, `index.html` last, so the address of a report stays the same and its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -28,8 +29,10 @@ __all__ = [
     "copy_edition",
     "edition_chain",
     "find_edition",
+    "is_copied",
     "is_shown",
     "keys_of",
+    "missing_pictures",
     "newest_edition",
     "parse_edition",
     "read_drawn",
@@ -40,6 +43,8 @@ __all__ = [
 
 INDEX = "index.html"
 PICTURES = ("image.png", "z.png", "patches.png")
+READERS = 16
+"""Objects that are looked for side by side."""
 COPIED = "edition.json"
 """In a copy of a report: the edition that it is of."""
 
@@ -167,6 +172,25 @@ def is_shown(edition: Edition, store: Store) -> bool:
     return index is not None and index == read_part(store, edition.files[INDEX])
 
 
+def missing_pictures(edition: Edition, store: Store) -> set[str]:
+    """The folders of the first page's pictures that lack one. Those of other pages are not looked for."""
+    folder = store.within(report_folder(edition.aoi, edition.content_id))
+    names = edition.pictures_on_first_page
+    with ThreadPoolExecutor(READERS) as pool:
+        there = pool.map(folder.exists, names)
+        return {name.rpartition("/")[0] for name, kept in zip(names, there, strict=True) if not kept}
+
+
+def is_copied(edition: Edition, out: Store) -> bool:
+    """Whether a copy is of this edition, with its first page, the pictures of this, and the files for download."""
+    if out.find(COPIED) != edition.model_dump_json(indent=1).encode():
+        return False
+    months = {f"{month.month}.html" for month in edition.months}
+    beside_months = [name for name in edition.files if name not in months]
+    with ThreadPoolExecutor(READERS) as pool:
+        return all(pool.map(out.exists, [*beside_months, *edition.pictures_on_first_page]))
+
+
 def show_edition(chain: NumberedChain, names: Iterable[str] | None, store: Store) -> None:
     """Copy files of the newest edition to where people open them, the first page last.
 
@@ -194,6 +218,8 @@ def copy_edition(edition: Edition, store: Store, out: Store) -> None:
     """Copy a report: the pictures that the copy lacks, and the pages that changed since the edition that it is of."""
     folder = store.within(report_folder(edition.aoi, edition.content_id))
     earlier = _copied(edition, out)
+    if earlier == edition:  # and yet it is to be copied: something of the copy is gone
+        earlier = None
     months = {month.month: month.drawn for month in earlier.months} if earlier else {}
     for month in edition.months:
         if months.get(month.month) != month.drawn:

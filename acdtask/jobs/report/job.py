@@ -25,16 +25,19 @@ from acdtask.jobs.contract import (
 from acdtask.jobs.ingest.leftout import LeftOutRaster, left_out_of
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import NumberedChain
-from acdtask.jobs.report.drawing import Drawer
+from acdtask.jobs.report.drawing import Drawer, baseline_folder
 from acdtask.jobs.report.editing import QUICKLOOK, Drawn, make_edition, planned_report
 from acdtask.jobs.report.edition import (
     INDEX,
+    PICTURES,
     DrawnDate,
     Edition,
     copy_edition,
     edition_chain,
     find_edition,
+    is_copied,
     is_shown,
+    missing_pictures,
     newest_edition,
     parse_edition,
     read_drawn,
@@ -85,6 +88,7 @@ class ReportJob(Job[ReportSettings]):
             "months": changes.months(),
             **({"left out": left_out} if (left_out := changes.left_out()) else {}),
         }
+        copied = edition is not None and _has_copy(edition, settings.out)
         done = content["shown"] and not labels and not content["months"] and changes.inputs == changes.known_inputs
         page = f"{report_folder(aoi.name, report)}/{INDEX}"
         tiles = [tile.tile for tile in sources.baseline.tiles]
@@ -97,7 +101,7 @@ class ReportJob(Job[ReportSettings]):
                 core_seconds=CORE_SECONDS_PER_PICTURE * max(1, len(labels)),
             ),
             notes={"map": tiles_as_geojson(tiles)},
-            nothing_to_do=f"{site.store.url}/{page} is there" if done and _has_copy(settings.out) else "",
+            nothing_to_do=f"{site.store.url}/{page} is there" if done and copied else "",
         )
 
     def run(
@@ -166,10 +170,20 @@ class ReportJob(Job[ReportSettings]):
             files["report copy"] = Store.at(plan.settings["out"]).address_of(INDEX)
         return Findings(files=files)
 
+    def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
+        """The pictures of its images and of the baseline."""
+        rows: dict[str, Any] = json.loads(table)
+        baseline = [BaselinePage.model_validate(row) for label, row in rows.items() if row and not label]
+        dates = [DrawnDate.model_validate(row) for label, row in rows.items() if row and label]
+        names = [name for page in baseline for name in (page.mean, page.std)]
+        names += [f"{date.folder}/{name}" for date in dates if date.folder for name in PICTURES]
+        folder = report_folder(*planned_report(plan))
+        return tuple(f"{folder}/{name}" for name in names)
+
     def is_published(self, plan: Plan, site: Site) -> bool:
         """Whether the page is where it is wanted."""
         _, edition = newest_edition(_chain(plan, site))
-        return edition is not None and is_shown(edition, site.store) and _has_copy(plan.settings["out"])
+        return edition is not None and is_shown(edition, site.store) and _has_copy(edition, plan.settings["out"])
 
 
 def _drawing(plan: Plan, site: Site) -> Callable[[str], dict[str, Any]]:
@@ -208,6 +222,7 @@ class _Changes:
             [PAGE_ALGORITHM, settings.dates, sources.ground, [*self._inputs.values()], self._left_out]
         )
         self.known_inputs = edition.inputs if edition else ""
+        self._lost = missing_pictures(edition, sources.site.store) if edition else set()
         paged = sum(month.images for month in sources.monitor.months) > settings.dates
         self._changed = [name for name in self._inputs if self._is_changed(name, paged=paged)]
         self._folders = {name: sources.folders(name) for name in self._changed}
@@ -220,10 +235,11 @@ class _Changes:
         """The images without pictures; the baseline has no label."""
         edition = self._edition
         known = edition is not None and edition.ground == self._sources.ground and edition.baseline is not None
+        known = known and baseline_folder(self._sources.ground) not in self._lost
         labels = [] if known else [""]
         for name in self._changed:
             drawn = read_drawn(edition.month(name) if edition else None, self._sources.site.store)
-            folders = {label: date.folder for label, date in drawn.items()}
+            folders = {label: date.folder for label, date in drawn.items() if date.folder not in self._lost}
             labels += [label for label, folder in self._folders[name].items() if folders.get(label) != folder]
         return labels
 
@@ -235,6 +251,8 @@ class _Changes:
     def _is_changed(self, name: str, *, paged: bool) -> bool:
         known = self._edition.month(name) if self._edition else None
         if self._edition is None or known is None or known.failed or known.inputs != self._inputs[name]:
+            return True
+        if any(folder.startswith(f"dates/{name}/") for folder in self._lost):
             return True
         return paged and f"{name}.html" not in self._edition.files
 
@@ -279,5 +297,5 @@ def _chain(plan: Plan, site: Site) -> NumberedChain:
     return edition_chain(site.store, *planned_report(plan))
 
 
-def _has_copy(out: str) -> bool:
-    return not out or Store.at(out).exists(INDEX)
+def _has_copy(edition: Edition, out: str) -> bool:
+    return not out or is_copied(edition, Store.at(out))

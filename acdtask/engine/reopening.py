@@ -1,0 +1,56 @@
+"""Lets a plan that was done be done again where its results are gone."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from acdtask.engine import log
+from acdtask.engine.rounds import Round
+from acdtask.jobs.contract import Job, Plan, Site
+
+__all__ = ["reopen"]
+
+CHECKERS = 16
+"""Shards whose files are looked for side by side."""
+SHARD = re.compile(r"(\d{4})[.-]")
+"""How the names begin that a round keeps for a shard."""
+
+_events = log.events("engine")
+
+
+def reopen(job: Job[Any], plan: Plan, site: Site) -> None:
+    """Let the last round of a plan be gathered again, so that it publishes again.
+
+    Shards whose files are still in the cube stay done; the others are done again, in every round.
+    """
+    folder = site.runs.within(f"{plan.job}/{plan.plan_id}")
+    lost = _shards_without_files(job, plan, site)
+    for name in plan.rounds if lost else plan.rounds[-1:]:
+        for key in folder.list(f"{name}/gathered"):
+            folder.delete(key)
+    if not lost:
+        return
+    _events.warning("files.missing", job=job.name, plan=plan.plan_id, shards=len(lost))
+    for name in plan.rounds:
+        for key in folder.list(name):
+            shard = SHARD.match(key.removeprefix(f"{name}/"))
+            if shard and int(shard[1]) in lost:
+                folder.delete(key)
+
+
+def _shards_without_files(job: Job[Any], plan: Plan, site: Site) -> set[int]:
+    """The shards that are done and some of whose files are no longer in the cube."""
+    round_ = Round.find(plan, plan.rounds[-1], site)
+    if round_ is None:
+        return set()
+    missing = round_.missing()
+    tables = [*round_.tables(round_.digests(round_.markers(missing), {}), missing)]
+
+    def is_whole(table: bytes) -> bool:
+        return all(map(site.store.exists, job.files_of(plan, table)))
+
+    with ThreadPoolExecutor(CHECKERS) as pool:
+        whole = list(pool.map(is_whole, [table for _, table in tables]))
+    return {index for (index, _), kept in zip(tables, whole, strict=True) if not kept}

@@ -1,0 +1,52 @@
+"""Why an AOI has no record: its place, its coordinates in the wrong order, or its period."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from acdtask.cube.aoi import Aoi
+from acdtask.cube.model import Cube, RecordQuery
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["no_record"]
+
+WORLD = shapely.box(-180, -90, 180, 90)
+
+
+def no_record(cube: Cube, what: str, aoi: Aoi, start: datetime | None, end: datetime | None) -> AcdError:
+    """AOI_OUTSIDE, with what would find records.
+
+    Args:
+        cube: where none was found.
+        what: variable and instance.
+        aoi: the area.
+        start: of the period that was asked for.
+        end: of the same period.
+    """
+    at_any_time = cube.records(RecordQuery(area=json.loads(shapely.to_geojson(aoi.geometry))))
+    if at_any_time:
+        first, last = (f"{place.datetime.date()}" for place in (at_any_time[0], at_any_time[-1]))
+        period = f"from {start.date() if start else 'the first'} to {end.date() if end else 'the last'}"
+        return AcdError(
+            ErrorCode.AOI_OUTSIDE,
+            f"no record of {what} touches the AOI {aoi.name} {period}; there are {len(at_any_time)} records from "
+            f"{first} to {last}",
+            "Give --start and --end that include some, or the --variable and --instance that these records have.",
+        )
+    swapped = shapely.transform(aoi.geometry, _swapped)
+    if WORLD.contains(swapped) and cube.records(RecordQuery(area=json.loads(shapely.to_geojson(swapped)))):
+        return AcdError(
+            ErrorCode.AOI_OUTSIDE,
+            f"no record of {what} touches the AOI {aoi.name}, but would if its latitudes and longitudes were exchanged",
+            "GeoJSON has the longitude first: exchange the coordinates in the AOI file.",
+        )
+    return AcdError(ErrorCode.AOI_OUTSIDE, f"no record of {what} touches the AOI {aoi.name}")
+
+
+def _swapped(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return points[:, ::-1]
