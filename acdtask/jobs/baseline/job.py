@@ -14,12 +14,13 @@ from pydantic import BaseModel
 from acdtask import __version__
 from acdtask.change.moments import Moments
 from acdtask.change.profile import PROFILES
-from acdtask.cube.aoi import Aoi, load_aoi
+from acdtask.cube.aoi import load_aoi
 from acdtask.cube.grid import Tile
 from acdtask.cube.local.cog import write_cog
 from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Slice, Variable
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.baseline.period import period_of, period_text
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.contract import (
     Draft,
@@ -74,10 +75,12 @@ class BaselineJob(Job[BaselineSettings]):
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
-        start, end = _period(settings, aoi)
         choice = RecordChoice(settings.records, settings.leave_out)
-        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, end, choice)
+        given = settings.start or aoi.start, settings.end or aoi.end
+        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, *given, choice)
         stacks.require_records(aoi)
+        start, end = period_of(*given, [record.datetime for record in stacks.records], aoi.name)
+        stacks = stacks.until(end)
         tiles = tiles_of_aoi(aoi, layout)
         stacked = zip(tiles, stacks.by_image(tiles), strict=True)
         work = [_TileWork(tile=tile, slices=slices) for tile, slices in stacked if slices]
@@ -108,7 +111,11 @@ class BaselineJob(Job[BaselineSettings]):
                 bytes_written=len(work) * layout.cell_pixels**2 * 36,
                 core_seconds=volume / BYTES_PER_CORE_SECOND,
             ),
-            notes={"map": tiles_as_geojson([one.tile for one in work]), "area": area_of(aoi)},
+            notes={
+                "map": tiles_as_geojson([one.tile for one in work]),
+                "area": area_of(aoi),
+                "baseline period": period_text(start, end, by_default=given[1] is None),
+            },
             nothing_to_do="this baseline is published already"
             if site.published(done) and _stands(aoi.name, content_id_of(self.name, content), settings, site)
             else "",
@@ -208,10 +215,6 @@ def _manifest(
         tiles=tiles,
         quarantined=quarantined,
     )
-
-
-def _period(settings: BaselineSettings, aoi: Aoi) -> tuple[datetime, datetime]:
-    return settings.start or aoi.start, settings.end or aoi.end
 
 
 def _record(plan: Plan) -> Record:
