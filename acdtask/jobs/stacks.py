@@ -64,6 +64,10 @@ class RecordChoice:
     records: str = ""
     leave_out: tuple[str, ...] = ()
 
+    def takes(self, record: Record) -> bool:
+        """Whether the record is taken."""
+        return fnmatchcase(record.name, self.records or "*") and not self.leaves_out(record)
+
     def leaves_out(self, record: Record) -> bool:
         """Whether the record is not to be taken, whatever `records` says."""
         return any(fnmatchcase(record.name, pattern) for pattern in self.leave_out)
