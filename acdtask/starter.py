@@ -79,7 +79,10 @@ def look(settings: IngestSettings) -> Seen:
     """Look at the images that an ingest would bring in. Raises what finding them raises."""
     found = find_candidates(settings, {}, lambda _ids: {})
     boxes = [shapely.geometry.shape(one.record.footprint).bounds for one in found.candidates]
-    low, high = [min(box[side] for box in boxes) for side in (0, 1)], [max(box[side] for box in boxes) for side in (2, 3)]
+    low, high = (
+        [min(box[side] for box in boxes) for side in (0, 1)],
+        [max(box[side] for box in boxes) for side in (2, 3)],
+    )
     return Seen(
         images=len(found.candidates),
         unmatched=found.unmatched,
