@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,12 +14,12 @@ from acdtask.cli.project import taking_aoi
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from acdtask.cube import model
     from acdtask.cube.model import Record, RecordQuery
 
 __all__ = ["command", "moment", "tags_of"]
-
-_DATE_LENGTH = len("2021-01-31")
 
 
 def command() -> TyperCommand:
@@ -28,7 +27,7 @@ def command() -> TyperCommand:
     text = (
         "Lists the records of a cube, by date: those that touch an area, have tags, and lie between two dates. A tag "
         "without a value asks that the tag is there; values and names may have * and ?. Dates without a time are whole "
-        "days in UTC."
+        "days in UTC, and 2021-06 is the whole month."
     )
     return command_of(_records, text + example("acdtask records --cube cube --aoi aoi.json --from 2021-06-01"))
 
@@ -107,17 +106,14 @@ def tags_of(texts: list[str]) -> dict[str, str]:
 
 
 def moment(text: str, option: str, *, end_of_day: bool = False) -> datetime:
-    """A date or a datetime, in UTC unless it says otherwise. DATE_INVALID.
+    """A date or a datetime, in UTC unless it says otherwise; the last moment of a day or month if asked. DATE_INVALID.
 
     >>> moment("2021-06-01", "--to", end_of_day=True).isoformat()
     '2021-06-01T23:59:59.999999+00:00'
     """
+    from acdtask.dates import FORMS, end_of_period, parse_moment
+
     try:
-        parsed = datetime.fromisoformat(text.strip())
+        return end_of_period(text) if end_of_day else parse_moment(text)
     except ValueError as error:
-        raise AcdError(
-            ErrorCode.DATE_INVALID, f"{option} is {text!r}", "Write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS."
-        ) from error
-    if end_of_day and len(text.strip()) <= _DATE_LENGTH:
-        parsed = datetime.combine(parsed.date(), time.max, parsed.tzinfo)
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed
+        raise AcdError(ErrorCode.DATE_INVALID, f"{option}: {error}", f"Write {FORMS}.") from error

@@ -163,6 +163,7 @@ def _patches(
     from acdtask.jobs.products import MonitorManifest, find_manifest
 
     require_format(out)
+    date = _period(date) if date else ""
     store = open_site(cube).store
     wanted = f"{variable}/{layout}/{name}"
     _, body = find_manifest(
@@ -181,6 +182,15 @@ def _patches(
         table(columns, [[_cell(value) for value in one.properties.values()] for one in shown])
     more = f", written to {out}" if out else f", the first {len(shown)} shown" if len(shown) < len(found) else ""
     say(f"{len(found)} patch{'' if len(found) == 1 else 'es'}{more}")
+
+
+def _period(text: str) -> str:
+    from acdtask.dates import period_prefix
+
+    try:
+        return period_prefix(text)
+    except ValueError as error:
+        raise AcdError(ErrorCode.DATE_INVALID, f"--date: {error}", "Write a day, a month or a year.") from error
 
 
 def _cell(value: object) -> str:

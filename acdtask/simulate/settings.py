@@ -7,6 +7,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from acdtask.dates import Day
+
 __all__ = ["SceneSettings"]
 
 
@@ -26,7 +28,7 @@ class SceneSettings(BaseModel):
     reference_pairs: int = Field(default=60, ge=0, le=1000, description="pairs without an event, at the beginning")
     monitored_pairs: int = Field(default=10, ge=1, le=1000, description="pairs after them, with the events")
     events: int = Field(default=44, ge=0, le=1000, description="how many events; every third one is a flood")
-    first_date: date = Field(
+    first_date: Day = Field(
         default=date(2020, 8, 1),
         ge=date(1900, 1, 1),
         le=date(2500, 1, 1),

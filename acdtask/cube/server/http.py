@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from acdtask.cube.server.connections import Listener
 from acdtask.cube.server.errors import RefusalError, invalid, refusal_of, uuid_of
 from acdtask.cube.server.keys import Keys
 from acdtask.cube.server.pictures import render_tile
+from acdtask.dates import parse_moment
 from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
 
@@ -137,10 +138,9 @@ def _moment(query: QueryParams, name: str) -> datetime | None:
     if name not in query:
         return None
     try:
-        moment = datetime.fromisoformat(query[name])
+        return parse_moment(query[name])
     except ValueError as error:
-        raise invalid(f"{name} is {query[name]!r}; write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ") from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        raise invalid(f"{name}: {error}") from error
 
 
 class HttpServing:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
 
 from acdtask.cube.model import DescribedName, Name, Resampling
+from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.contract import Settings
 
 __all__ = ["BaselineSettings"]
@@ -20,8 +20,8 @@ class BaselineSettings(Settings):
     layout: Name = Field(description="layout whose tiles are computed")
     variable: DescribedName = Field(default="CoherenceVV", description="variable to describe")
     instance: Name = Field(default="master", description="instance to read")
-    start: datetime | None = Field(default=None, description="first datetime; default: the AOI's start")
-    end: datetime | None = Field(default=None, description="last datetime; default: the AOI's end")
+    start: Moment | None = Field(default=None, description="first datetime; default: the AOI's start")
+    end: LastMoment | None = Field(default=None, description="last datetime (of a day, 00:00 UTC); default: the AOI's end")
     records: str = Field(default="", description="only records whose names match this pattern (* and ?)")
     leave_out: tuple[str, ...] = Field(default=(), description="records to leave out: patterns of names (* and ?)")
     profile: Literal["standard", "tutorial"] = Field(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -16,6 +15,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Dataset, Name, Resampling, Slice
 from acdtask.cube.shared import SharedCube
 from acdtask.cube.tiling import tiles_as_geojson
+from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.consolidate.on_geocube import plan_on_geocube, run_on_geocube
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Plan, RoundResult, Settings, Shard, Site
 from acdtask.jobs.shards import cells_of, shards_of
@@ -34,8 +34,8 @@ class ConsolidateSettings(Settings):
     layout: Name = Field(description="layout whose cells are filled")
     variable: Name = Field(default="CoherenceVV", description="variable to consolidate")
     instance: Name = Field(default="master", description="instance to consolidate")
-    start: datetime | None = Field(default=None, description="first datetime; default: the AOI's start")
-    end: datetime | None = Field(default=None, description="last datetime; default: the AOI's end")
+    start: Moment | None = Field(default=None, description="first datetime; default: the AOI's start")
+    end: LastMoment | None = Field(default=None, description="last datetime (of a day, 00:00 UTC); default: the AOI's end")
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
     shard_tiles: int = Field(default=1, ge=1, description="cells that one shard does")
 

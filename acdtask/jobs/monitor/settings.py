@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
 
 from acdtask.cube.model import Name, Resampling
+from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.contract import Settings
 
 __all__ = ["MonitorSettings"]
@@ -23,8 +23,8 @@ class MonitorSettings(Settings):
     layout: Name = Field(description="layout of the baseline")
     variable: Name = Field(default="CoherenceVV", description="variable to compare")
     instance: Name = Field(default="master", description="instance to read")
-    start: datetime | None = Field(default=None, description="first datetime; default: after the baseline's last date")
-    end: datetime | None = Field(default=None, description="last datetime; default: no limit")
+    start: Moment | None = Field(default=None, description="first datetime; default: after the baseline's last date")
+    end: LastMoment | None = Field(default=None, description="last datetime (of a day, 00:00 UTC); default: no limit")
     records: str = Field(default="", description="only records whose names match this pattern (* and ?)")
     leave_out: tuple[str, ...] = Field(default=(), description="records to leave out: patterns of names (* and ?)")
     baseline_name: Name = Field(default="annual", description="instance of the baseline")

@@ -10,6 +10,7 @@ from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.local.store import Store
 from acdtask.cube.tiling import LON_LAT, project
+from acdtask.dates import parse_moment
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.report.score import Event
 
@@ -40,8 +41,8 @@ def events_on(body: bytes, dates: list[date], crs: str, area: BaseGeometry) -> l
     for place, feature in enumerate(features, start=1):
         properties = feature.get("properties") or {}
         try:
-            first = date.fromisoformat(str(properties.get("start_date") or properties["date"])[:10])
-            last = date.fromisoformat(str(properties.get("end_date") or first)[:10])
+            first = parse_moment(properties.get("start_date") or properties["date"]).date()
+            last = parse_moment(properties.get("end_date") or first).date()
             geometry = shape(feature["geometry"])
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise AcdError(
