@@ -76,7 +76,7 @@ def defaults_of(names: Sequence[str], command_path: str) -> dict[str, Any]:
     project = current_project()
     if project is None:
         return {}
-    values = {**project.shared, "layout": project.layout}
+    values = {"variable": "CoherenceVV", **project.shared, "layout": project.layout}
     if command_path.endswith("show patches"):
         values["name"] = project.sections.get("monitor", {}).get("name")
     return {name: values[name] for name in (*names, "name") if values.get(name) is not None}

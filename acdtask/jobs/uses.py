@@ -7,6 +7,7 @@ import re
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.seal import unseal
+from acdtask.cube.model import Dataset
 from acdtask.errors import ErrorCode
 
 __all__ = ["uses_of_layout"]
@@ -20,7 +21,7 @@ def uses_of_layout(cube: LocalCube, name: str) -> list[str]:
         f"images of {instance.variable}:{instance.name}, consolidated"
         for variable in cube.variables()
         for instance in cube.instances(variable.name)
-        if any(one.layout == name and one.is_copy for one in cube.datasets(instance.variable, instance.name))
+        if any(_is_consolidated_to(name, one) for one in cube.datasets(instance.variable, instance.name))
     ]
     newest = {key.rpartition("/")[0]: key for key in cube.store.list("products") if MANIFEST.fullmatch(key)}
     for key in newest.values():
@@ -30,3 +31,8 @@ def uses_of_layout(cube: LocalCube, name: str) -> list[str]:
             job = "the baseline" if "/baseline/" in key else "the monitoring"
             uses.append(f"{job} {manifest['content_id']} of {manifest['variable']} in {manifest['aoi']}")
     return sorted(uses)
+
+
+def _is_consolidated_to(layout: str, dataset: Dataset) -> bool:
+    """Whether it is an image, moved to a tile of the layout; results lie elsewhere, and have their manifests."""
+    return dataset.layout == layout and not dataset.uri.startswith("products/")

@@ -21,7 +21,9 @@ class BaselineSettings(Settings):
     variable: DescribedName = Field(default="CoherenceVV", description="variable to describe")
     instance: Name = Field(default="master", description="instance to read")
     start: Moment | None = Field(default=None, description="first datetime; default: the AOI's start")
-    end: LastMoment | None = Field(default=None, description="last datetime (of a day, 00:00 UTC); default: the AOI's end")
+    end: LastMoment | None = Field(
+        default=None, description="last datetime (of a day, 00:00 UTC); default: the AOI's end"
+    )
     records: str = Field(default="", description="only records whose names match this pattern (* and ?)")
     leave_out: tuple[str, ...] = Field(default=(), description="records to leave out: patterns of names (* and ?)")
     profile: Literal["standard", "tutorial"] = Field(

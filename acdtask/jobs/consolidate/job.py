@@ -35,7 +35,9 @@ class ConsolidateSettings(Settings):
     variable: Name = Field(default="CoherenceVV", description="variable to consolidate")
     instance: Name = Field(default="master", description="instance to consolidate")
     start: Moment | None = Field(default=None, description="first datetime; default: the AOI's start")
-    end: LastMoment | None = Field(default=None, description="last datetime (of a day, 00:00 UTC); default: the AOI's end")
+    end: LastMoment | None = Field(
+        default=None, description="last datetime (of a day, 00:00 UTC); default: the AOI's end"
+    )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
     shard_tiles: int = Field(default=1, ge=1, description="cells that one shard does")
 
