@@ -69,8 +69,8 @@ class ErrorCode(Enum):
     AOI_UNREADABLE = ErrorSpec(
         110,
         _CONFIG,
-        "The AOI file is not a Geocube ingester payload.",
-        "Give a GeoJSON file with name, geometry, start_time and end_time.",
+        "The AOI cannot be read.",
+        "Give GeoJSON with polygons and a name, as QGIS, geojson.io or a Geocube ingester write it.",
     )
     AOI_EMPTY = ErrorSpec(111, _CONFIG, "The AOI has no area.", "Draw at least one polygon with an area.")
     AOI_INVALID = ErrorSpec(
@@ -84,6 +84,30 @@ class ErrorCode(Enum):
         _CONFIG,
         "No record touches the AOI.",
         "Check the AOI's coordinates (longitude first) and the records with 'acdtask records'.",
+    )
+    AOI_CRS = ErrorSpec(
+        114,
+        _CONFIG,
+        "The AOI has a coordinate system that cannot be used.",
+        "Export the area again in EPSG:4326 (longitude and latitude).",
+    )
+    VECTOR_MISSING = ErrorSpec(
+        115,
+        _CONFIG,
+        "Reading this kind of AOI file needs a package that is not installed.",
+        "Run: pip install 'acdtask[vector]' (or pip install pyogrio). Or export the area as GeoJSON.",
+    )
+    PROJECT_INVALID = ErrorSpec(
+        116,
+        _CONFIG,
+        "The file acd.toml cannot be used.",
+        "Correct what the message names; 'acdtask init --force' writes a new file.",
+    )
+    PROJECT_EXISTS = ErrorSpec(
+        117,
+        _CONFIG,
+        "The file acd.toml is there already.",
+        "Edit it, or add --force to write a new one in its place.",
     )
     INPUT_MISSING = ErrorSpec(
         200, _INPUT, "There is no input where it should be.", "Check the source address and the filename pattern."
@@ -327,6 +351,18 @@ class ErrorCode(Enum):
         _CONFIG,
         "No pixel of the area has a mean: no image of the baseline has data there.",
         "Check the AOI, --variable and --instance, and the nodata value that the images were ingested with.",
+    )
+    LAYOUT_TOO_FINE = ErrorSpec(
+        340,
+        _CONFIG,
+        "The layout has more tiles in the area than a job can take.",
+        "Make a layout with a larger --resolution (in the CRS's unit: metres or degrees) or a larger --cell-size.",
+    )
+    BASELINE_PERIOD_OPEN = ErrorSpec(
+        341,
+        _INPUT,
+        "No period was given for the baseline, and the images do not span more than a year.",
+        "Give the last date of the baseline (--end, or end in [baseline] of acd.toml); later images are monitored.",
     )
     STORE_UNREACHABLE = ErrorSpec(
         400,

@@ -54,10 +54,11 @@ def _run(given: Sequence[str]) -> int:
 
     from acdtask.cli.app import OutputClosedError, app
     from acdtask.cli.arguments import read_at_files
+    from acdtask.cli.project import lifted
 
     try:
         status = typer.main.get_command(app).main(
-            args=read_at_files(given), prog_name="acdtask", standalone_mode=False, obj=list(given)
+            args=lifted(read_at_files(given)), prog_name="acdtask", standalone_mode=False, obj=list(given)
         )
     except OutputClosedError as error:
         raise BrokenPipeError from error

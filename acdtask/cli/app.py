@@ -8,6 +8,7 @@ import typer
 
 import acdtask
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, OutputClosedError, example
+from acdtask.cli.project import choose_project
 from acdtask.engine import log
 from acdtask.jobs.registry import JOBS
 
@@ -19,6 +20,8 @@ _GEOCUBE, _WORKFLOWS = "With a Geocube", "In a workflow"
 
 COMMANDS: dict[str, Lazy] = {
     "demo": Lazy("Simulate a year, find the changes, show them.", "acdtask.cli.demo:command", section=_START),
+    "init": Lazy("Write acd.toml: what is watched in this folder.", "acdtask.cli.init:command", section=_START),
+    "watch": Lazy("Do all that is pending, from images to report.", "acdtask.cli.watch:command", section=_START),
     **{name: Lazy(entry.summary, "acdtask.cli.job:group", (name,), section=_JOBS) for name, entry in JOBS.items()},
     "records": Lazy("List the records of a cube.", "acdtask.cli.records:command", section=_LOOK),
     "layout": Lazy("List, make and show layouts.", "acdtask.cli.layouts:group", section=_LOOK),
@@ -42,6 +45,7 @@ class _Root(LazyGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:  # completion logs nothing
+            choose_project(ctx.params["project"])
             log.configure(ctx.params["log_mode"], verbose=ctx.params["verbose"], quiet=ctx.params["quiet"])
         return rest
 
@@ -59,8 +63,14 @@ def _say_version(wanted: bool) -> None:
     help="Watch areas for abnormal change in radar coherence.\n\n"
     "A job is done in three steps: plan says what there is to do, run does one shard of it, gather joins the results. "
     "'local' does all three on this machine. A job that was interrupted does only what is missing when it is called "
-    "again. Any value can be read from a file: --aoi @aoi.json."
-    + example("acdtask demo", "acdtask monitor local --cube cube --aoi aoi.json --layout utm")
+    "again. Any value can be read from a file: --aoi @aoi.json. Cube, area, layout and settings that are not given as "
+    "options come from the environment (ACD_CUBE, ACD_AOI, ...), then from acd.toml in this folder."
+    + example(
+        "acdtask demo",
+        "acdtask init --source images",
+        "acdtask watch",
+        "acdtask monitor local --cube cube --aoi aoi.json --layout utm",
+    )
 )
 def _root(
     log_mode: Annotated[
@@ -69,6 +79,14 @@ def _root(
     ] = "auto",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log everything, with tracebacks.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log errors only.")] = False,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            "--project",
+            metavar="FILE",
+            help="File to use instead of acd.toml in this folder; also as ACD_PROJECT. Empty: none.",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
     ] = False,

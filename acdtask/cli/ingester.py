@@ -9,8 +9,9 @@ import typer
 from typer.core import TyperCommand
 
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
-from acdtask.cli.looking import AsJson, Limit
+from acdtask.cli.looking import Aoi, AsJson, Limit
 from acdtask.cli.output import say, say_json, table, write_text
+from acdtask.cli.project import require_aoi, taking_aoi
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
@@ -122,8 +123,9 @@ def graph_command() -> TyperCommand:
     return command_of(_graph, text + example("acdtask ingester graph koln --out koln.svg"))
 
 
+@taking_aoi
 def _post(
-    aoi: Annotated[str, typer.Option(metavar="FILE", help="AOI file: the ingester's payload.")],
+    aoi: Aoi = "",
     address: Address = "",
     insecure: Insecure = False,
     again: Annotated[
@@ -134,7 +136,7 @@ def _post(
     from acdtask.cube.aoi import load_aoi
     from acdtask.ingester.post import post_aoi
 
-    payload = load_aoi(aoi)
+    payload = load_aoi(require_aoi(aoi))
     posted = post_aoi(_client(address, insecure), payload, again=again)
     if as_json:
         facts = {"aoi": posted.aoi, "posted": posted.posted, "said": posted.said}

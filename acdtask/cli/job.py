@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
 from acdtask.cli.looking import AsJson, Cube
 from acdtask.cli.output import bytes_text, say, say_json, seconds_text, table, write_json
+from acdtask.cli.project import AREA_OPTIONS
 from acdtask.engine import log
 from acdtask.engine.progressbar import ProgressBar
 from acdtask.errors import AcdError, ErrorCode
@@ -153,7 +154,7 @@ def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
     text = f"{_STAGES['plan']} {entry.help} The same inputs and settings give the same plan id." + example(
         f"acdtask {job.name} plan {entry.example}", f"acdtask {job.name} plan {entry.example} --json"
     )
-    return command_of(_with_settings(call, job, entry, parameters), text)
+    return command_of(_with_settings(call, job, entry, parameters), text, ("cube",))
 
 
 def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
@@ -188,7 +189,7 @@ def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
     ]
     text = f"{_STAGES['run']} A shard that is done already costs nothing. The rounds are {', '.join(job.rounds)}."
     text += example(f"acdtask {job.name} run {_site_example(entry)} --plan ID --round {job.rounds[0]} --shard 0")
-    return command_of(_signed(call, parameters), text)
+    return command_of(_signed(call, parameters), text, ("cube",))
 
 
 def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
@@ -228,7 +229,7 @@ def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
         f"The rounds are {', '.join(job.rounds)}."
     )
     text += example(f"acdtask {job.name} gather {_site_example(entry)} --plan ID --round {job.rounds[0]}")
-    return command_of(_signed(call, parameters), text)
+    return command_of(_signed(call, parameters), text, ("cube",))
 
 
 def _local(job: Job[Any], entry: JobEntry) -> TyperCommand:
@@ -254,7 +255,7 @@ def _local(job: Job[Any], entry: JobEntry) -> TyperCommand:
         _parameter("quarantine", Quarantine, "0"),
         _parameter("as_json", AsJson, False),
     ]
-    return command_of(_with_settings(call, job, entry, more), text)
+    return command_of(_with_settings(call, job, entry, more), text, ("cube",))
 
 
 def _outcome_as_json(job: Job[Any], outcome: Outcome, address: str) -> dict[str, Any]:
@@ -275,12 +276,13 @@ def _outcome_as_json(job: Job[Any], outcome: Outcome, address: str) -> dict[str,
 
 
 def _settings_and_address(job: Job[Any], entry: JobEntry, given: dict[str, Any]) -> tuple[Settings, str]:
-    from acdtask.cli.options import settings_from, values_of_parameters
+    from acdtask.cli.options import values_of_file, values_of_parameters
+    from acdtask.cli.settings import settings_of_job
 
     address = given.pop("cube", "")
     file, parameters = given.pop("settings_file"), values_of_parameters(job.settings, given.pop("parameters") or [])
-    chosen = {**parameters, **{name: value for name, value in given.items() if value is not None}}
-    settings: Settings = settings_from(job.settings, chosen, file)
+    options = {**parameters, **{name: value for name, value in given.items() if value is not None}}
+    settings = settings_of_job(job, options, values_of_file(file) if file is not None else {}, address)
     return settings, str(getattr(settings, entry.site_setting)) if entry.site_setting else address
 
 
@@ -310,6 +312,8 @@ def _with_settings(
 
     site = [] if entry.site_setting else [_parameter("cube", Cube)]
     settings = [option.parameter() for option in options_of(job.settings)]
+    if "aoi" in job.settings.model_fields:
+        settings += [_parameter(name, option, None) for name, option in AREA_OPTIONS.items()]
     more = [_parameter("settings_file", SettingsFile, None), _parameter("parameters", Parameters, None), *more]
     return _signed(call, [*site, *settings, *more])
 

@@ -1,4 +1,4 @@
-"""The commands `layout list|create|show`."""
+"""The commands `layout list|create|show|delete`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
     from acdtask.cube import model
-    from acdtask.cube.grid import Layout
+    from acdtask.cube.grid import Layout, RegularGrid
 
-__all__ = ["create_command", "group", "list_command", "show_command"]
+__all__ = ["create_command", "delete_command", "group", "list_command", "show_command"]
 
 Name = Annotated[str, typer.Argument(help="Name of the layout.")]
+DEFAULT_CELL_SIZE = 1024
+SHOWN_USES = 5
 
 
 def group() -> LazyGroup:
@@ -29,6 +31,7 @@ def group() -> LazyGroup:
             "list": Lazy("List the layouts of a cube.", f"{__name__}:list_command"),
             "create": Lazy("Make a layout.", f"{__name__}:create_command"),
             "show": Lazy("Show one layout.", f"{__name__}:show_command"),
+            "delete": Lazy("Delete a layout that nothing uses.", f"{__name__}:delete_command"),
         },
         help="A layout is a grid over the ground; a cell of it is a tile, the unit that jobs work on."
         + example("acdtask layout create utm --cube cube --crs EPSG:32632 --resolution 20 --cell-size 1024"),
@@ -63,6 +66,15 @@ def create_command() -> TyperCommand:
             "acdtask layout create web --cube cube --zoom 9 --scale 4",
         ),
     )
+
+
+def delete_command() -> TyperCommand:
+    """The command `layout delete`."""
+    text = (
+        "Deletes a layout. One that baselines, monitoring results or consolidated images name is in use and stays: "
+        "the error says by what."
+    )
+    return command_of(_delete, text + example("acdtask layout delete utm --cube cube"))
 
 
 def _list(cube: Cube, as_json: AsJson = False) -> None:
@@ -112,40 +124,26 @@ def _create(
 ) -> None:
 
     regular = {"crs": crs or None, "resolution": resolution, "cell_size": cell_size, "origin": origin}
-    if like:
-        if crs or resolution or origin:
-            raise AcdError(ErrorCode.USAGE, "--like gives crs, resolution and origin; leave those options out")
-        regular |= _grid_of_images(open_cube(cube), like)
-    layout = _layout(name, regular, {"zoom": zoom, "scale": scale})
+    mercator = {"zoom": zoom, "scale": scale}
+    if like and (crs or resolution is not None or origin or zoom is not None or scale is not None):
+        raise AcdError(ErrorCode.USAGE, "--like gives CRS, resolution and origin; leave the other options out")
+    grid = _grid_of_images(open_cube(cube), like, cell_size) if like else _grid(regular, mercator)
+    layout = _layout(name, grid)
     open_cube(cube).add_layout(layout)
     say(f"{layout.name}: {_grid_text(layout)}")
 
 
-def _grid_of_images(cube: model.Cube, like: str) -> dict[str, Any]:
+def _grid_of_images(cube: model.Cube, like: str, cell_size: int | None) -> RegularGrid:
     """The grid of the images of an instance. LAYOUT_INVALID if there are none, or their pixels are no squares."""
+    from acdtask.cube.layout_rules import regular_grid_like
+
     variable, _, instance = like.partition(":")
-    grids = {one.grid for one in cube.datasets(variable, instance or "master") if not one.layout}
-    if not grids:
-        raise AcdError(ErrorCode.LAYOUT_INVALID, f"{like} has no images to be like")
-    grid = min(grids, key=lambda grid: (grid.crs, grid.transform))
-    a, b, c, d, e, f = grid.transform
-    if b or d or a != -e:
-        raise AcdError(ErrorCode.LAYOUT_INVALID, f"the pixels of {like} are not squares with north up")
-    return {"crs": grid.crs, "resolution": a, "origin": (c, f)}
+    grids = [one.grid for one in cube.datasets(variable, instance or "master") if not one.layout]
+    return regular_grid_like(grids, DEFAULT_CELL_SIZE if cell_size is None else cell_size, like)
 
 
-def _layout(name: str, regular: dict[str, Any], mercator: dict[str, Any]) -> Layout:
-    """The layout that the options describe. USAGE, LAYOUT_INVALID, NAME_TOO_LONG."""
-    from pydantic import ValidationError
-
-    from acdtask.cube.grid import Layout
-    from acdtask.cube.model import NAME_BYTES
-
-    if (size := len(name.encode())) > NAME_BYTES:
-        raise AcdError(
-            ErrorCode.NAME_TOO_LONG, f"a layout's name may have {NAME_BYTES} bytes at most, and this one has {size}"
-        )
-
+def _grid(regular: dict[str, Any], mercator: dict[str, Any]) -> dict[str, Any]:
+    """The grid that the options describe. USAGE."""
     wants_regular = any(value is not None for value in regular.values())
     if wants_regular == any(value is not None for value in mercator.values()):
         raise AcdError(ErrorCode.USAGE, "a layout is either regular (--crs, --resolution) or web mercator (--zoom)")
@@ -153,19 +151,52 @@ def _layout(name: str, regular: dict[str, Any], mercator: dict[str, Any]) -> Lay
         raise AcdError(ErrorCode.USAGE, "a regular layout needs --crs and --resolution")
     if not wants_regular and mercator["zoom"] is None:
         raise AcdError(ErrorCode.USAGE, "a web mercator layout needs --zoom")
-    if wants_regular:
-        ox, oy = regular["origin"] or (0.0, 0.0)
-        grid = {"kind": "regular", "crs": regular["crs"], "resolution": regular["resolution"], "ox": ox, "oy": oy}
-        grid["cell_size"] = regular["cell_size"] or 1024
-    else:
-        grid = {"kind": "web_mercator", "zoom": mercator["zoom"], "scale": mercator["scale"] or 1}
+    if not wants_regular:
+        scale = 1 if mercator["scale"] is None else mercator["scale"]
+        return {"kind": "web_mercator", "zoom": mercator["zoom"], "scale": scale}
+    ox, oy = regular["origin"] or (0.0, 0.0)
+    cell_size = DEFAULT_CELL_SIZE if regular["cell_size"] is None else regular["cell_size"]
+    grid = {"kind": "regular", "crs": regular["crs"], "resolution": regular["resolution"], "ox": ox, "oy": oy}
+    return {**grid, "cell_size": cell_size}
+
+
+def _layout(name: str, grid: RegularGrid | dict[str, Any]) -> Layout:
+    """The layout of a name and grid. LAYOUT_INVALID, NAME_INVALID, NAME_TOO_LONG."""
+    from pydantic import ValidationError
+
+    from acdtask.cube.grid import Layout
+    from acdtask.cube.layout_rules import require_usable
+
     try:
-        return Layout.model_validate({"name": name, "grid": grid})
+        layout = Layout.model_validate({"name": name, "grid": grid})
     except ValidationError as error:
         first = error.errors()[0]
         where = str(first["loc"][-1]).replace("_", " ")
         rule = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         raise AcdError(ErrorCode.LAYOUT_INVALID, f"{where} {rule}") from error
+    require_usable(layout)
+    return layout
+
+
+def _delete(name: Name, cube: Cube) -> None:
+    from acdtask.cube.local.cube import LocalCube
+    from acdtask.jobs.uses import uses_of_layout
+
+    opened = open_cube(cube)
+    opened.layout(name)
+    if not isinstance(opened, LocalCube):
+        raise AcdError(
+            ErrorCode.USAGE, f"the layout {name} is a Geocube's", "Delete it with a client of the Geocube's server."
+        )
+    if uses := uses_of_layout(opened, name):
+        shown = "; ".join(uses[:SHOWN_USES]) + (f"; and {len(uses) - SHOWN_USES} more" if uses[SHOWN_USES:] else "")
+        raise AcdError(
+            ErrorCode.IN_USE,
+            f"the layout {name} is in use: {shown}",
+            "Keep it, and make another layout under another name with 'acdtask layout create'.",
+        )
+    opened.remove(layouts=[name])
+    say(f"{name}: deleted")
 
 
 def _grid_text(layout: Layout) -> str:

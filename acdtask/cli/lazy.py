@@ -10,12 +10,17 @@ from typing import Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from acdtask.cli.project import defaults_of
 from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["CONTEXT", "Lazy", "LazyGroup", "OutputClosedError", "command_of", "example"]
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+FROM_PROJECT = ("cube", "layout", "variable", "instance")
+"""The parameters of commands that acd.toml may give; a job's settings come from there in another way."""
 
 
 class OutputClosedError(Exception):
@@ -87,23 +92,35 @@ class LazyGroup(TyperGroup):
 
 
 class _Announced(TyperCommand):
-    """A command that logs the versions and the arguments before it starts."""
+    """A command that takes values from acd.toml, and logs the versions and the arguments before it starts."""
+
+    from_project: tuple[str, ...] = ()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parameters that neither an option nor the environment gives have the values of acd.toml, if it has some."""
+        wanted = [parameter.name for parameter in self.params if parameter.name in self.from_project]
+        if wanted and not ctx.resilient_parsing and not {*args} & {*CONTEXT["help_option_names"]}:
+            ctx.default_map = defaults_of(wanted, ctx.command_path)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         log.announce(ctx.find_root().obj or [])
         return super().invoke(ctx)
 
 
-def command_of(function: Callable[..., None], text: str) -> TyperCommand:
+def command_of(function: Callable[..., None], text: str, from_project: tuple[str, ...] = FROM_PROJECT) -> TyperCommand:
     """The command that a function is; its annotated parameters are the options.
 
     Args:
         function: what the command does.
         text: its help: a short paragraph, and an example.
+        from_project: the parameters that acd.toml may give.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(cls=_Announced, help=text, context_settings=CONTEXT)(function)
-    return cast("TyperCommand", typer.main.get_command(app))
+    command = cast("_Announced", typer.main.get_command(app))
+    command.from_project = from_project
+    return command
 
 
 def example(*lines: str) -> str:

@@ -12,11 +12,32 @@ from acdtask.errors import AcdError, ErrorCode
 if TYPE_CHECKING:
     from acdtask.cube import model
 
-__all__ = ["AsJson", "Cube", "IfAny", "Limit", "open_cube", "say_no_cube"]
+__all__ = [
+    "Aoi",
+    "AsJson",
+    "Cube",
+    "IfAny",
+    "InstanceName",
+    "LayoutName",
+    "Limit",
+    "VariableName",
+    "open_cube",
+    "say_no_cube",
+]
 
 Cube = Annotated[
     str,
     typer.Option("--cube", envvar="ACD_CUBE", metavar="ADDRESS", help="Folder or s3://bucket/prefix of the cube."),
+]
+Aoi = Annotated[
+    str, typer.Option("--aoi", metavar="FILE", help="AOI file: GeoJSON, GeoPackage, Shapefile, KML.  [env: ACD_AOI]")
+]
+LayoutName = Annotated[str, typer.Option("--layout", envvar="ACD_LAYOUT", metavar="NAME", help="Name of the layout.")]
+VariableName = Annotated[
+    str, typer.Option("--variable", envvar="ACD_VARIABLE", metavar="NAME", help="Name of the variable.")
+]
+InstanceName = Annotated[
+    str, typer.Option("--instance", envvar="ACD_INSTANCE", metavar="NAME", help="Name of the instance.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Show at most so many; 0 shows all.")]

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.files import read_small_file
 
-__all__ = ["SettingOption", "options_of", "settings_from", "values_of_parameters"]
+__all__ = ["SettingOption", "options_of", "settings_from", "values_of_file", "values_of_parameters"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -136,20 +136,38 @@ def values_of_parameters(model: type[BaseModel], given: list[str]) -> dict[str, 
     return values
 
 
-def settings_from(model: type[ModelT], given: Mapping[str, Any], file: Path | None = None) -> ModelT:
-    """The settings: the options that were given, then the settings file, then the defaults.
+def settings_from(
+    model: type[ModelT],
+    given: Mapping[str, Any],
+    file: Path | Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    origin: str = "",
+) -> ModelT:
+    """The settings: the options that were given, then the settings file, then `defaults`, then those of the model.
+
+    Args:
+        model: of the settings.
+        given: options by setting; None is not given.
+        file: the settings file, or its values.
+        defaults: values of acd.toml.
+        origin: what an error calls the place of `defaults`.
 
     Raises:
         AcdError: USAGE if a required setting is missing, SETTING_INVALID if a value is wrong, INPUT_MISSING if there is
-            no such file.
+            no such file, PROJECT_INVALID if what is wrong is one of the defaults.
     """
     options = {option.field: option for option in options_of(model)}
-    values = _from_file(file) if file is not None else {}
-    values.update({name: _trimmed(options[name], value) for name, value in given.items() if value is not None})
+    own = {name: _trimmed(options[name], value) for name, value in given.items() if value is not None}
+    own = (values_of_file(file) if isinstance(file, Path) else dict(file or {})) | own
     try:
-        return model.model_validate(values)
+        return model.model_validate({**(defaults or {}), **own})
     except ValidationError as error:
-        raise _refusal(error.errors(), list(options)) from None
+        errors = error.errors()
+        wrong = [one for one in errors if one["loc"] and one["loc"][0] in (defaults or {}) and one["loc"][0] not in own]
+        if wrong:
+            told = "; ".join(dict.fromkeys(_sentence(one, list(options)).removeprefix("--") for one in wrong))
+            raise AcdError(ErrorCode.PROJECT_INVALID, f"{origin}: {told}") from None
+        raise _refusal(errors, list(options)) from None
 
 
 def _option(name: str, field: FieldInfo) -> SettingOption:
@@ -227,7 +245,8 @@ def _pair(option: SettingOption, text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def _from_file(file: Path) -> dict[str, Any]:
+def values_of_file(file: Path) -> dict[str, Any]:
+    """The values of a settings file. INPUT_MISSING, SETTING_INVALID."""
     try:
         text = read_small_file(file).decode()
         values = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
@@ -247,7 +266,7 @@ def _refusal(errors: list[ErrorDetails], fields: list[str]) -> AcdError:
     missing = [_flag(str(error["loc"][0])) for error in errors if error["type"] == "missing" and len(error["loc"]) == 1]
     if len(missing) == len(errors):
         them = "it" if len(missing) == 1 else "them"
-        fix = f"Give {them} on the command line or in the --settings file."
+        fix = f"Give {them} on the command line, in a --settings file or in acd.toml."
         return AcdError(ErrorCode.USAGE, f"{' and '.join(missing)} must be given", fix)
     told = list(dict.fromkeys(_sentence(error, fields) for error in errors))
     return AcdError(ErrorCode.SETTING_INVALID, "; ".join(told))

@@ -8,8 +8,9 @@ import typer
 from typer.core import TyperCommand
 
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import AsJson, Cube, Limit, open_cube
+from acdtask.cli.looking import Aoi, AsJson, Cube, Limit, open_cube
 from acdtask.cli.output import say, say_json, table
+from acdtask.cli.project import taking_aoi
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ def command() -> TyperCommand:
     return command_of(_records, text + example("acdtask records --cube cube --aoi aoi.json --from 2021-06-01"))
 
 
+@taking_aoi
 def _records(
     cube: Cube,
-    aoi: Annotated[str, typer.Option(metavar="FILE", help="AOI file; records that touch it.")] = "",
+    aoi: Aoi = "",
     tag: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag that the record has; repeatable.")
     ] = None,
@@ -43,6 +45,7 @@ def _records(
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
+    from acdtask.cube.aoi import load_aoi
     from acdtask.cube.model import RecordQuery
 
     query = RecordQuery(
@@ -59,7 +62,8 @@ def _records(
     if shown:
         table(("name", "datetime", "tags"), [_row(record) for record in shown])
     more = f", the first {len(shown)} shown" if len(shown) < total else ""
-    say(f"{total} record{'' if total == 1 else 's'}{more}")
+    where = f" that touch the AOI {load_aoi(aoi).name}" if aoi else ""
+    say(f"{total} record{'' if total == 1 else 's'}{where}{more}")
 
 
 def _area(aoi: str) -> dict[str, Any]:

@@ -9,13 +9,23 @@ import typer
 from typer.core import TyperCommand
 
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
-from acdtask.cli.looking import AsJson, Cube, IfAny, Limit, open_cube, say_no_cube
+from acdtask.cli.looking import (
+    Aoi,
+    AsJson,
+    Cube,
+    IfAny,
+    InstanceName,
+    LayoutName,
+    Limit,
+    VariableName,
+    open_cube,
+    say_no_cube,
+)
 from acdtask.cli.output import say, say_json, table
+from acdtask.cli.project import require_aoi, taking_aoi
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["cube_command", "dataset_command", "group", "patches_command", "variables_command"]
-
-VariableName = Annotated[str, typer.Option(metavar="NAME", help="Name of the variable.")]
 
 
 def group() -> LazyGroup:
@@ -111,7 +121,7 @@ def _variables(cube: Cube, as_json: AsJson = False) -> None:
 def _dataset(
     cube: Cube,
     variable: VariableName,
-    instance: Annotated[str, typer.Option(metavar="NAME", help="Name of the instance.")] = "master",
+    instance: InstanceName = "master",
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
@@ -134,10 +144,11 @@ def _dataset(
     say(f"{len(datasets)} dataset{'' if len(datasets) == 1 else 's'}{more}")
 
 
+@taking_aoi
 def _patches(
     cube: Cube,
-    aoi: Annotated[str, typer.Option(metavar="FILE", help="AOI file.")],
-    layout: Annotated[str, typer.Option(metavar="NAME", help="Layout that was monitored.")],
+    layout: LayoutName,
+    aoi: Aoi = "",
     variable: VariableName = "CoherenceVV",
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the monitoring.")] = "monitor",
     date: Annotated[str, typer.Option(metavar="DATE", help="Only this date, month or year: 2021-06-01.")] = "",
@@ -156,7 +167,8 @@ def _patches(
     date = _period(date) if date else ""
     store = open_site(cube).store
     wanted = f"{variable}/{layout}/{name}"
-    _, body = find_manifest(store, load_aoi(aoi).name, "monitor", wanted, "latest", ErrorCode.MONITOR_UNKNOWN)
+    area = load_aoi(require_aoi(aoi)).name
+    _, body = find_manifest(store, area, "monitor", wanted, "latest", ErrorCode.MONITOR_UNKNOWN)
     manifest = MonitorManifest.model_validate_json(body)
     months = read_month_patches(manifest, store, date)
     found = [one for month in months for one in month if one.datetime.isoformat().startswith(date)]

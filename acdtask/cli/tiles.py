@@ -9,8 +9,9 @@ import typer
 from typer.core import TyperCommand
 
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import AsJson, Cube, open_cube
+from acdtask.cli.looking import Aoi, AsJson, Cube, LayoutName, open_cube
 from acdtask.cli.output import say, say_json, table, write_json
+from acdtask.cli.project import require_aoi, taking_aoi
 
 __all__ = ["command"]
 
@@ -23,17 +24,18 @@ def command() -> TyperCommand:
     )
 
 
+@taking_aoi
 def _tiles(
     cube: Cube,
-    aoi: Annotated[str, typer.Option(metavar="FILE", help="AOI file.")],
-    layout: Annotated[str, typer.Option(metavar="NAME", help="Name of the layout.")],
+    layout: LayoutName,
+    aoi: Aoi = "",
     geojson: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tiles here, as GeoJSON.")] = None,
     as_json: AsJson = False,
 ) -> None:
     from acdtask.cube.aoi import load_aoi
     from acdtask.cube.tiling import tiles_as_geojson, tiles_of
 
-    tiles = tiles_of(load_aoi(aoi).geometry, open_cube(cube).layout(layout))
+    tiles = tiles_of(load_aoi(require_aoi(aoi)).geometry, open_cube(cube).layout(layout))
     if geojson is not None:
         write_json(geojson, tiles_as_geojson(tiles))
     if as_json:

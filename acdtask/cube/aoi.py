@@ -1,4 +1,4 @@
-"""Areas of interest: the payload of the Geocube ingester, read and checked.
+"""Areas of interest: any GeoJSON or vector file with a name, such as the payload of the Geocube ingester.
 
 Field names and types are those of AreaToIngest (airbusgeo/geocube-ingester, catalog/entities/entities.go), so that one
 file serves both. Fields that acd does not use are kept, and checked only for what their server would refuse.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -16,27 +17,49 @@ import shapely
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from shapely.geometry.base import BaseGeometry
 
+from acdtask.cube.aoi_area import area_of_document, features_of
 from acdtask.cube.grid import RegularGrid
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import NAME_BYTES, NAME_RULE
+from acdtask.cube.vector import VECTOR_ENDINGS, read_vector_file
+from acdtask.dates import end_of_period, parse_moment
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.files import read_small_file
 
-__all__ = ["Aoi", "Layer", "SceneType", "load_aoi"]
+__all__ = ["Aoi", "Layer", "SceneType", "aoi_document", "load_aoi"]
 
-RFC_3339 = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$")
+SLASHED = re.compile(r"^(\d{4})/(\d\d)/(\d\d)")
+"""How GDAL writes a date field into GeoJSON."""
+
+GIVEN = ("name", "start_time", "end_time")
+"""The fields that an AOI may have as properties of its features, or get from options."""
+
+HOW_TO_GIVE = (
+    "Give it with --aoi-name, or write it into the file: beside 'type', or as a property of the feature. --aoi-start "
+    "and --aoi-end, or start_time and end_time in the file, limit the dates."
+)
 
 
 def _moment(value: object) -> datetime:
-    """Read what Go's time.Time reads, and nothing more."""
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(UTC)
-    if not isinstance(value, str) or not RFC_3339.match(value):
-        raise ValueError(f"{value!r} is not a date with time and zone, such as 2021-01-07T00:00:00Z")
-    return datetime.fromisoformat(value).astimezone(UTC)
+    """A date as a JSON text; numbers are refused."""
+    return parse_moment(_text(value))
+
+
+def _last_moment(value: object) -> datetime:
+    """The same, where a day means all of it."""
+    return end_of_period(_text(value))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a date, such as 2021-01-07 or 2021-01-07T00:00:00Z")  # noqa: TRY004  # pydantic turns it into an error of the field
+    return SLASHED.sub(r"\1-\2-\3", value.strip())
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]
+LastMoment = Annotated[datetime, BeforeValidator(_last_moment)]
 
 
 class _Payload(BaseModel):
@@ -62,15 +85,15 @@ class Aoi(_Payload):
     """An area, a time range, tags and settings.
 
     Attributes:
-        geojson: a GeoJSON Polygon or MultiPolygon in longitude and latitude, the union of all that the file has. A
-            polygon that crosses the antimeridian must be cut there, as RFC 7946 asks.
-        start_time, end_time: UTC, inclusive.
+        geojson: a GeoJSON Polygon or MultiPolygon in longitude and latitude, the union of all that the file has, cut
+            at the antimeridian, as RFC 7946 asks.
+        start_time, end_time: UTC, inclusive; None is no limit.
     """
 
     name: str
     geojson: dict[str, Any] = Field(exclude=True)
-    start_time: Moment
-    end_time: Moment
+    start_time: Moment | None = None
+    end_time: LastMoment | None = None
     scene_type: SceneType = SceneType()
     scene_graph_name: str = ""
     tile_graph_name: str = ""
@@ -90,14 +113,25 @@ class Aoi(_Payload):
         return shapely.geometry.shape(self.geojson)
 
     @property
-    def start(self) -> datetime:
-        """The first moment."""
+    def start(self) -> datetime | None:
+        """The first moment; None is no limit."""
         return self.start_time
 
     @property
-    def end(self) -> datetime:
-        """The last moment."""
+    def end(self) -> datetime | None:
+        """The last moment; None is no limit."""
         return self.end_time
+
+    def period(self) -> tuple[datetime, datetime]:
+        """First and last moment, for whoever needs both. AOI_UNREADABLE if one of them is not given."""
+        if self.start_time is None or self.end_time is None:
+            missing = [name for name in ("start_time", "end_time") if getattr(self, name) is None]
+            raise AcdError(
+                ErrorCode.AOI_UNREADABLE,
+                f"the AOI {self.name} has no {' and no '.join(missing)}, and an ingester asks for both",
+                "Write both into the file beside 'type', or give --aoi-start and --aoi-end.",
+            )
+        return self.start_time, self.end_time
 
     def layout_grid(self, cell_size: int = 1024) -> RegularGrid | None:
         """The grid of graph_config's projection and resolution, or None if one of them is not given.
@@ -126,47 +160,81 @@ class Aoi(_Payload):
         return grid
 
     def payload(self) -> dict[str, Any]:
-        """The AOI as a GeoJSON Feature that the ingester's server takes; what was left out stays out."""
+        """The AOI as a GeoJSON Feature that the ingester's server takes. AOI_UNREADABLE if a time is not given."""
+        self.period()
         fields = self.model_dump(mode="json", exclude_unset=True)
         return {"type": "Feature", "properties": {}, "geometry": self.geojson, **fields}
 
 
-def load_aoi(source: str) -> Aoi:
-    """Read an AOI from a path, a file:// or s3:// address, or JSON text.
+def load_aoi(source: str, given: Mapping[str, Any] | None = None) -> Aoi:
+    """Read an AOI from a file, a file:// or s3:// address, or JSON text.
+
+    Args:
+        source: a path or an address of GeoJSON, a path of another vector file (VECTOR_ENDINGS), or JSON text.
+        given: name, start_time and end_time, those that were given beside the file; they win.
 
     Raises:
-        AcdError: AOI_UNREADABLE, AOI_EMPTY, AOI_INVALID (naming the place), NAME_INVALID, NAME_TOO_LONG, DATE_INVALID,
-            FILE_UNFIT.
+        AcdError: AOI_UNREADABLE, AOI_EMPTY, AOI_INVALID (naming the place), AOI_CRS, VECTOR_MISSING, NAME_INVALID,
+            NAME_TOO_LONG, DATE_INVALID, FILE_UNFIT.
 
-    >>> load_aoi('{"name": "koln", "type": "Polygon", "coordinates": [[[7, 50], [7.1, 50], [7.1, 50.1], [7, 50]]],'
-    ...          ' "start_time": "2021-01-01T00:00:00Z", "end_time": "2021-12-31T00:00:00Z"}').geometry.bounds
+    >>> load_aoi('{"name": "koln", "type": "Polygon", "coordinates": [[[7, 50], [7.1, 50], [7.1, 50.1], [7, 50]]]}'
+    ...          ).geometry.bounds
     (7.0, 50.0, 7.1, 50.1)
     """
-    text, label = _text_of(source)
+    document, label = _document_of(source)
+    geometry = area_of_document(document, label)
+    fields = {**document, **_fields_of(document, label, given or {}), "geojson": shapely.geometry.mapping(geometry)}
     try:
-        document = json.loads(text, parse_constant=_refuse_constant)
-    except ValueError as error:
-        raise AcdError(ErrorCode.AOI_UNREADABLE, f"{label} is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise AcdError(ErrorCode.AOI_UNREADABLE, f"{label} is not a JSON object")
-    geometry = _area(document, label)
-    try:
-        aoi = Aoi.model_validate({**document, "geojson": shapely.geometry.mapping(geometry)})
+        aoi = Aoi.model_validate({name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
         raise _explain(error, label) from error
     if not NAME_RULE.match(aoi.name):
-        raise AcdError(ErrorCode.NAME_INVALID, f"{label} has the name {aoi.name!r}")
+        raise AcdError(
+            ErrorCode.NAME_INVALID,
+            f"{label} has the name {aoi.name!r}",
+            f"{ErrorCode.NAME_INVALID.value.fix[:-1]}; --aoi-name gives the area another name.",
+        )
     if len(aoi.name) > NAME_BYTES:
         raise AcdError(
             ErrorCode.NAME_TOO_LONG, f"{label} has a name of {len(aoi.name)} bytes, and may have {NAME_BYTES} at most"
         )
-    if aoi.end < aoi.start:
+    if aoi.start and aoi.end and aoi.end < aoi.start:
         raise AcdError(
             ErrorCode.DATE_INVALID,
             f"{label} ends {aoi.end:%Y-%m-%d}, before it starts {aoi.start:%Y-%m-%d}",
             "Set end_time after start_time.",
         )
     return aoi
+
+
+def aoi_document(source: str, given: Mapping[str, Any]) -> str:
+    """An AOI with what was given beside its file, as JSON text that `load_aoi` reads anywhere.
+
+    Raises what `load_aoi` raises.
+    """
+    aoi = load_aoi(source, given)
+    fields = aoi.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    return json.dumps({"type": "Feature", "properties": {}, "geometry": aoi.geojson, **fields})
+
+
+def _document_of(source: str) -> tuple[dict[str, Any], str]:
+    path = source.partition("|")[0]
+    if path.lower().endswith(VECTOR_ENDINGS) and not source.lstrip().startswith(("{", "[")):
+        return read_vector_file(source.removeprefix("file://")), path
+    text, label = _text_of(source)
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise AcdError(ErrorCode.AOI_UNREADABLE, f"{label} is nested too deeply") from error
+    except ValueError as error:
+        raise AcdError(
+            ErrorCode.AOI_UNREADABLE,
+            f"{label} is not JSON: {error}",
+            f"Give GeoJSON, or a file that ends with {', '.join(VECTOR_ENDINGS)}.",
+        ) from error
+    if not isinstance(document, dict):
+        raise AcdError(ErrorCode.AOI_UNREADABLE, f"{label} is not a JSON object")
+    return document, label
 
 
 def _text_of(source: str) -> tuple[bytes | str, str]:
@@ -180,74 +248,63 @@ def _text_of(source: str) -> tuple[bytes | str, str]:
         return found, source
     try:
         return read_small_file(source), source
-    except OSError as error:
-        raise AcdError(ErrorCode.AOI_UNREADABLE, f"{source} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise AcdError(ErrorCode.AOI_UNREADABLE, f"{source} cannot be read: {reason}") from error
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
+def _fields_of(document: dict[str, Any], label: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and times: those given, then those of the features, then those beside 'type'.
+
+    A document with a time beside 'type' is an ingester's payload, whose features are not asked. A layer's name that
+    QGIS writes beside 'type' counts for less than a feature's property.
+    """
+    said = {name: document.get(name) for name in GIVEN}
+    if said["start_time"] is None and said["end_time"] is None:
+        for name, values in _properties_of(document).items():
+            if given.get(name) is None and len(values) > 1:
+                shown = ", ".join(repr(value) for value in values[:3])
+                raise AcdError(
+                    ErrorCode.AOI_UNREADABLE,
+                    f"the features of {label} have different values of {name}: {shown}",
+                    f"Give one {name} for the whole area: --aoi-{name.partition('_')[0]}.",
+                )
+            said[name] = values[0] if values else said[name]
+    return said | {name: value for name, value in given.items() if value is not None}
+
+
+def _properties_of(document: dict[str, Any]) -> dict[str, list[Any]]:
+    """The different values that the features' properties have for each of GIVEN, in whatever case they are written."""
+    found: dict[str, list[Any]] = {name: [] for name in GIVEN}
+    for feature in features_of(document):
+        properties = feature.get("properties")
+        for key, value in properties.items() if isinstance(properties, dict) else ():
+            name = str(key).lower()
+            if name in found and value not in (None, "") and value not in found[name]:
+                found[name].append(value)
+    return found
+
+
 def _explain(error: ValidationError, label: str) -> AcdError:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        return AcdError(ErrorCode.AOI_UNREADABLE, f"{label} has no {where}")
+    """All that is missing, or the first field that is wrong."""
+    errors = error.errors()
+    if any(one["type"] == "missing" for one in errors):
+        return _missing(error, label)
+    first = errors[0]
+    where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
     reason = first["msg"].removeprefix("Value error, ")
     if where in ("start_time", "end_time"):
-        return AcdError(ErrorCode.DATE_INVALID, f"{where} of {label}: {reason}", "Write dates as 2021-01-07T00:00:00Z.")
+        fix = "Write dates as 2021-01-07 or 2021-01-07T00:00:00Z."
+        return AcdError(ErrorCode.DATE_INVALID, f"{where} of {label}: {reason}", fix)
     return AcdError(ErrorCode.AOI_UNREADABLE, f"{where} of {label}: {reason}")
 
 
-def _area(document: dict[str, Any], label: str) -> BaseGeometry:
-    """The union of the document's polygons, each of them checked."""
-    polygons = [part for geometry in _geometries(document, label) for part in _polygons(geometry, label)]
-    for polygon in polygons:
-        min_x, min_y, max_x, max_y = polygon.bounds
-        if min_x < -180 or max_x > 180 or min_y < -90 or max_y > 90:
-            raise AcdError(
-                ErrorCode.AOI_INVALID,
-                f"{label} reaches from ({min_x:g}, {min_y:g}) to ({max_x:g}, {max_y:g})",
-                "Give longitudes from -180 to 180, then latitudes from -90 to 90.",
-            )
-        if polygon.convex_hull.area > 0 and not polygon.is_valid:  # the halves of a bow tie may cancel out
-            raise AcdError(ErrorCode.AOI_INVALID, f"{label}: {_defect(polygon)}")
-    area = shapely.normalize(shapely.union_all([polygon for polygon in polygons if polygon.area > 0]))
-    if area.is_empty:
-        raise AcdError(ErrorCode.AOI_EMPTY, f"{label} has no polygon with an area")
-    return area
-
-
-def _defect(polygon: BaseGeometry) -> str:
-    """What is wrong and where, such as 'Self-intersection at longitude 7.05, latitude 50.05'."""
-    reason = str(shapely.is_valid_reason(polygon))
-    found = re.match(r"^(.*)\[(\S+) (\S+)\]$", reason)
-    return f"{found[1]} at longitude {found[2]}, latitude {found[3]}" if found else reason
-
-
-def _geometries(document: dict[str, Any], label: str) -> list[dict[str, Any]]:
-    """The plain geometries of a GeoJSON object, in order."""
-    kind = document.get("type")
-    try:
-        if kind == "FeatureCollection":
-            return [plain for feature in document["features"] for plain in _geometries(feature, label)]
-        if kind == "Feature":
-            return _geometries(document["geometry"], label) if document["geometry"] else []
-        if kind == "GeometryCollection":
-            return [plain for part in document["geometries"] for plain in _geometries(part, label)]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise AcdError(ErrorCode.AOI_UNREADABLE, f"{label} has a {kind} that is not GeoJSON") from error
-    return [document]
-
-
-def _polygons(geometry: dict[str, Any], label: str) -> list[BaseGeometry]:
-    kind = geometry.get("type")
-    if kind in ("Point", "MultiPoint", "LineString", "MultiLineString"):
-        raise AcdError(ErrorCode.AOI_EMPTY, f"{label} has a {kind}, which has no area")
-    if kind not in ("Polygon", "MultiPolygon"):
-        raise AcdError(ErrorCode.AOI_UNREADABLE, f"{label} has the GeoJSON type {kind!r}")
-    try:
-        shape = shapely.force_2d(shapely.geometry.shape(geometry))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, shapely.errors.ShapelyError) as error:
-        raise AcdError(ErrorCode.AOI_UNREADABLE, f"{label} has a {kind} whose coordinates are damaged") from error
-    return list(shapely.get_parts(shape))
+def _missing(error: ValidationError, label: str) -> AcdError:
+    fields = error.errors()[0]["input"]
+    optional = [name for name in ("start_time", "end_time") if fields.get(name) is None]
+    also = f"; it has no {' and no '.join(optional)} either, which means no limit" if optional else ""
+    return AcdError(ErrorCode.AOI_UNREADABLE, f"{label} has no name{also}", HOW_TO_GIVE)

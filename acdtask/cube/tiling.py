@@ -27,6 +27,9 @@ EDGE_STEP_DEGREES = 0.02
 SLIVER_PIXELS = 1e-3
 """A cell that the area enters by less than this is not needed; rounding in a reprojection is far smaller."""
 
+MOST_CELLS = 1_000_000
+"""Cells that a job may look at: a continent at 20 m has fewer, and more of them have no use."""
+
 WEB_MERCATOR_LIMIT = 85.0511287798066
 BLOCK, BLOCKS_AT_ONCE = 32, 1000
 FOOTPRINT_TOLERANCE_DEGREES = 1e-6
@@ -42,14 +45,22 @@ def tiles_of(area: BaseGeometry, layout: Layout) -> list[Tile]:
 
     Raises:
         AcdError: AOI_INVALID if the area reaches where the layout's CRS is not defined, LAYOUT_INVALID if the CRS is
-            unknown.
+            unknown, LAYOUT_TOO_FINE if the area spans more than MOST_CELLS.
 
     >>> from acdtask.cube.grid import RegularGrid
     >>> layout = Layout(name="utm32", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=1024))
     >>> [tile.cell for tile in tiles_of(shapely.box(7.0, 50.9, 7.2, 51.0), layout)]
     ['17/-276', '18/-276']
     """
-    return list(each_tile(area, layout))
+    try:
+        return list(each_tile(area, layout, most_cells=MOST_CELLS))
+    except AcdError as error:
+        if error.code is not ErrorCode.AREA_TOO_COMPLEX:
+            raise
+        detail = (
+            f"{error.detail}; cells of the layout {layout.name} are {layout.cell_extent:g} units of {layout.crs} wide"
+        )
+        raise AcdError(ErrorCode.LAYOUT_TOO_FINE, detail) from error
 
 
 def each_tile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,6 +60,7 @@ def run_locally(
     pool: WorkerPool,
     progress: bool | None = None,
     quarantine: int = 0,
+    one_bar: bool = False,
 ) -> Outcome:
     """Do a job here, on the cores of this machine.
 
@@ -69,6 +71,7 @@ def run_locally(
         pool: worker processes; one pool can serve several jobs.
         progress: draw a bar; None draws on a terminal only.
         quarantine: shards that may fail for good and are left out, in all rounds together.
+        one_bar: draw one bar for all rounds instead of one for each.
     """
     begun = time.monotonic()
     site = open_site(address)
@@ -80,11 +83,18 @@ def run_locally(
     if WARNING in plan.notes:
         _events.warning("plan.warned", job=job.name, plan=plan.plan_id, text=plan.notes[WARNING])
     left_out: tuple[LeftOut, ...] = ()
-    for round_name in plan.rounds:
-        if not is_complete(plan, round_name, site):
-            _run_round(job, plan, round_name, address, pool, progress, quarantine - len(plan.left_out))
-        left_out = gather_round(job, plan, round_name, site, quarantine=quarantine)
-        _events.info("round.gathered", job=job.name, round=round_name, left_out=len(left_out))
+    with contextlib.ExitStack() as bars:
+        bar = None
+        if one_bar:
+            total = plan.units * len(plan.rounds)
+            bar = bars.enter_context(ProgressBar(job.name, total, unit=job.unit, visible=progress))
+        for round_name in plan.rounds:
+            if not is_complete(plan, round_name, site):
+                _run_round(job, plan, round_name, address, pool, progress, quarantine - len(plan.left_out), bar)
+            left_out = gather_round(job, plan, round_name, site, quarantine=quarantine)
+            if bar is not None:
+                bar.complete(plan.units * (plan.rounds.index(round_name) + 1))
+            _events.info("round.gathered", job=job.name, round=round_name, left_out=len(left_out))
     seconds = time.monotonic() - begun
     _events.info("job.done", job=job.name, plan=plan.plan_id, seconds=round(seconds, 1))
     again = plan.notes.get(AGAIN, "") if not plan.units else ""
@@ -101,6 +111,7 @@ def _run_round(
     pool: WorkerPool,
     progress: bool | None,
     quarantine: int,
+    whole: ProgressBar | None = None,
 ) -> None:
     """Run the missing shards. More failures than may be left out end the round, or are told at its end if it checks."""
     site = open_site(address)
@@ -119,7 +130,8 @@ def _run_round(
         return len(failures) <= quarantine or round_name in job.checks
 
     title = f"{job.name}: {round_name}"
-    with ProgressBar(title, plan.units, unit=job.unit, done=done, visible=progress) as bar:
+    own = ProgressBar(title, plan.units, unit=job.unit, done=done, visible=progress)
+    with own if whole is None else contextlib.nullcontext(whole) as bar:
         for _ in pool.map_unordered(_run_item, items, on_progress=bar.update, goes_on=goes_on):
             pass
     if len(failures) > quarantine:

@@ -73,6 +73,12 @@ class ProgressBar:
             event = "round.done" if kind is None else "round.stopped"
             _events.info(event, title=self.title, total=self.total, done=self.units, unit=self.unit, seconds=seconds)
 
+    def complete(self, units: int) -> None:
+        """So many units are done, whatever items said before; later items count on from there."""
+        self._before, self._of_item = units, {}
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=self.units)
+
     def update(self, item: object, units: int) -> None:
         """An item (anything hashable) has done so many units; it never goes back."""
         self._of_item[item] = max(units, self._of_item.get(item, 0))

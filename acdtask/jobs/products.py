@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from acdtask.cube.grid import Tile
 from acdtask.cube.local.seal import seal, unseal
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Dataset, Variable
+from acdtask.cube.suggest import known_names
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.closest import Closest
 from acdtask.jobs.fence import Fence, newest_number
@@ -58,6 +60,9 @@ PARTIAL = "partial"
 """The folder, in that of an image, of what is made while tiles are missing; below it, a folder for each content."""
 
 PUBLISH_ATTEMPTS = 50
+
+LATEST = re.compile(r"products/(?P<aoi>.+?)/(?P<job>baseline|monitor)/(?P<name>.+)\.latest/\d+")
+"""The key of a pointer to the last publication of a name."""
 
 
 class _Manifest(BaseModel):
@@ -396,7 +401,16 @@ def find_manifest(
         if body is not None:
             return number, body
     wanted = f"{job} of {name}" if latest else f"{job} {content_id}"
-    raise AcdError(missing, f"the AOI {aoi} has no {wanted} at {store.url}")
+    raise AcdError(missing, f"the AOI {aoi} has no {wanted} at {store.url}{_known_results(store, aoi, job, name)}")
+
+
+def _known_results(store: Store, aoi: str, job: str, name: str) -> str:
+    """What there is in place of a result that is not there: those of the AOI, or the AOIs that have some."""
+    found = [LATEST.fullmatch(key) for key in store.list("products")]
+    pointers = [(one["aoi"], one["name"]) for one in found if one and one["job"] == job]
+    if names := [other for area, other in pointers if area == aoi]:
+        return known_names(name, names, what="it has")
+    return known_names(aoi, (area for area, _ in pointers), what=f"AOIs with a {job} are") if pointers else ""
 
 
 def digest_of_file(data: bytes) -> str:

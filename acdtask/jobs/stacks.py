@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -64,6 +65,10 @@ class RecordChoice:
     records: str = ""
     leave_out: tuple[str, ...] = ()
 
+    def takes(self, record: Record) -> bool:
+        """Whether the record is taken."""
+        return fnmatchcase(record.name, self.records or "*") and not self.leaves_out(record)
+
     def leaves_out(self, record: Record) -> bool:
         """Whether the record is not to be taken, whatever `records` says."""
         return any(fnmatchcase(record.name, pattern) for pattern in self.leave_out)
@@ -92,6 +97,12 @@ class Stacks:
         there = [record for record in cube.records(query) if not choice.leaves_out(record)]
         having = cube.having(variable, instance, [record.id for record in there])
         self.records: list[Record] = [record for record in there if record.id in having]
+
+    def until(self, end: datetime) -> Stacks:
+        """The same without the records after a moment."""
+        shorter = copy(self)
+        shorter.records = [record for record in self.records if record.datetime <= end]
+        return shorter
 
     def require_records(self, aoi: Aoi) -> None:
         """AOI_OUTSIDE if there is no record."""

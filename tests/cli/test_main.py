@@ -252,5 +252,5 @@ def test_completion_offers_commands_and_options() -> None:
         ).stdout
 
     assert "monitor" in offered("acdtask mon").split()
-    assert set(offered("acdtask layout ").split()) == {"list", "create", "show"}
+    assert set(offered("acdtask layout ").split()) == {"list", "create", "show", "delete"}
     assert "--seed" in offered("acdtask simulate plan --se").split()

@@ -66,6 +66,39 @@ def test_a_monitor_takes_the_defaults_one_by_one(render: Render) -> None:
     assert (bonn["timezone"], bonn["startingDeadlineSeconds"], bonn["suspend"]) == ("UTC", 0, True)
 
 
+def test_the_sections_of_acd_toml_are_settings_of_a_monitor(render: Render) -> None:
+    values = example("one-monitor")
+    (monitor,) = values["monitors"]
+    monitor["settings"] = {
+        "layout": "utm",
+        "ingest": {"source": "s3://passes/koln", "source_nodata": 0},
+        "baseline": {"end": "2021-01-29", "profile": "standard"},
+        "monitor": {"min_area": 50, "centred": False},
+    }
+    assert arguments(schedules(render(values))["acd-koln"]) == {
+        "aoi": "koln",
+        "layout": "utm",
+        "ingest-source": "s3://passes/koln",
+        "ingest-source-nodata": "0",
+        "baseline-end": "2021-01-29",
+        "profile": "standard",
+        "monitor-min-area": "50",
+        "monitor-centred": "no",
+    }
+    monitor |= {"template": "acd-monitor", "settings": {"layout": "utm", "monitor": {"min_area": 50}}}
+    assert arguments(schedules(render(values))["acd-koln"]) == {"aoi": "koln", "layout": "utm", "min-area": "50"}
+
+
+def test_an_area_needs_no_dates(render: Render, tmp_path: Path) -> None:
+    values = example("one-monitor")
+    for name in ("start_time", "end_time"):
+        del values["monitors"][0]["aoi"][name]
+    area = next(one for one in of_kind(render(values), "ConfigMap") if one["metadata"]["name"] == "acd-aoi-koln")
+    (tmp_path / "aoi.json").write_text(area["data"]["aoi.json"])
+    aoi = load_aoi(str(tmp_path / "aoi.json"))
+    assert (aoi.name, aoi.start, aoi.end) == ("koln", None, None)
+
+
 def test_the_area_in_the_config_map_is_the_one_in_the_values(render: Render, tmp_path: Path) -> None:
     rendered = render(example("one-monitor"))
     given = example("one-monitor")["monitors"][0]["aoi"]

@@ -360,10 +360,17 @@ TWO = [
         (monitor(aoiFrom={"configMap": "acd-aoi-x"}), "Monitor koln has both aoi and aoiFrom", "Leave one"),
         (
             monitor(aoi="{not json"),
-            "Monitor koln has an aoi that is no Geocube ingester payload",
-            "Give JSON with type, name",
+            "Monitor koln has an aoi that is no GeoJSON with a name",
+            "Give JSON with type and name",
         ),
-        (monitor(aoi='{"name": "x"}'), "Monitor koln has an aoi that is no Geocube", "start_time and end_time"),
+        (monitor(aoi='{"type": "Polygon"}'), "Monitor koln has an aoi that is no GeoJSON with a name", "type and name"),
+        (monitor(aoi='{"name": "x"}'), "Monitor koln has an aoi without a polygon", "Give GeoJSON"),
+        (
+            monitor(settings={"baseline": {"ende": "2021-01-29"}}),
+            "Monitor koln has the setting baseline-ende",
+            "It has: aoi,",
+        ),
+        (monitor(settings={"layouts": {"name": "x"}}), "Monitor koln has the setting layouts-name", "It has: aoi,"),
         (
             monitor(aoi={**AREA, "geometry": {"type": "Polygon", "coordinates": [1.2345] * 150_000}}),
             "Monitor koln has an aoi of",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from acdtask.cube.grid import Layout
 from acdtask.cube.local.seal import seal
 from acdtask.cube.model import Dataset, Instance, Record, Variable
+from acdtask.cube.suggest import known_names
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["Addition", "Head", "Removal", "SegmentRef", "head_key"]
@@ -79,7 +80,8 @@ class Head(BaseModel):
         for variable in self.variables:
             if variable.name == name:
                 return variable
-        raise AcdError(ErrorCode.VARIABLE_UNKNOWN, f"there is no variable {name!r}")
+        known = known_names(name, (one.name for one in self.variables))
+        raise AcdError(ErrorCode.VARIABLE_UNKNOWN, f"there is no variable {name!r}{known}")
 
     def instance(self, variable: str, name: str) -> Instance:
         """An instance of a variable. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
@@ -87,14 +89,16 @@ class Head(BaseModel):
         for instance in self.instances:
             if (instance.variable, instance.name) == (variable, name):
                 return instance
-        raise AcdError(ErrorCode.INSTANCE_UNKNOWN, f"the variable {variable!r} has no instance {name!r}")
+        known = known_names(name, (one.name for one in self.instances if one.variable == variable), what="it has")
+        raise AcdError(ErrorCode.INSTANCE_UNKNOWN, f"the variable {variable!r} has no instance {name!r}{known}")
 
     def layout(self, name: str) -> Layout:
         """The layout of that name. LAYOUT_UNKNOWN."""
         for layout in self.layouts:
             if layout.name == name:
                 return layout
-        raise AcdError(ErrorCode.LAYOUT_UNKNOWN, f"there is no layout {name!r}")
+        known = known_names(name, (one.name for one in self.layouts))
+        raise AcdError(ErrorCode.LAYOUT_UNKNOWN, f"there is no layout {name!r}{known}")
 
     def with_catalogue(self, addition: Addition) -> Head:
         """The head with the addition's variables, instances and layouts. VARIABLE_CONFLICT, LAYOUT_CONFLICT."""

@@ -15,13 +15,14 @@ from shapely.geometry import shape
 from acdtask import __version__
 from acdtask.change.moments import Moments
 from acdtask.change.profile import PROFILES, Detection, detection_for
-from acdtask.cube.aoi import Aoi, load_aoi
+from acdtask.cube.aoi import load_aoi
 from acdtask.cube.grid import Tile
 from acdtask.cube.local.cog import write_cog
 from acdtask.cube.masks import inside_mask
 from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Slice, Variable
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.baseline.period import period_of, period_text
 from acdtask.jobs.baseline.pixels import figures_of, pixels_of, require_means, sentences_of
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.contract import (
@@ -79,10 +80,12 @@ class BaselineJob(Job[BaselineSettings]):
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
-        start, end = _period(settings, aoi)
         choice = RecordChoice(settings.records, settings.leave_out)
-        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, end, choice)
+        given = settings.start or aoi.start, settings.end or aoi.end
+        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, *given, choice)
         stacks.require_records(aoi)
+        start, end = period_of(*given, [record.datetime for record in stacks.records], aoi.name)
+        stacks = stacks.until(end)
         tiles = tiles_of_aoi(aoi, layout)
         stacked = zip(tiles, stacks.by_image(tiles), strict=True)
         work = [_TileWork(tile=tile, slices=slices) for tile, slices in stacked if slices]
@@ -123,6 +126,7 @@ class BaselineJob(Job[BaselineSettings]):
             notes={
                 "map": tiles_as_geojson([one.tile for one in work]),
                 "area": area_of(aoi),
+                "baseline period": period_text(start, end, by_default=given[1] is None),
                 **({WARNING: warning} if (warning := _too_few(most, settings)) else {}),
                 **({AGAIN: "this baseline is published already, and becomes the latest again"} if stands else {}),
             },
@@ -264,10 +268,6 @@ def _manifest(
         tiles=tiles,
         quarantined=quarantined,
     )
-
-
-def _period(settings: BaselineSettings, aoi: Aoi) -> tuple[datetime, datetime]:
-    return settings.start or aoi.start, settings.end or aoi.end
 
 
 def _record(plan: Plan) -> Record:

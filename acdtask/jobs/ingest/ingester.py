@@ -101,14 +101,16 @@ def _cube_of(site: Site) -> Cube:
 def _held(client: IngesterClient, aoi: Aoi, settings: IngestSettings, cube: Cube) -> _Held:
     """Scenes of the AOI's time range, and what the cube has of them. A scene's record has its name."""
     done = {scene.source_id for scene in client.scenes(aoi.name, Status.DONE) if _within(scene, aoi)}
-    query = RecordQuery(start=aoi.start, end=aoi.end, area=aoi.geojson)
+    start, end = aoi.period()
+    query = RecordQuery(start=start, end=end, area=aoi.geojson)
     records = {record.id: record.name for record in cube.records(query) if record.name in done}
     images = cube.having(settings.variable, settings.instance, records) if records else ()
     return _Held(len(done), len(set(records.values())), len({records[one] for one in images}))
 
 
 def _within(scene: Scene, aoi: Aoi) -> bool:
-    return aoi.start <= scene.data.date <= aoi.end
+    start, end = aoi.period()
+    return start <= scene.data.date <= end
 
 
 def _draft(settings: IngestSettings, layout: Layout | None, outcome: Outcome, nothing_to_do: str) -> Draft:

@@ -16,6 +16,7 @@ from shapely.geometry import shape
 
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.grid import Grid, Layout
+from acdtask.cube.layout_rules import regular_grid_like, require_usable
 from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.cog import encode_cog
 from acdtask.cube.local.stac import stac_item
@@ -80,7 +81,7 @@ class IngestJob(Job[IngestSettings]):
     def plan(self, settings: IngestSettings, site: Site) -> Draft:
         """Names and headers checked; records that the cube has are left out, unless they are to be verified."""
         if settings.source in (INGESTER, ON_GEOCUBE):
-            layout, to_make = _layout(settings, site)
+            layout, to_make = _layout(settings, site, [])
             if settings.source == INGESTER:
                 return plan_with_ingester(settings, site, layout)
             return plan_of_records_there(settings, layout, site, to_make=to_make)
@@ -89,7 +90,7 @@ class IngestJob(Job[IngestSettings]):
         check_headers(found.candidates)
         candidates = _within_aoi(found.candidates, settings)
         variable = settings.definition()
-        layout, to_make = _layout(settings, site)
+        layout, to_make = _layout(settings, site, [one.grid for one in candidates])
         known = _known_records(settings, [one.record.id for one in candidates], site)
         wanted = [one for one in candidates if settings.on_known == "verify" or one.record.id not in known]
         readings, unclear = readings_of(wanted, settings)
@@ -191,7 +192,7 @@ class IngestJob(Job[IngestSettings]):
         return tuple(raw["address"] for raw in shard.work["inputs"])
 
     def notes(self, plan: Plan, site: Site) -> list[str]:
-        """How the files were read, if that was not plain; those left out, and those that a verification has repaired."""
+        """How the files were read, if that was not plain; those left out, and those repaired."""
         repaired = [
             f"repaired: {site.store.address_of(key)} was {state}"
             for key, state in sorted(repaired_files(plan, site).items())
@@ -260,10 +261,10 @@ def _left_out(shards: tuple[LeftOutShard, ...], settings: IngestSettings) -> lis
     ]
 
 
-def _layout(settings: IngestSettings, site: Site) -> tuple[Layout | None, bool]:
-    """The layout to have, if any, and whether it is not there yet.
+def _layout(settings: IngestSettings, site: Site, images: list[Grid]) -> tuple[Layout | None, bool]:
+    """The layout to have, if any, and whether it is not there yet: that of the AOI's graph_config, or of the images.
 
-    LAYOUT_INVALID if the AOI does not say a grid, LAYOUT_CONFLICT.
+    LAYOUT_INVALID if neither says a grid, LAYOUT_CONFLICT.
     """
     if not settings.make_layout:
         return None, False
@@ -274,12 +275,15 @@ def _layout(settings: IngestSettings, site: Site) -> tuple[Layout | None, bool]:
     if grid is None:
         if there:
             return None, False
-        raise AcdError(
-            ErrorCode.LAYOUT_INVALID,
-            f"the layout {settings.make_layout} is not there, and no AOI's graph_config says its CRS and resolution",
-            "Make the layout with 'acdtask layout create', or give both in the AOI's graph_config.",
-        )
+        if not images:
+            raise AcdError(
+                ErrorCode.LAYOUT_INVALID,
+                f"the layout {settings.make_layout} is not there, and no AOI says CRS and resolution in graph_config",
+                "Make the layout with 'acdtask layout create', or give both in the AOI's graph_config.",
+            )
+        grid = regular_grid_like(images, settings.cell_size, f"{settings.variable}:{settings.instance}")
     layout = Layout(name=settings.make_layout, grid=grid)
+    require_usable(layout)
     if there and there != layout:
         raise AcdError(ErrorCode.LAYOUT_CONFLICT, f"the layout {layout.name} is {there.grid.model_dump_json()}")
     return layout, there is None

@@ -41,7 +41,8 @@ class IngestSettings(Settings):
     )
     make_layout: NameIfAny = Field(
         default="",
-        description="layout to make from the AOI's graph_config (projection, resolution), if it is not there",
+        description="layout to make if it is not there: from the AOI's graph_config (projection, resolution), or of "
+        "the images' pixels",
     )
     cell_size: int = Field(
         default=1024, ge=1, le=65536, description="width and height of that layout's cells in pixels"

@@ -221,8 +221,8 @@
 {{- end -}}
 {{- if kindIs "string" .aoi -}}
 {{- $aoi := fromJson .aoi -}}
-{{- if or $aoi.Error (not $aoi.name) (not $aoi.start_time) (not $aoi.end_time) -}}
-{{- fail (printf "Monitor %s has an aoi that is no Geocube ingester payload. Give JSON with type, name, start_time and end_time." .name) -}}
+{{- if or $aoi.Error (not $aoi.name) -}}
+{{- fail (printf "Monitor %s has an aoi that is no GeoJSON with a name. Give JSON with type and name, and start_time and end_time if they limit it." .name) -}}
 {{- end -}}
 {{- end -}}
 {{- with .aoi -}}
@@ -231,11 +231,11 @@
 {{- fail (printf "Monitor %s has an aoi named %q. Use letters, digits, '-', ':' and '_', with '/' between parts." $.name $aoi.name) -}}
 {{- end -}}
 {{- range $at := list "start_time" "end_time" -}}
-{{- if not (regexMatch "^[0-9]{4}-[01][0-9]-[0-3][0-9]([T ][0-9:.]+(Z|[+-][0-9:]+)?)?$" (index $aoi $at | toString)) -}}
+{{- if and (hasKey $aoi $at) (not (regexMatch "^[0-9]{4}-[01][0-9]-[0-3][0-9]([T ][0-9:.]+(Z|[+-][0-9:]+)?)?$" (index $aoi $at | toString))) -}}
 {{- fail (printf "Monitor %s has an aoi whose %s is %v. Write it as 2021-01-07T00:00:00Z." $.name $at (index $aoi $at)) -}}
 {{- end -}}
 {{- end -}}
-{{- if lt (substr 0 10 $aoi.end_time) (substr 0 10 $aoi.start_time) -}}
+{{- if and $aoi.start_time $aoi.end_time (lt (substr 0 10 (toString $aoi.end_time)) (substr 0 10 (toString $aoi.start_time))) -}}
 {{- fail (printf "Monitor %s has an aoi that ends before it starts. Set end_time after start_time." $.name) -}}
 {{- end -}}
 {{- if not (include "acd.polygons" $aoi) -}}

@@ -133,11 +133,34 @@ s3://{{ .Values.objectStore.bucket }}{{ with .Values.objectStore.prefix }}/{{ . 
 {{- if kindIs "string" . }}{{ . }}{{ else if kindIs "bool" . }}{{ ternary "yes" "no" . }}{{ else }}{{ toJson . }}{{ end -}}
 {{- end }}
 
+{{/*
+Settings by the names of a template's parameters, as JSON. A section of settings, such as `baseline: {end: 2021-08-01}`,
+is written as in acd.toml: its settings are `baseline-end` in acd-all, and `end` in acd-baseline.
+*/}}
+{{- define "acd.flat" -}}
+{{- $flat := dict -}}
+{{- $job := trimPrefix "acd-" .template -}}
+{{- range $key, $value := .settings -}}
+{{- if kindIs "map" $value -}}
+{{- range $name, $text := $value -}}
+{{- $alone := or (eq $key $job) (has $name (list "profile" "resampling")) -}}
+{{- $_ := set $flat ($alone | ternary $name (printf "%s-%s" $key $name) | replace "_" "-") (include "acd.text" $text) -}}
+{{- end -}}
+{{- else -}}
+{{- $_ := set $flat $key (include "acd.text" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $flat -}}
+{{- end }}
+
 {{/* The settings of a monitor with the defaults, as JSON. Not `merge`: it takes 0 and false for values that are not there. */}}
 {{- define "acd.settings" -}}
+{{- $defaults := .root.Values.monitorDefaults -}}
+{{- $template := .monitor.template | default $defaults.template -}}
 {{- $settings := dict -}}
-{{- range $key, $value := .root.Values.monitorDefaults.settings }}{{ $_ := set $settings $key (include "acd.text" $value) }}{{ end -}}
-{{- range $key, $value := .monitor.settings }}{{ $_ := set $settings $key (include "acd.text" $value) }}{{ end -}}
+{{- range list $defaults.settings .monitor.settings -}}
+{{- range $key, $text := include "acd.flat" (dict "settings" . "template" $template) | fromJson }}{{ $_ := set $settings $key $text }}{{ end -}}
+{{- end -}}
 {{- toJson $settings -}}
 {{- end }}
 
@@ -150,9 +173,9 @@ What `monitorDefaults.settings` means for the parameters of a template, as JSON.
 {{- $all := dict -}}
 {{- range (index .templates "acd-all").spec.arguments.parameters }}{{ $_ := set $all .name true }}{{ end -}}
 {{- $given := dict -}}
-{{- range $key, $value := $defaults.settings -}}
+{{- range $key, $text := include "acd.flat" (dict "settings" $defaults.settings "template" $defaults.template) | fromJson -}}
 {{- $long := printf "%s-%s" (trimPrefix "acd-" $defaults.template) $key -}}
-{{- $_ := set $given (hasKey $all $long | ternary $long $key) (include "acd.text" $value) -}}
+{{- $_ := set $given (hasKey $all $long | ternary $long $key) $text -}}
 {{- end -}}
 {{- $found := dict -}}
 {{- $job := index .template.metadata.labels "app.kubernetes.io/component" -}}

@@ -1,0 +1,100 @@
+"""The command `watch`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from acdtask.cli.lazy import command_of, example
+from acdtask.cli.output import bytes_text, say, seconds_text
+from acdtask.cli.project import current_project
+from acdtask.errors import AcdError, ErrorCode
+
+if TYPE_CHECKING:
+    from acdtask.jobs.contract import Job, Settings
+    from acdtask.project import Project
+    from acdtask.watch import Pending
+
+__all__ = ["command"]
+
+
+def command() -> TyperCommand:
+    """The command."""
+    text = (
+        "Does all that is pending for the area of acd.toml: brings in new images, makes the layout and the baseline "
+        "once, compares new images with it, and writes the report. Jobs that are up to date are skipped. Run it again "
+        "whenever there may be new images; after an interruption it goes on where it stopped."
+    )
+    return command_of(_watch, text + example("acdtask watch --plan", "acdtask watch"))
+
+
+def _watch(
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what there is to do.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes.  [default: one for each core]", show_default=False)
+    ] = None,
+) -> None:
+    from acdtask.cli.settings import settings_of_job
+    from acdtask.engine.processes import cores
+    from acdtask.watch import pending_jobs, watch
+
+    project = _project()
+    address = _cube(project)
+
+    def settings_of(job: Job[Any]) -> Settings:
+        return settings_of_job(job, {}, {}, address)
+
+    if plan:
+        for pending in pending_jobs(project, settings_of, address):
+            say(f"{pending.job:12} {_text(pending)}")
+        return
+    count = cores() if workers is None else workers
+    watched = watch(project, settings_of, address, workers=count, told=_tell)
+    for line in watched.summary():
+        say(line)
+
+
+def _tell(job: str, lines: list[str]) -> None:
+    say(f"{job:12} {'; '.join(lines)}")
+
+
+def _project() -> Project:
+    project = current_project()
+    if project is None:
+        raise AcdError(
+            ErrorCode.PROJECT_INVALID,
+            "there is no acd.toml in this folder",
+            "Write one with 'acdtask init --source FOLDER', or name one with --project FILE.",
+        )
+    return project
+
+
+def _cube(project: Project) -> str:
+    """The address of the cube. PROJECT_INVALID if none is named."""
+    from acdtask.project import environment_values
+
+    address = environment_values(("cube",)).get("cube") or project.shared.get("cube")
+    if not address:
+        raise project.refusal('it names no cube: write, for example, cube = "cube"')
+    return str(address)
+
+
+def _text(pending: Pending) -> str:
+    draft = pending.draft
+    if draft is None:
+        return f"follows {pending.after}" + (f": {pending.note}" if pending.note else "")
+    if draft.nothing_to_do:
+        return f"nothing to do: {draft.nothing_to_do}"
+    estimate = draft.estimate
+    parts = [f"{count} {name}" for name, count in ((pending.unit, estimate.tiles), ("dates", estimate.dates)) if count]
+    parts += [f"{bytes_text(estimate.bytes_read)} to read"] if estimate.bytes_read else []
+    parts += [f"about {seconds_text(estimate.core_seconds)} of one core"] if estimate.core_seconds else []
+    notes = [f"{name}: {note}" for name, note in draft.notes.items() if isinstance(note, str) or _counts(note)]
+    return ", ".join(parts) + "".join(f"; {note}" for note in notes)
+
+
+def _counts(note: Any) -> bool:
+    """Whether a note is a number that says something."""
+    return isinstance(note, int | float) and bool(note)
