@@ -15,6 +15,7 @@ from acdtask.jobs.patches import LocatedPatch, patches_to_parquet, read_patches
 from acdtask.jobs.products import ImageProduct, MonitorManifest, MonitorMonth, MonthImage, MonthOfImages, read_product
 
 __all__ = [
+    "folders_of_month",
     "images_of_month",
     "join_months",
     "keys_of",
@@ -33,6 +34,11 @@ READERS = 16
 def images_of_month(month: MonitorMonth, store: Store) -> list[ImageProduct]:
     """The images of a month, by datetime and label. CUBE_DAMAGED."""
     return _images_of(_entries_of_month(month, store), store)
+
+
+def folders_of_month(month: MonitorMonth, store: Store) -> dict[str, str]:
+    """The folder of each image of a month, by label, in order. CUBE_DAMAGED."""
+    return {entry.label: entry.document.rpartition("/")[0] for entry in _entries_of_month(month, store)}
 
 
 def _entries_of_month(month: MonitorMonth, store: Store) -> list[MonthImage]:
@@ -114,6 +120,7 @@ def keys_of(manifest: MonitorManifest, store: Store) -> set[str]:
         for product in _images_of(entries, store):
             folder = product.patches.rpartition("/")[0]
             keys |= {product.patches, product.patches_geojson, f"{folder}/item.json"}
+            keys |= {f"{folder}/{name}" for name in product.checksums}
             keys |= {dataset.uri for tile in product.tiles for dataset in (tile.z, tile.change)}
     return keys
 
