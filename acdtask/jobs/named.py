@@ -104,8 +104,6 @@ def names_of_manifest(store: Store, key: str) -> set[str]:
         if error.code in (ErrorCode.CUBE_DAMAGED, ErrorCode.PRODUCT_DAMAGED):
             raise AcdError(ErrorCode.TIDY_UNSURE, error.detail) from error
         raise
-    if "/monitor/" in key:
-        names |= {f"{name.rpartition('/')[0]}/item.json" for name in names if name.endswith("/patches.parquet")}
     if "/baseline/" in key:
         names.add(f"{key.rpartition('/manifests/')[0]}/{COLLECTION}")
     return {name for name in names if name.startswith("products/")}

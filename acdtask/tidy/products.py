@@ -141,7 +141,7 @@ def _unnamed(
             continue
         if not KNOWN[job].fullmatch(rest):
             broom.keep_unknown(entry)
-        elif key in named or key in used or _is_beside(key, rest, job, used):
+        elif key in named or key in used or _is_beside(key, rest, job, named, used):
             broom.keep(kind, NAMED, entry)
         elif entry.modified > cutoff:
             broom.keep(kind, YOUNG, entry)
@@ -149,9 +149,15 @@ def _unnamed(
             yield entry
 
 
-def _is_beside(key: str, rest: str, job: str, used: Names) -> bool:
-    """Whether a file belongs to what is in use although nothing names it: pages of a report, files beside pixels."""
-    return (job == "report" and "/" not in rest) or (bool(BESIDE.search(key)) and used.has_beside(key))
+def _is_beside(key: str, rest: str, job: str, named: Names, used: Names) -> bool:
+    """Whether a file belongs to what is in use although nothing names it: pages of a report, files beside pixels.
+
+    In acd 0.1.0 an image had an `item.json` that no document named.
+    """
+    if job == "report":
+        return "/" not in rest
+    is_old_item = key.endswith("/item.json") and named.has_beside(key)
+    return is_old_item or (bool(BESIDE.search(key)) and used.has_beside(key))
 
 
 def _reports_to_remove(

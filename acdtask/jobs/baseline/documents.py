@@ -63,9 +63,6 @@ class BaselinePlace:
 
     def tags(self, product: str) -> dict[str, str]:
         """The TIFF tags of a product."""
-        what = {"mean": "Mean", "std": "Standard deviation", "count": "Valid images", "moments": "Exact moments"}[
-            product
-        ]
         days = f"{self._start.date()} to {self._end.date()}"
         facts = self._facts | {"start": self._start.isoformat()}
         return tiff_tags(f"{TITLES[product]} of {self._variable.name}, {self._area}, {days}", self._end, facts)

@@ -119,7 +119,7 @@ def keys_of(manifest: MonitorManifest, store: Store) -> set[str]:
         keys |= {month.document, month.table, *(entry.document for entry in entries)}
         for product in _images_of(entries, store):
             folder = product.patches.rpartition("/")[0]
-            keys |= {product.patches, product.patches_geojson, f"{folder}/item.json"}
+            keys |= {product.patches, product.patches_geojson}
             keys |= {f"{folder}/{name}" for name in product.checksums}
             keys |= {dataset.uri for tile in product.tiles for dataset in (tile.z, tile.change)}
     return keys
