@@ -24,7 +24,7 @@ from shapely.geometry import box, mapping
 from acdtask.cube.grid import Layout, RegularGrid, Tile, Window
 from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.stack import StackWriter
+from acdtask.cube.local.stack import StackWriter, array_name
 from acdtask.cube.model import CubeRequest, DataFormat, Dataset, Instance, Outcome, Pixels, Record, Variable
 from benchmarks.quick import Section, machine, print_section
 
@@ -134,7 +134,10 @@ def by_rasterio(scene: Scene) -> None:
 def by_blosc(scene: Scene) -> Callable[[], None]:
     """Only the decompression of the same chunks, in memory: what no reader of these containers can beat on one core."""
     store = scene.cube.store
-    chunks = [store.get(f"consolidated/{tile.i}_{tile.j}.zarr/c/0/0/0")[:-4] for tile in scene.tiles]
+    chunks = [
+        store.get(f"consolidated/{tile.i}_{tile.j}.zarr/{array_name(VARIABLE.name)}/c/0/0/0")[:-4]
+        for tile in scene.tiles
+    ]
     stack = np.empty((DATES, TILE, TILE), dtype=np.int16)
 
     def run() -> None:

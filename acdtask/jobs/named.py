@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.catalogue import COLLECTION
+from acdtask.jobs.monitor.documents import keys_of_catalogue
 from acdtask.jobs.monitor.months import keys_of as keys_of_monitor
 from acdtask.jobs.products import MonitorManifest, NumberedChain
 from acdtask.jobs.report.edition import Edition
@@ -102,8 +104,8 @@ def names_of_manifest(store: Store, key: str) -> set[str]:
         if error.code in (ErrorCode.CUBE_DAMAGED, ErrorCode.PRODUCT_DAMAGED):
             raise AcdError(ErrorCode.TIDY_UNSURE, error.detail) from error
         raise
-    if "/monitor/" in key:
-        names |= {f"{name.rpartition('/')[0]}/item.json" for name in names if name.endswith("/patches.parquet")}
+    if "/baseline/" in key:
+        names.add(f"{key.rpartition('/manifests/')[0]}/{COLLECTION}")
     return {name for name in names if name.startswith("products/")}
 
 
@@ -119,7 +121,8 @@ def _names_of_months(body: bytes, key: str, store: Store) -> set[str]:
     """What the months of a monitor or report name; nothing for a manifest of acd 0.1.0, which has no months."""
     try:
         if "/monitor/" in key:
-            return keys_of_monitor(MonitorManifest.model_validate_json(body), store)
+            manifest = MonitorManifest.model_validate_json(body)
+            return keys_of_monitor(manifest, store) | keys_of_catalogue(manifest)
         if "/report/" in key:
             return keys_of_edition(Edition.model_validate_json(body), store)
     except ValidationError:

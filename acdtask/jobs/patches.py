@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,27 +10,30 @@ from typing import Any
 
 import numpy as np
 import shapely
-from arro3.core import Array, DataType, Field, Schema, Table
-from arro3.io import write_parquet
+from arro3.core import Array, DataType
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.change.patches import Patch
+from acdtask.cube.local.geoparquet import GEOMETRY, encode_table, geo_metadata
 from acdtask.cube.local.parquet import read_table
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["LocatedPatch", "patches_to_geojson", "patches_to_parquet", "read_patches", "require_format", "save_patches"]
 
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 DECIMALS = 7
 """Of a degree: about a centimetre."""
+
+UTC_TIME = DataType.timestamp("us", tz="UTC")
 
 COLUMNS: tuple[tuple[str, DataType], ...] = (
     ("id", DataType.utf8()),
     ("aoi", DataType.utf8()),
     ("variable", DataType.utf8()),
-    ("datetime", DataType.utf8()),
-    ("start_datetime", DataType.utf8()),
+    ("datetime", UTC_TIME),
+    ("start_datetime", UTC_TIME),
     ("area_px", DataType.int64()),
     ("area_m2", DataType.float64()),
     ("z_max", DataType.float64()),
@@ -40,6 +42,8 @@ COLUMNS: tuple[tuple[str, DataType], ...] = (
     ("baseline_count", DataType.int64()),
     ("blob", DataType.int64()),
 )
+
+MAY_BE_UNKNOWN = frozenset({"start_datetime"})
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class LocatedPatch:
             "aoi": self.aoi,
             "variable": self.variable,
             "datetime": self.datetime.isoformat(),
-            "start_datetime": self.start.isoformat() if self.start else "",
+            "start_datetime": self.start.isoformat() if self.start else None,
             "area_px": self.patch.area_px,
             "area_m2": round(self.patch.area_m2, 1),
             "z_max": round(self.patch.z_max, 3),
@@ -92,27 +96,26 @@ def patches_to_geojson(patches: Sequence[LocatedPatch]) -> bytes:
 
 
 def patches_to_parquet(patches: Sequence[LocatedPatch]) -> bytes:
-    """A GeoParquet 1.1 table with a WKB column `geometry`; times are ISO 8601 text."""
-    rows = [one.properties for one in patches]
+    """A GeoParquet 1.1 table with a WKB column `geometry`; times are UTC, `start_datetime` is null if unknown."""
+    rows = [one.properties | {"datetime": one.datetime, "start_datetime": one.start} for one in patches]
     geometries = [_rounded(one.geometry) for one in patches]
-    columns: dict[str, Any] = {name: Array([row[name] for row in rows], dtype) for name, dtype in COLUMNS}
-    columns["geometry"] = Array([shapely.to_wkb(one) for one in geometries], DataType.binary())
-    schema = Schema(
-        [Field(name, dtype, nullable=False) for name, dtype in (*COLUMNS, ("geometry", DataType.binary()))],
-        metadata={"geo": json.dumps(_geo(geometries), sort_keys=True)},
+    columns = {name: _column([row[name] for row in rows], dtype) for name, dtype in COLUMNS}
+    columns[GEOMETRY] = Array([shapely.to_wkb(one) for one in geometries], DataType.binary())
+    metadata = geo_metadata(
+        sorted({one.geom_type for one in geometries}),
+        shapely.total_bounds(geometries).tolist() if geometries else None,
+        orientation="counterclockwise",
     )
-    buffer = io.BytesIO()
-    write_parquet(Table(columns, schema=schema), buffer, compression="zstd(3)")
-    return buffer.getvalue()
+    return encode_table(columns, metadata, required=columns.keys() - MAY_BE_UNKNOWN)
 
 
 def read_patches(body: bytes) -> list[LocatedPatch]:
-    """What `patches_to_parquet` wrote. CUBE_DAMAGED."""
+    """What `patches_to_parquet` wrote, also in acd 0.1.0, whose times were text. CUBE_DAMAGED."""
     try:
         table = read_table(body)
     except ValueError as error:
         raise AcdError(ErrorCode.CUBE_DAMAGED, f"a table of patches cannot be read: {error}") from error
-    columns = {name: table.column(name).to_pylist() for name in (*dict(COLUMNS), "geometry")}
+    columns = {name: table.column(name).to_pylist() for name in (*dict(COLUMNS), GEOMETRY)}
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return [_located(row) for row in rows]
 
@@ -134,16 +137,32 @@ def save_patches(patches: Sequence[LocatedPatch], address: str) -> None:
 _WRITERS = {".parquet": patches_to_parquet, ".geojson": patches_to_geojson}
 
 
+def _column(values: Sequence[Any], dtype: DataType) -> Array:
+    if dtype != UTC_TIME:
+        return Array(values, dtype)
+    micros = [None if value is None else (value - EPOCH) // dt.timedelta(microseconds=1) for value in values]
+    return Array(micros, DataType.int64()).cast(UTC_TIME)
+
+
 def _located(row: dict[str, Any]) -> LocatedPatch:
     patch = Patch(**{name: row[name] for name in Patch.__dataclass_fields__})
+    datetime = _moment(row["datetime"])
+    if datetime is None:
+        raise AcdError(ErrorCode.CUBE_DAMAGED, f"the patch {patch.id} has no datetime")
     return LocatedPatch(
         patch=patch,
         aoi=row["aoi"],
         variable=row["variable"],
-        datetime=dt.datetime.fromisoformat(row["datetime"]),
-        start=dt.datetime.fromisoformat(row["start_datetime"]) if row["start_datetime"] else None,
+        datetime=datetime,
+        start=_moment(row["start_datetime"]),
         geometry=shapely.from_wkb(row["geometry"]),
     )
+
+
+def _moment(value: dt.datetime | str | None) -> dt.datetime | None:
+    if isinstance(value, str):
+        return dt.datetime.fromisoformat(value) if value else None
+    return None if value is None else value.astimezone(dt.UTC)
 
 
 def _rounded(geometry: BaseGeometry) -> BaseGeometry:
@@ -153,14 +172,3 @@ def _rounded(geometry: BaseGeometry) -> BaseGeometry:
         return np.round(points, DECIMALS)
 
     return shapely.transform(geometry, to_decimals)
-
-
-def _geo(geometries: Sequence[BaseGeometry]) -> dict[str, Any]:
-    column: dict[str, Any] = {
-        "encoding": "WKB",
-        "geometry_types": sorted({one.geom_type for one in geometries}),
-        "orientation": "counterclockwise",
-    }
-    if geometries:
-        column["bbox"] = shapely.total_bounds(geometries).tolist()
-    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}

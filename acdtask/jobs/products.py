@@ -27,6 +27,7 @@ __all__ = [
     "PARTIAL",
     "Z_FORMAT",
     "Z_SCALE",
+    "Z_UNIT",
     "BaselineManifest",
     "BaselinePixels",
     "BaselineTile",
@@ -51,6 +52,8 @@ __all__ = [
 
 Z_SCALE = 0.01
 """A stored z of 1 is a z of 0.01."""
+
+Z_UNIT = "standard deviations"
 
 Z_FORMAT = DataFormat(dtype="int16", nodata=-32768, min=-32767, max=32767)
 
@@ -91,13 +94,18 @@ class BaselinePixels(_Manifest):
 
 
 class BaselineTile(_Manifest):
-    """The products of a tile. `pixels` is None in documents of earlier versions."""
+    """The products of a tile, and the key and digest of its STAC item.
+
+    `pixels` is None in documents of earlier versions.
+    """
 
     tile: Tile
     mean: Dataset
     standard_deviation: Dataset
     count: Dataset
     moments: Dataset
+    item: str = ""
+    item_checksum: str = ""
     pixels: BaselinePixels | None = None
 
     @property
@@ -113,7 +121,8 @@ def _is_empty(value: tuple[Any, ...]) -> bool:
 class BaselineManifest(_Manifest):
     """A published baseline. `start` and `end` are the period that was asked for, `last` its last image's datetime.
 
-    `quarantined` are tiles that it should have and has not yet.
+    `quarantined` are tiles that it should have and has not yet. `files` has the digest of each mosaic of its tiles and
+    of each style, by key.
     """
 
     content_id: str
@@ -132,6 +141,7 @@ class BaselineManifest(_Manifest):
     version: str
     tiles: list[BaselineTile]
     quarantined: tuple[QuarantinedTile, ...] = Field(default=(), exclude_if=_is_empty)
+    files: dict[str, str] = {}
 
     def joined_with(self, earlier: BaselineManifest) -> BaselineManifest:
         """This one with the tiles that an earlier version of the same baseline has and it has not."""
@@ -161,8 +171,8 @@ class ImageProduct(_Manifest):
     consolidation moves them.
 
     `quarantined` are tiles that it should have and has not yet: it is partial, and not in the index.
-    `checksums` has the digest of each of its tables, by file name. `closest` is what came closest to a patch; None in
-    documents of earlier versions.
+    `checksums` has the digest of each file beside its pixels, by file name. `closest` is what came closest to a patch;
+    None in documents of earlier versions.
     """
 
     label: str

@@ -62,8 +62,8 @@ def sweep_containers(store: Store, used: Names, managed: Names, cutoff: datetime
         else:
             unused.setdefault(match["container"], Tally()).add(entry)
     for container, tally in sorted(unused.items()):
-        # zarr.json first: without it there is no container, whatever a killed process leaves.
-        entries = sorted(store.entries(container), key=lambda entry: (not entry.key.endswith("/zarr.json"), entry.key))
+        # The container's own zarr.json first: without it there is no container, whatever a killed process leaves.
+        entries = sorted(store.entries(container), key=lambda entry: (entry.key.count("/"), entry.key))
         if any(entry.modified > cutoff for entry in entries):
             broom.keep(CONTAINERS, YOUNG, *entries)
         elif tally.objects:

@@ -19,15 +19,22 @@ __all__ = ["Products", "read_products", "sweep_products"]
 
 VERSION = re.compile(r"(?P<chain>products/.+/(?:manifests|editions|[^/]+\.latest))/(?P<number>\d{6})(?:\.json)?")
 KNOWN = {
-    "baseline": re.compile(r"-?\d+_-?\d+/(mean|standard_deviation|count|moments)\.tif"),
+    "baseline": re.compile(
+        r"-?\d+_-?\d+/(mean|standard_deviation|count|moments)\.tif|collection\.json|[\w-]+\.(tif|json|vrt|qml)"
+    ),
     "monitor": re.compile(
         r"[\d_-]+-[0-9a-f]{12}/(partial/[0-9a-f]{12}/)?"
-        r"(patches\.parquet|patches\.geojson|item\.json|product-[0-9a-f]{32}\.json|-?\d+_-?\d+_(z|change)\.tif)"
-        r"|patches-[0-9a-f]{12}\.(parquet|geojson)|(months|patches)/\d{4}-\d\d-[0-9a-f]{32}\.(json|parquet)"
+        r"(patches\.(parquet|geojson|qml)|item\.json|[\w-]+\.(tif|json|vrt|qml))"
+        r"|collection\.json|stac/\d{4}-\d\d\.json|patches-[0-9a-f]{12}\.(parquet|geojson)|(months|patches)/\d{4}-\d\d-[0-9a-f]{32}\.(json|parquet)"
     ),
     "report": re.compile(r"[\w./-]+\.(png|html|json|parquet|geojson)"),
 }
 """The files of a product that acd makes, by job."""
+
+BESIDE = re.compile(r"/(?!product-)[\w-]+\.(json|vrt|qml)$")
+"""STAC documents, mosaics and styles, which lie beside the pixels that they are of."""
+
+CATALOGUES = re.compile(r"products/.+/catalog\.json")
 
 KINDS = {"baseline": "files of baselines", "monitor": "files of monitors", "report": "files of reports"}
 
@@ -55,6 +62,8 @@ def read_products(store: Store, broom: Broom) -> Products:
             products.folders[folder] = max(products.folders.get(folder, entry.modified), entry.modified)
         if match := VERSION.fullmatch(entry.key):
             products.chains[match["chain"]].append((int(match["number"]), entry))
+        elif not product and CATALOGUES.fullmatch(entry.key):
+            broom.keep("catalogues of areas", NAMED, entry)
         elif not product:
             broom.keep_unknown(entry)
     return products
@@ -132,7 +141,7 @@ def _unnamed(
             continue
         if not KNOWN[job].fullmatch(rest):
             broom.keep_unknown(entry)
-        elif key in named or key in used or _is_beside(key, rest, job, used):
+        elif key in named or key in used or _is_beside(key, rest, job, named, used):
             broom.keep(kind, NAMED, entry)
         elif entry.modified > cutoff:
             broom.keep(kind, YOUNG, entry)
@@ -140,9 +149,15 @@ def _unnamed(
             yield entry
 
 
-def _is_beside(key: str, rest: str, job: str, used: Names) -> bool:
-    """Whether a file belongs to what is in use although nothing names it: pages of a report, STAC items."""
-    return (job == "report" and "/" not in rest) or (key.endswith("/item.json") and used.has_beside(key))
+def _is_beside(key: str, rest: str, job: str, named: Names, used: Names) -> bool:
+    """Whether a file belongs to what is in use although nothing names it: pages of a report, files beside pixels.
+
+    In acd 0.1.0 an image had an `item.json` that no document named.
+    """
+    if job == "report":
+        return "/" not in rest
+    is_old_item = key.endswith("/item.json") and named.has_beside(key)
+    return is_old_item or (bool(BESIDE.search(key)) and used.has_beside(key))
 
 
 def _reports_to_remove(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from acdtask.cube.local.blocks import digest_of
-from acdtask.cube.local.chunks import damaged_chunk, stack_layout
+from acdtask.cube.local.chunks import Stack, damaged_chunk, stack_of
 from acdtask.cube.local.containers import is_stack
 from acdtask.cube.local.stack import METADATA
 from acdtask.cube.local.store import Store
@@ -103,8 +103,24 @@ def _check_stack(store: Store, file: NamedFile) -> _Result:
         return _Result("missing")
     if not file.checksum:
         return _Result("not checked", len(metadata))
-    layout = stack_layout(metadata) if digest_of([metadata])[0] == file.checksum else None
-    if layout is None:
+    stack = stack_of(metadata) if digest_of([metadata])[0] == file.checksum else None
+    if stack is None:
         return _Result("damaged", len(metadata), f"its {METADATA} is not what was written")
-    problem, size = damaged_chunk(store, file.key, layout)
+    problem, size = _damaged_file(store, file.key, stack)
+    if not problem:
+        problem, of_chunks = damaged_chunk(store, stack.key(file.key), stack.layout)
+        size += of_chunks
     return _Result("damaged" if problem else "intact", len(metadata) + size, problem)
+
+
+def _damaged_file(store: Store, container: str, stack: Stack) -> tuple[str, int]:
+    """What is wrong with the first bad file beside the images, or nothing, and how many bytes were read."""
+    size = 0
+    for key, checksum in stack.files.items():
+        data = store.find(f"{container}/{key}")
+        if data is None:
+            return f"{key} is missing", size
+        size += len(data)
+        if digest_of([data])[0] != checksum:
+            return f"{key} is not what was written", size
+    return "", size

@@ -67,7 +67,7 @@ def named_files(cube: LocalCube) -> list[NamedFile]:
 def product_folder(key: str) -> str:
     """The folder of the baseline or monitoring result that a key is part of; empty if it is part of none.
 
-    >>> product_folder("products/koln/baseline/0123456789abcdef/3_4/mean.tif")
+    >>> product_folder("products/koln/baseline/0123456789abcdef/koln_CoherenceVV_mean_20200101_20201231_3_4.tif")
     'products/koln/baseline/0123456789abcdef'
     """
     match = PRODUCT.match(key)
@@ -109,8 +109,13 @@ def _files_of_product(store: Store, key: str) -> Iterator[NamedFile]:
     if body is None:
         return
     if _kind_of(key) == "baseline":
-        for tile in BaselineManifest.model_validate_json(body).tiles:
+        baseline = BaselineManifest.model_validate_json(body)
+        for tile in baseline.tiles:
             yield from map(_file_of, (tile.mean, tile.standard_deviation, tile.count, tile.moments))
+            if tile.item:
+                yield NamedFile(tile.item, "baseline", digest=SHA256 + tile.item_checksum)
+        for key, digest in baseline.files.items():
+            yield NamedFile(key, "baseline", digest=SHA256 + digest)
         return
     for month in MonitorManifest.model_validate_json(body).months:
         yield NamedFile(month.table, "monitor", digest=SHA256 + digest_in(month.table))

@@ -111,7 +111,7 @@ def outcomes(kept: Kept, key: str, bits: Sequence[int]) -> list[str]:
         try:
             same = np.array_equal(kept.read(), kept.pixels, equal_nan=kept.variable.dformat.dtype == "float32")
         except AcdError as error:
-            named = key.removesuffix(f"/{METADATA}").partition("/c/")[0] in error.detail
+            named = key.removesuffix(f"/{METADATA}").partition("/CoherenceVV/c/")[0] in error.detail
             found.append("noticed" if error.code is ErrorCode.CUBE_DAMAGED and named else f"bit {bit}: {error}")
         else:
             found.append("harmless" if same else f"bit {bit} is silent")
@@ -128,7 +128,7 @@ def test_no_flipped_bit_of_a_cog_gives_other_pixels(tmp_path: Path, variable: Va
     assert found.count("noticed") > FLIPS // 2
 
 
-@pytest.mark.parametrize("key", ["a.zarr/c/0/0/0", "a.zarr/zarr.json"])
+@pytest.mark.parametrize("key", ["a.zarr/CoherenceVV/c/0/0/0", "a.zarr/zarr.json"])
 def test_no_flipped_bit_of_a_consolidated_container_gives_other_pixels(tmp_path: Path, key: str) -> None:
     kept = kept_stack(tmp_path)
     np.testing.assert_array_equal(kept.read(), kept.pixels)
@@ -137,8 +137,8 @@ def test_no_flipped_bit_of_a_consolidated_container_gives_other_pixels(tmp_path:
 
 def test_a_missing_chunk_is_no_nodata(tmp_path: Path) -> None:
     kept = kept_stack(tmp_path)
-    assert kept.store.list("a.zarr/c") == ["a.zarr/c/0/0/0"]  # the other one is all nodata
-    kept.store.delete("a.zarr/c/0/0/0")
+    assert kept.store.list("a.zarr/CoherenceVV/c") == ["a.zarr/CoherenceVV/c/0/0/0"]  # the other one is all nodata
+    kept.store.delete("a.zarr/CoherenceVV/c/0/0/0")
     with pytest.raises(AcdError, match=r"a\.zarr is damaged") as raised:
         kept.read()
     assert raised.value.code is ErrorCode.CUBE_DAMAGED
@@ -273,7 +273,7 @@ def test_verify_sees_every_kind_of_damage_in_a_folder_and_on_s3(place: str, tmp_
     damage = {
         "image.tif": ("image.tif", "damaged", "missing"),
         "a.zarr/zarr.json": ("a.zarr", "damaged its zarr.json is not what was written", "missing"),
-        "a.zarr/c/0/0/0": (
+        "a.zarr/CoherenceVV/c/0/0/0": (
             "a.zarr",
             "damaged the checksum of a chunk is wrong: 0/0/0",
             "damaged chunk 0/0/0 is missing",

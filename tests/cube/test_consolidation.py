@@ -303,7 +303,7 @@ def test_a_damaged_source_fails_its_cells_and_a_retry_does_only_them(cube: Local
 def test_a_container_that_is_lost_before_it_is_indexed_is_made_again(cube: LocalCube) -> None:
     job_id = cube.consolidate(asked(level=Level.MAJOR))
     work_to(cube, job_id, "CONSOLIDATIONDONE")
-    lost = next(key for key in cube.store.list("consolidated") if key.endswith("zarr.json"))
+    lost = next(key for key in cube.store.list("consolidated") if key.endswith(".zarr/zarr.json"))
     cube.store.delete(lost)
     cube.continue_job(job_id)
     job = work(cube, job_id)

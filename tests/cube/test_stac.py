@@ -14,7 +14,7 @@ from referencing import Registry, Resource
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.cog import write_cog
-from acdtask.cube.local.stac import stac_catalog, stac_collection, stac_item
+from acdtask.cube.local.stac import StacLinks, stac_catalog, stac_collection, stac_item
 from acdtask.cube.local.stac_read import read_stac
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Record
@@ -77,7 +77,8 @@ def test_an_asset_has_the_checksum_of_its_file(tmp_path: Path) -> None:
     item = checked(stac_item(one, [dataset(one, "x.tif", checksum=checksum)], [COHERENCE], item_id="a"))
     (asset,) = item["assets"].values()
     assert asset["file:checksum"] == "1220" + hashlib.sha256((tmp_path / "x.tif").read_bytes()).hexdigest()
-    assert [uri.split("/")[3] for uri in item["stac_extensions"]] == ["projection", "file"]
+    assert [uri.split("/")[3] for uri in item["stac_extensions"]] == ["projection", "file", "raster"]
+    assert (asset["raster:scale"], asset["raster:offset"]) == (COHERENCE.scale, 0)
     container = dataset(one, "x.zarr", subdir="0", checksum=checksum)
     assert "file:checksum" not in str(stac_item(one, [container], [COHERENCE], item_id="a"))
 
@@ -155,8 +156,18 @@ def write_catalogue(store: Store) -> None:
         key = f"items/köln {number}/item.json"
         items[key] = stac_item(one, [dataset(one, f"items/köln {number}/x.tif")], [COHERENCE], href=key)
         store.put(key, json.dumps(items[key]).encode())
-    collection = checked(stac_collection("coherence", "Coherence of Köln.", items, href="coherence/collection.json"))
-    catalogue = checked(stac_catalog("acd", "All.", ["coherence/collection.json"], href="catalog.json"))
+    collection = checked(
+        stac_collection(
+            "coherence",
+            "Coherence of Köln.",
+            href="coherence/collection.json",
+            links=StacLinks("catalog.json", "catalog.json", items=dict.fromkeys(items, "")),
+            footprint=record(1).footprint,
+            interval=(record(0).datetime, None),
+        )
+    )
+    children = {"coherence/collection.json": "Coherence"}
+    catalogue = checked(stac_catalog("acd", "All.", href="catalog.json", links=StacLinks(children=children)))
     store.put("coherence/collection.json", json.dumps(collection).encode())
     store.put("catalog.json", json.dumps(catalogue).encode())
     everything = {"type": "FeatureCollection", "features": list(items.values())}
@@ -187,8 +198,10 @@ def test_a_catalogue_is_read_by_pystac(tmp_path: Path) -> None:
 
 def test_relative_addresses_and_circles_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    circle = stac_catalog("a", "A circle.", ["b/catalog.json"], href="catalog.json")
-    back = stac_catalog("b", "Back.", ["catalog.json", "b/item.json"], href="b/catalog.json")
+    links = StacLinks(children={"b/catalog.json": "b"})
+    circle = stac_catalog("a", "A circle.", href="catalog.json", links=links)
+    links = StacLinks(children={"catalog.json": "a"}, items={"b/item.json": "i"})
+    back = stac_catalog("b", "Back.", href="b/catalog.json", links=links)
     item = stac_item(record(1), [dataset(record(1), "b/x.tif")], [COHERENCE], href="b/item.json")
     for key, document in (("catalog.json", circle), ("b/catalog.json", back), ("b/item.json", item)):
         Store.at(".").put(key, json.dumps(document).encode())

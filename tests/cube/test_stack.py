@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import zarr
-from zarr.errors import ArrayNotFoundError
+from zarr.errors import GroupNotFoundError
 
 from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.cube import LocalCube
@@ -47,7 +47,9 @@ def test_zarr_and_the_cube_read_what_was_written(place: str, width: int, height:
     of = grid(width, height)
     cube, stack = LocalCube.create(place), images(of)
     written(cube.store, stack, of)
-    array = zarr.open_array(cube.store.zarr_store(KEY, read_only=True), mode="r")
+    group = zarr.open_group(cube.store.zarr_store(KEY, read_only=True), mode="r")
+    array = group["CoherenceVV"]
+    assert isinstance(array, zarr.Array)
     np.testing.assert_array_equal(array[:], stack)
     assert array.chunks == chunk_shape(70, of) == (64, min(height, 256), min(width, 256))
     assert array.fill_value == -1
@@ -62,25 +64,29 @@ def test_zarr_and_the_cube_read_what_was_written(place: str, width: int, height:
 def test_its_metadata_say_what_it_is(place: str) -> None:
     store = Store.at(place)
     written(store, images(grid(), 3), grid())
-    metadata = json.loads(store.get(f"{KEY}/zarr.json"))
-    assert (metadata["zarr_format"], metadata["node_type"]) == (3, "array")
-    assert metadata["dimension_names"] == ["time", "y", "x"]
-    attributes = metadata["attributes"]
-    assert (attributes["crs"], tuple(attributes["transform"])) == (grid().crs, grid().transform)
-    assert attributes["times"][1] == {
+    group = json.loads(store.get(f"{KEY}/zarr.json"))
+    assert (group["zarr_format"], group["node_type"]) == (3, "group")
+    assert sorted(group["consolidated_metadata"]["metadata"]) == ["CoherenceVV", "spatial_ref", "time", "x", "y"]
+    for name, node in group["consolidated_metadata"]["metadata"].items():
+        assert json.loads(store.get(f"{KEY}/{name}/zarr.json")) == node
+    assert group["attributes"]["images"][1] == {
         "record": "S1/001",
         "record_id": RECORDS[1].id,
         "datetime": "2021-01-07T00:00:00+00:00",
     }
-    assert attributes["scale_factor"] == 0.001
+    array = group["consolidated_metadata"]["metadata"]["CoherenceVV"]
+    assert array["dimension_names"] == ["time", "y", "x"]
+    attributes = array["attributes"]
+    assert (attributes["crs"], tuple(attributes["transform"])) == (grid().crs, grid().transform)
+    assert (attributes["scale_factor"], attributes["_FillValue"]) == (0.001, -1)
 
 
 def test_a_stack_is_no_array_before_it_is_finished(place: str) -> None:
     cube = LocalCube.create(place)
     written(cube.store, images(grid(), 3), grid(), finish=False)
     assert cube.store.list(KEY) != []
-    with pytest.raises(ArrayNotFoundError):
-        zarr.open_array(cube.store.zarr_store(KEY, read_only=True), mode="r")
+    with pytest.raises(GroupNotFoundError):
+        zarr.open_group(cube.store.zarr_store(KEY, read_only=True), mode="r")
     with pytest.raises(AcdError, match="is missing"):
         cube.read(grid(), [one_slice(at(0, grid()))], COHERENCE)
     written(cube.store, images(grid(), 3), grid())
@@ -95,13 +101,13 @@ def test_the_same_pixels_give_the_same_bytes_in_any_order(place: str) -> None:
         written(store, images(grid(600, 600), 4), grid(600, 600), seed + 1)
         digests.append([(key, hashlib.sha256(store.get(key)).hexdigest()) for key in store.list()])
     assert digests[0] == digests[1]
-    assert len(digests[0]) == 1 + 9
+    assert len(digests[0]) == 1 + 9 + 8
 
 
 def test_damage_is_named(place: str) -> None:
     cube = LocalCube.create(place)
     written(cube.store, images(grid(), 3), grid())
-    chunk = f"{KEY}/c/0/0/0"
+    chunk = f"{KEY}/CoherenceVV/c/0/0/0"
     data = cube.store.get(chunk)
     middle = len(data) // 2
     flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]

@@ -68,8 +68,11 @@ def test_products_are_valid_cogs_and_stac_items(cube: Path) -> None:
     assert len(paths) > 50
     for path in paths:
         assert cog_validate(path, strict=True, quiet=True)[0], path
-    for path in sorted((cube / "products").rglob("item.json")):
-        for asset in pystac.Item.from_file(str(path)).assets.values():
+    root = pystac.Catalog.from_file(str(cube / "catalog.json"))
+    items = list(root.get_items(recursive=True))
+    assert len(items) == 16 * (1 + SCENE.monitored_pairs)
+    for item in items:
+        for asset in item.assets.values():
             assert Path(str(asset.get_absolute_href())).exists()
 
 
@@ -99,7 +102,10 @@ def test_other_thresholds_are_another_result(scene: Path, cube: Path) -> None:
     monitor(scene, cube, name="sensitive", high=2.0, min_area=20)
     assert len(patches(cube, name="sensitive")) > len(patches(cube))
     after = digests(cube)
-    assert {key: after[key] for key in before} == before
+    catalogues = {"catalog.json", "products/koln-demo/catalog.json"}  # they name the new result too
+    assert {key: after[key] for key in before if key not in catalogues} == {
+        key: digest for key, digest in before.items() if key not in catalogues
+    }
 
 
 def test_web_mercator_tiles_of_any_size_give_the_same_patches(

@@ -22,6 +22,7 @@ from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.monitor.documents import keys_of_catalogue
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import keys_of, patches_of_month, read_images, read_month_patches
 from acdtask.jobs.monitor.settings import MonitorSettings
@@ -137,7 +138,8 @@ def test_the_files_of_a_run_hold_the_patches_of_its_images(scene: Path, tmp_path
 
 
 def test_the_keys_of_a_manifest_are_all_that_a_first_run_published(monitored: Path) -> None:
-    named = keys_of(manifest_of(monitored), Store.at(str(monitored)))
+    manifest = manifest_of(monitored)
+    named = keys_of(manifest, Store.at(str(monitored))) | keys_of_catalogue(manifest)
     chains = ("/manifests/", ".latest/")
     assert named == {key for key in products(monitored) if not any(part in key for part in chains)}
 

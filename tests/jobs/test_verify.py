@@ -74,15 +74,21 @@ def rot(file: Path) -> str:
 
 FILES: dict[str, Callable[[Path], Path]] = {
     "image": lambda cube: sorted(cube.glob("data/**/*.tif"))[3],
-    "mean": lambda cube: sorted(cube.glob("products/*/baseline/*/*/mean.tif"))[1],
-    "moments": lambda cube: sorted(cube.glob("products/*/baseline/*/*/moments.tif"))[0],
-    "z": lambda cube: sorted(cube.glob("products/*/monitor/*/*/*_z.tif"))[2],
-    "change": lambda cube: sorted(cube.glob("products/*/monitor/*/*/*_change.tif"))[0],
-    "chunk": lambda cube: sorted(cube.glob("consolidated/**/c/*/*/*"))[0],
+    "mean": lambda cube: sorted(cube.glob("products/*/baseline/*/*_mean_*.tif"))[1],
+    "moments": lambda cube: sorted(cube.glob("products/*/baseline/*/*_moments_*.tif"))[0],
+    "z": lambda cube: sorted(cube.glob("products/*/monitor/*/*/*_z_*.tif"))[2],
+    "change": lambda cube: sorted(cube.glob("products/*/monitor/*/*/*_change_*.tif"))[0],
+    "chunk": lambda cube: sorted(cube.glob("consolidated/**/CoherenceVV/c/*/*/*"))[0],
+    "item of a tile": lambda cube: sorted(cube.glob("products/*/monitor/*/*/*_CoherenceVV_2*.json"))[1],
+    "mosaic": lambda cube: sorted(cube.glob("products/*/monitor/*/*/*_z_*.vrt"))[0],
+    "item of a baseline": lambda cube: sorted(cube.glob("products/*/baseline/*/*_CoherenceVV_2*.json"))[0],
+    "mosaic of a baseline": lambda cube: sorted(cube.glob("products/*/baseline/*/*_std_*.vrt"))[0],
     "patches": lambda cube: sorted(cube.glob("products/*/monitor/*/*/patches.parquet"))[0],
     "patches as GeoJSON": lambda cube: sorted(cube.glob("products/*/monitor/*/*/patches.geojson"))[1],
     "patches of a month": lambda cube: sorted(cube.glob("products/*/monitor/*/patches/*.parquet"))[0],
-    "metadata of a container": lambda cube: sorted(cube.glob("consolidated/**/zarr.json"))[0],
+    "times of a container": lambda cube: sorted(cube.glob("consolidated/**/time/c/0"))[0],
+    "metadata of an array": lambda cube: sorted(cube.glob("consolidated/**/CoherenceVV/zarr.json"))[0],
+    "metadata of a container": lambda cube: sorted(cube.glob("consolidated/**/*.zarr/zarr.json"))[0],
 }
 
 
@@ -223,7 +229,7 @@ def test_a_damaged_image_fails_the_baseline_with_its_name_and_nothing_is_publish
 
 
 def test_a_tile_whose_chunk_is_damaged_can_be_left_out(cube: Path, made: Path) -> None:
-    key = rot(FILES["chunk"](cube)).partition("/c/")[0]
+    key = rot(FILES["chunk"](cube)).partition("/CoherenceVV/c/")[0]
     outcome = baseline_again(cube, made, quarantine=1)
     (said,) = (line for line in outcome.lines if "left out" in line)
     assert "ACD-312" in said

@@ -162,7 +162,7 @@ def build_varied(root: Path) -> Clocked:
         cube.write_image(number)
         cube.commit(number)
     cube.write_image(90)
-    for key in ("zarr.json", "c/0/0/0", "c/0/0/1"):
+    for key in ("zarr.json", "CoherenceVV/zarr.json", "CoherenceVV/c/0/0/0"):
         cube.put(f"consolidated/utm/CoherenceVV/master/0_0/{'a' * 16}.zarr/{key}")
     plan = {"content": {"aoi": "koln"}, "rounds": ["draw"], "content_id": "c" * 16}
     for number in range(3):

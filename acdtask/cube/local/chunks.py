@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import product
 from typing import Literal, TypeAlias, cast
@@ -25,7 +27,10 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.model import DType, Pixels
 
 __all__ = [
+    "DATA_ARRAY",
+    "NODES",
     "WRITTEN_CHUNKS",
+    "Stack",
     "StackLayout",
     "Target",
     "Wanted",
@@ -33,7 +38,7 @@ __all__ = [
     "chunk_list",
     "damaged_chunk",
     "read_stack",
-    "stack_layout",
+    "stack_of",
 ]
 
 Shape: TypeAlias = tuple[int, int, int]
@@ -140,13 +145,64 @@ def chunk_list(written: NDArray[np.bool_]) -> str:
     return base64.b64encode(np.packbits(written).tobytes()).decode()
 
 
+DATA_ARRAY = "acd_data"
+"""The attribute of a container's group that names its array of images."""
+
+NODES = "acd_files"
+"""The attribute of a container's group with the checksum of each of its files but the chunks of images."""
+
+ARRAY_NAME = re.compile(r"[\w-]+")
+
+
+class _Nodes(BaseModel):
+    metadata: dict[str, object]
+
+
+class _GroupAttributes(BaseModel):
+    acd_data: str
+    acd_files: dict[str, str] = {}
+
+
+class _Group(BaseModel):
+    """The zarr.json of a container that is a group, with that of its arrays in it."""
+
+    zarr_format: Literal[3]
+    node_type: Literal["group"]
+    attributes: _GroupAttributes
+    consolidated_metadata: _Nodes
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A container's array of images.
+
+    Attributes:
+        layout: of the array.
+        name: its name in the container's group; empty for a container that is the array itself, as in acd 0.1.0.
+        files: the checksum of each further file of the container, by its key in there.
+    """
+
+    layout: StackLayout
+    name: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def key(self, container: str) -> str:
+        """The key of the array; that of the container may be empty."""
+        return "/".join(part for part in (container, self.name) if part)
+
+
 @lru_cache(maxsize=1024)
-def stack_layout(metadata: bytes) -> StackLayout | None:
-    """The layout that a zarr.json describes, or None if it is another one than StackWriter's."""
-    try:
-        return StackLayout.model_validate_json(metadata)
-    except ValidationError:
-        return None
+def stack_of(metadata: bytes) -> Stack | None:
+    """The array that a container's zarr.json describes, or None if it is another one than StackWriter's."""
+    with suppress(ValidationError):
+        return Stack(StackLayout.model_validate_json(metadata))
+    with suppress(ValidationError):
+        group = _Group.model_validate_json(metadata)
+        name = group.attributes.acd_data
+        if ARRAY_NAME.fullmatch(name):
+            layout = StackLayout.model_validate(group.consolidated_metadata.metadata.get(name))
+            return Stack(layout, name, group.attributes.acd_files)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +235,7 @@ def read_stack(
 
     Args:
         store: where the container is.
-        key: its key; empty if it is the store itself.
+        key: of the array; empty if it is the store itself.
         layout: from its zarr.json.
         wanted: within its shape; targets are of one stack of its data type. A chunk that makes a run of places is
             decoded right there.
@@ -216,7 +272,7 @@ def read_stack(
 
 
 def damaged_chunk(store: Store, key: str, layout: StackLayout) -> tuple[str, int]:
-    """What is wrong with the first bad chunk of a container, or nothing, and how many bytes were read.
+    """What is wrong with the first bad chunk of an array, or nothing, and how many bytes were read.
 
     Raises AcdError: what Store raises.
     """

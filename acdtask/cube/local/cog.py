@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -30,6 +31,8 @@ def encode_cog(
     band_names: Sequence[str] = (),
     overview_resampling: Literal["average", "nearest"] = "average",
     colormap: Mapping[int, Colour] | None = None,
+    unit: str = "",
+    tags: Mapping[str, str] | None = None,
     blocksize: int = 256,
 ) -> bytes:
     """The array as a Cloud Optimized GeoTIFF: ZSTD, tiled, with overviews when it is larger than a block.
@@ -44,7 +47,9 @@ def encode_cog(
         scale: physical = stored * scale, written into each band.
         band_names: a description for each band.
         overview_resampling: how overviews are made; "nearest" for classes and masks. nodata is left out of averages.
-        colormap: red, green, blue, alpha (0..255) by value, for one band of uint8.
+        colormap: red, green, blue, alpha (0..255) by value, for the first of at most two bands of uint8.
+        unit: of the scaled values, written into each band.
+        tags: metadata of the file, such as TIFFTAG_DATETIME.
         blocksize: width and height of a block in pixels, a multiple of 16.
     """
     count, height, width = bands.shape
@@ -74,8 +79,11 @@ def encode_cog(
                 image.scales = (scale,) * count
             if any(band_names):
                 image.descriptions = tuple(band_names)
+            if unit:
+                image.units = (unit,) * count
             if colormap is not None:
                 image.write_colormap(1, dict(colormap))
+            image.update_tags(**(tags or {}))
             levels = [bands, *_overviews(image, overview_resampling, blocksize)]
             image.update_tags(ns=NAMESPACE, **block_tags(levels, blocksize))
             rasterio.shutil.copy(
@@ -90,9 +98,36 @@ def encode_cog(
                 OVERVIEW_PREDICTOR="YES",
                 NUM_THREADS="1",
                 COPY_SRC_MDD="YES",
-                SRC_MDD=NAMESPACE,
             )
-        return bytes(file.getbuffer())
+        data = bytearray(file.getbuffer())
+    if colormap is not None:
+        _unset_alpha(data)
+    return bytes(data)
+
+
+EXTRA_SAMPLES = 338
+UNSPECIFIED = 0
+
+
+def _unset_alpha(data: bytearray) -> None:
+    """Let the band after one with a colour table be plain data. GDAL calls it alpha when it copies such an image.
+
+    Args:
+        data: a little-endian TIFF or BigTIFF, as GDAL's COG driver writes it.
+    """
+    is_big = data[2:4] == struct.pack("<H", 43)
+    first, count, entry, pointer = ("<Q", "<Q", "<HHQQ", "<Q") if is_big else ("<I", "<H", "<HHII", "<I")
+    (offset,) = struct.unpack_from(first, data, 8 if is_big else 4)
+    while offset:
+        (entries,) = struct.unpack_from(count, data, offset)
+        offset += struct.calcsize(count)
+        for _ in range(entries):
+            tag, _kind, _length, _value = struct.unpack_from(entry, data, offset)
+            if tag == EXTRA_SAMPLES:
+                value = offset + struct.calcsize(entry) - struct.calcsize(pointer)
+                struct.pack_into("<H", data, value, UNSPECIFIED)
+            offset += struct.calcsize(entry)
+        (offset,) = struct.unpack_from(pointer, data, offset)
 
 
 def _overviews(image: DatasetWriter, resampling: Literal["average", "nearest"], blocksize: int) -> Iterator[Pixels]:
@@ -117,6 +152,8 @@ def write_cog(
     band_names: Sequence[str] = (),
     overview_resampling: Literal["average", "nearest"] = "average",
     colormap: Mapping[int, Colour] | None = None,
+    unit: str = "",
+    tags: Mapping[str, str] | None = None,
     blocksize: int = 256,
 ) -> str:
     """Put `encode_cog` of the array under the key; returns the file's checksum, as a `Dataset` has it."""
@@ -128,6 +165,8 @@ def write_cog(
         band_names=band_names,
         overview_resampling=overview_resampling,
         colormap=colormap,
+        unit=unit,
+        tags=tags,
         blocksize=blocksize,
     )
     store.put(key, data)

@@ -17,7 +17,7 @@ from rasterio.windows import Window as RasterWindow
 
 from acdtask.cube.grid import Window
 from acdtask.cube.local.blocks import BlockError, checksum_of, table_of
-from acdtask.cube.local.chunks import Target, Wanted, read_stack, stack_layout
+from acdtask.cube.local.chunks import Target, Wanted, read_stack, stack_of
 from acdtask.cube.local.open_images import open_image
 from acdtask.cube.local.stack import METADATA
 from acdtask.cube.local.store import Store
@@ -138,14 +138,15 @@ def _read_stack(
     if checksums and checksums != {checksum_of(metadata)}:
         raise _broken(store, uri, f"is damaged: its {METADATA} is not what was written")
     try:
-        layout = stack_layout(metadata)
-        if layout is not None:
+        stack = stack_of(metadata)
+        if stack is not None:
+            layout = stack.layout
             _check_shape(store, uri, layout.shape, requests)
             wanted = [
                 Wanted(int(dataset.subdir), window, target if layout.data_type == dataset.dformat.dtype else None)
                 for (dataset, window), target in zip(requests, targets, strict=True)
             ]
-            found = read_stack(home, key, layout, wanted, pool)
+            found = read_stack(home, stack.key(key), layout, wanted, pool)
         else:
             array = zarr.open_array(home.zarr_store(key, read_only=True), mode="r", zarr_format=3)
             _check_shape(store, uri, array.shape, requests)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import shapely
-from arro3.core import Array, DataType, Field, Schema, Table, struct_array, struct_field
-from arro3.io import write_parquet
+from arro3.core import Array, DataType, Field, Table, struct_array, struct_field
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.grid import Grid
+from acdtask.cube.local.geoparquet import encode_table, geo_metadata
 from acdtask.cube.local.head import Removal
 from acdtask.cube.local.parquet import read_table
 from acdtask.cube.model import OUTSIDE, DataFormat, Dataset, Record, RecordQuery
@@ -105,17 +104,8 @@ class RecordSegment:
     def encode(self) -> bytes:
         """The segment as GeoParquet 1.1, the same bytes for the same records."""
         kinds = np.unique(shapely.get_type_id(shapely.from_wkb(self.footprints)))
-        geo = {
-            "version": "1.1.0",
-            "primary_column": "geometry",
-            "columns": {
-                "geometry": {
-                    "encoding": "WKB",
-                    "geometry_types": sorted(GEOMETRY_TYPES[kind] for kind in kinds if kind >= 0),
-                    "covering": {"bbox": {name: ["bbox", name] for name in BBOX}},
-                }
-            },
-        }
+        types = [GEOMETRY_TYPES[kind] for kind in kinds if kind >= 0]
+        metadata = geo_metadata(types, covering={"bbox": {name: ["bbox", name] for name in BBOX}})
         box = [Array.from_numpy(np.ascontiguousarray(self.bounds[:, k])) for k in range(4)]
         bbox = struct_array(box, fields=[Field(name, DataType.float64()) for name in BBOX])
         columns = {
@@ -126,7 +116,7 @@ class RecordSegment:
             "geometry": Array(self.footprints.tolist(), type=DataType.binary()),
             "bbox": bbox,
         }
-        return _encode(columns, {"geo": json.dumps(geo)})
+        return encode_table(columns, metadata)
 
     @classmethod
     def decode(cls, data: bytes) -> RecordSegment:
@@ -290,7 +280,7 @@ class DatasetSegment:
         columns = {name: _text(getattr(self, name)) for name in type(self).__annotations__}
         if not any(self.checksums):
             del columns[CHECKSUMS]
-        return _encode(columns, {})
+        return encode_table(columns, {})
 
     @classmethod
     def decode(cls, data: bytes) -> DatasetSegment:
@@ -470,14 +460,6 @@ def _text(column: Strings) -> Array:
 
 def _objects(table: Table, name: str) -> Strings:
     return _strings(table.column(name).to_pylist())
-
-
-def _encode(columns: dict[str, Array], metadata: dict[str, str]) -> bytes:
-    schema = Schema([Field(name, column.type) for name, column in columns.items()])
-    sink = io.BytesIO()
-    table = Table.from_arrays(list(columns.values()), schema=schema)
-    write_parquet(table, sink, key_value_metadata=metadata or None, compression="zstd(3)", created_by="acd")
-    return sink.getvalue()
 
 
 def _matching(values: Sequence[str | None], pattern: str) -> Mask:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -13,16 +14,21 @@ import shapely
 from acdtask.cube.local.containers import is_stack
 from acdtask.cube.model import Dataset, Record, Variable
 
-__all__ = ["stac_catalog", "stac_collection", "stac_item"]
+__all__ = ["StacLinks", "rfc3339", "stac_catalog", "stac_collection", "stac_item"]
 
 Json: TypeAlias = dict[str, Any]
 
 STAC_VERSION = "1.1.0"
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
+RASTER = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
+PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 GEOTIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
 ZARR = "application/vnd.zarr; version=3"
 GEOJSON, JSON = "application/geo+json", "application/json"
+
+EXTENSIONS = {"proj:": PROJECTION, "file:": FILE, "raster:": RASTER, "processing:": PROCESSING}
+"""By the prefix of the fields that they define."""
 
 FIRST_DATE_TAG = "start_datetime"
 """The tag of a record that gives the first date of its pair."""
@@ -34,6 +40,36 @@ NOT_A_TEXT = frozenset(
 """Properties that STAC defines as something else than a text; tags of these names get the prefix 'acd:'."""
 
 
+@dataclass(frozen=True)
+class StacLinks:
+    """Where a document stands in a catalogue: the keys of its root and parent, and of items their collection.
+
+    Attributes:
+        collection_id: of the collection.
+        items, children: keys of what the document links to, each with its title.
+    """
+
+    root: str = ""
+    parent: str = ""
+    collection: str = ""
+    collection_id: str = ""
+    items: Mapping[str, str] = field(default_factory=dict)
+    children: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self, href: str) -> list[Json]:
+        """The links of the document whose key is `href`: all relative, so that a copied cube is still whole."""
+        home = posixpath.dirname(href)
+        above = [("root", self.root, ""), ("parent", self.parent, ""), ("collection", self.collection, "")]
+        below = [("child", key, title) for key, title in self.children.items()]
+        links = [(*link, JSON) for link in (*above, *below)]
+        links += [("item", key, title, GEOJSON) for key, title in self.items.items()]
+        return [
+            {"rel": relation, "href": _relative(key, home), "type": kind} | ({"title": title} if title else {})
+            for relation, key, title, kind in links
+            if key
+        ]
+
+
 def stac_item(
     record: Record,
     datasets: Sequence[Dataset],
@@ -41,6 +77,10 @@ def stac_item(
     *,
     item_id: str = "",
     href: str = "",
+    names: Mapping[str, str] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    properties: Mapping[str, Any] | None = None,
+    links: StacLinks | None = None,
 ) -> Json:
     """A STAC item of a record, with an asset for each dataset. Nothing in it depends on the time of writing.
 
@@ -51,93 +91,116 @@ def stac_item(
         item_id: the record's name with '_' for '/' by default.
         href: the item's own key in the cube; hrefs of assets are relative to it. By default it lies in the folder
             that all datasets share.
+        names: other names of assets, by variable.
+        sizes: of the files in bytes, by their keys.
+        properties: more of them, such as how the assets were processed.
+        links: where the item stands in a catalogue.
     """
     known = {variable.name: variable for variable in variables}
     identity = item_id or record.name.replace("/", "_")
     home = posixpath.dirname(href) if href else posixpath.commonpath([posixpath.dirname(d.uri) for d in datasets])
-    moment = _rfc3339(record.datetime)
+    moment = rfc3339(record.datetime)
     tags = {f"acd:{key}" if key in NOT_A_TEXT else key: value for key, value in sorted(record.tags.items())}
-    properties: Json = {"datetime": moment}
+    dates: Json = {"datetime": moment}
     if FIRST_DATE_TAG in record.tags:
-        first = _rfc3339(datetime.fromisoformat(record.tags[FIRST_DATE_TAG]))
-        properties |= {"start_datetime": first, "end_datetime": moment}
+        first = rfc3339(datetime.fromisoformat(record.tags[FIRST_DATE_TAG]))
+        dates |= {"start_datetime": first, "end_datetime": moment}
         del tags[f"acd:{FIRST_DATE_TAG}"]
     item: Json = {
         "type": "Feature",
         "stac_version": STAC_VERSION,
-        "stac_extensions": [PROJECTION],
         "id": identity,
         "geometry": record.footprint or None,
-        "properties": {**properties, "acd:record": record.name, **tags},
-        "links": [],
-        "assets": _assets(datasets, known, home),
+        "properties": {**dates, "acd:record": record.name, **tags, **(properties or {})},
+        "links": links.as_json(href) if links else [],
+        "assets": _assets(datasets, known, home, names or {}, sizes or {}),
     }
-    if any("file:checksum" in asset for asset in item["assets"].values()):
-        item["stac_extensions"].append(FILE)
+    fields = {name for part in (item["properties"], *item["assets"].values()) for name in part}
+    item["stac_extensions"] = [
+        uri for prefix, uri in EXTENSIONS.items() if any(name.startswith(prefix) for name in fields)
+    ]
+    if links and links.collection:
+        item["collection"] = links.collection_id
     if record.footprint:
         item["bbox"] = _bbox(record.footprint)
     return item
 
 
-def stac_collection(identity: str, description: str, items: Mapping[str, Json], *, href: str) -> Json:
-    """A collection of items, with their extent.
+def stac_collection(
+    identity: str,
+    description: str,
+    *,
+    href: str,
+    links: StacLinks,
+    footprint: Json,
+    interval: tuple[datetime | None, datetime | None],
+    title: str = "",
+    providers: Sequence[Json] = (),
+) -> Json:
+    """A collection.
 
     Args:
         identity: the collection's id.
         description: a sentence.
-        items: items by key.
         href: the collection's own key; links are relative to it.
+        links: its root, parent, items and children.
+        footprint: GeoJSON geometry around all items.
+        interval: the first and the last datetime; None where the collection is still growing.
+        title: for people.
+        providers: who made it, with fields of the processing extension.
     """
-    boxes = [item["bbox"] for item in items.values() if "bbox" in item]
-    times = [item["properties"] for item in items.values()]
-    starts = sorted(time.get("start_datetime", time["datetime"]) for time in times)
-    ends = sorted(time.get("end_datetime", time["datetime"]) for time in times)
-    around = any(box[0] > box[2] for box in boxes)
-    whole = [
-        -180.0 if around else min((box[0] for box in boxes), default=-180.0),
-        min((box[1] for box in boxes), default=-90.0),
-        180.0 if around else max((box[2] for box in boxes), default=180.0),
-        max((box[3] for box in boxes), default=90.0),
-    ]
-    return {
+    collection: Json = {
         "type": "Collection",
         "stac_version": STAC_VERSION,
+        "stac_extensions": [PROCESSING] if providers else [],
         "id": identity,
         "description": description,
         "license": "other",
         "extent": {
-            "spatial": {"bbox": [whole]},
-            "temporal": {"interval": [[starts[0] if starts else None, ends[-1] if ends else None]]},
+            "spatial": {"bbox": [_bbox(footprint)]},
+            "temporal": {"interval": [[rfc3339(moment) if moment else None for moment in interval]]},
         },
-        "links": _links(items, "item", GEOJSON, posixpath.dirname(href)),
+        "links": links.as_json(href),
     }
+    if title:
+        collection["title"] = title
+    if providers:
+        collection["providers"] = list(providers)
+    return collection
 
 
-def stac_catalog(identity: str, description: str, children: Iterable[str], *, href: str) -> Json:
-    """A catalogue of collections or catalogues, given by their keys; links are relative to `href`, its own key."""
+def stac_catalog(identity: str, description: str, *, href: str, links: StacLinks, title: str = "") -> Json:
+    """A catalogue; its links are relative to `href`, its own key."""
     return {
         "type": "Catalog",
         "stac_version": STAC_VERSION,
         "id": identity,
+        **({"title": title} if title else {}),
         "description": description,
-        "links": _links(children, "child", JSON, posixpath.dirname(href)),
+        "links": links.as_json(href),
     }
 
 
-def _assets(datasets: Sequence[Dataset], variables: Mapping[str, Variable], home: str) -> Json:
-    names = [dataset.variable for dataset in datasets]
+def _assets(
+    datasets: Sequence[Dataset],
+    variables: Mapping[str, Variable],
+    home: str,
+    names: Mapping[str, str],
+    sizes: Mapping[str, int],
+) -> Json:
+    counted = [dataset.variable for dataset in datasets]
     assets: Json = {}
     for dataset in datasets:
-        name = dataset.variable.replace("/", "_")
-        if names.count(dataset.variable) > 1:
+        name = names.get(dataset.variable, dataset.variable.replace("/", "_"))
+        if counted.count(dataset.variable) > 1:
             name += f"_{dataset.cell.replace('/', '_')}"
         if name in assets:
             raise ValueError(f"two datasets would be the asset {name}")
-        assets[name] = _asset(dataset, variables[dataset.variable], home)
+        assets[name] = _asset(dataset, variables[dataset.variable], home, sizes.get(dataset.uri))
     return assets
 
 
-def _asset(dataset: Dataset, variable: Variable, home: str) -> Json:
+def _asset(dataset: Dataset, variable: Variable, home: str, size: int | None) -> Json:
     nodata = dataset.dformat.nodata
     crs = dataset.grid.crs
     asset: Json = {
@@ -152,16 +215,16 @@ def _asset(dataset: Dataset, variable: Variable, home: str) -> Json:
     asset |= {"proj:code": crs.upper()} if crs.upper().startswith("EPSG:") else {"proj:code": None, "proj:wkt2": crs}
     if dataset.checksum and not is_stack(dataset.uri):
         asset["file:checksum"] = dataset.checksum
+    if size is not None:
+        asset["file:size"] = size
+    if variable.scale != 1.0 and dataset.real is None:
+        asset |= {"raster:scale": variable.scale, "raster:offset": 0}
     if variable.unit:
         asset["unit"] = variable.unit
     if variable.description:
         asset["description"] = variable.description
     asset["bands"] = [{"name": band or variable.name} for band in variable.bands]
     return asset
-
-
-def _links(keys: Iterable[str], relation: str, kind: str, home: str) -> list[Json]:
-    return [{"rel": relation, "href": _relative(key, home), "type": kind} for key in keys]
 
 
 def _relative(key: str, home: str) -> str:
@@ -171,7 +234,8 @@ def _relative(key: str, home: str) -> str:
     return path if path.startswith("../") else f"./{path}"
 
 
-def _rfc3339(moment: datetime) -> str:
+def rfc3339(moment: datetime) -> str:
+    """A datetime as STAC writes it, in UTC."""
     aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return aware.isoformat().replace("+00:00", "Z")
 

@@ -1,8 +1,15 @@
-"""Consolidated containers: a tile's images as one Zarr v3 array (time, y, x), a pixel's year in one chunk."""
+"""Consolidated containers: a tile's images as one Zarr v3 array (time, y, x), a pixel's year in one chunk.
+
+A container is a group with that array and its coordinates, so that xarray and others open it as it is. Its zarr.json
+holds those of its arrays too, and the checksums of all small files.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
+import math
+import struct
 from collections.abc import Sequence
 from itertools import product
 from typing import Any, cast
@@ -17,11 +24,12 @@ from zarr.storage import MemoryStore, StorePath
 
 from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.blocks import checksum_of
-from acdtask.cube.local.chunks import WRITTEN_CHUNKS, chunk_counts, chunk_list
+from acdtask.cube.local.chunks import DATA_ARRAY, NODES, WRITTEN_CHUNKS, chunk_counts, chunk_list
+from acdtask.cube.local.coordinates import SPATIAL_REF, coordinates_of
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Pixels, Record, Variable
+from acdtask.cube.model import DataFormat, Pixels, Record, Variable
 
-__all__ = ["METADATA", "StackWriter", "chunk_shape", "container_checksum"]
+__all__ = ["METADATA", "StackWriter", "array_name", "chunk_shape", "container_checksum"]
 
 CHUNK_TIMES = 64
 CHUNK_PIXELS = 256
@@ -64,12 +72,16 @@ class StackWriter:
     ) -> None:
         if not key.endswith(".zarr") or len(variable.bands) != 1 or not records:
             raise ValueError(f"{key} must end in .zarr and hold at least one record of one band")
-        self._store, self._key = store, key
+        self._store, self._key, self.name = store, key, array_name(variable.name)
         self.shape = (len(records), *grid.shape)
         self.chunks = chunk_shape(len(records), grid)
         documents: dict[str, Buffer] = {}
-        plan = zarr.create_array(
+        group = zarr.create_group(
             MemoryStore(documents),
+            attributes={"Conventions": "CF-1.11", DATA_ARRAY: self.name, "images": _images(records)},
+        )
+        plan = group.create_array(
+            self.name,
             shape=self.shape,
             chunks=self.chunks,
             dtype=variable.dformat.dtype,
@@ -83,10 +95,18 @@ class StackWriter:
             dimension_names=("time", "y", "x"),
             attributes=_attributes(grid, records, variable, instance) | ({"add_offset": offset} if offset else {}),
         )
-        self._metadata: dict[str, Any] = json.loads(documents[METADATA].to_bytes())
+        for name, coordinate in coordinates_of(grid, records).items():
+            group.create_array(
+                name,
+                data=coordinate.values,
+                compressors=(Crc32cCodec(),),
+                dimension_names=coordinate.dimensions,
+                attributes=coordinate.attributes,
+            )
+        self._files = {name: buffer.to_bytes() for name, buffer in sorted(documents.items())}
         self._fill = plan.metadata.fill_value
         self._written = np.zeros(chunk_counts(self.shape, self.chunks), dtype=bool)
-        target = StorePath(store.zarr_store(key, read_only=False))
+        target = StorePath(store.zarr_store(f"{key}/{self.name}", read_only=False))
         self._array = zarr.Array(zarr.AsyncArray(cast(ArrayV3Metadata, plan.metadata), target))
 
     def write(self, window: Window, pixels: Pixels) -> None:
@@ -109,8 +129,21 @@ class StackWriter:
 
     def finish(self) -> str:
         """Make the container visible, and return its checksum, as a `Dataset` has it."""
-        self._metadata["attributes"][WRITTEN_CHUNKS] = chunk_list(self._written)
-        data = json.dumps(self._metadata, indent=2).encode()
+        nodes = {name: json.loads(body) for name, body in self._files.items() if name.endswith(METADATA)}
+        group = nodes.pop(METADATA)
+        array = f"{self.name}/{METADATA}"
+        nodes[array]["attributes"][WRITTEN_CHUNKS] = chunk_list(self._written)
+        files = {name: body for name, body in self._files.items() if name != METADATA}
+        files |= {name: _encoded(node) for name, node in nodes.items()}
+        group["attributes"][NODES] = {name: checksum_of(body) for name, body in files.items()}
+        group["consolidated_metadata"] = {
+            "kind": "inline",
+            "must_understand": False,
+            "metadata": {name.removesuffix(f"/{METADATA}"): node for name, node in nodes.items()},
+        }
+        for name, body in files.items():
+            self._store.put(f"{self._key}/{name}", body)
+        data = _encoded(group)
         self._store.put(f"{self._key}/{METADATA}", data)
         return checksum_of(data)
 
@@ -129,19 +162,48 @@ def container_checksum(store: Store, key: str) -> str:
     return checksum_of(store.get(f"{key}/{METADATA}"))
 
 
+def array_name(variable: str) -> str:
+    """What the array of a variable is called in a container.
+
+    >>> array_name("sentinel-1/CoherenceVV")
+    'sentinel-1_CoherenceVV'
+    """
+    return variable.replace("/", "_").replace(":", "_")
+
+
 def _attributes(grid: Grid, records: Sequence[Record], variable: Variable, instance: str) -> dict[str, Any]:
-    """Names as xarray and CF readers know them, and the images in order."""
+    """Names as xarray and CF readers know them."""
     return {
         "variable": variable.name,
         "instance": instance,
+        **({"long_name": variable.description} if variable.description else {}),
         "crs": grid.crs,
         "transform": list(grid.transform),
+        "grid_mapping": SPATIAL_REF,
+        "coordinates": SPATIAL_REF,
+        **_fill_value(variable.dformat),
         "scale_factor": variable.scale,
-        "units": variable.unit,
+        "units": variable.unit or "1",
         "valid_min": variable.dformat.min,
         "valid_max": variable.dformat.max,
-        "times": [
-            {"record": record.name, "record_id": record.id, "datetime": record.datetime.isoformat()}
-            for record in records
-        ],
     }
+
+
+def _encoded(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _images(records: Sequence[Record]) -> list[dict[str, str]]:
+    """Where each image comes from, in the order of the time axis."""
+    return [
+        {"record": record.name, "record_id": record.id, "datetime": record.datetime.isoformat()} for record in records
+    ]
+
+
+def _fill_value(dformat: DataFormat) -> dict[str, Any]:
+    """Nodata as xarray reads it from Zarr: whole numbers as they are, others as the base64 of their eight bytes."""
+    if math.isnan(dformat.nodata):
+        return {}
+    if np.issubdtype(np.dtype(dformat.dtype), np.integer):
+        return {"_FillValue": int(dformat.nodata)}
+    return {"_FillValue": base64.b64encode(struct.pack("<d", dformat.nodata)).decode()}

@@ -12,10 +12,12 @@ import zarr
 import zarr.errors
 
 from acdtask.cube.grid import Grid
+from acdtask.cube.local.chunks import stack_of
 from acdtask.cube.local.containers import is_stack
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.rasters import read_header
 from acdtask.cube.local.roots import plain_address
+from acdtask.cube.local.stack import METADATA
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Resampling, Variable
 from acdtask.cube.protocol.convert import dformat_from_wire
@@ -192,7 +194,10 @@ def _dataset(store: Store, meta: InternalMeta) -> Dataset:
 
 def _stack_grid(store: Store, address: str) -> Grid:
     try:
-        array = zarr.open_array(store.elsewhere(address).zarr_store(read_only=True), mode="r", zarr_format=3)
+        home = store.elsewhere(address)
+        stack = stack_of(home.find(METADATA) or b"")
+        path = stack.name if stack else ""
+        array = zarr.open_array(home.zarr_store(read_only=True), path=path, mode="r", zarr_format=3)
         _, height, width = array.shape
         return Grid.model_validate({**array.attrs.asdict(), "height": height, "width": width})
     except (zarr.errors.BaseZarrError, FileNotFoundError, KeyError, ValueError) as error:

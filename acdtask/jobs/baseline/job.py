@@ -17,14 +17,17 @@ from acdtask.change.moments import Moments
 from acdtask.change.profile import PROFILES, Detection, detection_for
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.grid import Tile
-from acdtask.cube.local.cog import write_cog
+from acdtask.cube.local.blocks import checksum_of
+from acdtask.cube.local.cog import encode_cog
 from acdtask.cube.masks import inside_mask
 from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Slice, Variable
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.baseline.documents import BaselinePlace, files_of_baseline, link_baseline
 from acdtask.jobs.baseline.period import period_of, period_text
 from acdtask.jobs.baseline.pixels import figures_of, pixels_of, require_means, sentences_of
 from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.catalogue import put_all
 from acdtask.jobs.contract import (
     AGAIN,
     WARNING,
@@ -40,10 +43,12 @@ from acdtask.jobs.contract import (
     Site,
     content_id_of,
 )
+from acdtask.jobs.filenames import cell_part
 from acdtask.jobs.products import (
     BaselineManifest,
     BaselineTile,
     baseline_variables,
+    digest_of_file,
     find_manifest,
     is_latest,
     manifest_chain,
@@ -144,7 +149,7 @@ class BaselineJob(Job[BaselineSettings]):
         for done, raw in enumerate(shard.work["tiles"], start=1):
             work = _TileWork.model_validate(raw)
             moments = _moments(work, variable, settings, site)
-            tile = _write(work.tile, moments, variable, settings.name, record.id, plan, site)
+            tile = _write(work.tile, moments, variable, settings.name, record, plan, site)
             inside = inside_mask(shape(plan.notes["area"]), work.tile.grid)
             rows.append(tile.model_copy(update={"pixels": pixels_of(moments, inside, _defaults(settings, variable))}))
             progress(done)
@@ -164,10 +169,14 @@ class BaselineJob(Job[BaselineSettings]):
                     ErrorCode.SHARDS_MISSING, "the baseline was removed while it was made the latest", "Plan it again."
                 )
             whole = mine.joined_with(BaselineManifest.model_validate_json(earlier)) if earlier else mine
-            return whole.model_dump_json(indent=1).encode()
+            files = files_of_baseline(whole, variable)
+            put_all(site.store, files)
+            digests = {key: digest_of_file(body) for key, body in files.items()}
+            return whole.model_copy(update={"files": digests}).model_dump_json(indent=1).encode()
 
-        fence = site.fence(plan)
-        manifest_chain(site.store, mine.aoi, self.name, plan.content_id).publish(make, fence, {})
+        fence, chain = site.fence(plan), manifest_chain(site.store, mine.aoi, self.name, plan.content_id)
+        chain.publish(make, fence, {})
+        link_baseline(chain, variable, plan.notes["area"], site.store)
         point_latest(site.store, mine.aoi, self.name, _name(settings), plan.content_id, fence)
         made = baseline_variables(variable)
         whole = not mine.quarantined
@@ -303,18 +312,29 @@ def _moments(work: _TileWork, variable: Variable, settings: BaselineSettings, si
 
 
 def _write(
-    tile: Tile, moments: Moments, variable: Variable, instance: str, record_id: str, plan: Plan, site: Site
+    tile: Tile, moments: Moments, variable: Variable, instance: str, record: Record, plan: Plan, site: Site
 ) -> BaselineTile:
-    folder = f"products/{plan.content['settings']['aoi']}/baseline/{plan.content_id}/{tile.i}_{tile.j}"
+    """Write a tile's files and its STAC item."""
+    science = plan.content["settings"]
+    place = BaselinePlace(science["aoi"], plan.content_id, variable, science)
     made = baseline_variables(variable)
+    sizes: dict[str, int] = {}
 
-    def write(bands: NDArray[Any], one: Variable, file: str) -> Dataset:
-        key = f"{folder}/{file}.tif"
-        names = one.bands if len(one.bands) > 1 else (one.name,)
-        nodata, scale = one.dformat.nodata, one.scale
-        checksum = write_cog(site.store, key, bands, tile.grid, nodata=nodata, scale=scale, band_names=names)
+    def write(bands: NDArray[Any], one: Variable, product: str) -> Dataset:
+        key = f"{place.folder}/{place.stem(product, cell_part(tile))}.tif"
+        data = encode_cog(
+            bands,
+            tile.grid,
+            nodata=one.dformat.nodata,
+            scale=one.scale,
+            band_names=one.bands if len(one.bands) > 1 else (one.name,),
+            unit="images" if product == "count" else one.unit,
+            tags=place.tags(product),
+        )
+        site.store.put(key, data)
+        sizes[key] = len(data)
         return Dataset(
-            record_id=record_id,
+            record_id=record.id,
             variable=one.name,
             instance=instance,
             uri=key,
@@ -323,15 +343,18 @@ def _write(
             grid=tile.grid,
             layout=tile.layout,
             cell=tile.cell,
-            checksum=checksum,
+            checksum=checksum_of(data),
         )
 
-    return BaselineTile(
+    written = BaselineTile(
         tile=tile,
         mean=write(moments.mean()[np.newaxis], made[0], "mean"),
-        standard_deviation=write(moments.standard_deviation()[np.newaxis], made[1], "standard_deviation"),
+        standard_deviation=write(moments.standard_deviation()[np.newaxis], made[1], "std"),
         count=write(moments.count_view()[np.newaxis], made[2], "count"),
         moments=write(
             np.stack([moments.count.astype(np.int64), moments.total, moments.total_of_squares]), made[3], "moments"
         ),
     )
+    key, item = place.item(written, record, sizes)
+    site.store.put(key, item)
+    return written.model_copy(update={"item": key, "item_checksum": digest_of_file(item)})

@@ -34,6 +34,7 @@ from acdtask.jobs.contract import (
     content_id_of,
 )
 from acdtask.jobs.monitor.cut import CutTile, cut_tile
+from acdtask.jobs.monitor.documents import tags_of_image
 from acdtask.jobs.monitor.findings import findings_of, sentences_of
 from acdtask.jobs.monitor.label import (
     LEFT,
@@ -207,6 +208,7 @@ class MonitorJob(Job[MonitorSettings]):
         variable = site.cube.variable(settings.variable)
         nothing = np.zeros(BINS, np.float32)
         z_places: dict[str, str] = json.loads(shared[PLACES])
+        tags = {label: tags_of_image(image, variable, plan) for label, image in planned.items()}
         tables: dict[str, bytes] = {}
         left: dict[str, Left] = {}
         for done, work in enumerate(_tiles(shard), start=1):
@@ -219,7 +221,10 @@ class MonitorJob(Job[MonitorSettings]):
                 part = work.part(image.label)
                 tables[part] = change.fragments.table.to_bytes()
                 tally = scorer.tally(change)
-                left[part] = write_change(change, tally, place.z.uri, work, image.label, places, site.store, scratch)
+                z_tags = tags[image.label]["z"]
+                left[part] = write_change(
+                    change, tally, place.z.uri, work, image.label, places, z_tags, site.store, scratch
+                )
             progress(done)
         return pack({**tables, LEFT: left_to_bytes(left)})
 
@@ -229,14 +234,23 @@ class MonitorJob(Job[MonitorSettings]):
         settings, planned, scratch = MonitorSettings.model_validate(plan.settings), images_of(plan), site.scratch(plan)
         variable = site.cube.variable(settings.variable)
         left = left_of(shared)
+        tags = {label: tags_of_image(image, variable, plan) for label, image in planned.items()}
         tables: dict[str, bytes] = {}
         for done, work in enumerate(_tiles(shard), start=1):
             for image in work.images:
                 part = work.part(image.label)
                 before = left[part]
                 place = monitor_tile(work, planned[image.label], variable, settings.name, before.places)
-                place = place.model_copy(update={"z": place.z.model_copy(update={"checksum": before.z_checksum})})
-                tables[part] = cut_tile(work, image.label, place, shared[part], before.labels, site.store, scratch)
+                tables[part] = cut_tile(
+                    work,
+                    image.label,
+                    place,
+                    shared[part],
+                    before,
+                    tags[image.label]["change"],
+                    site.store,
+                    scratch,
+                )
             progress(done)
         return pack(tables)
 

@@ -21,7 +21,8 @@ from acdtask.change.packing import pack as pack_arrays
 from acdtask.change.packing import unpack as unpack_arrays
 from acdtask.change.profile import Detection
 from acdtask.change.seams import blobs_to_bytes, join_fragments, join_near
-from acdtask.cube.local.cog import write_cog
+from acdtask.cube.local.blocks import checksum_of
+from acdtask.cube.local.cog import encode_cog
 from acdtask.cube.local.store import Store
 from acdtask.cube.masks import inside_mask
 from acdtask.cube.model import Cube, Dataset, Resampling, Slice, Variable
@@ -29,7 +30,7 @@ from acdtask.jobs.bundle import array_to_bytes, pack, unpack
 from acdtask.jobs.contract import Handouts
 from acdtask.jobs.monitor.tally import Tally, tally_of
 from acdtask.jobs.monitor.work import Places, TileWork, partial_place
-from acdtask.jobs.products import Z_FORMAT, Z_SCALE
+from acdtask.jobs.products import Z_FORMAT, Z_SCALE, Z_UNIT
 from acdtask.jobs.scratch import leave_scratch
 
 __all__ = [
@@ -56,11 +57,13 @@ PLACES = "places"
 class Left(BaseModel):
     """What `label` leaves of a tile and image for `cut`: where in the scratch its labels and quality lie.
 
-    `z_checksum` is that of the z that `label` wrote. `tally` is for the gather alone, and not handed on.
+    `z_checksum` and `z_size` are those of the file of z that `label` wrote. `tally` is for the gather alone, and not
+    handed on.
     """
 
     labels: str
     z_checksum: str
+    z_size: int
     places: Places
     tally: Tally | None = None
 
@@ -141,15 +144,19 @@ def write_change(
     work: TileWork,
     label: str,
     places: Places,
+    tags: Mapping[str, str],
     store: Store,
     scratch: Store,
 ) -> Left:
     """Write the z of a tile and image, leave its labels for the next round, and say where they lie."""
     pixels = _stored_z(change.score.z)[np.newaxis]
-    checksum = write_cog(store, z_uri, pixels, work.tile.grid, nodata=Z_FORMAT.nodata, scale=Z_SCALE)
+    data = encode_cog(
+        pixels, work.tile.grid, nodata=Z_FORMAT.nodata, scale=Z_SCALE, band_names=("z",), unit=Z_UNIT, tags=tags
+    )
+    store.put(z_uri, data)
     packed = pack_arrays(labels=change.fragments.labels, quality=change.score.quality)
     key = leave_scratch(scratch, f"labels/{work.part(label)}", packed)
-    return Left(labels=key, z_checksum=checksum, places=places, tally=tally)
+    return Left(labels=key, z_checksum=checksum_of(data), z_size=len(data), places=places, tally=tally)
 
 
 def histograms_to_bytes(histograms: dict[str, ScoreHistogram | None]) -> bytes:

@@ -24,6 +24,7 @@ from acdtask.jobs.products import (
 )
 
 __all__ = [
+    "folders_of_month",
     "images_of_month",
     "join_months",
     "keys_of",
@@ -42,6 +43,11 @@ READERS = 16
 def images_of_month(month: MonitorMonth, store: Store) -> list[ImageProduct]:
     """The images of a month, by datetime and label. CUBE_DAMAGED."""
     return _images_of(_entries_of_month(month, store), store)
+
+
+def folders_of_month(month: MonitorMonth, store: Store) -> dict[str, str]:
+    """The folder of each image of a month, by label, in order. CUBE_DAMAGED."""
+    return {entry.label: entry.document.rpartition("/")[0] for entry in _entries_of_month(month, store)}
 
 
 def _entries_of_month(month: MonitorMonth, store: Store) -> list[MonthImage]:
@@ -127,7 +133,8 @@ def keys_of(manifest: MonitorManifest, store: Store) -> set[str]:
         keys |= {month.document, month.table, *(entry.document for entry in entries)}
         for product in _images_of(entries, store):
             folder = product.patches.rpartition("/")[0]
-            keys |= {product.patches, product.patches_geojson, f"{folder}/item.json"}
+            keys |= {product.patches, product.patches_geojson}
+            keys |= {f"{folder}/{name}" for name in product.checksums}
             keys |= {dataset.uri for tile in product.tiles for dataset in (tile.z, tile.change)}
     return keys
 

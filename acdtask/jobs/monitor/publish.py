@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +14,14 @@ from acdtask.change.near import Near
 from acdtask.change.patches import patch_table
 from acdtask.change.polygons import Piece, join_all, to_crs_coordinates
 from acdtask.change.seams import blobs_from_bytes
-from acdtask.cube.local.stac import stac_item
 from acdtask.cube.model import Instance, Variable
 from acdtask.cube.tiling import LON_LAT, project
 from acdtask.jobs.bundle import unpack
+from acdtask.jobs.catalogue import put_all
 from acdtask.jobs.closest import closest_of
 from acdtask.jobs.contract import Plan, RoundResult, Site
 from acdtask.jobs.monitor.cut import CutTile
+from acdtask.jobs.monitor.documents import files_of_image, write_catalogue
 from acdtask.jobs.monitor.label import JoinedImages
 from acdtask.jobs.monitor.months import images_of_month, join_months, patches_of_image
 from acdtask.jobs.monitor.settings import MonitorSettings
@@ -63,6 +63,7 @@ def publish(plan: Plan, result: RoundResult, site: Site) -> None:
     publisher = _ImagePublisher(plan, variable, joined, site)
     products = [publisher.publish(images[label], cuts[label], quarantined.get(label, ())) for label in labels]
     _publish_manifest(plan, settings, products, site)
+    write_catalogue(plan, {month_of(product.datetime) for product in products}, variable, site)
     whole = [product for product in products if not product.quarantined]
     made = (z_variable(variable), change_variable(variable))
     site.cube.commit(
@@ -117,15 +118,8 @@ class _ImagePublisher:
             folder = f"{folder}/{place.strip('/')}"
         patches = self._patches(image, cuts, whole=not quarantined)
         tables = {"patches.parquet": patches_to_parquet(patches), "patches.geojson": patches_to_geojson(patches)}
-        for name, table in tables.items():
-            store.put(f"{folder}/{name}", table)
-        item = stac_item(
-            image.record,
-            [dataset for cut in cuts for dataset in (cut.place.z, cut.place.change)],
-            [z_variable(self.variable), change_variable(self.variable)],
-            item_id=image.folder.rpartition("/")[2],
-        )
-        store.put(f"{folder}/item.json", json.dumps(item, indent=1).encode())
+        files = tables | files_of_image(image, cuts, folder, self.variable, self.plan)
+        put_all(store, {f"{folder}/{name}": body for name, body in files.items()})
         quality: dict[str, int] = defaultdict(int)
         for cut in cuts:
             for reason, pixels in cut.quality_px.items():
@@ -141,7 +135,7 @@ class _ImagePublisher:
             patch_count=len(patches),
             changed_px=sum(cut.changed_px for cut in cuts),
             quality_px=dict(quality),
-            checksums={name: digest_of_file(table) for name, table in tables.items()},
+            checksums={name: digest_of_file(body) for name, body in files.items()},
             quarantined=quarantined,
             closest=closest_of(Near(*near)) if (near := self.joined.near.get(image.label)) else None,
         )

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from acdtask.cube.grid import Tile
 from acdtask.cube.model import Dataset, Record, Slice, Variable
 from acdtask.jobs.contract import LeftOutShard, Plan
+from acdtask.jobs.filenames import cell_part, date_part, product_stem
 from acdtask.jobs.products import PARTIAL, MonitorTile, change_variable, z_variable
 from acdtask.jobs.quarantine import QuarantinedTile
 
@@ -56,6 +57,11 @@ class ImageWork(BaseModel):
             tags["start_datetime"] = self.start.isoformat()
         name = f"{self.aoi}/monitor/{self.method}/{self.label}"
         return Record(name=name, datetime=self.datetime, tags=tags, footprint=self.area)
+
+    def stem(self, variable: Variable, product: str = "", tile: Tile | None = None) -> str:
+        """What a file of the image's products is called, without its ending."""
+        cell = cell_part(tile) if tile else ""
+        return product_stem(self.aoi, variable.name, product, date_part(self.label), cell)
 
 
 class TileWork(BaseModel):
@@ -123,7 +129,7 @@ def monitor_tile(work: TileWork, of: ImageWork, variable: Variable, instance: st
             record_id=of.record.id,
             variable=one.name,
             instance=instance,
-            uri=f"{of.folder}/{place}{tile.i}_{tile.j}_{file}.tif",
+            uri=f"{of.folder}/{place}{of.stem(variable, file, tile)}.tif",
             bands=tuple(range(1, len(one.bands) + 1)),
             dformat=one.dformat,
             grid=tile.grid,

@@ -1,0 +1,158 @@
+"""What lies beside the pixels of a baseline, so that other tools open them: STAC, mosaics, styles, TIFF tags."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+from acdtask.cube.local.mosaic import MosaicBand, encode_vrt
+from acdtask.cube.local.stac import Json, StacLinks, stac_collection
+from acdtask.cube.local.store import Store
+from acdtask.cube.model import Dataset, Record, Variable
+from acdtask.jobs.catalogue import (
+    COLLECTION,
+    ROOT,
+    area_catalogue,
+    encode_document,
+    link_collection,
+    put_if_changed,
+    tile_item,
+)
+from acdtask.jobs.filenames import cell_part, period_part, product_stem
+from acdtask.jobs.products import BaselineManifest, BaselineTile, NumberedChain, baseline_variables
+from acdtask.jobs.provenance import processing_fields, processing_provider, tiff_tags
+from acdtask.jobs.styles import raster_style
+
+__all__ = ["VIEWS", "BaselinePlace", "files_of_baseline", "link_baseline"]
+
+VIEWS = ("mean", "std", "count")
+"""What a baseline shows; its moments are for acd alone."""
+
+
+TITLES = {"mean": "Mean", "std": "Standard deviation", "count": "Valid images", "moments": "Exact moments"}
+
+
+class BaselinePlace:
+    """Where the files of a baseline lie, and what they say of themselves.
+
+    Args:
+        area, content_id: whose folder it is.
+        variable: what it describes.
+        science: the settings that decide what comes out, with the dates `start` and `end`.
+    """
+
+    def __init__(self, area: str, content_id: str, variable: Variable, science: Mapping[str, Any]) -> None:
+        self.folder = f"products/{area}/baseline/{content_id}"
+        self.collection = f"{self.folder}/{COLLECTION}"
+        self.identity = f"{area}_baseline_{content_id}".replace("/", "_")
+        self._area, self._variable = area, variable
+        self._start, self._end = (dt.datetime.fromisoformat(science[name]) for name in ("start", "end"))
+        self._facts = {
+            "area": area,
+            "baseline": content_id,
+            "layout": science["layout"],
+            "method": science["profile"],
+            "variable": variable.name,
+        }
+
+    def stem(self, product: str, cell: str = "") -> str:
+        """What a file is called, without its ending."""
+        when = period_part(self._start, self._end)
+        return product_stem(self._area, self._variable.name, product, when, cell)
+
+    def tags(self, product: str) -> dict[str, str]:
+        """The TIFF tags of a product."""
+        days = f"{self._start.date()} to {self._end.date()}"
+        facts = self._facts | {"start": self._start.isoformat()}
+        return tiff_tags(f"{TITLES[product]} of {self._variable.name}, {self._area}, {days}", self._end, facts)
+
+    def item(self, tile: BaselineTile, record: Record, sizes: Mapping[str, int]) -> tuple[str, bytes]:
+        """The STAC item of a tile: its key, and what it says."""
+        key = f"{self.folder}/{self.stem('', cell_part(tile.tile))}.json"
+        variables = dict(zip(VIEWS, baseline_variables(self._variable), strict=False))
+        assets = {name: (dataset, variables[name]) for name, dataset in _views(tile).items()}
+        links = StacLinks(ROOT, self.collection, self.collection, self.identity)
+        facts = {name: self._facts[name] for name in ("layout", "method", "variable")}
+        properties = processing_fields(self.lineage, facts)
+        return key, tile_item(record, tile.tile, assets, href=key, sizes=sizes, properties=properties, links=links)
+
+    @property
+    def lineage(self) -> str:
+        """How it was made."""
+        return (
+            f"Mean, population standard deviation and number of the valid images of {self._variable.name} in the "
+            "period, from exact integer sums per pixel."
+        )
+
+    @property
+    def interval(self) -> tuple[dt.datetime, dt.datetime]:
+        """The period."""
+        return self._start, self._end
+
+
+def files_of_baseline(manifest: BaselineManifest, variable: Variable) -> dict[str, bytes]:
+    """The mosaics of all tiles of a baseline and their styles, by key."""
+    place = _place(manifest, variable)
+    files = {}
+    views = baseline_variables(variable)[:3]
+    for product, view in zip(VIEWS, views, strict=True) if manifest.tiles else ():
+        stem = f"{place.folder}/{place.stem(product)}"
+        unit = "images" if product == "count" else view.unit
+        band = MosaicBand(product, view.dformat.dtype, view.dformat.nodata, view.scale, unit)
+        tiles = {_views(tile)[product].uri: tile.tile.grid for tile in manifest.tiles}
+        files[f"{stem}.vrt"] = encode_vrt(tiles, [band], href=f"{stem}.vrt", metadata=place.tags(product))
+        files[f"{stem}.qml"] = raster_style(product, variable)
+    return files
+
+
+def link_baseline(chain: NumberedChain, variable: Variable, area: Json, store: Store) -> None:
+    """Write the collection of a published baseline, and let it be found from the root.
+
+    A slow writer may write what a faster one has replaced, so whoever writes looks whether something newer was
+    published meanwhile.
+
+    Args:
+        chain: the baseline's manifests, at least one.
+        variable: what it describes.
+        area: GeoJSON geometry of the AOI.
+        store: of the cube.
+    """
+    number, body = chain.newest()
+    while body is not None:
+        manifest = BaselineManifest.model_validate_json(body)
+        place = _place(manifest, variable)
+        put_if_changed(store, place.collection, _collection(place, manifest, area))
+        newest, body = chain.newest()
+        if newest == number:
+            link_collection(store, manifest.aoi, place.collection, _title(manifest))
+            return
+        number = newest
+
+
+def _collection(place: BaselinePlace, manifest: BaselineManifest, area: Json) -> bytes:
+    items = {tile.item: cell_part(tile.tile) for tile in manifest.tiles if tile.item}
+    collection = stac_collection(
+        place.identity,
+        f"Mean, standard deviation and count of {manifest.variable} in {manifest.aoi}, of {len(manifest.images)} "
+        "images.",
+        href=place.collection,
+        links=StacLinks(root=ROOT, parent=area_catalogue(manifest.aoi), items=items),
+        footprint=area,
+        interval=place.interval,
+        title=_title(manifest),
+        providers=[processing_provider(place.lineage)],
+    )
+    return encode_document(collection)
+
+
+def _title(manifest: BaselineManifest) -> str:
+    return f"Baseline of {manifest.variable} ({manifest.layout}, {manifest.name})"
+
+
+def _place(manifest: BaselineManifest, variable: Variable) -> BaselinePlace:
+    return BaselinePlace(manifest.aoi, manifest.content_id, variable, manifest.settings)
+
+
+def _views(tile: BaselineTile) -> dict[str, Dataset]:
+    return {"mean": tile.mean, "std": tile.standard_deviation, "count": tile.count}

@@ -1,0 +1,143 @@
+"""The STAC catalogue of a cube: from `catalog.json` at its root to the items of every product's tiles.
+
+`catalog.json` names the areas, an area's catalogue its collections, and a collection its items, or catalogues of
+months, which name those of their dates. A day's run writes the documents of the day and of its month; those above only
+change when there is a new month, product or area, so that a day costs the day (docs/decisions/0024).
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from acdtask.cube.grid import Tile
+from acdtask.cube.local.stac import Json, StacLinks, stac_catalog, stac_item
+from acdtask.cube.local.store import Store
+from acdtask.cube.model import Dataset, Record, Variable
+from acdtask.cube.tiling import footprint
+
+__all__ = [
+    "CATALOGUE",
+    "COLLECTION",
+    "ROOT",
+    "area_catalogue",
+    "encode_document",
+    "link_collection",
+    "put_all",
+    "put_if_changed",
+    "tile_item",
+]
+
+ROOT = "catalog.json"
+COLLECTION = "collection.json"
+CATALOGUE = "catalog.json"
+
+WRITERS = 16
+"""Files that are written side by side."""
+
+ATTEMPTS = 20
+
+
+def area_catalogue(area: str) -> str:
+    """The key of an area's catalogue."""
+    return f"products/{area}/{CATALOGUE}"
+
+
+def encode_document(document: Json) -> bytes:
+    """A STAC document as it is stored."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def tile_item(
+    record: Record,
+    tile: Tile,
+    assets: Mapping[str, tuple[Dataset, Variable]],
+    *,
+    href: str,
+    sizes: Mapping[str, int],
+    properties: Mapping[str, Any],
+    links: StacLinks,
+) -> bytes:
+    """The item of a tile on a date or of a period: one footprint, whatever the number of its assets.
+
+    Args:
+        record: gives dates and tags.
+        tile: where it is.
+        assets: the files of the tile, by name of the asset.
+        href: the item's key; its name is the item's id.
+        sizes: of the files in bytes, by key.
+        properties: how the files were made.
+        links: where the item stands in the catalogue.
+    """
+    item = stac_item(
+        record.model_copy(update={"footprint": footprint(tile.grid)}),
+        [dataset for dataset, _ in assets.values()],
+        [variable for _, variable in assets.values()],
+        item_id=posixpath.basename(href).removesuffix(".json"),
+        href=href,
+        names={variable.name: name for name, (_, variable) in assets.items()},
+        sizes=sizes,
+        properties=properties,
+        links=links,
+    )
+    return encode_document(item)
+
+
+def link_collection(store: Store, area: str, collection: str, title: str) -> None:
+    """Make sure that a collection can be reached from the root.
+
+    Of two writers at once one may lose the link of the other, which comes back when that product is published again.
+    """
+    above = area_catalogue(area)
+
+    def area_document(children: Mapping[str, str]) -> Json:
+        links = StacLinks(root=ROOT, parent=ROOT, children=children)
+        return stac_catalog(
+            area.replace("/", "_"), f"Baselines and monitoring results of {area}.", href=above, links=links, title=area
+        )
+
+    def root_document(children: Mapping[str, str]) -> Json:
+        description = "Baselines and monitoring results of a cube of acd, by area of interest."
+        return stac_catalog("acd", description, href=ROOT, links=StacLinks(root=ROOT, children=children))
+
+    _link(store, above, collection, title, area_document)
+    _link(store, ROOT, above, area, root_document)
+
+
+def put_if_changed(store: Store, key: str, body: bytes) -> None:
+    """Write a document unless it is there as it is."""
+    if store.find(key) != body:
+        store.put(key, body)
+
+
+def put_all(store: Store, files: Mapping[str, bytes]) -> None:
+    """Write many small files."""
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="acd-put") as pool:
+        for done in [pool.submit(store.put, key, body) for key, body in files.items()]:
+            done.result()
+
+
+def _link(store: Store, key: str, child: str, title: str, document: Callable[[Mapping[str, str]], Json]) -> None:
+    for _ in range(ATTEMPTS):
+        known = _children(store, key)
+        if known.get(child) == title:
+            return
+        children = {other: name for other, name in known.items() if store.exists(other)} | {child: title}
+        store.put(key, encode_document(document(dict(sorted(children.items())))))
+
+
+def _children(store: Store, key: str) -> dict[str, str]:
+    """The keys that a catalogue links to, with their titles; nothing if it is missing or damaged."""
+    body = store.find(key)
+    try:
+        links: Sequence[Any] = json.loads(body)["links"] if body else []
+        return {
+            posixpath.normpath(posixpath.join(posixpath.dirname(key), link["href"])): link.get("title", "")
+            for link in links
+            if link["rel"] == "child"
+        }
+    except (ValueError, KeyError, TypeError):
+        return {}
