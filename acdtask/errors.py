@@ -253,6 +253,48 @@ class ErrorCode(Enum):
         "A published result is damaged.",
         "Restore the named file from a copy, or delete it and run the job that wrote it again.",
     )
+    STACK_UNFIT = ErrorSpec(
+        360,
+        _INPUT,
+        "An array is not an image or a stack of images.",
+        "Give a stack of shape (time, y, x) to baseline, and an image of shape (y, x) to monitor.",
+    )
+    SCALE_UNKNOWN = ErrorSpec(
+        361,
+        _CONFIG,
+        "It is not known what the integers of an image mean.",
+        "Give the scale that turns a stored number into coherence: scale=0.001 for 0 to 1000, scale=1/255 for bytes.",
+    )
+    PIXELS_DIFFER = ErrorSpec(
+        362,
+        _INPUT,
+        "An image and its baseline do not have the same pixels.",
+        "Bring both onto one grid first, for example with rioxarray's reproject_match.",
+    )
+    SAVED_UNREADABLE = ErrorSpec(
+        363,
+        _INPUT,
+        "A file is not a saved baseline or change, or it is damaged.",
+        "Give a file that 'save' wrote, or make it again from its images.",
+    )
+    EXTRA_MISSING = ErrorSpec(
+        364,
+        _CONFIG,
+        "An optional package is not installed.",
+        "Install the package that the message names.",
+    )
+    IMAGE_UNJUDGED = ErrorSpec(
+        365,
+        _INPUT,
+        "No pixel of an image could be judged.",
+        "Change what the message names: the image, the area, or the threshold.",
+    )
+    IMAGE_REPEATED = ErrorSpec(
+        366,
+        _INPUT,
+        "An image is in the baseline already, or was never in it.",
+        "Add each image once, and subtract only images that were added.",
+    )
     STORE_UNREACHABLE = ErrorSpec(
         400,
         _TRANSIENT,
