@@ -194,7 +194,9 @@ class _Editor:
 
     def _write_tables(self, stem: str, patches: list[LocatedPatch]) -> None:
         self._files[f"{stem}.parquet"] = self._part(stem, ".parquet", patches_to_parquet(patches))
-        self._files[f"{stem}.geojson"] = self._part(stem, ".geojson", patches_to_geojson(patches, self._numbers(patches)))
+        self._files[f"{stem}.geojson"] = self._part(
+            stem, ".geojson", patches_to_geojson(patches, self._numbers(patches))
+        )
 
     def _numbers(self, patches: list[LocatedPatch]) -> dict[str, int]:
         return self._sources.numbers({month_of(patch.datetime) for patch in patches})

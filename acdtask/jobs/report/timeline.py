@@ -86,7 +86,8 @@ def _bar(bar: Bar, place: float, width: float, floor: float, top: float) -> Mark
         height = max(3.0, (floor - TOP) * bar.area_ha / top)
         kind, words = "bar", f"{bar.date}: {plural(bar.patches, 'patch', 'patches')}, {hectares(bar.area_ha)} ha"
     return Markup(
-        '<a href="#date-{}" aria-label="{}"><rect class="hit" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>'
+        '<a href="#date-{}" aria-label="{}">'
+        '<rect class="hit" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>'
         '<rect class="{}" x="{}" y="{}" width="{}" height="{}" rx="1.5"/></a>'
     ).format(
         bar.key,
