@@ -256,7 +256,7 @@ class ErrorCode(Enum):
     EXTRA_MISSING = ErrorSpec(
         235,
         _CONFIG,
-        "A Python package that this source needs is not installed.",
+        "An optional Python package is not installed.",
         "Install it as the message says.",
     )
     VARIABLE_UNKNOWN = ErrorSpec(
@@ -363,6 +363,42 @@ class ErrorCode(Enum):
         _INPUT,
         "No period was given for the baseline, and the images do not span more than a year.",
         "Give the last date of the baseline (--end, or end in [baseline] of acd.toml); later images are monitored.",
+    )
+    STACK_UNFIT = ErrorSpec(
+        360,
+        _INPUT,
+        "An array is not an image or a stack of images.",
+        "Give a stack of shape (time, y, x) to baseline, and an image of shape (y, x) to monitor.",
+    )
+    SCALE_UNKNOWN = ErrorSpec(
+        361,
+        _CONFIG,
+        "It is not known what the integers of an image mean.",
+        "Give the scale that turns a stored number into coherence: scale=0.001 for 0 to 1000, scale=1/255 for bytes.",
+    )
+    PIXELS_DIFFER = ErrorSpec(
+        362,
+        _INPUT,
+        "An image and its baseline do not have the same pixels.",
+        "Bring both onto one grid first, for example with rioxarray's reproject_match.",
+    )
+    SAVED_UNREADABLE = ErrorSpec(
+        363,
+        _INPUT,
+        "A file is not a saved baseline or change, or it is damaged.",
+        "Give a file that 'save' wrote, or make it again from its images.",
+    )
+    IMAGE_UNJUDGED = ErrorSpec(
+        365,
+        _INPUT,
+        "No pixel of an image could be judged.",
+        "Change what the message names: the image, the area, or the threshold.",
+    )
+    IMAGE_REPEATED = ErrorSpec(
+        366,
+        _INPUT,
+        "An image is in the baseline already, or was never in it.",
+        "Add each image once, and subtract only images that were added.",
     )
     STORE_UNREACHABLE = ErrorSpec(
         400,

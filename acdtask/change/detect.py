@@ -16,7 +16,7 @@ from acdtask.change.profile import STANDARD, Detection
 from acdtask.change.seams import join_fragments
 from acdtask.change.zscore import Quality, ZScore, z_score
 
-__all__ = ["Change", "TileChange", "detect_in_tile", "detect_monolithic", "score_tile"]
+__all__ = ["Change", "TileChange", "detect_against", "detect_in_tile", "detect_monolithic", "score_tile"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,13 +141,35 @@ def detect_monolithic(
     (array([144]), (5.0, 10.0, 17.0, 22.0))
     """
     moments = Moments.of_images(*settings.without_zeros(stack, nodata))
+    return detect_against(moments, image, settings, nodata=nodata, valid_range=valid_range)
+
+
+def detect_against(
+    moments: Moments,
+    image: NDArray[Any],
+    settings: Detection = STANDARD,
+    *,
+    nodata: float | None,
+    valid_range: tuple[float, float] = (0, 1000),
+    inside: NDArray[np.bool_] | None = None,
+) -> Change:
+    """Find the change in one whole image against the moments of earlier ones.
+
+    Args:
+        moments: of the baseline, shape (height, width).
+        image: the new image, the same shape, integers of 8 or 16 bits.
+        settings: thresholds and rules.
+        nodata: the stored number that means no data, or None.
+        valid_range: least and greatest valid stored number, for settings that centre.
+        inside: the same shape, True in the area of interest; None for everywhere.
+    """
     views = (moments.mean(), moments.standard_deviation(), moments.count)
     common = None
     if settings.centred:
         bins = coherence_bins(views[0], *valid_range)
-        score = score_tile(image, *views, settings, nodata=nodata)
+        score = score_tile(image, *views, settings, nodata=nodata, inside=inside)
         common = common_score(bins, ScoreHistogram.of(score.z, bins).medians())
-    tile = detect_in_tile(image, *views, settings, nodata=nodata, origin=(0, 0), common=common)
+    tile = detect_in_tile(image, *views, settings, nodata=nodata, origin=(0, 0), inside=inside, common=common)
     joined = join_fragments([tile.fragments.table])
     blob_ids = joined.blob_ids[0][tile.fragments.labels]
     return Change(tile.score, blob_ids, joined.blobs, join_all(trace(blob_ids, (0, 0))))

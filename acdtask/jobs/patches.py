@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,12 +84,14 @@ class LocatedPatch:
         }
 
 
-def patches_to_geojson(patches: Sequence[LocatedPatch]) -> bytes:
-    """A FeatureCollection, one feature a line."""
+def patches_to_geojson(patches: Sequence[LocatedPatch], numbers: Mapping[str, int] | None = None) -> bytes:
+    """A FeatureCollection, one feature a line; with numbers, by id, each has the property `number`."""
     features = []
     for one in patches:
         geometry = json.loads(shapely.to_geojson(_rounded(one.geometry)))
-        feature = {"type": "Feature", "id": one.patch.id, "properties": one.properties, "geometry": geometry}
+        number = {} if numbers is None else {"number": numbers[one.patch.id]}
+        properties = {**number, **one.properties}
+        feature = {"type": "Feature", "id": one.patch.id, "properties": properties, "geometry": geometry}
         features.append(json.dumps(feature, ensure_ascii=False))
     body = ",\n".join(features)
     return f'{{"type": "FeatureCollection", "features": [\n{body}\n]}}\n'.encode()

@@ -55,9 +55,9 @@ class Drawer:
         tiles = manifest.tiles
         name = baseline_folder(self._sources.ground)
         picture = self._view.read_physical(self._cube, [tile.mean for tile in tiles], mean)
-        self._folder.put(f"{name}/mean.png", pictures.coherence_png(picture))
+        self._put(f"{name}/mean.png", pictures.coherence_png(picture))
         picture = self._view.read_physical(self._cube, [tile.standard_deviation for tile in tiles], std)
-        self._folder.put(f"{name}/std.png", pictures.std_png(picture))
+        self._put(f"{name}/std.png", pictures.std_png(picture))
         counts = np.nan_to_num(self._view.read(self._cube, [tile.count for tile in tiles], count, "nearest"))
         return BaselinePage(
             mean=f"{name}/mean.png",
@@ -77,13 +77,17 @@ class Drawer:
         change, quality = view.read(cube, [tile.change for tile in tiles], change_variable(self._variable), "nearest")
         events = [event for event in self._sources.events([product]) if event.dates]
         truth = self._burnt(events) if events else None
-        self._folder.put(f"{folder}/image.png", pictures.coherence_png(image))
-        self._folder.put(f"{folder}/z.png", pictures.z_png(z))
-        self._folder.put(
+        self._put(f"{folder}/image.png", pictures.coherence_png(image))
+        self._put(f"{folder}/z.png", pictures.z_png(z))
+        self._put(
             f"{folder}/patches.png",
             pictures.patches_png(image, change == 1, quality, [int(reason) for reason in REASONS], truth),
         )
         return DrawnDate(folder=folder, unseen=tuple(one.id for one in events if self._is_unseen(one, quality)))
+
+    def _put(self, name: str, picture: bytes) -> None:
+        self._folder.put(name, picture)
+        self._folder.put(pictures.paper_name(name), pictures.paper_jpeg(picture))
 
     def _burnt(self, events: list[Event]) -> NDArray[np.bool_]:
         grid = self._view.grid

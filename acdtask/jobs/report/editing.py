@@ -135,7 +135,8 @@ class _Editor:
             months=months if self._paged else (),
             months_beside=self._folder if single else "",
         )
-        return page.model_copy(update={"score": score_of(self._all, self._patches, self._sources)})
+        score = score_of(self._all, self._patches, self._sources)
+        return page.model_copy(update={"score": score, "more_files": (QUICKLOOK, *(["score.json"] if score else []))})
 
     @cached_property
     def _shown(self) -> list[ShownDate]:
@@ -193,7 +194,12 @@ class _Editor:
 
     def _write_tables(self, stem: str, patches: list[LocatedPatch]) -> None:
         self._files[f"{stem}.parquet"] = self._part(stem, ".parquet", patches_to_parquet(patches))
-        self._files[f"{stem}.geojson"] = self._part(stem, ".geojson", patches_to_geojson(patches))
+        self._files[f"{stem}.geojson"] = self._part(
+            stem, ".geojson", patches_to_geojson(patches, self._numbers(patches))
+        )
+
+    def _numbers(self, patches: list[LocatedPatch]) -> dict[str, int]:
+        return self._sources.numbers({month_of(patch.datetime) for patch in patches})
 
     def _page_part(self, stem: str, page: ReportPage) -> str:
         return self._part(stem, ".html", render(page))

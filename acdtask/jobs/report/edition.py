@@ -18,6 +18,7 @@ from acdtask.jobs.parts import read_part, write_part
 from acdtask.jobs.products import NumberedChain
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.model import BaselinePage
+from acdtask.jobs.report.pictures import paper_name
 
 __all__ = [
     "INDEX",
@@ -42,7 +43,9 @@ __all__ = [
 ]
 
 INDEX = "index.html"
-PICTURES = ("image.png", "z.png", "patches.png")
+_SCREEN = ("image.png", "z.png", "patches.png")
+PICTURES = (*_SCREEN, *map(paper_name, _SCREEN))
+"""The pictures of a date, in its folder."""
 READERS = 16
 """Objects that are looked for side by side."""
 COPIED = "edition.json"
@@ -112,10 +115,15 @@ class Edition(_Kept):
         return next((month for month in self.months if month.month == name), None)
 
     @property
+    def pictures_of_baseline(self) -> list[str]:
+        """Names of the pictures of the baseline, relative to the folder of the report."""
+        screen = [self.baseline.mean, self.baseline.std] if self.baseline else []
+        return [*screen, *map(paper_name, screen)]
+
+    @property
     def pictures_on_first_page(self) -> list[str]:
         """Names of pictures, relative to the folder of the report."""
-        baseline = [self.baseline.mean, self.baseline.std] if self.baseline else []
-        return [*baseline, *(f"{folder}/{name}" for folder in self.shown for name in PICTURES)]
+        return [*self.pictures_of_baseline, *(f"{folder}/{name}" for folder in self.shown for name in PICTURES)]
 
 
 def report_folder(aoi: str, content_id: str) -> str:
@@ -227,8 +235,7 @@ def copy_edition(edition: Edition, store: Store, out: Store) -> None:
             for name in _pictures_of(month, store):
                 if name not in known:
                     out.put(name, folder.get(name))
-    baseline = [edition.baseline.mean, edition.baseline.std] if edition.baseline else []
-    for name in baseline:
+    for name in edition.pictures_of_baseline:
         if not out.exists(name):
             out.put(name, folder.get(name))
     files = earlier.files if earlier else {}

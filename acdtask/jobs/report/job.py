@@ -260,7 +260,9 @@ class _Changes:
         """A digest of everything that a month's pictures and page are made from, without reading the month."""
         month, sources = self._sources.month(name), self._sources
         rows = [row.model_dump(mode="json") for row in left_out_rows(sources.baseline, [], self._rasters_of(name))]
-        return digest_of([PAGE_ALGORITHM, sources.ground, month.document, month.table, sources.truth_digest, rows])
+        before = sources.patches_before(name)
+        shown = [PAGE_ALGORITHM, sources.ground, month.document, month.table, before, sources.truth_digest, rows]
+        return digest_of(shown)
 
     def _rows(self, scope: str) -> list[dict[str, Any]]:
         """What other jobs left out of a month, or of all."""

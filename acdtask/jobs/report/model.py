@@ -83,6 +83,7 @@ class DatePage(_Part):
         valid_fraction: share of these pixels that have a z.
         quality: (code of a `QualityReason`, pixels without z for that reason).
         tiles_left_out: tiles that belong to the date and are not in it.
+        closest: what came closest to a patch, in words, if there is none; empty if that is not known.
     """
 
     date: datetime.date
@@ -94,6 +95,7 @@ class DatePage(_Part):
     valid_fraction: Share
     quality: tuple[tuple[int, int], ...] = ()
     tiles_left_out: int = Field(default=0, ge=0)
+    closest: str = ""
 
     @property
     def key(self) -> str:
@@ -105,10 +107,12 @@ class PatchRow(_Part):
     """A patch. Areas in px and hectares, drop in coherence (0..1), centroid in degrees.
 
     Attributes:
+        number: what people call it: counted over the whole report, by date, those of a date from the largest.
         baseline_count: images that its baseline rests on, the mean of its pixels.
     """
 
     id: str
+    number: int = Field(ge=1)
     date: datetime.date
     pair_start: datetime.date
     area_px: int = Field(gt=0)
@@ -180,7 +184,8 @@ class ReportPage(_Part):
         low, high: the thresholds of the hysteresis, in z.
         inputs: how many datasets were read.
         quality_reasons: in the order in which `patches_png` was given their codes.
-        patch_files: names of the files with the full table.
+        patch_files: names of the files beside the page with the full table.
+        more_files: names of other files beside the page.
         months: all months of the report, if each has a page of its own; `dates` are then the newest.
         month: the month that this page is of; empty for the first page.
         months_beside: the folder of the cube that has the pages of months, for a page that is not beside them.
@@ -202,7 +207,8 @@ class ReportPage(_Part):
     settings: dict[str, Any] = {}
     versions: dict[str, str] = {}
     inputs: int = Field(ge=0)
-    patch_files: tuple[str, ...] = ("patches.parquet", "patches.geojson")
+    patch_files: tuple[str, ...] = ("patches.geojson", "patches.parquet")
+    more_files: tuple[str, ...] = ()
     left_out: tuple[LeftOutRow, ...] = ()
     months: tuple[MonthLine, ...] = ()
     month: str = ""
@@ -216,6 +222,8 @@ class ReportPage(_Part):
         ids = [patch.id for patch in self.patches]
         if len(set(ids)) != len(ids):
             raise ValueError("a patch id is there twice")
+        if len({patch.number for patch in self.patches}) != len(ids):
+            raise ValueError("a patch number is there twice")
         stray = sorted({patch.key for patch in self.patches} - set(days))
         if stray:
             raise ValueError(f"patches are of {stray[0]}, which is not a date of the page")

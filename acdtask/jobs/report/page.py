@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from acdtask.jobs.report import words
 from acdtask.jobs.report.colours import COHERENCE, PATCH, QUALITY, STD, TRUTH, ColourMap, Z, css_hex
 from acdtask.jobs.report.model import DatePage, PatchRow, QualityReason, ReportPage
-from acdtask.jobs.report.pictures import STD_RANGE, Z_RANGE
+from acdtask.jobs.report.pictures import STD_RANGE, Z_RANGE, paper_name
 from acdtask.jobs.report.score import FALSE_SHARE, FOUND_SHARE, EventScore
 from acdtask.jobs.report.svgmap import MAX_DOTS, svg_map
 from acdtask.jobs.report.timeline import Bar, svg_timeline
@@ -65,6 +66,14 @@ class Day:
             return "nothing abnormal"
         patches = words.plural(len(self.rows), "patch", "patches")
         return f"{patches}, {words.hectares(self.area_ha)} ha, z up to {self.z_max:.1f}"
+
+    def judgement(self, reasons: Mapping[int, str]) -> str:
+        """How much of the area was judged, and why the rest was not, by code of the reason."""
+        whole = self.page.pixels
+        shares = sorted(((pixels / whole, code) for code, pixels in self.page.quality if pixels), reverse=True)
+        why = ", ".join(f"{words.percent(share)} ({reasons[code]})" for share, code in shares)
+        judged = f"{words.percent(self.page.valid_fraction)} of the area was judged"
+        return f"{judged}. Not judged: {why}." if why else f"{judged}."
 
 
 @dataclass(frozen=True)
@@ -158,6 +167,8 @@ def _context(page: ReportPage) -> dict[str, Any]:
         "max_dots": MAX_DOTS,
         "timeline": svg_timeline(_bars(days)) if days else "",
         "legends": _legends(page),
+        "reasons": {reason.code: reason.words for reason in page.quality_reasons},
+        "paper": paper_name,
         "hidden": _hidden(page.quality_reasons, days),
         "patch_colour": css_hex(PATCH),
         "truth_colour": css_hex(TRUTH),

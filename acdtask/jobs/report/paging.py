@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +14,7 @@ from shapely.geometry import mapping, shape
 from acdtask import __version__
 from acdtask.change.zscore import Quality
 from acdtask.cube.tiling import LON_LAT, footprint, project
+from acdtask.jobs.parts import month_of
 from acdtask.jobs.patches import LocatedPatch
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest
 from acdtask.jobs.quarantine import Failure
@@ -92,6 +94,8 @@ def page_of(
     days = [date.page for date in dates]
     missing = {date.product.label: date.drawn.failure for date in dates if date.drawn.failure}
     failures = {**({"": baseline_failure} if baseline_failure else {}), **missing}
+    stem = month or "patches"
+    numbers = sources.numbers({month_of(date.product.datetime) for date in dates})
     inputs = {record for date in dates for record in date.product.records}
     return ReportPage(
         aoi=monitor.aoi,
@@ -102,7 +106,7 @@ def page_of(
         tiles=_tiles(manifest),
         baseline=baseline,
         dates=tuple(days),
-        patches=tuple(_row(patch) for patch in patches),
+        patches=tuple(_row(patch, numbers[patch.patch.id]) for patch in patches),
         quality_reasons=tuple(QualityReason(code=int(reason), words=words) for reason, words in REASONS.items()),
         low=detection["low"],
         high=detection["high"],
@@ -113,7 +117,7 @@ def page_of(
             **{name: version(name) for name in ("numpy", "rasterio", "scipy", "shapely", "zarr")},
         },
         inputs=manifest.records + len(inputs),
-        patch_files=(f"{month}.parquet", f"{month}.geojson") if month else ("patches.parquet", "patches.geojson"),
+        patch_files=(f"{stem}.geojson", f"{stem}.parquet"),
         left_out=(*left_out, *pictures_left_out([date.product for date in dates], manifest, failures)),
         months=tuple(months),
         month=month,
@@ -124,7 +128,7 @@ def page_of(
 def patches_of_dates(dates: Sequence[ShownDate], patches: Sequence[LocatedPatch]) -> list[LocatedPatch]:
     """Those of the patches that belong to the dates."""
     keys = {date.page.key for date in dates}
-    return [patch for patch in patches if _row(patch).key in keys]
+    return [patch for patch in patches if f"{_pair_start(patch)}_{patch.datetime.date()}" in keys]
 
 
 def score_of(dates: Sequence[ShownDate], patches: Sequence[LocatedPatch], sources: Sources) -> Score | None:
@@ -143,11 +147,16 @@ def score_of(dates: Sequence[ShownDate], patches: Sequence[LocatedPatch], source
     )
 
 
-def _row(patch: LocatedPatch) -> PatchRow:
+def _pair_start(patch: LocatedPatch) -> date:
+    return (patch.start or patch.datetime).date()
+
+
+def _row(patch: LocatedPatch, number: int) -> PatchRow:
     return PatchRow(
         id=patch.patch.id,
+        number=number,
         date=patch.datetime.date(),
-        pair_start=(patch.start or patch.datetime).date(),
+        pair_start=_pair_start(patch),
         area_px=patch.patch.area_px,
         area_ha=patch.patch.area_m2 / 1e4,
         z_max=patch.patch.z_max,

@@ -23,6 +23,8 @@ __all__ = [
     "Z_RANGE",
     "coherence_png",
     "magnification",
+    "paper_jpeg",
+    "paper_name",
     "patches_png",
     "std_png",
     "z_png",
@@ -32,6 +34,9 @@ MAX_SIDE = 1200
 """No picture is longer, in px."""
 ENOUGH_SIDE = 600
 """Smaller images are enlarged up to here, in px."""
+PAPER_SIDE = 480
+"""No picture for paper is longer, in px: three in a row of an A4 page have 190 px an inch."""
+PAPER_QUALITY = 75
 Z_RANGE = (-2.0, 6.0)
 STD_RANGE = (0.0, 0.25)
 
@@ -110,6 +115,32 @@ def patches_png(
     if truth is not None:
         index[_outline(_to_picture(truth.astype(np.float64)) > 0, _LINE)] = _TRUTH_LINE
     return _indexed_png(index, *_patches_palette())
+
+
+def paper_name(name: str) -> str:
+    """What the picture for paper is called that stands in for a picture of the screen.
+
+    >>> paper_name("dates/2021-08/a/z.png")
+    'dates/2021-08/a/z-paper.jpg'
+    """
+    return f"{name.removesuffix('.png')}-paper.jpg"
+
+
+def paper_jpeg(picture: bytes) -> bytes:
+    """A picture at the size of paper, on white. In a PDF it is as large as the file; a PNG would be many times that.
+
+    Args:
+        picture: a PNG of this module.
+    """
+    with Image.open(io.BytesIO(picture)) as opened:
+        drawn = opened.convert("RGBA")
+    flat = Image.new("RGB", drawn.size, (255, 255, 255))
+    flat.paste(drawn, mask=drawn)
+    share = min(1.0, PAPER_SIDE / max(flat.size))
+    size = (max(1, round(flat.width * share)), max(1, round(flat.height * share)))
+    buffer = io.BytesIO()
+    flat.resize(size, Image.Resampling.BOX).save(buffer, format="JPEG", quality=PAPER_QUALITY)
+    return buffer.getvalue()
 
 
 def _mapped_png(values: Floats, colours: ColourMap, limits: tuple[float, float]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -24,9 +25,9 @@ from acdtask.jobs.report.window import View, view_of
 
 __all__ = ["PAGE_ALGORITHM", "Sources", "digest_of"]
 
-PICTURE_ALGORITHM = 1
+PICTURE_ALGORITHM = 2
 """Raise it when pictures of the same products change: all are drawn again, under new names."""
-PAGE_ALGORITHM = 1
+PAGE_ALGORITHM = 2
 """Raise it when pages of the same products change: all are written again."""
 
 
@@ -49,6 +50,7 @@ class Sources:
         self.site, self.monitor, self.version = site, monitor, version
         self.truth = truth
         self._images: dict[str, list[ImageProduct]] = {}
+        self._patches: dict[str, list[LocatedPatch]] = {}
 
     @classmethod
     def find(cls, settings: ReportSettings, aoi: str, site: Site, version: int = 0) -> Sources:
@@ -103,8 +105,28 @@ class Sources:
 
     def patches(self, months: Iterable[str]) -> list[LocatedPatch]:
         """The patches of some months, in order."""
-        found = [self.month(name) for name in sorted(months)]
-        return [patch for month in found if month.patches for patch in patches_of_month(month, self.site.store)]
+        return [patch for name in sorted(months) for patch in self._patches_of(name)]
+
+    def patches_before(self, month: str) -> int:
+        """How many patches the months before a month have."""
+        return sum(one.patches for one in self.monitor.months if one.month < month)
+
+    def numbers(self, months: Iterable[str]) -> dict[str, int]:
+        """The number of each patch of some months in the report, by id.
+
+        Patches are counted from the first date on, those of an image from the largest: a new date only adds numbers.
+        """
+        return {
+            patch.patch.id: number
+            for name in months
+            for number, patch in enumerate(sorted(self._patches_of(name), key=_turn), self.patches_before(name) + 1)
+        }
+
+    def _patches_of(self, name: str) -> list[LocatedPatch]:
+        if name not in self._patches:
+            month = self.month(name)
+            self._patches[name] = patches_of_month(month, self.site.store) if month.patches else []
+        return self._patches[name]
 
     def events(self, images: Iterable[ImageProduct]) -> list[Event]:
         """The known events in the area, each with those dates of the images on which it shows."""
@@ -132,3 +154,8 @@ class Sources:
         stacks = self.site.cube.where(self.monitor.variable, self.monitor.instance, product.records, tiles)
         datasets = dict.fromkeys(dataset for stack in stacks for dataset in stack)
         return sorted(datasets, key=lambda dataset: product.records.index(dataset.record_id))
+
+
+def _turn(one: LocatedPatch) -> tuple[datetime, datetime, int, str]:
+    """By date and first date of the pair, then the largest first."""
+    return one.datetime, one.start or one.datetime, -one.patch.area_px, one.patch.id

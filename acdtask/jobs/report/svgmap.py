@@ -14,7 +14,7 @@ import shapely.geometry
 from markupsafe import Markup
 
 from acdtask.jobs.report.model import PatchRow, TileShape
-from acdtask.jobs.report.words import hectares
+from acdtask.jobs.report.words import hectares, plural
 
 __all__ = ["MAX_DOTS", "svg_map"]
 
@@ -27,6 +27,12 @@ LEFT, RIGHT, TOP, BOTTOM = 28.0, 2.0, 2.0, 30.0
 MARGIN = 0.06
 """Free space around the area, as a share of its size."""
 SMALLEST_DOT, LARGEST_DOT = 3.0, 13.0
+SIZES = 34.0
+"""Height of the line below the map that says how large the patches of two dots are."""
+MAX_NUMBERS = 20
+"""So many of the largest patches of the last date have their numbers beside their dots, where there is room."""
+DIGIT, NUMBER_HEIGHT = 10.0, 20.0
+"""Room that a digit of a number takes, in letters for a narrow page."""
 NAME_WIDTH = 6.6
 """Width of a letter of a cell's name, in SVG units."""
 
@@ -83,6 +89,7 @@ def svg_map(
     tiles = list(tiles)
     frame = _frame([aoi.bounds, *(shapely.MultiPoint(tile.ring).bounds for tile in tiles)])
     shown = sorted(patches, key=lambda patch: (-patch.area_px, patch.id))[:MAX_DOTS]
+    sizes = _sizes(shown, frame)
     parts = [
         *_graticule(frame),
         _aoi(aoi, frame),
@@ -90,10 +97,11 @@ def svg_map(
         *_dots(shown, last, linked, frame),
         _scale_bar(frame),
         _north_arrow(),
+        sizes,
     ]
-    label = f"Map of the area: {len(tiles)} {'tile' if len(tiles) == 1 else 'tiles'}, {len(shown)} patches shown."
-    return Markup('<svg class="map" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        _number(WIDTH), _number(frame.height), label, Markup("").join(parts)
+    label = f"Map of the area: {plural(len(tiles), 'tile')}, {plural(len(shown), 'patch', 'patches')} shown."
+    return Markup('<svg class="map" viewBox="0 0 {} {}" role="group" aria-label="{}">{}</svg>').format(
+        _number(WIDTH), _number(frame.height + (SIZES if sizes else 0)), label, Markup("").join(parts)
     )
 
 
@@ -198,17 +206,58 @@ def _dots(patches: list[PatchRow], last: date | None, linked: Collection[str], f
     if not patches:
         return
     largest = patches[0].area_px
+    numbers = _number_places([patch for patch in patches if patch.date == last], largest, frame)
     for patch in sorted(patches, key=lambda patch: (patch.date == last, -patch.area_px, patch.id)):
-        x, y = frame.point(patch.lon, patch.lat)
-        radius = max(SMALLEST_DOT, LARGEST_DOT * math.sqrt(patch.area_px / largest))
+        words = f"Patch {patch.number}: {patch.date}, {hectares(patch.area_ha)} ha, z up to {patch.z_max:.1f}"
         dot = Markup('<circle class="dot{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>').format(
             " last" if patch.date == last else "",
-            *map(_number, (x, y, radius)),
-            f"{patch.id}: {patch.date}, {hectares(patch.area_ha)} ha, z up to {patch.z_max:.1f}",
+            *map(_number, (*frame.point(patch.lon, patch.lat), _radius(patch, largest))),
+            words,
         )
+        if patch.number in numbers:
+            x, y, anchor = numbers[patch.number]
+            dot += Markup('<text class="number" x="{}" y="{}" text-anchor="{}">{}</text>').format(
+                _number(x), _number(y), anchor, patch.number
+            )
         if patch.id in linked:
-            dot = Markup('<a href="#patch-{}">{}</a>').format(quote(patch.id, safe=""), dot)
+            dot = Markup('<a href="#patch-{}" aria-label="{}">{}</a>').format(quote(patch.id, safe=""), words, dot)
         yield dot
+
+
+def _radius(patch: PatchRow, largest: int) -> float:
+    return max(SMALLEST_DOT, LARGEST_DOT * math.sqrt(patch.area_px / largest))
+
+
+def _number_places(patches: list[PatchRow], largest: int, frame: _Frame) -> dict[int, tuple[float, float, str]]:
+    """Where numbers go beside dots, by number: x, y and text-anchor. Those that would cover another are left out."""
+    places: dict[int, tuple[float, float, str]] = {}
+    taken: list[tuple[float, float, float]] = []
+    for patch in patches[:MAX_NUMBERS]:
+        x, y = frame.point(patch.lon, patch.lat)
+        gap, width = _radius(patch, largest) + 3, DIGIT * len(str(patch.number))
+        fits = x + gap + width < frame.inside[2]
+        left = x + gap if fits else x - gap - width
+        if all(abs(y - top) > NUMBER_HEIGHT or left + width < start or left > end for start, end, top in taken):
+            taken.append((left, left + width, y))
+            places[patch.number] = (x + gap, y + 5, "start") if fits else (x - gap, y + 5, "end")
+    return places
+
+
+def _sizes(patches: list[PatchRow], frame: _Frame) -> Markup:
+    """A line that says how large the patches of a small and of the largest dot are; empty without patches."""
+    if not patches:
+        return Markup("")
+    y, x = frame.height + SIZES / 2, LEFT + 154
+    parts = [Markup('<text x="{}" y="{}">Size = area:</text>').format(_number(LEFT), _number(y + 5))]
+    for radius in (LARGEST_DOT / 3, LARGEST_DOT):
+        words = f"{hectares(patches[0].area_ha * (radius / LARGEST_DOT) ** 2)} ha"
+        parts.append(
+            Markup('<circle class="dot" cx="{}" cy="{}" r="{}"/><text x="{}" y="{}">{}</text>').format(
+                *map(_number, (x, y, radius, x + radius + 7, y + 5)), words
+            )
+        )
+        x += 150
+    return Markup('<g class="sizes">{}</g>').format(Markup("").join(parts))
 
 
 def _scale_bar(frame: _Frame) -> Markup:

@@ -56,7 +56,7 @@ def svg_timeline(bars: Sequence[Bar]) -> Markup:
     parts += [_bar(bar, place, width, floor, top) for bar, place in zip(bars, places, strict=True)]
     parts += _labels(bars, places, floor)
     label = f"Changed area on {plural(len(bars), 'date')}, {bars[0].date} to {bars[-1].date}."
-    return Markup('<svg class="timeline" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+    return Markup('<svg class="timeline" viewBox="0 0 {} {}" role="group" aria-label="{}">{}</svg>').format(
         _number(WIDTH), _number(HEIGHT), label, Markup("").join(parts)
     )
 
@@ -86,10 +86,12 @@ def _bar(bar: Bar, place: float, width: float, floor: float, top: float) -> Mark
         height = max(3.0, (floor - TOP) * bar.area_ha / top)
         kind, words = "bar", f"{bar.date}: {plural(bar.patches, 'patch', 'patches')}, {hectares(bar.area_ha)} ha"
     return Markup(
-        '<a href="#date-{}"><rect class="hit" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>'
+        '<a href="#date-{}" aria-label="{}">'
+        '<rect class="hit" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>'
         '<rect class="{}" x="{}" y="{}" width="{}" height="{}" rx="1.5"/></a>'
     ).format(
         bar.key,
+        words,
         *map(_number, (place - width / 2, TOP, width, floor - TOP)),
         words,
         kind,

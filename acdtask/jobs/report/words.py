@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
 from markupsafe import Markup
 
-__all__ = ["count", "dates", "hectares", "percent", "plural", "position", "setting"]
+__all__ = ["count", "dates", "hectares", "map_link", "percent", "plural", "position", "setting"]
 
 THIN_SPACE = "\u202f"
+PIXELS_IN_VIEW, SURROUNDINGS, SMALLEST_SIDE, MAX_ZOOM = 800, 4, 100.0, 18
+"""A web map is about so many px wide, and shows so many times the side of a place; sides are in metres."""
 
 
 def count(number: float) -> str:
@@ -45,6 +48,24 @@ def hectares(area: float) -> str:
     if area < 1:
         return f"{area:.2f}"
     return f"{area:.1f}" if area < 10 else count(area)
+
+
+def map_link(lon: float, lat: float, area: float) -> str:
+    """The address of a place on OpenStreetMap, with a mark.
+
+    Args:
+        lon: degrees.
+        lat: degrees.
+        area: what should be in view with what is around it, in hectares.
+
+    >>> map_link(6.95831, 50.94128, 2.4)
+    'https://www.openstreetmap.org/?mlat=50.94128&mlon=6.95831#map=16/50.94128/6.95831'
+    """
+    side = max(math.sqrt(area * 1e4), SMALLEST_SIDE)
+    metres_at_zoom_0 = 156543.03 * math.cos(math.radians(lat)) * PIXELS_IN_VIEW
+    zoom = min(max(math.floor(math.log2(metres_at_zoom_0 / (side * SURROUNDINGS))), 1), MAX_ZOOM)
+    place = f"{lat:.5f}", f"{lon:.5f}"
+    return f"https://www.openstreetmap.org/?mlat={place[0]}&mlon={place[1]}#map={zoom}/{place[0]}/{place[1]}"
 
 
 def percent(share: float) -> str:

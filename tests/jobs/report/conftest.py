@@ -25,7 +25,7 @@ from acdtask.jobs.report.model import (
     ReportPage,
     TileShape,
 )
-from acdtask.jobs.report.pictures import coherence_png, patches_png, std_png, z_png
+from acdtask.jobs.report.pictures import coherence_png, paper_jpeg, paper_name, patches_png, std_png, z_png
 from acdtask.jobs.report.score import Event, FoundPatch, score
 
 SIZE = 512
@@ -127,6 +127,7 @@ def made_up() -> Report:
             rows.append(
                 PatchRow(
                     id=name,
+                    number=len(rows) + 1,
                     date=day,
                     pair_start=day - datetime.timedelta(days=6),
                     area_px=pixels,
@@ -151,6 +152,7 @@ def made_up() -> Report:
                 quality=tuple(sorted(codes.items())),
             )
         )
+    pictures |= {paper_name(name): paper_jpeg(png) for name, png in pictures.items()}
     events = [Event(name, kind, polygon(mask), tuple(shown)) for name, (kind, mask, shown) in truth.items()]
     half = SIZE // 2
     corners = [(0, 0), (0, half), (half, 0), (half, half)]

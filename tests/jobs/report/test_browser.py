@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import datetime
 import functools
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from acdtask.demo import run_demo
+from acdtask.jobs.report.model import LeftOutRow, MonthLine
 from acdtask.jobs.report.page import render, verdict
 
 if TYPE_CHECKING:
@@ -39,6 +45,17 @@ FLAGS = (
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
 )
+
+
+LEFT_OUT = LeftOutRow(
+    job="monitor",
+    what="tile 3/-7",
+    start=datetime.date(2021, 6, 19),
+    end=datetime.date(2021, 6, 25),
+    error="ACD-312",
+    sentence="It is gone.",
+)
+LARGEST_PDF = 8_000_000
 
 
 class _Strict(SimpleHTTPRequestHandler):
@@ -159,6 +176,23 @@ def test_every_picture_is_shown_and_the_policy_forbids_nothing(browser: WebDrive
     assert console(browser) == []
 
 
+def test_pictures_for_paper_are_not_loaded_for_the_screen(
+    browser: WebDriver, address: str, made_up: Any, tmp_path: Path
+) -> None:
+    """Where scripts may run: where they may not, a browser loads every picture at once."""
+    for name, content in made_up.pictures.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "index.html").write_bytes(render(made_up.page).replace(b'<details class="day">', b"<details open>"))
+    opened(browser, (tmp_path / "index.html").as_uri())
+    browser.execute_script("document.querySelectorAll('img.paper').forEach(i => i.scrollIntoView())")
+    loaded = browser.execute_script(
+        "return [...document.images].filter(i => i.naturalWidth).map(i => i.getAttribute('src'))"
+    )
+    assert loaded
+    assert [name for name in loaded if name.endswith(".jpg")] == []
+
+
 def test_the_policy_of_the_test_server_does_forbid_scripts_and_strangers(browser: WebDriver, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text(
         "<!doctype html><img src='data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA='>"
@@ -178,7 +212,7 @@ def test_the_verdict_is_on_the_first_screen(browser: WebDriver, address: str, ma
     assert element.rect["y"] + element.rect["height"] < 300
 
 
-@pytest.mark.parametrize("width", [400, 800, 1300])
+@pytest.mark.parametrize("width", [390, 400, 800, 1300])
 def test_the_page_is_never_wider_than_the_window(browser: WebDriver, address: str, width: int) -> None:
     opened(browser, address, width)
     assert browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]") == [width, width]
@@ -225,18 +259,138 @@ def test_every_link_leads_to_a_place_on_the_page(browser: WebDriver, address: st
     opened(browser, address)
     lost = browser.execute_script(
         "return [...document.querySelectorAll('a')].map(a => a.getAttribute('href'))"
-        ".filter(href => href[0] !== '#' || !document.getElementById(decodeURIComponent(href.slice(1))))"
+        ".filter(href => href[0] === '#' && !document.getElementById(decodeURIComponent(href.slice(1))))"
     )
     assert lost == []
+
+
+@pytest.mark.parametrize("where", [".timeline", "#patches", "#quality"])
+def test_a_link_to_a_date_opens_it_again_after_it_was_closed(
+    browser: WebDriver, address: str, made_up: Any, where: str
+) -> None:
+    opened(browser, address)
+    earliest = min((row for row in made_up.page.patches), key=lambda row: row.date)
+    inside = browser.find_element("id", f"date-{earliest.key}")
+    link = browser.find_element("css selector", f'{where} a[href="#date-{earliest.key}"]')
+    for _ in range(2):
+        assert not inside.is_displayed()
+        browser.execute_script("arguments[0].scrollIntoView({behavior: 'instant', block: 'center'})", link)
+        (link.find_element("css selector", ".hit") if where == ".timeline" else link).click()
+        assert inside.is_displayed()
+        summary = inside.find_element("xpath", "../summary")
+        browser.execute_script("arguments[0].scrollIntoView({behavior: 'instant', block: 'center'})", summary)
+        summary.click()
+
+
+def test_the_address_of_a_date_opens_it(browser: WebDriver, address: str, made_up: Any) -> None:
+    first = min(made_up.page.dates, key=lambda day: day.date).key
+    resize(browser, 1300)
+    browser.get("about:blank")
+    browser.get(f"{address}#date-{first}")
+    assert browser.find_element("id", f"date-{first}").is_displayed()
+
+
+def axe_violations(browser: WebDriver) -> list[tuple[str, str]]:
+    """What axe-core finds, with its rules for WCAG 2.2 AA and its best practices."""
+    package = find_spec("axe_playwright_python")
+    assert package is not None
+    script = Path(package.submodule_search_locations[0], "axe.min.js")  # type: ignore[index]  # it is a package
+    browser.execute_script(script.read_text(encoding="utf-8"))
+    found = browser.execute_async_script(
+        "const done = arguments[0], tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];"
+        "axe.run(document, {runOnly: tags}).then(result => done([result.passes.length, result.violations]))"
+    )
+    assert found[0] > 20
+    return [(one["id"], one["nodes"][0]["html"][:120]) for one in found[1]]
+
+
+@pytest.mark.parametrize("width", [390, 1300])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: WebDriver, made_up: Any, width: int, scheme: str, tmp_path: Path) -> None:
+    """Without the server's policy, which forbids scripts; with every date open."""
+    page = made_up.page
+    for name, changes in {
+        "whole": {},
+        "nothing": {"dates": (), "patches": (), "score": None, "baseline": None},
+        "calm": {"patches": (), "score": None},
+        "month": {"month": "2021-06", "left_out": (LEFT_OUT,)},
+        "months": {"months": (MonthLine(month="2021-06", dates=3, changed=1, patches=2, area_ha=3, page="m.html"),)},
+    }.items():
+        html = render(page.model_copy(update=changes)).replace(b'<details class="day">', b'<details class="day" open>')
+        (tmp_path / f"{name}.html").write_bytes(html)
+        opened(browser, (tmp_path / f"{name}.html").as_uri(), width, scheme)
+        assert axe_violations(browser) == [], name
+
+
+def test_axe_does_find_faults(browser: WebDriver, tmp_path: Path) -> None:
+    (tmp_path / "bad.html").write_text(
+        "<!doctype html><html lang=en><title>t</title><main><h1>h</h1>"
+        "<button>a <a href='#x'>b</a></button><img src='a.png'></main>"
+    )
+    browser.get((tmp_path / "bad.html").as_uri())
+    with pytest.raises(AssertionError):
+        assert axe_violations(browser) == []
+
+
+def test_the_legend_and_the_map_are_one_glance_on_a_phone(browser: WebDriver, address: str) -> None:
+    opened(browser, address, 390)
+    place = "const r = document.querySelector(arguments[0]).getBoundingClientRect(); return [r.top, r.bottom, r.right]"
+    heading = browser.execute_script(place, ".dots")
+    keys = browser.execute_script(place, ".drawing .keys")
+    drawn = browser.execute_script(place, ".map")
+    assert browser.find_element("css selector", ".dots").text == "Each dot is a patch"
+    assert heading[1] <= keys[0] < keys[1] <= drawn[0]
+    assert drawn[1] - heading[0] < 700
+    assert drawn[2] <= 390
+    text = browser.execute_script("return document.querySelector('.sizes text').getBoundingClientRect().height")
+    assert text >= 9
+    fill = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
+    assert browser.execute_script(fill, ".dot.last", "fill") == browser.execute_script(
+        fill, ".swatch.last", "backgroundColor"
+    )
+
+
+def test_nothing_of_the_map_is_cut_off_on_a_phone(browser: WebDriver, address: str) -> None:
+    opened(browser, address, 390)
+    outside = browser.execute_script(
+        "const box = document.querySelector('.map').getBoundingClientRect();"
+        "return [...document.querySelectorAll('.map text')].filter(t => getComputedStyle(t).display !== 'none')"
+        ".filter(t => { const r = t.getBoundingClientRect(); return r.left < box.left - 1 || r.right > box.right + 1"
+        " || r.top < box.top - 1 || r.bottom > box.bottom + 1 }).map(t => t.textContent)"
+    )
+    assert outside == []
 
 
 def test_paper_shows_every_date_on_white(browser: WebDriver, address: str, made_up: Any) -> None:
     opened(browser, address, 794, "dark", "print")
     hidden = browser.execute_script(
         "return [...document.images].filter(i => !i.checkVisibility({contentVisibilityAuto: true}) || !i.clientHeight)"
-        ".length"
+        ".map(i => i.getAttribute('src'))"
     )
-    assert hidden == 0
+    assert sorted(hidden) == sorted(name for name in made_up.pictures if name.endswith(".png"))
     assert browser.execute_script("return document.documentElement.scrollWidth") == 794
     colours = browser.execute_script("const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]")
     assert colours == ["rgb(23, 34, 45)", "rgba(0, 0, 0, 0)"]
+
+
+@pytest.fixture(scope="module")
+def demo_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report that `make demo` makes."""
+    folder = tmp_path_factory.mktemp("demo")
+    run_demo(folder, workers=2)
+    return folder / "report"
+
+
+def test_a_pdf_of_the_demo_is_small_and_has_every_picture(browser: WebDriver, demo_report: Path) -> None:
+    page = demo_report / "index.html"
+    shown = page.read_text().count('class="paper"')
+    assert shown == 2 + 3 * 10
+    opened(browser, page.as_uri())
+    pdf = base64.b64decode(browser.print_page())
+    assert pdf.count(b"/DCTDecode") == shown
+    assert len(pdf) < LARGEST_PDF
+    command = [str(CHROMIUM), *FLAGS, f"--print-to-pdf={demo_report / 'report.pdf'}", page.as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    printed = (demo_report / "report.pdf").read_bytes()
+    assert printed.count(b"/DCTDecode") == shown
+    assert len(printed) < LARGEST_PDF

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -91,6 +92,8 @@ def broken_links(folder: Path) -> list[str]:
     for page in folder.glob("*.html"):
         html = page.read_text()
         for link in LINK.findall(html):
+            if link.startswith("https://www.openstreetmap.org/"):
+                continue
             target, _, anchor = link.partition("#")
             inside = (folder / target).read_text() if target.endswith(".html") else html
             if (target and not (folder / target).is_file()) or (anchor and f'id="{anchor}"' not in inside):
@@ -180,6 +183,39 @@ def test_every_link_leads_somewhere(days: dict[str, Any], tmp_path: Path) -> Non
     assert broken_links(shown) == []
     assert len(list(shown.glob("dates/*/*/*.png"))) == 3 * DATES
     assert f"<code>{folder_of(days['cube']).relative_to(days['cube'])}/</code>" in (shown / "index.html").read_text()
+
+
+def numbers_in(page: str) -> dict[str, int]:
+    """The number of each patch in the table of a page, by id."""
+    rows = re.findall(r'<th scope="row" class="n" title="([^"]+)">(\d+)</th>', page)
+    return {name: int(number) for name, number in rows}
+
+
+def test_a_patch_has_the_same_number_on_every_page_in_every_file_and_on_every_day(days: dict[str, Any]) -> None:
+    folder = folder_of(days["cube"])
+    numbers: dict[str, int] = {}
+    for month in sorted(folder.glob("2*.html")):
+        numbers |= numbers_in(month.read_text())
+        document = json.loads(month.with_suffix(".geojson").read_text())
+        written = {feature["id"]: feature["properties"]["number"] for feature in document["features"]}
+        assert written == numbers_in(month.read_text())
+    assert len(numbers) > 3
+    assert sorted(numbers.values()) == list(range(1, len(numbers) + 1))
+    first_page = numbers_in((folder / "index.html").read_text())
+    assert first_page.items() <= numbers.items()
+    for day in days["seen"]:
+        for name, body in day["written"].items():
+            if name.endswith("/index.html"):
+                assert numbers_in(body.decode()).items() <= numbers.items()
+    features = json.loads((folder / "patches.geojson").read_text())["features"]
+    assert {one["id"]: one["properties"]["number"] for one in features} == first_page
+    by_date: dict[str, list[tuple[int, int]]] = {}
+    for feature in (one for path in folder.glob("2*.geojson") for one in json.loads(path.read_text())["features"]):
+        properties = feature["properties"]
+        by_date.setdefault(properties["datetime"], []).append((properties["number"], -properties["area_px"]))
+    ordered = [sorted(by_date[date]) for date in sorted(by_date)]
+    assert [number for patches in ordered for number, _ in patches] == list(range(1, len(numbers) + 1))
+    assert all([area for _, area in patches] == sorted(area for _, area in patches) for patches in ordered)
 
 
 def test_the_first_page_shows_the_newest_dates_and_counts_them_all(days: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -29,9 +30,13 @@ def day(date: datetime.date = LAST, **changes: Any) -> DatePage:
     )
 
 
+NUMBERS = itertools.count(1)
+
+
 def patch(name: str = "P1", **changes: Any) -> PatchRow:
     values = {
         "id": name,
+        "number": next(NUMBERS),
         "date": LAST,
         "pair_start": changes.get("date", LAST) - datetime.timedelta(6),
         "area_px": 60,
@@ -135,7 +140,35 @@ def test_the_page_has_no_script_and_asks_for_nothing_but_its_pictures(made_up: A
     assert sorted(map(str, sources)) == sorted(made_up.pictures)
     assert b"url(" not in html
     assert b"@import" not in html
-    assert b"http" not in html.replace(b"http-equiv", b"")
+    links = [str(attributes["href"]) for tag, attributes in found if tag == "a"]
+    outside = [link for link in links if "//" in link]
+    assert len(outside) == len(made_up.page.patches)
+    assert all(link.startswith("https://www.openstreetmap.org/?mlat=") for link in outside)
+    assert html.count(b"http") == len(outside)
+
+
+def test_nothing_interactive_lies_in_something_interactive(made_up: Any) -> None:
+    class Nesting(HTMLParser):
+        inside: tuple[str, ...] = ()
+        faults: tuple[str, ...] = ()
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag in ("a", "summary", "button"):
+                self.faults += (tag,) if self.inside else ()
+                self.inside += (tag,)
+            if self.inside and ("tabindex" in dict(attrs)):
+                self.faults += (tag,)
+            if dict(attrs).get("role") == "img" and tag == "svg":
+                self.faults += (tag,)
+
+        def handle_endtag(self, tag: str) -> None:
+            if tag in ("a", "summary", "button"):
+                self.inside = self.inside[:-1]
+
+    parser = Nesting()
+    parser.feed(render(made_up.page).decode())
+    assert parser.faults == ()
+    assert parser.inside == ()
 
 
 def test_names_from_users_are_text_and_never_markup() -> None:
@@ -180,7 +213,8 @@ def test_dates_without_any_valid_pixel_say_so() -> None:
     html = render(page(dates=dates, quality_reasons=(NO_DATA,))).decode()
     assert html.count("There is no picture of this date.") == 2
     assert "A dashed bar is a date without any valid pixel." in html
-    assert html.count("100\u00a0%") == 2
+    assert html.count(">100\u00a0%</td>") == 2
+    assert html.count("0\u00a0% of the area was judged. Not judged: 100\u00a0% (no image here).") == 3
 
 
 def test_a_date_without_pixels_divides_by_nothing() -> None:
@@ -208,11 +242,11 @@ def test_a_long_table_names_the_files_with_the_rest_and_no_link_is_dead() -> Non
     ids = {attributes["id"] for _, attributes in found if "id" in attributes}
     rows = [name for name in ids if str(name).startswith("patch-")]
     assert len(rows) == MAX_ROWS
-    assert b"patches.parquet" in html
+    assert b'<a href="patches.parquet">' in html
     assert "The table shows 500 of 2\u202f100 patches." in html.decode()
     assert "The map shows the 2\u202f000 largest of 2\u202f100 patches." in html.decode()
-    dead = [at["href"] for tag, at in found if tag == "a" and "href" in at and str(at["href"])[1:] not in ids]
-    assert dead == []
+    links = [str(at["href"]) for tag, at in found if tag == "a" and "href" in at]
+    assert [link for link in links if link[0] == "#" and link[1:] not in ids] == []
 
 
 def test_false_patches_and_missed_events_are_named(made_up: Any) -> None:
@@ -251,6 +285,7 @@ def test_what_is_left_out_is_named_and_a_whole_page_does_not_speak_of_it() -> No
     [
         ({"dates": (day(), day())}, "a date is there twice"),
         ({"patches": (patch(), patch())}, "a patch id is there twice"),
+        ({"patches": (patch("A", number=3), patch("B", number=3))}, "a patch number is there twice"),
         ({"patches": (patch(date=FIRST),)}, "not a date of the page"),
         ({"dates": (day(quality=((77, 3),)),)}, "quality code 77 has no reason"),
     ],
@@ -297,18 +332,70 @@ def test_the_map_draws_holes_and_many_parts_and_at_most_so_many_dots() -> None:
     svg = str(svg_map(area, [], dots, LAST, frozenset()))
     outline = re.findall(r'class="aoi"[^>]* d="([^"]*)"', svg)[0]
     assert outline.count("M") == outline.count("Z") == 3
-    assert svg.count("<circle") == MAX_DOTS
-    assert "P0:" not in svg
-    assert f"P{MAX_DOTS + 4}:" in svg
+    assert svg.count("<title>Patch ") == MAX_DOTS
+    assert f">Patch {dots[0].number}:" not in svg
+    assert f">Patch {dots[-1].number}:" in svg
 
 
 def test_dots_grow_with_area_and_the_last_pass_lies_on_top() -> None:
-    dots = [patch("big", area_px=400, date=FIRST), patch("small", area_px=100)]
+    dots = [patch("big", number=7, area_px=400, date=FIRST), patch("small", number=8, area_px=100)]
     svg = str(svg_map(SQUARE, [], dots, LAST, frozenset({"big"})))
-    radii = dict(re.findall(r'r="([\d.]+)"><title>(\w+):', svg))
-    assert {name: float(radius) for radius, name in radii.items()} == {"big": 13.0, "small": 6.5}
+    radii = dict(re.findall(r'r="([\d.]+)"><title>Patch (\d):', svg))
+    assert {number: float(radius) for radius, number in radii.items()} == {"7": 13.0, "8": 6.5}
     assert re.findall(r'href="([^"]*)"', svg) == ["#patch-big"]
-    assert svg.index("big:") < svg.index("small:")
+    assert svg.index(">Patch 7:") < svg.index(">Patch 8:")
+
+
+def test_numbers_stand_beside_the_dots_of_the_last_pass_where_there_is_room() -> None:
+    dots = [
+        patch("large", number=1, area_px=900, lon=6.5),
+        patch("beneath", number=2, area_px=400, lon=6.501),
+        patch("edge", number=3, area_px=300, lon=6.999, lat=50.2),
+        patch("earlier", number=4, area_px=300, date=FIRST, lat=50.8),
+    ]
+    svg = str(svg_map(SQUARE, [], dots, LAST, frozenset()))
+    found = re.findall(r'class="number" x="([\d.]+)" y="[\d.]+" text-anchor="(\w+)">(\d)</text>', svg)
+    assert sorted((number, anchor) for _, anchor, number in found) == [("1", "start"), ("3", "start")]
+    assert max(float(x) for x, _, _ in found) < 640
+    assert svg_map(SQUARE, [], [], LAST, frozenset()).count("Size = area") == 0
+    assert svg.count("Size = area") == 1
+    assert "<text" in svg[svg.index("Size = area") :]
+    assert ">2.4 ha</text>" in svg
+
+
+def test_a_patch_has_one_number_in_the_table_the_map_and_its_date() -> None:
+    html = render(page(patches=(patch("P", number=41),))).decode()
+    assert '<th scope="row" class="n" title="P">41</th>' in html
+    assert '<text class="number"' in html
+    assert ">41</text>" in html
+    assert '<a href="#patch-P">Patch 41</a>: 2.4 ha' in html
+
+
+def test_a_patch_links_to_its_place_on_a_web_map() -> None:
+    found = elements(render(page(patches=(patch(lon=-6.95831, lat=50.94128),))))
+    (link,) = [at for tag, at in found if tag == "a" and "//" in str(at.get("href"))]
+    assert link == {
+        "href": "https://www.openstreetmap.org/?mlat=50.94128&mlon=-6.95831#map=16/50.94128/-6.95831",
+        "rel": "noreferrer",
+    }
+
+
+def test_files_beside_the_page_can_be_downloaded() -> None:
+    html = render(page(patches=(patch(),), more_files=("quicklook.png", "a b&c.json"))).decode()
+    links = [str(at["href"]) for tag, at in elements(html.encode()) if tag == "a" and "." in str(at.get("href"))]
+    assert links[:4] == ["patches.geojson", "patches.parquet", "quicklook.png", "a%20b%26c.json"]
+    assert ">patches.geojson</a>" in render(page()).decode()
+
+
+def test_the_page_says_how_much_was_judged_and_what_came_closest() -> None:
+    day_with = day(valid_fraction=0.6, quality=((1, 40),), closest="highest z 2.7; --high 2.6 would show it")
+    html = render(page(dates=(day_with,), quality_reasons=(NO_DATA,))).decode()
+    assert html.count("60.0\u00a0% of the area was judged. Not judged: 40.0\u00a0% (no image here).") == 2
+    assert html.count("What came closest: highest z 2.7; --high 2.6 would show it.") == 2
+    found = render(page(dates=(day_with,), quality_reasons=(NO_DATA,), patches=(patch(),))).decode()
+    assert "What came closest" not in found
+    assert "100\u00a0% of the area was judged." in render(page()).decode()
+    assert "What came closest" not in render(page()).decode()
 
 
 def test_bars_stand_on_a_true_time_axis_and_are_as_high_as_their_area() -> None:

@@ -14,8 +14,10 @@ from acdtask.jobs.report.colours import COHERENCE, PATCH, QUALITY, STD, TRUTH, C
 from acdtask.jobs.report.pictures import (
     ENOUGH_SIDE,
     MAX_SIDE,
+    PAPER_SIDE,
     coherence_png,
     magnification,
+    paper_jpeg,
     patches_png,
     std_png,
     z_png,
@@ -161,3 +163,31 @@ def test_arrays_that_are_no_picture_are_refused() -> None:
         coherence_png(np.zeros((0, 4)))
     with pytest.raises(ValueError, match="shapes differ"):
         patches_png(np.zeros((2, 2)), np.zeros((2, 3), bool), np.zeros((2, 2), np.uint8), [])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (60, 100), (1, 700), (1100, 900)])
+def test_a_picture_for_paper_is_small_and_white_where_there_is_nothing(shape: tuple[int, int]) -> None:
+    values = np.random.default_rng(3).uniform(0, 1, shape)
+    values[: -(-shape[0] // 2)] = np.nan
+    png = coherence_png(values)
+    jpeg = paper_jpeg(png)
+    assert jpeg == paper_jpeg(png)
+    with Image.open(io.BytesIO(jpeg)) as paper, Image.open(io.BytesIO(png)) as screen:
+        assert paper.format == "JPEG"
+        assert max(paper.size) <= PAPER_SIDE
+        assert paper.width / paper.height == pytest.approx(screen.width / screen.height, rel=0.02) or min(shape) == 1
+        top = np.asarray(paper.convert("L"))[: max(1, paper.height // 2 - 8)]
+    assert np.median(top) > 225
+    assert len(jpeg) < 100_000
+
+
+def test_a_patch_shows_in_the_picture_for_paper() -> None:
+    image = np.full((1000, 1000), 0.6)
+    change = np.zeros(image.shape, bool)
+    change[500:512, 300:312] = True
+    with Image.open(io.BytesIO(paper_jpeg(patches_png(image, change, np.zeros(image.shape, int), [])))) as paper:
+        red, green, _ = np.moveaxis(np.asarray(paper.convert("RGB")).astype(int), -1, 0)
+        scale = paper.width / 1000
+    rows, columns = np.nonzero(red - green > 60)
+    assert np.abs(np.median(rows) / scale - 506) < 6
+    assert np.abs(np.median(columns) / scale - 306) < 6

@@ -1,0 +1,289 @@
+"""Baselines of arrays: what is usual at each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acdtask.api.place import Layers, coordinates, crs_attributes, import_xarray, layers_of
+from acdtask.api.saved import Address, read_saved, write_saved
+from acdtask.api.stored import DEFAULT_SCALE, Stored
+from acdtask.change.moments import Moments
+from acdtask.change.profile import Detection
+from acdtask.cube.grid import Grid
+from acdtask.cube.local.warp import pixel_offset
+from acdtask.errors import AcdError, ErrorCode
+
+if TYPE_CHECKING:
+    from xarray import DataArray, Dataset
+
+__all__ = ["Baseline", "baseline", "dataset_of"]
+
+IMAGES_AT_ONCE = 32
+"""Images of a stack that are read and converted together, so that a lazy stack need not fit into memory."""
+FINEST_HINT, COARSEST_HINT = 1 / 65534, 1 / 100
+"""Scales between these are taken from a decoded array as the step that its numbers were stored with."""
+
+KIND = "baseline"
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """What is usual at each pixel: count, mean and standard deviation of coherence, from exact integer moments.
+
+    Made by `acdtask.baseline`. Adding and subtracting images is exact: whatever the order, the result is bit for bit
+    that of a baseline made anew from the same images.
+
+    Attributes:
+        moments: count, sum and sum of squares of each pixel, as integers in stored units.
+        scale: coherence = stored unit * scale.
+        times: the images in it, ISO 8601; empty if they are not known.
+        grid: where its pixels lie, or None.
+        zero_is_nodata: whether a coherence of 0 counts as no data.
+        nodata: the value that means no data in images that do not say it themselves, or None.
+
+    >>> import numpy as np
+    >>> stack = np.array([[[0.5, np.nan]], [[0.7, np.nan]]])
+    >>> usual = baseline(stack)
+    >>> usual.mean, usual.count
+    (array([[0.6, nan]], dtype=float32), array([[2, 0]], dtype=int32))
+    >>> usual.add(np.array([[0.3, 0.9]])).subtract(stack[0]).mean
+    array([[0.5, 0.9]], dtype=float32)
+    """
+
+    moments: Moments
+    scale: float = DEFAULT_SCALE
+    times: tuple[str, ...] = ()
+    grid: Grid | None = None
+    zero_is_nodata: bool = False
+    nodata: float | None = None
+
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """Mean coherence, shape (y, x); NaN where there is no image."""
+        return _scaled(self.moments.mean(), self.scale)
+
+    @property
+    def std(self) -> NDArray[np.float32]:
+        """Population standard deviation of coherence, shape (y, x); NaN where there is no image."""
+        return _scaled(self.moments.standard_deviation(), self.scale)
+
+    @property
+    def count(self) -> NDArray[np.int32]:
+        """Images with data, shape (y, x)."""
+        return self.moments.count
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        height, width = self.moments.count.shape
+        return height, width
+
+    def add(self, image: NDArray[Any] | DataArray, *, nodata: float | None = None) -> Baseline:
+        """The baseline with one more image.
+
+        Args:
+            image: shape (y, x), on the pixels of the baseline; integers are in the baseline's scale.
+            nodata: as `acdtask.monitor`.
+
+        Raises:
+            AcdError: IMAGE_REPEATED if an image of the same time is in it; as `acdtask.monitor`.
+        """
+        pixels, times = self.image(image, nodata)
+        if again := sorted({*times} & {*self.times}):
+            raise AcdError(
+                ErrorCode.IMAGE_REPEATED, f"the image of {again[0]} is in the baseline already", "Add it only once."
+            )
+        known = self.times or not self.moments.count.any()
+        return self._with(self.moments + self._moments_of(pixels[np.newaxis]), (*self.times, *times) if known else ())
+
+    def subtract(self, image: NDArray[Any] | DataArray, *, nodata: float | None = None) -> Baseline:
+        """The baseline without an image that is in it.
+
+        Args:
+            image: shape (y, x), with the values that were added.
+            nodata: as `acdtask.monitor`.
+
+        Raises:
+            AcdError: IMAGE_REPEATED if it is not in the baseline; as `acdtask.monitor`.
+        """
+        pixels, times = self.image(image, nodata)
+        if self.times and times and times[0] not in self.times:
+            raise AcdError(ErrorCode.IMAGE_REPEATED, f"the image of {times[0]} is not in the baseline")
+        rest = self.moments - self._moments_of(pixels[np.newaxis])
+        if not _is_possible(rest):
+            raise AcdError(ErrorCode.IMAGE_REPEATED, "the image is not in the baseline, or had other values there")
+        kept = tuple(time for time in self.times if time not in times) if times else ()
+        return self._with(rest, kept)
+
+    def image(
+        self, image: NDArray[Any] | DataArray, nodata: float | None = None
+    ) -> tuple[NDArray[Any], tuple[str, ...]]:
+        """An image in the baseline's stored units, and its time if it is known. As `acdtask.monitor` raises."""
+        layers = layers_of(image, 2)
+        self._require_same_pixels(layers)
+        is_integer = np.dtype(layers.values.dtype).kind in "iu"
+        if is_integer and layers.scale is not None and layers.scale != self.scale:
+            raise AcdError(
+                ErrorCode.PIXELS_DIFFER,
+                f"the image's integers have a scale of {layers.scale:g}, and the baseline's one of {self.scale:g}",
+                "Give the image as floats: its integers times its scale.",
+            )
+        choices = (nodata, layers.nodata, self.nodata)
+        missing = next((choice for choice in choices if choice is not None), None)
+        return Stored(self.scale).of(_read(layers.values), missing, "the image"), layers.times
+
+    def to_xarray(self) -> Dataset:
+        """Mean, standard deviation and count as an xarray.Dataset, with coordinates and CRS where they are known."""
+        return dataset_of({"mean": self.mean, "std": self.std, "count": self.count}, self.grid)
+
+    def save(self, address: Address) -> None:
+        """Write it to a file, which `Baseline.load` reads: a path or an s3:// address; numpy opens it as .npz."""
+        moments = self.moments
+        words = {
+            "scale": self.scale,
+            "times": list(self.times),
+            "grid": self.grid,
+            "zero_is_nodata": self.zero_is_nodata,
+            "nodata": None if self.nodata is None else repr(self.nodata),
+        }
+        arrays: dict[str, NDArray[Any]] = {
+            "count": moments.count,
+            "total": moments.total,
+            "total_of_squares": moments.total_of_squares,
+        }
+        write_saved(address, KIND, words, arrays)
+
+    @classmethod
+    def load(cls, address: Address) -> Baseline:
+        """The baseline that `save` wrote. INPUT_MISSING, SAVED_UNREADABLE."""
+        words, arrays = read_saved(address, KIND)
+        moments = Moments(arrays["count"], arrays["total"], arrays["total_of_squares"])
+        nodata = None if words["nodata"] is None else float(words["nodata"])
+        return cls(moments, words["scale"], tuple(words["times"]), words["grid"], words["zero_is_nodata"], nodata)
+
+    def __repr__(self) -> str:
+        height, width = self.shape
+        count = self.moments.count
+        return f"<acdtask.Baseline of {height} x {width} pixels, {count.min()} to {count.max()} images>"
+
+    def _with(self, moments: Moments, times: tuple[str, ...]) -> Baseline:
+        return replace(self, moments=moments, times=times)
+
+    def _moments_of(self, stack: NDArray[Any]) -> Moments:
+        return _moments_of(stack, Stored(self.scale), zero_is_nodata=self.zero_is_nodata)
+
+    def _require_same_pixels(self, layers: Layers) -> None:
+        if np.shape(layers.values) != self.shape:
+            raise AcdError(
+                ErrorCode.PIXELS_DIFFER,
+                f"the image has the shape {np.shape(layers.values)}, and the baseline {self.shape}",
+            )
+        mine, other = self.grid, layers.grid
+        if mine is None or other is None:
+            return
+        if mine.crs and other.crs and mine.crs != other.crs:
+            raise AcdError(ErrorCode.PIXELS_DIFFER, f"the image is in {other.crs}, and the baseline in {mine.crs}")
+        if pixel_offset(mine, other.model_copy(update={"crs": mine.crs})) != (0, 0):
+            raise AcdError(
+                ErrorCode.PIXELS_DIFFER, f"the image lies at {other.bounds}, and the baseline at {mine.bounds}"
+            )
+
+
+def baseline(
+    stack: NDArray[Any] | DataArray,
+    *,
+    scale: float | None = None,
+    nodata: float | None = None,
+    zero_is_nodata: bool = False,
+    crs: str | None = None,
+    transform: Iterable[float] | None = None,
+) -> Baseline:
+    """Make a baseline from a stack of coherence images.
+
+    Args:
+        stack: shape (time, y, x): a numpy array, or an xarray.DataArray, whose coordinates and CRS are kept. Floats
+            are coherence from 0 to 1; they are rounded to a thousandth, as `acdtask ingest` does. Integers need a
+            scale. A lazy array is read a few images at a time.
+        scale: coherence = value * scale, for integers: 0.001 for 0 to 1000, 1/255 for bytes. For floats the step that
+            they are rounded to. Default: what the array says, and 0.001 for floats.
+        nodata: the value that means no data, besides NaN and what is masked. Default: what the array says.
+        zero_is_nodata: a coherence of 0 means no data too.
+        crs: where the pixels lie, such as "EPSG:32632"; default: what the array says.
+        transform: pixel to CRS: a, b, c, d, e, f, such as an `affine.Affine`; default: what the array says.
+
+    Raises:
+        AcdError: STACK_UNFIT, SCALE_UNKNOWN, SETTING_INVALID, INPUT_OUT_OF_RANGE, INPUT_NOT_FINITE.
+    """
+    layers = layers_of(stack, 3, crs=crs, transform=transform)
+    stored = Stored(stored_scale_of(layers, scale))
+    wanted = layers.nodata if nodata is None else nodata
+    moments = Moments.zeros((layers.values.shape[1], layers.values.shape[2]))
+    for images in _parts(layers.values):
+        moments = moments + _moments_of(stored.of(images, wanted, "the stack"), stored, zero_is_nodata=zero_is_nodata)
+    return Baseline(moments, stored.scale, layers.times, layers.grid, zero_is_nodata, wanted)
+
+
+def stored_scale_of(layers: Layers, scale: float | None) -> float:
+    """The scale that an array is stored with. SCALE_UNKNOWN."""
+    if scale is not None:
+        return scale
+    kind = np.dtype(layers.values.dtype).kind
+    if kind in "iu":
+        if layers.scale is None:
+            raise AcdError(ErrorCode.SCALE_UNKNOWN, f"the array holds integers ({layers.values.dtype}) without a scale")
+        return layers.scale
+    hint = layers.scale
+    is_step = (
+        hint is not None and FINEST_HINT <= hint <= COARSEST_HINT and abs(1 / hint - round(1 / hint)) < 1e-6 / hint
+    )
+    return hint if hint is not None and is_step else DEFAULT_SCALE
+
+
+def dataset_of(arrays: dict[str, NDArray[Any]], grid: Grid | None) -> Dataset:
+    """Arrays of shape (y, x) as an xarray.Dataset. EXTRA_MISSING."""
+    xr = import_xarray()
+    coords: dict[str, Any] = {}
+    if grid is not None:
+        coords = dict(coordinates(grid))
+        if grid.crs:
+            coords["spatial_ref"] = ((), 0, crs_attributes(grid))
+    dataset: Dataset = xr.Dataset({name: (("y", "x"), array) for name, array in arrays.items()}, coords)
+    if "spatial_ref" in coords:
+        for name in arrays:
+            dataset[name].encoding["grid_mapping"] = "spatial_ref"
+    return dataset
+
+
+def _parts(stack: Any) -> Iterator[NDArray[Any]]:
+    for first in range(0, stack.shape[0], IMAGES_AT_ONCE):
+        yield _read(stack[first : first + IMAGES_AT_ONCE])
+
+
+def _read(array: Any) -> NDArray[Any]:
+    """An array in memory, still masked if it was."""
+    return array if isinstance(array, np.ndarray) else np.asarray(array)
+
+
+def _moments_of(stack: NDArray[Any], stored: Stored, *, zero_is_nodata: bool) -> Moments:
+    return Moments.of_images(*Detection(zero_is_nodata=zero_is_nodata).without_zeros(stack, stored.nodata))
+
+
+def _is_possible(moments: Moments) -> bool:
+    """Whether some images can have these moments."""
+    count, total, squares = moments.count, moments.total, moments.total_of_squares
+    empty = count == 0
+    return bool(
+        (count >= 0).all()
+        and (total >= 0).all()
+        and not (total[empty].any() or squares[empty].any())
+        and (count * squares >= total * total).all()
+    )
+
+
+def _scaled(stored: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    return (stored.astype(np.float64) * scale).astype(np.float32)

@@ -1,0 +1,265 @@
+"""A cube on a folder or an object store, and its images as xarray.DataArray."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import shapely
+import shapely.geometry
+from shapely.geometry.base import BaseGeometry
+
+from acdtask.api.lazy import LazyImages
+from acdtask.api.place import coordinates, crs_attributes, import_xarray
+from acdtask.cube.aoi import load_aoi
+from acdtask.cube.grid import Grid, Layout
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Resampling, Variable
+from acdtask.cube.tiling import LON_LAT, footprint, project
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.stacks import image_label, start_of
+
+if TYPE_CHECKING:
+    from xarray import DataArray
+
+__all__ = ["OpenedCube", "Place", "open_cube"]
+
+Place: TypeAlias = str | os.PathLike[str] | BaseGeometry | dict[str, Any] | tuple[float, float, float, float]
+"""An AOI file; a shapely or GeoJSON geometry, or bounds (min x, min y, max x, max y), in longitude and latitude."""
+
+Moment: TypeAlias = datetime | str
+
+
+class OpenedCube:
+    """A cube that is read. Made by `acdtask.open`.
+
+    Attributes:
+        address: of the cube.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._cube = LocalCube.open(address)
+
+    def __repr__(self) -> str:
+        names = ", ".join(variable.name for variable in self.variables())
+        return f"<acdtask cube at {self.address}: {names or 'no variable'}>"
+
+    def variables(self) -> list[Variable]:
+        """Every variable, by name."""
+        return self._cube.variables()
+
+    def instances(self, variable: str) -> list[Instance]:
+        """The instances of a variable, by name. VARIABLE_UNKNOWN."""
+        return self._cube.instances(variable)
+
+    def layouts(self) -> list[Layout]:
+        """Every layout, by name."""
+        return self._cube.layouts()
+
+    def records(
+        self,
+        name: str = "",
+        *,
+        area: Place | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> list[Record]:
+        """Records by time.
+
+        Args:
+            name: pattern of names, with `*` and `?`.
+            area: records that touch it.
+            start: first time, inclusive; without a zone it is UTC.
+            end: last time, inclusive; a date alone means all of that day.
+            tags: a record has all of them; the value may be a pattern, an empty one asks that the tag is there.
+
+        Raises:
+            AcdError: DATE_INVALID, AOI_UNREADABLE, AOI_EMPTY.
+        """
+        where = None if area is None else shapely.geometry.mapping(_geometry(area))
+        first, last = _moment(start), _moment(end, last=True)
+        return self._cube.records(RecordQuery(name=name, tags=tags or {}, start=first, end=last, area=where))
+
+    def images(
+        self,
+        variable: str = "CoherenceVV",
+        instance: str = "master",
+        *,
+        layout: str = "",
+        area: Place | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        name: str = "",
+        tags: dict[str, str] | None = None,
+        resampling: Resampling | None = None,
+        stored: bool = False,
+    ) -> DataArray:
+        """The images of a variable, with dimensions time, y and x (time, band, y and x for several bands).
+
+        Nothing is read yet: pixels are read when they are used, and only those. The records of one day, or of one pair
+        of days, make one image; where they overlap, the later record lies on top.
+
+        Args:
+            variable: what to read.
+            instance: which version of it.
+            layout: on whose pixels; default: the cube's only layout, and without one the pixels of the first image.
+            area: only its bounding box; default: all that the images cover.
+            start: first time, as in `records`.
+            end: last time, as in `records`.
+            name: pattern of the records' names.
+            tags: that the records have.
+            resampling: for images on other pixels; default: the variable's.
+            stored: the integers as they are stored, with `scale_factor` and `_FillValue` as attributes; otherwise
+                physical values in float32, NaN without data.
+
+        Returns:
+            With the coordinates x, y (centres of pixels), spatial_ref, time (the later date of a pair), image (what
+            results call it) and, for pairs, start.
+
+        Raises:
+            AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, LAYOUT_UNKNOWN, INPUT_MISSING if no record is chosen,
+                EXTRA_MISSING.
+        """
+        xr = import_xarray()
+        definition = self._cube.variable(variable)
+        records = self.records(name, area=area, start=start, end=end, tags=tags)
+        having = self._cube.having(variable, instance, [record.id for record in records])
+        records = [record for record in records if record.id in having]
+        if not records:
+            raise AcdError(
+                ErrorCode.INPUT_MISSING,
+                f"{self.address} has no record of {variable}:{instance} with this name, area, time and tags",
+                "List what there is with .records().",
+            )
+        grid = self._grid(self._cube.datasets(variable, instance, having), layout, area)
+        groups: dict[str, list[Record]] = {}
+        for record in records:
+            groups.setdefault(image_label(record), []).append(record)
+        ids = tuple(tuple(record.id for record in group) for group in groups.values())
+        lazy = LazyImages(self._cube, definition, instance, grid, ids, resampling, stored=stored)
+        bands = ("band",) if len(definition.bands) > 1 else ()
+        array: DataArray = xr.DataArray(
+            lazy.variable(("time", *bands, "y", "x")),
+            coords=_coordinates(grid, groups, definition),
+            name=variable,
+        )
+        array.encoding["grid_mapping"] = "spatial_ref"
+        return array
+
+    def _grid(self, datasets: Sequence[Dataset], layout: str, area: Place | None) -> Grid:
+        """The pixels to read: a rectangle of a layout's, or of the first image's."""
+        chosen = self._layout(layout)
+        crs = chosen.crs if chosen else datasets[0].grid.crs
+        whole = _geometry(area) if area is not None else _covered(datasets)
+        box = project(whole, LON_LAT, crs).bounds
+        if chosen:
+            resolution, (ox, oy) = chosen.cell_extent / chosen.cell_pixels, chosen.origin
+            steps = (resolution, -resolution)
+        else:
+            a, b, ox, d, e, oy = datasets[0].grid.transform
+            if b or d:
+                raise AcdError(
+                    ErrorCode.LAYOUT_UNKNOWN, "the images are rotated, so their own pixels make no rectangle of x and y"
+                )
+            steps = (a, e)
+        return _window(box, (ox, oy), steps, crs)
+
+    def _layout(self, name: str) -> Layout | None:
+        if name:
+            return self._cube.layout(name)
+        layouts = self._cube.layouts()
+        if len(layouts) > 1:
+            names = ", ".join(layout.name for layout in layouts)
+            raise AcdError(ErrorCode.LAYOUT_UNKNOWN, f"the cube has several layouts: {names}", "Give one as layout=.")
+        return layouts[0] if layouts else None
+
+
+def open_cube(cube: str | os.PathLike[str]) -> OpenedCube:
+    """Open a cube that `acdtask ingest` or `acdtask watch` made.
+
+    Args:
+        cube: a folder, or s3://bucket/prefix.
+
+    Raises:
+        AcdError: CUBE_UNKNOWN, CUBE_VERSION, ADDRESS_INVALID.
+    """
+    return OpenedCube(os.fspath(cube))
+
+
+def _moment(value: Moment | None, *, last: bool = False) -> datetime | None:
+    if value is None or isinstance(value, datetime):
+        return value
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise AcdError(
+            ErrorCode.DATE_INVALID, f"{value!r} is not a date", "Write YYYY-MM-DD, or YYYY-MM-DDTHH:MM:SS."
+        ) from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    day_alone = len(value) <= len("2021-01-07")
+    return moment.replace(hour=23, minute=59, second=59, microsecond=999999) if last and day_alone else moment
+
+
+def _geometry(area: Place) -> BaseGeometry:
+    if isinstance(area, BaseGeometry):
+        return area
+    if isinstance(area, tuple):
+        return shapely.box(*area)
+    if isinstance(area, dict):
+        return shapely.geometry.shape(area.get("geometry", area))
+    return load_aoi(str(Path(area))).geometry
+
+
+def _covered(datasets: Sequence[Dataset]) -> BaseGeometry:
+    """What images cover; tiles that they were consolidated to reach farther."""
+    grids = {dataset.grid for dataset in datasets if not dataset.is_copy} or {dataset.grid for dataset in datasets}
+    return shapely.union_all([shapely.geometry.shape(footprint(grid)) for grid in grids])
+
+
+def _window(
+    box: tuple[float, float, float, float], origin: tuple[float, float], steps: tuple[float, float], crs: str
+) -> Grid:
+    """The pixels of a lattice that a box needs; a thousandth of a pixel is rounding."""
+    (ox, oy), (a, e) = origin, steps
+    columns = sorted(((box[0] - ox) / a, (box[2] - ox) / a))
+    rows = sorted(((box[1] - oy) / e, (box[3] - oy) / e))
+    left, top = math.floor(columns[0] + SLIVER), math.floor(rows[0] + SLIVER)
+    right, bottom = math.ceil(columns[1] - SLIVER), math.ceil(rows[1] - SLIVER)
+    return Grid(
+        crs=crs,
+        transform=(a, 0.0, ox + left * a, 0.0, e, oy + top * e),
+        width=max(right - left, 1),
+        height=max(bottom - top, 1),
+    )
+
+
+SLIVER = 0.01
+"""An area that enters a pixel by less, in pixels, does not need it: footprints are rounded to a centimetre."""
+
+
+def _coordinates(grid: Grid, groups: dict[str, list[Record]], variable: Variable) -> dict[str, Any]:
+    last = [group[-1] for group in groups.values()]
+    starts = [start_of(record) for record in last]
+    coords: dict[str, Any] = {
+        **coordinates(grid),
+        "time": [_naive(record.datetime) for record in last],
+        "image": ("time", list(groups)),
+        "spatial_ref": ((), 0, crs_attributes(grid)),
+    }
+    if all(starts):
+        coords["start"] = ("time", [_naive(start) for start in starts if start])
+    if len(variable.bands) > 1:
+        coords["band"] = list(variable.bands)
+    return coords
+
+
+def _naive(moment: datetime) -> np.datetime64:
+    """UTC, which is what times without a zone are in xarray."""
+    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "ns")

@@ -1,0 +1,131 @@
+"""Images of a cube behind an xarray.Variable that reads what is asked for, when it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acdtask.api.place import import_xarray
+from acdtask.cube.grid import Grid, Window
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.model import CubeRequest, Outcome, Resampling, Variable
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["LazyImages"]
+
+
+@dataclass(frozen=True)
+class LazyImages:
+    """Images that are not read yet.
+
+    Attributes:
+        cube, definition, instance: what to read.
+        grid: on which pixels.
+        groups: the ids of the records of each image.
+        resampling: default: the variable's.
+        stored: integers as they are stored, instead of physical values.
+    """
+
+    cube: LocalCube
+    definition: Variable
+    instance: str
+    grid: Grid
+    groups: tuple[tuple[str, ...], ...]
+    resampling: Resampling | None
+    stored: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(time, y, x), or (time, band, y, x)."""
+        bands = (len(self.definition.bands),) if len(self.definition.bands) > 1 else ()
+        return len(self.groups), *bands, *self.grid.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the pixels as they are handed out."""
+        return np.dtype(self.definition.dformat.dtype if self.stored else np.float32)
+
+    def variable(self, dimensions: tuple[str, ...]) -> Any:
+        """The images as an xarray.Variable."""
+        xr = import_xarray()
+        from xarray.backends import BackendArray
+        from xarray.core import indexing
+
+        images = self
+
+        class Backend(BackendArray):
+            """What xarray asks for pixels."""
+
+            shape, dtype = images.shape, images.dtype
+
+            def __getitem__(self, key: Any) -> Any:
+                return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, images.read)
+
+        scaling = {"scale_factor": self.definition.scale, "_FillValue": self.definition.dformat.nodata}
+        attrs: dict[str, Any] = {"units": self.definition.unit} if self.definition.unit else {}
+        return xr.Variable(
+            dimensions,
+            indexing.LazilyIndexedArray(Backend()),
+            attrs | (scaling if self.stored else {}),
+            {} if self.stored else {**scaling, "dtype": self.definition.dformat.dtype},
+        )
+
+    def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        """The pixels of an index of integers and slices."""
+        time, *bands, rows, columns = key
+        images = np.arange(self.shape[0])[time]
+        row, column = (_Span.of(one, size) for one, size in zip((rows, columns), self.grid.shape, strict=True))
+        pixels = np.empty((np.size(images), *self.shape[1:-2], row.size, column.size), self.dtype)
+        if pixels.size:
+            window = Window(row=row.first, column=column.first, height=row.size, width=column.size)
+            self._fill(pixels, np.atleast_1d(images).tolist(), self.grid.window(window))
+        inside = (*bands, row.within, column.within)
+        return np.asarray(pixels[(0 if np.ndim(images) == 0 else slice(None), *inside)])
+
+    def _fill(self, pixels: NDArray[Any], images: list[int], grid: Grid) -> None:
+        request = CubeRequest(
+            variable=self.definition.name,
+            instance=self.instance,
+            grid=grid,
+            groups=tuple(self.groups[image] for image in images),
+            resampling=self.resampling,
+        )
+        for place, image in enumerate(self.cube.images(request)):
+            if image.outcome is Outcome.FAILED:
+                raise AcdError(ErrorCode.CUBE_DAMAGED, f"an image cannot be read: {image.reason}")
+            pixels[place] = self._handed_out(image.pixels)
+
+    def _handed_out(self, pixels: NDArray[Any] | None) -> Any:
+        """Pixels as they are stored, or as physical values; None is an image without data."""
+        dformat = self.definition.dformat
+        if pixels is None:
+            return dformat.nodata if self.stored else np.nan
+        if self.stored:
+            return pixels
+        physical = (pixels.astype(np.float64) * self.definition.scale).astype(np.float32)
+        physical[~dformat.valid(pixels)] = np.nan
+        return physical
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The pixels of a row or column to read for an index, and the index within them."""
+
+    first: int
+    size: int
+    within: int | slice
+
+    @classmethod
+    def of(cls, key: int | slice, size: int) -> _Span:
+        chosen = np.arange(size)[key]
+        if np.ndim(chosen) == 0:
+            return cls(int(chosen), 1, 0)
+        if not chosen.size:
+            return cls(0, 0, slice(None))
+        first, last = int(chosen.min()), int(chosen.max())
+        if isinstance(key, slice) and (key.step or 1) < 0:
+            return cls(first, last - first + 1, slice(None, None, key.step))
+        return cls(first, last - first + 1, slice(None, None, key.step if isinstance(key, slice) else None))

@@ -1,0 +1,242 @@
+"""New images against a baseline: z, the mask of change, patches."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import shapely.geometry
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from acdtask.api.baseline import Baseline, dataset_of
+from acdtask.api.saved import Address, read_saved, write_saved
+from acdtask.api.stored import Stored
+from acdtask.change import detect
+from acdtask.change.packing import pack_rows, unpack_rows
+from acdtask.change.polygons import Outline, join_all, trace
+from acdtask.change.profile import STANDARD, Detection
+from acdtask.change.seams import BLOB
+from acdtask.change.zscore import Quality, ZScore
+from acdtask.cube.grid import Grid
+from acdtask.cube.masks import inside_mask
+from acdtask.errors import AcdError, ErrorCode
+
+if TYPE_CHECKING:
+    from xarray import DataArray, Dataset
+
+    from acdtask.api.patches import PatchTable
+
+__all__ = ["Area", "Change", "monitor"]
+
+Area: TypeAlias = NDArray[np.bool_] | BaseGeometry | dict[str, Any]
+"""A mask of the image's pixels, True inside; or a shapely or GeoJSON geometry in longitude and latitude."""
+
+KIND = "change"
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """The change in one image. Made by `acdtask.monitor`.
+
+    Attributes:
+        found: the scores and blobs, in pixels and stored units.
+        detection: the thresholds that were used; `min_std` in stored units.
+        scale: coherence = stored unit * scale.
+        time: of the image, ISO 8601; empty if it is not known.
+        grid: where its pixels lie, or None.
+    """
+
+    found: detect.Change
+    detection: Detection
+    scale: float
+    time: str = ""
+    grid: Grid | None = None
+
+    @property
+    def z(self) -> NDArray[np.float32]:
+        """How many standard deviations coherence lies below its usual value, shape (y, x); NaN where not judged."""
+        return self.found.score.z
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """True in patches, shape (y, x)."""
+        return self.found.blob_ids > 0
+
+    @property
+    def quality(self) -> NDArray[np.uint8]:
+        """Why a pixel has no z, shape (y, x).
+
+        0: it has one. 1: no data. 2: too few images. 3: hardly varies. 4: no baseline. 5: outside the area.
+        """
+        return self.found.score.quality
+
+    @property
+    def judged(self) -> float:
+        """The share of the pixels in the area that have a z, 0 to 1."""
+        counts = np.bincount(self.quality.reshape(-1), minlength=len(Quality))
+        return float(counts[Quality.VALID] / max(1, counts.sum() - counts[Quality.OUTSIDE]))
+
+    @property
+    def highest_z(self) -> float:
+        """The highest z of any pixel, in a patch or not: what came closest."""
+        return float(np.nanmax(self.z))
+
+    @cached_property
+    def patches(self) -> PatchTable:
+        """The patches, largest first."""
+        from acdtask.api.patches import patches
+
+        return patches(self)
+
+    def to_xarray(self) -> Dataset:
+        """z, mask and quality as an xarray.Dataset, with coordinates and CRS where they are known."""
+        dataset = dataset_of({"z": self.z, "mask": self.mask, "quality": self.quality}, self.grid)
+        return dataset.assign_attrs(time=self.time) if self.time else dataset
+
+    def save(self, address: Address) -> None:
+        """Write it to a file, which `Change.load` reads: a path or an s3:// address; numpy opens it as .npz."""
+        words = {"scale": self.scale, "time": self.time, "grid": self.grid, "detection": asdict(self.detection)}
+        arrays: dict[str, NDArray[Any]] = {
+            "z": self.z,
+            "quality": self.quality,
+            "blob_ids": self.found.blob_ids,
+            "blobs": pack_rows(self.found.blobs),
+        }
+        write_saved(address, KIND, words, arrays)
+
+    @classmethod
+    def load(cls, address: Address) -> Change:
+        """The change that `save` wrote. INPUT_MISSING, SAVED_UNREADABLE."""
+        words, arrays = read_saved(address, KIND)
+        blob_ids = arrays["blob_ids"]
+        outlines: dict[int, Outline] = join_all(trace(blob_ids, (0, 0)))
+        found = detect.Change(
+            ZScore(arrays["z"], arrays["quality"]), blob_ids, unpack_rows(arrays["blobs"], BLOB), outlines
+        )
+        return cls(found, Detection(**words["detection"]), words["scale"], words["time"], words["grid"])
+
+    def __repr__(self) -> str:
+        of = f" on {self.time[:10]}" if self.time else ""
+        number = len(self.found.blobs)
+        return (
+            f"<acdtask.Change{of}: {number} {'patch' if number == 1 else 'patches'},"
+            f" {100 * self.judged:.1f} % of the pixels judged, highest z {self.highest_z:.1f}>"
+        )
+
+
+def monitor(
+    image: NDArray[Any] | DataArray,
+    baseline: Baseline,
+    *,
+    nodata: float | None = None,
+    area: Area | None = None,
+    low: float = STANDARD.low,
+    high: float = STANDARD.high,
+    min_area: int = STANDARD.min_area,
+    min_count: int = STANDARD.min_count,
+    min_std: float = 0.005,
+    centred: bool = STANDARD.centred,
+) -> Change:
+    """Compare a new image with a baseline.
+
+    The result is bit for bit that of `acdtask monitor` on the same pixels.
+
+    Args:
+        image: shape (y, x), on the pixels of the baseline; integers are in the baseline's scale.
+        baseline: what is usual.
+        nodata: the value that means no data, besides NaN and what is masked. Default: what the array says, or
+            the baseline's.
+        area: judge only these pixels; default: all.
+        low: z above which connected pixels belong to a patch.
+        high: z that a pixel in each part of a patch exceeds.
+        min_area: a patch has more pixels than this.
+        min_count: fewest images of a pixel's baseline.
+        min_std: smallest standard deviation of coherence that is believed; steadier pixels get no z.
+        centred: z relative to the image's median z of pixels about as coherent, so that rain raises no alarm.
+
+    Raises:
+        AcdError: PIXELS_DIFFER, IMAGE_UNJUDGED, SETTING_INVALID, INPUT_OUT_OF_RANGE, INPUT_NOT_FINITE.
+
+    >>> import numpy as np
+    >>> import acdtask
+    >>> rng = np.random.default_rng(0)
+    >>> usual = acdtask.baseline(rng.normal(0.7, 0.05, (30, 40, 40)))
+    >>> image = np.full((40, 40), 0.7)
+    >>> image[10:22, 5:17] = 0.2
+    >>> acdtask.monitor(image, usual)
+    <acdtask.Change: 1 patch, 100.0 % of the pixels judged, highest z 16.7>
+    """
+    pixels, times = baseline.image(image, nodata)
+    stored = Stored(baseline.scale)
+    detection = Detection(
+        low=low,
+        high=high,
+        min_area=min_area,
+        min_count=min_count,
+        min_std=_in_steps(min_std, stored),
+        zero_is_nodata=baseline.zero_is_nodata,
+        centred=centred,
+    )
+    found = detect.detect_against(
+        baseline.moments,
+        pixels,
+        detection,
+        nodata=stored.nodata,
+        valid_range=(0, stored.greatest),
+        inside=_inside(area, baseline),
+    )
+    _require_judged(found, baseline, min_count, min_std)
+    return Change(found, detection, baseline.scale, times[0] if times else "", baseline.grid)
+
+
+def _in_steps(min_std: float, stored: Stored) -> float:
+    """A standard deviation of coherence in stored units; rounded, so that 0.005 is 5 steps of 0.001."""
+    return round(min_std / stored.scale, 9)
+
+
+def _inside(area: Area | None, baseline: Baseline) -> NDArray[np.bool_] | None:
+    if area is None:
+        return None
+    if isinstance(area, np.ndarray):
+        if area.shape != baseline.shape or area.dtype != np.bool_:
+            raise AcdError(
+                ErrorCode.PIXELS_DIFFER,
+                f"the mask of the area has the shape {area.shape} and the type {area.dtype}",
+                f"Give booleans of the shape {baseline.shape}.",
+            )
+        return area
+    if baseline.grid is None or not baseline.grid.crs:
+        raise AcdError(
+            ErrorCode.INPUT_CRS_MISSING,
+            "it is not known where the pixels lie, so an area in longitude and latitude cannot be found in them",
+            "Give crs= and transform= to acdtask.baseline, or the area as a mask.",
+        )
+    geometry = shapely.geometry.shape(area.get("geometry", area)) if isinstance(area, dict) else area
+    return inside_mask(geometry, baseline.grid)
+
+
+def _require_judged(found: detect.Change, baseline: Baseline, min_count: int, min_std: float) -> None:
+    quality = found.score.quality
+    if (quality == Quality.VALID).any():
+        return
+    counts = np.bincount(quality.reshape(-1), minlength=len(Quality))
+    reason = Quality(int(np.argmax(counts[1 : Quality.OUTSIDE])) + 1) if counts[1 : Quality.OUTSIDE].any() else None
+    most = int(baseline.count.max())
+    causes = {
+        None: ("the area has none of its pixels", "Check the area: longitude comes first."),
+        Quality.NO_DATA: ("the image has no data there", "Check the image, and its nodata."),
+        Quality.TOO_FEW_IMAGES: (
+            f"the baseline has at most {most} images, and min_count is {min_count}",
+            f"Add images to the baseline, or lower min_count to {most} or less.",
+        ),
+        Quality.STEADY: (
+            f"no pixel's standard deviation reaches min_std, {min_std:g}",
+            f"Lower min_std; the largest standard deviation is {np.nanmax(baseline.std, initial=0.0):.3g}.",
+        ),
+        Quality.NO_BASELINE: ("the baseline has no image there", "Check the baseline's images, and their nodata."),
+    }
+    cause, fix = causes[reason]
+    raise AcdError(ErrorCode.IMAGE_UNJUDGED, f"no pixel could be judged: {cause}", fix)

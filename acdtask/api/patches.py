@@ -1,0 +1,222 @@
+"""Patches of a change as a table: records, GeoJSON or a GeoDataFrame."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import shapely
+from shapely import MultiPolygon
+
+from acdtask.api.saved import Address, place_of
+from acdtask.change.patches import Patch, patch_table
+from acdtask.change.polygons import Outline, to_crs_coordinates
+from acdtask.cube.grid import Grid
+from acdtask.cube.tiling import LON_LAT, project
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.patches import DECIMALS
+
+if TYPE_CHECKING:
+    import geopandas
+
+    from acdtask.api.monitor import Change
+
+__all__ = ["PatchTable", "TablePatch", "patches"]
+
+
+@dataclass(frozen=True)
+class TablePatch:
+    """One patch.
+
+    Attributes:
+        number: 1 for the largest.
+        id: `<name>_<date>_r<row>_c<column>`, from its first pixel.
+        area_px: pixels.
+        area: in square units of the map; None if the coordinates are not known.
+        area_m2: square metres on the WGS 84 ellipsoid; None if the CRS is not known.
+        bounds: min x, min y, max x, max y in units of the map, or in pixels if the coordinates are not known.
+        z_max: the largest z, in standard deviations.
+        z_mean: the mean z.
+        drop_mean: by how much coherence lies below its mean, 0 to 1.
+        baseline_count: images of its baseline, the mean of its pixels.
+        geometry: the outline, in the coordinates of `bounds`.
+    """
+
+    number: int
+    id: str
+    area_px: int
+    area: float | None
+    area_m2: float | None
+    bounds: tuple[float, float, float, float]
+    z_max: float
+    z_mean: float
+    drop_mean: float
+    baseline_count: int
+    geometry: Outline
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class PatchTable(Sequence[TablePatch]):
+    """The patches of a change, largest first: a sequence of `TablePatch`.
+
+    Attributes:
+        rows: the patches.
+        time: of the image, ISO 8601; empty if it is not known.
+        grid: where the image's pixels lie, or None.
+    """
+
+    rows: tuple[TablePatch, ...]
+    time: str = ""
+    grid: Grid | None = None
+
+    @overload
+    def __getitem__(self, index: int) -> TablePatch: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[TablePatch, ...]: ...
+    def __getitem__(self, index: int | slice) -> TablePatch | tuple[TablePatch, ...]:
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[TablePatch]:
+        return iter(self.rows)
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One dictionary a patch; pandas makes a table of them."""
+        return [row.to_dict() for row in self.rows]
+
+    def to_geojson(self) -> dict[str, Any]:
+        """A FeatureCollection in longitude and latitude (RFC 7946). INPUT_CRS_MISSING."""
+        features = [
+            {
+                "type": "Feature",
+                "id": row.id,
+                "properties": {**_properties(row), "time": self.time or None},
+                "geometry": json.loads(shapely.to_geojson(self._on_globe(row.geometry))),
+            }
+            for row in self.rows
+        ]
+        return {"type": "FeatureCollection", "features": features}
+
+    def to_geopandas(self) -> geopandas.GeoDataFrame:
+        """A GeoDataFrame in the CRS of the image. EXTRA_MISSING."""
+        try:
+            import geopandas
+        except ImportError as error:
+            raise AcdError(
+                ErrorCode.EXTRA_MISSING, "geopandas is not installed", "Install it with: pip install geopandas"
+            ) from error
+        columns = {name: [_properties(row)[name] for row in self.rows] for name in PROPERTIES}
+        crs = self.grid.crs if self.grid and self.grid.crs else None
+        return geopandas.GeoDataFrame(columns, geometry=[row.geometry for row in self.rows], crs=crs)
+
+    def save(self, address: Address) -> None:
+        """Write them as GeoJSON to a path or an s3:// address. FORMAT_UNKNOWN, INPUT_CRS_MISSING."""
+        store, name = place_of(address)
+        if not name.endswith((".geojson", ".json")):
+            raise AcdError(
+                ErrorCode.FORMAT_UNKNOWN,
+                f"{name} does not end with .geojson",
+                "End it with .geojson; for other formats use to_geopandas().to_file or to_parquet.",
+            )
+        store.put(name, json.dumps(self.to_geojson(), indent=1).encode())
+
+    def __repr__(self) -> str:
+        return _text_table([_HEADINGS, *(_cells(row) for row in self.rows)])
+
+    def _repr_html_(self) -> str:
+        lines = [(_HEADINGS, "th"), *((_cells(row), "td") for row in self.rows)]
+        body = "".join(
+            f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>" for cells, tag in lines
+        )
+        return f"<table>{body}</table>"
+
+    def _on_globe(self, geometry: Outline) -> Any:
+        if self.grid is None or not self.grid.crs:
+            raise AcdError(
+                ErrorCode.INPUT_CRS_MISSING,
+                "it is not known where the pixels lie, and GeoJSON is in longitude and latitude",
+                "Give crs= and transform= to acdtask.baseline, or images with coordinates and a CRS.",
+            )
+        return shapely.transform(project(geometry, self.grid.crs, LON_LAT), lambda points: np.round(points, DECIMALS))
+
+
+PROPERTIES = tuple(field.name for field in fields(TablePatch) if field.name not in ("bounds", "geometry"))
+_HEADINGS = ("number", "area_px", "hectares", "z_max", "drop_mean", "bounds")
+
+
+def patches(change: Change, *, name: str = "area") -> PatchTable:
+    """The patches of a change, largest first.
+
+    Args:
+        change: from `acdtask.monitor`.
+        name: what ids begin with, such as the name of the area.
+
+    >>> import numpy as np
+    >>> import acdtask
+    >>> rng = np.random.default_rng(0)
+    >>> stack = rng.normal(0.7, 0.05, (30, 40, 40))
+    >>> usual = acdtask.baseline(stack, crs="EPSG:32632", transform=(20, 0, 346640, 0, -20, 5655340))
+    >>> image = np.full((40, 40), 0.7)
+    >>> image[10:22, 5:17] = 0.2
+    >>> acdtask.patches(acdtask.monitor(image, usual))
+    number  area_px  hectares  z_max  drop_mean  bounds
+    1       144      5.76      16.7   0.499      346740, 5654900, 346980, 5655140
+    """
+    grid, outlines = change.grid, change.found.outlines
+    if grid is not None:
+        outlines = {blob: to_crs_coordinates(outline, grid.transform) for blob, outline in outlines.items()}
+    on_globe: dict[int, Outline] = dict.fromkeys(outlines, MultiPolygon())
+    if grid is not None and grid.crs:
+        on_globe = {blob: project(outline, grid.crs, LON_LAT) for blob, outline in outlines.items()}
+    image = change.time[:10] or "image"
+    table = patch_table(change.found.blobs, on_globe, aoi=name, image=image, scale=change.scale)
+    largest_first = sorted(table, key=lambda patch: (-patch.area_px, patch.id))
+    rows = (_row(number, patch, outlines[patch.blob], grid) for number, patch in enumerate(largest_first, start=1))
+    return PatchTable(tuple(rows), change.time, grid)
+
+
+def _row(number: int, patch: Patch, outline: Outline, grid: Grid | None) -> TablePatch:
+    min_x, min_y, max_x, max_y = outline.bounds
+    return TablePatch(
+        number=number,
+        id=patch.id,
+        area_px=patch.area_px,
+        area=float(outline.area) if grid is not None else None,
+        area_m2=patch.area_m2 if grid is not None and grid.crs else None,
+        bounds=(min_x, min_y, max_x, max_y),
+        z_max=patch.z_max,
+        z_mean=patch.z_mean,
+        drop_mean=patch.drop_mean,
+        baseline_count=patch.baseline_count,
+        geometry=outline,
+    )
+
+
+def _properties(row: TablePatch) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in PROPERTIES}
+
+
+def _cells(row: TablePatch) -> tuple[str, ...]:
+    return (
+        str(row.number),
+        str(row.area_px),
+        "" if row.area_m2 is None else f"{row.area_m2 / 1e4:.2f}",
+        f"{row.z_max:.1f}",
+        f"{row.drop_mean:.3f}",
+        ", ".join(f"{number:.10g}" for number in row.bounds),
+    )
+
+
+def _text_table(lines: Sequence[Sequence[str]]) -> str:
+    widths = np.array([[len(cell) for cell in line] for line in lines]).max(axis=0)
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
