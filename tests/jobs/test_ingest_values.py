@@ -219,7 +219,8 @@ def test_the_cubes_own_files_come_out_as_they_are(tmp_path: Path) -> None:
     ingest(tmp_path / "cube", tmp_path / "in")
     (path,) = (tmp_path / "cube/data").rglob("*.tif")
     ingest(tmp_path / "other", path.with_suffix(".json"))
-    np.testing.assert_array_equal(*stored(tmp_path / "cube").values(), *stored(tmp_path / "other").values())
+    (first,), (second,) = stored(tmp_path / "cube").values(), stored(tmp_path / "other").values()
+    np.testing.assert_array_equal(first, second)
 
 
 # --- Which pixels are valid ---

@@ -104,7 +104,14 @@ class IngestJob(Job[IngestSettings]):
         unfit = [*found.unfit, *unclear]
         todo = [one for one, _ in readings]
         inputs = [
-            Input(address=one.address, fingerprint=one.fingerprint, grid=one.grid, record=one.record, reading=reading)
+            Input(
+                address=one.address,
+                fingerprint=one.fingerprint,
+                grid=one.grid,
+                record=one.record,
+                reading=reading,
+                beside=dict(one.header.beside) if one.header else {},
+            )
             for one, reading in readings
         ]
         pixels = sum(one.grid.width * one.grid.height for one in todo)

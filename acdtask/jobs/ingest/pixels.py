@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.rasters import read_masked_strips
+from acdtask.cube.local.sidecars import marks_beside
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Record
 from acdtask.cube.quantise import Quantised, quantise
@@ -30,7 +31,10 @@ FILE_MARK = re.compile(r'(?P<size>\d+) "?[0-9a-f]+(?P<when>-[0-9a-f]+-[0-9a-f]+)
 
 
 class Input(BaseModel):
-    """A raster in a shard's work: where it is, what it becomes, and how it is read."""
+    """A raster in a shard's work: where it is, what it becomes, and how it is read.
+
+    `beside` has the fingerprints of the files beside it, by ending.
+    """
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
@@ -39,6 +43,7 @@ class Input(BaseModel):
     grid: Grid
     record: Record
     reading: Reading
+    beside: dict[str, str] = {}
 
 
 class Judged(BaseModel):
@@ -157,6 +162,9 @@ def _unchanged(one: Input, store: Store) -> Iterator[None]:
             _check_fingerprint(one, store)  # a file that is being written reads as damaged
         raise
     _check_fingerprint(one, store)
+    beside = {ending: _mark(mark) for ending, mark in marks_beside(store, one.address).items()}
+    if beside != {ending: _mark(mark) for ending, mark in one.beside.items()}:
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"the mask or the metadata beside {one.address} changed meanwhile")
 
 
 def _check_fingerprint(one: Input, store: Store) -> None:
