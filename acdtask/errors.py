@@ -148,7 +148,7 @@ class ErrorCode(Enum):
     INPUT_BANDS = ErrorSpec(
         208,
         _INPUT,
-        "It is not clear which band of a raster to read, or the band is missing or not of real numbers.",
+        "A raster does not have the expected bands or data type, or does not say which band to read.",
         "Choose the band (--band), or leave the named file out.",
     )
     INPUT_NODATA_UNKNOWN = ErrorSpec(

@@ -368,13 +368,18 @@ def _show_plan(plan: Plan, unit: str) -> None:
         ("bytes to write", bytes_text(estimate.bytes_written)),
         (f"expected time, {workers} workers", seconds_text(estimate.core_seconds / workers)),
     ]
-    rows += [(name, note) for name, note in _notes(plan).items() if isinstance(note, (str, int, float)) and note != ""]
+    notes = {name: "; ".join(note) if _is_texts(note) else note for name, note in _notes(plan).items()}
+    rows += [(name, note) for name, note in notes.items() if isinstance(note, (str, int, float)) and note != ""]
     table((plan.job, "plan"), rows)
     for line in left_out_by(plan):
         say(line)
     say(f"plan id: {plan.plan_id}")
     if too_large := _too_large(plan):
         say(f"on this machine only: {too_large}")
+
+
+def _is_texts(note: object) -> bool:
+    return isinstance(note, list) and all(isinstance(one, str) for one in note)
 
 
 def _write_map(plan: Plan, file: Path) -> None:

@@ -125,13 +125,6 @@ def all_nodata(room: Room) -> list[str]:
     return room.ingest()
 
 
-def nan_inside(room: Room) -> list[str]:
-    pixels = good_pixels(5)
-    pixels[3, 4] = np.nan
-    room.image(pixels=pixels)
-    return room.ingest()
-
-
 def infinite(room: Room) -> list[str]:
     pixels = good_pixels(5)
     pixels[3, 4] = np.inf
@@ -344,7 +337,6 @@ CASES: list[tuple[Callable[[Room], list[str]], ErrorCode]] = [
     (no_crs, ErrorCode.INPUT_CRS_MISSING),
     (two_resolutions, ErrorCode.INPUT_RESOLUTION_MISMATCH),
     (all_nodata, ErrorCode.INPUT_ALL_NODATA),
-    (nan_inside, ErrorCode.INPUT_NOT_FINITE),
     (infinite, ErrorCode.INPUT_NOT_FINITE),
     (percent, ErrorCode.INPUT_OUT_OF_RANGE),
     (no_nodata, ErrorCode.INPUT_NODATA_UNKNOWN),

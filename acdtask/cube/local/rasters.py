@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +17,7 @@ from rasterio.windows import Window as RasterWindow
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.open_raster import GEOTIFF, NOTHING_REMOTE, VRT, open_raster
-from acdtask.cube.local.sidecars import MASK_ENDING, PamBand, has_beside, read_pam
+from acdtask.cube.local.sidecars import MASK_ENDING, PAM_ENDING, PamBand, marks_beside, read_pam
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.traffic import count_pixels_read
 from acdtask.cube.local.vrt import check_vrt, is_vrt
@@ -56,7 +56,7 @@ class BandHeader:
 class Header:
     """What a raster says of itself. `nodata` is None where it says none; `dtypes` has that of each band.
 
-    `details` has more of each band; `mask_file` says whether a mask lies beside it, if that was asked for.
+    `details` has more of each band; `beside` the fingerprints of the files beside it, if they were asked for.
     """
 
     grid: Grid
@@ -65,7 +65,12 @@ class Header:
     bands: int
     dtypes: tuple[str, ...] = ()
     details: tuple[BandHeader, ...] = ()
-    mask_file: bool = False
+    beside: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def mask_file(self) -> bool:
+        """Whether a mask lies beside it."""
+        return MASK_ENDING in self.beside
 
 
 @dataclass(frozen=True)
@@ -99,15 +104,15 @@ def read_header(store: Store, address: str, vrt_folder: str = "", *, beside: boo
         AcdError: INPUT_UNREADABLE, INPUT_CRS_MISSING, INPUT_REFERS_OUTSIDE, INPUT_TOO_LARGE; ADDRESS_OUTSIDE or
             ADDRESS_MALFORMED if the store is confined.
     """
+    marks = marks_beside(store, address) if beside else {}
     with _opened(store, address, vrt_folder, "opened") as raster:
         grid, nodata, dtypes = _grid(raster, address), raster.nodata, tuple(raster.dtypes)
-        pam = read_pam(store, address) if beside else {}
+        pam = read_pam(address) if PAM_ENDING in marks else {}
         details = tuple(_band(raster, number, pam.get(number)) for number in range(1, len(dtypes) + 1))
-    mask_file = beside and has_beside(store, address, MASK_ENDING)
-    if mask_file:
+    if MASK_ENDING in marks:
         with _mask_beside(store, address) as mask:
             _check_mask(mask, address, grid.shape, len(dtypes))
-    return Header(grid, dtypes[0], nodata, len(dtypes), dtypes, details, mask_file)
+    return Header(grid, dtypes[0], nodata, len(dtypes), dtypes, details, marks)
 
 
 def read_strips(store: Store, address: str, band: int, vrt_folder: str = "") -> Iterator[tuple[int, NDArray[Any]]]:
@@ -260,7 +265,7 @@ def _explained(address: str, doing: str = "read") -> Iterator[None]:
     """INPUT_UNREADABLE for whatever a damaged file makes GDAL and its bindings raise."""
     try:
         yield
-    except (AcdError, GeneratorExit):
+    except AcdError:
         raise
     except Exception as error:  # RasterioError, CPLE_BaseError, ValueError, UnicodeDecodeError, MemoryError, ...
         raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{address} cannot be {doing}: {_reason(error)}") from error

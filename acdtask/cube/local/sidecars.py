@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["MASK_ENDING", "PamBand", "has_beside", "read_pam"]
+__all__ = ["MASK_ENDING", "PAM_ENDING", "PamBand", "marks_beside", "read_pam"]
 
 MASK_ENDING, PAM_ENDING = ".msk", ".aux.xml"
 LARGEST_BYTES = 16 * 1024 * 1024
@@ -26,27 +26,31 @@ class PamBand:
     description: str | None = None
 
 
-def has_beside(store: Store, address: str, ending: str) -> bool:
-    """Whether a file with the raster's name and one more ending lies beside it."""
-    path = address + ending
+def marks_beside(store: Store, address: str) -> dict[str, str]:
+    """The fingerprints of the files beside a raster, by ending; of those that are there."""
+    folder, _, name = address.rpartition("/")
+    home = store if folder == store.url else Store.at(folder or "/")
+    marks = {ending: _mark(home, name + ending) for ending in (MASK_ENDING, PAM_ENDING)}
+    return {ending: mark for ending, mark in marks.items() if mark is not None}
+
+
+def _mark(store: Store, key: str) -> str | None:
     try:
-        return store.has_container(path.removeprefix(f"{store.url}/"))
+        return store.fingerprint(key)
     except AcdError as error:
         if error.code is ErrorCode.STORE_DENIED:  # S3's answer for a missing key to whoever may not list the bucket
-            return False
+            return None
         raise
 
 
-def read_pam(store: Store, address: str) -> dict[int, PamBand]:
-    """What the raster's .aux.xml says of its bands, by number from 1; empty if there is none.
+def read_pam(address: str) -> dict[int, PamBand]:
+    """What the raster's .aux.xml says of its bands, by number from 1; empty if it is gone.
 
     GDAL does not read it for us, since it would then open every other file beside the raster too.
 
     Raises:
         AcdError: INPUT_UNREADABLE if it is damaged.
     """
-    if not has_beside(store, address, PAM_ENDING):
-        return {}
     path = address + PAM_ENDING
     folder, _, name = path.rpartition("/")
     data = Store.at(folder or "/").find_small(name, LARGEST_BYTES)

@@ -23,9 +23,11 @@ from acdtask.cube.local.stac import stac_item
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Cube, Dataset, Instance, Record
 from acdtask.cube.shared import SharedCube, found_or_none
+from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, LeftOutShard, Plan, RoundResult, Shard, Site
 from acdtask.jobs.ingest.checks import check_headers, readings_of
+from acdtask.jobs.ingest.counts import PixelCounts, keep_counts, pixel_notes
 from acdtask.jobs.ingest.ingester import plan_with_ingester
 from acdtask.jobs.ingest.leftout import LeftOutRaster, keep_left_out
 from acdtask.jobs.ingest.pixels import Input, each_good_one, judge, read_again
@@ -50,6 +52,11 @@ __all__ = ["IngestJob"]
 
 READ_NOTE = "how the files are read"
 
+BASELINE_DTYPES = frozenset({"uint8", "int16", "uint16"})
+"""Of whose images there are exact moments."""
+
+_events = log.events("ingest")
+
 BYTES_PER_CORE_SECOND = 25e6
 """Source pixels' bytes that one core checks and writes in a second (measured on the demo)."""
 
@@ -67,6 +74,8 @@ class _Written(BaseModel):
     record: Record
     dataset: Dataset
     state: State
+    valid: int = 0
+    zeros: int = 0
 
 
 class IngestJob(Job[IngestSettings]):
@@ -97,7 +106,14 @@ class IngestJob(Job[IngestSettings]):
         unfit = [*found.unfit, *unclear]
         todo = [one for one, _ in readings]
         inputs = [
-            Input(address=one.address, fingerprint=one.fingerprint, grid=one.grid, record=one.record, reading=reading)
+            Input(
+                address=one.address,
+                fingerprint=one.fingerprint,
+                grid=one.grid,
+                record=one.record,
+                reading=reading,
+                beside=dict(one.header.beside) if one.header else {},
+            )
             for one, reading in readings
         ]
         pixels = sum(one.grid.width * one.grid.height for one in todo)
@@ -127,7 +143,7 @@ class IngestJob(Job[IngestSettings]):
                 "left out, outside the AOI": len(found.candidates) - len(candidates),
                 "left out, in the cube already": len(candidates) - len(todo) - len(unclear),
                 "map": _map(todo),
-                READ_NOTE: "; ".join(_notes_of_reading([reading for _, reading in readings], settings)),
+                READ_NOTE: _notes_of_reading([reading for _, reading in readings], settings),
             },
             nothing_to_do=""
             if todo or to_make
@@ -182,6 +198,15 @@ class IngestJob(Job[IngestSettings]):
             instances=[Instance(variable=settings.variable, name=settings.instance)] if made else [],
             layouts=[Layout.model_validate(plan.content["layout"])] if plan.content["layout"] else [],
         )
+        keep_counts(
+            PixelCounts(
+                pixels=sum(one.dataset.grid.width * one.dataset.grid.height for one in written),
+                valid=sum(one.valid for one in written),
+                zeros=sum(one.zeros for one in written),
+            ),
+            plan,
+            site,
+        )
         if settings.on_known == "verify":
             keep_repaired({one.dataset.uri: one.state for one in written}, plan, site)
             finish_verification(plan, site)
@@ -192,13 +217,12 @@ class IngestJob(Job[IngestSettings]):
         return tuple(raw["address"] for raw in shard.work["inputs"])
 
     def notes(self, plan: Plan, site: Site) -> list[str]:
-        """How the files were read, if that was not plain; those left out, and those repaired."""
+        """How the files were read, how much of them is valid, which were left out, and which were repaired."""
         repaired = [
             f"repaired: {site.store.address_of(key)} was {state}"
             for key, state in sorted(repaired_files(plan, site).items())
         ]
-        readings = [note for note in str(plan.notes.get(READ_NOTE, "")).split("; ") if note]
-        return [*readings, *source_lines(plan.notes), *repaired]
+        return [*plan.notes.get(READ_NOTE, []), *pixel_notes(plan, site), *source_lines(plan.notes), *repaired]
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         """How many rasters were brought in, or verified and repaired."""
@@ -234,10 +258,11 @@ def _left_out_by_plan(plan: Plan, settings: IngestSettings) -> list[LeftOutRaste
 def _notes_of_reading(readings: list[Reading], settings: IngestSettings) -> list[str]:
     """What the user should know of how the files are read, and of what they become."""
     notes = readings_in_words(readings)
-    if readings and settings.dtype.startswith("float"):
-        notes.append(
-            f"{settings.variable} is {settings.dtype}: a baseline needs an integer type, such as --dtype int16"
-        )
+    if readings and settings.dtype not in BASELINE_DTYPES:
+        kind = f"{settings.variable} is {settings.dtype}"
+        notes.append(f"{kind}: a baseline needs an integer type of 8 or 16 bits, such as --dtype int16")
+    for note in notes:
+        _events.info("input.reading", note=note)
     return notes
 
 
@@ -375,7 +400,7 @@ def _write(one: Input, digest: str, settings: IngestSettings, store: Store, know
     `known` is the checksum that the index has of the record's file, or None.
     """
     variable = settings.definition()
-    pixels = read_again(one, digest, variable.dformat, source_folder(settings))
+    pixels, judged = read_again(one, digest, variable.dformat, source_folder(settings))
     key = f"{_folder(settings)}/{one.record.name}-{digest}"
     data = encode_cog(pixels[np.newaxis], one.grid, nodata=variable.dformat.nodata, scale=variable.scale)
     dataset = Dataset(
@@ -394,4 +419,4 @@ def _write(one: Input, digest: str, settings: IngestSettings, store: Store, know
         store.put(dataset.uri, data)
     item = stac_item(one.record, [dataset], [variable], item_id=key.rpartition("/")[2])
     store.put(f"{key}.json", json.dumps(item, indent=1).encode())
-    return _Written(record=one.record, dataset=dataset, state=state)
+    return _Written(record=one.record, dataset=dataset, state=state, valid=judged.valid, zeros=judged.zeros)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.rasters import read_masked_strips
+from acdtask.cube.local.sidecars import marks_beside
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Record
 from acdtask.cube.quantise import Quantised, quantise
@@ -30,7 +31,10 @@ FILE_MARK = re.compile(r'(?P<size>\d+) "?[0-9a-f]+(?P<when>-[0-9a-f]+-[0-9a-f]+)
 
 
 class Input(BaseModel):
-    """A raster in a shard's work: where it is, what it becomes, and how it is read."""
+    """A raster in a shard's work: where it is, what it becomes, and how it is read.
+
+    `beside` has the fingerprints of the files beside it, by ending.
+    """
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
@@ -39,10 +43,11 @@ class Input(BaseModel):
     grid: Grid
     record: Record
     reading: Reading
+    beside: dict[str, str] = {}
 
 
 class Judged(BaseModel):
-    """A raster that is good: the digest of its stored pixels, and how many are valid, or zero in the source."""
+    """A raster that is good: the digest of its stored pixels, how many are valid, and how many of these are 0.0."""
 
     digest: str
     valid: int
@@ -60,27 +65,32 @@ def judge(one: Input, dformat: DataFormat, folder: str) -> Judged:
     Raises:
         AcdError: INPUT_NOT_FINITE, INPUT_OUT_OF_RANGE, INPUT_NODATA_UNKNOWN, INPUT_ALL_NODATA, INPUT_CHANGED.
     """
+    return _read(one, dformat, folder, None)
+
+
+def read_again(one: Input, digest: str, dformat: DataFormat, folder: str) -> tuple[NDArray[Any], Judged]:
+    """The stored pixels of a raster that was judged, shape (height, width). INPUT_CHANGED if they are others by now."""
+    pixels: NDArray[Any] = np.empty(one.grid.shape, dformat.dtype)
+    judged = _read(one, dformat, folder, pixels)
+    if judged.digest != digest:
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} has other pixels than it had when it was checked")
+    return pixels, judged
+
+
+def _read(one: Input, dformat: DataFormat, folder: str, into: NDArray[Any] | None) -> Judged:
+    """Judge every pixel, and keep the stored ones, if there is an array for them."""
     digest = _digest_of(one)
     counts = {"valid": 0, "not_finite": 0, "outside": 0, "nan": 0, "zeros": 0}
     extreme = float("nan")
-    for _, strip in _quantised_strips(one, dformat, folder):
+    for row, strip in _quantised_strips(one, dformat, folder):
         digest.update(strip.pixels.tobytes())
         counts = {name: number + getattr(strip, name) for name, number in counts.items()}
         extreme = extreme if np.isnan(strip.extreme) else strip.extreme
+        if into is not None:
+            into[row : row + strip.pixels.shape[0]] = strip.pixels
     _check(one, counts, extreme)
-    return Judged(digest=digest.hexdigest()[:16], valid=counts["valid"], zeros=counts["zeros"])
-
-
-def read_again(one: Input, digest: str, dformat: DataFormat, folder: str) -> NDArray[Any]:
-    """The stored pixels of a raster that was judged, shape (height, width). INPUT_CHANGED if they are others by now."""
-    pixels: NDArray[Any] = np.empty(one.grid.shape, dformat.dtype)
-    now = _digest_of(one)
-    for row, strip in _quantised_strips(one, dformat, folder):
-        pixels[row : row + strip.pixels.shape[0]] = strip.pixels
-        now.update(strip.pixels.tobytes())
-    if now.hexdigest()[:16] != digest:
-        raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} has other pixels than it had when it was checked")
-    return pixels
+    zeros = counts["zeros"] if one.reading.dtype.startswith("float") else 0
+    return Judged(digest=digest.hexdigest()[:16], valid=counts["valid"], zeros=zeros)
 
 
 def each_good_one(
@@ -152,6 +162,9 @@ def _unchanged(one: Input, store: Store) -> Iterator[None]:
             _check_fingerprint(one, store)  # a file that is being written reads as damaged
         raise
     _check_fingerprint(one, store)
+    beside = {ending: _mark(mark) for ending, mark in marks_beside(store, one.address).items()}
+    if beside != {ending: _mark(mark) for ending, mark in one.beside.items()}:
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"the mask or the metadata beside {one.address} changed meanwhile")
 
 
 def _check_fingerprint(one: Input, store: Store) -> None:
