@@ -177,7 +177,9 @@ def _period(text: str) -> str:
     try:
         return period_prefix(text)
     except ValueError as error:
-        raise AcdError(ErrorCode.DATE_INVALID, f"--date is {text!r}", "Write a day, a month or a year: 2021-06-01, 2021-06, 2021.") from error
+        raise AcdError(
+            ErrorCode.DATE_INVALID, f"--date is {text!r}", "Write a day, a month or a year: 2021-06-01, 2021-06, 2021."
+        ) from error
 
 
 def _cell(value: object) -> str:

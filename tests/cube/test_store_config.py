@@ -85,9 +85,7 @@ def test_an_endpoint_that_is_no_address_is_named(
         assert "secret" not in str(error)
 
 
-def test_a_broken_endpoint_is_no_matter_where_nothing_is_on_s3(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_endpoint_is_no_matter_where_nothing_is_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
     path = write_tiff(tmp_path / NAME, good_pixels(1))
     with rasterio.Env(**Store.gdal_options()), rasterio.open(path) as raster:
@@ -127,7 +125,9 @@ def test_a_variable_that_cannot_be_used_is_named_and_no_secret_is_shown(
     assert "secret" not in str(error)
 
 
-@pytest.mark.parametrize("url", ["s3://my bucket/x", "s3://*/x", "s3://b\n/x", "s3://Bücket/x", "s3://b/x\0y", "s3://?/x"])
+@pytest.mark.parametrize(
+    "url", ["s3://my bucket/x", "s3://*/x", "s3://b\n/x", "s3://Bücket/x", "s3://b/x\0y", "s3://?/x"]
+)
 def test_what_is_no_bucket_is_refused_before_it_is_asked_for(url: str) -> None:
     with pytest.raises(AcdError) as caught:
         Store.at(url)
@@ -169,7 +169,12 @@ def test_one_variable_is_enough_for_a_public_bucket(
 def test_a_public_bucket_is_ingested_into_a_folder(bucket: PublicBucket, tmp_path: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     done = subprocess.run(
-        [sys.executable, "-m", "acdtask", *f"ingest local --workers 1 --cube {tmp_path}/c --source s3://pub/coh".split()],
+        [
+            sys.executable,
+            "-m",
+            "acdtask",
+            *f"ingest local --workers 1 --cube {tmp_path}/c --source s3://pub/coh".split(),
+        ],
         capture_output=True,
         text=True,
         timeout=100,
