@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from acdtask import dates
 from acdtask.cli.app import app
 from acdtask.cli.lazy import CONTEXT, LazyGroup
 from acdtask.cli.options import options_of
@@ -81,6 +82,8 @@ def settings_page() -> str:
         "Each setting is an option of `acdtask <job> plan` and `acdtask <job> local`, and a name in a `--settings` "
         "file (.json or .toml).\n"
     )
+    parts.append("## Dates\n")
+    parts.append((dates.__doc__ or "").partition("\n\n")[2])
     for name in JOBS:
         parts.append(f"## {name}\n")
         rows = [

@@ -139,7 +139,14 @@ class _Asked:
     def items(self, client: Client, collections: tuple[str, ...], query: dict[str, Any]) -> list[dict[str, Any]]:
         """The items of a search, one more than are taken at most."""
         try:
-            search = client.search(collections=list(collections) or None, limit=PAGE, max_items=MOST_ITEMS + 1, **query)
+            ways = {str(link.extra_fields.get("method", "GET")) for link in client.links if link.rel == "search"}
+            search = client.search(
+                method="GET" if ways == {"GET"} else "POST",
+                collections=list(collections) or None,
+                limit=PAGE,
+                max_items=MOST_ITEMS + 1,
+                **query,
+            )
             return list(search.items_as_dicts())
         except Exception as error:  # as above
             raise self._explained(error) from error

@@ -1,4 +1,4 @@
-"""A public, read-only bucket on the loopback: it answers listings, HEAD and GET, and refuses signed requests if asked."""
+"""A public, read-only bucket on the loopback: it answers listings, HEAD and GET, and counts what is signed."""
 
 from __future__ import annotations
 
@@ -40,75 +40,84 @@ class PublicBucket:
 @contextmanager
 def public_bucket(name: str, objects: Mapping[str, bytes], delay: float = 0.0) -> Iterator[PublicBucket]:
     """Serve objects by key. Each answer takes `delay` seconds at least."""
-    bucket = PublicBucket(name)
-    now = 0
-    lock = threading.Lock()
-    pause = threading.Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            nonlocal now
-            with lock:
-                bucket.requests.append(f"{self.command} {self.path}")
-                bucket.signed += "Authorization" in self.headers
-                now += 1
-                bucket.most_at_once = max(bucket.most_at_once, now)
-            pause.wait(delay)
-            self._answer()
-            with lock:
-                now -= 1
-
-        do_HEAD = do_GET
-
-        def _answer(self) -> None:
-            path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
-            folder, _, key = unquote(path).lstrip("/").partition("/")
-            if folder != name:
-                self._send(404, b"<Error><Code>NoSuchBucket</Code></Error>")
-            elif not key and "list-type" in query:
-                given = {one: values[0] for one, values in query.items()}
-                self._send(200, listing(name, objects, given).encode())
-            elif key not in objects:
-                self._send(404, b"<Error><Code>NoSuchKey</Code></Error>")
-            else:
-                self._object(objects[key])
-
-        def _object(self, data: bytes) -> None:
-            asked = self.headers.get("Range", "")
-            if not asked:
-                self._send(200, data)
-                return
-            first, _, last = asked.removeprefix("bytes=").partition("-")
-            end = min(int(last or len(data)), len(data) - 1)
-            part = data[int(first) : end + 1]
-            self._send(206, part, {"Content-Range": f"bytes {first}-{end}/{len(data)}"})
-
-        def _send(self, status: int, body: bytes, more: Mapping[str, str] | None = None) -> None:
-            self.send_response(status)
-            headers = {"Content-Length": str(len(body)), "ETag": f'"{len(body)}"', "Accept-Ranges": "bytes"}
-            headers["Last-Modified"] = "Mon, 01 Jan 2024 00:00:00 GMT"
-            for header, value in (headers | dict(more or {})).items():
-                self.send_header(header, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    bucket.address = f"http://127.0.0.1:{server.server_address[1]}"
+    server = _Server(PublicBucket(name), objects, delay)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield bucket
+        yield server.bucket
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, bucket: PublicBucket, objects: Mapping[str, bytes], delay: float) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.bucket, self.objects, self.delay = bucket, objects, delay
+        self.now = 0
+        self.lock = threading.Lock()
+        self.pause = threading.Event()
+        bucket.address = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        server, bucket = self.server, self.server.bucket
+        with server.lock:
+            bucket.requests.append(f"{self.command} {self.path}")
+            bucket.signed += "Authorization" in self.headers
+            server.now += 1
+            bucket.most_at_once = max(bucket.most_at_once, server.now)
+        server.pause.wait(server.delay)
+        self._answer()
+        with server.lock:
+            server.now -= 1
+
+    def _answer(self) -> None:
+        objects, name = self.server.objects, self.server.bucket.name
+        path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
+        folder, _, key = unquote(path).lstrip("/").partition("/")
+        if folder != name:
+            self._send(404, b"<Error><Code>NoSuchBucket</Code></Error>")
+        elif not key and "list-type" in query:
+            given = {one: values[0] for one, values in query.items()}
+            self._send(200, listing(name, objects, given).encode())
+        elif key not in objects:
+            self._send(404, b"<Error><Code>NoSuchKey</Code></Error>")
+        else:
+            self._object(objects[key])
+
+    def _object(self, data: bytes) -> None:
+        asked = self.headers.get("Range", "")
+        if not asked:
+            self._send(200, data)
+            return
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        end = min(int(last or len(data)), len(data) - 1)
+        part = data[int(first) : end + 1]
+        self._send(206, part, {"Content-Range": f"bytes {first}-{end}/{len(data)}"})
+
+    def _send(self, status: int, body: bytes, more: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        headers = {"Content-Length": str(len(body)), "ETag": f'"{len(body)}"', "Accept-Ranges": "bytes"}
+        headers["Last-Modified"] = "Mon, 01 Jan 2024 00:00:00 GMT"
+        for header, value in (headers | dict(more or {})).items():
+            self.send_header(header, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
 
 
 def listing(name: str, objects: Mapping[str, bytes], query: Mapping[str, str]) -> str:

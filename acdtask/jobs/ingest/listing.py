@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -76,10 +77,10 @@ def list_rasters(source: str, *, vrt: bool = False) -> Listing:
 def place_of(source: str) -> str:
     """The folder or prefix that a source lies in, without looking: what a VRT may refer to lies below it."""
     if GEOTIFF.search(source) or VRT.search(source):
-        source = source if Path(source).is_dir() else _parent(source)
+        source = source if os.path.isdir(source) else _parent(source)  # noqa: PTH112 - as below
     parts = source.split("/")
     wild = next((place for place, part in enumerate(parts) if WILDCARDS.search(part)), None)
-    if wild is None or _exists(source):
+    if wild is None or os.path.exists(source):  # noqa: PTH110 - as below
         return Store.at(source).url
     return Store.at("/".join(parts[:wild]) or ("/" if source.startswith("/") else ".")).url
 
@@ -89,9 +90,9 @@ def _place(source: str) -> tuple[Store, str, list[str]]:
     store = Store.at(source)
     if store.is_folder:
         path = Path(store.url)
-        if path.is_dir():
+        if os.path.isdir(store.url):  # noqa: PTH112 - a Path raises for a name that is too long
             return store, "", []
-        if _exists(store.url):
+        if os.path.exists(store.url):  # noqa: PTH110 - as above
             return Store.at(str(path.parent)), path.name, []
     elif GEOTIFF.search(source) or VRT.search(source):
         parent, _, name = store.url.rpartition("/")
@@ -105,13 +106,6 @@ def _place(source: str) -> tuple[Store, str, list[str]]:
     if store.is_folder:
         raise AcdError(ErrorCode.INPUT_MISSING, f"there is no folder or file {store.url}", CHECK_PATH)
     return store, "", []
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).exists()
-    except OSError:  # the name is too long to be one
-        return False
 
 
 def _fits(pattern: Sequence[str], key: Sequence[str]) -> bool:
