@@ -71,14 +71,15 @@ class BaselineTile(_Manifest):
     moments: Dataset
 
 
-def _is_empty(value: tuple[Any, ...]) -> bool:
+def _is_empty(value: tuple[Any, ...] | str) -> bool:
     return not value
 
 
 class BaselineManifest(_Manifest):
     """A published baseline. `start` and `end` are the period that was asked for, `last` its last image's datetime.
 
-    `quarantined` are tiles that it should have and has not yet.
+    `quarantined` are tiles that it should have and has not yet. `track` and `polarisation` are those of its images, if
+    they have the same one and it is known.
     """
 
     content_id: str
@@ -97,6 +98,8 @@ class BaselineManifest(_Manifest):
     version: str
     tiles: list[BaselineTile]
     quarantined: tuple[QuarantinedTile, ...] = Field(default=(), exclude_if=_is_empty)
+    track: str = Field(default="", exclude_if=_is_empty)
+    polarisation: str = Field(default="", exclude_if=_is_empty)
 
     def joined_with(self, earlier: BaselineManifest) -> BaselineManifest:
         """This one with the tiles that an earlier version of the same baseline has and it has not."""

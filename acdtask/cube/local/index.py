@@ -109,7 +109,44 @@ class Index:
 
         return self.publish(make)
 
-    def replace(self, replaced: Sequence[Dataset], added: Sequence[Dataset]) -> list[Dataset]:
+    def supersede(self, addition: Addition) -> bool:
+        """Publish the addition by one new head, in the place of what its records had, as `LocalCube.supersede` says."""
+
+        def make(head: Head) -> tuple[Head, bool]:
+            datasets = [_plain(one, _variable_of(one, head, addition)) for one in addition.datasets]
+            outdated = self._outdated(head, datasets)
+            lacking, _ = self._removed(head, Removal(datasets=outdated))
+            added = self._added(lacking, addition)
+            return added, added != head
+
+        return self.publish(make)
+
+    def _outdated(self, head: Head, datasets: Sequence[Dataset]) -> list[Dataset]:
+        """All datasets of the same record and instance as one that differs from what is in its place."""
+        segments = [self._files.segment(ref, DatasetSegment) for ref in head.datasets]
+        outdated = []
+        for dataset in datasets:
+            current = [
+                segment.dataset(row)
+                for segment in segments
+                for row in segment.rows(dataset.variable, dataset.instance, frozenset([dataset.record_id])).tolist()
+            ]
+            if current and not any(_is_same(one, dataset) for one in current):
+                outdated += current
+        return outdated
+
+    def replaced(self, variable: str, instance: str, ids: frozenset[str]) -> dict[str, str]:
+        """The containers of records whose pixels took the place of others. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        head = self.head()
+        head.instance(variable, instance)
+        found: dict[str, str] = {}
+        for ref in head.datasets:
+            found |= self._files.segment(ref, DatasetSegment).replaced(variable, instance, ids)
+        return dict(sorted(found.items()))
+
+    def replace(
+        self, replaced: Sequence[Dataset], added: Sequence[Dataset], sources: Sequence[Dataset] = ()
+    ) -> list[Dataset]:
         """Put copies in the place of others, or in empty places, by one new head, as `LocalCube.replace` says.
 
         Returns:
@@ -118,7 +155,12 @@ class Index:
         old = {key: dataset for dataset in replaced for key in dataset_keys(dataset)}
 
         def make(head: Head) -> tuple[Head, list[Dataset]]:
-            fitting = [one for one in added if self._has_place(head, one, [old.get(key) for key in dataset_keys(one)])]
+            stale = {one.record_id for one in sources if not self._is_there(head, one)}
+            fitting = [
+                one
+                for one in added
+                if one.record_id not in stale and self._has_place(head, one, [old.get(k) for k in dataset_keys(one)])
+            ]
             outdated = [old[key] for one in fitting for key in dataset_keys(one) if key in old]
             lacking, _ = self._removed(head, Removal(datasets=outdated))
             full = self._added(lacking, Addition(datasets=fitting))
@@ -437,6 +479,12 @@ def _plain(dataset: Dataset, variable: Variable) -> Dataset:
     if dataset.real != (variable.dformat.min, variable.dformat.max):
         return dataset
     return dataset.model_copy(update={"real": None})
+
+
+def _variable_of(dataset: Dataset, head: Head, addition: Addition) -> Variable:
+    """The variable of a new dataset, which may be added with it. VARIABLE_UNKNOWN."""
+    made = {one.name: one for one in addition.variables}
+    return made[dataset.variable] if dataset.variable in made else head.variable(dataset.variable)
 
 
 def _is_same(one: Dataset, other: Dataset) -> bool:

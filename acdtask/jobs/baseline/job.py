@@ -15,12 +15,21 @@ from acdtask import __version__
 from acdtask.change.moments import Moments
 from acdtask.change.profile import PROFILES
 from acdtask.cube.aoi import Aoi, load_aoi
-from acdtask.cube.grid import Tile
+from acdtask.cube.grid import Layout, Tile
 from acdtask.cube.local.cog import write_cog
 from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Slice, Variable
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.comparable import (
+    Composition,
+    Overlaps,
+    Pair,
+    composition_of,
+    grids_note,
+    require_comparable,
+    require_one_series,
+)
 from acdtask.jobs.contract import (
     Draft,
     Estimate,
@@ -45,7 +54,7 @@ from acdtask.jobs.products import (
 )
 from acdtask.jobs.quarantine import QuarantinedTile
 from acdtask.jobs.shards import cells_of, shards_of
-from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, tiles_of_aoi
+from acdtask.jobs.stacks import Stacks, area_of, tiles_of_aoi
 
 __all__ = ["BaselineJob"]
 
@@ -75,13 +84,13 @@ class BaselineJob(Job[BaselineSettings]):
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
         start, end = _period(settings, aoi)
-        choice = RecordChoice(settings.records, settings.leave_out)
-        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, end, choice)
+        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, end, settings.choice())
         stacks.require_records(aoi)
+        composition = _require_comparable(stacks, settings, layout, aoi, site)
         tiles = tiles_of_aoi(aoi, layout)
         stacked = zip(tiles, stacks.by_image(tiles), strict=True)
         work = [_TileWork(tile=tile, slices=slices) for tile, slices in stacked if slices]
-        images = list(dict.fromkeys(image_label(record) for record in stacks.records))
+        images = list(dict.fromkeys(stacks.label_of(record) for record in stacks.records))
         if len(images) < settings.min_dates:
             raise AcdError(
                 ErrorCode.TOO_FEW_DATES,
@@ -94,6 +103,7 @@ class BaselineJob(Job[BaselineSettings]):
             "last": stacks.records[-1].datetime.isoformat(),
             "records": [record.id for record in stacks.records],
             "tiles": [one.tile.cell for one in work],
+            **({"replaced": replaced} if (replaced := stacks.replaced()) else {}),
         }
         done = RecordQuery(tags={TAG_CONTENT: content_id_of(self.name, content)})
         volume = sum(len(one.slices) for one in work) * layout.cell_pixels**2
@@ -108,7 +118,17 @@ class BaselineJob(Job[BaselineSettings]):
                 bytes_written=len(work) * layout.cell_pixels**2 * 36,
                 core_seconds=volume / BYTES_PER_CORE_SECOND,
             ),
-            notes={"map": tiles_as_geojson([one.tile for one in work]), "area": area_of(aoi)},
+            notes={
+                "map": tiles_as_geojson([one.tile for one in work]),
+                "area": area_of(aoi),
+                **composition.notes(),
+                **grids_note(site, settings.variable, settings.instance, stacks.records),
+                "stack": {
+                    "lines": composition.lines(),
+                    "track": composition.track,
+                    "polarisation": composition.polarisation,
+                },
+            },
             nothing_to_do="this baseline is published already"
             if site.published(done) and _stands(aoi.name, content_id_of(self.name, content), settings, site)
             else "",
@@ -161,6 +181,11 @@ class BaselineJob(Job[BaselineSettings]):
         """Its cells."""
         return cells_of(shard)
 
+    def notes(self, plan: Plan, site: Site) -> list[str]:
+        """What its images are."""
+        del site
+        return list(plan.notes["stack"]["lines"])
+
     def findings(self, plan: Plan, site: Site) -> Findings:
         """How many images and tiles the baseline has."""
         aoi, missing = plan.content["settings"]["aoi"], ErrorCode.BASELINE_UNKNOWN
@@ -207,7 +232,26 @@ def _manifest(
         version=__version__,
         tiles=tiles,
         quarantined=quarantined,
+        track=plan.notes["stack"]["track"],
+        polarisation=plan.notes["stack"]["polarisation"],
     )
+
+
+def _require_comparable(
+    stacks: Stacks, settings: BaselineSettings, layout: Layout, aoi: Aoi, site: Site
+) -> Composition:
+    """What the images are, which compare with each other unless it is asked otherwise.
+
+    TRACKS_MIXED, POLARISATIONS_MIXED, RECORDS_OVERLAP, PAIRS_INTERLEAVED.
+    """
+    composition = composition_of(stacks.records, mixed=settings.mixed)
+    if not settings.mixed:
+        what = f"the baseline of {settings.variable}:{settings.instance} in {aoi.name}"
+        require_comparable(composition, what)
+        Overlaps(site.cube, settings.variable, settings.instance, layout).require_none(stacks.records)
+        if not composition.track:
+            require_one_series((pair for record in stacks.records if (pair := Pair.of(record))), what)
+    return composition
 
 
 def _period(settings: BaselineSettings, aoi: Aoi) -> tuple[datetime, datetime]:

@@ -16,10 +16,21 @@ from shapely.geometry import shape
 from acdtask.change.centring import BINS, ScoreHistogram
 from acdtask.change.profile import PROFILES, Detection
 from acdtask.cube.aoi import Aoi, load_aoi
+from acdtask.cube.grid import Layout
 from acdtask.cube.model import Record, RecordQuery
 from acdtask.cube.tiling import tiles_as_geojson
-from acdtask.errors import ErrorCode
+from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.bundle import array_from_bytes, pack, unpack
+from acdtask.jobs.comparable import (
+    Composition,
+    Overlaps,
+    Pair,
+    composition_of,
+    grids_note,
+    pairs_of_labels,
+    require_comparable,
+    require_one_series,
+)
 from acdtask.jobs.contract import (
     Draft,
     Estimate,
@@ -62,7 +73,7 @@ from acdtask.jobs.monitor.work import (
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, has_latest, manifest_chain
 from acdtask.jobs.shards import cells_of, shards_of
-from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, start_of, tiles_of_aoi
+from acdtask.jobs.stacks import Stacks, area_of, start_of, tiles_of_aoi
 
 __all__ = ["MonitorJob"]
 
@@ -85,15 +96,16 @@ class MonitorJob(Job[MonitorSettings]):
         variable = site.cube.variable(settings.variable)
         baseline = _baseline(settings, aoi, site)
         start = settings.start or baseline.end + timedelta(microseconds=1)
-        choice = RecordChoice(settings.records, settings.leave_out)
-        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, settings.end, choice)
+        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, settings.end, settings.choice())
+        stacks.require_choice()
         method = _method(settings, aoi, baseline)
         found = _images(stacks, aoi, method)
         done = _done(method, site)
         if found and not has_latest(site.store, aoi.name, self.name, _name(settings)):
             done.discard(_content(found[-1].folder))  # to publish it again makes `latest` again
         pending = {one.label: one for one in found if _content(one.folder) not in done}
-        wanted = [record for record in stacks.records if image_label(record) in pending]
+        wanted = [record for record in stacks.records if stacks.label_of(record) in pending]
+        composition = _require_comparable(stacks, wanted, settings, baseline, layout, site)
         work: list[TileWork] = []
         without: list[TileWithoutBaseline] = []
         there = {one.tile.cell: one for one in baseline.tiles}
@@ -129,6 +141,9 @@ class MonitorJob(Job[MonitorSettings]):
                 "map": tiles_as_geojson([one.tile for one in work]),
                 "area": area_of(aoi),
                 "monitored already": len(found) - len(pending),
+                **composition.notes(),
+                **grids_note(site, settings.variable, settings.instance, wanted),
+                "stack": {"lines": [*composition.lines(), *_other_lengths(composition, baseline)]},
             },
             nothing_to_do="" if work else _why_nothing(found, start, without),
         )
@@ -157,6 +172,11 @@ class MonitorJob(Job[MonitorSettings]):
     def names(self, shard: Shard) -> tuple[str, ...]:
         """Its cells."""
         return cells_of(shard)
+
+    def notes(self, plan: Plan, site: Site) -> list[str]:
+        """What its images are."""
+        del site
+        return list(plan.notes["stack"]["lines"])
 
     def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
         """The patches of the plan's images."""
@@ -297,11 +317,12 @@ def _images(stacks: Stacks, aoi: Aoi, method: dict[str, Any]) -> list[ImageWork]
     """The images of the stack. An image whose records change becomes another product."""
     grouped: dict[str, list[Record]] = {}
     for record in stacks.records:
-        grouped.setdefault(image_label(record), []).append(record)
-    images = []
+        grouped.setdefault(stacks.label_of(record), []).append(record)
+    images, replaced = [], stacks.replaced()
     for label, records in sorted(grouped.items()):
         ids = [record.id for record in records]
-        digest = hashlib.sha256(json.dumps([method["id"], label, ids]).encode()).hexdigest()[:12]
+        inputs = [*ids, *(replaced[one] for one in ids if one in replaced)]
+        digest = hashlib.sha256(json.dumps([method["id"], label, inputs]).encode()).hexdigest()[:12]
         images.append(
             ImageWork(
                 label=label,
@@ -315,6 +336,48 @@ def _images(stacks: Stacks, aoi: Aoi, method: dict[str, Any]) -> list[ImageWork]
             )
         )
     return images
+
+
+def _require_comparable(
+    stacks: Stacks,
+    pending: list[Record],
+    settings: MonitorSettings,
+    baseline: BaselineManifest,
+    layout: Layout,
+    site: Site,
+) -> Composition:
+    """What the new images are. They compare with each other and with the baseline, unless it is asked otherwise.
+
+    TRACKS_MIXED, POLARISATIONS_MIXED, BASELINE_OF_ANOTHER_TRACK, RECORDS_OVERLAP, PAIRS_INTERLEAVED.
+    """
+    composition = composition_of(pending, mixed=settings.mixed)
+    if settings.mixed:
+        return composition
+    what = f"the monitoring of {settings.variable}:{settings.instance} in {baseline.aoi}"
+    whole = composition_of(stacks.records)
+    require_comparable(whole, what)
+    for of_baseline, of_images in ((baseline.track, whole.track), (baseline.polarisation, whole.polarisation)):
+        if of_baseline and of_images and of_baseline != of_images:
+            raise AcdError(
+                ErrorCode.BASELINE_OF_ANOTHER_TRACK,
+                f"{what} has images of {of_images} ({whole.images}), and the baseline {baseline.name} is of"
+                f" {of_baseline}",
+            )
+    Overlaps(site.cube, settings.variable, settings.instance, layout).require_none(pending)
+    if not whole.track:
+        new = [pair for record in stacks.records if (pair := Pair.of(record))]
+        require_one_series([*pairs_of_labels(baseline.images), *new], f"{what} with its baseline {baseline.name}")
+    return composition
+
+
+def _other_lengths(composition: Composition, baseline: BaselineManifest) -> list[str]:
+    """What to say of images whose pairs are longer or shorter than all of the baseline."""
+    known = {(pair.end - pair.start).days for pair in pairs_of_labels(baseline.images)}
+    others = {days: count for days, count in composition.pair_days.items() if days not in known}
+    if not known or not others:
+        return []
+    lengths = ", ".join(f"{days} days: {count}" for days, count in sorted(others.items()))
+    return [f"no pair of the baseline is as long as these images ({lengths}), so their coherence may differ for it"]
 
 
 def _why_nothing(images: list[ImageWork], start: datetime, without: list[TileWithoutBaseline]) -> str:
