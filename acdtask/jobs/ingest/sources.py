@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,11 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.model import NAME_RULE, RECORD_NAME_BYTES, Record
 from acdtask.cube.tiling import footprint
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.ingest.known import KnownFiles
+from acdtask.jobs.ingest.likeness import polarisation_of_asset, polarisation_to_take, track_to_note
 from acdtask.jobs.ingest.pattern import FilenamePattern
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.tracks import polarisation_in, polarisation_of_tags, track_in, track_of_stac
 
 __all__ = ["Candidate", "Found", "find_candidates", "source_folder"]
 
@@ -46,10 +50,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Found:
-    """The rasters of a source, by datetime and name, and the number of files whose names do not match."""
+    """The rasters of a source, by datetime and name, and the number of files whose names do not match.
+
+    `other_polarisations` counts the files that were passed over for their polarisation, by polarisation.
+    """
 
     candidates: list[Candidate]
     unmatched: int
+    other_polarisations: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -60,24 +68,32 @@ class _Named:
     datetime: dt.datetime
     start: dt.datetime | None
     tags: dict[str, str]
+    track: str = ""
+    polarisation: str = ""
+    passed_over: tuple[str, ...] = ()
 
 
-def find_candidates(
-    settings: IngestSettings, aoi_tags: dict[str, str], known_grids: Callable[[list[str]], Mapping[str, Grid]]
-) -> Found:
+def find_candidates(settings: IngestSettings, aoi_tags: dict[str, str], known: KnownFiles) -> Found:
     """The rasters that the settings' source holds; their records get the AOI's tags too.
 
     Args:
         settings: with the source.
         aoi_tags: tags for every record.
-        known_grids: gives the grids of those records, by id, whose files need not be opened.
+        known: what the cube has of them; the files of some of its records need not be opened.
 
     Raises:
-        AcdError: INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, and what a header may raise.
+        AcdError: INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, POLARISATION_MISMATCH, TRACK_CONFLICT, and what a
+            header may raise.
     """
     named, unmatched = _from_stac(settings) if settings.source.endswith(".json") else _from_files(settings)
-    records = [_record_of(one, aoi_tags | settings.tags) for one in named]
-    grids = known_grids([record.id for record in records])
+    said = [one.polarisation for one in named]
+    wanted = polarisation_to_take(said, settings)
+    others = Counter(one for one in said if one not in ("", wanted)) if wanted else Counter[str]()
+    named = [one for one in named if one.polarisation not in others]
+    others.update(polarisation for one in named for polarisation in one.passed_over)
+    records = _records_of(named, aoi_tags | settings.tags, settings, known)
+    files = [(record, one.fingerprint) for one, record in zip(named, records, strict=True)]
+    grids = known.grids(files)
     unknown = [one.address for one, record in zip(named, records, strict=True) if record.id not in grids]
     folder = source_folder(settings)
     store = Store.at(folder)
@@ -87,7 +103,8 @@ def find_candidates(
     candidates = [
         _candidate(one, record, headers.get(one.address), grids) for one, record in zip(named, records, strict=True)
     ]
-    return Found(sorted(candidates, key=lambda one: (one.record.datetime, one.record.name, one.address)), unmatched)
+    candidates.sort(key=lambda one: (one.record.datetime, one.record.name, one.address))
+    return Found(candidates, unmatched, others)
 
 
 def source_folder(settings: IngestSettings) -> str:
@@ -106,7 +123,9 @@ def _from_files(settings: IngestSettings) -> tuple[list[_Named], int]:
         said = pattern.match(key)
         if said is not None:
             name = Path(key).stem
-            named.append(_Named(store.address_of(key), mark, name, said.datetime, said.start, said.tags))
+            track, polarisation = track_in(key), polarisation_of_tags(said.tags) or polarisation_in(key)
+            of_file = said.datetime, said.start, said.tags, track, polarisation
+            named.append(_Named(store.address_of(key), mark, name, *of_file))
     if not named:
         first, pattern_text = min(fingerprints), settings.pattern
         raise AcdError(
@@ -127,7 +146,7 @@ def _named_by_item(item: dict[str, Any], settings: IngestSettings) -> _Named:
     properties = item["properties"]
     moment = properties.get("end_datetime") or properties.get("datetime")
     start = properties.get("start_datetime")
-    href = _asset_href(item, settings.asset)
+    href, polarisation, passed_over = _asset_href(item, settings)
     tags = {
         _name(key): str(value)
         for key, value in sorted(properties.items())
@@ -144,20 +163,44 @@ def _named_by_item(item: dict[str, Any], settings: IngestSettings) -> _Named:
     fingerprint = Store.at(folder).fingerprints(file).get(file)
     if fingerprint is None:
         raise AcdError(ErrorCode.INPUT_MISSING, f"STAC item {item['id']} names {href}, which is not there")
-    return _Named(href, fingerprint, str(item["id"]), end, began if began != end else None, tags)
+    track = track_of_stac(properties) or track_in(str(item["id"]))
+    began = began if began != end else None
+    return _Named(href, fingerprint, str(item["id"]), end, began, tags, track, polarisation, passed_over)
 
 
-def _asset_href(item: dict[str, Any], asset: str) -> str:
+def _asset_href(item: dict[str, Any], settings: IngestSettings) -> tuple[str, str, tuple[str, ...]]:
+    """The raster of an item, its polarisation, and those of others: of several, that of the variable's is taken."""
+    asset = settings.asset
     rasters = {
         key: str(value["href"])
         for key, value in item.get("assets", {}).items()
         if key == asset or (not asset and str(value.get("href", "")).lower().endswith(GEOTIFF_ENDINGS))
     }
+    said = {key: polarisation_of_asset(item, key) for key in rasters}
+    if len(rasters) > 1 and all(said.values()) and settings.polarisation != "any":
+        wanted = polarisation_to_take(list(said.values()), settings)
+        rasters = {key: href for key, href in rasters.items() if said[key] == wanted}
     if len(rasters) != 1:
         wanted = f"asset {asset}" if asset else "exactly one GeoTIFF asset"
         there = ", ".join(sorted(item.get("assets", {}))) or "no asset"
         raise AcdError(ErrorCode.STAC_INVALID, f"STAC item {item['id']} has not {wanted}: it has {there}")
-    return next(iter(rasters.values()))
+    ((key, href),) = rasters.items()
+    return href, said[key], tuple(one for other, one in said.items() if other != key)
+
+
+def _records_of(
+    named: list[_Named], more_tags: dict[str, str], settings: IngestSettings, known: KnownFiles
+) -> list[Record]:
+    """The records. Their track is a tag, unless the cube has the record from the time when acd did not look for it."""
+    tracks = [track_to_note(one.track, one.tags | more_tags, one.address, settings) for one in named]
+    records = [_record_of(one, more_tags | track) for one, track in zip(named, tracks, strict=True)]
+    plain = [_record_of(one, more_tags) for one in named]
+    recognised = [k for k, one in enumerate(records) if one != plain[k] and not settings.track]
+    there = known.ids([one.id for k in recognised for one in (records[k], plain[k])]) if recognised else frozenset()
+    for k in recognised:
+        if records[k].id not in there and plain[k].id in there:
+            records[k] = plain[k]
+    return records
 
 
 def _record_of(named: _Named, more_tags: dict[str, str]) -> Record:
