@@ -27,6 +27,7 @@ __all__ = [
     "Pair",
     "composition_of",
     "grids_note",
+    "pairs_of",
     "pairs_of_labels",
     "require_comparable",
     "require_one_series",
@@ -115,11 +116,11 @@ class Pair:
     end: dt.date
     name: str
 
-    @classmethod
-    def of(cls, record: Record) -> Pair | None:
-        """The pair of a record; None for a record of one date."""
-        start = start_of(record)
-        return cls(start.date(), record.datetime.date(), record.name) if start else None
+
+def pairs_of(records: Iterable[Record]) -> list[Pair]:
+    """The pairs among records."""
+    starts = [(start_of(record), record) for record in records]
+    return [Pair(start.date(), record.datetime.date(), record.name) for start, record in starts if start]
 
 
 def pairs_of_labels(labels: Iterable[str]) -> list[Pair]:
@@ -156,13 +157,18 @@ def require_comparable(composition: Composition, what: str) -> None:
         )
 
 
-def require_one_series(pairs: Iterable[Pair], what: str) -> None:
+def require_one_series(pairs: Iterable[Pair], what: str, known: Sequence[Pair] = ()) -> None:
     """PAIRS_INTERLEAVED if pairs form series that share no date and overlap in time.
 
     The pairs of one track are linked by their dates, be it in a chain or in a network. A chain that is broken by a
     missing date goes on later, so its parts do not overlap.
+
+    Args:
+        pairs: to look at.
+        what: what a message calls them.
+        known: pairs that are one series, whatever their dates.
     """
-    series = sorted(_linked(pairs), key=lambda some: (min(pair.start for pair in some), some[0].name))
+    series = sorted(_linked(pairs, known), key=lambda some: (min(pair.start for pair in some), some[0].name))
     if not series:
         return
     longest = series[0]
@@ -176,9 +182,10 @@ def require_one_series(pairs: Iterable[Pair], what: str) -> None:
         longest = later
 
 
-def _linked(pairs: Iterable[Pair]) -> list[list[Pair]]:
+def _linked(pairs: Iterable[Pair], known: Sequence[Pair]) -> list[list[Pair]]:
     """The pairs in groups that are connected by their dates, each in the order of the pairs."""
-    group_of: dict[dt.date, list[Pair]] = {}
+    whole = list(known)
+    group_of: dict[dt.date, list[Pair]] = {day: whole for pair in known for day in (pair.start, pair.end)}
     for pair in pairs:
         mine = group_of.setdefault(pair.start, [])
         other = group_of.get(pair.end, mine)

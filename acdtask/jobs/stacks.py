@@ -114,9 +114,11 @@ class RecordChoice:
 
     def takes(self, record: Record) -> bool:
         """Whether the record has the tags, the track and the pair length that are asked for."""
+        return self.takes_any_length(record) and (not self.pair_days or pair_days_of(record) in self.pair_days)
+
+    def takes_any_length(self, record: Record) -> bool:
+        """Whether the record has the tags and the track that are asked for."""
         if self.track and track_of(record) != normal_track(self.track):
-            return False
-        if self.pair_days and pair_days_of(record) not in self.pair_days:
             return False
         return all(_has_tag(record, tag, pattern) for tag, pattern in self.tags.items())
 
@@ -136,7 +138,8 @@ def _has_tag(record: Record, tag: str, pattern: str) -> bool:
 class Stacks:
     """The records of an AOI that have an instance, and the slices that they make in tiles of a layout.
 
-    `records` are by datetime, name and id. `mixed` says whether tracks and polarisations make images of their own.
+    `records` are by datetime, name and id; `of_any_length` are those and the pairs that only their length excludes.
+    `mixed` says whether tracks and polarisations make images of their own.
     """
 
     def __init__(
@@ -156,6 +159,7 @@ class Stacks:
         having = cube.having(variable, instance, [record.id for record in named])
         stored = [record for record in named if record.id in having]
         self.records: list[Record] = [record for record in stored if self._choice.takes(record)]
+        self.of_any_length = [record for record in stored if self._choice.takes_any_length(record)]
         self._passed_over = [record for record in stored if not self._choice.takes(record)]
 
     def require_records(self, aoi: Aoi) -> None:

@@ -24,9 +24,9 @@ from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.comparable import (
     Composition,
     Overlaps,
-    Pair,
     composition_of,
     grids_note,
+    pairs_of,
     require_comparable,
     require_one_series,
 )
@@ -250,7 +250,7 @@ def _require_comparable(
         require_comparable(composition, what)
         Overlaps(site.cube, settings.variable, settings.instance, layout).require_none(stacks.records)
         if not composition.track:
-            require_one_series((pair for record in stacks.records if (pair := Pair.of(record))), what)
+            require_one_series(pairs_of(stacks.of_any_length), what)
     return composition
 
 

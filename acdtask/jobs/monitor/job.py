@@ -24,9 +24,9 @@ from acdtask.jobs.bundle import array_from_bytes, pack, unpack
 from acdtask.jobs.comparable import (
     Composition,
     Overlaps,
-    Pair,
     composition_of,
     grids_note,
+    pairs_of,
     pairs_of_labels,
     require_comparable,
     require_one_series,
@@ -365,8 +365,8 @@ def _require_comparable(
             )
     Overlaps(site.cube, settings.variable, settings.instance, layout).require_none(pending)
     if not whole.track:
-        new = [pair for record in stacks.records if (pair := Pair.of(record))]
-        require_one_series([*pairs_of_labels(baseline.images), *new], f"{what} with its baseline {baseline.name}")
+        known = pairs_of_labels(baseline.images)
+        require_one_series(pairs_of(stacks.of_any_length), f"{what} with its baseline {baseline.name}", known)
     return composition
 
 
