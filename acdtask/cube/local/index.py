@@ -21,6 +21,7 @@ from acdtask.cube.local.seal import parse_sealed
 from acdtask.cube.local.segment_files import WAY_OUT, SegmentFiles
 from acdtask.cube.local.segments import DatasetKey, DatasetSegment, RecordSegment, dataset_keys
 from acdtask.cube.local.store import Store
+from acdtask.cube.local.superseding import is_same, moved_records, outdated_datasets
 from acdtask.cube.model import Dataset, Record, RecordQuery, Variable
 from acdtask.errors import AcdError, ErrorCode
 
@@ -114,26 +115,15 @@ class Index:
 
         def make(head: Head) -> tuple[Head, bool]:
             datasets = [_plain(one, _variable_of(one, head, addition)) for one in addition.datasets]
-            outdated = self._outdated(head, datasets)
+            outdated = outdated_datasets(datasets, [self._files.segment(ref, DatasetSegment) for ref in head.datasets])
             lacking, _ = self._removed(head, Removal(datasets=outdated))
-            added = self._added(lacking, addition)
+            there = [self._files.segment(ref, RecordSegment) for ref in head.records]
+            moved = moved_records(addition.records, {one.record_id for one in outdated}, there)
+            kept = self._files.reduced(lacking.records, "records", RecordSegment, lambda s: s.rows_of(moved))
+            added = self._added(lacking.model_copy(update={"records": kept}), addition)
             return added, added != head
 
         return self.publish(make)
-
-    def _outdated(self, head: Head, datasets: Sequence[Dataset]) -> list[Dataset]:
-        """All datasets of the same record and instance as one that differs from what is in its place."""
-        segments = [self._files.segment(ref, DatasetSegment) for ref in head.datasets]
-        outdated = []
-        for dataset in datasets:
-            current = [
-                segment.dataset(row)
-                for segment in segments
-                for row in segment.rows(dataset.variable, dataset.instance, frozenset([dataset.record_id])).tolist()
-            ]
-            if current and not any(_is_same(one, dataset) for one in current):
-                outdated += current
-        return outdated
 
     def replaced(self, variable: str, instance: str, ids: frozenset[str]) -> dict[str, str]:
         """The containers of records whose pixels took the place of others. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
@@ -379,7 +369,7 @@ class Index:
             keys = dataset_keys(dataset)
             there = [one for key in keys if (one := taken.get(key) or _find(segments, key)) is not None]
             for one in there:
-                if not _is_same(one, dataset):
+                if not is_same(one, dataset):
                     raise _conflict(one, dataset)
             if there and (there[0].checksum == dataset.checksum or not dataset.checksum or keys[0] in taken):
                 continue
@@ -393,7 +383,7 @@ class Index:
     def _is_there(self, head: Head, dataset: Dataset) -> bool:
         segments = [self._files.segment(ref, DatasetSegment) for ref in head.datasets]
         there = _find(segments, dataset_keys(dataset)[0])
-        return there is not None and _is_same(there, _plain(dataset, head.variable(there.variable)))
+        return there is not None and is_same(there, _plain(dataset, head.variable(there.variable)))
 
     def _has_place(self, head: Head, dataset: Dataset, expected: Sequence[Dataset | None]) -> bool:
         """Whether the places of a new dataset hold what is expected, and its record is known."""
@@ -485,11 +475,6 @@ def _variable_of(dataset: Dataset, head: Head, addition: Addition) -> Variable:
     """The variable of a new dataset, which may be added with it. VARIABLE_UNKNOWN."""
     made = {one.name: one for one in addition.variables}
     return made[dataset.variable] if dataset.variable in made else head.variable(dataset.variable)
-
-
-def _is_same(one: Dataset, other: Dataset) -> bool:
-    """Whether two datasets differ at most in their checksums."""
-    return one == other or one == other.model_copy(update={"checksum": one.checksum})
 
 
 def _conflict(there: Dataset, dataset: Dataset) -> AcdError:

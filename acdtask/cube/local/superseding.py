@@ -1,0 +1,38 @@
+"""What has to go from the index when a record gets other pixels (`LocalCube.supersede`)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from acdtask.cube.local.segments import DatasetSegment, RecordSegment
+from acdtask.cube.model import Dataset, Record
+
+__all__ = ["is_same", "moved_records", "outdated_datasets"]
+
+
+def is_same(one: Dataset, other: Dataset) -> bool:
+    """Whether two datasets differ at most in their checksums."""
+    return one == other or one == other.model_copy(update={"checksum": one.checksum})
+
+
+def outdated_datasets(datasets: Iterable[Dataset], segments: Sequence[DatasetSegment]) -> list[Dataset]:
+    """What the segments have of the records and instances of new datasets, copies too, unless it is the new one."""
+    outdated = []
+    for dataset in datasets:
+        wanted = frozenset([dataset.record_id])
+        current = [
+            segment.dataset(row)
+            for segment in segments
+            for row in segment.rows(dataset.variable, dataset.instance, wanted).tolist()
+        ]
+        if not any(is_same(one, dataset) for one in current):
+            outdated += current
+    return outdated
+
+
+def moved_records(records: Iterable[Record], ids: Collection[str], segments: Iterable[RecordSegment]) -> frozenset[str]:
+    """The ids of those records, out of some, that the segments have with another footprint."""
+    footprints = {record.id: record.footprint for record in records if record.id in ids}
+    wanted = frozenset(footprints)
+    current = [record for segment in segments if wanted for record in segment.records(segment.rows_of(wanted))]
+    return frozenset(record.id for record in current if record.footprint != footprints[record.id])
