@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
 from acdtask.cube.local.segments import DatasetSegment, RecordSegment
@@ -17,16 +18,19 @@ def is_same(one: Dataset, other: Dataset) -> bool:
 
 def outdated_datasets(datasets: Iterable[Dataset], segments: Sequence[DatasetSegment]) -> list[Dataset]:
     """What the segments have of the records and instances of new datasets, copies too, unless it is the new one."""
-    outdated = []
+    new: dict[tuple[str, str], dict[str, Dataset]] = defaultdict(dict)
     for dataset in datasets:
-        wanted = frozenset([dataset.record_id])
-        current = [
-            segment.dataset(row)
-            for segment in segments
-            for row in segment.rows(dataset.variable, dataset.instance, wanted).tolist()
-        ]
-        if not any(is_same(one, dataset) for one in current):
-            outdated += current
+        new[dataset.variable, dataset.instance][dataset.record_id] = dataset
+    outdated = []
+    for (variable, instance), wanted in sorted(new.items()):
+        current: dict[str, list[Dataset]] = defaultdict(list)
+        for segment in segments:
+            for row in segment.rows(variable, instance, frozenset(wanted)).tolist():
+                dataset = segment.dataset(row)
+                current[dataset.record_id].append(dataset)
+        for record_id, there in sorted(current.items()):
+            if not any(is_same(one, wanted[record_id]) for one in there):
+                outdated += there
     return outdated
 
 
