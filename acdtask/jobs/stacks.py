@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -16,6 +16,7 @@ from acdtask.cube.aoi import Aoi
 from acdtask.cube.grid import Layout, Tile
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Cube, Dataset, Record, RecordQuery, Slice
+from acdtask.cube.patterns import matcher
 from acdtask.cube.tiling import tiles_of
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.tracks import TRACK, normal_track, polarisation_of, track_of
@@ -122,6 +123,10 @@ class RecordChoice:
             return False
         return all(_has_tag(record, tag, pattern) for tag, pattern in self.tags.items())
 
+    def tags_alone(self) -> dict[str, str]:
+        """The tags that only tags can have, as a query asks for them."""
+        return {tag: pattern for tag, pattern in self.tags.items() if tag not in RECOGNISED}
+
     def text(self) -> str:
         """The settings that `takes` looks at, as options."""
         options = [f"--tags {tag}={pattern}" for tag, pattern in self.tags.items()]
@@ -129,10 +134,13 @@ class RecordChoice:
         return " ".join([*options, *(f"--pair-days {days}" for days in self.pair_days)])
 
 
+RECOGNISED: dict[str, Callable[[Record], str]] = {TRACK: track_of, "polarisation": polarisation_of}
+"""Tags that a record may also have by its name."""
+
+
 def _has_tag(record: Record, tag: str, pattern: str) -> bool:
-    recognised = {TRACK: track_of, "polarisation": polarisation_of}
-    value = recognised[tag](record) if tag in recognised else record.tags.get(tag, "")
-    return bool(value) and fnmatchcase(value, pattern or "*")
+    value = RECOGNISED[tag](record) or None if tag in RECOGNISED else record.tags.get(tag)
+    return value is not None and matcher(pattern or "*")(value)
 
 
 class Stacks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from rasterio import Affine
 from rasterio.warp import transform_bounds
 
+from acdtask.cli import main
 from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Record, RecordQuery
@@ -188,6 +190,31 @@ def test_the_track_is_given_by_a_pattern_an_option_or_stac(area: Area) -> None:
     area.ingest(area.folder / "stac/catalog.json")
     assert len(area.records()) == 3
     assert area.baseline(track="A015").plan.notes["tracks"] == "A015: 3"
+
+
+def test_records_lists_track_and_pair_length_and_chooses_as_a_baseline_does(
+    area: Area, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_series(area.folder / "images", "S1_A015_{a}_{b}_VV.tif", 3, mean=0.7)
+    write_series(area.folder / "images", "S1_D066_{a}_{b}_VV.tif", 2, mean=0.3, step=24)
+    area.ingest()
+
+    def listed(*options: str) -> str:
+        assert main(["records", "--cube", str(area.cube), *options]) == 0
+        return capsys.readouterr().out
+
+    everything = listed()
+    assert "5 records" in everything
+    assert re.search(r"S1_A015_20200104_20200116_VV .* 12 +A015", everything)
+    assert re.search(r"S1_D066_20200104_20200128_VV .* 24 +D066", everything)
+    for options, count in (
+        (["--track", "D066"], 2),
+        (["--tag", "track=A*"], 3),
+        (["--tag", "polarisation=VV", "--leave-out", "*_A015_*"], 2),
+        (["--tag", "polarisation=VH"], 0),
+        (["--tag", "start_datetime=2020-01-04*", "--limit", "1"], 2),
+    ):
+        assert f"{count} record" in listed(*options)
 
 
 def test_a_file_of_another_track_than_the_option_says_is_refused(area: Area) -> None:
@@ -442,6 +469,20 @@ def test_pairs_of_several_lengths_are_told_and_can_be_chosen(area: Area) -> None
         chosen = area.baseline(pair_days=(length,), name=f"d{length}")
         assert not any("--pair-days" in line for line in chosen.lines)
         np.testing.assert_allclose(area.mean(chosen), mean, atol=0.02)
+
+
+def test_a_baseline_of_one_length_in_a_network_is_monitored_with_that_length(area: Area) -> None:
+    for a, b in days(8):
+        write(area.folder / f"images/{a:%Y%m%d}_{b:%Y%m%d}.tif", pixels_of(0.7, b.day))
+        write(area.folder / f"images/{a:%Y%m%d}_{b + timedelta(12):%Y%m%d}.tif", pixels_of(0.3, b.day))
+    area.ingest()
+    area.baseline(pair_days=(24,), end="2020-03-16")
+    judged = area.monitor(pair_days=(24,), min_count=2, min_std=1)
+    assert [image["label"] for image in judged.plan.content["images"]] == [
+        "2020-03-04_2020-03-28",
+        "2020-03-16_2020-04-09",
+        "2020-03-28_2020-04-21",
+    ]
 
 
 def test_an_image_of_a_length_that_the_baseline_does_not_have_is_told(area: Area) -> None:
