@@ -66,7 +66,7 @@ def _records(
         say_json([{"id": record.id, **record.model_dump(mode="json")} for record in shown])
         return
     if shown:
-        table(("name", "datetime", "days", "track", "tags"), [_row(record) for record in shown])
+        _show(shown)
     more = f", the first {len(shown)} shown" if len(shown) < total else ""
     say(f"{total} record{'' if total == 1 else 's'}{more}")
 
@@ -88,6 +88,13 @@ def _first(cube: model.Cube, query: RecordQuery, choice: RecordChoice, limit: in
         return cube.records(query.model_copy(update={"limit": limit})), cube.count_records(query)
     found = [one for one in cube.records(query) if choice.takes(one) and not choice.leaves_out(one)]
     return found[:limit] if limit else found, len(found)
+
+
+def _show(records: list[Record]) -> None:
+    """The table of records; days and track are shown if a record has them."""
+    columns, rows = ("name", "datetime", "days", "track", "tags"), [_row(record) for record in records]
+    shown = [k for k, name in enumerate(columns) if name not in ("days", "track") or any(row[k] for row in rows)]
+    table([columns[k] for k in shown], [[row[k] for k in shown] for row in rows])
 
 
 def _row(record: Record) -> tuple[str, ...]:
