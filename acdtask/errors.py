@@ -259,6 +259,60 @@ class ErrorCode(Enum):
         "An optional Python package is not installed.",
         "Install it as the message says.",
     )
+    SOURCE_DIFFERS = ErrorSpec(
+        240,
+        _INPUT,
+        "A source now gives other pixels than the cube has of the same record.",
+        "Take the new pixels with --on-known replace, or keep those of the cube with --on-known keep.",
+    )
+    POLARISATION_MISMATCH = ErrorSpec(
+        241,
+        _INPUT,
+        "The files of an ingest are not of the variable's polarisation, or of several.",
+        "Name the variable after the polarisation (--variable CoherenceHH), or choose one with --polarisation.",
+    )
+    TRACKS_MIXED = ErrorSpec(
+        242,
+        _INPUT,
+        "The chosen images are of several tracks, which do not compare.",
+        "Choose one track with --track, or stack them on purpose with --mixed.",
+    )
+    POLARISATIONS_MIXED = ErrorSpec(
+        243,
+        _INPUT,
+        "The chosen images have several polarisations, which do not compare.",
+        "Choose one with --tags polarisation=VV, or stack them on purpose with --mixed.",
+    )
+    PAIRS_INTERLEAVED = ErrorSpec(
+        244,
+        _INPUT,
+        "The chosen pairs form several series that overlap in time but share no date, as those of two tracks do.",
+        "Choose one series with --records, or ingest each with its --track; if they are of one track, add --mixed.",
+    )
+    RECORDS_OVERLAP = ErrorSpec(
+        245,
+        _INPUT,
+        "Two records of one day cover the same ground, and their track is not known.",
+        "Leave one out with --leave-out, or ingest each with its --track; if they are of one track, add --mixed.",
+    )
+    TRACK_CONFLICT = ErrorSpec(
+        246,
+        _CONFIG,
+        "A file is of another track than --track says.",
+        "Leave --track out, since the files say their track, or narrow the source to files of that track.",
+    )
+    NOTHING_CHOSEN = ErrorSpec(
+        247,
+        _CONFIG,
+        "No record fits the settings that choose records.",
+        "Give a track, tag or pair length that records have: 'acdtask records' lists them.",
+    )
+    BASELINE_OF_ANOTHER_TRACK = ErrorSpec(
+        248,
+        _INPUT,
+        "The images are of another track or polarisation than the baseline.",
+        "Choose those of the baseline's track with --track, or name another baseline with --baseline-name.",
+    )
     VARIABLE_UNKNOWN = ErrorSpec(
         300, _CONFIG, "The cube has no such variable.", "List the variables with 'acdtask show variables'."
     )

@@ -19,6 +19,7 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.model import NAME_BYTES
 from acdtask.errors import AcdError
 from acdtask.jobs.baseline.period import period_text, year_after
+from acdtask.jobs.ingest.known import NothingKnown
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, find_candidates
 from acdtask.jobs.registry import load_job
@@ -77,7 +78,7 @@ class Seen:
 
 def look(settings: IngestSettings) -> Seen:
     """Look at the images that an ingest would bring in. Raises what finding them raises."""
-    found = find_candidates(settings, {}, lambda _ids: {})
+    found = find_candidates(settings, {}, NothingKnown())
     boxes = [shapely.geometry.shape(one.record.footprint).bounds for one in found.candidates]
     low, high = (
         [min(box[side] for box in boxes) for side in (0, 1)],

@@ -16,7 +16,6 @@ from acdtask.jobs.baseline.period import period_of, period_text
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Settings, Site
 from acdtask.jobs.registry import load_job
-from acdtask.jobs.stacks import RecordChoice
 from acdtask.project import JOBS_IN_ORDER, Project
 
 __all__ = ["Pending", "Watched", "pending_jobs", "watch"]
@@ -164,7 +163,7 @@ def _period_to_come(settings: Settings, ingest: Draft, site: Site) -> str:
         return ""
     records = [Record.model_validate(one["record"]) for shard in ingest.shards for one in shard.work.get("inputs", ())]
     aoi = load_aoi(settings.aoi)
-    choice = RecordChoice(settings.records, settings.leave_out)
+    choice = settings.choice()
     start, end = settings.start or aoi.start, settings.end or aoi.end
     moments = sorted(
         record.datetime

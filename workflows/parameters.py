@@ -38,8 +38,13 @@ SAME = {
     ("ingest", "make_layout"): ("consolidate", "layout"),
     ("monitor", "baseline_name"): ("baseline", "name"),
     ("report", "name"): ("monitor", "name"),
+    **{
+        (job, field): ("baseline", field)
+        for job in ("consolidate", "monitor")
+        for field in ("tags", "track", "pair_days", "mixed")
+    },
 }
-"""Settings of a chain that name what another of its jobs makes or reads."""
+"""Settings of a chain that name what another of its jobs makes or reads, or choose the records of all of them."""
 
 WORKING_DEFAULTS = {"aoi": "default", "layout": "default"}
 """Argo CD starts a template without parameters, so those that a job needs have a default too."""

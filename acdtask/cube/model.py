@@ -234,6 +234,7 @@ class Dataset(_Value):
             asked for, and where there are no others.
         checksum: SHA-256 of the file as it was written, as hexadecimal multihash; of `zarr.json` for a consolidated
             container. Readers check the pixels of a dataset that has one. Empty for files that acd did not write.
+        version: 1, and one more for each time that an ingest gave the record other pixels.
     """
 
     record_id: str
@@ -250,6 +251,7 @@ class Dataset(_Value):
     exponent: FiniteFloat = Field(default=1.0, gt=0, exclude_if=_is_default(1.0))
     exchanged: bool = Field(default=False, exclude_if=_is_default(False))
     checksum: str = Field(default="", exclude_if=_is_default(""))
+    version: int = Field(default=1, ge=1, exclude_if=_is_default(1))
 
     @model_validator(mode="after")
     def _rising(self) -> Dataset:

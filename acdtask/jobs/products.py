@@ -114,7 +114,7 @@ class BaselineTile(_Manifest):
         return self.mean.uri, self.standard_deviation.uri, self.count.uri, self.moments.uri
 
 
-def _is_empty(value: tuple[Any, ...]) -> bool:
+def _is_empty(value: tuple[Any, ...] | str) -> bool:
     return not value
 
 
@@ -122,7 +122,7 @@ class BaselineManifest(_Manifest):
     """A published baseline. `start` and `end` are the period that was asked for, `last` its last image's datetime.
 
     `quarantined` are tiles that it should have and has not yet. `files` has the digest of each mosaic of its tiles and
-    of each style, by key.
+    of each style, by key. `track` and `polarisation` are those of its images, if all have the same one and it is known.
     """
 
     content_id: str
@@ -142,6 +142,8 @@ class BaselineManifest(_Manifest):
     tiles: list[BaselineTile]
     quarantined: tuple[QuarantinedTile, ...] = Field(default=(), exclude_if=_is_empty)
     files: dict[str, str] = {}
+    track: str = Field(default="", exclude_if=_is_empty)
+    polarisation: str = Field(default="", exclude_if=_is_empty)
 
     def joined_with(self, earlier: BaselineManifest) -> BaselineManifest:
         """This one with the tiles that an earlier version of the same baseline has and it has not."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
@@ -14,28 +15,59 @@ from shapely import to_geojson
 
 from acdtask.cube.aoi import Aoi
 from acdtask.cube.grid import Layout, Tile
+from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Cube, Dataset, Record, RecordQuery, Slice
+from acdtask.cube.patterns import matcher
 from acdtask.cube.tiling import tiles_of
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.nowhere import no_record
+from acdtask.jobs.tracks import TRACK, normal_track, polarisation_of, track_of
 
-__all__ = ["RecordChoice", "Stacks", "area_of", "image_label", "start_of", "tiles_of_aoi"]
+__all__ = [
+    "MIXED",
+    "ONE_TRACK",
+    "PAIR_DAYS",
+    "TAGS",
+    "RecordChoice",
+    "Stacks",
+    "area_of",
+    "image_label",
+    "pair_days_of",
+    "start_of",
+    "tiles_of_aoi",
+]
+
+TAGS = "only records with this tag; the value may be a pattern (* and ?), an empty one asks that the tag is there"
+ONE_TRACK = "only records of this track, such as A015: their tag track, or what their names say"
+PAIR_DAYS = "only pairs of this many days between their dates"
+MIXED = "stack records of several tracks or polarisations, and same-day images over one another, instead of an error"
+"""Descriptions of the settings that choose records."""
 
 
-def image_label(record: Record) -> str:
+def image_label(record: Record, *, mixed: bool = False) -> str:
     """Which image a record is part of (`group_by date`), UTC.
 
     The records of a day make one image, but pairs that end on the same day and begin on different ones are different
-    images.
+    images. Where tracks and polarisations are mixed on purpose, each has images of its own.
 
     >>> from datetime import UTC, datetime
     >>> tags = {"start_datetime": "2018-05-06T00:00:00+00:00"}
     >>> image_label(Record(name="pair", datetime=datetime(2018, 6, 11), tags=tags, footprint={}))
     '2018-05-06_2018-06-11'
+    >>> image_label(Record(name="A015_VV", datetime=datetime(2018, 6, 11), footprint={}), mixed=True)
+    '2018-06-11_A015_VV'
     """
-    end = record.datetime.date().isoformat()
     start = start_of(record)
-    return f"{start.date().isoformat()}_{end}" if start else end
+    parts = [*([start.date().isoformat()] if start else []), record.datetime.date().isoformat()]
+    if mixed:
+        parts += [part for part in (track_of(record), polarisation_of(record)) if part]
+    return "_".join(parts)
+
+
+def pair_days_of(record: Record) -> int | None:
+    """The days between the two dates of a pair; None for a record of one date."""
+    start = start_of(record)
+    return (record.datetime.date() - start.date()).days if start else None
 
 
 def start_of(record: Record) -> datetime | None:
@@ -60,24 +92,66 @@ def tiles_of_aoi(aoi: Aoi, layout: Layout) -> list[Tile]:
 
 @dataclass(frozen=True)
 class RecordChoice:
-    """Which records of an AOI to take: those whose names match a pattern, and none of the patterns to leave out."""
+    """Which records of an AOI to take.
+
+    Attributes:
+        records: pattern of names.
+        leave_out: patterns of names not to take.
+        tags: patterns of values that tags must have; an empty one asks that the tag is there. `track` and
+            `polarisation` may also be what a name says.
+        track: the only track; empty for any.
+        pair_days: the only lengths of pairs, in days; empty for any.
+        mixed: records that do not compare may make one stack.
+    """
 
     records: str = ""
     leave_out: tuple[str, ...] = ()
-
-    def takes(self, record: Record) -> bool:
-        """Whether the record is taken."""
-        return fnmatchcase(record.name, self.records or "*") and not self.leaves_out(record)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    track: str = ""
+    pair_days: tuple[int, ...] = ()
+    mixed: bool = False
 
     def leaves_out(self, record: Record) -> bool:
         """Whether the record is not to be taken, whatever `records` says."""
         return any(fnmatchcase(record.name, pattern) for pattern in self.leave_out)
 
+    def takes(self, record: Record) -> bool:
+        """Whether the record has the name, the tags, the track and the pair length that are asked for."""
+        if self.leaves_out(record) or not matcher(self.records or "*")(record.name):
+            return False
+        return self.takes_any_length(record) and (not self.pair_days or pair_days_of(record) in self.pair_days)
+
+    def takes_any_length(self, record: Record) -> bool:
+        """Whether the record has the tags and the track that are asked for."""
+        if self.track and track_of(record) != normal_track(self.track):
+            return False
+        return all(_has_tag(record, tag, pattern) for tag, pattern in self.tags.items())
+
+    def tags_alone(self) -> dict[str, str]:
+        """The tags that only tags can have, as a query asks for them."""
+        return {tag: pattern for tag, pattern in self.tags.items() if tag not in RECOGNISED}
+
+    def text(self) -> str:
+        """The settings that `takes` looks at, as options."""
+        options = [f"--tags {tag}={pattern}" for tag, pattern in self.tags.items()]
+        options += [f"--track {self.track}"] if self.track else []
+        return " ".join([*options, *(f"--pair-days {days}" for days in self.pair_days)])
+
+
+RECOGNISED: dict[str, Callable[[Record], str]] = {TRACK: track_of, "polarisation": polarisation_of}
+"""Tags that a record may also have by its name."""
+
+
+def _has_tag(record: Record, tag: str, pattern: str) -> bool:
+    value = RECOGNISED[tag](record) or None if tag in RECOGNISED else record.tags.get(tag)
+    return value is not None and matcher(pattern or "*")(value)
+
 
 class Stacks:
     """The records of an AOI that have an instance, and the slices that they make in tiles of a layout.
 
-    `records` are by datetime, name and id.
+    `records` are by datetime, name and id; `of_any_length` are those and the pairs that only their length excludes.
+    `mixed` says whether tracks and polarisations make images of their own.
     """
 
     def __init__(
@@ -90,25 +164,53 @@ class Stacks:
         end: datetime | None,
         choice: RecordChoice | None = None,
     ) -> None:
-        self._cube, self._of = cube, (variable, instance)
+        self._cube, self._of, self._choice = cube, (variable, instance), choice or RecordChoice()
         self._period = start, end
-        choice = choice or RecordChoice()
-        query = RecordQuery(area=area_of(aoi), start=start, end=end, name=choice.records)
-        there = [record for record in cube.records(query) if not choice.leaves_out(record)]
-        having = cube.having(variable, instance, [record.id for record in there])
-        self.records: list[Record] = [record for record in there if record.id in having]
+        self.mixed = self._choice.mixed
+        query = RecordQuery(area=area_of(aoi), start=start, end=end, name=self._choice.records)
+        named = [record for record in cube.records(query) if not self._choice.leaves_out(record)]
+        having = cube.having(variable, instance, [record.id for record in named])
+        stored = [record for record in named if record.id in having]
+        self.records: list[Record] = [record for record in stored if self._choice.takes(record)]
+        self.of_any_length = [record for record in stored if self._choice.takes_any_length(record)]
+        self._passed_over = [record for record in stored if not self._choice.takes(record)]
 
     def until(self, end: datetime) -> Stacks:
         """The same without the records after a moment."""
         shorter = copy(self)
         shorter.records = [record for record in self.records if record.datetime <= end]
+        shorter.of_any_length = [record for record in self.of_any_length if record.datetime <= end]
         return shorter
 
     def require_records(self, aoi: Aoi) -> None:
-        """AOI_OUTSIDE if there is no record."""
+        """AOI_OUTSIDE if there is no record, NOTHING_CHOSEN if there are only such as the settings do not choose."""
+        self.require_choice()
         if not self.records:
             what = ":".join(self._of)
             raise no_record(self._cube, what, aoi, *self._period)
+
+    def require_choice(self) -> None:
+        """NOTHING_CHOSEN if there are records, and none that the settings choose."""
+        if self.records or not self._passed_over:
+            return
+        tracks = Counter(track_of(record) or "none" for record in self._passed_over)
+        days = Counter(pair_days_of(record) or 0 for record in self._passed_over)
+        raise AcdError(
+            ErrorCode.NOTHING_CHOSEN,
+            f"none of {len(self._passed_over)} records of {':'.join(self._of)} fits {self._choice.text()}; their tracks"
+            f" are {', '.join(sorted(tracks))}, the days between their dates {', '.join(map(str, sorted(days)))}",
+        )
+
+    def label_of(self, record: Record) -> str:
+        """The image that the record is part of."""
+        return image_label(record, mixed=self.mixed)
+
+    def replaced(self, records: Iterable[Record] | None = None) -> dict[str, str]:
+        """The address of the pixels of every record that got others after it was ingested, by record id."""
+        if not isinstance(self._cube, LocalCube):
+            return {}
+        ids = [record.id for record in (self.records if records is None else records)]
+        return self._cube.replaced(*self._of, ids)
 
     def by_record(self, tiles: Sequence[Tile], records: Iterable[Record] | None = None) -> Iterator[list[Slice]]:
         """For each tile a slice for each record that meets it, in the records' order, labelled with the record's id.
@@ -122,7 +224,7 @@ class Stacks:
 
     def by_image(self, tiles: Sequence[Tile], records: Iterable[Record] | None = None) -> Iterator[list[Slice]]:
         """For each tile a slice for each image that meets it, by datetime; in an image, later records lie on top."""
-        label_of = {record.id: image_label(record) for record in self.records}
+        label_of = {record.id: self.label_of(record) for record in self.records}
         for slices in self.by_record(tiles, records):
             yield _slices((label_of[one.label], dataset) for one in slices for dataset in one.datasets)
 

@@ -26,6 +26,7 @@ TOKEN = re.compile(r"runs/(?P<place>tokens/.+|verified/[0-9a-f]{16})/(?P<number>
 ANNOUNCED = re.compile(r"runs/published/(?P<place>.+)/(?P<number>\d{8})\.json")
 ACCOUNT = re.compile(r"runs/workflows/(?P<run>[^/]+)/.+")
 LEFT_OUT = re.compile(r"runs/ingest/left-out/[^/]+\.json")
+KNOWN = re.compile(r"runs/ingest/known/[0-9a-f]{16}/[^/]+\.json")
 OWN_TOKEN = re.compile(r"tokens/(\d{8})")
 WHOLE = re.compile(r"(?P<round>[^/]+)/gathered/[^/]+/000000-.+\.json")
 
@@ -77,6 +78,7 @@ class Runs:
     tokens: dict[str, list[tuple[int, Entry]]] = field(default_factory=lambda: defaultdict(list))
     announced: list[tuple[str, int, Entry]] = field(default_factory=list)
     left_out: list[Entry] = field(default_factory=list)
+    known: list[Entry] = field(default_factory=list)
     unknown: list[Entry] = field(default_factory=list)
     newest: datetime | None = None
     kept: dict[PlanKey, dict[str, Any]] = field(default_factory=dict)
@@ -128,6 +130,8 @@ def _classify(entry: Entry, runs: Runs) -> None:
         runs.announced.append((match["place"], int(match["number"]), entry))
     elif LEFT_OUT.fullmatch(entry.key):
         runs.left_out.append(entry)
+    elif KNOWN.fullmatch(entry.key):
+        runs.known.append(entry)
     else:
         runs.unknown.append(entry)
 
@@ -147,6 +151,7 @@ def sweep_runs(site: Site, runs: Runs, retention: Retention, cutoff: datetime, b
     _sweep_announcements(runs, cutoff, broom)
     _sweep_tokens(runs, cutoff, broom)
     _sweep_left_out(site, runs, cutoff, broom)
+    broom.keep("notes of ingested files", "later ingests compare with them", *runs.known)
     for entry in runs.unknown:
         broom.keep_unknown(entry)
 

@@ -97,7 +97,7 @@ class Api:
             chosen = [one for one in chosen if first <= one["properties"]["datetime"] <= last]
         first_row = int(query.get("token", 0))
         more = first_row + PAGE < len(chosen)
-        following = {"rel": "next", "href": f"{self.address}/v1/search"}
+        following: dict[str, Any] = {"rel": "next", "href": f"{self.address}/v1/search"}
         if self.takes_post:
             following |= {"method": "POST", "body": {**query, "token": first_row + PAGE}}
         else:

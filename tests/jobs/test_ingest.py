@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_what_is_there_is_left_alone_and_what_is_new_is_added(source: Path, tmp_
 def test_files_of_known_records_are_not_opened_and_still_tell_duplicates(source: Path, tmp_path: Path) -> None:
     ingest(tmp_path / "cube", source=str(source))
     for name in NAMES:
-        (source / name).write_bytes(b"what was here was read long ago")
+        overwrite_unseen(source / name)
     write_tiff(source / "S1_20210113_20210119_VV.tif", good_pixels(9))
     assert ingest(tmp_path / "cube", source=str(source)).plan.units == 1
     write_tiff(source / "other_S1_20210101_20210107_VV.tif", good_pixels(0))
@@ -85,6 +86,13 @@ def test_files_of_known_records_are_not_opened_and_still_tell_duplicates(source:
     with pytest.raises(AcdError) as raised:
         ingest(tmp_path / "cube", source=str(source), on_known="verify")
     assert raised.value.code is ErrorCode.INPUT_UNREADABLE
+
+
+def overwrite_unseen(path: Path) -> None:
+    """Damage a file so that only who opens it sees it: inode, size and time stay."""
+    before = path.stat()
+    path.write_bytes(bytes(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_verifying_the_same_files_changes_nothing(source: Path, tmp_path: Path) -> None:

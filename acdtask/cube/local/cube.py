@@ -155,12 +155,15 @@ class LocalCube(ConsolidatingCube):
         """
         return self._index.exchange(tuple(removed), tuple(added))
 
-    def replace(self, replaced: Iterable[Dataset], added: Iterable[Dataset]) -> list[Dataset]:
+    def replace(
+        self, replaced: Iterable[Dataset], added: Iterable[Dataset], sources: Iterable[Dataset] = ()
+    ) -> list[Dataset]:
         """Index copies, at once, some of them in the place of older copies of the same record and cell.
 
         Unlike after `exchange`, they are copies still. What others changed meanwhile stays as it is: a copy is indexed
-        only if its place holds the copy that it replaces, or is empty and it replaces none. The same call again changes
-        nothing. No pixel is deleted.
+        only if its place holds the copy that it replaces, or is empty and it replaces none, and if those `sources` are
+        still there that are of its record: the images that copies were made of. The same call again changes nothing. No
+        pixel is deleted.
 
         Returns:
             The new copies that are not in the index, since others changed their places.
@@ -168,7 +171,36 @@ class LocalCube(ConsolidatingCube):
         Raises:
             AcdError: INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
         """
-        return self._index.replace(tuple(replaced), tuple(added))
+        return self._index.replace(tuple(replaced), tuple(added), tuple(sources))
+
+    def supersede(
+        self,
+        records: Iterable[Record],
+        datasets: Iterable[Dataset],
+        variables: Iterable[Variable] = (),
+        instances: Iterable[Instance] = (),
+        layouts: Iterable[Layout] = (),
+    ) -> bool:
+        """Commit as `commit` does, but a dataset of a record that has another takes its place.
+
+        Copies of the old pixels, consolidated for tiles, go too. No pixel is deleted.
+
+        Returns:
+            Whether anything was new.
+
+        Raises:
+            AcdError: as `commit`.
+        """
+        return self._index.supersede(
+            Addition(tuple(records), tuple(datasets), tuple(variables), tuple(instances), tuple(layouts))
+        )
+
+    def replaced(self, variable: str, instance: str, record_ids: Iterable[str]) -> dict[str, str]:
+        """The containers of those records whose pixels took the place of others (`supersede`), by record id.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
+        return self._index.replaced(variable, instance, frozenset(record_ids))
 
     def update_variable(
         self,

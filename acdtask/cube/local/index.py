@@ -22,6 +22,7 @@ from acdtask.cube.local.seal import parse_sealed
 from acdtask.cube.local.segment_files import WAY_OUT, SegmentFiles
 from acdtask.cube.local.segments import DatasetKey, DatasetSegment, RecordSegment, dataset_keys
 from acdtask.cube.local.store import Store
+from acdtask.cube.local.superseding import is_same, moved_records, outdated_datasets
 from acdtask.cube.model import Dataset, Record, RecordQuery, Variable
 from acdtask.errors import AcdError, ErrorCode
 
@@ -110,7 +111,33 @@ class Index:
 
         return self.publish(make)
 
-    def replace(self, replaced: Sequence[Dataset], added: Sequence[Dataset]) -> list[Dataset]:
+    def supersede(self, addition: Addition) -> bool:
+        """Publish the addition by one new head, in the place of what its records had, as `LocalCube.supersede` says."""
+
+        def make(head: Head) -> tuple[Head, bool]:
+            datasets = [_plain(one, _variable_of(one, head, addition)) for one in addition.datasets]
+            outdated = outdated_datasets(datasets, [self._files.segment(ref, DatasetSegment) for ref in head.datasets])
+            lacking, _ = self._removed(head, Removal(datasets=outdated))
+            there = [self._files.segment(ref, RecordSegment) for ref in head.records]
+            moved = moved_records(addition.records, {one.record_id for one in outdated}, there)
+            kept = self._files.reduced(lacking.records, "records", RecordSegment, lambda s: s.rows_of(moved))
+            added = self._added(lacking.model_copy(update={"records": kept}), addition)
+            return added, added != head
+
+        return self.publish(make)
+
+    def replaced(self, variable: str, instance: str, ids: frozenset[str]) -> dict[str, str]:
+        """The containers of records whose pixels took the place of others. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        head = self.head()
+        head.instance(variable, instance)
+        found: dict[str, str] = {}
+        for ref in head.datasets:
+            found |= self._files.segment(ref, DatasetSegment).replaced(variable, instance, ids)
+        return dict(sorted(found.items()))
+
+    def replace(
+        self, replaced: Sequence[Dataset], added: Sequence[Dataset], sources: Sequence[Dataset] = ()
+    ) -> list[Dataset]:
         """Put copies in the place of others, or in empty places, by one new head, as `LocalCube.replace` says.
 
         Returns:
@@ -119,7 +146,12 @@ class Index:
         old = {key: dataset for dataset in replaced for key in dataset_keys(dataset)}
 
         def make(head: Head) -> tuple[Head, list[Dataset]]:
-            fitting = [one for one in added if self._has_place(head, one, [old.get(key) for key in dataset_keys(one)])]
+            stale = {one.record_id for one in sources if not self._is_there(head, one)}
+            fitting = [
+                one
+                for one in added
+                if one.record_id not in stale and self._has_place(head, one, [old.get(k) for k in dataset_keys(one)])
+            ]
             outdated = [old[key] for one in fitting for key in dataset_keys(one) if key in old]
             lacking, _ = self._removed(head, Removal(datasets=outdated))
             full = self._added(lacking, Addition(datasets=fitting))
@@ -338,7 +370,7 @@ class Index:
             keys = dataset_keys(dataset)
             there = [one for key in keys if (one := taken.get(key) or _find(segments, key)) is not None]
             for one in there:
-                if not _is_same(one, dataset):
+                if not is_same(one, dataset):
                     raise _conflict(one, dataset)
             if there and (there[0].checksum == dataset.checksum or not dataset.checksum or keys[0] in taken):
                 continue
@@ -352,7 +384,7 @@ class Index:
     def _is_there(self, head: Head, dataset: Dataset) -> bool:
         segments = [self._files.segment(ref, DatasetSegment) for ref in head.datasets]
         there = _find(segments, dataset_keys(dataset)[0])
-        return there is not None and _is_same(there, _plain(dataset, head.variable(there.variable)))
+        return there is not None and is_same(there, _plain(dataset, head.variable(there.variable)))
 
     def _has_place(self, head: Head, dataset: Dataset, expected: Sequence[Dataset | None]) -> bool:
         """Whether the places of a new dataset hold what is expected, and its record is known."""
@@ -440,9 +472,10 @@ def _plain(dataset: Dataset, variable: Variable) -> Dataset:
     return dataset.model_copy(update={"real": None})
 
 
-def _is_same(one: Dataset, other: Dataset) -> bool:
-    """Whether two datasets differ at most in their checksums."""
-    return one == other or one == other.model_copy(update={"checksum": one.checksum})
+def _variable_of(dataset: Dataset, head: Head, addition: Addition) -> Variable:
+    """The variable of a new dataset, which may be added with it. VARIABLE_UNKNOWN."""
+    made = {one.name: one for one in addition.variables}
+    return made[dataset.variable] if dataset.variable in made else head.variable(dataset.variable)
 
 
 def _conflict(there: Dataset, dataset: Dataset) -> AcdError:

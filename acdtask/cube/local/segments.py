@@ -28,7 +28,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 Strings: TypeAlias = NDArray[np.object_]
 DatasetKey: TypeAlias = tuple[str, ...]
 
-USUAL = {name: Dataset.model_fields[name].default for name in ("real", "exponent", "exchanged")}
+USUAL = {name: Dataset.model_fields[name].default for name in ("real", "exponent", "exchanged", "version")}
 """Fields of a dataset that most have at their default: they are kept with its format, and only if they are not."""
 
 UNUSUAL = set(USUAL)
@@ -354,6 +354,16 @@ class DatasetSegment:
         rows = self.rows(variable, instance, None)
         columns = (self.layouts[rows], self.cells[rows], self.record_ids[rows])
         return ((cell, record_id) for name, cell, record_id in zip(*columns, strict=True) if name == layout)
+
+    def replaced(self, variable: str, instance: str, record_ids: frozenset[str]) -> dict[str, str]:
+        """The containers of those records whose pixels took the place of others, by record."""
+        rows = self.rows(variable, instance, record_ids) if self._later_versions else NOTHING
+        return {self.record_ids[row]: self.uris[row] for row in rows.tolist() if row in self._later_versions}
+
+    @cached_property
+    def _later_versions(self) -> frozenset[int]:
+        """The rows of datasets with another version than the first."""
+        return frozenset(row for row, text in enumerate(self.dformats.tolist()) if "version" in _format_of(text)[1])
 
     @cached_property
     def _rows_of_instances(self) -> dict[tuple[str, str], NDArray[np.int64]]:

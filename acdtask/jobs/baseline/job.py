@@ -15,8 +15,8 @@ from shapely.geometry import shape
 from acdtask import __version__
 from acdtask.change.moments import Moments
 from acdtask.change.profile import PROFILES, Detection, detection_for
-from acdtask.cube.aoi import load_aoi
-from acdtask.cube.grid import Tile
+from acdtask.cube.aoi import Aoi, load_aoi
+from acdtask.cube.grid import Layout, Tile
 from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.cog import encode_cog
 from acdtask.cube.masks import inside_mask
@@ -28,6 +28,15 @@ from acdtask.jobs.baseline.period import period_of, period_text
 from acdtask.jobs.baseline.pixels import figures_of, pixels_of, require_means, sentences_of
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.catalogue import put_all
+from acdtask.jobs.comparable import (
+    Composition,
+    Overlaps,
+    composition_of,
+    grids_note,
+    pairs_of,
+    require_comparable,
+    require_one_series,
+)
 from acdtask.jobs.contract import (
     AGAIN,
     WARNING,
@@ -56,7 +65,7 @@ from acdtask.jobs.products import (
 )
 from acdtask.jobs.quarantine import QuarantinedTile
 from acdtask.jobs.shards import NO_WORK, cells_of, shards_of
-from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, tiles_of_aoi
+from acdtask.jobs.stacks import Stacks, area_of, tiles_of_aoi
 
 __all__ = ["BaselineJob"]
 
@@ -85,16 +94,16 @@ class BaselineJob(Job[BaselineSettings]):
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
-        choice = RecordChoice(settings.records, settings.leave_out)
         given = settings.start or aoi.start, settings.end or aoi.end
-        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, *given, choice)
+        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, *given, settings.choice())
         stacks.require_records(aoi)
         start, end = period_of(*given, [record.datetime for record in stacks.records], aoi.name)
         stacks = stacks.until(end)
+        composition = _require_comparable(stacks, settings, layout, aoi, site)
         tiles = tiles_of_aoi(aoi, layout)
         stacked = zip(tiles, stacks.by_image(tiles), strict=True)
         work = [_TileWork(tile=tile, slices=slices) for tile, slices in stacked if slices]
-        images = list(dict.fromkeys(image_label(record) for record in stacks.records))
+        images = list(dict.fromkeys(stacks.label_of(record) for record in stacks.records))
         if len(images) < settings.min_dates:
             raise AcdError(
                 ErrorCode.TOO_FEW_DATES,
@@ -107,6 +116,7 @@ class BaselineJob(Job[BaselineSettings]):
             "last": stacks.records[-1].datetime.isoformat(),
             "records": [record.id for record in stacks.records],
             "tiles": [one.tile.cell for one in work],
+            **({"replaced": replaced} if (replaced := stacks.replaced()) else {}),
         }
         content_id = content_id_of(self.name, content)
         stands = _stands(aoi.name, content_id, site)
@@ -132,6 +142,13 @@ class BaselineJob(Job[BaselineSettings]):
                 "map": tiles_as_geojson([one.tile for one in work]),
                 "area": area_of(aoi),
                 "baseline period": period_text(start, end, by_default=given[1] is None),
+                **composition.notes(),
+                **grids_note(site, settings.variable, settings.instance, stacks.records),
+                "stack": {
+                    "lines": composition.lines(),
+                    "track": composition.track,
+                    "polarisation": composition.polarisation,
+                },
                 **({WARNING: warning} if (warning := _too_few(most, settings)) else {}),
                 **({AGAIN: "this baseline is published already, and becomes the latest again"} if stands else {}),
             },
@@ -206,12 +223,13 @@ class BaselineJob(Job[BaselineSettings]):
         return Findings(figures={**figures, **figures_of(manifest.tiles)})
 
     def notes(self, plan: Plan, site: Site) -> list[str]:
-        """The share of the area that has a mean, and the share that can be judged."""
+        """What its images are; the share of the area that has a mean, and the share that can be judged."""
         settings = BaselineSettings.model_validate(plan.settings)
         aoi, missing = plan.content["settings"]["aoi"], ErrorCode.BASELINE_UNKNOWN
         _, body = find_manifest(site.store, aoi, self.name, "", plan.content_id, missing)
         manifest = BaselineManifest.model_validate_json(body)
-        return sentences_of(manifest.tiles, _defaults(settings, site.cube.variable(settings.variable)).min_count)
+        min_count = _defaults(settings, site.cube.variable(settings.variable)).min_count
+        return [*plan.notes["stack"]["lines"], *sentences_of(manifest.tiles, min_count)]
 
     def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
         """The files of its tiles."""
@@ -276,7 +294,26 @@ def _manifest(
         version=__version__,
         tiles=tiles,
         quarantined=quarantined,
+        track=plan.notes["stack"]["track"],
+        polarisation=plan.notes["stack"]["polarisation"],
     )
+
+
+def _require_comparable(
+    stacks: Stacks, settings: BaselineSettings, layout: Layout, aoi: Aoi, site: Site
+) -> Composition:
+    """What the images are, which compare with each other unless it is asked otherwise.
+
+    TRACKS_MIXED, POLARISATIONS_MIXED, RECORDS_OVERLAP, PAIRS_INTERLEAVED.
+    """
+    composition = composition_of(stacks.records, mixed=settings.mixed)
+    if not settings.mixed:
+        what = f"the baseline of {settings.variable}:{settings.instance} in {aoi.name}"
+        require_comparable(composition, what)
+        Overlaps(site.cube, settings.variable, settings.instance, layout).require_none(stacks.records)
+        if not composition.track:
+            require_one_series(pairs_of(stacks.of_any_length), what)
+    return composition
 
 
 def _record(plan: Plan) -> Record:

@@ -20,7 +20,7 @@ from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.consolidate.on_geocube import plan_on_geocube, run_on_geocube
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Plan, RoundResult, Settings, Shard, Site
 from acdtask.jobs.shards import cells_of, shards_of
-from acdtask.jobs.stacks import Stacks, tiles_of_aoi
+from acdtask.jobs.stacks import ONE_TRACK, TAGS, RecordChoice, Stacks, tiles_of_aoi
 
 __all__ = ["ConsolidateJob", "ConsolidateSettings"]
 
@@ -41,6 +41,8 @@ class ConsolidateSettings(Settings):
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
     shard_tiles: int = Field(default=1, ge=1, description="cells that one shard does")
+    tags: dict[str, str] = Field(default={}, description=TAGS)
+    track: str = Field(default="", description=ONE_TRACK)
 
 
 class _TileWork(BaseModel):
@@ -54,10 +56,11 @@ class _TileWork(BaseModel):
 
 
 class _Written(BaseModel):
-    """What a shard has written, and which copies in older containers it replaces."""
+    """What a shard has written, which copies in older containers it replaces, and of which images it was made."""
 
     datasets: list[Dataset] = []
     replaced: list[Dataset] = []
+    sources: list[Dataset] = []
 
 
 class ConsolidateJob(Job[ConsolidateSettings]):
@@ -75,7 +78,8 @@ class ConsolidateJob(Job[ConsolidateSettings]):
         tiles = tiles_of_aoi(aoi, layout)
         start, end = settings.start or aoi.start, settings.end or aoi.end
         cube = site.cube
-        stacks = Stacks(cube, settings.variable, settings.instance, aoi, start, end)
+        choice = RecordChoice(tags=settings.tags, track=settings.track)
+        stacks = Stacks(cube, settings.variable, settings.instance, aoi, start, end, choice)
         stacks.require_records(aoi)
         if isinstance(cube, SharedCube):
             return plan_on_geocube(settings, tuple(one.id for one in stacks.records), tiles, cube.geocube)
@@ -114,14 +118,15 @@ class ConsolidateJob(Job[ConsolidateSettings]):
                 )
                 written.datasets += datasets_of(container, variable, settings.instance, checksum)
                 written.replaced += container.replaced
+                written.sources += [one for part in container.slices for one in part.datasets if not one.is_copy]
             progress(done)
         return written.model_dump_json().encode()
 
     def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
         """Index every array, at once. Cells that are left out stay as they were, and are in the next plan.
 
-        Records that another consolidation put into arrays of its own meanwhile stay there. A Geocube has done it
-        already.
+        Records that another consolidation put into arrays of its own meanwhile stay there, and those whose pixels an
+        ingest has replaced meanwhile are in the next plan. A Geocube has done it already.
         """
         cube = site.cube
         if isinstance(cube, LocalCube):
@@ -129,6 +134,7 @@ class ConsolidateJob(Job[ConsolidateSettings]):
             cube.replace(
                 [dataset for part in written for dataset in part.replaced],
                 [dataset for part in written for dataset in part.datasets],
+                [dataset for part in written for dataset in part.sources],
             )
         return Handouts()
 

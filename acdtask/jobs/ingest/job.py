@@ -7,7 +7,7 @@ left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,20 +21,23 @@ from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.cog import encode_cog
 from acdtask.cube.local.stac import stac_item
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Cube, Dataset, Instance, Record
-from acdtask.cube.shared import SharedCube, found_or_none
+from acdtask.cube.model import Dataset, Instance, Record
 from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.comparable import composition_of, counts_text, grids_text
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, LeftOutShard, Plan, RoundResult, Shard, Site
+from acdtask.jobs.ingest.changed import folder_of, note_inputs, refuse_other_pixels
 from acdtask.jobs.ingest.checks import check_headers, readings_of
 from acdtask.jobs.ingest.counts import PixelCounts, keep_counts, pixel_notes
 from acdtask.jobs.ingest.ingester import plan_with_ingester
+from acdtask.jobs.ingest.known import KnownFiles, holds
 from acdtask.jobs.ingest.leftout import LeftOutRaster, keep_left_out
 from acdtask.jobs.ingest.pixels import Input, each_good_one, judge, read_again
 from acdtask.jobs.ingest.reading import Reading, readings_in_words
+from acdtask.jobs.ingest.replaced import keep_replaced, lines_on_replaced, replaced_records
 from acdtask.jobs.ingest.settings import INGESTER, ON_GEOCUBE, IngestSettings
 from acdtask.jobs.ingest.source_notes import source_lines, source_notes
-from acdtask.jobs.ingest.sources import Candidate, find_candidates, source_folder
+from acdtask.jobs.ingest.sources import Candidate, Found, find_candidates, source_folder
 from acdtask.jobs.ingest.there import layout_shards, plan_of_records_there
 from acdtask.jobs.ingest.verified import (
     State,
@@ -51,6 +54,16 @@ from acdtask.jobs.shards import shards_of
 __all__ = ["IngestJob"]
 
 READ_NOTE = "how the files are read"
+
+NOTES_TO_SAY = (
+    "left out, other polarisation",
+    "left out, outside the AOI",
+    "compared with the cube's pixels",
+    "not compared",
+    "tracks",
+    "pair lengths",
+)
+"""Notes of a plan that are said at its end too."""
 
 BASELINE_DTYPES = frozenset({"uint8", "int16", "uint16"})
 """Of whose images there are exact moments."""
@@ -95,13 +108,20 @@ class IngestJob(Job[IngestSettings]):
                 return plan_with_ingester(settings, site, layout)
             return plan_of_records_there(settings, layout, site, to_make=to_make)
         aoi_tags = load_aoi(settings.aoi).record_tags if settings.aoi else {}
-        found = find_candidates(settings, aoi_tags, lambda ids: _known_grids(settings, ids, site))
+        known = KnownFiles(settings, site)
+        if settings.on_known == "replace" and site.shared is not None:
+            raise AcdError(
+                ErrorCode.SETTING_INVALID,
+                "--on-known replace works on images of this cube, and these are the Geocube's",
+                "Delete the records on the Geocube, then ingest them again.",
+            )
+        found = find_candidates(settings, aoi_tags, known)
         check_headers(found.candidates)
         candidates = _within_aoi(found.candidates, settings)
         variable = settings.definition()
         layout, to_make = _layout(settings, site, [one.grid for one in candidates])
-        known = _known_records(settings, [one.record.id for one in candidates], site)
-        wanted = [one for one in candidates if settings.on_known == "verify" or one.record.id not in known]
+        standings = known.standings((one.record, one.fingerprint) for one in candidates)
+        wanted = [one for one in candidates if known.is_to_do(standings[one.record.id])]
         readings, unclear = readings_of(wanted, settings)
         unfit = [*found.unfit, *unclear]
         todo = [one for one, _ in readings]
@@ -127,6 +147,10 @@ class IngestJob(Job[IngestSettings]):
             content["left out"] = [[one.address, one.record.model_dump(mode="json")] for one in unfit]
         if settings.on_known == "verify":
             content["verification"] = verification_number(content, site.runs)
+        compared = known.datasets(one.record.id for one in todo) if known.compares else {}
+        if compared:
+            content["compared"] = {one: [dataset.version, dataset.uri] for one, dataset in sorted(compared.items())}
+        not_noted = sum(standings[one.record.id] == "not noted" for one in candidates) if known.compares else 0
         return Draft(
             content=content,
             shards=shards_of([one.model_dump(mode="json") for one in inputs], settings.shard_files, "inputs")
@@ -139,17 +163,21 @@ class IngestJob(Job[IngestSettings]):
                 core_seconds=read / BYTES_PER_CORE_SECOND,
             ),
             notes={
+                "files that match": len(found.candidates),
                 **source_notes(found),
+                **_polarisation_note(found.other_polarisations),
                 "left out, outside the AOI": len(found.candidates) - len(candidates),
                 "left out, in the cube already": len(candidates) - len(todo) - len(unclear),
+                **({"compared with the cube's pixels": len(compared)} if compared else {}),
+                **({"not compared": not_noted} if not_noted and settings.on_known == "skip" else {}),
+                **composition_of([one.record for one in todo]).notes(),
+                **({"grids": grids_text(one.grid for one in todo)} if todo else {}),
                 "map": _map(todo),
                 READ_NOTE: _notes_of_reading([reading for _, reading in readings], settings),
             },
             nothing_to_do=""
             if todo or to_make
-            else "; ".join(
-                [_nothing_to_do(len(candidates) - len(unclear), len(unfit)), *source_lines(source_notes(found))]
-            ),
+            else _why_nothing(len(candidates) - len(unclear), len(unfit), not_noted, found),
             left_out={one.address: Failure.of(one.error) for one in unfit},
         )
 
@@ -167,11 +195,19 @@ class IngestJob(Job[IngestSettings]):
 
             return each_good_one(inputs, checked, _table, progress)
         digests: dict[str, str] = json.loads(handout)
-        known = known_checksums(settings, [one.record.id for one in inputs], site)
+        ids = [one.record.id for one in inputs]
+        checksums = known_checksums(settings, ids, site)
+        files = KnownFiles(settings, site)
+        current = files.datasets(ids) if files.compares else {}
 
         def written(one: Input) -> _Written | None:
-            digest = digests.get(one.address)
-            return _write(one, digest, settings, site.store, known.get(one.record.id)) if digest else None
+            digest, stored = digests.get(one.address), current.get(one.record.id)
+            if digest is None:
+                return None
+            if stored is not None and holds(stored, digest):
+                return _Written(record=one.record, dataset=stored, state="same")
+            made = _write(one, digest, settings, site.store, checksums.get(one.record.id))
+            return _in_the_place_of(stored, made)
 
         return each_good_one(inputs, written, _table, progress)
 
@@ -184,14 +220,16 @@ class IngestJob(Job[IngestSettings]):
             checked = {
                 shard: {row["address"]: row["digest"] for row in json.loads(table)} for shard, table in result.tables
             }
-            _refuse_other_pixels({key: digest for rows in checked.values() for key, digest in rows.items()}, plan, site)
+            refuse_other_pixels({key: digest for rows in checked.values() for key, digest in rows.items()}, plan, site)
             return Handouts({shard: json.dumps(rows).encode() for shard, rows in checked.items()})
         written = [_Written.model_validate(row) for _, table in result.tables for row in json.loads(table)]
         settings = IngestSettings.model_validate(plan.settings)
         keep_left_out([*_left_out_by_plan(plan, settings), *_left_out(result.left_out, settings)], site)
         made = bool(plan.content["inputs"])
         described = site.shared is not None and any(one.name == settings.variable for one in site.cube.variables())
-        site.commit_inputs(
+        note_inputs([(one.record, one.dataset.uri) for one in written], plan, settings, site)
+        commit = site.create_cube().supersede if settings.on_known == "replace" else site.commit_inputs
+        commit(
             [one.record for one in written],
             [one.dataset for one in written],
             variables=[settings.definition()] if made and not described else [],
@@ -207,6 +245,8 @@ class IngestJob(Job[IngestSettings]):
             plan,
             site,
         )
+        if settings.on_known == "replace":
+            keep_replaced([one.record for one in written if one.state == "replaced"], plan, site)
         if settings.on_known == "verify":
             keep_repaired({one.dataset.uri: one.state for one in written}, plan, site)
             finish_verification(plan, site)
@@ -222,7 +262,10 @@ class IngestJob(Job[IngestSettings]):
             f"repaired: {site.store.address_of(key)} was {state}"
             for key, state in sorted(repaired_files(plan, site).items())
         ]
-        return [*plan.notes.get(READ_NOTE, []), *pixel_notes(plan, site), *source_lines(plan.notes), *repaired]
+        settings = IngestSettings.model_validate(plan.settings)
+        said = [f"{name}: {plan.notes[name]}" for name in NOTES_TO_SAY if plan.notes.get(name)]
+        read = [*plan.notes.get(READ_NOTE, []), *pixel_notes(plan, site)]
+        return [*read, *source_lines(plan.notes), *said, *repaired, *lines_on_replaced(plan, settings, site)]
 
     def findings(self, plan: Plan, site: Site) -> Findings:
         """How many rasters were brought in, or verified and repaired."""
@@ -231,6 +274,7 @@ class IngestJob(Job[IngestSettings]):
         there = site.cube.having(settings.variable, settings.instance, planned) if planned else ()
         repaired = repaired_files(plan, site)
         figures = {"repaired": len(repaired)} if settings.on_known == "verify" else {}
+        figures |= {"replaced": len(replaced_records(plan, site))} if settings.on_known == "replace" else {}
         return Findings(
             figures={"files": len(there), **figures},
             files={f"repaired {number}": site.store.address_of(key) for number, key in enumerate(sorted(repaired), 1)},
@@ -266,9 +310,29 @@ def _notes_of_reading(readings: list[Reading], settings: IngestSettings) -> list
     return notes
 
 
-def _nothing_to_do(known: int, unfit: int) -> str:
+def _why_nothing(known: int, unfit: int, not_noted: int, found: Found) -> str:
     others = "other " if unfit else ""
-    return f"all {known} {others}records are in the cube already" if known or not unfit else "no file can be used"
+    lines = [f"all {known} {others}records are in the cube already" if known or not unfit else "no file can be used"]
+    if found.other_polarisations:
+        lines.append(f"left out, other polarisation: {counts_text(found.other_polarisations)}")
+    if not_noted:
+        lines.append(
+            f"{not_noted} of them were not compared with their files, since it was not noted what they were made of"
+            " (--on-known verify compares them and notes it)"
+        )
+    return "; ".join([*lines, *source_lines(source_notes(found))])
+
+
+def _polarisation_note(others: Mapping[str, int]) -> dict[str, str]:
+    return {"left out, other polarisation": counts_text(others)} if others else {}
+
+
+def _in_the_place_of(stored: Dataset | None, written: _Written) -> _Written:
+    """What was written, as the next version of what the cube has of the record."""
+    if stored is None:
+        return written
+    dataset = written.dataset.model_copy(update={"version": stored.version + 1})
+    return written.model_copy(update={"dataset": dataset, "state": "replaced"})
 
 
 def _left_out(shards: tuple[LeftOutShard, ...], settings: IngestSettings) -> list[LeftOutRaster]:
@@ -333,67 +397,6 @@ def _map(candidates: list[Candidate]) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
 
 
-def _known_grids(settings: IngestSettings, ids: list[str], site: Site) -> dict[str, Grid]:
-    """The grids of the records that the cube has, unless their files are to be opened. VARIABLE_CONFLICT.
-
-    Where the records are a Geocube's, their grids are not known here.
-    """
-    known = _known_records(settings, ids, site) if settings.on_known == "skip" else frozenset()
-    if not known or isinstance(site.cube, SharedCube):
-        return {}
-    return site.cube.grids_of_records(settings.variable, settings.instance, known)
-
-
-def _known_records(settings: IngestSettings, ids: list[str], site: Site) -> frozenset[str]:
-    """Ids of the records that have this instance; raises if the cube's variable is another one."""
-    cube, variable = site.find_cube(), settings.definition()
-    there = next((one for one in cube.variables() if one.name == variable.name), None) if cube else None
-    if cube is None or there is None:
-        return frozenset()
-    if (there.dformat, there.scale) != (variable.dformat, variable.scale):
-        raise AcdError(
-            ErrorCode.VARIABLE_CONFLICT,
-            f"{variable.name} is {there.dformat.dtype} {there.dformat.min:g} to {there.dformat.max:g},"
-            f" nodata {there.dformat.nodata:g}, scale {there.scale:g}",
-        )
-    if not _has_instance(cube, settings):
-        return frozenset()
-    return cube.having(variable.name, settings.instance, ids)
-
-
-def _has_instance(cube: Cube, settings: IngestSettings) -> bool:
-    instances = found_or_none(lambda: cube.instances(settings.variable), ErrorCode.VARIABLE_UNKNOWN)
-    return any(one.name == settings.instance for one in instances or ())
-
-
-def _refuse_other_pixels(digests: dict[str, str], plan: Plan, site: Site) -> None:
-    """DATASET_CONFLICT if the cube has a record of the plan with other pixels.
-
-    Where the records are a Geocube's, a record that was not brought from this site cannot be compared, and is refused.
-    """
-    settings = IngestSettings.model_validate(plan.settings)
-    cube = site.find_cube()
-    if cube is None or settings.on_known == "skip" or not _has_instance(cube, settings):
-        return
-    planned = [record_id for record_id, _, _ in plan.content["inputs"]]
-    if site.shared is None:
-        datasets = cube.datasets(settings.variable, settings.instance, frozenset(planned))
-        known = {one.record_id: [one.uri] for one in datasets if not one.layout}
-    else:
-        files = [key for key in site.store.list(_folder(settings)) if key.endswith(".tif")]
-        known = dict.fromkeys(cube.having(settings.variable, settings.instance, planned), files)
-    for record_id, address, _ in plan.content["inputs"]:
-        if record_id in known and address in digests:
-            there = known[record_id]
-            if not any(one.endswith(f"-{digests[address]}.tif") for one in there):
-                what = there[0] if len(there) == 1 else f"what was brought into {site.store.url}"
-                raise AcdError(ErrorCode.DATASET_CONFLICT, f"{address} has other pixels than {what}, the same record")
-
-
-def _folder(settings: IngestSettings) -> str:
-    return f"data/{settings.variable}/{settings.instance}"
-
-
 def _write(one: Input, digest: str, settings: IngestSettings, store: Store, known: str | None) -> _Written:
     """Write the COG and the STAC item of a raster, unless the cube has the very file.
 
@@ -401,7 +404,7 @@ def _write(one: Input, digest: str, settings: IngestSettings, store: Store, know
     """
     variable = settings.definition()
     pixels, judged = read_again(one, digest, variable.dformat, source_folder(settings))
-    key = f"{_folder(settings)}/{one.record.name}-{digest}"
+    key = f"{folder_of(settings)}/{one.record.name}-{digest}"
     data = encode_cog(pixels[np.newaxis], one.grid, nodata=variable.dformat.nodata, scale=variable.scale)
     dataset = Dataset(
         record_id=one.record.id,

@@ -82,10 +82,11 @@ class IngestSettings(Settings):
         "STAC item, or 1 for float rasters without them",
     )
     tags: dict[str, str] = Field(default={}, description="tags to add to every record")
-    on_known: Literal["skip", "verify"] = Field(
+    on_known: Literal["skip", "keep", "verify", "replace"] = Field(
         default="skip",
-        description="records that the cube has already: skip them, or compare them with the source and repair the "
-        "cube's damaged files",
+        description="records that the cube has already: skip them if their file and the settings are as they were, and "
+        "refuse other pixels; keep them without comparing; verify all, and repair the cube's damaged files; or replace "
+        "other pixels by the new ones",
     )
     wait_minutes: float = Field(
         default=0, ge=0, description="geocube-ingester only: how long to wait until it is done; 0 looks once"
@@ -125,6 +126,14 @@ class IngestSettings(Settings):
             for field, value in ready.items()
             if field not in values or values[field] in (None, "", cls.model_fields[field].default)
         }
+
+    track: str = Field(
+        default="",
+        description="track of all files, such as A015, for the tag track; default: what the pattern, STAC or names say",
+    )
+    polarisation: Literal["VV", "VH", "HH", "HV", "any"] | None = Field(
+        default=None, description="only files of this polarisation, or any; default: the one in the variable's name"
+    )
 
     @model_validator(mode="after")
     def _ranges(self) -> IngestSettings:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +19,13 @@ from acdtask.cube.stac_api import is_stac_api, read_stac_api
 from acdtask.cube.tiling import footprint
 from acdtask.dates import parse_moment
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.ingest.known import KnownRecords
+from acdtask.jobs.ingest.likeness import polarisation_of_asset, polarisation_to_take, track_to_note
 from acdtask.jobs.ingest.listing import list_rasters, place_of
 from acdtask.jobs.ingest.pattern import FilenamePattern
 from acdtask.jobs.ingest.producers import PRODUCERS, advice_for
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.tracks import polarisation_in, polarisation_of_tags, track_in, track_of_stac
 
 __all__ = ["Candidate", "Found", "Unfit", "find_candidates", "source_folder"]
 
@@ -69,12 +73,14 @@ class Found:
         unmatched: the names of files that do not match the pattern.
         passed_over: how many files were hidden, unfinished or empty, or are images in other formats.
         unfit: the rasters whose headers cannot be read.
+        other_polarisations: how many files were passed over for their polarisation, by polarisation.
     """
 
     candidates: list[Candidate]
     unmatched: tuple[str, ...] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)
     unfit: list[Unfit] = field(default_factory=list)
+    other_polarisations: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,26 +91,32 @@ class _Named:
     datetime: dt.datetime
     start: dt.datetime | None
     tags: dict[str, str]
+    track: str = ""
+    polarisation: str = ""
+    other_polarisations: tuple[str, ...] = ()
     asset: dict[str, Any] = field(default_factory=dict)
 
 
-def find_candidates(
-    settings: IngestSettings, aoi_tags: dict[str, str], known_grids: Callable[[list[str]], Mapping[str, Grid]]
-) -> Found:
+def find_candidates(settings: IngestSettings, aoi_tags: dict[str, str], known: KnownRecords) -> Found:
     """The rasters that the settings' source holds; their records get the AOI's tags too.
 
     Args:
         settings: with the source.
         aoi_tags: tags for every record.
-        known_grids: gives the grids of those records, by id, whose files need not be opened.
+        known: what the cube has of them; the files of some of its records need not be opened.
 
     Raises:
-        AcdError: INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, and what may pass when a header is read again.
+        AcdError: INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, POLARISATION_MISMATCH, TRACK_CONFLICT, and what may
+            pass when a header is read again.
     """
     found = _from_stac(settings) if _is_stac(settings.source) else _from_files(settings)
-    named = found.named
-    records = [_record_of(one, aoi_tags | settings.tags) for one in named]
-    grids = known_grids([record.id for record in records])
+    said = [one.polarisation for one in found.named]
+    wanted = polarisation_to_take(said, settings)
+    others = Counter(one for one in said if one not in ("", wanted)) if wanted else Counter[str]()
+    named = [one for one in found.named if one.polarisation not in others]
+    others.update(polarisation for one in named for polarisation in one.other_polarisations)
+    records = _records_of(named, aoi_tags | settings.tags, settings, known)
+    grids = known.grids([(record, one.fingerprint) for one, record in zip(named, records, strict=True)])
     unknown = [one.address for one, record in zip(named, records, strict=True) if record.id not in grids]
     folder = source_folder(settings)
     with ThreadPoolExecutor(HEADER_THREADS) as threads:
@@ -125,6 +137,7 @@ def find_candidates(
         found.unmatched,
         found.passed_over,
         sorted(unfit, key=lambda one: (one.record.datetime, one.record.name, one.address)),
+        others,
     )
 
 
@@ -185,8 +198,9 @@ def _from_files(settings: IngestSettings) -> _Listed:
         if said is None:
             unmatched.append(key)
             continue
-        address = listing.store.address_of(key)
-        named.append(_Named(address, mark, pattern.record_name(key), said.datetime, said.start, said.tags))
+        track, polarisation = track_in(key), polarisation_of_tags(said.tags) or polarisation_in(key)
+        of_file = said.datetime, said.start, said.tags, track, polarisation
+        named.append(_Named(listing.store.address_of(key), mark, pattern.record_name(key), *of_file))
     if not named:
         raise AcdError(
             ErrorCode.FILENAME_UNMATCHED,
@@ -206,9 +220,9 @@ def _from_stac(settings: IngestSettings) -> _Listed:
         items = read_stac(settings.source)
     if not items:
         raise AcdError(ErrorCode.INPUT_MISSING, f"{settings.source} holds no STAC item")
-    hrefs = [_asset_href(item, settings.asset) for item in items]
-    marks = _fingerprints(hrefs)
-    return _Listed([_named_by_item(item, href, marks) for item, href in zip(items, hrefs, strict=True)])
+    chosen = [_chosen_asset(item, settings) for item in items]
+    marks = _fingerprints([asset.href for asset in chosen])
+    return _Listed([_named_by_item(item, asset, marks) for item, asset in zip(items, chosen, strict=True)])
 
 
 def _fingerprints(hrefs: Sequence[str]) -> dict[str, str]:
@@ -226,8 +240,8 @@ def _fingerprints(hrefs: Sequence[str]) -> dict[str, str]:
         }
 
 
-def _named_by_item(item: dict[str, Any], href: str, marks: Mapping[str, str]) -> _Named:
-    properties = item["properties"]
+def _named_by_item(item: dict[str, Any], chosen: _ChosenAsset, marks: Mapping[str, str]) -> _Named:
+    properties, href = item["properties"], chosen.href
     end = _moment_of(item, "end_datetime") or _moment_of(item, "datetime")
     began = _moment_of(item, "start_datetime")
     if end is None:
@@ -242,7 +256,10 @@ def _named_by_item(item: dict[str, Any], href: str, marks: Mapping[str, str]) ->
     if href not in marks:
         raise AcdError(ErrorCode.INPUT_MISSING, f"STAC item {item['id']} names {href}, which is not there")
     asset = next(one for one in item["assets"].values() if one["href"] == href)
-    return _Named(href, marks[href], str(item["id"]), end, began if began != end else None, tags, asset)
+    track = track_of_stac(properties) or track_in(str(item["id"]))
+    began = began if began != end else None
+    of_item = end, began, tags, track, chosen.polarisation, chosen.others, asset
+    return _Named(href, marks[href], str(item["id"]), *of_item)
 
 
 def _moment_of(item: dict[str, Any], name: str) -> dt.datetime | None:
@@ -260,17 +277,51 @@ def _moment_of(item: dict[str, Any], name: str) -> dt.datetime | None:
         ) from error
 
 
-def _asset_href(item: dict[str, Any], asset: str) -> str:
+@dataclass(frozen=True)
+class _ChosenAsset:
+    """The raster of an item, its polarisation, and those of the item's other rasters."""
+
+    href: str
+    polarisation: str
+    others: tuple[str, ...]
+
+
+def _chosen_asset(item: dict[str, Any], settings: IngestSettings) -> _ChosenAsset:
+    """The raster of an item; of several, the one of the variable's polarisation.
+
+    STAC_INVALID, POLARISATION_MISMATCH.
+    """
+    asset = settings.asset
     rasters = {
         key: str(value["href"])
         for key, value in item.get("assets", {}).items()
         if key == asset or (not asset and str(value.get("href", "")).lower().endswith(GEOTIFF_ENDINGS))
     }
+    said = {key: polarisation_of_asset(item, key) for key in rasters}
+    if len(rasters) > 1 and all(said.values()) and settings.polarisation != "any":
+        wanted = polarisation_to_take(list(said.values()), settings)
+        rasters = {key: href for key, href in rasters.items() if said[key] == wanted}
     if len(rasters) != 1:
-        wanted = f"asset {asset}" if asset else "exactly one GeoTIFF asset"
-        there = ", ".join(sorted(item.get("assets", {}))) or "no asset"
-        raise AcdError(ErrorCode.STAC_INVALID, f"STAC item {item['id']} has not {wanted}: it has {there}")
-    return next(iter(rasters.values()))
+        expected = f"asset {asset}" if asset else "exactly one GeoTIFF asset"
+        names = ", ".join(sorted(item.get("assets", {}))) or "no asset"
+        raise AcdError(ErrorCode.STAC_INVALID, f"STAC item {item['id']} does not have {expected}: it has {names}")
+    ((key, href),) = rasters.items()
+    return _ChosenAsset(href, said[key], tuple(one for other, one in said.items() if other != key))
+
+
+def _records_of(
+    named: list[_Named], more_tags: dict[str, str], settings: IngestSettings, known: KnownRecords
+) -> list[Record]:
+    """The records. Their track is a tag, unless the cube has the record from the time when acd did not look for it."""
+    tracks = [track_to_note(one.track, one.tags | more_tags, one.address, settings) for one in named]
+    records = [_record_of(one, more_tags | track) for one, track in zip(named, tracks, strict=True)]
+    plain = [_record_of(one, more_tags) for one in named]
+    recognised = [k for k, one in enumerate(records) if one != plain[k] and not settings.track]
+    there = known.ids([one.id for k in recognised for one in (records[k], plain[k])]) if recognised else frozenset()
+    for k in recognised:
+        if records[k].id not in there and plain[k].id in there:
+            records[k] = plain[k]
+    return records
 
 
 def _record_of(named: _Named, more_tags: dict[str, str]) -> Record:

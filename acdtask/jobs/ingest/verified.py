@@ -30,10 +30,11 @@ __all__ = [
     "verification_number",
 ]
 
-State = Literal["new", "same", "intact", "unchecked", "damaged", "missing"]
+State = Literal["new", "same", "intact", "unchecked", "damaged", "missing", "replaced"]
 """What a file in the cube is, compared with what its source makes of it now.
 
 `intact` files hold the same pixels as bytes of another acd; `unchecked` files hold them too, but had no checksum.
+`replaced` ones hold other pixels, and the new file takes their place.
 """
 
 REPAIRED = "repaired.json"

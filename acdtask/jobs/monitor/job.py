@@ -16,10 +16,21 @@ from shapely.geometry import shape
 from acdtask.change.centring import BINS, ScoreHistogram
 from acdtask.change.profile import Detection, detection_for
 from acdtask.cube.aoi import Aoi, load_aoi
+from acdtask.cube.grid import Layout
 from acdtask.cube.model import Record, RecordQuery, Variable
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.bundle import array_from_bytes, pack, unpack
+from acdtask.jobs.comparable import (
+    Composition,
+    Overlaps,
+    composition_of,
+    grids_note,
+    pairs_of,
+    pairs_of_labels,
+    require_comparable,
+    require_one_series,
+)
 from acdtask.jobs.contract import (
     AGAIN,
     Draft,
@@ -65,7 +76,7 @@ from acdtask.jobs.monitor.work import (
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest, manifest_chain
 from acdtask.jobs.shards import NO_WORK, cells_of, shards_of
-from acdtask.jobs.stacks import RecordChoice, Stacks, area_of, image_label, start_of, tiles_of_aoi
+from acdtask.jobs.stacks import Stacks, area_of, start_of, tiles_of_aoi
 
 __all__ = ["MonitorJob"]
 
@@ -90,13 +101,14 @@ class MonitorJob(Job[MonitorSettings]):
         variable = site.cube.variable(settings.variable)
         baseline = _baseline(settings, aoi, site)
         start = settings.start or baseline.end + timedelta(microseconds=1)
-        choice = RecordChoice(settings.records, settings.leave_out)
-        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, settings.end, choice)
+        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, settings.end, settings.choice())
+        stacks.require_choice()
         method = _method(settings, aoi, baseline, variable)
         found = _images(stacks, aoi, method)
         done = _done(method, site)
         pending = {one.label: one for one in found if _content(one.folder) not in done}
-        wanted = [record for record in stacks.records if image_label(record) in pending]
+        wanted = [record for record in stacks.records if stacks.label_of(record) in pending]
+        composition = _require_comparable(stacks, wanted, settings, baseline, layout, site)
         work: list[TileWork] = []
         without: list[TileWithoutBaseline] = []
         there = {one.tile.cell: one for one in baseline.tiles}
@@ -141,6 +153,9 @@ class MonitorJob(Job[MonitorSettings]):
                 "area": area_of(aoi),
                 "monitored already": len(found) - len(pending),
                 **({AGAIN: BECOMES_LATEST} if again else {}),
+                **composition.notes(),
+                **grids_note(site, settings.variable, settings.instance, wanted),
+                "stack": {"lines": [*composition.lines(), *_other_lengths(composition, baseline)]},
             },
             nothing_to_do="" if work or again else _why_nothing(found, start),
         )
@@ -180,8 +195,8 @@ class MonitorJob(Job[MonitorSettings]):
         return findings_of(plan, _published(plan, site), self.artifacts(plan, site), site)
 
     def notes(self, plan: Plan, site: Site) -> list[str]:
-        """Patches, the share of the area that was judged, and what came closest if there is no patch."""
-        return sentences_of(plan, _published(plan, site), site)
+        """What the images are; patches, the share of the area that was judged, what came closest if there is none."""
+        return [*plan.notes["stack"]["lines"], *sentences_of(plan, _published(plan, site), site)]
 
     def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
         """The rasters of its tiles and images."""
@@ -340,11 +355,12 @@ def _images(stacks: Stacks, aoi: Aoi, method: dict[str, Any]) -> list[ImageWork]
     """The images of the stack. An image whose records change becomes another product."""
     grouped: dict[str, list[Record]] = {}
     for record in stacks.records:
-        grouped.setdefault(image_label(record), []).append(record)
-    images = []
+        grouped.setdefault(stacks.label_of(record), []).append(record)
+    images, replaced = [], stacks.replaced()
     for label, records in sorted(grouped.items()):
         ids = [record.id for record in records]
-        digest = hashlib.sha256(json.dumps([method["id"], label, ids]).encode()).hexdigest()[:12]
+        inputs = [*ids, *(replaced[one] for one in ids if one in replaced)]
+        digest = hashlib.sha256(json.dumps([method["id"], label, inputs]).encode()).hexdigest()[:12]
         images.append(
             ImageWork(
                 label=label,
@@ -358,6 +374,48 @@ def _images(stacks: Stacks, aoi: Aoi, method: dict[str, Any]) -> list[ImageWork]
             )
         )
     return images
+
+
+def _require_comparable(
+    stacks: Stacks,
+    pending: list[Record],
+    settings: MonitorSettings,
+    baseline: BaselineManifest,
+    layout: Layout,
+    site: Site,
+) -> Composition:
+    """What the new images are. They compare with each other and with the baseline, unless it is asked otherwise.
+
+    TRACKS_MIXED, POLARISATIONS_MIXED, BASELINE_OF_ANOTHER_TRACK, RECORDS_OVERLAP, PAIRS_INTERLEAVED.
+    """
+    composition = composition_of(pending, mixed=settings.mixed)
+    if settings.mixed:
+        return composition
+    what = f"the monitoring of {settings.variable}:{settings.instance} in {baseline.aoi}"
+    whole = composition_of(stacks.records)
+    require_comparable(whole, what)
+    for of_baseline, of_images in ((baseline.track, whole.track), (baseline.polarisation, whole.polarisation)):
+        if of_baseline and of_images and of_baseline != of_images:
+            raise AcdError(
+                ErrorCode.BASELINE_OF_ANOTHER_TRACK,
+                f"{what} has images of {of_images} ({whole.images}), and the baseline {baseline.name} is of"
+                f" {of_baseline}",
+            )
+    Overlaps(site.cube, settings.variable, settings.instance, layout).require_none(pending)
+    if not whole.track:
+        known = pairs_of_labels(baseline.images)
+        require_one_series(pairs_of(stacks.of_any_length), f"{what} with its baseline {baseline.name}", known)
+    return composition
+
+
+def _other_lengths(composition: Composition, baseline: BaselineManifest) -> list[str]:
+    """What to say of images whose pairs are longer or shorter than all of the baseline."""
+    known = {(pair.end - pair.start).days for pair in pairs_of_labels(baseline.images)}
+    others = {days: count for days, count in composition.pair_days.items() if days not in known}
+    if not known or not others:
+        return []
+    lengths = ", ".join(f"{days} days: {count}" for days, count in sorted(others.items()))
+    return [f"no pair of the baseline is as long as these images ({lengths}), so their coherence may differ for it"]
 
 
 def _most_images(baseline: BaselineManifest) -> int:

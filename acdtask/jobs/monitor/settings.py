@@ -9,6 +9,7 @@ from pydantic import Field
 from acdtask.cube.model import Name, Resampling
 from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.contract import Settings
+from acdtask.jobs.stacks import MIXED, ONE_TRACK, PAIR_DAYS, TAGS, RecordChoice
 
 __all__ = ["MonitorSettings"]
 
@@ -45,3 +46,11 @@ class MonitorSettings(Settings):
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
     shard_tiles: int = Field(default=1, ge=1, description="tiles that one shard does")
+    tags: dict[str, str] = Field(default={}, description=TAGS)
+    track: str = Field(default="", description=ONE_TRACK)
+    pair_days: tuple[int, ...] = Field(default=(), description=PAIR_DAYS)
+    mixed: bool = Field(default=False, description=MIXED)
+
+    def choice(self) -> RecordChoice:
+        """Which records to take."""
+        return RecordChoice(self.records, self.leave_out, self.tags, self.track, self.pair_days, self.mixed)

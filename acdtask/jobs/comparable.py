@@ -1,0 +1,301 @@
+"""Whether the images of a stack compare: one track, one polarisation, one series (docs/decisions/0021)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
+
+from acdtask.cube.grid import Grid, Layout
+from acdtask.cube.model import Cube, CubeRequest, Record
+from acdtask.cube.tiling import LON_LAT, project
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.contract import Site
+from acdtask.jobs.stacks import image_label, pair_days_of, start_of
+from acdtask.jobs.tracks import polarisation_of, track_of
+
+__all__ = [
+    "Composition",
+    "Overlaps",
+    "Pair",
+    "composition_of",
+    "grids_note",
+    "pairs_of",
+    "pairs_of_labels",
+    "require_comparable",
+    "require_one_series",
+]
+
+SEAM = 0.25
+"""Neighbouring slices of a pass overlap by less than this share of the smaller one."""
+
+SAMPLES, SAMPLE_PIXELS = 5, 16
+"""An overlap is looked at in so many windows in each direction, each of so many pixels in each direction."""
+
+NO_TRACK = "unknown"
+PAIR_LABEL = re.compile(r"(\d{4}-\d\d-\d\d)_(\d{4}-\d\d-\d\d)")
+LONGEST_CRS = 40
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What a stack is made of: how many images there are of each track, polarisation and pair length."""
+
+    images: int
+    tracks: Mapping[str, int]
+    polarisations: Mapping[str, int]
+    pair_days: Mapping[int, int]
+
+    @property
+    def track(self) -> str:
+        """The only track, or an empty text."""
+        return _only(self.tracks)
+
+    @property
+    def polarisation(self) -> str:
+        """The only polarisation, or an empty text."""
+        return _only(self.polarisations)
+
+    def notes(self) -> dict[str, str]:
+        """What `plan` shows; what no record says is left out."""
+        return {
+            **({"tracks": counts_text(self.tracks)} if set(self.tracks) != {NO_TRACK} else {}),
+            **({"polarisations": counts_text(self.polarisations)} if set(self.polarisations) != {NO_TRACK} else {}),
+            **({"pair lengths": self._lengths()} if self.pair_days else {}),
+        }
+
+    def lines(self) -> list[str]:
+        """Sentences for the person who runs a job."""
+        notes = [f"{name}: {text}" for name, text in self.notes().items()]
+        said = [f"stacked {self.images} images; {'; '.join(notes)}"] if notes else []
+        if len(self.pair_days) > 1:
+            said.append("coherence falls with the length of a pair: choose one length with --pair-days")
+        return said
+
+    def _lengths(self) -> str:
+        return ", ".join(f"{days} days: {count}" for days, count in sorted(self.pair_days.items()))
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Counts as people read them.
+
+    >>> counts_text({"D066": 31, "A015": 30})
+    'A015: 30, D066: 31'
+    """
+    return ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
+
+
+def composition_of(records: Sequence[Record], *, mixed: bool = False) -> Composition:
+    """Count the images of some records; an image whose records differ counts once for each."""
+    seen: dict[str, set[tuple[str, object]]] = {
+        "images": {("", image_label(record, mixed=mixed)) for record in records},
+        "tracks": {(track_of(record) or NO_TRACK, image_label(record)) for record in records},
+        "polarisations": {(polarisation_of(record) or NO_TRACK, image_label(record)) for record in records},
+    }
+    days = {image_label(record): days for record in records if (days := pair_days_of(record)) is not None}
+    return Composition(
+        images=len(seen["images"]),
+        tracks=Counter(name for name, _ in seen["tracks"]),
+        polarisations=Counter(name for name, _ in seen["polarisations"]),
+        pair_days=Counter(days.values()),
+    )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two days of a pair, and what to call it."""
+
+    start: dt.date
+    end: dt.date
+    name: str
+
+
+def pairs_of(records: Iterable[Record]) -> list[Pair]:
+    """The pairs among records."""
+    starts = [(start_of(record), record) for record in records]
+    return [Pair(start.date(), record.datetime.date(), record.name) for start, record in starts if start]
+
+
+def pairs_of_labels(labels: Iterable[str]) -> list[Pair]:
+    """The pairs among images, from their labels.
+
+    >>> [(pair.end - pair.start).days for pair in pairs_of_labels(["2020-01-04_2020-01-16_A015", "2020-01-16_VV"])]
+    [12]
+    """
+    matches = [(PAIR_LABEL.match(label), label) for label in labels]
+    return [Pair(dt.date.fromisoformat(m[1]), dt.date.fromisoformat(m[2]), label) for m, label in matches if m]
+
+
+def require_comparable(composition: Composition, what: str) -> None:
+    """TRACKS_MIXED, POLARISATIONS_MIXED if a stack has several.
+
+    Args:
+        composition: of the stack.
+        what: what a message calls the stack.
+    """
+    if len(composition.tracks) > 1:
+        known = max(sorted(set(composition.tracks) - {NO_TRACK}), key=lambda name: composition.tracks[name])
+        raise AcdError(
+            ErrorCode.TRACKS_MIXED,
+            f"{what} has images of several tracks ({counts_text(composition.tracks)})",
+            f"Choose one, such as --track {known}, or stack them on purpose with --mixed.",
+        )
+    polarisations = {name: count for name, count in composition.polarisations.items() if name != NO_TRACK}
+    if len(polarisations) > 1:
+        first = max(sorted(polarisations), key=lambda name: polarisations[name])
+        raise AcdError(
+            ErrorCode.POLARISATIONS_MIXED,
+            f"{what} has images of several polarisations ({counts_text(polarisations)})",
+            f"Choose one, such as --tags polarisation={first}, or stack them on purpose with --mixed.",
+        )
+
+
+def require_one_series(pairs: Iterable[Pair], what: str, known: Sequence[Pair] = ()) -> None:
+    """PAIRS_INTERLEAVED if pairs form series that share no date and overlap in time.
+
+    The pairs of one track are linked by their dates, be it in a chain or in a network. A chain that is broken by a
+    missing date goes on later, so its parts do not overlap.
+
+    Args:
+        pairs: to look at.
+        what: what a message calls them.
+        known: pairs that are one series, whatever their dates.
+    """
+    series = sorted(_linked(pairs, known), key=lambda some: (min(pair.start for pair in some), some[0].name))
+    if not series:
+        return
+    longest = series[0]
+    for later in series[1:]:
+        if min(pair.start for pair in later) < max(pair.end for pair in longest):
+            raise AcdError(
+                ErrorCode.PAIRS_INTERLEAVED,
+                f"{what} has {len(longest)} pairs such as {longest[0].name} and {len(later)} such as {later[0].name},"
+                f" interleaved: they overlap in time and share no date, as those of two tracks do",
+            )
+        longest = later
+
+
+def _linked(pairs: Iterable[Pair], known: Sequence[Pair]) -> list[list[Pair]]:
+    """The pairs in groups that are connected by their dates, each in the order of the pairs."""
+    whole = list(known)
+    group_of: dict[dt.date, list[Pair]] = {day: whole for pair in known for day in (pair.start, pair.end)}
+    for pair in pairs:
+        mine = group_of.setdefault(pair.start, [])
+        other = group_of.get(pair.end, mine)
+        if other is not mine:
+            mine += other
+            group_of.update({day: mine for member in other for day in (member.start, member.end)})
+        group_of[pair.end] = mine
+        mine.append(pair)
+    groups = {id(group): group for group in group_of.values()}
+    return [sorted(group, key=lambda pair: (pair.end, pair.start, pair.name)) for group in groups.values()]
+
+
+def grids_note(site: Site, variable: str, instance: str, records: Sequence[Record]) -> dict[str, str]:
+    """What `plan` says of the grids that the records' images have; nothing where the records are a Geocube's."""
+    if site.shared is not None:
+        return {}
+    datasets = site.cube.datasets(variable, instance, frozenset(record.id for record in records))
+    return {"grids": grids_text(dataset.grid for dataset in datasets if not dataset.is_copy)}
+
+
+def grids_text(grids: Iterable[Grid]) -> str:
+    """Coordinate systems and pixel sizes, with how many images have them.
+
+    >>> grid = Grid(crs="EPSG:32632", transform=(20, 0, 0, 0, -20, 0), width=9, height=9)
+    >>> grids_text([grid, grid])
+    'EPSG:32632, pixels of 20: 2'
+    """
+    kinds = Counter((short_crs(grid.crs), f"{grid.resolution[0]:g}") for grid in grids)
+    return "; ".join(f"{crs}, pixels of {size}: {count}" for (crs, size), count in sorted(kinds.items()))
+
+
+def short_crs(crs: str) -> str:
+    """The beginning of a coordinate system's text."""
+    return crs if len(crs) < LONGEST_CRS else f"{crs[: LONGEST_CRS - 3]}..."
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Looks for records of one day that cover the same ground, and of which nobody knows the track."""
+
+    cube: Cube
+    variable: str
+    instance: str
+    layout: Layout
+
+    def require_none(self, records: Sequence[Record]) -> None:
+        """RECORDS_OVERLAP, naming both, if two records of an image overlap by more than a slice's seam."""
+        images: dict[str, list[Record]] = defaultdict(list)
+        for record in records:
+            if not track_of(record):
+                images[image_label(record)].append(record)
+        for label, members in images.items():
+            for one, other in combinations(members, 2):
+                share = self._overlap(one, other)
+                if share > SEAM:
+                    raise AcdError(
+                        ErrorCode.RECORDS_OVERLAP,
+                        f"{one.name} and {other.name} are both of {label.replace('_', ' to ')}, overlap by"
+                        f" {share:.0%}, and have no track",
+                    )
+
+    def _overlap(self, one: Record, other: Record) -> float:
+        """The share of the smaller footprint where both have valid pixels."""
+        if not one.footprint or not other.footprint:
+            return 0.0
+        first, second = shape(one.footprint), shape(other.footprint)
+        common = first.intersection(second)
+        smaller = min(first.area, second.area)
+        share = common.area / smaller if smaller else 0.0
+        return share * self._valid_in_both(one, other, common) if share > SEAM else share
+
+    def _valid_in_both(self, one: Record, other: Record, common: BaseGeometry) -> float:
+        """The share of an area's pixels that are valid in both records, from some windows of it."""
+        variable = self.cube.variable(self.variable)
+        both = total = 0
+        for grid in _windows(common, self.layout):
+            groups = ((one.id,), (other.id,))
+            request = CubeRequest(variable=self.variable, instance=self.instance, grid=grid, groups=groups)
+            images = [image.pixels for image in self.cube.images(request)]
+            total += grid.height * grid.width
+            if all(pixels is not None for pixels in images):
+                valid = [variable.dformat.valid(pixels) for pixels in images if pixels is not None]
+                both += int((valid[0] & valid[1]).sum())
+        return both / total if total else 0.0
+
+
+def _windows(area: BaseGeometry, layout: Layout) -> list[Grid]:
+    """Small grids of the layout's pixels, spread evenly over an area in longitude and latitude."""
+    min_x, min_y, max_x, max_y = project(area, LON_LAT, layout.crs).bounds
+    transform = layout.pixel_grid(0, 0, 1, 1).transform
+    columns = sorted(((min_x - transform[2]) / transform[0], (max_x - transform[2]) / transform[0]))
+    rows = sorted(((min_y - transform[5]) / transform[4], (max_y - transform[5]) / transform[4]))
+    return [
+        layout.pixel_grid(row, column, height, width)
+        for row, height in _spread(*rows)
+        for column, width in _spread(*columns)
+    ]
+
+
+def _spread(first: float, last: float) -> list[tuple[int, int]]:
+    """First pixel and size of windows that lie evenly between two pixels.
+
+    >>> _spread(0, 160), _spread(0, 10)
+    ([(8, 16), (40, 16), (72, 16), (104, 16), (136, 16)], [(0, 2), (2, 2), (4, 2), (6, 2), (8, 2)])
+    """
+    size = max(min(SAMPLE_PIXELS, int((last - first) / SAMPLES)), 1)
+    middles = [first + (last - first) * (2 * number + 1) / (2 * SAMPLES) for number in range(SAMPLES)]
+    return [(math.floor(middle - size / 2 + 0.5), size) for middle in middles]
+
+
+def _only(counts: Mapping[str, int]) -> str:
+    names = set(counts) - {NO_TRACK}
+    return names.pop() if len(counts) == 1 and names else ""
