@@ -74,7 +74,7 @@ class Api:
             "extent": {"spatial": {"bbox": [[6, 50, 8, 52]]}, "temporal": {"interval": [[None, None]]}},
             "links": [],
         }
-        search = {"rel": "search", "type": "application/geo+json", "href": f"{self.address}/v1/search"}
+        search: dict[str, str] = {"rel": "search", "type": "application/geo+json", "href": f"{self.address}/v1/search"}
         searches = [search, {**search, "method": "POST"}] if self.takes_post else [search]
         data = {"rel": "data", "type": "application/json", "href": f"{self.address}/v1/collections"}
         documents: dict[str, Any] = {
@@ -97,7 +97,7 @@ class Api:
             chosen = [one for one in chosen if first <= one["properties"]["datetime"] <= last]
         first_row = int(query.get("token", 0))
         more = first_row + PAGE < len(chosen)
-        following = {"rel": "next", "href": f"{self.address}/v1/search"}
+        following: dict[str, Any] = {"rel": "next", "href": f"{self.address}/v1/search"}
         if self.takes_post:
             following |= {"method": "POST", "body": {**query, "token": first_row + PAGE}}
         else:

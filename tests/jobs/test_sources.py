@@ -331,7 +331,7 @@ def as_parquet(items: list[dict[str, Any]]) -> bytes:
     text = DataType.string()
     parts = {name: Array([one["assets"]["coh"][name] for one in items], type=text) for name in ("href", "type")}
     coh = struct_array(list(parts.values()), fields=[Field(name, text) for name in parts])
-    columns = {
+    columns: dict[str, Any] = {
         "type": Array(["Feature"] * len(items), type=text),
         "id": Array([one["id"] for one in items], type=text),
         "geometry": Array([b""] * len(items), type=DataType.binary()),
