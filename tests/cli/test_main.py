@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from acdtask.cli import main
 from acdtask.cli.app import COMMANDS
 from acdtask.jobs.registry import JOBS
 
@@ -254,3 +255,17 @@ def test_completion_offers_commands_and_options() -> None:
     assert "monitor" in offered("acdtask mon").split()
     assert set(offered("acdtask layout ").split()) == {"list", "create", "show", "delete"}
     assert "--seed" in offered("acdtask simulate plan --se").split()
+
+
+def test_a_panic_of_a_library_is_a_bug_with_its_exit_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such an exception is no Exception; its class belongs to the library and cannot be imported."""
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+
+    def panicking(_: Sequence[str]) -> int:
+        raise panic("called `Result::unwrap()` on an `Err` value")
+
+    monkeypatch.setattr("acdtask.cli._run", panicking)
+    assert main(["records"]) == 70
+    assert "ACD-900: PanicException" in capsys.readouterr().err

@@ -74,7 +74,7 @@ class Api:
             "extent": {"spatial": {"bbox": [[6, 50, 8, 52]]}, "temporal": {"interval": [[None, None]]}},
             "links": [],
         }
-        search = {"rel": "search", "type": "application/geo+json", "href": f"{self.address}/v1/search"}
+        search: dict[str, str] = {"rel": "search", "type": "application/geo+json", "href": f"{self.address}/v1/search"}
         searches = [search, {**search, "method": "POST"}] if self.takes_post else [search]
         data = {"rel": "data", "type": "application/json", "href": f"{self.address}/v1/collections"}
         documents: dict[str, Any] = {
