@@ -168,7 +168,12 @@ def _patches(
     store = open_site(cube).store
     wanted = f"{variable}/{layout}/{name}"
     area = load_aoi(require_aoi(aoi)).name
-    _, body = find_manifest(store, area, "monitor", wanted, "latest", ErrorCode.MONITOR_UNKNOWN)
+    try:
+        _, body = find_manifest(store, area, "monitor", wanted, "latest", ErrorCode.MONITOR_UNKNOWN)
+    except AcdError as error:
+        if error.code is ErrorCode.MONITOR_UNKNOWN and not as_json:
+            say("0 patches: no image was monitored yet")
+        raise
     manifest = MonitorManifest.model_validate_json(body)
     months = read_month_patches(manifest, store, date)
     found = [one for month in months for one in month if one.datetime.isoformat().startswith(date)]

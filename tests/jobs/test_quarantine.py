@@ -302,7 +302,7 @@ def test_a_file_that_is_bad_leaves_its_shard_mates_alone(scene: Path, tmp_path: 
             run_locally(IngestJob(), settings, cube, pool=pool, progress=False)
         assert raised.value.code is ErrorCode.INPUT_ALL_NODATA
         outcome = run_locally(IngestJob(), settings, cube, pool=pool, progress=False, quarantine=1)
-        assert outcome.lines[2:] == [
+        assert [line for line in outcome.lines if "shard" in line] == [
             f"left out: shard 0 ({bad}): ACD-205: {bad} has only nodata",
         ]
         names = {one.name for one in open_site(cube).cube.records(RecordQuery())}
