@@ -33,6 +33,8 @@ MOST_CELLS = 1_000_000
 WEB_MERCATOR_LIMIT = 85.0511287798066
 BLOCK, BLOCKS_AT_ONCE = 32, 1000
 FOOTPRINT_TOLERANCE_DEGREES = 1e-6
+FARTHEST = np.array([720.0, 90.0 + 1e-6])
+"""Longitude and latitude of no outline are beyond: a raster may go on past 180, and not round the earth twice."""
 
 
 def tiles_of(area: BaseGeometry, layout: Layout) -> list[Tile]:
@@ -216,6 +218,8 @@ def _footprint_text(grid: Grid) -> str:
         part = shapely.clip_by_rect(outline, world * 360 - 180, -90, world * 360 + 180, 90)
         parts.append(shapely.transform(part, lambda xy, shift=world * 360: xy - [shift, 0]))
     polygons = [p for p in shapely.get_parts(shapely.union_all(parts, grid_size=1e-7)) if p.geom_type == "Polygon"]
+    if not polygons:
+        raise AcdError(ErrorCode.LAYOUT_INVALID, f"{grid.bounds} has no area on the ground ({grid.crs})")
     whole = polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons)
     oriented = shapely.orient_polygons(shapely.normalize(whole), exterior_cw=False)
     return json.dumps(_rounded(shapely.geometry.mapping(oriented)))
@@ -226,7 +230,7 @@ def _outline(grid: Grid) -> NDArray[np.float64]:
     pieces = 8
     while True:
         ring = move_points(_edges(grid, pieces), grid.crs, LON_LAT)
-        if not np.isfinite(ring).all():
+        if not np.isfinite(ring).all() or (np.abs(ring) > FARTHEST).any():
             raise AcdError(ErrorCode.LAYOUT_INVALID, f"{grid.crs} is not defined everywhere within {grid.bounds}")
         if _bend(_unwrapped(ring)) < FOOTPRINT_TOLERANCE_DEGREES or pieces >= 1024:
             return ring
@@ -237,7 +241,8 @@ def _bend(ring: NDArray[np.float64]) -> float:
     """How far the ring's odd points lie beside the line between their neighbours, at most."""
     chord, middle = ring[2::2] - ring[:-1:2], ring[1::2] - ring[:-1:2]
     beside = chord[:, 0] * middle[:, 1] - chord[:, 1] * middle[:, 0]
-    return float(np.max(np.abs(beside) / np.hypot(chord[:, 0], chord[:, 1])))
+    length = np.hypot(chord[:, 0], chord[:, 1])
+    return float(np.max(np.divide(np.abs(beside), length, out=np.zeros_like(length), where=length > 0)))
 
 
 def _edges(grid: Grid, pieces: int) -> NDArray[np.float64]:

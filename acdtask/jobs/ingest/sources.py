@@ -130,8 +130,8 @@ def find_candidates(settings: IngestSettings, aoi_tags: dict[str, str], known: K
             if isinstance(header, AcdError):
                 raise header
             candidates.append(_candidate(one, record, header, grids))
-        except AcdError as error:  # of the header, or of a grid that lies nowhere on earth
-            unfit.append(Unfit(one.address, record, error))
+        except AcdError as error:
+            unfit.append(Unfit(one.address, record, _about(one.address, error)))
     return Found(
         sorted(candidates, key=lambda one: (one.record.datetime, one.record.name, one.address)),
         found.unmatched,
@@ -139,6 +139,14 @@ def find_candidates(settings: IngestSettings, aoi_tags: dict[str, str], known: K
         sorted(unfit, key=lambda one: (one.record.datetime, one.record.name, one.address)),
         others,
     )
+
+
+def _about(address: str, error: AcdError) -> AcdError:
+    """The error of a raster; that of its grid names the raster."""
+    if error.code is not ErrorCode.LAYOUT_INVALID:
+        return error
+    fix = "Check the coordinate system and the geotransform of the named file (gdalinfo)."
+    return AcdError(ErrorCode.INPUT_CRS_MISSING, f"{address} has no place on the ground: {error.detail}", fix)
 
 
 def _header_or_error(address: str, folder: str) -> Header | AcdError:
