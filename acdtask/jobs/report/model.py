@@ -83,6 +83,7 @@ class DatePage(_Part):
         valid_fraction: share of these pixels that have a z.
         quality: (code of a `QualityReason`, pixels without z for that reason).
         tiles_left_out: tiles that belong to the date and are not in it.
+        closest: for a date without patches, what came closest to one and which option would show it; or empty.
     """
 
     date: datetime.date
@@ -94,6 +95,7 @@ class DatePage(_Part):
     valid_fraction: Share
     quality: tuple[tuple[int, int], ...] = ()
     tiles_left_out: int = Field(default=0, ge=0)
+    closest: str = ""
 
     @property
     def key(self) -> str:
