@@ -52,6 +52,8 @@ FIGURES = (
     Figure("images", "acd_images_total", "Images that were compared with the baseline", ("monitor",)),
     Figure("patches", "acd_patches_total", "Patches of abnormal change that were found", ("monitor",)),
     Figure("changed-area-m2", "acd_changed_square_metres_total", "Area of the patches that were found", ("monitor",)),
+    Figure("area-px", "acd_area_pixels_total", "Pixels of the area in the images that were compared", ("monitor",)),
+    Figure("judged-px", "acd_judged_pixels_total", "Those of them that could be judged", ("monitor",)),
 )
 
 DURATION = "acd_job_duration_seconds"

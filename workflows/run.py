@@ -24,9 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             commands={"acdtask": [sys.executable, "-m", "acdtask"]},
             config_maps={name: Path(path).resolve() for name, path in map(_pair, given.config_map)},
         )
+        document = load_document(given.file)
         _require_unused(host.folder)
         result = run_workflow(
-            load_document(given.file),
+            document,
             dict(map(_pair, given.parameter)),
             host,
             workers=given.workers,

@@ -79,10 +79,14 @@ def _usage_error(error: Exception, given: Sequence[str]) -> AcdError:
     if option:
         from acdtask.cli.hints import jobs_with_option
 
+        near = [name for name in getattr(error, "possibilities", None) or () if name.startswith("--")]
         others = [
             f"'acdtask {name}'" for name in jobs_with_option(option) if not command.startswith(f"acdtask {name} ")
         ]
         fix = f"It is an option of {' and '.join(others)}. {fix}" if others else fix
+        message = f"No such option: {option}"
+        if near and not others:
+            message = f"{message}. Did you mean {' or '.join(near)}?"
     return AcdError(ErrorCode.USAGE, message, fix)
 
 

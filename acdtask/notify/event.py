@@ -46,7 +46,9 @@ def attributes_of(ending: Ending, data: dict[str, Any]) -> dict[str, str]:
     >>> attributes["type"], attributes["source"], attributes["id"]
     ('io.github.acd.run.alert', '/namespaces/acd/workflows/acd-all-x', '7c1e-succeeded')
     """
-    kind = FAILED if ending.status != "Succeeded" else ALERT if data["patches"] else HEARTBEAT
+    judged_nothing = data.get("area_px", 0) and not data.get("judged_px", 0)
+    failed = ending.status != "Succeeded" or judged_nothing
+    kind = FAILED if failed else ALERT if data["patches"] else HEARTBEAT
     attributes = {
         "specversion": "1.0",
         "type": kind,
@@ -101,6 +103,8 @@ def _told(
         "changed_area_m2": round(sum(image.changed_area_m2 or 0.0 for image in images), 1),
         "images": [image.model_dump(mode="json") for image in images[-IMAGES_AT_MOST:]],
         "images_left_out": max(len(images) - IMAGES_AT_MOST, 0),
+        "area_px": sum(image.area_px or 0 for image in images),
+        "judged_px": sum(image.judged_px or 0 for image in images),
         "files": {name: address for one in records for name, address in one.findings.files.items()},
         "jobs": jobs,
         "causes": causes,

@@ -85,6 +85,15 @@ def test_nothing_to_do_is_a_heartbeat(site: Site) -> None:
     assert data["jobs"][0]["why"] == "there is no letter"
 
 
+def test_a_run_that_judged_no_pixel_is_never_a_heartbeat() -> None:
+    ending = Ending(RUN, "Succeeded", "koln")
+    kinds = [
+        attributes_of(ending, {"patches": 0, "area_px": area, "judged_px": judged})["type"].rpartition(".")[2]
+        for area, judged in ((100, 0), (100, 1), (0, 0))
+    ]
+    assert kinds == ["failed", "heartbeat", "heartbeat"]
+
+
 def test_what_another_run_found_is_not_told_twice(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACD_RUN_ID", "earlier")
     finished(planned(site, images=2), site)

@@ -246,7 +246,7 @@ def test_the_last_gather_of_a_job_has_its_figures(job: str) -> None:
     outputs = {one["name"]: one["valueFrom"] for one in publish["outputs"]["parameters"]}
     metrics = {one["name"]: one for one in publish["metrics"]["prometheus"]}
     wanted = [one for one in FIGURES if not one.jobs or job in one.jobs]
-    assert len(wanted) == (7 if job == "monitor" else 4)
+    assert len(wanted) == (9 if job == "monitor" else 4)
     assert list(metrics) == [one.metric for one in wanted]
     for figure in wanted:
         assert outputs[figure.output] == {"path": f"{OUTPUTS}/figures/{figure.output}", "default": "0"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,25 @@ def test_a_gather_runs_after_a_fan_out_that_is_skipped(tmp_path: Path) -> None:
     )
     phases = {node.name: node.phase for node in run(document, tmp_path).nodes}
     assert phases == {"dag.run": "Skipped", "dag.gather": "Succeeded"}
+
+
+def test_a_folder_with_an_earlier_run_is_refused_until_it_is_deleted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, folder = tmp_path / "workflow.yaml", tmp_path / "run"
+    file.write_text(yaml.safe_dump(workflow(pod("work", ""))))
+    command = [str(file), "--folder", str(folder)]
+    assert main(command) == 0
+    before = sorted(folder.rglob("*"))
+    capsys.readouterr()
+    assert main(command) == ExitStatus.CONFIG
+    first, fix = capsys.readouterr().err.splitlines()
+    assert first == f"error ACD-530: {folder} holds the pods of an earlier run."
+    assert "--folder" in fix
+    assert sorted(folder.rglob("*")) == before
+    assert main([str(file), "--folder", str(tmp_path / "another")]) == 0
+    shutil.rmtree(folder)
+    assert main(command) == 0
 
 
 def test_the_command_says_how_pods_ended_and_ends_as_they_did(

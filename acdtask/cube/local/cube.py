@@ -60,7 +60,7 @@ class LocalCube(ConsolidatingCube):
         store = Store.at(url)
         data = store.find(MARK)
         if data is None:
-            raise AcdError(ErrorCode.CUBE_UNKNOWN, f"{store.url} has no {MARK}")
+            raise AcdError(ErrorCode.CUBE_UNKNOWN, f"there is no cube at {store.url}")
         try:
             mark = json.loads(unseal(data, store.address_of(MARK), ErrorCode.CUBE_DAMAGED, MARK_WAY_OUT))
             version, needs = int(mark["acd_cube"]), str(mark["needs_acd"])

@@ -39,7 +39,9 @@ class MonitorSettings(Settings):
     min_area: int | None = Field(default=None, ge=0, description="a patch has more pixels than this (100)")
     min_count: int | None = Field(default=None, ge=1, description="fewer images in the baseline give no z (20)")
     min_std: float | None = Field(
-        default=None, ge=0, description="a smaller std, in the unit of the variable, gives no z (0.005 of coherence)"
+        default=None,
+        ge=0,
+        description="a smaller std, in the unit of the variable, gives no z (0.005 of its range: 0.005 of coherence)",
     )
     centred: bool | None = Field(
         default=None, description="z relative to the image's median of pixels that are about as coherent (yes)"

@@ -164,7 +164,15 @@ class _Editor:
 
     def _dates(self, name: str) -> list[ShownDate]:
         drawn = self._drawn_of(name)
-        return [ShownDate(product, drawn[product.label]) for product in self._sources.images(name)]
+        detection = self._sources.monitor.settings.get("detection", {})
+        return [
+            ShownDate(
+                product,
+                drawn[product.label],
+                product.closest.sentence(detection) if product.closest and not product.patch_count else "",
+            )
+            for product in self._sources.images(name)
+        ]
 
     def _drawn_of(self, name: str) -> dict[str, DrawnDate]:
         """What was drawn of a month: now, or in an edition that has the same pictures."""

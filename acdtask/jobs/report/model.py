@@ -83,7 +83,7 @@ class DatePage(_Part):
         valid_fraction: share of these pixels that have a z.
         quality: (code of a `QualityReason`, pixels without z for that reason).
         tiles_left_out: tiles that belong to the date and are not in it.
-        closest: what came closest to a patch, in words, if there is none; empty if that is not known.
+        closest: for a date without patches, what came closest to one and which option would show it; or empty.
     """
 
     date: datetime.date

@@ -39,10 +39,11 @@ __all__ = ["ShownDate", "page_of", "patches_of_dates", "score_of"]
 
 @dataclass(frozen=True)
 class ShownDate:
-    """An image, and what was drawn of it."""
+    """An image, what was drawn of it, and what came closest to a patch if it has none."""
 
     product: ImageProduct
     drawn: DrawnDate
+    closest: str = ""
 
     @property
     def page(self) -> DatePage:
@@ -61,6 +62,7 @@ class ShownDate:
             valid_fraction=counted[int(Quality.VALID)] / pixels if pixels else 0.0,
             quality=tuple((int(reason), counted[int(reason)]) for reason in REASONS),
             tiles_left_out=len(product.quarantined),
+            closest=self.closest,
         )
 
 
