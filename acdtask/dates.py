@@ -1,14 +1,18 @@
 """Dates: one parser for options, settings files, parameters of workflows, filenames, STAC and truth files.
 
-Accepted are
+Options, settings files and workflow parameters take:
 
-- a day: `2020-02-01` or `20200201`; it means 00:00 UTC of that day;
-- a month: `2020-02`; it means its first day;
-- a time: `2020-02-01T05:26:40Z` and what else RFC 3339 allows, also without seconds, without separators
-  (`20200201T052640Z`) or with a blank for the `T`. A time without a zone is UTC;
-- in a settings file, a TOML date or time, and the number 20200201, which is that day.
+- a day: `2020-02-01` or `20200201`. It means 00:00 UTC of that day.
+- a month: `2020-02`. It means its first day. The end of a range (`--end`) takes no month.
+- a time: `2020-02-01T05:26:40Z` and whatever else RFC 3339 allows; also without seconds, without separators
+  (`20200201T052640Z`), or with a space instead of the `T`. A time without a zone is UTC.
+- in a settings file, a TOML date or time, and the number `20200201`, which is that day.
 
-Everything else is refused: a lone year, other numbers (never seconds since 1970), days that no calendar has.
+Everything else is refused: a year alone, other numbers (they are never seconds since 1970), and days that are not in
+the calendar.
+
+A range includes both of its ends. Since a day is its 00:00 UTC, `--end 2020-02-15` leaves out an image of that day at
+05:26: write `--end 2020-02-16`, or the time. `acdtask records --from` and `--to` take whole days and whole months.
 """
 
 from __future__ import annotations

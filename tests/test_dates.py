@@ -90,7 +90,7 @@ REFUSED: list[Any] = [
     "2020-02-01T05:26:40 CET",
     "0001-01-01T00:00:00+05:00",
     "9999-12-31T23:59:59-05:00",
-    "２０２０-02-01",
+    "\uff12\uff10\uff12\uff10-02-01",
     "2020-02-01T",
     "20200201Z",
 ]
@@ -160,13 +160,13 @@ def test_options_and_settings_files_take_the_same_dates(
     bare = written if "-" in written else "20200201"
     (tmp_path / "bare.toml").write_text(f"{toml}{field} = {bare}\n")
     assert field in tomllib.loads((tmp_path / "bare.toml").read_text())
-    for given, file in (
+    for options, file in (
         (needed | {field: written}, None),
         ({}, tmp_path / "s.json"),
         ({}, tmp_path / "s.toml"),
         ({}, tmp_path / "bare.toml"),
     ):
-        assert getattr(settings_from(model, given, file), field) == FIRST
+        assert getattr(settings_from(model, options, file), field) == FIRST
 
 
 @pytest.mark.parametrize(("model", "needed"), MODELS, ids=[model.__name__ for model, _ in MODELS])
