@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rasterio import Affine
 
 from tests.cli.scene import (
@@ -41,8 +42,8 @@ def ingest(run: Run, transform: Affine = NORTH_UP, crs: str = CRS) -> None:
     assert status == 0, told
 
 
-def mean_of_images() -> np.ndarray:
-    return np.asarray(np.mean([np.round(coherence(number) * 1000) for number in range(COUNT)], axis=0))
+def mean_of_images() -> NDArray[np.float64]:
+    return np.asarray(np.mean([np.round(coherence(number) * 1000) for number in range(COUNT)], axis=0), np.float64)
 
 
 DEGREE = 0.00027777

@@ -19,7 +19,7 @@ RUN_ON_A_CLUSTER = {
 }
 """Where the blocks `sh` of a page run, and its blocks `yaml` are used."""
 
-FENCES = {"console", "json", "sh", "yaml"}
+FENCES = {"console", "json", "sh", "toml", "yaml"}
 RUN_BY_CI = {"make demo", "make test"}
 INDENTED = re.compile(r"(?<=\n\n)(?: {4}\S.*\n)+")
 
@@ -41,6 +41,8 @@ def test_the_commands_of_a_page_run(page: str, real_data: Path, tmp_path: Path) 
     for block in blocks_of(text_of(page)):
         if block.kind == "json":
             (tmp_path / "aoi.json").write_text(block.body)
+        if block.kind == "toml":
+            (tmp_path / "acd.toml").write_text(block.body)
         if block.kind == "console":
             for command in block.commands:
                 run(command, tmp_path)

@@ -76,6 +76,11 @@ def test_home_is_the_one_folder_that_can_be_written() -> None:
     assert settings["PATH"].split(":")[0] == "/opt/acd/bin"
 
 
+def test_a_pod_reads_no_project_file() -> None:
+    settings = dict(word.split("=", 1) for word in shlex.split(only("ENV")))
+    assert settings["ACD_PROJECT"] == "", "set and empty: what a pod does is decided by its workflow alone"
+
+
 @pytest.mark.parametrize(
     "label", ["title", "description", "licenses", "version", "revision", "source", "base.name"], ids=str
 )

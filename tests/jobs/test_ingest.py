@@ -11,6 +11,7 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
+from rasterio import Affine
 from rio_cogeo.cogeo import cog_validate
 
 from acdtask.cube.local.store import Store
@@ -137,10 +138,23 @@ def test_the_layout_is_made_from_the_aoi_in_the_same_commit(source: Path, tmp_pa
     assert raised.value.code is ErrorCode.LAYOUT_CONFLICT
 
 
-def test_a_layout_that_nothing_describes_is_refused(source: Path, tmp_path: Path) -> None:
+def test_a_layout_that_no_aoi_describes_is_that_of_the_images(source: Path, tmp_path: Path) -> None:
+    settings = {"source": str(source), "make_layout": "images", "cell_size": 32}
+    ingest(tmp_path / "cube", **settings)
+    cube = open_site(str(tmp_path / "cube")).cube
+    (image,) = {dataset.grid for dataset in cube.datasets("CoherenceVV", "master")}
+    assert cube.layout("images").tile(0, 0).grid == image
+    assert "already" in ingest(tmp_path / "cube", **settings).lines[0]
+
+
+def test_a_layout_of_images_whose_pixels_are_no_squares_is_refused(source: Path, tmp_path: Path) -> None:
+    for name in NAMES:
+        with rasterio.open(source / name, "r+") as raster:
+            raster.transform = Affine(20, 0, 346640, 0, -10, 5655340)
     with pytest.raises(AcdError) as raised:
-        ingest(tmp_path / "cube", source=str(source), make_layout="utm")
+        ingest(tmp_path / "cube", source=str(source), make_layout="images")
     assert raised.value.code is ErrorCode.LAYOUT_INVALID
+    assert not (tmp_path / "cube" / "cube.json").exists()
 
 
 def test_a_float_nodata_of_nan_is_understood(tmp_path: Path) -> None:
