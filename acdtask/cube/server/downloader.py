@@ -196,7 +196,7 @@ def _stack_grid(store: Store, address: str) -> Grid:
     try:
         home = store.elsewhere(address)
         stack = stack_of(home.find(METADATA) or b"")
-        path = stack.name if stack else None
+        path = stack.name if stack else ""
         array = zarr.open_array(home.zarr_store(read_only=True), path=path, mode="r", zarr_format=3)
         _, height, width = array.shape
         return Grid.model_validate({**array.attrs.asdict(), "height": height, "width": width})
