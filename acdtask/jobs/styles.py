@@ -12,13 +12,12 @@ import numpy as np
 from acdtask.change.zscore import Quality
 from acdtask.cube.local.cog import Colour
 from acdtask.cube.model import Variable
-from acdtask.jobs.products import MASK_NODATA
 from acdtask.jobs.report.colours import COHERENCE, PATCH, STD, ColourMap, Z, css_hex
 
 __all__ = ["CHANGE_CATEGORIES", "CHANGE_COLOURS", "QUALITY_CATEGORIES", "STYLES", "patch_style", "raster_style"]
 
 CHANGE_CATEGORIES = ("not changed", "changed")
-CHANGE_COLOURS: Mapping[int, Colour] = {0: (0, 0, 0, 0), 1: (*PATCH, 255), MASK_NODATA: (0, 0, 0, 0)}
+CHANGE_COLOURS: Mapping[int, Colour] = {0: (0, 0, 0, 0), 1: (*PATCH, 255)}
 """Only what changed is drawn, so that the mask can lie on any map."""
 
 QUALITY_CATEGORIES = tuple(

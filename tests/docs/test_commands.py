@@ -19,7 +19,7 @@ RUN_ON_A_CLUSTER = {
 }
 """Where the blocks `sh` of a page run, and its blocks `yaml` are used."""
 
-FENCES = {"console", "json", "sh", "toml", "yaml"}
+FENCES = {"console", "json", "python", "sh", "toml", "yaml"}
 RUN_BY_CI = {"make demo", "make test"}
 INDENTED = re.compile(r"(?<=\n\n)(?: {4}\S.*\n)+")
 
@@ -46,6 +46,9 @@ def test_the_commands_of_a_page_run(page: str, real_data: Path, tmp_path: Path) 
         if block.kind == "console":
             for command in block.commands:
                 run(command, tmp_path)
+        if block.kind == "python":
+            (tmp_path / "example.py").write_text(block.body)
+            run("python example.py", tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -61,6 +64,8 @@ def test_every_block_is_of_a_kind_that_a_test_runs(page: str) -> None:
             assert all(line.startswith("$ ") for line in block.body.splitlines()), (
                 "only commands: output is not compared"
             )
+        if block.kind == "python":
+            assert any(other.kind == "console" for other in blocks), "only pages with commands are run"
         if block.kind in {"sh", "yaml"}:
             assert page in RUN_ON_A_CLUSTER
         if block.kind == "yaml":

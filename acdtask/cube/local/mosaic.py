@@ -79,7 +79,7 @@ def encode_vrt(
             SubElement(items, "MDI", key=key).text = value
     for number, band in enumerate(bands, start=1):
         _add_band(root, number, band, tiles, whole, posixpath.dirname(href))
-    ElementTree.indent(root, space=" ")
+    ElementTree.indent(root, space="")
     return ElementTree.tostring(root, encoding="unicode").encode() + b"\n"
 
 
