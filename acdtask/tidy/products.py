@@ -25,7 +25,7 @@ KNOWN = {
         r"(patches\.parquet|patches\.geojson|item\.json|product-[0-9a-f]{32}\.json|-?\d+_-?\d+_(z|change)\.tif)"
         r"|patches-[0-9a-f]{12}\.(parquet|geojson)|(months|patches)/\d{4}-\d\d-[0-9a-f]{32}\.(json|parquet)"
     ),
-    "report": re.compile(r"[\w./-]+\.(png|html|json|parquet|geojson)"),
+    "report": re.compile(r"[\w./-]+\.(png|jpg|html|json|parquet|geojson)"),
 }
 """The files of a product that acd makes, by job."""
 
