@@ -4,11 +4,11 @@ The Python interface, on numpy and xarray arrays:
 
     import acdtask
 
-    cube = acdtask.open("cube")                                # a folder or s3://bucket/prefix
-    usual = acdtask.baseline(cube.images(end="2020-12-31"))    # any array (time, y, x) of coherence
+    cube = acdtask.open("cube")  # a folder or s3://bucket/prefix
+    usual = acdtask.baseline(cube.images(end="2020-12-31"))  # any array (time, y, x) of coherence
     image = cube.images(start="2021-01-01").isel(time=0)
-    change = acdtask.monitor(image, usual)                     # z, mask, quality
-    acdtask.patches(change)                                    # a table; .to_geojson(), .to_geopandas()
+    change = acdtask.monitor(image, usual)  # z, mask, quality
+    acdtask.patches(change)  # a table; .to_geojson(), .to_geopandas()
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from acdtask.cli.lazy import CONTEXT, LazyGroup
 from acdtask.cli.options import options_of
 from acdtask.errors import ErrorCode, ExitStatus
 from acdtask.jobs.registry import JOBS, load_job
+from docs.python_reference import python_page
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by `make docs` from the code: change it there. -->\n"
@@ -32,7 +33,12 @@ GROUPS = {1: "Settings", 2: "Input", 3: "Cube", 4: "Storage", 5: "Runs", 6: "Not
 
 def pages() -> dict[str, str]:
     """The text of each page of the reference, by filename."""
-    return {"errors.md": errors_page(), "cli.md": cli_page(), "settings.md": settings_page()}
+    return {
+        "errors.md": errors_page(),
+        "cli.md": cli_page(),
+        "settings.md": settings_page(),
+        "python.md": python_page(NOTE),
+    }
 
 
 def errors_page() -> str:

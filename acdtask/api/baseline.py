@@ -21,7 +21,7 @@ from acdtask.errors import AcdError, ErrorCode
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
-__all__ = ["Baseline", "baseline", "dataset_of"]
+__all__ = ["Baseline", "baseline", "dataset_of", "stored_image", "stored_scale_of"]
 
 IMAGES_AT_ONCE = 32
 """Images of a stack that are read and converted together, so that a lazy stack need not fit into memory."""
@@ -93,7 +93,7 @@ class Baseline:
         Raises:
             AcdError: IMAGE_REPEATED if an image of the same time is in it; as `acdtask.monitor`.
         """
-        pixels, times = self.image(image, nodata)
+        pixels, times = stored_image(image, self, nodata)
         if again := sorted({*times} & {*self.times}):
             raise AcdError(
                 ErrorCode.IMAGE_REPEATED, f"the image of {again[0]} is in the baseline already", "Add it only once."
@@ -111,7 +111,7 @@ class Baseline:
         Raises:
             AcdError: IMAGE_REPEATED if it is not in the baseline; as `acdtask.monitor`.
         """
-        pixels, times = self.image(image, nodata)
+        pixels, times = stored_image(image, self, nodata)
         if self.times and times and times[0] not in self.times:
             raise AcdError(ErrorCode.IMAGE_REPEATED, f"the image of {times[0]} is not in the baseline")
         rest = self.moments - self._moments_of(pixels[np.newaxis])
@@ -119,23 +119,6 @@ class Baseline:
             raise AcdError(ErrorCode.IMAGE_REPEATED, "the image is not in the baseline, or had other values there")
         kept = tuple(time for time in self.times if time not in times) if times else ()
         return self._with(rest, kept)
-
-    def image(
-        self, image: NDArray[Any] | DataArray, nodata: float | None = None
-    ) -> tuple[NDArray[Any], tuple[str, ...]]:
-        """An image in the baseline's stored units, and its time if it is known. As `acdtask.monitor` raises."""
-        layers = layers_of(image, 2)
-        self._require_same_pixels(layers)
-        is_integer = np.dtype(layers.values.dtype).kind in "iu"
-        if is_integer and layers.scale is not None and layers.scale != self.scale:
-            raise AcdError(
-                ErrorCode.PIXELS_DIFFER,
-                f"the image's integers have a scale of {layers.scale:g}, and the baseline's one of {self.scale:g}",
-                "Give the image as floats: its integers times its scale.",
-            )
-        choices = (nodata, layers.nodata, self.nodata)
-        missing = next((choice for choice in choices if choice is not None), None)
-        return Stored(self.scale).of(_read(layers.values), missing, "the image"), layers.times
 
     def to_xarray(self) -> Dataset:
         """Mean, standard deviation and count as an xarray.Dataset, with coordinates and CRS where they are known."""
@@ -176,22 +159,6 @@ class Baseline:
 
     def _moments_of(self, stack: NDArray[Any]) -> Moments:
         return _moments_of(stack, Stored(self.scale), zero_is_nodata=self.zero_is_nodata)
-
-    def _require_same_pixels(self, layers: Layers) -> None:
-        if np.shape(layers.values) != self.shape:
-            raise AcdError(
-                ErrorCode.PIXELS_DIFFER,
-                f"the image has the shape {np.shape(layers.values)}, and the baseline {self.shape}",
-            )
-        mine, other = self.grid, layers.grid
-        if mine is None or other is None:
-            return
-        if mine.crs and other.crs and mine.crs != other.crs:
-            raise AcdError(ErrorCode.PIXELS_DIFFER, f"the image is in {other.crs}, and the baseline in {mine.crs}")
-        if pixel_offset(mine, other.model_copy(update={"crs": mine.crs})) != (0, 0):
-            raise AcdError(
-                ErrorCode.PIXELS_DIFFER, f"the image lies at {other.bounds}, and the baseline at {mine.bounds}"
-            )
 
 
 def baseline(
@@ -242,6 +209,43 @@ def stored_scale_of(layers: Layers, scale: float | None) -> float:
         hint is not None and FINEST_HINT <= hint <= COARSEST_HINT and abs(1 / hint - round(1 / hint)) < 1e-6 / hint
     )
     return hint if hint is not None and is_step else DEFAULT_SCALE
+
+
+def stored_image(
+    image: NDArray[Any] | DataArray, baseline: Baseline, nodata: float | None
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """An image in the stored units of a baseline, and its time if it is known.
+
+    Raises:
+        AcdError: PIXELS_DIFFER, STACK_UNFIT, INPUT_OUT_OF_RANGE, INPUT_NOT_FINITE.
+    """
+    layers = layers_of(image, 2)
+    _require_same_pixels(layers, baseline)
+    is_integer = np.dtype(layers.values.dtype).kind in "iu"
+    if is_integer and layers.scale is not None and layers.scale != baseline.scale:
+        raise AcdError(
+            ErrorCode.PIXELS_DIFFER,
+            f"the image's integers have a scale of {layers.scale:g}, and the baseline's one of {baseline.scale:g}",
+            "Give the image as floats: its integers times its scale.",
+        )
+    choices = (nodata, layers.nodata, baseline.nodata)
+    missing = next((choice for choice in choices if choice is not None), None)
+    return Stored(baseline.scale).of(_read(layers.values), missing, "the image"), layers.times
+
+
+def _require_same_pixels(layers: Layers, baseline: Baseline) -> None:
+    if np.shape(layers.values) != baseline.shape:
+        raise AcdError(
+            ErrorCode.PIXELS_DIFFER,
+            f"the image has the shape {np.shape(layers.values)}, and the baseline {baseline.shape}",
+        )
+    mine, other = baseline.grid, layers.grid
+    if mine is None or other is None:
+        return
+    if mine.crs and other.crs and mine.crs != other.crs:
+        raise AcdError(ErrorCode.PIXELS_DIFFER, f"the image is in {other.crs}, and the baseline in {mine.crs}")
+    if pixel_offset(mine, other.model_copy(update={"crs": mine.crs})) != (0, 0):
+        raise AcdError(ErrorCode.PIXELS_DIFFER, f"the image lies at {other.bounds}, and the baseline at {mine.bounds}")
 
 
 def dataset_of(arrays: dict[str, NDArray[Any]], grid: Grid | None) -> Dataset:

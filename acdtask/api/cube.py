@@ -75,7 +75,8 @@ class OpenedCube:
 
         Args:
             name: pattern of names, with `*` and `?`.
-            area: records that touch it.
+            area: records that touch it: an AOI file, a shapely or GeoJSON geometry, or bounds (min x, min y, max x,
+                max y), in longitude and latitude.
             start: first time, inclusive; without a zone it is UTC.
             end: last time, inclusive; a date alone means all of that day.
             tags: a record has all of them; the value may be a pattern, an empty one asks that the tag is there.
@@ -110,7 +111,7 @@ class OpenedCube:
             variable: what to read.
             instance: which version of it.
             layout: on whose pixels; default: the cube's only layout, and without one the pixels of the first image.
-            area: only its bounding box; default: all that the images cover.
+            area: only its bounding box, as in `records`; default: all that the images cover.
             start: first time, as in `records`.
             end: last time, as in `records`.
             name: pattern of the records' names.
@@ -182,7 +183,7 @@ class OpenedCube:
 
 
 def open_cube(cube: str | os.PathLike[str]) -> OpenedCube:
-    """Open a cube that `acdtask ingest` or `acdtask watch` made.
+    """Open a cube that `acdtask ingest` made.
 
     Args:
         cube: a folder, or s3://bucket/prefix.

@@ -11,7 +11,7 @@ import shapely.geometry
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.api.baseline import Baseline, dataset_of
+from acdtask.api.baseline import Baseline, dataset_of, stored_image
 from acdtask.api.saved import Address, read_saved, write_saved
 from acdtask.api.stored import Stored
 from acdtask.change import detect
@@ -149,9 +149,10 @@ def monitor(
         baseline: what is usual.
         nodata: the value that means no data, besides NaN and what is masked. Default: what the array says, or
             the baseline's.
-        area: judge only these pixels; default: all.
-        low: z above which connected pixels belong to a patch.
-        high: z that a pixel in each part of a patch exceeds.
+        area: judge only this: a mask of the pixels, True inside, or a shapely or GeoJSON geometry in longitude and
+            latitude. Default: all pixels.
+        low: connected pixels with a z above it belong to a patch.
+        high: at least one pixel in each part of a patch has a z above it.
         min_area: a patch has more pixels than this.
         min_count: fewest images of a pixel's baseline.
         min_std: smallest standard deviation of coherence that is believed; steadier pixels get no z.
@@ -169,7 +170,7 @@ def monitor(
     >>> acdtask.monitor(image, usual)
     <acdtask.Change: 1 patch, 100.0 % of the pixels judged, highest z 16.7>
     """
-    pixels, times = baseline.image(image, nodata)
+    pixels, times = stored_image(image, baseline, nodata)
     stored = Stored(baseline.scale)
     detection = Detection(
         low=low,

@@ -161,7 +161,7 @@ def test_patches_have_areas_bounds_and_outlines_on_the_map(tmp_path: Path) -> No
     assert [row.number for row in table] == [1, 2]
     assert [row.area_px for row in table] == [168, 160]
     first = table[0]
-    assert first.bounds == (346640 + 30 * 20, 5655340 - 32 * 20, 346640 + 44 * 20, 5655340 - 20 * 20)
+    assert list(first.bounds) == [346640 + 30 * 20, 5655340 - 32 * 20, 346640 + 44 * 20, 5655340 - 20 * 20]
     assert first.area == pytest.approx(168 * 400)
     assert first.area_m2 == pytest.approx(168 * 400, rel=0.001)
     assert first.id == "koln_image_r20_c30"

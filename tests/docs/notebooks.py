@@ -1,0 +1,45 @@
+"""Notebooks of the documentation: read, run, and what their cells show."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+
+def notebook(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # it has no types
+
+
+def shown(cell: Any) -> tuple[str, list[str]]:
+    """What a cell printed, and the kinds of its pictures."""
+    text, pictures = "", []
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            text += output.text
+            continue
+        text += output.data["text/plain"] + "\n"
+        pictures += [kind for kind in ("image/png", "image/jpeg") if kind in output.data][:1]
+    return text, pictures
+
+
+def run(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
+    """Run a notebook; each of its cells of code as it is kept and as it came out."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    kept, done = notebook(path), notebook(path)
+    NotebookClient(done, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    cells = zip(kept.cells, done.cells, strict=True)
+    return [(before, after) for before, after in cells if after.cell_type == "code"]
+
+
+def links(path: Path) -> list[str]:
+    """The addresses of the links in a notebook, without those into a page."""
+    text = "".join(cell.source for cell in notebook(path).cells if cell.cell_type == "markdown")
+    return re.findall(r"\]\(([^)#]+)", text)
