@@ -26,7 +26,7 @@ check: $(DEV)
 docs: $(DEV) ## write docs/reference from the code
 	$(BIN)/python -m docs.build
 
-site: $(DEV) ## build the web site of the documentation into build/site; strict, with every link checked
+site: $(DEV) ## build the web site of the documentation into build/docs/site; strict, with every link checked
 	$(BIN)/python -m docs.website
 
 workflows: $(DEV) ## write the WorkflowTemplates into the chart

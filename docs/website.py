@@ -21,11 +21,11 @@ from urllib.parse import unquote, urlsplit
 import latex2mathml.converter
 import nbformat
 
-__all__ = ["CHECKOUT", "SITE", "build", "problems", "stage"]
+__all__ = ["BUILD", "FORMULA", "build", "problems"]
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-PAGES = CHECKOUT / "build/pages"
-SITE = CHECKOUT / "build/site"
+BUILD = CHECKOUT / "build/docs"
+CONFIGURATION = "zensical.toml"
 
 SOURCES = (
     "*.md",
@@ -45,33 +45,21 @@ LOADED = {("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"
 """Attributes that a browser follows by itself."""
 
 
-def stage(pages: Path = PAGES) -> None:
-    """Copy the pages of the checkout into an empty folder, as Zensical can read them."""
-    shutil.rmtree(pages, ignore_errors=True)
-    for source in sorted({path for pattern in SOURCES for path in CHECKOUT.glob(pattern)}):
-        target = pages / source.relative_to(CHECKOUT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.suffix == ".md":
-            target.write_text(_page(source.read_text(encoding="utf-8")), encoding="utf-8")
-            continue
-        shutil.copyfile(source, target)
-        if source.suffix == ".ipynb":
-            target.with_suffix(".md").write_text(_page(_notebook(source, target)), encoding="utf-8")
-
-
-def build() -> int:
-    """Stage the pages, build the site and check it; the exit status."""
-    stage()
-    shutil.rmtree(SITE, ignore_errors=True)
-    zensical = [str(Path(sys.executable).with_name("zensical")), "build", "--strict", "--clean"]
-    built = subprocess.run(zensical, cwd=CHECKOUT, capture_output=True, text=True, check=False)  # noqa: S603 # fixed words
+def build(folder: Path = BUILD) -> int:
+    """Copy the pages into `pages` of a folder, build them into its `site`, and check that; the exit status."""
+    pages, site = folder / "pages", folder / "site"
+    shutil.rmtree(folder, ignore_errors=True)
+    _stage(pages)
+    shutil.copyfile(CHECKOUT / CONFIGURATION, folder / CONFIGURATION)
+    zensical = [str(Path(sys.executable).with_name("zensical")), "build", "--strict"]
+    built = subprocess.run(zensical, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603 # fixed words
     if built.returncode:
         said, _, _ = ANSI.sub("", built.stderr).partition("Traceback (most recent call last)")
         sys.stderr.write(said)
         return 1
-    found = list(problems(SITE))
+    found = list(problems(site))
     sys.stderr.writelines(f"{line}\n" for line in found)
-    sys.stdout.write(f"{SITE / 'index.html'}\n")
+    sys.stdout.write(f"{site / 'index.html'}\n")
     return 1 if found else 0
 
 
@@ -92,6 +80,19 @@ def problems(site: Path) -> Iterator[str]:
                 yield f"{where} leads nowhere"
             elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
                 yield f"{where} names no heading of {target.relative_to(site)}"
+
+
+def _stage(pages: Path) -> None:
+    """Copy the pages of the checkout, as Zensical can read them."""
+    for source in sorted({path for pattern in SOURCES for path in CHECKOUT.glob(pattern)}):
+        target = pages / source.relative_to(CHECKOUT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.suffix == ".md":
+            target.write_text(_page(source.read_text(encoding="utf-8")), encoding="utf-8")
+            continue
+        shutil.copyfile(source, target)
+        if source.suffix == ".ipynb":
+            target.with_suffix(".md").write_text(_page(_notebook(source, target)), encoding="utf-8")
 
 
 def _page(text: str) -> str:

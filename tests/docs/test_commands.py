@@ -101,3 +101,10 @@ def test_links_into_a_page_name_its_headings(page: str) -> None:
         path = (CHECKOUT / page).parent / target if target else CHECKOUT / page
         headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
         assert anchor in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_tag_of_this_repository_that_a_page_names_exists(page: str) -> None:
+    listed = subprocess.run(["git", "tag"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.split()
+    named = re.findall(r"(?:targetRevision: |ref: \{ tag: |acd\.git@)(v\d[\w.]*)", text_of(page))
+    assert [tag for tag in named if tag not in listed] == []
