@@ -30,7 +30,7 @@ class IngestSettings(Settings):
     )
     pattern: str = Field(
         default="*{start:%Y%m%d}_{end:%Y%m%d}*.tif",
-        description="how filenames tell dates and tags: {date} or {start} and {end}, any other {tag}, * for the rest",
+        description="how filenames give dates and tags: {date} or {start} and {end}, any other {tag}, * for the rest",
     )
     asset: str = Field(default="", description="STAC only: the asset to read; empty if each item has one GeoTIFF")
     aoi: str = Field(
@@ -43,14 +43,14 @@ class IngestSettings(Settings):
     cell_size: int = Field(
         default=1024, ge=1, le=65536, description="width and height of that layout's cells in pixels"
     )
-    variable: Name = Field(default="CoherenceVV", description="variable to fill; made if it is not there")
-    instance: Name = Field(default="master", description="instance to fill; made if it is not there")
+    variable: Name = Field(default="CoherenceVV", description="variable to fill; created if missing")
+    instance: Name = Field(default="master", description="instance to fill; created if missing")
     dtype: DType = Field(default="int16", description="data type of the variable")
     nodata: float = Field(default=-1, description="nodata of the variable")
-    minimum: float = Field(default=0, description="least valid value of the variable")
-    maximum: float = Field(default=1000, description="greatest valid value of the variable")
-    scale: float = Field(default=0.001, gt=0, description="stored value times scale is the quantity")
-    unit: str = Field(default="", description="unit of the quantity")
+    minimum: float = Field(default=0, description="smallest valid value of the variable")
+    maximum: float = Field(default=1000, description="largest valid value of the variable")
+    scale: float = Field(default=0.001, gt=0, description="physical value = stored value x scale")
+    unit: str = Field(default="", description="unit of the physical value")
     band: int = Field(default=1, ge=1, description="band of the rasters to read")
     source_nodata: float | None = Field(
         default=None, description="value (or nan) that means nodata in the source; default: what each file says"
@@ -75,9 +75,9 @@ class IngestSettings(Settings):
         description="geocube-ingester only: post the AOI again once its scenes are done, so that new ones are added",
     )
     accept_failed: bool = Field(
-        default=False, description="geocube-ingester only: go on without scenes and tiles that failed for good"
+        default=False, description="geocube-ingester only: continue without scenes and tiles that failed permanently"
     )
-    shard_files: int = Field(default=4, ge=1, description="rasters that one shard does")
+    shard_files: int = Field(default=4, ge=1, description="rasters per shard")
 
     @model_validator(mode="after")
     def _ranges(self) -> IngestSettings:
