@@ -37,7 +37,7 @@ class ConsolidateSettings(Settings):
     start: datetime | None = Field(default=None, description="first datetime; default: the AOI's start")
     end: datetime | None = Field(default=None, description="last datetime; default: the AOI's end")
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
-    shard_tiles: int = Field(default=1, ge=1, description="cells that one shard does")
+    shard_tiles: int = Field(default=1, ge=1, description="cells per shard")
 
 
 class _TileWork(BaseModel):
