@@ -60,7 +60,7 @@ Quarantine = Annotated[
         "--quarantine",
         metavar="N",
         parser=_shards,
-        help="Shards that may fail for good and are left out.",
+        help="Number of shards that may fail permanently and are left out.",
     ),
 ]
 
