@@ -8,7 +8,7 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 ALONE := tests/cluster/test_controller.py tests/cluster/test_fan_out.py
 
-.PHONY: demo test test-cluster check docs workflows image bench-quick bench-daily lock clean
+.PHONY: demo test test-cluster check docs site workflows image bench-quick bench-daily lock clean
 
 demo: $(RUN) ## simulate a year, monitor ten dates, open demo/report/index.html
 	$(BIN)/acdtask demo demo
@@ -28,6 +28,9 @@ check: $(DEV)
 docs: $(DEV) ## write docs/reference from the code
 	$(BIN)/python -m docs.build
 
+site: $(DEV) ## build the web site of the documentation into build/docs/site; strict, with every link checked
+	$(BIN)/python -m docs.website
+
 workflows: $(DEV) ## write the WorkflowTemplates into the chart
 	$(BIN)/python -m workflows
 
@@ -40,9 +43,9 @@ bench-quick: $(DEV) ## side by side with the tutorial's own numpy code, one run
 bench-daily: $(DEV) ## what a day costs, early and late in DAYS daily runs on a small area
 	$(BIN)/python -m benchmarks.daily $(or $(DAYS),120)
 
-lock: ## refresh requirements/ (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra build --extra dev pyproject.toml -o requirements/dev.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements/dev.txt --extra build pyproject.toml -o requirements/run.txt
+lock: $(DEV) ## refresh requirements/
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra build --extra docs --extra dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements/dev.txt --extra build pyproject.toml -o requirements/run.txt
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "acd needs Python 3.11 or newer: make PYTHON=/path/to/python3.14"; exit 1; }

@@ -59,7 +59,9 @@ def run_demo(folder: Path, *, workers: int, size: int = 1024, seed: int = 7) -> 
 
 
 def _table(score: Score) -> Table:
-    table = Table(title="Simulated events found, and patches that are none", title_justify="left")
+    table = Table(
+        title="Detections compared with the simulated events (false = matches no event)", title_justify="left"
+    )
     for name in ("size, px", "events", "found", "recall", "patches", "false"):
         table.add_column(name, justify="left" if name == "size, px" else "right")
     for size in score.sizes:

@@ -109,16 +109,14 @@ class ErrorCode(Enum):
         "The file acd.toml is there already.",
         "Edit it, or add --force to write a new one in its place.",
     )
-    INPUT_MISSING = ErrorSpec(
-        200, _INPUT, "There is no input where it should be.", "Check the source address and the filename pattern."
-    )
+    INPUT_MISSING = ErrorSpec(200, _INPUT, "No input was found.", "Check the source address and the filename pattern.")
     INPUT_UNREADABLE = ErrorSpec(
         201, _INPUT, "A file is damaged or not a raster.", "Fetch the named file again, or leave it out."
     )
     INPUT_CRS_MISSING = ErrorSpec(
         202,
         _INPUT,
-        "A raster does not say where it lies.",
+        "A raster has no coordinate system.",
         "Write the coordinate system into the named file (gdal_edit -a_srs).",
     )
     INPUT_CRS_MISMATCH = ErrorSpec(
@@ -131,7 +129,7 @@ class ErrorCode(Enum):
         204, _INPUT, "Rasters of one ingest have different resolutions.", "Ingest each resolution by itself."
     )
     INPUT_ALL_NODATA = ErrorSpec(
-        205, _INPUT, "A raster holds no valid pixel.", "Leave the named file out, or check its nodata value."
+        205, _INPUT, "A raster has no valid pixels.", "Leave the named file out, or check its nodata value."
     )
     INPUT_NOT_FINITE = ErrorSpec(
         206,
@@ -251,7 +249,7 @@ class ErrorCode(Enum):
         234,
         _TRANSIENT,
         "A STAC API does not answer.",
-        "Check the address and the network; the same command goes on where it stopped.",
+        "Check the address and the network; the same command continues where it stopped.",
     )
     EXTRA_MISSING = ErrorSpec(
         235,
@@ -334,16 +332,19 @@ class ErrorCode(Enum):
     VARIABLE_CONFLICT = ErrorSpec(
         304,
         _CONFIG,
-        "The variable is there with another definition.",
-        "Use another name, or the definition that the message shows.",
+        "The variable already exists with another definition.",
+        "Use another name, or the definition shown in the message.",
     )
     LAYOUT_CONFLICT = ErrorSpec(
-        305, _CONFIG, "The layout is there with another grid.", "Use another name, or the grid that the message shows."
+        305,
+        _CONFIG,
+        "The layout already exists with another grid.",
+        "Use another name, or the grid shown in the message.",
     )
     DATASET_CONFLICT = ErrorSpec(
         306,
         _INPUT,
-        "The record has other data for this instance already.",
+        "The record already has different data for this instance.",
         "Use another instance, or leave the named record out.",
     )
     BASELINE_UNKNOWN = ErrorSpec(
@@ -356,7 +357,7 @@ class ErrorCode(Enum):
         308, _INPUT, "There is no monitoring result to report.", "Run 'acdtask monitor local' for this AOI first."
     )
     FORMAT_UNKNOWN = ErrorSpec(
-        309, _CONFIG, "The name of an output file names no known format.", "End it with .parquet or .geojson."
+        309, _CONFIG, "The extension of an output file is not a known format.", "End it with .parquet or .geojson."
     )
     CUBE_UNKNOWN = ErrorSpec(
         310, _INPUT, "There is no cube at this address.", "Check the address, or make a cube with 'acdtask ingest'."
@@ -368,12 +369,12 @@ class ErrorCode(Enum):
         312,
         _INPUT,
         "A file of the cube is missing or damaged.",
-        "Run 'acdtask verify': it says how to make the file again. What cannot be made again, restore from a copy.",
+        "Run 'acdtask verify': it says how to recreate the file. Restore from a backup what cannot be recreated.",
     )
     IN_USE = ErrorSpec(
         313,
         _CONFIG,
-        "What is to be removed has datasets.",
+        "It cannot be removed while it has datasets.",
         "Remove its datasets first, or together with it.",
     )
     FILES_DAMAGED = ErrorSpec(
@@ -392,7 +393,7 @@ class ErrorCode(Enum):
         318,
         _INPUT,
         "A published result is damaged.",
-        "Restore the named file from a copy, or delete it and run the job that wrote it again.",
+        "Restore the named file from a backup, or delete it and rerun the job that wrote it.",
     )
     NOTHING_JUDGED = ErrorSpec(
         330,
@@ -458,14 +459,14 @@ class ErrorCode(Enum):
         400,
         _TRANSIENT,
         "The storage does not answer.",
-        "Check the endpoint and the network; the same command goes on where it stopped.",
+        "Check the endpoint and the network; the same command continues where it stopped.",
     )
     BUCKET_UNKNOWN = ErrorSpec(401, _CONFIG, "There is no such bucket.", "Create the bucket, or correct the address.")
     STORE_DENIED = ErrorSpec(
-        402, _CONFIG, "The storage refuses access.", "Give this user the right to read and write at the named place."
+        402, _CONFIG, "Access to the storage was denied.", "Allow this user to read and write at the named location."
     )
     DISK_FULL = ErrorSpec(
-        403, _TRANSIENT, "The disk is full.", "Free some space; the same command goes on where it stopped."
+        403, _TRANSIENT, "The disk is full.", "Free some space; the same command continues where it stopped."
     )
     STORE_CONTENDED = ErrorSpec(
         404, _TRANSIENT, "Too many writers changed the cube at once.", "Run the command again in a minute."
@@ -483,13 +484,13 @@ class ErrorCode(Enum):
         407,
         _CONFIG,
         "The address of a file is neither an absolute path nor an s3:// address.",
-        "Give the absolute path or the s3:// address, without GDAL's prefixes, queries or control characters.",
+        "Give an absolute path or an s3:// address, without GDAL prefixes, queries or control characters.",
     )
     OUTPUT_UNWRITABLE = ErrorSpec(
         411,
         _CONFIG,
-        "A file or folder of results cannot be written where an option says.",
-        "Give a file in an existing folder; for a folder, a path where no file is in the way.",
+        "An output file or folder cannot be written.",
+        "Give a file in an existing folder, or a folder at a path that is not a file.",
     )
     ENDPOINT_INVALID = ErrorSpec(
         412,
@@ -521,8 +522,8 @@ class ErrorCode(Enum):
     WORKER_LOST = ErrorSpec(
         503,
         _TRANSIENT,
-        "A worker process was ended from outside.",
-        "Give it more memory, or use fewer workers; the same command goes on where it stopped.",
+        "A worker process was killed.",
+        "Give it more memory, or use fewer workers; the same command continues where it stopped.",
     )
     INTERRUPTED = ErrorSpec(
         504, _TRANSIENT, "The run was interrupted.", "Run the same command again: it does only what is missing."
@@ -531,25 +532,25 @@ class ErrorCode(Enum):
     PLAN_TOO_LARGE = ErrorSpec(
         506,
         _CONFIG,
-        "The plan is more than one workflow can carry.",
+        "The plan is too large for one workflow.",
         "Make smaller shards, or plan a shorter time range or a smaller AOI.",
     )
     SHARDS_FAILED = ErrorSpec(
         507,
         _INPUT,
-        "More shards failed for good than may be left out.",
-        "Mend what the message names and run again: only these shards are done. Or leave them out with --quarantine.",
+        "More shards failed permanently than --quarantine allows.",
+        "Fix what the message names and run again: only these shards are redone. Or leave them out with --quarantine.",
     )
     PLAN_OVERTAKEN = ErrorSpec(
         508,
         _INPUT,
-        "A newer plan has published other results of the same images.",
-        "Run the job again: what is still to do is planned anew, and nothing is lost.",
+        "A newer plan has already published other results for the same images.",
+        "Run the job again: it plans what is still to do, and nothing is lost.",
     )
     RUN_UNKNOWN = ErrorSpec(
         510,
         _INPUT,
-        "The store holds nothing of such a run.",
+        "The store has no records of this run.",
         "Give the uid of a workflow that worked on this cube; only stages that have it as ACD_RUN_ID keep records.",
     )
     RETENTION_TOO_SHORT = ErrorSpec(
@@ -561,8 +562,8 @@ class ErrorCode(Enum):
     TIDY_UNSURE = ErrorSpec(
         521,
         _INPUT,
-        "A document that says which files are in use cannot be read, so tidy stopped.",
-        "Restore the named document, or make its product again; files that it may name were not deleted.",
+        "A document that lists files in use cannot be read, so tidy stopped.",
+        "Restore the named document, or recreate its product; no file that it may list was deleted.",
     )
     FOLDER_IN_USE = ErrorSpec(
         530,
@@ -573,26 +574,26 @@ class ErrorCode(Enum):
     WEBHOOK_INVALID = ErrorSpec(
         600,
         _CONFIG,
-        "The webhook cannot be an address to post to.",
+        "The webhook address is invalid.",
         "Give http:// or https:// and a host, without user and password; a token goes into ACD_WEBHOOK_AUTHORIZATION.",
     )
     WEBHOOK_UNREACHABLE = ErrorSpec(
         601,
         _TRANSIENT,
-        "The webhook does not take the event now.",
-        "Check that the receiver runs and can be reached from here; the same command posts the same event again.",
+        "The webhook cannot be reached or is busy.",
+        "Check that the receiver is running and reachable from here; the same command posts the same event again.",
     )
     WEBHOOK_REFUSED = ErrorSpec(
         602,
         _CONFIG,
         "The webhook refuses the event.",
-        "Check the address, and the value of ACD_WEBHOOK_AUTHORIZATION, with whoever runs the receiver.",
+        "Check the address and the value of ACD_WEBHOOK_AUTHORIZATION with the operator of the receiver.",
     )
     GEOCUBE_UNREACHABLE = ErrorSpec(
         700,
         _TRANSIENT,
         "The Geocube server does not answer.",
-        "Check the address and the network; the same command goes on where it stopped.",
+        "Check the address and the network; the same command continues where it stopped.",
     )
     GEOCUBE_DENIED = ErrorSpec(
         701, _CONFIG, "The Geocube server refuses the API key.", "Set ACD_GEOCUBE_KEY to a key that the server knows."
@@ -601,7 +602,7 @@ class ErrorCode(Enum):
         702,
         _CONFIG,
         "The Geocube server and this client do not agree on TLS.",
-        "Say geocubes:// for a server with TLS and geocube:// for one without, and give a private CA's file.",
+        "Use geocubes:// for a server with TLS and geocube:// for one without; for a private CA, give its file.",
     )
     GEOCUBE_REFUSED = ErrorSpec(
         703, _CONFIG, "The Geocube server refuses the request.", "Correct what the server's message names."
@@ -616,7 +617,7 @@ class ErrorCode(Enum):
         "Restore the named file where the server looks for it, or leave the record out.",
     )
     JOB_UNKNOWN = ErrorSpec(706, _CONFIG, "The cube has no such job.", "List the jobs with 'acdtask geocube jobs'.")
-    JOB_CONFLICT = ErrorSpec(707, _CONFIG, "A job of that name is there already.", "Give the job another name.")
+    JOB_CONFLICT = ErrorSpec(707, _CONFIG, "A job with that name already exists.", "Give the job another name.")
     JOB_STATE = ErrorSpec(
         708, _CONFIG, "The job is in a state that does not allow this.", "Look at the job's state and log first."
     )
@@ -624,12 +625,12 @@ class ErrorCode(Enum):
         709,
         _INPUT,
         "A job of the cube failed and waits for a decision.",
-        "Mend what the job's last error names, then retry it, or cancel it to set its datasets free.",
+        "Fix what the job's last error names, then retry it, or cancel it to release its datasets.",
     )
     DATASET_LOCKED = ErrorSpec(
         710,
         _INPUT,
-        "Another job works on these datasets.",
+        "Another job is working on these datasets.",
         "Wait for the named job, or cancel it if it failed.",
     )
     SERVE_FAILED = ErrorSpec(
@@ -638,7 +639,7 @@ class ErrorCode(Enum):
     GRID_TOO_COARSE = ErrorSpec(
         712,
         _CONFIG,
-        "An image would be made of more pixels than are read at once.",
+        "An image would need more pixels than acd reads at once.",
         "Ask for a finer grid, a smaller area or fewer records.",
     )
     AREA_TOO_COMPLEX = ErrorSpec(
@@ -650,7 +651,7 @@ class ErrorCode(Enum):
     JOB_FAILED = ErrorSpec(
         715,
         _INPUT,
-        "A job of the cube ended without its result.",
+        "A job of the cube ended without a result.",
         "Look at the job's log, then start it again under another name.",
     )
     JOB_RUNNING = ErrorSpec(
@@ -660,7 +661,7 @@ class ErrorCode(Enum):
         720,
         _TRANSIENT,
         "The ingester does not answer.",
-        "Check the address and the network; the same command goes on where it stopped.",
+        "Check the address and the network; the same command continues where it stopped.",
     )
     INGESTER_DENIED = ErrorSpec(
         721, _CONFIG, "The ingester refuses the token.", "Set ACD_INGESTER_TOKEN to the ingester's bearer token."
@@ -671,8 +672,8 @@ class ErrorCode(Enum):
     INGESTER_FAILED = ErrorSpec(
         723,
         _INPUT,
-        "Scenes or tiles of the ingester failed for good.",
-        "Mend what the named scenes say, then 'acdtask ingester retry'.",
+        "Scenes or tiles of the ingester failed permanently.",
+        "Fix what the messages of the named scenes say, then run 'acdtask ingester retry'.",
     )
     INGESTER_WAITING = ErrorSpec(
         724,
@@ -684,8 +685,8 @@ class ErrorCode(Enum):
     BUG = ErrorSpec(
         900,
         _BUG,
-        "acd met a condition that it does not expect.",
-        "Report it with the log; the cube is as it was before.",
+        "acd ran into an unexpected condition: a bug.",
+        "Report it with the log; the cube is unchanged.",
     )
 
     @property

@@ -87,7 +87,7 @@ def parameter_of(bounds: list[Bound]) -> Parameter:
 
 def quarantine_parameter() -> Parameter:
     """How many shards a gather may go on without; no setting of a job."""
-    description = "Shards of each job that may fail for good and are left out; the next run does them"
+    description = "Number of shards of each job that may fail permanently and are left out; the next run does them"
     return Parameter(name=QUARANTINE, value="0", description=description)
 
 

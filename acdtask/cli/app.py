@@ -24,17 +24,17 @@ COMMANDS: dict[str, Lazy] = {
     "watch": Lazy("Do all that is pending, from images to report.", "acdtask.cli.watch:command", section=_START),
     **{name: Lazy(entry.summary, "acdtask.cli.job:group", (name,), section=_JOBS) for name, entry in JOBS.items()},
     "records": Lazy("List the records of a cube.", "acdtask.cli.records:command", section=_LOOK),
-    "layout": Lazy("List, make and show layouts.", "acdtask.cli.layouts:group", section=_LOOK),
+    "layout": Lazy("List, create and show layouts.", "acdtask.cli.layouts:group", section=_LOOK),
     "tiles": Lazy("List the tiles that an area touches.", "acdtask.cli.tiles:command", section=_LOOK),
     "verify": Lazy("Find damaged files of a cube.", "acdtask.cli.verify:command", section=_LOOK),
     "show": Lazy("Show the variables, datasets and patches of a cube.", "acdtask.cli.show:group", section=_LOOK),
-    "tidy": Lazy("Delete what a cube no longer needs.", "acdtask.cli.tidy:command", section=_KEEP),
+    "tidy": Lazy("Delete files that a cube no longer needs.", "acdtask.cli.tidy:command", section=_KEEP),
     "geocube": Lazy("Look at a Geocube server and its jobs.", "acdtask.cli.geocube:group", section=_GEOCUBE),
     "ingester": Lazy(
         "Post areas to a Geocube ingester, and see them done.", "acdtask.cli.ingester:group", section=_GEOCUBE
     ),
     "serve": Lazy("Serve a cube over Geocube's API.", "acdtask.cli.serve:command", section=_GEOCUBE),
-    "notify": Lazy("Post how a run ended to a webhook.", "acdtask.cli.notify:command", section=_WORKFLOWS),
+    "notify": Lazy("Post the outcome of a run to a webhook.", "acdtask.cli.notify:command", section=_WORKFLOWS),
 }
 
 
@@ -61,9 +61,9 @@ def _say_version(wanted: bool) -> None:
 
 @app.callback(
     help="Watch areas for abnormal change in radar coherence.\n\n"
-    "A job is done in three steps: plan says what there is to do, run does one shard of it, gather joins the results. "
-    "'local' does all three on this machine. A job that was interrupted does only what is missing when it is called "
-    "again. Any value can be read from a file: --aoi @aoi.json. Cube, area, layout and settings that are not given as "
+    "A job has three steps: plan says what there is to do, run does one shard, gather joins the results. "
+    "'local' does all three on this machine. An interrupted job, called again, does only what is "
+    "missing. Any value can be read from a file: --aoi @aoi.json. Cube, area, layout and settings that are not given as "
     "options come from the environment (ACD_CUBE, ACD_AOI, ...), then from acd.toml in this folder."
     + example(
         "acdtask demo",

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Name or id of the job.")]
-Force = Annotated[bool, typer.Option("--force", help="Even if it is at work.")]
+Force = Annotated[bool, typer.Option("--force", help="Even if it is running.")]
 WHERE = "The environment names the server: ACD_GEOCUBE_ADDRESS, and ACD_GEOCUBE_KEY if it asks for a key. "
 
 

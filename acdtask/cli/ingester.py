@@ -44,7 +44,7 @@ Insecure = Annotated[
     ),
 ]
 AoiName = Annotated[str, typer.Argument(metavar="AOI", help="Name of the AOI.")]
-AcceptFailed = Annotated[bool, typer.Option("--accept-failed", help="What failed for good is no error.")]
+AcceptFailed = Annotated[bool, typer.Option("--accept-failed", help="Permanent failures are not an error.")]
 StatusName = Literal["new", "pending", "done", "failed", "retry"]
 
 TOKEN = "The environment variable ACD_INGESTER_TOKEN holds the bearer token."  # noqa: S105  # it says where one is
@@ -99,8 +99,8 @@ def retry_command() -> TyperCommand:
     """The command `ingester retry`."""
     text = (
         "Starts again what waits for a retry, in the whole AOI or the scenes and tiles that are named. With --failed "
-        "it starts what failed for good, too. With --force it starts every scene, whatever its status; if some of them "
-        "are done, it says how many and wants --restart-done."
+        "it also starts what failed permanently. With --force it starts every scene, whatever its status; if some are "
+        "done, it says how many and asks for --restart-done."
     )
     return command_of(_retry, text + example("acdtask ingester retry koln", "acdtask ingester retry koln --scene 12"))
 
@@ -109,7 +109,7 @@ def wait_command() -> TyperCommand:
     """The command `ingester wait`."""
     text = (
         "Waits until every scene and tile of an AOI is done. It ends sooner when nothing more happens by itself: "
-        "something failed for good, or waits for a retry."
+        "something failed permanently, or waits for a retry."
     )
     return command_of(_wait, text + example("acdtask ingester wait koln --minutes 90"))
 
@@ -129,7 +129,7 @@ def _post(
     address: Address = "",
     insecure: Insecure = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Post it although it is there, so that scenes that are new are added.")
+        bool, typer.Option("--again", help="Post it even if it exists, so that new scenes are added.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -205,10 +205,10 @@ def _retry(
     insecure: Insecure = False,
     scene: Annotated[list[int] | None, typer.Option(metavar="ID", help="Only this scene.  [repeatable]")] = None,
     tile: Annotated[list[int] | None, typer.Option(metavar="ID", help="Only this tile.  [repeatable]")] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="What failed for good, too.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Also what failed permanently.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Every scene, whatever its status.")] = False,
     restart_done: Annotated[
-        bool, typer.Option("--restart-done", help="With --force: scenes that are done, too.")
+        bool, typer.Option("--restart-done", help="With --force: also scenes that are done.")
     ] = False,
 ) -> None:
     from acdtask.ingester.client import Restarted
@@ -251,7 +251,7 @@ def _wait(
     address: Address = "",
     insecure: Insecure = False,
     minutes: Annotated[
-        float | None, typer.Option(metavar="N", min=0, help="At most so long; 0 looks once.  [default: no limit]")
+        float | None, typer.Option(metavar="N", min=0, help="Maximum wait; 0 looks once.  [default: no limit]")
     ] = None,
     accept_failed: AcceptFailed = False,
     as_json: AsJson = False,

@@ -33,7 +33,7 @@ def group() -> LazyGroup:
             "show": Lazy("Show one layout.", f"{__name__}:show_command"),
             "delete": Lazy("Delete a layout that nothing uses.", f"{__name__}:delete_command"),
         },
-        help="A layout is a grid over the ground; a cell of it is a tile, the unit that jobs work on."
+        help="A layout is a grid over the ground; each cell is a tile, the unit that jobs work on."
         + example("acdtask layout create utm --cube cube --crs EPSG:32632 --resolution 20 --cell-size 1024"),
         context_settings=CONTEXT,
     )
@@ -118,7 +118,8 @@ def _create(
     like: Annotated[
         str,
         typer.Option(
-            metavar="VARIABLE[:INSTANCE]", help="Regular: the pixels of these images, so that none is resampled."
+            metavar="VARIABLE[:INSTANCE]",
+            help="Regular: use the pixel grid of these images, so that none is resampled.",
         ),
     ] = "",
 ) -> None:

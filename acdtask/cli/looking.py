@@ -40,9 +40,11 @@ InstanceName = Annotated[
     str, typer.Option("--instance", envvar="ACD_INSTANCE", metavar="NAME", help="Name of the instance.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Show at most so many; 0 shows all.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Maximum number to show; 0 shows all.")]
 
-IfAny = Annotated[bool, typer.Option("--if-any", help="No cube is no error, if the storage says so itself.")]
+IfAny = Annotated[
+    bool, typer.Option("--if-any", help="A missing cube is not an error, if the storage confirms that it is missing.")
+]
 
 
 def say_no_cube(error: AcdError, address: str, *, if_any: bool, as_json: bool) -> None:

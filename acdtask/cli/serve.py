@@ -43,7 +43,7 @@ def _serve(
     port: Annotated[
         int, typer.Option(min=0, max=_LAST_PORT, metavar="PORT", help="gRPC port; 0 takes a free one.")
     ] = 8080,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 is all.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     http_port: Annotated[
         int | None,
         typer.Option(
@@ -52,22 +52,22 @@ def _serve(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Key of the certificate, PEM.")] = None,
-    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Calls that are worked on at once.")] = 64,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of concurrent calls.")] = 64,
     connections: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Connections to the gRPC port at once; HTTP takes half as many.")
+        int, typer.Option(min=1, metavar="N", help="Maximum connections to the gRPC port; HTTP takes half as many.")
     ] = 400,
     stall: Annotated[
         float,
         typer.Option(
-            min=1, metavar="SECONDS", help="How long a client may take no message of a stream before it is cut off."
+            min=1, metavar="SECONDS", help="Disconnect a client that reads nothing from a stream for this long."
         ),
     ] = 30.0,
     jobs: Annotated[
         int,
-        typer.Option(min=0, metavar="N", help="Consolidations that are worked on at once; 0 leaves them to others."),
+        typer.Option(min=0, metavar="N", help="Maximum number of concurrent consolidations; 0 leaves them to others."),
     ] = 1,
     grace: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long running calls may go on when the server ends.")
+        float, typer.Option(min=0, metavar="SECONDS", help="How long running calls may continue when the server stops.")
     ] = 30.0,
     data: Annotated[
         list[str] | None,

@@ -38,7 +38,7 @@ def group() -> LazyGroup:
             "dataset": Lazy("List the files of a variable.", f"{__name__}:dataset_command"),
             "patches": Lazy("List the patches that monitoring found.", f"{__name__}:patches_command"),
         },
-        help="Shows what is in a cube." + example("acdtask show cube --cube cube"),
+        help="Shows the contents of a cube." + example("acdtask show cube --cube cube"),
         context_settings=CONTEXT,
     )
 
@@ -150,7 +150,7 @@ def _patches(
     layout: LayoutName,
     aoi: Aoi = "",
     variable: VariableName = "CoherenceVV",
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the monitoring.")] = "monitor",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the monitoring result.")] = "monitor",
     date: Annotated[str, typer.Option(metavar="DATE", help="Only this date, month or year: 2021-06-01.")] = "",
     out: Annotated[str, typer.Option(metavar="FILE", help="Write all of them to a .parquet or .geojson file.")] = "",
     limit: Limit = 100,

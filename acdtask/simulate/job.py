@@ -39,7 +39,7 @@ class SimulateSettings(SceneSettings, Settings):
     execution: ClassVar[frozenset[str]] = frozenset({"shard_images"})
 
     out: str = Field(description="folder or s3:// prefix for the images, aoi.json and truth.geojson")
-    shard_images: int = Field(default=5, ge=1, description="images that one shard does")
+    shard_images: int = Field(default=5, ge=1, description="images per shard")
 
     def scene(self) -> SceneSettings:
         """The settings of the scene alone."""

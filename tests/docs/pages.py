@@ -13,7 +13,8 @@ HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 FILE = re.compile(r"# (\S+\.ya?ml)\n")
 
 HOW_TO = sorted(path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "docs/how-to").glob("**/*.md"))
-PAGES = ["README.md", "docs/README.md", *HOW_TO]
+EXPLANATION = sorted(path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "docs/explanation").glob("*.md"))
+PAGES = ["README.md", "docs/README.md", *HOW_TO, *EXPLANATION]
 
 
 @dataclass(frozen=True)

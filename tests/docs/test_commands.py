@@ -13,13 +13,14 @@ import pytest
 from tests.conftest import CHECKOUT
 from tests.docs.pages import HOW_TO, PAGES, blocks_of, text_of, without_blocks
 
-RUN_ON_A_CLUSTER = {
+RUN_ELSEWHERE = {
+    "docs/how-to/install.md": "tests/docs/test_install_page.py",
     "docs/how-to/kubernetes.md": "tests/cluster/test_docs.py",
     "docs/how-to/gitops.md": "tests/cluster/test_gitops.py",
 }
-"""Where the blocks `sh` of a page run, and its blocks `yaml` are used."""
+"""The test that runs the blocks `sh` of a page, and uses its blocks `yaml`."""
 
-FENCES = {"console", "json", "python", "sh", "toml", "yaml"}
+FENCES = {"console", "json", "math", "python", "sh", "toml", "yaml"}
 RUN_BY_CI = {"make demo", "make test"}
 INDENTED = re.compile(r"(?<=\n\n)(?: {4}\S.*\n)+")
 
@@ -34,7 +35,7 @@ def run(command: str, folder: Path) -> None:
 
 @pytest.mark.realdata
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(one.kind == "console" for one in blocks_of(text_of(page)))]
+    "page", [page for page in PAGES[1:] if any(block.kind == "console" for block in blocks_of(text_of(page)))]
 )
 def test_the_commands_of_a_page_run(page: str, real_data: Path, tmp_path: Path) -> None:
     (tmp_path / "geotiffs").symlink_to(real_data / "pyrate_cropA" / "geotiffs")
@@ -60,14 +61,14 @@ def test_every_block_is_of_a_kind_that_a_test_runs(page: str) -> None:
     assert "~~~" not in text
     for block in blocks:
         if block.kind == "console":
-            assert page not in RUN_ON_A_CLUSTER
+            assert page not in RUN_ELSEWHERE
             assert all(line.startswith("$ ") for line in block.body.splitlines()), (
                 "only commands: output is not compared"
             )
         if block.kind == "python":
             assert any(other.kind == "console" for other in blocks), "only pages with commands are run"
         if block.kind in {"sh", "yaml"}:
-            assert page in RUN_ON_A_CLUSTER
+            assert page in RUN_ELSEWHERE
         if block.kind == "yaml":
             assert block.file, "the first line of a block says which file it is"
 
@@ -80,13 +81,13 @@ def test_indented_commands_are_those_that_ci_runs(page: str) -> None:
     assert all(f" {command.removeprefix('make ')}\n" in ci for command in found)
 
 
-@pytest.mark.parametrize("page", sorted(RUN_ON_A_CLUSTER))
-def test_the_commands_for_a_cluster_have_their_test(page: str) -> None:
+@pytest.mark.parametrize("page", sorted(RUN_ELSEWHERE))
+def test_commands_that_run_elsewhere_have_their_test(page: str) -> None:
     assert page in HOW_TO
-    assert page.rpartition("/")[2] in (CHECKOUT / RUN_ON_A_CLUSTER[page]).read_text()
+    assert page.rpartition("/")[2] in (CHECKOUT / RUN_ELSEWHERE[page]).read_text()
 
 
-@pytest.mark.parametrize("folder", ["how-to", "reference"])
+@pytest.mark.parametrize("folder", ["explanation", "how-to", "reference"])
 def test_every_page_is_in_the_index(folder: str) -> None:
     index = text_of("docs/README.md")
     names = [path.name for path in sorted((CHECKOUT / "docs" / folder).glob("*.md"))]
@@ -107,3 +108,10 @@ def test_links_into_a_page_name_its_headings(page: str) -> None:
         path = (CHECKOUT / page).parent / target if target else CHECKOUT / page
         headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
         assert anchor in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_tag_of_this_repository_that_a_page_names_exists(page: str) -> None:
+    listed = subprocess.run(["git", "tag"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.split()
+    named = re.findall(r"(?:targetRevision: |ref: \{ tag: |acd\.git@)(v\d[\w.]*)", text_of(page))
+    assert [tag for tag in named if tag not in listed] == []

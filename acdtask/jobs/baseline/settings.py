@@ -30,10 +30,10 @@ class BaselineSettings(Settings):
     profile: Literal["standard", "tutorial"] = Field(
         default="standard", description="tutorial: zeros are nodata, as in the notebook that acd grew from"
     )
-    name: Name = Field(default="annual", description="instance of the variables that are made")
-    min_dates: int = Field(default=2, ge=1, description="fewer dates than this are an error")
+    name: Name = Field(default="annual", description="name of the result: the instance of its variables")
+    min_dates: int = Field(default=2, ge=1, description="minimum number of dates; fewer are an error")
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
-    shard_tiles: int = Field(default=1, ge=1, description="tiles that one shard does")
+    shard_tiles: int = Field(default=1, ge=1, description="tiles per shard")
     tags: dict[str, str] = Field(default={}, description=TAGS)
     track: str = Field(default="", description=ONE_TRACK)
     pair_days: tuple[int, ...] = Field(default=(), description=PAIR_DAYS)

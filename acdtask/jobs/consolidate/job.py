@@ -40,7 +40,7 @@ class ConsolidateSettings(Settings):
         default=None, description="last datetime (of a day, 00:00 UTC); default: the AOI's end"
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
-    shard_tiles: int = Field(default=1, ge=1, description="cells that one shard does")
+    shard_tiles: int = Field(default=1, ge=1, description="cells per shard")
     tags: dict[str, str] = Field(default={}, description=TAGS)
     track: str = Field(default="", description=ONE_TRACK)
 

@@ -47,18 +47,16 @@ class IngestSettings(Settings):
     cell_size: int = Field(
         default=1024, ge=1, le=65536, description="width and height of that layout's cells in pixels"
     )
-    variable: Name = Field(default="CoherenceVV", description="variable to fill; made if it is not there")
-    instance: Name = Field(default="master", description="instance to fill; made if it is not there")
+    variable: Name = Field(default="CoherenceVV", description="variable to fill; created if missing")
+    instance: Name = Field(default="master", description="instance to fill; created if missing")
     dtype: DType = Field(
         default="int16", description="data type of the variable; a baseline needs one of the integer types"
     )
     nodata: float = Field(default=-1, description="nodata of the variable")
-    minimum: float = Field(default=0, allow_inf_nan=False, description="least valid value of the variable")
-    maximum: float = Field(default=1000, allow_inf_nan=False, description="greatest valid value of the variable")
-    scale: float = Field(
-        default=0.001, gt=0, allow_inf_nan=False, description="stored value times scale is the quantity"
-    )
-    unit: str = Field(default="", description="unit of the quantity")
+    minimum: float = Field(default=0, allow_inf_nan=False, description="smallest valid value of the variable")
+    maximum: float = Field(default=1000, allow_inf_nan=False, description="largest valid value of the variable")
+    scale: float = Field(default=0.001, gt=0, allow_inf_nan=False, description="physical value = stored value x scale")
+    unit: str = Field(default="", description="unit of the physical value")
     band: int | None = Field(
         default=None,
         ge=1,
@@ -96,9 +94,9 @@ class IngestSettings(Settings):
         description="geocube-ingester only: post the AOI again once its scenes are done, so that new ones are added",
     )
     accept_failed: bool = Field(
-        default=False, description="geocube-ingester only: go on without scenes and tiles that failed for good"
+        default=False, description="geocube-ingester only: continue without scenes and tiles that failed permanently"
     )
-    shard_files: int = Field(default=4, ge=1, description="rasters that one shard does")
+    shard_files: int = Field(default=4, ge=1, description="rasters per shard")
     file_nodata: bool = Field(
         default=True,
         description="what a file says to be nodata is nodata: its nodata value, mask and alpha band, the mask beside "

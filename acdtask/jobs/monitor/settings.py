@@ -30,24 +30,29 @@ class MonitorSettings(Settings):
     leave_out: tuple[str, ...] = Field(default=(), description="records to leave out: patterns of names (* and ?)")
     baseline_name: Name = Field(default="annual", description="instance of the baseline")
     baseline: str = Field(default="latest", description="content id of the baseline, or latest")
-    name: Name = Field(default="monitor", description="instance of the variables that are made")
+    name: Name = Field(default="monitor", description="name of the result: the instance of its variables")
     profile: Literal["standard", "tutorial"] = Field(
         default="standard", description="tutorial: zeros are nodata and no guard but std > 0, as in the first notebook"
     )
-    low: float | None = Field(default=None, description="z above which a pixel may belong to a patch (1.7)")
-    high: float | None = Field(default=None, description="z that some pixel of a patch must exceed (3.0)")
-    min_area: int | None = Field(default=None, ge=0, description="a patch has more pixels than this (100)")
-    min_count: int | None = Field(default=None, ge=1, description="fewer images in the baseline give no z (20)")
+    low: float | None = Field(
+        default=None, description="lower threshold: connected pixels above it extend a patch (1.7)"
+    )
+    high: float | None = Field(default=None, description="upper threshold: some pixel of a patch must exceed it (3.0)")
+    min_area: int | None = Field(default=None, ge=0, description="a patch must have more pixels than this (100)")
+    min_count: int | None = Field(
+        default=None, ge=1, description="minimum number of baseline images; pixels with fewer get no z (20)"
+    )
     min_std: float | None = Field(
         default=None,
         ge=0,
         description="a smaller std, in the unit of the variable, gives no z (0.005 of its range: 0.005 of coherence)",
     )
     centred: bool | None = Field(
-        default=None, description="z relative to the image's median of pixels that are about as coherent (yes)"
+        default=None,
+        description="measure z against the median of pixels with similar mean coherence in the same image (yes)",
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
-    shard_tiles: int = Field(default=1, ge=1, description="tiles that one shard does")
+    shard_tiles: int = Field(default=1, ge=1, description="tiles per shard")
     tags: dict[str, str] = Field(default={}, description=TAGS)
     track: str = Field(default="", description=ONE_TRACK)
     pair_days: tuple[int, ...] = Field(default=(), description=PAIR_DAYS)

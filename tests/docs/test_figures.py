@@ -1,0 +1,70 @@
+"""The figures of docs/explanation/thresholds.md that stand on real images are those that the code gives."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+import rasterio
+
+from acdtask.change.detect import detect_monolithic
+from acdtask.change.profile import Detection
+from tests.docs.pages import text_of
+
+pytestmark = pytest.mark.realdata
+PAGE = "docs/explanation/thresholds.md"
+
+
+@pytest.fixture(scope="module")
+def images(real_data: Path) -> np.ndarray[tuple[int, int, int], np.dtype[np.int16]]:
+    """The pairs of Mexico City in thousandths, -1 for nodata."""
+    stack = []
+    for path in sorted((real_data / "pyrate_cropA/geotiffs").glob("*_cc.tif")):
+        with rasterio.open(path) as raster:
+            values = raster.read(1)
+        stack.append(np.where(values == 0, -1, np.rint(values * 1000)).astype(np.int16))
+    return np.stack(stack)
+
+
+def row(name: str) -> list[float]:
+    """The numbers of a row of the table."""
+    (line,) = re.findall(rf"^\| {re.escape(name)} \|(.*)\|$", text_of(PAGE), re.MULTILINE)
+    return [float(cell) for cell in line.split("|") if cell.strip()]
+
+
+def test_the_row_of_theory_is_that_of_a_normal_distribution() -> None:
+    assert row("normal theory") == [round(1 - NormalDist().cdf(1.7), 4), round(1 - NormalDist().cdf(3), 5)]
+
+
+@pytest.mark.parametrize(("name", "centred"), [("centred (default)", True), ("not centred", False)])
+def test_the_shares_above_the_thresholds_are_those_of_leaving_one_pair_out(
+    name: str, centred: bool, images: np.ndarray[tuple[int, int, int], np.dtype[np.int16]]
+) -> None:
+    above, far_above, patches = [], [], 0
+    for index, image in enumerate(images):
+        change = detect_monolithic(np.delete(images, index, 0), image, Detection(centred=centred), nodata=-1)
+        z = change.score.z[~np.isnan(change.score.z)]
+        above.append(float((z > 1.7).mean()))
+        far_above.append(float((z > 3).mean()))
+        patches += len(change.blobs)
+    assert row(name) == [
+        round(float(np.mean(above)), 4),
+        round(max(above), 3),
+        round(float(np.mean(far_above)), 5),
+        round(max(far_above), 4),
+        patches,
+    ]
+
+
+@pytest.mark.parametrize("page", [PAGE, "docs/explanation/science.md"])
+def test_the_share_of_the_variance_that_a_pair_has_in_common(
+    page: str, images: np.ndarray[tuple[int, int, int], np.dtype[np.int16]]
+) -> None:
+    values = images[:, (images >= 0).all(axis=0)].astype(float)
+    residual = values - values.mean(axis=0)
+    own = residual - np.median(residual, axis=1)[:, np.newaxis]
+    share = 1 - (own - own.mean(axis=0)).var() / residual.var()
+    assert f"{share:.2f} of the variance" in text_of(page)

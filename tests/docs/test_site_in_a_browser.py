@@ -1,0 +1,95 @@
+"""The site in Chromium: formulas are drawn, and no page asks another host for anything."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docs import website
+
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome.webdriver import WebDriver
+
+CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason="chromium or chromedriver is not installed"),
+]
+
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage")
+PAGES = ("index.html", "docs/explanation/science.html", "docs/tutorial.html", "docs/reference/cli.html")
+REQUESTS = "return performance.getEntriesByType('resource').map(entry => entry.name)"
+NARROW = (
+    "return [...document.querySelectorAll('math')].filter(math => math.getBoundingClientRect().width < 3 || "
+    "getComputedStyle(math).display.indexOf('math') < 0).length"
+)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("docs")
+    assert website.build(folder) == 0
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(site)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
+    options = Options()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=Service(executable_path=str(CHROMEDRIVER)))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_asks_no_other_host(page: str, address: str, browser: WebDriver) -> None:
+    browser.get(address + page)
+    time.sleep(1)  # scripts load what they load after the page is there
+    asked = browser.execute_script(REQUESTS)
+    assert any(name.endswith(".css") for name in asked)
+    assert [name for name in asked if not name.startswith((address, "data:", "blob:"))] == []
+
+
+def test_formulas_are_drawn(address: str, browser: WebDriver) -> None:
+    browser.get(address + "docs/explanation/science.html")
+    assert browser.execute_script("return document.querySelectorAll('math').length") > 10
+    assert browser.execute_script(NARROW) == 0
+
+
+def test_no_style_sheet_loads_from_elsewhere(site: Path) -> None:
+    for sheet in site.rglob("*.css"):
+        assert "url(http" not in sheet.read_text(), sheet
