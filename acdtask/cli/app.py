@@ -63,8 +63,8 @@ def _say_version(wanted: bool) -> None:
     help="Watch areas for abnormal change in radar coherence.\n\n"
     "A job has three steps: plan says what there is to do, run does one shard, gather joins the results. "
     "'local' does all three on this machine. An interrupted job, called again, does only what is "
-    "missing. Any value can be read from a file: --aoi @aoi.json. Cube, area, layout and settings that are not given as "
-    "options come from the environment (ACD_CUBE, ACD_AOI, ...), then from acd.toml in this folder."
+    "missing. Any value can be read from a file: --aoi @aoi.json. Cube, area, layout and settings that are not given "
+    "as options come from the environment (ACD_CUBE, ACD_AOI, ...), then from acd.toml in this folder."
     + example(
         "acdtask demo",
         "acdtask init --source images",
