@@ -21,8 +21,10 @@ from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Resampling, Variable
 from acdtask.cube.tiling import LON_LAT, footprint, project
+from acdtask.dates import FORMS, end_of_period, parse_moment
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.stacks import image_label, start_of
+from acdtask.jobs.tracks import polarisation_of, track_of
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -105,7 +107,8 @@ class OpenedCube:
         """The images of a variable, with dimensions time, y and x (time, band, y and x for several bands).
 
         Nothing is read yet: pixels are read when they are used, and only those. The records of one day, or of one pair
-        of days, make one image; where they overlap, the later record lies on top.
+        of days, make one image; where they overlap, the later record lies on top. Tracks and polarisations are kept
+        apart.
 
         Args:
             variable: what to read.
@@ -140,9 +143,10 @@ class OpenedCube:
                 "List what there is with .records().",
             )
         grid = self._grid(self._cube.datasets(variable, instance, having), layout, area)
+        several = len({(track_of(record), polarisation_of(record)) for record in records}) > 1
         groups: dict[str, list[Record]] = {}
         for record in records:
-            groups.setdefault(image_label(record), []).append(record)
+            groups.setdefault(image_label(record, mixed=several), []).append(record)
         ids = tuple(tuple(record.id for record in group) for group in groups.values())
         lazy = LazyImages(self._cube, definition, instance, grid, ids, resampling, stored=stored)
         bands = ("band",) if len(definition.bands) > 1 else ()
@@ -195,17 +199,12 @@ def open_cube(cube: str | os.PathLike[str]) -> OpenedCube:
 
 
 def _moment(value: Moment | None, *, last: bool = False) -> datetime | None:
-    if value is None or isinstance(value, datetime):
-        return value
     try:
-        moment = datetime.fromisoformat(value)
+        if value is None:
+            return None
+        return end_of_period(value) if last and isinstance(value, str) else parse_moment(value)
     except ValueError as error:
-        raise AcdError(
-            ErrorCode.DATE_INVALID, f"{value!r} is not a date", "Write YYYY-MM-DD, or YYYY-MM-DDTHH:MM:SS."
-        ) from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    day_alone = len(value) <= len("2021-01-07")
-    return moment.replace(hour=23, minute=59, second=59, microsecond=999999) if last and day_alone else moment
+        raise AcdError(ErrorCode.DATE_INVALID, str(error), f"Write {FORMS}.") from error
 
 
 def _geometry(area: Place) -> BaseGeometry:

@@ -41,11 +41,10 @@ def test_each_cell_has_the_records_that_were_consolidated_for_it(cube: LocalCube
     assert cube.records_by_cell("CoherenceVV", "master", "another") == {}
 
 
-def test_a_record_s_grid_is_that_of_its_own_file(cube: LocalCube) -> None:
+def test_a_record_s_own_dataset_is_no_tile_of_a_layout(cube: LocalCube) -> None:
     ids = [record(2).id, record(4).id]
-    own = dataset(record(2), "2.tif").grid
-    assert cube.grids_of_records("CoherenceVV", "master", ids) == dict.fromkeys(ids, own)
-    assert own != FIRST.grid
+    own = sorted((dataset(record(2), "2.tif"), dataset(record(4), "4.tif")), key=lambda one: one.record_id)
+    assert cube.own_datasets("CoherenceVV", "master", ids) == own
 
 
 def test_containers_that_are_full_are_not_asked_for(cube: LocalCube) -> None:
@@ -70,7 +69,8 @@ def test_no_dataset_is_built_that_the_answer_does_not_hold(cube: LocalCube, monk
     monkeypatch.setattr(DatasetSegment, "_make", counted)
     fresh = LocalCube.open(cube.store.url)
     fresh.records_by_cell("CoherenceVV", "master", "utm32")
-    fresh.grids_of_records("CoherenceVV", "master", [record(2).id])
     assert built == []
+    fresh.own_datasets("CoherenceVV", "master", [record(2).id])
+    assert len(built) == 1
     fresh.copies_with_room("CoherenceVV", "master", [FIRST, SECOND], fewer_than=2)
-    assert len(built) == 2
+    assert len(built) == 3

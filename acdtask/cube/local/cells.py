@@ -9,7 +9,7 @@ from acdtask.cube.grid import Grid
 from acdtask.cube.local.segments import DatasetSegment
 from acdtask.cube.model import Dataset
 
-__all__ = ["datasets_of_small_containers", "grids_of_records", "in_order", "records_by_cell"]
+__all__ = ["datasets_of_small_containers", "in_order", "own_datasets", "records_by_cell"]
 
 
 def in_order(datasets: Iterable[Dataset]) -> list[Dataset]:
@@ -28,16 +28,16 @@ def records_by_cell(
     return records
 
 
-def grids_of_records(
+def own_datasets(
     segments: Sequence[DatasetSegment], variable: str, instance: str, record_ids: frozenset[str]
-) -> dict[str, Grid]:
-    """The grid of each record's own dataset, which is no tile of a layout."""
-    return {
-        segment.record_ids[row]: segment.grid(row)
+) -> list[Dataset]:
+    """The datasets of some records that are no tiles of a layout; `in_order`."""
+    return in_order(
+        segment.dataset(row)
         for segment in segments
         for row in segment.rows(variable, instance, record_ids).tolist()
         if not segment.layouts[row]
-    }
+    )
 
 
 def datasets_of_small_containers(

@@ -283,10 +283,13 @@ class LocalCube(ConsolidatingCube):
         """
         return cells.records_by_cell(self._index.dataset_segments(variable, instance), variable, instance, layout)
 
-    def grids_of_records(self, variable: str, instance: str, record_ids: Iterable[str]) -> dict[str, Grid]:
-        """The grid of each record's own dataset, which is no tile of a layout. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+    def own_datasets(self, variable: str, instance: str, record_ids: Iterable[str]) -> list[Dataset]:
+        """The datasets of some records that are no tiles of a layout, as `datasets` orders them.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
         segments = self._index.dataset_segments(variable, instance)
-        return cells.grids_of_records(segments, variable, instance, frozenset(record_ids))
+        return cells.own_datasets(segments, variable, instance, frozenset(record_ids))
 
     def copies_with_room(
         self, variable: str, instance: str, tiles: Iterable[Tile], fewer_than: int

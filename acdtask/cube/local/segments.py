@@ -388,10 +388,6 @@ class DatasetSegment:
             found = self._made[row] = self._make(row)
         return found
 
-    def grid(self, row: int) -> Grid:
-        """The grid of a row's dataset."""
-        return _grid(self.grids[row])
-
     @cached_property
     def _made(self) -> dict[int, Dataset]:
         """Datasets that were asked for: a server is asked for the same ones again and again."""

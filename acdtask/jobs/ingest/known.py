@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.seal import parse_sealed, seal
 from acdtask.cube.model import Cube, Dataset, Record
-from acdtask.cube.shared import found_or_none
+from acdtask.cube.shared import SharedCube, found_or_none
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -138,10 +138,10 @@ class KnownFiles:
     def datasets(self, record_ids: Iterable[str]) -> dict[str, Dataset]:
         """The records' own images, by record; none where they are a Geocube's."""
         known = self.ids(record_ids)
-        if not known or self._site.shared is not None:
+        if not known or isinstance(self._site.cube, SharedCube):
             return {}
-        datasets = self._site.cube.datasets(self._settings.variable, self._settings.instance, known)
-        return {dataset.record_id: dataset for dataset in datasets if not dataset.layout}
+        datasets = self._site.cube.own_datasets(self._settings.variable, self._settings.instance, known)
+        return {dataset.record_id: dataset for dataset in datasets}
 
     def standings(self, files: Iterable[tuple[Record, str]]) -> dict[str, Standing]:
         """What the cube has of each record, by its id.

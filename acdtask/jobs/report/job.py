@@ -46,6 +46,7 @@ from acdtask.jobs.report.edition import (
 )
 from acdtask.jobs.report.leftout import left_out_rows
 from acdtask.jobs.report.model import BaselinePage
+from acdtask.jobs.report.pictures import paper_name
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.sources import PAGE_ALGORITHM, Sources, digest_of
 from acdtask.jobs.shards import shards_of
@@ -175,7 +176,8 @@ class ReportJob(Job[ReportSettings]):
         rows: dict[str, Any] = json.loads(table)
         baseline = [BaselinePage.model_validate(row) for label, row in rows.items() if row and not label]
         dates = [DrawnDate.model_validate(row) for label, row in rows.items() if row and label]
-        names = [name for page in baseline for name in (page.mean, page.std)]
+        screen = [name for page in baseline for name in (page.mean, page.std)]
+        names = [*screen, *map(paper_name, screen)]
         names += [f"{date.folder}/{name}" for date in dates if date.folder for name in PICTURES]
         folder = report_folder(*planned_report(plan))
         return tuple(f"{folder}/{name}" for name in names)
