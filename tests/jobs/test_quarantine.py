@@ -184,6 +184,8 @@ def assert_made_up(cube: Path, expected: Path, job: type[Job[Any]]) -> None:
     mine, theirs = digests(cube), digests(expected)
     numbered, chains = ("index/", "products/koln-demo/report/"), re.compile(r"/manifests/|\.latest/")
     wanted = {name for name in theirs if not name.startswith(numbered) and not chains.search(name)}
+    if job is IngestJob:  # the catalogue of the area names the baseline that was made without some images too
+        wanted.remove("products/koln-demo/catalog.json")
     if job is ConsolidateJob:  # the months say which files an image was read from
         wanted = {name for name in wanted if "/months/" not in name}
     assert [name for name in sorted(wanted) if mine.get(name) != theirs[name]] == []
