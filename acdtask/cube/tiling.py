@@ -33,6 +33,8 @@ MOST_CELLS = 1_000_000
 WEB_MERCATOR_LIMIT = 85.0511287798066
 BLOCK, BLOCKS_AT_ONCE = 32, 1000
 FOOTPRINT_TOLERANCE_DEGREES = 1e-6
+FARTHEST_IN_CRS = 1e10
+"""In any unit from centimetres to degrees."""
 FARTHEST = np.array([720.0, 90.0 + 1e-6])
 """Longitude and latitude of no outline are beyond: a raster may go on past 180, and not round the earth twice."""
 
@@ -229,7 +231,10 @@ def _outline(grid: Grid) -> NDArray[np.float64]:
     """The closed outline in longitude and latitude, as fine as the bend of its edges asks for."""
     pieces = 8
     while True:
-        ring = move_points(_edges(grid, pieces), grid.crs, LON_LAT)
+        edges = _edges(grid, pieces)
+        if not (np.abs(edges) < FARTHEST_IN_CRS).all():  # PROJ may never come back from such numbers
+            raise AcdError(ErrorCode.LAYOUT_INVALID, f"{grid.bounds} is not on earth ({grid.crs})")
+        ring = move_points(edges, grid.crs, LON_LAT)
         if not np.isfinite(ring).all() or (np.abs(ring) > FARTHEST).any():
             raise AcdError(ErrorCode.LAYOUT_INVALID, f"{grid.crs} is not defined everywhere within {grid.bounds}")
         if _bend(_unwrapped(ring)) < FOOTPRINT_TOLERANCE_DEGREES or pieces >= 1024:

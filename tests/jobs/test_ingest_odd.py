@@ -105,6 +105,8 @@ def test_any_raster_that_gdal_writes(
         come_in_or_refused(Path(folder), shape, **told)
 
 
+# rasterio's own log callback cannot decode a tag's name of random bytes, says so on stderr, and goes on.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @FAST
 @given(data=st.data(), kind=st.sampled_from(["flip", "cut", "zero", "insert"]))
 def test_any_damage_of_a_good_file(data: st.DataObject, kind: str) -> None:
