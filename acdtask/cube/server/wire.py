@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from acdtask.cube.local.areas import area_id
-from acdtask.cube.model import NAME_BYTES, NAME_RULE, DataFormat, Instance, Record, Variable
+from acdtask.cube.model import NAME_BYTES, NAME_RULE, DataFormat, DType, Instance, Record, Variable, format_faults
 from acdtask.cube.protocol import records_pb2, values_pb2, variables_pb2
 from acdtask.cube.protocol.convert import (
     DTYPES,
@@ -190,5 +190,11 @@ def _checked(message: values_pb2.DataFormat, dtype: str, what: str) -> DataForma
             raise not_served(f"acd needs a nodata value for {dtype}; give one that is no valid pixel")
     elif not low <= message.no_data <= high:
         raise invalid(f"{what}: noData value ({message.no_data:f}) is not supported by the data type ({dtype})")
-    fields = {"dtype": dtype, "nodata": message.no_data, "min": message.min_value, "max": message.max_value}
-    return DataFormat.model_validate(fields)
+    name, numbers = _dtype_of(dtype), (message.no_data, message.min_value, message.max_value)
+    if faults := format_faults(name, nodata=numbers[0], low=numbers[1], high=numbers[2]):
+        raise not_served(f"acd takes no such format: {'; '.join(f'{field} {fault}' for field, fault in faults)}")
+    return DataFormat(dtype=name, nodata=numbers[0], min=numbers[1], max=numbers[2])
+
+
+def _dtype_of(name: str) -> DType:
+    return next(dtype for dtype in DTYPES if dtype == name)
