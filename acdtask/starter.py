@@ -28,7 +28,7 @@ from acdtask.project import AREA, JOBS_IN_ORDER, SHARED, WATCH
 __all__ = ["Seen", "area_name", "guess_pattern", "guess_source", "look", "starter_text"]
 
 HEAD = """\
-# acd.toml: what `acdtask watch` does in this folder. Every acdtask command here takes cube, area, layout and settings
+# acd.toml: what `acdtask watch` does in this folder. Every command here takes cube, area, layout and settings
 # from it; an option or an environment variable (ACD_CUBE, ACD_AOI, ...) wins. A line that begins with # is not read.
 """
 ABOUT = {

@@ -39,6 +39,9 @@ HOW_TO_GIVE = (
     "and --aoi-end, or start_time and end_time in the file, limit the dates."
 )
 
+OPTION_OF = {"name": "--aoi-name", "start_time": "--aoi-start", "end_time": "--aoi-end"}
+"""The option that gives a property of an area."""
+
 
 def _moment(value: object) -> datetime:
     """A date as a JSON text; numbers are refused."""
@@ -271,7 +274,7 @@ def _fields_of(document: dict[str, Any], label: str, given: Mapping[str, Any]) -
                 raise AcdError(
                     ErrorCode.AOI_UNREADABLE,
                     f"the features of {label} have different values of {name}: {shown}",
-                    f"Give one {name} for the whole area: --aoi-{name.partition('_')[0]}.",
+                    f"Give one {name} for the whole area: {OPTION_OF[name]}.",
                 )
             said[name] = values[0] if values else said[name]
     return said | {name: value for name, value in given.items() if value is not None}

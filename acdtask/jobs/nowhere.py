@@ -18,17 +18,23 @@ __all__ = ["no_record"]
 WORLD = shapely.box(-180, -90, 180, 90)
 
 
-def no_record(cube: Cube, what: str, aoi: Aoi, start: datetime | None, end: datetime | None) -> AcdError:
+def no_record(
+    cube: Cube, variable: str, instance: str, aoi: Aoi, start: datetime | None, end: datetime | None
+) -> AcdError:
     """AOI_OUTSIDE, with what would find records.
 
     Args:
         cube: where none was found.
-        what: variable and instance.
+        variable: name of the variable.
+        instance: name of the instance.
         aoi: the area.
         start: of the period that was asked for.
         end: of the same period.
     """
-    at_any_time = cube.records(RecordQuery(area=json.loads(shapely.to_geojson(aoi.geometry))))
+    what = f"{variable}:{instance}"
+    in_area = cube.records(RecordQuery(area=json.loads(shapely.to_geojson(aoi.geometry))))
+    having = cube.having(variable, instance, [record.id for record in in_area])
+    at_any_time = [record for record in in_area if record.id in having]
     if at_any_time:
         first, last = (f"{place.datetime.date()}" for place in (at_any_time[0], at_any_time[-1]))
         period = f"from {start.date() if start else 'the first'} to {end.date() if end else 'the last'}"

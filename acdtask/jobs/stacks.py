@@ -186,8 +186,7 @@ class Stacks:
         """AOI_OUTSIDE if there is no record, NOTHING_CHOSEN if there are only such as the settings do not choose."""
         self.require_choice()
         if not self.records:
-            what = ":".join(self._of)
-            raise no_record(self._cube, what, aoi, *self._period)
+            raise no_record(self._cube, *self._of, aoi, *self._period)
 
     def require_choice(self) -> None:
         """NOTHING_CHOSEN if there are records, and none that the settings choose."""

@@ -24,6 +24,7 @@ SNAKE = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
 OF_OTHERS = {"--folder"}
 """Options of `python -m workflows.run`."""
 NAMES_OF_OTHERS = {
+    "reproject_match",
     "gdal_edit",
     "gdal_translate",
     "a_srs",
@@ -34,7 +35,7 @@ NAMES_OF_OTHERS = {
     "no_data",
 }
 """Programs, and fields of an AOI file."""
-PROSE = {"lacks", "demo"}
+PROSE = {"lacks", "demo", "cube"}
 
 
 def commands() -> dict[str, set[str]]:

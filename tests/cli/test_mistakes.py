@@ -65,11 +65,11 @@ MISTAKES: dict[str, tuple[str, ExitStatus, str, str]] = {
         "error ACD-310: there is no cube at {folder}/cub.",
         "Check the address, or make a cube with 'acdtask ingest'.",
     ),
-    "no layout given": (
-        "baseline local --cube {cube} --aoi {aoi}",
-        ExitStatus.USAGE,
-        "error ACD-100: --layout must be given.",
-        "Give it on the command line or in the --settings file.",
+    "a layout misspelled": (
+        "baseline local --cube {cube} --aoi {aoi} --layout utn",
+        ExitStatus.CONFIG,
+        "error ACD-302: there is no layout 'utn'; there are: utm; did you mean utm?",
+        "List the layouts with 'acdtask layout list', or make one with 'acdtask layout create'.",
     ),
     "a settings file that is not there": (
         f"baseline local {JOB} --settings {{folder}}/none.toml",
@@ -123,7 +123,7 @@ def test_a_typical_mistake_is_told_in_a_sentence_with_what_to_do(
     lines = [line for line in said.err.splitlines() if not line.startswith("{")]
     assert lines == [first.format(**places), second]
     assert "command.failed" not in said.err
-    assert said.out == ""
+    assert said.out == ("0 patches: no image was monitored yet\n" if mistake == "patches before monitor" else "")
 
 
 def test_in_json_the_mistake_is_told_once_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ GEOTIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
 VRT = re.compile(r"\.vrt$", re.IGNORECASE)
 UNFINISHED = re.compile(r"(\.(part|partial|crdownload|download|tmp|temp|aria2|filepart|!ut)|~)$", re.IGNORECASE)
 WILDCARDS = re.compile(r"[*?\[]")
-CHECK_PATH = "Check the path. A relative one is looked for in the folder where acdtask runs."
+CHECK_PATH = "Check the path. A relative one is looked for in the working folder."
 EMPTY = "0 "
 """How the fingerprint of a file without bytes begins."""
 

@@ -199,8 +199,9 @@ def _told_range(band: BandHeader, *, is_scaled: bool, settings: IngestSettings) 
     if greatest is None and plain_unit:
         greatest = 1.0
     if least is None or greatest is None:
-        given, other = ("minimum", "maximum") if greatest is None else ("maximum", "minimum")
-        raise AcdError(ErrorCode.SETTING_INVALID, f"--source-{given} needs --source-{other} for these rasters")
+        names = ["--source-minimum", "--source-maximum"]
+        given, other = names if greatest is None else reversed(names)
+        raise AcdError(ErrorCode.SETTING_INVALID, f"{given} needs {other} for these rasters")
     if not least < greatest:
         raise AcdError(
             ErrorCode.SETTING_INVALID, f"--source-minimum {least:g} is not below --source-maximum {greatest:g}"

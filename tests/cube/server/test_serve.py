@@ -316,7 +316,7 @@ def test_http_says_that_the_server_lives_and_draws_tiles(cube: LocalCube, tmp_pa
             ("", 400, "At least one record must be provided"),
             ("?records.ids=x", 400, "Invalid Record.uuid x: invalid UUID length: 1"),
             (f"?records.ids={world.records[0]}&min=low", 400, "min is 'low', which is no number"),
-            ("?filters.from_time=soon", 400, "filters.from_time is 'soon'"),
+            ("?filters.from_time=soon", 400, "filters.from_time: 'soon' is not a date"),
         ):
             got = fetch(server, f"{path}{query}")
             assert got[0] == status
