@@ -147,7 +147,6 @@ LITTER: list[tuple[str, bytes, str]] = [
     ("S1_20200209_20200221_VV.tif.part", b"x", "unfinished"),
     ("S1_20200209_20200221_VV.tif.crdownload", b"x", "unfinished"),
     ("S1_20200209_20200221_VV.tif~", b"x", "unfinished"),
-    ("S1_20200209_20200221_VV.tif", b"", "empty"),
 ]
 
 
@@ -159,6 +158,14 @@ def test_litter_is_passed_over_and_counted(name: str, data: bytes, why: str, ima
     assert ingested(tmp_path / "cube") == stems()
     assert outcome.plan.notes["passed over"] == f"1 {why}"
     assert f"passed over: 1 {why}" in outcome.lines
+
+
+def test_an_empty_raster_is_no_litter(images: Path, tmp_path: Path) -> None:
+    empty = images / "S1_20200209_20200221_VV.tif"
+    empty.write_bytes(b"")
+    with pytest.raises(AcdError, match=empty.name) as raised:
+        ingest(tmp_path / "cube", source=str(images))
+    assert raised.value.code is ErrorCode.INPUT_UNREADABLE
 
 
 def test_names_that_do_not_match_are_counted_and_shown_each_time(images: Path, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ VRT = re.compile(r"\.vrt$", re.IGNORECASE)
 UNFINISHED = re.compile(r"(\.(part|partial|crdownload|download|tmp|temp|aria2|filepart|!ut)|~)$", re.IGNORECASE)
 WILDCARDS = re.compile(r"[*?\[]")
 CHECK_PATH = "Check the path. A relative one is looked for in the working folder."
-EMPTY = "0 "
 """How the fingerprint of a file without bytes begins."""
 
 
@@ -32,7 +31,7 @@ class Listing:
     Attributes:
         store: the folder or prefix.
         rasters: fingerprints by key, sorted: of GeoTIFFs, or of VRTs if they were asked for.
-        passed_over: how many files were hidden, unfinished or empty.
+        passed_over: how many files were hidden or unfinished.
         others: how many images in other formats there are, by their ending.
     """
 
@@ -62,7 +61,7 @@ def list_rasters(source: str, *, vrt: bool = False) -> Listing:
         if not _fits(pattern, key.split("/")):
             continue
         is_wanted = (VRT if vrt else GEOTIFF).search(key)
-        if not file and (why := _why_passed_over(key, mark, is_raster=bool(is_wanted))):
+        if not file and (why := _why_passed_over(key)):
             passed_over[why] += 1
         elif is_wanted:
             rasters[key] = mark
@@ -121,12 +120,12 @@ def _fits(pattern: Sequence[str], key: Sequence[str]) -> bool:
     return bool(key) and fnmatchcase(key[0], pattern[0]) and _fits(pattern[1:], key[1:])
 
 
-def _why_passed_over(key: str, mark: str, *, is_raster: bool) -> str:
+def _why_passed_over(key: str) -> str:
     if any(part.startswith(".") for part in key.split("/")):
         return "hidden"
     if UNFINISHED.search(key):
         return "unfinished"
-    return "empty" if is_raster and mark.startswith(EMPTY) else ""
+    return ""
 
 
 def _nothing(

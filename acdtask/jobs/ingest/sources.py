@@ -71,7 +71,7 @@ class Found:
     Attributes:
         candidates: the rasters.
         unmatched: the names of files that do not match the pattern.
-        passed_over: how many files were hidden, unfinished or empty, or are images in other formats.
+        passed_over: how many files were hidden or unfinished, or are images in other formats.
         unfit: the rasters whose headers cannot be read.
         other_polarisations: how many files were passed over for their polarisation, by polarisation.
     """
