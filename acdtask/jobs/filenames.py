@@ -1,4 +1,4 @@
-"""What the files of products are called: the area, the variable, what it is of it, when, and the tile."""
+"""What the files of products are called: what it is, of which area and variable, when, and the tile."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def product_stem(area: str, variable: str, product: str, when: str, cell: str = 
     """The name of a product's file without its ending. All tiles of a date are the same name without the cell.
 
     >>> product_stem("koln", "CoherenceVV", "z", date_part("2020-01-04_2020-01-16"), "3_5")
-    'koln_CoherenceVV_z_20200104_20200116_3_5'
+    'z_koln_CoherenceVV_20200104_20200116_3_5'
     >>> product_stem("de/koln", "CoherenceVV", "", "20200116")
     'de_koln_CoherenceVV_20200116'
     """
-    return "_".join(part for part in (_plain(area), _plain(variable), product, when, cell) if part)
+    return "_".join(part for part in (product, _plain(area), _plain(variable), when, cell) if part)
 
 
 def date_part(label: str) -> str:

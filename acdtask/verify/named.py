@@ -67,7 +67,7 @@ def named_files(cube: LocalCube) -> list[NamedFile]:
 def product_folder(key: str) -> str:
     """The folder of the baseline or monitoring result that a key is part of; empty if it is part of none.
 
-    >>> product_folder("products/koln/baseline/0123456789abcdef/koln_CoherenceVV_mean_20200101_20201231_3_4.tif")
+    >>> product_folder("products/koln/baseline/0123456789abcdef/mean_koln_CoherenceVV_20200101_20201231_3_4.tif")
     'products/koln/baseline/0123456789abcdef'
     """
     match = PRODUCT.match(key)

@@ -15,7 +15,7 @@ from acdtask.cube.local.consolidation_cell import CellWork, container_key
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import CHUNK_TIMES
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Dataset, Slice
+from acdtask.cube.model import DataFormat, Dataset, Slice
 from tests.cube.make import COHERENCE, dataset, record
 from tests.cube.test_index import heads, ready
 
@@ -118,7 +118,7 @@ def test_full_and_foreign_containers_are_left_alone() -> None:
     small = [copy(100, "small.zarr")]
     others = [
         copy(101, "image.tif"),
-        copy(102, "bytes.zarr", dformat=COHERENCE.dformat.model_copy(update={"dtype": "uint8"})),
+        copy(102, "bytes.zarr", dformat=DataFormat(dtype="uint8", nodata=255, min=0, max=250)),
         copy(103, "mapped.zarr", real=(0, 1)),
         copy(104, "curved.zarr", exponent=2.0),
     ]

@@ -39,7 +39,9 @@ def test_the_parameters_of_a_variable_are_kept_and_those_of_a_job_do_not_change(
     found, truth = stack(cube, "0/0"), expected_stack("0/0")
     np.testing.assert_array_equal(found == -1, truth == -1)
     assert np.abs(found - truth).max() == 2, "half a step of 4"
-    array = zarr.open_array(cube.store.zarr_store(consolidated(cube)[0].uri, read_only=True), mode="r")
+    array = zarr.open_array(
+        cube.store.zarr_store(consolidated(cube)[0].uri, read_only=True), path="CoherenceVV", mode="r"
+    )
     assert (str(array.dtype), array.fill_value, array.attrs["scale_factor"]) == ("uint8", 255, 0.004)
     assert "add_offset" not in array.attrs
 
@@ -49,7 +51,7 @@ def test_numbers_of_a_container_mean_the_same_to_other_readers(cube: LocalCube) 
     cube.config_consolidation("CoherenceVV", ConsolidationParams(dformat=shifted))
     work(cube, cube.consolidate(asked()))
     (uri,) = {one.uri for one in consolidated(cube) if one.cell == "0/0"}
-    array = zarr.open_array(cube.store.zarr_store(uri, read_only=True), mode="r")
+    array = zarr.open_array(cube.store.zarr_store(uri, read_only=True), path="CoherenceVV", mode="r")
     numbers = np.asarray(array[:]).astype("f8")
     physical = numbers * float(str(array.attrs["scale_factor"])) + float(str(array.attrs["add_offset"]))
     truth = expected_stack("0/0")

@@ -203,8 +203,8 @@ GONE: dict[str, str] = {
     "the baseline, but for its pointer": "products/*/baseline/[0-9a-f]*",
     "the manifest of the baseline": "products/*/baseline/*/manifests/*",
     "the pointer to the baseline": "products/*/baseline/**/*.latest/*",
-    "a tile of the baseline": "products/*/baseline/*/0_0",
-    "the mean of a tile": "products/*/baseline/*/0_0/mean.tif",
+    "a tile of the baseline": "products/*/baseline/*/*_0_0.*",
+    "the mean of a tile": "products/*/baseline/*/mean_*_0_0.tif",
     "all products of the monitor": "products/*/monitor",
     "the manifest of the monitor": "products/*/monitor/*/manifests/*",
     "the pointer to the monitor's result": "products/*/monitor/**/*.latest/*",
@@ -244,8 +244,8 @@ def delete(cube: Path, pattern: str) -> None:
 
 
 LOST: dict[str, tuple[str, Callable[[Path], Any]]] = {
-    "a z that the monitor made": ("products/*/monitor/*/*/*_z*.tif", report),
-    "a change mask": ("products/*/monitor/*/*/*_change*.tif", report),
+    "a z that the monitor made": ("products/*/monitor/*/*/z_*.tif", report),
+    "a change mask": ("products/*/monitor/*/*/change_*.tif", report),
     "the patches of an image": ("products/*/monitor/*/*/patches.parquet", lambda cube: publish_again(cube)),
     "the document of an image": ("products/*/monitor/*/*/product-*.json", report),
     "an image's products": ("products/*/monitor/*/20*", report),

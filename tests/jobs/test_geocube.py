@@ -107,7 +107,7 @@ def test_web_mercator_and_dates_of_several_records_are_the_same(
         run(MonitorJob(), MonitorSettings(**common, min_area=20), site, pool)
         found[name] = products(site)
     assert found["site"] == found["local"]
-    assert sum("_z_" in name and name.endswith(".tif") for name in found["site"]) > SCENE.monitored_pairs
+    assert sum("/z_" in name and name.endswith(".tif") for name in found["site"]) > SCENE.monitored_pairs
 
 
 def test_records_that_are_there_are_worked_on_as_they_are(

@@ -96,7 +96,7 @@ def published(cube: Path) -> set[Path]:
 def judged_pixels(cube: Path) -> int:
     """Pixels with a z in all change masks of the cube."""
     total = 0
-    for path in (cube / "products").rglob("*_change.tif"):
+    for path in (cube / "products").rglob("change_*.tif"):
         with rasterio.open(path) as raster:
             total += int(np.count_nonzero(raster.read(1) != 255))
     return total

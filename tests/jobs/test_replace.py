@@ -184,7 +184,7 @@ def judge(area: Area) -> tuple[Any, Any]:
 def z_of(area: Area, label: str) -> Float:
     """The z of an image in the newest result."""
     newest = max(
-        (area.cube / "products/site/monitor").glob(f"*/{label}-*/*_z.tif"), key=lambda path: path.stat().st_mtime_ns
+        (area.cube / "products/site/monitor").glob(f"*/{label}-*/z_*.tif"), key=lambda path: path.stat().st_mtime_ns
     )
     with rasterio.open(newest) as raster:
         return np.asarray(raster.read(1), np.float32)

@@ -134,7 +134,7 @@ def test_web_mercator_and_grouped_dates_are_the_same(
         assert [len(one["records"]) for one in outcome.plan.content["images"]] == [2] * SCENE.monitored_pairs
         found[name] = products(site)
     assert found["site"] == found["local"]
-    assert sum("_z_" in name and name.endswith(".tif") for name in found["site"]) > SCENE.monitored_pairs
+    assert sum("/z_" in name and name.endswith(".tif") for name in found["site"]) > SCENE.monitored_pairs
 
 
 def test_records_that_are_there_need_no_ingest(

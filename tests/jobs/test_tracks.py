@@ -104,7 +104,7 @@ class Area:
     def mean(self, outcome: Outcome) -> NDArray[np.float64]:
         """The mean of the baseline that a run has made, in units of coherence."""
         folder = self.cube / "products/site/baseline" / outcome.plan.content_id
-        (path,) = folder.rglob("mean.tif")
+        (path,) = folder.rglob("mean_*.tif")
         with rasterio.open(path) as raster:
             return np.asarray(raster.read(1), np.float64) / 1000
 

@@ -444,6 +444,10 @@ class Store(ListedStore):
                     return None
                 raise
 
+    def know_bucket(self) -> None:
+        """Take it that the bucket is there: a missing key is then known by one answer."""
+        self._bucket_seen = True
+
     def _check_bucket(self, error: FileNotFoundError) -> None:
         """Tell a missing bucket from a missing key; the answer to HEAD has no body that would say so."""
         import obstore

@@ -119,8 +119,9 @@ def find_candidates(settings: IngestSettings, aoi_tags: dict[str, str], known: K
     grids = known.grids([(record, one.fingerprint) for one, record in zip(named, records, strict=True)])
     unknown = [one.address for one, record in zip(named, records, strict=True) if record.id not in grids]
     folder = source_folder(settings)
+    stores = _stores_of(unknown)
     with ThreadPoolExecutor(HEADER_THREADS) as threads:
-        opened = threads.map(lambda address: _header_or_error(address, folder), unknown)
+        opened = threads.map(lambda address: _header_or_error(stores[_parent(address)], address, folder), unknown)
         headers = dict(zip(unknown, opened, strict=True))
     _check_dtypes(headers, settings)
     candidates, unfit = [], []
@@ -149,10 +150,10 @@ def _about(address: str, error: AcdError) -> AcdError:
     return AcdError(ErrorCode.INPUT_CRS_MISSING, f"{address} has no place on the ground: {error.detail}", fix)
 
 
-def _header_or_error(address: str, folder: str) -> Header | AcdError:
+def _header_or_error(store: Store, address: str, folder: str) -> Header | AcdError:
     """The header of a file, or why it has none, unless that may pass."""
     try:
-        return read_header(_store_of(address), address, folder, beside=True)
+        return read_header(store, address, folder, beside=True)
     except AcdError as error:
         if error.code.value.retryable:
             raise
@@ -186,8 +187,12 @@ def _is_stac(source: str) -> bool:
     return is_stac_api(source) or is_stac(source)
 
 
-def _store_of(address: str) -> Store:
-    return Store.at(address.rpartition("/")[0] or "/")
+def _stores_of(addresses: Sequence[str]) -> dict[str, Store]:
+    """A store for each folder of files that a listing has found: their buckets are there."""
+    stores = {folder: Store.at(folder) for folder in dict.fromkeys(map(_parent, addresses))}
+    for store in stores.values():
+        store.know_bucket()
+    return stores
 
 
 @dataclass(frozen=True)
