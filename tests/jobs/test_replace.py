@@ -92,10 +92,10 @@ def test_what_changed_is_told_then_replaced_or_kept(area: Area, change: str) -> 
             pixels = raster.read(1)
             pixels[:4] = 0.25
             raster.write(pixels, 1)
-    area.ingest()
+    area.ingest(band=1)
     before = stored(area)
     make, is_new, told = CHANGES[change]
-    options = make(area)
+    options = {"band": 1} | make(area)
     refused = refusal(lambda: area.ingest(**options))
     assert refused.code is ErrorCode.SOURCE_DIFFERS
     assert told in refused.detail
@@ -138,6 +138,7 @@ def test_setting_a_default_value_by_name_changes_nothing(area: Area) -> None:
     area.ingest()
     assert area.ingest(source_nodata=0).lines[0].startswith("done")  # the files say 0 too: read once, the same pixels
     assert "in the cube already" in area.ingest(source_nodata=0).lines[0]
+    assert area.ingest(band=1, source_nodata=0).lines[0].startswith("done")  # the only band: the same pixels again
     assert "in the cube already" in area.ingest(band=1, source_nodata=0).lines[0]
 
 
@@ -178,7 +179,7 @@ CONSOLIDATED = pytest.mark.parametrize("consolidated", [False, True], ids=["as i
 def judge(area: Area) -> tuple[Any, Any]:
     """A baseline of the first four images, and what comes after judged with it."""
     baseline = area.baseline(end=days(4)[-1][1].isoformat())
-    return baseline, area.monitor(min_count=2, min_std=1, centred=False)
+    return baseline, area.monitor(min_count=2, min_std=0.001, centred=False)
 
 
 def z_of(area: Area, label: str) -> Float:
@@ -233,16 +234,16 @@ def test_only_the_image_that_was_replaced_is_judged_again(area: Area, consolidat
     before = z_of(area, f"{a}_{b}")
     write(area.folder / f"images/{image(5)}.tif", pixels_of(0.2, 25))
     area.ingest(on_known="replace")
-    again = area.monitor(min_count=2, min_std=1, centred=False)
+    again = area.monitor(min_count=2, min_std=0.001, centred=False)
     assert [one["label"] for one in again.plan.content["images"]] == [f"{a}_{b}"]
     assert np.median(z_of(area, f"{a}_{b}")) > np.median(before) + 1000
-    assert "monitored with these settings already" in area.monitor(min_count=2, min_std=1, centred=False).lines[0]
+    assert "monitored with these settings already" in area.monitor(min_count=2, min_std=0.001, centred=False).lines[0]
 
 
 def test_going_back_and_forth_ends_at_the_last_pixels(area: Area) -> None:
     path = area.folder / f"images/{image(0)}.tif"
     write_bands(path, 0.4, 0.8)
-    area.ingest()
+    area.ingest(band=1)
     for band, mean in ((2, 0.8), (1, 0.4), (2, 0.8), (1, 0.4)):
         area.ingest(band=band, on_known="replace")
         assert abs(stored(area)[image(0)].mean() - mean) < 0.01

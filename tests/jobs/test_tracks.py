@@ -244,7 +244,7 @@ def test_images_of_another_track_are_not_judged_with_a_baseline(area: Area) -> N
     refused = refusal(lambda: area.monitor(track="D066"))
     assert refused.code is ErrorCode.BASELINE_OF_ANOTHER_TRACK
     assert "A015" in refused.detail
-    judged = area.monitor(track="A015", min_count=2, min_std=1)
+    judged = area.monitor(track="A015", min_count=2, min_std=0.001)
     assert [image["label"] for image in judged.plan.content["images"]] == [
         "2020-02-21_2020-03-04",
         "2020-03-04_2020-03-16",
@@ -401,7 +401,7 @@ def test_a_new_pair_that_interleaves_with_the_baseline_is_not_judged(area: Area)
     area.ingest()
     refused = refusal(area.monitor)
     assert refused.code is ErrorCode.PAIRS_INTERLEAVED
-    judged = area.monitor(records="up_*", min_count=2, min_std=1)
+    judged = area.monitor(records="up_*", min_count=2, min_std=0.001)
     assert [image["label"] for image in judged.plan.content["images"]] == ["2020-03-04_2020-03-16"]
 
 
@@ -477,7 +477,7 @@ def test_a_baseline_of_one_length_in_a_network_is_monitored_with_that_length(are
         write(area.folder / f"images/{a:%Y%m%d}_{b + timedelta(12):%Y%m%d}.tif", pixels_of(0.3, b.day))
     area.ingest()
     area.baseline(pair_days=(24,), end="2020-03-16")
-    judged = area.monitor(pair_days=(24,), min_count=2, min_std=1)
+    judged = area.monitor(pair_days=(24,), min_count=2, min_std=0.001)
     assert [image["label"] for image in judged.plan.content["images"]] == [
         "2020-03-04_2020-03-28",
         "2020-03-16_2020-04-09",
@@ -491,7 +491,7 @@ def test_an_image_of_a_length_that_the_baseline_does_not_have_is_told(area: Area
     write(area.folder / f"images/{a:%Y%m%d}_{a + timedelta(24):%Y%m%d}.tif", pixels_of(0.4, 9))
     area.ingest()
     area.baseline(end=a.isoformat())
-    told = area.monitor(min_count=2, min_std=1).lines
+    told = area.monitor(min_count=2, min_std=0.001).lines
     assert any("no pair of the baseline is as long" in line and "24 days: 1" in line for line in told)
 
 
