@@ -48,8 +48,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name = folder / f"S1_2021{number // 28 + 1:02d}{number % 28 + 1:02d}_20211201.tif"
         with rasterio.open(
             name, "w", driver="GTiff", tiled=True, blockxsize=4096, blockysize=4096, sparse_ok=True, **how
-        ):
-            pass
+        ) as raster:
+            raster.scales = (0.001,)
     return folder
 
 

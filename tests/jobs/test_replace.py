@@ -307,3 +307,19 @@ def test_a_damaged_note_is_an_error_that_says_what_to_delete(area: Area) -> None
     assert raised.value.code is ErrorCode.RUN_DAMAGED
     note.unlink()
     area.ingest()
+
+
+def test_zeros_that_mean_nodata_are_replaced_as_a_note_advises(area: Area) -> None:
+    write_series(area.folder / "images", NAME, 1, mean=0.4)
+    path = area.folder / f"images/{image(0)}.tif"
+    with rasterio.open(path, "r+") as raster:
+        pixels = raster.read(1)
+        pixels[:4] = 0
+        raster.write(pixels, 1)
+        raster.nodata = -1
+    advice = next(line for line in area.ingest().lines if "exactly 0" in line)
+    assert advice.endswith("ingest again with --source-nodata 0 --on-known replace")
+    assert (stored(area)[image(0)][:4] == 0).all()
+    area.ingest(source_nodata=0, on_known="replace")
+    assert (stored(area)[image(0)][:4] < 0).all()
+    assert (stored(area)[image(0)][4:] > 0).all()
