@@ -91,7 +91,9 @@ def test_what_the_chart_knows_of_shared_settings_is_what_the_templates_say() -> 
     assert "layout" in SHARED
     assert SAME["report", "name"] == ("monitor", "name")
     assert SAME["monitor", "baseline_name"] == ("baseline", "name")  # the same name in acd-monitor: nothing to know
-    assert len(SAME) == 3
+    chosen = {(job, name) for job in ("consolidate", "monitor") for name in ("tags", "track", "pair_days", "mixed")}
+    assert all(SAME[job, name] == ("baseline", name) for job, name in chosen)
+    assert len(SAME) == 3 + len(chosen)
 
 
 def test_every_default_passes_the_check_of_a_monitor(render: Render) -> None:

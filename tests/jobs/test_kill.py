@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -26,6 +27,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulate(tmp_path_factory.mktemp("scene"))
 
 
+def is_catalogue_so_far(path: Path, whole: Path) -> bool:
+    """Whether a STAC catalogue has links of the whole one alone: it names what is published so far."""
+    if path.name != "catalog.json":
+        return False
+    links, whole_links = (json.loads(one.read_text())["links"] for one in (path, whole))
+    return all(link in whole_links for link in links)
+
+
 def test_thirty_kills_change_no_byte(scene: Path, tmp_path: Path) -> None:
     undisturbed = tmp_path / "undisturbed"
     assert start_chain(scene, undisturbed).wait(300) == 0
@@ -45,6 +54,10 @@ def test_thirty_kills_change_no_byte(scene: Path, tmp_path: Path) -> None:
                 process.wait()
                 kills += 1
             visible = digests(cube) if cube.exists() else {}
-            strange = [name for name, digest in visible.items() if expected.get(name) != digest]
+            strange = [
+                name
+                for name, digest in visible.items()
+                if expected.get(name) != digest and not is_catalogue_so_far(cube / name, undisturbed / name)
+            ]
             assert strange == [], f"after kill {kills}"
         assert digests(cube) == expected

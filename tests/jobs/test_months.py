@@ -154,7 +154,8 @@ def test_a_damaged_month_is_noticed(kind: str, damage: Callable[[bytes], bytes],
     store.put(key, damage(store.get(key)))
     with pytest.raises(AcdError) as raised:
         read_images(manifest_of(cube), store) if kind == "document" else patches_of_month(month, store)
-    assert raised.value.code is ErrorCode.CUBE_DAMAGED
+    damaged = {"document": ErrorCode.PRODUCT_DAMAGED, "table": ErrorCode.CUBE_DAMAGED}
+    assert raised.value.code is damaged[kind]
     assert key in raised.value.detail
 
 

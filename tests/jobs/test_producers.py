@@ -39,7 +39,7 @@ def test_files_as_their_users_have_them_are_ingested(
     else:
         write_tiff(tmp_path / "in" / path, pixels)
     write_tiff(tmp_path / "in" / Path(path).parent / "dem.tif", pixels)
-    outcome = ingest(tmp_path / "cube", source=str(tmp_path / "in"), producer=name)
+    outcome = ingest(tmp_path / "cube", source=str(tmp_path / "in"), producer=name, polarisation="any")
     (record,) = open_site(str(tmp_path / "cube")).cube.records(RecordQuery())
     assert record.datetime.replace(tzinfo=None) == datetime.fromisoformat(end)
     assert datetime.fromisoformat(record.tags["start_datetime"]).replace(tzinfo=None) == datetime.fromisoformat(start)
