@@ -53,3 +53,4 @@ def halves(images: Path, folder: Path) -> None:
                 profile = {**source.profile, "height": height, "transform": transform}
                 with rasterio.open(folder / f"{path.stem}_{frame}.tif", "w", **profile) as target:
                     target.write(source.read(window=window))
+                    target.scales, target.offsets = source.scales, source.offsets
