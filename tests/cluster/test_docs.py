@@ -85,6 +85,7 @@ def the_first_run_is_done(walk: Walk) -> None:
     assert {"plan-json", "summary-md"} <= artifacts(workflow.nodes["all.monitor.plan"])
     assert {key.split("/")[2] for key in walk.data() if key.startswith("products/koln/")} == {
         "baseline",
+        "catalog.json",
         "monitor",
         "report",
     }
