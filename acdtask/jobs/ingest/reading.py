@@ -175,11 +175,17 @@ def _scale_and_offset(
     if (1.0, 0.0) not in (file, stac) and not all(map(math.isclose, file, stac)):
         problems.append(f"has scale {file[0]:g} and offset {file[1]:g}, and its STAC item {stac[0]:g} and {stac[1]:g}")
     chosen = stac if file == (1.0, 0.0) else file
-    if not all(map(math.isfinite, chosen)) or chosen[0] == 0:
+    if not all(map(math.isfinite, chosen)) or chosen[0] == 0 or not _spans(settings.definition(), *chosen):
         problems.append(f"has scale {chosen[0]:g} and offset {chosen[1]:g}, which say nothing")
     if problems and not told:
         raise AcdError(ErrorCode.INPUT_CONTRADICTORY, f"{address} {problems[0]}")
     return chosen
+
+
+def _spans(variable: Variable, scale: float, offset: float) -> bool:
+    """Whether the variable's least and greatest quantity are different numbers of the source, and finite."""
+    least, greatest = _scaled_range(variable, scale, offset)
+    return math.isfinite(greatest - least) and greatest != least and math.isfinite(1 / (greatest - least))
 
 
 def _scaled_range(variable: Variable, scale: float, offset: float) -> tuple[float, float]:
