@@ -46,6 +46,7 @@ def write_odd(
     place = Affine(20, 0, ORIGIN[0], 0, -20, ORIGIN[1]) if transform is None else transform
     how = {"count": len(bands), "height": bands.shape[1], "width": bands.shape[2], "dtype": bands.dtype.name}
     with (
+        np.errstate(over="ignore"),  # of a nodata value that the data type cannot hold
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
         rasterio.open(path, "w", driver="GTiff", nodata=nodata, crs=crs, transform=place, **how, **more) as raster,
     ):
