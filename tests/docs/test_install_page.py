@@ -78,7 +78,7 @@ def test_the_commands_of_the_page_install_acd(clone: Path, environment: dict[str
         script = block.body.replace(ADDRESS, f"git+file://{clone}")
         assert ("git+" in block.body) == ("git+file" in script)
         ran = subprocess.run(
-            ["bash", "-euc", script],
+            ["bash", "-euc", f"{script}\ntrue"],  # bash stays, so that acdtask sees which shell called it
             cwd=clone,
             env=environment,
             capture_output=True,
