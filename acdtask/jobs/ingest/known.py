@@ -124,6 +124,7 @@ class KnownFiles:
     def __init__(self, settings: IngestSettings, site: Site) -> None:
         self._settings, self._site = settings, site
         self._months: dict[str, _Month] = {}
+        self._datasets: dict[str, Dataset | None] = {}
 
     @property
     def compares(self) -> bool:
@@ -137,11 +138,15 @@ class KnownFiles:
 
     def datasets(self, record_ids: Iterable[str]) -> dict[str, Dataset]:
         """The records' own images, by record; none where they are a Geocube's."""
-        known = self.ids(record_ids)
-        if not known or isinstance(self._site.cube, SharedCube):
+        if self._cube is None or isinstance(self._site.cube, SharedCube):
             return {}
-        datasets = self._site.cube.own_datasets(self._settings.variable, self._settings.instance, known)
-        return {dataset.record_id: dataset for dataset in datasets}
+        wanted = list(record_ids)
+        unknown = [record_id for record_id in wanted if record_id not in self._datasets]
+        if unknown:
+            named = self._settings.variable, self._settings.instance
+            stored = {dataset.record_id: dataset for dataset in self._site.cube.own_datasets(*named, unknown)}
+            self._datasets.update({record_id: stored.get(record_id) for record_id in unknown})
+        return {record_id: dataset for record_id in wanted if (dataset := self._datasets[record_id]) is not None}
 
     def standings(self, files: Iterable[tuple[Record, str]]) -> dict[str, Standing]:
         """What the cube has of each record, by its id.
@@ -174,7 +179,7 @@ class KnownFiles:
 
     def differences(self, record: Record) -> str:
         """Which settings a known record was ingested with, where they differ; empty if they are the same."""
-        then, now = self._month(record).records.get(record.id), settings_of_pixels(self._settings)
+        then, now = self._month(record).records.get(record.id), self._pixel_settings
         if then is None or then.settings == now:
             return ""
         fields = IngestSettings.model_fields
@@ -186,6 +191,10 @@ class KnownFiles:
             if name in fields
         ]
         return "; ".join(told)
+
+    @cached_property
+    def _pixel_settings(self) -> dict[str, Any]:
+        return settings_of_pixels(self._settings)
 
     @property
     def _is_replacing(self) -> bool:
@@ -210,7 +219,7 @@ class KnownFiles:
         origin = self._month(record).records.get(record.id) if dataset is not None and self.compares else None
         if origin is None or dataset is None or origin.uri != dataset.uri:
             return "not noted"
-        is_same = (origin.file, origin.settings) == (fingerprint, settings_of_pixels(self._settings))
+        is_same = (origin.file, origin.settings) == (fingerprint, self._pixel_settings)
         return "same" if is_same else "changed"
 
     def _month(self, record: Record) -> _Month:
