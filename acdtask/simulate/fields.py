@@ -60,7 +60,7 @@ def knot_shape(shape: tuple[int, int], length: float) -> tuple[int, int]:
 
 def _blend(knots: Floats, count: int, length: float) -> Floats:
     """The field between knots along the first axis: (knots, n) to (count, n)."""
-    position = (np.arange(count) + 0.5) / length
+    position: NDArray[np.float64] = (np.arange(count, dtype=np.float64) + 0.5) / length
     first = np.floor(position).astype(np.intp)
     weights = spline_weights(position - first).astype(np.float32)
     # One knot after the other, and no matrix product: the sum has one order, whatever the number of threads.
