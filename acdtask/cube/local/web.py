@@ -70,7 +70,10 @@ class Web:
             with self._get(address, {"Range": f"bytes=0-{BLOCK_BYTES - 1}"}) as answer:
                 if answer is None:
                     return None
-                return _mark_of(answer, address) or self._digest(answer, address)
+                mark = _mark_of(answer, address)
+                if mark or answer.status != OK:
+                    next(_body(answer, address), b"")  # a web page may be told by how it begins alone
+                return mark or self._digest(answer, address)
 
         return patiently(asked)
 

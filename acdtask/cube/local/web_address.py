@@ -56,8 +56,7 @@ def is_web_api(address: str) -> bool:
     >>> is_web_api("https://x.org/v1/collections/coherence"), is_web_api("https://x.org/items.json?sig=secret")
     (True, False)
     """
-    path = without_query(address)
-    return is_web(address) and ("/collections/" in path or FILE.fullmatch(path) is None)
+    return is_web(address) and FILE.fullmatch(without_query(address)) is None
 
 
 def without_query(address: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import netrc
 import os
 import re
@@ -19,7 +20,6 @@ TOKEN, TOKEN_HOST = "ACD_WEB_TOKEN", "ACD_WEB_TOKEN_HOST"
 
 NO_TOKEN = re.compile(r"[^\x21-\x7e]")
 HOST = re.compile(r"\.?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
-THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def authorization_for(address: str) -> dict[str, str]:
@@ -32,13 +32,20 @@ def authorization_for(address: str) -> dict[str, str]:
     login = None if token else _login_for(host)
     if not (token or login):
         return {}
-    if urlsplit(address).scheme.lower() != "https" and host not in THIS_MACHINE:
+    if urlsplit(address).scheme.lower() != "https" and not _is_this_machine(host):
         raise AcdError(
             ErrorCode.WEB_CREDENTIALS,
             f"the credentials for {host} would be sent without TLS",
             "Give the https:// address, or take the credentials for this host away if it needs none.",
         )
     return {"Authorization": f"Bearer {token}" if token else f"Basic {login}"}
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _token_for(host: str) -> str:

@@ -111,12 +111,14 @@ def _followed(address: str, headers: dict[str, str], *, public: bool) -> tuple[u
         if public and leads_inside(url):
             raise _InsideError
         asked = {"User-Agent": f"acdtask/{__version__}", **headers, **authorization_for(url)}
-        request = Request(url, headers=asked)  # noqa: S310 - checked; it holds cookies
+        request = Request(url)  # noqa: S310 - its scheme is checked; it is never opened, but tells the cookies
         cookies.add_cookie_header(request)
+        if cookie := request.get_header("Cookie"):
+            asked["Cookie"] = cookie
         response = _pool(url, public=public).request(
             "GET",
             url,
-            headers=dict(request.header_items()),
+            headers=asked,
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
             retries=False,
             redirect=False,
