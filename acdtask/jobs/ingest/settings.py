@@ -35,7 +35,7 @@ class IngestSettings(Settings):
     pattern: str = Field(
         default="*{start:%Y%m%d}_{end:%Y%m%d}*.tif",
         description="how filenames tell dates and tags: {date} or {start} and {end}, any other {tag}, * for the rest; "
-        "with /, the end of the path",
+        "with /, the end of the path; | between several patterns",
     )
     asset: str = Field(default="", description="STAC only: the asset to read; empty if each item has one GeoTIFF")
     aoi: str = Field(

@@ -23,11 +23,11 @@ from acdtask.cube.tiling import footprint
 from acdtask.dates import parse_moment
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.access import Access
+from acdtask.jobs.ingest.alternatives import Alternatives
 from acdtask.jobs.ingest.known import KnownRecords
 from acdtask.jobs.ingest.likeness import polarisation_of_asset, polarisation_to_take, track_to_note
 from acdtask.jobs.ingest.listing import list_rasters, place_of, web_raster
-from acdtask.jobs.ingest.pattern import FilenamePattern
-from acdtask.jobs.ingest.producers import PRODUCERS, advice_for
+from acdtask.jobs.ingest.producers import PRODUCERS, advice_for, refuse_odd_names
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.tracks import polarisation_in, polarisation_of_tags, track_in, track_of_stac
 
@@ -239,7 +239,7 @@ class _Listed:
 
 
 def _from_files(settings: IngestSettings) -> _Listed:
-    pattern = FilenamePattern(settings.pattern)
+    pattern = Alternatives(settings.pattern)
     signed = _signed_file(settings)
     listing = (
         web_raster(settings.source, Web(signed, settings.source), vrt=pattern.takes_vrt)
@@ -255,6 +255,7 @@ def _from_files(settings: IngestSettings) -> _Listed:
         track, polarisation = track_in(key), polarisation_of_tags(said.tags) or polarisation_in(key)
         of_file = said.datetime, said.start, said.tags, track, polarisation
         named.append(_Named(listing.address_of(key), mark, pattern.record_name(key), *of_file))
+    refuse_odd_names(settings.producer, settings.pattern, settings.source, unmatched)
     if not named:
         raise AcdError(
             ErrorCode.FILENAME_UNMATCHED,
