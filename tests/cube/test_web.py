@@ -381,7 +381,7 @@ def test_mask_and_metadata_beside_a_file_are_read_and_other_answers_are_none(
     server.objects |= {"/b/a.tif.msk": mask, "/b/a.tif.aux.xml": pam}
     header = read_header(Web(), address_in(server), beside=True)
     assert header.mask_file
-    assert header.details[0].nodata == (-1, 0.5)
+    assert list(header.details[0].nodata) == [-1, 0.5]
     for reply in (Reply(200, PAGE, HTML), Reply(200, PAGE), Reply(403), Reply(401), Reply(416), Reply(200, b"")):
         server.rule = lambda asked, reply=reply: reply if asked.path != "/b/a.tif" else None
         assert read_header(Web(), address_in(server), beside=True).beside == {}

@@ -21,7 +21,7 @@ import rasterio
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
-from acdtask.cube.local.open_raster import GEOTIFF, open_raster
+from acdtask.cube.local.open_raster import open_raster, open_stream
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.traffic import count_object_read
 from acdtask.cube.local.web_address import host_of, is_web, leads_inside, origin_of, without_query
@@ -125,7 +125,7 @@ class Web:
                 with (
                     _named(name, address),
                     rasterio.Env(**Store.gdal_options()),
-                    rasterio.open(name, driver=GEOTIFF, sharing=False, opener=opener) as raster,
+                    open_stream(name, opener) as raster,
                 ):
                     yield raster
             except RasterioError:
