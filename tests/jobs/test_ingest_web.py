@@ -118,9 +118,7 @@ def test_what_an_image_is_made_of_does_not_depend_on_where_it_was_read(server: W
 
 
 @pytest.mark.parametrize("kind", ["file", "document", "document on the web", "api"])
-def test_a_signature_is_sent_and_kept_nowhere(
-    kind: str, server: WebServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_signature_is_sent_and_kept_nowhere(kind: str, server: WebServer, tmp_path: Path) -> None:
     """Read as by a user: in processes of its own, whose logs and output are looked at too."""
 
     def signed_only(asked: Asked) -> Reply | None:
@@ -267,8 +265,7 @@ def test_the_mask_beside_a_file_on_the_web_counts(server: WebServer, tmp_path: P
     np.testing.assert_array_equal(image[:, 16:], expected(0)[:, 16:])
 
 
-def test_a_folder_with_one_file_of_the_project_is_watched(server: WebServer, tmp_path: Path) -> None:
-    """`init` writes no signature, and says how to give it."""
+def test_init_writes_no_signature_and_says_how_to_give_it(server: WebServer, tmp_path: Path) -> None:
     source = f"{server.address}/coh/{NAMES[0]}?{SIGNATURE}"
     done = subprocess.run(
         [sys.executable, "-m", "acdtask", "init", "--source", source],
