@@ -311,6 +311,12 @@ class ErrorCode(Enum):
         "The images are of another track or polarisation than the baseline.",
         "Choose those of the baseline's track with --track, or name another baseline with --baseline-name.",
     )
+    WEB_PAGE = ErrorSpec(
+        249,
+        _INPUT,
+        "A server gives a web page in place of an image.",
+        "It is mostly that of a login: give a token (ACD_WEB_TOKEN and ACD_WEB_TOKEN_HOST) or an entry in ~/.netrc.",
+    )
     VARIABLE_UNKNOWN = ErrorSpec(
         300, _CONFIG, "The cube has no such variable.", "List the variables with 'acdtask show variables'."
     )
@@ -455,6 +461,24 @@ class ErrorCode(Enum):
         "An image is in the baseline already, or was never in it.",
         "Add each image once, and subtract only images that were added.",
     )
+    WEB_DENIED = ErrorSpec(
+        367,
+        _CONFIG,
+        "A server of the web refuses a file.",
+        "Give a token (ACD_WEB_TOKEN and ACD_WEB_TOKEN_HOST) or an entry in ~/.netrc; get a signed address anew.",
+    )
+    WEB_UNREACHABLE = ErrorSpec(
+        368,
+        _TRANSIENT,
+        "A server of the web does not give a file.",
+        "Check the address and the network; the same command continues where it stopped.",
+    )
+    WEB_REDIRECTED = ErrorSpec(
+        369,
+        _CONFIG,
+        "An address on the web leads to a place that is not asked.",
+        "If you trust that place, download the file and give its folder as --source.",
+    )
     STORE_UNREACHABLE = ErrorSpec(
         400,
         _TRANSIENT,
@@ -570,6 +594,18 @@ class ErrorCode(Enum):
         _CONFIG,
         "The folder for a workflow's pods holds an earlier run.",
         "Give another folder with --folder, or delete this one; the cube itself lies elsewhere and keeps its results.",
+    )
+    WEB_CREDENTIALS = ErrorSpec(
+        531,
+        _CONFIG,
+        "The environment does not say which token is for which host.",
+        "Set ACD_WEB_TOKEN to the token and ACD_WEB_TOKEN_HOST to the host that it is for, or correct ~/.netrc.",
+    )
+    WEB_ADDRESS = ErrorSpec(
+        532,
+        _CONFIG,
+        "An address on the web cannot be used.",
+        "Give http:// or https://, a host and the path of a file, without a user and a password.",
     )
     WEBHOOK_INVALID = ErrorSpec(
         600,

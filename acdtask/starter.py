@@ -16,6 +16,7 @@ import shapely
 from acdtask.change.profile import PROFILES
 from acdtask.cli.options import SettingOption, options_of
 from acdtask.cube.local.store import Store
+from acdtask.cube.local.web_address import is_web, name_of
 from acdtask.cube.model import NAME_BYTES
 from acdtask.errors import AcdError
 from acdtask.jobs.baseline.period import period_text, year_after
@@ -126,7 +127,7 @@ def guess_pattern(source: str) -> str:
 
     Raises what listing the source raises.
     """
-    names = [key.rpartition("/")[2] for key in Store.at(source).list()]
+    names = [name_of(source)] if is_web(source) else [key.rpartition("/")[2] for key in Store.at(source).list()]
     images = [name for name in names if name.lower().endswith(IMAGE_ENDINGS)]
     for name in images:
         if two := TWO_DATES.search(name):

@@ -111,6 +111,7 @@ def _why(seen: AcdError) -> str:
 def _ingest(options: dict[str, Any]) -> tuple[IngestSettings, list[str]]:
     """The settings of the ingest, guessed where they are not given, and what was guessed."""
     from acdtask.cli.options import settings_from
+    from acdtask.cube.local.web_address import SIGNED_SOURCE, signed_source
     from acdtask.jobs.ingest.settings import IngestSettings
     from acdtask.starter import guess_pattern, guess_source
 
@@ -120,6 +121,11 @@ def _ingest(options: dict[str, Any]) -> tuple[IngestSettings, list[str]]:
         told.append(f"source: {source}, where most GeoTIFFs are" if source else "source: images, a folder to be filled")
         options = {**options, "source": source or "images"}
     settings = settings_from(IngestSettings, options)
+    if signed_source(settings.source) != settings.source:
+        told.append(
+            f"the query of {settings.source} may be a signature and is not written: set {SIGNED_SOURCE} to the whole "
+            "address before you run acdtask watch"
+        )
     if "pattern" not in options and isinstance(_look(settings), AcdError):
         try:
             pattern = guess_pattern(settings.source)

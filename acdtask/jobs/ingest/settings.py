@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from acdtask.cube.local.web_address import take_signature
 from acdtask.cube.model import DataFormat, DType, Name, NameIfAny, Variable, format_faults
 from acdtask.jobs.contract import Settings
 from acdtask.jobs.ingest.producers import PRODUCERS, ProducerName
@@ -25,15 +26,16 @@ class IngestSettings(Settings):
     execution: ClassVar[frozenset[str]] = frozenset({"shard_files", "wait_minutes", "post_again", "accept_failed"})
 
     source: str = Field(
-        description="GeoTIFFs: a folder, a file, a pattern in quotes ('images/**/*.tif') or an s3:// prefix; STAC: a "
-        "catalogue or items (.json, .geojson, .ndjson, .parquet), or an API (https://.../collections/NAME); "
+        description="GeoTIFFs: a folder, a file (https:// too), a pattern in quotes ('images/**/*.tif') or an s3:// "
+        "prefix; STAC: a catalogue or items (.json, .geojson, .ndjson, .parquet), or an API "
+        "(https://.../collections/NAME); "
         "geocube-ingester: the ingester of ACD_INGESTER_ADDRESS gets the AOI and indexes its scenes, or geocube: the "
         "records are on the Geocube of ACD_GEOCUBE_ADDRESS"
     )
     pattern: str = Field(
         default="*{start:%Y%m%d}_{end:%Y%m%d}*.tif",
         description="how filenames tell dates and tags: {date} or {start} and {end}, any other {tag}, * for the rest; "
-        "with /, the end of the path",
+        "with /, the end of the path; | between several patterns",
     )
     asset: str = Field(default="", description="STAC only: the asset to read; empty if each item has one GeoTIFF")
     aoi: str = Field(
@@ -106,6 +108,12 @@ class IngestSettings(Settings):
         default=None,
         description="who made the images; gives the pattern, and what the numbers mean. Other settings win",
     )
+
+    @field_validator("source", mode="after")
+    @classmethod
+    def _without_signature(cls, value: str) -> str:
+        """Settings are stored and shown: the query of a file's address goes into the environment of this process."""
+        return take_signature(value)
 
     @model_validator(mode="before")
     @classmethod
