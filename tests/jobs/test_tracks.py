@@ -338,6 +338,65 @@ def test_polarisations_that_were_ingested_on_purpose_are_still_no_one_stack(area
     np.testing.assert_allclose(area.mean(area.baseline(tags={"polarisation": "VH"})), 0.2, atol=0.02)
 
 
+@pytest.mark.parametrize(
+    ("name", "pattern", "producer"),
+    [
+        ("%s/{a}_{b}.tif", "*{start}_{end}*.tif", None),
+        ("%s/{a}_{b}/coh.tif", "{start}_{end}/coh.tif", None),
+        ("%s/{a}_{b}/filt_fine.cor.tif", "", "isce2"),
+        ("coh_%s/interferograms/{a}_{b}.int.cor.tif", "", "dolphin"),
+    ],
+)
+def test_the_polarisation_of_a_folder_is_kept_so_that_two_are_not_stacked(
+    area: Area, name: str, pattern: str, producer: str | None
+) -> None:
+    for polarisation, mean in (("VV", 0.75), ("VH", 0.2)):
+        write_series(area.folder / "images", name % polarisation, 3, mean=mean)
+    how: dict[str, Any] = {"producer": producer} if producer else {"pattern": pattern}
+    if producer:
+        how["pattern"] = IngestSettings(source="x", producer=producer).pattern
+    assert "left out, other polarisation: VH: 3" in area.ingest(**how).lines
+    area.ingest(polarisation="any", **how)
+    assert sorted(record.tags["polarisation"] for record in area.records()) == ["VH"] * 3 + ["VV"] * 3
+    refused = refusal(area.baseline)
+    assert refused.code is ErrorCode.POLARISATIONS_MIXED
+    assert "VH: 3, VV: 3" in refused.detail
+    assert "--tags polarisation=VH" in refused.fix
+    for polarisation, mean in (("VV", 0.75), ("VH", 0.2)):
+        chosen = area.baseline(tags={"polarisation": polarisation}, name=polarisation)
+        np.testing.assert_allclose(area.mean(chosen), mean, atol=0.02)
+
+
+def test_two_sources_of_two_polarisations_do_not_become_one_stack(area: Area) -> None:
+    for polarisation, mean in (("VV", 0.75), ("VH", 0.2)):
+        write_series(area.folder / f"images_{polarisation}", "{a}_{b}.tif", 3, mean=mean)
+    refused = refusal(lambda: area.ingest(area.folder / "images_VH"))
+    assert refused.code is ErrorCode.POLARISATION_MISMATCH
+    for polarisation in ("VV", "VH"):
+        area.ingest(area.folder / f"images_{polarisation}", variable="Coherence")
+    assert refusal(lambda: area.baseline(variable="Coherence")).code is ErrorCode.POLARISATIONS_MIXED
+    chosen = area.baseline(variable="Coherence", tags={"polarisation": "VV"})
+    np.testing.assert_allclose(area.mean(chosen), 0.75, atol=0.02)
+
+
+def test_a_record_that_was_ingested_without_its_polarisation_stays_the_same_record(
+    area: Area, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(area.folder / "images", "A015/VV/{a}_{b}.tif", 3, mean=0.75)
+    with monkeypatch.context() as older:
+        older.setattr("acdtask.jobs.ingest.sources.polarisation_in", lambda text: "")
+        older.setattr("acdtask.jobs.ingest.sources.track_in", lambda text: "")
+        area.ingest()
+    before = area.records()
+    assert {"polarisation", "track"} & before[0].tags.keys() == set()
+    assert area.ingest().plan.nothing_to_do
+    write_series(area.folder / "images", "A015/VV/{a}_{b}.tif", 4, mean=0.75)
+    area.ingest(on_known="keep")
+    after = area.records()
+    assert [record.id for record in after][:3] == [record.id for record in before]
+    assert (after[3].tags["polarisation"], after[3].tags["track"]) == ("VV", "A015")
+
+
 def write_catalogue(folder: Path, items: dict[str, dict[str, Path]], properties: dict[str, Any]) -> None:
     """A STAC catalogue; the asset's name is the key."""
     catalogue = pystac.Catalog("catalogue", "of a test")
@@ -372,6 +431,7 @@ def test_of_the_assets_of_an_item_that_of_the_variables_polarisation_is_read(
     variable = f"Coherence{wanted}"
     said = area.ingest(area.folder / "stac/catalog.json", variable=variable).lines
     assert f"left out, other polarisation: {other}: 3" in said
+    assert {record.tags["polarisation"] for record in area.records()} == {wanted}
     np.testing.assert_allclose(area.mean(area.baseline(variable=variable)), 0.75, atol=0.02)
     if wanted == "HH":
         refused = refusal(lambda: area.ingest(area.folder / "stac/catalog.json"))

@@ -25,7 +25,14 @@ from acdtask.jobs.ingest.listing import list_rasters, place_of
 from acdtask.jobs.ingest.pattern import FilenamePattern
 from acdtask.jobs.ingest.producers import PRODUCERS, advice_for
 from acdtask.jobs.ingest.settings import IngestSettings
-from acdtask.jobs.tracks import polarisation_in, polarisation_of_tags, track_in, track_of_stac
+from acdtask.jobs.tracks import (
+    POLARISATION,
+    polarisation_in,
+    polarisation_of,
+    polarisation_of_tags,
+    track_in,
+    track_of_stac,
+)
 
 __all__ = ["Candidate", "Found", "Unfit", "find_candidates", "source_folder"]
 
@@ -205,13 +212,15 @@ class _Listed:
 def _from_files(settings: IngestSettings) -> _Listed:
     pattern = FilenamePattern(settings.pattern)
     listing = list_rasters(settings.source, vrt=pattern.takes_vrt)
+    folder = listing.store.url.rstrip("/").rpartition("/")[2]
     named, unmatched = [], []
     for key, mark in listing.rasters.items():
         said = pattern.match(key)
         if said is None:
             unmatched.append(key)
             continue
-        track, polarisation = track_in(key), polarisation_of_tags(said.tags) or polarisation_in(key)
+        track = track_in(key)
+        polarisation = polarisation_of_tags(said.tags) or polarisation_in(key) or polarisation_in(folder)
         of_file = said.datetime, said.start, said.tags, track, polarisation
         named.append(_Named(listing.store.address_of(key), mark, pattern.record_name(key), *of_file))
     if not named:
@@ -325,16 +334,24 @@ def _chosen_asset(item: dict[str, Any], settings: IngestSettings) -> _ChosenAsse
 def _records_of(
     named: list[_Named], more_tags: dict[str, str], settings: IngestSettings, known: KnownRecords
 ) -> list[Record]:
-    """The records. Their track is a tag, unless the cube has the record from the time when acd did not look for it."""
-    tracks = [track_to_note(one.track, one.tags | more_tags, one.address, settings) for one in named]
-    records = [_record_of(one, more_tags | track) for one, track in zip(named, tracks, strict=True)]
-    plain = [_record_of(one, more_tags) for one in named]
-    recognised = [k for k, one in enumerate(records) if one != plain[k] and not settings.track]
-    there = known.ids([one.id for k in recognised for one in (records[k], plain[k])]) if recognised else frozenset()
-    for k in recognised:
-        if records[k].id not in there and plain[k].id in there:
-            records[k] = plain[k]
-    return records
+    """The records. Track and polarisation are tags, unless the cube has the record from an acd that did not note them.
+
+    A polarisation that the record's name says needs no tag.
+    """
+    forms = [_forms_of(one, more_tags, settings) for one in named]
+    unsure = [record.id for records in forms if len(records) > 1 for record in records]
+    there = known.ids(unsure) if unsure else frozenset()
+    return [next((record for record in records if record.id in there), records[0]) for records in forms]
+
+
+def _forms_of(named: _Named, more_tags: dict[str, str], settings: IngestSettings) -> list[Record]:
+    """The record with all tags, then as older versions of acd made it: without its polarisation, and its track."""
+    track = track_to_note(named.track, named.tags | more_tags, named.address, settings)
+    without = _record_of(named, more_tags | track)
+    is_needed = named.polarisation and not polarisation_of(without)
+    noted = [_record_of(named, more_tags | track | {POLARISATION: named.polarisation})] if is_needed else []
+    plain = [] if settings.track or not track else [_record_of(named, more_tags)]
+    return [*noted, without, *plain]
 
 
 def _record_of(named: _Named, more_tags: dict[str, str]) -> Record:
