@@ -465,6 +465,76 @@ def test_a_new_pair_that_interleaves_with_the_baseline_is_not_judged(area: Area)
     assert [image["label"] for image in judged.plan.content["images"]] == ["2020-03-04_2020-03-16"]
 
 
+TIMED = "*{start:%Y%m%dT%H%M%S}_{end:%Y%m%dT%H%M%S}*.tif"
+
+
+def write_turns(
+    folder: Path, times: tuple[str, str], means: tuple[float, float] = (0.7, 0.7), shift: int = 6, count: int = 5
+) -> None:
+    """Two chains of pairs, each at a time of day."""
+    for name, time, mean, days_later in zip("AB", times, means, (0, shift), strict=True):
+        first = FIRST + timedelta(days_later)
+        write_series(folder, f"S1{name}{name}_{{a}}{time}_{{b}}{time}_VV.tif", count, mean=mean, first=first)
+
+
+@pytest.mark.parametrize("times", [("T172015", "T172047"), ("T235930", "T000012")])
+def test_two_satellites_in_turn_on_one_track_are_one_series(area: Area, times: tuple[str, str]) -> None:
+    write_turns(area.folder / "images", times)
+    area.ingest(pattern=TIMED)
+    before = area.baseline(end="2020-02-20")
+    assert len(before.plan.content["images"]) == 6
+    np.testing.assert_allclose(area.mean(before), 0.7, atol=0.02)
+    judged = area.monitor(min_count=2, min_std=0.001)
+    assert len(judged.plan.content["images"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("times", "shift"),
+    [
+        (("T172015", "T053015"), 6),
+        (("T172015", "T172830"), 6),
+        (("T172015", "T171200"), 6),
+        (("T120000", "T120000"), 5),
+        (("T000000", "T000000"), 6),
+        (("", ""), 6),
+    ],
+    ids=["other direction", "track to the west", "track to the east", "placeholder", "midnight", "no time"],
+)
+def test_series_that_may_be_of_two_tracks_are_refused(area: Area, times: tuple[str, str], shift: int) -> None:
+    write_turns(area.folder / "images", times, means=(0.7, 0.3), shift=shift)
+    area.ingest(**({"pattern": TIMED} if times[0] else {}))
+    assert refusal(area.baseline).code is ErrorCode.PAIRS_INTERLEAVED
+    np.testing.assert_allclose(area.mean(area.baseline(records="S1BB_*")), 0.3, atol=0.02)
+
+
+def test_a_pass_of_another_track_is_not_judged_with_a_baseline_of_two_satellites(area: Area) -> None:
+    write_turns(area.folder / "images", ("T172015", "T172047"))
+    area.ingest(pattern=TIMED)
+    area.baseline(end="2020-02-20")
+    other = FIRST + timedelta(51)
+    write_series(area.folder / "images", "S1AA_{a}T053000_{b}T053000_VV.tif", 1, mean=0.3, first=other)
+    area.ingest(pattern=TIMED)
+    refused = refusal(lambda: area.monitor(min_count=2, min_std=0.001))
+    assert refused.code is ErrorCode.PAIRS_INTERLEAVED
+
+
+def test_the_advice_for_two_satellites_with_dates_alone_works(area: Area) -> None:
+    write_turns(area.folder / "images", ("", ""), means=(0.7, 0.6))
+    area.ingest()
+    refused = refusal(area.baseline)
+    assert "two satellites on one track 6 days after one another" in refused.detail
+    assert "--track A015" in refused.fix
+    assert "--mixed" in refused.fix
+    for name, options in (("mixed", {"mixed": True}), ("track", {"track": "A015"})):
+        if name == "track":
+            area.ingest(track="A015")
+        made = area.baseline(name=name, end="2020-02-20", **options)
+        np.testing.assert_allclose(area.mean(made), 0.65, atol=0.02)
+        assert made.plan.estimate.dates == 6
+        judged = area.monitor(name=name, baseline_name=name, min_count=2, min_std=0.001, **options)
+        assert len(judged.plan.content["images"]) == 4
+
+
 def pair(a: int, b: int, name: str = "") -> Pair:
     return Pair(FIRST + timedelta(a), FIRST + timedelta(b), name or f"{a}-{b}")
 
