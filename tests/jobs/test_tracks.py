@@ -502,7 +502,8 @@ def test_two_satellites_in_turn_on_one_track_are_one_series(area: Area, times: t
 )
 def test_series_that_may_be_of_two_tracks_are_refused(area: Area, times: tuple[str, str], shift: int) -> None:
     write_turns(area.folder / "images", times, means=(0.7, 0.3), shift=shift)
-    area.ingest(**({"pattern": TIMED} if times[0] else {}))
+    how: dict[str, Any] = {"pattern": TIMED} if times[0] else {}
+    area.ingest(**how)
     assert refusal(area.baseline).code is ErrorCode.PAIRS_INTERLEAVED
     np.testing.assert_allclose(area.mean(area.baseline(records="S1BB_*")), 0.3, atol=0.02)
 
