@@ -91,11 +91,11 @@ class ErrorCode(Enum):
         "The AOI has a coordinate system that cannot be used.",
         "Export the area again in EPSG:4326 (longitude and latitude).",
     )
-    VECTOR_MISSING = ErrorSpec(
+    EXTRA_MISSING = ErrorSpec(
         115,
         _CONFIG,
-        "Reading this kind of AOI file needs a package that is not installed.",
-        "Run: pip install 'acdtask[vector]' (or pip install pyogrio). Or export the area as GeoJSON.",
+        "An optional Python package is not installed.",
+        "Install it as the message says.",
     )
     PROJECT_INVALID = ErrorSpec(
         116,
@@ -250,12 +250,6 @@ class ErrorCode(Enum):
         _TRANSIENT,
         "A STAC API does not answer.",
         "Check the address and the network; the same command continues where it stopped.",
-    )
-    EXTRA_MISSING = ErrorSpec(
-        235,
-        _CONFIG,
-        "An optional Python package is not installed.",
-        "Install it as the message says.",
     )
     SOURCE_DIFFERS = ErrorSpec(
         240,

@@ -177,7 +177,7 @@ def _io_of(address: str) -> tuple[StacApiIO, list[str]]:
         raise AcdError(
             ErrorCode.EXTRA_MISSING,
             f"{address} is a STAC API, and pystac-client is not installed",
-            "Install it: pip install 'acdtask[stac]'.",
+            "Install it with: pip install 'acdtask[stac]'",
         ) from error
     refused: list[str] = []
     origin = origin_of(address)

@@ -152,6 +152,8 @@ class IngestJob(Job[IngestSettings]):
         compared = known.datasets(one.record.id for one in todo) if known.compares else {}
         if compared:
             content["compared"] = {one: [dataset.version, dataset.uri] for one, dataset in sorted(compared.items())}
+        if given := known.changed_on_geocube((one.record, one.fingerprint) for one in todo):
+            content["given"] = dict(sorted(given.items()))
         not_noted = sum(standings[one.record.id] == "not noted" for one in candidates) if known.compares else 0
         return Draft(
             content=content,
@@ -170,7 +172,7 @@ class IngestJob(Job[IngestSettings]):
                 **_polarisation_note(found.other_polarisations),
                 "left out, outside the AOI": len(found.candidates) - len(candidates),
                 "left out, in the cube already": len(candidates) - len(todo) - len(unclear),
-                **({"compared with the cube's pixels": len(compared)} if compared else {}),
+                **({"compared with the cube's pixels": len(compared or given)} if compared or given else {}),
                 **({"not compared": not_noted} if not_noted and settings.on_known == "skip" else {}),
                 **composition_of([one.record for one in todo]).notes(),
                 **({"grids": grids_text(one.grid for one in todo)} if todo else {}),

@@ -29,7 +29,14 @@ from acdtask.jobs.ingest.likeness import polarisation_of_asset, polarisation_to_
 from acdtask.jobs.ingest.listing import list_rasters, place_of, web_raster
 from acdtask.jobs.ingest.producers import PRODUCERS, advice_for, refuse_odd_names
 from acdtask.jobs.ingest.settings import IngestSettings
-from acdtask.jobs.tracks import polarisation_in, polarisation_of_tags, track_in, track_of_stac
+from acdtask.jobs.tracks import (
+    POLARISATION,
+    polarisation_in,
+    polarisation_of,
+    polarisation_of_tags,
+    track_in,
+    track_of_stac,
+)
 
 __all__ = ["Candidate", "Found", "Unfit", "access_to", "find_candidates"]
 
@@ -246,13 +253,15 @@ def _from_files(settings: IngestSettings) -> _Listed:
         if is_web(settings.source)
         else list_rasters(settings.source, vrt=pattern.takes_vrt)
     )
+    folder = listing.store.url.rstrip("/").rpartition("/")[2] if listing.store else ""
     named, unmatched = [], []
     for key, mark in listing.rasters.items():
         said = pattern.match(key)
         if said is None:
             unmatched.append(key)
             continue
-        track, polarisation = track_in(key), polarisation_of_tags(said.tags) or polarisation_in(key)
+        track = track_in(key)
+        polarisation = polarisation_of_tags(said.tags) or polarisation_in(key) or polarisation_in(folder)
         of_file = said.datetime, said.start, said.tags, track, polarisation
         named.append(_Named(listing.address_of(key), mark, pattern.record_name(key), *of_file))
     refuse_odd_names(settings.producer, settings.pattern, settings.source, unmatched)
@@ -394,16 +403,24 @@ def _is_geotiff(href: str) -> bool:
 def _records_of(
     named: list[_Named], more_tags: dict[str, str], settings: IngestSettings, known: KnownRecords
 ) -> list[Record]:
-    """The records. Their track is a tag, unless the cube has the record from the time when acd did not look for it."""
-    tracks = [track_to_note(one.track, one.tags | more_tags, one.address, settings) for one in named]
-    records = [_record_of(one, more_tags | track) for one, track in zip(named, tracks, strict=True)]
-    plain = [_record_of(one, more_tags) for one in named]
-    recognised = [k for k, one in enumerate(records) if one != plain[k] and not settings.track]
-    there = known.ids([one.id for k in recognised for one in (records[k], plain[k])]) if recognised else frozenset()
-    for k in recognised:
-        if records[k].id not in there and plain[k].id in there:
-            records[k] = plain[k]
-    return records
+    """The records. Track and polarisation are tags, unless the cube has the record from an acd that did not note them.
+
+    A polarisation that the record's name says needs no tag.
+    """
+    forms = [_forms_of(one, more_tags, settings) for one in named]
+    unsure = [record.id for records in forms if len(records) > 1 for record in records]
+    there = known.ids(unsure) if unsure else frozenset()
+    return [next((record for record in records if record.id in there), records[0]) for records in forms]
+
+
+def _forms_of(named: _Named, more_tags: dict[str, str], settings: IngestSettings) -> list[Record]:
+    """The record with all tags, then as older versions of acd made it: without its polarisation, and its track."""
+    track = track_to_note(named.track, named.tags | more_tags, named.address, settings)
+    without = _record_of(named, more_tags | track)
+    is_needed = named.polarisation and not polarisation_of(without)
+    noted = [_record_of(named, more_tags | track | {POLARISATION: named.polarisation})] if is_needed else []
+    plain = [] if settings.track or not track else [_record_of(named, more_tags)]
+    return [*noted, without, *plain]
 
 
 def _record_of(named: _Named, more_tags: dict[str, str]) -> Record:
