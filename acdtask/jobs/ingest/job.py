@@ -27,6 +27,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.comparable import composition_of, counts_text, grids_text
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, LeftOutShard, Plan, RoundResult, Shard, Site
 from acdtask.jobs.ingest.access import Access
+from acdtask.jobs.ingest.catalogue import ImageCatalogue
 from acdtask.jobs.ingest.changed import folder_of, note_inputs, refuse_other_pixels
 from acdtask.jobs.ingest.checks import check_headers, readings_of
 from acdtask.jobs.ingest.counts import PixelCounts, keep_counts, pixel_notes
@@ -233,6 +234,8 @@ class IngestJob(Job[IngestSettings]):
         made = bool(plan.content["inputs"])
         described = site.shared is not None and any(one.name == settings.variable for one in site.cube.variables())
         note_inputs([(one.record, one.dataset.uri) for one in written], plan, settings, site)
+        images = ImageCatalogue(settings.definition(), settings.instance)
+        images.add([(one.record, one.dataset.uri) for one in written], site)
         commit = site.create_cube().supersede if settings.on_known == "replace" else site.commit_inputs
         commit(
             [one.record for one in written],
@@ -427,6 +430,14 @@ def _write(
         dataset = dataset.model_copy(update={"checksum": known})
     elif state != "same":
         store.put(dataset.uri, data)
-    item = stac_item(one.record, [dataset], [variable], item_id=key.rpartition("/")[2])
+    place = ImageCatalogue(variable, settings.instance)
+    item = stac_item(
+        one.record,
+        [dataset],
+        [variable],
+        item_id=key.rpartition("/")[2],
+        href=f"{key}.json",
+        links=place.above(one.record),
+    )
     store.put(f"{key}.json", json.dumps(item, indent=1).encode())
     return _Written(record=one.record, dataset=dataset, state=state, valid=judged.valid, zeros=judged.zeros)
