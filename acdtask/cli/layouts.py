@@ -71,7 +71,7 @@ def create_command() -> TyperCommand:
 def delete_command() -> TyperCommand:
     """The command `layout delete`."""
     text = (
-        "Deletes a layout. One that baselines, monitoring results or consolidated images name is in use and stays: "
+        "Deletes a layout. A layout that baselines, monitoring results or consolidated images use is kept: "
         "the error says by what."
     )
     return command_of(_delete, text + example("acdtask layout delete utm --cube cube"))

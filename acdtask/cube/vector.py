@@ -46,7 +46,7 @@ def read_vector_file(source: str) -> dict[str, Any]:
     try:
         import pyogrio.raw as pyogrio
     except ImportError as error:
-        raise AcdError(ErrorCode.VECTOR_MISSING, f"{path} is no GeoJSON, and pyogrio is not installed") from error
+        raise AcdError(ErrorCode.VECTOR_MISSING, f"{path} is not GeoJSON, and pyogrio is not installed") from error
     from pyogrio.errors import DataLayerError, DataSourceError
 
     try:
