@@ -46,7 +46,7 @@ class MonitorSettings(Settings):
     min_std: float | None = Field(
         default=None,
         ge=0,
-        description="minimum std, in the variable's unit; pixels below it get no z (0.005 of its range: 0.005 of coherence)",
+        description="minimum std, in the variable's unit; below it, no z (0.005 of its range: 0.005 of coherence)",
     )
     centred: bool | None = Field(
         default=None,
