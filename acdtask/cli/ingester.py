@@ -56,10 +56,10 @@ def group() -> LazyGroup:
     return LazyGroup(
         name="ingester",
         lazy={
-            "post": Lazy("Post an AOI, unless it is there.", f"{__name__}:post_command"),
-            "status": Lazy("Say how far AOIs are.", f"{__name__}:status_command"),
+            "post": Lazy("Post an AOI, unless it exists.", f"{__name__}:post_command"),
+            "status": Lazy("Show the progress of AOIs.", f"{__name__}:status_command"),
             "scenes": Lazy("List the scenes or tiles of an AOI.", f"{__name__}:scenes_command"),
-            "retry": Lazy("Start scenes and tiles again.", f"{__name__}:retry_command"),
+            "retry": Lazy("Restart scenes and tiles.", f"{__name__}:retry_command"),
             "wait": Lazy("Wait until an AOI is done.", f"{__name__}:wait_command"),
             "graph": Lazy("Draw the scenes and tiles of an AOI.", f"{__name__}:graph_command"),
         },

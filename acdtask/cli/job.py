@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["group", "stage"]
 
 _STAGES = {
-    "plan": "Say what there is to do, and what it will cost.",
+    "plan": "Show what there is to do, and what it will cost.",
     "run": "Do one shard of a round.",
     "gather": "Join the shards of a round.",
     "local": "Plan, run and gather on this machine.",
