@@ -45,13 +45,13 @@ class ErrorCode(Enum):
     SETTING_INVALID = ErrorSpec(
         101,
         _CONFIG,
-        "A setting has a value that it cannot have.",
+        "A setting has an invalid value.",
         "Give the named setting a value that the message allows.",
     )
     NAME_INVALID = ErrorSpec(
         102,
         _CONFIG,
-        "A name has characters that names cannot have.",
+        "A name has invalid characters.",
         "Use letters, digits, '-', ':' and '_', with '/' between parts.",
     )
     NAME_TOO_LONG = ErrorSpec(
@@ -63,7 +63,7 @@ class ErrorCode(Enum):
     FILE_UNFIT = ErrorSpec(
         104,
         _CONFIG,
-        "A file that an option names is not a regular file, or too large.",
+        "A file given to an option is not a regular file, or is too large.",
         "Give a regular file within the size that the message names.",
     )
     AOI_UNREADABLE = ErrorSpec(
@@ -106,8 +106,8 @@ class ErrorCode(Enum):
     PROJECT_EXISTS = ErrorSpec(
         117,
         _CONFIG,
-        "The file acd.toml is there already.",
-        "Edit it, or add --force to write a new one in its place.",
+        "The file acd.toml already exists.",
+        "Edit it, or add --force to overwrite it.",
     )
     INPUT_MISSING = ErrorSpec(200, _INPUT, "No input was found.", "Check the source address and the filename pattern.")
     INPUT_UNREADABLE = ErrorSpec(
@@ -254,7 +254,7 @@ class ErrorCode(Enum):
     SOURCE_DIFFERS = ErrorSpec(
         240,
         _INPUT,
-        "A source now gives other pixels than the cube has of the same record.",
+        "A source now has different pixels than the cube for the same record.",
         "Take the new pixels with --on-known replace, or keep those of the cube with --on-known keep.",
     )
     POLARISATION_MISMATCH = ErrorSpec(
@@ -290,13 +290,13 @@ class ErrorCode(Enum):
     TRACK_CONFLICT = ErrorSpec(
         246,
         _CONFIG,
-        "A file is of another track than --track says.",
-        "Leave --track out, since the files say their track, or narrow the source to files of that track.",
+        "A file is of a different track than --track.",
+        "Omit --track, since the files state their track, or narrow the source to files of that track.",
     )
     NOTHING_CHOSEN = ErrorSpec(
         247,
         _CONFIG,
-        "No record fits the settings that choose records.",
+        "No record matches the settings that select records.",
         "Give a track, tag or pair length that records have: 'acdtask records' lists them.",
     )
     BASELINE_OF_ANOTHER_TRACK = ErrorSpec(
@@ -374,7 +374,7 @@ class ErrorCode(Enum):
     IN_USE = ErrorSpec(
         313,
         _CONFIG,
-        "It cannot be removed while it has datasets.",
+        "It cannot be removed while datasets use it.",
         "Remove its datasets first, or together with it.",
     )
     FILES_DAMAGED = ErrorSpec(
@@ -428,7 +428,7 @@ class ErrorCode(Enum):
     SCALE_UNKNOWN = ErrorSpec(
         361,
         _CONFIG,
-        "It is not known what the integers of an image mean.",
+        "The meaning of an image's integers is unknown.",
         "Give the scale that turns a stored number into coherence: scale=0.001 for 0 to 1000, scale=1/255 for bytes.",
     )
     PIXELS_DIFFER = ErrorSpec(
@@ -452,7 +452,7 @@ class ErrorCode(Enum):
     IMAGE_REPEATED = ErrorSpec(
         366,
         _INPUT,
-        "An image is in the baseline already, or was never in it.",
+        "An image is already in the baseline, or was never in it.",
         "Add each image once, and subtract only images that were added.",
     )
     WEB_DENIED = ErrorSpec(
@@ -525,14 +525,14 @@ class ErrorCode(Enum):
     KEY_UNFIT = ErrorSpec(
         414,
         _INPUT,
-        "An object has a key that cannot be read.",
+        "An object's key cannot be read.",
         "Copy the named object to a key without empty parts (//), '.' and '..', or give a prefix that leaves it out.",
     )
     PLAN_UNKNOWN = ErrorSpec(
         500, _INPUT, "There is no such plan.", "Run 'plan' first, and give the plan id that it prints."
     )
     SHARD_UNKNOWN = ErrorSpec(
-        501, _CONFIG, "The plan has no such round or shard.", "Use a round and a shard that 'plan' printed."
+        501, _CONFIG, "The plan has no such round or shard.", "Use a round and shard printed by 'plan'."
     )
     SHARDS_MISSING = ErrorSpec(
         502, _TRANSIENT, "Some shards of the round are not done.", "Run the named shards, then gather again."
@@ -569,7 +569,7 @@ class ErrorCode(Enum):
         510,
         _INPUT,
         "The store has no records of this run.",
-        "Give the uid of a workflow that worked on this cube; only stages that have it as ACD_RUN_ID keep records.",
+        "Give the uid of a workflow that ran on this cube; only stages with it as ACD_RUN_ID keep records.",
     )
     RETENTION_TOO_SHORT = ErrorSpec(
         520,
@@ -638,7 +638,7 @@ class ErrorCode(Enum):
         703, _CONFIG, "The Geocube server refuses the request.", "Correct what the server's message names."
     )
     GEOCUBE_FAILED = ErrorSpec(
-        704, _INPUT, "The Geocube server failed.", "Look into the server's log at the time of the message."
+        704, _INPUT, "The Geocube server failed.", "Check the server's log at the time of the message."
     )
     IMAGE_FAILED = ErrorSpec(
         705,

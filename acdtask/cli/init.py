@@ -28,7 +28,7 @@ BaselineEnd = Annotated[
     typer.Option("--baseline-end", metavar="DATE", help="Last date of the baseline.  [default: after a year]"),
 ]
 Out = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Folder or s3:// address of the report.")]
-Force = Annotated[bool, typer.Option("--force", help="Write over an acd.toml that is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing acd.toml.")]
 
 TOP = ("aoi", "variable", "instance")
 """The settings of an ingest that all jobs share."""

@@ -239,7 +239,7 @@ def _check_mask(mask: DatasetReader, address: str, shape: tuple[int, int], bands
         have = f"{mask.width} x {mask.height} px and {mask.count} bands"
         raise AcdError(
             ErrorCode.INPUT_UNREADABLE,
-            f"{address}{MASK_ENDING} is no mask of {address}: it has {have}",
+            f"{address}{MASK_ENDING} is not a mask of {address}: it has {have}",
             "Write the mask again, or remove it if it belongs to another file.",
         )
 

@@ -95,7 +95,7 @@ class Store(ListedStore):
                 raise AcdError(ErrorCode.ADDRESS_INVALID, f"{url!r} is not the address of a folder here")
             return cls(_absolute(unquote(parts.path)))
         if "://" in url or not url.strip() or "\0" in url:
-            raise AcdError(ErrorCode.ADDRESS_INVALID, f"{url!r} is no address of a cube")
+            raise AcdError(ErrorCode.ADDRESS_INVALID, f"{url!r} is not the address of a cube")
         return cls(_absolute(url))
 
     @property

@@ -176,7 +176,7 @@ def _check_fingerprint(one: Input, store: Store | Web) -> None:
         return
     now = store.fingerprint(one.address.rpartition("/")[2])
     if now is None:
-        raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} is gone since it was planned")
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} was removed after planning")
     if _mark(now) != _mark(one.fingerprint):
         raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} is another file than the one that was planned")
 
