@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rasterio import Affine
 from rasterio.control import GroundControlPoint
@@ -79,6 +79,19 @@ def come_in_or_refused(folder: Path, shape: tuple[int, int], **how: Any) -> AcdE
     masked=st.booleans(),
     big=st.sampled_from(["YES", "NO"]),
     told=st.sampled_from([{}, {"band": 1, "source_minimum": 0, "source_maximum": 100, "source_nodata": math.nan}]),
+)
+@example(
+    dtype="uint8",
+    bands=1,
+    shape=(1, 1),
+    nodata=None,
+    scale=None,
+    offset=None,
+    place=Affine(1e-9, 0, 500000, 0, -1e-9, 5000000),  # its footprint is a point
+    crs="EPSG:32632",
+    masked=False,
+    big="YES",
+    told={"band": 1, "source_minimum": 0, "source_maximum": 100, "source_nodata": math.nan},
 )
 def test_any_raster_that_gdal_writes(
     dtype: str,

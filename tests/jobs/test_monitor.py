@@ -70,7 +70,8 @@ def test_products_are_valid_cogs_and_stac_items(cube: Path) -> None:
         assert cog_validate(path, strict=True, quiet=True)[0], path
     root = pystac.Catalog.from_file(str(cube / "catalog.json"))
     items = list(root.get_items(recursive=True))
-    assert len(items) == 16 * (1 + SCENE.monitored_pairs)
+    ingested = SCENE.reference_pairs + SCENE.monitored_pairs
+    assert len(items) == ingested + 16 * (1 + SCENE.monitored_pairs)
     for item in items:
         for asset in item.assets.values():
             assert Path(str(asset.get_absolute_href())).exists()

@@ -117,7 +117,7 @@ class ImageCatalogue:
                 f"Images of {self._variable.name}:{self._instance} as they were ingested.",
                 href=self._collection,
                 links=StacLinks(root=ROOT, parent=ROOT, children=dict(sorted(children.items()))),
-                footprint=mapping(shapely.unary_union([*_known_boxes(body), *shapes])),
+                footprint=mapping(shapely.unary_union([_with_extent(part) for part in (*_known_boxes(body), *shapes)])),
                 interval=(dt.datetime.fromisoformat(f"{min(children.values())}-01T00:00:00+00:00"), None),
                 title=self._title,
             )
@@ -157,6 +157,11 @@ def forget_items(store: Store, months: Iterable[str], gone: Collection[str]) -> 
 
 def _item_of(uri: str) -> str:
     return f"{uri.removesuffix('.tif')}.json"
+
+
+def _with_extent(area: BaseGeometry) -> BaseGeometry:
+    """The area, or its point or line if it is too small to be one: a union drops polygons without area."""
+    return area if area.area > 0 else shapely.envelope(area)
 
 
 def _known_boxes(body: bytes | None) -> list[BaseGeometry]:
