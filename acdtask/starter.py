@@ -13,7 +13,7 @@ from typing import Any
 
 import shapely
 
-from acdtask.change.profile import PROFILES
+from acdtask.change.profile import MIN_STD_SHARE, PROFILES
 from acdtask.cli.options import SettingOption, options_of
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.web_address import is_web, name_of
@@ -221,6 +221,8 @@ def _default(job: str, field: str, seen: Seen | AcdError | None) -> Any:
     """What a setting is when it is not given, as far as that is a value; None if it is not."""
     if (job, field) == ("baseline", "end") and isinstance(seen, Seen) and _is_short(seen):
         return f"{seen.moments[max(0, len(seen.moments) - 2)].date()}T23:59:59Z"
+    if (job, field) == ("monitor", "min_std"):
+        return MIN_STD_SHARE  # in the unit of coherence, which is 0 to 1; profiles have stored units
     default = load_job(job).settings.model_fields[field].get_default(call_default_factory=True)
     return getattr(PROFILES["standard"], field, None) if job == "monitor" and default is None else default
 

@@ -15,6 +15,7 @@ import pytest
 import rasterio
 from rasterio.enums import ColorInterp
 
+from acdtask.change.profile import detection_for
 from acdtask.cli.options import options_of
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.registry import JOBS, load_job
@@ -134,6 +135,16 @@ def test_init_says_why_nothing_was_seen_and_writes_the_file(run: Run) -> None:
     assert status == 0
     assert "no image could be looked at yet: ACD-2" in out
     assert "# No image could be looked at yet: ACD-2" in Path("acd.toml").read_text()
+
+
+def test_the_thresholds_that_init_shows_are_the_defaults(run: Run) -> None:
+    """Whoever uncomments a line changes nothing by it."""
+    run("init", "--source", "nowhere")
+    names = ("low", "high", "min_area", "min_count", "min_std", "centred")
+    shown = re.findall(rf"^# ((?:{'|'.join(names)}) = \S+)", Path("acd.toml").read_text(), re.MULTILINE)
+    given = tomllib.loads("\n".join(shown))
+    assert set(given) == set(names)
+    assert detection_for("standard", (0, 1000), 0.001, given) == detection_for("standard", (0, 1000), 0.001, {})
 
 
 def without_nodata(kind: str, path: Path) -> None:
