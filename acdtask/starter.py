@@ -20,9 +20,9 @@ from acdtask.cube.local.web_address import is_web, name_of
 from acdtask.cube.model import NAME_BYTES
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.period import period_text, year_after
-from acdtask.jobs.ingest.checks import readings_of
+from acdtask.jobs.ingest.checks import input_of, readings_of
 from acdtask.jobs.ingest.known import NothingKnown
-from acdtask.jobs.ingest.pixels import Input, judge
+from acdtask.jobs.ingest.pixels import judge
 from acdtask.jobs.ingest.reading import Reading
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, access_to, find_candidates
@@ -118,16 +118,8 @@ def look(settings: IngestSettings) -> Seen:
 
 def _is_nodata_unknown(candidate: Candidate, reading: Reading, settings: IngestSettings) -> bool:
     """Whether an ingest that reads the pixels of an image would ask which of them are nodata."""
-    raster = Input(
-        address=candidate.address,
-        fingerprint=candidate.fingerprint,
-        grid=candidate.grid,
-        record=candidate.record,
-        reading=reading,
-        beside=dict(candidate.header.beside) if candidate.header else {},
-    )
     try:
-        judge(raster, settings.definition().dformat, access_to(settings, signed=False))
+        judge(input_of(candidate, reading), settings.definition().dformat, access_to(settings, signed=False))
     except AcdError as error:
         if error.code.value.retryable:
             raise

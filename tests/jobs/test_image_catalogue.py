@@ -31,7 +31,7 @@ class _StoreIO(StacIO):
         return Store.at(folder).get(name).decode()
 
     def write_text(self, dest: Any, txt: str, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("a walk through a catalogue writes nothing")
 
 
 def deliver(folder: Path, *dates: str, seed: int = 0) -> str:

@@ -456,7 +456,7 @@ class Store(ListedStore):
                 raise
 
     def know_bucket(self) -> None:
-        """Take it that the bucket is there: a missing key is then known by one answer."""
+        """Assume that the bucket exists, so that a missing key costs one request."""
         self._bucket_seen = True
 
     def _check_bucket(self, error: FileNotFoundError) -> None:

@@ -57,17 +57,17 @@ def _token_for(host: str) -> str:
         raise AcdError(ErrorCode.WEB_CREDENTIALS, f"{TOKEN} has a blank, or a character that no token has")
     if not hosts:
         raise AcdError(ErrorCode.WEB_CREDENTIALS, f"{TOKEN} is set, and {TOKEN_HOST} does not say for which host")
-    is_meant = any(host == one or (one.startswith(".") and host.endswith(one)) for one in hosts)
+    is_meant = any(host == named or (named.startswith(".") and host.endswith(named)) for named in hosts)
     return token if is_meant else ""
 
 
 def _hosts() -> list[str]:
-    hosts = [one.strip().lower() for one in os.environ.get(TOKEN_HOST, "").split(",") if one.strip()]
-    for one in hosts:
-        if not HOST.fullmatch(one) or (one.startswith(".") and "." not in one[1:]):
+    hosts = [part.strip().lower() for part in os.environ.get(TOKEN_HOST, "").split(",") if part.strip()]
+    for host in hosts:
+        if not HOST.fullmatch(host) or (host.startswith(".") and "." not in host[1:]):
             raise AcdError(
                 ErrorCode.WEB_CREDENTIALS,
-                f"{TOKEN_HOST} has {one!r}, which is not the name of a host",
+                f"{TOKEN_HOST} has {host!r}, which is not the name of a host",
                 f"Set {TOKEN_HOST} to hosts such as data.example.org, or .example.org for all below it.",
             )
     return hosts

@@ -9,7 +9,7 @@ __all__ = ["Alternatives"]
 
 
 class Alternatives:
-    """Filename patterns of which a name fits one. USAGE errors: SETTING_INVALID.
+    """Filename patterns, one of which a name must fit. SETTING_INVALID if some are for GeoTIFFs and others for VRTs.
 
     >>> either = Alternatives("A_{date}.tif|B_{start}_{end}.tif")
     >>> [one is not None and one.datetime.year for one in map(either.match, ("A_20200101.tif", "C_20200101.tif"))]

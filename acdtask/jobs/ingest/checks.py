@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.ingest.pixels import Input
 from acdtask.jobs.ingest.reading import Reading, reading_of
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, Unfit
 
-__all__ = ["check_headers", "readings_of"]
+__all__ = ["check_headers", "input_of", "readings_of"]
 
 RESOLUTION_TOLERANCE = 1e-6
 
@@ -22,6 +23,19 @@ def check_headers(candidates: list[Candidate]) -> None:
     if candidates:
         _check_grids(candidates)
         _check_duplicates(candidates)
+
+
+def input_of(candidate: Candidate, reading: Reading) -> Input:
+    """What a shard needs to know to read a raster's pixels."""
+    return Input(
+        address=candidate.address,
+        fingerprint=candidate.fingerprint,
+        grid=candidate.grid,
+        record=candidate.record,
+        reading=reading,
+        beside=dict(candidate.header.beside) if candidate.header else {},
+        signed=candidate.signed,
+    )
 
 
 def readings_of(

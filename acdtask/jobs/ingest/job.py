@@ -29,7 +29,7 @@ from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Left
 from acdtask.jobs.ingest.access import Access
 from acdtask.jobs.ingest.catalogue import ImageCatalogue
 from acdtask.jobs.ingest.changed import folder_of, note_inputs, refuse_other_pixels
-from acdtask.jobs.ingest.checks import check_headers, readings_of
+from acdtask.jobs.ingest.checks import check_headers, input_of, readings_of
 from acdtask.jobs.ingest.counts import PixelCounts, keep_counts, pixel_notes
 from acdtask.jobs.ingest.ingester import plan_with_ingester
 from acdtask.jobs.ingest.known import KnownFiles, holds
@@ -127,18 +127,7 @@ class IngestJob(Job[IngestSettings]):
         readings, unclear = readings_of(wanted, settings)
         unfit = [*found.unfit, *unclear]
         todo = [one for one, _ in readings]
-        inputs = [
-            Input(
-                address=one.address,
-                fingerprint=one.fingerprint,
-                grid=one.grid,
-                record=one.record,
-                reading=reading,
-                beside=dict(one.header.beside) if one.header else {},
-                signed=one.signed,
-            )
-            for one, reading in readings
-        ]
+        inputs = [input_of(candidate, reading) for candidate, reading in readings]
         pixels = sum(one.grid.width * one.grid.height for one in todo)
         read = 2 * sum(one.grid.width * one.grid.height * np.dtype(how.dtype).itemsize for one, how in readings)
         content: dict[str, Any] = {
