@@ -218,7 +218,7 @@ def _tidy_workflow(name: str) -> WorkflowTemplate:
     return workflow
 
 
-def _job_dag(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> DAG:
+def _job_dag(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]) -> DAG:
     plan_pod = _plan_pod(workflow, job, bounds)
     run_pod = _run_pod(workflow, job, bounds)
     gather_pod = _gather_pod(workflow, job) if len(job.rounds) > 1 else None
@@ -285,7 +285,7 @@ def _notify_pod(workflow: WorkflowTemplate, aoi: str) -> Main:
     return Main("notify", ["notify", *[word for name, value in told.items() for word in (f"--{name}", value)]])
 
 
-def _plan_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> Main:
+def _plan_pod(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]) -> Main:
     args = [job.name, "plan", "--outputs", OUTPUTS]
     for bound in bounds:
         value = AOI_FILE if bound.option.field == AOI else _reference(workflow, bound.parameter)
@@ -306,7 +306,7 @@ def _plan_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) ->
     )
 
 
-def _run_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> Main:
+def _run_pod(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]) -> Main:
     names = ["plan-id", "round", "shard"]
     pod = Main(
         f"{job.name}-run",
@@ -322,11 +322,11 @@ def _run_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> 
     return pod
 
 
-def _gather_pod(workflow: WorkflowTemplate, job: Job[Any]) -> Main:
+def _gather_pod(workflow: WorkflowTemplate, job: Job[Any, Any]) -> Main:
     return Main(f"{job.name}-gather", _gather_args(workflow, job), inputs=_round_inputs())
 
 
-def _publish_pod(workflow: WorkflowTemplate, job: Job[Any]) -> Main:
+def _publish_pod(workflow: WorkflowTemplate, job: Job[Any, Any]) -> Main:
     """The last gather of a job."""
     outputs = [_artifact(job.name, name) for name in ARTIFACTS.get(job.name, ())]
     return Main(
@@ -338,7 +338,7 @@ def _publish_pod(workflow: WorkflowTemplate, job: Job[Any]) -> Main:
     )
 
 
-def _gather_args(workflow: WorkflowTemplate, job: Job[Any]) -> list[str]:
+def _gather_args(workflow: WorkflowTemplate, job: Job[Any, Any]) -> list[str]:
     return [*_stage_args(job, "gather", ROUND), "--quarantine", _reference(workflow, QUARANTINE)]
 
 
@@ -346,7 +346,7 @@ def _round_inputs() -> list[Parameter]:
     return [Parameter(name=name) for name in ROUND]
 
 
-def _stage_args(job: Job[Any], stage: str, names: list[str]) -> list[str]:
+def _stage_args(job: Job[Any, Any], stage: str, names: list[str]) -> list[str]:
     args = [job.name, stage]
     for name in names:
         args += [f"--{name.removesuffix('-id')}", f"{{{{inputs.parameters.{name}}}}}"]

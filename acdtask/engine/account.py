@@ -22,7 +22,7 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.local.traffic import traffic_so_far
 from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Findings, Job, Plan, Settings, Site
+from acdtask.jobs.contract import Findings, Job, Plan, PlanHead, Settings, Site
 from acdtask.jobs.quarantine import LeftOut
 
 __all__ = [
@@ -166,7 +166,7 @@ def current_run() -> str:
     return run if not run else _valid(run)
 
 
-def record_plan(plan: Plan, settings: Settings, site: Site) -> None:
+def record_plan(plan: PlanHead, settings: Settings, site: Site) -> None:
     """Keep what was planned in this run. Nothing happens if the run has gathered the job: this pod is a late double."""
     run = current_run()
     if not run:
@@ -177,7 +177,9 @@ def record_plan(plan: Plan, settings: Settings, site: Site) -> None:
         _keep(_planned(run, plan, load_aoi(path).name if path else ""), site)
 
 
-def record_gathered(job: Job[Any], plan: Plan, rounds: Mapping[str, GatheredRound], site: Site) -> JobRecord:
+def record_gathered(
+    job: Job[Any, Any], plan: Plan[Any, Any], rounds: Mapping[str, GatheredRound], site: Site
+) -> JobRecord:
     """What came out of a plan; kept if this process is part of a run.
 
     Args:
@@ -261,7 +263,7 @@ def _note(error: AcdError, address: str, job: str, stage: str, round_name: str, 
     _folder(run, Site(address)).put(key, seal(failure.model_dump_json().encode()))
 
 
-def _planned(run: str, plan: Plan, aoi: str) -> JobRecord:
+def _planned(run: str, plan: PlanHead, aoi: str) -> JobRecord:
     return JobRecord(
         run=run,
         job=plan.job,

@@ -20,7 +20,7 @@ from acdtask.engine.stages import (
     run_shard,
 )
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import AGAIN, WARNING, Job, Plan, Settings
+from acdtask.jobs.contract import AGAIN, WARNING, Job, Plan, PlanHead, Settings
 from acdtask.jobs.quarantine import LeftOut
 from acdtask.jobs.registry import load_job
 
@@ -33,7 +33,7 @@ _events = log.events("engine")
 class Outcome:
     """How a local run ended: its plan, the seconds it took, and sentences for its user."""
 
-    plan: Plan
+    plan: Plan[Any, Any]
     seconds: float
     lines: list[str] = field(default_factory=list)
 
@@ -53,7 +53,7 @@ class _Item:
 
 
 def run_locally(
-    job: Job[Any],
+    job: Job[Any, Any],
     settings: Settings,
     address: str,
     *,
@@ -104,8 +104,8 @@ def run_locally(
 
 
 def _run_round(
-    job: Job[Any],
-    plan: Plan,
+    job: Job[Any, Any],
+    plan: PlanHead,
     round_name: str,
     address: str,
     pool: WorkerPool,
@@ -127,7 +127,7 @@ def _run_round(
             return False
         failures[item.shard] = error
         _events.warning("shard.failed", job=job.name, round=round_name, shard=item.shard, error=str(error))
-        return len(failures) <= quarantine or round_name in job.checks
+        return len(failures) <= quarantine or job.round(round_name).checks
 
     title = f"{job.name}: {round_name}"
     own = ProgressBar(title, plan.units, unit=job.unit, done=done, visible=progress)
@@ -152,4 +152,4 @@ def _run_item(item: _Item, progress: Progress) -> None:
     """In a worker: everything but the item is read from the store."""
     site = open_site(item.address)
     job = load_job(item.job)
-    run_shard(job, load_plan(item.job, item.plan_id, site), item.round_name, item.shard, site, progress)
+    run_shard(job, load_plan(job, item.plan_id, site), item.round_name, item.shard, site, progress)

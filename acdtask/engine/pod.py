@@ -10,7 +10,7 @@ from pathlib import Path
 
 from acdtask.engine.carried import shards_parameter
 from acdtask.files import writing
-from acdtask.jobs.contract import Plan, Site
+from acdtask.jobs.contract import PlanHead, Site
 
 __all__ = ["ArgoProgress", "require_writable", "write_artifacts", "write_figures", "write_plan"]
 
@@ -48,7 +48,7 @@ class ArgoProgress:
         Path(self._file).write_text(f"{done}/{self._total}")
 
 
-def write_plan(plan: Plan, folder: Path) -> None:
+def write_plan(plan: PlanHead, folder: Path) -> None:
     """Write what the workflow and its users read of a plan.
 
     That is `plan-id`, `shards` (a JSON list, empty if there is nothing to do) and `shard-count`; for people it is
@@ -99,7 +99,7 @@ def write_figures(figures: Mapping[str, float], folder: Path) -> None:
             (below / name.replace("_", "-")).write_text(text)
 
 
-def _summary(plan: Plan) -> str:
+def _summary(plan: PlanHead) -> str:
     if plan.nothing_to_do:
         return f"**{plan.job}**: nothing to do, {plan.nothing_to_do}.\n"
     estimate = plan.estimate

@@ -2,41 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
-from acdtask.jobs.contract import Shard
+from pydantic import BaseModel
 
-__all__ = ["MAX_SHARDS", "NO_WORK", "cells_of", "shards_of"]
+from acdtask.cube.grid import Tile
+from acdtask.jobs.plans import Shard, Work, WorkT
+
+__all__ = ["MAX_SHARDS", "TileOfWork", "TilesWork", "no_work", "shards_of"]
 
 MAX_SHARDS = 400
 """Beyond it, the status of an Argo workflow no longer fits into its object."""
 
-NO_WORK = Shard(units=0, work={"tiles": []})
-"""The shard of a plan that computes nothing, and only publishes what is there again."""
+
+class TileOfWork(BaseModel):
+    """A tile to work on. Each job adds what it needs to know of it."""
+
+    tile: Tile
 
 
-def shards_of(items: list[Any], at_most: int, name: str) -> list[Shard]:
-    """Runs of at most so many items each, or of more if there would be over 400 shards otherwise.
+UnitT = TypeVar("UnitT")
+TileT = TypeVar("TileT", bound=TileOfWork)
+
+
+class TilesWork(Work, Generic[TileT]):
+    """The work of a shard of tiles."""
+
+    tiles: list[TileT]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its cells."""
+        return tuple(work.tile.cell for work in self.tiles)
+
+
+def no_work(work: WorkT) -> list[Shard[WorkT]]:
+    """The one shard of a plan that computes nothing, and only publishes; its work is empty."""
+    return [Shard(units=0, work=work)]
+
+
+def shards_of(units: Sequence[UnitT], at_most: int, work: Callable[[list[UnitT]], WorkT]) -> list[Shard[WorkT]]:
+    """Runs of at most so many units each, or of more if there would be over 400 shards otherwise.
 
     Args:
-        items: JSON values, one for each unit of work.
-        at_most: items of a shard.
-        name: what a shard's work calls its items.
+        units: tiles or files, each with what has to be known of it.
+        at_most: units of a shard.
+        work: makes the work of a shard of its units.
 
-    >>> [shard.work for shard in shards_of([1, 2, 3], 2, "numbers")]
-    [{'numbers': [1, 2]}, {'numbers': [3]}]
-    >>> len(shards_of([0] * 1000, 1, "zeros"))
+    >>> class Numbers(Work):
+    ...     numbers: list[int]
+    >>> [shard.work.numbers for shard in shards_of([1, 2, 3], 2, lambda some: Numbers(numbers=some))]
+    [[1, 2], [3]]
+    >>> len(shards_of([0] * 1000, 1, lambda some: Numbers(numbers=some)))
     334
     """
-    size = max(at_most, -(-len(items) // MAX_SHARDS))
-    parts = [items[start : start + size] for start in range(0, len(items), size)]
-    return [Shard(units=len(part), work={name: part}) for part in parts]
-
-
-def cells_of(shard: Shard) -> tuple[str, ...]:
-    """The cells of a shard that works on tiles.
-
-    >>> cells_of(Shard(units=1, work={"tiles": [{"tile": {"i": 3, "j": -7}}]}))
-    ('3/-7',)
-    """
-    return tuple(f"{raw['tile']['i']}/{raw['tile']['j']}" for raw in shard.work["tiles"])
+    size = max(at_most, -(-len(units) // MAX_SHARDS))
+    parts = [[*units[start : start + size]] for start in range(0, len(units), size)]
+    return [Shard(units=len(part), work=work(part)) for part in parts]

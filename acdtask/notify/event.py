@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
 from acdtask.engine.account import Failure, JobRecord, failures_of, records_of
-from acdtask.engine.stages import load_plan, missing_shards
+from acdtask.engine.stages import load_plan_head, missing_shards
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 
@@ -139,7 +139,7 @@ def _missing(record: JobRecord, site: Site) -> list[dict[str, Any]]:
     """The rounds with shards that are not done."""
     if record.gathered or record.nothing_to_do:
         return []
-    plan = load_plan(record.job, record.plan_id, site)
+    plan = load_plan_head(record.job, record.plan_id, site)
     counted = ((name, len(missing_shards(plan, name, site))) for name in record.rounds)
     return [{"round": name, "shards": count, "of": record.shards} for name, count in counted if count]
 
@@ -179,6 +179,8 @@ def _unsolved(records: Sequence[JobRecord], failures: Sequence[Failure], site: S
         elif not record.gathered and failure.stage != "plan":
             place = (failure.job, failure.round)
             if place not in missing:
-                missing[place] = set(missing_shards(load_plan(record.job, record.plan_id, site), failure.round, site))
+                missing[place] = set(
+                    missing_shards(load_plan_head(record.job, record.plan_id, site), failure.round, site)
+                )
             if failure.shard is None or failure.shard in missing[place]:
                 yield failure

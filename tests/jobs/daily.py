@@ -17,7 +17,8 @@ from acdtask.cube.model import Dataset, Pixels, Record, Slice
 from acdtask.cube.tiling import footprint
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from tests.cube.make import COHERENCE, MASTER, START, dataset, geojson, grid, image, put_image
 
 SIZE = 64

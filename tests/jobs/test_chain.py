@@ -19,7 +19,8 @@ from acdtask.engine.stages import gather_round, load_plan, make_plan, open_site,
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Job, Settings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -179,7 +180,7 @@ def test_shards_in_any_order_and_twice_give_the_same_bytes(
     assert digests(tmp_path / "cube") == digests(inline_cube)
 
 
-def backwards(job: Job[Any], settings: Settings, cube: str) -> None:
+def backwards(job: Job[Any, Any], settings: Settings, cube: str) -> None:
     plan = make_plan(job, settings, open_site(cube))
     for round_name in plan.rounds:
         for shard in reversed(range(plan.shards)):
@@ -192,7 +193,7 @@ def backwards(job: Job[Any], settings: Settings, cube: str) -> None:
         assert raised.value.code is ErrorCode.SHARDS_MISSING
         assert ": 0" in raised.value.detail
         for shard in range(0, plan.shards, 3):
-            run_shard(job, load_plan(job.name, plan.plan_id, open_site(cube)), round_name, shard, open_site(cube))
+            run_shard(job, load_plan(job, plan.plan_id, open_site(cube)), round_name, shard, open_site(cube))
         gather_round(job, plan, round_name, open_site(cube))
 
 

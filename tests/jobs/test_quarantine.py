@@ -25,7 +25,8 @@ from acdtask.engine.stages import gather_round, load_plan, load_shard, missing_s
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Job, Plan, Settings, Shard, Site
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -41,7 +42,7 @@ SCENE = SceneSettings(size=128, reference_pairs=6, monitored_pairs=2, events=6, 
 POISONED = 1
 """The number of the shard that fails."""
 SENTENCE = "the disk of this node is full of bees"
-CASES: list[tuple[type[Job[Any]], str]] = [
+CASES: list[tuple[type[Job[Any, Any]], str]] = [
     (IngestJob, "check"),
     (IngestJob, "write"),
     (ConsolidateJob, "write"),
@@ -59,7 +60,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulate(tmp_path_factory.mktemp("scene"), SCENE)
 
 
-def steps(scene: Path) -> list[tuple[Job[Any], Settings]]:
+def steps(scene: Path) -> list[tuple[Job[Any, Any], Settings]]:
     common: dict[str, Any] = {"aoi": str(scene / "aoi.json"), "layout": LAYOUT}
     return [
         (IngestJob(), IngestSettings(source=str(scene / "images"), shard_files=2)),
@@ -71,7 +72,7 @@ def steps(scene: Path) -> list[tuple[Job[Any], Settings]]:
 
 
 def run_all(
-    scene: Path, cube: Path, *, quarantine: int = 0, leave_out: frozenset[type[Job[Any]]] = frozenset()
+    scene: Path, cube: Path, *, quarantine: int = 0, leave_out: frozenset[type[Job[Any, Any]]] = frozenset()
 ) -> None:
     with WorkerPool(0) as pool:
         for job, settings in steps(scene):
@@ -86,7 +87,7 @@ def run_all(
 class Poison:
     """Makes a shard of a round fail, and counts the shards that run."""
 
-    job: type[Job[Any]]
+    job: type[Job[Any, Any]]
     round: str
     error: Exception = field(default_factory=lambda: RuntimeError(SENTENCE))
     ran: Counter[str] = field(default_factory=Counter)
@@ -97,11 +98,11 @@ class Poison:
             self._wrap(job, monkeypatch)
         return self
 
-    def _wrap(self, job: type[Job[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def _wrap(self, job: type[Job[Any, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
         original = job.run
 
         def run(
-            me: Job[Any],
+            me: Job[Any, Any],
             plan: Plan,
             round_name: str,
             shard: Shard,
@@ -118,16 +119,16 @@ class Poison:
         monkeypatch.setattr(job, "run", run)
 
 
-def left_out_jobs(job: type[Job[Any]]) -> frozenset[type[Job[Any]]]:
+def left_out_jobs(job: type[Job[Any, Any]]) -> frozenset[type[Job[Any, Any]]]:
     """A record that comes later lies in another array: the same pixels under another name, which manifests tell."""
     return frozenset({ConsolidateJob}) if job is IngestJob else frozenset()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[type[Job[Any]]], Path]:
-    made: dict[frozenset[type[Job[Any]]], Path] = {}
+def undisturbed(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[type[Job[Any, Any]]], Path]:
+    made: dict[frozenset[type[Job[Any, Any]]], Path] = {}
 
-    def cube(job: type[Job[Any]]) -> Path:
+    def cube(job: type[Job[Any, Any]]) -> Path:
         without = left_out_jobs(job)
         if without not in made:
             made[without] = tmp_path_factory.mktemp("undisturbed") / "cube"
@@ -179,7 +180,7 @@ def without_inputs(cube: Path) -> list[dict[str, Any]]:
     ]
 
 
-def assert_made_up(cube: Path, expected: Path, job: type[Job[Any]]) -> None:
+def assert_made_up(cube: Path, expected: Path, job: type[Job[Any, Any]]) -> None:
     """All of an undisturbed run is there, byte for byte; versions are numbered by how many there were."""
     mine, theirs = digests(cube), digests(expected)
     numbered, chains = ("index/", "products/koln-demo/report/"), re.compile(r"/manifests/|\.latest/")
@@ -200,7 +201,7 @@ def assert_made_up(cube: Path, expected: Path, job: type[Job[Any]]) -> None:
     assert page_of(cube) == page_of(expected)
 
 
-def test_the_scene_has_patches_in_several_tiles(undisturbed: Callable[[type[Job[Any]]], Path]) -> None:
+def test_the_scene_has_patches_in_several_tiles(undisturbed: Callable[[type[Job[Any, Any]]], Path]) -> None:
     (body,) = newest(undisturbed(MonitorJob), "monitor")
     store = Store.at(str(undisturbed(MonitorJob)))
     images = read_images(MonitorManifest.model_validate_json(body), store)
@@ -210,10 +211,10 @@ def test_the_scene_has_patches_in_several_tiles(undisturbed: Callable[[type[Job[
 
 @pytest.mark.parametrize(("job", "round_name"), CASES, ids=NAMES)
 def test_a_shard_that_fails_for_good_is_left_out_and_the_next_run_makes_up_for_it(
-    job: type[Job[Any]],
+    job: type[Job[Any, Any]],
     round_name: str,
     scene: Path,
-    undisturbed: Callable[[type[Job[Any]]], Path],
+    undisturbed: Callable[[type[Job[Any, Any]]], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -247,10 +248,10 @@ def test_a_shard_that_fails_for_good_is_left_out_and_the_next_run_makes_up_for_i
 
 @pytest.mark.parametrize(("job", "round_name"), CASES, ids=NAMES)
 def test_without_a_budget_nothing_is_published_and_the_next_run_changes_no_byte(
-    job: type[Job[Any]],
+    job: type[Job[Any, Any]],
     round_name: str,
     scene: Path,
-    undisturbed: Callable[[type[Job[Any]]], Path],
+    undisturbed: Callable[[type[Job[Any, Any]]], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -383,7 +384,7 @@ def test_pods_of_the_partial_run_that_come_back_late_change_nothing(
     run_all(scene, cube, quarantine=1)
     (folder,) = (cube / "runs/monitor").iterdir()
     job, site = MonitorJob(), open_site(str(cube))
-    plan = load_plan("monitor", folder.name, site)
+    plan = load_plan(MonitorJob(), folder.name, site)
     stale = {name: Round.find(plan, name, site) for name in plan.rounds}
     known = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
     poison.active = False

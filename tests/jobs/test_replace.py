@@ -15,7 +15,8 @@ import rasterio
 from acdtask.cube.local.cube import LocalCube
 from acdtask.engine.stages import gather_round, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from tests.jobs.test_tracks import FIRST, SIZE, Area, Float, days, pixels_of, refusal, write, write_series
 
 NAME = "{a}_{b}.tif"

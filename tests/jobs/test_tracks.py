@@ -30,7 +30,8 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.comparable import Pair, require_one_series
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Job, Settings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -97,7 +98,7 @@ class Area:
     def of(self, kind: Callable[..., Any], **more: Any) -> Any:
         return kind(aoi=str(self.folder / "aoi.json"), layout="utm", **more)
 
-    def run(self, job: Job[Any], chosen: Settings) -> Outcome:
+    def run(self, job: Job[Any, Any], chosen: Settings) -> Outcome:
         with WorkerPool(0) as pool:
             return run_locally(job, chosen, str(self.cube), pool=pool, progress=False)
 

@@ -14,10 +14,10 @@ from cloudevents.core.v1.event import CloudEvent
 from acdtask.engine.account import noting_failure, record_gathered, record_plan
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Plan, Shard, Site
+from acdtask.jobs.contract import Nothing, Plan, Site
 from acdtask.notify.event import Ending, Status, attributes_of, data_of
 from tests.conftest import CHECKOUT
-from tests.engine.letters import LettersJob, LettersSettings
+from tests.engine.letters import LettersContext, LettersJob, LettersSettings, OneLetter, WriteLetter, Written
 
 RUN = "6c5d3f6e-0000-4000-8000-000000000001"
 JOB = LettersJob()
@@ -107,14 +107,14 @@ def test_a_shard_that_was_left_out_is_told_although_the_run_went_well(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(site)
-    work = LettersJob.run
+    run = WriteLetter.run
 
-    def run(job: LettersJob, plan: Plan, round_name: str, shard: Shard, *more: Any) -> bytes:
-        if shard.work["letter"] == "b":
+    def damaged(round_: WriteLetter, work: OneLetter, handout: Nothing, context: LettersContext) -> Written:
+        if work.letter == "b":
             raise AcdError(ErrorCode.INPUT_UNREADABLE, "b.tif is damaged")
-        return work(job, plan, round_name, shard, *more)
+        return run(round_, work, handout, context)
 
-    monkeypatch.setattr(LettersJob, "run", run)
+    monkeypatch.setattr(WriteLetter, "run", damaged)
     for name in plan.rounds:
         for index in range(plan.shards):
             with contextlib.suppress(AcdError):

@@ -17,7 +17,8 @@ from acdtask.engine.stages import open_site
 from acdtask.errors import ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Plan, Shard, Site
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings

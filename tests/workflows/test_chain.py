@@ -19,7 +19,8 @@ from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Site
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings

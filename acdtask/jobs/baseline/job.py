@@ -43,16 +43,27 @@ from acdtask.jobs.contract import (
     Draft,
     Estimate,
     Findings,
-    Handouts,
     Job,
-    LeftOutShard,
     Plan,
-    RoundResult,
     Shard,
     Site,
     content_id_of,
 )
 from acdtask.jobs.filenames import cell_part
+from acdtask.jobs.legacy import (
+    LegacyHandouts as Handouts,
+)
+from acdtask.jobs.legacy import (
+    LegacyResult as RoundResult,
+)
+from acdtask.jobs.legacy import (
+    LegacyRound,
+    RawContent,
+    RawWork,
+)
+from acdtask.jobs.legacy import (
+    LegacyShard as LeftOutShard,
+)
 from acdtask.jobs.products import (
     BaselineManifest,
     BaselineTile,
@@ -64,7 +75,7 @@ from acdtask.jobs.products import (
     point_latest,
 )
 from acdtask.jobs.quarantine import QuarantinedTile
-from acdtask.jobs.shards import NO_WORK, cells_of, shards_of
+from acdtask.jobs.shards import no_work, shards_of
 from acdtask.jobs.stacks import Stacks, area_of, tiles_of_aoi
 
 __all__ = ["BaselineJob"]
@@ -82,12 +93,13 @@ class _TileWork(BaseModel):
     slices: list[Slice]
 
 
-class BaselineJob(Job[BaselineSettings]):
+class BaselineJob(Job[BaselineSettings, RawContent]):
     """Count, mean and standard deviation of each pixel over a year, from exact integer moments."""
 
     name = "baseline"
-    rounds = ("moments",)
+    rounds = (LegacyRound("moments", lambda: BaselineJob()),)
     settings = BaselineSettings
+    content = RawContent
 
     def plan(self, settings: BaselineSettings, site: Site) -> Draft:
         """The dates and tiles. TOO_FEW_DATES, AOI_OUTSIDE."""
@@ -127,10 +139,12 @@ class BaselineJob(Job[BaselineSettings]):
         volume = sum(len(one.slices) for one in work) * layout.cell_pixels**2
         volume *= np.dtype(variable.dformat.dtype).itemsize
         return Draft(
-            content=content,
-            shards=[NO_WORK]
+            content=RawContent(data=content),
+            shards=no_work(RawWork(tiles=[]))
             if stands
-            else shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
+            else shards_of(
+                [one.model_dump(mode="json") for one in work], settings.shard_tiles, lambda tiles: RawWork(tiles=tiles)
+            ),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(images),
@@ -209,10 +223,6 @@ class BaselineJob(Job[BaselineSettings]):
         """Its AOI."""
         return load_aoi(settings.aoi).name
 
-    def names(self, shard: Shard) -> tuple[str, ...]:
-        """Its cells."""
-        return cells_of(shard)
-
     def findings(self, plan: Plan, site: Site) -> Findings:
         """How many images and tiles the baseline has."""
         aoi, missing = plan.content["settings"]["aoi"], ErrorCode.BASELINE_UNKNOWN
@@ -239,7 +249,7 @@ class BaselineJob(Job[BaselineSettings]):
         return tuple(
             QuarantinedTile(cell=cell, job=self.name, failure=one.why.failure)
             for one in left_out
-            for cell in cells_of(one.shard)
+            for cell in one.shard.work.names
         )
 
 

@@ -2,75 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from pydantic import BaseModel, Field
 
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.grid import Tile
 from acdtask.cube.local.appending import plan_containers
-from acdtask.cube.local.consolidation_cell import CellWork, container_key, datasets_of, write_cell
+from acdtask.cube.local.consolidation_cell import container_key, datasets_of, write_cell
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import CHUNK_TIMES, METADATA
-from acdtask.cube.model import Dataset, Name, Resampling, Slice
+from acdtask.cube.model import Slice
 from acdtask.cube.shared import SharedCube
 from acdtask.cube.tiling import tiles_as_geojson
-from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.consolidate.on_geocube import plan_on_geocube, run_on_geocube
-from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Plan, RoundResult, Settings, Shard, Site
-from acdtask.jobs.shards import cells_of, shards_of
-from acdtask.jobs.stacks import ONE_TRACK, TAGS, RecordChoice, Stacks, tiles_of_aoi
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
+from acdtask.jobs.consolidate.work import (
+    CellOfWork,
+    CellsWork,
+    ConsolidateContent,
+    ConsolidateContext,
+    ConsolidatedCells,
+    ConsolidatePlan,
+)
+from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Nothing, Results, Round, Site
+from acdtask.jobs.shards import shards_of
+from acdtask.jobs.stacks import RecordChoice, Stacks, tiles_of_aoi
 
-__all__ = ["ConsolidateJob", "ConsolidateSettings"]
+__all__ = ["ConsolidateJob"]
 
 BYTES_PER_CORE_SECOND = 30e6
 """Stored pixels read, compressed and written (measured on the demo)."""
 
 
-class ConsolidateSettings(Settings):
-    """Which records to consolidate, and into which layout."""
+class Write(Round[CellsWork, Nothing, ConsolidatedCells]):
+    """Write the arrays of each cell, then index them."""
 
-    aoi: str = Field(description="AOI file (a Geocube ingester payload)")
-    layout: Name = Field(description="layout whose cells are filled")
-    variable: Name = Field(default="CoherenceVV", description="variable to consolidate")
-    instance: Name = Field(default="master", description="instance to consolidate")
-    start: Moment | None = Field(default=None, description="first datetime; default: the AOI's start")
-    end: LastMoment | None = Field(
-        default=None, description="last datetime (of a day, 00:00 UTC); default: the AOI's end"
-    )
-    resampling: Resampling | None = Field(default=None, description="default: the variable's")
-    shard_tiles: int = Field(default=1, ge=1, description="cells per shard")
-    tags: dict[str, str] = Field(default={}, description=TAGS)
-    track: str = Field(default="", description=ONE_TRACK)
+    name = "write"
+
+    def run(self, work: CellsWork, handout: Nothing, context: ConsolidateContext) -> ConsolidatedCells:
+        """Read each cell block by block, every record of an array at once, and write its arrays."""
+        site, settings = context.site, context.settings
+        if site.shared is not None:
+            return run_on_geocube(work, site.shared.geocube, context.progress)
+        variable = site.cube.variable(settings.variable)
+        written = ConsolidatedCells()
+        for done, cell in enumerate(work.tiles, start=1):
+            for container in cell.containers:
+                checksum = write_cell(
+                    site.cube, site.store, container, variable, settings.instance, settings.resampling
+                )
+                written.datasets += datasets_of(container, variable, settings.instance, checksum)
+                written.replaced += container.replaced
+                written.sources += [one for part in container.slices for one in part.datasets if not one.is_copy]
+            context.progress(done)
+        return written
+
+    def gather(self, results: Results[CellsWork, ConsolidatedCells], context: ConsolidateContext) -> Handouts[Nothing]:
+        """Index every array, at once. Cells that are left out stay as they were, and are in the next plan.
+
+        Records that another consolidation put into arrays of its own meanwhile stay there, and those whose pixels an
+        ingest has replaced meanwhile are in the next plan. A Geocube has done it already.
+        """
+        cube = context.site.cube
+        if isinstance(cube, LocalCube):
+            written = [part for _, part in results]
+            cube.replace(
+                [dataset for part in written for dataset in part.replaced],
+                [dataset for part in written for dataset in part.datasets],
+                [dataset for part in written for dataset in part.sources],
+            )
+        return Handouts()
+
+    def files_of(self, result: ConsolidatedCells, plan: ConsolidatePlan) -> tuple[str, ...]:
+        """The metadata of its arrays, which is written last; a Geocube keeps its own."""
+        return tuple(f"{uri}/{METADATA}" for uri in sorted({dataset.uri for dataset in result.datasets}))
 
 
-class _TileWork(BaseModel):
-    tile: Tile
-    containers: list[CellWork]
-
-    @property
-    def images(self) -> int:
-        """Number of images to write: the new ones, and those of the containers that they are appended to."""
-        return sum(len(container.slices) for container in self.containers)
-
-
-class _Written(BaseModel):
-    """What a shard has written, which copies in older containers it replaces, and of which images it was made."""
-
-    datasets: list[Dataset] = []
-    replaced: list[Dataset] = []
-    sources: list[Dataset] = []
-
-
-class ConsolidateJob(Job[ConsolidateSettings]):
+class ConsolidateJob(Job[ConsolidateSettings, ConsolidateContent]):
     """Rearrange records into time-major cells. New records are appended to those that a cell has already."""
 
     name = "consolidate"
-    rounds = ("write",)
+    rounds = (Write(),)
     settings = ConsolidateSettings
+    content = ConsolidateContent
 
-    def plan(self, settings: ConsolidateSettings, site: Site) -> Draft:
+    def plan(self, settings: ConsolidateSettings, site: Site) -> Draft[ConsolidateContent, CellsWork]:
         """The arrays of each cell that lacks records. A Geocube consolidates by itself."""
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
@@ -89,8 +104,8 @@ class ConsolidateJob(Job[ConsolidateSettings]):
         keys = [container.key for tile_work in work for container in tile_work.containers]
         count = len(stacks.records)
         return Draft(
-            content={"settings": settings.science(), "cells": keys},
-            shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
+            content=ConsolidateContent(cells=tuple(keys)),
+            shards=shards_of(work, settings.shard_tiles, lambda cells: CellsWork(tiles=cells)),
             estimate=Estimate(
                 tiles=len(work),
                 dates=max((one.images for one in work), default=0),
@@ -102,61 +117,16 @@ class ConsolidateJob(Job[ConsolidateSettings]):
             nothing_to_do="" if work else f"all {count} records are in all {len(tiles)} cells already",
         )
 
-    def run(
-        self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
-    ) -> bytes:
-        """Read each cell block by block, every record of an array at once, and write its arrays."""
-        if site.shared is not None:
-            return run_on_geocube(shard, site.shared.geocube, progress)
-        settings = ConsolidateSettings.model_validate(plan.settings)
-        variable = site.cube.variable(settings.variable)
-        written = _Written()
-        for done, raw in enumerate(shard.work["tiles"], start=1):
-            for container in _TileWork.model_validate(raw).containers:
-                checksum = write_cell(
-                    site.cube, site.store, container, variable, settings.instance, settings.resampling
-                )
-                written.datasets += datasets_of(container, variable, settings.instance, checksum)
-                written.replaced += container.replaced
-                written.sources += [one for part in container.slices for one in part.datasets if not one.is_copy]
-            progress(done)
-        return written.model_dump_json().encode()
-
-    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
-        """Index every array, at once. Cells that are left out stay as they were, and are in the next plan.
-
-        Records that another consolidation put into arrays of its own meanwhile stay there, and those whose pixels an
-        ingest has replaced meanwhile are in the next plan. A Geocube has done it already.
-        """
-        cube = site.cube
-        if isinstance(cube, LocalCube):
-            written = [_Written.model_validate_json(table) for _, table in result.tables]
-            cube.replace(
-                [dataset for part in written for dataset in part.replaced],
-                [dataset for part in written for dataset in part.datasets],
-                [dataset for part in written for dataset in part.sources],
-            )
-        return Handouts()
-
-    def names(self, shard: Shard) -> tuple[str, ...]:
-        """Its cells."""
-        return cells_of(shard)
-
-    def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
-        """The metadata of its arrays, which is written last; a Geocube keeps its own."""
-        datasets = _Written.model_validate_json(table).datasets if "cells" in plan.content else []
-        return tuple(f"{uri}/{METADATA}" for uri in sorted({dataset.uri for dataset in datasets}))
-
-    def findings(self, plan: Plan, site: Site) -> Findings:
+    def findings(self, plan: ConsolidatePlan, site: Site) -> Findings:
         """How many arrays were written; on a Geocube, how many cells of its layout were asked for."""
         cube = site.cube
         if isinstance(cube, SharedCube):
             return Findings(figures={"arrays": plan.units})
-        indexed = {dataset.uri for dataset in cube.datasets_at(plan.content["cells"])}
+        indexed = {dataset.uri for dataset in cube.datasets_at(plan.content.cells or ())}
         return Findings(figures={"arrays": len(indexed)})
 
 
-def _work_of(cube: LocalCube, settings: ConsolidateSettings, stacks: Stacks, tiles: list[Tile]) -> list[_TileWork]:
+def _work_of(cube: LocalCube, settings: ConsolidateSettings, stacks: Stacks, tiles: list[Tile]) -> list[CellOfWork]:
     """The tiles that lack records, and the containers to write for each."""
     consolidated = cube.records_by_cell(settings.variable, settings.instance, settings.layout)
     not_everywhere = [
@@ -179,5 +149,5 @@ def _work_of(cube: LocalCube, settings: ConsolidateSettings, stacks: Stacks, til
             return container_key(settings.variable, settings.instance, tile, slices, settings.resampling)
 
         containers = plan_containers(tile, lacking, copies[cell], records, dformat, key_of)
-        work.append(_TileWork(tile=tile, containers=containers))
+        work.append(CellOfWork(tile=tile, containers=containers))
     return work

@@ -36,13 +36,22 @@ from acdtask.jobs.contract import (
     Draft,
     Estimate,
     Findings,
-    Handouts,
     Job,
     Plan,
-    RoundResult,
     Shard,
     Site,
     content_id_of,
+)
+from acdtask.jobs.legacy import (
+    LegacyHandouts as Handouts,
+)
+from acdtask.jobs.legacy import (
+    LegacyResult as RoundResult,
+)
+from acdtask.jobs.legacy import (
+    LegacyRound,
+    RawContent,
+    RawWork,
 )
 from acdtask.jobs.monitor.cut import CutTile, cut_tile
 from acdtask.jobs.monitor.documents import tags_of_image
@@ -75,7 +84,7 @@ from acdtask.jobs.monitor.work import (
 )
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest, manifest_chain
-from acdtask.jobs.shards import NO_WORK, cells_of, shards_of
+from acdtask.jobs.shards import no_work, shards_of
 from acdtask.jobs.stacks import Stacks, area_of, start_of, tiles_of_aoi
 
 __all__ = ["MonitorJob"]
@@ -87,12 +96,13 @@ TAG_IMAGE = "acd:content"
 BECOMES_LATEST = "these images are monitored already, and their result becomes the latest again"
 
 
-class MonitorJob(Job[MonitorSettings]):
+class MonitorJob(Job[MonitorSettings, RawContent]):
     """Find where new images lie abnormally far below their baseline."""
 
     name = "monitor"
-    rounds = ("statistics", "label", "cut")
+    rounds = tuple(LegacyRound(name, lambda: MonitorJob()) for name in ("statistics", "label", "cut"))
     settings = MonitorSettings
+    content = RawContent
 
     def plan(self, settings: MonitorSettings, site: Site) -> Draft:
         """The images after the baseline that were not monitored with these settings. BASELINE_UNKNOWN."""
@@ -132,14 +142,18 @@ class MonitorJob(Job[MonitorSettings]):
         again = not work and bool(done) and not current
         images_read = sum(len(one.images) for one in work) * layout.cell_pixels**2
         return Draft(
-            content={
-                "method": method,
-                "images": [] if again else [one.model_dump(mode="json") for one in pending.values()],
-                **({WITHOUT_BASELINE: [one.model_dump(mode="json") for one in without]} if without else {}),
-            },
-            shards=[NO_WORK]
+            content=RawContent(
+                data={
+                    "method": method,
+                    "images": [] if again else [one.model_dump(mode="json") for one in pending.values()],
+                    **({WITHOUT_BASELINE: [one.model_dump(mode="json") for one in without]} if without else {}),
+                }
+            ),
+            shards=no_work(RawWork(tiles=[]))
             if again
-            else shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
+            else shards_of(
+                [one.model_dump(mode="json") for one in work], settings.shard_tiles, lambda tiles: RawWork(tiles=tiles)
+            ),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(pending),
@@ -181,10 +195,6 @@ class MonitorJob(Job[MonitorSettings]):
     def fenced_area(self, settings: MonitorSettings) -> str:
         """Its AOI."""
         return load_aoi(settings.aoi).name
-
-    def names(self, shard: Shard) -> tuple[str, ...]:
-        """Its cells."""
-        return cells_of(shard)
 
     def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
         """The patches of the plan's images."""

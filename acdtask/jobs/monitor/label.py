@@ -27,7 +27,7 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.masks import inside_mask
 from acdtask.cube.model import Cube, Dataset, Resampling, Slice, Variable
 from acdtask.jobs.bundle import array_to_bytes, pack, unpack
-from acdtask.jobs.contract import Handouts
+from acdtask.jobs.legacy import LegacyHandouts as Handouts
 from acdtask.jobs.monitor.tally import Tally, tally_of
 from acdtask.jobs.monitor.work import Places, TileWork, partial_place
 from acdtask.jobs.products import Z_FORMAT, Z_SCALE, Z_UNIT

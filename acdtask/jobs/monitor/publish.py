@@ -19,7 +19,8 @@ from acdtask.cube.tiling import LON_LAT, project
 from acdtask.jobs.bundle import unpack
 from acdtask.jobs.catalogue import put_all
 from acdtask.jobs.closest import closest_of
-from acdtask.jobs.contract import Plan, RoundResult, Site
+from acdtask.jobs.contract import Plan, Site
+from acdtask.jobs.legacy import LegacyResult as RoundResult
 from acdtask.jobs.monitor.cut import CutTile
 from acdtask.jobs.monitor.documents import files_of_image, write_catalogue
 from acdtask.jobs.monitor.label import JoinedImages

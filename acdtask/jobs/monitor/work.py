@@ -11,8 +11,9 @@ from pydantic import BaseModel
 
 from acdtask.cube.grid import Tile
 from acdtask.cube.model import Dataset, Record, Slice, Variable
-from acdtask.jobs.contract import LeftOutShard, Plan
+from acdtask.jobs.contract import Plan
 from acdtask.jobs.filenames import cell_part, date_part, product_stem
+from acdtask.jobs.legacy import LegacyShard as LeftOutShard
 from acdtask.jobs.products import PARTIAL, MonitorTile, change_variable, z_variable
 from acdtask.jobs.quarantine import QuarantinedTile
 

@@ -13,11 +13,12 @@ from shapely.geometry import shape
 
 from acdtask.cube.model import Dataset
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Plan, Site
+from acdtask.jobs.contract import Site
 from acdtask.jobs.monitor.months import images_of_month, patches_of_month
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.patches import LocatedPatch
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, MonitorMonth, find_manifest
+from acdtask.jobs.report.content import ReportPlan
 from acdtask.jobs.report.score import Event
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.truth import events_on, read_truth
@@ -61,11 +62,11 @@ class Sources:
         return cls(site, MonitorManifest.model_validate_json(body), number, truth)
 
     @classmethod
-    def of_plan(cls, plan: Plan, site: Site) -> Sources:
+    def of_plan(cls, plan: ReportPlan, site: Site) -> Sources:
         """What was planned for. TRUTH_UNREADABLE if the truth changed since."""
-        settings = ReportSettings.model_validate({**plan.settings, "monitor": plan.content["monitor"]})
-        sources = cls.find(settings, plan.content["aoi"], site, plan.content["version"])
-        if sources.truth_digest != plan.content["truth"]:
+        settings, content = plan.settings.model_copy(update={"monitor": plan.content.monitor}), plan.content
+        sources = cls.find(settings, content.aoi, site, content.version)
+        if sources.truth_digest != content.truth:
             raise AcdError(ErrorCode.TRUTH_UNREADABLE, f"{settings.truth} changed since the report was planned")
         return sources
 
