@@ -40,6 +40,9 @@ __all__ = [
 
 AnyJob = Job[Any]
 NAMED_AT_MOST = 10
+PLAN_FORMAT = 1
+"""Raise it when plans, shards, tables or handouts are stored differently: interrupted plans then start anew. Results do
+not depend on it."""
 PLAN_ATTEMPTS = 20
 
 _events = log.events("engine")
@@ -97,9 +100,9 @@ def _drafted(job: AnyJob, settings: Settings, site: Site, quarantine: int) -> tu
     draft = job.plan(settings, site)
     if len(draft.left_out) > quarantine:
         raise _too_many_left_out(draft.left_out, quarantine)
-    content_id = content_id_of(job.name, draft.content)
+    content_id = content_id_of(job.name, job.algorithm, draft.content)
     shards = [shard.model_dump(mode="json") for shard in draft.shards]
-    digest = hashlib.sha256(json.dumps([content_id, shards], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([PLAN_FORMAT, content_id, shards], sort_keys=True).encode())
     plan = Plan(
         job=job.name,
         plan_id=digest.hexdigest()[:16],
@@ -114,6 +117,9 @@ def _drafted(job: AnyJob, settings: Settings, site: Site, quarantine: int) -> tu
         notes=draft.notes,
         nothing_to_do=draft.nothing_to_do,
         left_out=dict(draft.left_out),
+        algorithm=job.algorithm,
+        format=PLAN_FORMAT,
+        series=draft.series,
     )
     return plan, shards
 
@@ -158,15 +164,19 @@ def left_out_by(plan: Plan) -> list[str]:
 
 
 def load_plan(job_name: str, plan_id: str, site: Site) -> Plan:
-    """The stored plan. PLAN_UNKNOWN, RUN_DAMAGED; PLAN_STALE if another version of acd made it."""
+    """The stored plan. PLAN_UNKNOWN, RUN_DAMAGED; PLAN_STALE if it was stored in another format."""
     folder = _folder(job_name, plan_id, site)
     stored = folder.find("plan.json")
     if stored is None:
         raise AcdError(ErrorCode.PLAN_UNKNOWN, f"{job_name} has no plan {plan_id} at {site.address}")
     plan = parse_sealed(Plan, stored, folder.address_of("plan.json"), ErrorCode.RUN_DAMAGED, way_out(folder))
-    if plan.version != __version__:
-        raise AcdError(ErrorCode.PLAN_STALE, f"plan {plan_id} was made by acd {plan.version}; this is {__version__}")
+    if plan.format != PLAN_FORMAT:
+        raise _stale(plan)
     return plan
+
+
+def _stale(plan: Plan) -> AcdError:
+    return AcdError(ErrorCode.PLAN_STALE, f"plan {plan.plan_id} was made by acd {plan.version}; this is {__version__}")
 
 
 def load_shard(plan: Plan, index: int, site: Site) -> Shard:
@@ -196,7 +206,7 @@ def run_shard(
     Returns:
         None, or why there was nothing to do: the shard was left out in an earlier round.
     """
-    _check_round(plan, round_name)
+    _check_round(job, plan, round_name)
     shard = load_shard(plan, index, site)
     round_ = _prepared(job, plan, round_name, site)
     if index not in round_.stems:
@@ -233,7 +243,7 @@ def gather_round(job: AnyJob, plan: Plan, round_name: str, site: Site, *, quaran
     Raises:
         AcdError: SHARDS_FAILED if more are missing and all of them said why, SHARDS_MISSING if one did not.
     """
-    _check_round(plan, round_name)
+    _check_round(job, plan, round_name)
     round_ = _prepared(job, plan, round_name, site)
     known = round_.gathering()
     if known is not None and not known.left_out and _stands(job, plan, round_name, site):
@@ -348,6 +358,9 @@ def _folder(job_name: str, plan_id: str, site: Site) -> Store:
     return site.runs.within(f"{job_name}/{plan_id}")
 
 
-def _check_round(plan: Plan, round_name: str) -> None:
+def _check_round(job: AnyJob, plan: Plan, round_name: str) -> None:
+    """SHARD_UNKNOWN; PLAN_STALE if the plan was made for another algorithm than this acd has."""
+    if plan.algorithm != job.algorithm:
+        raise _stale(plan)
     if round_name not in plan.rounds:
         raise AcdError(ErrorCode.SHARD_UNKNOWN, f"{plan.job} has rounds {', '.join(plan.rounds)}, not {round_name}")

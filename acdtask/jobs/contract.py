@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from acdtask import __version__
 from acdtask.cube.grid import Layout
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
@@ -35,6 +34,7 @@ __all__ = [
     "LeftOutShard",
     "Plan",
     "RoundResult",
+    "Series",
     "Settings",
     "Shard",
     "Site",
@@ -83,9 +83,34 @@ class Shard(BaseModel):
     work: dict[str, Any]
 
 
-def content_id_of(job: str, content: dict[str, Any]) -> str:
-    """Sixteen hexadecimal digits that name what a job makes: the same content, the same id."""
-    canonical = json.dumps([job, __version__, content], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+class Series(BaseModel):
+    """What a person watches: a series of images judged the same way (docs/decisions/0027).
+
+    Attributes:
+        aoi: name of the AOI.
+        id: content id, made from what the person asked for.
+        watermark: datetime of the newest image when the plan was made. If this plan opens the series, only later
+            images are news.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    aoi: str
+    id: str
+    watermark: dt.datetime
+
+
+def content_id_of(job: str, algorithm: int, content: dict[str, Any]) -> str:
+    """Sixteen hexadecimal digits that name what a job makes: the same content, the same id.
+
+    The version of acd is not part of it: a release that changes no results makes nothing pending.
+
+    Args:
+        job: name of the job.
+        algorithm: the job's `ALGORITHM`.
+        content: everything else that decides what comes out, as JSON values.
+    """
+    canonical = json.dumps([job, algorithm, content], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
@@ -100,6 +125,7 @@ class Draft:
             computes nothing, and only makes a published result the current one again, says so under AGAIN.
         nothing_to_do: a sentence that says why there is no work, or empty.
         left_out: inputs that failed for good while planning, by what people call them. `content` has to name them.
+        series: what the images belong to, if the job has series.
     """
 
     content: dict[str, Any]
@@ -108,12 +134,15 @@ class Draft:
     notes: dict[str, Any] = field(default_factory=dict)
     nothing_to_do: str = ""
     left_out: Mapping[str, Failure] = field(default_factory=dict)
+    series: Series | None = None
 
 
 class Plan(BaseModel):
     """A plan as it is stored. The same inputs, settings and shards make the same plan_id.
 
-    `content_id` leaves the sharding out: products are named by it.
+    `content_id` leaves the sharding out: products are named by it. `version` is the acd that made the plan, for people;
+    `algorithm` is the job's, `format` that of what a plan and its rounds store. `series` is what the images belong to,
+    for a job that has series.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
@@ -131,6 +160,9 @@ class Plan(BaseModel):
     notes: dict[str, Any] = {}
     nothing_to_do: str = ""
     left_out: dict[str, Failure] = Field(default={}, exclude_if=lambda value: not value)
+    algorithm: int = 1
+    format: int = 1
+    series: Series | None = None
 
 
 class FoundImage(BaseModel):
@@ -274,9 +306,13 @@ class Job(ABC, Generic[SettingsT]):
 
     `checks` are rounds that look at everything although something was found bad already, so that all is told at once.
     A job that plans only what is missing has nothing to do once all is published; others plan the same work each time.
+
+    `algorithm` is the job's `ALGORITHM`: raise it when the same inputs and settings give other results, so that they
+    get other ids. tests/jobs/test_golden.py fails when results change and it does not.
     """
 
     name: ClassVar[str]
+    algorithm: ClassVar[int] = 1
     unit: ClassVar[str] = "tiles"
     rounds: ClassVar[tuple[str, ...]]
     checks: ClassVar[frozenset[str]] = frozenset()

@@ -24,6 +24,8 @@ __all__ = ["FOLLOW_SECONDS", "plan_on_geocube", "run_on_geocube"]
 FOLLOW_SECONDS = 3 * 3600.0
 """How long a pod watches a job before it says that it still runs; the next one goes on."""
 
+ALGORITHM = 1
+"""Part of the names of jobs: raise it to consolidate everything again."""
 POLL_SECONDS = 2.0
 ATTEMPTS = 5
 
@@ -34,7 +36,7 @@ def plan_on_geocube(
     """One shard, which names the job: the same records, layout and settings, the same name."""
     content = {"settings": settings.science(), "records": list(records)}
     wanted = Consolidation(
-        name=f"acd-{content_id_of('consolidate', {**content, 'settings': _on_the_server(settings)})}",
+        name=f"acd-{content_id_of('consolidate', ALGORITHM, {**content, 'settings': _on_the_server(settings)})}",
         variable=settings.variable,
         instance=settings.instance,
         layout=settings.layout,
