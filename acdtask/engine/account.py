@@ -22,7 +22,7 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.local.traffic import traffic_so_far
 from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Findings, Job, Plan, PlanHead, Settings, Site
+from acdtask.jobs.contract import Findings, Job, Plan, PlanHead, Series, Settings, Site
 from acdtask.jobs.quarantine import LeftOut
 
 __all__ = [
@@ -100,6 +100,7 @@ class JobRecord(BaseModel):
         gathered_before: whether another run had done that already; what was found is then no news.
         left_out: the shards that it was gathered without, each with its error.
         work, findings: of the whole plan; empty until it is gathered.
+        series: what the images belong to, for a job that has series.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -118,6 +119,7 @@ class JobRecord(BaseModel):
     left_out: list[str] = []
     work: Work = Work()
     findings: Findings = Findings()
+    series: Series | None = None
 
     @property
     def news(self) -> dict[str, float]:
@@ -275,6 +277,7 @@ def _planned(run: str, plan: PlanHead, aoi: str) -> JobRecord:
         units=0 if plan.nothing_to_do else plan.units,
         nothing_to_do=plan.nothing_to_do,
         left_out=[str(failure) for failure in plan.left_out.values()],
+        series=plan.series,
     )
 
 

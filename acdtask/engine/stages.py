@@ -68,6 +68,9 @@ AnyJob = Job[Any, Any]
 AnyPlan = Plan[Any, Any]
 PlanT = TypeVar("PlanT", bound=PlanHead)
 NAMED_AT_MOST = 10
+PLAN_FORMAT = 1
+"""Raise it when plans, shards, tables or handouts are stored differently: interrupted plans then start anew. Results do
+not depend on it."""
 PLAN_ATTEMPTS = 20
 
 _events = log.events("engine")
@@ -125,9 +128,9 @@ def _drafted(job: AnyJob, settings: Settings, site: Site, quarantine: int) -> tu
     draft = job.plan(settings, site)
     if len(draft.left_out) > quarantine:
         raise _too_many_left_out(draft.left_out, quarantine)
-    content_id = content_id_of(job.name, draft.content.identity(settings))
+    content_id = content_id_of(job.name, job.algorithm, draft.content.identity(settings))
     shards = [shard.model_dump(mode="json") for shard in draft.shards]
-    digest = hashlib.sha256(json.dumps([content_id, shards], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([PLAN_FORMAT, content_id, shards], sort_keys=True).encode())
     plan = _plan_type(job)(
         job=job.name,
         plan_id=digest.hexdigest()[:16],
@@ -142,6 +145,9 @@ def _drafted(job: AnyJob, settings: Settings, site: Site, quarantine: int) -> tu
         notes=draft.notes,
         nothing_to_do=draft.nothing_to_do,
         left_out=dict(draft.left_out),
+        algorithm=job.algorithm,
+        format=PLAN_FORMAT,
+        series=draft.series,
     )
     return plan, shards
 
@@ -186,7 +192,7 @@ def left_out_by(plan: PlanHead) -> list[str]:
 
 
 def load_plan(job: AnyJob, plan_id: str, site: Site) -> AnyPlan:
-    """The stored plan. PLAN_UNKNOWN, RUN_DAMAGED; PLAN_STALE if another version of acd made it."""
+    """The stored plan. PLAN_UNKNOWN, RUN_DAMAGED; PLAN_STALE if it was stored in another format."""
     load_plan_head(job.name, plan_id, site)
     return _stored_plan(_plan_type(job), job.name, plan_id, site)
 
@@ -194,9 +200,13 @@ def load_plan(job: AnyJob, plan_id: str, site: Site) -> AnyPlan:
 def load_plan_head(job_name: str, plan_id: str, site: Site) -> PlanHead:
     """What the stored plan says to those who do not know the job. The same errors as `load_plan`."""
     plan = _stored_plan(PlanHead, job_name, plan_id, site)
-    if plan.version != __version__:
-        raise AcdError(ErrorCode.PLAN_STALE, f"plan {plan_id} was made by acd {plan.version}; this is {__version__}")
+    if plan.format != PLAN_FORMAT:
+        raise _stale(plan)
     return plan
+
+
+def _stale(plan: PlanHead) -> AcdError:
+    return AcdError(ErrorCode.PLAN_STALE, f"plan {plan.plan_id} was made by acd {plan.version}; this is {__version__}")
 
 
 def _stored_plan(kind: type[PlanT], job_name: str, plan_id: str, site: Site) -> PlanT:
@@ -247,7 +257,7 @@ def run_shard(
     Returns:
         None, or why there was nothing to do: the shard was left out in an earlier round.
     """
-    _check_round(plan, round_name)
+    _check_round(job, plan, round_name)
     shard = load_shard(job, plan, index, site)
     round_, state = job.round(round_name), _prepared(job, plan, round_name, site)
     if index not in state.stems:
@@ -297,7 +307,7 @@ def gather_round(
     Raises:
         AcdError: SHARDS_FAILED if more are missing and all of them said why, SHARDS_MISSING if one did not.
     """
-    _check_round(plan, round_name)
+    _check_round(job, plan, round_name)
     round_, state = job.round(round_name), _prepared(job, plan, round_name, site)
     known = state.gathering()
     if known is not None and not known.left_out and _stands(job, plan, round_name, site):
@@ -423,7 +433,10 @@ def _folder(job_name: str, plan_id: str, site: Site) -> Store:
     return site.runs.within(f"{job_name}/{plan_id}")
 
 
-def _check_round(plan: PlanHead, round_name: str) -> None:
+def _check_round(job: AnyJob, plan: PlanHead, round_name: str) -> None:
+    """SHARD_UNKNOWN; PLAN_STALE if the plan was made for another algorithm than this acd has."""
+    if plan.algorithm != job.algorithm:
+        raise _stale(plan)
     if round_name not in plan.rounds:
         raise AcdError(
             ErrorCode.SHARD_UNKNOWN,

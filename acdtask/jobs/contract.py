@@ -28,6 +28,7 @@ from acdtask.jobs.plans import (
     Estimate,
     Plan,
     PlanHead,
+    Series,
     Settings,
     SettingsT,
     Shard,
@@ -54,6 +55,7 @@ __all__ = [
     "PlanHead",
     "Results",
     "Round",
+    "Series",
     "Settings",
     "Shard",
     "Site",
@@ -284,9 +286,13 @@ class Job(ABC, Generic[SettingsT, ContentT]):
     """A job. It holds no state: everything that a stage needs comes with the plan.
 
     A job that plans only what is missing has nothing to do once all is published; others plan the same work each time.
+
+    `algorithm` is the job's `ALGORITHM`: raise it when the same inputs and settings give other results, so that they
+    get other ids. tests/jobs/test_golden.py fails when results change and it does not.
     """
 
     name: ClassVar[str]
+    algorithm: ClassVar[int] = 1
     unit: ClassVar[str] = "tiles"
     rounds: ClassVar[tuple[Round[Any, Any, Any], ...]]
     plans_only_what_is_missing: ClassVar[bool] = True

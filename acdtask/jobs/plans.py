@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping
@@ -10,7 +11,6 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from acdtask import __version__
 from acdtask.jobs.quarantine import Failure
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Estimate",
     "Plan",
     "PlanHead",
+    "Series",
     "Settings",
     "SettingsT",
     "Shard",
@@ -79,6 +80,23 @@ class Content(BaseModel):
         return self.model_dump(mode="json", exclude=set(self.described))
 
 
+class Series(BaseModel):
+    """What a person watches: a series of images judged the same way (docs/decisions/0027).
+
+    Attributes:
+        aoi: name of the AOI.
+        id: content id, made from what the person asked for.
+        watermark: datetime of the newest image when the plan was made. If this plan opens the series, only later
+            images are news.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    aoi: str
+    id: str
+    watermark: dt.datetime
+
+
 class Work(BaseModel):
     """The work of one shard; every round of a job gets the same. Each job has its own."""
 
@@ -116,6 +134,7 @@ class Draft(Generic[ContentT, WorkT]):
             computes nothing, and only makes a published result the current one again, says so under AGAIN.
         nothing_to_do: a sentence that says why there is no work, or empty.
         left_out: inputs that failed for good while planning, by what people call them. `content` has to name them.
+        series: what the images belong to, if the job has series.
     """
 
     content: ContentT
@@ -125,12 +144,15 @@ class Draft(Generic[ContentT, WorkT]):
     nothing_to_do: str = ""
     left_out: Mapping[str, Failure] = field(default_factory=dict)
     rounds: tuple[str, ...] | None = None
+    series: Series | None = None
 
 
 class PlanHead(BaseModel):
     """What all plans have, whatever the job. The same inputs, settings and shards make the same plan_id.
 
-    `content_id` leaves the sharding out: products are named by it. `rounds` are those that this plan needs.
+    `content_id` leaves the sharding out: products are named by it. `rounds` are those that this plan needs. `version` is
+    the acd that made the plan, for people; `algorithm` is the job's, `format` that of what a plan and its rounds store.
+    `series` is what the images belong to, for a job that has series.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
@@ -146,6 +168,9 @@ class PlanHead(BaseModel):
     notes: dict[str, Any] = {}
     nothing_to_do: str = ""
     left_out: dict[str, Failure] = Field(default={}, exclude_if=lambda value: not value)
+    algorithm: int = 1
+    format: int = 1
+    series: Series | None = None
 
 
 class Plan(PlanHead, Generic[SettingsT, ContentT]):
@@ -155,7 +180,15 @@ class Plan(PlanHead, Generic[SettingsT, ContentT]):
     content: ContentT
 
 
-def content_id_of(job: str, content: dict[str, Any]) -> str:
-    """Sixteen hexadecimal digits that name what a job makes: the same content, the same id."""
-    canonical = json.dumps([job, __version__, content], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+def content_id_of(job: str, algorithm: int, content: dict[str, Any]) -> str:
+    """Sixteen hexadecimal digits that name what a job makes: the same content, the same id.
+
+    The version of acd is not part of it: a release that changes no results makes nothing pending.
+
+    Args:
+        job: name of the job.
+        algorithm: the job's `ALGORITHM`.
+        content: everything else that decides what comes out, as JSON values.
+    """
+    canonical = json.dumps([job, algorithm, content], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

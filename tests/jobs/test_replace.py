@@ -213,7 +213,14 @@ def test_after_a_replacement_baseline_and_monitor_are_those_of_a_cube_that_never
         assert again.plan.units == 1
     baseline, monitored = judge(area)
     assert baseline.plan.content_id != first.plan.content_id
-    assert len(monitored.plan.content["images"]) == 2  # all are judged with the new baseline
+    assert [one["label"] for one in monitored.plan.content["images"]] == [f"{a}_{b}"]
+    assert any(
+        f"judged against other versions of the baseline annual: {first.plan.content_id} (2)" in line
+        for line in monitored.lines
+    )
+    anew = area.monitor(min_count=2, min_std=0.001, centred=False, again=True)
+    c, d = days(6)[4]
+    assert [one["label"] for one in anew.plan.content["images"]] == [f"{c}_{d}"]
     other = Area(area.folder / "other")
     shutil.copytree(area.folder / "images", other.folder / "images")
     other.ingest()

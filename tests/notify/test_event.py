@@ -15,7 +15,7 @@ from acdtask.engine.account import noting_failure, record_gathered, record_plan
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Nothing, Plan, Site
-from acdtask.notify.event import Ending, Status, attributes_of, data_of
+from acdtask.notify.event import Ending, Status, attributes_of, message_of
 from tests.conftest import CHECKOUT
 from tests.engine.letters import LettersContext, LettersJob, LettersSettings, OneLetter, WriteLetter, Written
 
@@ -52,7 +52,7 @@ def failed(site: Site, stage: str, round_name: str = "", shard: int | None = Non
 
 def told(site: Site, status: Status = "Succeeded") -> tuple[str, dict[str, Any]]:
     ending = Ending(RUN, status, "koln", "acd-letters-x", "acd")
-    data = data_of(ending, site)
+    data = message_of(ending, site).data
     attributes = attributes_of(ending, data)
     assert attributes["id"] == f"{RUN}-{status.lower()}"
     assert (attributes["source"], attributes["subject"]) == ("/namespaces/acd/workflows/acd-letters-x", "koln")
@@ -200,7 +200,7 @@ def test_the_example_of_the_page_has_the_fields_of_an_event(site: Site) -> None:
     example = json.loads(page.partition("```json\n")[2].partition("```")[0])
     finished(planned(site, images=1), site)
     ending = Ending(RUN, "Succeeded", "koln", "acd-letters-x", "acd")
-    data = data_of(ending, site)
+    data = message_of(ending, site).data
     assert set(example) == {*attributes_of(ending, data), "time", "data"}
     assert set(example["data"]) == set(data)
     assert set(example["data"]["images"][0]) == set(data["images"][0])

@@ -26,7 +26,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.documents import BaselinePlace, files_of_baseline, link_baseline
 from acdtask.jobs.baseline.period import period_of, period_text
 from acdtask.jobs.baseline.pixels import figures_of, pixels_of, require_means, sentences_of
-from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.baseline.settings import ALGORITHM, BaselineSettings
 from acdtask.jobs.catalogue import put_all
 from acdtask.jobs.comparable import (
     Composition,
@@ -68,6 +68,7 @@ from acdtask.jobs.products import (
     BaselineManifest,
     BaselineTile,
     baseline_variables,
+    body_of,
     digest_of_file,
     find_manifest,
     is_latest,
@@ -97,6 +98,7 @@ class BaselineJob(Job[BaselineSettings, RawContent]):
     """Count, mean and standard deviation of each pixel over a year, from exact integer moments."""
 
     name = "baseline"
+    algorithm = ALGORITHM
     rounds = (LegacyRound("moments", lambda: BaselineJob()),)
     settings = BaselineSettings
     content = RawContent
@@ -130,7 +132,7 @@ class BaselineJob(Job[BaselineSettings, RawContent]):
             "tiles": [one.tile.cell for one in work],
             **({"replaced": replaced} if (replaced := stacks.replaced()) else {}),
         }
-        content_id = content_id_of(self.name, content)
+        content_id = content_id_of(self.name, self.algorithm, content)
         stands = _stands(aoi.name, content_id, site)
         most = max((len(one.slices) for one in work), default=0)
         current = stands and is_latest(site.store, aoi.name, self.name, _name(settings), content_id)
@@ -203,7 +205,7 @@ class BaselineJob(Job[BaselineSettings, RawContent]):
             files = files_of_baseline(whole, variable)
             put_all(site.store, files)
             digests = {key: digest_of_file(body) for key, body in files.items()}
-            return whole.model_copy(update={"files": digests}).model_dump_json(indent=1).encode()
+            return body_of(whole.model_copy(update={"files": digests}), earlier)
 
         fence, chain = site.fence(plan), manifest_chain(site.store, mine.aoi, self.name, plan.content_id)
         chain.publish(make, fence, {})

@@ -21,6 +21,8 @@ __all__ = ["FOLLOW_SECONDS", "plan_on_geocube", "run_on_geocube"]
 FOLLOW_SECONDS = 3 * 3600.0
 """How long a pod watches a job before it says that it still runs; the next one goes on."""
 
+ALGORITHM = 1
+"""Part of the names of jobs: raise it to consolidate everything again."""
 POLL_SECONDS = 2.0
 ATTEMPTS = 5
 
@@ -32,7 +34,7 @@ def plan_on_geocube(
     content = ConsolidateContent(records=records)
     on_the_server = {**content.identity(settings), "settings": _on_the_server(settings)}
     wanted = Consolidation(
-        name=f"acd-{content_id_of('consolidate', on_the_server)}",
+        name=f"acd-{content_id_of('consolidate', ALGORITHM, on_the_server)}",
         variable=settings.variable,
         instance=settings.instance,
         layout=settings.layout,

@@ -70,7 +70,7 @@ def files_of_image(
     """
     z, change, facts = z_variable(variable), change_variable(variable), _facts(image, variable, plan)
     known = {name: facts[name] for name in ("baseline", "layout", "method", "variable")}
-    properties = processing_fields(_lineage(variable), known)
+    properties = processing_fields(_lineage(variable), known, f"monitor {plan.algorithm}")
     product = image.folder.rpartition("/")[0]
     month = _month_key(product, f"{image.datetime.astimezone(dt.UTC):%Y-%m}")
     above = StacLinks(ROOT, f"{folder}/{CATALOGUE}", f"{product}/{COLLECTION}", _identity(product))
@@ -153,7 +153,7 @@ def _collection(folder: str, manifest: MonitorManifest, variable: Variable) -> b
     collection = stac_collection(
         _identity(folder),
         f"z-scores and change masks of {manifest.variable} in {manifest.aoi}, compared with the baseline "
-        f"{manifest.baseline}.",
+        f"{manifest.settings.get('baseline_name', '')}; acd:baseline of an item is the version.",
         href=f"{folder}/{COLLECTION}",
         links=StacLinks(root=ROOT, parent=area_catalogue(manifest.aoi), children=children),
         footprint=manifest.aoi_geometry,
@@ -187,7 +187,7 @@ def _facts(image: ImageWork, variable: Variable, plan: Plan) -> dict[str, str]:
     method = plan.content["method"]
     return {
         "area": image.aoi,
-        "baseline": method["baseline"],
+        "baseline": image.baseline,
         "image": image.label,
         "layout": method["layout"],
         "method": method["profile"],

@@ -15,7 +15,7 @@ from acdtask.jobs.monitor.work import images_of
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import ImageProduct, MonitorManifest
 
-__all__ = ["findings_of", "judged_lines", "sentences_of", "sentences_without_patches"]
+__all__ = ["findings_of", "found_image", "judged_lines", "sentences_of", "sentences_without_patches"]
 
 
 def findings_of(plan: Plan, published: MonitorManifest, files: Mapping[str, str], site: Site) -> Findings:
@@ -28,7 +28,7 @@ def findings_of(plan: Plan, published: MonitorManifest, files: Mapping[str, str]
         site: where it was published.
     """
     products = _products_of(plan, published, site)
-    found = [_found(product, site) for product in products]
+    found = [found_image(product, site) for product in products]
     return Findings(
         figures={
             "images": len(found),
@@ -110,7 +110,7 @@ def _judged(products: Sequence[ImageProduct]) -> Judged:
     return Judged(_added(product.quality_px for product in products))
 
 
-def _found(product: ImageProduct, site: Site) -> FoundImage:
+def found_image(product: ImageProduct, site: Site) -> FoundImage:
     """What is published of an image. PRODUCT_DAMAGED."""
     patches = patches_of_image(product, site.store)
     judged = Judged(product.quality_px)

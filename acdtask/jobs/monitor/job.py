@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 
 import numpy as np
 from shapely.geometry import shape
 
 from acdtask.change.centring import BINS, ScoreHistogram
-from acdtask.change.profile import Detection, detection_for
+from acdtask.change.profile import Detection
 from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.grid import Layout
-from acdtask.cube.model import Record, RecordQuery, Variable
+from acdtask.cube.model import Record
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.bundle import array_from_bytes, pack, unpack
@@ -40,7 +36,6 @@ from acdtask.jobs.contract import (
     Plan,
     Shard,
     Site,
-    content_id_of,
 )
 from acdtask.jobs.legacy import (
     LegacyHandouts as Handouts,
@@ -68,10 +63,20 @@ from acdtask.jobs.monitor.label import (
     left_to_bytes,
     write_change,
 )
-from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.publish import patch_files, publish
+from acdtask.jobs.monitor.series import (
+    ALGORITHM,
+    Judgements,
+    images_of_stack,
+    judgements_of,
+    method_of,
+    newest_manifest,
+    series_of,
+    start_of_series,
+)
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.tally import Tally, require_images, require_judged
+from acdtask.jobs.monitor.versions import notes_on_period, notes_on_versions
 from acdtask.jobs.monitor.work import (
     WITHOUT_BASELINE,
     ImageWork,
@@ -82,17 +87,15 @@ from acdtask.jobs.monitor.work import (
     monitor_tile,
     quarantined_tiles,
 )
-from acdtask.jobs.parts import month_of
-from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest, manifest_chain
+from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest
 from acdtask.jobs.shards import no_work, shards_of
-from acdtask.jobs.stacks import Stacks, area_of, start_of, tiles_of_aoi
+from acdtask.jobs.stacks import Stacks, area_of, tiles_of_aoi
 
 __all__ = ["MonitorJob"]
 
 PIXELS_PER_CORE_SECOND = 1.25e6
 """Of one image, all rounds together (measured on the demo)."""
 NAMED_AT_MOST = 5
-TAG_IMAGE = "acd:content"
 BECOMES_LATEST = "these images are monitored already, and their result becomes the latest again"
 
 
@@ -100,6 +103,7 @@ class MonitorJob(Job[MonitorSettings, RawContent]):
     """Find where new images lie abnormally far below their baseline."""
 
     name = "monitor"
+    algorithm = ALGORITHM
     rounds = tuple(LegacyRound(name, lambda: MonitorJob()) for name in ("statistics", "label", "cut"))
     settings = MonitorSettings
     content = RawContent
@@ -110,13 +114,16 @@ class MonitorJob(Job[MonitorSettings, RawContent]):
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
         baseline = _baseline(settings, aoi, site)
-        start = settings.start or baseline.end + timedelta(microseconds=1)
+        method = method_of(settings, aoi, variable)
+        manifest = newest_manifest(method, site)
+        since = start_of_series(baseline, manifest)
+        start = settings.start or since
         stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, settings.end, settings.choice())
         stacks.require_choice()
-        method = _method(settings, aoi, baseline, variable)
-        found = _images(stacks, aoi, method)
-        done = _done(method, site)
-        pending = {one.label: one for one in found if _content(one.folder) not in done}
+        found = images_of_stack(stacks, aoi, method, baseline)
+        judgements = judgements_of(method, manifest, site)
+        pending = _pending(found, judgements, baseline.content_id, again=settings.again)
+        versions = notes_on_versions(manifest, baseline, sum(image.anew for image in pending.values()))
         wanted = [record for record in stacks.records if stacks.label_of(record) in pending]
         composition = _require_comparable(stacks, wanted, settings, baseline, layout, site)
         work: list[TileWork] = []
@@ -137,14 +144,16 @@ class MonitorJob(Job[MonitorSettings, RawContent]):
         if work:
             require_images(len(baseline.images), _most_images(baseline), method["detection"])
         elif pending:
-            _refuse_without_tiles(list(pending.values()), baseline, without)
+            _refuse_without_tiles([*pending.values()], baseline, without)
         current = is_latest(site.store, aoi.name, self.name, _name(settings), method["id"])
-        again = not work and bool(done) and not current
+        again = not work and bool(judgements.complete) and not current
         images_read = sum(len(one.images) for one in work) * layout.cell_pixels**2
         return Draft(
             content=RawContent(
                 data={
                     "method": method,
+                    "baseline": baseline.content_id,
+                    "since": since.isoformat(),
                     "images": [] if again else [one.model_dump(mode="json") for one in pending.values()],
                     **({WITHOUT_BASELINE: [one.model_dump(mode="json") for one in without]} if without else {}),
                 }
@@ -169,9 +178,18 @@ class MonitorJob(Job[MonitorSettings, RawContent]):
                 **({AGAIN: BECOMES_LATEST} if again else {}),
                 **composition.notes(),
                 **grids_note(site, settings.variable, settings.instance, wanted),
-                "stack": {"lines": [*composition.lines(), *_other_lengths(composition, baseline)]},
+                **({"baseline versions": versions} if versions else {}),
+                "stack": {
+                    "lines": [
+                        *composition.lines(),
+                        *_other_lengths(composition, baseline),
+                        *notes_on_period(baseline, since, [*pending.values()], settings.start),
+                        *versions,
+                    ]
+                },
             },
-            nothing_to_do="" if work or again else _why_nothing(found, start),
+            nothing_to_do="" if work or again else _why_nothing(found, start, baseline, versions, again=settings.again),
+            series=series_of(settings, method, aoi, start, manifest, stacks, site.cube),
         )
 
     def run(
@@ -305,27 +323,19 @@ def _name(settings: MonitorSettings) -> str:
     return f"{settings.variable}/{settings.layout}/{settings.name}"
 
 
-def _content(folder: str) -> str:
-    """What an image's folder is called: the image and a digest of its records."""
-    return folder.rpartition("/")[2]
-
-
-def _done(method: dict[str, Any], site: Site) -> set[str]:
-    """The images that both the index and the newest manifest have, as their folders are called. PRODUCT_DAMAGED.
-
-    A month that has as many images in both is not read, so that the cost does not grow with the history.
-    """
-    indexed: dict[str, set[str]] = defaultdict(set)
-    for record in site.published(RecordQuery(tags={"acd:monitor": method["id"]})):
-        indexed[month_of(record.datetime)].add(record.tags[TAG_IMAGE])
-    _, body = manifest_chain(site.store, method["aoi"], "monitor", method["id"]).newest()
-    done: set[str] = set()
-    for month in MonitorManifest.model_validate_json(body).months if body else ():
-        images = indexed[month.month]
-        if len(images) != month.images - month.partial:
-            images &= {_content(product.folder) for product in images_of_month(month, site.store)}
-        done |= images
-    return done
+def _pending(
+    images: Mapping[str, ImageWork], judgements: Judgements, baseline: str, *, again: bool
+) -> dict[str, ImageWork]:
+    """The images to judge, by label: those without a product; with `again` those not judged against this version."""
+    if again:
+        done = judgements.against(baseline, [*images.values()])
+    else:
+        done = {label for label, image in images.items() if image.content in judgements.complete}
+    return {
+        label: image.model_copy(update={"anew": image.content in judgements.indexed})
+        for label, image in images.items()
+        if label not in done
+    }
 
 
 def _published(plan: Plan, site: Site) -> MonitorManifest:
@@ -338,52 +348,6 @@ def _baseline(settings: MonitorSettings, aoi: Aoi, site: Site) -> BaselineManife
     name = f"{settings.variable}/{settings.layout}/{settings.baseline_name}"
     _, body = find_manifest(site.store, aoi.name, "baseline", name, settings.baseline, ErrorCode.BASELINE_UNKNOWN)
     return BaselineManifest.model_validate_json(body)
-
-
-def _method(settings: MonitorSettings, aoi: Aoi, baseline: BaselineManifest, variable: Variable) -> dict[str, Any]:
-    """Everything but the dates that decides what comes out, and an id of it."""
-    names = ("low", "high", "min_area", "min_count", "min_std", "centred")
-    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
-    dformat = variable.dformat
-    detection = detection_for(settings.profile, (dformat.min, dformat.max), variable.scale, given)
-    method = {
-        "aoi": aoi.name,
-        "area": area_of(aoi),
-        "baseline": baseline.content_id,
-        "detection": asdict(detection),
-        "instance": settings.instance,
-        "layout": settings.layout,
-        "name": settings.name,
-        "profile": settings.profile,
-        "resampling": settings.resampling,
-        "variable": settings.variable,
-    }
-    return {**method, "id": content_id_of("monitor", method)}
-
-
-def _images(stacks: Stacks, aoi: Aoi, method: dict[str, Any]) -> list[ImageWork]:
-    """The images of the stack. An image whose records change becomes another product."""
-    grouped: dict[str, list[Record]] = {}
-    for record in stacks.records:
-        grouped.setdefault(stacks.label_of(record), []).append(record)
-    images, replaced = [], stacks.replaced()
-    for label, records in sorted(grouped.items()):
-        ids = [record.id for record in records]
-        inputs = [*ids, *(replaced[one] for one in ids if one in replaced)]
-        digest = hashlib.sha256(json.dumps([method["id"], label, inputs]).encode()).hexdigest()[:12]
-        images.append(
-            ImageWork(
-                label=label,
-                datetime=max(record.datetime for record in records),
-                start=start_of(records[0]),
-                folder=f"products/{aoi.name}/monitor/{method['id']}/{label}-{digest}",
-                records=ids,
-                area=area_of(aoi),
-                aoi=aoi.name,
-                method=method["id"],
-            )
-        )
-    return images
 
 
 def _require_comparable(
@@ -454,7 +418,15 @@ def _refuse_without_tiles(
     )
 
 
-def _why_nothing(images: list[ImageWork], start: datetime) -> str:
+def _why_nothing(
+    images: Mapping[str, ImageWork], start: datetime, baseline: BaselineManifest, versions: list[str], *, again: bool
+) -> str:
     if not images:
         return f"there is no image after {start.date()}"
-    return f"all {len(images)} images after {start.date()} were monitored with these settings already"
+    if again:
+        return (
+            f"all {len(images)} images after {start.date()} were judged against version {baseline.content_id} of the"
+            " baseline already"
+        )
+    why = f"all {len(images)} images after {start.date()} were monitored with these settings already"
+    return "; ".join([why, *versions])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from acdtask.change.near import Near
 from acdtask.change.patches import patch_table
 from acdtask.change.polygons import Piece, join_all, to_crs_coordinates
 from acdtask.change.seams import blobs_from_bytes
-from acdtask.cube.model import Instance, Variable
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.model import Instance, RecordQuery, Variable
 from acdtask.cube.tiling import LON_LAT, project
 from acdtask.jobs.bundle import unpack
 from acdtask.jobs.catalogue import put_all
@@ -25,14 +27,17 @@ from acdtask.jobs.monitor.cut import CutTile
 from acdtask.jobs.monitor.documents import files_of_image, write_catalogue
 from acdtask.jobs.monitor.label import JoinedImages
 from acdtask.jobs.monitor.months import images_of_month, join_months, patches_of_image
+from acdtask.jobs.monitor.news import add_news
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.monitor.work import ImageWork, images_of, partial_place, quarantined_tiles
+from acdtask.jobs.monitor.work import TAG_BASELINE, TAG_CONTENT, ImageWork, images_of, partial_place, quarantined_tiles
+from acdtask.jobs.news import News
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet
 from acdtask.jobs.products import (
     ImageProduct,
     MonitorManifest,
     NumberedChain,
+    body_of,
     change_variable,
     digest_of_file,
     manifest_chain,
@@ -63,7 +68,10 @@ def publish(plan: Plan, result: RoundResult, site: Site) -> None:
     labels = [*cuts, *sorted(quarantined.keys() - cuts.keys())]
     publisher = _ImagePublisher(plan, variable, joined, site)
     products = [publisher.publish(images[label], cuts[label], quarantined.get(label, ())) for label in labels]
+    if plan.series is not None and products:
+        News(site.store, plan.series).open()
     _publish_manifest(plan, settings, products, site)
+    add_news(plan, images, products, site)
     write_catalogue(plan, {month_of(product.datetime) for product in products}, variable, site)
     whole = [product for product in products if not product.quarantined]
     made = (z_variable(variable), change_variable(variable))
@@ -73,7 +81,24 @@ def publish(plan: Plan, result: RoundResult, site: Site) -> None:
         variables=made,
         instances=[Instance(variable=one.name, name=settings.name) for one in made],
     )
+    _retire([images[product.label] for product in whole], [one.name for one in made], settings.name, site)
     _write_patch_files(plan, site)
+
+
+def _retire(images: list[ImageWork], variables: list[str], instance: str, site: Site) -> None:
+    """Take the products of images that were judged anew out of the index, but for those against this baseline version.
+
+    On a Geocube they stay: the tag acd:baseline tells them apart.
+    """
+    own = site.shared.own if site.shared else LocalCube.open(site.address)
+    for image in images:
+        if not image.anew or own is None:
+            continue
+        query = RecordQuery(tags={TAG_CONTENT: image.content, "acd:monitor": image.method})
+        old = frozenset(record.id for record in own.records(query) if record.tags[TAG_BASELINE] != image.baseline)
+        datasets = [dataset for variable in variables for dataset in own.datasets(variable, instance, old)]
+        if old:
+            own.remove(records=old, datasets=datasets)
 
 
 def patch_files(plan: Plan) -> dict[str, str]:
@@ -139,6 +164,8 @@ class _ImagePublisher:
             checksums={name: digest_of_file(body) for name, body in files.items()},
             quarantined=quarantined,
             closest=closest_of(Near(*near)) if (near := self.joined.near.get(image.label)) else None,
+            content=image.content,
+            baseline=image.baseline,
         )
 
     def _patches(self, image: ImageWork, cuts: list[CutTile], *, whole: bool) -> list[LocatedPatch]:
@@ -168,7 +195,8 @@ def _publish_manifest(plan: Plan, settings: MonitorSettings, products: list[Imag
     folder = f"products/{method['aoi']}/monitor/{method['id']}"
 
     def make(earlier: bytes | None) -> bytes:
-        known = MonitorManifest.model_validate_json(earlier).months if earlier else []
+        known = MonitorManifest.model_validate_json(earlier) if earlier else None
+        months = join_months(known.months if known else [], products, folder, site.store)
         made = MonitorManifest(
             content_id=method["id"],
             aoi=method["aoi"],
@@ -176,12 +204,13 @@ def _publish_manifest(plan: Plan, settings: MonitorSettings, products: list[Imag
             variable=settings.variable,
             instance=settings.instance,
             layout=settings.layout,
-            baseline=method["baseline"],
-            months=join_months(known, products, folder, site.store),
+            baseline=months[-1].baseline if months else plan.content["baseline"],
+            months=months,
             settings=method,
             version=__version__,
+            since=known.since if known else datetime.fromisoformat(plan.content["since"]),
         )
-        return made.model_dump_json(indent=1).encode()
+        return body_of(made, earlier)
 
     fence = site.fence(plan)
     _chain(plan, site).publish(make, fence, _holds(plan))

@@ -57,6 +57,10 @@ class MonitorSettings(Settings):
     track: str = Field(default="", description=ONE_TRACK)
     pair_days: tuple[int, ...] = Field(default=(), description=PAIR_DAYS)
     mixed: bool = Field(default=False, description=MIXED)
+    again: bool = Field(
+        default=False,
+        description="judge images anew that were judged against another baseline version; start and end say which",
+    )
 
     def choice(self) -> RecordChoice:
         """Which records to take."""

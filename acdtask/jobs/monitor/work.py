@@ -18,6 +18,8 @@ from acdtask.jobs.products import PARTIAL, MonitorTile, change_variable, z_varia
 from acdtask.jobs.quarantine import QuarantinedTile
 
 __all__ = [
+    "TAG_BASELINE",
+    "TAG_CONTENT",
     "WITHOUT_BASELINE",
     "ImageWork",
     "Places",
@@ -29,21 +31,36 @@ __all__ = [
     "quarantined_tiles",
 ]
 
+TAG_CONTENT, TAG_BASELINE = "acd:content", "acd:baseline"
+"""Tags of the record of a judged image: its inputs, and the baseline version that it was judged against."""
+
 WITHOUT_BASELINE = "without baseline"
 """In the content of a plan: tiles that the baseline should have and has not; only there if there are some."""
 
 
 class ImageWork(BaseModel):
-    """An image to monitor. `start` is the first date of the pair; `folder` holds its products."""
+    """An image to monitor.
+
+    Attributes:
+        start: the first date of the pair.
+        folder: holds its products; another one for each baseline version.
+        content: its label and a digest of its inputs, the same for all baseline versions.
+        baseline: content id of the version that it is judged against.
+        method: id of the series.
+        anew: whether it was judged before.
+    """
 
     label: str
     datetime: dt.datetime
     start: dt.datetime | None
     folder: str
+    content: str
+    baseline: str
     records: list[str]
     aoi: str
     area: dict[str, Any]
     method: str
+    anew: bool = False
 
     @property
     def record(self) -> Record:
@@ -52,7 +69,8 @@ class ImageWork(BaseModel):
             "acd:job": "monitor",
             "acd:aoi": self.aoi,
             "acd:monitor": self.method,
-            "acd:content": self.folder.rpartition("/")[2],
+            TAG_CONTENT: self.content,
+            TAG_BASELINE: self.baseline,
         }
         if self.start is not None:
             tags["start_datetime"] = self.start.isoformat()

@@ -59,6 +59,8 @@ from acdtask.jobs.shards import shards_of
 
 __all__ = ["ReportJob", "ReportSettings"]
 
+ALGORITHM = 1
+"""Raise it when a report has to get another address. Pictures and pages have numbers of their own (sources.py)."""
 CORE_SECONDS_PER_PICTURE = 0.5
 
 
@@ -146,6 +148,7 @@ class ReportJob(Job[ReportSettings, ReportContent]):
     """A folder with index.html and pictures that shows what was found."""
 
     name = "report"
+    algorithm = ALGORITHM
     unit = "pages"
     rounds = (Draw(),)
     settings = ReportSettings
@@ -157,7 +160,7 @@ class ReportJob(Job[ReportSettings, ReportContent]):
         sources = Sources.find(settings, aoi.name, site)
         monitor = sources.monitor
         identity = {"aoi": aoi.name, "monitor": monitor.content_id, "truth": bool(settings.truth)}
-        report = content_id_of(self.name, identity)
+        report = content_id_of(self.name, self.algorithm, identity)
         number, edition = newest_edition(edition_chain(site.store, aoi.name, report))
         rasters = left_out_of(site, monitor.variable, monitor.instance, aoi.geometry)
         changes = _Changes(settings, sources, edition, rasters)
