@@ -86,13 +86,13 @@ def join_near(tables: Sequence[FragmentTable], tiles: Sequence[Near]) -> Near:
     groups = _groups(tables, fragments, np.concatenate([[0], np.cumsum(sizes)]))
     region_px = np.zeros(len(fragments), np.int64)
     np.add.at(region_px, groups.region, fragments["area"])
-    z_max = np.full(len(fragments), NOTHING)
-    np.maximum.at(z_max, groups.region, fragments["z_max"])
+    seed_max = np.full(len(fragments), NOTHING)
+    np.maximum.at(seed_max, groups.region, fragments["seed_max"])
     wide = ~groups.survives & (region_px > tables[0].min_area)
     return near + Near(
         region_px=int(region_px.max()),
         group_px=int(groups.area.max()),
-        wide_z_max=int(z_max[wide].max(initial=NOTHING)),
+        wide_z_max=int(seed_max[wide].max(initial=NOTHING)),
     )
 
 

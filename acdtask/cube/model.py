@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from acdtask.cube.grid import Grid, Layout, Tile
+from acdtask.cube.grid import Grid, Layout
 
 __all__ = [
     "NAME_BYTES",
@@ -473,11 +473,13 @@ class Cube(Protocol):
         """Which of the records have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
 
     def where(
-        self, variable: str, instance: str, record_ids: Iterable[str], tiles: Sequence[Tile]
+        self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
     ) -> Iterator[list[Dataset]]:
-        """For each tile, the datasets of the records that lie there, as `read` wants them, in the records' order.
+        """For each grid, the datasets of the records that lie there, as `read` wants them, in the records' order.
 
-        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        A grid may be any: a tile, or a tile grown by a margin, which has in the margin what its neighbours have. With a
+        layout, of the tiles consolidated for layouts only those of that one are read in place of what they were made
+        of. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
 
     def images(self, request: CubeRequest) -> Iterator[Image]:

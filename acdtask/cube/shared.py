@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from acdtask.cube.grid import Grid, Layout, Tile
+from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import (
@@ -172,10 +172,10 @@ class SharedCube:
         return self.geocube.having(variable, instance, record_ids)
 
     def where(
-        self, variable: str, instance: str, record_ids: Iterable[str], tiles: Sequence[Tile]
+        self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
     ) -> Iterator[list[Dataset]]:
-        """For each tile, the Geocube's datasets of the records that lie there, in the records' order."""
-        return self.geocube.where(variable, instance, record_ids, tiles)
+        """For each grid, the Geocube's datasets of the records that lie there, in the records' order."""
+        return self.geocube.where(variable, instance, record_ids, grids, layout)
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
         """Each group's image or why there is none, as the Geocube says it."""

@@ -216,16 +216,37 @@ class Stacks:
 
         With `records`, only these are asked for.
         """
-        wanted = None if records is None else {record.id for record in records}
-        order = [record.id for record in self.records if wanted is None or record.id in wanted]
-        for datasets in self._cube.where(*self._of, order, tiles):
+        for datasets in self._where(tiles, 0, records):
             yield _slices((one.record_id, one) for one in datasets)
 
-    def by_image(self, tiles: Sequence[Tile], records: Iterable[Record] | None = None) -> Iterator[list[Slice]]:
-        """For each tile a slice for each image that meets it, by datetime; in an image, later records lie on top."""
+    def by_image(
+        self, tiles: Sequence[Tile], records: Iterable[Record] | None = None, halo: int = 0
+    ) -> Iterator[list[Slice]]:
+        """For each tile a slice for each image that meets it, by datetime; in an image, later records lie on top.
+
+        Args:
+            tiles: of one layout.
+            records: only these are asked for; default: all.
+            halo: the slices are to be read on the tiles grown by so many pixels. The images are the same as without.
+        """
         label_of = {record.id: self.label_of(record) for record in self.records}
-        for slices in self.by_record(tiles, records):
-            yield _slices((label_of[one.label], dataset) for one in slices for dataset in one.datasets)
+
+        def images(datasets: Iterable[Dataset]) -> list[Slice]:
+            return _slices((label_of[dataset.record_id], dataset) for dataset in datasets)
+
+        if not halo:
+            yield from map(images, self._where(tiles, 0, records))
+            return
+        for datasets, around in zip(self._where(tiles, 0, records), self._where(tiles, halo, records), strict=True):
+            labels = {label_of[dataset.record_id] for dataset in datasets}
+            yield [image for image in images(around) if image.label in labels]
+
+    def _where(self, tiles: Sequence[Tile], halo: int, records: Iterable[Record] | None) -> Iterator[list[Dataset]]:
+        """The datasets to read on each tile, grown by a halo."""
+        wanted = None if records is None else {record.id for record in records}
+        order = [record.id for record in self.records if wanted is None or record.id in wanted]
+        layout = tiles[0].layout if tiles else ""
+        return self._cube.where(*self._of, order, [tile.grid.grown(halo) for tile in tiles], layout)
 
 
 def _slices(labelled: Iterable[tuple[str, Dataset]]) -> list[Slice]:

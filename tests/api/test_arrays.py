@@ -324,7 +324,7 @@ def test_zero_can_be_nodata_as_in_the_tutorial() -> None:
     stack[5, 30:40], image[50:, 50:] = 0, 0
     usual = acdtask.baseline(stack, zero_is_nodata=True)
     change = acdtask.monitor(image, usual, min_count=1, min_std=0, centred=False)
-    tutorial = Detection(min_count=1, min_std=0, zero_is_nodata=True, centred=False)
+    tutorial = Detection(min_count=1, min_std=0, zero_is_nodata=True, steps=())
     expected = detect_monolithic(stored(stack), stored(image), tutorial, nodata=-1)
     np.testing.assert_array_equal(change.z, expected.score.z)
     assert usual.count[30:40].max() == 24

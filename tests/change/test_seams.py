@@ -10,20 +10,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from acdtask.change.evidence import Evidence
 from acdtask.change.fragments import FRAGMENT, Fragments, FragmentTable, find_fragments
 from acdtask.change.seams import BLOB, JoinedBlobs, blobs_from_bytes, blobs_to_bytes, join_fragments
 from tests.change import plain
-from tests.change.scenes import Scene, Tile, comb, scenes, spiral, tilings, window
+from tests.change.scenes import Scene, Tile, comb, evidence_of, scenes, spiral, tilings, window
 
 LOW, HIGH = 1.7, 3.0
 
 
 def fragments_of(scene: Scene, tile: Tile, shift: tuple[int, int] = (0, 0)) -> Fragments:
     return find_fragments(
-        window(scene.z, tile),
-        window(scene.mean, tile),
-        window(scene.image, tile),
-        window(scene.count, tile),
+        evidence_of(scene, tile),
         low=LOW,
         high=HIGH,
         min_area=scene.min_area,
@@ -187,7 +185,8 @@ def test_thresholds_are_compared_as_scikit_image_compares_them() -> None:
 def test_a_z_that_equals_a_threshold_is_not_above_it_and_low_is_never_above_high(low: float, high: float) -> None:
     z = np.array([[2.0, 2.5, 3.0, 3.5, 2.0, 3.5, 1.0, 4.5]], np.float32)
     zeros = np.zeros(z.shape, np.int16)
-    found = find_fragments(z, zeros.astype(np.float32), zeros, zeros, low=low, high=high, min_area=0, origin=(0, 0))
+    evidence = Evidence.of_scores(z, zeros.astype(np.float32), zeros, zeros)
+    found = find_fragments(evidence, low=low, high=high, min_area=0, origin=(0, 0))
     ids = join_fragments([found.table]).blob_ids[0][found.labels]
     np.testing.assert_array_equal(ids, plain.blobs_of(z, low, high, 0))
 
@@ -223,4 +222,4 @@ def test_tiles_that_overlap_or_differ_in_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="min_area"):
         join_fragments([table, replace(table, min_area=5)])
     with pytest.raises(ValueError, match="shape"):
-        find_fragments(scene.z, scene.mean[:2], scene.image, scene.count, low=LOW, high=HIGH, min_area=0, origin=(0, 0))
+        Evidence.of_scores(scene.z, scene.mean[:2], scene.image[:2], scene.count)

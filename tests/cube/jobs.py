@@ -63,7 +63,7 @@ def stack(cube: LocalCube, cell: str, layout: Layout = LAYOUT) -> Pixels:
     """What the cube reads of all records for a cell; the containers that it reads are those of `where`."""
     i, j = map(int, cell.split("/"))
     tile = layout.tile(i, j)
-    (found,) = cube.where("CoherenceVV", "master", IDS, [tile])
+    (found,) = cube.where("CoherenceVV", "master", IDS, [tile.grid], tile.layout)
     slices = [Slice(label=one, datasets=tuple(d for d in found if d.record_id == one)) for one in IDS]
     return cube.read(tile.grid, slices, COHERENCE)
 

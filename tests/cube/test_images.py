@@ -200,7 +200,7 @@ def test_what_was_exchanged_is_read_on_any_grid(place: str) -> None:
     assert more in datasets
     assert len(datasets) == 2
     tile = UTM32.tile(0, 0).model_copy(update={"grid": aside, "layout": "other"})
-    ((found),) = cube.where("CoherenceVV", "master", [record(1).id], [tile])
+    ((found),) = cube.where("CoherenceVV", "master", [record(1).id], [tile.grid])
     assert [one.uri for one in found] == ["stack.zarr"]
 
 

@@ -88,7 +88,7 @@ def sizes(address: str) -> list[int]:
 def slices_of(address: str, days: Sequence[int]) -> list[Slice]:
     """What a job plans to read of the tile."""
     ids = [record_of(day).id for day in days]
-    (found,) = LocalCube.open(address).where("CoherenceVV", "master", ids, [TILE])
+    (found,) = LocalCube.open(address).where("CoherenceVV", "master", ids, [TILE.grid], TILE.layout)
     return [Slice(label=one, datasets=tuple(d for d in found if d.record_id == one)) for one in ids]
 
 

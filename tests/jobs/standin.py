@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import acdtask.jobs.contract
-from acdtask.cube.grid import Grid, Layout, Tile
+from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import (
     Consolidation,
@@ -99,10 +99,10 @@ class StandIn:
         return self._cube.having(variable, instance, record_ids)
 
     def where(
-        self, variable: str, instance: str, record_ids: Iterable[str], tiles: Sequence[Tile]
+        self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
     ) -> Iterator[list[Dataset]]:
-        found = self._cube.where(variable, instance, record_ids, tiles)
-        for tile, datasets in zip(tiles, found, strict=True):
+        found = self._cube.where(variable, instance, record_ids, grids, layout)
+        for grid, datasets in zip(grids, found, strict=True):
             yield [
                 Dataset(
                     record_id=record_id,
@@ -110,7 +110,7 @@ class StandIn:
                     instance=instance,
                     uri=f"geocube:{record_id}",
                     dformat=self.variable(variable).dformat,
-                    grid=tile.grid,
+                    grid=grid,
                 )
                 for record_id in dict.fromkeys(one.record_id for one in datasets)
             ]

@@ -185,14 +185,14 @@ class GeocubeCube:
     # ---- pixels
 
     def where(
-        self, variable: str, instance: str, record_ids: Iterable[str], tiles: Sequence[Tile]
+        self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
     ) -> Iterator[list[Dataset]]:
-        """For each tile a dataset for each record that lies there, in the records' order.
+        """For each grid a dataset for each record that lies there, in the records' order.
 
-        The server finds them by the outlines of their files, so that one which only touches a tile may be among them.
-        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        The server finds them by the outlines of their files, so that one which only touches a grid may be among them.
+        It chooses itself what it reads, whatever the layout. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
-        yield from self._reader.where(self._catalogue.served(variable, instance), record_ids, tiles)
+        yield from self._reader.where(self._catalogue.served(variable, instance), record_ids, grids)
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
         """Each group's image or why there is none, as `Cube.images` says. LAYOUT_INVALID for an unknown CRS."""

@@ -329,16 +329,16 @@ class LocalCube(ConsolidatingCube):
         return self._index.having(variable, instance, frozenset(record_ids))
 
     def where(
-        self, variable: str, instance: str, record_ids: Iterable[str], tiles: Sequence[Tile]
+        self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
     ) -> Iterator[list[Dataset]]:
-        """For each tile, the datasets of the records that lie there, in the records' order.
+        """For each grid, the datasets of the records to read there, in the records' order, as `Cube.where` says.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
-        from acdtask.cube.local.where import datasets_of_tiles
+        from acdtask.cube.local.where import datasets_of_grids
 
         order = list(record_ids)
-        return datasets_of_tiles(self.datasets(variable, instance, frozenset(order)), order, tiles)
+        return datasets_of_grids(self.datasets(variable, instance, frozenset(order)), order, grids, layout)
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
         """Each group's image or why there is none, as `Cube.images` says.

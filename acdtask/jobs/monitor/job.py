@@ -9,8 +9,9 @@ from datetime import datetime
 import numpy as np
 from shapely.geometry import shape
 
-from acdtask.change.centring import BINS, ScoreHistogram
+from acdtask.change.method import halo_of, measuring
 from acdtask.change.profile import Detection
+from acdtask.change.steps.step import Counts
 from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.grid import Layout
 from acdtask.cube.model import Record
@@ -48,16 +49,19 @@ from acdtask.jobs.legacy import (
     RawContent,
     RawWork,
 )
+from acdtask.jobs.monitor.around import views_around
 from acdtask.jobs.monitor.cut import CutTile, cut_tile
 from acdtask.jobs.monitor.documents import tags_of_image
 from acdtask.jobs.monitor.findings import findings_of, sentences_of
 from acdtask.jobs.monitor.label import (
     LEFT,
+    LEFT_OUT,
+    NOTHING_MEASURED,
     PLACES,
     Left,
     Scorer,
-    histograms_to_bytes,
-    join_histograms,
+    counts_to_bytes,
+    join_counts,
     join_labels,
     left_of,
     left_to_bytes,
@@ -131,14 +135,12 @@ class MonitorJob(Job[MonitorSettings, RawContent]):
         there = {one.tile.cell: one for one in baseline.tiles}
         absent = {one.cell: one for one in baseline.quarantined}
         tiles = tiles_of_aoi(aoi, layout)
-        for tile, images in zip(tiles, stacks.by_image(tiles, wanted), strict=True):
+        halo = halo_of(Detection.of(method["detection"]).steps)
+        within = {tile.cell: there[tile.cell] for tile in tiles if tile.cell in there}
+        for tile, images in zip(tiles, stacks.by_image(tiles, wanted, halo), strict=True):
             if tile.cell in there and images:
-                of = there[tile.cell]
-                work.append(
-                    TileWork(
-                        tile=tile, mean=of.mean, standard_deviation=of.standard_deviation, count=of.count, images=images
-                    )
-                )
+                mean, std, count = views_around(tile, within, halo)
+                work.append(TileWork(tile=tile, mean=mean, standard_deviation=std, count=count, images=images))
             elif tile.cell in absent and images:
                 without.append(TileWithoutBaseline(tile=absent[tile.cell], images=[image.label for image in images]))
         if work:
@@ -195,15 +197,17 @@ class MonitorJob(Job[MonitorSettings, RawContent]):
     def run(
         self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
     ) -> bytes:
-        """`statistics`: histograms of z. `label`: z and fragments. `cut`: masks and outlines. A tile at a time."""
+        """`statistics`: what is measured. `label`: z and fragments. `cut`: masks and outlines. A tile at a time."""
         shared = unpack(handout) if handout else {}
-        stage = {"statistics": self._histograms, "label": self._label, "cut": self._cut}[round_name]
+        stage = {"statistics": self._measure, "label": self._label, "cut": self._cut}[round_name]
         return stage(plan, shard, shared, site, progress)
 
     def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
-        """`statistics`: medians. `label`: join fragments into blobs. `cut`: join outlines into patches, and publish."""
+        """`statistics`: conclude. `label`: join fragments into blobs. `cut`: join outlines, and publish patches."""
         if round_name == "statistics":
-            return join_histograms(result.tables, quarantined_tiles(plan, result.left_out))
+            failed = {cell for one in result.left_out for cell in one.shard.work.names}
+            partial = quarantined_tiles(plan, result.left_out)
+            return join_counts(result.tables, _detection(plan).steps, partial, failed)
         if round_name == "label":
             missing = quarantined_tiles(plan, result.left_out)
             return join_labels(result.tables, missing, site.scratch(plan), _check_of(plan, site))
@@ -231,36 +235,37 @@ class MonitorJob(Job[MonitorSettings, RawContent]):
         cuts = (CutTile.model_validate_json(part).place for part in unpack(table).values())
         return tuple(key for place in cuts for key in (place.z.uri, place.change.uri))
 
-    def _histograms(
+    def _measure(
         self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
     ) -> bytes:
-        histograms: dict[str, ScoreHistogram | None] = {}
-        centred = _detection(plan).centred
+        counts: dict[str, Counts] = {}
+        steps = _detection(plan).steps
+        needed = bool(measuring(steps) or halo_of(steps))
         for done, work in enumerate(_tiles(shard), start=1):
-            scorer = _scorer(work, plan, site) if centred else None
+            scorer = _scorer(work, plan, site, around=False) if needed else None
             for image in work.images:
-                known = histograms.get(image.label) or ScoreHistogram.empty()
-                histograms[image.label] = known + scorer.histogram(image) if scorer else None
+                of_tile = scorer.measure(image) if scorer else NOTHING_MEASURED
+                counts[image.label] = counts[image.label] + of_tile if image.label in counts else of_tile
             progress(done)
-        return histograms_to_bytes(histograms)
+        return counts_to_bytes(counts)
 
     def _label(
         self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
     ) -> bytes:
         settings, planned, scratch = MonitorSettings.model_validate(plan.settings), images_of(plan), site.scratch(plan)
         variable = site.cube.variable(settings.variable)
-        nothing = np.zeros(BINS, np.float32)
+        left_out = frozenset(json.loads(shared.get(LEFT_OUT, b"[]")))
         z_places: dict[str, str] = json.loads(shared[PLACES])
         tags = {label: tags_of_image(image, variable, plan) for label, image in planned.items()}
         tables: dict[str, bytes] = {}
         left: dict[str, Left] = {}
         for done, work in enumerate(_tiles(shard), start=1):
-            scorer = _scorer(work, plan, site)
+            scorer = _scorer(work, plan, site, left_out=left_out)
             for image in work.images:
-                medians = array_from_bytes(shared[image.label]) if image.label in shared else nothing
+                wholes = [array_from_bytes(shared[image.label])] if image.label in shared else []
                 places = Places(z=z_places.get(image.label, ""))
                 place = monitor_tile(work, planned[image.label], variable, settings.name, places)
-                change = scorer.change(image, medians)
+                change = scorer.change(image, wholes)
                 part = work.part(image.label)
                 tables[part] = change.fragments.table.to_bytes()
                 tally = scorer.tally(change)
@@ -303,7 +308,7 @@ def _tiles(shard: Shard) -> Iterator[TileWork]:
 
 
 def _detection(plan: Plan) -> Detection:
-    return Detection(**plan.content["method"]["detection"])
+    return Detection.of(plan.content["method"]["detection"])
 
 
 def _check_of(plan: Plan, site: Site) -> Callable[[Tally, int], None]:
@@ -313,10 +318,13 @@ def _check_of(plan: Plan, site: Site) -> Callable[[Tally, int], None]:
     return lambda tally, images: require_judged(tally, images, detection, scale)
 
 
-def _scorer(work: TileWork, plan: Plan, site: Site) -> Scorer:
+def _scorer(
+    work: TileWork, plan: Plan, site: Site, *, around: bool = True, left_out: frozenset[str] = frozenset()
+) -> Scorer:
     settings = MonitorSettings.model_validate(plan.settings)
     variable = site.cube.variable(settings.variable)
-    return Scorer(work, site.cube, variable, shape(plan.notes["area"]), _detection(plan), settings.resampling)
+    area, detection = shape(plan.notes["area"]), _detection(plan)
+    return Scorer(work, site.cube, variable, area, detection, settings.resampling, around=around, left_out=left_out)
 
 
 def _name(settings: MonitorSettings) -> str:

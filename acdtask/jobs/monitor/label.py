@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.change.centring import ScoreHistogram, coherence_bins, common_score
-from acdtask.change.detect import TileChange, detect_in_tile, score_tile
+from acdtask.change.detect import TileChange, detect_on_ground, scene_of
 from acdtask.change.fragments import FragmentTable
+from acdtask.change.method import halo_of, measure, measuring
 from acdtask.change.near import Near
 from acdtask.change.packing import pack as pack_arrays
 from acdtask.change.packing import unpack as unpack_arrays
 from acdtask.change.profile import Detection
+from acdtask.change.scene import Ground
 from acdtask.change.seams import blobs_to_bytes, join_fragments, join_near
+from acdtask.change.steps.step import Counts, Step, Whole
 from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.cog import encode_cog
 from acdtask.cube.local.store import Store
@@ -28,6 +30,7 @@ from acdtask.cube.masks import inside_mask
 from acdtask.cube.model import Cube, Dataset, Resampling, Slice, Variable
 from acdtask.jobs.bundle import array_to_bytes, pack, unpack
 from acdtask.jobs.legacy import LegacyHandouts as Handouts
+from acdtask.jobs.monitor.around import mask_of, windows_around
 from acdtask.jobs.monitor.tally import Tally, tally_of
 from acdtask.jobs.monitor.work import Places, TileWork, partial_place
 from acdtask.jobs.products import Z_FORMAT, Z_SCALE, Z_UNIT
@@ -35,12 +38,14 @@ from acdtask.jobs.scratch import leave_scratch
 
 __all__ = [
     "LEFT",
+    "LEFT_OUT",
+    "NOTHING_MEASURED",
     "PLACES",
     "JoinedImages",
     "Left",
     "Scorer",
-    "histograms_to_bytes",
-    "join_histograms",
+    "counts_to_bytes",
+    "join_counts",
     "join_labels",
     "left_of",
     "left_to_bytes",
@@ -52,6 +57,10 @@ LEFT = "left"
 """In the bundles of `label`: a `Left` for each tile and image, by the name of the part."""
 PLACES = "places"
 """In the handouts of `label`: where z of partial images goes, by label."""
+LEFT_OUT = "left out"
+"""In the handouts of `label`, for methods with a halo: cells of tiles that failed in the round before."""
+NOTHING_MEASURED: Counts = np.zeros(0, np.int64)
+"""Of a method that measures nothing of the whole image."""
 
 
 class Left(BaseModel):
@@ -79,7 +88,18 @@ def left_to_bytes(left: Mapping[str, Left]) -> bytes:
 
 
 class Scorer:
-    """Reads and scores one tile against its baseline, image by image."""
+    """Reads a tile and its baseline, and judges it image by image.
+
+    Args:
+        work: the tile.
+        cube: where its pixels are.
+        variable: that of the images.
+        area: the area of interest, in longitude and latitude.
+        detection: the method.
+        resampling: default: the variable's.
+        around: whether the neighbours are read that the method reaches into; the tile alone is enough to measure it.
+        left_out: cells of tiles that are left out: what lies there is not read, and is absent.
+    """
 
     def __init__(
         self,
@@ -89,52 +109,71 @@ class Scorer:
         area: BaseGeometry,
         detection: Detection,
         resampling: Resampling | None,
+        *,
+        around: bool = True,
+        left_out: Collection[str] = (),
     ) -> None:
         self._work, self._cube, self._variable = work, cube, variable
         self._detection, self._resampling = detection, resampling
-        self._inside = inside_mask(area, work.tile.grid)
-        self._mean = self._read_view(work.mean)
-        self._std = self._read_view(work.standard_deviation)
-        self._count = np.nan_to_num(self._read_view(work.count), nan=0.0)
-        self._bins = coherence_bins(self._mean, variable.dformat.min, variable.dformat.max)
+        self._halo = halo_of(detection.steps) if around else 0
+        self._grid = work.tile.grid.grown(self._halo)
+        neighbours = {one.cell for one in work.mean[1:]}.difference(left_out) if self._halo else set()
+        self._cells = {work.tile.cell, *neighbours}
+        self._windows = windows_around(work.tile, neighbours, self._halo)
+        self._inside = inside_mask(area, self._grid) & mask_of(self._windows, self._grid.shape)
+        dformat = variable.dformat
+        self._ground = Ground(
+            self._read_view(work.mean),
+            self._read_view(work.standard_deviation),
+            np.nan_to_num(self._read_view(work.count), nan=0.0),
+            (dformat.min, dformat.max),
+        )
 
-    def histogram(self, image: Slice) -> ScoreHistogram:
-        """How often each score occurs inside the AOI."""
-        score = score_tile(
+    def measure(self, image: Slice) -> Counts:
+        """What the method measures of the image in the tile, which may be nothing.
+
+        The tile is read anyway, so that one that cannot be read is left out before its neighbours look into it.
+        """
+        scene, _ = scene_of(
             self._read(image),
-            self._mean,
-            self._std,
-            self._count,
+            self._ground,
             self._detection,
             nodata=self._variable.dformat.nodata,
             inside=self._inside,
         )
-        return ScoreHistogram.of(score.z, self._bins)
+        steps = self._detection.steps
+        return measure(scene, steps, ()) if measuring(steps) else NOTHING_MEASURED
 
-    def change(self, image: Slice, medians: NDArray[np.float32]) -> TileChange:
+    def change(self, image: Slice, wholes: Sequence[Whole]) -> TileChange:
         """Scores and fragments. Pixels outside the AOI have no z, so that patches never depend on the tiles."""
-        return detect_in_tile(
+        return detect_on_ground(
             self._read(image),
-            self._mean,
-            self._std,
-            self._count,
+            self._ground,
             self._detection,
             nodata=self._variable.dformat.nodata,
             origin=self._work.tile.origin,
             inside=self._inside,
-            common=common_score(self._bins, medians) if self._detection.centred else None,
+            wholes=wholes,
         )
 
     def tally(self, change: TileChange) -> Tally:
         """What its scores amount to."""
-        return tally_of(change, self._count, self._std, self._detection)
+        ground = self._ground.without_margin(self._halo)
+        return tally_of(change, ground.count, ground.std, self._detection)
 
     def _read(self, image: Slice) -> NDArray[Any]:
-        return np.asarray(self._cube.read(self._work.tile.grid, [image], self._variable, self._resampling)[0])
+        if len(self._windows) == 1 and self._grid.shape == (self._windows[0].height, self._windows[0].width):
+            return np.asarray(self._cube.read(self._grid, [image], self._variable, self._resampling)[0])
+        whole = np.full(self._grid.shape, self._variable.dformat.nodata, self._variable.dformat.dtype)
+        for window in self._windows:
+            on = self._grid.window(window)
+            whole[window.slices] = self._cube.read(on, [image], self._variable, self._resampling)[0]
+        return whole
 
-    def _read_view(self, dataset: Dataset) -> NDArray[np.float32]:
-        variable = self._cube.variable(dataset.variable)
-        return np.asarray(self._cube.read(self._work.tile.grid, [Slice(label="", datasets=(dataset,))], variable)[0])
+    def _read_view(self, datasets: Sequence[Dataset]) -> NDArray[np.float32]:
+        variable = self._cube.variable(datasets[0].variable)
+        wanted = Slice(label="", datasets=tuple(one for one in datasets if one.cell in self._cells))
+        return np.asarray(self._cube.read(self._grid, [wanted], variable)[0])
 
 
 def write_change(
@@ -159,33 +198,44 @@ def write_change(
     return Left(labels=key, z_checksum=checksum_of(data), z_size=len(data), places=places, tally=tally)
 
 
-def histograms_to_bytes(histograms: dict[str, ScoreHistogram | None]) -> bytes:
-    """The histograms of a shard's images, by label; None if there is no need for one."""
-    return pack({label: pack_arrays(counts=one.counts) if one else b"" for label, one in histograms.items()})
+def counts_to_bytes(counts: Mapping[str, Counts]) -> bytes:
+    """What the tiles of a shard have measured of each image, by label."""
+    return pack({label: pack_arrays(counts=one) if one.size else b"" for label, one in counts.items()})
 
 
-def join_histograms(tables: Iterator[tuple[int, bytes]], partial: Container[str]) -> Handouts:
-    """The medians of each image over all tiles, as each shard of the next round needs them.
+def join_counts(
+    tables: Iterator[tuple[int, bytes]],
+    steps: Sequence[Step],
+    partial: Container[str],
+    left_out: Collection[str],
+) -> Handouts:
+    """What the method's measuring step concludes of each image over all tiles, as the next round needs it.
 
     Args:
-        tables: what `histograms_to_bytes` made in each shard.
+        tables: what `counts_to_bytes` made in each shard.
+        steps: the method.
         partial: labels of images that lack tiles.
+        left_out: cells of tiles that failed, which the next round must not look into.
     """
-    total: defaultdict[str, ScoreHistogram] = defaultdict(ScoreHistogram.empty)
+    total: dict[str, Counts] = {}
     labels: dict[int, list[str]] = {}
     for shard, bundle in tables:
         found = unpack(bundle)
         labels[shard] = sorted(found)
         for label, table in found.items():
             if table:
-                total[label] += ScoreHistogram(unpack_arrays(table)["counts"])
-    medians = {label: array_to_bytes(one.medians()) for label, one in total.items()}
+                counts = unpack_arrays(table)["counts"]
+                total[label] = total[label] + counts if label in total else counts
+    step = next(iter(measuring(steps)), None)
+    wholes = {label: array_to_bytes(step.conclude(counts)) for label, counts in total.items()} if step else {}
     every = sorted({label for some in labels.values() for label in some})
-    places = {label: partial_place(medians.get(label, b"")) for label in every if label in partial}
+    places = {label: partial_place(wholes.get(label, b"")) for label in every if label in partial}
+    shared = {LEFT_OUT: json.dumps(sorted(left_out)).encode()} if left_out and halo_of(steps) else {}
 
     def handout(some: list[str]) -> bytes:
-        mine = {label: medians[label] for label in some if label in medians}
-        return pack({**mine, PLACES: json.dumps({label: places[label] for label in some if label in places}).encode()})
+        mine = {label: wholes[label] for label in some if label in wholes}
+        named = {label: places[label] for label in some if label in places}
+        return pack({**mine, **shared, PLACES: json.dumps(named).encode()})
 
     return Handouts({shard: handout(some) for shard, some in labels.items()})
 

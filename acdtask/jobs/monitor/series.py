@@ -10,11 +10,12 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from acdtask.change.profile import detection_for
+from acdtask.change.steps.registry import AllStepSettings
 from acdtask.cube.aoi import Aoi
 from acdtask.cube.model import Cube, Record, RecordQuery, Variable
 from acdtask.jobs.contract import Series, Site, content_id_of
@@ -40,7 +41,7 @@ __all__ = [
 ALGORITHM = 1
 """Raise it when the same images, baseline and settings give other results."""
 
-THRESHOLDS = ("low", "high", "min_area", "min_count", "min_std", "centred")
+THRESHOLDS = ("low", "high", "min_area", "min_count", "min_std", *AllStepSettings.model_fields)
 
 
 def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable) -> dict[s
         "aoi": aoi.name,
         "area": area_of(aoi),
         "baseline_name": settings.baseline_name,
-        "detection": asdict(detection),
+        "detection": detection.recorded(),
         "instance": settings.instance,
         "layout": settings.layout,
         "name": settings.name,

@@ -6,19 +6,17 @@ from typing import Literal
 
 from pydantic import Field
 
+from acdtask.change.steps.registry import AllStepSettings
 from acdtask.cube.model import Name, Resampling
 from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.contract import Settings
 from acdtask.jobs.stacks import MIXED, ONE_TRACK, PAIR_DAYS, TAGS, RecordChoice
 
-__all__ = ["MonitorSettings"]
+__all__ = ["ImageSettings", "MonitorSettings"]
 
 
-class MonitorSettings(Settings):
-    """Which images to compare with which baseline, and what counts as abnormal.
-
-    Thresholds that are not given are those of the profile.
-    """
+class ImageSettings(Settings):
+    """Which images to compare with which baseline, and what counts as abnormal, but for the steps of the method."""
 
     aoi: str = Field(description="AOI file (a Geocube ingester payload)")
     layout: Name = Field(description="layout of the baseline")
@@ -47,10 +45,6 @@ class MonitorSettings(Settings):
         ge=0,
         description="a smaller std, in the unit of the variable, gives no z (0.005 of its range: 0.005 of coherence)",
     )
-    centred: bool | None = Field(
-        default=None,
-        description="measure z against the median of pixels with similar mean coherence in the same image (yes)",
-    )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
     shard_tiles: int = Field(default=1, ge=1, description="tiles per shard")
     tags: dict[str, str] = Field(default={}, description=TAGS)
@@ -65,3 +59,10 @@ class MonitorSettings(Settings):
     def choice(self) -> RecordChoice:
         """Which records to take."""
         return RecordChoice(self.records, self.leave_out, self.tags, self.track, self.pair_days, self.mixed)
+
+
+class MonitorSettings(AllStepSettings, ImageSettings):
+    """Which images to compare with which baseline, and what counts as abnormal.
+
+    Thresholds and settings of steps that are not given are those of the profile.
+    """

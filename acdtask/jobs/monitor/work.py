@@ -84,12 +84,16 @@ class ImageWork(BaseModel):
 
 
 class TileWork(BaseModel):
-    """A tile, its baseline, and its part of each image."""
+    """A tile, its baseline, and its part of each image, as far around the tile as the method reaches.
+
+    `mean`, `standard_deviation` and `count` are those of the tile and of those neighbours that have a baseline. The
+    tile's own come first.
+    """
 
     tile: Tile
-    mean: Dataset
-    standard_deviation: Dataset
-    count: Dataset
+    mean: tuple[Dataset, ...]
+    standard_deviation: tuple[Dataset, ...]
+    count: tuple[Dataset, ...]
     images: list[Slice]
 
     def part(self, label: str) -> str:

@@ -151,8 +151,9 @@ class Sources:
 
     def datasets(self, product: ImageProduct) -> list[Dataset]:
         """Where the pixels of an image are now, in the order of its records: consolidation may have moved them."""
-        tiles = [tile.tile for tile in product.tiles]
-        stacks = self.site.cube.where(self.monitor.variable, self.monitor.instance, product.records, tiles)
+        grids = [tile.tile.grid for tile in product.tiles]
+        layout = self.monitor.layout
+        stacks = self.site.cube.where(self.monitor.variable, self.monitor.instance, product.records, grids, layout)
         datasets = dict.fromkeys(dataset for stack in stacks for dataset in stack)
         return sorted(datasets, key=lambda dataset: product.records.index(dataset.record_id))
 

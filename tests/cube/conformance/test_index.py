@@ -187,7 +187,7 @@ def test_products_of_tiles_are_datasets_of_their_cells(room: Room) -> None:
     room.cube.index([record], datasets)
     assert room.cube.commit([record], datasets) is False
     variable = room.cube.variable(instance.variable)
-    found = room.cube.where(instance.variable, "master", [record.id], tiles)
+    found = room.cube.where(instance.variable, "master", [record.id], [tile.grid for tile in tiles])
     for tile, near in zip(tiles, found, strict=True):
         assert [one.record_id for one in near] == [record.id]
         pixels = room.cube.read(tile.grid, [Slice(label="", datasets=tuple(near))], variable)

@@ -1,0 +1,111 @@
+"""What lies around a tile: the neighbours that a method with a halo looks into, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acdtask.cube.grid import Tile, Window
+from acdtask.cube.model import Dataset
+from acdtask.jobs.products import BaselineTile
+
+__all__ = ["Views", "mask_of", "views_around", "windows_around"]
+
+Views: TypeAlias = tuple[tuple[Dataset, ...], tuple[Dataset, ...], tuple[Dataset, ...]]
+
+
+def views_around(tile: Tile, baseline: Mapping[str, BaselineTile], halo: int) -> Views:
+    """Means, standard deviations and counts of a tile and of its neighbours within a halo; the tile's own come first.
+
+    Args:
+        tile: has a baseline.
+        baseline: the tiles that have one, by cell.
+        halo: in pixels.
+    """
+    cells = [tile.cell, *(cell for cell in _cells(tile, halo) if cell in baseline)]
+    tiles = [baseline[cell] for cell in cells]
+    return (
+        tuple(one.mean for one in tiles),
+        tuple(one.standard_deviation for one in tiles),
+        tuple(one.count for one in tiles),
+    )
+
+
+def windows_around(tile: Tile, cells: Collection[str], halo: int) -> list[Window]:
+    """Windows of a tile grown by a halo that cover the tile and some of its neighbours, each pixel once.
+
+    If all neighbours are among them, that is one window. Neighbours that are left out are not read at all, since a file
+    that could not be read there must not cost their neighbours too.
+
+    Args:
+        tile: the tile.
+        cells: the neighbours.
+        halo: in pixels.
+    """
+    height, width = tile.grid.shape
+    rows, columns = _spans(height, halo), _spans(width, halo)
+    wanted = [
+        [not (down or across) or f"{tile.i + across}/{tile.j + down}" in cells for across, _, _ in columns]
+        for down, _, _ in rows
+    ]
+    windows: list[Window] = []
+    for (_, top, bottom), of_row in zip(rows, wanted, strict=True):
+        for first, last in _runs(of_row):
+            left, right = columns[first][1], columns[last][2]
+            above = next((one for one in windows if _continues(one, top, left, right)), None)
+            if above is not None:
+                windows.remove(above)
+                top_of_all = above.row
+            else:
+                top_of_all = top
+            windows.append(Window(row=top_of_all, column=left, height=bottom - top_of_all, width=right - left))
+    return windows
+
+
+def mask_of(windows: Collection[Window], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """True in some windows of an array of that shape."""
+    mask = np.zeros(shape, np.bool_)
+    for window in windows:
+        mask[window.slices] = True
+    return mask
+
+
+def _cells(tile: Tile, halo: int) -> list[str]:
+    """The cells within a halo of a tile, without it, by row, then column."""
+    height, width = tile.grid.shape
+    return [
+        f"{tile.i + across}/{tile.j + down}"
+        for down, _, _ in _spans(height, halo)
+        for across, _, _ in _spans(width, halo)
+        if down or across
+    ]
+
+
+def _spans(size: int, halo: int) -> list[tuple[int, int, int]]:
+    """Along an axis of a grown tile: each cell's distance in cells, and where it begins and ends there.
+
+    >>> _spans(10, 16)
+    [(-2, 0, 6), (-1, 6, 16), (0, 16, 26), (1, 26, 36), (2, 36, 42)]
+    """
+    cells = -(-halo // size)
+    ends = [(cell, halo + cell * size) for cell in range(-cells, cells + 1)]
+    return [(cell, max(start, 0), min(start + size, size + 2 * halo)) for cell, start in ends]
+
+
+def _runs(wanted: list[bool]) -> list[tuple[int, int]]:
+    """First and last of each run of True.
+
+    >>> _runs([True, True, False, True])
+    [(0, 1), (3, 3)]
+    """
+    starts = [place for place, one in enumerate(wanted) if one and not (place and wanted[place - 1])]
+    ends = [place for place, one in enumerate(wanted) if one and not (wanted[place + 1 :] and wanted[place + 1])]
+    return list(zip(starts, ends, strict=True))
+
+
+def _continues(window: Window, top: int, left: int, right: int) -> bool:
+    """Whether a window ends above a row, with the same columns."""
+    return window.row + window.height == top and (window.column, window.column + window.width) == (left, right)
