@@ -221,7 +221,7 @@ def _tidy_workflow(name: str) -> WorkflowTemplate:
 def _job_dag(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]) -> DAG:
     plan_pod = _plan_pod(workflow, job, bounds)
     run_pod = _run_pod(workflow, job, bounds)
-    gather_pod = _gather_pod(workflow, job) if len(job.rounds) > 1 else None
+    gather_pod = _gather_pod(workflow, job) if len(job.round_names) > 1 else None
     publish_pod = _publish_pod(workflow, job)
     # Shards go on when one of them fails, so that the next workflow has less to do.
     metrics = duration_metric(job.name, _reference(workflow, AOI))
@@ -230,7 +230,7 @@ def _job_dag(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]
         plan_id = plan.get_parameter("plan-id").value
         some = f"{plan.get_parameter('shard-count').value} != 0"
         before = plan
-        for round_name in job.rounds:
+        for round_name in job.round_names:
             which = {"plan-id": plan_id, "round": round_name}
             run = Task(
                 name=f"run-{round_name}",
@@ -239,7 +239,7 @@ def _job_dag(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]
                 with_param=plan.get_parameter("shards"),
                 when=some,
             )
-            last = round_name == job.rounds[-1]
+            last = round_name == job.round_names[-1]
             gather = Task(
                 name=f"gather-{round_name}",
                 template=publish_pod if last else gather_pod,
@@ -372,7 +372,7 @@ def _reference(workflow: WorkflowTemplate, parameter: str) -> str:
 
 
 def _annotations(title: str, jobs: list[str]) -> dict[str, str]:
-    rounds = [f"`{job}` ({', '.join(load_job(job).rounds)})" for job in jobs]
+    rounds = [f"`{job}` ({', '.join(load_job(job).round_names)})" for job in jobs]
     summary = JOBS[title].summary if title in JOBS else "Ingest, consolidate, baseline, monitor and report."
     text = (
         JOBS[title].help if title in JOBS else "Does all jobs, one after the other. A job with nothing new is skipped."

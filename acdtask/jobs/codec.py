@@ -62,9 +62,10 @@ def encode(value: Any, kind: Any) -> bytes:
 
 def decode(data: bytes, kind: type[T]) -> T:
     """The value that `encode` was given. ValueError if it is none of that type."""
+    adapter_of: Any = _adapter
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as bundle:
-            value: T = _adapter(kind).validate_json(bundle.read(VALUE), context=bundle)
+            value: T = adapter_of(kind).validate_json(bundle.read(VALUE), context=bundle)
             return value
     except (ValidationError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise ValueError(f"no {getattr(kind, '__name__', kind)}: {error}") from error
@@ -74,12 +75,12 @@ class ArrayOf:
     """Annotates an array: `Annotated[NDArray[np.int32], ArrayOf("<i4")]`. Only `encode` can serialise it.
 
     Args:
-        dtype: of the array; another one is refused.
-        dimensions: how many it has.
+        dtype: of the array; another one is refused. None for any.
+        dimensions: how many it has; None for any number.
     """
 
-    def __init__(self, dtype: DTypeLike, dimensions: int = 1) -> None:
-        self._dtype, self._dimensions = np.dtype(dtype), dimensions
+    def __init__(self, dtype: DTypeLike | None, dimensions: int | None = 1) -> None:
+        self._dtype, self._dimensions = None if dtype is None else np.dtype(dtype), dimensions
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """How pydantic validates and serialises it."""
@@ -90,9 +91,10 @@ class ArrayOf:
 
     def _validated(self, value: Any, info: core_schema.ValidationInfo) -> NDArray[Any]:
         array = _taken(value, info)
-        if not isinstance(array, np.ndarray) or array.dtype != self._dtype or array.ndim != self._dimensions:
-            found = f"{array.ndim} x {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise ValueError(f"{found} where {self._dimensions} x {self._dtype} is due")
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{type(array).__name__} where an array is due")  # noqa: TRY004  # what pydantic reports
+        if self._dtype not in (None, array.dtype) or self._dimensions not in (None, array.ndim):
+            raise ValueError(f"{array.ndim} x {array.dtype} where {self._dimensions} x {self._dtype} is due")
         return array
 
 

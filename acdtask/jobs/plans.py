@@ -150,9 +150,9 @@ class Draft(Generic[ContentT, WorkT]):
 class PlanHead(BaseModel):
     """What all plans have, whatever the job. The same inputs, settings and shards make the same plan_id.
 
-    `content_id` leaves the sharding out: products are named by it. `rounds` are those that this plan needs. `version` is
-    the acd that made the plan, for people; `algorithm` is the job's, `format` that of what a plan and its rounds store.
-    `series` is what the images belong to, for a job that has series.
+    `content_id` leaves the sharding out: products are named by it. `rounds` are those that this plan needs. `version`
+    is the acd that made the plan, for people; `algorithm` is the job's, `format` that of what a plan and its rounds
+    store. `series` is what the images belong to, for a job that has series.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")

@@ -74,7 +74,7 @@ class LettersJob(Job[LettersSettings, Content]):
     content = Content
 
     def plan(self, settings: LettersSettings, site: Site) -> Draft[Content, OneLetter]:
-        shards = [Shard(units=2, work=OneLetter(letter=letter)) for letter in settings.letters]
+        shards: list[Shard[OneLetter]] = [Shard(units=2, work=OneLetter(letter=letter)) for letter in settings.letters]
         why = "" if shards else "there is no letter"
         rounds = ("second",) if settings.skip_first else None
         return Draft(content=Content(), shards=shards, estimate=Estimate(), nothing_to_do=why, rounds=rounds)

@@ -52,14 +52,14 @@ def in_run(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return lambda run: monkeypatch.setenv("ACD_RUN_ID", run)
 
 
-def do(plan: Plan, site: Site) -> None:
+def do(plan: Plan[Any, Any], site: Site) -> None:
     for name in plan.rounds:
         for index in range(plan.shards):
             run_shard(JOB, plan, name, index, site)
         gather_round(JOB, plan, name, site)
 
 
-def gathered(plan: Plan, site: Site) -> JobRecord:
+def gathered(plan: Plan[Any, Any], site: Site) -> JobRecord:
     do(plan, site)
     record_gathered(JOB, plan, gathered_rounds(plan, site), site)
     return records_of(RUN, site)[0]

@@ -188,7 +188,7 @@ def test_areas_with_other_time_ranges_append_to_the_same_containers(tmp_path: Pa
     np.testing.assert_array_equal(stack(address, range(8)), expected(range(8)))
 
 
-def done(plan: Plan, address: str) -> None:
+def done(plan: Plan[Any, Any], address: str) -> None:
     """Shards and gather, as pods do them."""
     for shard in range(plan.shards):
         run_shard(ConsolidateJob(), plan, "write", shard, open_site(address))

@@ -223,7 +223,7 @@ def baseline_of_a_corner(cube: Path) -> None:
     write_aoi(cube.parent / "aoi.json", west=26, north=26)
 
 
-def figures(cube: Path, job: Any, plan: Plan) -> dict[str, float]:
+def figures(cube: Path, job: Any, plan: Plan[Any, Any]) -> dict[str, float]:
     return dict(job.findings(plan, open_site(str(cube))).figures)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from pydantic import BaseModel
 
 from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local.store import Store
@@ -20,15 +21,16 @@ from acdtask.cube.model import RecordQuery
 from acdtask.engine import stages
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
-from acdtask.engine.rounds import Round
+from acdtask.engine.rounds import RoundState
 from acdtask.engine.stages import gather_round, load_plan, load_shard, missing_shards, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.consolidate.job import ConsolidateJob
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
-from acdtask.jobs.contract import Job, Plan, Settings, Shard, Site
+from acdtask.jobs.contract import Context, Job, Round, Settings, Work
 from acdtask.jobs.ingest.job import IngestJob
+from acdtask.jobs.ingest.rounds import Check
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import read_images
@@ -107,24 +109,23 @@ class Poison:
         return self
 
     def _wrap(self, job: type[Job[Any, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-        original = job.run
+        for round_ in job.rounds:
+            self._wrap_round(job, type(round_), monkeypatch)
 
-        def run(
-            me: Job[Any, Any],
-            plan: Plan,
-            round_name: str,
-            shard: Shard,
-            handout: bytes,
-            site: Site,
-            progress: Callable[[int], None],
-        ) -> bytes:
-            self.ran[f"{plan.job}-{round_name}"] += 1
-            poisoned = self.active and job is self.job and round_name == self.round
-            if poisoned and shard.model_dump_json() == load_shard(plan, POISONED, site).model_dump_json():
+    def _wrap_round(
+        self, job: type[Job[Any, Any]], kind: type[Round[Any, Any, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        original = kind.run
+
+        def run(me: Round[Any, Any, Any], work: Work, handout: BaseModel, context: Context[Any, Any]) -> BaseModel:
+            self.ran[f"{context.plan.job}-{me.name}"] += 1
+            poisoned = self.active and job is self.job and me.name == self.round
+            if poisoned and work == load_shard(job(), context.plan, POISONED, context.site).work:
                 raise self.error
-            return original(me, plan, round_name, shard, handout, site, progress)
+            result: BaseModel = original(me, work, handout, context)
+            return result
 
-        monkeypatch.setattr(job, "run", run)
+        monkeypatch.setattr(kind, "run", run)
 
 
 def left_out_jobs(job: type[Job[Any, Any]]) -> frozenset[type[Job[Any, Any]]]:
@@ -248,8 +249,8 @@ def test_a_shard_that_fails_for_good_is_left_out_and_the_next_run_makes_up_for_i
     assert "left-out" not in page_of(cube)
     ran = {name: poison.ran[name] for name in NAMES if name.startswith(job.name)}
     if job is MonitorJob:
-        place = job.rounds.index(round_name)
-        assert [ran[f"monitor-{name}"] for name in job.rounds[: place + 1]] == [0] * place + [1]
+        place = job().round_names.index(round_name)
+        assert [ran[f"monitor-{name}"] for name in job().round_names[: place + 1]] == [0] * place + [1]
         assert 1 <= ran["monitor-cut"] <= shards
         assert ran["monitor-label"] == (shards if place == 0 else 1 if place == 1 else 0)
     else:
@@ -350,7 +351,7 @@ def test_more_failures_than_the_budget_are_told_with_their_errors(
     cube = str(tmp_path / "cube")
     job, settings = steps(scene)[0]
     plan = stages.make_plan(job, settings, open_site(cube))
-    monkeypatch.setattr(IngestJob, "run", raising(AcdError(ErrorCode.STORE_DENIED, "the key is wrong")))
+    monkeypatch.setattr(Check, "run", raising(AcdError(ErrorCode.STORE_DENIED, "the key is wrong")))
     for shard in range(plan.shards):
         with pytest.raises(AcdError):
             run_shard(job, plan, "check", shard, open_site(cube))
@@ -378,13 +379,13 @@ def test_an_error_that_may_pass_is_not_kept(scene: Path, tmp_path: Path, monkeyp
     cube = str(tmp_path / "cube")
     job, settings = steps(scene)[0]
     plan = stages.make_plan(job, settings, open_site(cube))
-    monkeypatch.setattr(IngestJob, "run", raising(AcdError(ErrorCode.STORE_UNREACHABLE, "no answer")))
+    monkeypatch.setattr(Check, "run", raising(AcdError(ErrorCode.STORE_UNREACHABLE, "no answer")))
     with pytest.raises(AcdError):
         run_shard(job, plan, "check", 0, open_site(cube))
     assert stages.shard_errors(plan, "check", open_site(cube)) == {}
 
 
-@pytest.mark.parametrize("round_name", MonitorJob.rounds)
+@pytest.mark.parametrize("round_name", MonitorJob().round_names)
 def test_pods_of_the_partial_run_that_come_back_late_change_nothing(
     round_name: str, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,7 +396,7 @@ def test_pods_of_the_partial_run_that_come_back_late_change_nothing(
     (folder,) = (cube / "runs/monitor").iterdir()
     job, site = MonitorJob(), open_site(str(cube))
     plan = load_plan(MonitorJob(), folder.name, site)
-    stale = {name: Round.find(plan, name, site) for name in plan.rounds}
+    stale = {name: RoundState.find(plan, name, site) for name in plan.rounds}
     known = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
     poison.active = False
     run_all(scene, cube)
@@ -403,9 +404,9 @@ def test_pods_of_the_partial_run_that_come_back_late_change_nothing(
     assert b"quarantined" not in body
     before = digests(cube)
 
-    monkeypatch.setattr(Round, "find", lambda _plan, wanted, _site: stale[wanted])
-    monkeypatch.setattr(Round, "gathering", lambda _self: None)
-    monkeypatch.setattr(Round, "missing", lambda self: [POISONED] if self.name == round_name else [])
+    monkeypatch.setattr(RoundState, "find", lambda _plan, wanted, _site: stale[wanted])
+    monkeypatch.setattr(RoundState, "gathering", lambda _self: None)
+    monkeypatch.setattr(RoundState, "missing", lambda self: [POISONED] if self.name == round_name else [])
     poison.ran.clear()
     for name in plan.rounds:
         for marker in [folder / path for path in known if path.parts[0] == name and path.suffix == ".json"]:

@@ -52,25 +52,25 @@ def cube(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "cube"))
 
 
-def monitor(scene: Path, cube: Path) -> Plan:
+def monitor(scene: Path, cube: Path) -> Plan[Any, Any]:
     settings = MonitorSettings(aoi=str(scene / "aoi.json"), layout=LAYOUT, shard_tiles=2)
     with WorkerPool(0) as pool:
         return run_locally(MonitorJob(), settings, str(cube), pool=pool, progress=False).plan
 
 
-def baseline(scene: Path, cube: Path) -> Plan:
+def baseline(scene: Path, cube: Path) -> Plan[Any, Any]:
     settings = BaselineSettings(aoi=str(scene / "aoi.json"), layout=LAYOUT, shard_tiles=2, end=reference_end())
     with WorkerPool(0) as pool:
         return run_locally(BaselineJob(), settings, str(cube), pool=pool, progress=False).plan
 
 
-def report(scene: Path, cube: Path) -> Plan:
+def report(scene: Path, cube: Path) -> Plan[Any, Any]:
     settings = ReportSettings(aoi=str(scene / "aoi.json"), layout=LAYOUT, truth=str(scene / "truth.geojson"))
     with WorkerPool(0) as pool:
         return run_locally(ReportJob(), settings, str(cube), pool=pool, progress=False).plan
 
 
-def plan_of(cube: Path) -> Plan:
+def plan_of(cube: Path) -> Plan[Any, Any]:
     (folder,) = (cube / "runs/monitor").iterdir()
     return load_plan(MonitorJob(), folder.name, open_site(str(cube)))
 
@@ -111,10 +111,11 @@ def read_gathering(cube: Path) -> Any:
 
 
 def read_scratch_blob(cube: Path) -> Any:
+    from acdtask.jobs.monitor.label import TileLabels
     from acdtask.jobs.scratch import read_scratch
 
     scratch = open_site(str(cube)).scratch(plan_of(cube))
-    return [read_scratch(scratch, key) for key in scratch.list("labels")]
+    return [read_scratch(scratch, key, TileLabels).labels.tobytes() for key in scratch.list("labels")]
 
 
 def read_shards(cube: Path) -> Any:
@@ -276,8 +277,8 @@ def test_a_damaged_product_is_made_again_as_the_error_says(
     scene: Path,
     cube: Path,
     pattern: str,
-    write: Callable[[Path, Path], Plan],
-    read: Callable[[Path, Path], Plan] | None,
+    write: Callable[[Path, Path], Plan[Any, Any]],
+    read: Callable[[Path, Path], Plan[Any, Any]] | None,
     keeps_runs: bool,
 ) -> None:
     before = digests(cube)

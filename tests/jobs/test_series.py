@@ -88,7 +88,7 @@ def z_of(cube: Path, product: ImageProduct) -> NDArray[np.int16]:
     return np.stack(tiles)
 
 
-def planned(cube: Path, **settings: Any) -> Plan:
+def planned(cube: Path, **settings: Any) -> Plan[Any, Any]:
     return make_plan(
         MonitorJob(),
         MonitorSettings(aoi=str(cube.parent / "aoi.json"), layout=LAYOUT, **settings),
@@ -270,7 +270,7 @@ def test_again_judges_exactly_the_images_that_were_asked_for(cube: Path, tmp_pat
     new = version_of(baseline(cube, end=EARLIER))
     asked = before[1].datetime
     outcome = monitor(cube, again=True, start=asked, end=asked + timedelta(hours=23))
-    assert [one["label"] for one in outcome.plan.content["images"]] == [before[1].label]
+    assert [one.label for one in outcome.plan.content.images] == [before[1].label]
     after = images(cube)
     assert [product.baseline for product in after] == [old, new, old]
     assert [after[0], after[2]] == [before[0], before[2]]

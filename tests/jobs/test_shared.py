@@ -15,7 +15,7 @@ import pytest
 
 from acdtask.cube.grid import Grid, Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Consolidation, DataFormat, Dataset, Instance, RecordQuery, Slice, Variable
+from acdtask.cube.model import DataFormat, Dataset, Instance, RecordQuery, Slice, Variable
 from acdtask.cube.shared import SharedCube
 from acdtask.engine.carried import POD_SECONDS
 from acdtask.engine.processes import WorkerPool
@@ -132,7 +132,7 @@ def test_web_mercator_and_grouped_dates_are_the_same(
         common = {"aoi": aoi, "layout": MERCATOR.name}
         run(BaselineJob(), BaselineSettings(**common, end=reference_end()), site, pool)
         outcome = run(MonitorJob(), MonitorSettings(**common, min_area=20), site, pool)
-        assert [len(one["records"]) for one in outcome.plan.content["images"]] == [2] * SCENE.monitored_pairs
+        assert [len(one.records) for one in outcome.plan.content.images] == [2] * SCENE.monitored_pairs
         found[name] = products(site)
     assert found["site"] == found["local"]
     assert sum("/z_" in name and name.endswith(".tif") for name in found["site"]) > SCENE.monitored_pairs
@@ -238,8 +238,8 @@ def test_a_consolidation_goes_on_where_it_runs_already(
     grid = RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64)
     site.cube.add_layout(Layout(name=LAYOUT, grid=grid))
     plan = make_plan(ConsolidateJob(), consolidation(scene), site)
-    shard = load_shard(plan, 0, site)
-    StandIn(str(served)).consolidate(Consolidation.model_validate(shard.work["consolidation"]))
+    shard = load_shard(ConsolidateJob(), plan, 0, site)
+    StandIn(str(served)).consolidate(shard.work.consolidation)
     told: list[int] = []
     run_shard(ConsolidateJob(), plan, "write", 0, site, told.append)
     assert len(StandIn(str(served)).jobs()) == 1
@@ -247,7 +247,7 @@ def test_a_consolidation_goes_on_where_it_runs_already(
     assert told[-1] == shard.units == plan.units
     gather_round(ConsolidateJob(), plan, "write", site)
     assert ConsolidateJob().findings(plan, site).figures == {"arrays": plan.units}
-    assert len(ConsolidateJob().names(shard)) == plan.units
+    assert len(shard.work.names) == plan.units
 
 
 def test_a_stuck_consolidation_ends_the_shard_and_a_cancelled_one_is_started_anew(

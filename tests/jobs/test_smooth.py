@@ -32,7 +32,8 @@ from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Job, Settings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -103,7 +104,7 @@ def layout_of(how: How) -> Layout:
     return Layout(name=LAYOUT, grid=RegularGrid(crs=CRS, resolution=20, cell_size=how.cell, ox=ox, oy=oy))
 
 
-def run(job: Job[Any], settings: Settings, site: str, quarantine: int = 0) -> Outcome:
+def run(job: Job[Any, Any], settings: Settings, site: str, quarantine: int = 0) -> Outcome:
     with WorkerPool(0) as pool:
         return run_locally(job, settings, site, pool=pool, progress=False, quarantine=quarantine)
 
@@ -149,7 +150,7 @@ class Result:
 
 def result_of(site: str, outcome: Outcome, how: How) -> Result:
     store = Store.at(site)
-    body = manifest_chain(store, "site", "monitor", outcome.plan.content["method"]["id"]).newest()[1]
+    body = manifest_chain(store, "site", "monitor", outcome.plan.content.method.id).newest()[1]
     assert body is not None
     manifest = MonitorManifest.model_validate_json(body)
     images = read_images(manifest, store)

@@ -156,7 +156,7 @@ def test_on_purpose_tracks_make_one_stack_with_images_of_their_own(area: Area) -
     write_series(area.folder / "images", "D066_{a}_{b}.tif", 3, mean=0.3)
     area.ingest()
     mixed = area.baseline(mixed=True)
-    assert len(mixed.plan.content["images"]) == 6
+    assert len(mixed.plan.content.images) == 6
     np.testing.assert_allclose(area.mean(mixed), 0.5, atol=0.02)
 
 
@@ -246,7 +246,7 @@ def test_images_of_another_track_are_not_judged_with_a_baseline(area: Area) -> N
     assert refused.code is ErrorCode.BASELINE_OF_ANOTHER_TRACK
     assert "A015" in refused.detail
     judged = area.monitor(track="A015", min_count=2, min_std=0.001)
-    assert [image["label"] for image in judged.plan.content["images"]] == [
+    assert [image.label for image in judged.plan.content.images] == [
         "2020-02-21_2020-03-04",
         "2020-03-04_2020-03-16",
     ]
@@ -403,7 +403,7 @@ def test_a_new_pair_that_interleaves_with_the_baseline_is_not_judged(area: Area)
     refused = refusal(area.monitor)
     assert refused.code is ErrorCode.PAIRS_INTERLEAVED
     judged = area.monitor(records="up_*", min_count=2, min_std=0.001)
-    assert [image["label"] for image in judged.plan.content["images"]] == ["2020-03-04_2020-03-16"]
+    assert [image.label for image in judged.plan.content.images] == ["2020-03-04_2020-03-16"]
 
 
 def pair(a: int, b: int, name: str = "") -> Pair:
@@ -452,7 +452,7 @@ def test_slices_of_one_pass_are_one_image(area: Area) -> None:
         write(area.folder / f"images/n_{a:%Y%m%d}_{b:%Y%m%d}.tif", upper, top=TOP + 24 * RESOLUTION)
         write(area.folder / f"images/s_{a:%Y%m%d}_{b:%Y%m%d}.tif", lower)
     area.ingest(pattern="{slice}_{start}_{end}.tif")
-    assert len(area.baseline().plan.content["images"]) == 3
+    assert len(area.baseline().plan.content.images) == 3
 
 
 # --- pair lengths, tags, and what plan says
@@ -479,7 +479,7 @@ def test_a_baseline_of_one_length_in_a_network_is_monitored_with_that_length(are
     area.ingest()
     area.baseline(pair_days=(24,), end="2020-03-16")
     judged = area.monitor(pair_days=(24,), min_count=2, min_std=0.001)
-    assert [image["label"] for image in judged.plan.content["images"]] == [
+    assert [image.label for image in judged.plan.content.images] == [
         "2020-03-04_2020-03-28",
         "2020-03-16_2020-04-09",
         "2020-03-28_2020-04-21",

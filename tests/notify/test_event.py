@@ -29,14 +29,14 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return open_site(str(tmp_path))
 
 
-def planned(site: Site, **settings: Any) -> Plan:
+def planned(site: Site, **settings: Any) -> Plan[Any, Any]:
     given = LettersSettings(**settings)
     plan = make_plan(JOB, given, site)
     record_plan(plan, given, site)
     return plan
 
 
-def finished(plan: Plan, site: Site) -> Plan:
+def finished(plan: Plan[Any, Any], site: Site) -> Plan[Any, Any]:
     for name in plan.rounds:
         for index in range(plan.shards):
             run_shard(JOB, plan, name, index, site)

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from acdtask.cube.grid import Tile, Window
 from acdtask.cube.model import Dataset
 from acdtask.jobs.products import BaselineTile
 
-__all__ = ["Views", "mask_of", "views_around", "windows_around"]
-
-Views: TypeAlias = tuple[tuple[Dataset, ...], tuple[Dataset, ...], tuple[Dataset, ...]]
+__all__ = ["BaselineViews", "mask_of", "views_around", "windows_around"]
 
 
-def views_around(tile: Tile, baseline: Mapping[str, BaselineTile], halo: int) -> Views:
-    """Means, standard deviations and counts of a tile and of its neighbours within a halo; the tile's own come first.
+class BaselineViews(BaseModel):
+    """Mean, standard deviation and count of a tile and of neighbours that have a baseline; its own come first."""
+
+    mean: tuple[Dataset, ...]
+    standard_deviation: tuple[Dataset, ...]
+    count: tuple[Dataset, ...]
+
+    @property
+    def neighbours(self) -> set[str]:
+        """The cells of the neighbours."""
+        return {dataset.cell for dataset in self.mean[1:]}
+
+
+def views_around(tile: Tile, baseline: Mapping[str, BaselineTile], halo: int) -> BaselineViews:
+    """The baseline of a tile and of its neighbours within a halo; the tile's own come first.
 
     Args:
         tile: has a baseline.
@@ -27,10 +38,10 @@ def views_around(tile: Tile, baseline: Mapping[str, BaselineTile], halo: int) ->
     """
     cells = [tile.cell, *(cell for cell in _cells(tile, halo) if cell in baseline)]
     tiles = [baseline[cell] for cell in cells]
-    return (
-        tuple(one.mean for one in tiles),
-        tuple(one.standard_deviation for one in tiles),
-        tuple(one.count for one in tiles),
+    return BaselineViews(
+        mean=tuple(one.mean for one in tiles),
+        standard_deviation=tuple(one.standard_deviation for one in tiles),
+        count=tuple(one.count for one in tiles),
     )
 
 

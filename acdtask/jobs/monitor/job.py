@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 import numpy as np
-from shapely.geometry import shape
 
-from acdtask.change.method import halo_of, measuring
-from acdtask.change.profile import Detection
-from acdtask.change.steps.step import Counts
+from acdtask.change.method import halo_of
 from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.grid import Layout
 from acdtask.cube.model import Record
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.bundle import array_from_bytes, pack, unpack
 from acdtask.jobs.comparable import (
     Composition,
     Overlaps,
@@ -34,40 +29,15 @@ from acdtask.jobs.contract import (
     Estimate,
     Findings,
     Job,
-    Plan,
-    Shard,
     Site,
 )
-from acdtask.jobs.legacy import (
-    LegacyHandouts as Handouts,
-)
-from acdtask.jobs.legacy import (
-    LegacyResult as RoundResult,
-)
-from acdtask.jobs.legacy import (
-    LegacyRound,
-    RawContent,
-    RawWork,
-)
 from acdtask.jobs.monitor.around import views_around
-from acdtask.jobs.monitor.cut import CutTile, cut_tile
-from acdtask.jobs.monitor.documents import tags_of_image
+from acdtask.jobs.monitor.content import MonitorContent, MonitorPlan, MonitorWork, TileWithoutBaseline, TileWork
+from acdtask.jobs.monitor.cut import Cut
 from acdtask.jobs.monitor.findings import findings_of, sentences_of
-from acdtask.jobs.monitor.label import (
-    LEFT,
-    LEFT_OUT,
-    NOTHING_MEASURED,
-    PLACES,
-    Left,
-    Scorer,
-    counts_to_bytes,
-    join_counts,
-    join_labels,
-    left_of,
-    left_to_bytes,
-    write_change,
-)
-from acdtask.jobs.monitor.publish import patch_files, publish
+from acdtask.jobs.monitor.label import Label
+from acdtask.jobs.monitor.measure import Measure, is_measured
+from acdtask.jobs.monitor.publish import patch_files
 from acdtask.jobs.monitor.series import (
     ALGORITHM,
     Judgements,
@@ -79,21 +49,12 @@ from acdtask.jobs.monitor.series import (
     start_of_series,
 )
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.monitor.tally import Tally, require_images, require_judged
+from acdtask.jobs.monitor.tally import require_images
 from acdtask.jobs.monitor.versions import notes_on_period, notes_on_versions
-from acdtask.jobs.monitor.work import (
-    WITHOUT_BASELINE,
-    ImageWork,
-    Places,
-    TileWithoutBaseline,
-    TileWork,
-    images_of,
-    monitor_tile,
-    quarantined_tiles,
-)
+from acdtask.jobs.monitor.work import ImageWork
 from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest
 from acdtask.jobs.shards import no_work, shards_of
-from acdtask.jobs.stacks import Stacks, area_of, tiles_of_aoi
+from acdtask.jobs.stacks import Stacks, tiles_of_aoi
 
 __all__ = ["MonitorJob"]
 
@@ -103,16 +64,16 @@ NAMED_AT_MOST = 5
 BECOMES_LATEST = "these images are monitored already, and their result becomes the latest again"
 
 
-class MonitorJob(Job[MonitorSettings, RawContent]):
+class MonitorJob(Job[MonitorSettings, MonitorContent]):
     """Find where new images lie abnormally far below their baseline."""
 
     name = "monitor"
     algorithm = ALGORITHM
-    rounds = tuple(LegacyRound(name, lambda: MonitorJob()) for name in ("statistics", "label", "cut"))
+    rounds = (Measure(), Label(), Cut())
     settings = MonitorSettings
-    content = RawContent
+    content = MonitorContent
 
-    def plan(self, settings: MonitorSettings, site: Site) -> Draft:
+    def plan(self, settings: MonitorSettings, site: Site) -> Draft[MonitorContent, MonitorWork]:
         """The images after the baseline that were not monitored with these settings. BASELINE_UNKNOWN."""
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
@@ -135,36 +96,38 @@ class MonitorJob(Job[MonitorSettings, RawContent]):
         there = {one.tile.cell: one for one in baseline.tiles}
         absent = {one.cell: one for one in baseline.quarantined}
         tiles = tiles_of_aoi(aoi, layout)
-        halo = halo_of(Detection.of(method["detection"]).steps)
+        halo = halo_of(method.rules.steps)
         within = {tile.cell: there[tile.cell] for tile in tiles if tile.cell in there}
         for tile, images in zip(tiles, stacks.by_image(tiles, wanted, halo), strict=True):
             if tile.cell in there and images:
-                mean, std, count = views_around(tile, within, halo)
-                work.append(TileWork(tile=tile, mean=mean, standard_deviation=std, count=count, images=images))
+                work.append(TileWork(tile=tile, baseline=views_around(tile, within, halo), images=images))
             elif tile.cell in absent and images:
                 without.append(TileWithoutBaseline(tile=absent[tile.cell], images=[image.label for image in images]))
         if work:
-            require_images(len(baseline.images), _most_images(baseline), method["detection"])
+            require_images(len(baseline.images), _most_images(baseline), method.rules)
         elif pending:
             _refuse_without_tiles([*pending.values()], baseline, without)
-        current = is_latest(site.store, aoi.name, self.name, _name(settings), method["id"])
+        current = is_latest(site.store, aoi.name, self.name, _name(settings), method.id)
         again = not work and bool(judgements.complete) and not current
         images_read = sum(len(one.images) for one in work) * layout.cell_pixels**2
         return Draft(
-            content=RawContent(
-                data={
-                    "method": method,
-                    "baseline": baseline.content_id,
-                    "since": since.isoformat(),
-                    "images": [] if again else [one.model_dump(mode="json") for one in pending.values()],
-                    **({WITHOUT_BASELINE: [one.model_dump(mode="json") for one in without]} if without else {}),
-                }
+            content=MonitorContent(
+                method=method,
+                baseline=baseline.content_id,
+                since=since,
+                images=() if again else tuple(pending.values()),
+                without_baseline=tuple(without),
+                lines=(
+                    *composition.lines(),
+                    *_other_lengths(composition, baseline),
+                    *notes_on_period(baseline, since, [*pending.values()], settings.start),
+                    *versions,
+                ),
             ),
-            shards=no_work(RawWork(tiles=[]))
+            shards=no_work(MonitorWork(tiles=[]))
             if again
-            else shards_of(
-                [one.model_dump(mode="json") for one in work], settings.shard_tiles, lambda tiles: RawWork(tiles=tiles)
-            ),
+            else shards_of(work, settings.shard_tiles, lambda tiles: MonitorWork(tiles=tiles)),
+            rounds=self.round_names if is_measured(method.rules) else tuple(self.round_names[1:]),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(pending),
@@ -175,156 +138,31 @@ class MonitorJob(Job[MonitorSettings, RawContent]):
             ),
             notes={
                 "map": tiles_as_geojson([one.tile for one in work]),
-                "area": area_of(aoi),
                 "monitored already": len(found) - len(pending),
                 **({AGAIN: BECOMES_LATEST} if again else {}),
                 **composition.notes(),
                 **grids_note(site, settings.variable, settings.instance, wanted),
                 **({"baseline versions": versions} if versions else {}),
-                "stack": {
-                    "lines": [
-                        *composition.lines(),
-                        *_other_lengths(composition, baseline),
-                        *notes_on_period(baseline, since, [*pending.values()], settings.start),
-                        *versions,
-                    ]
-                },
             },
             nothing_to_do="" if work or again else _why_nothing(found, start, baseline, versions, again=settings.again),
             series=series_of(settings, method, aoi, start, manifest, stacks, site.cube),
         )
 
-    def run(
-        self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
-    ) -> bytes:
-        """`statistics`: what is measured. `label`: z and fragments. `cut`: masks and outlines. A tile at a time."""
-        shared = unpack(handout) if handout else {}
-        stage = {"statistics": self._measure, "label": self._label, "cut": self._cut}[round_name]
-        return stage(plan, shard, shared, site, progress)
-
-    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
-        """`statistics`: conclude. `label`: join fragments into blobs. `cut`: join outlines, and publish patches."""
-        if round_name == "statistics":
-            failed = {cell for one in result.left_out for cell in one.shard.work.names}
-            partial = quarantined_tiles(plan, result.left_out)
-            return join_counts(result.tables, _detection(plan).steps, partial, failed)
-        if round_name == "label":
-            missing = quarantined_tiles(plan, result.left_out)
-            return join_labels(result.tables, missing, site.scratch(plan), _check_of(plan, site))
-        publish(plan, result, site)
-        return Handouts()
-
     def fenced_area(self, settings: MonitorSettings) -> str:
         """Its AOI."""
         return load_aoi(settings.aoi).name
 
-    def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
+    def artifacts(self, plan: MonitorPlan, site: Site) -> dict[str, str]:
         """The patches of the plan's images."""
         return patch_files(plan)
 
-    def findings(self, plan: Plan, site: Site) -> Findings:
+    def findings(self, plan: MonitorPlan, site: Site) -> Findings:
         """Images, patches and changed area of this plan; the files hold these patches."""
         return findings_of(plan, _published(plan, site), self.artifacts(plan, site), site)
 
-    def notes(self, plan: Plan, site: Site) -> list[str]:
+    def notes(self, plan: MonitorPlan, site: Site) -> list[str]:
         """What the images are; patches, the share of the area that was judged, what came closest if there is none."""
-        return [*plan.notes["stack"]["lines"], *sentences_of(plan, _published(plan, site), site)]
-
-    def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
-        """The rasters of its tiles and images."""
-        cuts = (CutTile.model_validate_json(part).place for part in unpack(table).values())
-        return tuple(key for place in cuts for key in (place.z.uri, place.change.uri))
-
-    def _measure(
-        self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
-    ) -> bytes:
-        counts: dict[str, Counts] = {}
-        steps = _detection(plan).steps
-        needed = bool(measuring(steps) or halo_of(steps))
-        for done, work in enumerate(_tiles(shard), start=1):
-            scorer = _scorer(work, plan, site, around=False) if needed else None
-            for image in work.images:
-                of_tile = scorer.measure(image) if scorer else NOTHING_MEASURED
-                counts[image.label] = counts[image.label] + of_tile if image.label in counts else of_tile
-            progress(done)
-        return counts_to_bytes(counts)
-
-    def _label(
-        self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
-    ) -> bytes:
-        settings, planned, scratch = MonitorSettings.model_validate(plan.settings), images_of(plan), site.scratch(plan)
-        variable = site.cube.variable(settings.variable)
-        left_out = frozenset(json.loads(shared.get(LEFT_OUT, b"[]")))
-        z_places: dict[str, str] = json.loads(shared[PLACES])
-        tags = {label: tags_of_image(image, variable, plan) for label, image in planned.items()}
-        tables: dict[str, bytes] = {}
-        left: dict[str, Left] = {}
-        for done, work in enumerate(_tiles(shard), start=1):
-            scorer = _scorer(work, plan, site, left_out=left_out)
-            for image in work.images:
-                wholes = [array_from_bytes(shared[image.label])] if image.label in shared else []
-                places = Places(z=z_places.get(image.label, ""))
-                place = monitor_tile(work, planned[image.label], variable, settings.name, places)
-                change = scorer.change(image, wholes)
-                part = work.part(image.label)
-                tables[part] = change.fragments.table.to_bytes()
-                tally = scorer.tally(change)
-                z_tags = tags[image.label]["z"]
-                left[part] = write_change(
-                    change, tally, place.z.uri, work, image.label, places, z_tags, site.store, scratch
-                )
-            progress(done)
-        return pack({**tables, LEFT: left_to_bytes(left)})
-
-    def _cut(
-        self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
-    ) -> bytes:
-        settings, planned, scratch = MonitorSettings.model_validate(plan.settings), images_of(plan), site.scratch(plan)
-        variable = site.cube.variable(settings.variable)
-        left = left_of(shared)
-        tags = {label: tags_of_image(image, variable, plan) for label, image in planned.items()}
-        tables: dict[str, bytes] = {}
-        for done, work in enumerate(_tiles(shard), start=1):
-            for image in work.images:
-                part = work.part(image.label)
-                before = left[part]
-                place = monitor_tile(work, planned[image.label], variable, settings.name, before.places)
-                tables[part] = cut_tile(
-                    work,
-                    image.label,
-                    place,
-                    shared[part],
-                    before,
-                    tags[image.label]["change"],
-                    site.store,
-                    scratch,
-                )
-            progress(done)
-        return pack(tables)
-
-
-def _tiles(shard: Shard) -> Iterator[TileWork]:
-    return (TileWork.model_validate(raw) for raw in shard.work["tiles"])
-
-
-def _detection(plan: Plan) -> Detection:
-    return Detection.of(plan.content["method"]["detection"])
-
-
-def _check_of(plan: Plan, site: Site) -> Callable[[Tally, int], None]:
-    """What refuses a plan in which no pixel was judged, before anything of it is published."""
-    detection = plan.content["method"]["detection"]
-    scale = site.cube.variable(plan.content["method"]["variable"]).scale
-    return lambda tally, images: require_judged(tally, images, detection, scale)
-
-
-def _scorer(
-    work: TileWork, plan: Plan, site: Site, *, around: bool = True, left_out: frozenset[str] = frozenset()
-) -> Scorer:
-    settings = MonitorSettings.model_validate(plan.settings)
-    variable = site.cube.variable(settings.variable)
-    area, detection = shape(plan.notes["area"]), _detection(plan)
-    return Scorer(work, site.cube, variable, area, detection, settings.resampling, around=around, left_out=left_out)
+        return [*plan.content.lines, *sentences_of(plan, _published(plan, site), site)]
 
 
 def _name(settings: MonitorSettings) -> str:
@@ -346,9 +184,9 @@ def _pending(
     }
 
 
-def _published(plan: Plan, site: Site) -> MonitorManifest:
-    method, missing = plan.content["method"], ErrorCode.MONITOR_UNKNOWN
-    _, body = find_manifest(site.store, method["aoi"], "monitor", "", method["id"], missing)
+def _published(plan: MonitorPlan, site: Site) -> MonitorManifest:
+    method, missing = plan.content.method, ErrorCode.MONITOR_UNKNOWN
+    _, body = find_manifest(site.store, method.aoi, "monitor", "", method.id, missing)
     return MonitorManifest.model_validate_json(body)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from acdtask.jobs.contract import FoundImage, Plan, Series, Site
+from acdtask.jobs.contract import FoundImage, Series, Site
+from acdtask.jobs.monitor.content import MonitorPlan
 from acdtask.jobs.monitor.findings import found_image
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.work import ImageWork
@@ -14,7 +15,7 @@ from acdtask.jobs.products import ImageProduct, MonitorManifest, manifest_chain
 __all__ = ["add_news", "pending_images"]
 
 
-def add_news(plan: Plan, images: Mapping[str, ImageWork], products: Iterable[ImageProduct], site: Site) -> None:
+def add_news(plan: MonitorPlan, images: Mapping[str, ImageWork], products: Iterable[ImageProduct], site: Site) -> None:
     """Let the products of a plan be announced, but for images that it judged anew."""
     if plan.series is not None:
         fresh = [product for product in products if not images[product.label].anew]

@@ -19,6 +19,7 @@ from acdtask.change.steps.registry import AllStepSettings
 from acdtask.cube.aoi import Aoi
 from acdtask.cube.model import Cube, Record, RecordQuery, Variable
 from acdtask.jobs.contract import Series, Site, content_id_of
+from acdtask.jobs.monitor.content import Method
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.work import TAG_BASELINE, TAG_CONTENT, ImageWork
@@ -44,15 +45,15 @@ ALGORITHM = 1
 THRESHOLDS = ("low", "high", "min_area", "min_count", "min_std", *AllStepSettings.model_fields)
 
 
-def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable) -> dict[str, Any]:
-    """What the person asked to watch, as JSON values, and the series id made of it.
+def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable) -> Method:
+    """What the person asked to watch, and the series id made of it.
 
     The period, `records` and `leave_out` are not part of it: they choose among the images of the series.
     """
     given = {name: value for name in THRESHOLDS if (value := getattr(settings, name)) is not None}
     dformat = variable.dformat
     detection = detection_for(settings.profile, (dformat.min, dformat.max), variable.scale, given)
-    method = {
+    method: dict[str, Any] = {
         "aoi": aoi.name,
         "area": area_of(aoi),
         "baseline_name": settings.baseline_name,
@@ -68,12 +69,12 @@ def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable) -> dict[s
         "tags": settings.tags,
         "track": normal_track(settings.track),
     }
-    return {**method, "id": content_id_of("monitor", ALGORITHM, method)}
+    return Method(**method, id=content_id_of("monitor", ALGORITHM, method))
 
 
-def newest_manifest(method: dict[str, Any], site: Site) -> MonitorManifest | None:
+def newest_manifest(method: Method, site: Site) -> MonitorManifest | None:
     """The newest manifest of the series; None before its first publication. PRODUCT_DAMAGED."""
-    _, body = manifest_chain(site.store, method["aoi"], "monitor", method["id"]).newest()
+    _, body = manifest_chain(site.store, method.aoi, "monitor", method.id).newest()
     return MonitorManifest.model_validate_json(body) if body else None
 
 
@@ -85,9 +86,7 @@ def start_of_series(baseline: BaselineManifest, manifest: MonitorManifest | None
     return manifest.since if manifest and manifest.since else baseline.end + timedelta(microseconds=1)
 
 
-def images_of_stack(
-    stacks: Stacks, aoi: Aoi, method: dict[str, Any], baseline: BaselineManifest
-) -> dict[str, ImageWork]:
+def images_of_stack(stacks: Stacks, aoi: Aoi, method: Method, baseline: BaselineManifest) -> dict[str, ImageWork]:
     """The images of the stack by label, to be judged against a baseline version.
 
     An image whose records change, or the pixels of one, has another `content`: it has to be judged again.
@@ -99,26 +98,26 @@ def images_of_stack(
     for label, records in sorted(grouped.items()):
         ids = [record.id for record in records]
         inputs = [*ids, *(replaced[one] for one in ids if one in replaced)]
-        content = f"{label}-{_digest([method['id'], label, inputs])}"
+        content = f"{label}-{_digest([method.id, label, inputs])}"
         product = f"{label}-{_digest([content, baseline.content_id])}"
         images[label] = ImageWork(
             label=label,
             datetime=max(record.datetime for record in records),
             start=start_of(records[0]),
-            folder=f"products/{aoi.name}/monitor/{method['id']}/{product}",
+            folder=f"{method.folder}/{product}",
             content=content,
             baseline=baseline.content_id,
             records=ids,
             area=area_of(aoi),
             aoi=aoi.name,
-            method=method["id"],
+            method=method.id,
         )
     return images
 
 
 def series_of(
     settings: MonitorSettings,
-    method: dict[str, Any],
+    method: Method,
     aoi: Aoi,
     start: datetime,
     manifest: MonitorManifest | None,
@@ -140,7 +139,7 @@ def series_of(
         choice = replace(settings.choice(), records="", leave_out=())
         stacks = Stacks(cube, settings.variable, settings.instance, aoi, start, None, choice)
     newest = max((record.datetime for record in stacks.records), default=start - timedelta(microseconds=1))
-    return Series(aoi=method["aoi"], id=method["id"], watermark=newest)
+    return Series(aoi=method.aoi, id=method.id, watermark=newest)
 
 
 @dataclass(frozen=True)
@@ -166,13 +165,13 @@ class Judgements:
         return {wanted[content] for content, version in pairs if version == baseline and content in wanted}
 
 
-def judgements_of(method: dict[str, Any], manifest: MonitorManifest | None, site: Site) -> Judgements:
+def judgements_of(method: Method, manifest: MonitorManifest | None, site: Site) -> Judgements:
     """What of a series has been judged. PRODUCT_DAMAGED.
 
     A month in which manifest and index agree in numbers is not read, so that the cost does not grow with the history.
     """
     pairs: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    for record in site.published(RecordQuery(tags={"acd:monitor": method["id"]})):
+    for record in site.published(RecordQuery(tags={"acd:monitor": method.id})):
         pairs[month_of(record.datetime)].add((record.tags[TAG_CONTENT], record.tags[TAG_BASELINE]))
     months = {month.month: month for month in manifest.months} if manifest else {}
     complete: set[str] = set()

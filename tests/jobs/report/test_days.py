@@ -72,7 +72,7 @@ def settings_of(scene: Path, **more: Any) -> ReportSettings:
     return ReportSettings(**{"aoi": str(scene / "aoi.json"), "layout": LAYOUT, "dates": DATES, **more})
 
 
-def report(scene: Path, cube: Path, **more: Any) -> Plan:
+def report(scene: Path, cube: Path, **more: Any) -> Plan[Any, Any]:
     with WorkerPool(0) as pool:
         return run_locally(ReportJob(), settings_of(scene, **more), str(cube), pool=pool, progress=False).plan
 
@@ -101,7 +101,7 @@ def broken_links(folder: Path) -> list[str]:
     return broken
 
 
-def artifact(plan: Plan, cube: Path, folder: Path) -> Path:
+def artifact(plan: Plan[Any, Any], cube: Path, folder: Path) -> Path:
     """What a workflow shows of the report."""
     site = open_site(str(cube))
     write_artifacts(ReportJob().artifacts(plan, site), site, folder)
