@@ -1,4 +1,4 @@
-"""A series: what makes images pending, what judges them anew, what is news, and what is neither.
+"""A series: what makes images pending, what judges them anew, and what does not.
 
 A patch release, another baseline version, other shards or workers make nothing pending and nothing news.
 """
@@ -6,8 +6,8 @@ A patch release, another baseline version, other shards or workers make nothing 
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,120 +15,49 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from numpy.typing import NDArray
 
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import RecordQuery
-from acdtask.engine.account import record_gathered, record_plan
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
-from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
+from acdtask.engine.stages import open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Plan
-from acdtask.jobs.ingest.job import IngestJob
-from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
-from acdtask.jobs.monitor.months import images_of_month, read_images
+from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.news import News
-from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, find_manifest
-from acdtask.notify.event import Ending, attributes_of, message_of
-from tests.jobs.small import LAYOUT, baseline, ends, make_cube, monitor, run, steady, write_images
-
-REFERENCE, MONITORED = 22, 3
-COUNT = REFERENCE + MONITORED
-LAST = ends(REFERENCE - 1)
-EARLIER = ends(REFERENCE - 2)
-"""The end of another baseline version."""
-PIXELS = steady(REFERENCE)
+from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.tidy.clean import tidy
+from acdtask.tidy.retention import Retention
+from tests.jobs.series import (
+    COUNT,
+    EARLIER,
+    LAST,
+    MONITORED,
+    PIXELS,
+    REFERENCE,
+    KilledError,
+    Nightly,
+    bring,
+    current_version,
+    images,
+    killed,
+    make_judged,
+    planned,
+    records,
+    result,
+    version_of,
+    z_of,
+)
+from tests.jobs.small import LAYOUT, baseline, ends, make_cube, monitor, run
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cube whose images are judged."""
-    folder = tmp_path_factory.mktemp("series")
-    cube = make_cube(folder, COUNT, PIXELS)
-    baseline(cube, end=LAST)
-    monitor(cube)
-    return folder
+    return make_judged(tmp_path_factory.mktemp("series"))
 
 
 @pytest.fixture
 def cube(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "made")) / "cube"
-
-
-def version_of(outcome: Outcome) -> str:
-    return outcome.plan.content_id
-
-
-def manifest_of(cube: Path, kind: str, name: str) -> bytes:
-    place = f"CoherenceVV/{LAYOUT}/{name}"
-    return find_manifest(Store.at(str(cube)), "site", kind, place, "latest", ErrorCode.MONITOR_UNKNOWN)[1]
-
-
-def result(cube: Path) -> MonitorManifest:
-    return MonitorManifest.model_validate_json(manifest_of(cube, "monitor", "monitor"))
-
-
-def images(cube: Path) -> list[ImageProduct]:
-    return read_images(result(cube), Store.at(str(cube)))
-
-
-def current_version(cube: Path) -> str:
-    return BaselineManifest.model_validate_json(manifest_of(cube, "baseline", "annual")).content_id
-
-
-def z_of(cube: Path, product: ImageProduct) -> NDArray[np.int16]:
-    """z of an image on all tiles, as it is stored."""
-    tiles = []
-    for tile in product.tiles:
-        with rasterio.open(cube / tile.z.uri) as raster:
-            tiles.append(raster.read(1))
-    return np.stack(tiles)
-
-
-def planned(cube: Path, **settings: Any) -> Plan[Any, Any]:
-    return make_plan(
-        MonitorJob(),
-        MonitorSettings(aoi=str(cube.parent / "aoi.json"), layout=LAYOUT, **settings),
-        open_site(str(cube)),
-    )
-
-
-def bring(cube: Path, count: int) -> None:
-    """Further images arrive."""
-    write_images(cube.parent / "images", count, PIXELS, first=COUNT)
-    run(IngestJob(), IngestSettings(source=str(cube.parent / "images")), cube)
-
-
-class Nightly:
-    """Monitors as a workflow does, with an event at the end of each run."""
-
-    def __init__(self, cube: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.cube, self._patch, self._runs = cube, monkeypatch, 0
-
-    def run(self, *, delivered: bool = True, status: str = "Succeeded", **settings: Any) -> tuple[str, list[str]]:
-        """The kind of the event, and the images that it names."""
-        self._runs += 1
-        name, site, job = f"run-{self._runs}", open_site(str(self.cube)), MonitorJob()
-        self._patch.setenv("ACD_RUN_ID", name)
-        given = MonitorSettings(aoi=str(self.cube.parent / "aoi.json"), layout=LAYOUT, **settings)
-        plan = make_plan(job, given, site)
-        record_plan(plan, given, site)
-        if not plan.nothing_to_do:
-            for round_name in plan.rounds:
-                for shard in range(plan.shards):
-                    run_shard(job, plan, round_name, shard, site)
-                gather_round(job, plan, round_name, site)
-            record_gathered(job, plan, gathered_rounds(plan, site), site)
-        self._patch.delenv("ACD_RUN_ID")
-        ending = Ending(name, status, "site")  # type: ignore[arg-type]  # a literal, from a test's table
-        message = message_of(ending, site)
-        if delivered:
-            message.acknowledge(ending, site)
-        kind = attributes_of(ending, message.data)["type"].rpartition(".")[2]
-        return kind, [image["label"] for image in message.data["images"]]
 
 
 @pytest.fixture
@@ -252,10 +181,6 @@ def test_each_image_says_which_baseline_version_it_was_judged_against(cube: Path
     assert "--again" in told
 
 
-def records(cube: Path) -> list[Any]:
-    return open_site(str(cube)).cube.records(RecordQuery(tags={"acd:job": "monitor"}))
-
-
 def test_nothing_to_do_says_which_version_the_images_were_judged_against(cube: Path) -> None:
     old, new = current_version(cube), version_of(baseline(cube, end=EARLIER))
     why = monitor(cube).lines[0]
@@ -316,14 +241,6 @@ def test_an_again_that_is_killed_before_the_index_knows_goes_on(cube: Path, monk
     assert planned(cube).nothing_to_do
 
 
-class KilledError(BaseException):
-    """What ends a process at once, in place of a signal."""
-
-
-def killed(*_: Any) -> None:
-    raise KilledError
-
-
 def test_images_between_an_earlier_end_and_the_series_can_be_asked_for(cube: Path) -> None:
     """The advice of the line is followed."""
     baseline(cube, end=EARLIER)
@@ -334,143 +251,36 @@ def test_images_between_an_earlier_end_and_the_series_can_be_asked_for(cube: Pat
     assert len(images(cube)) == COUNT + 1 - (REFERENCE - 1)
 
 
-# News
-
-
-def test_what_a_new_series_finds_is_shown_and_never_announced(cube: Path, nightly: Nightly) -> None:
-    assert nightly.run() == ("heartbeat", [])
-    assert nightly.run(high=4.0) == ("heartbeat", [])
-    assert nightly.run(high=4.0, again=True) == ("heartbeat", [])
-
-
-def test_an_image_after_the_watermark_is_announced_once(cube: Path, nightly: Nightly) -> None:
+def test_a_report_says_the_versions_and_draws_no_past_date_again(cube: Path) -> None:
+    settings = ReportSettings(aoi=str(cube.parent / "aoi.json"), layout=LAYOUT)
+    run(ReportJob(), settings, cube)
+    drawn = {path: path.stat().st_mtime_ns for path in cube.glob("products/site/report/*/dates/**/*.png")}
+    assert len(drawn) == 3 * MONITORED
+    old, new = current_version(cube), version_of(baseline(cube, end=EARLIER))
     bring(cube, COUNT + 1)
-    kind, (label,) = nightly.run()
-    assert (kind, label) == ("alert", images(cube)[-1].label)
-    assert nightly.run() == ("heartbeat", [])
-    baseline(cube, end=EARLIER)
-    assert nightly.run(again=True) == ("heartbeat", [])
-    assert nightly.run() == ("heartbeat", [])
-
-
-def test_the_first_image_of_a_series_that_was_planned_without_one_is_news(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cube = make_cube(tmp_path, REFERENCE, PIXELS)
-    baseline(cube, end=LAST)
-    nightly = Nightly(cube, monkeypatch)
-    assert nightly.run() == ("heartbeat", [])
-    write_images(cube.parent / "images", REFERENCE + 1, PIXELS, first=REFERENCE)
-    run(IngestJob(), IngestSettings(source=str(cube.parent / "images")), cube)
-    kind, labels = nightly.run()
-    assert (kind, len(labels)) == ("alert", 1)
-
-
-def test_an_alert_that_was_not_delivered_comes_with_the_next_event(cube: Path, nightly: Nightly) -> None:
-    bring(cube, COUNT + 1)
-    first = nightly.run(delivered=False)
-    assert first[0] == "alert"
-    bring(cube, COUNT + 2)
-    kind, labels = nightly.run()
-    assert (kind, labels[:1], len(labels)) == ("alert", first[1], 2)
-    assert nightly.run() == ("heartbeat", [])
-
-
-def test_a_failure_shows_news_and_announces_nothing(cube: Path, nightly: Nightly) -> None:
-    bring(cube, COUNT + 1)
-    kind, labels = nightly.run(status="Failed")
-    assert (kind, len(labels)) == ("failed", 1)
-    assert nightly.run() == ("alert", labels)
-
-
-def test_an_image_that_comes_late_is_shown_and_not_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cube = make_cube(tmp_path, REFERENCE + 1, PIXELS)
-    bring_only(cube, REFERENCE + 2)
-    baseline(cube, end=LAST)
-    nightly = Nightly(cube, monkeypatch)
-    nightly.run()
-    bring_only(cube, REFERENCE + 1)
-    assert nightly.run() == ("heartbeat", [])
-    assert len(images(cube)) == MONITORED
-
-
-def bring_only(cube: Path, index: int) -> None:
-    """One image arrives."""
-    write_images(cube.parent / "images", index + 1, PIXELS, first=index)
-    run(IngestJob(), IngestSettings(source=str(cube.parent / "images")), cube)
-
-
-def test_a_backfill_before_the_first_night_does_not_make_the_newest_images_news(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cube = make_cube(tmp_path, COUNT, PIXELS)
-    baseline(cube, end=LAST)
-    monitor(cube, end=ends(REFERENCE))
-    assert len(images(cube)) == 1
-    assert Nightly(cube, monkeypatch).run() == ("heartbeat", [])
-    assert len(images(cube)) == MONITORED
-
-
-@pytest.mark.parametrize("killed_in", ["write_catalogue", "add_news", "_publish_manifest", "_retire"])
-def test_a_publication_that_is_killed_loses_no_news(
-    killed_in: str, cube: Path, nightly: Nightly, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bring(cube, COUNT + 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(f"acdtask.jobs.monitor.publish.{killed_in}", killed)
-        with pytest.raises(KilledError):
-            nightly.run()
-    monkeypatch.delenv("ACD_RUN_ID", raising=False)
-    kind, labels = nightly.run()
-    assert (kind, len(labels)) == ("alert", 1)
-    assert nightly.run() == ("heartbeat", [])
-
-
-@pytest.mark.parametrize("steps", range(1, 4))
-def test_a_notifier_that_is_killed_announces_at_least_once(
-    steps: int, cube: Path, nightly: Nightly, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed at each of its writes after the post: two images are announced, marked and forgotten."""
-    bring(cube, COUNT + 2)
-    _, labels = nightly.run(delivered=False)
-    with monkeypatch.context() as patch:
-        dying_after(steps, patch)
-        with pytest.raises(KilledError):
-            nightly.run()
-    kind, again = nightly.run()
-    assert set(again) <= set(labels)
-    assert kind == ("alert" if again else "heartbeat")
-    assert nightly.run() == ("heartbeat", [])
-    assert list((cube / "products/site/monitor").glob("*/news/pending/*/*")) == []
-
-
-def dying_after(steps: int, patch: pytest.MonkeyPatch) -> None:
-    """The store dies after so many writes below news/."""
-    left: Iterator[int] = iter(range(steps))
-    for name in ("create", "delete"):
-        original = getattr(Store, name)
-
-        def wrapped(me: Store, key: str, *rest: Any, original: Any = original) -> Any:
-            if key.startswith(("pending/", "announced/")) and next(left, None) is None:
-                raise KilledError
-            return original(me, key, *rest)
-
-        patch.setattr(Store, name, wrapped)
-
-
-def test_a_damaged_watermark_says_what_to_do(cube: Path) -> None:
-    (path,) = (cube / "products/site/monitor").glob("*/news/watermark.json")
-    path.write_bytes(path.read_bytes()[:-3])
-    bring(cube, COUNT + 1)
-    with pytest.raises(AcdError) as caught:
-        monitor(cube)
-    assert caught.value.code is ErrorCode.PRODUCT_DAMAGED
-    path.unlink()
     monitor(cube)
-    series = planned(cube).series
-    assert series is not None
-    assert News(Store.at(str(cube)), series).pending() == []
-    assert len(images(cube)) == MONITORED + 1
+    run(ReportJob(), settings, cube)
+    now = {path: path.stat().st_mtime_ns for path in cube.glob("products/site/report/*/dates/**/*.png")}
+    assert drawn.items() <= now.items()
+    assert len(now) == 3 * (MONITORED + 1)
+    (page,) = cube.glob("products/site/report/*/index.html")
+    assert {f"{old}: {MONITORED}", f"{new}: 1"} == set(re.findall(r"[0-9a-f]{16}: \d+", page.read_text()))
+
+
+def test_tidy_removes_what_was_judged_before_and_keeps_what_was_announced(cube: Path, nightly: Nightly) -> None:
+    bring(cube, COUNT + 1)
+    nightly.run()
+    before = images(cube)
+    baseline(cube, end=EARLIER)
+    monitor(cube, again=True)
+    tidied = tidy(open_site(str(cube)), Retention(keep_days=0, keep_runs=1, keep_versions=1, keep_heads=1), apply=True)
+    assert tidied.broom.unknown == []
+    assert not any((cube / tile.z.uri).exists() for product in before for tile in product.tiles)
+    for product in images(cube):
+        z_of(cube, product)
+    assert planned(cube).nothing_to_do
+    assert nightly.run() == ("heartbeat", [])
+    assert len(list(cube.glob("products/site/monitor/*/news/announced/*/*"))) == 1
 
 
 def test_the_months_count_the_images_of_each_version(cube: Path) -> None:

@@ -84,8 +84,9 @@ def short(event: dict[str, Any]) -> tuple[str, str, str, int]:
 
 
 def bring_the_last_image(scene: Path, cube: Path) -> None:
+    settings = IngestSettings(source=str(scene / "images"), aoi=str(scene / "aoi.json"))
     with WorkerPool(0) as pool:
-        run_locally(IngestJob(), IngestSettings(source=str(scene / "images")), str(cube), pool=pool, progress=False)
+        run_locally(IngestJob(), settings, str(cube), pool=pool, progress=False)
 
 
 def test_the_images_that_a_new_series_finds_are_a_backfill_and_no_alert(

@@ -90,9 +90,14 @@ class Sources:
 
     @cached_property
     def ground(self) -> str:
-        """A digest of what all pictures have in common: the baseline and the view."""
+        """A digest of what all pages have in common: the baseline and the view."""
         datasets = [[tile.mean.uri, tile.standard_deviation.uri, tile.count.uri] for tile in self.baseline.tiles]
         return digest_of([PICTURE_ALGORITHM, self.monitor.baseline, datasets, self.view.model_dump(mode="json")])
+
+    @cached_property
+    def frame(self) -> str:
+        """A digest of what the pictures of dates have in common. They do not show the baseline."""
+        return digest_of([PICTURE_ALGORITHM, self.view.model_dump(mode="json")])
 
     def month(self, name: str) -> MonitorMonth:
         """A month of the result, such as 2018-07."""
@@ -146,7 +151,7 @@ class Sources:
     def _folder(self, product: ImageProduct, events: list[Event]) -> str:
         shown = [[one.id, one.geometry.wkb_hex] for one in events if product.datetime.date() in one.dates]
         tiles = [[tile.tile.cell, tile.z.uri, tile.change.uri] for tile in product.tiles]
-        digest = digest_of([self.ground, product.patches, tiles, shown])
+        digest = digest_of([self.frame, product.patches, tiles, shown])
         return f"dates/{month_of(product.datetime)}/{product.label}-{digest}"
 
     def datasets(self, product: ImageProduct) -> list[Dataset]:
