@@ -6,18 +6,21 @@ from dataclasses import dataclass
 
 from hera.workflows import Parameter
 
+from acdtask.cli.here import MEMORY_DEFAULT, SECONDS_DEFAULT
 from acdtask.cli.options import SettingOption, options_of
 from acdtask.jobs.contract import Settings
 from acdtask.tidy.retention import Retention
-from workflows.retries import MEMORY
+from workflows.retries import HERE_MEMORY, MEMORY
 
 __all__ = [
     "AOI",
     "AOI_FILE",
+    "HERE_SECONDS",
     "QUARANTINE",
     "WEBHOOK",
     "Bound",
     "bound_to",
+    "here_parameters",
     "memory_parameter",
     "parameter_of",
     "quarantine_parameter",
@@ -30,6 +33,7 @@ QUARANTINE = "quarantine"
 AOI_FOLDER = "/etc/acd/aoi"
 AOI_FILE = f"{AOI_FOLDER}/aoi.json"
 WEBHOOK = "webhook"
+HERE_SECONDS = "here-seconds"
 
 SHARED = frozenset({"aoi", "layout", "variable", "instance", "profile", "resampling"})
 """Settings that mean the same in every job: one parameter for all jobs of a workflow."""
@@ -109,6 +113,16 @@ def memory_parameter() -> Parameter:
     """The memory of a pod that does a shard; no setting of a job."""
     description = "Memory of a pod that does a shard, in MiB; more after it ran out of memory"
     return Parameter(name=MEMORY, value="2048", description=description)
+
+
+def here_parameters() -> list[Parameter]:
+    """What a pod that plans may do itself; no settings of a job."""
+    seconds = "A plan that expects no more seconds of work is done in the pod that made it; 0: all plans get pods of their own"
+    memory = "Memory of a pod that plans and does small work, in MiB; more after it ran out of memory"
+    return [
+        Parameter(name=HERE_SECONDS, value=SECONDS_DEFAULT, description=seconds),
+        Parameter(name=HERE_MEMORY, value=MEMORY_DEFAULT, description=memory),
+    ]
 
 
 def webhook_parameter() -> Parameter:

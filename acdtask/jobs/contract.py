@@ -63,7 +63,7 @@ class Settings(BaseModel):
 
 
 class Estimate(BaseModel):
-    """What a plan will cost."""
+    """What a plan will cost. `memory_bytes` is what a process holds at once that does any of its shards."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
@@ -72,6 +72,7 @@ class Estimate(BaseModel):
     bytes_read: int = 0
     bytes_written: int = 0
     core_seconds: float = 0.0
+    memory_bytes: int = 0
 
 
 class Shard(BaseModel):

@@ -79,7 +79,8 @@ def submit(
         environment={"ACD_CUBE": str(cube)},
     )
     document = load_document(CHART_FILES / f"{template}.yaml")
-    return run_workflow(document, {"aoi": "koln", **parameters}, host, workers=2, pace=0)
+    given = {"aoi": "koln", "here-seconds": "0", **parameters}  # all plans get pods; tests/workflows/test_small_work.py
+    return run_workflow(document, given, host, workers=2, pace=0)
 
 
 def ingest(scene: Path, folder: Path, fault: str = "") -> Result:
