@@ -72,7 +72,7 @@ OUTPUTS = "/tmp/acd"  # noqa: S108  # a path in the pod, where /tmp is a volume 
 ITEM = "{{item}}"
 ROUND = ["plan-id", "round"]
 """What a gather is told."""
-HANDED_OVER = ("plan-id", "shards", "way")
+HANDED_OVER = ("plan-id", "shards", "shard-units", "way")
 """What the pods of a plan are told by the pod that made it."""
 FROM = "from"
 """The first job of the part of the chain that a pod begins with."""
@@ -172,9 +172,7 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
     workflow.volumes = [Volume(name=AOI, config_map=ConfigMapVolumeSource(name=f"acd-aoi-{aoi}", optional=True))]
     with workflow:
         if len(jobs) > 1:
-            dags = [
-                _handed_over_dag(workflow, load_job(job), [one for one in bounds if one.job == job]) for job in jobs
-            ]
+            dags = [_handed_over_dag(workflow, load_job(job)) for job in jobs]
             _chain_dag(workflow, title, dags, bounds)
         else:
             _job_dag(workflow, load_job(jobs[0]), bounds)
@@ -236,16 +234,16 @@ def _tidy_workflow(name: str) -> WorkflowTemplate:
 def _job_dag(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> DAG:
     """A workflow of one job: its plan, and the pods of a plan that is too large for the pod that made it."""
     plan_pod = _plan_pod(workflow, job, bounds)
-    pods = _Pods(workflow, job, bounds)
+    pods = _Pods(workflow, job)
     with _dag(workflow, job) as dag:
         plan = Task(name="plan", template=plan_pod)
         pods.add_rounds(lambda name: str(plan.get_parameter(name).value), plan)
     return dag
 
 
-def _handed_over_dag(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> DAG:
+def _handed_over_dag(workflow: WorkflowTemplate, job: Job[Any]) -> DAG:
     """The pods of a job of the whole chain, for a plan that was made before."""
-    pods = _Pods(workflow, job, bounds)
+    pods = _Pods(workflow, job)
     with _dag(workflow, job, inputs=[Parameter(name=name) for name in HANDED_OVER]) as dag:
         pods.add_rounds(lambda name: f"{{{{inputs.parameters.{name}}}}}", None)
     return dag
@@ -259,9 +257,9 @@ def _dag(workflow: WorkflowTemplate, job: Job[Any], **more: Any) -> DAG:
 class _Pods:
     """The pods of a job beside its plan: for each round a fan-out and a gather."""
 
-    def __init__(self, workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> None:
+    def __init__(self, workflow: WorkflowTemplate, job: Job[Any]) -> None:
         self.job = job
-        self.run = _run_pod(workflow, job, bounds)
+        self.run = _run_pod(job)
         self.gather = _gather_pod(workflow, job) if len(job.rounds) > 1 else None
         self.publish = _publish_pod(workflow, job)
 
@@ -278,7 +276,7 @@ class _Pods:
             run = Task(
                 name=f"run-{round_name}",
                 template=self.run,
-                arguments={**which, "shard": ITEM},
+                arguments={**which, "shard": ITEM, "units": handed_over("shard-units")},
                 with_param=handed_over("shards"),
                 when=wanted,
             )
@@ -397,7 +395,7 @@ def _here_pod(workflow: WorkflowTemplate, name: str, args: list[str], **more: An
 
 def _plan_outputs(folder: str, prefix: str = "", way: Way = Way.NOTHING) -> list[Parameter]:
     """The output parameters that hold HANDED_OVER; a job that was not planned has the way that is given."""
-    defaults = {"plan-id": "", "shards": "[]", "shard-count": "0", "way": way.value}
+    defaults = {"plan-id": "", "shards": "[]", "shard-units": "1", "shard-count": "0", "way": way.value}
     return [_output(name, default=default, folder=folder, prefix=prefix) for name, default in defaults.items()]
 
 
@@ -410,19 +408,17 @@ def _parameter_args(workflow: WorkflowTemplate, bounds: list[Bound], prefix: str
     return args
 
 
-def _run_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> Main:
+def _run_pod(job: Job[Any]) -> Main:
     names = ["plan-id", "round", "shard"]
     pod = Main(
         f"{job.name}-run",
         _stage_args(job, "run", names),
         POD_SECONDS["run"],
-        inputs=[Parameter(name=name) for name in names],
+        inputs=[Parameter(name=name) for name in (*names, "units")],
         pod_spec_patch=memory_patch(),
     )
-    units = [bound.parameter for bound in bounds if bound.option.field in {"shard_tiles", "shard_files"}]
-    if units:
-        # Without it Argo counts a waiting pod as 0/1, and the total grows as pods start.
-        pod.annotations = {"workflows.argoproj.io/progress": f"0/{_reference(workflow, units[0])}"}
+    # Without it Argo counts a waiting pod as 0/1, and the total grows as pods start.
+    pod.annotations = {"workflows.argoproj.io/progress": "0/{{inputs.parameters.units}}"}
     return pod
 
 

@@ -87,14 +87,15 @@ class PodBar(ProgressBar):
 def write_plan(plan: Plan, folder: Path, *, handed_over: bool = True) -> None:
     """Write what the workflow and its users read of a plan.
 
-    That is `plan-id`, `shards` (a JSON list, empty if there is nothing to do for pods) and `shard-count`; for people it
-    is `plan.json` and `summary.md`.
+    That is `plan-id`, `shards` (a JSON list, empty if there is nothing to do for pods), `shard-count`, and about how
+    many units a shard has (`shard-units`); for people it is `plan.json` and `summary.md`.
     """
     some = handed_over and not plan.nothing_to_do
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan-id").write_text(plan.plan_id)
         (folder / "shards").write_text(shards_parameter(plan) if some else "[]")
+        (folder / "shard-units").write_text(str(max(1, round(plan.units / plan.shards)) if some else 1))
         (folder / "shard-count").write_text(str(plan.shards if some else 0))
         (folder / "plan.json").write_text(plan.model_dump_json(indent=1))
         (folder / "summary.md").write_text(_summary(plan))

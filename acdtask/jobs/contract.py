@@ -55,7 +55,7 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-    execution: ClassVar[frozenset[str]] = frozenset({"shard_tiles"})
+    execution: ClassVar[frozenset[str]] = frozenset({"shard_tiles", "pod_start"})
 
     def science(self) -> dict[str, Any]:
         """The settings that decide what comes out, as JSON values."""

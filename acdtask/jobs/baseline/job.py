@@ -52,6 +52,7 @@ from acdtask.jobs.contract import (
     Site,
     content_id_of,
 )
+from acdtask.jobs.costs import BASELINE
 from acdtask.jobs.filenames import cell_part
 from acdtask.jobs.products import (
     BaselineManifest,
@@ -64,13 +65,11 @@ from acdtask.jobs.products import (
     point_latest,
 )
 from acdtask.jobs.quarantine import QuarantinedTile
-from acdtask.jobs.shards import NO_WORK, cells_of, shards_of
+from acdtask.jobs.shards import NO_WORK, Cut, cells_of
 from acdtask.jobs.stacks import Stacks, area_of, tiles_of_aoi
 
 __all__ = ["BaselineJob"]
 
-BYTES_PER_CORE_SECOND = 60e6
-"""Stored pixels read and added up (measured on the demo)."""
 BLOCK = 512
 IMAGES_AT_ONCE = 64
 """As many as a chunk of a consolidated container holds."""
@@ -124,19 +123,20 @@ class BaselineJob(Job[BaselineSettings]):
         current = stands and is_latest(site.store, aoi.name, self.name, _name(settings), content_id)
         if stands:
             work = []
-        volume = sum(len(one.slices) for one in work) * layout.cell_pixels**2
-        volume *= np.dtype(variable.dformat.dtype).itemsize
+        image_bytes = layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
+        volume = sum(len(one.slices) for one in work) * image_bytes
+        seconds = [BASELINE.seconds(len(one.slices), image_bytes) for one in work]
+        cut = Cut(settings.shard_tiles, settings.pod_start)
         return Draft(
             content=content,
-            shards=[NO_WORK]
-            if stands
-            else shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
+            shards=[NO_WORK] if stands else cut.shards([one.model_dump(mode="json") for one in work], "tiles", seconds),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(images),
                 bytes_read=volume,
                 bytes_written=len(work) * layout.cell_pixels**2 * 36,
-                core_seconds=volume / BYTES_PER_CORE_SECOND,
+                core_seconds=sum(seconds),
+                memory_bytes=BASELINE.memory(layout.cell_pixels**2, volume // image_bytes, layout.cell_pixels**2),
             ),
             notes={
                 "map": tiles_as_geojson([one.tile for one in work]),

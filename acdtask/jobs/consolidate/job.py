@@ -19,13 +19,11 @@ from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.consolidate.on_geocube import plan_on_geocube, run_on_geocube
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Plan, RoundResult, Settings, Shard, Site
-from acdtask.jobs.shards import cells_of, shards_of
+from acdtask.jobs.costs import CONSOLIDATE
+from acdtask.jobs.shards import BY_COST, POD_START, Cut, cells_of
 from acdtask.jobs.stacks import ONE_TRACK, TAGS, RecordChoice, Stacks, tiles_of_aoi
 
 __all__ = ["ConsolidateJob", "ConsolidateSettings"]
-
-BYTES_PER_CORE_SECOND = 30e6
-"""Stored pixels read, compressed and written (measured on the demo)."""
 
 
 class ConsolidateSettings(Settings):
@@ -40,9 +38,10 @@ class ConsolidateSettings(Settings):
         default=None, description="last datetime (of a day, 00:00 UTC); default: the AOI's end"
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
-    shard_tiles: int = Field(default=1, ge=1, description="cells per shard")
+    shard_tiles: int | None = Field(default=None, ge=1, description=f"cells per shard; {BY_COST}")
     tags: dict[str, str] = Field(default={}, description=TAGS)
     track: str = Field(default="", description=ONE_TRACK)
+    pod_start: float = Field(default=0, ge=0, allow_inf_nan=False, description=POD_START)
 
 
 class _TileWork(BaseModel):
@@ -84,19 +83,22 @@ class ConsolidateJob(Job[ConsolidateSettings]):
         if isinstance(cube, SharedCube):
             return plan_on_geocube(settings, tuple(one.id for one in stacks.records), tiles, cube.geocube)
         work = _work_of(cube, settings, stacks, tiles)
-        volume = sum(tile_work.images for tile_work in work)
-        volume *= layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
+        image_bytes = layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
+        volume = sum(tile_work.images for tile_work in work) * image_bytes
+        seconds = [CONSOLIDATE.seconds(tile_work.images, image_bytes) for tile_work in work]
+        cut = Cut(settings.shard_tiles, settings.pod_start)
         keys = [container.key for tile_work in work for container in tile_work.containers]
         count = len(stacks.records)
         return Draft(
             content={"settings": settings.science(), "cells": keys},
-            shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
+            shards=cut.shards([one.model_dump(mode="json") for one in work], "tiles", seconds),
             estimate=Estimate(
                 tiles=len(work),
                 dates=max((one.images for one in work), default=0),
                 bytes_read=volume,
                 bytes_written=volume,
-                core_seconds=volume / BYTES_PER_CORE_SECOND,
+                core_seconds=sum(seconds),
+                memory_bytes=CONSOLIDATE.memory(layout.cell_pixels**2, volume // image_bytes, layout.cell_pixels**2),
             ),
             notes={"map": tiles_as_geojson([one.tile for one in work])},
             nothing_to_do="" if work else f"all {count} records are in all {len(tiles)} cells already",

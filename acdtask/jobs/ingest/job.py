@@ -26,6 +26,7 @@ from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.comparable import composition_of, counts_text, grids_text
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, LeftOutShard, Plan, RoundResult, Shard, Site
+from acdtask.jobs.costs import INGEST
 from acdtask.jobs.ingest.changed import folder_of, note_inputs, refuse_other_pixels
 from acdtask.jobs.ingest.checks import check_headers, readings_of
 from acdtask.jobs.ingest.counts import PixelCounts, keep_counts, pixel_notes
@@ -49,7 +50,7 @@ from acdtask.jobs.ingest.verified import (
     verification_number,
 )
 from acdtask.jobs.quarantine import Failure
-from acdtask.jobs.shards import shards_of
+from acdtask.jobs.shards import Cut
 
 __all__ = ["IngestJob"]
 
@@ -69,9 +70,6 @@ BASELINE_DTYPES = frozenset({"uint8", "int16", "uint16"})
 """Of whose images there are exact moments."""
 
 _events = log.events("ingest")
-
-BYTES_PER_CORE_SECOND = 25e6
-"""Source pixels' bytes that one core checks and writes in a second (measured on the demo)."""
 
 
 class _Checked(BaseModel):
@@ -136,8 +134,12 @@ class IngestJob(Job[IngestSettings]):
             )
             for one, reading in readings
         ]
-        pixels = sum(one.grid.width * one.grid.height for one in todo)
-        read = 2 * sum(one.grid.width * one.grid.height * np.dtype(how.dtype).itemsize for one, how in readings)
+        sizes = [one.grid.width * one.grid.height for one in todo]
+        pixels = sum(sizes)
+        volumes = [size * np.dtype(how.dtype).itemsize for size, (_, how) in zip(sizes, readings, strict=True)]
+        read = 2 * sum(volumes)
+        seconds = [INGEST.seconds(1, volume) for volume in volumes]
+        cut = Cut(settings.shard_files, settings.pod_start, otherwise=4)
         content: dict[str, Any] = {
             "settings": settings.science(),
             "inputs": [[one.record.id, one.address, one.fingerprint] for one in todo],
@@ -153,14 +155,15 @@ class IngestJob(Job[IngestSettings]):
         not_noted = sum(standings[one.record.id] == "not noted" for one in candidates) if known.compares else 0
         return Draft(
             content=content,
-            shards=shards_of([one.model_dump(mode="json") for one in inputs], settings.shard_files, "inputs")
+            shards=cut.shards([one.model_dump(mode="json") for one in inputs], "inputs", seconds)
             or layout_shards(make=to_make),
             estimate=Estimate(
                 tiles=len(todo),
                 dates=len({one.record.datetime for one in todo}),
                 bytes_read=read,
                 bytes_written=pixels * np.dtype(variable.dformat.dtype).itemsize,
-                core_seconds=read / BYTES_PER_CORE_SECOND,
+                core_seconds=sum(seconds),
+                memory_bytes=INGEST.memory(max(sizes, default=0), len(sizes), max(sizes, default=0)),
             ),
             notes={
                 "files that match": len(found.candidates),

@@ -44,6 +44,7 @@ from acdtask.jobs.contract import (
     Site,
     content_id_of,
 )
+from acdtask.jobs.costs import MONITOR
 from acdtask.jobs.monitor.cut import CutTile, cut_tile
 from acdtask.jobs.monitor.documents import tags_of_image
 from acdtask.jobs.monitor.findings import findings_of, sentences_of
@@ -75,13 +76,13 @@ from acdtask.jobs.monitor.work import (
 )
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest, manifest_chain
-from acdtask.jobs.shards import NO_WORK, cells_of, shards_of
+from acdtask.jobs.shards import HELD_BYTES, NO_WORK, Cut, cells_of
 from acdtask.jobs.stacks import Stacks, area_of, start_of, tiles_of_aoi
 
 __all__ = ["MonitorJob"]
 
-PIXELS_PER_CORE_SECOND = 1.25e6
-"""Of one image, all rounds together (measured on the demo)."""
+TABLE_BYTES_PER_PIXEL = 2
+"""About what the fragments of an image take in the table of its shard."""
 NAMED_AT_MOST = 5
 TAG_IMAGE = "acd:content"
 BECOMES_LATEST = "these images are monitored already, and their result becomes the latest again"
@@ -130,7 +131,12 @@ class MonitorJob(Job[MonitorSettings]):
             _refuse_without_tiles(list(pending.values()), baseline, without)
         current = is_latest(site.store, aoi.name, self.name, _name(settings), method["id"])
         again = not work and bool(done) and not current
-        images_read = sum(len(one.images) for one in work) * layout.cell_pixels**2
+        pixels = layout.cell_pixels**2
+        images_read = sum(len(one.images) for one in work) * pixels
+        image_bytes = pixels * np.dtype(variable.dformat.dtype).itemsize
+        seconds = [MONITOR.seconds(len(one.images), image_bytes) for one in work]
+        held = [len(one.images) * pixels * TABLE_BYTES_PER_PIXEL for one in work]
+        cut = Cut(settings.shard_tiles, settings.pod_start)
         return Draft(
             content={
                 "method": method,
@@ -139,14 +145,15 @@ class MonitorJob(Job[MonitorSettings]):
             },
             shards=[NO_WORK]
             if again
-            else shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
+            else cut.shards([one.model_dump(mode="json") for one in work], "tiles", seconds, held),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(pending),
                 bytes_read=images_read * np.dtype(variable.dformat.dtype).itemsize
                 + len(work) * 12 * layout.cell_pixels**2,
                 bytes_written=images_read * 4,
-                core_seconds=images_read / PIXELS_PER_CORE_SECOND,
+                core_seconds=sum(seconds),
+                memory_bytes=MONITOR.memory(pixels, 3 * images_read // pixels, pixels, min(sum(held), HELD_BYTES)),
             ),
             notes={
                 "map": tiles_as_geojson([one.tile for one in work]),

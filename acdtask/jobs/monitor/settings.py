@@ -9,6 +9,7 @@ from pydantic import Field
 from acdtask.cube.model import Name, Resampling
 from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.contract import Settings
+from acdtask.jobs.shards import BY_COST, POD_START
 from acdtask.jobs.stacks import MIXED, ONE_TRACK, PAIR_DAYS, TAGS, RecordChoice
 
 __all__ = ["MonitorSettings"]
@@ -52,11 +53,12 @@ class MonitorSettings(Settings):
         description="measure z against the median of pixels with similar mean coherence in the same image (yes)",
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
-    shard_tiles: int = Field(default=1, ge=1, description="tiles per shard")
+    shard_tiles: int | None = Field(default=None, ge=1, description=f"tiles per shard; {BY_COST}")
     tags: dict[str, str] = Field(default={}, description=TAGS)
     track: str = Field(default="", description=ONE_TRACK)
     pair_days: tuple[int, ...] = Field(default=(), description=PAIR_DAYS)
     mixed: bool = Field(default=False, description=MIXED)
+    pod_start: float = Field(default=0, ge=0, allow_inf_nan=False, description=POD_START)
 
     def choice(self) -> RecordChoice:
         """Which records to take."""
