@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hera.workflows import (
@@ -10,6 +11,7 @@ from hera.workflows import (
     Container,
     EmptyDirVolume,
     Env,
+    Metrics,
     NoneArchiveStrategy,
     Parameter,
     S3Artifact,
@@ -35,6 +37,9 @@ from hera.workflows.models import Container as ContainerModel
 
 from acdtask import __version__
 from acdtask.engine.carried import POD_SECONDS, PODS_AT_ONCE, WORKFLOW_SECONDS
+from acdtask.engine.chain import END
+from acdtask.engine.here import Way
+from acdtask.engine.pod import NEEDED
 from acdtask.jobs.contract import Job
 from acdtask.jobs.registry import JOBS, load_job
 from workflows.metrics import duration_metric, figure_metrics, figure_outputs
@@ -42,17 +47,19 @@ from workflows.parameters import (
     AOI,
     AOI_FILE,
     AOI_FOLDER,
+    HERE_SECONDS,
     QUARANTINE,
     WEBHOOK,
     Bound,
     bound_to,
+    here_parameters,
     memory_parameter,
     parameter_of,
     quarantine_parameter,
     retention_parameters,
     webhook_parameter,
 )
-from workflows.retries import memory_patch, retry_strategy
+from workflows.retries import HERE_MEMORY, memory_patch, retry_strategy
 
 __all__ = ["CHAIN", "TIDY", "after_all_of", "build_all", "version_suffix"]
 
@@ -66,6 +73,10 @@ OUTPUTS = "/tmp/acd"  # noqa: S108  # a path in the pod, where /tmp is a volume 
 ITEM = "{{item}}"
 ROUND = ["plan-id", "round"]
 """What a gather is told."""
+HANDED_OVER = ("plan-id", "shards", "shard-units", "way")
+"""What the pods of every plan are told by the pod that made it."""
+FROM = "from"
+"""The first job of the part of the chain that a pod begins with."""
 USER = 65532
 DAY = 86400
 WITH_WEBHOOK = f"workflow.parameters.{WEBHOOK} != ''"
@@ -75,7 +86,8 @@ IMAGE = "acdtask"
 """A placeholder: the chart gives the image."""
 
 ARTIFACTS = {"monitor": ("patches.geojson", "patches.parquet"), "report": ("report/", "quicklook.png")}
-"""What the last gather of a job leaves below OUTPUTS for the Argo UI; a folder ends in a slash."""
+"""What a pod that publishes a job's results leaves for the Argo UI; a folder ends in a slash."""
+PLAN_ARTIFACTS = ("plan.json", "summary.md")
 
 
 class Main(Container):
@@ -153,16 +165,18 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
     for bound in bounds:
         by_parameter.setdefault(bound.parameter, []).append(bound)
     parameters = [parameter_of(group) for group in by_parameter.values()]
-    parameters += [memory_parameter(), quarantine_parameter(), webhook_parameter()]
+    parameters += [memory_parameter(), *here_parameters(), quarantine_parameter(), webhook_parameter()]
     workflow = _empty_workflow(name, title, _annotations(title, jobs), parameters)
     aoi = _reference(workflow, AOI)
     workflow.synchronization = Synchronization(mutexes=[Mutex(name=f"acd-{aoi}")])
     # Optional, so that a missing AOI is an error of the plan and not a pod that waits for ever.
     workflow.volumes = [Volume(name=AOI, config_map=ConfigMapVolumeSource(name=f"acd-aoi-{aoi}", optional=True))]
     with workflow:
-        dags = [_job_dag(workflow, load_job(job), [one for one in bounds if one.job == job]) for job in jobs]
         if len(jobs) > 1:
-            _chain_dag(title, dags)
+            dags = [_handed_over_dag(workflow, load_job(job)) for job in jobs]
+            _chain_dag(workflow, title, dags, bounds)
+        else:
+            _job_dag(workflow, load_job(jobs[0]), bounds)
         workflow.on_exit = str(_exit_dag(workflow, aoi).name)
     return workflow
 
@@ -219,48 +233,94 @@ def _tidy_workflow(name: str) -> WorkflowTemplate:
 
 
 def _job_dag(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]) -> DAG:
+    """A workflow of one job: its plan, and the pods of a plan that is too large for the pod that made it."""
     plan_pod = _plan_pod(workflow, job, bounds)
-    run_pod = _run_pod(workflow, job, bounds)
-    gather_pod = _gather_pod(workflow, job) if len(job.round_names) > 1 else None
-    publish_pod = _publish_pod(workflow, job)
-    # Shards go on when one of them fails, so that the next workflow has less to do.
-    metrics = duration_metric(job.name, _reference(workflow, AOI))
-    with DAG(name=job.name, fail_fast=False, metrics=metrics) as dag:
+    pods = _Pods(workflow, job)
+    with _dag(workflow, job) as dag:
         plan = Task(name="plan", template=plan_pod)
-        plan_id = plan.get_parameter("plan-id").value
-        some = f"{plan.get_parameter('shard-count').value} != 0"
-        before = plan
-        for round_name in job.round_names:
-            which = {"plan-id": plan_id, "round": round_name}
-            run = Task(
-                name=f"run-{round_name}",
-                template=run_pod,
-                arguments={**which, "shard": ITEM},
-                with_param=plan.get_parameter("shards"),
-                when=some,
-            )
-            last = round_name == job.round_names[-1]
-            gather = Task(
-                name=f"gather-{round_name}",
-                template=publish_pod if last else gather_pod,
-                arguments=which,
-                when=some,
-                # It says which shards failed, and goes on if they may be left out.
-                depends=after_all_of(run.name),
-            )
-            before >> run
-            before = gather
+        pods.add_rounds(lambda name: str(plan.get_parameter(name).value), plan)
     return dag
 
 
-def _chain_dag(title: str, dags: list[DAG]) -> None:
-    with DAG(name=title, fail_fast=False):
-        before: Task | None = None
-        for dag in dags:
-            task = Task(name=str(dag.name), template=dag)
+def _handed_over_dag(workflow: WorkflowTemplate, job: Job[Any, Any]) -> DAG:
+    """The pods of a job of the whole chain, for a plan that was made before."""
+    pods = _Pods(workflow, job)
+    with _dag(workflow, job, inputs=[Parameter(name=name) for name in _handed_over(job)]) as dag:
+        pods.add_rounds(lambda name: f"{{{{inputs.parameters.{name}}}}}", None)
+    return dag
+
+
+def _dag(workflow: WorkflowTemplate, job: Job[Any, Any], **more: Any) -> DAG:
+    """Shards go on when one of them fails, so that the next workflow has less to do."""
+    return DAG(name=job.name, fail_fast=False, metrics=duration_metric(job.name, _reference(workflow, AOI)), **more)
+
+
+class _Pods:
+    """The pods of a job beside its plan: for each round a fan-out and a gather."""
+
+    def __init__(self, workflow: WorkflowTemplate, job: Job[Any, Any]) -> None:
+        self.job = job
+        self.run = _run_pod(job)
+        self.gather = _gather_pod(workflow, job) if len(job.rounds) > 1 else None
+        self.publish = _publish_pod(workflow, job)
+
+    def add_rounds(self, handed_over: Callable[[str], str], before: Task | None) -> None:
+        """Add the tasks to the DAG that is being made.
+
+        Args:
+            handed_over: how its tasks refer to what they are told of the plan.
+            before: the task that comes before them, if there is one.
+        """
+        by_pods = f"{handed_over('way')} == {Way.PODS.value}"
+        for round_ in self.job.rounds:
+            round_name = round_.name
+            needed = f" && {handed_over(round_output(round_name))} == {NEEDED}" if round_.optional else ""
+            wanted = f"{by_pods}{needed}"
+            which = {"plan-id": handed_over("plan-id"), "round": round_name}
+            run = Task(
+                name=f"run-{round_name}",
+                template=self.run,
+                arguments={**which, "shard": ITEM, "units": handed_over("shard-units")},
+                with_param=handed_over("shards"),
+                when=wanted,
+            )
+            gather = Task(
+                name=f"gather-{round_name}",
+                template=self.publish if round_name == self.job.round_names[-1] else self.gather,
+                arguments=which,
+                when=wanted,
+                # It says which shards failed, and goes on if they may be left out.
+                depends=after_all_of(run.name),
+            )
             if before is not None:
-                before >> task
-            before = task
+                before >> run
+            before = gather
+
+
+def _chain_dag(workflow: WorkflowTemplate, title: str, dags: list[DAG], bounds: list[Bound]) -> None:
+    """One pod does job after job. The first that is too large gets pods, and the rest begins again behind it.
+
+    The DAG uses itself for the rest, so all references are to the outputs of its own first task, which has run.
+    """
+    chain_pod = _chain_pod(workflow, [str(dag.name) for dag in dags], bounds)
+    metrics = duration_metric(title, _reference(workflow, AOI))
+    with DAG(name=title, fail_fast=False, inputs=[Parameter(name=FROM, value=str(dags[0].name))], metrics=metrics):
+        plan = Task(name="plan", template=chain_pod, arguments={FROM: f"{{{{inputs.parameters.{FROM}}}}}"})
+        tasks = []
+        for dag in dags:
+            names = _handed_over(load_job(str(dag.name)))
+            given = {name: plan.get_parameter(f"{dag.name}-{name}").value for name in names}
+            task = Task(name=str(dag.name), template=dag, arguments=given, when=f"{given['way']} == {Way.PODS.value}")
+            plan >> task
+            tasks.append(task)
+        going_on = plan.get_parameter("next").value
+        Task(
+            name="rest",
+            template=title,
+            arguments={FROM: going_on},
+            when=f"{going_on} != {END}",
+            depends=" && ".join(str(task.name) for task in tasks),
+        )
 
 
 def _exit_dag(workflow: WorkflowTemplate, aoi: str, when: str = WITH_WEBHOOK) -> DAG:
@@ -286,39 +346,103 @@ def _notify_pod(workflow: WorkflowTemplate, aoi: str) -> Main:
 
 
 def _plan_pod(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]) -> Main:
-    args = [job.name, "plan", "--outputs", OUTPUTS]
-    for bound in bounds:
-        value = AOI_FILE if bound.option.field == AOI else _reference(workflow, bound.parameter)
-        args += ["--parameter", f"{bound.option.field.replace('_', '-')}={value}"]
-    args += ["--quarantine", _reference(workflow, QUARANTINE)]
-    return Main(
+    return _here_pod(
+        workflow,
         f"{job.name}-plan",
-        args,
-        POD_SECONDS["plan"],
-        mounts=[VolumeMount(name=AOI, mount_path=AOI_FOLDER, read_only=True)],
+        [job.name, "plan", "--outputs", OUTPUTS, *_parameter_args(workflow, bounds)],
         outputs=[
-            _output("plan-id", default=""),
-            _output("shards", default="[]"),
-            _output("shard-count", default="0"),
-            _artifact(job.name, "plan.json"),
-            _artifact(job.name, "summary.md"),
+            *_plan_outputs(job, OUTPUTS),
+            *figure_outputs(job.name, OUTPUTS),
+            *[_artifact(job.name, name) for name in PLAN_ARTIFACTS],
+            *[_artifact(job.name, name, optional=True) for name in ARTIFACTS.get(job.name, ())],
         ],
+        metrics=figure_metrics(job.name, _reference(workflow, AOI)),
     )
 
 
-def _run_pod(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]) -> Main:
+def _chain_pod(workflow: WorkflowTemplate, jobs: list[str], bounds: list[Bound]) -> Main:
+    """It has the outputs of the plans of all jobs, and those of whatever it publishes."""
+    args = ["chain", "--from", f"{{{{inputs.parameters.{FROM}}}}}", "--outputs", OUTPUTS]
+    outputs: list[Any] = [_output("next", default=END)]
+    artifacts: list[Any] = []
+    metrics: list[Any] = []
+    aoi = _reference(workflow, AOI)
+    for job in jobs:
+        folder, prefix = f"{OUTPUTS}/{job}", f"{job}-"
+        args += _parameter_args(workflow, [bound for bound in bounds if bound.job == job], f"{job}.")
+        outputs += _plan_outputs(load_job(job), folder, prefix, way=Way.LATER)
+        outputs += figure_outputs(job, folder, prefix)
+        names = [*PLAN_ARTIFACTS, *ARTIFACTS.get(job, ())]
+        artifacts += [_artifact(job, name, folder=folder, prefix=prefix, optional=True) for name in names]
+        metrics += figure_metrics(job, aoi, prefix).metrics
+    return _here_pod(
+        workflow,
+        "chain-plan",
+        args,
+        inputs=[Parameter(name=FROM)],
+        outputs=[*outputs, *artifacts],
+        metrics=Metrics(metrics=metrics),
+    )
+
+
+def _here_pod(workflow: WorkflowTemplate, name: str, args: list[str], **more: Any) -> Main:
+    """A pod that plans, and does small work itself: as much memory as a budget, and more after an OOM kill."""
+    budget = ["--here-seconds", _reference(workflow, HERE_SECONDS), "--here-memory", _reference(workflow, HERE_MEMORY)]
+    return Main(
+        name,
+        [*args, *budget, "--quarantine", _reference(workflow, QUARANTINE)],
+        POD_SECONDS["here"],
+        mounts=[VolumeMount(name=AOI, mount_path=AOI_FOLDER, read_only=True)],
+        pod_spec_patch=memory_patch(HERE_MEMORY),
+        **more,
+    )
+
+
+def round_output(name: str) -> str:
+    """The output of a plan that says whether it needs an optional round; absent if not.
+
+    >>> round_output("statistics")
+    'round-statistics'
+    """
+    return f"round-{name}"
+
+
+def _optional_rounds(job: Job[Any, Any]) -> list[str]:
+    return [round_output(round_.name) for round_ in job.rounds if round_.optional]
+
+
+def _handed_over(job: Job[Any, Any]) -> list[str]:
+    """What the pods of a plan are told by the pod that made it, by name of the output."""
+    return [*HANDED_OVER, *_optional_rounds(job)]
+
+
+def _plan_outputs(job: Job[Any, Any], folder: str, prefix: str = "", way: Way = Way.NOTHING) -> list[Parameter]:
+    """The output parameters that hold what is handed over; a job that was not planned has the way that is given."""
+    defaults = {"plan-id": "", "shards": "[]", "shard-units": "1", "shard-count": "0", "way": way.value}
+    defaults |= dict.fromkeys(_optional_rounds(job), "no")
+    return [_output(name, default=default, folder=folder, prefix=prefix) for name, default in defaults.items()]
+
+
+def _parameter_args(workflow: WorkflowTemplate, bounds: list[Bound], prefix: str = "") -> list[str]:
+    """The settings of a job, as a pod that plans it gets them."""
+    args = []
+    for bound in bounds:
+        value = AOI_FILE if bound.option.field == AOI else _reference(workflow, bound.parameter)
+        args += ["--parameter", f"{prefix}{bound.option.field.replace('_', '-')}={value}"]
+    return args
+
+
+def _run_pod(job: Job[Any, Any]) -> Main:
     names = ["plan-id", "round", "shard"]
     pod = Main(
         f"{job.name}-run",
         _stage_args(job, "run", names),
         POD_SECONDS["run"],
-        inputs=[Parameter(name=name) for name in names],
+        inputs=[Parameter(name=name) for name in (*names, "units")],
         pod_spec_patch=memory_patch(),
     )
-    units = [bound.parameter for bound in bounds if bound.option.field in {"shard_tiles", "shard_files"}]
-    if units:
-        # Without it Argo counts a waiting pod as 0/1, and the total grows as pods start.
-        pod.annotations = {"workflows.argoproj.io/progress": f"0/{_reference(workflow, units[0])}"}
+    # Without it Argo counts a waiting pod as 0/1, and the total grows as pods start.
+    pod.annotations = {"workflows.argoproj.io/progress": "0/{{inputs.parameters.units}}"}
     return pod
 
 
@@ -353,17 +477,20 @@ def _stage_args(job: Job[Any, Any], stage: str, names: list[str]) -> list[str]:
     return args
 
 
-def _output(name: str, default: str) -> Parameter:
-    return Parameter(name=name, value_from=ValueFrom(path=f"{OUTPUTS}/{name}", default=default))
+def _output(name: str, default: str, folder: str = OUTPUTS, prefix: str = "") -> Parameter:
+    return Parameter(name=f"{prefix}{name}", value_from=ValueFrom(path=f"{folder}/{name}", default=default))
 
 
-def _artifact(job: str, name: str) -> Artifact:
+def _artifact(
+    job: str, name: str, folder: str = OUTPUTS, prefix: str = "", *, optional: bool | None = None
+) -> Artifact:
     """A file or folder as it is, below the workflow's name; the UI shows it by the end of its key."""
     return S3Artifact(
-        name=name.strip("/").replace(".", "-"),
-        path=f"{OUTPUTS}/{name.strip('/')}",
+        name=prefix + name.strip("/").replace(".", "-"),
+        path=f"{folder}/{name.strip('/')}",
         archive=NoneArchiveStrategy(),
         key=f"{{{{workflow.name}}}}/{job}/{name}",
+        optional=optional,
     )
 
 

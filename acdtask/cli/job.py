@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.here import MEMORY_DEFAULT, HereMemory, HereSeconds
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
 from acdtask.cli.looking import AsJson, Cube
 from acdtask.cli.output import bytes_text, say, say_json, seconds_text, table, write_json
@@ -119,24 +120,41 @@ def stage(name: str, stage_name: str) -> TyperCommand:
 
 def _plan(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.account import noting_failure, record_plan
+    from acdtask.engine.here import Budget, Way, do_or_hand_over
+    from acdtask.engine.pod import require_writable
     from acdtask.engine.stages import make_plan, open_site
 
-    def call(map_file: Path | None, outputs: Path | None, as_json: bool, quarantine: int, **given: Any) -> None:
-        from acdtask.engine.carried import require_carried
-        from acdtask.engine.pod import require_writable, write_plan
-
+    def call(
+        map_file: Path | None,
+        outputs: Path | None,
+        as_json: bool,
+        quarantine: int,
+        here_seconds: float,
+        here_memory: int,
+        **given: Any,
+    ) -> None:
         if outputs is not None:
             require_writable(outputs)
+        elif here_seconds:
+            raise AcdError(
+                ErrorCode.USAGE,
+                "--here-seconds is for workflows, and needs --outputs",
+                f"Use 'acdtask {job.name} local' to do the plan on this machine.",
+            )
         with noting_failure(given.get("cube", ""), job.name, "plan"):
             settings, address = _settings_and_address(job, entry, given)
             site = open_site(address)
             if outputs is None:
                 plan = make_plan(job, settings, site, quarantine=quarantine)
-            else:
-                plan = make_plan(job, settings, site, require_carried, quarantine=quarantine)
-            record_plan(plan, settings, site)
-            if outputs is not None:
-                write_plan(plan, outputs)
+                record_plan(plan, settings, site)
+        if outputs is not None:
+            budget = Budget(here_seconds, here_memory)
+            step = do_or_hand_over(job, settings, site, budget, outputs, quarantine=quarantine)
+            plan = step.plan
+            if step.way is Way.HERE:
+                say(f"{job.name}: {step.summary}")
+                for line in step.lines:
+                    say(f"{job.name}: {line}")
         if map_file is not None:
             _write_map(plan, map_file)
         if as_json:
@@ -150,6 +168,8 @@ def _plan(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
         _parameter("outputs", Outputs, None),
         _parameter("as_json", AsJson, False),
         _parameter("quarantine", Quarantine, "0"),
+        _parameter("here_seconds", HereSeconds, "0"),
+        _parameter("here_memory", HereMemory, MEMORY_DEFAULT),
     ]
     text = f"{_STAGES['plan']} {entry.help} The same inputs and settings give the same plan id." + example(
         f"acdtask {job.name} plan {entry.example}", f"acdtask {job.name} plan {entry.example} --json"

@@ -32,6 +32,7 @@ __all__ = [
     "Work",
     "current_run",
     "failures_of",
+    "known_in_this_run",
     "noting_failure",
     "record_gathered",
     "record_plan",
@@ -208,6 +209,12 @@ def record_gathered(
     if run:
         _keep(record, site)
     return record
+
+
+def known_in_this_run(job: str, site: Site) -> JobRecord | None:
+    """What this run has kept of a job so far, by an earlier attempt of the same pod; None without a run."""
+    run = current_run()
+    return _record_of(run, job, site) if run else None
 
 
 def records_of(run: str, site: Site) -> list[JobRecord]:

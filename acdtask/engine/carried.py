@@ -19,8 +19,8 @@ __all__ = [
 ]
 
 HOUR = 3600
-POD_SECONDS = {"plan": HOUR, "run": 4 * HOUR, "gather": HOUR}
-"""When Argo ends a pod, by stage."""
+POD_SECONDS = {"here": 4 * HOUR, "run": 4 * HOUR, "gather": HOUR}
+"""When Argo ends a pod, by what it does; `here` is a pod that plans, and does small work itself."""
 WORKFLOW_SECONDS = 24 * HOUR
 """When Argo ends a workflow."""
 PODS_AT_ONCE = 50

@@ -245,12 +245,14 @@ class Round(ABC, Generic[WorkT, HandoutT, ResultT]):
 
     Attributes:
         name: of the round.
+        optional: whether there are plans that do without it; then its name is not among the rounds of the plan.
         checks: whether it looks at everything although something was found bad already, so that all is told at once.
         work_type, handout_type, result_type: what the class was declared with: `Round[Work, Handout, Result]`.
     """
 
     name: ClassVar[str]
     checks: ClassVar[bool] = False
+    optional: ClassVar[bool] = False
     work_type: type[WorkT]
     handout_type: type[HandoutT]
     result_type: type[ResultT]

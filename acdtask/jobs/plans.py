@@ -45,7 +45,7 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-    execution: ClassVar[frozenset[str]] = frozenset({"shard_tiles"})
+    execution: ClassVar[frozenset[str]] = frozenset({"shard_tiles", "pod_start"})
 
     def science(self) -> dict[str, Any]:
         """The settings that decide what comes out, as JSON values."""
@@ -53,7 +53,7 @@ class Settings(BaseModel):
 
 
 class Estimate(BaseModel):
-    """What a plan will cost."""
+    """What a plan will cost. `memory_bytes` is what a process holds at once that does any of its shards."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
@@ -62,6 +62,7 @@ class Estimate(BaseModel):
     bytes_read: int = 0
     bytes_written: int = 0
     core_seconds: float = 0.0
+    memory_bytes: int = 0
 
 
 class Content(BaseModel):

@@ -34,14 +34,12 @@ from acdtask.jobs.contract import (
     Site,
     content_id_of,
 )
+from acdtask.jobs.costs import BASELINE
 from acdtask.jobs.products import BaselineManifest, find_manifest, is_latest, manifest_chain
-from acdtask.jobs.shards import no_work, shards_of
+from acdtask.jobs.shards import Cut, no_work
 from acdtask.jobs.stacks import Stacks, area_of, tiles_of_aoi
 
 __all__ = ["BaselineJob"]
-
-BYTES_PER_CORE_SECOND = 60e6
-"""Stored pixels read and added up (measured on the demo)."""
 
 
 class BaselineJob(Job[BaselineSettings, BaselineContent]):
@@ -94,19 +92,22 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
         current = stands and is_latest(site.store, aoi.name, self.name, name_of(settings), content_id)
         if stands:
             work = []
-        volume = sum(len(one.slices) for one in work) * layout.cell_pixels**2
-        volume *= np.dtype(variable.dformat.dtype).itemsize
+        image_bytes = layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
+        volume = sum(len(one.slices) for one in work) * image_bytes
+        seconds = [BASELINE.seconds(len(one.slices), image_bytes) for one in work]
+        cut = Cut(settings.shard_tiles, settings.pod_start)
         return Draft(
             content=content,
             shards=no_work(BaselineWork(tiles=[]))
             if stands
-            else shards_of(work, settings.shard_tiles, lambda tiles: BaselineWork(tiles=tiles)),
+            else cut.shards(work, lambda tiles: BaselineWork(tiles=tiles), seconds),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(images),
                 bytes_read=volume,
                 bytes_written=len(work) * layout.cell_pixels**2 * 36,
-                core_seconds=volume / BYTES_PER_CORE_SECOND,
+                core_seconds=sum(seconds),
+                memory_bytes=BASELINE.memory(layout.cell_pixels**2, volume // image_bytes, layout.cell_pixels**2),
             ),
             notes={
                 "map": tiles_as_geojson([one.tile for one in work]),

@@ -9,6 +9,7 @@ from pydantic import Field
 from acdtask.cube.model import DescribedName, Name, Resampling
 from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.contract import Settings
+from acdtask.jobs.shards import BY_COST, POD_START
 from acdtask.jobs.stacks import MIXED, ONE_TRACK, PAIR_DAYS, TAGS, RecordChoice
 
 __all__ = ["ALGORITHM", "BaselineSettings"]
@@ -36,11 +37,12 @@ class BaselineSettings(Settings):
     name: Name = Field(default="annual", description="name of the result: the instance of its variables")
     min_dates: int = Field(default=2, ge=1, description="minimum number of dates; fewer are an error")
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
-    shard_tiles: int = Field(default=1, ge=1, description="tiles per shard")
+    shard_tiles: int | None = Field(default=None, ge=1, description=f"tiles per shard; {BY_COST}")
     tags: dict[str, str] = Field(default={}, description=TAGS)
     track: str = Field(default="", description=ONE_TRACK)
     pair_days: tuple[int, ...] = Field(default=(), description=PAIR_DAYS)
     mixed: bool = Field(default=False, description=MIXED)
+    pod_start: float = Field(default=0, ge=0, allow_inf_nan=False, description=POD_START)
 
     def choice(self) -> RecordChoice:
         """Which records to take."""

@@ -24,13 +24,11 @@ from acdtask.jobs.consolidate.work import (
     ConsolidatePlan,
 )
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Nothing, Results, Round, Site
-from acdtask.jobs.shards import shards_of
+from acdtask.jobs.costs import CONSOLIDATE
+from acdtask.jobs.shards import Cut
 from acdtask.jobs.stacks import RecordChoice, Stacks, tiles_of_aoi
 
 __all__ = ["ConsolidateJob"]
-
-BYTES_PER_CORE_SECOND = 30e6
-"""Stored pixels read, compressed and written (measured on the demo)."""
 
 
 class Write(Round[CellsWork, Nothing, ConsolidatedCells]):
@@ -99,19 +97,22 @@ class ConsolidateJob(Job[ConsolidateSettings, ConsolidateContent]):
         if isinstance(cube, SharedCube):
             return plan_on_geocube(settings, tuple(one.id for one in stacks.records), tiles, cube.geocube)
         work = _work_of(cube, settings, stacks, tiles)
-        volume = sum(tile_work.images for tile_work in work)
-        volume *= layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
+        image_bytes = layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
+        volume = sum(tile_work.images for tile_work in work) * image_bytes
+        seconds = [CONSOLIDATE.seconds(tile_work.images, image_bytes) for tile_work in work]
+        cut = Cut(settings.shard_tiles, settings.pod_start)
         keys = [container.key for tile_work in work for container in tile_work.containers]
         count = len(stacks.records)
         return Draft(
             content=ConsolidateContent(cells=tuple(keys)),
-            shards=shards_of(work, settings.shard_tiles, lambda cells: CellsWork(tiles=cells)),
+            shards=cut.shards(work, lambda cells: CellsWork(tiles=cells), seconds),
             estimate=Estimate(
                 tiles=len(work),
                 dates=max((one.images for one in work), default=0),
                 bytes_read=volume,
                 bytes_written=volume,
-                core_seconds=volume / BYTES_PER_CORE_SECOND,
+                core_seconds=sum(seconds),
+                memory_bytes=CONSOLIDATE.memory(layout.cell_pixels**2, volume // image_bytes, layout.cell_pixels**2),
             ),
             notes={"map": tiles_as_geojson([one.tile for one in work])},
             nothing_to_do="" if work else f"all {count} records are in all {len(tiles)} cells already",

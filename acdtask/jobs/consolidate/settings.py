@@ -7,6 +7,7 @@ from pydantic import Field
 from acdtask.cube.model import Name, Resampling
 from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.contract import Settings
+from acdtask.jobs.shards import BY_COST, POD_START
 from acdtask.jobs.stacks import ONE_TRACK, TAGS
 
 __all__ = ["ConsolidateSettings"]
@@ -24,6 +25,7 @@ class ConsolidateSettings(Settings):
         default=None, description="last datetime (of a day, 00:00 UTC); default: the AOI's end"
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
-    shard_tiles: int = Field(default=1, ge=1, description="cells per shard")
+    shard_tiles: int | None = Field(default=None, ge=1, description=f"cells per shard; {BY_COST}")
     tags: dict[str, str] = Field(default={}, description=TAGS)
     track: str = Field(default="", description=ONE_TRACK)
+    pod_start: float = Field(default=0, ge=0, allow_inf_nan=False, description=POD_START)

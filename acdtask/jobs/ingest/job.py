@@ -15,6 +15,7 @@ from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.comparable import composition_of, counts_text, grids_text
 from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Site
+from acdtask.jobs.costs import INGEST
 from acdtask.jobs.ingest.checks import check_headers, readings_of
 from acdtask.jobs.ingest.content import FilesWork, IngestContent, IngestPlan, PlannedFile, UnfitFile
 from acdtask.jobs.ingest.counts import pixel_notes
@@ -30,7 +31,7 @@ from acdtask.jobs.ingest.sources import Candidate, Found, find_candidates
 from acdtask.jobs.ingest.there import layout_shards, plan_of_records_there
 from acdtask.jobs.ingest.verified import repaired_files, verification_number
 from acdtask.jobs.quarantine import Failure
-from acdtask.jobs.shards import shards_of
+from acdtask.jobs.shards import Cut
 
 __all__ = ["IngestJob"]
 
@@ -50,9 +51,6 @@ BASELINE_DTYPES = frozenset({"uint8", "int16", "uint16"})
 """Of whose images there are exact moments."""
 
 _events = log.events("ingest")
-
-BYTES_PER_CORE_SECOND = 25e6
-"""Source pixels' bytes that one core checks and writes in a second (measured on the demo)."""
 
 
 class IngestJob(Job[IngestSettings, IngestContent]):
@@ -100,8 +98,12 @@ class IngestJob(Job[IngestSettings, IngestContent]):
             )
             for one, reading in readings
         ]
-        pixels = sum(one.grid.width * one.grid.height for one in todo)
-        read = 2 * sum(one.grid.width * one.grid.height * np.dtype(how.dtype).itemsize for one, how in readings)
+        sizes = [one.grid.width * one.grid.height for one in todo]
+        pixels = sum(sizes)
+        volumes = [size * np.dtype(how.dtype).itemsize for size, (_, how) in zip(sizes, readings, strict=True)]
+        read = 2 * sum(volumes)
+        seconds = [INGEST.seconds(1, volume) for volume in volumes]
+        cut = Cut(settings.shard_files, settings.pod_start, otherwise=4)
         compared = known.datasets(one.record.id for one in todo) if known.compares else {}
         content = IngestContent(
             inputs=tuple(PlannedFile(one.record.id, one.address, one.fingerprint) for one in todo),
@@ -114,14 +116,14 @@ class IngestJob(Job[IngestSettings, IngestContent]):
         not_noted = sum(standings[one.record.id] == "not noted" for one in candidates) if known.compares else 0
         return Draft(
             content=content,
-            shards=shards_of(inputs, settings.shard_files, lambda files: FilesWork(inputs=files))
-            or layout_shards(make=to_make),
+            shards=cut.shards(inputs, lambda files: FilesWork(inputs=files), seconds) or layout_shards(make=to_make),
             estimate=Estimate(
                 tiles=len(todo),
                 dates=len({one.record.datetime for one in todo}),
                 bytes_read=read,
                 bytes_written=pixels * np.dtype(variable.dformat.dtype).itemsize,
-                core_seconds=read / BYTES_PER_CORE_SECOND,
+                core_seconds=sum(seconds),
+                memory_bytes=INGEST.memory(max(sizes, default=0), len(sizes), max(sizes, default=0)),
             ),
             notes={
                 "files that match": len(found.candidates),

@@ -31,6 +31,7 @@ from acdtask.jobs.contract import (
     Job,
     Site,
 )
+from acdtask.jobs.costs import MONITOR
 from acdtask.jobs.monitor.around import views_around
 from acdtask.jobs.monitor.content import MonitorContent, MonitorPlan, MonitorWork, TileWithoutBaseline, TileWork
 from acdtask.jobs.monitor.cut import Cut
@@ -53,13 +54,14 @@ from acdtask.jobs.monitor.tally import require_images
 from acdtask.jobs.monitor.versions import notes_on_period, notes_on_versions
 from acdtask.jobs.monitor.work import ImageWork
 from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest
-from acdtask.jobs.shards import no_work, shards_of
+from acdtask.jobs.shards import HELD_BYTES, no_work
+from acdtask.jobs.shards import Cut as ShardCut
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
 
 __all__ = ["MonitorJob"]
 
-PIXELS_PER_CORE_SECOND = 1.25e6
-"""Of one image, all rounds together (measured on the demo)."""
+TABLE_BYTES_PER_PIXEL = 2
+"""About what the fragments of an image take in the table of its shard."""
 NAMED_AT_MOST = 5
 BECOMES_LATEST = "these images are monitored already, and their result becomes the latest again"
 
@@ -109,7 +111,12 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
             _refuse_without_tiles([*pending.values()], baseline, without)
         current = is_latest(site.store, aoi.name, self.name, _name(settings), method.id)
         again = not work and bool(judgements.complete) and not current
-        images_read = sum(len(one.images) for one in work) * layout.cell_pixels**2
+        pixels = layout.cell_pixels**2
+        images_read = sum(len(one.images) for one in work) * pixels
+        image_bytes = pixels * np.dtype(variable.dformat.dtype).itemsize
+        seconds = [MONITOR.seconds(len(one.images), image_bytes) for one in work]
+        held = [len(one.images) * pixels * TABLE_BYTES_PER_PIXEL for one in work]
+        cut = ShardCut(settings.shard_tiles, settings.pod_start)
         return Draft(
             content=MonitorContent(
                 method=method,
@@ -126,7 +133,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
             ),
             shards=no_work(MonitorWork(tiles=[]))
             if again
-            else shards_of(work, settings.shard_tiles, lambda tiles: MonitorWork(tiles=tiles)),
+            else cut.shards(work, lambda tiles: MonitorWork(tiles=tiles), seconds, held),
             rounds=self.round_names if is_measured(method.rules) else tuple(self.round_names[1:]),
             estimate=Estimate(
                 tiles=len(work),
@@ -134,7 +141,8 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
                 bytes_read=images_read * np.dtype(variable.dformat.dtype).itemsize
                 + len(work) * 12 * layout.cell_pixels**2,
                 bytes_written=images_read * 4,
-                core_seconds=images_read / PIXELS_PER_CORE_SECOND,
+                core_seconds=sum(seconds),
+                memory_bytes=MONITOR.memory(pixels, 3 * images_read // pixels, pixels, min(sum(held), HELD_BYTES)),
             ),
             notes={
                 "map": tiles_as_geojson([one.tile for one in work]),

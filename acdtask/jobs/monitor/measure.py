@@ -60,6 +60,7 @@ class Measure(Round[MonitorWork, Nothing, Measured]):
     """Measure each tile, then conclude over all of them."""
 
     name = "statistics"
+    optional = True
 
     def run(self, work: MonitorWork, handout: Nothing, context: MonitorContext) -> Measured:
         """What the tiles of a shard count, added up."""

@@ -12,6 +12,7 @@ from acdtask import __version__
 from acdtask.change.near import Near
 from acdtask.change.patches import patch_table
 from acdtask.change.polygons import Piece, join_all, to_crs_coordinates
+from acdtask.change.zscore import Quality
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Instance, RecordQuery, Variable
 from acdtask.cube.tiling import LON_LAT, project
@@ -139,10 +140,7 @@ class _ImagePublisher:
         tables = {"patches.parquet": patches_to_parquet(patches), "patches.geojson": patches_to_geojson(patches)}
         files = tables | files_of_image(image, cuts, folder, self.variable, self.plan)
         put_all(store, {f"{folder}/{name}": body for name, body in files.items()})
-        quality: dict[str, int] = defaultdict(int)
-        for cut in cuts:
-            for reason, pixels in cut.quality_px.items():
-                quality[reason] += pixels
+        quality = {reason.name: sum(cut.quality_px[reason.name] for cut in cuts) for reason in Quality} if cuts else {}
         return ImageProduct(
             label=image.label,
             datetime=image.datetime,
@@ -153,7 +151,7 @@ class _ImagePublisher:
             patches_geojson=f"{folder}/patches.geojson",
             patch_count=len(patches),
             changed_px=sum(cut.changed_px for cut in cuts),
-            quality_px=dict(quality),
+            quality_px=quality,
             checksums={name: digest_of_file(body) for name, body in files.items()},
             quarantined=quarantined,
             closest=closest_of(Near(*near)) if (near := self.joined.near.get(image.label)) else None,

@@ -10,6 +10,7 @@ from acdtask.change.steps.registry import AllStepSettings
 from acdtask.cube.model import Name, Resampling
 from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.contract import Settings
+from acdtask.jobs.shards import BY_COST, POD_START
 from acdtask.jobs.stacks import MIXED, ONE_TRACK, PAIR_DAYS, TAGS, RecordChoice
 
 __all__ = ["ImageSettings", "MonitorSettings"]
@@ -46,7 +47,7 @@ class ImageSettings(Settings):
         description="a smaller std, in the unit of the variable, gives no z (0.005 of its range: 0.005 of coherence)",
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
-    shard_tiles: int = Field(default=1, ge=1, description="tiles per shard")
+    shard_tiles: int | None = Field(default=None, ge=1, description=f"tiles per shard; {BY_COST}")
     tags: dict[str, str] = Field(default={}, description=TAGS)
     track: str = Field(default="", description=ONE_TRACK)
     pair_days: tuple[int, ...] = Field(default=(), description=PAIR_DAYS)
@@ -55,6 +56,7 @@ class ImageSettings(Settings):
         default=False,
         description="judge images anew that were judged against another baseline version; start and end say which",
     )
+    pod_start: float = Field(default=0, ge=0, allow_inf_nan=False, description=POD_START)
 
     def choice(self) -> RecordChoice:
         """Which records to take."""

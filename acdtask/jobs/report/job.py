@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from acdtask.cube.aoi import load_aoi
+from acdtask.cube.local.open_images import close_idle_images
 from acdtask.cube.local.store import Store
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
@@ -21,6 +22,7 @@ from acdtask.jobs.contract import (
     Site,
     content_id_of,
 )
+from acdtask.jobs.costs import REPORT
 from acdtask.jobs.ingest.leftout import LeftOutRaster, left_out_of
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import NumberedChain
@@ -55,13 +57,12 @@ from acdtask.jobs.report.model import LeftOutRow
 from acdtask.jobs.report.pictures import paper_name
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.sources import PAGE_ALGORITHM, Sources, digest_of
-from acdtask.jobs.shards import shards_of
+from acdtask.jobs.shards import Cut
 
 __all__ = ["ReportJob", "ReportSettings"]
 
 ALGORITHM = 1
 """Raise it when a report has to get another address. Pictures and pages have numbers of their own (sources.py)."""
-CORE_SECONDS_PER_PICTURE = 0.5
 
 
 class Draw(Round[PicturesWork, Nothing, Pictures]):
@@ -83,6 +84,7 @@ class Draw(Round[PicturesWork, Nothing, Pictures]):
                 pictures.dates[label] = drawer.date(product, folder)
             else:
                 pictures.baseline = drawer.baseline()
+            close_idle_images()  # another image has files of its own, and an open one holds some megabytes
             context.progress(done)
         return pictures
 
@@ -182,14 +184,19 @@ class ReportJob(Job[ReportSettings, ReportContent]):
         done = content.shown and not labels and not content.months and changes.inputs == changes.known_inputs
         page = f"{report_folder(aoi.name, report)}/{INDEX}"
         tiles = [tile.tile for tile in sources.baseline.tiles]
+        drawn = sources.view.grid.width * sources.view.grid.height
+        read = drawn * sources.view.step**2
+        seconds = [REPORT.seconds(1, drawn + read // 3)] * max(1, len(labels))
+        cut = Cut(settings.shard_images, settings.pod_start, otherwise=10)
         return Draft(
             content=content,
-            shards=shards_of(labels, settings.shard_images, lambda images: PicturesWork(images=images))
+            shards=cut.shards(labels, lambda images: PicturesWork(images=images), seconds[: len(labels)])
             or [Shard(units=1, work=PicturesWork(images=[]))],
             estimate=Estimate(
                 tiles=len(tiles),
                 dates=sum(bool(label) for label in labels),
-                core_seconds=CORE_SECONDS_PER_PICTURE * max(1, len(labels)),
+                core_seconds=sum(seconds),
+                memory_bytes=REPORT.memory(drawn, 3 * len(tiles), tiles[0].grid.width * tiles[0].grid.height),
             ),
             notes={"map": tiles_as_geojson(tiles)},
             nothing_to_do=f"{site.store.url}/{page} is there" if done and copied else "",
