@@ -75,7 +75,7 @@ def z_of(cube: Path, product: ImageProduct) -> NDArray[np.int16]:
 def planned(cube: Path, **settings: Any) -> Plan[Any, Any]:
     return make_plan(
         MonitorJob(),
-        MonitorSettings(aoi=str(cube.parent / "aoi.json"), layout=LAYOUT, **settings),
+        MonitorSettings(**{"aoi": str(cube.parent / "aoi.json"), "layout": LAYOUT, **settings}),
         open_site(str(cube)),
     )
 
@@ -110,7 +110,7 @@ class Nightly:
         self._runs += 1
         name, site, job = f"run-{self._runs}", open_site(str(self.cube)), MonitorJob()
         self._patch.setenv("ACD_RUN_ID", name)
-        given = MonitorSettings(aoi=str(self.cube.parent / "aoi.json"), layout=LAYOUT, **settings)
+        given = MonitorSettings(**{"aoi": str(self.cube.parent / "aoi.json"), "layout": LAYOUT, **settings})
         plan = make_plan(job, given, site)
         record_plan(plan, given, site)
         if not plan.nothing_to_do:

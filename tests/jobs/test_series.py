@@ -16,17 +16,24 @@ import numpy as np
 import pytest
 import rasterio
 
+from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local.store import Store
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.baseline.job import BaselineJob
+from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.ingest.job import IngestJob
+from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.tidy.clean import tidy
 from acdtask.tidy.retention import Retention
+from tests.jobs.rasters import CRS, ORIGIN
 from tests.jobs.series import (
     COUNT,
     EARLIER,
@@ -47,7 +54,7 @@ from tests.jobs.series import (
     version_of,
     z_of,
 )
-from tests.jobs.small import LAYOUT, baseline, ends, make_cube, monitor, run
+from tests.jobs.small import LAYOUT, RESOLUTION, baseline, ends, make_cube, monitor, run
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +92,25 @@ def other_shards(cube: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {"shard_tiles": 3}
 
 
-CHANGES = [a_patch_release, another_baseline, a_baseline_that_ends_later, other_shards]
+def consolidated_images(cube: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    settings = ConsolidateSettings(aoi=str(cube.parent / "aoi.json"), layout=LAYOUT, shard_tiles=2)
+    assert run(ConsolidateJob(), settings, cube).plan.units
+    return {}
+
+
+def images_ingested_in_other_shards(cube: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    run(IngestJob(), IngestSettings(source=str(cube.parent / "images"), shard_files=1), cube)
+    return {}
+
+
+CHANGES = [
+    a_patch_release,
+    another_baseline,
+    a_baseline_that_ends_later,
+    other_shards,
+    consolidated_images,
+    images_ingested_in_other_shards,
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -106,6 +131,17 @@ def written(cube: Path) -> dict[Path, int]:
     """The files of the monitor's products, and when they were written."""
     files = (path for path in (cube / "products/site/monitor").rglob("*") if path.is_file())
     return {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_a_layout_of_other_cells_is_another_series_and_a_backfill(cube: Path, nightly: Nightly) -> None:
+    grid = RegularGrid(crs=CRS, resolution=RESOLUTION, ox=ORIGIN[0], oy=ORIGIN[1], cell_size=16)
+    open_site(str(cube)).cube.add_layout(Layout(name="small", grid=grid))
+    aoi = str(cube.parent / "aoi.json")
+    run(BaselineJob(), BaselineSettings(aoi=aoi, layout="small", end=LAST), cube)
+    assert nightly.run(layout="small") == ("heartbeat", [])
+    series = planned(cube, layout="small").series
+    assert series is not None
+    assert series.id != result(cube).content_id
 
 
 def test_a_patch_release_makes_no_baseline_again(cube: Path, monkeypatch: pytest.MonkeyPatch) -> None:
