@@ -97,8 +97,8 @@ class SmoothSettings(StepSettings):
         default=None,
         ge=0,
         le=LARGEST,
-        description="compare the thresholds with the mean of z under a Gaussian of this standard deviation in pixels,"
-        " as 1.2, and not with z itself (0: not smoothed)",
+        description="compare the thresholds with z averaged under a Gaussian of this standard deviation, in pixels,"
+        " such as 1.2 (0: with z itself)",
     )
 
 
