@@ -25,7 +25,7 @@ from acdtask.engine.local import run_locally, run_planned
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import make_plan, open_site
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.consolidate.job import ConsolidateSettings
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Estimate, Settings
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.settings import MonitorSettings

@@ -7,33 +7,21 @@ from typing import Any
 
 from hera.workflows import (
     DAG,
-    Artifact,
-    Container,
-    EmptyDirVolume,
-    Env,
-    Metrics,
-    NoneArchiveStrategy,
     Parameter,
-    S3Artifact,
     Task,
     WorkflowTemplate,
 )
 from hera.workflows.models import (
-    Capabilities,
     ConfigMapVolumeSource,
     Mutex,
     PodGC,
     PodSecurityContext,
     SeccompProfile,
-    SecurityContext,
     Synchronization,
     TTLStrategy,
-    ValueFrom,
     Volume,
-    VolumeMount,
     WorkflowMetadata,
 )
-from hera.workflows.models import Container as ContainerModel
 
 from acdtask import __version__
 from acdtask.engine.carried import POD_SECONDS, PODS_AT_ONCE, WORKFLOW_SECONDS
@@ -42,13 +30,9 @@ from acdtask.engine.here import Way
 from acdtask.engine.pod import NEEDED
 from acdtask.jobs.contract import Job
 from acdtask.jobs.registry import JOBS, load_job
-from workflows.metrics import duration_metric, figure_metrics, figure_outputs
+from workflows.metrics import duration_metric
 from workflows.parameters import (
     AOI,
-    AOI_FILE,
-    AOI_FOLDER,
-    HERE_SECONDS,
-    QUARANTINE,
     WEBHOOK,
     Bound,
     bound_to,
@@ -59,7 +43,18 @@ from workflows.parameters import (
     retention_parameters,
     webhook_parameter,
 )
-from workflows.retries import HERE_MEMORY, memory_patch, retry_strategy
+from workflows.pods import (
+    FROM,
+    Main,
+    chain_pod,
+    gather_pod,
+    optional_rounds,
+    plan_pod,
+    publish_pod,
+    reference,
+    round_output,
+    run_pod,
+)
 
 __all__ = ["CHAIN", "TIDY", "after_all_of", "build_all", "version_suffix"]
 
@@ -69,62 +64,14 @@ CHAIN = tuple(name for name in JOBS if name != "simulate")
 TIDY = "tidy"
 """The workflow that keeps the cube small; it has no AOI."""
 
-OUTPUTS = "/tmp/acd"  # noqa: S108  # a path in the pod, where /tmp is a volume of its own
 ITEM = "{{item}}"
-ROUND = ["plan-id", "round"]
-"""What a gather is told."""
 HANDED_OVER = ("plan-id", "shards", "shard-units", "way")
 """What the pods of every plan are told by the pod that made it."""
-FROM = "from"
-"""The first job of the part of the chain that a pod begins with."""
 USER = 65532
 DAY = 86400
 WITH_WEBHOOK = f"workflow.parameters.{WEBHOOK} != ''"
 FAILED_WITH_WEBHOOK = f"{WITH_WEBHOOK} && workflow.status != 'Succeeded'"
 """When the exit handler posts: always, or only a failure."""
-IMAGE = "acdtask"
-"""A placeholder: the chart gives the image."""
-
-ARTIFACTS = {"monitor": ("patches.geojson", "patches.parquet"), "report": ("report/", "quicklook.png")}
-"""What a pod that publishes a job's results leaves for the Argo UI; a folder ends in a slash."""
-PLAN_ARTIFACTS = ("plan.json", "summary.md")
-
-
-class Main(Container):
-    """A container as every pod of ours has it: `main`, restricted, with nothing writable but /tmp."""
-
-    def __init__(
-        self,
-        name: str,
-        args: list[str],
-        seconds: int = POD_SECONDS["gather"],
-        mounts: list[VolumeMount] | None = None,
-        **more: Any,
-    ):
-        super().__init__(
-            name=name,
-            image=IMAGE,
-            command=["acdtask"],
-            args=args,
-            env=[Env(name="ACD_RUN_ID", value="{{workflow.uid}}"), Env(name="ACD_LOG", value="json")],
-            security_context=SecurityContext(
-                allow_privilege_escalation=False,
-                capabilities=Capabilities(drop=["ALL"]),
-                privileged=False,
-                read_only_root_filesystem=True,
-                run_as_non_root=True,
-            ),
-            volumes=[EmptyDirVolume(name="tmp", mount_path="/tmp")],  # noqa: S108  # a path in the pod
-            volume_mounts=mounts,
-            retry_strategy=retry_strategy(),
-            active_deadline_seconds=seconds,
-            **more,
-        )
-
-    def _build_container(self) -> ContainerModel:
-        container = super()._build_container()
-        container.name = "main"
-        return container
 
 
 def build_all() -> dict[str, WorkflowTemplate]:
@@ -167,7 +114,7 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
     parameters = [parameter_of(group) for group in by_parameter.values()]
     parameters += [memory_parameter(), *here_parameters(), quarantine_parameter(), webhook_parameter()]
     workflow = _empty_workflow(name, title, _annotations(title, jobs), parameters)
-    aoi = _reference(workflow, AOI)
+    aoi = reference(workflow, AOI)
     workflow.synchronization = Synchronization(mutexes=[Mutex(name=f"acd-{aoi}")])
     # Optional, so that a missing AOI is an error of the plan and not a pod that waits for ever.
     workflow.volumes = [Volume(name=AOI, config_map=ConfigMapVolumeSource(name=f"acd-aoi-{aoi}", optional=True))]
@@ -225,7 +172,7 @@ def _tidy_workflow(name: str) -> WorkflowTemplate:
     workflow.synchronization = Synchronization(mutexes=[Mutex(name=f"acd.{TIDY}")])
     args = [TIDY, "--apply", "--if-any", "--json"]
     for parameter in retention:
-        args += [f"--{parameter.name}", _reference(workflow, str(parameter.name))]
+        args += [f"--{parameter.name}", reference(workflow, str(parameter.name))]
     with workflow:
         Main(TIDY, args, POD_SECONDS["run"])
         workflow.on_exit = str(_exit_dag(workflow, "", FAILED_WITH_WEBHOOK).name)
@@ -234,12 +181,17 @@ def _tidy_workflow(name: str) -> WorkflowTemplate:
 
 def _job_dag(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]) -> DAG:
     """A workflow of one job: its plan, and the pods of a plan that is too large for the pod that made it."""
-    plan_pod = _plan_pod(workflow, job, bounds)
+    planning = plan_pod(workflow, job, bounds)
     pods = _Pods(workflow, job)
     with _dag(workflow, job) as dag:
-        plan = Task(name="plan", template=plan_pod)
+        plan = Task(name="plan", template=planning)
         pods.add_rounds(lambda name: str(plan.get_parameter(name).value), plan)
     return dag
+
+
+def _handed_over(job: Job[Any, Any]) -> list[str]:
+    """What the pods of a plan are told by the pod that made it, by name of the output."""
+    return [*HANDED_OVER, *optional_rounds(job)]
 
 
 def _handed_over_dag(workflow: WorkflowTemplate, job: Job[Any, Any]) -> DAG:
@@ -252,7 +204,7 @@ def _handed_over_dag(workflow: WorkflowTemplate, job: Job[Any, Any]) -> DAG:
 
 def _dag(workflow: WorkflowTemplate, job: Job[Any, Any], **more: Any) -> DAG:
     """Shards go on when one of them fails, so that the next workflow has less to do."""
-    return DAG(name=job.name, fail_fast=False, metrics=duration_metric(job.name, _reference(workflow, AOI)), **more)
+    return DAG(name=job.name, fail_fast=False, metrics=duration_metric(job.name, reference(workflow, AOI)), **more)
 
 
 class _Pods:
@@ -260,9 +212,9 @@ class _Pods:
 
     def __init__(self, workflow: WorkflowTemplate, job: Job[Any, Any]) -> None:
         self.job = job
-        self.run = _run_pod(job)
-        self.gather = _gather_pod(workflow, job) if len(job.rounds) > 1 else None
-        self.publish = _publish_pod(workflow, job)
+        self.run = run_pod(job)
+        self.gather = gather_pod(workflow, job) if len(job.rounds) > 1 else None
+        self.publish = publish_pod(workflow, job)
 
     def add_rounds(self, handed_over: Callable[[str], str], before: Task | None) -> None:
         """Add the tasks to the DAG that is being made.
@@ -302,10 +254,10 @@ def _chain_dag(workflow: WorkflowTemplate, title: str, dags: list[DAG], bounds: 
 
     The DAG uses itself for the rest, so all references are to the outputs of its own first task, which has run.
     """
-    chain_pod = _chain_pod(workflow, [str(dag.name) for dag in dags], bounds)
-    metrics = duration_metric(title, _reference(workflow, AOI))
+    chain = chain_pod(workflow, [str(dag.name) for dag in dags], bounds)
+    metrics = duration_metric(title, reference(workflow, AOI))
     with DAG(name=title, fail_fast=False, inputs=[Parameter(name=FROM, value=str(dags[0].name))], metrics=metrics):
-        plan = Task(name="plan", template=chain_pod, arguments={FROM: f"{{{{inputs.parameters.{FROM}}}}}"})
+        plan = Task(name="plan", template=chain, arguments={FROM: f"{{{{inputs.parameters.{FROM}}}}}"})
         tasks = []
         for dag in dags:
             names = _handed_over(load_job(str(dag.name)))
@@ -338,164 +290,11 @@ def _notify_pod(workflow: WorkflowTemplate, aoi: str) -> Main:
         "run": "{{workflow.uid}}",
         "status": "{{workflow.status}}",
         "aoi": aoi,
-        "webhook": _reference(workflow, WEBHOOK),
+        "webhook": reference(workflow, WEBHOOK),
         "workflow": "{{workflow.name}}",
         "namespace": "{{workflow.namespace}}",
     }
     return Main("notify", ["notify", *[word for name, value in told.items() for word in (f"--{name}", value)]])
-
-
-def _plan_pod(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]) -> Main:
-    return _here_pod(
-        workflow,
-        f"{job.name}-plan",
-        [job.name, "plan", "--outputs", OUTPUTS, *_parameter_args(workflow, bounds)],
-        outputs=[
-            *_plan_outputs(job, OUTPUTS),
-            *figure_outputs(job.name, OUTPUTS),
-            *[_artifact(job.name, name) for name in PLAN_ARTIFACTS],
-            *[_artifact(job.name, name, optional=True) for name in ARTIFACTS.get(job.name, ())],
-        ],
-        metrics=figure_metrics(job.name, _reference(workflow, AOI)),
-    )
-
-
-def _chain_pod(workflow: WorkflowTemplate, jobs: list[str], bounds: list[Bound]) -> Main:
-    """It has the outputs of the plans of all jobs, and those of whatever it publishes."""
-    args = ["chain", "--from", f"{{{{inputs.parameters.{FROM}}}}}", "--outputs", OUTPUTS]
-    outputs: list[Any] = [_output("next", default=END)]
-    artifacts: list[Any] = []
-    metrics: list[Any] = []
-    aoi = _reference(workflow, AOI)
-    for job in jobs:
-        folder, prefix = f"{OUTPUTS}/{job}", f"{job}-"
-        args += _parameter_args(workflow, [bound for bound in bounds if bound.job == job], f"{job}.")
-        outputs += _plan_outputs(load_job(job), folder, prefix, way=Way.LATER)
-        outputs += figure_outputs(job, folder, prefix)
-        names = [*PLAN_ARTIFACTS, *ARTIFACTS.get(job, ())]
-        artifacts += [_artifact(job, name, folder=folder, prefix=prefix, optional=True) for name in names]
-        metrics += figure_metrics(job, aoi, prefix).metrics
-    return _here_pod(
-        workflow,
-        "chain-plan",
-        args,
-        inputs=[Parameter(name=FROM)],
-        outputs=[*outputs, *artifacts],
-        metrics=Metrics(metrics=metrics),
-    )
-
-
-def _here_pod(workflow: WorkflowTemplate, name: str, args: list[str], **more: Any) -> Main:
-    """A pod that plans, and does small work itself: as much memory as a budget, and more after an OOM kill."""
-    budget = ["--here-seconds", _reference(workflow, HERE_SECONDS), "--here-memory", _reference(workflow, HERE_MEMORY)]
-    return Main(
-        name,
-        [*args, *budget, "--quarantine", _reference(workflow, QUARANTINE)],
-        POD_SECONDS["here"],
-        mounts=[VolumeMount(name=AOI, mount_path=AOI_FOLDER, read_only=True)],
-        pod_spec_patch=memory_patch(HERE_MEMORY),
-        **more,
-    )
-
-
-def round_output(name: str) -> str:
-    """The output of a plan that says whether it needs an optional round; absent if not.
-
-    >>> round_output("statistics")
-    'round-statistics'
-    """
-    return f"round-{name}"
-
-
-def _optional_rounds(job: Job[Any, Any]) -> list[str]:
-    return [round_output(round_.name) for round_ in job.rounds if round_.optional]
-
-
-def _handed_over(job: Job[Any, Any]) -> list[str]:
-    """What the pods of a plan are told by the pod that made it, by name of the output."""
-    return [*HANDED_OVER, *_optional_rounds(job)]
-
-
-def _plan_outputs(job: Job[Any, Any], folder: str, prefix: str = "", way: Way = Way.NOTHING) -> list[Parameter]:
-    """The output parameters that hold what is handed over; a job that was not planned has the way that is given."""
-    defaults = {"plan-id": "", "shards": "[]", "shard-units": "1", "shard-count": "0", "way": way.value}
-    defaults |= dict.fromkeys(_optional_rounds(job), "no")
-    return [_output(name, default=default, folder=folder, prefix=prefix) for name, default in defaults.items()]
-
-
-def _parameter_args(workflow: WorkflowTemplate, bounds: list[Bound], prefix: str = "") -> list[str]:
-    """The settings of a job, as a pod that plans it gets them."""
-    args = []
-    for bound in bounds:
-        value = AOI_FILE if bound.option.field == AOI else _reference(workflow, bound.parameter)
-        args += ["--parameter", f"{prefix}{bound.option.field.replace('_', '-')}={value}"]
-    return args
-
-
-def _run_pod(job: Job[Any, Any]) -> Main:
-    names = ["plan-id", "round", "shard"]
-    pod = Main(
-        f"{job.name}-run",
-        _stage_args(job, "run", names),
-        POD_SECONDS["run"],
-        inputs=[Parameter(name=name) for name in (*names, "units")],
-        pod_spec_patch=memory_patch(),
-    )
-    # Without it Argo counts a waiting pod as 0/1, and the total grows as pods start.
-    pod.annotations = {"workflows.argoproj.io/progress": "0/{{inputs.parameters.units}}"}
-    return pod
-
-
-def _gather_pod(workflow: WorkflowTemplate, job: Job[Any, Any]) -> Main:
-    return Main(f"{job.name}-gather", _gather_args(workflow, job), inputs=_round_inputs())
-
-
-def _publish_pod(workflow: WorkflowTemplate, job: Job[Any, Any]) -> Main:
-    """The last gather of a job."""
-    outputs = [_artifact(job.name, name) for name in ARTIFACTS.get(job.name, ())]
-    return Main(
-        f"{job.name}-publish",
-        [*_gather_args(workflow, job), "--outputs", OUTPUTS],
-        inputs=_round_inputs(),
-        outputs=[*figure_outputs(job.name, OUTPUTS), *outputs],
-        metrics=figure_metrics(job.name, _reference(workflow, AOI)),
-    )
-
-
-def _gather_args(workflow: WorkflowTemplate, job: Job[Any, Any]) -> list[str]:
-    return [*_stage_args(job, "gather", ROUND), "--quarantine", _reference(workflow, QUARANTINE)]
-
-
-def _round_inputs() -> list[Parameter]:
-    return [Parameter(name=name) for name in ROUND]
-
-
-def _stage_args(job: Job[Any, Any], stage: str, names: list[str]) -> list[str]:
-    args = [job.name, stage]
-    for name in names:
-        args += [f"--{name.removesuffix('-id')}", f"{{{{inputs.parameters.{name}}}}}"]
-    return args
-
-
-def _output(name: str, default: str, folder: str = OUTPUTS, prefix: str = "") -> Parameter:
-    return Parameter(name=f"{prefix}{name}", value_from=ValueFrom(path=f"{folder}/{name}", default=default))
-
-
-def _artifact(
-    job: str, name: str, folder: str = OUTPUTS, prefix: str = "", *, optional: bool | None = None
-) -> Artifact:
-    """A file or folder as it is, below the workflow's name; the UI shows it by the end of its key."""
-    return S3Artifact(
-        name=prefix + name.strip("/").replace(".", "-"),
-        path=f"{folder}/{name.strip('/')}",
-        archive=NoneArchiveStrategy(),
-        key=f"{{{{workflow.name}}}}/{job}/{name}",
-        optional=optional,
-    )
-
-
-def _reference(workflow: WorkflowTemplate, parameter: str) -> str:
-    return str(workflow.get_parameter(parameter).value)
 
 
 def _annotations(title: str, jobs: list[str]) -> dict[str, str]:

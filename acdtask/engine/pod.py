@@ -90,8 +90,9 @@ class PodBar(ProgressBar):
 def write_plan(plan: PlanHead, folder: Path, *, handed_over: bool = True) -> None:
     """Write what the workflow and its users read of a plan.
 
-    That is `plan-id`, `shards` (a JSON list, empty if there is nothing to do for pods), `shard-count`, and about how
-    many units a shard has (`shard-units`), and a file `round-<name>` for each round that the plan needs; for people it is `plan.json` and `summary.md`.
+    That is `plan-id`, `shards` (a JSON list, empty if there is nothing to do for pods), `shard-count`, about how many
+    units a shard has (`shard-units`), and `round-<name>` for each round that the plan needs; for people it is
+    `plan.json` and `summary.md`.
     """
     some = handed_over and not plan.nothing_to_do
     with writing(folder):

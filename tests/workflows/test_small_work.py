@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,9 +78,16 @@ class Area(NamedTuple):
         """Let the first `count` images be there."""
         self.inbox.mkdir(parents=True, exist_ok=True)
         for image in sorted((self.scene / "images").iterdir())[:count]:
-            shutil.copy(image, self.inbox)
+            if not (self.inbox / image.name).exists():  # a copy of another time would be read again
+                shutil.copy(image, self.inbox)
 
-    def submit(self, folder: Path, template: str = "acd-all", command: list[str] | None = None, **more: str) -> Result:
+    def submit(
+        self,
+        folder: Path,
+        given: Mapping[str, str] | None = None,
+        template: str = "acd-all",
+        command: list[str] | None = None,
+    ) -> Result:
         """Run a template."""
         host = Host(
             folder,
@@ -87,11 +95,9 @@ class Area(NamedTuple):
             config_maps={"acd-aoi-koln": self.scene},
             environment={"ACD_CUBE": str(self.cube)},
         )
-        given = {name.replace("_", "-"): value for name, value in more.items()}
-        if template == "acd-all":
-            given = self.parameters() | given
+        common = self.parameters() if template == "acd-all" else {}
         document = load_document(CHART_FILES / f"{template}.yaml")
-        return run_workflow(document, {"aoi": "koln", **given}, host, workers=2, pace=0)
+        return run_workflow(document, {"aoi": "koln", **common, **(given or {})}, host, workers=2, pace=0)
 
     def parameters(self) -> dict[str, str]:
         """Those of the whole chain."""
@@ -125,12 +131,12 @@ def fanned(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Fanned:
     folder = tmp_path_factory.mktemp("fanned")
     area = Area(scene, folder / "inbox", folder / "cube")
     area.add(FIRST)
-    large = {f"{job}_shard_tiles": "100" for job in ("consolidate", "baseline", "monitor")}
-    fan_out = {"here_seconds": "0", "ingest_shard_files": "100", **large}
-    assert area.submit(folder / "first", **fan_out).phase == "Succeeded"
+    large = {f"{job}-shard-tiles": "100" for job in ("consolidate", "baseline", "monitor")}
+    fan_out = {"here-seconds": "0", "ingest-shard-files": "100", **large}
+    assert area.submit(folder / "first", fan_out).phase == "Succeeded"
     new = digests(area.cube)
     area.add(SCENE.pairs)
-    result = area.submit(folder / "day", **fan_out)
+    result = area.submit(folder / "day", fan_out)
     assert result.phase == "Succeeded"
     return Fanned(area, new, digests(area.cube), result)
 
@@ -148,12 +154,14 @@ def watched(scene: Path, fanned: Fanned, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def area(watched: Area, tmp_path: Path) -> Area:
-    """A copy of the watched area, and one more day's images."""
+def area(watched: Area, tmp_path: Path) -> Iterator[Area]:
+    """The watched area with a copy of its cube, and one more day's images."""
     shutil.copytree(watched.cube, tmp_path / "cube")
-    area = Area(watched.scene, tmp_path / "inbox", tmp_path / "cube")
+    area = Area(watched.scene, watched.inbox, tmp_path / "cube")
     area.add(SCENE.pairs)
-    return area
+    yield area
+    for image in sorted(area.inbox.iterdir())[FIRST:]:
+        image.unlink()
 
 
 def ways(result: Result, node: str = ONE_POD) -> dict[str, str]:
@@ -178,6 +186,7 @@ def test_a_day_of_a_small_area_is_one_pod_with_the_bytes_and_outputs_of_a_fan_ou
     the_artifacts_and_figures_are_those_of(fanned.result, fanned.area, result, area, tmp_path / "run")
     done, total = result.node(ONE_POD).attempts[0].progress.split("/")
     assert (done, int(total) > 10) == (total, True)
+    assert result.metric("acd_units_total", job="ingest", aoi="koln") == SCENE.pairs - FIRST
 
 
 def the_artifacts_and_figures_are_those_of(
@@ -227,7 +236,7 @@ def test_a_job_that_does_not_fit_gets_pods_and_the_rest_is_small_again(
     shutil.rmtree(area.cube)
 
     budget = cost["ingest"] + cost["consolidate"] / 2
-    result = area.submit(tmp_path / "run", here_seconds=str(budget))
+    result = area.submit(tmp_path / "run", {"here-seconds": str(budget)})
     assert result.phase == "Succeeded"
     assert ways(result) == {
         "ingest": "here",
@@ -273,15 +282,15 @@ def test_work_that_fails_for_good_ends_the_pod_with_its_error(area: Area, tmp_pa
     (failure,) = failures_of(result.uid, Site(str(area.cube)))
     assert (failure.job, failure.stage, failure.name) == ("ingest", "run", "INPUT_ALL_NODATA")
 
-    allowed = area.submit(tmp_path / "allowed", quarantine="1", ingest_shard_files="1")
+    allowed = area.submit(tmp_path / "allowed", {"quarantine": "1", "ingest-shard-files": "1"})
     assert (allowed.phase, pods_of(allowed)) == ("Succeeded", [ONE_POD])
     records = {record.job: record for record in records_of(allowed.uid, Site(str(area.cube)))}
     assert [str(bad) in line for line in records["ingest"].left_out] == [True]
 
 
 def test_a_job_by_itself_is_done_where_it_is_planned(area: Area, fanned: Fanned, tmp_path: Path) -> None:
-    given = {"source": str(area.inbox), "make_layout": "utm32", "cell_size": "64"}
-    result = area.submit(tmp_path / "run", "acd-ingest", **given)
+    given = {"source": str(area.inbox), "make-layout": "utm32", "cell-size": "64"}
+    result = area.submit(tmp_path / "run", given, "acd-ingest")
     assert (result.phase, pods_of(result)) == ("Succeeded", ["ingest.plan"])
     assert result.node("ingest.plan").attempts[0].outputs["way"] == "here"
     skipped = result.node("ingest.gather-check")
