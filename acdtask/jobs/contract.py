@@ -259,7 +259,7 @@ class Round(ABC, Generic[WorkT, HandoutT, ResultT]):
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        for base in getattr(cls, "__orig_bases__", ()):
+        for base in cls.__dict__.get("__orig_bases__", ()):
             if get_origin(base) is Round:
                 cls.work_type, cls.handout_type, cls.result_type = get_args(base)
 

@@ -237,7 +237,7 @@ def test_what_one_job_names_the_next_one_reads() -> None:
 @pytest.mark.parametrize("job", CHAIN)
 def test_a_job_is_a_plan_and_then_a_fan_out_and_a_gather_for_each_round(job: str) -> None:
     tasks = next(one for one in RENDERED[f"acd-{job}"]["spec"]["templates"] if one["name"] == job)["dag"]["tasks"]
-    rounds = [f"{stage}-{name}" for name in load_job(job).rounds for stage in ("run", "gather")]
+    rounds = [f"{stage}-{name}" for name in load_job(job).round_names for stage in ("run", "gather")]
     assert [task["name"] for task in tasks] == ["plan", *rounds]
     gathers = [f"{name} || {name}.Failed || {name}.Errored" for name in rounds[::2]]
     expected = ["plan", *(one for pair in zip(gathers, rounds[1::2], strict=True) for one in pair)]
