@@ -15,7 +15,6 @@ from scipy import ndimage
 from acdtask.change.components import components
 from acdtask.change.evidence import Evidence
 from acdtask.change.near import NOTHING, Near
-from acdtask.change.packing import pack, pack_rows, unpack, unpack_rows
 
 __all__ = ["BORDER_PIXEL", "FIXED", "FRAGMENT", "MEASURES", "Z_LIMIT", "FragmentTable", "Fragments", "find_fragments"]
 
@@ -76,29 +75,6 @@ class FragmentTable:
     fragments: NDArray[np.void]
     diagonals: NDArray[np.int32]
     border: NDArray[np.void]
-
-    def to_bytes(self) -> bytes:
-        """The table in a compact encoding; the same table gives the same bytes."""
-        return pack(
-            tile=np.array([*self.origin, *self.shape, self.min_area], "<i8"),
-            fragments=pack_rows(self.fragments),
-            diagonals=self.diagonals,
-            border=pack_rows(self.border),
-        )
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> FragmentTable:
-        """The table that `to_bytes` encoded."""
-        arrays = unpack(data)
-        row, column, height, width, min_area = arrays["tile"].tolist()
-        return cls(
-            origin=(row, column),
-            shape=(height, width),
-            min_area=min_area,
-            fragments=unpack_rows(arrays["fragments"], FRAGMENT),
-            diagonals=arrays["diagonals"],
-            border=unpack_rows(arrays["border"], BORDER_PIXEL),
-        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from acdtask.change.fragments import FIXED, FragmentTable, find_fragments
+from acdtask.change.fragments import FIXED, find_fragments
 from acdtask.change.near import NOTHING, Near
 from acdtask.change.seams import join_near
+from tests.change.crossing import crossed
 from tests.change.scenes import Scene, Tile, evidence_of, scenes, tilings
 
 LOW, HIGH = 1.7, 3.0
@@ -27,7 +28,7 @@ def joined(scene: Scene, tiles: list[Tile]) -> Near:
         )
         for tile in tiles
     ]
-    tables = [FragmentTable.from_bytes(part.table.to_bytes()) for part in fragments]
+    tables = [crossed(part.table) for part in fragments]
     return join_near(tables, [part.near for part in fragments])
 
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from acdtask.change.evidence import Evidence
-from acdtask.change.fragments import FRAGMENT, Fragments, FragmentTable, find_fragments
-from acdtask.change.seams import BLOB, JoinedBlobs, blobs_from_bytes, blobs_to_bytes, join_fragments
+from acdtask.change.fragments import FRAGMENT, Fragments, find_fragments
+from acdtask.change.seams import BLOB, JoinedBlobs, join_fragments
 from tests.change import plain
+from tests.change.crossing import blobs_crossed, crossed, table_bytes
 from tests.change.scenes import Scene, Tile, comb, evidence_of, scenes, spiral, tilings, window
 
 LOW, HIGH = 1.7, 3.0
@@ -32,7 +33,7 @@ def fragments_of(scene: Scene, tile: Tile, shift: tuple[int, int] = (0, 0)) -> F
 def join(scene: Scene, tiles: list[Tile]) -> tuple[NDArray[np.int32], JoinedBlobs]:
     """The blobs and their image, by way of bytes, as between pods."""
     fragments = [fragments_of(scene, tile) for tile in tiles]
-    joined = join_fragments([FragmentTable.from_bytes(part.table.to_bytes()) for part in fragments])
+    joined = join_fragments([crossed(part.table) for part in fragments])
     image = np.full(scene.z.shape, -1, np.int32)
     for part, tile, ids in zip(fragments, tiles, joined.blob_ids, strict=True):
         window(image, tile)[...] = ids[part.labels]
@@ -203,15 +204,15 @@ def test_nothing_joins_to_nothing() -> None:
 def test_a_table_is_the_same_bytes_each_time_and_comes_back_whole() -> None:
     scene = scene_of(comb(20, 17), [(0, 0)])
     table = fragments_of(scene, (2, 3, 15, 14)).table
-    data = table.to_bytes()
-    assert data == fragments_of(scene, (2, 3, 15, 14)).table.to_bytes()
-    back = FragmentTable.from_bytes(data)
+    data = table_bytes(table)
+    assert data == table_bytes(fragments_of(scene, (2, 3, 15, 14)).table)
+    back = crossed(table)
     assert (back.origin, back.shape, back.min_area) == ((2, 3), (13, 11), 0)
     assert back.fragments.dtype == FRAGMENT
     for name in ("fragments", "diagonals", "border"):
         np.testing.assert_array_equal(getattr(back, name), getattr(table, name))
     blobs = join_fragments([table]).blobs
-    np.testing.assert_array_equal(blobs_from_bytes(blobs_to_bytes(blobs)), blobs)
+    np.testing.assert_array_equal(blobs_crossed(blobs), blobs)
 
 
 def test_tiles_that_overlap_or_differ_in_settings_are_refused() -> None:

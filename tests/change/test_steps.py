@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
 from acdtask.change.detect import Change, detect_against, detect_on_ground, scene_of
-from acdtask.change.fragments import FragmentTable, find_fragments
+from acdtask.change.fragments import find_fragments
 from acdtask.change.method import halo_before, halo_of, measure, measuring
 from acdtask.change.moments import Moments
 from acdtask.change.near import Near
@@ -26,6 +26,7 @@ from acdtask.change.steps.smooth import LARGEST, Smooth, gaussian_mean
 from acdtask.change.steps.step import Whole
 from acdtask.change.zscore import Quality
 from acdtask.errors import AcdError, ErrorCode
+from tests.change.crossing import crossed
 from tests.change.scenes import Tile, tilings, window
 
 METHODS = {
@@ -111,7 +112,7 @@ def detect_in_tiles(image: Image, method: Detection, tiles: list[Tile]) -> tuple
         )
         for tile in tiles
     ]
-    tables = [FragmentTable.from_bytes(part.fragments.table.to_bytes()) for part in parts]
+    tables = [crossed(part.fragments.table) for part in parts]
     joined = join_fragments(tables)
     z, quality = np.full(image.pixels.shape, 99, np.float32), np.full(image.pixels.shape, 99, np.uint8)
     blob_ids = np.full(image.pixels.shape, -1, np.int32)

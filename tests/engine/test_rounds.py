@@ -82,7 +82,8 @@ def test_settings_are_in_one_place_of_a_plan(site: Site) -> None:
 
 
 def test_a_round_knows_its_types_from_its_declaration() -> None:
-    assert (FirstRound.work_type, FirstRound.handout_type, FirstRound.result_type) == (OneLetter, Nothing, Written)
+    round_ = FirstRound()
+    assert (round_.work_type, round_.handout_type, round_.result_type) == (OneLetter, Nothing, Written)
 
 
 @pytest.mark.parametrize("name", JOBS)

@@ -36,7 +36,7 @@ def submit(site: Path, folder: Path, **parameters: str) -> Result:
         folder / "run",
         commands={"acdtask": [sys.executable, "-m", "acdtask"]},
         config_maps={"acd-aoi-koln": site},
-        environment={"ACD_CUBE": shutil.copytree(site / "cube", folder / "cube")},
+        environment={"ACD_CUBE": str(shutil.copytree(site / "cube", folder / "cube"))},
     )
     given = {"aoi": "koln", "layout": LAYOUT, "here-seconds": "0", "shard-tiles": "1", **parameters}
     return run_workflow(load_document(CHART_FILES / "acd-monitor.yaml"), given, host, workers=2, pace=0)
