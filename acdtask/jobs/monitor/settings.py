@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from acdtask.change.profile import MIN_STD_SHARE, STANDARD
 from acdtask.change.steps.registry import AllStepSettings
 from acdtask.cube.model import Name, Resampling
 from acdtask.dates import LastMoment, Moment
@@ -34,17 +35,24 @@ class ImageSettings(Settings):
         default="standard", description="tutorial: zeros are nodata and no guard but std > 0, as in the first notebook"
     )
     low: float | None = Field(
-        default=None, description="lower threshold: connected pixels above it extend a patch (1.7)"
+        default=None, description=f"lower threshold: connected pixels above it extend a patch ({STANDARD.low})"
     )
-    high: float | None = Field(default=None, description="upper threshold: some pixel of a patch must exceed it (3.0)")
-    min_area: int | None = Field(default=None, ge=0, description="a patch must have more pixels than this (100)")
+    high: float | None = Field(
+        default=None, description=f"upper threshold: some pixel of a patch must exceed it ({STANDARD.high})"
+    )
+    min_area: int | None = Field(
+        default=None, ge=0, description=f"a patch must have more pixels than this ({STANDARD.min_area})"
+    )
     min_count: int | None = Field(
-        default=None, ge=1, description="minimum number of baseline images; pixels with fewer get no z (20)"
+        default=None,
+        ge=1,
+        description=f"minimum number of baseline images; pixels with fewer get no z ({STANDARD.min_count})",
     )
     min_std: float | None = Field(
         default=None,
         ge=0,
-        description="a smaller std, in the unit of the variable, gives no z (0.005 of its range: 0.005 of coherence)",
+        description="a smaller std, in the unit of the variable, gives no z "
+        f"({MIN_STD_SHARE} of its range: {MIN_STD_SHARE} of coherence)",
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
     shard_tiles: int | None = Field(default=None, ge=1, description=f"tiles per shard; {BY_COST}")
