@@ -181,7 +181,7 @@ def _default(job: str, field: str, seen: Seen | AcdError | None) -> Any:
     if (job, field) == ("baseline", "end") and isinstance(seen, Seen) and _is_short(seen):
         return f"{seen.moments[max(0, len(seen.moments) - 2)].date()}T23:59:59Z"
     default = load_job(job).settings.model_fields[field].get_default(call_default_factory=True)
-    return getattr(PROFILES["standard"], field, None) if job == "monitor" and default is None else default
+    return PROFILES["standard"].recorded().get(field) if job == "monitor" and default is None else default
 
 
 def _is_short(seen: Seen) -> bool:

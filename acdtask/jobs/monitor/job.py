@@ -122,8 +122,8 @@ class MonitorJob(Job[MonitorSettings]):
         within = {tile.cell: there[tile.cell] for tile in tiles if tile.cell in there}
         for tile, images in zip(tiles, stacks.by_image(tiles, wanted, halo), strict=True):
             if tile.cell in there and images:
-                mean, std, count = views_around(tile, within, halo)
-                work.append(TileWork(tile=tile, mean=mean, standard_deviation=std, count=count, images=images))
+                mean, std, counts = views_around(tile, within, halo)
+                work.append(TileWork(tile=tile, mean=mean, standard_deviation=std, count=counts, images=images))
             elif tile.cell in absent and images:
                 without.append(TileWithoutBaseline(tile=absent[tile.cell], images=[image.label for image in images]))
         if work:
@@ -132,7 +132,8 @@ class MonitorJob(Job[MonitorSettings]):
             _refuse_without_tiles(list(pending.values()), baseline, without)
         current = is_latest(site.store, aoi.name, self.name, _name(settings), method["id"])
         again = not work and bool(done) and not current
-        images_read = sum(len(one.images) for one in work) * layout.cell_pixels**2
+        count = sum(len(one.images) for one in work)
+        images_read = count * (layout.cell_pixels + 2 * halo) ** 2
         return Draft(
             content={
                 "method": method,
@@ -147,7 +148,7 @@ class MonitorJob(Job[MonitorSettings]):
                 dates=len(pending),
                 bytes_read=images_read * np.dtype(variable.dformat.dtype).itemsize
                 + len(work) * 12 * layout.cell_pixels**2,
-                bytes_written=images_read * 4,
+                bytes_written=count * layout.cell_pixels**2 * 4,
                 core_seconds=images_read / PIXELS_PER_CORE_SECOND,
             ),
             notes={
