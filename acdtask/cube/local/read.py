@@ -233,7 +233,8 @@ def _hidden(grid: Grid, datasets: Sequence[Dataset]) -> dict[int, tuple[Window, 
 
     A copy stands in for what comes before it of its record, but not for other tiles of its own layout.
     """
-    if not any(dataset.is_copy for dataset in datasets):
+    kinds = {(dataset.record_id, dataset.layout if dataset.is_copy else "") for dataset in datasets}
+    if len(kinds) == len({record_id for record_id, _ in kinds}):  # no record has copies and something else
         return {}
     hidden: dict[int, tuple[Window, ...]] = {}
     later: dict[str, list[tuple[str, Window]]] = {}
