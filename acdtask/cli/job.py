@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["group", "stage"]
 
 _STAGES = {
-    "plan": "Say what there is to do, and what it will cost.",
+    "plan": "Show what there is to do, and what it will cost.",
     "run": "Do one shard of a round.",
     "gather": "Join the shards of a round.",
     "local": "Plan, run and gather on this machine.",
@@ -187,7 +187,7 @@ def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
         _parameter("round_name", Round),
         _parameter("shard", ShardIndex),
     ]
-    text = f"{_STAGES['run']} A shard that is done already costs nothing. The rounds are {', '.join(job.rounds)}."
+    text = f"{_STAGES['run']} A finished shard is skipped. The rounds are {', '.join(job.rounds)}."
     text += example(f"acdtask {job.name} run {_site_example(entry)} --plan ID --round {job.rounds[0]} --shard 0")
     return command_of(_signed(call, parameters), text, ("cube",))
 
@@ -225,7 +225,7 @@ def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
         _parameter("quarantine", Quarantine, "0"),
     ]
     text = (
-        f"{_STAGES['gather']} It names the shards that are missing; the last round's gather publishes the results. "
+        f"{_STAGES['gather']} Missing shards are named; the gather of the last round publishes the results. "
         f"The rounds are {', '.join(job.rounds)}."
     )
     text += example(f"acdtask {job.name} gather {_site_example(entry)} --plan ID --round {job.rounds[0]}")

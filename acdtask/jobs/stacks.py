@@ -37,7 +37,7 @@ __all__ = [
     "tiles_of_aoi",
 ]
 
-TAGS = "only records with this tag; the value may be a pattern (* and ?), an empty one asks that the tag is there"
+TAGS = "only records with this tag; the value may be a pattern (* and ?), an empty one matches any value"
 ONE_TRACK = "only records of this track, such as A015: their tag track, or what their names say"
 PAIR_DAYS = "only pairs of this many days between their dates"
 MIXED = "stack records of several tracks or polarisations, and same-day images over one another, instead of an error"

@@ -91,7 +91,9 @@ class GeocubeCube:
             (f"container {one.uri}", one.dformat.dtype) for one in datasets
         ]:
             if dtype not in DTYPES:
-                raise AcdError(ErrorCode.SETTING_INVALID, f"{kind} has the data type {dtype}, which Geocube has not")
+                raise AcdError(
+                    ErrorCode.SETTING_INVALID, f"{kind} has the data type {dtype}, which Geocube does not support"
+                )
         scales = {one.name: one.scale for one in variables}
         new = [self._catalogue.add_variable(one) for one in variables]
         new += [self._catalogue.add_instance(one, scales.get(one.variable)) for one in instances]

@@ -26,6 +26,8 @@ from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.comparable import composition_of, counts_text, grids_text
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, LeftOutShard, Plan, RoundResult, Shard, Site
+from acdtask.jobs.ingest.access import Access
+from acdtask.jobs.ingest.catalogue import ImageCatalogue
 from acdtask.jobs.ingest.changed import folder_of, note_inputs, refuse_other_pixels
 from acdtask.jobs.ingest.checks import check_headers, readings_of
 from acdtask.jobs.ingest.counts import PixelCounts, keep_counts, pixel_notes
@@ -37,7 +39,7 @@ from acdtask.jobs.ingest.reading import Reading, readings_in_words
 from acdtask.jobs.ingest.replaced import keep_replaced, lines_on_replaced, replaced_records
 from acdtask.jobs.ingest.settings import INGESTER, ON_GEOCUBE, IngestSettings
 from acdtask.jobs.ingest.source_notes import source_lines, source_notes
-from acdtask.jobs.ingest.sources import Candidate, Found, find_candidates, source_folder
+from acdtask.jobs.ingest.sources import Candidate, Found, access_to, find_candidates
 from acdtask.jobs.ingest.there import layout_shards, plan_of_records_there
 from acdtask.jobs.ingest.verified import (
     State,
@@ -133,6 +135,7 @@ class IngestJob(Job[IngestSettings]):
                 record=one.record,
                 reading=reading,
                 beside=dict(one.header.beside) if one.header else {},
+                signed=one.signed,
             )
             for one, reading in readings
         ]
@@ -150,6 +153,8 @@ class IngestJob(Job[IngestSettings]):
         compared = known.datasets(one.record.id for one in todo) if known.compares else {}
         if compared:
             content["compared"] = {one: [dataset.version, dataset.uri] for one, dataset in sorted(compared.items())}
+        if given := known.changed_on_geocube((one.record, one.fingerprint) for one in todo):
+            content["given"] = dict(sorted(given.items()))
         not_noted = sum(standings[one.record.id] == "not noted" for one in candidates) if known.compares else 0
         return Draft(
             content=content,
@@ -168,7 +173,7 @@ class IngestJob(Job[IngestSettings]):
                 **_polarisation_note(found.other_polarisations),
                 "left out, outside the AOI": len(found.candidates) - len(candidates),
                 "left out, in the cube already": len(candidates) - len(todo) - len(unclear),
-                **({"compared with the cube's pixels": len(compared)} if compared else {}),
+                **({"compared with the cube's pixels": len(compared or given)} if compared or given else {}),
                 **({"not compared": not_noted} if not_noted and settings.on_known == "skip" else {}),
                 **composition_of([one.record for one in todo]).notes(),
                 **({"grids": grids_text(one.grid for one in todo)} if todo else {}),
@@ -187,11 +192,12 @@ class IngestJob(Job[IngestSettings]):
         """`check`: read and judge each raster. `write`: a COG and a STAC item for each good one."""
         settings = IngestSettings.model_validate(plan.settings)
         inputs = [Input.model_validate(raw) for raw in shard.work["inputs"]]
+        access = access_to(settings, signed=any(one.signed for one in inputs))
         if round_name == "check":
-            dformat, folder = settings.definition().dformat, source_folder(settings)
+            dformat = settings.definition().dformat
 
             def checked(one: Input) -> _Checked:
-                return _Checked(address=one.address, digest=judge(one, dformat, folder).digest)
+                return _Checked(address=one.address, digest=judge(one, dformat, access).digest)
 
             return each_good_one(inputs, checked, _table, progress)
         digests: dict[str, str] = json.loads(handout)
@@ -206,7 +212,7 @@ class IngestJob(Job[IngestSettings]):
                 return None
             if stored is not None and holds(stored, digest):
                 return _Written(record=one.record, dataset=stored, state="same")
-            made = _write(one, digest, settings, site.store, checksums.get(one.record.id))
+            made = _write(one, digest, settings, site.store, access, checksums.get(one.record.id))
             return _in_the_place_of(stored, made)
 
         return each_good_one(inputs, written, _table, progress)
@@ -228,6 +234,8 @@ class IngestJob(Job[IngestSettings]):
         made = bool(plan.content["inputs"])
         described = site.shared is not None and any(one.name == settings.variable for one in site.cube.variables())
         note_inputs([(one.record, one.dataset.uri) for one in written], plan, settings, site)
+        images = ImageCatalogue(settings.definition(), settings.instance)
+        images.add([(one.record, one.dataset.uri) for one in written], site)
         commit = site.create_cube().supersede if settings.on_known == "replace" else site.commit_inputs
         commit(
             [one.record for one in written],
@@ -397,13 +405,15 @@ def _map(candidates: list[Candidate]) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
 
 
-def _write(one: Input, digest: str, settings: IngestSettings, store: Store, known: str | None) -> _Written:
+def _write(
+    one: Input, digest: str, settings: IngestSettings, store: Store, access: Access, known: str | None
+) -> _Written:
     """Write the COG and the STAC item of a raster, unless the cube has the very file.
 
     `known` is the checksum that the index has of the record's file, or None.
     """
     variable = settings.definition()
-    pixels, judged = read_again(one, digest, variable.dformat, source_folder(settings))
+    pixels, judged = read_again(one, digest, variable.dformat, access)
     key = f"{folder_of(settings)}/{one.record.name}-{digest}"
     data = encode_cog(pixels[np.newaxis], one.grid, nodata=variable.dformat.nodata, scale=variable.scale)
     dataset = Dataset(
@@ -420,6 +430,14 @@ def _write(one: Input, digest: str, settings: IngestSettings, store: Store, know
         dataset = dataset.model_copy(update={"checksum": known})
     elif state != "same":
         store.put(dataset.uri, data)
-    item = stac_item(one.record, [dataset], [variable], item_id=key.rpartition("/")[2])
+    place = ImageCatalogue(variable, settings.instance)
+    item = stac_item(
+        one.record,
+        [dataset],
+        [variable],
+        item_id=key.rpartition("/")[2],
+        href=f"{key}.json",
+        links=place.above(one.record),
+    )
     store.put(f"{key}.json", json.dumps(item, indent=1).encode())
     return _Written(record=one.record, dataset=dataset, state=state, valid=judged.valid, zeros=judged.zeros)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from acdtask.jobs.contract import Plan, RoundResult, Site
 from acdtask.jobs.monitor.cut import CutTile
 from acdtask.jobs.monitor.documents import files_of_image, write_catalogue
 from acdtask.jobs.monitor.label import JoinedImages
-from acdtask.jobs.monitor.months import images_of_month, join_months, patches_of_image
+from acdtask.jobs.monitor.months import images_of_month, join_months, patches_of_image, read_month_patches
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.work import ImageWork, images_of, partial_place, quarantined_tiles
 from acdtask.jobs.parts import month_of
@@ -86,9 +86,16 @@ def _write_patch_files(plan: Plan, site: Site) -> None:
     _, body = _chain(plan, site).newest()
     images = images_of(plan)
     months = {month_of(image.datetime) for image in images.values()}
+    manifest = MonitorManifest.model_validate_json(body or b"")
+    numbers = {
+        one.patch.id: one.number
+        for month in sorted(months)
+        for patches in read_month_patches(manifest, site.store, month)
+        for one in patches
+    }
     patches = [
-        patch
-        for month in MonitorManifest.model_validate_json(body or b"").months
+        replace(patch, number=numbers[patch.patch.id])
+        for month in manifest.months
         if month.month in months
         for product in images_of_month(month, site.store)
         if product.label in images

@@ -30,7 +30,8 @@ class ImageSettings(Settings):
     baseline: str = Field(default="latest", description="content id of the baseline, or latest")
     name: Name = Field(default="monitor", description="name of the result: the instance of its variables")
     profile: Literal["standard", "tutorial"] = Field(
-        default="standard", description="tutorial: zeros are nodata and no guard but std > 0, as in the first notebook"
+        default="standard",
+        description="tutorial: zeros are nodata and std > 0 is the only guard, as in the first notebook",
     )
     low: float | None = Field(
         default=None, description="lower threshold: connected pixels above it extend a patch (1.7)"
@@ -43,7 +44,7 @@ class ImageSettings(Settings):
     min_std: float | None = Field(
         default=None,
         ge=0,
-        description="a smaller std, in the unit of the variable, gives no z (0.005 of its range: 0.005 of coherence)",
+        description="minimum std, in the variable's unit; below it, no z (0.005 of its range: 0.005 of coherence)",
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
     shard_tiles: int = Field(default=1, ge=1, description="tiles per shard")
