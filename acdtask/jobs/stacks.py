@@ -227,7 +227,7 @@ class Stacks:
         Args:
             tiles: of one layout.
             records: only these are asked for; default: all.
-            halo: the slices are to be read on the tiles grown by so many pixels. The images are the same as without.
+            halo: return slices for reading tiles grown by this many pixels. The images are those of the tile itself.
         """
         label_of = {record.id: self.label_of(record) for record in self.records}
 
@@ -242,7 +242,7 @@ class Stacks:
             yield [image for image in images(around) if image.label in labels]
 
     def _where(self, tiles: Sequence[Tile], halo: int, records: Iterable[Record] | None) -> Iterator[list[Dataset]]:
-        """The datasets to read on each tile, grown by a halo."""
+        """The datasets to read on each tile grown by a halo."""
         wanted = None if records is None else {record.id for record in records}
         order = [record.id for record in self.records if wanted is None or record.id in wanted]
         layout = tiles[0].layout if tiles else ""

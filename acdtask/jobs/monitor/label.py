@@ -58,9 +58,9 @@ LEFT = "left"
 PLACES = "places"
 """In the handouts of `label`: where z of partial images goes, by label."""
 LEFT_OUT = "left out"
-"""In the handouts of `label`, for methods with a halo: cells of tiles that failed in the round before."""
+"""In the handouts of `label`, for methods with a halo: cells of tiles that failed in the previous round."""
 NOTHING_MEASURED: Counts = np.zeros(0, np.int64)
-"""Of a method that measures nothing of the whole image."""
+"""The counts of a method without a measuring step."""
 
 
 class Left(BaseModel):
@@ -88,7 +88,7 @@ def left_to_bytes(left: Mapping[str, Left]) -> bytes:
 
 
 class Scorer:
-    """Reads a tile and its baseline, and judges it image by image.
+    """Reads a tile and its baseline, and evaluates it image by image.
 
     Args:
         work: the tile.
@@ -97,8 +97,8 @@ class Scorer:
         area: the area of interest, in longitude and latitude.
         detection: the method.
         resampling: default: the variable's.
-        around: whether the neighbours are read that the method reaches into; the tile alone is enough to measure it.
-        left_out: cells of tiles that are left out: what lies there is not read, and is absent.
+        around: whether to read the halo of the method; measuring needs only the tile.
+        left_out: quarantined cells, which are masked and not read.
     """
 
     def __init__(
@@ -130,9 +130,9 @@ class Scorer:
         )
 
     def measure(self, image: Slice) -> Counts:
-        """What the method measures of the image in the tile, which may be nothing.
+        """Count what the method measures of an image in the tile; an empty array if it measures nothing.
 
-        The tile is read anyway, so that one that cannot be read is left out before its neighbours look into it.
+        The tile is read in any case, so that an unreadable tile is quarantined before its neighbours read it.
         """
         scene, _ = scene_of(
             self._read(image),
@@ -199,7 +199,7 @@ def write_change(
 
 
 def counts_to_bytes(counts: Mapping[str, Counts]) -> bytes:
-    """What the tiles of a shard have measured of each image, by label."""
+    """The counts of a shard's images, by label."""
     return pack({label: pack_arrays(counts=one) if one.size else b"" for label, one in counts.items()})
 
 
@@ -209,13 +209,13 @@ def join_counts(
     partial: Container[str],
     left_out: Collection[str],
 ) -> Handouts:
-    """What the method's measuring step concludes of each image over all tiles, as the next round needs it.
+    """The conclusions of the method's measuring step for each image, as handouts of the next round.
 
     Args:
         tables: what `counts_to_bytes` made in each shard.
         steps: the method.
         partial: labels of images that lack tiles.
-        left_out: cells of tiles that failed, which the next round must not look into.
+        left_out: cells of tiles that failed, which the next round must not read.
     """
     total: dict[str, Counts] = {}
     labels: dict[int, list[str]] = {}

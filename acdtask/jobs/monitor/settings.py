@@ -16,7 +16,7 @@ __all__ = ["ImageSettings", "MonitorSettings"]
 
 
 class ImageSettings(Settings):
-    """Which images to compare with which baseline, and what counts as abnormal, but for the steps of the method."""
+    """Settings of the monitor, without those of the method's steps."""
 
     aoi: str = Field(description="AOI file (a Geocube ingester payload)")
     layout: Name = Field(description="layout of the baseline")
@@ -61,5 +61,5 @@ class ImageSettings(Settings):
 class MonitorSettings(AllStepSettings, ImageSettings):
     """Which images to compare with which baseline, and what counts as abnormal.
 
-    Thresholds and settings of steps that are not given are those of the profile.
+    Thresholds and step settings that are not given are those of the profile.
     """

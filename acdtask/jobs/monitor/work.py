@@ -65,10 +65,9 @@ class ImageWork(BaseModel):
 
 
 class TileWork(BaseModel):
-    """A tile, its baseline, and its part of each image, as far around the tile as the method reaches.
+    """A tile with its baseline and images, for reading it with the halo of the method.
 
-    `mean`, `standard_deviation` and `count` are those of the tile and of those neighbours that have a baseline. The
-    tile's own come first.
+    `mean`, `standard_deviation` and `count` are those of the tile, then those of its neighbours with a baseline.
     """
 
     tile: Tile
