@@ -27,8 +27,8 @@ def datasets_of_grids(
     """For each grid the datasets to read there, in the order of the record ids.
 
     Where a record has a consolidated copy, pixels are read from that copy; elsewhere from the record's own datasets. So
-    a pixel has one value, whatever grid is read: the margin of a grown tile equals what its neighbours read. Copies come
-    after their record's own datasets, and `read_mosaics` lets them hide those.
+    a pixel has one value, whatever grid is read: the margin of a grown tile equals what its neighbours read. Copies
+    come after their record's own datasets, and `read_mosaics` lets them hide those.
 
     Args:
         datasets: candidates.

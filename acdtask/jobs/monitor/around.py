@@ -57,12 +57,11 @@ def windows_around(tile: Tile, cells: Collection[str], halo: int) -> list[Window
         for first, last in _runs(of_row):
             left, right = columns[first][1], columns[last][2]
             above = next((one for one in windows if _continues(one, top, left, right)), None)
+            start = top
             if above is not None:
                 windows.remove(above)
-                top_of_all = above.row
-            else:
-                top_of_all = top
-            windows.append(Window(row=top_of_all, column=left, height=bottom - top_of_all, width=right - left))
+                start = above.row
+            windows.append(Window(row=start, column=left, height=bottom - start, width=right - left))
     return windows
 
 
