@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from acdtask.change.scene import Scene
 from acdtask.change.steps.step import Counts, Step, Whole
 
-__all__ = ["apply_steps", "halo_before", "halo_of", "measure", "measuring"]
+__all__ = ["apply_steps", "halo_before", "halo_of", "measure", "measuring", "reads_twice"]
 
 
 def halo_of(steps: Sequence[Step]) -> int:
@@ -18,6 +18,16 @@ def halo_of(steps: Sequence[Step]) -> int:
 def measuring(steps: Sequence[Step]) -> list[Step]:
     """The steps that measure the whole image, in their order."""
     return [step for step in steps if step.measures]
+
+
+def reads_twice(steps: Sequence[Step]) -> bool:
+    """Whether all tiles must be read before any is evaluated: to measure the image, or to find unreadable neighbours.
+
+    >>> from acdtask.change.steps.registry import steps_of
+    >>> [reads_twice(steps_of(given)) for given in ({}, {"centred": True}, {"smooth": 1.2})]
+    [False, True, True]
+    """
+    return bool(measuring(steps) or halo_of(steps))
 
 
 def halo_before(steps: Sequence[Step], turn: int) -> int:

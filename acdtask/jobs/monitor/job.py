@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from shapely.geometry import shape
 
-from acdtask.change.method import halo_of, measuring
+from acdtask.change.method import halo_of, reads_twice
 from acdtask.change.profile import Detection, detection_for
 from acdtask.change.steps.registry import AllStepSettings
 from acdtask.change.steps.step import Counts
@@ -212,8 +212,7 @@ class MonitorJob(Job[MonitorSettings]):
         self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
     ) -> bytes:
         counts: dict[str, Counts] = {}
-        steps = _detection(plan).steps
-        needed = bool(measuring(steps) or halo_of(steps))
+        needed = reads_twice(_detection(plan).steps)
         for done, work in enumerate(_tiles(shard), start=1):
             scorer = _scorer(work, plan, site, around=False) if needed else None
             for image in work.images:
