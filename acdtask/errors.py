@@ -45,13 +45,13 @@ class ErrorCode(Enum):
     SETTING_INVALID = ErrorSpec(
         101,
         _CONFIG,
-        "A setting has a value that it cannot have.",
+        "A setting has an invalid value.",
         "Give the named setting a value that the message allows.",
     )
     NAME_INVALID = ErrorSpec(
         102,
         _CONFIG,
-        "A name has characters that names cannot have.",
+        "A name has invalid characters.",
         "Use letters, digits, '-', ':' and '_', with '/' between parts.",
     )
     NAME_TOO_LONG = ErrorSpec(
@@ -63,7 +63,7 @@ class ErrorCode(Enum):
     FILE_UNFIT = ErrorSpec(
         104,
         _CONFIG,
-        "A file that an option names is not a regular file, or too large.",
+        "A file given to an option is not a regular file, or is too large.",
         "Give a regular file within the size that the message names.",
     )
     AOI_UNREADABLE = ErrorSpec(
@@ -91,11 +91,11 @@ class ErrorCode(Enum):
         "The AOI has a coordinate system that cannot be used.",
         "Export the area again in EPSG:4326 (longitude and latitude).",
     )
-    VECTOR_MISSING = ErrorSpec(
+    EXTRA_MISSING = ErrorSpec(
         115,
         _CONFIG,
-        "Reading this kind of AOI file needs a package that is not installed.",
-        "Run: pip install 'acdtask[vector]' (or pip install pyogrio). Or export the area as GeoJSON.",
+        "An optional Python package is not installed.",
+        "Install it as the message says.",
     )
     PROJECT_INVALID = ErrorSpec(
         116,
@@ -106,8 +106,8 @@ class ErrorCode(Enum):
     PROJECT_EXISTS = ErrorSpec(
         117,
         _CONFIG,
-        "The file acd.toml is there already.",
-        "Edit it, or add --force to write a new one in its place.",
+        "The file acd.toml already exists.",
+        "Edit it, or add --force to overwrite it.",
     )
     INPUT_MISSING = ErrorSpec(200, _INPUT, "No input was found.", "Check the source address and the filename pattern.")
     INPUT_UNREADABLE = ErrorSpec(
@@ -251,16 +251,10 @@ class ErrorCode(Enum):
         "A STAC API does not answer.",
         "Check the address and the network; the same command continues where it stopped.",
     )
-    EXTRA_MISSING = ErrorSpec(
-        235,
-        _CONFIG,
-        "An optional Python package is not installed.",
-        "Install it as the message says.",
-    )
     SOURCE_DIFFERS = ErrorSpec(
         240,
         _INPUT,
-        "A source now gives other pixels than the cube has of the same record.",
+        "A source now has different pixels than the cube for the same record.",
         "Take the new pixels with --on-known replace, or keep those of the cube with --on-known keep.",
     )
     POLARISATION_MISMATCH = ErrorSpec(
@@ -296,13 +290,13 @@ class ErrorCode(Enum):
     TRACK_CONFLICT = ErrorSpec(
         246,
         _CONFIG,
-        "A file is of another track than --track says.",
-        "Leave --track out, since the files say their track, or narrow the source to files of that track.",
+        "A file is of a different track than --track.",
+        "Omit --track, since the files state their track, or narrow the source to files of that track.",
     )
     NOTHING_CHOSEN = ErrorSpec(
         247,
         _CONFIG,
-        "No record fits the settings that choose records.",
+        "No record matches the settings that select records.",
         "Give a track, tag or pair length that records have: 'acdtask records' lists them.",
     )
     BASELINE_OF_ANOTHER_TRACK = ErrorSpec(
@@ -310,6 +304,12 @@ class ErrorCode(Enum):
         _INPUT,
         "The images are of another track or polarisation than the baseline.",
         "Choose those of the baseline's track with --track, or name another baseline with --baseline-name.",
+    )
+    WEB_PAGE = ErrorSpec(
+        249,
+        _INPUT,
+        "A server gives a web page in place of an image.",
+        "It is mostly that of a login: give a token (ACD_WEB_TOKEN and ACD_WEB_TOKEN_HOST) or an entry in ~/.netrc.",
     )
     VARIABLE_UNKNOWN = ErrorSpec(
         300, _CONFIG, "The cube has no such variable.", "List the variables with 'acdtask show variables'."
@@ -374,7 +374,7 @@ class ErrorCode(Enum):
     IN_USE = ErrorSpec(
         313,
         _CONFIG,
-        "It cannot be removed while it has datasets.",
+        "It cannot be removed while datasets use it.",
         "Remove its datasets first, or together with it.",
     )
     FILES_DAMAGED = ErrorSpec(
@@ -428,7 +428,7 @@ class ErrorCode(Enum):
     SCALE_UNKNOWN = ErrorSpec(
         361,
         _CONFIG,
-        "It is not known what the integers of an image mean.",
+        "The meaning of an image's integers is unknown.",
         "Give the scale that turns a stored number into coherence: scale=0.001 for 0 to 1000, scale=1/255 for bytes.",
     )
     PIXELS_DIFFER = ErrorSpec(
@@ -452,8 +452,26 @@ class ErrorCode(Enum):
     IMAGE_REPEATED = ErrorSpec(
         366,
         _INPUT,
-        "An image is in the baseline already, or was never in it.",
+        "An image is already in the baseline, or was never in it.",
         "Add each image once, and subtract only images that were added.",
+    )
+    WEB_DENIED = ErrorSpec(
+        367,
+        _CONFIG,
+        "A server of the web refuses a file.",
+        "Give a token (ACD_WEB_TOKEN and ACD_WEB_TOKEN_HOST) or an entry in ~/.netrc; get a signed address anew.",
+    )
+    WEB_UNREACHABLE = ErrorSpec(
+        368,
+        _TRANSIENT,
+        "A server of the web does not give a file.",
+        "Check the address and the network; the same command continues where it stopped.",
+    )
+    WEB_REDIRECTED = ErrorSpec(
+        369,
+        _CONFIG,
+        "An address on the web leads to a place that is not asked.",
+        "If you trust that place, download the file and give its folder as --source.",
     )
     STORE_UNREACHABLE = ErrorSpec(
         400,
@@ -507,14 +525,14 @@ class ErrorCode(Enum):
     KEY_UNFIT = ErrorSpec(
         414,
         _INPUT,
-        "An object has a key that cannot be read.",
+        "An object's key cannot be read.",
         "Copy the named object to a key without empty parts (//), '.' and '..', or give a prefix that leaves it out.",
     )
     PLAN_UNKNOWN = ErrorSpec(
         500, _INPUT, "There is no such plan.", "Run 'plan' first, and give the plan id that it prints."
     )
     SHARD_UNKNOWN = ErrorSpec(
-        501, _CONFIG, "The plan has no such round or shard.", "Use a round and a shard that 'plan' printed."
+        501, _CONFIG, "The plan has no such round or shard.", "Use a round and shard printed by 'plan'."
     )
     SHARDS_MISSING = ErrorSpec(
         502, _TRANSIENT, "Some shards of the round are not done.", "Run the named shards, then gather again."
@@ -551,7 +569,7 @@ class ErrorCode(Enum):
         510,
         _INPUT,
         "The store has no records of this run.",
-        "Give the uid of a workflow that worked on this cube; only stages that have it as ACD_RUN_ID keep records.",
+        "Give the uid of a workflow that ran on this cube; only stages with it as ACD_RUN_ID keep records.",
     )
     RETENTION_TOO_SHORT = ErrorSpec(
         520,
@@ -570,6 +588,18 @@ class ErrorCode(Enum):
         _CONFIG,
         "The folder for a workflow's pods holds an earlier run.",
         "Give another folder with --folder, or delete this one; the cube itself lies elsewhere and keeps its results.",
+    )
+    WEB_CREDENTIALS = ErrorSpec(
+        531,
+        _CONFIG,
+        "The environment does not say which token is for which host.",
+        "Set ACD_WEB_TOKEN to the token and ACD_WEB_TOKEN_HOST to the host that it is for, or correct ~/.netrc.",
+    )
+    WEB_ADDRESS = ErrorSpec(
+        532,
+        _CONFIG,
+        "An address on the web cannot be used.",
+        "Give http:// or https://, a host and the path of a file, without a user and a password.",
     )
     WEBHOOK_INVALID = ErrorSpec(
         600,
@@ -608,7 +638,7 @@ class ErrorCode(Enum):
         703, _CONFIG, "The Geocube server refuses the request.", "Correct what the server's message names."
     )
     GEOCUBE_FAILED = ErrorSpec(
-        704, _INPUT, "The Geocube server failed.", "Look into the server's log at the time of the message."
+        704, _INPUT, "The Geocube server failed.", "Check the server's log at the time of the message."
     )
     IMAGE_FAILED = ErrorSpec(
         705,

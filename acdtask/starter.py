@@ -16,12 +16,16 @@ import shapely
 from acdtask.change.profile import PROFILES
 from acdtask.cli.options import SettingOption, options_of
 from acdtask.cube.local.store import Store
+from acdtask.cube.local.web_address import is_web, name_of
 from acdtask.cube.model import NAME_BYTES
-from acdtask.errors import AcdError
+from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.period import period_text, year_after
+from acdtask.jobs.ingest.checks import readings_of
 from acdtask.jobs.ingest.known import NothingKnown
+from acdtask.jobs.ingest.pixels import Input, judge
+from acdtask.jobs.ingest.reading import Reading
 from acdtask.jobs.ingest.settings import IngestSettings
-from acdtask.jobs.ingest.sources import Candidate, find_candidates
+from acdtask.jobs.ingest.sources import Candidate, access_to, find_candidates
 from acdtask.jobs.registry import load_job
 from acdtask.project import AREA, JOBS_IN_ORDER, SHARED, WATCH
 
@@ -41,6 +45,9 @@ ABOUT = {
 }
 IMAGE_ENDINGS = (".tif", ".tiff")
 DEEPEST, MOST_FOLDERS = 2, 1000
+MOST_READ = 5
+"""Of images that may say by NaN alone which pixels are nodata, so many are read; none from the web."""
+
 TWO_DATES, ONE_DATE = re.compile(r"(\d{8})(\D)(\d{8})"), re.compile(r"(?<!\d)(\d{8})(?!\d)")
 
 
@@ -54,7 +61,9 @@ class Seen:
         moments: the datetimes of the images, in order, each once.
         grids: CRS and pixel size, each once.
         bbox: west, south, east, north of all of them.
-        without_nodata: how many do not say which value is nodata.
+        without_nodata: how many do not say which of their pixels are nodata, at least.
+        all_checked: whether that is the number of all images; otherwise more were not read.
+        unfit: why images cannot be ingested as they are, for other reasons.
     """
 
     images: int
@@ -63,6 +72,8 @@ class Seen:
     grids: Sequence[str]
     bbox: tuple[float, float, float, float]
     without_nodata: int
+    all_checked: bool = True
+    unfit: Sequence[AcdError] = ()
 
     def sentences(self, source: str) -> list[str]:
         """The same for people."""
@@ -70,15 +81,24 @@ class Seen:
         first, last = self.moments[0].date(), self.moments[-1].date()
         said = [f"{self.images} images in {source} match{others}. Dates: {first} to {last}. {'; '.join(self.grids)}."]
         if self.without_nodata:
-            said.append(
-                f"{self.without_nodata} of them do not say which value is nodata: give source_nodata (0 or nan)."
-            )
+            count = f"{'' if self.all_checked else 'At least '}{self.without_nodata} of them"
+            said.append(f"{count} do not say which pixels are nodata: give source_nodata (0 or nan).")
+        if self.unfit:
+            reason = " ".join(str(self.unfit[0]).split())
+            said.append(f"{len(self.unfit)} cannot be ingested with these settings, the first because of {reason}")
         return said
 
 
 def look(settings: IngestSettings) -> Seen:
-    """Look at the images that an ingest would bring in. Raises what finding them raises."""
+    """Look at the images that an ingest would bring in. Raises what finding them and their headers raise."""
     found = find_candidates(settings, {}, NothingKnown())
+    if not found.candidates:
+        raise found.unfit[0].error
+    readings, unclear = readings_of(found.candidates, settings)
+    errors = [one.error for one in (*found.unfit, *unclear)]
+    by_nan = [(one, reading) for one, reading in readings if not reading.knows_nodata]
+    here = [(one, reading) for one, reading in by_nan if not is_web(one.address)][:MOST_READ]
+    is_unclear = [_is_nodata_unknown(one, reading, settings) for one, reading in here]
     boxes = [shapely.geometry.shape(one.record.footprint).bounds for one in found.candidates]
     low, high = (
         [min(box[side] for box in boxes) for side in (0, 1)],
@@ -90,8 +110,29 @@ def look(settings: IngestSettings) -> Seen:
         moments=sorted({one.record.datetime for one in found.candidates}),
         grids=sorted({_grid_text(one) for one in found.candidates}),
         bbox=(low[0], low[1], high[0], high[1]),
-        without_nodata=sum(one.header is not None and one.header.nodata is None for one in found.candidates),
+        without_nodata=sum(is_unclear) + sum(error.code is ErrorCode.INPUT_NODATA_UNKNOWN for error in errors),
+        all_checked=len(is_unclear) == len(by_nan),
+        unfit=[error for error in errors if error.code is not ErrorCode.INPUT_NODATA_UNKNOWN],
     )
+
+
+def _is_nodata_unknown(candidate: Candidate, reading: Reading, settings: IngestSettings) -> bool:
+    """Whether an ingest that reads the pixels of an image would ask which of them are nodata."""
+    raster = Input(
+        address=candidate.address,
+        fingerprint=candidate.fingerprint,
+        grid=candidate.grid,
+        record=candidate.record,
+        reading=reading,
+        beside=dict(candidate.header.beside) if candidate.header else {},
+    )
+    try:
+        judge(raster, settings.definition().dformat, access_to(settings, signed=False))
+    except AcdError as error:
+        if error.code.value.retryable:
+            raise
+        return error.code is ErrorCode.INPUT_NODATA_UNKNOWN
+    return False
 
 
 def _grid_text(candidate: Candidate) -> str:
@@ -126,7 +167,7 @@ def guess_pattern(source: str) -> str:
 
     Raises what listing the source raises.
     """
-    names = [key.rpartition("/")[2] for key in Store.at(source).list()]
+    names = [name_of(source)] if is_web(source) else [key.rpartition("/")[2] for key in Store.at(source).list()]
     images = [name for name in names if name.lower().endswith(IMAGE_ENDINGS)]
     for name in images:
         if two := TWO_DATES.search(name):
@@ -181,7 +222,7 @@ def _default(job: str, field: str, seen: Seen | AcdError | None) -> Any:
     if (job, field) == ("baseline", "end") and isinstance(seen, Seen) and _is_short(seen):
         return f"{seen.moments[max(0, len(seen.moments) - 2)].date()}T23:59:59Z"
     default = load_job(job).settings.model_fields[field].get_default(call_default_factory=True)
-    return getattr(PROFILES["standard"], field, None) if job == "monitor" and default is None else default
+    return PROFILES["standard"].recorded().get(field) if job == "monitor" and default is None else default
 
 
 def _is_short(seen: Seen) -> bool:

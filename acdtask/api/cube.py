@@ -171,7 +171,7 @@ class OpenedCube:
             a, b, ox, d, e, oy = datasets[0].grid.transform
             if b or d:
                 raise AcdError(
-                    ErrorCode.LAYOUT_UNKNOWN, "the images are rotated, so their own pixels make no rectangle of x and y"
+                    ErrorCode.LAYOUT_UNKNOWN, "the images are rotated, so their pixel grid has no x and y axes"
                 )
             steps = (a, e)
         return _window(box, (ox, oy), steps, crs)

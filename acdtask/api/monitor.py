@@ -159,8 +159,8 @@ def monitor(
         min_count: fewest images of a pixel's baseline.
         min_std: smallest standard deviation of coherence that is believed; steadier pixels get no z.
         centred: z relative to the image's median z of pixels about as coherent, so that rain raises no alarm.
-        smooth: compare low and high with the mean of z under a Gaussian of this standard deviation in pixels, such as
-            1.2; 0 for z itself.
+        smooth: apply low and high to z averaged with a Gaussian of this standard deviation in pixels, such as 1.2; 0
+            for no smoothing.
 
     Raises:
         AcdError: PIXELS_DIFFER, IMAGE_UNJUDGED, SETTING_INVALID, INPUT_OUT_OF_RANGE, INPUT_NOT_FINITE.

@@ -1,4 +1,4 @@
-"""What a method says of a tile: where change may be, and what is measured of it."""
+"""The output of a method for a tile: fields that patches are found in and measured on."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ class Evidence:
     Attributes:
         extent: a patch is made of connected pixels in which this exceeds the lower threshold; NaN is never above.
         seed: some pixel of each 4-connected part of a patch exceeds the upper threshold in this.
-        z: how far the pixel lies below its usual value, in standard deviations; NaN where it is not judged, and no
-            patch has such a pixel.
+        z: drop below the usual value, in standard deviations. Pixels where it is NaN are in no patch.
         drop: the same in stored units, float64.
         count: images of the baseline.
 
@@ -39,7 +38,7 @@ class Evidence:
 
     @property
     def is_plain(self) -> bool:
-        """Whether both thresholds are those of z itself."""
+        """Whether both thresholds apply to z itself."""
         return self.extent is self.z and self.seed is self.z
 
     @classmethod

@@ -1,4 +1,4 @@
-"""A method is a list of steps: how they follow each other, over tiles and over the whole image."""
+"""Applying a list of steps to tiles, with measures of the whole image in between."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from acdtask.change.scene import Scene
 from acdtask.change.steps.step import Counts, Step, Whole
 
-__all__ = ["apply_steps", "halo_before", "halo_of", "measure", "measuring"]
+__all__ = ["apply_steps", "halo_before", "halo_of", "measure", "measuring", "reads_twice"]
 
 
 def halo_of(steps: Sequence[Step]) -> int:
-    """How many pixels around a tile decide what comes out in it."""
+    """How far around a tile pixels affect the result in it, in pixels."""
     return sum(step.halo for step in steps)
 
 
@@ -20,18 +20,28 @@ def measuring(steps: Sequence[Step]) -> list[Step]:
     return [step for step in steps if step.measures]
 
 
+def reads_twice(steps: Sequence[Step]) -> bool:
+    """Whether all tiles must be read before any is evaluated: to measure the image, or to find unreadable neighbours.
+
+    >>> from acdtask.change.steps.registry import steps_of
+    >>> [reads_twice(steps_of(given)) for given in ({}, {"centred": True}, {"smooth": 1.2})]
+    [False, True, True]
+    """
+    return bool(measuring(steps) or halo_of(steps))
+
+
 def halo_before(steps: Sequence[Step], turn: int) -> int:
-    """How many pixels around a tile decide what the measuring step number `turn` counts in it."""
+    """The halo that measuring step number `turn` (from 0) needs for its counts."""
     return halo_of(_until(steps, turn))
 
 
 def measure(scene: Scene, steps: Sequence[Step], wholes: Sequence[Whole]) -> Counts:
-    """What the next measuring step counts in a tile.
+    """The counts of the next measuring step in a tile.
 
     Args:
         scene: the tile grown by `halo_before(steps, len(wholes))`.
         steps: the method.
-        wholes: what the measuring steps before it have concluded.
+        wholes: conclusions of the measuring steps before it.
     """
     turn = len(wholes)
     before = apply_steps(scene, _until(steps, turn), wholes)
@@ -39,12 +49,12 @@ def measure(scene: Scene, steps: Sequence[Step], wholes: Sequence[Whole]) -> Cou
 
 
 def apply_steps(scene: Scene, steps: Sequence[Step], wholes: Sequence[Whole]) -> Scene:
-    """The scene after all steps; what they say is right without the margin of `halo_of(steps)`.
+    """The scene after all steps; only valid without a margin of `halo_of(steps)` pixels.
 
     Args:
         scene: a tile, grown by that margin.
         steps: the method.
-        wholes: what the measuring steps have concluded; those at the end that have none do nothing.
+        wholes: conclusions of the measuring steps; measuring steps without one change nothing.
     """
     concluded = iter(wholes)
     for step in steps:

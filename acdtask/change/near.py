@@ -14,7 +14,7 @@ NOTHING = -(2**62)
 class Near:
     """What there is of high scores in a tile, or in the whole image. Scores are in thousandths (`fragments.FIXED`).
 
-    A score is what the upper threshold is compared with: z, or `Evidence.seed` if a method has another one.
+    A score is what the upper threshold applies to: z, or the method's `Evidence.seed`.
     A region is a 4-connected component of extent > low. A group is what hysteresis leaves: regions with a pixel above
     high that touch each other, corners included; it becomes a patch if it has more than min_area pixels.
 

@@ -31,7 +31,7 @@ class Detection:
         min_count: the fewest images that make a baseline.
         min_std: the smallest standard deviation that is believed, in stored units; 0 itself never is.
         zero_is_nodata: a stored 0 means no data, beside the variable's own nodata.
-        steps: what makes evidence of z, in this order (`acdtask.change.steps`).
+        steps: how z becomes evidence, in this order (`acdtask.change.steps`).
 
     Raises:
         AcdError: SETTING_INVALID, naming the setting.
@@ -57,7 +57,7 @@ class Detection:
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Detection:
-        """The method that `recorded` gave. SETTING_INVALID.
+        """The method from what `recorded` returned. SETTING_INVALID.
 
         >>> Detection.of({"low": 1.5, "centred": False}).steps
         ()
@@ -66,7 +66,7 @@ class Detection:
         return cls(**rules, steps=steps_of(recorded))
 
     def recorded(self) -> dict[str, Any]:
-        """The method as results keep it: thresholds, rules and the settings of steps, as JSON values by name.
+        """Thresholds, rules and step settings as JSON values by name, as results store them.
 
         >>> Detection.of(STANDARD.recorded()) == STANDARD
         True

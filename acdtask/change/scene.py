@@ -1,4 +1,4 @@
-"""What the steps of a method work on: an image and its baseline, in a tile and as far around it as they reach."""
+"""The input of a method's steps: an image and its baseline, in a tile and its halo."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Ground", "Scene"]
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """The baseline of a tile and its surroundings, the same for all images. Arrays have shape (height, width).
+    """The baseline of a tile and its halo, shared by all images. Arrays have shape (height, width).
 
     Attributes:
         mean: in stored units, NaN where the baseline has no image.
@@ -32,13 +32,13 @@ class Ground:
     _made: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
 
     def once(self, name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """What a step makes of the baseline alone: made for the first image, and kept for the others."""
+        """Something that a step derives from the baseline alone: computed for the first image, then cached."""
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]
 
     def without_margin(self, margin: int) -> Ground:
-        """The same without so many pixels on each side."""
+        """The ground without `margin` pixels on each side."""
         if not margin:
             return self
         cut = (slice(margin, -margin),) * 2
@@ -58,9 +58,9 @@ class Scene:
     Attributes:
         ground: the baseline.
         image: in stored units.
-        z: NaN where nothing may be said: outside the area of interest, where there are no data, in tiles that are left
-            out. Whatever looks at neighbours takes those pixels for absent, so that no tiling shows in the result.
-        extent, seed: what the thresholds are compared with (`Evidence`); z, until a step says otherwise.
+        z: NaN outside the area of interest, where there is no data, and in quarantined tiles. Steps that look at
+            neighbours treat such pixels as missing, so results do not depend on the tiling.
+        extent, seed: what the thresholds are compared with (`Evidence`); z, until a step replaces them.
     """
 
     ground: Ground
@@ -75,19 +75,21 @@ class Scene:
         return cls(ground, image, z, z, z)
 
     def with_z(self, z: NDArray[np.float32]) -> Scene:
-        """The scene with other scores, which the thresholds are compared with."""
+        """The scene with new scores, to which the thresholds apply."""
         return replace(self, z=z, extent=z, seed=z)
 
     def without_margin(self, margin: int) -> Scene:
-        """The scene without so many pixels on each side."""
+        """The scene without `margin` pixels on each side."""
         if not margin:
             return self
         cut = (slice(margin, -margin),) * 2
-        fields = {id(one): one[cut] for one in (self.z, self.extent, self.seed)}  # the same array stays the same one
+        fields = {
+            id(one): one[cut] for one in (self.z, self.extent, self.seed)
+        }  # keeps `extent is z`, see Evidence.is_plain
         z, extent, seed = (fields[id(one)] for one in (self.z, self.extent, self.seed))
         return Scene(self.ground.without_margin(margin), self.image[cut], z, extent, seed)
 
     def evidence(self) -> Evidence:
-        """What the scene says of its pixels."""
+        """The evidence in the scene."""
         drop = np.subtract(self.ground.mean, self.image, dtype=np.float64)
         return Evidence(self.extent, self.seed, self.z, drop, self.ground.count)

@@ -31,7 +31,7 @@ COMMANDS: dict[str, Lazy] = {
     "tidy": Lazy("Delete files that a cube no longer needs.", "acdtask.cli.tidy:command", section=_KEEP),
     "geocube": Lazy("Look at a Geocube server and its jobs.", "acdtask.cli.geocube:group", section=_GEOCUBE),
     "ingester": Lazy(
-        "Post areas to a Geocube ingester, and see them done.", "acdtask.cli.ingester:group", section=_GEOCUBE
+        "Post areas to a Geocube ingester, and follow them.", "acdtask.cli.ingester:group", section=_GEOCUBE
     ),
     "serve": Lazy("Serve a cube over Geocube's API.", "acdtask.cli.serve:command", section=_GEOCUBE),
     "chain": Lazy("Do small jobs one after the other in one pod.", "acdtask.cli.chain:command", section=_WORKFLOWS),

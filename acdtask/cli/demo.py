@@ -17,7 +17,7 @@ def command() -> TyperCommand:
     """The command."""
     text = (
         "Simulates a year of coherence images with known events, learns the baseline, monitors the last dates, and "
-        "writes a report that compares what was found with what had happened. Open report/index.html in the folder. "
+        "writes a report that compares the detections with the simulated events. Open report/index.html in the folder. "
         "The same command continues where it stopped."
     )
     return command_of(_demo, text + example("acdtask demo demo"))

@@ -37,7 +37,7 @@ def group() -> LazyGroup:
     return LazyGroup(
         name="geocube",
         lazy={
-            "status": Lazy("Connect, and say what is there.", f"{__name__}:status_command"),
+            "status": Lazy("Connect, and list what the server has.", f"{__name__}:status_command"),
             "jobs": Lazy("List, show, continue, retry and cancel jobs.", f"{__name__}:jobs_group"),
         },
         help="Looks at a Geocube server and its jobs. " + WHERE + example("acdtask geocube status"),
@@ -52,9 +52,9 @@ def jobs_group() -> LazyGroup:
         lazy={
             "list": Lazy("List the jobs.", f"{__name__}:list_command"),
             "show": Lazy("Show a job with its log.", f"{__name__}:show_command"),
-            "continue": Lazy("Let a job go on that waits.", f"{__name__}:continue_command"),
-            "retry": Lazy("Let a job try again what failed.", f"{__name__}:retry_command"),
-            "cancel": Lazy("End a job and take back what it did.", f"{__name__}:cancel_command"),
+            "continue": Lazy("Continue a job that waits for approval.", f"{__name__}:continue_command"),
+            "retry": Lazy("Retry the failed part of a job.", f"{__name__}:retry_command"),
+            "cancel": Lazy("Cancel a job and undo its work.", f"{__name__}:cancel_command"),
         },
         help="The jobs of a Geocube consolidate records and delete datasets. One that failed keeps its datasets locked "
         "until it is retried or cancelled. "
@@ -66,7 +66,7 @@ def jobs_group() -> LazyGroup:
 
 def status_command() -> TyperCommand:
     """The command `geocube status`."""
-    text = "Connects to the Geocube, and says its version, its variables with their instances, and its layouts. "
+    text = "Connects to the Geocube and shows its version, its variables with their instances, and its layouts. "
     return command_of(_status, text + WHERE + example("acdtask geocube status", "acdtask geocube status --json"))
 
 
@@ -84,19 +84,19 @@ def show_command() -> TyperCommand:
 
 def continue_command() -> TyperCommand:
     """The command `geocube jobs continue`."""
-    text = "Lets a job go on that waits for a person. The server takes some seconds to hear of it. "
+    text = "Continues a job that waits for approval. It may take some seconds until the server reacts. "
     return command_of(_continue, text + WHERE + example("acdtask geocube jobs continue acd-0123456789abcdef"))
 
 
 def retry_command() -> TyperCommand:
     """The command `geocube jobs retry`."""
-    text = "Lets a job that failed try again what failed. "
+    text = "Retries the failed part of a job. "
     return command_of(_retry, text + WHERE + example("acdtask geocube jobs retry acd-0123456789abcdef"))
 
 
 def cancel_command() -> TyperCommand:
     """The command `geocube jobs cancel`."""
-    text = "Ends a job, takes back what it did, and sets its datasets free. "
+    text = "Cancels a job, undoes its work, and releases its datasets. "
     return command_of(_cancel, text + WHERE + example("acdtask geocube jobs cancel acd-0123456789abcdef"))
 
 

@@ -56,10 +56,10 @@ def group() -> LazyGroup:
     return LazyGroup(
         name="ingester",
         lazy={
-            "post": Lazy("Post an AOI, unless it is there.", f"{__name__}:post_command"),
-            "status": Lazy("Say how far AOIs are.", f"{__name__}:status_command"),
+            "post": Lazy("Post an AOI, unless it exists.", f"{__name__}:post_command"),
+            "status": Lazy("Show the progress of AOIs.", f"{__name__}:status_command"),
             "scenes": Lazy("List the scenes or tiles of an AOI.", f"{__name__}:scenes_command"),
-            "retry": Lazy("Start scenes and tiles again.", f"{__name__}:retry_command"),
+            "retry": Lazy("Restart scenes and tiles.", f"{__name__}:retry_command"),
             "wait": Lazy("Wait until an AOI is done.", f"{__name__}:wait_command"),
             "graph": Lazy("Draw the scenes and tiles of an AOI.", f"{__name__}:graph_command"),
         },
@@ -73,16 +73,16 @@ def group() -> LazyGroup:
 def post_command() -> TyperCommand:
     """The command `ingester post`."""
     text = (
-        "Posts an AOI, so that the ingester takes the inventory of its scenes and starts them. An AOI that is there "
-        "already is compared, and left alone. If the answer is lost, it looks whether the AOI has come before it posts "
-        "again."
+        "Posts an AOI, so that the ingester takes the inventory of its scenes and starts them. An existing AOI is "
+        "compared and not posted again. If the reply is lost, the command checks whether the AOI arrived before "
+        "posting it again."
     )
     return command_of(_post, text + example("acdtask ingester post --aoi aoi.json"))
 
 
 def status_command() -> TyperCommand:
     """The command `ingester status`."""
-    text = "Lists the AOIs, or says of one how many scenes and tiles have which status, and what went wrong."
+    text = "Lists the AOIs, or for one AOI counts its scenes and tiles by status and shows what went wrong."
     return command_of(_status, text + example("acdtask ingester status", "acdtask ingester status koln"))
 
 
@@ -98,8 +98,8 @@ def scenes_command() -> TyperCommand:
 def retry_command() -> TyperCommand:
     """The command `ingester retry`."""
     text = (
-        "Starts again what waits for a retry, in the whole AOI or the scenes and tiles that are named. With --failed "
-        "it also starts what failed permanently. With --force it starts every scene, whatever its status; if some are "
+        "Restarts what waits for a retry, in the whole AOI or in the given scenes and tiles. With --failed it also "
+        "restarts what failed permanently. With --force it restarts every scene, whatever its status; if some are "
         "done, it says how many and asks for --restart-done."
     )
     return command_of(_retry, text + example("acdtask ingester retry koln", "acdtask ingester retry koln --scene 12"))
@@ -108,7 +108,7 @@ def retry_command() -> TyperCommand:
 def wait_command() -> TyperCommand:
     """The command `ingester wait`."""
     text = (
-        "Waits until every scene and tile of an AOI is done. It ends sooner when nothing more happens by itself: "
+        "Waits until every scene and tile of an AOI is done. It ends earlier if nothing more can happen by itself: "
         "something failed permanently, or waits for a retry."
     )
     return command_of(_wait, text + example("acdtask ingester wait koln --minutes 90"))
@@ -142,7 +142,7 @@ def _post(
         facts = {"aoi": posted.aoi, "posted": posted.posted, "said": posted.said}
         say_json(facts | {"scenes": posted.scenes.as_dict(), "tiles": posted.tiles.as_dict()})
         return
-    done = "was posted" if posted.posted else "is there already"
+    done = "was posted" if posted.posted else "exists already"
     say(f"AOI {posted.aoi} {done}: scenes {posted.scenes.text()}; tiles {posted.tiles.text()}")
 
 
@@ -216,7 +216,7 @@ def _retry(
     from acdtask.ingester.retry import retry_failed
 
     if restart_done and not force:
-        raise AcdError(ErrorCode.USAGE, "--restart-done is a word for --force", "Give --force too, or leave it out.")
+        raise AcdError(ErrorCode.USAGE, "--restart-done only works with --force", "Give --force too, or leave it out.")
     if bool(scene or tile) + failed + force > 1:
         raise AcdError(ErrorCode.USAGE, "--scene and --tile, --failed and --force exclude each other")
     client = _client(address, insecure)

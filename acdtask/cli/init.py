@@ -28,7 +28,7 @@ BaselineEnd = Annotated[
     typer.Option("--baseline-end", metavar="DATE", help="Last date of the baseline.  [default: after a year]"),
 ]
 Out = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Folder or s3:// address of the report.")]
-Force = Annotated[bool, typer.Option("--force", help="Write over an acd.toml that is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing acd.toml.")]
 
 TOP = ("aoi", "variable", "instance")
 """The settings of an ingest that all jobs share."""
@@ -86,8 +86,7 @@ def _init(
         raise AcdError(ErrorCode.PROJECT_EXISTS, f"{file} is in this folder already")
     area = {name: given.pop(name) for name in AREA if given.get(name)}
     options = {name: value for name, value in given.items() if value is not None and name not in AREA}
-    settings, told = _ingest(options)
-    seen = _look(settings)
+    settings, told, seen = _ingest(options)
     values = settings.model_dump(mode="json", include=set(options) | {"source", "pattern"})
     shared = {"cube": cube, **_area(area, seen), "layout": layout}
     shared |= {name: getattr(settings, name) for name in TOP if name != "aoi"}
@@ -108,9 +107,10 @@ def _why(seen: AcdError) -> str:
     return f"no image could be looked at yet: {seen}"
 
 
-def _ingest(options: dict[str, Any]) -> tuple[IngestSettings, list[str]]:
-    """The settings of the ingest, guessed where they are not given, and what was guessed."""
+def _ingest(options: dict[str, Any]) -> tuple[IngestSettings, list[str], Seen | AcdError]:
+    """The settings of the ingest, guessed where they are not given; what was guessed, and what was seen with them."""
     from acdtask.cli.options import settings_from
+    from acdtask.cube.local.web_address import SIGNED_SOURCE, signed_source
     from acdtask.jobs.ingest.settings import IngestSettings
     from acdtask.starter import guess_pattern, guess_source
 
@@ -120,16 +120,23 @@ def _ingest(options: dict[str, Any]) -> tuple[IngestSettings, list[str]]:
         told.append(f"source: {source}, where most GeoTIFFs are" if source else "source: images, a folder to be filled")
         options = {**options, "source": source or "images"}
     settings = settings_from(IngestSettings, options)
-    if "pattern" not in options and isinstance(_look(settings), AcdError):
+    if signed_source(settings.source) != settings.source:
+        told.append(
+            f"the query of {settings.source} may be a signature and is not written: set {SIGNED_SOURCE} to the whole "
+            "address before you run acdtask watch"
+        )
+    seen = _look(settings)
+    if "pattern" not in options and isinstance(seen, AcdError):
         try:
             pattern = guess_pattern(settings.source)
         except AcdError:  # the error of looking is the one that is told
             pattern = ""
         if pattern:
             guessed = settings_from(IngestSettings, {**options, "pattern": pattern})
-            if not isinstance(_look(guessed), AcdError):
-                return guessed, [*told, f"pattern: {pattern}, from the filenames"]
-    return settings, told
+            seen_with_it = _look(guessed)
+            if not isinstance(seen_with_it, AcdError):
+                return guessed, [*told, f"pattern: {pattern}, from the filenames"], seen_with_it
+    return settings, told, seen
 
 
 def _look(settings: IngestSettings) -> Seen | AcdError:

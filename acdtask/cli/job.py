@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["group", "stage"]
 
 _STAGES = {
-    "plan": "Say what there is to do, and what it will cost.",
+    "plan": "Show what there is to do, and what it will cost.",
     "run": "Do one shard of a round.",
     "gather": "Join the shards of a round.",
     "local": "Plan, run and gather on this machine.",
@@ -207,7 +207,7 @@ def _run(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
         _parameter("round_name", Round),
         _parameter("shard", ShardIndex),
     ]
-    text = f"{_STAGES['run']} A shard that is done already costs nothing. The rounds are {', '.join(job.round_names)}."
+    text = f"{_STAGES['run']} A finished shard is skipped. The rounds are {', '.join(job.round_names)}."
     text += example(f"acdtask {job.name} run {_site_example(entry)} --plan ID --round {job.round_names[0]} --shard 0")
     return command_of(_signed(call, parameters), text, ("cube",))
 
@@ -245,7 +245,7 @@ def _gather(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
         _parameter("quarantine", Quarantine, "0"),
     ]
     text = (
-        f"{_STAGES['gather']} It names the shards that are missing; the last round's gather publishes the results. "
+        f"{_STAGES['gather']} Missing shards are named; the gather of the last round publishes the results. "
         f"The rounds are {', '.join(job.round_names)}."
     )
     text += example(f"acdtask {job.name} gather {_site_example(entry)} --plan ID --round {job.round_names[0]}")

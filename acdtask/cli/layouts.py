@@ -31,7 +31,7 @@ def group() -> LazyGroup:
             "list": Lazy("List the layouts of a cube.", f"{__name__}:list_command"),
             "create": Lazy("Make a layout.", f"{__name__}:create_command"),
             "show": Lazy("Show one layout.", f"{__name__}:show_command"),
-            "delete": Lazy("Delete a layout that nothing uses.", f"{__name__}:delete_command"),
+            "delete": Lazy("Delete an unused layout.", f"{__name__}:delete_command"),
         },
         help="A layout is a grid over the ground; each cell is a tile, the unit that jobs work on."
         + example("acdtask layout create utm --cube cube --crs EPSG:32632 --resolution 20 --cell-size 1024"),
@@ -71,7 +71,7 @@ def create_command() -> TyperCommand:
 def delete_command() -> TyperCommand:
     """The command `layout delete`."""
     text = (
-        "Deletes a layout. One that baselines, monitoring results or consolidated images name is in use and stays: "
+        "Deletes a layout. A layout that baselines, monitoring results or consolidated images use is kept: "
         "the error says by what."
     )
     return command_of(_delete, text + example("acdtask layout delete utm --cube cube"))

@@ -27,9 +27,9 @@ def command() -> TyperCommand:
     """The command."""
     text = (
         "Lists the records of a cube, by date: those that touch an area, have tags, and lie between two dates. A tag "
-        "without a value asks that the tag is there; values and names may have * and ?. Dates without a time are whole "
-        "days in UTC, and 2021-06 is the whole month. --name, --leave-out, --tag and --track choose as --records, "
-        "--leave-out, --tags and --track of a baseline do."
+        "without a value matches any value; values and names may contain * and ?. Dates without a time are whole "
+        "days in UTC, and 2021-06 is the whole month. --name, --leave-out, --tag and --track work like --records, "
+        "--leave-out, --tags and --track of a baseline."
     )
     return command_of(_records, text + example("acdtask records --cube cube --aoi aoi.json --from 2021-06-01"))
 

@@ -24,9 +24,9 @@ def command() -> TyperCommand:
     """The command."""
     text = (
         "Serves a cube over Geocube's API, so that Geocube's clients work on it: records, variables, layouts, "
-        "datasets, cubes, jobs. A cube that is not there yet is made. The keys that clients must send are read from "
-        "ACD_SERVE_KEY and ACD_SERVE_ADMIN_KEY. The server ends on SIGTERM or Ctrl-C, when running calls are done or "
-        "the grace is over; a second signal ends it at once."
+        "datasets, cubes, jobs. A missing cube is created. The keys that clients must send are read from "
+        "ACD_SERVE_KEY and ACD_SERVE_ADMIN_KEY. On SIGTERM or Ctrl-C the server stops once running calls are done or "
+        "the grace period is over; a second signal stops it at once."
     )
     return command_of(
         _serve,

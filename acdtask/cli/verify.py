@@ -21,7 +21,7 @@ def command() -> TyperCommand:
     """The command."""
     text = (
         "Reads every file that a cube names, compares it with its checksum, and lists what is missing or damaged with "
-        "the commands that make it again. Files that acd did not write have no checksum and are counted as not "
+        "the commands that recreate it. Files that acd did not write have no checksum and are counted as not "
         "checked. Fails if a file is missing or damaged."
     )
     return command_of(_verify, text + example("acdtask verify --cube cube", "acdtask verify --cube cube --forget"))

@@ -25,7 +25,7 @@ def command() -> TyperCommand:
     text = (
         "Does all that is pending for the area of acd.toml: brings in new images, makes the layout and the baseline "
         "once, compares new images with it, and writes the report. Jobs that are up to date are skipped. Run it again "
-        "whenever there may be new images; after an interruption it goes on where it stopped."
+        "whenever there may be new images; after an interruption it continues where it stopped."
     )
     return command_of(_watch, text + example("acdtask watch --plan", "acdtask watch"))
 

@@ -177,7 +177,7 @@ def load_aoi(source: str, given: Mapping[str, Any] | None = None) -> Aoi:
         given: name, start_time and end_time, those that were given beside the file; they win.
 
     Raises:
-        AcdError: AOI_UNREADABLE, AOI_EMPTY, AOI_INVALID (naming the place), AOI_CRS, VECTOR_MISSING, NAME_INVALID,
+        AcdError: AOI_UNREADABLE, AOI_EMPTY, AOI_INVALID (naming the place), AOI_CRS, EXTRA_MISSING, NAME_INVALID,
             NAME_TOO_LONG, DATE_INVALID, FILE_UNFIT.
 
     >>> load_aoi('{"name": "koln", "type": "Polygon", "coordinates": [[[7, 50], [7.1, 50], [7.1, 50.1], [7, 50]]]}'

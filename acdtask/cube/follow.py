@@ -249,7 +249,7 @@ class _Follower:
         if self._approve is None and job.level is not Level.ASYNCHRONOUS:
             raise AcdError(
                 ErrorCode.SETTING_INVALID,
-                f"job {job.name} pauses (level {job.level.name}), and nobody is there to approve",
+                f"job {job.name} pauses (level {job.level.name}), and there is no one to approve",
                 "Say who approves its pauses, or start jobs at the level ASYNCHRONOUS.",
             )
         if not job.waiting or not self._is_new_pause(job):

@@ -53,7 +53,7 @@ def regular_grid_like(grids: Iterable[Grid], cell_size: int, what: str) -> Regul
     """
     first = min(set(grids), key=lambda grid: (grid.crs, grid.transform), default=None)
     if first is None:
-        raise AcdError(ErrorCode.LAYOUT_INVALID, f"{what} has no images to be like")
+        raise AcdError(ErrorCode.LAYOUT_INVALID, f"{what} has no images to take the grid from")
     a, b, c, d, e, f = first.transform
     if b or d or a <= 0 or abs(a - abs(e)) > SQUARE_TOLERANCE * a:
         raise AcdError(

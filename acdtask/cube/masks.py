@@ -15,7 +15,7 @@ from acdtask.cube.tiling import LON_LAT, project
 __all__ = ["inside_mask"]
 
 LATTICE_STEPS = 2**20
-"""Positions are rounded to so many steps a pixel: 20 micrometres for pixels of 20 m."""
+"""Steps per pixel to which positions are rounded: 20 micrometres for pixels of 20 m."""
 
 
 def inside_mask(area: BaseGeometry, grid: Grid) -> NDArray[np.bool_]:
@@ -32,8 +32,8 @@ def inside_mask(area: BaseGeometry, grid: Grid) -> NDArray[np.bool_]:
     a, b, c, d, e, f = grid.transform
     if b or d:
         return np.asarray(geometry_mask([outline], grid.shape, Affine(*grid.transform), invert=True))
-    # In pixels of the lattice that all grids of the same pixels share, rounded, so that a whole number of pixels can be
-    # taken away without an error: where an edge runs through the centres of pixels, every grid decides alike.
+    # Outline in pixels of the lattice that all grids of the same pixels share, rounded so that subtracting the grid's
+    # first pixel is exact: where an edge runs through pixel centres, all grids decide alike.
     first = _on_lattice(np.array([c / a, f / e]))
     pixels = shapely.transform(outline, lambda xy: (_on_lattice(xy / [a, e]) - first) * [1.0, -1.0])
     return np.asarray(geometry_mask([pixels], grid.shape, Affine(1.0, 0.0, 0.0, 0.0, -1.0, 0.0), invert=True))

@@ -475,11 +475,10 @@ class Cube(Protocol):
     def where(
         self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
     ) -> Iterator[list[Dataset]]:
-        """For each grid, the datasets of the records that lie there, as `read` wants them, in the records' order.
+        """For each grid, the datasets of the records to read there, as `read` takes them, in the records' order.
 
-        A grid may be any: a tile, or a tile grown by a margin, which has in the margin what its neighbours have. With a
-        layout, of the tiles consolidated for layouts only those of that one are read in place of what they were made
-        of. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        Any grid will do: the margin of a grown tile contains exactly what its neighbours read. With a layout, of all
+        consolidated copies only those of this layout are used. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
 
     def images(self, request: CubeRequest) -> Iterator[Image]:

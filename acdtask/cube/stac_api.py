@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from acdtask.cube.local.stac_read import usable_item
+from acdtask.cube.local.web_address import origin_of, without_query
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pystac_client.stac_api_io import StacApiIO
     from requests import PreparedRequest, Response
 
-__all__ = ["MOST_ITEMS", "ApiAddress", "is_stac_api", "read_stac_api"]
+__all__ = ["MOST_ITEMS", "ApiAddress", "read_stac_api"]
 
 MOST_ITEMS = 100_000
 """Items that are read of an API: a collection of a satellite has millions."""
@@ -51,13 +52,13 @@ class ApiAddress:
         except ValueError as error:
             fault = str(error)
         if fault or parts.username or parts.password:
-            why = fault or "it has a user before the host"
-            raise AcdError(ErrorCode.STAC_API_FAILED, f"{address} is not the address of a STAC API: {why}")
+            where, why = (address, fault) if fault else ("the source", "it has a user before the host")
+            raise AcdError(ErrorCode.STAC_API_FAILED, f"{where} is not the address of a STAC API: {why}")
         query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         if unknown := sorted(query.keys() - {"collections", "ids", "bbox", "datetime", "limit"}):
             raise AcdError(
                 ErrorCode.STAC_API_FAILED,
-                f"{address} has {', '.join(unknown)}, which acd does not pass on",
+                f"{without_query(address)} has {', '.join(unknown)}, which acd does not pass on",
                 "Use collections, ids, bbox and datetime.",
             )
         named = tuple(name for name in query.pop("collections", "").split(",") if name)
@@ -69,19 +70,10 @@ class ApiAddress:
         return cls(f"{parts.scheme}://{parts.netloc}{path.removesuffix('/search')}", named, query)
 
 
-def is_stac_api(address: str) -> bool:
-    """Whether an address is one of the web.
-
-    >>> is_stac_api("https://x.org/v1/collections/coherence"), is_stac_api("s3://bucket/items.json")
-    (True, False)
-    """
-    return address.lower().startswith(("http://", "https://"))
-
-
 def read_stac_api(
     address: str, area: Mapping[str, Any] | None = None, start: datetime | None = None, end: datetime | None = None
 ) -> list[dict[str, Any]]:
-    """The items of a collection, or of a search, ordered by collection and id. Assets are on s3://, as in `read_stac`.
+    """The items of a collection, or of a search, ordered by collection and id. Assets are as in `read_stac`.
 
     Args:
         address: `https://.../collections/NAME`, or `https://.../search?collections=NAME` with bbox, datetime or ids.
@@ -164,7 +156,7 @@ class _Asked:
         if self._refused:
             return AcdError(
                 ErrorCode.STAC_API_FAILED,
-                f"{self._address} leads to {self._refused[0]}, another server, which is not asked",
+                f"{self._address} leads to {without_query(self._refused[0])}, another server, which is not asked",
                 "If you trust it, give the address that it leads to as --source.",
             )
         status = getattr(error, "status_code", None)
@@ -185,16 +177,16 @@ def _io_of(address: str) -> tuple[StacApiIO, list[str]]:
         raise AcdError(
             ErrorCode.EXTRA_MISSING,
             f"{address} is a STAC API, and pystac-client is not installed",
-            "Install it: pip install 'acdtask[stac]'.",
+            "Install it with: pip install 'acdtask[stac]'",
         ) from error
     refused: list[str] = []
-    origin = _origin(address)
+    origin = origin_of(address)
 
     class OneServer(HTTPAdapter):
         """Sends each request, redirected ones too, only to the server that the user named."""
 
         def send(self, request: PreparedRequest, *more: Any, **named: Any) -> Response:
-            if _origin(request.url or "") != origin:
+            if origin_of(request.url or "") != origin:
                 refused.append(request.url or "")
                 raise OSError(f"{request.url} is not on {origin}")
             return super().send(request, *more, **named)
@@ -204,9 +196,3 @@ def _io_of(address: str) -> tuple[StacApiIO, list[str]]:
     for scheme in ("http://", "https://"):
         talk.session.mount(scheme, OneServer(max_retries=retries))
     return talk, refused
-
-
-def _origin(address: str) -> str:
-    parts = urlsplit(address)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return f"{parts.scheme.lower()}://{(parts.hostname or '').lower()}:{port}"

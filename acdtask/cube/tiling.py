@@ -103,7 +103,7 @@ def _check_cells(area: BaseGeometry, layout: Layout, most: int) -> None:
     spans = (bounds[:, 2:] - bounds[:, :2]) / layout.cell_extent + 2
     cells = float(np.nansum(spans[:, 0] * spans[:, 1]))  # an empty part has no bounds
     if not cells <= most:
-        raise AcdError(ErrorCode.AREA_TOO_COMPLEX, f"the area spans {cells:.0f} cells, and {most} is the most")
+        raise AcdError(ErrorCode.AREA_TOO_COMPLEX, f"the area spans {cells:.0f} cells, more than {most}")
 
 
 def project(geometry: BaseGeometry, source: str, target: str) -> BaseGeometry:

@@ -38,7 +38,7 @@ def read_vector_file(source: str) -> dict[str, Any]:
             `|layername=NAME` if the file has several layers.
 
     Raises:
-        AcdError: AOI_UNREADABLE, AOI_CRS, FILE_UNFIT, VECTOR_MISSING.
+        AcdError: AOI_UNREADABLE, AOI_CRS, FILE_UNFIT, EXTRA_MISSING.
     """
     text, _, layer = source.partition(LAYER)
     path = Path(text.partition("|")[0])
@@ -46,7 +46,11 @@ def read_vector_file(source: str) -> dict[str, Any]:
     try:
         import pyogrio.raw as pyogrio
     except ImportError as error:
-        raise AcdError(ErrorCode.VECTOR_MISSING, f"{path} is no GeoJSON, and pyogrio is not installed") from error
+        raise AcdError(
+            ErrorCode.EXTRA_MISSING,
+            f"{path} is not GeoJSON, and pyogrio is not installed",
+            "Install it with: pip install 'acdtask[vector]', or export the area as GeoJSON.",
+        ) from error
     from pyogrio.errors import DataLayerError, DataSourceError
 
     try:

@@ -42,6 +42,8 @@ ROOT = "acd"
 TEXT_FORMAT, JSON_FORMAT = "text", "json"
 USER_AND_PASSWORD = re.compile(r"//[^/?#\s]*@")
 """As an address may have them; they are never logged."""
+WEB_QUERY = re.compile(r"(https?://[^\s?#]*)[?#]\S*", re.IGNORECASE)
+"""What follows a `?` in an address on the web may be a signature; it is never logged."""
 MOST_CONDITIONS, LONGEST_CONDITION = 1000, 300
 _LIBRARIES = ("numpy", "rasterio", "scipy", "zarr", "obstore")
 
@@ -222,7 +224,7 @@ def announce(arguments: Sequence[str]) -> None:
         acd=acdtask.__version__,
         python=platform.python_version(),
         **libraries,
-        arguments=[USER_AND_PASSWORD.sub("//", argument) for argument in arguments],
+        arguments=[WEB_QUERY.sub(r"\1?...", USER_AND_PASSWORD.sub("//", argument)) for argument in arguments],
     )
 
 

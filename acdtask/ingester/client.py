@@ -282,7 +282,7 @@ def require_name(name: str) -> str:
     if not NAME.match(name):
         raise AcdError(
             ErrorCode.NAME_INVALID,
-            f"{name!r} is no name of an AOI of the ingester",
+            f"{name!r} is not a valid AOI name for the ingester",
             "Use letters, digits, '-', ':' and '_', without '/'.",
         )
     return name

@@ -225,7 +225,7 @@ class Transport:
             )
             answer = Answer(response.status, self._whole(response, started + seconds))
         except LocationParseError:
-            raise _invalid(f"{self.place.host} is no address", f"Set {ADDRESS} to http://host:port.") from None
+            raise _invalid(f"{self.place.host} is not a valid address", f"Set {ADDRESS} to http://host:port.") from None
         except HTTPError as error:
             raise self._trouble(error) from error
         taken = round(time.monotonic() - started, 3)
@@ -312,7 +312,9 @@ def _checked_host(address: str) -> str:
     if "@" in parts.netloc:
         raise _invalid("the ingester's address has a user or a password in it", f"A token goes into {TOKEN}.")
     if parts.query or parts.fragment or UNPRINTABLE.search(address):
-        raise _invalid("the ingester's address has a query, or a character that no URL has", "Give http://host:port.")
+        raise _invalid(
+            "the ingester's address has a query, or a character that URLs do not allow", "Give http://host:port."
+        )
     return host
 
 

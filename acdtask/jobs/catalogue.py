@@ -1,8 +1,9 @@
-"""The STAC catalogue of a cube: from `catalog.json` at its root to the items of every product's tiles.
+"""The STAC catalogue of a cube: from `catalog.json` at its root to the items of all images and of products' tiles.
 
-`catalog.json` names the areas, an area's catalogue its collections, and a collection its items, or catalogues of
-months, which name those of their dates. A day's run writes the documents of the day and of its month; those above only
-change when there is a new month, product or area, so that a day costs the day (docs/decisions/0024).
+`catalog.json` names the collections of ingested images and the areas, an area's catalogue its collections, and a
+collection its items, or catalogues of months, which name their items or those of their dates. A day's run writes the
+documents of the day and of its month; those above only change when there is a new month, product or area, so that a
+day costs the day (docs/decisions/0024).
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ __all__ = [
     "area_catalogue",
     "encode_document",
     "link_collection",
+    "link_images",
+    "linked_keys",
     "put_all",
     "put_if_changed",
+    "revise",
     "tile_item",
 ]
 
@@ -99,12 +103,13 @@ def link_collection(store: Store, area: str, collection: str, title: str) -> Non
             area.replace("/", "_"), f"Baselines and monitoring results of {area}.", href=above, links=links, title=area
         )
 
-    def root_document(children: Mapping[str, str]) -> Json:
-        description = "Baselines and monitoring results of a cube of acd, by area of interest."
-        return stac_catalog("acd", description, href=ROOT, links=StacLinks(root=ROOT, children=children))
-
     _link(store, above, collection, title, area_document)
-    _link(store, ROOT, above, area, root_document)
+    _link(store, ROOT, above, area, _root_document)
+
+
+def link_images(store: Store, collection: str, title: str) -> None:
+    """Make sure that a collection of ingested images can be reached from the root, as `link_collection` does."""
+    _link(store, ROOT, collection, title, _root_document)
 
 
 def put_if_changed(store: Store, key: str, body: bytes) -> None:
@@ -120,24 +125,52 @@ def put_all(store: Store, files: Mapping[str, bytes]) -> None:
             done.result()
 
 
+def _root_document(children: Mapping[str, str]) -> Json:
+    description = "Images of a cube of acd, and baselines and monitoring results by area of interest."
+    return stac_catalog("acd", description, href=ROOT, links=StacLinks(root=ROOT, children=children))
+
+
 def _link(store: Store, key: str, child: str, title: str, document: Callable[[Mapping[str, str]], Json]) -> None:
-    for _ in range(ATTEMPTS):
-        known = _children(store, key)
-        if known.get(child) == title:
-            return
+    def make(body: bytes | None) -> bytes:
+        known = linked_keys(body, key)
+        if body is not None and known.get(child) == title:
+            return body
         children = {other: name for other, name in known.items() if store.exists(other)} | {child: title}
-        store.put(key, encode_document(document(dict(sorted(children.items())))))
+        return encode_document(document(dict(sorted(children.items()))))
+
+    revise(store, key, make)
 
 
-def _children(store: Store, key: str) -> dict[str, str]:
-    """The keys that a catalogue links to, with their titles; nothing if it is missing or damaged."""
-    body = store.find(key)
+def revise(store: Store, key: str, make: Callable[[bytes | None], bytes]) -> None:
+    """Write what is made of a document, until it is there: another writer may have replaced it meanwhile.
+
+    Args:
+        store: of the cube.
+        key: of the document.
+        make: from the document as it is stored, None if it is missing; what it made it leaves as it is.
+    """
+    for _ in range(ATTEMPTS):
+        body = store.find(key)
+        made = make(body)
+        if made == body:
+            return
+        store.put(key, made)
+
+
+def linked_keys(body: bytes | None, key: str, relation: str = "child") -> dict[str, str]:
+    """The keys that a catalogue links to, with their titles; nothing if it is missing or damaged.
+
+    Args:
+        body: the catalogue.
+        key: where it is stored.
+        relation: which of its links, `child` or `item`.
+    """
     try:
         links: Sequence[Any] = json.loads(body)["links"] if body else []
         return {
             posixpath.normpath(posixpath.join(posixpath.dirname(key), link["href"])): link.get("title", "")
             for link in links
-            if link["rel"] == "child"
+            if link["rel"] == relation
         }
     except (ValueError, KeyError, TypeError):
         return {}

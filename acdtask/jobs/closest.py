@@ -16,7 +16,7 @@ __all__ = ["Closest", "closest_of", "option_for"]
 class Closest(BaseModel):
     """How near an image came to having a patch (`acdtask.change.near.Near`). A score is None if no pixel has it.
 
-    A score is what the thresholds are compared with: z, or smoothed z.
+    A score is what the thresholds apply to: z, or smoothed z.
 
     Attributes:
         z_max: highest z.

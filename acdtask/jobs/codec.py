@@ -20,7 +20,7 @@ from pydantic_core import core_schema
 
 from acdtask.change.packing import pack_rows, unpack_rows
 
-__all__ = ["ArrayOf", "DataclassOfArrays", "Packed", "decode", "encode"]
+__all__ = ["ArrayOf", "DataclassOfArrays", "Packed", "decode", "document_in", "encode"]
 
 T = TypeVar("T")
 
@@ -69,6 +69,22 @@ def decode(data: bytes, kind: type[T]) -> T:
             return value
     except (ValidationError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise ValueError(f"no {getattr(kind, '__name__', kind)}: {error}") from error
+
+
+def document_in(data: bytes) -> bytes:
+    """The JSON of an encoded value, for those who look for names in it and do not know its type. ValueError.
+
+    >>> from pydantic import BaseModel
+    >>> class Named(BaseModel):
+    ...     key: str
+    >>> document_in(encode(Named(key="a/b.tif"), Named))
+    b'{"key":"a/b.tif"}'
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as bundle:
+            return bundle.read(VALUE)
+    except (zipfile.BadZipFile, zlib.error, KeyError) as error:
+        raise ValueError(f"nothing that was encoded: {error}") from error
 
 
 class ArrayOf:

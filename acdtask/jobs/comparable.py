@@ -39,6 +39,14 @@ SEAM = 0.25
 SAMPLES, SAMPLE_PIXELS = 5, 16
 """An overlap is looked at in so many windows in each direction, each of so many pixels in each direction."""
 
+DAY = 24 * 3600
+REVISIT_DAYS, PASS_SECONDS = 6, 240
+"""Two Sentinel-1 satellites pass on one track every 6 days, at the same time of day.
+
+Neighbouring tracks are 360 / 175 degrees of longitude apart, so they pass a place 8 minutes earlier or later; tracks of
+the other direction about 12 hours. Passes that differ by less than half of the 8 minutes are of one track.
+"""
+
 NO_TRACK = "unknown"
 PAIR_LABEL = re.compile(r"(\d{4}-\d\d-\d\d)_(\d{4}-\d\d-\d\d)")
 LONGEST_CRS = 40
@@ -110,17 +118,28 @@ def composition_of(records: Sequence[Record], *, mixed: bool = False) -> Composi
 
 @dataclass(frozen=True)
 class Pair:
-    """The two days of a pair, and what to call it."""
+    """The two days of a pair, what to call it, and at what seconds of the day it was taken, if that is known."""
 
     start: dt.date
     end: dt.date
     name: str
+    seconds: tuple[int, ...] = ()
 
 
 def pairs_of(records: Iterable[Record]) -> list[Pair]:
     """The pairs among records."""
     starts = [(start_of(record), record) for record in records]
-    return [Pair(start.date(), record.datetime.date(), record.name) for start, record in starts if start]
+    return [
+        Pair(start.date(), record.datetime.date(), record.name, _seconds(start, record.datetime))
+        for start, record in starts
+        if start
+    ]
+
+
+def _seconds(*moments: dt.datetime) -> tuple[int, ...]:
+    """The seconds of the day of some moments; nothing if one is midnight, since that is a date without a time."""
+    seconds = [moment.hour * 3600 + moment.minute * 60 + moment.second for moment in moments]
+    return tuple(seconds) if all(seconds) else ()
 
 
 def pairs_of_labels(labels: Iterable[str]) -> list[Pair]:
@@ -161,7 +180,8 @@ def require_one_series(pairs: Iterable[Pair], what: str, known: Sequence[Pair] =
     """PAIRS_INTERLEAVED if pairs form series that share no date and overlap in time.
 
     The pairs of one track are linked by their dates, be it in a chain or in a network. A chain that is broken by a
-    missing date goes on later, so its parts do not overlap.
+    missing date goes on later, so its parts do not overlap. Two satellites that take turns on one track give two
+    chains: they are known by their time of day, and their dates are multiples of REVISIT_DAYS apart.
 
     Args:
         pairs: to look at.
@@ -173,13 +193,39 @@ def require_one_series(pairs: Iterable[Pair], what: str, known: Sequence[Pair] =
         return
     longest = series[0]
     for later in series[1:]:
-        if min(pair.start for pair in later) < max(pair.end for pair in longest):
-            raise AcdError(
-                ErrorCode.PAIRS_INTERLEAVED,
-                f"{what} has {len(longest)} pairs such as {longest[0].name} and {len(later)} such as {later[0].name},"
-                f" interleaved: they overlap in time and share no date, as those of two tracks do",
-            )
-        longest = later
+        is_later = min(pair.start for pair in later) >= max(pair.end for pair in longest)
+        if not is_later and not _take_turns(longest, later):
+            raise _interleaved(what, longest, later)
+        longest = later if is_later else [*longest, *later]
+
+
+def _take_turns(one: Sequence[Pair], other: Sequence[Pair]) -> bool:
+    """Whether two series are those of two satellites on one track, as far as dates and times of day say it."""
+    pairs = [*one, *other]
+    if not _have_steady_dates(pairs) or not all(pair.seconds for pair in pairs):
+        return False
+    first = pairs[0].seconds[0]
+    apart = [(second - first + DAY // 2) % DAY - DAY // 2 for pair in pairs for second in pair.seconds]
+    return max(apart) - min(apart) <= PASS_SECONDS
+
+
+def _have_steady_dates(pairs: Sequence[Pair]) -> bool:
+    """Whether all dates are multiples of REVISIT_DAYS apart."""
+    return len({day.toordinal() % REVISIT_DAYS for pair in pairs for day in (pair.start, pair.end)}) == 1
+
+
+def _interleaved(what: str, one: Sequence[Pair], other: Sequence[Pair]) -> AcdError:
+    series = f"{what} has {len(one)} pairs such as {one[0].name} and {len(other)} such as {other[0].name}, interleaved:"
+    if not _have_steady_dates([*one, *other]):
+        detail = f"{series} they overlap in time and share no date, as those of two tracks do"
+        return AcdError(ErrorCode.PAIRS_INTERLEAVED, detail)
+    return AcdError(
+        ErrorCode.PAIRS_INTERLEAVED,
+        f"{series} they are of two tracks, or of two satellites on one track {REVISIT_DAYS} days after one another, and"
+        " neither a track nor the time of day is known",
+        "If they are of one track, ingest them with --track and its name, such as --track A015, and choose it with the"
+        " same option here, or add --mixed. If they are of two, choose one with --records.",
+    )
 
 
 def _linked(pairs: Iterable[Pair], known: Sequence[Pair]) -> list[list[Pair]]:

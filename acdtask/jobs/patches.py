@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,15 @@ from acdtask.cube.local.parquet import read_table
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["LocatedPatch", "patches_to_geojson", "patches_to_parquet", "read_patches", "require_format", "save_patches"]
+__all__ = [
+    "LocatedPatch",
+    "numbered",
+    "patches_to_geojson",
+    "patches_to_parquet",
+    "read_patches",
+    "require_format",
+    "save_patches",
+]
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 DECIMALS = 7
@@ -29,6 +37,7 @@ DECIMALS = 7
 UTC_TIME = DataType.timestamp("us", tz="UTC")
 
 COLUMNS: tuple[tuple[str, DataType], ...] = (
+    ("number", DataType.int64()),
     ("id", DataType.utf8()),
     ("aoi", DataType.utf8()),
     ("variable", DataType.utf8()),
@@ -43,7 +52,10 @@ COLUMNS: tuple[tuple[str, DataType], ...] = (
     ("blob", DataType.int64()),
 )
 
-MAY_BE_UNKNOWN = frozenset({"start_datetime"})
+MAY_BE_UNKNOWN = frozenset({"number", "start_datetime"})
+
+NEWER = frozenset({"number"})
+"""Columns that tables of acd 0.1.0 lack."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,8 @@ class LocatedPatch:
         datetime: of the image in which it shows; the ground changed between `start` and then.
         start: the first date of the pair, if it is known.
         geometry: polygon(s) in longitude and latitude, exteriors counter-clockwise.
+        number: its number in the whole result (`numbered`); None in the tables of one image or month, which are
+            written before earlier months may grow.
     """
 
     patch: Patch
@@ -64,11 +78,13 @@ class LocatedPatch:
     datetime: dt.datetime
     start: dt.datetime | None
     geometry: BaseGeometry
+    number: int | None = None
 
     @property
     def properties(self) -> dict[str, Any]:
         """The attributes of a GeoJSON feature, and the columns of a table."""
         return {
+            **({} if self.number is None else {"number": self.number}),
             "id": self.patch.id,
             "aoi": self.aoi,
             "variable": self.variable,
@@ -84,22 +100,41 @@ class LocatedPatch:
         }
 
 
-def patches_to_geojson(patches: Sequence[LocatedPatch], numbers: Mapping[str, int] | None = None) -> bytes:
-    """A FeatureCollection, one feature a line; with numbers, by id, each has the property `number`."""
+def numbered(patches: Sequence[LocatedPatch], before: int) -> list[LocatedPatch]:
+    """The patches of a month with their numbers in the whole result, in the order in which they are given.
+
+    Patches are counted by date, then by the first date of the pair, those of an image from the largest. A later date
+    only adds numbers; an image that is added or judged again among earlier ones renumbers all that follow.
+
+    Args:
+        patches: all those of a month.
+        before: how many patches the months before have.
+    """
+    ranks = {one.patch.id: rank for rank, one in enumerate(sorted(patches, key=_turn), before + 1)}
+    return [replace(one, number=ranks[one.patch.id]) for one in patches]
+
+
+def _turn(one: LocatedPatch) -> tuple[dt.datetime, dt.datetime, int, str]:
+    return one.datetime, one.start or one.datetime, -one.patch.area_px, one.patch.id
+
+
+def patches_to_geojson(patches: Sequence[LocatedPatch]) -> bytes:
+    """A FeatureCollection, one feature a line; a patch whose number is known has the property `number`."""
     features = []
     for one in patches:
         geometry = json.loads(shapely.to_geojson(_rounded(one.geometry)))
-        number = {} if numbers is None else {"number": numbers[one.patch.id]}
-        properties = {**number, **one.properties}
-        feature = {"type": "Feature", "id": one.patch.id, "properties": properties, "geometry": geometry}
+        feature = {"type": "Feature", "id": one.patch.id, "properties": one.properties, "geometry": geometry}
         features.append(json.dumps(feature, ensure_ascii=False))
     body = ",\n".join(features)
     return f'{{"type": "FeatureCollection", "features": [\n{body}\n]}}\n'.encode()
 
 
 def patches_to_parquet(patches: Sequence[LocatedPatch]) -> bytes:
-    """A GeoParquet 1.1 table with a WKB column `geometry`; times are UTC, `start_datetime` is null if unknown."""
-    rows = [one.properties | {"datetime": one.datetime, "start_datetime": one.start} for one in patches]
+    """A GeoParquet 1.1 table with a WKB column `geometry`; times are UTC, an unknown number or start is null."""
+    rows = [
+        one.properties | {"number": one.number, "datetime": one.datetime, "start_datetime": one.start}
+        for one in patches
+    ]
     geometries = [_rounded(one.geometry) for one in patches]
     columns = {name: _column([row[name] for row in rows], dtype) for name, dtype in COLUMNS}
     columns[GEOMETRY] = Array([shapely.to_wkb(one) for one in geometries], DataType.binary())
@@ -112,12 +147,14 @@ def patches_to_parquet(patches: Sequence[LocatedPatch]) -> bytes:
 
 
 def read_patches(body: bytes) -> list[LocatedPatch]:
-    """What `patches_to_parquet` wrote, also in acd 0.1.0, whose times were text. CUBE_DAMAGED."""
+    """What `patches_to_parquet` wrote, also in acd 0.1.0: no numbers, and times as text. CUBE_DAMAGED."""
     try:
         table = read_table(body)
     except ValueError as error:
         raise AcdError(ErrorCode.CUBE_DAMAGED, f"a table of patches cannot be read: {error}") from error
-    columns = {name: table.column(name).to_pylist() for name in (*dict(COLUMNS), GEOMETRY)}
+    absent = NEWER.difference(table.column_names)
+    names = [name for name in (*dict(COLUMNS), GEOMETRY) if name not in absent]
+    columns = {name: table.column(name).to_pylist() for name in names}
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return [_located(row) for row in rows]
 
@@ -158,6 +195,7 @@ def _located(row: dict[str, Any]) -> LocatedPatch:
         datetime=datetime,
         start=_moment(row["start_datetime"]),
         geometry=shapely.from_wkb(row["geometry"]),
+        number=row.get("number"),
     )
 
 

@@ -10,7 +10,7 @@ from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["Failure", "LeftOut", "PartlyFailedError", "QuarantinedTile"]
 
-SAID_NOTHING = "it did not say why"
+SAID_NOTHING = "no error was recorded"
 
 
 class _Kept(BaseModel):

@@ -51,15 +51,15 @@ JOBS: Mapping[str, JobEntry] = MappingProxyType(
             "IngestJob",
             "Bring images into a cube.",
             "Reads GeoTIFFs from a folder, a bucket or a STAC catalogue, checks them, and indexes them as records of a "
-            "cube. The cube is made if there is none.",
+            "cube. A missing cube is created.",
             "--cube cube --source scene/images",
         ),
         "consolidate": JobEntry(
             "acdtask.jobs.consolidate.job",
             "ConsolidateJob",
             "Store the images of an area tile by tile, all dates together.",
-            "Writes one Zarr array a tile, with its dates side by side, so that later jobs read it faster. Nothing "
-            "else changes: every job gives the same result without it.",
+            "Writes the images of each tile side by side as Zarr, so that later jobs read them faster. Optional: every "
+            "job gives the same result without it.",
             "--cube cube --aoi aoi.json --layout utm",
         ),
         "baseline": JobEntry(

@@ -37,7 +37,7 @@ __all__ = [
     "tiles_of_aoi",
 ]
 
-TAGS = "only records with this tag; the value may be a pattern (* and ?), an empty one asks that the tag is there"
+TAGS = "only records with this tag; the value may be a pattern (* and ?), an empty one matches any value"
 ONE_TRACK = "only records of this track, such as A015: their tag track, or what their names say"
 PAIR_DAYS = "only pairs of this many days between their dates"
 MIXED = "stack records of several tracks or polarisations, and same-day images over one another, instead of an error"
@@ -227,7 +227,7 @@ class Stacks:
         Args:
             tiles: of one layout.
             records: only these are asked for; default: all.
-            halo: the slices are to be read on the tiles grown by so many pixels. The images are the same as without.
+            halo: return slices for reading tiles grown by this many pixels. The images are those of the tile itself.
         """
         label_of = {record.id: self.label_of(record) for record in self.records}
 
@@ -242,7 +242,7 @@ class Stacks:
             yield [image for image in images(around) if image.label in labels]
 
     def _where(self, tiles: Sequence[Tile], halo: int, records: Iterable[Record] | None) -> Iterator[list[Dataset]]:
-        """The datasets to read on each tile, grown by a halo."""
+        """The datasets to read on each tile grown by a halo."""
         wanted = None if records is None else {record.id for record in records}
         order = [record.id for record in self.records if wanted is None or record.id in wanted]
         layout = tiles[0].layout if tiles else ""

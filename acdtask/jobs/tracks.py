@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from acdtask.cube.model import Record
 
 __all__ = [
+    "POLARISATION",
     "TRACK",
     "normal_track",
     "polarisation_in",
@@ -25,8 +26,11 @@ TRACK = "track"
 RELATIVE_ORBITS = 175
 """Sentinel-1 repeats its orbits after 175."""
 
-POLARISATION_TAGS = ("polarisation", "polarization", "pol", "sar:polarizations")
-POLARISATION = re.compile(r"(?<![A-Za-z0-9])(VV|VH|HH|HV)(?![A-Za-z0-9])", re.IGNORECASE)
+POLARISATION = "polarisation"
+"""The tag with the polarisation of a record, where its name does not say it."""
+
+POLARISATION_TAGS = (POLARISATION, "polarization", "pol", "sar:polarizations")
+POLARISATION_WORD = re.compile(r"(?<![A-Za-z0-9])(VV|VH|HH|HV)(?![A-Za-z0-9])", re.IGNORECASE)
 VARIABLE_POLARISATION = re.compile(r"(?:(?<![A-Z])|(?<=COH))(VV|VH|HH|HV)(?![A-Za-z])")
 
 _BEFORE, _AFTER = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
@@ -98,7 +102,7 @@ def polarisation_in(text: str) -> str:
     ('', '')
     """
     for part in reversed(text.split("/")):
-        found = {match.upper() for match in POLARISATION.findall(part)}
+        found = {match.upper() for match in POLARISATION_WORD.findall(part)}
         if found:
             return found.pop() if len(found) == 1 else ""
     return ""

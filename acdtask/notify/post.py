@@ -36,13 +36,15 @@ def check_webhook(url: str) -> str:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise AcdError(ErrorCode.WEBHOOK_INVALID, f"the webhook is no address: {error}") from None
+        raise AcdError(ErrorCode.WEBHOOK_INVALID, f"the webhook's address is invalid: {error}") from None
     if parts.scheme not in ("http", "https"):
         raise AcdError(ErrorCode.WEBHOOK_INVALID, "the webhook's address begins with neither http:// nor https://")
     if "@" in parts.netloc:
         raise AcdError(ErrorCode.WEBHOOK_INVALID, "the webhook's address has a user or a password in it")
     if not host or UNPRINTABLE.search(url):
-        raise AcdError(ErrorCode.WEBHOOK_INVALID, "the webhook's address has no host, or a character that no URL has")
+        raise AcdError(
+            ErrorCode.WEBHOOK_INVALID, "the webhook's address has no host, or a character that URLs do not allow"
+        )
     return host
 
 
@@ -80,7 +82,7 @@ def post_event(url: str, attributes: dict[str, str], data: dict[str, Any]) -> in
         status = answer.status
         answer.close()
     except LocationParseError:
-        raise AcdError(ErrorCode.WEBHOOK_INVALID, f"the webhook at {host} is no address") from None
+        raise AcdError(ErrorCode.WEBHOOK_INVALID, f"the webhook's address is invalid: {host}") from None
     except HTTPError as error:
         raise _unreachable(error, host) from error
     if status not in OK:
@@ -99,7 +101,7 @@ def _authorization() -> dict[str, str]:
     if NO_HEADER_VALUE.search(value):
         raise AcdError(
             ErrorCode.WEBHOOK_INVALID,
-            f"{AUTHORIZATION} has a character that no header has",
+            f"{AUTHORIZATION} has a character that HTTP headers do not allow",
             "Give one line of ASCII, such as 'Bearer ...'.",
         )
     return {"authorization": value} if value else {}

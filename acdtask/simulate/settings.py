@@ -22,7 +22,7 @@ class SceneSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = Field(default=7, ge=0, lt=2**32, description="every random draw follows from this number")
+    seed: int = Field(default=7, ge=0, lt=2**32, description="random seed; the same seed gives the same scene")
     size: int = Field(default=1024, ge=64, le=8192, description="width and height of the scene in pixels")
     pixel: float = Field(default=20.0, gt=0, allow_inf_nan=False, description="width and height of a pixel in metres")
     reference_pairs: int = Field(default=60, ge=0, le=1000, description="pairs without an event, at the beginning")

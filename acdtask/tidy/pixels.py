@@ -8,12 +8,14 @@ from datetime import datetime
 
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.store_listing import Entry
+from acdtask.jobs.ingest.catalogue import forget_items
 from acdtask.jobs.named import Names
 from acdtask.tidy.broom import NAMED, YOUNG, Broom, Tally
 
 __all__ = ["sweep_containers", "sweep_images", "sweep_staged"]
 
 IMAGE = re.compile(r"(?P<stem>data/.+-[0-9a-f]{16})\.(tif|json)")
+CATALOGUE = re.compile(r"data/.+/(collection|stac/\d{4}-\d\d)\.json")
 CONTAINER = re.compile(r"(?P<container>consolidated/.+/-?\d+_-?\d+/[\w-]+\.zarr)/.+")
 
 IMAGES, CONTAINERS = "ingested images", "consolidated containers"
@@ -26,15 +28,25 @@ def sweep_images(store: Store, used: Names, managed: Names, cutoff: datetime, br
     Where no head names any image of an instance, its images stay: a Geocube may have indexed them instead.
     """
     indexed = {key.rpartition("/")[0] for key in used if key.startswith("data/") and key.endswith(".tif")}
-    broom.remove(IMAGES, _unused_images(store, used, managed, indexed, cutoff, broom))
+    months: list[str] = []
+    going = list(_unused_images(store, used, managed, indexed, cutoff, broom, months))
+    items = {entry.key for entry in going if entry.key.endswith(".json")}
+    if broom.apply and items:
+        forget_items(store, months, items)
+    broom.remove(IMAGES, going)
 
 
 def _unused_images(
-    store: Store, used: Names, managed: Names, indexed: set[str], cutoff: datetime, broom: Broom
+    store: Store, used: Names, managed: Names, indexed: set[str], cutoff: datetime, broom: Broom, months: list[str]
 ) -> Iterator[Entry]:
+    """The old images that nothing names; `months` gets the keys of the catalogues that may link to them."""
     for entry in store.entries("data"):
         match = IMAGE.fullmatch(entry.key)
-        if match is None:
+        if CATALOGUE.fullmatch(entry.key):
+            broom.keep("catalogues of images", NAMED, entry)
+            if "/stac/" in entry.key:
+                months.append(entry.key)
+        elif match is None:
             broom.keep_unknown(entry)
         elif f"{match['stem']}.tif" in used:
             broom.keep(IMAGES, NAMED, entry)

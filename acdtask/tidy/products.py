@@ -27,7 +27,7 @@ KNOWN = {
         r"(patches\.(parquet|geojson|qml)|item\.json|[\w-]+\.(tif|json|vrt|qml))"
         r"|collection\.json|stac/\d{4}-\d\d\.json|patches-[0-9a-f]{12}\.(parquet|geojson)|(months|patches)/\d{4}-\d\d-[0-9a-f]{32}\.(json|parquet)"
     ),
-    "report": re.compile(r"[\w./-]+\.(png|jpg|html|json|parquet|geojson)"),
+    "report": re.compile(r"[\w./-]+\.(png|jpg|html|json|parquet|geojson|qml)"),
 }
 """The files of a product that acd makes, by job."""
 

@@ -10,13 +10,17 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
+from rasterio.enums import ColorInterp
 
 from acdtask.cli.options import options_of
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.registry import JOBS, load_job
 from acdtask.project import AREA, JOBS_IN_ORDER, PLACES, SHARED, chosen_aoi, find_project, read_project
-from tests.cli.scene import SIZE, Run, runner, write_area, write_images
+from acdtask.starter import MOST_READ
+from tests.cli.scene import NORTH_UP, SIZE, Run, coherence, runner, write_area, write_images
 from workflows.parameters import bound_to
 
 LINE = re.compile(r"^(?:# )?(\w+) =(.*?)  # (.+)$", re.MULTILINE)
@@ -130,6 +134,86 @@ def test_init_says_why_nothing_was_seen_and_writes_the_file(run: Run) -> None:
     assert status == 0
     assert "no image could be looked at yet: ACD-2" in out
     assert "# No image could be looked at yet: ACD-2" in Path("acd.toml").read_text()
+
+
+def without_nodata(kind: str, path: Path) -> None:
+    """The image at a path, with its validity said in another way, or not said."""
+    with rasterio.open(path) as file:
+        profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "crs": file.crs, "transform": file.transform}
+        pixels = file.read(1)
+    path.unlink()
+    valid = np.full(pixels.shape, 255, "uint8")
+    valid[:3] = 0
+    if kind in ("NaN", "NaN and zeros"):
+        pixels[:3] = np.nan
+    if kind in ("zeros", "NaN and zeros"):
+        pixels[-3:] = 0
+    if kind == "alpha":
+        profile["count"] = 2
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=kind == "mask"),
+        rasterio.open(path, "w", width=SIZE, height=SIZE, **profile) as file,
+    ):
+        file.write(pixels, 1)
+        if kind == "alpha":
+            file.write(valid.astype("float32"), 2)
+            file.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
+        if kind == "mask":
+            file.write_mask(valid)
+    if kind == "mask beside":
+        beside = path.with_name(f"{path.name}.msk")
+        with rasterio.open(beside, "w", width=SIZE, height=SIZE, **profile | {"dtype": "uint8"}) as file:
+            file.write(valid, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_known"),
+    [
+        ("NaN", True),
+        ("mask", True),
+        ("mask beside", True),
+        ("alpha", True),
+        ("nothing", False),
+        ("zeros", False),
+        ("NaN and zeros", False),
+    ],
+)
+def test_init_asks_for_nodata_where_an_ingest_does(kind: str, is_known: bool, run: Run) -> None:
+    for path in write_images(Path("images"), 3):
+        without_nodata(kind, path)
+    _, out, _ = run("init", "--source", "images")
+    assert "3 images in images match" in out, out
+    assert ("3 of them do not say which pixels are nodata: give source_nodata (0 or nan)." in out) != is_known
+    assert ("source_nodata (0 or nan)" in Path("acd.toml").read_text()) != is_known
+    status, _, told = run("ingest", "local", "--workers", "0")
+    assert (status == 0, "ACD-209" in told) == (is_known, not is_known)
+    if not is_known:
+        assert run("init", "--force", "--source", "images", "--source-nodata", "0")[0] == 0
+        assert "which pixels are nodata" not in Path("acd.toml").read_text()
+        assert run("ingest", "local", "--workers", "0")[0] == 0
+
+
+def test_init_reads_a_few_images_and_says_that_there_are_more(run: Run) -> None:
+    for path in write_images(Path("images"), MOST_READ + 2):
+        without_nodata("zeros", path)
+    _, out, _ = run("init", "--source", "images")
+    assert f"At least {MOST_READ} of them do not say which pixels are nodata" in out
+
+
+def test_init_says_which_images_cannot_be_ingested(run: Run) -> None:
+    paths = write_images(Path("images"), 3)
+    paths[0].unlink()
+    profile: dict[str, Any] = {"driver": "GTiff", "dtype": "float32", "count": 1, "width": SIZE, "height": SIZE}
+    with rasterio.open(paths[0], "w", transform=NORTH_UP, **profile) as file:
+        file.write(coherence(0), 1)
+    _, out, _ = run("init", "--source", "images")
+    assert "2 images in images match" in out
+    assert f"1 cannot be ingested with these settings, the first because of ACD-202: {paths[0].absolute()}" in out
+    for path in paths[1:]:
+        path.write_bytes(b"no raster")
+    paths[0].unlink()
+    _, out, _ = run("init", "--source", "images", "--force")
+    assert "no image could be looked at yet: ACD-201" in out
 
 
 def test_init_writes_what_it_is_given_and_overwrites_nothing(run: Run) -> None:

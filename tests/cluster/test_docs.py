@@ -250,7 +250,7 @@ CHECKS: dict[Key, Callable[[Walk], None]] = {
         " --parameter monitor-start=2021-05-01 --parameter monitor-end=2021-07-01",
     ): only_other_dates_are_added,
     (
-        "A shard that fails for good",
+        "A shard that fails permanently",
         "argo submit --namespace acd --from cronworkflow/acd-koln --parameter quarantine=2",
     ): nothing_was_left_out,
     ("Upgrade", "argo list --namespace acd --running"): says("No workflows found"),

@@ -310,4 +310,4 @@ def test_without_the_extra_the_error_has_the_line_that_installs_it(tmp_path: Pat
     (tmp_path / "a.gpkg").write_bytes(b"SQLite format 3\x00")
     monkeypatch.setitem(__import__("sys").modules, "pyogrio.raw", None)
     error = refused(str(tmp_path / "a.gpkg"))
-    assert (error.code, "pip install 'acdtask[vector]'" in error.fix) == (ErrorCode.VECTOR_MISSING, True)
+    assert (error.code, "pip install 'acdtask[vector]'" in error.fix) == (ErrorCode.EXTRA_MISSING, True)

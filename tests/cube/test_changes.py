@@ -205,7 +205,7 @@ def test_an_exchange_of_what_another_took_changes_nothing(place: str) -> None:
     before = cube.store.list()
     refused(
         ErrorCode.DATASET_CONFLICT,
-        rf"a\.tif is no dataset of record {record(1).id} any more",
+        rf"a\.tif is no longer a dataset of record {record(1).id}",
         lambda: cube.exchange(old, [cell(1, "x.zarr"), cell(2, "x.zarr", subdir="1")]),
     )
     assert cube.store.list() == before

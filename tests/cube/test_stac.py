@@ -15,7 +15,7 @@ from referencing import Registry, Resource
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.stac import StacLinks, stac_catalog, stac_collection, stac_item
-from acdtask.cube.local.stac_read import read_stac
+from acdtask.cube.local.stac_read import SIGNED, read_stac
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Record
 from acdtask.cube.tiling import footprint
@@ -226,7 +226,6 @@ ITEM: dict[str, Any] = {"type": "Feature", "id": "i", "properties": {}, "assets"
         ({"type": "Catalog", "links": [{"rel": "child", "href": "https://x.org/c.json"}]}, "leads to https://x.org"),
         (ITEM | {"assets": None}, "without properties or assets"),
         (ITEM | {"assets": {"a": {}}}, "without href"),
-        (ITEM | {"assets": {"a": {"href": "https://x.org/a.tif"}}}, "on the web"),
     ],
 )
 def test_a_document_that_cannot_be_used_is_named(tmp_path: Path, document: Any, words: str) -> None:
@@ -238,11 +237,19 @@ def test_a_document_that_cannot_be_used_is_named(tmp_path: Path, document: Any, 
     assert str(tmp_path) in str(caught.value)
 
 
-def test_assets_on_the_web_beside_local_ones_are_left_out(tmp_path: Path) -> None:
+def test_assets_on_the_web_are_named_without_their_query(tmp_path: Path) -> None:
     path = tmp_path / "stac.json"
-    assets = {"thumbnail": {"href": "https://x.org/a.png"}, "data": {"href": "s3://bucket/a.tif"}}
+    assets = {
+        "thumbnail": {"href": "https://x.org/a.png", SIGNED: "https://evil.org/a.png"},
+        "data": {"href": "https://x.org/b.tif?sig=1#x"},
+        "near": {"href": "s3://bucket/a.tif"},
+    }
     path.write_text(json.dumps(ITEM | {"assets": assets, "links": [{"rel": "self", "href": "https://x.org/i.json"}]}))
-    assert read_stac(str(path))[0]["assets"] == {"data": {"href": "s3://bucket/a.tif"}}
+    assert read_stac(str(path))[0]["assets"] == {
+        "thumbnail": {"href": "https://x.org/a.png"},
+        "data": {"href": "https://x.org/b.tif", SIGNED: "https://x.org/b.tif?sig=1#x"},
+        "near": {"href": "s3://bucket/a.tif"},
+    }
 
 
 def test_an_href_may_be_quoted_or_plain(tmp_path: Path) -> None:

@@ -282,12 +282,17 @@ def test_an_item_of_the_web_names_no_file_of_this_machine(href: str) -> None:
     assert "pair-0" in error.detail
 
 
-@pytest.mark.parametrize("href", ["https://example.org/x.tif", "./x.tif", "../x.tif", "x.tif"])
-def test_assets_on_the_web_are_told_to_be_downloaded(href: str) -> None:
-    with serving(Api([item(0, href)])) as running:
+@pytest.mark.parametrize("href", ["./x.tif", "../x.tif", "x.tif"])
+def test_a_relative_asset_is_looked_for_beside_its_item_and_nowhere_if_that_is_not_said(href: str) -> None:
+    one = item(0, href)
+    with serving(Api([one])) as running:
         error = refusal(f"{running.address}/v1/collections/coherence")
-    assert error.code is ErrorCode.STAC_INVALID
-    assert "Download" in error.fix
+        assert error.code is ErrorCode.STAC_INVALID
+        assert "pair-0" in error.detail
+        one["links"] = [{"rel": "self", "href": "https://example.org/c/items/pair-0"}]
+        (read,) = read_stac_api(f"{running.address}/v1/collections/coherence")
+    folder = "https://example.org/c" if href.startswith("../") else "https://example.org/c/items"
+    assert read["assets"]["coh"]["href"] == f"{folder}/x.tif"
 
 
 @pytest.mark.parametrize("address", ["https://", "https:///v1", "http://[::1", "https://h:x/v1", "https://u:pw@h/v1"])

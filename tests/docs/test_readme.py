@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,15 @@ def test_the_pair_to_the_seventeenth_of_july_has_none(folder: Path) -> None:
     assert len(patches(folder)) == 1
     judged = {path.name for path in (folder / "cube/products/mexico-city/monitor").glob("*/2018-*")}
     assert any(name.startswith("2018-05-06_2018-07-17") for name in judged)
+
+
+def test_what_came_closest_on_the_seventeenth_of_july_is_as_the_readme_says(folder: Path) -> None:
+    command = [sys.executable, "-m", "acdtask", "-q", "show", "patches", *WHERE, "--date", "2018-07-17"]
+    shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    (line,) = [line for line in shown.stdout.splitlines() if line.startswith("closest")]
+    quoted = re.search(r'says what came closest \("([^"]+)"\)', " ".join(text_of("README.md").split()))
+    assert quoted is not None
+    assert all(part in line for part in quoted[1].split(" ... "))
 
 
 def test_the_baseline_has_as_many_pairs_as_the_readme_says(folder: Path) -> None:

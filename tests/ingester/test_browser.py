@@ -9,17 +9,15 @@ import pytest
 
 from acdtask.ingester.graph import chart_of
 from acdtask.ingester.svg import draw
+from tests.browser import NEEDS_CHROMIUM
 from tests.ingester.charts import many
-from tests.jobs.report.test_browser import CHROMEDRIVER, CHROMIUM, browser, console, opened, served
+from tests.jobs.report.test_browser import browser, console, opened, strictly_served
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
 
 __all__ = ["browser"]
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason="chromium or chromedriver is not installed"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 LOOK = """
 const all = [...document.querySelectorAll('text')];
@@ -42,7 +40,7 @@ def test_it_is_drawn_in_full_and_the_policy_forbids_nothing(
     bursts: int,
 ) -> None:
     (tmp_path / "koln.svg").write_text(draw(chart_of("koln", *many(scenes, bursts))))
-    with served(tmp_path) as address:
+    with strictly_served(tmp_path) as address:
         url = address.replace("index.html", "koln.svg")
         count, outside, over, done, page, ink = opened(browser, url, width=1400).execute_script(LOOK)
         assert count > 100

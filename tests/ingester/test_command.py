@@ -117,7 +117,7 @@ def test_lists_are_filtered_and_say_when_they_are_cut(standin: Standin, acd: Acd
         (["status", "--address", "http://ingester:1"], {}, 78, "over plain HTTP"),
         (["status", "--address", "http://ingester.invalid:1", "--insecure"], {}, 75, "takes no connection"),
         (["wait", "bonn"], {}, 78, "the ingester has no AOI bonn; it has none at all"),
-        (["retry", "koln", "--restart-done"], {}, 2, "is a word for --force"),
+        (["retry", "koln", "--restart-done"], {}, 2, "only works with --force"),
         (["retry", "koln", "--force", "--scene", "1"], {}, 2, "exclude each other"),
         (["post", "--aoi", "{"], {}, 78, "is not JSON"),
     ],

@@ -177,7 +177,7 @@ def test_records_that_are_in_another_cube_are_told(planned: Planned, standin: St
 
 def test_without_a_cube_nothing_is_posted(planned: Planned, standin: Standin, tmp_path: Path) -> None:
     settings = IngestSettings(source="geocube-ingester", aoi=payload())
-    with pytest.raises(AcdError, match="the ingester makes none") as caught:
+    with pytest.raises(AcdError, match="the ingester does not create one") as caught:
         make_plan(IngestJob(), settings, open_site(str(tmp_path / "other")))
     assert (caught.value.code, standin.posts) == (ErrorCode.CUBE_UNKNOWN, 0)
     del planned

@@ -398,7 +398,7 @@ def test_dates_that_come_late_and_out_of_order_are_done_once_each(scene: Path, e
     for place in (2, 0, 1):
         first = SCENE.reference_pairs + place
         ingest(some_images(scene, tmp_path / str(place), first, first + 1), cube)
-        assert len(monitor(scene, cube).content["images"]) == 1
+        assert len(monitor(scene, cube).content.images) == 1
         assert monitor(scene, cube).nothing_to_do
     assert manifest(cube) == manifest(expected)
     assert monitored(cube) == monitored(expected)

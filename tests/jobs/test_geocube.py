@@ -26,6 +26,7 @@ from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
 from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, reference_end, run_chain, simulate
 from tests.jobs.compare import counts, halves, products, run
+from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.serving import served
 
 MERCATOR = Layout(name="z12", grid=WebMercatorGrid(zoom=12))
@@ -179,3 +180,15 @@ def test_a_key_that_is_wrong_is_told(geocube: Path, tmp_path: Path, monkeypatch:
     with pytest.raises(AcdError) as raised:
         open_site(str(tmp_path / "site")).cube.layouts()
     assert raised.value.code is ErrorCode.GEOCUBE_DENIED
+
+
+def test_a_file_that_changed_is_refused_on_a_server_too(geocube: Path, tmp_path: Path, pool: WorkerPool) -> None:
+    file = write_tiff(tmp_path / "source/S1_20210101_20210107_VV.tif", good_pixels(1))
+    settings = IngestSettings(source=str(tmp_path / "source"))
+    run(IngestJob(), settings, tmp_path / "site", pool)
+    assert run(IngestJob(), settings, tmp_path / "site", pool).plan.nothing_to_do
+    write_tiff(file, good_pixels(2))
+    with pytest.raises(AcdError) as raised:
+        run(IngestJob(), settings, tmp_path / "site", pool)
+    assert raised.value.code is ErrorCode.SOURCE_DIFFERS
+    assert "delete the records on the Geocube" in raised.value.fix

@@ -219,7 +219,7 @@ def test_a_stac_item_collection_is_a_source(source: Path, tmp_path: Path) -> Non
 
 def test_our_own_stac_items_can_be_ingested_into_another_cube(source: Path, tmp_path: Path) -> None:
     ingest(tmp_path / "cube", source=str(source))
-    item = next(iter(sorted((tmp_path / "cube/data").rglob("*.json"))))
+    item = next(iter(sorted((tmp_path / "cube/data").rglob("*.tif")))).with_suffix(".json")
     ingest(tmp_path / "other", source=str(item))
     (path,) = (tmp_path / "other/data").rglob("*.tif")
     with rasterio.open(path) as ours, rasterio.open(item.with_suffix(".tif")) as theirs:

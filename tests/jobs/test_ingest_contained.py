@@ -70,16 +70,25 @@ def test_a_document_called_tif_is_no_raster(outside: Path, tmp_path: Path, kind:
     assert not list((tmp_path / "cube").rglob("*.tif"))
 
 
-def test_files_beside_a_raster_are_not_read(outside: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".ovr", ".aux.xml", ".msk"])
+def test_a_file_beside_a_raster_leads_nowhere(outside: Path, tmp_path: Path, suffix: str) -> None:
+    """Overviews are passed over. A mask says which pixels are valid, so one that is no GeoTIFF is refused."""
     path = write_tiff(tmp_path / f"source/{NAME}.tif", good_pixels(1, SIZE))
     with canary_server() as canary:
-        for suffix in (".ovr", ".msk"):
-            Path(f"{path}{suffix}").write_text(mosaic_vrt(f"/vsicurl/{canary.address}/a.tif", SIZE // 2, SIZE // 2))
-        web = f'<MDI key="OVERVIEW_FILE">/vsicurl/{canary.address}/a.ovr</MDI>'
-        Path(f"{path}.aux.xml").write_text(f'<PAMDataset><Metadata domain="OVERVIEWS">{web}</Metadata></PAMDataset>')
+        text = mosaic_vrt(f"/vsicurl/{canary.address}/a.tif", SIZE // 2, SIZE // 2)
+        if suffix == ".aux.xml":
+            web = f'<MDI key="OVERVIEW_FILE">/vsicurl/{canary.address}/a.ovr</MDI>'
+            text = f'<PAMDataset><Metadata domain="OVERVIEWS">{web}</Metadata></PAMDataset>'
+        Path(f"{path}{suffix}").write_text(text)
         done = ingest(tmp_path, "--source", str(tmp_path / "source"))
         assert canary.requests == []
-    assert done.returncode == 0, done.stderr
+    if suffix != ".msk":
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 66
+    assert "ACD-201" in done.stderr
+    assert f"{NAME}.tif.msk cannot be read" in done.stderr
+    assert not list((tmp_path / "cube").rglob("*.tif"))
 
 
 def test_a_vrt_of_a_stac_item_is_ingested_if_it_stays_below_the_document(outside: Path, tmp_path: Path) -> None:

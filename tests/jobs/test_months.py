@@ -6,6 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,8 +93,9 @@ def test_a_manifest_names_each_month_once_with_its_figures(monitored: Path) -> N
     for image, found in zip(images, patches, strict=True):
         counts[f"{image.datetime:%Y-%m}"] += len(found)
     assert {month.month: month.patches for month in manifest.months} == counts
-    together = [patch.properties for month in read_month_patches(manifest, store) for patch in month]
-    assert together == [patch.properties for found in patches for patch in found]
+    together = [patch for month in read_month_patches(manifest, store) for patch in month]
+    assert [replace(patch, number=None) for patch in together] == [patch for found in patches for patch in found]
+    assert sorted(patch.number or 0 for patch in together) == list(range(1, len(together) + 1))
     assert together
 
 
@@ -132,7 +134,12 @@ def test_the_files_of_a_run_hold_the_patches_of_its_images(scene: Path, tmp_path
     files = monitor(scene, cube, 2)
     last = read_images(manifest_of(cube), store)[-1]
     ours = read_patches(Path(files["patches.parquet"]).read_bytes())
-    assert [one.properties for one in ours] == [one.properties for one in read_patches(store.get(last.patches))]
+    theirs = read_patches(store.get(last.patches))
+    assert [replace(one, number=None) for one in ours] == theirs
+    shown = {one.patch.id: one.number for month in read_month_patches(manifest_of(cube), store) for one in month}
+    assert sorted(number or 0 for number in shown.values()) == list(range(1, len(shown) + 1))
+    assert {one.patch.id: one.number for one in ours}.items() <= shown.items()
+    assert len(shown) > len(ours) > 0
     features = json.loads(Path(files["patches.geojson"]).read_text())["features"]
     assert [one["id"] for one in features] == [one.patch.id for one in ours]
 

@@ -199,6 +199,41 @@ def test_verified_records_that_differ_are_refused(served: Path, tmp_path: Path, 
     assert counts(served) == before
 
 
+def test_known_records_are_compared_with_what_the_site_brought(served: Path, tmp_path: Path, pool: WorkerPool) -> None:
+    source = tmp_path / "source"
+    for number, day in enumerate((7, 13)):
+        write_tiff(source / f"S1_20210101_202101{day:02}_VV.tif", good_pixels(number))
+    settings = IngestSettings(source=str(source))
+    run(IngestJob(), settings, tmp_path / "site", pool)
+    before = counts(served)
+    assert run(IngestJob(), settings, tmp_path / "site", pool).plan.nothing_to_do
+    other = run(IngestJob(), settings, tmp_path / "other site", pool).plan
+    assert "2 of them were not compared with their files" in other.nothing_to_do
+    changed = source / "S1_20210101_20210107_VV.tif"
+    os.utime(changed, (1, 1))
+    touched = run(IngestJob(), settings, tmp_path / "site", pool)
+    assert "compared with the cube's pixels: 1" in touched.lines
+    assert run(IngestJob(), settings, tmp_path / "site", pool).plan.nothing_to_do
+    write_tiff(changed, good_pixels(5))
+    for how in ({}, {"source_minimum": 0.0, "source_maximum": 2.0}):
+        with pytest.raises(AcdError) as raised:
+            run(IngestJob(), IngestSettings(source=str(source), **how), tmp_path / "site", pool)
+        assert raised.value.code is ErrorCode.SOURCE_DIFFERS
+        assert str(changed) in raised.value.detail
+        assert "delete the records on the Geocube" in raised.value.fix
+    assert counts(served) == before
+    kept = IngestSettings(source=str(source), on_known="keep")
+    assert run(IngestJob(), kept, tmp_path / "site", pool).plan.nothing_to_do
+    into = IngestSettings(source=str(source), instance="again")
+    run(IngestJob(), into, tmp_path / "site", pool)
+    cube = open_site(str(tmp_path / "site")).cube
+    for instance, seed in (("master", 0), ("again", 5)):
+        (dataset,) = [one for one in cube.datasets("CoherenceVV", instance) if "20210107" in one.uri.rpartition("/")[2]]
+        slices = [Slice(label="first", datasets=(dataset,))]
+        pixels = cube.read(dataset.grid, slices, settings.definition())
+        np.testing.assert_allclose(np.squeeze(pixels), np.rint(good_pixels(seed) * 1000), atol=1)
+
+
 def test_a_variable_that_others_described_is_taken_as_it_is(served: Path, tmp_path: Path, pool: WorkerPool) -> None:
     settings = IngestSettings(source=str(tmp_path / "source"))
     write_tiff(tmp_path / "source" / "S1_20210101_20210107_VV.tif", good_pixels(1))

@@ -339,6 +339,65 @@ def test_polarisations_that_were_ingested_on_purpose_are_still_no_one_stack(area
     np.testing.assert_allclose(area.mean(area.baseline(tags={"polarisation": "VH"})), 0.2, atol=0.02)
 
 
+@pytest.mark.parametrize(
+    ("name", "pattern", "producer"),
+    [
+        ("%s/{a}_{b}.tif", "*{start}_{end}*.tif", None),
+        ("%s/{a}_{b}/coh.tif", "{start}_{end}/coh.tif", None),
+        ("%s/{a}_{b}/filt_fine.cor.tif", "", "isce2"),
+        ("coh_%s/interferograms/{a}_{b}.int.cor.tif", "", "dolphin"),
+    ],
+)
+def test_the_polarisation_of_a_folder_is_kept_so_that_two_are_not_stacked(
+    area: Area, name: str, pattern: str, producer: str | None
+) -> None:
+    for polarisation, mean in (("VV", 0.75), ("VH", 0.2)):
+        write_series(area.folder / "images", name % polarisation, 3, mean=mean)
+    how: dict[str, Any] = {"producer": producer} if producer else {"pattern": pattern}
+    if producer:
+        how["pattern"] = IngestSettings(source="x", producer=producer).pattern
+    assert "left out, other polarisation: VH: 3" in area.ingest(**how).lines
+    area.ingest(polarisation="any", **how)
+    assert sorted(record.tags["polarisation"] for record in area.records()) == ["VH"] * 3 + ["VV"] * 3
+    refused = refusal(area.baseline)
+    assert refused.code is ErrorCode.POLARISATIONS_MIXED
+    assert "VH: 3, VV: 3" in refused.detail
+    assert "--tags polarisation=VH" in refused.fix
+    for polarisation, mean in (("VV", 0.75), ("VH", 0.2)):
+        chosen = area.baseline(tags={"polarisation": polarisation}, name=polarisation)
+        np.testing.assert_allclose(area.mean(chosen), mean, atol=0.02)
+
+
+def test_two_sources_of_two_polarisations_do_not_become_one_stack(area: Area) -> None:
+    for polarisation, mean in (("VV", 0.75), ("VH", 0.2)):
+        write_series(area.folder / f"images_{polarisation}", "{a}_{b}.tif", 3, mean=mean)
+    refused = refusal(lambda: area.ingest(area.folder / "images_VH"))
+    assert refused.code is ErrorCode.POLARISATION_MISMATCH
+    for polarisation in ("VV", "VH"):
+        area.ingest(area.folder / f"images_{polarisation}", variable="Coherence")
+    assert refusal(lambda: area.baseline(variable="Coherence")).code is ErrorCode.POLARISATIONS_MIXED
+    chosen = area.baseline(variable="Coherence", tags={"polarisation": "VV"})
+    np.testing.assert_allclose(area.mean(chosen), 0.75, atol=0.02)
+
+
+def test_a_record_that_was_ingested_without_its_polarisation_stays_the_same_record(
+    area: Area, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(area.folder / "images", "A015/VV/{a}_{b}.tif", 3, mean=0.75)
+    with monkeypatch.context() as older:
+        older.setattr("acdtask.jobs.ingest.sources.polarisation_in", lambda text: "")
+        older.setattr("acdtask.jobs.ingest.sources.track_in", lambda text: "")
+        area.ingest()
+    before = area.records()
+    assert {"polarisation", "track"} & before[0].tags.keys() == set()
+    assert area.ingest().plan.nothing_to_do
+    write_series(area.folder / "images", "A015/VV/{a}_{b}.tif", 4, mean=0.75)
+    area.ingest(on_known="keep")
+    after = area.records()
+    assert [record.id for record in after][:3] == [record.id for record in before]
+    assert (after[3].tags["polarisation"], after[3].tags["track"]) == ("VV", "A015")
+
+
 def write_catalogue(folder: Path, items: dict[str, dict[str, Path]], properties: dict[str, Any]) -> None:
     """A STAC catalogue; the asset's name is the key."""
     catalogue = pystac.Catalog("catalogue", "of a test")
@@ -373,6 +432,7 @@ def test_of_the_assets_of_an_item_that_of_the_variables_polarisation_is_read(
     variable = f"Coherence{wanted}"
     said = area.ingest(area.folder / "stac/catalog.json", variable=variable).lines
     assert f"left out, other polarisation: {other}: 3" in said
+    assert {record.tags["polarisation"] for record in area.records()} == {wanted}
     np.testing.assert_allclose(area.mean(area.baseline(variable=variable)), 0.75, atol=0.02)
     if wanted == "HH":
         refused = refusal(lambda: area.ingest(area.folder / "stac/catalog.json"))
@@ -404,6 +464,77 @@ def test_a_new_pair_that_interleaves_with_the_baseline_is_not_judged(area: Area)
     assert refused.code is ErrorCode.PAIRS_INTERLEAVED
     judged = area.monitor(records="up_*", min_count=2, min_std=0.001)
     assert [image.label for image in judged.plan.content.images] == ["2020-03-04_2020-03-16"]
+
+
+TIMED = "*{start:%Y%m%dT%H%M%S}_{end:%Y%m%dT%H%M%S}*.tif"
+
+
+def write_turns(
+    folder: Path, times: tuple[str, str], means: tuple[float, float] = (0.7, 0.7), shift: int = 6, count: int = 5
+) -> None:
+    """Two chains of pairs, each at a time of day."""
+    for name, time, mean, days_later in zip("AB", times, means, (0, shift), strict=True):
+        first = FIRST + timedelta(days_later)
+        write_series(folder, f"S1{name}{name}_{{a}}{time}_{{b}}{time}_VV.tif", count, mean=mean, first=first)
+
+
+@pytest.mark.parametrize("times", [("T172015", "T172047"), ("T235930", "T000012")])
+def test_two_satellites_in_turn_on_one_track_are_one_series(area: Area, times: tuple[str, str]) -> None:
+    write_turns(area.folder / "images", times)
+    area.ingest(pattern=TIMED)
+    before = area.baseline(end="2020-02-20")
+    assert len(before.plan.content.images) == 6
+    np.testing.assert_allclose(area.mean(before), 0.7, atol=0.02)
+    judged = area.monitor(min_count=2, min_std=0.001)
+    assert len(judged.plan.content.images) == 4
+
+
+@pytest.mark.parametrize(
+    ("times", "shift"),
+    [
+        (("T172015", "T053015"), 6),
+        (("T172015", "T172830"), 6),
+        (("T172015", "T171200"), 6),
+        (("T120000", "T120000"), 5),
+        (("T000000", "T000000"), 6),
+        (("", ""), 6),
+    ],
+    ids=["other direction", "track to the west", "track to the east", "placeholder", "midnight", "no time"],
+)
+def test_series_that_may_be_of_two_tracks_are_refused(area: Area, times: tuple[str, str], shift: int) -> None:
+    write_turns(area.folder / "images", times, means=(0.7, 0.3), shift=shift)
+    how: dict[str, Any] = {"pattern": TIMED} if times[0] else {}
+    area.ingest(**how)
+    assert refusal(area.baseline).code is ErrorCode.PAIRS_INTERLEAVED
+    np.testing.assert_allclose(area.mean(area.baseline(records="S1BB_*")), 0.3, atol=0.02)
+
+
+def test_a_pass_of_another_track_is_not_judged_with_a_baseline_of_two_satellites(area: Area) -> None:
+    write_turns(area.folder / "images", ("T172015", "T172047"))
+    area.ingest(pattern=TIMED)
+    area.baseline(end="2020-02-20")
+    other = FIRST + timedelta(51)
+    write_series(area.folder / "images", "S1AA_{a}T053000_{b}T053000_VV.tif", 1, mean=0.3, first=other)
+    area.ingest(pattern=TIMED)
+    refused = refusal(lambda: area.monitor(min_count=2, min_std=0.001))
+    assert refused.code is ErrorCode.PAIRS_INTERLEAVED
+
+
+def test_the_advice_for_two_satellites_with_dates_alone_works(area: Area) -> None:
+    write_turns(area.folder / "images", ("", ""), means=(0.7, 0.6))
+    area.ingest()
+    refused = refusal(area.baseline)
+    assert "two satellites on one track 6 days after one another" in refused.detail
+    assert "--track A015" in refused.fix
+    assert "--mixed" in refused.fix
+    for name, options in (("mixed", {"mixed": True}), ("track", {"track": "A015"})):
+        if name == "track":
+            area.ingest(track="A015")
+        made = area.baseline(name=name, end="2020-02-20", **options)
+        np.testing.assert_allclose(area.mean(made), 0.65, atol=0.02)
+        assert made.plan.estimate.dates == 6
+        judged = area.monitor(name=name, baseline_name=name, min_count=2, min_std=0.001, **options)
+        assert len(judged.plan.content.images) == 4
 
 
 def pair(a: int, b: int, name: str = "") -> Pair:

@@ -127,9 +127,12 @@ def test_the_catalogue_is_valid_and_leads_to_every_tile(
             path
         )
         pystac.read_dict(document)
-    assert kinds["item"] == len(baseline.tiles) + SCENE.monitored_pairs * len(image.tiles)
+    images = list(cube.glob("data/**/*.tif"))
+    assert kinds["item"] == len(images) + len(baseline.tiles) + SCENE.monitored_pairs * len(image.tiles)
     root = pystac.Catalog.from_file(str(cube / "catalog.json"))
     items = list(root.get_items(recursive=True))
+    shown = {item.assets["CoherenceVV"].get_absolute_href() for item in items if "CoherenceVV" in item.assets}
+    assert shown == {str(path) for path in images}
     assert len({(item.collection_id, item.id) for item in items}) == len(items) == kinds["item"]
     for item in items:
         collection = item.get_collection()
@@ -143,6 +146,8 @@ def test_an_item_is_one_footprint_and_its_assets_say_what_they_are(cube: Path) -
         if document["type"] != "Feature":
             continue
         expected = {"z", "change"} if "/monitor/" in str(path) else {"mean", "std", "count"}
+        if "data" in path.relative_to(cube.resolve()).parts:
+            continue  # tests/jobs/test_ingest.py
         assert set(document["assets"]) == expected
         assert len({str(asset["proj:transform"]) for asset in document["assets"].values()}) == 1
         fields = {**document["properties"], **{k: v for asset in document["assets"].values() for k, v in asset.items()}}

@@ -1,1 +1,1 @@
-"""The steps of methods: each turns what is known of an image into clearer evidence of change. One file each."""
+"""Steps of detection methods, one file each; `registry` lists them in order."""

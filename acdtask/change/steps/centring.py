@@ -1,4 +1,4 @@
-"""Centring: z relative to what the whole image has in common.
+"""Centring: z relative to similar pixels of the same image.
 
 Rain, snow or a long baseline lowers the coherence of a land cover everywhere. A pixel is abnormal if it dropped more
 than others like it did on the same date. "Like it" means: about as coherent as a rule. So
@@ -114,7 +114,7 @@ def common_score(bins: NDArray[np.intp], medians: NDArray[np.float32]) -> NDArra
 
 @dataclass(frozen=True)
 class Centring(Step):
-    """Takes from each z the image's median z of pixels that are about as coherent as a rule.
+    """Subtracts from each z the image's median z of pixels with similar mean coherence.
 
     >>> from acdtask.change.scene import Ground
     >>> z = np.full((30, 30), 0.5, np.float32)
@@ -130,16 +130,16 @@ class Centring(Step):
 
     @classmethod
     def chosen(cls, given: Mapping[str, Any]) -> Self | None:
-        """As `centred` says."""
+        """Centring if `centred` is true."""
         return cls() if given.get("centred") else None
 
     @classmethod
     def recorded(cls, step: Self | None) -> dict[str, Any]:
-        """Whether it is centred."""
+        """Whether z is centred."""
         return {"centred": step is not None}
 
     def measure(self, scene: Scene) -> Counts:
-        """How often each z occurs in each bin."""
+        """Count each z in each bin."""
         return ScoreHistogram.of(scene.z, _bins(scene)).counts
 
     def conclude(self, counts: Counts) -> Whole:
@@ -152,7 +152,7 @@ class Centring(Step):
 
 
 class CentringSettings(StepSettings):
-    """Whether z is centred; without a value, as the profile has it."""
+    """Whether z is centred; default: as the profile says."""
 
     step: ClassVar[type[Step]] = Centring
     centred: bool | None = Field(

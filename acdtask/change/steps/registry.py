@@ -1,4 +1,4 @@
-"""Which steps there are, and in what order a method takes them."""
+"""All steps, in the order in which methods apply them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["STEPS", "AllStepSettings", "recorded_steps", "steps_of"]
 
 
 class AllStepSettings(CentringSettings, SmoothSettings):
-    """The settings of all steps. A new step is added to this list: its place in it is its turn in a method."""
+    """The settings of all steps. To add a step, add its settings here; methods apply steps in this order."""
 
 
 STEPS: tuple[type[Step], ...] = tuple(cast(type[StepSettings], base).step for base in AllStepSettings.__bases__)
 
 
 def steps_of(given: Mapping[str, Any]) -> tuple[Step, ...]:
-    """The steps that settings ask for. SETTING_INVALID, naming the setting.
+    """The steps that the settings ask for. SETTING_INVALID, naming the setting.
 
     >>> steps_of({"centred": True, "smooth": 1.2})
     (Centring(), Smooth(sigma=1.2))
@@ -30,7 +30,7 @@ def steps_of(given: Mapping[str, Any]) -> tuple[Step, ...]:
 
 
 def recorded_steps(steps: Iterable[Step]) -> dict[str, Any]:
-    """The settings that `steps_of` makes these steps from.
+    """The settings from which `steps_of` recreates these steps.
 
     >>> recorded_steps(())
     {'centred': False}

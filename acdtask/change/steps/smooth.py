@@ -1,16 +1,16 @@
-"""Smoothing: evidence of a pixel is the Gaussian mean of z around it.
+"""Smoothing: thresholds apply to a Gaussian mean of z.
 
-Speckle is independent from pixel to pixel, or nearly so, and a change is not: a mean over neighbours keeps a change of
-several pixels and lowers the noise. With the weights w of a Gaussian of standard deviation sigma (in pixels), cut off
-at 4 sigma, and m = 1 where a pixel has a z and 0 where it has none,
+Speckle is nearly independent between pixels, and a change is not, so a local mean keeps changes of several pixels and
+reduces the noise. With Gaussian weights w of standard deviation sigma (in pixels), truncated at 4 sigma, and m = 1
+where a pixel has a z, 0 elsewhere,
 
-    s(p) = sum_q w(q - p) m(q) z(q) / sum_q w(q - p) m(q)        where m(p) = 1, and none elsewhere
+    s(p) = sum_q w(q - p) m(q) z(q) / sum_q w(q - p) m(q)        where m(p) = 1, and NaN elsewhere
 
-which is normalised convolution (H. Knutsson and C.-F. Westin, "Normalized and differential convolution", CVPR 1993).
-The thresholds are compared with s; z itself stays what it is, in standard deviations. Halo: 4 sigma, rounded.
+This is normalised convolution (H. Knutsson and C.-F. Westin, "Normalized and differential convolution", CVPR 1993). The
+thresholds are compared with s; z itself is unchanged, in standard deviations. Halo: 4 sigma, rounded.
 
-A pixel gets the same bits wherever in an array it lies: both sums are separable, and are added up tap by tap, always in
-the same order, over whole arrays. Weights are rounded to 2^-20 first, so that they do not depend on the C library.
+A pixel gets the same bits wherever it is in an array: both sums are separable and accumulated tap by tap over whole
+arrays, always in the same order. Weights are rounded to multiples of 2^-20, so they do not depend on the C library.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from acdtask.errors import AcdError, ErrorCode
 __all__ = ["LARGEST", "Smooth", "SmoothSettings", "gaussian_mean"]
 
 CUT_OFF = 4.0
-"""The kernel ends at so many sigma."""
+"""Where the kernel is truncated, in sigma."""
 
 LARGEST = 16.0
-"""The largest sigma in pixels: a tile then needs 64 px of its surroundings."""
+"""The largest sigma, in pixels; its halo is 64 px."""
 
 WEIGHT_STEPS = 2**20
 Z_LIMIT = 1e6
-"""Larger scores count as this one, so that no infinite one spoils its neighbours."""
+"""Scores are clipped to this, so that an infinite one does not affect its neighbours."""
 
 
 @dataclass(frozen=True)
 class Smooth(Step):
-    """Compares thresholds with the Gaussian mean of z; `sigma` in pixels.
+    """Applies the thresholds to the Gaussian mean of z; `sigma` is in pixels.
 
     >>> from acdtask.change.scene import Ground
     >>> z = np.zeros((5, 5), np.float32)
@@ -70,16 +70,16 @@ class Smooth(Step):
 
     @classmethod
     def chosen(cls, given: Mapping[str, Any]) -> Self | None:
-        """With the sigma that `smooth` is; without, if that is 0."""
+        """Smoothing with sigma = `smooth`; None if that is 0."""
         return cls(float(sigma)) if (sigma := given.get("smooth")) else None
 
     @classmethod
     def recorded(cls, step: Self | None) -> dict[str, Any]:
-        """The sigma, if it is smoothed."""
+        """The sigma, if there is smoothing."""
         return {"smooth": step.sigma} if step else {}
 
     def apply(self, scene: Scene, whole: Whole | None) -> Scene:
-        """The scene whose thresholds are compared with the mean of z."""
+        """Use the smoothed z as extent and seed."""
         smooth = gaussian_mean(scene.z, self.weights())
         return replace(scene, extent=smooth, seed=smooth)
 
@@ -90,20 +90,20 @@ class Smooth(Step):
 
 
 class SmoothSettings(StepSettings):
-    """How much z is smoothed."""
+    """The amount of smoothing."""
 
     step: ClassVar[type[Step]] = Smooth
     smooth: float | None = Field(
         default=None,
         ge=0,
         le=LARGEST,
-        description="compare the thresholds with z averaged under a Gaussian of this standard deviation, in pixels,"
-        " such as 1.2 (0: with z itself)",
+        description="apply the thresholds to z averaged with a Gaussian of this standard deviation in pixels, e.g. 1.2"
+        " (0: no smoothing)",
     )
 
 
 def gaussian_mean(z: NDArray[np.float32], weights: list[float]) -> NDArray[np.float32]:
-    """The mean of those neighbours of each pixel that have a z, itself included; NaN where z is.
+    """The weighted mean of the valid pixels around each valid pixel; NaN where z is NaN.
 
     Args:
         z: shape (height, width).
@@ -121,7 +121,7 @@ def gaussian_mean(z: NDArray[np.float32], weights: list[float]) -> NDArray[np.fl
 
 
 def _weighted_sums(field: NDArray[np.float64], weights: list[float]) -> NDArray[np.float64]:
-    """Sums along rows, then along columns. What lies beyond the array is 0."""
+    """Weighted sums along rows, then along columns; the array is padded with 0."""
     for _ in range(2):
         field = _along_columns(np.ascontiguousarray(field.T), weights)
     return field
@@ -132,8 +132,8 @@ def _along_columns(field: NDArray[np.float64], weights: list[float]) -> NDArray[
     padded = np.pad(field, ((reach, reach), (0, 0)))
     total = weights[0] * field
     pair = np.empty_like(field)
-    # One pair of taps after the other, over the whole array: no sum's order depends on where a pixel lies. Adding the
-    # zeros of the padding changes no bit, so an edge of the array is the same as pixels without a z beyond it.
+    # One pair of taps after the other, over the whole array, so the order of a sum does not depend on the pixel's
+    # position. Adding padding (0.0) changes no bit: the edge of the array has the same effect as masked pixels.
     for distance in range(1, reach + 1):
         before, after = padded[reach - distance :][:height], padded[reach + distance :][:height]
         np.add(before, after, out=pair)

@@ -1,4 +1,4 @@
-"""What a step of a method is."""
+"""The interface of a method's steps."""
 
 from __future__ import annotations
 
@@ -15,59 +15,60 @@ from acdtask.change.scene import Scene
 __all__ = ["Counts", "Step", "StepSettings", "Whole"]
 
 Counts: TypeAlias = NDArray[np.int64]
-"""What a step counts in a tile: integers of a fixed shape, so that sums over tiles are the same in any order."""
+"""What a step counts in a tile: integers of a fixed shape, whose sum over tiles does not depend on the order."""
 
 Whole: TypeAlias = NDArray[Any]
-"""What a step knows of the whole image."""
+"""What a step concludes about the whole image."""
 
 
 class Step(ABC):
-    """An array function that makes evidence clearer. It sees a tile and `halo` pixels around it.
+    """An array function that sharpens the evidence. It sees a tile and `halo` pixels around it.
 
-    A step that needs something of the whole image, as a median, `measures`: each tile's `measure` is added up over the
-    image, in any order, and every tile's `apply` gets what `conclude` makes of the sum. So the result is the same bits
-    however an image was cut, if `apply` gives a pixel bits that depend on the pixels within `halo` of it alone, not on
-    where in the array it lies.
+    A step that depends on the whole image (a median, for example) sets `measures`. The counts of all tiles are added,
+    `conclude` reduces the sum, and `apply` receives the result in every tile.
+
+    Results must be bit-for-bit identical regardless of tiling. So the bits that `apply` gives a pixel may depend only
+    on pixels within `halo` of it, and not on its position in the array.
     """
 
     measures: ClassVar[bool] = False
 
     @property
     def halo(self) -> int:
-        """How many pixels around a tile decide what comes out in it."""
+        """How far around a tile pixels affect the result in it, in pixels."""
         return 0
 
     @classmethod
     @abstractmethod
     def chosen(cls, given: Mapping[str, Any]) -> Self | None:
-        """The step with these settings, or None if they leave it out. SETTING_INVALID, naming the setting."""
+        """The step with these settings, or None if they do not ask for it. SETTING_INVALID, naming the setting."""
 
     @classmethod
     @abstractmethod
     def recorded(cls, step: Self | None) -> dict[str, Any]:
-        """The settings from which `chosen` makes this step, or leaves it out, as a result keeps them.
+        """The settings from which `chosen` recreates this step or its absence, as results record them.
 
-        A step that older versions did not have records nothing when it is left out, so that results keep their ids.
+        A new step records nothing if it is not used, so that existing results keep their ids.
         """
 
     def measure(self, scene: Scene) -> Counts:
-        """What is counted in a tile, without its surroundings."""
+        """Count in a tile, without its halo."""
         raise NotImplementedError
 
     def conclude(self, counts: Counts) -> Whole:
-        """What the counts of all tiles together say; small, since every tile gets it."""
+        """Reduce the counts of the whole image to a small array, which every tile receives."""
         raise NotImplementedError
 
     @abstractmethod
     def apply(self, scene: Scene, whole: Whole | None) -> Scene:
-        """The scene after this step. `whole` is None if nothing was measured; then a step that measures does nothing.
+        """Return the scene after this step. Pixels without z must stay without.
 
-        Pixels without z stay without.
+        If nothing was measured, `whole` is None, and a step that measures changes nothing.
         """
 
 
 class StepSettings(BaseModel):
-    """The settings of one step, under names that no other step has. Options and documents are made from them."""
+    """The settings of one step; names are unique among all steps. Options and reference pages are made from them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
     step: ClassVar[type[Step]]

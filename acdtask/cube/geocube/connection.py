@@ -40,7 +40,7 @@ class Endpoint(NamedTuple):
             parts = urlsplit(address)
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise ValueError(f"{address!r} is no address: {error}") from error
+            raise ValueError(f"{address!r} is not a valid address: {error}") from error
         rest = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
         if parts.scheme not in (PLAIN, TLS) or not host or not port or rest:
             raise ValueError(f"{address!r} is neither geocube://host:port nor, for TLS, geocubes://host:port")

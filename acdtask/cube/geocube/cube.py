@@ -91,7 +91,9 @@ class GeocubeCube:
             (f"container {one.uri}", one.dformat.dtype) for one in datasets
         ]:
             if dtype not in DTYPES:
-                raise AcdError(ErrorCode.SETTING_INVALID, f"{kind} has the data type {dtype}, which Geocube has not")
+                raise AcdError(
+                    ErrorCode.SETTING_INVALID, f"{kind} has the data type {dtype}, which Geocube does not support"
+                )
         scales = {one.name: one.scale for one in variables}
         new = [self._catalogue.add_variable(one) for one in variables]
         new += [self._catalogue.add_instance(one, scales.get(one.variable)) for one in instances]
@@ -190,7 +192,7 @@ class GeocubeCube:
         """For each grid a dataset for each record that lies there, in the records' order.
 
         The server finds them by the outlines of their files, so that one which only touches a grid may be among them.
-        It chooses itself what it reads, whatever the layout. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        It chooses itself which datasets to read; `layout` is ignored. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
         yield from self._reader.where(self._catalogue.served(variable, instance), record_ids, grids)
 

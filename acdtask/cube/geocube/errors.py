@@ -111,7 +111,7 @@ def explain(error: grpc.RpcError, endpoint: Endpoint) -> AcdError:
         return AcdError(code, f"{endpoint.address} has no {refusal.message}" if refusal.kind else refusal.message)
     if refusal.code is Code.ALREADY_EXISTS:
         code = KNOWN_THINGS.get(refusal.kind, ErrorCode.GEOCUBE_REFUSED)
-        return AcdError(code, f"{endpoint.address} has it already: {refusal.message}")
+        return AcdError(code, f"{endpoint.address} already has it: {refusal.message}")
     if refusal.code is Code.FAILED_PRECONDITION:
         code = ErrorCode.IN_USE if refusal.kind or refusal.owner else ErrorCode.JOB_STATE
         return AcdError(code, refusal.message)
@@ -122,7 +122,7 @@ def explain(error: grpc.RpcError, endpoint: Endpoint) -> AcdError:
 
 def malformed(endpoint: Endpoint, what: str) -> AcdError:
     """An answer that is none."""
-    return AcdError(ErrorCode.GEOCUBE_FAILED, f"{endpoint.address} sent a damaged answer: {what}")
+    return AcdError(ErrorCode.GEOCUBE_FAILED, f"{endpoint.address} sent a malformed reply: {what}")
 
 
 def check_name(kind: str, name: str, *, parts: bool = True) -> None:

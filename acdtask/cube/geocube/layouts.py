@@ -150,7 +150,7 @@ def layout_of(message: pb.Layout) -> Layout:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise AcdError(
             ErrorCode.LAYOUT_INVALID,
-            f"the layout {message.name} is no regular grid of square cells ({reason})",
+            f"the layout {message.name} is not a regular grid of square cells ({reason})",
             "Choose a layout whose grid is regular.",
         ) from error
     return Layout.model_construct(name=message.name, grid=_web_mercator(grid) or grid)

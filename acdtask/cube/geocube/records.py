@@ -92,7 +92,9 @@ class Records:
             except AcdError as error:
                 if not is_taken(error):
                     raise  # else somebody makes the same ones just now, or a call was heard whose answer was lost
-        raise AcdError(ErrorCode.STORE_CONTENDED, f"{self._channel.endpoint.address} is given these records by others")
+        raise AcdError(
+            ErrorCode.STORE_CONTENDED, f"{self._channel.endpoint.address} is getting these records from other clients"
+        )
 
     def learn(self, message: pb.Record) -> str:
         """The id of acd of a record that the server sent."""

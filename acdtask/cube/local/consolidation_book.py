@@ -149,7 +149,7 @@ class Book:
                 return
             if self._store.create(f"locks/{number + 1:08d}.json", _sealed([*active, mine])):
                 return
-        raise AcdError(ErrorCode.STORE_CONTENDED, f"{self._store.url}/locks was changed by others again and again")
+        raise AcdError(ErrorCode.STORE_CONTENDED, f"{self._store.url}/locks was repeatedly changed by others")
 
     def take_lease(self, job_id: str, owner: str) -> bool:
         """Whether the owner may work on the job now. It is to save work: two owners at once do no harm."""

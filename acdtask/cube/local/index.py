@@ -102,7 +102,7 @@ class Index:
                 gone = next(one for one in removed if one not in there)
                 raise AcdError(
                     ErrorCode.DATASET_CONFLICT,
-                    f"{gone.uri} is no dataset of record {gone.record_id} any more",
+                    f"{gone.uri} is no longer a dataset of record {gone.record_id}",
                     "Look which job removed or exchanged it, and begin again with what is there now.",
                 )
             lacking, _ = self._removed(head, Removal(datasets=there))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from io import RawIOBase
+
 import rasterio
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
@@ -9,7 +12,7 @@ from rasterio.io import DatasetReader
 from acdtask.cube.local.roots import Roots, open_file
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["GEOTIFF", "NOTHING_REMOTE", "VRT", "open_raster"]
+__all__ = ["GEOTIFF", "NOTHING_REMOTE", "VRT", "open_raster", "open_stream"]
 
 GEOTIFF, VRT = "GTiff", "VRT"
 
@@ -43,6 +46,17 @@ def open_raster(
         raise AcdError(ErrorCode.ADDRESS_MALFORMED, f"{path} is one of GDAL's own addresses")
     with rasterio.Env(**NOTHING_REMOTE):
         return _open(path, level, driver) if roots is None else _open_below(path, level, roots, driver)
+
+
+def open_stream(name: str, opener: Callable[[str, str], RawIOBase]) -> DatasetReader:
+    """A GeoTIFF whose bytes come from an object of Python; GDAL reads no file, and asks no server. RasterioIOError.
+
+    Args:
+        name: what the object is called; no file has this name.
+        opener: called with a name and a mode. FileNotFoundError for all that GDAL looks for besides.
+    """
+    with rasterio.Env(**NOTHING_REMOTE):
+        return rasterio.open(name, driver=GEOTIFF, sharing=False, opener=opener)
 
 
 def _open_below(path: str, level: int | None, roots: Roots, driver: str) -> DatasetReader:

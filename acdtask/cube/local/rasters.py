@@ -21,6 +21,7 @@ from acdtask.cube.local.sidecars import MASK_ENDING, PAM_ENDING, PamBand, marks_
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.traffic import count_pixels_read
 from acdtask.cube.local.vrt import check_vrt, is_vrt
+from acdtask.cube.local.web import Web
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["BandHeader", "Header", "Masks", "read_header", "read_masked_strips", "read_strips"]
@@ -91,11 +92,11 @@ class Masks:
         return self.own or self.alpha > 0 or self.beside
 
 
-def read_header(store: Store, address: str, vrt_folder: str = "", *, beside: bool = False) -> Header:
+def read_header(store: Store | Web, address: str, vrt_folder: str = "", *, beside: bool = False) -> Header:
     """The header of a GeoTIFF.
 
     Args:
-        store: the cube's store, or that of the source.
+        store: the cube's store, or that of the source. No store but `Web` reads from the web.
         address: of the raster.
         vrt_folder: a VRT is read too, if all that it refers to is below this folder; default: no VRT is read.
         beside: look at the mask and the metadata beside it too.
@@ -107,7 +108,7 @@ def read_header(store: Store, address: str, vrt_folder: str = "", *, beside: boo
     marks = marks_beside(store, address) if beside else {}
     with _opened(store, address, vrt_folder, "opened") as raster:
         grid, nodata, dtypes = _grid(raster, address), raster.nodata, tuple(raster.dtypes)
-        pam = read_pam(address) if PAM_ENDING in marks else {}
+        pam = read_pam(store, address) if PAM_ENDING in marks else {}
         details = tuple(_band(raster, number, pam.get(number)) for number in range(1, len(dtypes) + 1))
     if MASK_ENDING in marks:
         with _mask_beside(store, address) as mask:
@@ -115,14 +116,22 @@ def read_header(store: Store, address: str, vrt_folder: str = "", *, beside: boo
     return Header(grid, dtypes[0], nodata, len(dtypes), dtypes, details, marks)
 
 
-def read_strips(store: Store, address: str, band: int, vrt_folder: str = "") -> Iterator[tuple[int, NDArray[Any]]]:
+def read_strips(
+    store: Store | Web, address: str, band: int, vrt_folder: str = ""
+) -> Iterator[tuple[int, NDArray[Any]]]:
     """The rows of a band from top to bottom, as (first row, array) of some million pixels. As `read_header`."""
     for row, strip, _ in read_masked_strips(store, address, band, Masks(), vrt_folder):
         yield row, strip
 
 
 def read_masked_strips(
-    store: Store, address: str, band: int, masks: Masks, vrt_folder: str = "", expected: tuple[Grid, str] | None = None
+    store: Store | Web,
+    address: str,
+    band: int,
+    masks: Masks,
+    vrt_folder: str = "",
+    expected: tuple[Grid, str] | None = None,
+    mark: str | None = None,
 ) -> Iterator[Strip]:
     """As `read_strips`, each strip with an array that is True where its pixels are valid by the masks.
 
@@ -133,9 +142,10 @@ def read_masked_strips(
         masks: to read; without any there is no such array.
         vrt_folder: as in `read_header`.
         expected: the grid and the data type that the header had. INPUT_CHANGED if it has others by now.
+        mark: of the web alone: the fingerprint of the file. INPUT_CHANGED if it has another one by now.
     """
     with ExitStack() as stack:
-        raster = stack.enter_context(_opened(store, address, vrt_folder))
+        raster = stack.enter_context(_opened(store, address, vrt_folder, mark=mark))
         beside = stack.enter_context(_mask_beside(store, address)) if masks.beside else None
         if expected is not None:
             _check_unchanged(raster, address, band, expected)
@@ -229,13 +239,22 @@ def _check_mask(mask: DatasetReader, address: str, shape: tuple[int, int], bands
         have = f"{mask.width} x {mask.height} px and {mask.count} bands"
         raise AcdError(
             ErrorCode.INPUT_UNREADABLE,
-            f"{address}{MASK_ENDING} is no mask of {address}: it has {have}",
+            f"{address}{MASK_ENDING} is not a mask of {address}: it has {have}",
             "Write the mask again, or remove it if it belongs to another file.",
         )
 
 
 @contextmanager
-def _opened(store: Store, address: str, vrt_folder: str, doing: str = "read") -> Iterator[DatasetReader]:
+def _opened(
+    store: Store | Web, address: str, vrt_folder: str, doing: str = "read", mark: str | None = None
+) -> Iterator[DatasetReader]:
+    if isinstance(store, Web):
+        with (
+            _explained(address, doing),
+            store.copy(address, mark) if doing == "read" else store.header(address) as raster,
+        ):
+            yield raster
+        return
     path, is_mosaic = store.gdal_path(address), bool(vrt_folder) and is_vrt(address)
     if is_mosaic:
         check_vrt(path, vrt_folder)
@@ -248,7 +267,11 @@ def _opened(store: Store, address: str, vrt_folder: str, doing: str = "read") ->
 
 
 @contextmanager
-def _mask_beside(store: Store, address: str) -> Iterator[DatasetReader]:
+def _mask_beside(store: Store | Web, address: str) -> Iterator[DatasetReader]:
+    if isinstance(store, Web):
+        with _explained(address + MASK_ENDING), store.copy(address + MASK_ENDING) as mask:
+            yield mask
+        return
     path = store.gdal_path(address + MASK_ENDING)
     with _explained(address + MASK_ENDING), _environment(store), open_raster(path, roots=store.roots) as mask:
         yield mask

@@ -60,8 +60,8 @@ def read_mosaics(
     """Each mosaic of datasets on the grid; where they overlap, the later one lies on top.
 
     Where a dataset has the grid's own pixels they are copied bit for bit; else they are warped, block by block of a
-    lattice that does not depend on the request. Where a tile of a layout is a copy of a record, nothing that stands
-    before it of the same record is shown, not even where the copy has nodata: it says all that the record has there.
+    lattice that does not depend on the request. A consolidated copy hides earlier datasets of the same record in its
+    whole tile, including where the copy is nodata.
 
     Args:
         store: the cube's store.
@@ -111,8 +111,8 @@ def bytes_to_read(grid: Grid, datasets: Sequence[Dataset], variable: Variable, r
 class _Request:
     """A window of a dataset, for a slice. `layer` is its place in the slice: a later one lies on top.
 
-    `hidden` are windows of the result in which copies of the same record stand in for it. With the number of an
-    overview, `level`, the dataset's grid is the overview's.
+    `hidden` are windows of the result in which copies of the same record replace it. With the number of an overview,
+    `level`, the dataset's grid is the overview's.
     """
 
     slice: int
@@ -229,11 +229,12 @@ def _requests(grid: Grid, mosaics: Sequence[Sequence[Source]], resampling: Resam
 
 
 def _hidden(grid: Grid, datasets: Sequence[Dataset]) -> dict[int, tuple[Window, ...]]:
-    """For datasets of a mosaic that copies stand in for, by their number, the windows of the grid with such copies.
+    """For each dataset of a mosaic (by number) that copies replace, the windows of the grid that the copies cover.
 
-    A copy stands in for what comes before it of its record, but not for other tiles of its own layout.
+    A copy replaces earlier datasets of its record, except other tiles of its own layout.
     """
-    if not any(dataset.is_copy for dataset in datasets):
+    kinds = {(dataset.record_id, dataset.layout if dataset.is_copy else "") for dataset in datasets}
+    if len(kinds) == len({record_id for record_id, _ in kinds}):  # no record has both copies and others
         return {}
     hidden: dict[int, tuple[Window, ...]] = {}
     later: dict[str, list[tuple[str, Window]]] = {}
@@ -250,7 +251,7 @@ def _hidden(grid: Grid, datasets: Sequence[Dataset]) -> dict[int, tuple[Window, 
 
 
 def _without(valid: NDArray[np.bool_], place: tuple[slice, slice], hidden: tuple[Window, ...]) -> NDArray[np.bool_]:
-    """Valid pixels (bands, height, width) of a place of the result, without those that are hidden."""
+    """The valid pixels (bands, height, width) of a part of the result, without hidden ones."""
     shown = valid.copy()
     for window in hidden:
         top, left = window.row - place[0].start, window.column - place[1].start

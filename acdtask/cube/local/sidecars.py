@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from acdtask.cube.local.store import Store
+from acdtask.cube.local.web import TIFF_MARKS, Web
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["MASK_ENDING", "PAM_ENDING", "PamBand", "marks_beside", "read_pam"]
@@ -26,8 +27,10 @@ class PamBand:
     description: str | None = None
 
 
-def marks_beside(store: Store, address: str) -> dict[str, str]:
+def marks_beside(store: Store | Web, address: str) -> dict[str, str]:
     """The fingerprints of the files beside a raster, by ending; of those that are there."""
+    if isinstance(store, Web):
+        return store.marks_beside(address, {MASK_ENDING: TIFF_MARKS, PAM_ENDING: (b"<PAMDataset", b"<?xml")})
     folder, _, name = address.rpartition("/")
     home = store if folder == store.url else Store.at(folder or "/")
     marks = {ending: _mark(home, name + ending) for ending in (MASK_ENDING, PAM_ENDING)}
@@ -43,7 +46,7 @@ def _mark(store: Store, key: str) -> str | None:
         raise
 
 
-def read_pam(address: str) -> dict[int, PamBand]:
+def read_pam(store: Store | Web, address: str) -> dict[int, PamBand]:
     """What the raster's .aux.xml says of its bands, by number from 1; empty if it is gone.
 
     GDAL does not read it for us, since it would then open every other file beside the raster too.
@@ -53,7 +56,10 @@ def read_pam(address: str) -> dict[int, PamBand]:
     """
     path = address + PAM_ENDING
     folder, _, name = path.rpartition("/")
-    data = Store.at(folder or "/").find_small(name, LARGEST_BYTES)
+    if isinstance(store, Web):
+        data = store.find_small(path, LARGEST_BYTES)
+    else:
+        data = Store.at(folder or "/").find_small(name, LARGEST_BYTES)
     if data is None:
         return {}
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -94,7 +95,7 @@ class Store(ListedStore):
                 raise AcdError(ErrorCode.ADDRESS_INVALID, f"{url!r} is not the address of a folder here")
             return cls(_absolute(unquote(parts.path)))
         if "://" in url or not url.strip() or "\0" in url:
-            raise AcdError(ErrorCode.ADDRESS_INVALID, f"{url!r} is no address of a cube")
+            raise AcdError(ErrorCode.ADDRESS_INVALID, f"{url!r} is not the address of a cube")
         return cls(_absolute(url))
 
     @property
@@ -428,11 +429,21 @@ class Store(ListedStore):
             },
         )
 
+    def _require_no_pipe(self, key: str) -> None:
+        """FILE_UNFIT for a pipe, a socket or a device in a folder: to open one may wait for ever."""
+        if self._root is None:
+            return
+        path = self._root / key
+        with suppress(OSError, ValueError):
+            if not stat.S_ISDIR((status := path.stat()).st_mode):
+                require_regular(status, str(path))
+
     def _head(self, key: str) -> int | None:
         import obstore
 
         if self._is_absent():
             return None
+        self._require_no_pipe(key)
         with self.explained(key):
             try:
                 return int(obstore.head(self._backend(), key)["size"])

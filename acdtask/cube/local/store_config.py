@@ -60,8 +60,8 @@ def gdal_s3_options() -> dict[str, str | int]:
         options["AWS_S3_ENDPOINT"] = place.rstrip("/")
         options["AWS_HTTPS"] = "NO" if scheme.lower() == "http" else "YES"
         options["AWS_VIRTUAL_HOSTING"] = "FALSE"
-    if _is_anonymous():
-        options["AWS_NO_SIGN_REQUEST"] = "YES"
+    # Always said: rasterio keeps what an earlier environment of this process said.
+    options["AWS_NO_SIGN_REQUEST"] = "YES" if _is_anonymous() else "NO"
     return options
 
 

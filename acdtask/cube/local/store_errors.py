@@ -60,7 +60,7 @@ def explain_object(error: Exception, where: str, bucket: str) -> AcdError | None
     if PARENT_IS_OBJECT.search(text):
         return AcdError(ErrorCode.STORE_DENIED, f"{where} cannot be written: an object is where a folder should be")
     if code >= 500 or code in (408, 429):
-        return AcdError(ErrorCode.STORE_UNREACHABLE, f"{where} answers HTTP {code} again and again")
+        return AcdError(ErrorCode.STORE_UNREACHABLE, f"{where} keeps answering HTTP {code}")
     if not code and NO_ANSWER.search(text):
         return AcdError(ErrorCode.STORE_UNREACHABLE, f"{where} does not answer")
     return None

@@ -24,17 +24,17 @@ DENSIFY = 21
 def datasets_of_grids(
     datasets: Iterable[Dataset], order: Sequence[str], grids: Sequence[Grid], layout: str = ""
 ) -> Iterator[list[Dataset]]:
-    """For each grid the datasets to read there, by the order of their records' ids.
+    """For each grid the datasets to read there, in the order of the record ids.
 
-    A pixel for which a record has a consolidated copy is read from that copy, and any other from the record's own
-    datasets. So a pixel has one value whatever grid it is asked for in: a tile grown by a margin has in the margin what
-    its neighbours have. `read_mosaics` lets a copy hide what stands before it of the same record.
+    Where a record has a consolidated copy, pixels are read from that copy; elsewhere from the record's own datasets. So
+    a pixel has one value, whatever grid is read: the margin of a grown tile equals what its neighbours read. Copies
+    come after their record's own datasets, and `read_mosaics` lets them hide those.
 
     Args:
-        datasets: those that may be read.
+        datasets: candidates.
         order: ids of their records.
-        grids: where pixels are wanted.
-        layout: copies of this layout alone are read; empty for those of any, the first by name on top.
+        grids: the grids to read.
+        layout: use only copies of this layout; empty for copies of any, with the first by name on top.
     """
     place = {record_id: number for number, record_id in enumerate(order)}
     cells: dict[tuple[str, str], list[Dataset]] = defaultdict(list)
@@ -57,7 +57,7 @@ def datasets_of_grids(
 
 
 def _to_read(grid: Grid, native: list[Dataset], cells: list[list[Dataset]], *, any_layout: bool) -> list[Dataset]:
-    """Own datasets that copies leave something to, then copies that have the grid's own pixels."""
+    """Own datasets that copies do not cover completely, then copies on the grid's own pixels."""
     copies: list[Dataset] = []
     covered: dict[tuple[str, str], int] = defaultdict(int)  # pixels by record and layout: cells do not overlap
     for cell in cells:
@@ -69,7 +69,7 @@ def _to_read(grid: Grid, native: list[Dataset], cells: list[list[Dataset]], *, a
             covered[record_id, cell[0].layout] += window.height * window.width
     whole = {record_id for (record_id, _), pixels in covered.items() if pixels == grid.height * grid.width}
     found = [dataset for dataset in native if dataset.record_id not in whole] + copies
-    if any_layout:  # a product has nothing but its tiles, which are warped onto the pixels of another layout
+    if any_layout:  # products have only tiles of a layout, which are warped onto other grids
         placed = {dataset.record_id for dataset in found}
         others = [dataset for cell in cells for dataset in cell if dataset.record_id not in placed]
         first = {dataset.record_id: dataset.layout for dataset in others}  # of repeated ids the last one counts
@@ -78,7 +78,7 @@ def _to_read(grid: Grid, native: list[Dataset], cells: list[list[Dataset]], *, a
 
 
 def _overlap(grid: Grid, source: Grid) -> Window | None:
-    """The window of the source that has pixels of the grid, or None if the two have no pixel in common."""
+    """The window of the source that the grid covers, or None if they share no pixel."""
     offset = pixel_offset(grid, source)
     if offset is None:
         return None

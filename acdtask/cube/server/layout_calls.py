@@ -134,7 +134,7 @@ def _polygons(area: dict[str, Any]) -> Any:
     if points > MOST_EDGE_POINTS:
         raise AcdError(
             ErrorCode.AREA_TOO_COMPLEX,
-            f"the area's edges need {points} points on a map, and {MOST_EDGE_POINTS} is the most",
+            f"the area's edges need {points} points on a map, more than {MOST_EDGE_POINTS}",
         )
     valid = repaired(shape)
     if valid is shape:

@@ -312,5 +312,5 @@ def _credentials(settings: ServeSettings) -> grpc.ServerCredentials | None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise AcdError(
-            ErrorCode.SERVE_FAILED, f"{certificate} and {key} are no certificate and key: {reason}"
+            ErrorCode.SERVE_FAILED, f"{certificate} and {key} are not a certificate and its key: {reason}"
         ) from error

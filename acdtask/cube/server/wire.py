@@ -71,7 +71,7 @@ def area_of(message: records_pb2.AOI, *, may_be_empty: bool = False) -> dict[str
         raise invalid("AOI must not be empty")
     points = sum(len(ring.points) for polygon in polygons for ring in polygon.linearrings)
     if points > MOST_POINTS:
-        raise invalid(f"the area has {points} points, and {MOST_POINTS} is the most: simplify it, or ask in parts")
+        raise invalid(f"the area has {points} points, more than {MOST_POINTS}: simplify it, or ask in parts")
     for ring in (ring for polygon in polygons for ring in polygon.linearrings):
         _check_ring(ring)
     return area_from_wire(records_pb2.AOI(polygons=polygons))

@@ -84,7 +84,9 @@ class MeasureMoments(Round[BaselineWork, Nothing, BaselineTiles]):
         def make(earlier: bytes | None) -> bytes:
             if earlier is None and not tiles:
                 raise AcdError(
-                    ErrorCode.SHARDS_MISSING, "the baseline was removed while it was made the latest", "Plan it again."
+                    ErrorCode.SHARDS_MISSING,
+                    "the baseline was removed while 'latest' was being set to it",
+                    "Plan it again.",
                 )
             whole = mine.joined_with(BaselineManifest.model_validate_json(earlier)) if earlier else mine
             files = files_of_baseline(whole, variable)

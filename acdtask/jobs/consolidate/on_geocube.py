@@ -102,4 +102,6 @@ def _started(cube: Consolidates, wanted: Consolidation) -> str:
         except AcdError as error:
             if error.code is not ErrorCode.JOB_CONFLICT:  # else another pod was faster
                 raise
-    raise AcdError(ErrorCode.STORE_CONTENDED, f"job {wanted.name} was started by others {ATTEMPTS} times, and not seen")
+    raise AcdError(
+        ErrorCode.STORE_CONTENDED, f"job {wanted.name} was started by others {ATTEMPTS} times, but never appeared"
+    )

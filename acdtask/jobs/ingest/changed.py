@@ -15,6 +15,10 @@ from acdtask.jobs.ingest.settings import IngestSettings
 __all__ = ["folder_of", "note_inputs", "refuse_other_pixels"]
 
 NAMED_AT_MOST = 3
+ON_GEOCUBE = (
+    "Keep the Geocube's pixels with --on-known keep; for the new ones delete the records on the Geocube and ingest them"
+    " again, or use another instance."
+)
 
 
 def folder_of(settings: IngestSettings) -> str:
@@ -23,16 +27,13 @@ def folder_of(settings: IngestSettings) -> str:
 
 
 def note_inputs(written: Iterable[tuple[Record, str]], plan: IngestPlan, site: Site) -> None:
-    """Note what the pixels of records are made of. Where the records are a Geocube's, no such notes are looked at.
+    """Note what the pixels of records are made of. On a Geocube this says what this site brought, and no other.
 
     Args:
         written: records, each with the address of its pixels.
         plan: with the files that they are made of.
-        settings: of the plan.
         site: whose cube has, or will have, the records.
     """
-    if site.shared is not None:
-        return
     files = {file.record_id: file.fingerprint for file in plan.content.inputs}
     settings = plan.settings
     made_with = settings_of_pixels(settings)
@@ -43,7 +44,8 @@ def note_inputs(written: Iterable[tuple[Record, str]], plan: IngestPlan, site: S
 def refuse_other_pixels(digests: dict[str, str], plan: IngestPlan, site: Site) -> None:
     """Refuse a source that has other pixels than the cube has of the same record, unless it is to replace them.
 
-    Where the records are a Geocube's, a record that was not brought from this site cannot be compared, and is refused.
+    Where the records are a Geocube's, they are compared with what this site brought. A record that it did not bring is
+    refused when it is to be verified, and not compared otherwise.
     SOURCE_DIFFERS, DATASET_CONFLICT.
     """
     settings = plan.settings
@@ -58,7 +60,7 @@ def refuse_other_pixels(digests: dict[str, str], plan: IngestPlan, site: Site) -
         files = [key for key in site.store.list(folder_of(settings)) if key.endswith(".tif")]
         stored = dict.fromkeys(cube.having(settings.variable, settings.instance, planned), files)
     else:
-        return
+        stored = {record_id: [uri] for record_id, uri in plan.content.given.items()}
     changed = [
         (record_id, address)
         for record_id, address, _ in plan.content.inputs
@@ -77,15 +79,16 @@ def refuse_other_pixels(digests: dict[str, str], plan: IngestPlan, site: Site) -
             f"{address} has other pixels than {what}, the same record",
             "Replace the cube's pixels with --on-known replace, use another instance, or leave the file out.",
         )
-    raise AcdError(ErrorCode.SOURCE_DIFFERS, _changed_text(changed, known, site))
+    raise AcdError(ErrorCode.SOURCE_DIFFERS, _changed_text(changed, known, site), ON_GEOCUBE if site.shared else None)
 
 
 def _changed_text(changed: list[tuple[str, str]], known: KnownFiles, site: Site) -> str:
     """Which files give other pixels than the cube has, and with which settings they were ingested."""
     names = ", ".join(address for _, address in changed[:NAMED_AT_MOST])
     more = f" and {len(changed) - NAMED_AT_MOST} more" if len(changed) > NAMED_AT_MOST else ""
-    first = LocalCube.open(site.address).records_by_id([changed[0][0]])
+    first = [] if site.shared else LocalCube.open(site.address).records_by_id([changed[0][0]])
     settings = next((text for record in first if (text := known.differences(record))), "")
-    cause = f"the settings changed: {settings}" if settings else "the files changed"
+    files = "the files or the settings changed" if site.shared else "the files changed"
+    cause = f"the settings changed: {settings}" if settings else files
     count = f"{len(changed)} file{'s' if len(changed) > 1 else ''}"
     return f"{count} would give other pixels than the cube has of the same records ({names}{more}); {cause}"

@@ -39,6 +39,7 @@ class IngestContent(Content):
         left_out: files that cannot be used.
         verification: the number of this verification of these files, if it is one.
         compared: version and address of the cube's pixels that files are compared with, by record id.
+        given: on a Geocube, address of the pixels that this site brought, of records whose files changed, by record id.
     """
 
     inputs: tuple[PlannedFile, ...] = ()
@@ -47,6 +48,8 @@ class IngestContent(Content):
     verification: int | None = Field(default=None, exclude_if=lambda value: value is None)
     compared: dict[str, tuple[int, str]] = Field(default={}, exclude_if=lambda value: not value)
 
+    given: dict[str, str] = Field(default={}, exclude_if=lambda value: not value)
+
     @property
     def record_ids(self) -> list[str]:
         """The records of the files."""
@@ -54,7 +57,7 @@ class IngestContent(Content):
 
     def to_verify(self, settings: Settings) -> dict[str, Any]:
         """What a verification verifies, as JSON values: the same for every verification of the same files."""
-        return self.model_copy(update={"verification": None, "compared": {}}).identity(settings)
+        return self.model_copy(update={"verification": None, "compared": {}, "given": {}}).identity(settings)
 
 
 class FilesWork(Work):

@@ -93,7 +93,7 @@ def _cube_of(site: Site) -> Cube:
     if cube is None:
         raise AcdError(
             ErrorCode.CUBE_UNKNOWN,
-            f"there is no cube at {site.address}, and the ingester makes none",
+            f"there is no cube at {site.address}, and the ingester does not create one",
             "Give the Geocube that the ingester indexes into (ACD_GEOCUBE_ADDRESS).",
         )
     return cube

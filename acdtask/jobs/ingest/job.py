@@ -95,6 +95,7 @@ class IngestJob(Job[IngestSettings, IngestContent]):
                 record=one.record,
                 reading=reading,
                 beside=dict(one.header.beside) if one.header else {},
+                signed=one.signed,
             )
             for one, reading in readings
         ]
@@ -105,10 +106,12 @@ class IngestJob(Job[IngestSettings, IngestContent]):
         seconds = [INGEST.seconds(1, volume) for volume in volumes]
         cut = Cut(settings.shard_files, settings.pod_start, otherwise=4)
         compared = known.datasets(one.record.id for one in todo) if known.compares else {}
+        given = known.changed_on_geocube((one.record, one.fingerprint) for one in todo)
         content = IngestContent(
             inputs=tuple(PlannedFile(one.record.id, one.address, one.fingerprint) for one in todo),
             layout=layout,
             left_out=tuple(UnfitFile(one.address, one.record) for one in unfit),
+            given=dict(sorted(given.items())),
             compared={one: (dataset.version, dataset.uri) for one, dataset in sorted(compared.items())},
         )
         if settings.on_known == "verify":
@@ -131,7 +134,7 @@ class IngestJob(Job[IngestSettings, IngestContent]):
                 **_polarisation_note(found.other_polarisations),
                 "left out, outside the AOI": len(found.candidates) - len(candidates),
                 "left out, in the cube already": len(candidates) - len(todo) - len(unclear),
-                **({"compared with the cube's pixels": len(compared)} if compared else {}),
+                **({"compared with the cube's pixels": len(compared or given)} if compared or given else {}),
                 **({"not compared": not_noted} if not_noted and settings.on_known == "skip" else {}),
                 **composition_of([one.record for one in todo]).notes(),
                 **({"grids": grids_text(one.grid for one in todo)} if todo else {}),

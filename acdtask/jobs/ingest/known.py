@@ -137,8 +137,17 @@ class KnownFiles:
 
     @property
     def compares(self) -> bool:
-        """Whether records that the cube has are compared with their files; those of a Geocube cannot be."""
-        return self._site.shared is None and self._settings.on_known in ("skip", "replace")
+        """Whether records that the cube has are compared with their files; a Geocube's with what this site brought."""
+        return self._settings.on_known in ("skip", "replace")
+
+    def changed_on_geocube(self, files: Iterable[tuple[Record, str]]) -> dict[str, str]:
+        """The address of the pixels that this site gave a Geocube, of each record whose file or settings changed."""
+        if self._site.shared is None or not self.compares:
+            return {}
+        files = list(files)
+        standings = self.standings(files)
+        changed = [record for record, _ in files if standings[record.id] == "changed"]
+        return {record.id: self._month(record).records[record.id].uri for record in changed}
 
     def ids(self, record_ids: Iterable[str]) -> frozenset[str]:
         """Which of the records have the instance."""
@@ -225,8 +234,10 @@ class KnownFiles:
         return cube if has_instance(cube, self._settings) else None
 
     def _standing(self, record: Record, fingerprint: str, dataset: Dataset | None) -> Standing:
-        origin = self._month(record).records.get(record.id) if dataset is not None and self.compares else None
-        if origin is None or dataset is None or origin.uri != dataset.uri:
+        origin = self._month(record).records.get(record.id) if self.compares else None
+        if origin is None:
+            return "not noted"
+        if self._site.shared is None and (dataset is None or origin.uri != dataset.uri):
             return "not noted"
         is_same = (origin.file, origin.settings) == (fingerprint, self._pixel_settings)
         return "same" if is_same else "changed"

@@ -11,10 +11,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from acdtask.cube.local.store import Store
+from acdtask.cube.local.web import Web
+from acdtask.cube.local.web_address import name_of
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.formats import other_formats
 
-__all__ = ["Listing", "list_rasters", "place_of"]
+__all__ = ["Listing", "list_rasters", "place_of", "web_raster"]
 
 GEOTIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
 VRT = re.compile(r"\.vrt$", re.IGNORECASE)
@@ -29,16 +31,22 @@ class Listing:
     """What a source holds.
 
     Attributes:
-        store: the folder or prefix.
+        store: the folder or prefix; None for a file on the web.
         rasters: fingerprints by key, sorted: of GeoTIFFs, or of VRTs if they were asked for.
         passed_over: how many files were hidden or unfinished.
         others: how many images in other formats there are, by their ending.
+        web_address: of the file on the web.
     """
 
-    store: Store
+    store: Store | None
     rasters: dict[str, str]
     passed_over: Counter[str]
     others: Counter[str]
+    web_address: str = ""
+
+    def address_of(self, key: str) -> str:
+        """The address of a raster."""
+        return self.web_address if self.store is None else self.store.address_of(key)
 
 
 def list_rasters(source: str, *, vrt: bool = False) -> Listing:
@@ -71,6 +79,24 @@ def list_rasters(source: str, *, vrt: bool = False) -> Listing:
     if not rasters:
         raise _nothing(source, passed_over, others, ways, vrt=vrt, any_file=bool(marks))
     return Listing(store, rasters, passed_over, others)
+
+
+def web_raster(source: str, web: Web, *, vrt: bool = False) -> Listing:
+    """The listing of one file on the web. INPUT_MISSING, INPUT_REFERS_OUTSIDE for a VRT, and what `Web` raises."""
+    name = name_of(source)
+    if VRT.search(name) and vrt:
+        raise AcdError(
+            ErrorCode.INPUT_REFERS_OUTSIDE,
+            f"{source} is a VRT on the web, whose references cannot be checked",
+            "Download the VRT and the files that it refers to, and give their folder as --source.",
+        )
+    if not GEOTIFF.search(name) or vrt:
+        others, ways = other_formats([name])
+        raise _nothing(source, Counter(), others, ways, vrt=vrt, any_file=True)
+    mark = web.fingerprint(source)
+    if mark is None:
+        raise AcdError(ErrorCode.INPUT_MISSING, f"there is no {source}", "Check the address.")
+    return Listing(None, {name: mark}, Counter(), Counter(), source)
 
 
 def place_of(source: str) -> str:

@@ -16,9 +16,11 @@ from acdtask.cube.grid import Grid
 from acdtask.cube.local.rasters import read_masked_strips
 from acdtask.cube.local.sidecars import marks_beside
 from acdtask.cube.local.store import Store
+from acdtask.cube.local.web import Web
 from acdtask.cube.model import DataFormat, Record
 from acdtask.cube.quantise import Quantised, quantise
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.ingest.access import Access
 from acdtask.jobs.ingest.reading import Reading
 from acdtask.jobs.quarantine import Failure, PartlyFailedError
 
@@ -34,7 +36,7 @@ FILE_MARK = re.compile(r'(?P<size>\d+) "?[0-9a-f]+(?P<when>-[0-9a-f]+-[0-9a-f]+)
 class Input(BaseModel):
     """A raster in a shard's work: where it is, what it becomes, and how it is read.
 
-    `beside` has the fingerprints of the files beside it, by ending.
+    `beside` has the fingerprints of the files beside it, by ending. `signed` says that its whole address has a query.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
@@ -45,6 +47,7 @@ class Input(BaseModel):
     record: Record
     reading: Reading
     beside: dict[str, str] = {}
+    signed: bool = False
 
 
 class Judged(BaseModel):
@@ -55,35 +58,35 @@ class Judged(BaseModel):
     zeros: int
 
 
-def judge(one: Input, dformat: DataFormat, folder: str) -> Judged:
+def judge(one: Input, dformat: DataFormat, access: Access) -> Judged:
     """Read every pixel of a raster.
 
     Args:
         one: the raster.
         dformat: of the variable.
-        folder: of the source, below which VRTs may refer to files.
+        access: the way to the files of the source.
 
     Raises:
         AcdError: INPUT_NOT_FINITE, INPUT_OUT_OF_RANGE, INPUT_NODATA_UNKNOWN, INPUT_ALL_NODATA, INPUT_CHANGED.
     """
-    return _read(one, dformat, folder, None)
+    return _read(one, dformat, access, None)
 
 
-def read_again(one: Input, digest: str, dformat: DataFormat, folder: str) -> tuple[NDArray[Any], Judged]:
+def read_again(one: Input, digest: str, dformat: DataFormat, access: Access) -> tuple[NDArray[Any], Judged]:
     """The stored pixels of a raster that was judged, shape (height, width). INPUT_CHANGED if they are others by now."""
     pixels: NDArray[Any] = np.empty(one.grid.shape, dformat.dtype)
-    judged = _read(one, dformat, folder, pixels)
+    judged = _read(one, dformat, access, pixels)
     if judged.digest != digest:
         raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} has other pixels than it had when it was checked")
     return pixels, judged
 
 
-def _read(one: Input, dformat: DataFormat, folder: str, into: NDArray[Any] | None) -> Judged:
+def _read(one: Input, dformat: DataFormat, access: Access, into: NDArray[Any] | None) -> Judged:
     """Judge every pixel, and keep the stored ones, if there is an array for them."""
     digest = _digest_of(one)
     counts = {"valid": 0, "not_finite": 0, "outside": 0, "nan": 0, "zeros": 0}
     extreme = float("nan")
-    for row, strip in _quantised_strips(one, dformat, folder):
+    for row, strip in _quantised_strips(one, dformat, access):
         digest.update(strip.pixels.tobytes())
         counts = {name: number + getattr(strip, name) for name, number in counts.items()}
         extreme = extreme if np.isnan(strip.extreme) else strip.extreme
@@ -125,11 +128,12 @@ INPUT_ERRORS = 2
 """The first digit of the numbers of errors that are about one file of the source."""
 
 
-def _quantised_strips(one: Input, dformat: DataFormat, folder: str) -> Iterator[tuple[int, Quantised]]:
-    store, reading = Store.at(one.address.rpartition("/")[0] or "/"), one.reading
+def _quantised_strips(one: Input, dformat: DataFormat, access: Access) -> Iterator[tuple[int, Quantised]]:
+    store, reading = access.store_of(one.address), one.reading
     expected = (one.grid, reading.dtype)
     with _unchanged(one, store):
-        strips = read_masked_strips(store, one.address, reading.band, reading.masks, folder, expected)
+        how = (reading.band, reading.masks, access.folder, expected, one.fingerprint)
+        strips = read_masked_strips(store, one.address, *how)
         for row, strip, mask in strips:
             yield row, quantise(strip, reading.nodata, reading.range, dformat, mask)
 
@@ -153,7 +157,7 @@ def _check(one: Input, counts: dict[str, int], extreme: float) -> None:
 
 
 @contextmanager
-def _unchanged(one: Input, store: Store) -> Iterator[None]:
+def _unchanged(one: Input, store: Store | Web) -> Iterator[None]:
     """INPUT_CHANGED if the file is another one before or after it is read than the one that was planned."""
     _check_fingerprint(one, store)
     try:
@@ -168,10 +172,12 @@ def _unchanged(one: Input, store: Store) -> Iterator[None]:
         raise AcdError(ErrorCode.INPUT_CHANGED, f"the mask or the metadata beside {one.address} changed meanwhile")
 
 
-def _check_fingerprint(one: Input, store: Store) -> None:
+def _check_fingerprint(one: Input, store: Store | Web) -> None:
+    if isinstance(store, Web):  # it compares what it fetches, and reads that
+        return
     now = store.fingerprint(one.address.rpartition("/")[2])
     if now is None:
-        raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} is gone since it was planned")
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} was removed after planning")
     if _mark(now) != _mark(one.fingerprint):
         raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} is another file than the one that was planned")
 

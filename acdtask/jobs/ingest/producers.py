@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from acdtask.errors import AcdError
-from acdtask.jobs.ingest.pattern import FilenamePattern
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.ingest.alternatives import Alternatives
 
-__all__ = ["PRODUCERS", "Producer", "ProducerName", "advice_for"]
+__all__ = ["PRODUCERS", "Producer", "ProducerName", "advice_for", "refuse_odd_names"]
 
-ProducerName = Literal["hyp3-gamma", "hyp3-isce", "opera", "aria", "licsar", "snap", "dolphin", "isce2"]
+ProducerName = Literal["hyp3", "hyp3-gamma", "hyp3-isce", "opera", "aria", "licsar", "snap", "dolphin", "isce2"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Producer:
         source: where these names are from.
         settings: other settings of ingest that follow from its format.
         dtype: the data type that these settings are for; empty for any.
+        kinds: of a name for several producers: those that it stands for.
+        coherence: how all of its coherence images are called; one that the pattern does not fit is refused then.
     """
 
     title: str
@@ -36,6 +39,8 @@ class Producer:
     source: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = ""
+    kinds: tuple[ProducerName, ...] = ()
+    coherence: str = ""
 
 
 PRODUCERS: dict[ProducerName, Producer] = {
@@ -121,6 +126,15 @@ PRODUCERS: dict[ProducerName, Producer] = {
         source="https://github.com/geodesymiami/rsmas_insar/issues/462",
     ),
 }
+_GAMMA, _ISCE = PRODUCERS["hyp3-gamma"], PRODUCERS["hyp3-isce"]
+PRODUCERS["hyp3"] = Producer(
+    title="ASF HyP3 InSAR, of GAMMA and of ISCE2",
+    pattern=f"{_GAMMA.pattern}|{_ISCE.pattern}",
+    examples=(*_GAMMA.examples, *_ISCE.examples),
+    source="https://hyp3-docs.asf.alaska.edu",
+    kinds=("hyp3-gamma", "hyp3-isce"),
+    coherence=r"_corr\.tiff?$",
+)
 if missing := set(get_args(ProducerName)) ^ PRODUCERS.keys():
     raise TypeError(f"{missing} are not in both lists of producers")
 
@@ -132,10 +146,35 @@ def advice_for(name: str) -> str | None:
     'Its name is that of COMET LiCSAR: use --producer licsar.'
     """
     for key, producer in PRODUCERS.items():
+        if producer.kinds:
+            continue
         try:
-            fits = FilenamePattern(producer.pattern).match(name) is not None
+            fits = Alternatives(producer.pattern).match(name) is not None
         except AcdError:  # it has the form, and no valid dates
             fits = False
         if fits:
             return f"Its name is that of {producer.title}: use --producer {key}."
     return None
+
+
+def refuse_odd_names(producer: ProducerName | None, pattern: str, source: str, unmatched: Sequence[str]) -> None:
+    """FILENAME_UNMATCHED if a file is a coherence image of a producer, and its name fits none of the producer's kinds.
+
+    Args:
+        producer: as it was chosen.
+        pattern: that is used; the user's own one says itself what is taken.
+        source: where the files are.
+        unmatched: the files that do not match it.
+    """
+    made = PRODUCERS[producer] if producer else None
+    if made is None or not made.coherence or pattern != made.pattern:
+        return
+    odd = [key for key in unmatched if re.search(made.coherence, key, re.IGNORECASE)]
+    if odd:
+        kinds = " and ".join(PRODUCERS[kind].title for kind in made.kinds)
+        raise AcdError(
+            ErrorCode.FILENAME_UNMATCHED,
+            f"{source} has {len(odd)} coherence images whose names are none of {kinds}; the first is {odd[0]}",
+            f"Give them the names back that they came with, move them away, or use --producer {made.kinds[0]} or "
+            f"{made.kinds[1]}, which leaves out files of other names.",
+        )

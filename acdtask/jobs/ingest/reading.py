@@ -118,7 +118,7 @@ def _nodata(
     if told is not None and not math.isnan(told) and _number_of(band.dtype, told) is None:
         raise AcdError(
             ErrorCode.SETTING_INVALID,
-            f"--source-nodata {told:g} is no number of {address}, which is {band.dtype}",
+            f"--source-nodata {told:g} is not a value of {address}, which is {band.dtype}",
         )
     values = [told] if told is not None else []
     if settings.file_nodata:

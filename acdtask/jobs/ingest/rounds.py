@@ -17,6 +17,8 @@ from acdtask.cube.local.stac import stac_item
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Instance, Record
 from acdtask.jobs.contract import Handouts, LeftOutShard, Nothing, Results, Round
+from acdtask.jobs.ingest.access import Access
+from acdtask.jobs.ingest.catalogue import ImageCatalogue
 from acdtask.jobs.ingest.changed import folder_of, note_inputs, refuse_other_pixels
 from acdtask.jobs.ingest.content import FilesWork, IngestContext
 from acdtask.jobs.ingest.counts import PixelCounts, keep_counts
@@ -25,7 +27,7 @@ from acdtask.jobs.ingest.leftout import LeftOutRaster, keep_left_out
 from acdtask.jobs.ingest.pixels import Input, each_good_one, judge, read_again
 from acdtask.jobs.ingest.replaced import keep_replaced
 from acdtask.jobs.ingest.settings import IngestSettings
-from acdtask.jobs.ingest.sources import source_folder
+from acdtask.jobs.ingest.sources import access_to
 from acdtask.jobs.ingest.verified import State, finish_verification, keep_repaired, known_checksums, state_of
 
 __all__ = ["Check", "Write"]
@@ -74,10 +76,10 @@ class Check(Round[FilesWork, Nothing, CheckedFiles]):
 
     def run(self, work: FilesWork, handout: Nothing, context: IngestContext) -> CheckedFiles:
         """The digests of the good ones."""
-        dformat, folder = context.settings.definition().dformat, source_folder(context.settings)
+        dformat, access = context.settings.definition().dformat, _access(work, context)
 
         def checked(file: Input) -> CheckedFile:
-            return CheckedFile(address=file.address, digest=judge(file, dformat, folder).digest)
+            return CheckedFile(address=file.address, digest=judge(file, dformat, access).digest)
 
         return each_good_one(work.inputs, checked, lambda files: CheckedFiles(files=files), context.progress)
 
@@ -99,7 +101,7 @@ class Write(Round[FilesWork, Digests, WrittenFiles]):
         settings, site = context.settings, context.site
         ids = [file.record.id for file in work.inputs]
         checksums = known_checksums(settings, ids, site)
-        known = KnownFiles(settings, site)
+        known, access = KnownFiles(settings, site), _access(work, context)
         current = known.datasets(ids) if known.compares else {}
 
         def written(file: Input) -> WrittenFile | None:
@@ -108,7 +110,7 @@ class Write(Round[FilesWork, Digests, WrittenFiles]):
                 return None
             if stored is not None and holds(stored, digest):
                 return WrittenFile(record=file.record, dataset=stored, state="same")
-            made = _write(file, digest, settings, site.store, checksums.get(file.record.id))
+            made = _write(file, digest, settings, site.store, access, checksums.get(file.record.id))
             return _in_the_place_of(stored, made)
 
         return each_good_one(work.inputs, written, lambda files: WrittenFiles(files=files), context.progress)
@@ -124,6 +126,8 @@ class Write(Round[FilesWork, Digests, WrittenFiles]):
         made = bool(content.inputs)
         described = site.shared is not None and any(one.name == settings.variable for one in site.cube.variables())
         note_inputs([(file.record, file.dataset.uri) for file in written], plan, site)
+        images = ImageCatalogue(settings.definition(), settings.instance)
+        images.add([(file.record, file.dataset.uri) for file in written], site)
         commit = site.create_cube().supersede if settings.on_known == "replace" else site.commit_inputs
         commit(
             [file.record for file in written],
@@ -147,6 +151,11 @@ class Write(Round[FilesWork, Digests, WrittenFiles]):
             keep_repaired({file.dataset.uri: file.state for file in written}, plan, site)
             finish_verification(plan, site)
         return Handouts()
+
+
+def _access(work: FilesWork, context: IngestContext) -> Access:
+    """The way to the files of a shard."""
+    return access_to(context.settings, signed=any(file.signed for file in work.inputs))
 
 
 def _left_out_by_plan(context: IngestContext) -> list[LeftOutRaster]:
@@ -186,13 +195,15 @@ def _in_the_place_of(stored: Dataset | None, written: WrittenFile) -> WrittenFil
     return written.model_copy(update={"dataset": dataset, "state": "replaced"})
 
 
-def _write(file: Input, digest: str, settings: IngestSettings, store: Store, known: str | None) -> WrittenFile:
+def _write(
+    file: Input, digest: str, settings: IngestSettings, store: Store, access: Access, known: str | None
+) -> WrittenFile:
     """Write the COG and the STAC item of a raster, unless the cube has the very file.
 
     `known` is the checksum that the index has of the record's file, or Nfile.
     """
     variable = settings.definition()
-    pixels, judged = read_again(file, digest, variable.dformat, source_folder(settings))
+    pixels, judged = read_again(file, digest, variable.dformat, access)
     key = f"{folder_of(settings)}/{file.record.name}-{digest}"
     data = encode_cog(pixels[np.newaxis], file.grid, nodata=variable.dformat.nodata, scale=variable.scale)
     dataset = Dataset(
@@ -209,6 +220,14 @@ def _write(file: Input, digest: str, settings: IngestSettings, store: Store, kno
         dataset = dataset.model_copy(update={"checksum": known})
     elif state != "same":
         store.put(dataset.uri, data)
-    item = stac_item(file.record, [dataset], [variable], item_id=key.rpartition("/")[2])
+    place = ImageCatalogue(variable, settings.instance)
+    item = stac_item(
+        file.record,
+        [dataset],
+        [variable],
+        item_id=key.rpartition("/")[2],
+        href=f"{key}.json",
+        links=place.above(file.record),
+    )
     store.put(f"{key}.json", json.dumps(item, indent=1).encode())
     return WrittenFile(record=file.record, dataset=dataset, state=state, valid=judged.valid, zeros=judged.zeros)

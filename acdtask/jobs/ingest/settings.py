@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from acdtask.cube.local.web_address import take_signature
 from acdtask.cube.model import DataFormat, DType, Name, NameIfAny, Variable, format_faults
 from acdtask.jobs.contract import Settings
 from acdtask.jobs.ingest.producers import PRODUCERS, ProducerName
@@ -28,15 +29,16 @@ class IngestSettings(Settings):
     )
 
     source: str = Field(
-        description="GeoTIFFs: a folder, a file, a pattern in quotes ('images/**/*.tif') or an s3:// prefix; STAC: a "
-        "catalogue or items (.json, .geojson, .ndjson, .parquet), or an API (https://.../collections/NAME); "
+        description="GeoTIFFs: a folder, a file (https:// too), a pattern in quotes ('images/**/*.tif') or an s3:// "
+        "prefix; STAC: a catalogue or items (.json, .geojson, .ndjson, .parquet), or an API "
+        "(https://.../collections/NAME); "
         "geocube-ingester: the ingester of ACD_INGESTER_ADDRESS gets the AOI and indexes its scenes, or geocube: the "
         "records are on the Geocube of ACD_GEOCUBE_ADDRESS"
     )
     pattern: str = Field(
         default="*{start:%Y%m%d}_{end:%Y%m%d}*.tif",
         description="how filenames tell dates and tags: {date} or {start} and {end}, any other {tag}, * for the rest; "
-        "with /, the end of the path",
+        "with /, the end of the path; | between several patterns",
     )
     asset: str = Field(default="", description="STAC only: the asset to read; empty if each item has one GeoTIFF")
     aoi: str = Field(
@@ -68,26 +70,26 @@ class IngestSettings(Settings):
     )
     source_nodata: float | None = Field(
         default=None,
-        description="value that means nodata in the source, besides NaN and what each file says (see file_nodata)",
+        description="nodata value of the source, in addition to NaN and each file's own nodata (see file_nodata)",
     )
     source_minimum: float | None = Field(
         default=None,
         allow_inf_nan=False,
-        description="number in the source that becomes minimum; default: by the scale and offset of the file or of its "
+        description="source value that maps to minimum; default: from the scale and offset of the file or its "
         "STAC item, or 0 for float rasters without them",
     )
     source_maximum: float | None = Field(
         default=None,
         allow_inf_nan=False,
-        description="number in the source that becomes maximum; default: by the scale and offset of the file or of its "
+        description="source value that maps to maximum; default: from the scale and offset of the file or its "
         "STAC item, or 1 for float rasters without them",
     )
     tags: dict[str, str] = Field(default={}, description="tags to add to every record")
     on_known: Literal["skip", "keep", "verify", "replace"] = Field(
         default="skip",
-        description="records that the cube has already: skip them if their file and the settings are as they were, and "
-        "refuse other pixels; keep them without comparing; verify all, and repair the cube's damaged files; or replace "
-        "other pixels by the new ones",
+        description="records already in the cube: skip those whose file and settings are unchanged, and refuse "
+        "different pixels; keep them without comparing; verify all, and repair the cube's damaged files; or replace "
+        "different pixels with the new ones",
     )
     wait_minutes: float = Field(
         default=0, ge=0, description="geocube-ingester only: how long to wait until it is done; 0 looks once"
@@ -102,13 +104,19 @@ class IngestSettings(Settings):
     shard_files: int | None = Field(default=None, ge=1, description=f"rasters per shard; {BY_COST}, or 4")
     file_nodata: bool = Field(
         default=True,
-        description="what a file says to be nodata is nodata: its nodata value, mask and alpha band, the mask beside "
-        "it, its STAC item; if not, only source_nodata and NaN are",
+        description="use each file's own nodata: its nodata value, mask and alpha band, the mask beside it, its "
+        "STAC item; otherwise only source_nodata and NaN count",
     )
     producer: ProducerName | None = Field(
         default=None,
-        description="who made the images; gives the pattern, and what the numbers mean. Other settings win",
+        description="producer of the images: sets the pattern and the meaning of the values; other settings win",
     )
+
+    @field_validator("source", mode="after")
+    @classmethod
+    def _without_signature(cls, value: str) -> str:
+        """Settings are stored and shown: the query of a file's address goes into the environment of this process."""
+        return take_signature(value)
 
     @model_validator(mode="before")
     @classmethod

@@ -7,27 +7,38 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.rasters import Header, read_header
-from acdtask.cube.local.stac_read import is_stac, read_stac
+from acdtask.cube.local.stac_read import SIGNED, is_stac, read_stac
 from acdtask.cube.local.store import Store
+from acdtask.cube.local.web import Web
+from acdtask.cube.local.web_address import is_web, is_web_api, name_of, signed_source
 from acdtask.cube.model import NAME_RULE, RECORD_NAME_BYTES, Record
-from acdtask.cube.stac_api import is_stac_api, read_stac_api
+from acdtask.cube.stac_api import read_stac_api
 from acdtask.cube.tiling import footprint
 from acdtask.dates import parse_moment
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.ingest.access import Access
+from acdtask.jobs.ingest.alternatives import Alternatives
 from acdtask.jobs.ingest.known import KnownRecords
 from acdtask.jobs.ingest.likeness import polarisation_of_asset, polarisation_to_take, track_to_note
-from acdtask.jobs.ingest.listing import list_rasters, place_of
-from acdtask.jobs.ingest.pattern import FilenamePattern
-from acdtask.jobs.ingest.producers import PRODUCERS, advice_for
+from acdtask.jobs.ingest.listing import list_rasters, place_of, web_raster
+from acdtask.jobs.ingest.producers import PRODUCERS, advice_for, refuse_odd_names
 from acdtask.jobs.ingest.settings import IngestSettings
-from acdtask.jobs.tracks import polarisation_in, polarisation_of_tags, track_in, track_of_stac
+from acdtask.jobs.tracks import (
+    POLARISATION,
+    polarisation_in,
+    polarisation_of,
+    polarisation_of_tags,
+    track_in,
+    track_of_stac,
+)
 
-__all__ = ["Candidate", "Found", "Unfit", "find_candidates", "source_folder"]
+__all__ = ["Candidate", "Found", "Unfit", "access_to", "find_candidates"]
 
 GEOTIFF_ENDINGS = (".tif", ".tiff")
 """Of an asset that is taken without being named."""
@@ -44,7 +55,8 @@ class Candidate:
     """A raster that may become a dataset.
 
     `address` is absolute; `fingerprint` changes when the file does. `header` is None if the file was not opened, since
-    the cube has its record. `asset` is what a STAC item says of the file.
+    the cube has its record. `asset` is what a STAC item says of the file. `signed` says that the file's whole address
+    has a query, which is not stored.
     """
 
     address: str
@@ -53,6 +65,7 @@ class Candidate:
     record: Record
     header: Header | None
     asset: dict[str, Any] = field(default_factory=dict)
+    signed: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,10 +131,12 @@ def find_candidates(settings: IngestSettings, aoi_tags: dict[str, str], known: K
     records = _records_of(named, aoi_tags | settings.tags, settings, known)
     grids = known.grids([(record, one.fingerprint) for one, record in zip(named, records, strict=True)])
     unknown = [one.address for one, record in zip(named, records, strict=True) if record.id not in grids]
-    folder = source_folder(settings)
-    stores = _stores_of(unknown)
+    access = Access(_folder_of(settings), Web(found.signed, settings.source))
+    stores = _stores_of(unknown, access)
     with ThreadPoolExecutor(HEADER_THREADS) as threads:
-        opened = threads.map(lambda address: _header_or_error(stores[_parent(address)], address, folder), unknown)
+        opened = threads.map(
+            lambda address: _header_or_error(stores[_parent(address)], address, access.folder), unknown
+        )
         headers = dict(zip(unknown, opened, strict=True))
     _check_dtypes(headers, settings)
     candidates, unfit = [], []
@@ -130,7 +145,7 @@ def find_candidates(settings: IngestSettings, aoi_tags: dict[str, str], known: K
         try:
             if isinstance(header, AcdError):
                 raise header
-            candidates.append(_candidate(one, record, header, grids))
+            candidates.append(_candidate(one, record, header, grids, is_signed=one.address in found.signed))
         except AcdError as error:
             unfit.append(Unfit(one.address, record, _about(one.address, error)))
     return Found(
@@ -150,7 +165,7 @@ def _about(address: str, error: AcdError) -> AcdError:
     return AcdError(ErrorCode.INPUT_CRS_MISSING, f"{address} has no place on the ground: {error.detail}", fix)
 
 
-def _header_or_error(store: Store, address: str, folder: str) -> Header | AcdError:
+def _header_or_error(store: Store | Web, address: str, folder: str) -> Header | AcdError:
     """The header of a file, or why it has none, unless that may pass."""
     try:
         return read_header(store, address, folder, beside=True)
@@ -176,22 +191,49 @@ def _check_dtypes(headers: Mapping[str, Header | AcdError], settings: IngestSett
             )
 
 
-def source_folder(settings: IngestSettings) -> str:
-    """The folder or prefix of the source, or that of the STAC document. Nothing for a STAC API: it has no VRTs."""
-    if is_stac_api(settings.source):
+def access_to(settings: IngestSettings, *, signed: bool) -> Access:
+    """How the files of a source are reached by whoever has the plan alone.
+
+    Args:
+        settings: with the source.
+        signed: some addresses have a query, which no plan has; the source is asked for them again.
+    """
+    return Access(_folder_of(settings), Web(_signed_again(settings) if signed else {}, settings.source))
+
+
+@lru_cache(maxsize=4)
+def _addresses_again(text: str) -> dict[str, str]:
+    settings = IngestSettings.model_validate_json(text)
+    return _from_stac_items(settings)[1] if _is_stac(settings.source) else _signed_file(settings)
+
+
+def _signed_again(settings: IngestSettings) -> dict[str, str]:
+    """The whole addresses of files, asked for once in a process."""
+    return _addresses_again(settings.model_dump_json())
+
+
+def _signed_file(settings: IngestSettings) -> dict[str, str]:
+    signed = signed_source(settings.source)
+    return {settings.source: signed} if signed != settings.source else {}
+
+
+def _folder_of(settings: IngestSettings) -> str:
+    """The folder or prefix of the source, or that of the STAC document. Nothing for one on the web: it has no VRTs."""
+    if is_web(settings.source):
         return ""
     return Store.at(_parent(settings.source)).url if is_stac(settings.source) else place_of(settings.source)
 
 
 def _is_stac(source: str) -> bool:
-    return is_stac_api(source) or is_stac(source)
+    return is_web_api(source) or is_stac(source)
 
 
-def _stores_of(addresses: Sequence[str]) -> dict[str, Store]:
+def _stores_of(addresses: Sequence[str], access: Access) -> dict[str, Store | Web]:
     """A store for each folder of files that a listing has found: their buckets are there."""
-    stores = {folder: Store.at(folder) for folder in dict.fromkeys(map(_parent, addresses))}
+    stores = {folder: access.store_of(f"{folder}/") for folder in dict.fromkeys(map(_parent, addresses))}
     for store in stores.values():
-        store.know_bucket()
+        if isinstance(store, Store):
+            store.know_bucket()
     return stores
 
 
@@ -200,20 +242,29 @@ class _Listed:
     named: list[_Named]
     unmatched: tuple[str, ...] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    signed: Mapping[str, str] = field(default_factory=dict)
 
 
 def _from_files(settings: IngestSettings) -> _Listed:
-    pattern = FilenamePattern(settings.pattern)
-    listing = list_rasters(settings.source, vrt=pattern.takes_vrt)
+    pattern = Alternatives(settings.pattern)
+    signed = _signed_file(settings)
+    listing = (
+        web_raster(settings.source, Web(signed, settings.source), vrt=pattern.takes_vrt)
+        if is_web(settings.source)
+        else list_rasters(settings.source, vrt=pattern.takes_vrt)
+    )
+    folder = listing.store.url.rstrip("/").rpartition("/")[2] if listing.store else ""
     named, unmatched = [], []
     for key, mark in listing.rasters.items():
         said = pattern.match(key)
         if said is None:
             unmatched.append(key)
             continue
-        track, polarisation = track_in(key), polarisation_of_tags(said.tags) or polarisation_in(key)
+        track = track_in(key)
+        polarisation = polarisation_of_tags(said.tags) or polarisation_in(key) or polarisation_in(folder)
         of_file = said.datetime, said.start, said.tags, track, polarisation
-        named.append(_Named(listing.store.address_of(key), mark, pattern.record_name(key), *of_file))
+        named.append(_Named(listing.address_of(key), mark, pattern.record_name(key), *of_file))
+    refuse_odd_names(settings.producer, settings.pattern, settings.source, unmatched)
     if not named:
         raise AcdError(
             ErrorCode.FILENAME_UNMATCHED,
@@ -221,11 +272,18 @@ def _from_files(settings: IngestSettings) -> _Listed:
             f" the first is {unmatched[0]}",
             advice_for(unmatched[0]),
         )
-    return _Listed(named, tuple(unmatched), listing.passed_over + listing.others)
+    return _Listed(named, tuple(unmatched), listing.passed_over + listing.others, signed)
 
 
 def _from_stac(settings: IngestSettings) -> _Listed:
-    if is_stac_api(settings.source):
+    chosen, signed = _from_stac_items(settings)
+    marks = _fingerprints([asset.href for _, asset in chosen], Web(signed, settings.source))
+    return _Listed([_named_by_item(item, asset, marks) for item, asset in chosen], signed=signed)
+
+
+def _from_stac_items(settings: IngestSettings) -> tuple[list[tuple[dict[str, Any], _ChosenAsset]], dict[str, str]]:
+    """The items with the assets to take, and the whole addresses of those that have a query."""
+    if is_web_api(settings.source):
         aoi = load_aoi(settings.aoi) if settings.aoi else None
         bounds = (aoi.geojson, aoi.start, aoi.end) if aoi else ()
         items = read_stac_api(settings.source, *bounds)
@@ -234,23 +292,35 @@ def _from_stac(settings: IngestSettings) -> _Listed:
     if not items:
         raise AcdError(ErrorCode.INPUT_MISSING, f"{settings.source} holds no STAC item")
     chosen = [_chosen_asset(item, settings) for item in items]
-    marks = _fingerprints([asset.href for asset in chosen])
-    return _Listed([_named_by_item(item, asset, marks) for item, asset in zip(items, chosen, strict=True)])
+    signed: dict[str, str] = {}
+    for one in chosen:
+        if signed.setdefault(one.href, one.signed or one.href) != (one.signed or one.href):
+            raise AcdError(
+                ErrorCode.WEB_ADDRESS,
+                f"several items name {one.href}, each with another query",
+                "Download the files under names that differ, and give their folder as --source.",
+            )
+    with_query = {plain: whole for plain, whole in signed.items() if plain != whole}
+    return list(zip(items, chosen, strict=True)), with_query
 
 
-def _fingerprints(hrefs: Sequence[str]) -> dict[str, str]:
-    """The fingerprints of files, asked for a folder at a time, and of several folders at once."""
+def _fingerprints(hrefs: Sequence[str], web: Web) -> dict[str, str]:
+    """The fingerprints of files, asked for a folder at a time, and of several folders or files of the web at once."""
     folders: dict[str, set[str]] = {}
     for href in hrefs:
-        folder, _, name = href.rpartition("/")
-        folders.setdefault(folder or "/", set()).add(name)
+        if not is_web(href):
+            folder, _, name = href.rpartition("/")
+            folders.setdefault(folder or "/", set()).add(name)
+    remote = list(dict.fromkeys(filter(is_web, hrefs)))
     with ThreadPoolExecutor(HEADER_THREADS) as threads:
+        asked = dict(zip(remote, threads.map(web.fingerprint, remote), strict=True))
         listed = threads.map(lambda folder: Store.at(folder).fingerprints_in(folders[folder]), folders)
-        return {
+        there = {
             f"{folder.rstrip('/')}/{name}": mark
             for folder, marks in zip(folders, listed, strict=True)
             for name, mark in marks.items()
         }
+    return there | {href: mark for href, mark in asked.items() if mark is not None}
 
 
 def _named_by_item(item: dict[str, Any], chosen: _ChosenAsset, marks: Mapping[str, str]) -> _Named:
@@ -292,11 +362,12 @@ def _moment_of(item: dict[str, Any], name: str) -> dt.datetime | None:
 
 @dataclass(frozen=True)
 class _ChosenAsset:
-    """The raster of an item, its polarisation, and those of the item's other rasters."""
+    """The raster of an item, its polarisation, and those of the item's other rasters; its address with its query."""
 
     href: str
     polarisation: str
     others: tuple[str, ...]
+    signed: str = ""
 
 
 def _chosen_asset(item: dict[str, Any], settings: IngestSettings) -> _ChosenAsset:
@@ -308,8 +379,10 @@ def _chosen_asset(item: dict[str, Any], settings: IngestSettings) -> _ChosenAsse
     rasters = {
         key: str(value["href"])
         for key, value in item.get("assets", {}).items()
-        if key == asset or (not asset and str(value.get("href", "")).lower().endswith(GEOTIFF_ENDINGS))
+        if key == asset or (not asset and _is_geotiff(str(value.get("href", ""))))
     }
+    if near := {key: href for key, href in rasters.items() if not is_web(href)}:
+        rasters = near  # what is on the web beside them are previews and other copies
     said = {key: polarisation_of_asset(item, key) for key in rasters}
     if len(rasters) > 1 and all(said.values()) and settings.polarisation != "any":
         wanted = polarisation_to_take(list(said.values()), settings)
@@ -319,22 +392,35 @@ def _chosen_asset(item: dict[str, Any], settings: IngestSettings) -> _ChosenAsse
         names = ", ".join(sorted(item.get("assets", {}))) or "no asset"
         raise AcdError(ErrorCode.STAC_INVALID, f"STAC item {item['id']} does not have {expected}: it has {names}")
     ((key, href),) = rasters.items()
-    return _ChosenAsset(href, said[key], tuple(one for other, one in said.items() if other != key))
+    others = tuple(one for other, one in said.items() if other != key)
+    return _ChosenAsset(href, said[key], others, str(item["assets"][key].get(SIGNED, "")))
+
+
+def _is_geotiff(href: str) -> bool:
+    return (name_of(href) if is_web(href) else href).lower().endswith(GEOTIFF_ENDINGS)
 
 
 def _records_of(
     named: list[_Named], more_tags: dict[str, str], settings: IngestSettings, known: KnownRecords
 ) -> list[Record]:
-    """The records. Their track is a tag, unless the cube has the record from the time when acd did not look for it."""
-    tracks = [track_to_note(one.track, one.tags | more_tags, one.address, settings) for one in named]
-    records = [_record_of(one, more_tags | track) for one, track in zip(named, tracks, strict=True)]
-    plain = [_record_of(one, more_tags) for one in named]
-    recognised = [k for k, one in enumerate(records) if one != plain[k] and not settings.track]
-    there = known.ids([one.id for k in recognised for one in (records[k], plain[k])]) if recognised else frozenset()
-    for k in recognised:
-        if records[k].id not in there and plain[k].id in there:
-            records[k] = plain[k]
-    return records
+    """The records. Track and polarisation are tags, unless the cube has the record from an acd that did not note them.
+
+    A polarisation that the record's name says needs no tag.
+    """
+    forms = [_forms_of(one, more_tags, settings) for one in named]
+    unsure = [record.id for records in forms if len(records) > 1 for record in records]
+    there = known.ids(unsure) if unsure else frozenset()
+    return [next((record for record in records if record.id in there), records[0]) for records in forms]
+
+
+def _forms_of(named: _Named, more_tags: dict[str, str], settings: IngestSettings) -> list[Record]:
+    """The record with all tags, then as older versions of acd made it: without its polarisation, and its track."""
+    track = track_to_note(named.track, named.tags | more_tags, named.address, settings)
+    without = _record_of(named, more_tags | track)
+    is_needed = named.polarisation and not polarisation_of(without)
+    noted = [_record_of(named, more_tags | track | {POLARISATION: named.polarisation})] if is_needed else []
+    plain = [] if settings.track or not track else [_record_of(named, more_tags)]
+    return [*noted, without, *plain]
 
 
 def _record_of(named: _Named, more_tags: dict[str, str]) -> Record:
@@ -345,10 +431,12 @@ def _record_of(named: _Named, more_tags: dict[str, str]) -> Record:
     return Record(name=_name(named.name), datetime=named.datetime, tags=dict(sorted(tags.items())), footprint={})
 
 
-def _candidate(named: _Named, record: Record, header: Header | None, grids: Mapping[str, Grid]) -> Candidate:
+def _candidate(
+    named: _Named, record: Record, header: Header | None, grids: Mapping[str, Grid], *, is_signed: bool
+) -> Candidate:
     grid = header.grid if header else grids[record.id]
     located = record.model_copy(update={"footprint": footprint(grid)})
-    return Candidate(named.address, named.fingerprint, grid, located, header, named.asset)
+    return Candidate(named.address, named.fingerprint, grid, located, header, named.asset, is_signed)
 
 
 def _name(text: str) -> str:

@@ -53,7 +53,7 @@ def _listed(asset: Mapping[str, Any], name: str, address: str, bands: int, alpha
     if listed is None or listed == []:
         return []
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        raise AcdError(ErrorCode.STAC_INVALID, f"the STAC item of {address} has {name} that are no list of objects")
+        raise AcdError(ErrorCode.STAC_INVALID, f"the STAC item of {address} has {name} that are not a list of objects")
     if alpha and len(listed) == bands - 1:
         listed = [*listed[: alpha - 1], {}, *listed[alpha - 1 :]]
     if len(listed) != bands:

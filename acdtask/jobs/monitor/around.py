@@ -1,4 +1,4 @@
-"""What lies around a tile: the neighbours that a method with a halo looks into, and how they are read."""
+"""The halo of a tile: which neighbours a method needs, and which windows of them to read."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def views_around(tile: Tile, baseline: Mapping[str, BaselineTile], halo: int) ->
     """The baseline of a tile and of its neighbours within a halo; the tile's own come first.
 
     Args:
-        tile: has a baseline.
-        baseline: the tiles that have one, by cell.
+        tile: a tile with a baseline.
+        baseline: the tiles with a baseline, by cell.
         halo: in pixels.
     """
     cells = [tile.cell, *(cell for cell in _cells(tile, halo) if cell in baseline)]
@@ -46,14 +46,14 @@ def views_around(tile: Tile, baseline: Mapping[str, BaselineTile], halo: int) ->
 
 
 def windows_around(tile: Tile, cells: Collection[str], halo: int) -> list[Window]:
-    """Windows of a tile grown by a halo that cover the tile and some of its neighbours, each pixel once.
+    """Windows of a grown tile that cover the tile and the given neighbours, each pixel once.
 
-    If all neighbours are among them, that is one window. Neighbours that are left out are not read at all, since a file
-    that could not be read there must not cost their neighbours too.
+    With all neighbours, this is a single window. Other neighbours are not read at all: a file that cannot be read in a
+    quarantined tile must not fail its neighbours too.
 
     Args:
         tile: the tile.
-        cells: the neighbours.
+        cells: the neighbours to cover.
         halo: in pixels.
     """
     height, width = tile.grid.shape
@@ -63,21 +63,21 @@ def windows_around(tile: Tile, cells: Collection[str], halo: int) -> list[Window
         for down, _, _ in rows
     ]
     windows: list[Window] = []
+    # A run of cells is joined to the window above it if both have the same columns.
     for (_, top, bottom), of_row in zip(rows, wanted, strict=True):
         for first, last in _runs(of_row):
             left, right = columns[first][1], columns[last][2]
             above = next((one for one in windows if _continues(one, top, left, right)), None)
+            start = top
             if above is not None:
                 windows.remove(above)
-                top_of_all = above.row
-            else:
-                top_of_all = top
-            windows.append(Window(row=top_of_all, column=left, height=bottom - top_of_all, width=right - left))
+                start = above.row
+            windows.append(Window(row=start, column=left, height=bottom - start, width=right - left))
     return windows
 
 
 def mask_of(windows: Collection[Window], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """True in some windows of an array of that shape."""
+    """True inside the windows, in an array of the given shape."""
     mask = np.zeros(shape, np.bool_)
     for window in windows:
         mask[window.slices] = True
@@ -96,7 +96,7 @@ def _cells(tile: Tile, halo: int) -> list[str]:
 
 
 def _spans(size: int, halo: int) -> list[tuple[int, int, int]]:
-    """Along an axis of a grown tile: each cell's distance in cells, and where it begins and ends there.
+    """Along one axis of a grown tile: each cell's offset in cells, first pixel and last pixel (exclusive).
 
     >>> _spans(10, 16)
     [(-2, 0, 6), (-1, 6, 16), (0, 16, 26), (1, 26, 36), (2, 36, 42)]
@@ -107,7 +107,7 @@ def _spans(size: int, halo: int) -> list[tuple[int, int, int]]:
 
 
 def _runs(wanted: list[bool]) -> list[tuple[int, int]]:
-    """First and last of each run of True.
+    """The first and last index of each run of True.
 
     >>> _runs([True, True, False, True])
     [(0, 1), (3, 3)]

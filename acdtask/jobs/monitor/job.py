@@ -112,7 +112,8 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
         current = is_latest(site.store, aoi.name, self.name, _name(settings), method.id)
         again = not work and bool(judgements.complete) and not current
         pixels = layout.cell_pixels**2
-        images_read = sum(len(one.images) for one in work) * pixels
+        count = sum(len(one.images) for one in work)
+        images_read = count * (layout.cell_pixels + 2 * halo) ** 2
         image_bytes = pixels * np.dtype(variable.dformat.dtype).itemsize
         seconds = [MONITOR.seconds(len(one.images), image_bytes) for one in work]
         held = [len(one.images) * pixels * TABLE_BYTES_PER_PIXEL for one in work]
@@ -140,9 +141,9 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
                 dates=len(pending),
                 bytes_read=images_read * np.dtype(variable.dformat.dtype).itemsize
                 + len(work) * 12 * layout.cell_pixels**2,
-                bytes_written=images_read * 4,
+                bytes_written=count * pixels * 4,
                 core_seconds=sum(seconds),
-                memory_bytes=MONITOR.memory(pixels, 3 * images_read // pixels, pixels, min(sum(held), HELD_BYTES)),
+                memory_bytes=MONITOR.memory(pixels, 3 * count, pixels, min(sum(held), HELD_BYTES)),
             ),
             notes={
                 "map": tiles_as_geojson([one.tile for one in work]),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from acdtask.change.method import halo_of, measuring
+from acdtask.change.method import halo_of, measuring, reads_twice
 from acdtask.change.profile import Detection
 from acdtask.jobs.codec import ArrayOf
 from acdtask.jobs.contract import Handouts, Nothing, Results, Round
@@ -53,7 +53,7 @@ class Concluded(BaseModel):
 
 def is_measured(detection: Detection) -> bool:
     """Whether a method needs this round: to measure, or since tiles that cannot be read must be known beforehand."""
-    return bool(measuring(detection.steps) or halo_of(detection.steps))
+    return reads_twice(detection.steps)
 
 
 class Measure(Round[MonitorWork, Nothing, Measured]):

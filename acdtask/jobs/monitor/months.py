@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.parts import month_of, read_part, write_part
-from acdtask.jobs.patches import LocatedPatch, patches_to_parquet, read_patches
+from acdtask.jobs.patches import LocatedPatch, numbered, patches_to_parquet, read_patches
 from acdtask.jobs.products import (
     ImageProduct,
     MonitorManifest,
@@ -87,16 +87,18 @@ def read_images(manifest: MonitorManifest, store: Store) -> list[ImageProduct]:
 
 
 def read_month_patches(manifest: MonitorManifest, store: Store, date: str = "") -> Iterator[list[LocatedPatch]]:
-    """The patches of each month that has some, in order.
+    """The patches of each month that has some, in order, with their numbers in the result.
 
     Args:
         manifest: the monitoring result.
         store: of the cube.
         date: only months that may have images of this date, such as 2018-07-03, 2018-07 or 2018; empty for all.
     """
+    before = 0
     for month in manifest.months:
         if month.patches and month.month.startswith(date[:7]):
-            yield patches_of_month(month, store)
+            yield numbered(patches_of_month(month, store), before)
+        before += month.patches
 
 
 def join_months(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from shapely import from_wkb
@@ -23,7 +23,7 @@ from acdtask.jobs.monitor.content import MonitorContext, MonitorPlan, MonitorWor
 from acdtask.jobs.monitor.documents import files_of_image, write_catalogue
 from acdtask.jobs.monitor.gaps import Gaps
 from acdtask.jobs.monitor.label import ImageBlobs, JoinedImages
-from acdtask.jobs.monitor.months import images_of_month, join_months, patches_of_image
+from acdtask.jobs.monitor.months import images_of_month, join_months, patches_of_image, read_month_patches
 from acdtask.jobs.monitor.news import add_news
 from acdtask.jobs.monitor.tile import CutTile, CutTiles
 from acdtask.jobs.monitor.work import TAG_BASELINE, TAG_CONTENT, ImageWork
@@ -106,9 +106,16 @@ def _write_patch_files(plan: MonitorPlan, site: Site) -> None:
     _, body = _chain(plan, site).newest()
     images = plan.content.image
     months = {month_of(image.datetime) for image in images.values()}
+    manifest = MonitorManifest.model_validate_json(body or b"")
+    numbers = {
+        one.patch.id: one.number
+        for month in sorted(months)
+        for patches in read_month_patches(manifest, site.store, month)
+        for one in patches
+    }
     patches = [
-        patch
-        for month in MonitorManifest.model_validate_json(body or b"").months
+        replace(patch, number=numbers[patch.patch.id])
+        for month in manifest.months
         if month.month in months
         for product in images_of_month(month, site.store)
         if product.label in images

@@ -18,7 +18,7 @@ __all__ = ["ImageSettings", "MonitorSettings"]
 
 
 class ImageSettings(Settings):
-    """Which images to compare with which baseline, and what counts as abnormal, but for the steps of the method."""
+    """Settings of the monitor, without those of the method's steps."""
 
     aoi: str = Field(description="AOI file (a Geocube ingester payload)")
     layout: Name = Field(description="layout of the baseline")
@@ -32,7 +32,8 @@ class ImageSettings(Settings):
     baseline: str = Field(default="latest", description="content id of the baseline, or latest")
     name: Name = Field(default="monitor", description="name of the result: the instance of its variables")
     profile: Literal["standard", "tutorial"] = Field(
-        default="standard", description="tutorial: zeros are nodata and no guard but std > 0, as in the first notebook"
+        default="standard",
+        description="tutorial: zeros are nodata and std > 0 is the only guard, as in the first notebook",
     )
     low: float | None = Field(
         default=None, description=f"lower threshold: connected pixels above it extend a patch ({STANDARD.low})"
@@ -51,7 +52,7 @@ class ImageSettings(Settings):
     min_std: float | None = Field(
         default=None,
         ge=0,
-        description="a smaller std, in the unit of the variable, gives no z "
+        description="minimum std, in the variable's unit; below it, no z "
         f"({MIN_STD_SHARE} of its range: {MIN_STD_SHARE} of coherence)",
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
@@ -74,5 +75,5 @@ class ImageSettings(Settings):
 class MonitorSettings(AllStepSettings, ImageSettings):
     """Which images to compare with which baseline, and what counts as abnormal.
 
-    Thresholds and settings of steps that are not given are those of the profile.
+    Thresholds and step settings that are not given are those of the profile.
     """

@@ -143,7 +143,7 @@ def _more_images(many: int) -> str:
     widen = "Widen the baseline's period with --start and --end of 'acdtask baseline local'"
     if many < FEWEST:
         return f"{widen}; its pixels have one image, which has no spread."
-    return f"{widen}, or judge with fewer images, which is less sure: --min-count {many}."
+    return f"{widen}, or judge with fewer images, which is less reliable: --min-count {many}."
 
 
 def _smaller_std(stds: Mapping[int, int], min_std: float) -> str:
@@ -154,7 +154,7 @@ def _smaller_std(stds: Mapping[int, int], min_std: float) -> str:
         )
     level = _median(stds)
     return (
-        "Check that the source range given at ingest is that of the values; or believe a smaller standard deviation, "
+        "Check that the source range given at ingest is that of the values; or accept a smaller standard deviation, "
         f"in the unit of the variable: --min-std {floor_text(level / LEVELS * min_std)}."
     )
 

@@ -24,10 +24,14 @@ from acdtask.jobs.report.page import render
 from acdtask.jobs.report.paging import ShownDate, page_of, patches_of_dates, score_of
 from acdtask.jobs.report.quicklook import quicklook
 from acdtask.jobs.report.sources import Sources
+from acdtask.jobs.styles import patch_style
 
 __all__ = ["QUICKLOOK", "Drawn", "make_edition", "planned_report"]
 
 QUICKLOOK = "quicklook.png"
+
+TABLES = (".parquet", ".geojson", ".qml")
+"""Endings of the files with the patches of a page: tables, and their style for QGIS."""
 
 
 @dataclass(frozen=True)
@@ -201,12 +205,8 @@ class _Editor:
 
     def _write_tables(self, stem: str, patches: list[LocatedPatch]) -> None:
         self._files[f"{stem}.parquet"] = self._part(stem, ".parquet", patches_to_parquet(patches))
-        self._files[f"{stem}.geojson"] = self._part(
-            stem, ".geojson", patches_to_geojson(patches, self._numbers(patches))
-        )
-
-    def _numbers(self, patches: list[LocatedPatch]) -> dict[str, int]:
-        return self._sources.numbers({month_of(patch.datetime) for patch in patches})
+        self._files[f"{stem}.geojson"] = self._part(stem, ".geojson", patches_to_geojson(patches))
+        self._files[f"{stem}.qml"] = self._part(stem, ".qml", patch_style())
 
     def _page_part(self, stem: str, page: ReportPage) -> str:
         return self._part(stem, ".html", render(page))
@@ -216,4 +216,4 @@ class _Editor:
 
 
 def _files_of(month: str) -> list[str]:
-    return [f"{month}{ending}" for ending in (".html", ".parquet", ".geojson")]
+    return [f"{month}{ending}" for ending in (".html", *TABLES)]

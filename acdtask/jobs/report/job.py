@@ -212,7 +212,7 @@ class ReportJob(Job[ReportSettings, ReportContent]):
         _, edition = newest_edition(_chain(plan, site))
         if edition is None:
             return {}
-        files = ["patches.parquet", "patches.geojson", "score.json", QUICKLOOK]
+        files = ["patches.parquet", "patches.geojson", "patches.qml", "score.json", QUICKLOOK]
         names = [INDEX, *files, *edition.pictures_on_first_page]
         parts = {name: edition.files[name] for name in [INDEX, *files]}
         if edition.single_page:

@@ -15,7 +15,6 @@ from acdtask import __version__
 from acdtask.change.zscore import Quality
 from acdtask.cube.tiling import LON_LAT, footprint, project
 from acdtask.jobs.monitor.versions import images_by_version
-from acdtask.jobs.parts import month_of
 from acdtask.jobs.patches import LocatedPatch
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest
 from acdtask.jobs.quarantine import Failure
@@ -83,7 +82,7 @@ def page_of(
 
     Args:
         dates: by datetime and label.
-        patches: of these dates.
+        patches: of these dates, numbered.
         sources: the monitoring result and its baseline.
         baseline: its pictures, unless they could not be drawn.
         baseline_failure: why not.
@@ -98,7 +97,6 @@ def page_of(
     missing = {date.product.label: date.drawn.failure for date in dates if date.drawn.failure}
     failures = {**({"": baseline_failure} if baseline_failure else {}), **missing}
     stem = month or "patches"
-    numbers = sources.numbers({month_of(date.product.datetime) for date in dates})
     inputs = {record for date in dates for record in date.product.records}
     return ReportPage(
         aoi=monitor.aoi,
@@ -109,7 +107,7 @@ def page_of(
         tiles=_tiles(manifest),
         baseline=baseline,
         dates=tuple(days),
-        patches=tuple(_row(patch, numbers[patch.patch.id]) for patch in patches),
+        patches=tuple(_row(patch) for patch in patches),
         quality_reasons=tuple(QualityReason(code=int(reason), words=words) for reason, words in REASONS.items()),
         low=detection["low"],
         high=detection["high"],
@@ -154,10 +152,10 @@ def _pair_start(patch: LocatedPatch) -> date:
     return (patch.start or patch.datetime).date()
 
 
-def _row(patch: LocatedPatch, number: int) -> PatchRow:
+def _row(patch: LocatedPatch) -> PatchRow:
     return PatchRow(
         id=patch.patch.id,
-        number=number,
+        number=patch.number or 0,
         date=patch.datetime.date(),
         pair_start=_pair_start(patch),
         area_px=patch.patch.area_px,

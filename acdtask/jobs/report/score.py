@@ -279,8 +279,8 @@ def score(
         false_ids=tuple(
             sorted(patch.id for day in days for patch, false in zip(day.patches, day.false, strict=True) if false)
         ),
-        area_recall=sum(day.seen_covered_area for day in days) / seen_area if seen_area else None,
-        area_precision=sum(day.true_patch_area for day in days) / patch_area if patch_area else None,
+        area_recall=_share(sum(day.seen_covered_area for day in days), seen_area),
+        area_precision=_share(sum(day.true_patch_area for day in days), patch_area),
     )
 
 
@@ -337,6 +337,11 @@ def _overlaps(items: Sequence[Geometry], others: Sequence[Geometry]) -> tuple[li
         areas.append(float(shapely.area(shapely.union_all([part for _, part in overlapping]))))
         partners.append([int(index) for index, _ in overlapping])
     return areas, partners
+
+
+def _share(part: float, whole: float) -> float | None:
+    """Rounded, since versions of GEOS differ in the last bits of an area."""
+    return round(part / whole, 9) if whole else None
 
 
 def _reaches(share: float, threshold: float) -> bool:

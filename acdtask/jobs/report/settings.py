@@ -21,7 +21,7 @@ class ReportSettings(Settings):
     aoi: str = Field(description="AOI file (a Geocube ingester payload)")
     layout: Name = Field(description="layout of the monitoring result")
     variable: Name = Field(default="CoherenceVV", description="variable that was monitored")
-    name: Name = Field(default="monitor", description="instance that the monitor made")
+    name: Name = Field(default="monitor", description="name of the monitoring result")
     monitor: str = Field(default="latest", description="content id of the monitoring result, or latest")
     truth: str = Field(default="", description="GeoJSON file of known events to compare with")
     dates: int = Field(default=30, ge=1, description="newest dates on the first page; each month has its own page")

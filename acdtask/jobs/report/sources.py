@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +15,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.monitor.months import images_of_month, patches_of_month
 from acdtask.jobs.parts import month_of
-from acdtask.jobs.patches import LocatedPatch
+from acdtask.jobs.patches import LocatedPatch, numbered
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, MonitorMonth, find_manifest
 from acdtask.jobs.report.content import ReportPlan
 from acdtask.jobs.report.score import Event
@@ -28,7 +27,7 @@ __all__ = ["PAGE_ALGORITHM", "Sources", "digest_of"]
 
 PICTURE_ALGORITHM = 2
 """Raise it when pictures of the same products change: all are drawn again, under new names."""
-PAGE_ALGORITHM = 2
+PAGE_ALGORITHM = 3
 """Raise it when pages of the same products change: all are written again."""
 
 
@@ -110,28 +109,18 @@ class Sources:
         return self._images[month]
 
     def patches(self, months: Iterable[str]) -> list[LocatedPatch]:
-        """The patches of some months, in order."""
+        """The patches of some months, in order, with their numbers in the result."""
         return [patch for name in sorted(months) for patch in self._patches_of(name)]
 
     def patches_before(self, month: str) -> int:
         """How many patches the months before a month have."""
         return sum(one.patches for one in self.monitor.months if one.month < month)
 
-    def numbers(self, months: Iterable[str]) -> dict[str, int]:
-        """The number of each patch of some months in the report, by id.
-
-        Patches are counted from the first date on, those of an image from the largest: a new date only adds numbers.
-        """
-        return {
-            patch.patch.id: number
-            for name in months
-            for number, patch in enumerate(sorted(self._patches_of(name), key=_turn), self.patches_before(name) + 1)
-        }
-
     def _patches_of(self, name: str) -> list[LocatedPatch]:
         if name not in self._patches:
             month = self.month(name)
-            self._patches[name] = patches_of_month(month, self.site.store) if month.patches else []
+            patches = patches_of_month(month, self.site.store) if month.patches else []
+            self._patches[name] = numbered(patches, self.patches_before(name))
         return self._patches[name]
 
     def events(self, images: Iterable[ImageProduct]) -> list[Event]:
@@ -161,8 +150,3 @@ class Sources:
         stacks = self.site.cube.where(self.monitor.variable, self.monitor.instance, product.records, grids, layout)
         datasets = dict.fromkeys(dataset for stack in stacks for dataset in stack)
         return sorted(datasets, key=lambda dataset: product.records.index(dataset.record_id))
-
-
-def _turn(one: LocatedPatch) -> tuple[datetime, datetime, int, str]:
-    """By date and first date of the pair, then the largest first."""
-    return one.datetime, one.start or one.datetime, -one.patch.area_px, one.patch.id

@@ -304,7 +304,7 @@ def test_a_damaged_stream_is_refused(world: Scripted, cube: GeocubeCube, damage:
     """Never a crash, never pixels that are none."""
     filled(world, 2)
     world.twist = DAMAGES[damage]
-    with pytest.raises(AcdError, match="sent a damaged answer") as error:
+    with pytest.raises(AcdError, match="sent a malformed reply") as error:
         list(cube.images(request(world, (0,), (1,))))
     assert error.value.code is ErrorCode.GEOCUBE_FAILED
     assert len(world.calls["GetCube"]) == 1  # again would be no better

@@ -5,12 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
-import functools
-import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,32 +16,16 @@ import pytest
 from acdtask.demo import run_demo
 from acdtask.jobs.report.model import LeftOutRow, MonthLine
 from acdtask.jobs.report.page import render, verdict
+from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, driven, served
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
 
-CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason="chromium or chromedriver is not installed"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 POLICY = (
     "sandbox allow-same-origin; base-uri 'none'; default-src 'none'; img-src 'self'; style-src 'self' 'unsafe-inline'"
 )
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-)
-
 
 LEFT_OUT = LeftOutRow(
     job="monitor",
@@ -58,51 +38,16 @@ LEFT_OUT = LeftOutRow(
 LARGEST_PDF = 8_000_000
 
 
-class _Strict(SimpleHTTPRequestHandler):
-    def end_headers(self) -> None:
-        self.send_header("Content-Security-Policy", POLICY)
-        super().end_headers()
-
-    def do_GET(self) -> None:
-        if self.path == "/favicon.ico":  # A browser asks every server for it; the page does not.
-            self.send_response(204)
-            self.end_headers()
-        else:
-            super().do_GET()
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing."""
-
-
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Strict, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/index.html"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def strictly_served(folder: Path) -> Iterator[str]:
+    with served(folder, {"Content-Security-Policy": POLICY}) as url:
+        yield f"{url}index.html"
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    options = Options()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(executable_path=str(CHROMEDRIVER)))
-    try:
+    with driven(tmp_path_factory.mktemp("profile")) as driver:
         yield driver
-    finally:
-        driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +57,7 @@ def address(made_up: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     (folder / "index.html").write_bytes(render(made_up.page))
-    with served(folder) as url:
+    with strictly_served(folder) as url:
         yield url
 
 
@@ -198,7 +143,7 @@ def test_the_policy_of_the_test_server_does_forbid_scripts_and_strangers(browser
         "<!doctype html><img src='data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA='>"
         "<script>document.title='ran'</script>"
     )
-    with served(tmp_path) as url:
+    with strictly_served(tmp_path) as url:
         browser.get(url)
         assert browser.title != "ran"
         assert any("Content Security Policy" in entry["message"] for entry in console(browser))

@@ -24,9 +24,11 @@ from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.patches import read_patches
 from acdtask.jobs.report.drawing import Drawer
 from acdtask.jobs.report.edition import edition_chain, keys_of, newest_edition, show_edition
 from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.jobs.styles import patch_style
 from acdtask.simulate.settings import SceneSettings
 from tests.jobs.chain import LAYOUT, reference_end, simulate
 
@@ -199,6 +201,9 @@ def test_a_patch_has_the_same_number_on_every_page_in_every_file_and_on_every_da
         document = json.loads(month.with_suffix(".geojson").read_text())
         written = {feature["id"]: feature["properties"]["number"] for feature in document["features"]}
         assert written == numbers_in(month.read_text())
+        table = read_patches(month.with_suffix(".parquet").read_bytes())
+        assert {one.patch.id: one.number for one in table} == written
+        assert month.with_suffix(".qml").read_bytes() == patch_style()
     assert len(numbers) > 3
     assert sorted(numbers.values()) == list(range(1, len(numbers) + 1))
     first_page = numbers_in((folder / "index.html").read_text())
@@ -209,6 +214,9 @@ def test_a_patch_has_the_same_number_on_every_page_in_every_file_and_on_every_da
                 assert numbers_in(body.decode()).items() <= numbers.items()
     features = json.loads((folder / "patches.geojson").read_text())["features"]
     assert {one["id"]: one["properties"]["number"] for one in features} == first_page
+    table = read_patches((folder / "patches.parquet").read_bytes())
+    assert {one.patch.id: one.number for one in table} == first_page
+    assert (folder / "patches.qml").read_bytes() == patch_style()
     by_date: dict[str, list[tuple[int, int]]] = {}
     for feature in (one for path in folder.glob("2*.geojson") for one in json.loads(path.read_text())["features"]):
         properties = feature["properties"]

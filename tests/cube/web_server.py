@@ -1,0 +1,150 @@
+"""A web server on the loopback: with ranges and without, with logins, redirections and faults."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass
+class Asked:
+    """A request. `query` is as it was sent."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    number: int
+
+    @property
+    def first(self) -> int | None:
+        """The first byte that is asked for, if not all are."""
+        text = self.headers.get("Range", "")
+        return int(text.removeprefix("bytes=").partition("-")[0]) if text else None
+
+
+@dataclass
+class Reply:
+    """An answer. `length` is told instead of the body's own, and None tells none."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    length: int | None = -1
+    delay: float = 0.0
+
+
+Rule = Callable[[Asked], Reply | None]
+
+
+@dataclass
+class WebServer:
+    """A running server.
+
+    Attributes:
+        objects: bodies by path.
+        rule: what answers before the objects do; None leaves it to them.
+        ranges: whether ranges are answered.
+        tags: whether ETags are sent, and Last-Modified.
+        asked: the requests so far.
+    """
+
+    objects: dict[str, bytes]
+    rule: Rule | None = None
+    ranges: bool = True
+    tags: bool = True
+    address: str = ""
+    asked: list[Asked] = field(default_factory=list)
+
+    def paths(self) -> list[str]:
+        """The paths that were asked for."""
+        return [one.path for one in self.asked]
+
+    def reply(self, asked: Asked) -> Reply:
+        """The answer to a request."""
+        if self.rule is not None and (ruled := self.rule(asked)) is not None:
+            return ruled
+        if asked.method != "GET":
+            return Reply(405)
+        body = self.objects.get(asked.path)
+        return Reply(404, b"not here") if body is None else self.object_reply(body, asked)
+
+    def object_reply(self, body: bytes, asked: Asked) -> Reply:
+        """An object, or the part of it that is asked for."""
+        headers = {"Content-Type": "image/tiff"}
+        if self.tags:
+            digest = hashlib.sha256(body).hexdigest()[:16]
+            headers |= {"ETag": f'"{digest}"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+        text = asked.headers.get("Range", "")
+        if not text or not self.ranges:
+            return Reply(200, body, headers)
+        first, _, last = text.removeprefix("bytes=").partition("-")
+        if int(first) >= len(body):
+            return Reply(416, b"", {"Content-Range": f"bytes */{len(body)}"})
+        end = min(int(last or len(body)), len(body) - 1)
+        return Reply(206, body[int(first) : end + 1], headers | {"Content-Range": f"bytes {first}-{end}/{len(body)}"})
+
+
+@contextmanager
+def web_server(objects: Mapping[str, bytes], host: str = "127.0.0.1") -> Iterator[WebServer]:
+    """Serve objects by path."""
+    web = WebServer(dict(objects))
+    server = _Server(web, host)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield web
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, web: WebServer, host: str) -> None:
+        super().__init__((host, 0), _Handler)
+        self.web = web
+        self.lock = threading.Lock()
+        self.pause = threading.Event()
+        web.address = f"http://{host}:{self.server_address[1]}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that leaves is no fault of the server."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        web, parts = self.server.web, urlsplit(self.path)
+        with self.server.lock:
+            asked = Asked(self.command, unquote(parts.path), parts.query, dict(self.headers), len(web.asked))
+            web.asked.append(asked)
+        reply = web.reply(asked)
+        self.server.pause.wait(reply.delay)
+        self.send_response(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        length = len(reply.body) if reply.length == -1 else reply.length
+        if length is None:
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(reply.body)
+        self.close_connection = length != len(reply.body)
