@@ -57,5 +57,5 @@ BASELINE = Cost(unit_seconds=0.03, byte_seconds=5.5e-9, pixel_bytes=160)
 """A unit is a tile, a part an image of it."""
 MONITOR = Cost(part_seconds=0.027, byte_seconds=6.8e-8, pixel_bytes=160)
 """A unit is a tile, a part an image of it, in all rounds."""
-REPORT = Cost(unit_seconds=0.135, byte_seconds=6e-7, pixel_bytes=160)
+REPORT = Cost(unit_seconds=0.1, byte_seconds=4.4e-7, pixel_bytes=160)
 """A unit and part is an image with its pictures. A byte is a pixel as it is drawn; one that is only read is a third."""

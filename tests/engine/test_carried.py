@@ -34,8 +34,8 @@ from acdtask.simulate.job import SimulateJob, SimulateSettings
 from tests.engine.test_pod import acdtask
 from workflows.templates import CHAIN
 
-IMAGES, SIDE = 60, 30_000
-"""Of 3.6 GB to read each: two and a half hours for one shard."""
+IMAGES, SIDE = 60, 40_000
+"""Of 6.4 GB to read each: two and a half hours for one shard."""
 
 
 @pytest.fixture(scope="module")

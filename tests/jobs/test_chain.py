@@ -113,6 +113,15 @@ def test_one_worker_gives_the_same_bytes(scene: Path, inline_cube: Path, tmp_pat
     assert digests(tmp_path / "cube") == digests(inline_cube)
 
 
+def test_shards_of_the_size_that_the_work_asks_for_give_the_same_bytes(
+    scene: Path, inline_cube: Path, four_workers: WorkerPool, tmp_path: Path
+) -> None:
+    outcomes = run_chain(scene, str(tmp_path / "cube"), four_workers, Chain(pod_start=0.02))
+    shards = {outcome.plan.job: (outcome.plan.shards, outcome.plan.units) for outcome in outcomes}
+    assert any(1 < number < units for number, units in shards.values()), shards
+    assert digests(tmp_path / "cube") == digests(inline_cube)
+
+
 @pytest.mark.parametrize("cell", [37, 96, 256])
 def test_patches_and_masks_do_not_depend_on_the_tiles(
     cell: int, scene: Path, inline_cube: Path, four_workers: WorkerPool, tmp_path: Path
