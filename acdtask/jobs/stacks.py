@@ -29,6 +29,7 @@ __all__ = [
     "PAIR_DAYS",
     "TAGS",
     "RecordChoice",
+    "Selection",
     "Stacks",
     "area_of",
     "image_label",
@@ -138,6 +139,25 @@ class RecordChoice:
         return " ".join([*options, *(f"--pair-days {days}" for days in self.pair_days)])
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The records that a job works on: those of an area and a period that have an instance, and that it chooses.
+
+    Attributes:
+        aoi: the area.
+        variable, instance: what to read.
+        start, end: the period; None where it is open.
+        choice: which records to take of them.
+    """
+
+    aoi: Aoi
+    variable: str
+    instance: str
+    start: datetime | None = None
+    end: datetime | None = None
+    choice: RecordChoice = field(default_factory=RecordChoice)
+
+
 RECOGNISED: dict[str, Callable[[Record], str]] = {TRACK: track_of, "polarisation": polarisation_of}
 """Tags that a record may also have by its name."""
 
@@ -154,22 +174,15 @@ class Stacks:
     `mixed` says whether tracks and polarisations make images of their own.
     """
 
-    def __init__(
-        self,
-        cube: Cube,
-        variable: str,
-        instance: str,
-        aoi: Aoi,
-        start: datetime | None,
-        end: datetime | None,
-        choice: RecordChoice | None = None,
-    ) -> None:
-        self._cube, self._of, self._choice = cube, (variable, instance), choice or RecordChoice()
-        self._period = start, end
+    def __init__(self, cube: Cube, selection: Selection) -> None:
+        self._cube, self.selection, self._choice = cube, selection, selection.choice
+        self._of = selection.variable, selection.instance
         self.mixed = self._choice.mixed
-        query = RecordQuery(area=area_of(aoi), start=start, end=end, name=self._choice.records)
+        query = RecordQuery(
+            area=area_of(selection.aoi), start=selection.start, end=selection.end, name=self._choice.records
+        )
         named = [record for record in cube.records(query) if not self._choice.leaves_out(record)]
-        having = cube.having(variable, instance, [record.id for record in named])
+        having = cube.having(*self._of, [record.id for record in named])
         stored = [record for record in named if record.id in having]
         self.records: list[Record] = [record for record in stored if self._choice.takes(record)]
         self.of_any_length = [record for record in stored if self._choice.takes_any_length(record)]
@@ -182,11 +195,12 @@ class Stacks:
         shorter.of_any_length = [record for record in self.of_any_length if record.datetime <= end]
         return shorter
 
-    def require_records(self, aoi: Aoi) -> None:
+    def require_records(self) -> None:
         """AOI_OUTSIDE if there is no record, NOTHING_CHOSEN if there are only such as the settings do not choose."""
         self.require_choice()
         if not self.records:
-            raise no_record(self._cube, *self._of, aoi, *self._period)
+            of = self.selection
+            raise no_record(self._cube, *self._of, of.aoi, of.start, of.end)
 
     def require_choice(self) -> None:
         """NOTHING_CHOSEN if there are records, and none that the settings choose."""

@@ -56,9 +56,10 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
-        given = settings.start or aoi.start, settings.end or aoi.end
-        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, *given, settings.choice())
-        stacks.require_records(aoi)
+        selection = settings.selection(aoi, aoi.start, aoi.end)
+        given = selection.start, selection.end
+        stacks = Stacks(site.cube, selection)
+        stacks.require_records()
         start, end = period_of(*given, [record.datetime for record in stacks.records], aoi.name)
         stacks = stacks.until(end)
         composition = _require_comparable(stacks, settings, layout, aoi, site)

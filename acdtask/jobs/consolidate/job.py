@@ -26,7 +26,7 @@ from acdtask.jobs.consolidate.work import (
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Nothing, Results, Round, Site
 from acdtask.jobs.costs import CONSOLIDATE
 from acdtask.jobs.shards import Cut
-from acdtask.jobs.stacks import RecordChoice, Stacks, tiles_of_aoi
+from acdtask.jobs.stacks import Stacks, tiles_of_aoi
 
 __all__ = ["ConsolidateJob"]
 
@@ -89,11 +89,9 @@ class ConsolidateJob(Job[ConsolidateSettings, ConsolidateContent]):
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
         tiles = tiles_of_aoi(aoi, layout)
-        start, end = settings.start or aoi.start, settings.end or aoi.end
         cube = site.cube
-        choice = RecordChoice(tags=settings.tags, track=settings.track)
-        stacks = Stacks(cube, settings.variable, settings.instance, aoi, start, end, choice)
-        stacks.require_records(aoi)
+        stacks = Stacks(cube, settings.selection(aoi, aoi.start, aoi.end))
+        stacks.require_records()
         if isinstance(cube, SharedCube):
             return plan_on_geocube(settings, tuple(one.id for one in stacks.records), tiles, cube.geocube)
         work = _work_of(cube, settings, stacks, tiles)

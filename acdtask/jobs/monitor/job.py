@@ -85,7 +85,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
         manifest = newest_manifest(method, site)
         since = start_of_series(baseline, manifest)
         start = settings.start or since
-        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, settings.end, settings.choice())
+        stacks = Stacks(site.cube, settings.selection(aoi, since, None))
         stacks.require_choice()
         found = images_of_stack(stacks, aoi, method, baseline)
         judgements = judgements_of(method, manifest, site)
@@ -154,7 +154,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
                 **({"baseline versions": versions} if versions else {}),
             },
             nothing_to_do="" if work or again else _why_nothing(found, start, baseline, versions, again=settings.again),
-            series=series_of(settings, method, aoi, start, manifest, stacks, site.cube),
+            series=series_of(method, start, manifest, stacks, site.cube),
         )
 
     def fenced_area(self, settings: MonitorSettings) -> str:

@@ -116,9 +116,7 @@ def images_of_stack(stacks: Stacks, aoi: Aoi, method: Method, baseline: Baseline
 
 
 def series_of(
-    settings: MonitorSettings,
     method: Method,
-    aoi: Aoi,
     start: datetime,
     manifest: MonitorManifest | None,
     stacks: Stacks,
@@ -127,17 +125,16 @@ def series_of(
     """The series, with the watermark that it gets if this plan opens it: the newest image that there is by now.
 
     Args:
-        settings: of the monitor.
         method: from `method_of`.
-        aoi: the area.
         start: of the stack.
         manifest: the newest one of the series; None before its first publication, which gives it its watermark.
         stacks: the stack.
         cube: where its records are.
     """
-    if manifest is None and (settings.end or settings.records or settings.leave_out):
-        choice = replace(settings.choice(), records="", leave_out=())
-        stacks = Stacks(cube, settings.variable, settings.instance, aoi, start, None, choice)
+    selection, choice = stacks.selection, stacks.selection.choice
+    if manifest is None and (selection.end or choice.records or choice.leave_out):
+        every = replace(selection, end=None, choice=replace(choice, records="", leave_out=()))
+        stacks = Stacks(cube, every)
     newest = max((record.datetime for record in stacks.records), default=start - timedelta(microseconds=1))
     return Series(aoi=method.aoi, id=method.id, watermark=newest)
 

@@ -10,24 +10,19 @@ from acdtask.change.profile import MIN_STD_SHARE, STANDARD
 from acdtask.change.steps.registry import AllStepSettings
 from acdtask.cube.model import Name, Resampling
 from acdtask.dates import LastMoment, Moment
-from acdtask.jobs.contract import Settings
+from acdtask.jobs.selection import ImageSelectionSettings
 from acdtask.jobs.shards import BY_COST, POD_START
-from acdtask.jobs.stacks import MIXED, ONE_TRACK, PAIR_DAYS, TAGS, RecordChoice
 
 __all__ = ["ImageSettings", "MonitorSettings"]
 
 
-class ImageSettings(Settings):
+class ImageSettings(ImageSelectionSettings):
     """Settings of the monitor, without those of the method's steps."""
 
-    aoi: str = Field(description="AOI file (a Geocube ingester payload)")
     layout: Name = Field(description="layout of the baseline")
     variable: Name = Field(default="CoherenceVV", description="variable to compare")
-    instance: Name = Field(default="master", description="instance to read")
     start: Moment | None = Field(default=None, description="first datetime; default: after the baseline's last date")
     end: LastMoment | None = Field(default=None, description="last datetime (of a day, 00:00 UTC); default: no limit")
-    records: str = Field(default="", description="only records whose names match this pattern (* and ?)")
-    leave_out: tuple[str, ...] = Field(default=(), description="records to leave out: patterns of names (* and ?)")
     baseline_name: Name = Field(default="annual", description="instance of the baseline")
     baseline: str = Field(default="latest", description="content id of the baseline, or latest")
     name: Name = Field(default="monitor", description="name of the result: the instance of its variables")
@@ -57,19 +52,11 @@ class ImageSettings(Settings):
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
     shard_tiles: int | None = Field(default=None, ge=1, description=f"tiles per shard; {BY_COST}")
-    tags: dict[str, str] = Field(default={}, description=TAGS)
-    track: str = Field(default="", description=ONE_TRACK)
-    pair_days: tuple[int, ...] = Field(default=(), description=PAIR_DAYS)
-    mixed: bool = Field(default=False, description=MIXED)
     again: bool = Field(
         default=False,
         description="judge images anew that were judged against another baseline version; start and end say which",
     )
     pod_start: float = Field(default=0, ge=0, allow_inf_nan=False, description=POD_START)
-
-    def choice(self) -> RecordChoice:
-        """Which records to take."""
-        return RecordChoice(self.records, self.leave_out, self.tags, self.track, self.pair_days, self.mixed)
 
 
 class MonitorSettings(AllStepSettings, ImageSettings):
