@@ -70,9 +70,7 @@ def test_every_error_is_on_the_page_by_its_number_or_in_a_range_that_refers_to_t
 
 
 def test_the_exit_statuses_of_the_page_are_those_that_are_tried_again() -> None:
-    (sentence,) = re.findall(
-        r"^Exit statuses (.*) are tried again, three times; (.*) are not", KUBERNETES, re.MULTILINE
-    )
+    (sentence,) = re.findall(r"^Exit statuses (.*) are retried three times; (.*) are not", KUBERNETES, re.MULTILINE)
     again, never = (set(map(int, re.findall(r"\d+", part))) for part in sentence)
     assert again == {code for code in RETRIED_EXIT_CODES if code > 0}
     assert never == {int(status) for status in ExitStatus} - again - {0}
