@@ -21,6 +21,7 @@ __all__ = [
     "NAME_BYTES",
     "OUTSIDE",
     "RECORD_NAME_BYTES",
+    "Addition",
     "Consolidates",
     "Consolidation",
     "Cube",
@@ -410,17 +411,21 @@ class Consolidates(Protocol):
         """End a job and take back what it did. JOB_STATE if it has ended, or cannot be stopped any more."""
 
 
+@dataclass(frozen=True)
+class Addition:
+    """What a commit adds: all of it becomes visible, and what is there already is left alone."""
+
+    records: Sequence[Record] = ()
+    datasets: Sequence[Dataset] = ()
+    variables: Sequence[Variable] = ()
+    instances: Sequence[Instance] = ()
+    layouts: Sequence[Layout] = ()
+
+
 class Cube(Protocol):
     """Where pixels live. Every method raises AcdError."""
 
-    def commit(
-        self,
-        records: Iterable[Record] = (),
-        datasets: Iterable[Dataset] = (),
-        variables: Iterable[Variable] = (),
-        instances: Iterable[Instance] = (),
-        layouts: Iterable[Layout] = (),
-    ) -> bool:
+    def commit(self, addition: Addition) -> bool:
         """Make all of it visible; what is there already is left alone.
 
         A local cube does it at once. Another does it in this order: variables, instances, layouts, records, datasets;

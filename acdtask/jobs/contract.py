@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
 
-from acdtask.cube.grid import Layout
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Cube, Dataset, Instance, Record, RecordQuery, Variable
+from acdtask.cube.model import Addition, Cube, Record, RecordQuery
 from acdtask.cube.shared import SharedCube, found_or_none, geocube_of_environment
 from acdtask.errors import ErrorCode
 from acdtask.jobs.codec import decode
@@ -130,17 +129,10 @@ class Site:
         """The cube, or None where none was made yet."""
         return found_or_none(lambda: self.cube, ErrorCode.CUBE_UNKNOWN)
 
-    def commit_inputs(
-        self,
-        records: Iterable[Record] = (),
-        datasets: Iterable[Dataset] = (),
-        variables: Iterable[Variable] = (),
-        instances: Iterable[Instance] = (),
-        layouts: Iterable[Layout] = (),
-    ) -> None:
+    def commit_inputs(self, addition: Addition) -> None:
         """Make inputs visible: on the Geocube, or in the cube here, which is made now if there was none."""
         commit = self.shared.commit_inputs if self.shared else self.create_cube().commit
-        commit(records, datasets, variables, instances, layouts)
+        commit(addition)
 
     def published(self, query: RecordQuery) -> list[Record]:
         """The records of products that are visible, as this site knows it."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from acdtask.cube.grid import Grid, Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Consolidation, Dataset, JobState, Pixels, Record, Slice
+from acdtask.cube.model import Addition, Consolidation, Dataset, JobState, Pixels, Record, Slice
 from tests.cube.make import COHERENCE, MASTER, dataset, grid, image, put_image, record
 
 LAYOUT = Layout(name="utm", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64, ox=400000, oy=5600000))
@@ -29,7 +29,7 @@ def pixels_of(number: int) -> Pixels:
 def make_cube(url: str, records: tuple[Record, ...] = RECORDS, of: Grid = GRID) -> LocalCube:
     """Each record has an image in a file of its own."""
     cube = LocalCube.create(url)
-    cube.commit(records, variables=[COHERENCE], instances=[MASTER], layouts=[LAYOUT])
+    cube.commit(Addition(records, variables=[COHERENCE], instances=[MASTER], layouts=[LAYOUT]))
     for number, one in enumerate(records):
         stored = put_image(cube.store, f"pixels/{number}.tif", pixels_of(number), of)
         cube.index([], [dataset(one, stored.uri, grid=of)])

@@ -14,7 +14,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.local.warp import pixel_offset
 from acdtask.cube.local.where import datasets_of_grids
-from acdtask.cube.model import Dataset, Pixels, Slice
+from acdtask.cube.model import Addition, Dataset, Pixels, Slice
 from tests.conftest import new_s3_address
 from tests.cube.make import COHERENCE, MASTER, dataset, grid, image, put_image, record
 
@@ -66,7 +66,9 @@ def cube(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             pixels = image(tile.grid, seed=1000 * size + 10 * tile.i + tile.j)
             pixels[:9, :13] = NODATA
             datasets.append(put_copy(cube, number, tile, pixels))
-    cube.commit([record(0), record(1)], datasets, [COHERENCE], [MASTER], [layout_of(24), layout_of(33, "wider")])
+    cube.commit(
+        Addition([record(0), record(1)], datasets, [COHERENCE], [MASTER], [layout_of(24), layout_of(33, "wider")])
+    )
     return cube
 
 
@@ -139,7 +141,7 @@ def test_the_tiles_of_a_product_are_read_on_any_grid(tmp_path: Path) -> None:
         part[: within.shape[0], : within.shape[1]] = within
         key = f"{tile.i}-{tile.j}.tif"
         datasets.append(put_image(cube.store, key, part, tile.grid, layout="tiles", cell=tile.cell))
-    cube.commit([record(0)], datasets, [COHERENCE], [MASTER], [layout_of(7)])
+    cube.commit(Addition([record(0)], datasets, [COHERENCE], [MASTER], [layout_of(7)]))
     for on in (OF, OF.window(Window(row=11, column=20, height=7, width=30))):
         row, column = pixel_offset(on, OF) or (0, 0)
         for layout in ("", "tiles"):

@@ -13,7 +13,7 @@ from shapely.geometry import shape
 
 from acdtask.cube.grid import Grid, Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Dataset, Pixels, Record, Slice
+from acdtask.cube.model import Addition, Dataset, Pixels, Record, Slice
 from acdtask.cube.tiling import footprint
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
@@ -41,7 +41,7 @@ def pixels_of(day: int, of: Grid = GRID) -> Pixels:
 def make_area(folder: Path, name: str = "daily") -> str:
     """The address of a new cube; its area of interest lies beside it."""
     cube = LocalCube.create(str(folder / "cube"))
-    cube.commit(variables=[COHERENCE], instances=[MASTER], layouts=[LAYOUT])
+    cube.commit(Addition(variables=[COHERENCE], instances=[MASTER], layouts=[LAYOUT]))
     write_aoi(folder / "aoi.json", name)
     return str(folder / "cube")
 

@@ -13,6 +13,7 @@ import acdtask.jobs.contract
 from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import (
+    Addition,
     Consolidation,
     CubeRequest,
     Dataset,
@@ -45,31 +46,24 @@ class StandIn:
     def version(self) -> str:
         return "stands in"
 
-    def commit(
-        self,
-        records: Iterable[Record] = (),
-        datasets: Iterable[Dataset] = (),
-        variables: Iterable[Variable] = (),
-        instances: Iterable[Instance] = (),
-        layouts: Iterable[Layout] = (),
-    ) -> bool:
-        datasets, variables = tuple(datasets), tuple(variables)
+    def commit(self, addition: Addition) -> bool:
+        datasets, variables = addition.datasets, addition.variables
         formats = [one.dformat for one in datasets] + [one.dformat for one in variables]
         if any(one.dtype == "int64" for one in formats):
             raise AcdError(ErrorCode.SETTING_INVALID, "Geocube has no data type int64")
         for one in datasets:
             if not Path(one.uri).is_file():
                 raise AcdError(ErrorCode.GEOCUBE_REFUSED, f"{one.uri} cannot be opened")
-        return self._cube.commit(records, datasets, variables, instances, layouts)
+        return self._cube.commit(addition)
 
     def add_variable(self, variable: Variable) -> None:
-        self.commit(variables=[variable])
+        self.commit(Addition(variables=[variable]))
 
     def add_instance(self, instance: Instance) -> None:
-        self.commit(instances=[instance])
+        self.commit(Addition(instances=[instance]))
 
     def add_layout(self, layout: Layout) -> None:
-        self.commit(layouts=[layout])
+        self.commit(Addition(layouts=[layout]))
 
     def variable(self, name: str) -> Variable:
         return self._cube.variable(name)
@@ -93,7 +87,7 @@ class StandIn:
         return self._cube.datasets(variable, instance, record_ids)
 
     def index(self, records: list[Record], datasets: list[Dataset]) -> None:
-        self.commit(records, datasets)
+        self.commit(Addition(records, datasets))
 
     def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
         return self._cube.having(variable, instance, record_ids)

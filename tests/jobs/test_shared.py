@@ -15,7 +15,7 @@ import pytest
 
 from acdtask.cube.grid import Grid, Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat, Dataset, Instance, RecordQuery, Slice, Variable
+from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, RecordQuery, Slice, Variable
 from acdtask.cube.shared import SharedCube
 from acdtask.engine.carried import POD_SECONDS
 from acdtask.engine.processes import WorkerPool
@@ -238,7 +238,7 @@ def test_a_variable_that_others_described_is_taken_as_it_is(served: Path, tmp_pa
     settings = IngestSettings(source=str(tmp_path / "source"))
     write_tiff(tmp_path / "source" / "S1_20210101_20210107_VV.tif", good_pixels(1))
     theirs = settings.definition().model_copy(update={"description": "made by the processor", "resampling": "average"})
-    StandIn(str(served)).commit(variables=[theirs])
+    StandIn(str(served)).commit(Addition(variables=[theirs]))
     run(IngestJob(), settings, tmp_path / "site", pool)
     assert LocalCube.open(str(served)).variables() == [theirs]
     assert counts(served)["datasets"] == 1
@@ -323,7 +323,9 @@ def shared(tmp_path: Path) -> SharedCube:
 def test_the_catalogue_is_that_of_both(shared: SharedCube) -> None:
     theirs = Variable(name="Theirs", dformat=SHORT)
     exact = Variable(name="Exact", dformat=DataFormat(dtype="int64", nodata=-1, min=0, max=10))
-    shared.geocube.commit(variables=[theirs], instances=[Instance(variable="Theirs", name="a")], layouts=[MERCATOR])
+    shared.geocube.commit(
+        Addition(variables=[theirs], instances=[Instance(variable="Theirs", name="a")], layouts=[MERCATOR])
+    )
     assert (shared.own, shared.variables(), shared.layouts()) == (None, [theirs], [MERCATOR])
     shared.add_variable(exact)
     shared.add_instance(Instance(variable="Exact", name="x"))

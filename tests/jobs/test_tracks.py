@@ -22,7 +22,7 @@ from rasterio.warp import transform_bounds
 from acdtask.cli import main
 from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Record, RecordQuery
+from acdtask.cube.model import Addition, Record, RecordQuery
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import make_plan, open_site
@@ -171,7 +171,7 @@ def test_a_cube_without_track_tags_is_read_by_the_names_of_its_records_and_inges
     }
     moved = [one.model_copy(update={"record_id": plain[one.record_id].id}) for one in datasets]
     cube.remove(records=plain, datasets=datasets)
-    cube.commit(plain.values(), moved)
+    cube.commit(Addition([*plain.values()], moved))
     write_series(area.folder / "images", "S1_D066_{a}_{b}_VV.tif", 1, mean=0.3, first=FIRST + timedelta(5))
     assert area.ingest().plan.units == 1
     assert len(area.records()) == 5

@@ -15,7 +15,7 @@ from acdtask.cube.grid import Tile
 from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.cog import encode_cog
 from acdtask.cube.masks import inside_mask
-from acdtask.cube.model import Dataset, Instance, Record, Variable
+from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.content import (
     BaselineContext,
@@ -101,10 +101,17 @@ class MeasureMoments(Round[BaselineWork, Nothing, BaselineTiles]):
         made = baseline_variables(variable)
         whole = not mine.quarantined
         site.cube.commit(
-            [record_of(plan)] if whole else [],
-            [one for tile in tiles if whole for one in (tile.mean, tile.standard_deviation, tile.count, tile.moments)],
-            variables=made,
-            instances=[Instance(variable=one.name, name=settings.name) for one in made],
+            Addition(
+                [record_of(plan)] if whole else [],
+                [
+                    one
+                    for tile in tiles
+                    if whole
+                    for one in (tile.mean, tile.standard_deviation, tile.count, tile.moments)
+                ],
+                variables=made,
+                instances=[Instance(variable=one.name, name=settings.name) for one in made],
+            )
         )
         return Handouts()
 

@@ -15,7 +15,7 @@ from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.cog import encode_cog
 from acdtask.cube.local.stac import stac_item
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Dataset, Instance, Record
+from acdtask.cube.model import Addition, Dataset, Instance, Record
 from acdtask.jobs.contract import Handouts, LeftOutShard, Nothing, Results, Round
 from acdtask.jobs.ingest.access import Access
 from acdtask.jobs.ingest.catalogue import ImageCatalogue
@@ -130,11 +130,13 @@ class Write(Round[FilesWork, Digests, WrittenFiles]):
         images.add([(file.record, file.dataset.uri) for file in written], site)
         commit = site.create_cube().supersede if settings.on_known == "replace" else site.commit_inputs
         commit(
-            [file.record for file in written],
-            [file.dataset for file in written],
-            variables=[settings.definition()] if made and not described else [],
-            instances=[Instance(variable=settings.variable, name=settings.instance)] if made else [],
-            layouts=[content.layout] if content.layout else [],
+            Addition(
+                [file.record for file in written],
+                [file.dataset for file in written],
+                variables=[settings.definition()] if made and not described else [],
+                instances=[Instance(variable=settings.variable, name=settings.instance)] if made else [],
+                layouts=[content.layout] if content.layout else [],
+            )
         )
         keep_counts(
             PixelCounts(

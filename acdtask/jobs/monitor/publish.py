@@ -14,7 +14,7 @@ from acdtask.change.patches import patch_table
 from acdtask.change.polygons import Piece, join_all, to_crs_coordinates
 from acdtask.change.zscore import Quality
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Instance, RecordQuery, Variable
+from acdtask.cube.model import Addition, Instance, RecordQuery, Variable
 from acdtask.cube.tiling import LON_LAT, project
 from acdtask.jobs.catalogue import put_all
 from acdtask.jobs.closest import closest_of
@@ -70,10 +70,12 @@ def publish(results: Results[MonitorWork, CutTiles], context: MonitorContext) ->
     whole = [product for product in products if not product.quarantined]
     made = (z_variable(variable), change_variable(variable))
     site.cube.commit(
-        [images[product.label].record for product in whole],
-        [dataset for product in whole for tile in product.tiles for dataset in (tile.z, tile.change)],
-        variables=made,
-        instances=[Instance(variable=one.name, name=settings.name) for one in made],
+        Addition(
+            [images[product.label].record for product in whole],
+            [dataset for product in whole for tile in product.tiles for dataset in (tile.z, tile.change)],
+            variables=made,
+            instances=[Instance(variable=one.name, name=settings.name) for one in made],
+        )
     )
     _retire([images[product.label] for product in whole], [one.name for one in made], settings.name, site)
     _write_patch_files(plan, site)
