@@ -164,6 +164,21 @@ def test_a_broken_rule_is_told(break_it: Callable[[Any], object], sentence: str)
     assert any(sentence in problem for problem in problems(document)), problems(document)
 
 
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("[0, 1]", "withParam of run-moments is not an output parameter of a task: [0, 1]"),
+        ("{{tasks.plan.outputs.parameters.x}}", "withParam of run-moments does not come from a file"),
+    ],
+)
+def test_a_fan_out_whose_items_are_given_to_its_dag_keeps_the_rules_too(value: str, sentence: str) -> None:
+    document = copy.deepcopy(RENDERED["acd-all"])
+    chain = next(one for one in document["spec"]["templates"] if one["name"] == "all")
+    (task,) = (one for one in chain["dag"]["tasks"] if one["name"] == "baseline")
+    next(one for one in task["arguments"]["parameters"] if one["name"] == "shards")["value"] = value
+    assert sentence in problems(document)
+
+
 def given_to_plan(document: Any, job: str) -> dict[str, str]:
     """Setting and value of each --parameter of the plan pod."""
     templates = {one["name"]: one for one in document["spec"]["templates"]}
