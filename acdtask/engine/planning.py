@@ -38,7 +38,7 @@ AnyJob = Job[Any, Any]
 AnyPlan = Plan[Any, Any]
 PlanT = TypeVar("PlanT", bound=PlanHead)
 NAMED_AT_MOST = 10
-PLAN_FORMAT = 1
+PLAN_FORMAT = 2
 """Raise it when plans, shards, tables or handouts are stored differently: interrupted plans then start anew. Results do
 not depend on it."""
 PLAN_ATTEMPTS = 20

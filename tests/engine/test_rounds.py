@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from acdtask.cube.local.seal import seal
 from acdtask.engine.local import run_planned
 from acdtask.engine.pod import NEEDED, write_plan
 from acdtask.engine.processes import WorkerPool
@@ -146,3 +147,15 @@ def test_a_gather_leaves_handouts_and_a_memo(site: Site, monkeypatch: pytest.Mon
     monkeypatch.setattr(LettersJob, "rounds", rounds)
     do(make_plan(JOB, LettersSettings(letters="ab"), site), site)
     assert json.loads(site.store.get("out/told")) == ["aab", "b", "memo"]
+
+
+def test_a_plan_that_was_stored_in_another_format_is_stale_and_not_damaged(site: Site) -> None:
+    """As one of acd 0.1.0, whose content was another, and which named no format."""
+    plan = make_plan(JOB, LettersSettings(), site)
+    key = f"letters/{plan.plan_id}/plan.json"
+    old = {**json.loads(plan.model_dump_json(exclude={"format"})), "content": {"letters": "abc", "images": 0}}
+    site.runs.put(key, seal(json.dumps(old).encode()))
+    for load in (lambda: load_plan(JOB, plan.plan_id, site), lambda: load_plan_head("letters", plan.plan_id, site)):
+        with pytest.raises(AcdError) as raised:
+            load()
+        assert raised.value.code is ErrorCode.PLAN_STALE
