@@ -59,19 +59,17 @@ class Row:
         return abs(self.ratio - 1) <= TOLERANCE and self.memory_bytes <= self.estimate.memory_bytes
 
 
-def run_estimates(folder: Path, size: int = DEMO_SIZE, cell: int = 0, reference: int = 0, pairs: int = 0) -> list[Row]:
+def run_estimates(folder: Path, size: int = DEMO_SIZE, cell: int = 0, **scene_settings: int) -> list[Row]:
     """Run the jobs of the demo, one after the other.
 
     Args:
         folder: an empty folder.
         size: pixels of the scene's side.
         cell: pixels of a cell's side; 0 is the demo's.
-        reference: images of the baseline; 0 are the demo's.
-        pairs: images after them; 0 are the demo's.
+        scene_settings: other settings of the scene; without them they are the demo's.
     """
     layout = LAYOUT.model_copy(update={"grid": LAYOUT.grid.model_copy(update={"cell_size": cell})}) if cell else LAYOUT
-    counts = {name: count for name, count in (("reference_pairs", reference), ("monitored_pairs", pairs)) if count}
-    scene = SimulateSettings(out=str(folder / "scene"), size=size, seed=7, **counts)
+    scene = SimulateSettings(out=str(folder / "scene"), **{"size": size, "seed": 7, **scene_settings})
     with WorkerPool(0) as pool:
         run_locally(load_job("simulate"), scene, scene.out, pool=pool, progress=False)
     cube = str(folder / "cube")
@@ -140,7 +138,7 @@ def main() -> int:
     given = parser.parse_args()
     console = Console(highlight=False, width=120)
     with tempfile.TemporaryDirectory() as folder:
-        small = {"size": 64, "cell": 32, "reference": 24, "pairs": 1}
+        small = {"size": 96, "cell": 48, "reference_pairs": 24, "monitored_pairs": 1, "events": 2}
         rows = run_estimates(Path(folder), **(small if given.small else {"size": given.size, "cell": given.cell}))
     console.print(_table(rows))
     wrong = [row.job for row in rows if not row.is_kept]
