@@ -27,8 +27,10 @@ from acdtask.cube.model import Addition, RecordQuery
 from acdtask.cube.server.managed import Managed
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.codec import encode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.fence import Fence
+from acdtask.jobs.ingest.rounds import WrittenFile, WrittenFiles
 from acdtask.jobs.products import manifest_chain
 from acdtask.tidy.clean import tidy
 from acdtask.tidy.retention import Retention
@@ -438,7 +440,8 @@ def test_old_images_that_an_ingest_has_written_stay_until_it_ends(tmp_path: Path
     cube.commit(0)
     key = cube.write_image(1)
     folder = f"runs/ingest/{'9' * 16}"
-    cube.put(f"{folder}/write/0000.table", json.dumps([{"dataset": {"uri": key}}]).encode())
+    table = WrittenFiles(files=[WrittenFile(record=record(1), dataset=dataset(record(1), key, grid=GRID), state="new")])
+    cube.put(f"{folder}/write/0000.table", encode(table, WrittenFiles))
     cube.now += 30 * DAY
     cube.put(f"{folder}/plan.json", seal(json.dumps({"content": {}, "rounds": ["write"]}).encode()))
     cube.tidy(Retention(keep_days=14))

@@ -30,7 +30,7 @@ from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import access_to
 from acdtask.jobs.ingest.verified import State, finish_verification, keep_repaired, known_checksums, state_of
 
-__all__ = ["Check", "Write"]
+__all__ = ["Check", "Write", "WrittenFile", "WrittenFiles"]
 
 
 class CheckedFile(BaseModel):
