@@ -8,7 +8,7 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 ALONE := tests/cluster/test_controller.py tests/cluster/test_fan_out.py
 
-.PHONY: demo test test-cluster check docs site workflows image bench-quick bench-daily lock clean
+.PHONY: demo test test-cluster check docs site workflows image bench-quick bench-estimates bench-daily lock clean
 
 demo: $(RUN) ## simulate a year, monitor ten dates, open demo/report/index.html
 	$(BIN)/acdtask demo demo
@@ -39,6 +39,9 @@ image: ## build acd:VERSION with buildah, podman or docker (IMAGE, BASE, RELEASE
 
 bench-quick: $(DEV) ## side by side with the tutorial's own numpy code, one run
 	$(BIN)/python -m benchmarks.quick
+
+bench-estimates: $(DEV) ## what plans expect against what the demo takes, within 30 %
+	$(BIN)/python -m benchmarks.estimates
 
 bench-daily: $(DEV) ## what a day costs, early and late in DAYS daily runs on a small area
 	$(BIN)/python -m benchmarks.daily $(or $(DAYS),120)

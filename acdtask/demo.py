@@ -14,7 +14,7 @@ from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.consolidate.job import ConsolidateSettings
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Settings
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.settings import MonitorSettings

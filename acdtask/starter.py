@@ -216,7 +216,7 @@ def _default(job: str, field: str, seen: Seen | AcdError | None) -> Any:
     if (job, field) == ("monitor", "min_std"):
         return MIN_STD_SHARE  # in the unit of coherence, which is 0 to 1; profiles have stored units
     default = load_job(job).settings.model_fields[field].get_default(call_default_factory=True)
-    return getattr(PROFILES["standard"], field, None) if job == "monitor" and default is None else default
+    return PROFILES["standard"].recorded().get(field) if job == "monitor" and default is None else default
 
 
 def _is_short(seen: Seen) -> bool:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.model import Record
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.period import period_of, period_text
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Settings, Site
+from acdtask.jobs.contract import Content, Draft, Estimate, Findings, Job, Settings, Site
+from acdtask.jobs.ingest.content import FilesWork
 from acdtask.jobs.registry import load_job
 from acdtask.project import JOBS_IN_ORDER, Project
 
@@ -22,7 +22,7 @@ __all__ = ["Pending", "Watched", "pending_jobs", "watch"]
 
 NOTHING_MONITORED = "no image was monitored yet"
 
-SettingsOf = Callable[[Job[Any]], Settings]
+SettingsOf = Callable[[Job[Any, Any]], Settings]
 """Gives the settings of a job."""
 
 
@@ -39,7 +39,7 @@ class Pending:
     """
 
     job: str
-    draft: Draft | None
+    draft: Draft[Any, Any] | None
     after: str = ""
     unit: str = "tiles"
     note: str = ""
@@ -142,26 +142,26 @@ def watch(
     return watched
 
 
-def _jobs(project: Project) -> list[Job[Any]]:
+def _jobs(project: Project) -> list[Job[Any, Any]]:
     return [load_job(name) for name in JOBS_IN_ORDER if name != "consolidate" or project.consolidates]
 
 
-def _planned(job: Job[Any], settings: Settings, site: Site) -> Draft:
+def _planned(job: Job[Any, Any], settings: Settings, site: Site) -> Draft[Any, Any]:
     """The plan of a job. A report of nothing is nothing to do."""
     try:
-        draft: Draft = job.plan(settings, site)
+        draft: Draft[Any, Any] = job.plan(settings, site)
     except AcdError as error:
         if job.name != "report" or error.code is not ErrorCode.MONITOR_UNKNOWN:
             raise
-        return Draft(content={}, shards=[], estimate=Estimate(), nothing_to_do=NOTHING_MONITORED)
+        return Draft(content=Content(), shards=[], estimate=Estimate(), nothing_to_do=NOTHING_MONITORED)
     return draft
 
 
-def _period_to_come(settings: Settings, ingest: Draft, site: Site) -> str:
+def _period_to_come(settings: Settings, ingest: Draft[Any, FilesWork], site: Site) -> str:
     """The period of the baseline in a cube that the ingest is to make. BASELINE_PERIOD_OPEN, TOO_FEW_DATES."""
     if not isinstance(settings, BaselineSettings) or site.find_cube() is not None:
         return ""
-    records = [Record.model_validate(one["record"]) for shard in ingest.shards for one in shard.work.get("inputs", ())]
+    records = [file.record for shard in ingest.shards for file in shard.work.inputs]
     aoi = load_aoi(settings.aoi)
     choice = settings.choice()
     start, end = settings.start or aoi.start, settings.end or aoi.end

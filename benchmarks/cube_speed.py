@@ -25,7 +25,7 @@ from acdtask.cube.grid import Layout, RegularGrid, Tile, Window
 from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter, array_name
-from acdtask.cube.model import CubeRequest, DataFormat, Dataset, Instance, Outcome, Pixels, Record, Variable
+from acdtask.cube.model import Addition, CubeRequest, DataFormat, Dataset, Instance, Outcome, Pixels, Record, Variable
 from benchmarks.quick import Section, machine, print_section
 
 TILE = 256
@@ -101,7 +101,7 @@ def make_scene(folder: str) -> Scene:
             for number, record in enumerate(records)
         ]
     instances = [Instance(variable=VARIABLE.name, name=name) for name in ("cog", "zarr")]
-    cube.commit(records, datasets, [VARIABLE], instances, [LAYOUT])
+    cube.commit(Addition(records, datasets, [VARIABLE], instances, [LAYOUT]))
     return scene
 
 

@@ -23,7 +23,8 @@ from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
@@ -55,6 +56,7 @@ PLACES = (
     ("images", re.compile("data/")),
     ("consolidation", re.compile("consolidated/|runs/consolidate/")),
     ("products of dates", re.compile(r"products/[^/]+/monitor/[0-9a-f]+/[^/]+-[0-9a-f]{12}/")),
+    ("news", re.compile(r"products/[^/]+/monitor/[0-9a-f]+/news/")),
     ("pictures of dates", re.compile(r"products/[^/]+/report/[0-9a-f]+/dates/")),
     ("months", re.compile(r"products/[^/]+/monitor/[0-9a-f]+/(months|patches)/")),
     ("months", re.compile(r"products/[^/]+/report/[0-9a-f]+/((pages|drawn)/)?\d{4}-\d\d")),
@@ -64,7 +66,7 @@ PLACES = (
 )
 """Which part of the store an object belongs to; the rest is manifests, tables and pages."""
 
-OF_THE_DAY = frozenset({"images", "consolidation", "products of dates", "pictures of dates", "months"})
+OF_THE_DAY = frozenset({"images", "consolidation", "products of dates", "pictures of dates", "months", "news"})
 """What a store keeps of every day on purpose; a month lists its days.
 
 Consolidation writes more on some days than on others, like a binary counter.

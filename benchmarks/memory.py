@@ -15,7 +15,7 @@ import rasterio
 from rasterio import Affine
 
 from acdtask.cube.grid import Grid, Layout, RegularGrid
-from acdtask.cube.model import DataFormat, Dataset, Instance, Record, Variable
+from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, Record, Variable
 from acdtask.cube.tiling import footprint
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
@@ -60,11 +60,13 @@ def _make_cube(folder: Path, cube: Path, dates: int, size: int) -> None:
         for k, record in enumerate(records)
     ]
     open_site(str(cube)).create_cube().commit(
-        records,
-        datasets,
-        variables=[variable],
-        instances=[Instance(variable=variable.name, name="master")],
-        layouts=[layout],
+        Addition(
+            records,
+            datasets,
+            variables=[variable],
+            instances=[Instance(variable=variable.name, name="master")],
+            layouts=[layout],
+        )
     )
     ring = outline["coordinates"][0]
     inner = [[x * 0.9999 + ring[0][0] * 0.0001, y * 0.9999 + ring[0][1] * 0.0001] for x, y in ring]

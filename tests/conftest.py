@@ -65,6 +65,11 @@ def ctrl_c() -> Iterator[None]:
 @pytest.fixture
 def s3_address() -> str:
     """A fresh prefix on the S3 server of AWS_ENDPOINT_URL, in its bucket `test`."""
+    return new_s3_address()
+
+
+def new_s3_address() -> str:
+    """What the fixture `s3_address` is, for fixtures of a wider scope. Skips the test without a server."""
     if not os.environ.get("AWS_ENDPOINT_URL"):
         pytest.skip("AWS_ENDPOINT_URL is unset: no S3 server to test with")
     return f"s3://test/{uuid.uuid4()}"

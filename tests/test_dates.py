@@ -20,7 +20,7 @@ from acdtask.cli.records import moment
 from acdtask.dates import end_of_period, parse_day, parse_last_moment, parse_moment, period_prefix
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.consolidate.job import ConsolidateSettings
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Settings
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.registry import JOBS, load_job

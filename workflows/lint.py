@@ -19,6 +19,7 @@ REMOVED = frozenset({"mutex", "semaphore", "schedule", "podPriority", "onlyIfFai
 UNWANTED = frozenset({"templateDefaults", "memoize", "templateRef", "withItems", "withSequence", "script", "resource"})
 REFERENCE = re.compile(r"\{\{([^=].*?)\}\}")
 FAN_OUT = re.compile(r"\{\{tasks\.([\w-]+)\.outputs\.parameters\.([\w-]+)\}\}")
+INPUT = re.compile(r"\{\{inputs\.parameters\.([\w-]+)\}\}")
 TASK_RESULT = re.compile(r"[\w-]+(?:\.\w+)?")
 PROVIDED = frozenset({"workflow.uid", "workflow.name", "workflow.namespace", "item"})
 METRIC_NAME = re.compile(r"acd_[a-z0-9]+(_[a-z0-9]+)*")
@@ -82,23 +83,34 @@ def _retries(document: Json) -> Iterator[str]:
 
 
 def _fan_outs(document: Json) -> Iterator[str]:
-    by_name = {template["name"]: template for template in _templates(document)}
     for dag, task in _tasks(document):
-        source = task.get("withParam")
-        if source is None:
+        if "withParam" not in task:
             continue
-        match = FAN_OUT.fullmatch(source)
-        if match is None:
-            yield f"withParam of {task['name']} is not an output parameter of a task: {source}"
-            continue
-        owner = next((one for one in dag["dag"]["tasks"] if one["name"] == match[1]), {"template": ""})
-        outputs = by_name.get(owner["template"], {}).get("outputs", {}).get("parameters", [])
-        paths = [one["valueFrom"].get("path") for one in outputs if one["name"] == match[2]]
-        if not paths or not paths[0]:
-            yield f"withParam of {task['name']} does not come from a file"
+        yield from _items(document, dag, task["name"], task["withParam"])
         for argument in task.get("arguments", {}).get("parameters", []):
             if "{{item" in argument.get("value", "") and argument["value"] != "{{item}}":
                 yield f"argument {argument['name']} of {task['name']} is more than an item: items are integers"
+
+
+def _items(document: Json, dag: Json, name: str, source: str) -> Iterator[str]:
+    """The items of a fan-out come from a file, by way of the inputs of its DAG if it has some."""
+    given = INPUT.fullmatch(source)
+    if given is not None:
+        for caller, task in _tasks(document):
+            if task["template"] == dag["name"]:
+                values = {one["name"]: one["value"] for one in task.get("arguments", {}).get("parameters", [])}
+                yield from _items(document, caller, name, values.get(given[1], ""))
+        return
+    match = FAN_OUT.fullmatch(source)
+    if match is None:
+        yield f"withParam of {name} is not an output parameter of a task: {source}"
+        return
+    by_name = {template["name"]: template for template in _templates(document)}
+    owner = next((one for one in dag["dag"]["tasks"] if one["name"] == match[1]), {"template": ""})
+    outputs = by_name.get(owner["template"], {}).get("outputs", {}).get("parameters", [])
+    paths = [one["valueFrom"].get("path") for one in outputs if one["name"] == match[2]]
+    if not paths or not paths[0]:
+        yield f"withParam of {name} does not come from a file"
 
 
 def _gathers(document: Json) -> Iterator[str]:

@@ -60,23 +60,31 @@ DURATION = "acd_job_duration_seconds"
 DURATION_HELP = "Seconds from the start of a job to its end, in the last run that did not fail"
 
 
-def figure_outputs(job: str, folder: str) -> list[Parameter]:
-    """The output parameters of a job's last gather that hold its figures."""
+def figure_outputs(job: str, folder: str, prefix: str = "") -> list[Parameter]:
+    """The output parameters of a pod that publishes a job's results, which hold its figures.
+
+    Args:
+        job: the job.
+        folder: where the pod writes.
+        prefix: what their names begin with, in a pod that does several jobs.
+    """
     return [
-        Parameter(name=figure.output, value_from=ValueFrom(path=f"{folder}/figures/{figure.output}", default="0"))
+        Parameter(
+            name=prefix + figure.output, value_from=ValueFrom(path=f"{folder}/figures/{figure.output}", default="0")
+        )
         for figure in _of(job)
     ]
 
 
-def figure_metrics(job: str, aoi: str) -> Metrics:
-    """The counters of a job's last gather; `aoi` is the label's value."""
+def figure_metrics(job: str, aoi: str, prefix: str = "") -> Metrics:
+    """The counters of a pod that publishes a job's results; `aoi` is the label's value."""
     made: list[Any] = [
         Counter(
             name=figure.metric,
             help=figure.help,
             labels=_labels(job, aoi),
             when=SUCCEEDED,
-            value=f"{{{{outputs.parameters.{figure.output}}}}}",
+            value=f"{{{{outputs.parameters.{prefix}{figure.output}}}}}",
         )
         for figure in _of(job)
     ]
@@ -84,7 +92,7 @@ def figure_metrics(job: str, aoi: str) -> Metrics:
 
 
 def duration_metric(job: str, aoi: str) -> Metrics:
-    """How long a job took."""
+    """How long a job took, or all of them."""
     gauge: Any = Gauge(
         name=DURATION,
         help=DURATION_HELP,

@@ -6,18 +6,21 @@ from dataclasses import dataclass
 
 from hera.workflows import Parameter
 
+from acdtask.cli.here import MEMORY_DEFAULT, SECONDS_DEFAULT
 from acdtask.cli.options import SettingOption, options_of
 from acdtask.jobs.contract import Settings
 from acdtask.tidy.retention import Retention
-from workflows.retries import MEMORY
+from workflows.retries import HERE_MEMORY, MEMORY
 
 __all__ = [
     "AOI",
     "AOI_FILE",
+    "HERE_SECONDS",
     "QUARANTINE",
     "WEBHOOK",
     "Bound",
     "bound_to",
+    "here_parameters",
     "memory_parameter",
     "parameter_of",
     "quarantine_parameter",
@@ -30,8 +33,9 @@ QUARANTINE = "quarantine"
 AOI_FOLDER = "/etc/acd/aoi"
 AOI_FILE = f"{AOI_FOLDER}/aoi.json"
 WEBHOOK = "webhook"
+HERE_SECONDS = "here-seconds"
 
-SHARED = frozenset({"aoi", "layout", "variable", "instance", "profile", "resampling"})
+SHARED = frozenset({"aoi", "layout", "variable", "instance", "profile", "resampling", "pod_start"})
 """Settings that mean the same in every job: one parameter for all jobs of a workflow."""
 
 SAME = {
@@ -48,6 +52,10 @@ SAME = {
 
 WORKING_DEFAULTS = {"aoi": "default", "layout": "default"}
 """Argo CD starts a template without parameters, so those that a job needs have a default too."""
+
+POD_START = "pod-start"
+POD_START_SECONDS = "10"
+"""Measured on a cluster of one machine: from the end of a pod to the work of the one that follows it."""
 
 AOI_DESCRIPTION = "Name of the AOI: its file is the key aoi.json of the ConfigMap acd-aoi-<name>"
 
@@ -79,6 +87,8 @@ def parameter_of(bounds: list[Bound]) -> Parameter:
     value = option.default if option.kind == "one" else ""
     if first.parameter == AOI or any(bound.option.required for bound in bounds):
         value = WORKING_DEFAULTS.get(first.parameter, value)
+    if first.parameter == POD_START:
+        value = POD_START_SECONDS
     choices = ["yes", "no"] if option.kind == "flag" else [str(choice) for choice in option.choices]
     if choices and value not in choices:
         choices.insert(0, value)
@@ -109,6 +119,18 @@ def memory_parameter() -> Parameter:
     """The memory of a pod that does a shard; no setting of a job."""
     description = "Memory of a pod that does a shard, in MiB; more after it ran out of memory"
     return Parameter(name=MEMORY, value="2048", description=description)
+
+
+def here_parameters() -> list[Parameter]:
+    """What a pod that plans may do itself; no settings of a job."""
+    seconds = (
+        "A plan that expects no more seconds of work is done in the pod that made it; 0: every plan gets more pods"
+    )
+    memory = "Memory of a pod that plans and does small work, in MiB; more after it ran out of memory"
+    return [
+        Parameter(name=HERE_SECONDS, value=SECONDS_DEFAULT, description=seconds),
+        Parameter(name=HERE_MEMORY, value=MEMORY_DEFAULT, description=memory),
+    ]
 
 
 def webhook_parameter() -> Parameter:

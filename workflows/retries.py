@@ -8,6 +8,7 @@ from hera.workflows.models import Backoff, IntOrString
 from acdtask.errors import ExitStatus
 
 __all__ = [
+    "HERE_MEMORY",
     "LIMIT",
     "MEMORY",
     "OUT_OF_MEMORY",
@@ -30,6 +31,8 @@ RETRIED_EXIT_CODES = (*EXECUTOR_EXIT_CODES, int(ExitStatus.TRANSIENT), OUT_OF_ME
 LIMIT = 3
 MEMORY = "memory-mib"
 """The workflow parameter with the memory of a pod that runs a shard."""
+HERE_MEMORY = "here-memory-mib"
+"""That of a pod that plans, and does small work itself."""
 
 
 def retry_expression() -> str:
@@ -56,13 +59,13 @@ def retry_strategy() -> RetryStrategy:
     )
 
 
-def memory_patch() -> str:
+def memory_patch(parameter: str = MEMORY) -> str:
     """A patch of the pod: its memory, and after an OOM kill one more time that for each retry.
 
     Argo knows the last exit code only. The condition of a ternary has to stand first: newer versions of Argo evaluate
     it by itself. Quotes are single, since the expression lies in JSON.
     """
-    memory = f"asInt(workflow.parameters['{MEMORY}'])"
+    memory = f"asInt(workflow.parameters['{parameter}'])"
     grown = f"{{{{=lastRetry.exitCode == '{OUT_OF_MEMORY}' ? {memory} * (asInt(retries) + 1) : {memory}}}}}Mi"
     return (
         '{"containers": [{"name": "main", "resources": '

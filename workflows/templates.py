@@ -2,57 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hera.workflows import (
     DAG,
-    Artifact,
-    Container,
-    EmptyDirVolume,
-    Env,
-    NoneArchiveStrategy,
     Parameter,
-    S3Artifact,
     Task,
     WorkflowTemplate,
 )
 from hera.workflows.models import (
-    Capabilities,
     ConfigMapVolumeSource,
     Mutex,
     PodGC,
     PodSecurityContext,
     SeccompProfile,
-    SecurityContext,
     Synchronization,
     TTLStrategy,
-    ValueFrom,
     Volume,
-    VolumeMount,
     WorkflowMetadata,
 )
-from hera.workflows.models import Container as ContainerModel
 
 from acdtask import __version__
 from acdtask.engine.carried import POD_SECONDS, PODS_AT_ONCE, WORKFLOW_SECONDS
+from acdtask.engine.chain import END
+from acdtask.engine.here import Way
+from acdtask.engine.pod import NEEDED
 from acdtask.jobs.contract import Job
 from acdtask.jobs.registry import JOBS, load_job
-from workflows.metrics import duration_metric, figure_metrics, figure_outputs
+from workflows.metrics import duration_metric
 from workflows.parameters import (
     AOI,
-    AOI_FILE,
-    AOI_FOLDER,
-    QUARANTINE,
     WEBHOOK,
     Bound,
     bound_to,
+    here_parameters,
     memory_parameter,
     parameter_of,
     quarantine_parameter,
     retention_parameters,
     webhook_parameter,
 )
-from workflows.retries import memory_patch, retry_strategy
+from workflows.pods import (
+    FROM,
+    Main,
+    chain_pod,
+    gather_pod,
+    optional_rounds,
+    plan_pod,
+    publish_pod,
+    reference,
+    round_output,
+    run_pod,
+)
 
 __all__ = ["CHAIN", "TIDY", "after_all_of", "build_all", "version_suffix"]
 
@@ -62,57 +64,14 @@ CHAIN = tuple(name for name in JOBS if name != "simulate")
 TIDY = "tidy"
 """The workflow that keeps the cube small; it has no AOI."""
 
-OUTPUTS = "/tmp/acd"  # noqa: S108  # a path in the pod, where /tmp is a volume of its own
 ITEM = "{{item}}"
-ROUND = ["plan-id", "round"]
-"""What a gather is told."""
+HANDED_OVER = ("plan-id", "shards", "shard-units", "way")
+"""What the pods of every plan are told by the pod that made it."""
 USER = 65532
 DAY = 86400
 WITH_WEBHOOK = f"workflow.parameters.{WEBHOOK} != ''"
 FAILED_WITH_WEBHOOK = f"{WITH_WEBHOOK} && workflow.status != 'Succeeded'"
 """When the exit handler posts: always, or only a failure."""
-IMAGE = "acdtask"
-"""A placeholder: the chart gives the image."""
-
-ARTIFACTS = {"monitor": ("patches.geojson", "patches.parquet"), "report": ("report/", "quicklook.png")}
-"""What the last gather of a job leaves below OUTPUTS for the Argo UI; a folder ends in a slash."""
-
-
-class Main(Container):
-    """A container as every pod of ours has it: `main`, restricted, with nothing writable but /tmp."""
-
-    def __init__(
-        self,
-        name: str,
-        args: list[str],
-        seconds: int = POD_SECONDS["gather"],
-        mounts: list[VolumeMount] | None = None,
-        **more: Any,
-    ):
-        super().__init__(
-            name=name,
-            image=IMAGE,
-            command=["acdtask"],
-            args=args,
-            env=[Env(name="ACD_RUN_ID", value="{{workflow.uid}}"), Env(name="ACD_LOG", value="json")],
-            security_context=SecurityContext(
-                allow_privilege_escalation=False,
-                capabilities=Capabilities(drop=["ALL"]),
-                privileged=False,
-                read_only_root_filesystem=True,
-                run_as_non_root=True,
-            ),
-            volumes=[EmptyDirVolume(name="tmp", mount_path="/tmp")],  # noqa: S108  # a path in the pod
-            volume_mounts=mounts,
-            retry_strategy=retry_strategy(),
-            active_deadline_seconds=seconds,
-            **more,
-        )
-
-    def _build_container(self) -> ContainerModel:
-        container = super()._build_container()
-        container.name = "main"
-        return container
 
 
 def build_all() -> dict[str, WorkflowTemplate]:
@@ -153,16 +112,18 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
     for bound in bounds:
         by_parameter.setdefault(bound.parameter, []).append(bound)
     parameters = [parameter_of(group) for group in by_parameter.values()]
-    parameters += [memory_parameter(), quarantine_parameter(), webhook_parameter()]
+    parameters += [memory_parameter(), *here_parameters(), quarantine_parameter(), webhook_parameter()]
     workflow = _empty_workflow(name, title, _annotations(title, jobs), parameters)
-    aoi = _reference(workflow, AOI)
+    aoi = reference(workflow, AOI)
     workflow.synchronization = Synchronization(mutexes=[Mutex(name=f"acd-{aoi}")])
     # Optional, so that a missing AOI is an error of the plan and not a pod that waits for ever.
     workflow.volumes = [Volume(name=AOI, config_map=ConfigMapVolumeSource(name=f"acd-aoi-{aoi}", optional=True))]
     with workflow:
-        dags = [_job_dag(workflow, load_job(job), [one for one in bounds if one.job == job]) for job in jobs]
         if len(jobs) > 1:
-            _chain_dag(title, dags)
+            dags = [_handed_over_dag(workflow, load_job(job)) for job in jobs]
+            _chain_dag(workflow, title, dags, bounds)
+        else:
+            _job_dag(workflow, load_job(jobs[0]), bounds)
         workflow.on_exit = str(_exit_dag(workflow, aoi).name)
     return workflow
 
@@ -211,56 +172,107 @@ def _tidy_workflow(name: str) -> WorkflowTemplate:
     workflow.synchronization = Synchronization(mutexes=[Mutex(name=f"acd.{TIDY}")])
     args = [TIDY, "--apply", "--if-any", "--json"]
     for parameter in retention:
-        args += [f"--{parameter.name}", _reference(workflow, str(parameter.name))]
+        args += [f"--{parameter.name}", reference(workflow, str(parameter.name))]
     with workflow:
         Main(TIDY, args, POD_SECONDS["run"])
         workflow.on_exit = str(_exit_dag(workflow, "", FAILED_WITH_WEBHOOK).name)
     return workflow
 
 
-def _job_dag(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> DAG:
-    plan_pod = _plan_pod(workflow, job, bounds)
-    run_pod = _run_pod(workflow, job, bounds)
-    gather_pod = _gather_pod(workflow, job) if len(job.rounds) > 1 else None
-    publish_pod = _publish_pod(workflow, job)
-    # Shards go on when one of them fails, so that the next workflow has less to do.
-    metrics = duration_metric(job.name, _reference(workflow, AOI))
-    with DAG(name=job.name, fail_fast=False, metrics=metrics) as dag:
-        plan = Task(name="plan", template=plan_pod)
-        plan_id = plan.get_parameter("plan-id").value
-        some = f"{plan.get_parameter('shard-count').value} != 0"
-        before = plan
-        for round_name in job.rounds:
-            which = {"plan-id": plan_id, "round": round_name}
-            run = Task(
-                name=f"run-{round_name}",
-                template=run_pod,
-                arguments={**which, "shard": ITEM},
-                with_param=plan.get_parameter("shards"),
-                when=some,
-            )
-            last = round_name == job.rounds[-1]
-            gather = Task(
-                name=f"gather-{round_name}",
-                template=publish_pod if last else gather_pod,
-                arguments=which,
-                when=some,
-                # It says which shards failed, and goes on if they may be left out.
-                depends=after_all_of(run.name),
-            )
-            before >> run
-            before = gather
+def _job_dag(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]) -> DAG:
+    """A workflow of one job: its plan, and the pods of a plan that is too large for the pod that made it."""
+    planning = plan_pod(workflow, job, bounds)
+    pods = _Pods(workflow, job)
+    with _dag(workflow, job) as dag:
+        plan = Task(name="plan", template=planning)
+        pods.add_rounds(lambda name: str(plan.get_parameter(name).value), plan)
     return dag
 
 
-def _chain_dag(title: str, dags: list[DAG]) -> None:
-    with DAG(name=title, fail_fast=False):
-        before: Task | None = None
-        for dag in dags:
-            task = Task(name=str(dag.name), template=dag)
+def _handed_over(job: Job[Any, Any]) -> list[str]:
+    """What the pods of a plan are told by the pod that made it, by name of the output."""
+    return [*HANDED_OVER, *optional_rounds(job)]
+
+
+def _handed_over_dag(workflow: WorkflowTemplate, job: Job[Any, Any]) -> DAG:
+    """The pods of a job of the whole chain, for a plan that was made before."""
+    pods = _Pods(workflow, job)
+    with _dag(workflow, job, inputs=[Parameter(name=name) for name in _handed_over(job)]) as dag:
+        pods.add_rounds(lambda name: f"{{{{inputs.parameters.{name}}}}}", None)
+    return dag
+
+
+def _dag(workflow: WorkflowTemplate, job: Job[Any, Any], **more: Any) -> DAG:
+    """Shards go on when one of them fails, so that the next workflow has less to do."""
+    return DAG(name=job.name, fail_fast=False, metrics=duration_metric(job.name, reference(workflow, AOI)), **more)
+
+
+class _Pods:
+    """The pods of a job beside its plan: for each round a fan-out and a gather."""
+
+    def __init__(self, workflow: WorkflowTemplate, job: Job[Any, Any]) -> None:
+        self.job = job
+        self.run = run_pod(job)
+        self.gather = gather_pod(workflow, job) if len(job.rounds) > 1 else None
+        self.publish = publish_pod(workflow, job)
+
+    def add_rounds(self, handed_over: Callable[[str], str], before: Task | None) -> None:
+        """Add the tasks to the DAG that is being made.
+
+        Args:
+            handed_over: how its tasks refer to what they are told of the plan.
+            before: the task that comes before them, if there is one.
+        """
+        by_pods = f"{handed_over('way')} == {Way.PODS.value}"
+        for round_ in self.job.rounds:
+            round_name = round_.name
+            needed = f" && {handed_over(round_output(round_name))} == {NEEDED}" if round_.optional else ""
+            wanted = f"{by_pods}{needed}"
+            which = {"plan-id": handed_over("plan-id"), "round": round_name}
+            run = Task(
+                name=f"run-{round_name}",
+                template=self.run,
+                arguments={**which, "shard": ITEM, "units": handed_over("shard-units")},
+                with_param=handed_over("shards"),
+                when=wanted,
+            )
+            gather = Task(
+                name=f"gather-{round_name}",
+                template=self.publish if round_name == self.job.round_names[-1] else self.gather,
+                arguments=which,
+                when=wanted,
+                # It says which shards failed, and goes on if they may be left out.
+                depends=after_all_of(run.name),
+            )
             if before is not None:
-                before >> task
-            before = task
+                before >> run
+            before = gather
+
+
+def _chain_dag(workflow: WorkflowTemplate, title: str, dags: list[DAG], bounds: list[Bound]) -> None:
+    """One pod does job after job. The first that is too large gets pods, and the rest begins again behind it.
+
+    The DAG uses itself for the rest, so all references are to the outputs of its own first task, which has run.
+    """
+    chain = chain_pod(workflow, [str(dag.name) for dag in dags], bounds)
+    metrics = duration_metric(title, reference(workflow, AOI))
+    with DAG(name=title, fail_fast=False, inputs=[Parameter(name=FROM, value=str(dags[0].name))], metrics=metrics):
+        plan = Task(name="plan", template=chain, arguments={FROM: f"{{{{inputs.parameters.{FROM}}}}}"})
+        tasks = []
+        for dag in dags:
+            names = _handed_over(load_job(str(dag.name)))
+            given = {name: plan.get_parameter(f"{dag.name}-{name}").value for name in names}
+            task = Task(name=str(dag.name), template=dag, arguments=given, when=f"{given['way']} == {Way.PODS.value}")
+            plan >> task
+            tasks.append(task)
+        going_on = plan.get_parameter("next").value
+        Task(
+            name="rest",
+            template=title,
+            arguments={FROM: going_on},
+            when=f"{going_on} != {END}",
+            depends=" && ".join(str(task.name) for task in tasks),
+        )
 
 
 def _exit_dag(workflow: WorkflowTemplate, aoi: str, when: str = WITH_WEBHOOK) -> DAG:
@@ -278,101 +290,15 @@ def _notify_pod(workflow: WorkflowTemplate, aoi: str) -> Main:
         "run": "{{workflow.uid}}",
         "status": "{{workflow.status}}",
         "aoi": aoi,
-        "webhook": _reference(workflow, WEBHOOK),
+        "webhook": reference(workflow, WEBHOOK),
         "workflow": "{{workflow.name}}",
         "namespace": "{{workflow.namespace}}",
     }
     return Main("notify", ["notify", *[word for name, value in told.items() for word in (f"--{name}", value)]])
 
 
-def _plan_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> Main:
-    args = [job.name, "plan", "--outputs", OUTPUTS]
-    for bound in bounds:
-        value = AOI_FILE if bound.option.field == AOI else _reference(workflow, bound.parameter)
-        args += ["--parameter", f"{bound.option.field.replace('_', '-')}={value}"]
-    args += ["--quarantine", _reference(workflow, QUARANTINE)]
-    return Main(
-        f"{job.name}-plan",
-        args,
-        POD_SECONDS["plan"],
-        mounts=[VolumeMount(name=AOI, mount_path=AOI_FOLDER, read_only=True)],
-        outputs=[
-            _output("plan-id", default=""),
-            _output("shards", default="[]"),
-            _output("shard-count", default="0"),
-            _artifact(job.name, "plan.json"),
-            _artifact(job.name, "summary.md"),
-        ],
-    )
-
-
-def _run_pod(workflow: WorkflowTemplate, job: Job[Any], bounds: list[Bound]) -> Main:
-    names = ["plan-id", "round", "shard"]
-    pod = Main(
-        f"{job.name}-run",
-        _stage_args(job, "run", names),
-        POD_SECONDS["run"],
-        inputs=[Parameter(name=name) for name in names],
-        pod_spec_patch=memory_patch(),
-    )
-    units = [bound.parameter for bound in bounds if bound.option.field in {"shard_tiles", "shard_files"}]
-    if units:
-        # Without it Argo counts a waiting pod as 0/1, and the total grows as pods start.
-        pod.annotations = {"workflows.argoproj.io/progress": f"0/{_reference(workflow, units[0])}"}
-    return pod
-
-
-def _gather_pod(workflow: WorkflowTemplate, job: Job[Any]) -> Main:
-    return Main(f"{job.name}-gather", _gather_args(workflow, job), inputs=_round_inputs())
-
-
-def _publish_pod(workflow: WorkflowTemplate, job: Job[Any]) -> Main:
-    """The last gather of a job."""
-    outputs = [_artifact(job.name, name) for name in ARTIFACTS.get(job.name, ())]
-    return Main(
-        f"{job.name}-publish",
-        [*_gather_args(workflow, job), "--outputs", OUTPUTS],
-        inputs=_round_inputs(),
-        outputs=[*figure_outputs(job.name, OUTPUTS), *outputs],
-        metrics=figure_metrics(job.name, _reference(workflow, AOI)),
-    )
-
-
-def _gather_args(workflow: WorkflowTemplate, job: Job[Any]) -> list[str]:
-    return [*_stage_args(job, "gather", ROUND), "--quarantine", _reference(workflow, QUARANTINE)]
-
-
-def _round_inputs() -> list[Parameter]:
-    return [Parameter(name=name) for name in ROUND]
-
-
-def _stage_args(job: Job[Any], stage: str, names: list[str]) -> list[str]:
-    args = [job.name, stage]
-    for name in names:
-        args += [f"--{name.removesuffix('-id')}", f"{{{{inputs.parameters.{name}}}}}"]
-    return args
-
-
-def _output(name: str, default: str) -> Parameter:
-    return Parameter(name=name, value_from=ValueFrom(path=f"{OUTPUTS}/{name}", default=default))
-
-
-def _artifact(job: str, name: str) -> Artifact:
-    """A file or folder as it is, below the workflow's name; the UI shows it by the end of its key."""
-    return S3Artifact(
-        name=name.strip("/").replace(".", "-"),
-        path=f"{OUTPUTS}/{name.strip('/')}",
-        archive=NoneArchiveStrategy(),
-        key=f"{{{{workflow.name}}}}/{job}/{name}",
-    )
-
-
-def _reference(workflow: WorkflowTemplate, parameter: str) -> str:
-    return str(workflow.get_parameter(parameter).value)
-
-
 def _annotations(title: str, jobs: list[str]) -> dict[str, str]:
-    rounds = [f"`{job}` ({', '.join(load_job(job).rounds)})" for job in jobs]
+    rounds = [f"`{job}` ({', '.join(load_job(job).round_names)})" for job in jobs]
     summary = JOBS[title].summary if title in JOBS else "Ingest, consolidate, baseline, monitor and report."
     text = (
         JOBS[title].help if title in JOBS else "Does all jobs, one after the other. A job with nothing new is skipped."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,6 +19,7 @@ from acdtask.change.packing import pack_rows, unpack_rows
 from acdtask.change.polygons import Outline, join_all, trace
 from acdtask.change.profile import STANDARD, Detection
 from acdtask.change.seams import BLOB
+from acdtask.change.steps.registry import steps_of
 from acdtask.change.zscore import Quality, ZScore
 from acdtask.cube.grid import Grid
 from acdtask.cube.masks import inside_mask
@@ -98,7 +99,7 @@ class Change:
 
     def save(self, address: Address) -> None:
         """Write it to a file, which `Change.load` reads: a path or an s3:// address; numpy opens it as .npz."""
-        words = {"scale": self.scale, "time": self.time, "grid": self.grid, "detection": asdict(self.detection)}
+        words = {"scale": self.scale, "time": self.time, "grid": self.grid, "detection": self.detection.recorded()}
         arrays: dict[str, NDArray[Any]] = {
             "z": self.z,
             "quality": self.quality,
@@ -116,7 +117,7 @@ class Change:
         found = detect.Change(
             ZScore(arrays["z"], arrays["quality"]), blob_ids, unpack_rows(arrays["blobs"], BLOB), outlines
         )
-        return cls(found, Detection(**words["detection"]), words["scale"], words["time"], words["grid"])
+        return cls(found, Detection.of(words["detection"]), words["scale"], words["time"], words["grid"])
 
     def __repr__(self) -> str:
         of = f" on {self.time[:10]}" if self.time else ""
@@ -138,7 +139,8 @@ def monitor(
     min_area: int = STANDARD.min_area,
     min_count: int = STANDARD.min_count,
     min_std: float = 0.005,
-    centred: bool = STANDARD.centred,
+    centred: bool = True,
+    smooth: float = 0.0,
 ) -> Change:
     """Compare a new image with a baseline.
 
@@ -157,6 +159,8 @@ def monitor(
         min_count: fewest images of a pixel's baseline.
         min_std: smallest standard deviation of coherence that is believed; steadier pixels get no z.
         centred: z relative to the image's median z of pixels about as coherent, so that rain raises no alarm.
+        smooth: apply low and high to z averaged with a Gaussian of this standard deviation in pixels, such as 1.2; 0
+            for no smoothing.
 
     Raises:
         AcdError: PIXELS_DIFFER, IMAGE_UNJUDGED, SETTING_INVALID, INPUT_OUT_OF_RANGE, INPUT_NOT_FINITE.
@@ -179,7 +183,7 @@ def monitor(
         min_count=min_count,
         min_std=_in_steps(min_std, stored),
         zero_is_nodata=baseline.zero_is_nodata,
-        centred=centred,
+        steps=steps_of({"centred": centred, "smooth": smooth}),
     )
     found = detect.detect_against(
         baseline.moments,

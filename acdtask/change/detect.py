@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.change.centring import ScoreHistogram, coherence_bins, common_score
 from acdtask.change.fragments import Fragments, find_fragments
+from acdtask.change.method import apply_steps, halo_before, halo_of, measure, measuring
 from acdtask.change.moments import Moments
 from acdtask.change.polygons import Outline, join_all, trace
 from acdtask.change.profile import STANDARD, Detection
+from acdtask.change.scene import Ground, Scene
 from acdtask.change.seams import join_fragments
+from acdtask.change.steps.step import Whole
 from acdtask.change.zscore import Quality, ZScore, z_score
 
-__all__ = ["Change", "TileChange", "detect_against", "detect_in_tile", "detect_monolithic", "score_tile"]
+__all__ = [
+    "Change",
+    "TileChange",
+    "detect_against",
+    "detect_in_tile",
+    "detect_monolithic",
+    "detect_on_ground",
+    "scene_of",
+    "score_tile",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +44,7 @@ class Change:
     """The change in one whole image.
 
     Attributes:
-        score: z and quality of each pixel.
+        score: z and quality of each pixel; z after the steps of the method.
         blob_ids: shape (height, width), int32, the blob of each pixel; 0 where there is none.
         blobs: BLOB rows (`acdtask.change.seams`).
         outlines: the outline of each blob in pixel coordinates, by blob.
@@ -73,6 +85,58 @@ def score_tile(
     return ZScore(z, np.where(inside, score.quality, np.uint8(Quality.OUTSIDE)))
 
 
+def scene_of(
+    image: NDArray[Any],
+    ground: Ground,
+    settings: Detection,
+    *,
+    nodata: float | None,
+    inside: NDArray[np.bool_] | None = None,
+) -> tuple[Scene, ZScore]:
+    """An image against its baseline before any step, and its scores.
+
+    Args:
+        image: shape (height, width), integers, in stored units.
+        ground: the baseline, the same shape.
+        settings: thresholds and rules.
+        nodata: the variable's nodata, or None.
+        inside: the same shape, True where something may be said; None for everywhere.
+    """
+    score = score_tile(image, ground.mean, ground.std, ground.count, settings, nodata=nodata, inside=inside)
+    return Scene.of(ground, image, score.z), score
+
+
+def detect_on_ground(
+    image: NDArray[Any],
+    ground: Ground,
+    settings: Detection,
+    *,
+    nodata: float | None,
+    origin: tuple[int, int],
+    inside: NDArray[np.bool_] | None = None,
+    wholes: Sequence[Whole] = (),
+) -> TileChange:
+    """Judge a tile of a new image with its surroundings, and find the fragments of change in the tile.
+
+    Args:
+        image: the tile grown by the halo of the method, integers, in stored units.
+        ground: the baseline, the same shape.
+        settings: the method.
+        nodata: the variable's nodata, or None.
+        origin: global (row, column) of the tile's first pixel.
+        inside: the same shape, True where something may be said; None for everywhere.
+        wholes: what the measuring steps of the method know of the whole image.
+    """
+    halo = halo_of(settings.steps)
+    scene, score = scene_of(image, ground, settings, nodata=nodata, inside=inside)
+    scene = apply_steps(scene, settings.steps, wholes).without_margin(halo)
+    fragments = find_fragments(
+        scene.evidence(), low=settings.low, high=settings.high, min_area=settings.min_area, origin=origin
+    )
+    cut = slice(halo, -halo or None)
+    return TileChange(ZScore(scene.z, score.quality[cut, cut]), fragments)
+
+
 def detect_in_tile(
     image: NDArray[Any],
     mean: NDArray[np.float32],
@@ -83,35 +147,11 @@ def detect_in_tile(
     nodata: float | None,
     origin: tuple[int, int],
     inside: NDArray[np.bool_] | None = None,
-    common: NDArray[np.float32] | None = None,
+    wholes: Sequence[Whole] = (),
 ) -> TileChange:
-    """Score a tile of a new image against its baseline, and find the fragments of change.
-
-    Args:
-        image: shape (height, width), integers, in stored units.
-        mean: mean of the baseline, the same shape.
-        std: population standard deviation of the baseline, the same shape.
-        count: images of the baseline, the same shape.
-        settings: thresholds and rules.
-        nodata: the variable's nodata, or None.
-        inside: the same shape, True in the area of interest; None for everywhere.
-        origin: global (row, column) of the tile's first pixel.
-        common: what to take away from z (`acdtask.change.centring.common_score`), the same shape; None for nothing.
-    """
-    score = score_tile(image, mean, std, count, settings, nodata=nodata, inside=inside)
-    if common is not None:
-        score = ZScore(score.z - common, score.quality)
-    fragments = find_fragments(
-        score.z,
-        mean,
-        image,
-        count,
-        low=settings.low,
-        high=settings.high,
-        min_area=settings.min_area,
-        origin=origin,
-    )
-    return TileChange(score, fragments)
+    """As `detect_on_ground`, with the views of the baseline one by one."""
+    ground = Ground(mean, std, count)
+    return detect_on_ground(image, ground, settings, nodata=nodata, origin=origin, inside=inside, wholes=wholes)
 
 
 def detect_monolithic(
@@ -163,13 +203,16 @@ def detect_against(
         valid_range: least and greatest valid stored number, for settings that centre.
         inside: the same shape, True in the area of interest; None for everywhere.
     """
-    views = (moments.mean(), moments.standard_deviation(), moments.count)
-    common = None
-    if settings.centred:
-        bins = coherence_bins(views[0], *valid_range)
-        score = score_tile(image, *views, settings, nodata=nodata, inside=inside)
-        common = common_score(bins, ScoreHistogram.of(score.z, bins).medians())
-    tile = detect_in_tile(image, *views, settings, nodata=nodata, origin=(0, 0), inside=inside, common=common)
+    halo = halo_of(settings.steps)
+    image, within = np.pad(image, halo), np.pad(np.ones(image.shape, np.bool_) if inside is None else inside, halo)
+    mean, std, count = moments.mean(), moments.standard_deviation(), moments.count
+    ground = Ground(np.pad(mean, halo), np.pad(std, halo), np.pad(count, halo), valid_range)
+    wholes: list[Whole] = []
+    for step in measuring(settings.steps):
+        scene, _ = scene_of(image, ground, settings, nodata=nodata, inside=within)
+        margin = halo - halo_before(settings.steps, len(wholes))
+        wholes.append(step.conclude(measure(scene.without_margin(margin), settings.steps, wholes)))
+    tile = detect_on_ground(image, ground, settings, nodata=nodata, origin=(0, 0), inside=within, wholes=wholes)
     joined = join_fragments([tile.fragments.table])
     blob_ids = joined.blob_ids[0][tile.fragments.labels]
     return Change(tile.score, blob_ids, joined.blobs, join_all(trace(blob_ids, (0, 0))))

@@ -1,21 +1,20 @@
 """What one tile knows of its blobs: fragments, to be joined with those of other tiles.
 
-A fragment is a 4-connected component of z > low inside a tile. Everything that crosses a seam is an integer, since sums
-of floats depend on their order.
+A fragment is a 4-connected component of extent > low inside a tile. Everything that crosses a seam is an integer, since
+sums of floats depend on their order.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from acdtask.change.components import components
+from acdtask.change.evidence import Evidence
 from acdtask.change.near import NOTHING, Near
-from acdtask.change.packing import pack, pack_rows, unpack, unpack_rows
 
 __all__ = ["BORDER_PIXEL", "FIXED", "FRAGMENT", "MEASURES", "Z_LIMIT", "FragmentTable", "Fragments", "find_fragments"]
 
@@ -47,8 +46,11 @@ of the baseline. first_row, first_column: the first pixel in raster order. min_r
 inclusive. Rows and columns are global.
 """
 
-FRAGMENT = np.dtype([*MEASURES.descr, ("has_high", "?")])
-"""A fragment: its measures, and whether any of its pixels has z > high. Row k has label k + 1."""
+FRAGMENT = np.dtype([*MEASURES.descr, ("has_high", "?"), ("seed_max", "<i8")])
+"""A fragment: its measures, whether any of its pixels has seed > high, and the highest seed, in fixed point.
+
+Row k has label k + 1.
+"""
 
 BORDER_PIXEL = np.dtype([("row", "<i8"), ("column", "<i8"), ("label", "<i4")])
 """A pixel of a fragment on the outermost rows or columns of its tile; row and column are global."""
@@ -73,29 +75,6 @@ class FragmentTable:
     fragments: NDArray[np.void]
     diagonals: NDArray[np.int32]
     border: NDArray[np.void]
-
-    def to_bytes(self) -> bytes:
-        """The table in a compact encoding; the same table gives the same bytes."""
-        return pack(
-            tile=np.array([*self.origin, *self.shape, self.min_area], "<i8"),
-            fragments=pack_rows(self.fragments),
-            diagonals=self.diagonals,
-            border=pack_rows(self.border),
-        )
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> FragmentTable:
-        """The table that `to_bytes` encoded."""
-        arrays = unpack(data)
-        row, column, height, width, min_area = arrays["tile"].tolist()
-        return cls(
-            origin=(row, column),
-            shape=(height, width),
-            min_area=min_area,
-            fragments=unpack_rows(arrays["fragments"], FRAGMENT),
-            diagonals=arrays["diagonals"],
-            border=unpack_rows(arrays["border"], BORDER_PIXEL),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,90 +128,78 @@ class _Pixels:
         return largest
 
 
-def find_fragments(
-    z: NDArray[np.float32],
-    mean: NDArray[np.float32],
-    image: NDArray[Any],
-    count: NDArray[Any],
-    *,
-    low: float,
-    high: float,
-    min_area: int,
-    origin: tuple[int, int],
-) -> Fragments:
+def find_fragments(evidence: Evidence, *, low: float, high: float, min_area: int, origin: tuple[int, int]) -> Fragments:
     """Find the fragments of a tile that may be part of a patch.
 
-    Joined over all tiles (`acdtask.change.seams`), they give on the whole image what
+    Joined over all tiles (`acdtask.change.seams`), they give on the whole image, where extent and seed are z, what
     `skimage.filters.apply_hysteresis_threshold(z, low, high)` (4 neighbours), `skimage.measure.label(connectivity=2)`
     (8 neighbours) and area > min_area give. What can be decided inside the tile is decided here: a fragment off the
-    border that never exceeds `high` is dropped, and so is a group of fragments that touch each other, are all off the
-    border, and together have no more than min_area pixels.
+    border in which seed never exceeds `high` is dropped, and so is a group of fragments that touch each other, are all
+    off the border, and together have no more than min_area pixels.
 
     Args:
-        z: shape (height, width), NaN where there is no score.
-        mean: mean of the baseline, in stored units, the same shape.
-        image: the new image, in stored units, the same shape.
-        count: images of the baseline, the same shape.
-        low: every pixel of a fragment has a z above this.
-        high: a fragment becomes part of a patch if, joined over all tiles, one of its pixels has a z above this.
+        evidence: of the tile, without its surroundings.
+        low: every pixel of a fragment has an extent above this.
+        high: a fragment becomes part of a patch if, joined over all tiles, one of its pixels has a seed above this.
         min_area: a patch has more pixels than this.
         origin: global (row, column) of the tile's first pixel; negative numbers are fine.
     """
-    if not z.shape == mean.shape == image.shape == count.shape:
-        raise ValueError("z, mean, image and count differ in shape")
+    shape, z, seed = evidence.z.shape, evidence.z.reshape(-1), evidence.seed.reshape(-1)
     # Thresholds as doubles, as skimage compares: in single precision 1.7 is not below float32(1.7).
     low, high = np.float64(min(low, high)), np.float64(high)
-    above = z > low
+    above = evidence.extent > low
+    if not evidence.is_plain:
+        above &= ~np.isnan(evidence.z)
     all_labels, number = ndimage.label(above)
     index = np.flatnonzero(above)
     pixels = _Pixels(index, all_labels.reshape(-1)[index] - 1, number)
-    near = _near(z, pixels, high, min_area)
-    pixels = pixels.only(pixels.any(_on_border(index, z.shape)) | pixels.any(z.reshape(-1)[index] > high))
-    labels = _labels_image(pixels, z.shape)
-    kept, dropped_px = _undecided_or_large(pixels, _diagonal_pairs(pixels, labels), z.shape, min_area)
+    near = _near(evidence, pixels, high, min_area)
+    pixels = pixels.only(pixels.any(_on_border(index, shape)) | pixels.any(seed[index] > high))
+    labels = _labels_image(pixels, shape)
+    kept, dropped_px = _undecided_or_large(pixels, _diagonal_pairs(pixels, labels), shape, min_area)
     pixels = pixels.only(kept)
-    labels = _labels_image(pixels, z.shape)
+    labels = _labels_image(pixels, shape)
 
-    scores = z.reshape(-1)[pixels.index]
-    drops = mean.reshape(-1)[pixels.index].astype(np.float64) - image.reshape(-1)[pixels.index]
     fragments = np.zeros(pixels.number, FRAGMENT)
-    fixed_scores = _fixed(np.clip(scores.astype(np.float64), -Z_LIMIT, Z_LIMIT))
+    scores, seeds = _fixed_scores(z[pixels.index]), seed[pixels.index]
     fragments["area"] = np.bincount(pixels.label, minlength=pixels.number)
-    fragments["has_high"] = pixels.any(scores > high)
-    fragments["z_max"] = pixels.max(fixed_scores)
-    fragments["z_sum"] = pixels.sum(fixed_scores)
-    fragments["drop_sum"] = pixels.sum(_fixed(drops))
-    fragments["count_sum"] = pixels.sum(count.reshape(-1)[pixels.index].astype(np.int64))
-    _measure_places(fragments, pixels, z.shape[1], origin)
+    fragments["has_high"] = pixels.any(seeds > high)
+    fragments["seed_max"] = pixels.max(_fixed_scores(seeds))
+    fragments["z_max"] = pixels.max(scores)
+    fragments["z_sum"] = pixels.sum(scores)
+    fragments["drop_sum"] = pixels.sum(_fixed(evidence.drop.reshape(-1)[pixels.index]))
+    fragments["count_sum"] = pixels.sum(evidence.count.reshape(-1)[pixels.index].astype(np.int64))
+    _measure_places(fragments, pixels, shape[1], origin)
     table = FragmentTable(
         origin=origin,
-        shape=(z.shape[0], z.shape[1]),
+        shape=(shape[0], shape[1]),
         min_area=min_area,
         fragments=fragments,
         diagonals=_diagonal_pairs(pixels, labels) + np.int32(1),
-        border=_border_pixels(pixels, z.shape, origin),
+        border=_border_pixels(pixels, shape, origin),
     )
     return Fragments(labels, table, near + Near(group_px=dropped_px))
 
 
-def _near(z: NDArray[np.float32], pixels: _Pixels, high: np.float64, min_area: int) -> Near:
-    """The scores of a tile, and its regions that do not reach its border; `pixels` are all those above low."""
-    scores = z.reshape(-1)[pixels.index]
-    highest = scores.max() if scores.size else np.fmax.reduce(z, axis=None)
+def _near(evidence: Evidence, pixels: _Pixels, high: np.float64, min_area: int) -> Near:
+    """The seeds of a tile, and its regions that do not reach its border; `pixels` are all those of regions."""
+    seeds = evidence.seed.reshape(-1)[pixels.index]
+    # Where there is one field, the highest of all pixels is among those above low.
+    highest = seeds.max() if seeds.size and evidence.is_plain else np.fmax.reduce(evidence.seed, axis=None)
     area = np.bincount(pixels.label, minlength=pixels.number)
-    inside = ~pixels.any(_on_border(pixels.index, z.shape))
-    wide = inside & (area > min_area) & ~pixels.any(scores > high)
+    inside = ~pixels.any(_on_border(pixels.index, evidence.z.shape))
+    wide = inside & (area > min_area) & ~pixels.any(seeds > high)
     return Near(
-        z_max=NOTHING if np.isnan(highest) else _fixed_score(highest),
-        low_px=len(scores),
-        high_px=int(np.count_nonzero(scores > high)),
+        z_max=NOTHING if np.isnan(highest) else int(_fixed_scores(highest)),
+        low_px=len(seeds),
+        high_px=int(np.count_nonzero(seeds > high)),
         region_px=int(area[inside].max(initial=0)),
-        wide_z_max=_fixed_score(scores[wide[pixels.label]].max()) if wide.any() else NOTHING,
+        wide_z_max=int(_fixed_scores(seeds[wide[pixels.label]].max())) if wide.any() else NOTHING,
     )
 
 
-def _fixed_score(score: np.float32) -> int:
-    return int(_fixed(np.clip(np.float64(score), -Z_LIMIT, Z_LIMIT)))
+def _fixed_scores(scores: NDArray[np.float32] | np.float32) -> NDArray[np.int64]:
+    return _fixed(np.clip(np.asarray(scores, np.float64), -Z_LIMIT, Z_LIMIT))
 
 
 def _fixed(values: NDArray[np.float64] | np.float64) -> NDArray[np.int64]:

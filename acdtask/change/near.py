@@ -14,8 +14,9 @@ NOTHING = -(2**62)
 class Near:
     """What there is of high scores in a tile, or in the whole image. Scores are in thousandths (`fragments.FIXED`).
 
-    A region is a 4-connected component of z > low. A group is what hysteresis leaves: regions with a pixel above high
-    that touch each other, corners included; it becomes a patch if it has more than min_area pixels.
+    A score is what the upper threshold applies to: z, or the method's `Evidence.seed`.
+    A region is a 4-connected component of extent > low. A group is what hysteresis leaves: regions with a pixel above
+    high that touch each other, corners included; it becomes a patch if it has more than min_area pixels.
 
     Attributes:
         z_max: the highest score; NOTHING if there is none.

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from rasterio.features import shapes
 from shapely import MultiPolygon, Polygon
 
-from acdtask.change.packing import pack, unpack
 from acdtask.cube.grid import Transform
 
 __all__ = [
@@ -20,8 +19,6 @@ __all__ = [
     "Piece",
     "join_all",
     "join_pieces",
-    "pieces_from_bytes",
-    "pieces_to_bytes",
     "to_crs_coordinates",
     "trace",
 ]
@@ -53,27 +50,6 @@ def trace(blob_ids: NDArray[np.int32], origin: tuple[int, int]) -> list[Piece]:
         exterior, *holes = (np.asarray(ring, np.float64) + shift for ring in geometry["coordinates"])
         pieces.append(Piece(int(blob), Polygon(exterior, holes)))
     return sorted(pieces, key=lambda piece: piece.blob)
-
-
-def pieces_to_bytes(pieces: Sequence[Piece]) -> bytes:
-    """Pieces in a compact encoding; the same pieces give the same bytes."""
-    _, coordinates, offsets = shapely.to_ragged_array([piece.polygon for piece in pieces] or [Polygon()])
-    return pack(
-        blob=np.array([piece.blob for piece in pieces], np.int32),
-        coordinates=np.ascontiguousarray(coordinates.astype(np.int64).T),
-        rings=offsets[0],
-        polygons=offsets[1],
-    )
-
-
-def pieces_from_bytes(data: bytes) -> list[Piece]:
-    """The pieces that `pieces_to_bytes` encoded."""
-    arrays = unpack(data)
-    coordinates = np.ascontiguousarray(arrays["coordinates"].T, np.float64)
-    polygons = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, coordinates, (arrays["rings"], arrays["polygons"])
-    )
-    return [Piece(blob, polygon) for blob, polygon in zip(arrays["blob"].tolist(), polygons, strict=False)]
 
 
 def join_pieces(polygons: Sequence[Polygon]) -> Outline:

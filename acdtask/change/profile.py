@@ -1,10 +1,10 @@
-"""Settings of the detection, and the two sets of them that have a name."""
+"""Methods: thresholds, rules and steps, and the two methods that have a name."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acdtask.change.moments import stored_nodata
+from acdtask.change.steps.centring import Centring
+from acdtask.change.steps.registry import recorded_steps, steps_of
+from acdtask.change.steps.step import Step
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["PROFILES", "STANDARD", "TUTORIAL", "Detection", "detection_for"]
+__all__ = ["MIN_STD_SHARE", "PROFILES", "STANDARD", "TUTORIAL", "Detection", "detection_for"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Detection:
         min_count: the fewest images that make a baseline.
         min_std: the smallest standard deviation that is believed, in stored units; 0 itself never is.
         zero_is_nodata: a stored 0 means no data, beside the variable's own nodata.
-        centred: z is relative to the image's median of pixels that are about as coherent (`acdtask.change.centring`).
+        steps: how z becomes evidence, in this order (`acdtask.change.steps`).
 
     Raises:
         AcdError: SETTING_INVALID, naming the setting.
@@ -40,7 +43,7 @@ class Detection:
     min_count: int = 20
     min_std: float = 5.0
     zero_is_nodata: bool = False
-    centred: bool = True
+    steps: tuple[Step, ...] = (Centring(),)
 
     def __post_init__(self) -> None:
         for name in ("low", "high", "min_std"):
@@ -51,6 +54,24 @@ class Detection:
         for name, smallest in (("low", 0), ("min_area", 0), ("min_count", 1), ("min_std", 0)):
             if getattr(self, name) < smallest:
                 raise AcdError(ErrorCode.SETTING_INVALID, f"{name} is {getattr(self, name)}, below {smallest}")
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> Detection:
+        """The method from what `recorded` returned. SETTING_INVALID.
+
+        >>> Detection.of({"low": 1.5, "centred": False}).steps
+        ()
+        """
+        rules = {name: recorded[name] for name in RULES if name in recorded}
+        return cls(**rules, steps=steps_of(recorded))
+
+    def recorded(self) -> dict[str, Any]:
+        """Thresholds, rules and step settings as JSON values by name, as results store them.
+
+        >>> Detection.of(STANDARD.recorded()) == STANDARD
+        True
+        """
+        return {**{name: getattr(self, name) for name in RULES}, **recorded_steps(self.steps)}
 
     def without_zeros(self, images: NDArray[Any], nodata: float | None) -> tuple[NDArray[Any], float | None]:
         """Images and their nodata, such that all that these settings take for nodata has that one value.
@@ -73,16 +94,19 @@ class Detection:
         return np.where(images == 0, images.dtype.type(missing), images), nodata
 
 
+RULES = tuple(one.name for one in fields(Detection) if one.name != "steps")
+"""The settings of a method that are not those of its steps."""
+
 STANDARD = Detection()
 """The variable's own nodata; at least 20 images; a standard deviation of at least 5, which is 0.005 of coherence.
 
 For a variable whose range is not 0 to 1000, `detection_for` gives the min_std that corresponds."""
 
-TUTORIAL = Detection(min_count=1, min_std=0.0, zero_is_nodata=True, centred=False)
+TUTORIAL = Detection(min_count=1, min_std=0.0, zero_is_nodata=True, steps=())
 """The tutorial's rules: zeros are nodata, any count, any standard deviation but 0, z as it is."""
 
 PROFILES = MappingProxyType({"standard": STANDARD, "tutorial": TUTORIAL})
-"""Settings by name."""
+"""Methods by name."""
 
 MIN_STD_SHARE = 0.005
 """The standard deviation that the standard profile believes, as a share of the variable's range."""
@@ -95,7 +119,7 @@ def detection_for(profile: str, valid_range: tuple[float, float], scale: float, 
         profile: a name of PROFILES.
         valid_range: least and greatest valid stored number of the variable.
         scale: unit of the variable per stored unit.
-        given: settings by name; min_std in the unit of the variable.
+        given: settings by name, those of steps included; min_std in the unit of the variable.
 
     Returns:
         Settings with min_std in stored units.
@@ -107,9 +131,9 @@ def detection_for(profile: str, valid_range: tuple[float, float], scale: float, 
     >>> detection_for("standard", (0, 250), 0.004, {"min_std": 0.002}).min_std
     0.5
     """
-    settings = PROFILES[profile]
+    profiles = PROFILES[profile]
     if "min_std" in given:
         min_std = given["min_std"] / scale
     else:
-        min_std = MIN_STD_SHARE * (valid_range[1] - valid_range[0]) if settings.min_std else 0.0
-    return replace(settings, **{**given, "min_std": float(f"{min_std:.12g}")})
+        min_std = MIN_STD_SHARE * (valid_range[1] - valid_range[0]) if profiles.min_std else 0.0
+    return Detection.of({**profiles.recorded(), **given, "min_std": float(f"{min_std:.12g}")})

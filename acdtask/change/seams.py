@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from acdtask.change.components import components
 from acdtask.change.fragments import MEASURES, FragmentTable
 from acdtask.change.near import NOTHING, Near
-from acdtask.change.packing import pack, pack_rows, unpack, unpack_rows
 
-__all__ = ["BLOB", "JoinedBlobs", "blobs_from_bytes", "blobs_to_bytes", "join_fragments", "join_near"]
+__all__ = ["BLOB", "JoinedBlobs", "join_fragments", "join_near"]
 
 BLOB = np.dtype([("id", "<i4"), *MEASURES.descr])
 """A blob: its id, from 1 in raster order of the first pixel, and its measures."""
@@ -34,16 +33,6 @@ class JoinedBlobs:
     blobs: NDArray[np.void]
     tiles_spanned: NDArray[np.int32]
     blob_ids: list[NDArray[np.int32]]
-
-
-def blobs_to_bytes(blobs: NDArray[np.void]) -> bytes:
-    """BLOB rows in a compact encoding; the same rows give the same bytes."""
-    return pack(blobs=pack_rows(blobs))
-
-
-def blobs_from_bytes(data: bytes) -> NDArray[np.void]:
-    """The rows that `blobs_to_bytes` encoded."""
-    return unpack_rows(unpack(data)["blobs"], BLOB)
 
 
 def join_fragments(tables: Sequence[FragmentTable]) -> JoinedBlobs:
@@ -86,13 +75,13 @@ def join_near(tables: Sequence[FragmentTable], tiles: Sequence[Near]) -> Near:
     groups = _groups(tables, fragments, np.concatenate([[0], np.cumsum(sizes)]))
     region_px = np.zeros(len(fragments), np.int64)
     np.add.at(region_px, groups.region, fragments["area"])
-    z_max = np.full(len(fragments), NOTHING)
-    np.maximum.at(z_max, groups.region, fragments["z_max"])
+    seed_max = np.full(len(fragments), NOTHING)
+    np.maximum.at(seed_max, groups.region, fragments["seed_max"])
     wide = ~groups.survives & (region_px > tables[0].min_area)
     return near + Near(
         region_px=int(region_px.max()),
         group_px=int(groups.area.max()),
-        wide_z_max=int(z_max[wide].max(initial=NOTHING)),
+        wide_z_max=int(seed_max[wide].max(initial=NOTHING)),
     )
 
 

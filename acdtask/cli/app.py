@@ -34,6 +34,7 @@ COMMANDS: dict[str, Lazy] = {
         "Post areas to a Geocube ingester, and follow them.", "acdtask.cli.ingester:group", section=_GEOCUBE
     ),
     "serve": Lazy("Serve a cube over Geocube's API.", "acdtask.cli.serve:command", section=_GEOCUBE),
+    "chain": Lazy("Do small jobs one after the other in one pod.", "acdtask.cli.chain:command", section=_WORKFLOWS),
     "notify": Lazy("Post the outcome of a run to a webhook.", "acdtask.cli.notify:command", section=_WORKFLOWS),
 }
 

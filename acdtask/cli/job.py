@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.here import MEMORY_DEFAULT, HereMemory, HereSeconds
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
 from acdtask.cli.looking import AsJson, Cube
 from acdtask.cli.output import bytes_text, say, say_json, seconds_text, table, write_json
@@ -21,7 +22,7 @@ from acdtask.jobs.registry import JOBS, JobEntry, load_job
 
 if TYPE_CHECKING:
     from acdtask.engine.local import Outcome
-    from acdtask.jobs.contract import Job, Plan, Settings, Site
+    from acdtask.jobs.contract import Job, Plan, PlanHead, Settings, Site
 
 __all__ = ["group", "stage"]
 
@@ -117,26 +118,43 @@ def stage(name: str, stage_name: str) -> TyperCommand:
     return {"plan": _plan, "run": _run, "gather": _gather, "local": _local}[stage_name](job, entry)
 
 
-def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
+def _plan(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.account import noting_failure, record_plan
+    from acdtask.engine.here import Budget, Way, do_or_hand_over
+    from acdtask.engine.pod import require_writable
     from acdtask.engine.stages import make_plan, open_site
 
-    def call(map_file: Path | None, outputs: Path | None, as_json: bool, quarantine: int, **given: Any) -> None:
-        from acdtask.engine.carried import require_carried
-        from acdtask.engine.pod import require_writable, write_plan
-
+    def call(
+        map_file: Path | None,
+        outputs: Path | None,
+        as_json: bool,
+        quarantine: int,
+        here_seconds: float,
+        here_memory: int,
+        **given: Any,
+    ) -> None:
         if outputs is not None:
             require_writable(outputs)
+        elif here_seconds:
+            raise AcdError(
+                ErrorCode.USAGE,
+                "--here-seconds is for workflows, and needs --outputs",
+                f"Use 'acdtask {job.name} local' to do the plan on this machine.",
+            )
         with noting_failure(given.get("cube", ""), job.name, "plan"):
             settings, address = _settings_and_address(job, entry, given)
             site = open_site(address)
             if outputs is None:
                 plan = make_plan(job, settings, site, quarantine=quarantine)
-            else:
-                plan = make_plan(job, settings, site, require_carried, quarantine=quarantine)
-            record_plan(plan, settings, site)
-            if outputs is not None:
-                write_plan(plan, outputs)
+                record_plan(plan, settings, site)
+        if outputs is not None:
+            budget = Budget(here_seconds, here_memory)
+            step = do_or_hand_over(job, settings, site, budget, outputs, quarantine=quarantine)
+            plan = step.plan
+            if step.way is Way.HERE:
+                say(f"{job.name}: {step.summary}")
+                for line in step.lines:
+                    say(f"{job.name}: {line}")
         if map_file is not None:
             _write_map(plan, map_file)
         if as_json:
@@ -150,6 +168,8 @@ def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
         _parameter("outputs", Outputs, None),
         _parameter("as_json", AsJson, False),
         _parameter("quarantine", Quarantine, "0"),
+        _parameter("here_seconds", HereSeconds, "0"),
+        _parameter("here_memory", HereMemory, MEMORY_DEFAULT),
     ]
     text = f"{_STAGES['plan']} {entry.help} The same inputs and settings give the same plan id." + example(
         f"acdtask {job.name} plan {entry.example}", f"acdtask {job.name} plan {entry.example} --json"
@@ -157,7 +177,7 @@ def _plan(job: Job[Any], entry: JobEntry) -> TyperCommand:
     return command_of(_with_settings(call, job, entry, parameters), text, ("cube",))
 
 
-def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
+def _run(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.account import noting_failure
     from acdtask.engine.pod import ArgoProgress
     from acdtask.engine.stages import load_plan, load_shard, run_shard
@@ -165,8 +185,8 @@ def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
     def call(plan_id: str, round_name: str, shard: int, **given: Any) -> None:
         site = _site(entry, given)
         with noting_failure(site.address, job.name, "run", round_name, shard):
-            plan = load_plan(job.name, plan_id, site)
-            total = load_shard(plan, shard, site).units
+            plan = load_plan(job, plan_id, site)
+            total = load_shard(job, plan, shard, site).units
             argo = ArgoProgress(total)
             with ProgressBar(f"{job.name}: {round_name}, shard {shard}", total=total, unit=job.unit) as bar:
 
@@ -187,12 +207,12 @@ def _run(job: Job[Any], entry: JobEntry) -> TyperCommand:
         _parameter("round_name", Round),
         _parameter("shard", ShardIndex),
     ]
-    text = f"{_STAGES['run']} A finished shard is skipped. The rounds are {', '.join(job.rounds)}."
-    text += example(f"acdtask {job.name} run {_site_example(entry)} --plan ID --round {job.rounds[0]} --shard 0")
+    text = f"{_STAGES['run']} A finished shard is skipped. The rounds are {', '.join(job.round_names)}."
+    text += example(f"acdtask {job.name} run {_site_example(entry)} --plan ID --round {job.round_names[0]} --shard 0")
     return command_of(_signed(call, parameters), text, ("cube",))
 
 
-def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
+def _gather(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.account import noting_failure, record_gathered
     from acdtask.engine.pod import require_writable, write_artifacts, write_figures
     from acdtask.engine.stages import gather_round, gathered_rounds, left_out_by, load_plan
@@ -202,7 +222,7 @@ def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
         if outputs is not None:
             require_writable(outputs)
         with noting_failure(site.address, job.name, "gather", round_name):
-            plan = load_plan(job.name, plan_id, site)
+            plan = load_plan(job, plan_id, site)
             left_out = gather_round(job, plan, round_name, site, quarantine=quarantine)
             if round_name == plan.rounds[-1]:
                 record = record_gathered(job, plan, gathered_rounds(plan, site), site)
@@ -226,13 +246,13 @@ def _gather(job: Job[Any], entry: JobEntry) -> TyperCommand:
     ]
     text = (
         f"{_STAGES['gather']} Missing shards are named; the gather of the last round publishes the results. "
-        f"The rounds are {', '.join(job.rounds)}."
+        f"The rounds are {', '.join(job.round_names)}."
     )
-    text += example(f"acdtask {job.name} gather {_site_example(entry)} --plan ID --round {job.rounds[0]}")
+    text += example(f"acdtask {job.name} gather {_site_example(entry)} --plan ID --round {job.round_names[0]}")
     return command_of(_signed(call, parameters), text, ("cube",))
 
 
-def _local(job: Job[Any], entry: JobEntry) -> TyperCommand:
+def _local(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
     def call(workers: int | None, quarantine: int, as_json: bool, **given: Any) -> None:
         from acdtask.engine.local import run_locally
         from acdtask.engine.processes import WorkerPool, cores
@@ -258,7 +278,7 @@ def _local(job: Job[Any], entry: JobEntry) -> TyperCommand:
     return command_of(_with_settings(call, job, entry, more), text, ("cube",))
 
 
-def _outcome_as_json(job: Job[Any], outcome: Outcome, address: str) -> dict[str, Any]:
+def _outcome_as_json(job: Job[Any, Any], outcome: Outcome, address: str) -> dict[str, Any]:
     """How a local run ended, and what it found."""
     from acdtask.engine.stages import open_site
     from acdtask.jobs.contract import Findings
@@ -275,7 +295,7 @@ def _outcome_as_json(job: Job[Any], outcome: Outcome, address: str) -> dict[str,
     }
 
 
-def _settings_and_address(job: Job[Any], entry: JobEntry, given: dict[str, Any]) -> tuple[Settings, str]:
+def _settings_and_address(job: Job[Any, Any], entry: JobEntry, given: dict[str, Any]) -> tuple[Settings, str]:
     from acdtask.cli.options import values_of_file, values_of_parameters
     from acdtask.cli.settings import settings_of_job
 
@@ -305,7 +325,7 @@ def _site_example(entry: JobEntry) -> str:
 
 
 def _with_settings(
-    call: Callable[..., None], job: Job[Any], entry: JobEntry, more: list[inspect.Parameter]
+    call: Callable[..., None], job: Job[Any, Any], entry: JobEntry, more: list[inspect.Parameter]
 ) -> Callable[..., None]:
     """The function with an option for each setting, and the options that every job has."""
     from acdtask.cli.options import options_of
@@ -334,11 +354,11 @@ def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empt
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _notes(plan: Plan) -> dict[str, Any]:
+def _notes(plan: PlanHead) -> dict[str, Any]:
     return {name: note for name, note in plan.notes.items() if name != "map"}
 
 
-def _too_large(plan: Plan) -> str:
+def _too_large(plan: Plan[Any, Any]) -> str:
     """Why a workflow would refuse the plan, or nothing."""
     from acdtask.engine.carried import require_carried
 
@@ -349,7 +369,7 @@ def _too_large(plan: Plan) -> str:
     return ""
 
 
-def _show_plan(plan: Plan, unit: str) -> None:
+def _show_plan(plan: Plan[Any, Any], unit: str) -> None:
     from acdtask.engine.processes import cores
     from acdtask.engine.stages import left_out_by
 
@@ -382,7 +402,7 @@ def _is_texts(note: object) -> bool:
     return isinstance(note, list) and all(isinstance(one, str) for one in note)
 
 
-def _write_map(plan: Plan, file: Path) -> None:
+def _write_map(plan: PlanHead, file: Path) -> None:
     tiles = plan.notes.get("map")
     if tiles is None:
         why = plan.nothing_to_do or f"{plan.job} does not work on tiles"

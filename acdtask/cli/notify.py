@@ -39,12 +39,14 @@ def _notify(
     namespace: Annotated[str, typer.Option(metavar="NAME", help="Namespace of the workflow.")] = "",
 ) -> None:
     from acdtask.engine.stages import open_site
-    from acdtask.notify.event import Ending, attributes_of, data_of
+    from acdtask.notify.event import Ending, attributes_of, message_of
     from acdtask.notify.post import check_webhook, post_event
 
     host = check_webhook(webhook)
     ending = Ending(run, status, aoi, workflow, namespace)
-    data = data_of(ending, open_site(cube))
-    attributes = attributes_of(ending, data)
-    post_event(webhook, attributes, data)
+    site = open_site(cube)
+    message = message_of(ending, site)
+    attributes = attributes_of(ending, message.data)
+    post_event(webhook, attributes, message.data)
+    message.acknowledge(ending, site)
     say(f"{attributes['type']} {attributes['id']} was posted to {host}")

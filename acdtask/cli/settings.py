@@ -25,7 +25,7 @@ MAKING = ("consolidate", "baseline")
 _events = log.events("cli")
 
 
-def settings_of_job(job: Job[Any], options: Mapping[str, Any], file: Mapping[str, Any], address: str) -> Settings:
+def settings_of_job(job: Job[Any, Any], options: Mapping[str, Any], file: Mapping[str, Any], address: str) -> Settings:
     """The settings: options, then the environment, then the settings file, then acd.toml, then the defaults.
 
     Args:
@@ -53,7 +53,7 @@ def settings_of_job(job: Job[Any], options: Mapping[str, Any], file: Mapping[str
     return settings
 
 
-def _defaults_of(job: Job[Any]) -> dict[str, Any]:
+def _defaults_of(job: Job[Any, Any]) -> dict[str, Any]:
     return {name: field.get_default() for name, field in job.settings.model_fields.items() if not field.is_required()}
 
 

@@ -43,7 +43,7 @@ def _watch(
     project = _project()
     address = _cube(project)
 
-    def settings_of(job: Job[Any]) -> Settings:
+    def settings_of(job: Job[Any, Any]) -> Settings:
         return settings_of_job(job, {}, {}, address)
 
     if plan:

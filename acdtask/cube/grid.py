@@ -82,6 +82,17 @@ class Grid(BaseModel):
             height=window.height,
         )
 
+    def grown(self, margin: int) -> Grid:
+        """The grid with so many pixels more on each side.
+
+        >>> Grid(crs="EPSG:32632", transform=(20, 0, 400000, 0, -20, 5600000), width=5, height=5).grown(2).bounds
+        (399960.0, 5599860.0, 400140.0, 5600040.0)
+        """
+        if not margin:
+            return self
+        height, width = self.height + 2 * margin, self.width + 2 * margin
+        return self.window(Window(row=-margin, column=-margin, height=height, width=width))
+
     def blocks(self, size: int) -> list[Window]:
         """The grid cut into windows of at most size x size px, row by row."""
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from rasterio import Affine
 from rasterio.features import geometry_mask
@@ -13,6 +14,9 @@ from acdtask.cube.tiling import LON_LAT, project
 
 __all__ = ["inside_mask"]
 
+LATTICE_STEPS = 2**20
+"""Steps per pixel to which positions are rounded: 20 micrometres for pixels of 20 m."""
+
 
 def inside_mask(area: BaseGeometry, grid: Grid) -> NDArray[np.bool_]:
     """True where the centre of a pixel lies in the area (longitude, latitude); shape (height, width).
@@ -22,7 +26,18 @@ def inside_mask(area: BaseGeometry, grid: Grid) -> NDArray[np.bool_]:
     >>> inside_mask(box(0.6, 0.4, 2.4, 3), grid).astype(int).tolist()
     [[0, 1, 0], [0, 1, 0], [0, 1, 0]]
     """
-    there = project(area, LON_LAT, grid.crs)
-    if there.is_empty:
+    outline = project(area, LON_LAT, grid.crs)
+    if outline.is_empty:
         return np.zeros(grid.shape, bool)
-    return np.asarray(geometry_mask([there], grid.shape, Affine(*grid.transform), invert=True))
+    a, b, c, d, e, f = grid.transform
+    if b or d:
+        return np.asarray(geometry_mask([outline], grid.shape, Affine(*grid.transform), invert=True))
+    # Outline in pixels of the lattice that all grids of the same pixels share, rounded so that subtracting the grid's
+    # first pixel is exact: where an edge runs through pixel centres, all grids decide alike.
+    first = _on_lattice(np.array([c / a, f / e]))
+    pixels = shapely.transform(outline, lambda xy: (_on_lattice(xy / [a, e]) - first) * [1.0, -1.0])
+    return np.asarray(geometry_mask([pixels], grid.shape, Affine(1.0, 0.0, 0.0, 0.0, -1.0, 0.0), invert=True))
+
+
+def _on_lattice(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.rint(positions * LATTICE_STEPS) / LATTICE_STEPS)

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from acdtask.cube.grid import Grid, Layout, Tile
+from acdtask.cube.grid import Grid, Layout
 
 __all__ = [
     "NAME_BYTES",
     "OUTSIDE",
     "RECORD_NAME_BYTES",
+    "Addition",
     "Consolidates",
     "Consolidation",
     "Cube",
@@ -410,17 +411,21 @@ class Consolidates(Protocol):
         """End a job and take back what it did. JOB_STATE if it has ended, or cannot be stopped any more."""
 
 
+@dataclass(frozen=True)
+class Addition:
+    """What a commit adds: all of it becomes visible, and what is there already is left alone."""
+
+    records: Sequence[Record] = ()
+    datasets: Sequence[Dataset] = ()
+    variables: Sequence[Variable] = ()
+    instances: Sequence[Instance] = ()
+    layouts: Sequence[Layout] = ()
+
+
 class Cube(Protocol):
     """Where pixels live. Every method raises AcdError."""
 
-    def commit(
-        self,
-        records: Iterable[Record] = (),
-        datasets: Iterable[Dataset] = (),
-        variables: Iterable[Variable] = (),
-        instances: Iterable[Instance] = (),
-        layouts: Iterable[Layout] = (),
-    ) -> bool:
+    def commit(self, addition: Addition) -> bool:
         """Make all of it visible; what is there already is left alone.
 
         A local cube does it at once. Another does it in this order: variables, instances, layouts, records, datasets;
@@ -473,11 +478,12 @@ class Cube(Protocol):
         """Which of the records have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
 
     def where(
-        self, variable: str, instance: str, record_ids: Iterable[str], tiles: Sequence[Tile]
+        self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
     ) -> Iterator[list[Dataset]]:
-        """For each tile, the datasets of the records that lie there, as `read` wants them, in the records' order.
+        """For each grid, the datasets of the records to read there, as `read` takes them, in the records' order.
 
-        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        Any grid will do: the margin of a grown tile contains exactly what its neighbours read. With a layout, of all
+        consolidated copies only those of this layout are used. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
 
     def images(self, request: CubeRequest) -> Iterator[Image]:

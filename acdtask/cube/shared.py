@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Protocol, TypeVar
 
 import numpy as np
 
-from acdtask.cube.grid import Grid, Layout, Tile
+from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import (
+    Addition,
     Consolidates,
     Cube,
     CubeRequest,
@@ -74,59 +76,44 @@ class SharedCube:
             self._own = found_or_none(lambda: LocalCube.open(self.address), ErrorCode.CUBE_UNKNOWN)
         return self._own
 
-    def commit(
-        self,
-        records: Iterable[Record] = (),
-        datasets: Iterable[Dataset] = (),
-        variables: Iterable[Variable] = (),
-        instances: Iterable[Instance] = (),
-        layouts: Iterable[Layout] = (),
-    ) -> bool:
+    def commit(self, addition: Addition) -> bool:
         """Make products known on the Geocube, then in the site: what the site has, the Geocube has too.
 
         Datasets are of files below the site, which the Geocube knows by absolute address. What was broken off between
         the two is made whole by the same commit again.
         """
-        records, datasets = tuple(records), tuple(datasets)
-        variables, instances, layouts = tuple(variables), tuple(instances), tuple(layouts)
-        left = {one.name for one in (*variables, *self._described()) if one.dformat.dtype in NOT_THERE}
+        left = {one.name for one in (*addition.variables, *self._described()) if one.dformat.dtype in NOT_THERE}
         there = self.commit_inputs(
-            records,
-            [one for one in datasets if one.variable not in left],
-            [one for one in variables if one.name not in left],
-            [one for one in instances if one.variable not in left],
-            layouts,
+            replace(
+                addition,
+                datasets=[one for one in addition.datasets if one.variable not in left],
+                variables=[one for one in addition.variables if one.name not in left],
+                instances=[one for one in addition.instances if one.variable not in left],
+            )
         )
         self._own = LocalCube.create(self.address)
-        return self._own.commit(records, datasets, variables, instances, layouts) or there
+        return self._own.commit(addition) or there
 
-    def commit_inputs(
-        self,
-        records: Iterable[Record] = (),
-        datasets: Iterable[Dataset] = (),
-        variables: Iterable[Variable] = (),
-        instances: Iterable[Instance] = (),
-        layouts: Iterable[Layout] = (),
-    ) -> bool:
+    def commit_inputs(self, addition: Addition) -> bool:
         """Make inputs visible, which are the Geocube's alone; their files may lie below the site."""
-        placed = [self._placed(one) for one in datasets]
-        return self.geocube.commit(tuple(records), placed, tuple(variables), tuple(instances), tuple(layouts))
+        placed = [self._placed(one) for one in addition.datasets]
+        return self.geocube.commit(replace(addition, datasets=placed))
 
     def add_variable(self, variable: Variable) -> None:
         """Make the variable in both. VARIABLE_CONFLICT."""
-        self.commit(variables=[variable])
+        self.commit(Addition(variables=[variable]))
 
     def add_instance(self, instance: Instance) -> None:
         """Make the instance in both. VARIABLE_UNKNOWN."""
-        self.commit(variables=[self.variable(instance.variable)], instances=[instance])
+        self.commit(Addition(variables=[self.variable(instance.variable)], instances=[instance]))
 
     def add_layout(self, layout: Layout) -> None:
         """Make the layout in both. LAYOUT_CONFLICT."""
-        self.commit(layouts=[layout])
+        self.commit(Addition(layouts=[layout]))
 
     def index(self, records: list[Record], datasets: list[Dataset]) -> None:
         """Make products visible, as `commit` says."""
-        self.commit(records, datasets)
+        self.commit(Addition(records, datasets))
 
     def variable(self, name: str) -> Variable:
         """The variable of that name. VARIABLE_UNKNOWN."""
@@ -172,10 +159,10 @@ class SharedCube:
         return self.geocube.having(variable, instance, record_ids)
 
     def where(
-        self, variable: str, instance: str, record_ids: Iterable[str], tiles: Sequence[Tile]
+        self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
     ) -> Iterator[list[Dataset]]:
-        """For each tile, the Geocube's datasets of the records that lie there, in the records' order."""
-        return self.geocube.where(variable, instance, record_ids, tiles)
+        """For each grid, the Geocube's datasets of the records that lie there, in the records' order."""
+        return self.geocube.where(variable, instance, record_ids, grids, layout)
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
         """Each group's image or why there is none, as the Geocube says it."""

@@ -22,7 +22,7 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.local.traffic import traffic_so_far
 from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Findings, Job, Plan, Settings, Site
+from acdtask.jobs.contract import Findings, Job, Plan, PlanHead, Series, Settings, Site
 from acdtask.jobs.quarantine import LeftOut
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Work",
     "current_run",
     "failures_of",
+    "known_in_this_run",
     "noting_failure",
     "record_gathered",
     "record_plan",
@@ -100,6 +101,7 @@ class JobRecord(BaseModel):
         gathered_before: whether another run had done that already; what was found is then no news.
         left_out: the shards that it was gathered without, each with its error.
         work, findings: of the whole plan; empty until it is gathered.
+        series: what the images belong to, for a job that has series.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -118,6 +120,7 @@ class JobRecord(BaseModel):
     left_out: list[str] = []
     work: Work = Work()
     findings: Findings = Findings()
+    series: Series | None = None
 
     @property
     def news(self) -> dict[str, float]:
@@ -166,7 +169,7 @@ def current_run() -> str:
     return run if not run else _valid(run)
 
 
-def record_plan(plan: Plan, settings: Settings, site: Site) -> None:
+def record_plan(plan: PlanHead, settings: Settings, site: Site) -> None:
     """Keep what was planned in this run. Nothing happens if the run has gathered the job: this pod is a late double."""
     run = current_run()
     if not run:
@@ -177,7 +180,9 @@ def record_plan(plan: Plan, settings: Settings, site: Site) -> None:
         _keep(_planned(run, plan, load_aoi(path).name if path else ""), site)
 
 
-def record_gathered(job: Job[Any], plan: Plan, rounds: Mapping[str, GatheredRound], site: Site) -> JobRecord:
+def record_gathered(
+    job: Job[Any, Any], plan: Plan[Any, Any], rounds: Mapping[str, GatheredRound], site: Site
+) -> JobRecord:
     """What came out of a plan; kept if this process is part of a run.
 
     Args:
@@ -204,6 +209,12 @@ def record_gathered(job: Job[Any], plan: Plan, rounds: Mapping[str, GatheredRoun
     if run:
         _keep(record, site)
     return record
+
+
+def known_in_this_run(job: str, site: Site) -> JobRecord | None:
+    """What this run has kept of a job so far, by an earlier attempt of the same pod; None without a run."""
+    run = current_run()
+    return _record_of(run, job, site) if run else None
 
 
 def records_of(run: str, site: Site) -> list[JobRecord]:
@@ -261,7 +272,7 @@ def _note(error: AcdError, address: str, job: str, stage: str, round_name: str, 
     _folder(run, Site(address)).put(key, seal(failure.model_dump_json().encode()))
 
 
-def _planned(run: str, plan: Plan, aoi: str) -> JobRecord:
+def _planned(run: str, plan: PlanHead, aoi: str) -> JobRecord:
     return JobRecord(
         run=run,
         job=plan.job,
@@ -273,6 +284,7 @@ def _planned(run: str, plan: Plan, aoi: str) -> JobRecord:
         units=0 if plan.nothing_to_do else plan.units,
         nothing_to_do=plan.nothing_to_do,
         left_out=[str(failure) for failure in plan.left_out.values()],
+        series=plan.series,
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Plan
+from acdtask.jobs.contract import Plan, PlanHead
 from acdtask.jobs.shards import MAX_SHARDS
 
 __all__ = [
@@ -18,8 +19,8 @@ __all__ = [
 ]
 
 HOUR = 3600
-POD_SECONDS = {"plan": HOUR, "run": 4 * HOUR, "gather": HOUR}
-"""When Argo ends a pod, by stage."""
+POD_SECONDS = {"here": 4 * HOUR, "run": 4 * HOUR, "gather": HOUR}
+"""When Argo ends a pod, by what it does; `here` is a pod that plans, and does small work itself."""
 WORKFLOW_SECONDS = 24 * HOUR
 """When Argo ends a workflow."""
 PODS_AT_ONCE = 50
@@ -42,7 +43,7 @@ PARAMETER_BYTES = 256 * 1024
 """Argo keeps no more of an output parameter."""
 
 
-def require_carried(plan: Plan) -> None:
+def require_carried(plan: Plan[Any, Any]) -> None:
     """Refuse a plan that a workflow would fail at, after hours or at its start. PLAN_TOO_LARGE."""
     if plan.nothing_to_do:
         return
@@ -65,12 +66,12 @@ def require_carried(plan: Plan) -> None:
     _require_in_time(plan)
 
 
-def shards_parameter(plan: Plan) -> str:
+def shards_parameter(plan: PlanHead) -> str:
     """The numbers of the shards as a JSON list; empty if there is nothing to do."""
     return json.dumps([] if plan.nothing_to_do else list(range(plan.shards)))
 
 
-def _require_in_time(plan: Plan) -> None:
+def _require_in_time(plan: Plan[Any, Any]) -> None:
     """A shard within the deadline of its pod; 400 such shards end before the workflow's."""
     needed, deadline = plan.estimate.core_seconds, POD_SECONDS["run"]
     if needed * MARGIN > deadline * plan.shards:
@@ -81,7 +82,7 @@ def _require_in_time(plan: Plan) -> None:
         )
 
 
-def _shorter_shards(plan: Plan, deadline: int) -> str:
+def _shorter_shards(plan: Plan[Any, Any], deadline: int) -> str:
     """How to make shards that end in time."""
     size = int(deadline * plan.units / (plan.estimate.core_seconds * MARGIN))
     setting = _size_setting(plan)
@@ -92,14 +93,14 @@ def _shorter_shards(plan: Plan, deadline: int) -> str:
     return f"Set {setting} to {size} or less."
 
 
-def _fewer_shards(plan: Plan) -> str:
+def _fewer_shards(plan: Plan[Any, Any]) -> str:
     setting = _size_setting(plan)
     return f"raise {setting}, or plan {LESS}" if setting else f"plan {LESS}"
 
 
-def _size_setting(plan: Plan) -> str:
+def _size_setting(plan: Plan[Any, Any]) -> str:
     """The setting that says how much a shard does, as a workflow spells it."""
-    return next((name.replace("_", "-") for name in plan.settings if name.startswith("shard_")), "")
+    return next((name.replace("_", "-") for name in type(plan.settings).model_fields if name.startswith("shard_")), "")
 
 
 def _hours(seconds: float) -> str:

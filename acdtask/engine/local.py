@@ -20,11 +20,11 @@ from acdtask.engine.stages import (
     run_shard,
 )
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import AGAIN, WARNING, Job, Plan, Settings
+from acdtask.jobs.contract import AGAIN, WARNING, Job, Plan, PlanHead, Settings
 from acdtask.jobs.quarantine import LeftOut
 from acdtask.jobs.registry import load_job
 
-__all__ = ["Outcome", "run_locally"]
+__all__ = ["Outcome", "run_locally", "run_planned"]
 
 _events = log.events("engine")
 
@@ -33,7 +33,7 @@ _events = log.events("engine")
 class Outcome:
     """How a local run ended: its plan, the seconds it took, and sentences for its user."""
 
-    plan: Plan
+    plan: Plan[Any, Any]
     seconds: float
     lines: list[str] = field(default_factory=list)
 
@@ -53,7 +53,7 @@ class _Item:
 
 
 def run_locally(
-    job: Job[Any],
+    job: Job[Any, Any],
     settings: Settings,
     address: str,
     *,
@@ -76,6 +76,41 @@ def run_locally(
     begun = time.monotonic()
     site = open_site(address)
     plan = make_plan(job, settings, site, quarantine=quarantine)
+    with contextlib.ExitStack() as bars:
+        bar = None
+        if one_bar and not plan.nothing_to_do:
+            total = plan.units * len(plan.rounds)
+            bar = bars.enter_context(ProgressBar(job.name, total, unit=job.unit, visible=progress))
+        return run_planned(
+            job, plan, address, pool=pool, progress=progress, quarantine=quarantine, bar=bar, begun=begun
+        )
+
+
+def run_planned(
+    job: Job[Any, Any],
+    plan: Plan[Any, Any],
+    address: str,
+    *,
+    pool: WorkerPool,
+    progress: bool | None = None,
+    quarantine: int = 0,
+    bar: ProgressBar | None = None,
+    begun: float | None = None,
+) -> Outcome:
+    """Do a stored plan here, as `run_locally` does; shards and rounds that are done are skipped.
+
+    Args:
+        job: the job.
+        plan: its plan.
+        address: the folder or s3:// address of the cube.
+        pool: worker processes.
+        progress: draw a bar for each round; None draws on a terminal only.
+        quarantine: shards that may fail for good and are left out, in all rounds together.
+        bar: one bar for all rounds, instead of one for each.
+        begun: when the work began, by the monotonic clock; None is now.
+    """
+    begun = time.monotonic() if begun is None else begun
+    site = open_site(address)
     _events.info("job.planned", job=job.name, plan=plan.plan_id, shards=plan.shards, units=plan.units)
     if plan.nothing_to_do:
         lines = [f"nothing to do: {plan.nothing_to_do}", *left_out_by(plan)]
@@ -83,18 +118,13 @@ def run_locally(
     if WARNING in plan.notes:
         _events.warning("plan.warned", job=job.name, plan=plan.plan_id, text=plan.notes[WARNING])
     left_out: tuple[LeftOut, ...] = ()
-    with contextlib.ExitStack() as bars:
-        bar = None
-        if one_bar:
-            total = plan.units * len(plan.rounds)
-            bar = bars.enter_context(ProgressBar(job.name, total, unit=job.unit, visible=progress))
-        for round_name in plan.rounds:
-            if not is_complete(plan, round_name, site):
-                _run_round(job, plan, round_name, address, pool, progress, quarantine - len(plan.left_out), bar)
-            left_out = gather_round(job, plan, round_name, site, quarantine=quarantine)
-            if bar is not None:
-                bar.complete(plan.units * (plan.rounds.index(round_name) + 1))
-            _events.info("round.gathered", job=job.name, round=round_name, left_out=len(left_out))
+    for round_name in plan.rounds:
+        if not is_complete(plan, round_name, site):
+            _run_round(job, plan, round_name, address, pool, progress, quarantine - len(plan.left_out), bar)
+        left_out = gather_round(job, plan, round_name, site, quarantine=quarantine)
+        if bar is not None:
+            bar.complete(plan.units * (plan.rounds.index(round_name) + 1))
+        _events.info("round.gathered", job=job.name, round=round_name, left_out=len(left_out))
     seconds = time.monotonic() - begun
     _events.info("job.done", job=job.name, plan=plan.plan_id, seconds=round(seconds, 1))
     again = plan.notes.get(AGAIN, "") if not plan.units else ""
@@ -104,8 +134,8 @@ def run_locally(
 
 
 def _run_round(
-    job: Job[Any],
-    plan: Plan,
+    job: Job[Any, Any],
+    plan: PlanHead,
     round_name: str,
     address: str,
     pool: WorkerPool,
@@ -127,7 +157,7 @@ def _run_round(
             return False
         failures[item.shard] = error
         _events.warning("shard.failed", job=job.name, round=round_name, shard=item.shard, error=str(error))
-        return len(failures) <= quarantine or round_name in job.checks
+        return len(failures) <= quarantine or job.round(round_name).checks
 
     title = f"{job.name}: {round_name}"
     own = ProgressBar(title, plan.units, unit=job.unit, done=done, visible=progress)
@@ -152,4 +182,4 @@ def _run_item(item: _Item, progress: Progress) -> None:
     """In a worker: everything but the item is read from the store."""
     site = open_site(item.address)
     job = load_job(item.job)
-    run_shard(job, load_plan(item.job, item.plan_id, site), item.round_name, item.shard, site, progress)
+    run_shard(job, load_plan(job, item.plan_id, site), item.round_name, item.shard, site, progress)

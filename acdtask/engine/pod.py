@@ -9,11 +9,23 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from acdtask.engine.carried import shards_parameter
+from acdtask.engine.progressbar import ProgressBar
 from acdtask.files import writing
-from acdtask.jobs.contract import Plan, Site
+from acdtask.jobs.contract import PlanHead, Site
 
-__all__ = ["ArgoProgress", "require_writable", "write_artifacts", "write_figures", "write_plan"]
+__all__ = [
+    "NEEDED",
+    "ArgoProgress",
+    "PodBar",
+    "require_writable",
+    "write_artifacts",
+    "write_figures",
+    "write_plan",
+    "write_texts",
+]
 
+NEEDED = "yes"
+"""What the file of a round says that a plan needs; a round without a file is skipped."""
 PROGRESS_SECONDS = 3.0
 """Argo's executor reads the progress file this often (argo-workflows, docs/progress.md)."""
 
@@ -48,19 +60,59 @@ class ArgoProgress:
         Path(self._file).write_text(f"{done}/{self._total}")
 
 
-def write_plan(plan: Plan, folder: Path) -> None:
+class PodBar(ProgressBar):
+    """The progress of a plan that is done in one pod, for Argo.
+
+    Args:
+        title: the job.
+        total: units of all its rounds.
+        unit: what is counted, in the plural.
+        before: units that the pod has done for other jobs.
+        file: where to write; None for what the environment names.
+    """
+
+    def __init__(self, title: str, total: int, *, unit: str, before: int = 0, file: str | None = None) -> None:
+        super().__init__(title, total, unit=unit, visible=False)
+        self._earlier = before
+        self._argo = ArgoProgress(before + total, file)
+
+    def complete(self, units: int) -> None:
+        """So many units are done."""
+        super().complete(units)
+        self._argo(self._earlier + self.units)
+
+    def update(self, item: object, units: int) -> None:
+        """An item has done so many units."""
+        super().update(item, units)
+        self._argo(self._earlier + self.units)
+
+
+def write_plan(plan: PlanHead, folder: Path, *, handed_over: bool = True) -> None:
     """Write what the workflow and its users read of a plan.
 
-    That is `plan-id`, `shards` (a JSON list, empty if there is nothing to do) and `shard-count`; for people it is
+    That is `plan-id`, `shards` (a JSON list, empty if there is nothing to do for pods), `shard-count`, about how many
+    units a shard has (`shard-units`), and `round-<name>` for each round that the plan needs; for people it is
     `plan.json` and `summary.md`.
     """
+    some = handed_over and not plan.nothing_to_do
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan-id").write_text(plan.plan_id)
-        (folder / "shards").write_text(shards_parameter(plan))
-        (folder / "shard-count").write_text(str(0 if plan.nothing_to_do else plan.shards))
+        (folder / "shards").write_text(shards_parameter(plan) if some else "[]")
+        (folder / "shard-units").write_text(str(max(1, round(plan.units / plan.shards)) if some else 1))
+        (folder / "shard-count").write_text(str(plan.shards if some else 0))
+        for name in plan.rounds:
+            (folder / f"round-{name}").write_text(NEEDED)
         (folder / "plan.json").write_text(plan.model_dump_json(indent=1))
         (folder / "summary.md").write_text(_summary(plan))
+
+
+def write_texts(texts: Mapping[str, str], folder: Path) -> None:
+    """Write small files for the workflow: a text by its name."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text)
 
 
 def require_writable(folder: Path) -> None:
@@ -99,7 +151,7 @@ def write_figures(figures: Mapping[str, float], folder: Path) -> None:
             (below / name.replace("_", "-")).write_text(text)
 
 
-def _summary(plan: Plan) -> str:
+def _summary(plan: PlanHead) -> str:
     if plan.nothing_to_do:
         return f"**{plan.job}**: nothing to do, {plan.nothing_to_do}.\n"
     estimate = plan.estimate

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from acdtask.engine import log
-from acdtask.engine.rounds import Round
+from acdtask.engine.rounds import RoundState
+from acdtask.jobs.codec import decode
 from acdtask.jobs.contract import Job, Plan, Site
 
 __all__ = ["reopen"]
@@ -20,7 +21,7 @@ SHARD = re.compile(r"(\d{4})[.-]")
 _events = log.events("engine")
 
 
-def reopen(job: Job[Any], plan: Plan, site: Site) -> None:
+def reopen(job: Job[Any, Any], plan: Plan[Any, Any], site: Site) -> None:
     """Let the last round of a plan be gathered again, so that it publishes again.
 
     Shards whose files are still in the cube stay done; the others are done again, in every round.
@@ -40,16 +41,16 @@ def reopen(job: Job[Any], plan: Plan, site: Site) -> None:
                 folder.delete(key)
 
 
-def _shards_without_files(job: Job[Any], plan: Plan, site: Site) -> set[int]:
+def _shards_without_files(job: Job[Any, Any], plan: Plan[Any, Any], site: Site) -> set[int]:
     """The shards that are done and some of whose files are no longer in the cube."""
-    round_ = Round.find(plan, plan.rounds[-1], site)
-    if round_ is None:
+    state = RoundState.find(plan, plan.rounds[-1], site)
+    if state is None:
         return set()
-    missing = round_.missing()
-    tables = [*round_.tables(round_.digests(round_.markers(missing), {}), missing)]
+    missing, last = state.missing(), job.round(plan.rounds[-1])
+    tables = [*state.tables(state.digests(state.markers(missing), {}), missing)]
 
     def is_whole(table: bytes) -> bool:
-        return all(map(site.store.exists, job.files_of(plan, table)))
+        return all(map(site.store.exists, last.files_of(decode(table, last.result_type), plan)))
 
     with ThreadPoolExecutor(CHECKERS) as pool:
         whole = list(pool.map(is_whole, [table for _, table in tables]))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,10 +20,10 @@ from acdtask.cube.local.store import Store
 from acdtask.engine import log
 from acdtask.engine.account import Meter, Work
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Handouts, Plan, Site
+from acdtask.jobs.contract import PlanHead, Site
 from acdtask.jobs.quarantine import Failure, LeftOut, PartlyFailedError
 
-__all__ = ["Gathering", "Round", "ShardError", "digest_of", "find_gathering", "way_out"]
+__all__ = ["EncodedHandouts", "Gathering", "RoundState", "ShardError", "digest_of", "find_gathering", "way_out"]
 
 _events = log.events("engine")
 
@@ -66,6 +67,19 @@ class Gathering(BaseModel):
         return digest_of(json.dumps([*parts, [one.shard for one in self.left_out]]).encode())
 
 
+@dataclass(frozen=True)
+class EncodedHandouts:
+    """What a gather leaves for each shard of the next round, and for its gather."""
+
+    shards: Mapping[int, bytes] = field(default_factory=dict)
+    memo: bytes = b""
+
+    @property
+    def digests(self) -> dict[int, str]:
+        """The digest of each handout."""
+        return {index: digest_of(handout) for index, handout in self.shards.items()}
+
+
 class Marker(BaseModel):
     """That a shard is done: the digest of its table, and what it has cost."""
 
@@ -86,22 +100,22 @@ class ShardError(Failure):
     table: str = ""
 
 
-class Round:
-    """A round of a plan that the gathering before it, as it was when this was made, has prepared.
+class RoundState:
+    """What is kept of a round that the gathering before it, as it was when this was made, has prepared.
 
     Attributes:
         before: that gathering.
         stems: what the files of each shard are called that takes part.
     """
 
-    def __init__(self, plan: Plan, name: str, before: Gathering, site: Site) -> None:
+    def __init__(self, plan: PlanHead, name: str, before: Gathering, site: Site) -> None:
         self.plan, self.name, self.before = plan, name, before
         self._folder = _folder(plan, site)
         self._markers: dict[int, Marker] = {}
         self.stems = {index: self._stem(index) for index in sorted(before.joined)}
 
     @classmethod
-    def find(cls, plan: Plan, name: str, site: Site) -> Round | None:
+    def find(cls, plan: PlanHead, name: str, site: Site) -> RoundState | None:
         """The round, or None if the one before it is not gathered."""
         before = _gathering_before(plan, name, site)
         return None if before is None else cls(plan, name, before, site)
@@ -146,12 +160,13 @@ class Round:
         if not self._folder.create(self._key(index, "json"), body) and self._marker(index) is None:
             self._folder.put(self._key(index, "json"), body)
 
-    def keep_error(self, index: int, error: Exception) -> None:
-        """Store why a shard failed for good, the last time it was tried."""
+    def keep_error(self, index: int, error: Exception, encoded: Callable[[BaseModel], bytes]) -> None:
+        """Store why a shard failed for good, the last time it was tried; with the result of its good units, if any."""
         parts, digest = {}, ""
         if isinstance(error, PartlyFailedError):
-            parts, digest = error.parts, hashlib.sha256(error.table).hexdigest()
-            self._folder.create(self._part(index, digest), error.table)
+            parts, table = error.parts, encoded(error.result)
+            digest = hashlib.sha256(table).hexdigest()
+            self._folder.create(self._part(index, digest), table)
         kept = ShardError(**Failure.of(error).model_dump(), shard=index, parts=parts, table=digest)
         self._folder.put(self._key(index, "error.json"), seal(kept.model_dump_json(indent=1).encode()))
 
@@ -180,7 +195,7 @@ class Round:
                 )
             yield index, table
 
-    def keep_gathering(self, gathering: Gathering, handouts: Handouts) -> None:
+    def keep_gathering(self, gathering: Gathering, handouts: EncodedHandouts) -> None:
         """Store the handouts, then make the gathering known; it counts if no other left out less."""
         after = self.plan.rounds[self.plan.rounds.index(self.name) + 1 :][:1]
         for index, handout in handouts.shards.items():
@@ -238,7 +253,7 @@ class Round:
         return f"{round_name}/handouts/{index:04d}-{before.handouts[index]}"
 
 
-def find_gathering(plan: Plan, round_name: str, site: Site) -> Gathering | None:
+def find_gathering(plan: PlanHead, round_name: str, site: Site) -> Gathering | None:
     """The gathering that counts: of those that build on the one that counts before, the one that left out least."""
     before = _gathering_before(plan, round_name, site)
     return None if before is None else _newest(_folder(plan, site), round_name, before)
@@ -249,7 +264,7 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _gathering_before(plan: Plan, round_name: str, site: Site) -> Gathering | None:
+def _gathering_before(plan: PlanHead, round_name: str, site: Site) -> Gathering | None:
     """That of the round before; before the first round one in which every shard takes part."""
     place = plan.rounds.index(round_name)
     if place:
@@ -283,5 +298,5 @@ def _gatherings(round_name: str, before: Gathering) -> str:
     return f"{round_name}/gathered/{before.id if before.round else FIRST}"
 
 
-def _folder(plan: Plan, site: Site) -> Store:
+def _folder(plan: PlanHead, site: Site) -> Store:
     return site.runs.within(f"{plan.job}/{plan.plan_id}")

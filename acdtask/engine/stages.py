@@ -7,21 +7,44 @@ round. A marker is written last, so whatever it names is whole; a stage that fin
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from acdtask import __version__
-from acdtask.cube.local.seal import is_sealed, parse_sealed, seal
-from acdtask.cube.local.store import Store
-from acdtask.engine import log
+from pydantic import BaseModel
+
 from acdtask.engine.account import Meter, Work, current_run
-from acdtask.engine.reopening import reopen
-from acdtask.engine.rounds import Gathering, Round, ShardError, digest_of, find_gathering, way_out
+from acdtask.engine.planning import (
+    NAMED_AT_MOST,
+    AnyJob,
+    AnyPlan,
+    left_out_by,
+    load_plan,
+    load_plan_head,
+    load_shard,
+    make_plan,
+    open_site,
+    stale_error,
+)
+from acdtask.engine.rounds import (
+    EncodedHandouts,
+    Gathering,
+    RoundState,
+    ShardError,
+    digest_of,
+    find_gathering,
+)
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Job, LeftOutShard, Plan, RoundResult, Settings, Shard, Site, content_id_of
-from acdtask.jobs.fence import newest_token, take_token
+from acdtask.jobs.codec import decode, encode
+from acdtask.jobs.contract import (
+    Context,
+    Handouts,
+    LeftOutShard,
+    Nothing,
+    PlanHead,
+    Results,
+    Round,
+    Site,
+)
 from acdtask.jobs.quarantine import Failure, LeftOut, PartlyFailedError
 
 __all__ = [
@@ -30,6 +53,7 @@ __all__ = [
     "is_complete",
     "left_out_by",
     "load_plan",
+    "load_plan_head",
     "load_shard",
     "make_plan",
     "missing_shards",
@@ -38,152 +62,10 @@ __all__ = [
     "shard_errors",
 ]
 
-AnyJob = Job[Any]
-NAMED_AT_MOST = 10
-PLAN_ATTEMPTS = 20
-
-_events = log.events("engine")
-
-
-def open_site(address: str, *, create: bool = False) -> Site:
-    """The site at a folder or s3:// address; with create, a cube is made there if there is none. ADDRESS_INVALID."""
-    site = Site(address)
-    if create:
-        site.create_cube()
-    return site
-
-
-def make_plan(
-    job: AnyJob,
-    settings: Settings,
-    site: Site,
-    accept: Callable[[Plan], None] = lambda _plan: None,
-    *,
-    quarantine: int = 0,
-) -> Plan:
-    """Plan a job and store the plan, unless there is nothing to do or the same plan is stored already.
-
-    A plan of a job that publishes under an AOI takes the next token of the AOI and the job. If another plan took it
-    meanwhile, what this one has read may be old, and it is made again.
-
-    `accept` may raise: then nothing is stored. At most `quarantine` inputs may fail for good while planning; beyond
-    that all of them are named, with the error of the first. STORE_CONTENDED.
-    """
-    area = job.fenced_area(settings)
-    place = f"{area}/{job.name}"
-    for _ in range(PLAN_ATTEMPTS):
-        token = newest_token(site.runs, place) + 1 if area else 0
-        plan, shards = _drafted(job, settings, site, quarantine)
-        if plan.nothing_to_do:
-            return plan
-        if job.plans_only_what_is_missing and find_gathering(plan, plan.rounds[-1], site) is not None:
-            # Done before, and to be done: by another run just now, or what it published is gone since.
-            plan, shards = _drafted(job, settings, site, quarantine)
-            if plan.nothing_to_do:
-                return plan
-            reopen(job, plan, site)
-        accept(plan)
-        _store_plan(plan, shards, site)
-        if not area:
-            return plan
-        if take_token(site.runs, place, token, plan.plan_id):
-            site.note_token(plan, token)
-            return plan
-    raise AcdError(ErrorCode.STORE_CONTENDED, f"{place} was planned by others {PLAN_ATTEMPTS} times")
-
-
-def _drafted(job: AnyJob, settings: Settings, site: Site, quarantine: int) -> tuple[Plan, list[dict[str, Any]]]:
-    """The plan, and its shards as JSON values."""
-    draft = job.plan(settings, site)
-    if len(draft.left_out) > quarantine:
-        raise _too_many_left_out(draft.left_out, quarantine)
-    content_id = content_id_of(job.name, draft.content)
-    shards = [shard.model_dump(mode="json") for shard in draft.shards]
-    digest = hashlib.sha256(json.dumps([content_id, shards], sort_keys=True).encode())
-    plan = Plan(
-        job=job.name,
-        plan_id=digest.hexdigest()[:16],
-        content_id=content_id,
-        version=__version__,
-        settings=settings.model_dump(mode="json"),
-        content=draft.content,
-        rounds=job.rounds,
-        shards=len(shards),
-        units=sum(shard.units for shard in draft.shards),
-        estimate=draft.estimate,
-        notes=draft.notes,
-        nothing_to_do=draft.nothing_to_do,
-        left_out=dict(draft.left_out),
-    )
-    return plan, shards
-
-
-def _too_many_left_out(left_out: Mapping[str, Failure], quarantine: int) -> AcdError:
-    """The error of the first input that a plan cannot use, with all of them, a bounded number by name."""
-    first, *others = left_out.values()
-    code = next(code for code in ErrorCode if code.value.number == first.number)
-    count = len(left_out)
-    fix = f"{first.fix} Or leave {'it' if count == 1 else 'all of them'} out with --quarantine {count}."
-    if not others:
-        return AcdError(code, first.message, fix)
-    same = all(failure.number == first.number for failure in others)
-    named = [failure.message if same else str(failure) for failure in (first, *others)]
-    more = f"; and {count - NAMED_AT_MOST} more" if count > NAMED_AT_MOST else ""
-    allowed = f", and {quarantine} may be left out" if quarantine else ""
-    return AcdError(code, f"{count} inputs cannot be used{allowed}: {'; '.join(named[:NAMED_AT_MOST])}{more}", fix)
-
-
-def _store_plan(plan: Plan, shards: list[dict[str, Any]], site: Site) -> None:
-    """Store the plan. One that is stored already stays as it is, unless it is damaged."""
-    folder = _folder(plan.job, plan.plan_id, site)
-    stored = folder.find("plan.json")
-    if stored is None or not is_sealed(stored):
-        if stored is not None:
-            _events.warning("plan.damaged", file=folder.address_of("plan.json"))
-        for index, shard in enumerate(shards):
-            folder.put(f"shards/{index:04d}.json", seal(json.dumps(shard).encode()))
-        stored = seal(plan.model_dump_json(indent=1).encode())
-    # A stored plan is written again as it is: `acdtask tidy` sees by its age that it is in use again.
-    folder.put("plan.json", stored)
-
-
-def left_out_by(plan: Plan) -> list[str]:
-    """Sentences about the inputs that a plan left out: how many, and a bounded number by name."""
-    if not plan.left_out:
-        return []
-    told = [f"left out: {failure}" for failure in plan.left_out.values()]
-    more = len(told) - NAMED_AT_MOST
-    count = f"{len(told)} input{'' if len(told) == 1 else 's'} left out, to be tried again by the next run"
-    return [count, *told[:NAMED_AT_MOST], *([f"left out: and {more} more"] if more > 0 else [])]
-
-
-def load_plan(job_name: str, plan_id: str, site: Site) -> Plan:
-    """The stored plan. PLAN_UNKNOWN, RUN_DAMAGED; PLAN_STALE if another version of acd made it."""
-    folder = _folder(job_name, plan_id, site)
-    stored = folder.find("plan.json")
-    if stored is None:
-        raise AcdError(ErrorCode.PLAN_UNKNOWN, f"{job_name} has no plan {plan_id} at {site.address}")
-    plan = parse_sealed(Plan, stored, folder.address_of("plan.json"), ErrorCode.RUN_DAMAGED, way_out(folder))
-    if plan.version != __version__:
-        raise AcdError(ErrorCode.PLAN_STALE, f"plan {plan_id} was made by acd {plan.version}; this is {__version__}")
-    return plan
-
-
-def load_shard(plan: Plan, index: int, site: Site) -> Shard:
-    """The work of a shard. SHARD_UNKNOWN, RUN_DAMAGED."""
-    if not 0 <= index < plan.shards:
-        raise AcdError(ErrorCode.SHARD_UNKNOWN, f"plan {plan.plan_id} has shards 0 to {plan.shards - 1}, not {index}")
-    folder = _folder(plan.job, plan.plan_id, site)
-    key = f"shards/{index:04d}.json"
-    stored = folder.find(key)
-    if stored is None:
-        raise AcdError(ErrorCode.RUN_DAMAGED, f"{folder.address_of(key)} is missing", way_out(folder))
-    return parse_sealed(Shard, stored, folder.address_of(key), ErrorCode.RUN_DAMAGED, way_out(folder))
-
 
 def run_shard(
     job: AnyJob,
-    plan: Plan,
+    plan: AnyPlan,
     round_name: str,
     index: int,
     site: Site,
@@ -196,28 +78,41 @@ def run_shard(
     Returns:
         None, or why there was nothing to do: the shard was left out in an earlier round.
     """
-    _check_round(plan, round_name)
-    shard = load_shard(plan, index, site)
-    round_ = _prepared(job, plan, round_name, site)
-    if index not in round_.stems:
-        return next(one for one in round_.before.left_out if one.shard == index)
-    if round_.is_done(index):
+    _check_round(job, plan, round_name)
+    shard = load_shard(job, plan, index, site)
+    round_, state = job.round(round_name), _prepared(job, plan, round_name, site)
+    if index not in state.stems:
+        return next(one for one in state.before.left_out if one.shard == index)
+    if state.is_done(index):
         return None
     meter = Meter()
+
+    def encoded(result: BaseModel) -> bytes:
+        return encode(result, round_.result_type)
+
     try:
-        table = job.run(plan, round_name, shard, round_.handout(index), site, progress)
+        handout = _handout(round_, state, index)
+        table = encoded(round_.run(shard.work, handout, Context(plan, site, progress)))
     except Exception as error:
         if not isinstance(error, AcdError) or not error.code.value.retryable:
             with contextlib.suppress(AcdError):  # the error itself is what matters
-                round_.keep_error(index, error)
+                state.keep_error(index, error, encoded)
         if isinstance(error, PartlyFailedError):
             raise AcdError(error.code, error.detail, error.fix) from error
         raise
-    round_.keep_table(index, shard.units, table, meter)
+    state.keep_table(index, shard.units, table, meter)
     return None
 
 
-def gather_round(job: AnyJob, plan: Plan, round_name: str, site: Site, *, quarantine: int = 0) -> tuple[LeftOut, ...]:
+def _handout(round_: Round[Any, Any, Any], state: RoundState, index: int) -> Any:
+    """What the gather before left for a shard; an empty handout if it left none."""
+    handout = state.handout(index)
+    return decode(handout, round_.handout_type) if handout else round_.handout_type()
+
+
+def gather_round(
+    job: AnyJob, plan: AnyPlan, round_name: str, site: Site, *, quarantine: int = 0
+) -> tuple[LeftOut, ...]:
     """Prove that every shard of the round is done, but for so many that failed for good, and join their tables.
 
     Args:
@@ -233,101 +128,112 @@ def gather_round(job: AnyJob, plan: Plan, round_name: str, site: Site, *, quaran
     Raises:
         AcdError: SHARDS_FAILED if more are missing and all of them said why, SHARDS_MISSING if one did not.
     """
-    _check_round(plan, round_name)
-    round_ = _prepared(job, plan, round_name, site)
-    known = round_.gathering()
+    _check_round(job, plan, round_name)
+    round_, state = job.round(round_name), _prepared(job, plan, round_name, site)
+    known = state.gathering()
     if known is not None and not known.left_out and _stands(job, plan, round_name, site):
         return ()
-    missing = round_.missing()
-    errors = round_.errors(missing)
-    left_out = _left_out(job, plan, round_, missing, errors, site)
-    markers = round_.markers(missing)
-    digests = round_.digests(markers, errors)
+    missing = state.missing()
+    errors = state.errors(missing)
+    left_out = _left_out(job, plan, state, missing, errors, site)
+    markers = state.markers(missing)
+    digests = state.digests(markers, errors)
     if (left_out and len(left_out) + len(plan.left_out) > quarantine) or not digests:
-        raise _refusal(plan, round_, missing, errors, left_out, quarantine)
+        raise _refusal(plan, state, missing, errors, left_out, quarantine)
     if known is not None and known.joined == digests and _stands(job, plan, round_name, site):
         return known.left_out
-    result = RoundResult(
-        tables=round_.tables(digests, missing),
-        left_out=tuple(LeftOutShard(why, load_shard(plan, why.shard, site)) for why in left_out),
-        memo=round_.memo(),
+    tables = state.tables(digests, missing)
+    results = Results(
+        numbered=((index, decode(table, round_.result_type)) for index, table in tables),
+        left_out=tuple(LeftOutShard(why, load_shard(job, plan, why.shard, site).work) for why in left_out),
+        encoded_memo=state.memo(),
     )
-    handouts = job.gather(plan, round_name, result, site)
+    handouts = _encoded(round_.gather(results, Context(plan, site)), job, plan, round_name)
     gathering = Gathering(
         plan=plan.plan_id,
         round=round_name,
         joined=digests,
         left_out=left_out,
-        handouts={index: digest_of(handout) for index, handout in handouts.shards.items()},
+        handouts=handouts.digests,
         memo=digest_of(handouts.memo) if handouts.memo else "",
         run=current_run(),
         work=Work.of_markers(markers.values()),
     )
-    round_.keep_gathering(gathering, handouts)
+    state.keep_gathering(gathering, handouts)
     return left_out
 
 
-def gathered_rounds(plan: Plan, site: Site) -> dict[str, Gathering]:
+def _encoded(handouts: Handouts[Any], job: AnyJob, plan: PlanHead, round_name: str) -> EncodedHandouts:
+    """The handouts of a gather, each of the type that the next round of the plan asks for."""
+    place = plan.rounds.index(round_name) + 1
+    kind = job.round(plan.rounds[place]).handout_type if place < len(plan.rounds) else Nothing
+    return EncodedHandouts(
+        {index: encode(handout, kind) for index, handout in handouts.shards.items()},
+        encode(handouts.memo, type(handouts.memo)) if handouts.memo is not None else b"",
+    )
+
+
+def gathered_rounds(plan: PlanHead, site: Site) -> dict[str, Gathering]:
     """The gathering of each round that counts, of a plan whose rounds are all gathered."""
     found = {name: find_gathering(plan, name, site) for name in plan.rounds}
     return {name: gathering for name, gathering in found.items() if gathering is not None}
 
 
-def is_complete(plan: Plan, round_name: str, site: Site) -> bool:
+def is_complete(plan: PlanHead, round_name: str, site: Site) -> bool:
     """Whether the round is joined, with nothing left out; for the last round: whether all results are published."""
     gathering = find_gathering(plan, round_name, site)
     return gathering is not None and not gathering.left_out
 
 
-def missing_shards(plan: Plan, round_name: str, site: Site) -> list[int]:
+def missing_shards(plan: PlanHead, round_name: str, site: Site) -> list[int]:
     """The shards of a round that are not done for what the round before hands out now."""
-    round_ = Round.find(plan, round_name, site)
-    return list(range(plan.shards)) if round_ is None else round_.missing()
+    state = RoundState.find(plan, round_name, site)
+    return list(range(plan.shards)) if state is None else state.missing()
 
 
-def shard_errors(plan: Plan, round_name: str, site: Site) -> dict[int, ShardError]:
+def shard_errors(plan: PlanHead, round_name: str, site: Site) -> dict[int, ShardError]:
     """Why missing shards of a round failed for good, as far as they said it."""
-    round_ = Round.find(plan, round_name, site)
-    return {} if round_ is None else round_.errors(round_.missing())
+    state = RoundState.find(plan, round_name, site)
+    return {} if state is None else state.errors(state.missing())
 
 
-def _prepared(job: AnyJob, plan: Plan, round_name: str, site: Site) -> Round:
-    """The round. SHARDS_MISSING if the one before it is not gathered."""
-    round_ = Round.find(plan, round_name, site)
-    if round_ is None:
+def _prepared(job: AnyJob, plan: PlanHead, round_name: str, site: Site) -> RoundState:
+    """What is kept of a round. SHARDS_MISSING if the one before it is not gathered."""
+    state = RoundState.find(plan, round_name, site)
+    if state is None:
         before = plan.rounds[plan.rounds.index(round_name) - 1]
         raise AcdError(
             ErrorCode.SHARDS_MISSING,
             f"round {round_name} needs round {before}, which is not gathered",
             f"Run 'acdtask {job.name} gather --plan {plan.plan_id} --round {before}' first.",
         )
-    return round_
+    return state
 
 
-def _stands(job: AnyJob, plan: Plan, round_name: str, site: Site) -> bool:
+def _stands(job: AnyJob, plan: AnyPlan, round_name: str, site: Site) -> bool:
     """Whether what the gather of a round published is still there; rounds before the last publish nothing."""
     return round_name != plan.rounds[-1] or job.is_published(plan, site)
 
 
 def _left_out(
-    job: AnyJob, plan: Plan, round_: Round, missing: list[int], errors: dict[int, ShardError], site: Site
+    job: AnyJob, plan: PlanHead, state: RoundState, missing: list[int], errors: dict[int, ShardError], site: Site
 ) -> tuple[LeftOut, ...]:
-    found = {one.shard: one for one in round_.before.left_out}
+    found = {one.shard: one for one in state.before.left_out}
     for index in missing:
         error = errors.get(index)
         failure = Failure(**error.model_dump(include=set(Failure.model_fields))) if error else Failure()
         found[index] = LeftOut(
             shard=index,
             failure=failure,
-            names=job.names(load_shard(plan, index, site)),
+            names=load_shard(job, plan, index, site).work.names,
             parts=error.parts if error else {},
         )
     return tuple(found[index] for index in sorted(found))
 
 
 def _refusal(
-    plan: Plan,
-    round_: Round,
+    plan: PlanHead,
+    state: RoundState,
     missing: list[int],
     errors: dict[int, ShardError],
     left_out: tuple[LeftOut, ...],
@@ -335,7 +241,7 @@ def _refusal(
 ) -> AcdError:
     named = [f"{index} ({errors[index]})" if index in errors else str(index) for index in missing[:NAMED_AT_MOST]]
     more = ", ..." if len(missing) > NAMED_AT_MOST else ""
-    text = f"{len(missing)} of {plan.shards} shards of round {round_.name} are not done: {', '.join(named)}{more}"
+    text = f"{len(missing)} of {plan.shards} shards of round {state.name} are not done: {', '.join(named)}{more}"
     before = len({one.shard for one in left_out} - set(missing))
     text += f"; {before} more were left out before" if before else ""
     text += f"; {len(plan.left_out)} inputs were left out by the plan" if plan.left_out else ""
@@ -344,10 +250,12 @@ def _refusal(
     return AcdError(ErrorCode.SHARDS_FAILED if said_why else ErrorCode.SHARDS_MISSING, text)
 
 
-def _folder(job_name: str, plan_id: str, site: Site) -> Store:
-    return site.runs.within(f"{job_name}/{plan_id}")
-
-
-def _check_round(plan: Plan, round_name: str) -> None:
+def _check_round(job: AnyJob, plan: PlanHead, round_name: str) -> None:
+    """SHARD_UNKNOWN; PLAN_STALE if the plan was made for another algorithm than this acd has."""
+    if plan.algorithm != job.algorithm:
+        raise stale_error(plan)
     if round_name not in plan.rounds:
-        raise AcdError(ErrorCode.SHARD_UNKNOWN, f"{plan.job} has rounds {', '.join(plan.rounds)}, not {round_name}")
+        raise AcdError(
+            ErrorCode.SHARD_UNKNOWN,
+            f"plan {plan.plan_id} of {plan.job} has rounds {', '.join(plan.rounds)}, not {round_name}",
+        )

@@ -16,6 +16,8 @@ __all__ = ["Closest", "closest_of", "option_for"]
 class Closest(BaseModel):
     """How near an image came to having a patch (`acdtask.change.near.Near`). A score is None if no pixel has it.
 
+    A score is what the thresholds apply to: z, or smoothed z.
+
     Attributes:
         z_max: highest z.
         low_px, high_px: pixels above low and above high.
@@ -59,12 +61,21 @@ class Closest(BaseModel):
         if self.z_max is None:
             return "no pixel has a z"
         seen = (
-            f"highest z {self.z_max:.2f} (high is {detection['high']:g}); "
+            f"highest {_score_name(detection)} {self.z_max:.2f} (high is {detection['high']:g}); "
             f"{self.low_px} px above low ({detection['low']:g}), {self.high_px} px above high; "
             f"largest region {self.region_px} px (a patch has more than {detection['min_area']})"
         )
         option = option_for(self, detection)
         return f"{seen}; {option} would show it" if option else seen
+
+
+def _score_name(detection: Mapping[str, Any]) -> str:
+    """What the thresholds are compared with.
+
+    >>> _score_name({"smooth": 1.2})
+    'smoothed z'
+    """
+    return "smoothed z" if detection.get("smooth") else "z"
 
 
 def closest_of(near: Near) -> Closest:

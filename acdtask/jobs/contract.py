@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from acdtask import __version__
-from acdtask.cube.grid import Layout
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Cube, Dataset, Instance, Record, RecordQuery, Variable
+from acdtask.cube.model import Addition, Cube, Record, RecordQuery
 from acdtask.cube.shared import SharedCube, found_or_none, geocube_of_environment
 from acdtask.errors import ErrorCode
+from acdtask.jobs.codec import decode
 from acdtask.jobs.fence import Fence, newest_number
-from acdtask.jobs.quarantine import Failure, LeftOut
+from acdtask.jobs.plans import (
+    AGAIN,
+    WARNING,
+    Content,
+    ContentT,
+    Draft,
+    Estimate,
+    Plan,
+    PlanHead,
+    Series,
+    Settings,
+    SettingsT,
+    Shard,
+    Work,
+    WorkT,
+    content_id_of,
+)
+from acdtask.jobs.quarantine import LeftOut
 
 __all__ = [
     "AGAIN",
     "WARNING",
+    "Content",
+    "Context",
     "Draft",
     "Estimate",
     "Findings",
@@ -33,104 +49,22 @@ __all__ = [
     "Handouts",
     "Job",
     "LeftOutShard",
+    "Nothing",
     "Plan",
-    "RoundResult",
+    "PlanHead",
+    "Results",
+    "Round",
+    "Series",
     "Settings",
     "Shard",
     "Site",
+    "Work",
     "content_id_of",
 ]
 
-AGAIN = "again"
-"""In the notes of a plan that computes nothing and makes a published result the current one: a sentence about it."""
-
-WARNING = "warning"
-"""In the notes of a plan: a sentence that its user should read before the work begins."""
-
-
-class Settings(BaseModel):
-    """The settings of a job. Options, workflow parameters and the reference are made from it.
-
-    Settings that say how to run, and not what comes out, are named in `execution`: they never enter a content id.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-    execution: ClassVar[frozenset[str]] = frozenset({"shard_tiles"})
-
-    def science(self) -> dict[str, Any]:
-        """The settings that decide what comes out, as JSON values."""
-        return self.model_dump(mode="json", exclude=set(self.execution))
-
-
-class Estimate(BaseModel):
-    """What a plan will cost."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
-
-    tiles: int = 0
-    dates: int = 0
-    bytes_read: int = 0
-    bytes_written: int = 0
-    core_seconds: float = 0.0
-
-
-class Shard(BaseModel):
-    """The work of one pod: `units` tiles or files, and what the job needs to know to do them."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
-
-    units: int
-    work: dict[str, Any]
-
-
-def content_id_of(job: str, content: dict[str, Any]) -> str:
-    """Sixteen hexadecimal digits that name what a job makes: the same content, the same id."""
-    canonical = json.dumps([job, __version__, content], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What `Job.plan` decides.
-
-    Attributes:
-        content: everything that decides what comes out (science settings, inputs), as JSON values.
-        shards: the work; all of it serialisable as JSON.
-        notes: what the caller of `plan` should see, such as the tiles as GeoJSON under "map", or WARNING. A plan that
-            computes nothing, and only makes a published result the current one again, says so under AGAIN.
-        nothing_to_do: a sentence that says why there is no work, or empty.
-        left_out: inputs that failed for good while planning, by what people call them. `content` has to name them.
-    """
-
-    content: dict[str, Any]
-    shards: list[Shard]
-    estimate: Estimate
-    notes: dict[str, Any] = field(default_factory=dict)
-    nothing_to_do: str = ""
-    left_out: Mapping[str, Failure] = field(default_factory=dict)
-
-
-class Plan(BaseModel):
-    """A plan as it is stored. The same inputs, settings and shards make the same plan_id.
-
-    `content_id` leaves the sharding out: products are named by it.
-    """
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
-
-    job: str
-    plan_id: str
-    content_id: str
-    version: str
-    settings: dict[str, Any]
-    content: dict[str, Any]
-    rounds: tuple[str, ...]
-    shards: int = Field(ge=0)
-    units: int = Field(ge=0)
-    estimate: Estimate
-    notes: dict[str, Any] = {}
-    nothing_to_do: str = ""
-    left_out: dict[str, Failure] = Field(default={}, exclude_if=lambda value: not value)
+HandoutT = TypeVar("HandoutT", bound=BaseModel)
+ResultT = TypeVar("ResultT", bound=BaseModel)
+MemoT = TypeVar("MemoT", bound=BaseModel)
 
 
 class FoundImage(BaseModel):
@@ -168,40 +102,6 @@ class Findings(BaseModel):
     files: dict[str, str] = {}
 
 
-@dataclass(frozen=True)
-class LeftOutShard:
-    """A shard whose result a gather does not get, and its work. With `why.parts` it gets the result of the rest."""
-
-    why: LeftOut
-    shard: Shard
-
-
-@dataclass(frozen=True)
-class RoundResult:
-    """What a gather joins.
-
-    Attributes:
-        tables: number and table of each shard that came through, in the order of shards; can be read once.
-        left_out: the shards that did not, in this round or in an earlier one.
-        memo: what the gather of the round before left for this one.
-    """
-
-    tables: Iterator[tuple[int, bytes]]
-    left_out: tuple[LeftOutShard, ...] = ()
-    memo: bytes = b""
-
-
-@dataclass(frozen=True)
-class Handouts:
-    """What a gather leaves for the next round: bytes for each shard that needs some, and a memo for its gather.
-
-    A shard is done again when its handout changes, so a handout says everything that the shard's result depends on.
-    """
-
-    shards: dict[int, bytes] = field(default_factory=dict)
-    memo: bytes = b""
-
-
 class Site:
     """Where a job works: a folder or bucket with the products, the runs (plans, markers, scratch), and the cube.
 
@@ -229,17 +129,10 @@ class Site:
         """The cube, or None where none was made yet."""
         return found_or_none(lambda: self.cube, ErrorCode.CUBE_UNKNOWN)
 
-    def commit_inputs(
-        self,
-        records: Iterable[Record] = (),
-        datasets: Iterable[Dataset] = (),
-        variables: Iterable[Variable] = (),
-        instances: Iterable[Instance] = (),
-        layouts: Iterable[Layout] = (),
-    ) -> None:
+    def commit_inputs(self, addition: Addition) -> None:
         """Make inputs visible: on the Geocube, or in the cube here, which is made now if there was none."""
         commit = self.shared.commit_inputs if self.shared else self.create_cube().commit
-        commit(records, datasets, variables, instances, layouts)
+        commit(addition)
 
     def published(self, query: RecordQuery) -> list[Record]:
         """The records of products that are visible, as this site knows it."""
@@ -253,92 +146,187 @@ class Site:
             self.__dict__["cube"] = created
         return created
 
-    def scratch(self, plan: Plan) -> Store:
+    def scratch(self, plan: PlanHead) -> Store:
         """Where a plan's shards may leave what only later rounds of the same plan read, under names of its content."""
         return self.runs.within(f"{plan.job}/{plan.plan_id}/scratch")
 
-    def note_token(self, plan: Plan, token: int) -> None:
+    def note_token(self, plan: PlanHead, token: int) -> None:
         """Let a plan have a token. It may have several; the newest counts."""
         self.runs.create(f"{plan.job}/{plan.plan_id}/tokens/{token:08d}", b"")
 
-    def fence(self, plan: Plan) -> Fence:
+    def fence(self, plan: PlanHead) -> Fence:
         """What keeps the plan from replacing what a newer one has published."""
         return Fence(self.runs, newest_number(self.runs.within(f"{plan.job}/{plan.plan_id}/tokens")))
 
 
-SettingsT = TypeVar("SettingsT", bound=Settings)
+class Context(Generic[SettingsT, ContentT]):
+    """Where a round works: the plan, the site, and whom to tell how far it is.
+
+    Attributes:
+        plan: with its settings and its content.
+        site: where the job works.
+        progress: called with the number of units of the shard that are done so far.
+    """
+
+    def __init__(
+        self, plan: Plan[SettingsT, ContentT], site: Site, progress: Callable[[int], None] = lambda _done: None
+    ) -> None:
+        self.plan, self.site, self.progress = plan, site, progress
+        self.settings, self.content = plan.settings, plan.content
+
+    @property
+    def scratch(self) -> Store:
+        """Where shards may leave what only later rounds of the plan read, under names of its content."""
+        return self.site.scratch(self.plan)
 
 
-class Job(ABC, Generic[SettingsT]):
-    """A job. It holds no state: everything that a stage needs comes with the plan.
+@dataclass(frozen=True)
+class LeftOutShard(Generic[WorkT]):
+    """A shard whose result a gather does not get, and its work. With `why.parts` it gets the result of the rest."""
 
-    `checks` are rounds that look at everything although something was found bad already, so that all is told at once.
-    A job that plans only what is missing has nothing to do once all is published; others plan the same work each time.
+    why: LeftOut
+    work: WorkT
+
+
+@dataclass(frozen=True)
+class Results(Generic[WorkT, ResultT]):
+    """What a gather joins: iterate it once for number and result of each shard that came through, in order.
+
+    A result is read and decoded when it is its turn, so that a gather holds one at a time.
+
+    Attributes:
+        numbered: the results.
+        left_out: the shards that did not come through, in this round or in an earlier one.
+        encoded_memo: what the gather of the round before left for this one.
+    """
+
+    numbered: Iterator[tuple[int, ResultT]]
+    left_out: tuple[LeftOutShard[WorkT], ...] = ()
+    encoded_memo: bytes = b""
+
+    def __iter__(self) -> Iterator[tuple[int, ResultT]]:
+        return self.numbered
+
+    def memo(self, kind: type[MemoT]) -> MemoT:
+        """What the gather of the round before left for this one."""
+        return decode(self.encoded_memo, kind)
+
+
+@dataclass(frozen=True)
+class Handouts(Generic[HandoutT]):
+    """What a gather leaves for the next round: something for each shard that needs it, and a memo for its gather.
+
+    A shard is done again when its handout changes, so a handout says everything that the shard's result depends on.
+    """
+
+    shards: Mapping[int, HandoutT] = field(default_factory=dict)
+    memo: BaseModel | None = None
+
+
+class Nothing(BaseModel):
+    """The handout of a round that needs none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Round(ABC, Generic[WorkT, HandoutT, ResultT]):
+    """A round of a job: what is done with each shard, and what is made of all results together.
+
+    Work, handout and result are pydantic models, arrays included (`acdtask.jobs.codec`); the engine encodes, decodes
+    and checks them. A shard that no gather has left a handout for gets an empty one, so all its fields have defaults.
+
+    Attributes:
+        name: of the round.
+        optional: whether there are plans that do without it; then its name is not among the rounds of the plan.
+        checks: whether it looks at everything although something was found bad already, so that all is told at once.
+        work_type, handout_type, result_type: what the class was declared with: `Round[Work, Handout, Result]`.
     """
 
     name: ClassVar[str]
-    unit: ClassVar[str] = "tiles"
-    rounds: ClassVar[tuple[str, ...]]
-    checks: ClassVar[frozenset[str]] = frozenset()
-    plans_only_what_is_missing: ClassVar[bool] = True
-    settings: type[SettingsT]
+    checks: ClassVar[bool] = False
+    optional: ClassVar[bool] = False
+    work_type: type[WorkT]
+    handout_type: type[HandoutT]
+    result_type: type[ResultT]
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            if get_origin(base) is Round:
+                cls.work_type, cls.handout_type, cls.result_type = get_args(base)
 
     @abstractmethod
-    def plan(self, settings: SettingsT, site: Site) -> Draft:
-        """Decide everything. Reads the catalogue, the index and file headers, and writes nothing."""
+    def run(self, work: WorkT, handout: HandoutT, context: Context[Any, Any]) -> ResultT:
+        """Do one shard. Raises PartlyFailedError if some units failed and others did not."""
 
     @abstractmethod
-    def run(
-        self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
-    ) -> bytes:
-        """Do one shard of a round and return its table, in an encoding of the job's own.
-
-        `handout` is what the gather before this round left for this shard, empty in the first round. `progress` is
-        called with the number of units done so far. Raises PartlyFailedError if some units failed and others did not.
-        """
-
-    @abstractmethod
-    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
-        """Join the tables of a round; the last gather publishes.
+    def gather(self, results: Results[WorkT, ResultT], context: Context[Any, Any]) -> Handouts[Any]:
+        """Join the results of all shards; the gather of the last round publishes.
 
         What is left out must not show as if it were done. A gather that joins more may publish before one that joins
         less, so publishing never takes away what is there.
         """
+
+    def files_of(self, result: ResultT, plan: Plan[Any, Any]) -> tuple[str, ...]:
+        """Of the last round: keys of the files of products that a shard wrote.
+
+        If one of them is gone when the plan is to be published again, the shard is done again.
+        """
+        del result, plan
+        return ()
+
+
+class Job(ABC, Generic[SettingsT, ContentT]):
+    """A job. It holds no state: everything that a stage needs comes with the plan.
+
+    A job that plans only what is missing has nothing to do once all is published; others plan the same work each time.
+
+    `algorithm` is the job's `ALGORITHM`: raise it when the same inputs and settings give other results, so that they
+    get other ids. tests/jobs/test_golden.py fails when results change and it does not.
+    """
+
+    name: ClassVar[str]
+    algorithm: ClassVar[int] = 1
+    unit: ClassVar[str] = "tiles"
+    rounds: ClassVar[tuple[Round[Any, Any, Any], ...]]
+    plans_only_what_is_missing: ClassVar[bool] = True
+    settings: type[SettingsT]
+    content: type[ContentT]
+
+    @abstractmethod
+    def plan(self, settings: SettingsT, site: Site) -> Draft[ContentT, Any]:
+        """Decide everything. Reads the catalogue, the index and file headers, and writes nothing."""
+
+    def round(self, name: str) -> Round[Any, Any, Any]:
+        """The round of that name. KeyError."""
+        return {one.name: one for one in self.rounds}[name]
+
+    @property
+    def round_names(self) -> tuple[str, ...]:
+        """The names of all its rounds; a plan may need fewer."""
+        return tuple(one.name for one in self.rounds)
 
     def fenced_area(self, settings: SettingsT) -> str:
         """The AOI whose results it may replace, if there is one; its plans get tokens."""
         del settings
         return ""
 
-    def names(self, shard: Shard) -> tuple[str, ...]:
-        """What people call the tiles or files of a shard."""
-        del shard
-        return ()
-
-    def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
+    def artifacts(self, plan: Plan[SettingsT, ContentT], site: Site) -> dict[str, str]:
         """What a workflow shows of a published result: {name of a file: key in the store}."""
         del plan, site
         return {}
 
-    def findings(self, plan: Plan, site: Site) -> Findings:
+    def findings(self, plan: Plan[SettingsT, ContentT], site: Site) -> Findings:
         """What a gathered plan has brought."""
         del plan, site
         return Findings()
 
-    def notes(self, plan: Plan, site: Site) -> list[str]:
+    def notes(self, plan: Plan[SettingsT, ContentT], site: Site) -> list[str]:
         """Sentences about a gathered plan, for the person who runs it."""
         del plan, site
         return []
 
-    def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
-        """Keys of the files of products that a shard wrote, from its table of the last round.
-
-        If one of them is gone when the plan is to be published again, the shard is done again.
-        """
-        del plan, table
-        return ()
-
-    def is_published(self, plan: Plan, site: Site) -> bool:
+    def is_published(self, plan: Plan[SettingsT, ContentT], site: Site) -> bool:
         """Whether what the last gather made is still there; if not, it is made again."""
         del plan, site
         return True

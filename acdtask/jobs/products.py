@@ -39,6 +39,7 @@ __all__ = [
     "MonthOfImages",
     "NumberedChain",
     "baseline_variables",
+    "body_of",
     "change_variable",
     "damaged_result",
     "digest_of_file",
@@ -173,8 +174,9 @@ class ImageProduct(_Manifest):
     consolidation moves them.
 
     `quarantined` are tiles that it should have and has not yet: it is partial, and not in the index.
-    `checksums` has the digest of each file beside its pixels, by file name. `closest` is what came closest to a patch;
-    None in documents of earlier versions.
+    `content` is its label and a digest of its inputs, `baseline` the content id of the version that it was judged
+    against. `checksums` has the digest of each file beside its pixels, by file name. `closest` is what came closest to
+    a patch; None in documents of earlier versions.
     """
 
     label: str
@@ -190,6 +192,8 @@ class ImageProduct(_Manifest):
     checksums: dict[str, str]
     quarantined: tuple[QuarantinedTile, ...] = Field(default=(), exclude_if=_is_empty)
     closest: Closest | None = None
+    content: str = ""
+    baseline: str = ""
 
     @property
     def folder(self) -> str:
@@ -210,6 +214,8 @@ class MonitorMonth(_Manifest):
         table: key of the part with the patches, a GeoParquet file.
         quality_px: pixels of all images by reason, as `ImageProduct.quality_px`; empty if that was not counted.
         closest: of the image that came closest to a patch, and the image's label; None if it is not known.
+        baselines: how many of the images were judged against each baseline version.
+        baseline: that of the newest image.
     """
 
     month: str
@@ -223,6 +229,8 @@ class MonitorMonth(_Manifest):
     quality_px: dict[str, int] = {}
     closest: Closest | None = None
     closest_image: str = ""
+    baselines: dict[str, int] = {}
+    baseline: str = ""
 
 
 class MonthImage(_Manifest):
@@ -242,7 +250,10 @@ class MonthOfImages(_Manifest):
 
 
 class MonitorManifest(_Manifest):
-    """A published monitoring result, month by month. `baseline` is the content id of the baseline.
+    """A published monitoring result, month by month. `content_id` is the id of the series.
+
+    `baseline` is the content id of the version that the newest image was judged against; `ImageProduct` has that of
+    each image. `since` is where the images of the series begin if no start is given.
 
     The months are in order. What they name is read with `acdtask.jobs.monitor.months`.
     """
@@ -257,6 +268,7 @@ class MonitorManifest(_Manifest):
     months: list[MonitorMonth]
     settings: dict[str, Any]
     version: str
+    since: dt.datetime | None = None
 
 
 def baseline_variables(variable: Variable) -> tuple[Variable, Variable, Variable, Variable]:
@@ -366,6 +378,15 @@ class NumberedChain:
 
     def _key(self, number: int) -> str:
         return f"{number:06d}{self._ending}"
+
+
+def body_of(manifest: BaselineManifest | MonitorManifest, earlier: bytes | None) -> bytes:
+    """A manifest as it is stored. One that differs from the earlier version only in the acd that wrote it, is that."""
+    if earlier is not None:
+        known = type(manifest).model_validate_json(earlier)
+        if manifest.model_copy(update={"version": known.version}) == known:
+            return earlier
+    return manifest.model_dump_json(indent=1).encode()
 
 
 def manifest_chain(store: Store, aoi: str, job: str, content_id: str) -> NumberedChain:

@@ -35,15 +35,16 @@ def tiff_tags(title: str, datetime: dt.datetime, facts: Mapping[str, str]) -> di
     }
 
 
-def processing_fields(lineage: str, facts: Mapping[str, str]) -> dict[str, Any]:
+def processing_fields(lineage: str, facts: Mapping[str, str], algorithm: str) -> dict[str, Any]:
     """Properties of a STAC item.
 
     Args:
         lineage: how it was made, for people.
         facts: as for `tiff_tags`.
+        algorithm: the job and its `ALGORITHM`.
     """
     return {
-        "processing:software": {SOFTWARE: __version__},
+        "processing:software": {SOFTWARE: algorithm},
         "processing:lineage": lineage,
         **{f"acd:{name}": value for name, value in facts.items() if value},
     }

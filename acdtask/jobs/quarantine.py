@@ -78,11 +78,11 @@ class PartlyFailedError(AcdError):
 
     Args:
         error: the first of the failures.
-        table: the shard's table, of the units that are good.
+        result: the shard's result, of the units that are good.
         parts: the failures, by what people call the unit.
     """
 
-    def __init__(self, error: AcdError, table: bytes, parts: Mapping[str, Failure]) -> None:
+    def __init__(self, error: AcdError, result: BaseModel, parts: Mapping[str, Failure]) -> None:
         super().__init__(error.code, error.detail, error.fix)
-        self.table = table
+        self.result = result
         self.parts = dict(parts)

@@ -88,10 +88,10 @@ JOBS: Mapping[str, JobEntry] = MappingProxyType(
 )
 
 
-def load_job(name: str) -> Job[Any]:
+def load_job(name: str) -> Job[Any, Any]:
     """The job of that name. USAGE if there is none."""
     entry = JOBS.get(name)
     if entry is None:
         raise AcdError(ErrorCode.USAGE, f"there is no job {name!r}; the jobs are {', '.join(JOBS)}")
-    job: Job[Any] = getattr(import_module(entry.module), entry.attribute)()
+    job: Job[Any, Any] = getattr(import_module(entry.module), entry.attribute)()
     return job

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.codec import decode, encode
 
 __all__ = ["leave_scratch", "read_scratch"]
 
-ENDING = ".npz"
+ENDING = ".zip"
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def leave_scratch(scratch: Store, name: str, body: bytes) -> str:
-    """Store a body under a name of its content, so that a late shard replaces nothing newer; returns its key."""
+def leave_scratch(scratch: Store, name: str, value: BaseModel) -> str:
+    """Store a value under a name of its content, so that a late shard replaces nothing newer; returns its key."""
+    body = encode(value, type(value))
     key = f"{name}-{_digest(body)}{ENDING}"
     scratch.put(key, body)
     return key
 
 
-def read_scratch(scratch: Store, key: str) -> bytes:
+def read_scratch(scratch: Store, key: str, kind: type[ModelT]) -> ModelT:
     """What `leave_scratch` stored. RUN_DAMAGED."""
     body = scratch.find(key)
     if body is None or not key.endswith(f"-{_digest(body)}{ENDING}"):
@@ -28,7 +35,7 @@ def read_scratch(scratch: Store, key: str) -> bytes:
             f"{scratch.address_of(key)} is {'missing' if body is None else 'damaged'}",
             f"Delete the folder {scratch.url.rpartition('/')[0]} and run the job again: it is then done anew.",
         )
-    return body
+    return decode(body, kind)
 
 
 def _digest(body: bytes) -> str:

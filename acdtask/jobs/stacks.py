@@ -29,6 +29,7 @@ __all__ = [
     "PAIR_DAYS",
     "TAGS",
     "RecordChoice",
+    "Selection",
     "Stacks",
     "area_of",
     "image_label",
@@ -138,6 +139,25 @@ class RecordChoice:
         return " ".join([*options, *(f"--pair-days {days}" for days in self.pair_days)])
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The records that a job works on: those of an area and a period that have an instance, and that it chooses.
+
+    Attributes:
+        aoi: the area.
+        variable, instance: what to read.
+        start, end: the period; None where it is open.
+        choice: which records to take of them.
+    """
+
+    aoi: Aoi
+    variable: str
+    instance: str
+    start: datetime | None = None
+    end: datetime | None = None
+    choice: RecordChoice = field(default_factory=RecordChoice)
+
+
 RECOGNISED: dict[str, Callable[[Record], str]] = {TRACK: track_of, "polarisation": polarisation_of}
 """Tags that a record may also have by its name."""
 
@@ -154,22 +174,15 @@ class Stacks:
     `mixed` says whether tracks and polarisations make images of their own.
     """
 
-    def __init__(
-        self,
-        cube: Cube,
-        variable: str,
-        instance: str,
-        aoi: Aoi,
-        start: datetime | None,
-        end: datetime | None,
-        choice: RecordChoice | None = None,
-    ) -> None:
-        self._cube, self._of, self._choice = cube, (variable, instance), choice or RecordChoice()
-        self._period = start, end
+    def __init__(self, cube: Cube, selection: Selection) -> None:
+        self._cube, self.selection, self._choice = cube, selection, selection.choice
+        self._of = selection.variable, selection.instance
         self.mixed = self._choice.mixed
-        query = RecordQuery(area=area_of(aoi), start=start, end=end, name=self._choice.records)
+        query = RecordQuery(
+            area=area_of(selection.aoi), start=selection.start, end=selection.end, name=self._choice.records
+        )
         named = [record for record in cube.records(query) if not self._choice.leaves_out(record)]
-        having = cube.having(variable, instance, [record.id for record in named])
+        having = cube.having(*self._of, [record.id for record in named])
         stored = [record for record in named if record.id in having]
         self.records: list[Record] = [record for record in stored if self._choice.takes(record)]
         self.of_any_length = [record for record in stored if self._choice.takes_any_length(record)]
@@ -182,11 +195,12 @@ class Stacks:
         shorter.of_any_length = [record for record in self.of_any_length if record.datetime <= end]
         return shorter
 
-    def require_records(self, aoi: Aoi) -> None:
+    def require_records(self) -> None:
         """AOI_OUTSIDE if there is no record, NOTHING_CHOSEN if there are only such as the settings do not choose."""
         self.require_choice()
         if not self.records:
-            raise no_record(self._cube, *self._of, aoi, *self._period)
+            of = self.selection
+            raise no_record(self._cube, *self._of, of.aoi, of.start, of.end)
 
     def require_choice(self) -> None:
         """NOTHING_CHOSEN if there are records, and none that the settings choose."""
@@ -216,16 +230,37 @@ class Stacks:
 
         With `records`, only these are asked for.
         """
-        wanted = None if records is None else {record.id for record in records}
-        order = [record.id for record in self.records if wanted is None or record.id in wanted]
-        for datasets in self._cube.where(*self._of, order, tiles):
+        for datasets in self._where(tiles, 0, records):
             yield _slices((one.record_id, one) for one in datasets)
 
-    def by_image(self, tiles: Sequence[Tile], records: Iterable[Record] | None = None) -> Iterator[list[Slice]]:
-        """For each tile a slice for each image that meets it, by datetime; in an image, later records lie on top."""
+    def by_image(
+        self, tiles: Sequence[Tile], records: Iterable[Record] | None = None, halo: int = 0
+    ) -> Iterator[list[Slice]]:
+        """For each tile a slice for each image that meets it, by datetime; in an image, later records lie on top.
+
+        Args:
+            tiles: of one layout.
+            records: only these are asked for; default: all.
+            halo: return slices for reading tiles grown by this many pixels. The images are those of the tile itself.
+        """
         label_of = {record.id: self.label_of(record) for record in self.records}
-        for slices in self.by_record(tiles, records):
-            yield _slices((label_of[one.label], dataset) for one in slices for dataset in one.datasets)
+
+        def images(datasets: Iterable[Dataset]) -> list[Slice]:
+            return _slices((label_of[dataset.record_id], dataset) for dataset in datasets)
+
+        if not halo:
+            yield from map(images, self._where(tiles, 0, records))
+            return
+        for datasets, around in zip(self._where(tiles, 0, records), self._where(tiles, halo, records), strict=True):
+            labels = {label_of[dataset.record_id] for dataset in datasets}
+            yield [image for image in images(around) if image.label in labels]
+
+    def _where(self, tiles: Sequence[Tile], halo: int, records: Iterable[Record] | None) -> Iterator[list[Dataset]]:
+        """The datasets to read on each tile grown by a halo."""
+        wanted = None if records is None else {record.id for record in records}
+        order = [record.id for record in self.records if wanted is None or record.id in wanted]
+        layout = tiles[0].layout if tiles else ""
+        return self._cube.where(*self._of, order, [tile.grid.grown(halo) for tile in tiles], layout)
 
 
 def _slices(labelled: Iterable[tuple[str, Dataset]]) -> list[Slice]:

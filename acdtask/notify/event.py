@@ -9,11 +9,12 @@ from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
 from acdtask.engine.account import Failure, JobRecord, failures_of, records_of
-from acdtask.engine.stages import load_plan, missing_shards
+from acdtask.engine.stages import load_plan_head, missing_shards
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Site
+from acdtask.jobs.contract import FoundImage, Series, Site
+from acdtask.jobs.news import News
 
-__all__ = ["Ending", "Status", "attributes_of", "data_of"]
+__all__ = ["Ending", "Message", "Status", "attributes_of", "message_of"]
 
 Status = Literal["Succeeded", "Failed", "Error"]
 Kind: TypeAlias = tuple[str, str, str, int]
@@ -60,39 +61,86 @@ def attributes_of(ending: Ending, data: dict[str, Any]) -> dict[str, str]:
     return {name: value for name, value in attributes.items() if value}
 
 
-def data_of(ending: Ending, site: Site) -> dict[str, Any]:
-    """What the event carries: the run in numbers, its new images and patches, and for each job what it did or lacks.
+@dataclass(frozen=True)
+class Message:
+    """What an event carries, and the news that it announces.
 
-    Of a run that failed it is less if the store cannot be read, which then is among the causes.
+    Attributes:
+        data: the run in numbers, its news, and for each job what it did or lacks.
+        announces: series, and the keys of their news that are among the images of the event.
+    """
+
+    data: dict[str, Any]
+    announces: tuple[tuple[Series, list[str]], ...] = ()
+
+    def acknowledge(self, ending: Ending, site: Site) -> None:
+        """Remember what a delivered event has announced. A failure announces nothing: the next run tells it again."""
+        if attributes_of(ending, self.data)["type"] != FAILED:
+            for series, keys in self.announces:
+                News(site.store, series).acknowledge(keys, ending.run)
+
+
+@dataclass(frozen=True)
+class _Account:
+    """What a run has left in the store."""
+
+    records: Sequence[JobRecord] = ()
+    jobs: Sequence[dict[str, Any]] = ()
+    causes: Sequence[dict[str, Any]] = ()
+    images: Sequence[FoundImage] = ()
+    announces: tuple[tuple[Series, list[str]], ...] = ()
+
+
+def message_of(ending: Ending, site: Site) -> Message:
+    """What the event carries: news are the images of the run's series that were not announced yet.
+
+    A series that is new gets its watermark. Of a run that failed it is less if the store cannot be read, which then is
+    among the causes.
 
     Raises:
         AcdError: RUN_UNKNOWN if a run that succeeded has left nothing, or what Store raises.
     """
     try:
-        return _told(ending, *_read(ending, site))
+        account = _read(ending, site)
     except AcdError as error:
         if ending.status == "Succeeded":
             raise
         cause = _cause(("", "notify", "", error.code.value.number), error.code.name, error.detail, 1)
-        return _told(ending, [], [], [cause])
+        account = _Account(causes=[cause])
+    return Message(_data(ending, account), account.announces)
 
 
-def _read(ending: Ending, site: Site) -> tuple[list[JobRecord], list[dict[str, Any]], list[dict[str, Any]]]:
-    """The records of the run's jobs, each as the event has it, and the causes of a failure."""
+def _read(ending: Ending, site: Site) -> _Account:
+    """What the run has left: of its jobs, and the causes of a failure."""
     records = records_of(ending.run, site)
-    if ending.status == "Succeeded":
-        if not records:
-            raise AcdError(ErrorCode.RUN_UNKNOWN, f"nothing of run {ending.run} is at {site.address}")
-        return records, [_job(record, site) for record in records], []
-    causes = _causes(records, failures_of(ending.run, site), site)
-    return records, [_job(record, site) for record in records], causes
+    if ending.status == "Succeeded" and not records:
+        raise AcdError(ErrorCode.RUN_UNKNOWN, f"nothing of run {ending.run} is at {site.address}")
+    failed = ending.status != "Succeeded"
+    causes = _causes(records, failures_of(ending.run, site), site) if failed else []
+    jobs = [_job(record, site) for record in records]
+    images: list[FoundImage] = []
+    announces: list[tuple[Series, list[str]]] = []
+    for record in records:
+        if record.series is not None:
+            found, keys = _news_of(record.series, site)
+            images += found
+            announces.append((record.series, keys))
+        elif record.gathered and not record.gathered_before:
+            images += record.findings.images
+    return _Account(records, jobs, causes, images, tuple(announces))
 
 
-def _told(
-    ending: Ending, records: Sequence[JobRecord], jobs: list[dict[str, Any]], causes: list[dict[str, Any]]
-) -> dict[str, Any]:
-    news = [record for record in records if record.gathered and not record.gathered_before]
-    images = [image for record in news for image in record.findings.images]
+def _news_of(series: Series, site: Site) -> tuple[list[FoundImage], list[str]]:
+    from acdtask.jobs.monitor.news import pending_images
+
+    News(site.store, series).open()
+    return pending_images(series, site)
+
+
+def _data(ending: Ending, account: _Account) -> dict[str, Any]:
+    images = account.images
+    named = {(image.label, image.datetime) for image in images}
+    gathered = [image for record in account.records if record.gathered for image in record.findings.images]
     return {
         "run": ending.run,
         "workflow": ending.workflow,
@@ -103,11 +151,12 @@ def _told(
         "changed_area_m2": round(sum(image.changed_area_m2 or 0.0 for image in images), 1),
         "images": [image.model_dump(mode="json") for image in images[-IMAGES_AT_MOST:]],
         "images_left_out": max(len(images) - IMAGES_AT_MOST, 0),
+        "images_not_announced": sum((image.label, image.datetime) not in named for image in gathered),
         "area_px": sum(image.area_px or 0 for image in images),
         "judged_px": sum(image.judged_px or 0 for image in images),
-        "files": {name: address for one in records for name, address in one.findings.files.items()},
-        "jobs": jobs,
-        "causes": causes,
+        "files": {name: address for record in account.records for name, address in record.findings.files.items()},
+        "jobs": list(account.jobs),
+        "causes": list(account.causes),
     }
 
 
@@ -139,7 +188,7 @@ def _missing(record: JobRecord, site: Site) -> list[dict[str, Any]]:
     """The rounds with shards that are not done."""
     if record.gathered or record.nothing_to_do:
         return []
-    plan = load_plan(record.job, record.plan_id, site)
+    plan = load_plan_head(record.job, record.plan_id, site)
     counted = ((name, len(missing_shards(plan, name, site))) for name in record.rounds)
     return [{"round": name, "shards": count, "of": record.shards} for name, count in counted if count]
 
@@ -179,6 +228,8 @@ def _unsolved(records: Sequence[JobRecord], failures: Sequence[Failure], site: S
         elif not record.gathered and failure.stage != "plan":
             place = (failure.job, failure.round)
             if place not in missing:
-                missing[place] = set(missing_shards(load_plan(record.job, record.plan_id, site), failure.round, site))
+                missing[place] = set(
+                    missing_shards(load_plan_head(record.job, record.plan_id, site), failure.round, site)
+                )
             if failure.shard is None or failure.shard in missing[place]:
                 yield failure

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +15,20 @@ from rasterio.io import MemoryFile
 
 from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Draft, Estimate, Handouts, Job, Plan, RoundResult, Settings, Shard, Site
+from acdtask.jobs.contract import (
+    Content,
+    Context,
+    Draft,
+    Estimate,
+    Handouts,
+    Job,
+    Nothing,
+    Results,
+    Round,
+    Settings,
+    Site,
+    Work,
+)
 from acdtask.jobs.shards import shards_of
 from acdtask.simulate.scene import scene_of
 from acdtask.simulate.settings import SceneSettings
@@ -46,13 +58,62 @@ class SimulateSettings(SceneSettings, Settings):
         return SceneSettings(**{name: getattr(self, name) for name in SceneSettings.model_fields})
 
 
-class _Work(BaseModel):
+class SimulateContent(Content):
+    """Where the files go: the whole address, since the same relative one means another place elsewhere."""
+
+    out: str
+
+    def identity(self, settings: Settings) -> dict[str, Any]:
+        """The settings, with that address."""
+        return {"settings": {**settings.science(), "out": self.out}}
+
+
+class ScenePairs(Work):
     """The pairs of a shard."""
 
     pairs: list[int]
 
 
-class SimulateJob(Job[SimulateSettings]):
+class WrittenImages(BaseModel):
+    """The images that a shard wrote."""
+
+    keys: list[str]
+
+
+SimulateContext = Context[SimulateSettings, SimulateContent]
+
+
+class WriteImages(Round[ScenePairs, Nothing, WrittenImages]):
+    """Write the images, then the area of interest and the truth."""
+
+    name = "images"
+
+    def run(self, work: ScenePairs, handout: Nothing, context: SimulateContext) -> WrittenImages:
+        """Write the images of a shard, and return their names."""
+        scene = scene_of(context.settings.scene())
+        out = Store.at(context.content.out)
+        # First, so that a folder with an image always says which scene it belongs to.
+        out.put(SCENE_KEY, _scene_json(scene.settings))
+        keys = []
+        for done, pair in enumerate(work.pairs, start=1):
+            keys.append(image_key(scene.settings, pair))
+            out.put(keys[-1], geotiff(scene.image(pair), scene.settings))
+            context.progress(done)
+        return WrittenImages(keys=keys)
+
+    def gather(self, results: Results[ScenePairs, WrittenImages], context: SimulateContext) -> Handouts[Nothing]:
+        """Write the area of interest and the truth, once every image is there."""
+        scene = context.settings.scene()
+        written = sum(len(images.keys) for _, images in results)
+        if written != scene.pairs and not results.left_out:
+            raise AcdError(ErrorCode.BUG, f"the shards of the scene wrote {written} images, not {scene.pairs}")
+        out = Store.at(context.content.out)
+        out.put(TRUTH_KEY, _json(truth_geojson(scene_of(scene))))
+        out.put(AOI_KEY, _json(aoi_payload(scene)))
+        return Handouts()
+
+
+class SimulateJob(Job[SimulateSettings, SimulateContent]):
     """Images of ground that is known, with changes that are known.
 
     Below `out` it writes `images/S1_<start>_<end>_VV_coherence.tif`, `scene.json` (the settings), `aoi.json` and
@@ -61,11 +122,12 @@ class SimulateJob(Job[SimulateSettings]):
 
     name = "simulate"
     unit = "images"
-    rounds = ("images",)
+    rounds = (WriteImages(),)
     plans_only_what_is_missing = False
     settings = SimulateSettings
+    content = SimulateContent
 
-    def plan(self, settings: SimulateSettings, site: Site) -> Draft:
+    def plan(self, settings: SimulateSettings, site: Site) -> Draft[SimulateContent, ScenePairs]:
         """The pairs of each shard. SETTING_INVALID if there is no such scene, or another one in `out`."""
         del site  # the scene comes from its settings alone
         scene = settings.scene()
@@ -82,9 +144,8 @@ class SimulateJob(Job[SimulateSettings]):
             )
         pixels = scene.pairs * scene.size**2
         return Draft(
-            # The whole address: the same relative one means another place elsewhere.
-            content={"settings": {**settings.science(), "out": out.url}},
-            shards=shards_of(list(range(scene.pairs)), settings.shard_images, "pairs"),
+            content=SimulateContent(out=out.url),
+            shards=shards_of(range(scene.pairs), settings.shard_images, lambda pairs: ScenePairs(pairs=pairs)),
             estimate=Estimate(
                 dates=scene.pairs,
                 bytes_written=round(BYTES_PER_PIXEL * pixels),
@@ -92,35 +153,6 @@ class SimulateJob(Job[SimulateSettings]):
             ),
             notes={"images": scene.pairs, "events": len(events)},
         )
-
-    def run(
-        self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
-    ) -> bytes:
-        """Write the images of a shard, and return their names."""
-        del round_name, handout, site
-        settings = SimulateSettings.model_validate(plan.content["settings"])
-        scene = scene_of(settings.scene())
-        out = Store.at(settings.out)
-        # First, so that a folder with an image always says which scene it belongs to.
-        out.put(SCENE_KEY, _scene_json(scene.settings))
-        keys = []
-        for done, pair in enumerate(_Work.model_validate(shard.work).pairs, start=1):
-            keys.append(image_key(scene.settings, pair))
-            out.put(keys[-1], geotiff(scene.image(pair), scene.settings))
-            progress(done)
-        return _json(keys)
-
-    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
-        """Write the area of interest and the truth, once every image is there."""
-        del round_name, site
-        settings = SimulateSettings.model_validate(plan.content["settings"])
-        written = sum(len(json.loads(table)) for _, table in result.tables)
-        if written != settings.pairs and not result.left_out:
-            raise AcdError(ErrorCode.BUG, f"the shards of the scene wrote {written} images, not {settings.pairs}")
-        out = Store.at(settings.out)
-        out.put(TRUTH_KEY, _json(truth_geojson(scene_of(settings.scene()))))
-        out.put(AOI_KEY, _json(aoi_payload(settings.scene())))
-        return Handouts()
 
 
 def image_key(settings: SceneSettings, pair: int) -> str:

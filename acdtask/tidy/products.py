@@ -31,6 +31,9 @@ KNOWN = {
 }
 """The files of a product that acd makes, by job."""
 
+NEWS = re.compile(r"news/(watermark|(pending|announced)/\d{4}-\d\d/[\w.-]+)\.json")
+"""What of a series was announced. It stays: an image that nothing remembers would be announced once more."""
+
 BESIDE = re.compile(r"/(?!product-)[\w-]+\.(json|vrt|qml)$")
 """STAC documents, mosaics and styles, which lie beside the pixels that they are of."""
 
@@ -138,6 +141,9 @@ def _unnamed(
         key = entry.key
         rest = key[len(folder) :]
         if VERSION.fullmatch(key):
+            continue
+        if job == "monitor" and NEWS.fullmatch(rest):
+            broom.keep("news of series", NAMED, entry)
             continue
         if not KNOWN[job].fullmatch(rest):
             broom.keep_unknown(entry)

@@ -12,6 +12,7 @@ from typing import Any
 from acdtask.cube.local.seal import unseal
 from acdtask.cube.local.store_listing import Entry
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.codec import document_in
 from acdtask.jobs.contract import Site
 from acdtask.jobs.ingest.leftout import LeftOutRaster
 from acdtask.jobs.named import Names, names_in_json
@@ -94,12 +95,21 @@ class Runs:
             if job == "ingest" and self.plans[job, plan_id].has_old(cutoff):
                 for entry in site.store.entries(f"runs/{job}/{plan_id}/write"):
                     if entry.key.endswith(".table"):
-                        names.add(names_in_json(site.store.get(entry.key), site.store, place=entry.key))
+                        names.add(_names_in_table(site, entry.key))
         return names
 
     def made(self) -> set[tuple[str, str]]:
         """Job and content id of what the plans that stay make."""
         return {(job, plan.get("content_id", "")) for (job, _), plan in self.kept.items()}
+
+
+def _names_in_table(site: Site, key: str) -> set[str]:
+    """The keys that the table of a shard names. TIDY_UNSURE."""
+    try:
+        document = document_in(site.store.get(key))
+    except ValueError as error:
+        raise AcdError(ErrorCode.TIDY_UNSURE, f"{site.store.address_of(key)} is damaged") from error
+    return names_in_json(document, site.store, place=key)
 
 
 def read_runs(site: Site) -> Runs:

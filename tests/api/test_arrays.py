@@ -17,6 +17,8 @@ import acdtask
 from acdtask import AcdError, ErrorCode
 from acdtask.change.detect import detect_monolithic
 from acdtask.change.profile import Detection
+from acdtask.change.steps.centring import Centring
+from acdtask.change.steps.smooth import Smooth
 
 SHAPE = (60, 80)
 TRANSFORM = (20.0, 0.0, 346640.0, 0.0, -20.0, 5655340.0)
@@ -319,12 +321,27 @@ def test_scales_of_readers_that_say_nothing_are_not_believed() -> None:
         acdtask.baseline(integers)
 
 
+def test_smoothing_is_that_of_the_method_and_is_kept(tmp_path: Path) -> None:
+    stack, image = scene()
+    smooth = acdtask.monitor(image, acdtask.baseline(stack), smooth=1.2, low=0.9, high=1.8, min_area=20)
+    method = Detection(low=0.9, high=1.8, min_area=20, steps=(Centring(), Smooth(1.2)))
+    expected = detect_monolithic(stored(stack), stored(image), method, nodata=-1)
+    np.testing.assert_array_equal(smooth.z, acdtask.monitor(image, acdtask.baseline(stack)).z)
+    np.testing.assert_array_equal(smooth.found.blob_ids, expected.blob_ids)
+    plain = acdtask.monitor(image, acdtask.baseline(stack), low=0.9, high=1.8, min_area=20)
+    assert (smooth.mask != plain.mask).any()
+    smooth.save(tmp_path / "smooth.npz")
+    assert acdtask.Change.load(tmp_path / "smooth.npz").detection == smooth.detection == method
+    with refused(ErrorCode.SETTING_INVALID, "smooth is 99"):
+        acdtask.monitor(image, acdtask.baseline(stack), smooth=99)
+
+
 def test_zero_can_be_nodata_as_in_the_tutorial() -> None:
     stack, image = scene()
     stack[5, 30:40], image[50:, 50:] = 0, 0
     usual = acdtask.baseline(stack, zero_is_nodata=True)
     change = acdtask.monitor(image, usual, min_count=1, min_std=0, centred=False)
-    tutorial = Detection(min_count=1, min_std=0, zero_is_nodata=True, centred=False)
+    tutorial = Detection(min_count=1, min_std=0, zero_is_nodata=True, steps=())
     expected = detect_monolithic(stored(stack), stored(image), tutorial, nodata=-1)
     np.testing.assert_array_equal(change.z, expected.score.z)
     assert usual.count[30:40].max() == 24

@@ -15,12 +15,14 @@ SMALL = {
     "cube_speed": ["--rounds", "1"],
     "serve_speed": ["--rounds", "1"],
     "index_query": ["--records", "500"],
+    "estimates": ["--small"],
 }
 IN_OTHER_TESTS = {"daily"}
 FIGURES = {
     "quick": r"\| tutorial: a loop over blobs .*x(?s:.*)\| 6 dates +\| +\d+ MiB",
     "cube_speed": r"\| rasterio, the same COGs +\| +\d+",
     "serve_speed": r"\| acd, COGs +\| +\d+",
+    "estimates": r"│ monitor +│ +\d+\.\d+ │ +\d+\.\d+ │ +\d+\.\d+ │ +\d+ │ +\d+ │",
     "index_query": r"everything: 500 records, first \d+\.\d+ s",
 }
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from acdtask.change.evidence import Evidence
+
 Tile = tuple[int, int, int, int]
 """First row, first column, end row, end column."""
 
@@ -129,6 +131,11 @@ def _cut(tile: Tile, rng: np.random.Generator) -> list[Tile]:
         at = int(rng.integers(left + 1, right))
         return [(top, left, bottom, at), (top, at, bottom, right)]
     return [tile]
+
+
+def evidence_of(scene: Scene, tile: Tile) -> Evidence:
+    """The scores of a tile as evidence."""
+    return Evidence.of_scores(*(window(array, tile) for array in (scene.z, scene.mean, scene.image, scene.count)))
 
 
 def window(array: NDArray[Any], tile: Tile) -> NDArray[Any]:

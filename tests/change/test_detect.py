@@ -44,7 +44,7 @@ def coherence(seed: int, images: int, height: int, width: int) -> tuple[NDArray[
 @pytest.mark.parametrize("shape", [(60, 90, 121), (5, 64, 64), (1, 20, 20)])
 def test_the_tutorial_profile_equals_plain_numpy_and_scikit_image(seed: int, shape: tuple[int, int, int]) -> None:
     stack, image = coherence(seed, *shape)
-    rules = Detection(min_area=30, min_count=1, min_std=0, zero_is_nodata=True, centred=False)
+    rules = Detection(min_area=30, min_count=1, min_std=0, zero_is_nodata=True, steps=())
     found = detect_monolithic(stack, image, rules, nodata=0)
 
     z = plain.tutorial_z(stack, image)
@@ -67,7 +67,7 @@ def test_tiles_with_their_own_moments_give_the_tutorials_patches(data: st.DataOb
     rng = np.random.default_rng(seed)
     height, width = rng.integers(5, 40, 2).tolist()
     stack, image = coherence(seed, int(rng.integers(2, 20)), height, width)
-    rules = Detection(min_area=int(rng.integers(0, 20)), min_count=1, min_std=0, zero_is_nodata=True, centred=False)
+    rules = Detection(min_area=int(rng.integers(0, 20)), min_count=1, min_std=0, zero_is_nodata=True, steps=())
     tiles = data.draw(tilings(height, width))
     parts = []
     for tile in tiles:

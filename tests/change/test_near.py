@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from acdtask.change.fragments import FIXED, FragmentTable, find_fragments
+from acdtask.change.fragments import FIXED, find_fragments
 from acdtask.change.near import NOTHING, Near
 from acdtask.change.seams import join_near
-from tests.change.scenes import Scene, Tile, scenes, tilings, window
+from tests.change.crossing import crossed
+from tests.change.scenes import Scene, Tile, evidence_of, scenes, tilings
 
 LOW, HIGH = 1.7, 3.0
 ALL_NEIGHBOURS = np.ones((3, 3), bool)
@@ -19,7 +20,7 @@ ALL_NEIGHBOURS = np.ones((3, 3), bool)
 def joined(scene: Scene, tiles: list[Tile]) -> Near:
     fragments = [
         find_fragments(
-            *(window(array, tile) for array in (scene.z, scene.mean, scene.image, scene.count)),
+            evidence_of(scene, tile),
             low=LOW,
             high=HIGH,
             min_area=scene.min_area,
@@ -27,7 +28,7 @@ def joined(scene: Scene, tiles: list[Tile]) -> Near:
         )
         for tile in tiles
     ]
-    tables = [FragmentTable.from_bytes(part.table.to_bytes()) for part in fragments]
+    tables = [crossed(part.table) for part in fragments]
     return join_near(tables, [part.near for part in fragments])
 
 

@@ -10,20 +10,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from acdtask.change.fragments import FRAGMENT, Fragments, FragmentTable, find_fragments
-from acdtask.change.seams import BLOB, JoinedBlobs, blobs_from_bytes, blobs_to_bytes, join_fragments
+from acdtask.change.evidence import Evidence
+from acdtask.change.fragments import FRAGMENT, Fragments, find_fragments
+from acdtask.change.seams import BLOB, JoinedBlobs, join_fragments
 from tests.change import plain
-from tests.change.scenes import Scene, Tile, comb, scenes, spiral, tilings, window
+from tests.change.crossing import blobs_crossed, crossed, table_bytes
+from tests.change.scenes import Scene, Tile, comb, evidence_of, scenes, spiral, tilings, window
 
 LOW, HIGH = 1.7, 3.0
 
 
 def fragments_of(scene: Scene, tile: Tile, shift: tuple[int, int] = (0, 0)) -> Fragments:
     return find_fragments(
-        window(scene.z, tile),
-        window(scene.mean, tile),
-        window(scene.image, tile),
-        window(scene.count, tile),
+        evidence_of(scene, tile),
         low=LOW,
         high=HIGH,
         min_area=scene.min_area,
@@ -34,7 +33,7 @@ def fragments_of(scene: Scene, tile: Tile, shift: tuple[int, int] = (0, 0)) -> F
 def join(scene: Scene, tiles: list[Tile]) -> tuple[NDArray[np.int32], JoinedBlobs]:
     """The blobs and their image, by way of bytes, as between pods."""
     fragments = [fragments_of(scene, tile) for tile in tiles]
-    joined = join_fragments([FragmentTable.from_bytes(part.table.to_bytes()) for part in fragments])
+    joined = join_fragments([crossed(part.table) for part in fragments])
     image = np.full(scene.z.shape, -1, np.int32)
     for part, tile, ids in zip(fragments, tiles, joined.blob_ids, strict=True):
         window(image, tile)[...] = ids[part.labels]
@@ -187,7 +186,8 @@ def test_thresholds_are_compared_as_scikit_image_compares_them() -> None:
 def test_a_z_that_equals_a_threshold_is_not_above_it_and_low_is_never_above_high(low: float, high: float) -> None:
     z = np.array([[2.0, 2.5, 3.0, 3.5, 2.0, 3.5, 1.0, 4.5]], np.float32)
     zeros = np.zeros(z.shape, np.int16)
-    found = find_fragments(z, zeros.astype(np.float32), zeros, zeros, low=low, high=high, min_area=0, origin=(0, 0))
+    evidence = Evidence.of_scores(z, zeros.astype(np.float32), zeros, zeros)
+    found = find_fragments(evidence, low=low, high=high, min_area=0, origin=(0, 0))
     ids = join_fragments([found.table]).blob_ids[0][found.labels]
     np.testing.assert_array_equal(ids, plain.blobs_of(z, low, high, 0))
 
@@ -204,15 +204,15 @@ def test_nothing_joins_to_nothing() -> None:
 def test_a_table_is_the_same_bytes_each_time_and_comes_back_whole() -> None:
     scene = scene_of(comb(20, 17), [(0, 0)])
     table = fragments_of(scene, (2, 3, 15, 14)).table
-    data = table.to_bytes()
-    assert data == fragments_of(scene, (2, 3, 15, 14)).table.to_bytes()
-    back = FragmentTable.from_bytes(data)
+    data = table_bytes(table)
+    assert data == table_bytes(fragments_of(scene, (2, 3, 15, 14)).table)
+    back = crossed(table)
     assert (back.origin, back.shape, back.min_area) == ((2, 3), (13, 11), 0)
     assert back.fragments.dtype == FRAGMENT
     for name in ("fragments", "diagonals", "border"):
         np.testing.assert_array_equal(getattr(back, name), getattr(table, name))
     blobs = join_fragments([table]).blobs
-    np.testing.assert_array_equal(blobs_from_bytes(blobs_to_bytes(blobs)), blobs)
+    np.testing.assert_array_equal(blobs_crossed(blobs), blobs)
 
 
 def test_tiles_that_overlap_or_differ_in_settings_are_refused() -> None:
@@ -223,4 +223,4 @@ def test_tiles_that_overlap_or_differ_in_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="min_area"):
         join_fragments([table, replace(table, min_area=5)])
     with pytest.raises(ValueError, match="shape"):
-        find_fragments(scene.z, scene.mean[:2], scene.image, scene.count, low=LOW, high=HIGH, min_area=0, origin=(0, 0))
+        Evidence.of_scores(scene.z, scene.mean[:2], scene.image[:2], scene.count)

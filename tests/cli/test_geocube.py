@@ -12,7 +12,7 @@ import pytest
 
 from acdtask.cli import main
 from acdtask.cube.grid import Grid, Layout, RegularGrid
-from acdtask.cube.model import Consolidation, DataFormat, Dataset, Instance, Level, Record, Variable
+from acdtask.cube.model import Addition, Consolidation, DataFormat, Dataset, Instance, Level, Record, Variable
 from acdtask.engine import log
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.standin import SERVED, StandIn, served_cube
@@ -51,11 +51,13 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
         record_id=RECORD.id, variable="CoherenceVV", instance="master", uri=str(image), dformat=FORMAT, grid=grid
     )
     cube.commit(
-        [RECORD],
-        [dataset],
-        [Variable(name="CoherenceVV", dformat=FORMAT)],
-        [Instance(variable="CoherenceVV", name="master")],
-        [LAYOUT],
+        Addition(
+            [RECORD],
+            [dataset],
+            [Variable(name="CoherenceVV", dformat=FORMAT)],
+            [Instance(variable="CoherenceVV", name="master")],
+            [LAYOUT],
+        )
     )
     return cube
 

@@ -14,7 +14,7 @@ import pytest
 from acdtask.cli import main
 from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat, Dataset, Instance, Record, Variable
+from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, Record, Variable
 from acdtask.engine import log
 
 Run = Callable[..., tuple[int, str, str]]
@@ -46,11 +46,13 @@ def cube(tmp_path: Path) -> str:
         for record in records
     ]
     LocalCube.create(address).commit(
-        records,
-        datasets,
-        variables=[Variable(name="CoherenceVV", dformat=dformat)],
-        instances=[Instance(variable="CoherenceVV", name="master")],
-        layouts=[LAYOUT],
+        Addition(
+            records,
+            datasets,
+            variables=[Variable(name="CoherenceVV", dformat=dformat)],
+            instances=[Instance(variable="CoherenceVV", name="master")],
+            layouts=[LAYOUT],
+        )
     )
     return address
 

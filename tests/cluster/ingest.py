@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cluster.faults import Fault
-from tests.cluster.scenes import monitor_of
+from tests.cluster.scenes import ALL_PODS, monitor_of
 from tests.cluster.tools import Json, Place
 
 __all__ = ["NODE", "SHARD", "ingest", "prepared"]
@@ -28,6 +28,7 @@ def prepared(place: Place, scene: Path, folder: Path, faults: Sequence[Fault], e
 
 def ingest(place: Place, **more: str) -> str:
     given = {"aoi": "koln", "source": place.inbox, "make-layout": "utm32", "cell-size": "128", "shard-files": "12"}
+    given |= ALL_PODS
     return place.submit(
         "workflowtemplate/acd-ingest", given | {name.replace("_", "-"): one for name, one in more.items()}
     )

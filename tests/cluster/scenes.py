@@ -12,6 +12,8 @@ from typing import Any
 from acdtask.simulate.settings import SceneSettings
 from tests.jobs.chain import reference_end
 
+ALL_PODS = {"here-seconds": "0"}
+"""However small the work is, every plan gets pods of its own."""
 SCENE = SceneSettings(size=128, reference_pairs=20, monitored_pairs=2, events=4, seed=11)
 LAYOUT = "utm32"
 
@@ -52,10 +54,13 @@ def acdtask(*words: str) -> str:
     return done.stdout
 
 
-def run_locally(jobs: tuple[str, ...], scene: Path, cube: Path, settings: SceneSettings = SCENE) -> None:
+def run_locally(
+    jobs: tuple[str, ...], scene: Path, cube: Path, settings: SceneSettings = SCENE, cell_size: str = "128"
+) -> None:
     """`acdtask JOB local` for each job."""
     for job in jobs:
-        options = _options(settings_of(job, str(scene / "images"), settings))
+        of_job = settings_of(job, str(scene / "images"), settings)
+        options = _options({**of_job, **({"cell-size": cell_size} if job == "ingest" else {})})
         acdtask(job, "local", "--cube", str(cube), "--aoi", str(scene / "aoi.json"), *options)
 
 

@@ -71,8 +71,8 @@ def ended(place: Place, known: set[str]) -> Workflow:
 
 def plan_of(place: Place, workflow: Workflow) -> dict[str, int]:
     """What the plan of the monitor said it would cost."""
-    artifacts = workflow.nodes["all.monitor.plan"]["outputs"]["artifacts"]
-    (key,) = (one["s3"]["key"] for one in artifacts if one["name"] == "plan-json")
+    artifacts = workflow.nodes["all.plan"]["outputs"]["artifacts"]
+    (key,) = (one["s3"]["key"] for one in artifacts if one["name"] == "monitor-plan-json")
     estimate: dict[str, int] = json.loads(place.bucket.get(key))["estimate"]
     return estimate
 

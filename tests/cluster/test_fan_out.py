@@ -11,7 +11,7 @@ from pathlib import Path
 
 from acdtask.simulate.settings import SceneSettings
 from tests.cluster.conftest import NewPlace
-from tests.cluster.scenes import acdtask, monitor_of
+from tests.cluster.scenes import ALL_PODS, acdtask, monitor_of
 from tests.cluster.tools import Json, Place, Workflow, call
 from tests.jobs.chain import reference_end, simulate
 
@@ -41,7 +41,7 @@ def test_four_hundred_shards(
     given = {"aoi": "koln", "layout": "tiny", "end": reference_end(SCENE).isoformat(), "min-dates": "3"}
     memory = Memory(place)
     with memory:
-        name = place.submit("workflowtemplate/acd-baseline", given | {"shard-tiles": "1"})
+        name = place.submit("workflowtemplate/acd-baseline", given | ALL_PODS | {"shard-tiles": "1"})
         workflow = place.ended(name, 2400)
     assert workflow.phase == "Succeeded", workflow.why()
     shards = {name: one for name, one in workflow.outcome().items() if ".run-moments(" in name}

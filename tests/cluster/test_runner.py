@@ -11,7 +11,7 @@ import yaml
 
 from tests.cluster.conftest import NewPlace
 from tests.cluster.faults import CONFIG_MAP, Fault, config_map, has_faults, with_faults
-from tests.cluster.scenes import monitor_of
+from tests.cluster.scenes import ALL_PODS, monitor_of
 from tests.conftest import CHECKOUT
 from tests.jobs.chain import digests
 from workflows.rendering import CHART_FILES
@@ -46,7 +46,7 @@ def here(faults: list[Fault], scene: Path, folder: Path) -> Result:
         config_maps={"acd-aoi-koln": scene},
         environment={"ACD_CUBE": str(folder / "cube")},
     )
-    given = {"aoi": "koln", "source": str(scene / "images"), "shard-files": "12"}
+    given = {"aoi": "koln", "source": str(scene / "images"), "shard-files": "12", **ALL_PODS}
     return run_workflow(document, given, host, workers=2, pace=0)
 
 
@@ -61,7 +61,7 @@ def test_a_fault_ends_as_in_the_runner(new_place: NewPlace, scene: Path, tmp_pat
     place.put_images(sorted((scene / "images").iterdir()))
     place.install({"monitors": [monitor_of(scene)]}, tmp_path)
     place.put_faults("acd-ingest", faults)
-    given = {"aoi": "koln", "source": place.inbox, "shard-files": "12"}
+    given = {"aoi": "koln", "source": place.inbox, "shard-files": "12", **ALL_PODS}
     submitted = place.submit("workflowtemplate/acd-ingest", given)
     expected = here(faults, scene, tmp_path / "here")
     workflow = place.ended(submitted)

@@ -232,6 +232,7 @@ class Place:
         """Values that fit a small machine."""
         repository, _, tag = self.surroundings.image.rpartition(":")
         small: Json = {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+        whole: Json = {"memoryMiB": 512, "requests": {"cpu": "20m"}}
         return {
             "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
             "objectStore": {
@@ -240,7 +241,7 @@ class Place:
                 "endpoint": self.surroundings.s3,
                 "existingSecret": {"name": "acd-s3"},
             },
-            "resources": {"plan": small, "gather": small, "run": {"memoryMiB": 512, "requests": {"cpu": "20m"}}},
+            "resources": {"plan": small, "gather": small, "here": whole, "run": whole},
         }
 
     def install(self, changes: Mapping[str, Any], folder: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from acdtask.cube.grid import Grid, Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Consolidation, Dataset, JobState, Pixels, Record, Slice
+from acdtask.cube.model import Addition, Consolidation, Dataset, JobState, Pixels, Record, Slice
 from tests.cube.make import COHERENCE, MASTER, dataset, grid, image, put_image, record
 
 LAYOUT = Layout(name="utm", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64, ox=400000, oy=5600000))
@@ -29,7 +29,7 @@ def pixels_of(number: int) -> Pixels:
 def make_cube(url: str, records: tuple[Record, ...] = RECORDS, of: Grid = GRID) -> LocalCube:
     """Each record has an image in a file of its own."""
     cube = LocalCube.create(url)
-    cube.commit(records, variables=[COHERENCE], instances=[MASTER], layouts=[LAYOUT])
+    cube.commit(Addition(records, variables=[COHERENCE], instances=[MASTER], layouts=[LAYOUT]))
     for number, one in enumerate(records):
         stored = put_image(cube.store, f"pixels/{number}.tif", pixels_of(number), of)
         cube.index([], [dataset(one, stored.uri, grid=of)])
@@ -63,7 +63,7 @@ def stack(cube: LocalCube, cell: str, layout: Layout = LAYOUT) -> Pixels:
     """What the cube reads of all records for a cell; the containers that it reads are those of `where`."""
     i, j = map(int, cell.split("/"))
     tile = layout.tile(i, j)
-    (found,) = cube.where("CoherenceVV", "master", IDS, [tile])
+    (found,) = cube.where("CoherenceVV", "master", IDS, [tile.grid], tile.layout)
     slices = [Slice(label=one, datasets=tuple(d for d in found if d.record_id == one)) for one in IDS]
     return cube.read(tile.grid, slices, COHERENCE)
 

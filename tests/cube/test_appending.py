@@ -15,7 +15,7 @@ from acdtask.cube.local.consolidation_cell import CellWork, container_key
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import CHUNK_TIMES
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import DataFormat, Dataset, Slice
+from acdtask.cube.model import Addition, DataFormat, Dataset, Slice
 from tests.cube.make import COHERENCE, dataset, record
 from tests.cube.test_index import heads, ready
 
@@ -239,7 +239,7 @@ def test_the_live_index_does_not_grow_by_the_day(tmp_path: Any) -> None:
         assert sum(segment["rows"] for segment in head["datasets"]) == 2 * (day + 1)
     live = sum(cube.store.size(segment["key"]) for table in ("records", "datasets") for segment in head[table])
     whole = LocalCube.create(str(tmp_path / "whole"))
-    whole.commit(variables=[COHERENCE], instances=cube.instances("CoherenceVV"))
+    whole.commit(Addition(variables=[COHERENCE], instances=cube.instances("CoherenceVV")))
     whole.index([record(day) for day in range(130)], cube.datasets("CoherenceVV", "master"))
     at_once = sum(
         whole.store.size(key) for part in ("records", "datasets") for key in whole.store.list(f"index/{part}")

@@ -18,7 +18,7 @@ from acdtask.cube.local.containers import read_window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import METADATA, StackWriter
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import CubeRequest, DataFormat, Dataset, Outcome, Pixels, Variable
+from acdtask.cube.model import Addition, CubeRequest, DataFormat, Dataset, Outcome, Pixels, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.verify.check import check_files
 from acdtask.verify.named import named_files
@@ -219,7 +219,7 @@ def test_an_overview_is_checked_when_a_map_tile_is_made_of_it(tmp_path: Path) ->
     checksum = write_cog(store, "a.tif", image(of)[np.newaxis], of, nodata=-1)
     cube = LocalCube.create(str(tmp_path))
     whole = dataset(record(0), "a.tif", grid=of, checksum=checksum)
-    cube.commit([record(0)], [whole], variables=[COHERENCE], instances=[MASTER])
+    cube.commit(Addition([record(0)], [whole], variables=[COHERENCE], instances=[MASTER]))
     coarse = grid(300, 200, transform=(40, 0, 400000, 0, -40, 5600000))
     request = CubeRequest(variable="CoherenceVV", instance="master", grid=coarse, groups=((record(0).id,),))
     good = cube.picture(request)
@@ -240,11 +240,11 @@ def test_an_overview_is_checked_when_a_map_tile_is_made_of_it(tmp_path: Path) ->
 def test_the_index_keeps_checksums_and_takes_the_newer_one(tmp_path: Path) -> None:
     cube = LocalCube.create(str(tmp_path))
     plain = dataset(record(0), "a.tif")
-    cube.commit([record(0)], [plain], [COHERENCE], [MASTER])
+    cube.commit(Addition([record(0)], [plain], [COHERENCE], [MASTER]))
     segment = cube.store.list("index/datasets")
     first, second = (plain.model_copy(update={"checksum": f"1220{digit * 64}"}) for digit in "ab")
     for new, expected in ((first, first), (plain, first), (first, first), (second, second)):
-        cube.commit([record(0)], [new], [COHERENCE], [MASTER])
+        cube.commit(Addition([record(0)], [new], [COHERENCE], [MASTER]))
         assert LocalCube.open(str(tmp_path)).datasets("CoherenceVV", "master") == [expected]
     cube.exchange([plain], [dataset(record(0), "b.tif")])
     assert [one.uri for one in cube.datasets("CoherenceVV", "master")] == ["b.tif"]
@@ -262,7 +262,7 @@ def test_verify_sees_every_kind_of_damage_in_a_folder_and_on_s3(place: str, tmp_
     plain = dataset(record(2), "plain.tif")
     cube.store.put("plain.tif", b"of a client")
     datasets = [cog.dataset, stack.dataset, plain]
-    cube.commit([record(number) for number in range(3)], datasets, [COHERENCE], [MASTER], [])
+    cube.commit(Addition([record(number) for number in range(3)], datasets, [COHERENCE], [MASTER], []))
 
     def verdicts() -> dict[str, str]:
         found = check_files(cube.store, named_files(LocalCube.open(place)))

@@ -17,7 +17,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.seal import unseal
 from acdtask.cube.local.segments import DatasetSegment
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Dataset, Instance, RecordQuery, Variable
+from acdtask.cube.model import Addition, Dataset, Instance, RecordQuery, Variable
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.make import COHERENCE, MASTER, dataset, grid, record
 from tests.cube.test_index import UTM32, heads, ready
@@ -47,7 +47,7 @@ def test_a_record_may_have_several_datasets_outside_the_cube(place: str, address
     several.append(dataset(record(1), address.format("a"), bands=(3, 2)))
     cube.index([record(1)], several[:2])
     cube.index([], several)
-    assert cube.commit(datasets=several) is False
+    assert cube.commit(Addition(datasets=several)) is False
     assert sorted(of_cube(LocalCube.open(place)), key=str) == sorted(several, key=str)
 
 
@@ -74,7 +74,7 @@ def test_the_variables_own_range_is_not_another_mapping(place: str) -> None:
     cube = ready(place)
     plain = dataset(record(1), "/data/a.tif")
     cube.index([record(1)], [plain.model_copy(update={"real": (0.0, 1000.0)})])
-    assert cube.commit(datasets=[plain]) is False
+    assert cube.commit(Addition(datasets=[plain])) is False
     assert of_cube(LocalCube.open(place)) == [plain]
 
 

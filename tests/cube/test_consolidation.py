@@ -14,7 +14,7 @@ from acdtask.cube.follow import Advances
 from acdtask.cube.grid import Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.joblog import TaskState, last_error, tasks_of
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Consolidates, Cube, Instance, JobState, Level
+from acdtask.cube.model import Addition, Consolidates, Cube, Instance, JobState, Level
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.jobs import (
     CELLS,
@@ -273,7 +273,7 @@ def test_a_damaged_source_fails_its_cells_and_a_retry_does_only_them(cube: Local
     # A fourth image that meets the two cells on the right alone.
     right = grid(30, 90, transform=(20, 0, 401400, 0, -20, 5600000))
     late = record(3)
-    cube.commit([late])
+    cube.commit(Addition([late]))
     file = tmp_path / "late.tif"
     stored = put_image(cube.store, "late.tif", np.ones((90, 30), np.int16), right)
     cube.index([], [dataset(late, str(file), grid=right)])

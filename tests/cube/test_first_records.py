@@ -10,7 +10,7 @@ from shapely.geometry import box, mapping
 
 from acdtask.cube.local import segments
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Record, RecordQuery
+from acdtask.cube.model import Addition, Record, RecordQuery
 
 COUNT = 3000
 AREA = mapping(box(7.0, 50.0, 7.05, 50.05))
@@ -39,7 +39,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(COUNT)
     ]
     for start in range(0, COUNT, 500):
-        cube.commit(records=records[start : start + 500])
+        cube.commit(Addition(records=records[start : start + 500]))
     return address
 
 

@@ -17,7 +17,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.read import read_mosaics
 from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Cube, CubeRequest, Dataset, Image, Outcome, Pixels, Resampling
+from acdtask.cube.model import Addition, Cube, CubeRequest, Dataset, Image, Outcome, Pixels, Resampling
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.make import COHERENCE, dataset, grid, image, one_slice, put_image, record
 from tests.cube.test_index import UTM32, ready
@@ -200,7 +200,7 @@ def test_what_was_exchanged_is_read_on_any_grid(place: str) -> None:
     assert more in datasets
     assert len(datasets) == 2
     tile = UTM32.tile(0, 0).model_copy(update={"grid": aside, "layout": "other"})
-    ((found),) = cube.where("CoherenceVV", "master", [record(1).id], [tile])
+    ((found),) = cube.where("CoherenceVV", "master", [record(1).id], [tile.grid])
     assert [one.uri for one in found] == ["stack.zarr"]
 
 
@@ -222,7 +222,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> LocalCube:
     outside = Store.at(str(tmp_path_factory.mktemp("outside")))
     pixels = np.stack([image(OF, number) for number in range(DATES)])
     pixels[:, :40, :50] = NODATA
-    cube.commit([record(number) for number in range(DATES)], put_stack(cube, OF, pixels, exchanged=True)[:3])
+    cube.commit(Addition([record(number) for number in range(DATES)], put_stack(cube, OF, pixels, exchanged=True)[:3]))
     for number in range(3, DATES):
         put(cube, number, f"{number}.tif", pixels[number], OF, exponent=1.0 + (number == 4))
     for number in (1, 5):
@@ -280,7 +280,7 @@ def test_chunks_of_many_kinds_of_windows(place: str) -> None:
     pixels = np.stack([image(of, number) for number in range(70)])
     pixels[:, :256, :256] = NODATA  # a chunk that is not written
     stack = put_stack(cube, of, pixels)
-    cube.commit([record(number) for number in range(70)])
+    cube.commit(Addition([record(number) for number in range(70)]))
     cube.index([], stack)
     corner = of.window(Window(row=0, column=256, height=256, width=44))
     for part, numbers in (

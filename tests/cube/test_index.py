@@ -22,7 +22,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.seal import seal
 from acdtask.cube.local.segments import RecordSegment
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Cube, Instance, Record, RecordQuery
+from acdtask.cube.model import Addition, Cube, Instance, Record, RecordQuery
 from acdtask.errors import AcdError, ErrorCode
 from tests.conftest import CHECKOUT
 from tests.cube.make import COHERENCE, MASTER, START, box, dataset, geojson, grid, record
@@ -36,7 +36,7 @@ def heads(cube: LocalCube) -> list[str]:
 
 def ready(place: str) -> LocalCube:
     cube = LocalCube.create(place)
-    cube.commit(variables=[COHERENCE], instances=[MASTER], layouts=[UTM32])
+    cube.commit(Addition(variables=[COHERENCE], instances=[MASTER], layouts=[UTM32]))
     return cube
 
 
@@ -64,7 +64,7 @@ def test_records_and_datasets_come_back_as_they_were(place: str) -> None:
 def test_an_empty_cube_answers(place: str) -> None:
     cube = LocalCube.create(place)
     assert (cube.records(RecordQuery()), cube.variables(), cube.layouts()) == ([], [], [])
-    assert cube.commit() is False
+    assert cube.commit(Addition()) is False
     assert heads(cube) == []
 
 
@@ -127,7 +127,7 @@ def test_the_catalogue_refuses_other_definitions_and_unknown_names(place: str) -
 
 def test_everything_of_a_commit_shows_at_once(place: str) -> None:
     reader = LocalCube.create(place)
-    LocalCube.open(place).commit([record(1)], [dataset(record(1), "a.tif")], [COHERENCE], [MASTER], [UTM32])
+    LocalCube.open(place).commit(Addition([record(1)], [dataset(record(1), "a.tif")], [COHERENCE], [MASTER], [UTM32]))
     assert len(heads(reader)) == 1
     assert reader.datasets("CoherenceVV", "master") == [dataset(record(1), "a.tif")]
 
@@ -191,7 +191,7 @@ def test_small_segments_are_merged_and_nothing_is_lost(place: str) -> None:
     for reader in (cube, LocalCube.open(place), pickle.loads(pickle.dumps(cube))):  # noqa: S301 - made in this test
         assert reader.records(RecordQuery()) == [record(number) for number in range(30)]
         assert len(reader.datasets("CoherenceVV", "master")) == 30
-    assert cube.commit([record(5)], [dataset(record(5), "5.tif")]) is False
+    assert cube.commit(Addition([record(5)], [dataset(record(5), "5.tif")])) is False
 
 
 def test_records_are_found_by_their_ids_in_the_order_asked_for(place: str) -> None:
@@ -374,7 +374,7 @@ def test_a_lost_answer_to_the_create_of_a_head_counts_as_made(tmp_path: Any, mon
         return False
 
     monkeypatch.setattr(Store, "create", create_and_lose_the_answer)
-    assert cube.commit([record(1)]) is True
+    assert cube.commit(Addition([record(1)])) is True
     assert len(heads(cube)) == 2
 
 

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from acdtask.cube.grid import Grid, Layout, RegularGrid, Window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.mapping import Mapping
-from acdtask.cube.local.read import pick_datasets
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import DataFormat, Dataset, Pixels, Resampling, Slice
+from acdtask.cube.model import DataFormat, Pixels, Resampling, Slice
 from acdtask.errors import AcdError, ErrorCode
-from tests.cube.make import COHERENCE, dataset, grid, image, one_slice, put_image, record
+from tests.cube.make import COHERENCE, grid, image, one_slice, put_image
 
 NODATA = -1
 KERNELS: list[Resampling] = ["nearest", "bilinear", "cubic", "cubic_spline", "lanczos", "average", "mode"]
@@ -306,15 +305,3 @@ def test_an_unreachable_store_is_not_called_damaged(s3_address: str, monkeypatch
     with pytest.raises(AcdError) as caught:
         LocalCube(Store.at(s3_address)).read(grid(), [one_slice(stored.model_copy(update={"uri": "b.tif"}))], COHERENCE)
     assert caught.value.code is ErrorCode.STORE_DENIED
-
-
-def test_a_tiles_own_consolidated_datasets_are_picked_first() -> None:
-    one, two = record(1), record(2)
-    native_1, native_2 = dataset(one, "1.tif"), dataset(two, "2.tif")
-    here = dataset(one, "x.zarr", layout="utm32", cell="1/1")
-    elsewhere = dataset(two, "y.zarr", layout="utm32", cell="1/2")
-    other_layout = dataset(two, "z.zarr", layout="z9", cell="1/1")
-    everything: list[Dataset] = [native_1, native_2, here, elsewhere, other_layout]
-    assert pick_datasets(everything, "utm32", "1/1") == [native_2, here]
-    assert pick_datasets(everything, "utm32", "9/9") == [native_1, native_2]
-    assert pick_datasets([elsewhere], "utm32", "1/1") == []

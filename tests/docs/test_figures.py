@@ -45,7 +45,8 @@ def test_the_shares_above_the_thresholds_are_those_of_leaving_one_pair_out(
 ) -> None:
     above, far_above, patches = [], [], 0
     for index, image in enumerate(images):
-        change = detect_monolithic(np.delete(images, index, 0), image, Detection(centred=centred), nodata=-1)
+        detection = Detection.of({"centred": centred})
+        change = detect_monolithic(np.delete(images, index, 0), image, detection, nodata=-1)
         z = change.score.z[~np.isnan(change.score.z)]
         above.append(float((z > 1.7).mean()))
         far_above.append(float((z > 3).mean()))

@@ -32,8 +32,9 @@ from acdtask.engine.account import (
 )
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.codec import encode
 from acdtask.jobs.contract import Plan, Site
-from tests.engine.letters import LettersJob, LettersSettings
+from tests.engine.letters import LettersJob, LettersSettings, Written
 
 RUN = "6c5d3f6e-0000-4000-8000-000000000001"
 
@@ -51,14 +52,14 @@ def in_run(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return lambda run: monkeypatch.setenv("ACD_RUN_ID", run)
 
 
-def do(plan: Plan, site: Site) -> None:
+def do(plan: Plan[Any, Any], site: Site) -> None:
     for name in plan.rounds:
         for index in range(plan.shards):
             run_shard(JOB, plan, name, index, site)
         gather_round(JOB, plan, name, site)
 
 
-def gathered(plan: Plan, site: Site) -> JobRecord:
+def gathered(plan: Plan[Any, Any], site: Site) -> JobRecord:
     do(plan, site)
     record_gathered(JOB, plan, gathered_rounds(plan, site), site)
     return records_of(RUN, site)[0]
@@ -77,8 +78,8 @@ def test_a_plan_and_its_end_are_kept_below_the_run(site: Site, in_run: Callable[
     assert ended.findings.figures == {"letters": 3}
     assert ended.findings.files == {"all": f"{site.address}/out/second.all"}
     assert (ended.work.shards, ended.work.units) == (6, 6)
-    # In each of two rounds a shard writes its letters and its table of one byte; it reads nothing but its own work.
-    assert ended.work.bytes_written == 2 * 3 * (100 + 1)
+    # In each of two rounds a shard writes its letters and its table; it reads nothing but its own work.
+    assert ended.work.bytes_written == 2 * 3 * (100 + len(encode(Written(text="a"), Written)))
     assert ended.work.pixel_bytes_read == 0
     assert ended.work.seconds >= 0
     assert ended.news == {**ended.work.model_dump(exclude={"shards"}), "letters": 3}

@@ -34,8 +34,8 @@ from acdtask.simulate.job import SimulateJob, SimulateSettings
 from tests.engine.test_pod import acdtask
 from workflows.templates import CHAIN
 
-IMAGES, SIDE = 60, 30_000
-"""Of 3.6 GB to read each: two and a half hours for one shard."""
+IMAGES, SIDE = 60, 40_000
+"""Of 6.4 GB to read each: two and a half hours for one shard."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> Plan[Any, Any]:
     """A real plan, of 60 shards in one round."""
     return make_plan(
         SimulateJob(),
@@ -63,7 +63,7 @@ def plan(tmp_path: Path) -> Plan:
     )
 
 
-def refused(plan: Plan, **changes: Any) -> AcdError:
+def refused(plan: Plan[Any, Any], **changes: Any) -> AcdError:
     with pytest.raises(AcdError) as caught:
         require_carried(plan.model_copy(update=changes))
     assert caught.value.code is ErrorCode.PLAN_TOO_LARGE
@@ -98,12 +98,12 @@ def test_on_one_machine_such_a_plan_is_only_told_of(large: Path, tmp_path: Path)
     assert "too large" not in json.loads(acdtask(*arguments, "--json", cube=tmp_path / "cube").stdout)["notes"]
 
 
-def test_a_usual_plan_is_carried(plan: Plan) -> None:
+def test_a_usual_plan_is_carried(plan: Plan[Any, Any]) -> None:
     require_carried(plan)
     assert plan.estimate.core_seconds > 0
 
 
-def test_what_no_size_of_shards_mends_gets_another_fix(plan: Plan) -> None:
+def test_what_no_size_of_shards_mends_gets_another_fix(plan: Plan[Any, Any]) -> None:
     def lasting(seconds: float) -> AcdError:
         return refused(plan, estimate=plan.estimate.model_copy(update={"core_seconds": seconds}), units=100_000)
 
@@ -113,7 +113,7 @@ def test_what_no_size_of_shards_mends_gets_another_fix(plan: Plan) -> None:
     assert "--" not in str(lasting(1e9))
 
 
-def test_too_many_shards_or_nodes_are_refused(plan: Plan) -> None:
+def test_too_many_shards_or_nodes_are_refused(plan: Plan[Any, Any]) -> None:
     assert "no job makes more than 400" in str(refused(plan, shards=401))
     rounds = tuple(f"round-{number}" for number in range(10))
     error = refused(plan, shards=400, rounds=rounds)
@@ -131,7 +131,7 @@ def test_the_longest_shards_of_a_job_end_before_the_workflow() -> None:
     assert MAX_SHARDS * POD_SECONDS["run"] / MARGIN / PODS_AT_ONCE <= WORKFLOW_SECONDS
 
 
-def test_the_list_of_the_most_shards_is_a_small_parameter(plan: Plan) -> None:
+def test_the_list_of_the_most_shards_is_a_small_parameter(plan: Plan[Any, Any]) -> None:
     assert len(shards_parameter(plan.model_copy(update={"shards": MAX_SHARDS}))) < PARAMETER_BYTES / 100
     assert shards_parameter(plan.model_copy(update={"nothing_to_do": "all is done"})) == "[]"
 

@@ -73,7 +73,7 @@ def test_the_sections_of_acd_toml_are_settings_of_a_monitor(render: Render) -> N
         "layout": "utm",
         "ingest": {"source": "s3://passes/koln", "source_nodata": 0},
         "baseline": {"end": "2021-01-29", "profile": "standard"},
-        "monitor": {"min_area": 50, "centred": False},
+        "monitor": {"min_area": 50, "centred": False, "smooth": 1.2},
     }
     assert arguments(schedules(render(values))["acd-koln"]) == {
         "aoi": "koln",
@@ -84,6 +84,7 @@ def test_the_sections_of_acd_toml_are_settings_of_a_monitor(render: Render) -> N
         "profile": "standard",
         "monitor-min-area": "50",
         "monitor-centred": "no",
+        "monitor-smooth": "1.2",
     }
     monitor |= {"template": "acd-monitor", "settings": {"layout": "utm", "monitor": {"min_area": 50}}}
     assert arguments(schedules(render(values))["acd-koln"]) == {"aoi": "koln", "layout": "utm", "min-area": "50"}

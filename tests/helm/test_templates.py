@@ -176,8 +176,14 @@ def test_a_workload_identity_leaves_the_keys_out(render: Render) -> None:
 
 def test_resources_are_those_of_the_stage(render: Render) -> None:
     rendered = render(example("scheduling"))
-    assert of_stage(rendered, "plan")
-    for container in of_stage(rendered, "plan"):
+    planning = of_stage(rendered, "plan") + [one for one in containers(rendered) if one["args"][0] == "chain"]
+    assert {one["args"][0] for one in planning} == {"chain", "ingest", "consolidate", "baseline", "monitor", "report"}
+    for container in planning:
+        memory = {"memory": "3072Mi"}
+        assert container["resources"] == {"requests": {"cpu": 3, **memory}, "limits": memory}
+    small = [one for one in containers(rendered) if one["args"][0] in {"notify", "tidy"}]
+    assert len({one["args"][0] for one in small}) == 2
+    for container in small:
         assert container["resources"]["limits"] == {"memory": "1Gi"}
     for container in of_stage(rendered, "run"):
         assert container["resources"] == {
@@ -191,11 +197,15 @@ def test_resources_are_those_of_the_stage(render: Render) -> None:
 def test_the_memory_of_a_shard_is_the_parameter_that_grows_after_an_oom_kill(render: Render) -> None:
     for workflow in of_jobs(render(example("scheduling"))):
         assert parameter(workflow, "memory-mib") == "6144"
-        patched = [one for one in workflow["spec"]["templates"] if "memory-mib" in one.get("podSpecPatch", "")]
-        runs = [
-            one for one in workflow["spec"]["templates"] if one.get("container", {}).get("args", ["", ""])[1] == "run"
-        ]
-        assert patched == runs
+        assert parameter(workflow, "here-memory-mib") == "3072"
+        for name, stages in (("'memory-mib'", {"run"}), ("'here-memory-mib'", {"plan", "--from"})):
+            patched = [one for one in workflow["spec"]["templates"] if name in one.get("podSpecPatch", "")]
+            of_stages = [
+                one
+                for one in workflow["spec"]["templates"]
+                if one.get("container", {}).get("args", ["", ""])[1] in stages
+            ]
+            assert patched == of_stages != []
 
 
 def test_scheduling_is_filled_at_the_workflow(render: Render) -> None:

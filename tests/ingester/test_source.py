@@ -28,7 +28,7 @@ from tests.ingester.standin import Standin
 
 FORMAT = DataFormat(dtype="int16", nodata=-1, min=0, max=1000)
 GRID = Grid(crs="EPSG:32632", transform=(20.0, 0.0, 350000.0, 0.0, -20.0, 5650000.0), width=64, height=64)
-Planned = Callable[..., Plan]
+Planned = Callable[..., Plan[Any, Any]]
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def planned(tmp_path: Path, cube: LocalCube, address: str, monkeypatch: pytest.M
     monkeypatch.setenv("ACD_INGESTER_ADDRESS", address)
     monkeypatch.setenv("ACD_INGESTER_TOKEN", TOKEN)
 
-    def plan(aoi: str = "", **settings: Any) -> Plan:
+    def plan(aoi: str = "", **settings: Any) -> Plan[Any, Any]:
         chosen = IngestSettings(source="geocube-ingester", aoi=aoi or payload(), **settings)
         return make_plan(IngestJob(), chosen, open_site(str(tmp_path / "cube")))
 

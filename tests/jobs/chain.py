@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.engine.local import Outcome, run_locally
@@ -15,7 +16,8 @@ from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
@@ -37,6 +39,14 @@ class Chain:
     shard_files: int = 4
     consolidate: bool = True
     profile: str = "standard"
+    pod_start: float = 0.0
+    """Not 0: shards of the size that work and this start of a pod ask for."""
+
+    def sizes(self, unit: str) -> dict[str, Any]:
+        """The settings that say how large shards are."""
+        if self.pod_start:
+            return {"pod_start": self.pod_start}
+        return {"shard_files": self.shard_files} if unit == "files" else {"shard_tiles": self.shard_tiles}
 
 
 def simulate(folder: Path, scene: SceneSettings = SCENE) -> Path:
@@ -57,17 +67,17 @@ def run_chain(scene: Path, cube: str, pool: WorkerPool, how: Chain | None = None
     """Ingest, layout, consolidate, baseline, monitor, report."""
     how = how or Chain()
     aoi = str(scene / "aoi.json")
-    ingest = IngestSettings(source=str(scene / "images"), shard_files=how.shard_files)
+    ingest = IngestSettings(source=str(scene / "images"), **how.sizes("files"))
     outcomes = [run_locally(IngestJob(), ingest, cube, pool=pool, progress=False)]
     grid = RegularGrid(crs="EPSG:32632", resolution=20, cell_size=how.cell)
     open_site(cube).cube.add_layout(Layout(name=LAYOUT, grid=grid))
     common = {"aoi": aoi, "layout": LAYOUT}
     if how.consolidate:
-        settings = ConsolidateSettings(**common, shard_tiles=how.shard_tiles)
+        settings = ConsolidateSettings(**common, **how.sizes("tiles"))
         outcomes.append(run_locally(ConsolidateJob(), settings, cube, pool=pool, progress=False))
-    baseline = BaselineSettings(**common, end=reference_end(), shard_tiles=how.shard_tiles, profile=how.profile)
+    baseline = BaselineSettings(**common, end=reference_end(), profile=how.profile, **how.sizes("tiles"))
     outcomes.append(run_locally(BaselineJob(), baseline, cube, pool=pool, progress=False))
-    monitor = MonitorSettings(**common, shard_tiles=how.shard_tiles, profile=how.profile)
+    monitor = MonitorSettings(**common, profile=how.profile, **how.sizes("tiles"))
     outcomes.append(run_locally(MonitorJob(), monitor, cube, pool=pool, progress=False))
     report = ReportSettings(**common, truth=str(scene / "truth.geojson"))
     outcomes.append(run_locally(ReportJob(), report, cube, pool=pool, progress=False))

@@ -37,7 +37,7 @@ def counts(cube: Path) -> dict[str, int]:
     return {"records": len(opened.records(RecordQuery())), "datasets": len(datasets), "heads": heads}
 
 
-def run(job: Job[Any], settings: Settings, site: Path, pool: WorkerPool) -> Outcome:
+def run(job: Job[Any, Any], settings: Settings, site: Path, pool: WorkerPool) -> Outcome:
     return run_locally(job, settings, str(site), pool=pool, progress=False)
 
 

@@ -13,11 +13,12 @@ from shapely.geometry import shape
 
 from acdtask.cube.grid import Grid, Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Dataset, Pixels, Record, Slice
+from acdtask.cube.model import Addition, Dataset, Pixels, Record, Slice
 from acdtask.cube.tiling import footprint
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from tests.cube.make import COHERENCE, MASTER, START, dataset, geojson, grid, image, put_image
 
 SIZE = 64
@@ -40,7 +41,7 @@ def pixels_of(day: int, of: Grid = GRID) -> Pixels:
 def make_area(folder: Path, name: str = "daily") -> str:
     """The address of a new cube; its area of interest lies beside it."""
     cube = LocalCube.create(str(folder / "cube"))
-    cube.commit(variables=[COHERENCE], instances=[MASTER], layouts=[LAYOUT])
+    cube.commit(Addition(variables=[COHERENCE], instances=[MASTER], layouts=[LAYOUT]))
     write_aoi(folder / "aoi.json", name)
     return str(folder / "cube")
 
@@ -87,7 +88,7 @@ def sizes(address: str) -> list[int]:
 def slices_of(address: str, days: Sequence[int]) -> list[Slice]:
     """What a job plans to read of the tile."""
     ids = [record_of(day).id for day in days]
-    (found,) = LocalCube.open(address).where("CoherenceVV", "master", ids, [TILE])
+    (found,) = LocalCube.open(address).where("CoherenceVV", "master", ids, [TILE.grid], TILE.layout)
     return [Slice(label=one, datasets=tuple(d for d in found if d.record_id == one)) for one in ids]
 
 

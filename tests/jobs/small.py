@@ -78,7 +78,7 @@ def make_cube(folder: Path, count: int, pixels: Callable[[int], NDArray[Any]], c
     return cube
 
 
-def run(job: Job[Any], settings: Settings, cube: Path) -> Outcome:
+def run(job: Job[Any, Any], settings: Settings, cube: Path) -> Outcome:
     """A job in this process."""
     with WorkerPool(0) as pool:
         return run_locally(job, settings, str(cube), pool=pool, progress=False)

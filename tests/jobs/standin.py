@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 import acdtask.jobs.contract
-from acdtask.cube.grid import Grid, Layout, Tile
+from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import (
+    Addition,
     Consolidation,
     CubeRequest,
     Dataset,
@@ -45,31 +46,24 @@ class StandIn:
     def version(self) -> str:
         return "stands in"
 
-    def commit(
-        self,
-        records: Iterable[Record] = (),
-        datasets: Iterable[Dataset] = (),
-        variables: Iterable[Variable] = (),
-        instances: Iterable[Instance] = (),
-        layouts: Iterable[Layout] = (),
-    ) -> bool:
-        datasets, variables = tuple(datasets), tuple(variables)
+    def commit(self, addition: Addition) -> bool:
+        datasets, variables = addition.datasets, addition.variables
         formats = [one.dformat for one in datasets] + [one.dformat for one in variables]
         if any(one.dtype == "int64" for one in formats):
             raise AcdError(ErrorCode.SETTING_INVALID, "Geocube has no data type int64")
         for one in datasets:
             if not Path(one.uri).is_file():
                 raise AcdError(ErrorCode.GEOCUBE_REFUSED, f"{one.uri} cannot be opened")
-        return self._cube.commit(records, datasets, variables, instances, layouts)
+        return self._cube.commit(addition)
 
     def add_variable(self, variable: Variable) -> None:
-        self.commit(variables=[variable])
+        self.commit(Addition(variables=[variable]))
 
     def add_instance(self, instance: Instance) -> None:
-        self.commit(instances=[instance])
+        self.commit(Addition(instances=[instance]))
 
     def add_layout(self, layout: Layout) -> None:
-        self.commit(layouts=[layout])
+        self.commit(Addition(layouts=[layout]))
 
     def variable(self, name: str) -> Variable:
         return self._cube.variable(name)
@@ -93,16 +87,16 @@ class StandIn:
         return self._cube.datasets(variable, instance, record_ids)
 
     def index(self, records: list[Record], datasets: list[Dataset]) -> None:
-        self.commit(records, datasets)
+        self.commit(Addition(records, datasets))
 
     def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
         return self._cube.having(variable, instance, record_ids)
 
     def where(
-        self, variable: str, instance: str, record_ids: Iterable[str], tiles: Sequence[Tile]
+        self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
     ) -> Iterator[list[Dataset]]:
-        found = self._cube.where(variable, instance, record_ids, tiles)
-        for tile, datasets in zip(tiles, found, strict=True):
+        found = self._cube.where(variable, instance, record_ids, grids, layout)
+        for grid, datasets in zip(grids, found, strict=True):
             yield [
                 Dataset(
                     record_id=record_id,
@@ -110,7 +104,7 @@ class StandIn:
                     instance=instance,
                     uri=f"geocube:{record_id}",
                     dformat=self.variable(variable).dformat,
-                    grid=tile.grid,
+                    grid=grid,
                 )
                 for record_id in dict.fromkeys(one.record_id for one in datasets)
             ]

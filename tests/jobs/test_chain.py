@@ -19,7 +19,8 @@ from acdtask.engine.stages import gather_round, load_plan, make_plan, open_site,
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Job, Settings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -112,6 +113,15 @@ def test_one_worker_gives_the_same_bytes(scene: Path, inline_cube: Path, tmp_pat
     assert digests(tmp_path / "cube") == digests(inline_cube)
 
 
+def test_shards_of_the_size_that_the_work_asks_for_give_the_same_bytes(
+    scene: Path, inline_cube: Path, four_workers: WorkerPool, tmp_path: Path
+) -> None:
+    outcomes = run_chain(scene, str(tmp_path / "cube"), four_workers, Chain(pod_start=0.02))
+    shards = {outcome.plan.job: (outcome.plan.shards, outcome.plan.units) for outcome in outcomes}
+    assert any(1 < number < units for number, units in shards.values()), shards
+    assert digests(tmp_path / "cube") == digests(inline_cube)
+
+
 @pytest.mark.parametrize("cell", [37, 96, 256])
 def test_patches_and_masks_do_not_depend_on_the_tiles(
     cell: int, scene: Path, inline_cube: Path, four_workers: WorkerPool, tmp_path: Path
@@ -179,7 +189,7 @@ def test_shards_in_any_order_and_twice_give_the_same_bytes(
     assert digests(tmp_path / "cube") == digests(inline_cube)
 
 
-def backwards(job: Job[Any], settings: Settings, cube: str) -> None:
+def backwards(job: Job[Any, Any], settings: Settings, cube: str) -> None:
     plan = make_plan(job, settings, open_site(cube))
     for round_name in plan.rounds:
         for shard in reversed(range(plan.shards)):
@@ -192,7 +202,7 @@ def backwards(job: Job[Any], settings: Settings, cube: str) -> None:
         assert raised.value.code is ErrorCode.SHARDS_MISSING
         assert ": 0" in raised.value.detail
         for shard in range(0, plan.shards, 3):
-            run_shard(job, load_plan(job.name, plan.plan_id, open_site(cube)), round_name, shard, open_site(cube))
+            run_shard(job, load_plan(job, plan.plan_id, open_site(cube)), round_name, shard, open_site(cube))
         gather_round(job, plan, round_name, open_site(cube))
 
 

@@ -23,7 +23,8 @@ from acdtask.engine.stages import gather_round, load_plan, make_plan, open_site,
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import read_month_patches
 from acdtask.jobs.monitor.settings import MonitorSettings
@@ -279,7 +280,7 @@ def test_the_error_of_the_reader_says_what_to_do_and_doing_it_works(
 def publish_again(cube: Path) -> None:
     """What a workflow tells of its run at the end."""
     (plan,) = (cube / "runs/monitor").glob("*/plan.json")
-    MonitorJob().findings(load_plan("monitor", plan.parent.name, site(cube)), site(cube))
+    MonitorJob().findings(load_plan(MonitorJob(), plan.parent.name, site(cube)), site(cube))
 
 
 def judge_with_images(cube: Path) -> None:

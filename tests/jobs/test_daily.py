@@ -188,7 +188,7 @@ def test_areas_with_other_time_ranges_append_to_the_same_containers(tmp_path: Pa
     np.testing.assert_array_equal(stack(address, range(8)), expected(range(8)))
 
 
-def done(plan: Plan, address: str) -> None:
+def done(plan: Plan[Any, Any], address: str) -> None:
     """Shards and gather, as pods do them."""
     for shard in range(plan.shards):
         run_shard(ConsolidateJob(), plan, "write", shard, open_site(address))
@@ -232,7 +232,7 @@ def test_a_pod_that_comes_back_days_later_changes_nothing(tmp_path: Path) -> Non
     before = sorted(copies(address), key=lambda one: one.record_id)
     heads = sorted(Path(address, "index/heads").iterdir())
     shutil.rmtree(Path(address, "runs/consolidate", late.plan_id, "write"))
-    done(load_plan("consolidate", late.plan_id, open_site(address)), address)
+    done(load_plan(ConsolidateJob(), late.plan_id, open_site(address)), address)
     assert sorted(copies(address), key=lambda one: one.record_id) == before
     assert sorted(Path(address, "index/heads").iterdir()) == heads
 

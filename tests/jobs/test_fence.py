@@ -30,6 +30,7 @@ from acdtask.jobs.contract import Draft, Plan, Site
 from acdtask.jobs.fence import Fence, newest_token, take_token
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.monitor.content import MonitorContent, MonitorWork
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import MonitorManifest, NumberedChain, find_manifest, point_latest
@@ -265,7 +266,7 @@ def settings_of(scene: Path, **more: Any) -> MonitorSettings:
     return MonitorSettings(aoi=str(scene / "aoi.json"), layout=LAYOUT, **more)
 
 
-def shards_of(plan: Plan, site: Site) -> None:
+def shards_of(plan: Plan[Any, Any], site: Site) -> None:
     """Every shard and gather but the last gather."""
     for name in plan.rounds:
         for shard in range(plan.shards):
@@ -274,7 +275,7 @@ def shards_of(plan: Plan, site: Site) -> None:
             gather_round(MonitorJob(), plan, name, site)
 
 
-def publish(plan: Plan, site: Site) -> None:
+def publish(plan: Plan[Any, Any], site: Site) -> None:
     gather_round(MonitorJob(), plan, plan.rounds[-1], site)
 
 
@@ -289,7 +290,7 @@ def ingest(images: Path, cube: Path) -> None:
         run_locally(IngestJob(), IngestSettings(source=str(images)), str(cube), pool=pool, progress=False)
 
 
-def monitor(scene: Path, cube: Path, **more: Any) -> Plan:
+def monitor(scene: Path, cube: Path, **more: Any) -> Plan[Any, Any]:
     with WorkerPool(0) as pool:
         return run_locally(MonitorJob(), settings_of(scene, **more), str(cube), pool=pool, progress=False).plan
 
@@ -397,7 +398,7 @@ def test_dates_that_come_late_and_out_of_order_are_done_once_each(scene: Path, e
     for place in (2, 0, 1):
         first = SCENE.reference_pairs + place
         ingest(some_images(scene, tmp_path / str(place), first, first + 1), cube)
-        assert len(monitor(scene, cube).content["images"]) == 1
+        assert len(monitor(scene, cube).content.images) == 1
         assert monitor(scene, cube).nothing_to_do
     assert manifest(cube) == manifest(expected)
     assert monitored(cube) == monitored(expected)
@@ -428,7 +429,7 @@ def test_a_plan_that_others_overtook_while_it_read_is_made_again(
     cube = with_baseline(scene, tmp_path / "cube")
     plans, original = [0], MonitorJob.plan
 
-    def plan(self: MonitorJob, settings: MonitorSettings, site: Site) -> Draft:
+    def plan(self: MonitorJob, settings: MonitorSettings, site: Site) -> Draft[MonitorContent, MonitorWork]:
         plans[0] += 1
         draft = original(self, settings, site)
         if plans[0] == 1:

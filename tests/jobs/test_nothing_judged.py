@@ -223,7 +223,7 @@ def baseline_of_a_corner(cube: Path) -> None:
     write_aoi(cube.parent / "aoi.json", west=26, north=26)
 
 
-def figures(cube: Path, job: Any, plan: Plan) -> dict[str, float]:
+def figures(cube: Path, job: Any, plan: Plan[Any, Any]) -> dict[str, float]:
     return dict(job.findings(plan, open_site(str(cube))).figures)
 
 
@@ -251,19 +251,20 @@ SEARCHED: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("method", [{"centred": False}, {"centred": True}, {"centred": True, "smooth": 1.2}])
 @pytest.mark.parametrize("settings", SEARCHED)
 def test_what_came_closest_names_the_setting_that_shows_it(
-    cube: Path, settings: dict[str, Any], centred: bool, capsys: pytest.CaptureFixture[str]
+    cube: Path, settings: dict[str, Any], method: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outcome = monitor(cube, centred=centred, **settings)
+    outcome = monitor(cube, **method, **settings)
     (line,) = [line for line in outcome.lines if line.startswith("closest, in ")]
+    assert ("highest smoothed z" in line) == ("smooth" in method)
     assert main(["show", "patches", *shown(cube)]) == 0
     assert capsys.readouterr().out.splitlines()[:2] == ["0 patches", line]
     assert main(["show", "patches", *shown(cube), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["notes"][0] == line
     advised = settings_in(line.rpartition("; ")[2])
-    assert monitor(cube, centred=centred, **{**settings, **advised}).lines[1] != "0 patches in 2 images"
+    assert monitor(cube, **method, **{**settings, **advised}).lines[1] != "0 patches in 2 images"
     assert main(["show", "patches", *shown(cube), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["features"]
 

@@ -15,7 +15,8 @@ import rasterio
 from acdtask.cube.local.cube import LocalCube
 from acdtask.engine.stages import gather_round, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from tests.jobs.test_tracks import FIRST, SIZE, Area, Float, days, pixels_of, refusal, write, write_series
 
 NAME = "{a}_{b}.tif"
@@ -212,7 +213,14 @@ def test_after_a_replacement_baseline_and_monitor_are_those_of_a_cube_that_never
         assert again.plan.units == 1
     baseline, monitored = judge(area)
     assert baseline.plan.content_id != first.plan.content_id
-    assert len(monitored.plan.content["images"]) == 2  # all are judged with the new baseline
+    assert [one.label for one in monitored.plan.content.images] == [f"{a}_{b}"]
+    assert any(
+        f"judged against other versions of the baseline annual: {first.plan.content_id} (2)" in line
+        for line in monitored.lines
+    )
+    anew = area.monitor(min_count=2, min_std=0.001, centred=False, again=True)
+    c, d = days(6)[4]
+    assert [one.label for one in anew.plan.content.images] == [f"{c}_{d}"]
     other = Area(area.folder / "other")
     shutil.copytree(area.folder / "images", other.folder / "images")
     other.ingest()
@@ -235,7 +243,7 @@ def test_only_the_image_that_was_replaced_is_judged_again(area: Area, consolidat
     write(area.folder / f"images/{image(5)}.tif", pixels_of(0.2, 25))
     area.ingest(on_known="replace")
     again = area.monitor(min_count=2, min_std=0.001, centred=False)
-    assert [one["label"] for one in again.plan.content["images"]] == [f"{a}_{b}"]
+    assert [one.label for one in again.plan.content.images] == [f"{a}_{b}"]
     assert np.median(z_of(area, f"{a}_{b}")) > np.median(before) + 1000
     assert "monitored with these settings already" in area.monitor(min_count=2, min_std=0.001, centred=False).lines[0]
 

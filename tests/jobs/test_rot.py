@@ -16,7 +16,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import RecordQuery
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
-from acdtask.engine.rounds import Round, find_gathering
+from acdtask.engine.rounds import RoundState, find_gathering
 from acdtask.engine.stages import gather_round, load_plan, load_shard, make_plan, missing_shards, open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
@@ -52,27 +52,27 @@ def cube(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "cube"))
 
 
-def monitor(scene: Path, cube: Path) -> Plan:
+def monitor(scene: Path, cube: Path) -> Plan[Any, Any]:
     settings = MonitorSettings(aoi=str(scene / "aoi.json"), layout=LAYOUT, shard_tiles=2)
     with WorkerPool(0) as pool:
         return run_locally(MonitorJob(), settings, str(cube), pool=pool, progress=False).plan
 
 
-def baseline(scene: Path, cube: Path) -> Plan:
+def baseline(scene: Path, cube: Path) -> Plan[Any, Any]:
     settings = BaselineSettings(aoi=str(scene / "aoi.json"), layout=LAYOUT, shard_tiles=2, end=reference_end())
     with WorkerPool(0) as pool:
         return run_locally(BaselineJob(), settings, str(cube), pool=pool, progress=False).plan
 
 
-def report(scene: Path, cube: Path) -> Plan:
+def report(scene: Path, cube: Path) -> Plan[Any, Any]:
     settings = ReportSettings(aoi=str(scene / "aoi.json"), layout=LAYOUT, truth=str(scene / "truth.geojson"))
     with WorkerPool(0) as pool:
         return run_locally(ReportJob(), settings, str(cube), pool=pool, progress=False).plan
 
 
-def plan_of(cube: Path) -> Plan:
+def plan_of(cube: Path) -> Plan[Any, Any]:
     (folder,) = (cube / "runs/monitor").iterdir()
-    return load_plan("monitor", folder.name, open_site(str(cube)))
+    return load_plan(MonitorJob(), folder.name, open_site(str(cube)))
 
 
 def read_index(cube: Path) -> Any:
@@ -91,7 +91,7 @@ def read_manifest(job: str, name: str, missing: ErrorCode) -> Callable[[Path], A
 def read_tables(cube: Path) -> Any:
     """What a gather does first: the markers, then the tables."""
     plan, site = plan_of(cube), open_site(str(cube))
-    round_ = Round.find(plan, "statistics", site)
+    round_ = RoundState.find(plan, "statistics", site)
     assert round_ is not None
     if missing := round_.missing():
         return f"shards {missing} are not done"
@@ -100,7 +100,7 @@ def read_tables(cube: Path) -> Any:
 
 def read_handouts(cube: Path) -> Any:
     plan, site = plan_of(cube), open_site(str(cube))
-    round_ = Round.find(plan, "cut", site)
+    round_ = RoundState.find(plan, "cut", site)
     if round_ is None:
         return "round label is not gathered"
     return [round_.handout(index) for index in range(plan.shards)], round_.memo()
@@ -111,15 +111,16 @@ def read_gathering(cube: Path) -> Any:
 
 
 def read_scratch_blob(cube: Path) -> Any:
+    from acdtask.jobs.monitor.label import TileLabels
     from acdtask.jobs.scratch import read_scratch
 
     scratch = open_site(str(cube)).scratch(plan_of(cube))
-    return [read_scratch(scratch, key) for key in scratch.list("labels")]
+    return [read_scratch(scratch, key, TileLabels).labels.tobytes() for key in scratch.list("labels")]
 
 
 def read_shards(cube: Path) -> Any:
     plan = plan_of(cube)
-    return repr([load_shard(plan, index, open_site(str(cube))) for index in range(plan.shards)])
+    return repr([load_shard(MonitorJob(), plan, index, open_site(str(cube))) for index in range(plan.shards)])
 
 
 def read_findings(cube: Path) -> Any:
@@ -276,8 +277,8 @@ def test_a_damaged_product_is_made_again_as_the_error_says(
     scene: Path,
     cube: Path,
     pattern: str,
-    write: Callable[[Path, Path], Plan],
-    read: Callable[[Path, Path], Plan] | None,
+    write: Callable[[Path, Path], Plan[Any, Any]],
+    read: Callable[[Path, Path], Plan[Any, Any]] | None,
     keeps_runs: bool,
 ) -> None:
     before = digests(cube)

@@ -15,7 +15,7 @@ import pytest
 
 from acdtask.cube.grid import Grid, Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Consolidation, DataFormat, Dataset, Instance, RecordQuery, Slice, Variable
+from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, RecordQuery, Slice, Variable
 from acdtask.cube.shared import SharedCube
 from acdtask.engine.carried import POD_SECONDS
 from acdtask.engine.processes import WorkerPool
@@ -23,8 +23,9 @@ from acdtask.engine.stages import gather_round, load_shard, make_plan, open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
 from acdtask.jobs.consolidate.on_geocube import FOLLOW_SECONDS
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
@@ -131,7 +132,7 @@ def test_web_mercator_and_grouped_dates_are_the_same(
         common = {"aoi": aoi, "layout": MERCATOR.name}
         run(BaselineJob(), BaselineSettings(**common, end=reference_end()), site, pool)
         outcome = run(MonitorJob(), MonitorSettings(**common, min_area=20), site, pool)
-        assert [len(one["records"]) for one in outcome.plan.content["images"]] == [2] * SCENE.monitored_pairs
+        assert [len(one.records) for one in outcome.plan.content.images] == [2] * SCENE.monitored_pairs
         found[name] = products(site)
     assert found["site"] == found["local"]
     assert sum("/z_" in name and name.endswith(".tif") for name in found["site"]) > SCENE.monitored_pairs
@@ -237,7 +238,7 @@ def test_a_variable_that_others_described_is_taken_as_it_is(served: Path, tmp_pa
     settings = IngestSettings(source=str(tmp_path / "source"))
     write_tiff(tmp_path / "source" / "S1_20210101_20210107_VV.tif", good_pixels(1))
     theirs = settings.definition().model_copy(update={"description": "made by the processor", "resampling": "average"})
-    StandIn(str(served)).commit(variables=[theirs])
+    StandIn(str(served)).commit(Addition(variables=[theirs]))
     run(IngestJob(), settings, tmp_path / "site", pool)
     assert LocalCube.open(str(served)).variables() == [theirs]
     assert counts(served)["datasets"] == 1
@@ -272,8 +273,8 @@ def test_a_consolidation_goes_on_where_it_runs_already(
     grid = RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64)
     site.cube.add_layout(Layout(name=LAYOUT, grid=grid))
     plan = make_plan(ConsolidateJob(), consolidation(scene), site)
-    shard = load_shard(plan, 0, site)
-    StandIn(str(served)).consolidate(Consolidation.model_validate(shard.work["consolidation"]))
+    shard = load_shard(ConsolidateJob(), plan, 0, site)
+    StandIn(str(served)).consolidate(shard.work.consolidation)
     told: list[int] = []
     run_shard(ConsolidateJob(), plan, "write", 0, site, told.append)
     assert len(StandIn(str(served)).jobs()) == 1
@@ -281,7 +282,7 @@ def test_a_consolidation_goes_on_where_it_runs_already(
     assert told[-1] == shard.units == plan.units
     gather_round(ConsolidateJob(), plan, "write", site)
     assert ConsolidateJob().findings(plan, site).figures == {"arrays": plan.units}
-    assert len(ConsolidateJob().names(shard)) == plan.units
+    assert len(shard.work.names) == plan.units
 
 
 def test_a_stuck_consolidation_ends_the_shard_and_a_cancelled_one_is_started_anew(
@@ -322,7 +323,9 @@ def shared(tmp_path: Path) -> SharedCube:
 def test_the_catalogue_is_that_of_both(shared: SharedCube) -> None:
     theirs = Variable(name="Theirs", dformat=SHORT)
     exact = Variable(name="Exact", dformat=DataFormat(dtype="int64", nodata=-1, min=0, max=10))
-    shared.geocube.commit(variables=[theirs], instances=[Instance(variable="Theirs", name="a")], layouts=[MERCATOR])
+    shared.geocube.commit(
+        Addition(variables=[theirs], instances=[Instance(variable="Theirs", name="a")], layouts=[MERCATOR])
+    )
     assert (shared.own, shared.variables(), shared.layouts()) == (None, [theirs], [MERCATOR])
     shared.add_variable(exact)
     shared.add_instance(Instance(variable="Exact", name="x"))

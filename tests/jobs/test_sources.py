@@ -433,8 +433,8 @@ def test_a_catalogue_in_a_bucket_is_read_side_by_side_and_its_assets_a_folder_at
         plan = make_plan(IngestJob(), IngestSettings(source="s3://pub/catalog.json"), open_site(str(tmp_path / "cube")))
         asked = [one for one in bucket.requests if "list-type" in one]
     assert plan.units == count
-    assert [record_id for record_id, _, _ in plan.content["inputs"]]
-    assert [address for _, address, _ in plan.content["inputs"]] == [f"s3://pub/coh/{n:02}.tif" for n in range(count)]
+    assert [record_id for record_id, _, _ in plan.content.inputs]
+    assert [address for _, address, _ in plan.content.inputs] == [f"s3://pub/coh/{n:02}.tif" for n in range(count)]
     assert len(asked) <= 2, asked
     assert bucket.most_at_once > 4
 

@@ -22,7 +22,7 @@ from rasterio.warp import transform_bounds
 from acdtask.cli import main
 from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Record, RecordQuery
+from acdtask.cube.model import Addition, Record, RecordQuery
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import make_plan, open_site
@@ -30,7 +30,8 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.comparable import Pair, require_one_series
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Job, Settings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -97,7 +98,7 @@ class Area:
     def of(self, kind: Callable[..., Any], **more: Any) -> Any:
         return kind(aoi=str(self.folder / "aoi.json"), layout="utm", **more)
 
-    def run(self, job: Job[Any], chosen: Settings) -> Outcome:
+    def run(self, job: Job[Any, Any], chosen: Settings) -> Outcome:
         with WorkerPool(0) as pool:
             return run_locally(job, chosen, str(self.cube), pool=pool, progress=False)
 
@@ -155,7 +156,7 @@ def test_on_purpose_tracks_make_one_stack_with_images_of_their_own(area: Area) -
     write_series(area.folder / "images", "D066_{a}_{b}.tif", 3, mean=0.3)
     area.ingest()
     mixed = area.baseline(mixed=True)
-    assert len(mixed.plan.content["images"]) == 6
+    assert len(mixed.plan.content.images) == 6
     np.testing.assert_allclose(area.mean(mixed), 0.5, atol=0.02)
 
 
@@ -170,7 +171,7 @@ def test_a_cube_without_track_tags_is_read_by_the_names_of_its_records_and_inges
     }
     moved = [one.model_copy(update={"record_id": plain[one.record_id].id}) for one in datasets]
     cube.remove(records=plain, datasets=datasets)
-    cube.commit(plain.values(), moved)
+    cube.commit(Addition([*plain.values()], moved))
     write_series(area.folder / "images", "S1_D066_{a}_{b}_VV.tif", 1, mean=0.3, first=FIRST + timedelta(5))
     assert area.ingest().plan.units == 1
     assert len(area.records()) == 5
@@ -245,7 +246,7 @@ def test_images_of_another_track_are_not_judged_with_a_baseline(area: Area) -> N
     assert refused.code is ErrorCode.BASELINE_OF_ANOTHER_TRACK
     assert "A015" in refused.detail
     judged = area.monitor(track="A015", min_count=2, min_std=0.001)
-    assert [image["label"] for image in judged.plan.content["images"]] == [
+    assert [image.label for image in judged.plan.content.images] == [
         "2020-02-21_2020-03-04",
         "2020-03-04_2020-03-16",
     ]
@@ -462,7 +463,7 @@ def test_a_new_pair_that_interleaves_with_the_baseline_is_not_judged(area: Area)
     refused = refusal(area.monitor)
     assert refused.code is ErrorCode.PAIRS_INTERLEAVED
     judged = area.monitor(records="up_*", min_count=2, min_std=0.001)
-    assert [image["label"] for image in judged.plan.content["images"]] == ["2020-03-04_2020-03-16"]
+    assert [image.label for image in judged.plan.content.images] == ["2020-03-04_2020-03-16"]
 
 
 TIMED = "*{start:%Y%m%dT%H%M%S}_{end:%Y%m%dT%H%M%S}*.tif"
@@ -482,10 +483,10 @@ def test_two_satellites_in_turn_on_one_track_are_one_series(area: Area, times: t
     write_turns(area.folder / "images", times)
     area.ingest(pattern=TIMED)
     before = area.baseline(end="2020-02-20")
-    assert len(before.plan.content["images"]) == 6
+    assert len(before.plan.content.images) == 6
     np.testing.assert_allclose(area.mean(before), 0.7, atol=0.02)
     judged = area.monitor(min_count=2, min_std=0.001)
-    assert len(judged.plan.content["images"]) == 4
+    assert len(judged.plan.content.images) == 4
 
 
 @pytest.mark.parametrize(
@@ -533,7 +534,7 @@ def test_the_advice_for_two_satellites_with_dates_alone_works(area: Area) -> Non
         np.testing.assert_allclose(area.mean(made), 0.65, atol=0.02)
         assert made.plan.estimate.dates == 6
         judged = area.monitor(name=name, baseline_name=name, min_count=2, min_std=0.001, **options)
-        assert len(judged.plan.content["images"]) == 4
+        assert len(judged.plan.content.images) == 4
 
 
 def pair(a: int, b: int, name: str = "") -> Pair:
@@ -582,7 +583,7 @@ def test_slices_of_one_pass_are_one_image(area: Area) -> None:
         write(area.folder / f"images/n_{a:%Y%m%d}_{b:%Y%m%d}.tif", upper, top=TOP + 24 * RESOLUTION)
         write(area.folder / f"images/s_{a:%Y%m%d}_{b:%Y%m%d}.tif", lower)
     area.ingest(pattern="{slice}_{start}_{end}.tif")
-    assert len(area.baseline().plan.content["images"]) == 3
+    assert len(area.baseline().plan.content.images) == 3
 
 
 # --- pair lengths, tags, and what plan says
@@ -609,7 +610,7 @@ def test_a_baseline_of_one_length_in_a_network_is_monitored_with_that_length(are
     area.ingest()
     area.baseline(pair_days=(24,), end="2020-03-16")
     judged = area.monitor(pair_days=(24,), min_count=2, min_std=0.001)
-    assert [image["label"] for image in judged.plan.content["images"]] == [
+    assert [image.label for image in judged.plan.content.images] == [
         "2020-03-04_2020-03-28",
         "2020-03-16_2020-04-09",
         "2020-03-28_2020-04-21",

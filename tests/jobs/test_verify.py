@@ -16,6 +16,7 @@ import rasterio
 from acdtask.cli import main
 from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.model import Addition
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.errors import AcdError, ErrorCode
@@ -175,7 +176,7 @@ def of_image(cube: Path, file: Path, checksum: str) -> None:
     opened = LocalCube.open(str(cube))
     (dataset,) = opened.datasets_at([file.relative_to(cube).as_posix()])
     opened.remove(datasets=[dataset])
-    opened.commit(datasets=[dataset.model_copy(update={"checksum": checksum})])
+    opened.commit(Addition(datasets=[dataset.model_copy(update={"checksum": checksum})]))
 
 
 @pytest.mark.parametrize("is_damaged", [False, True])
@@ -249,7 +250,7 @@ def test_a_file_outside_the_cube_counts_as_not_checked(cube: Path, acdtask: Comm
     opened = LocalCube.open(str(cube))
     before = verified(cube).checked.not_checked
     dataset = next(one for one in opened.datasets("CoherenceVV", "master") if not one.layout)
-    opened.commit(datasets=[dataset.model_copy(update={"uri": "/data/elsewhere.tif", "checksum": ""})])
+    opened.commit(Addition(datasets=[dataset.model_copy(update={"uri": "/data/elsewhere.tif", "checksum": ""})]))
     status, out, _ = acdtask("verify", "--cube", str(cube))
     assert status == 0
     assert f"not checked: {before + 1}\n" in out

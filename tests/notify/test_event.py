@@ -14,10 +14,10 @@ from cloudevents.core.v1.event import CloudEvent
 from acdtask.engine.account import noting_failure, record_gathered, record_plan
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Plan, Shard, Site
-from acdtask.notify.event import Ending, Status, attributes_of, data_of
+from acdtask.jobs.contract import Nothing, Plan, Site
+from acdtask.notify.event import Ending, Status, attributes_of, message_of
 from tests.conftest import CHECKOUT
-from tests.engine.letters import LettersJob, LettersSettings
+from tests.engine.letters import LettersContext, LettersJob, LettersSettings, OneLetter, WriteLetter, Written
 
 RUN = "6c5d3f6e-0000-4000-8000-000000000001"
 JOB = LettersJob()
@@ -29,14 +29,14 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return open_site(str(tmp_path))
 
 
-def planned(site: Site, **settings: Any) -> Plan:
+def planned(site: Site, **settings: Any) -> Plan[Any, Any]:
     given = LettersSettings(**settings)
     plan = make_plan(JOB, given, site)
     record_plan(plan, given, site)
     return plan
 
 
-def finished(plan: Plan, site: Site) -> Plan:
+def finished(plan: Plan[Any, Any], site: Site) -> Plan[Any, Any]:
     for name in plan.rounds:
         for index in range(plan.shards):
             run_shard(JOB, plan, name, index, site)
@@ -52,7 +52,7 @@ def failed(site: Site, stage: str, round_name: str = "", shard: int | None = Non
 
 def told(site: Site, status: Status = "Succeeded") -> tuple[str, dict[str, Any]]:
     ending = Ending(RUN, status, "koln", "acd-letters-x", "acd")
-    data = data_of(ending, site)
+    data = message_of(ending, site).data
     attributes = attributes_of(ending, data)
     assert attributes["id"] == f"{RUN}-{status.lower()}"
     assert (attributes["source"], attributes["subject"]) == ("/namespaces/acd/workflows/acd-letters-x", "koln")
@@ -107,14 +107,14 @@ def test_a_shard_that_was_left_out_is_told_although_the_run_went_well(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(site)
-    work = LettersJob.run
+    run = WriteLetter.run
 
-    def run(job: LettersJob, plan: Plan, round_name: str, shard: Shard, *more: Any) -> bytes:
-        if shard.work["letter"] == "b":
+    def damaged(round_: WriteLetter, work: OneLetter, handout: Nothing, context: LettersContext) -> Written:
+        if work.letter == "b":
             raise AcdError(ErrorCode.INPUT_UNREADABLE, "b.tif is damaged")
-        return work(job, plan, round_name, shard, *more)
+        return run(round_, work, handout, context)
 
-    monkeypatch.setattr(LettersJob, "run", run)
+    monkeypatch.setattr(WriteLetter, "run", damaged)
     for name in plan.rounds:
         for index in range(plan.shards):
             with contextlib.suppress(AcdError):
@@ -200,7 +200,7 @@ def test_the_example_of_the_page_has_the_fields_of_an_event(site: Site) -> None:
     example = json.loads(page.partition("```json\n")[2].partition("```")[0])
     finished(planned(site, images=1), site)
     ending = Ending(RUN, "Succeeded", "koln", "acd-letters-x", "acd")
-    data = data_of(ending, site)
+    data = message_of(ending, site).data
     assert set(example) == {*attributes_of(ending, data), "time", "data"}
     assert set(example["data"]) == set(data)
     assert set(example["data"]["images"][0]) == set(data["images"][0])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def settings_for(out: Path | str, **others: object) -> SimulateSettings:
     return SimulateSettings.model_validate({**SCENE, "out": str(out), **others})
 
 
-def run_all(settings: SimulateSettings, site: Site, *, backwards: bool = False) -> Plan:
+def run_all(settings: SimulateSettings, site: Site, *, backwards: bool = False) -> Plan[Any, Any]:
     plan = make_plan(JOB, settings, site)
     for index in reversed(range(plan.shards)) if backwards else range(plan.shards):
         run_shard(JOB, plan, "images", index, site)

@@ -17,12 +17,16 @@ from acdtask.engine.stages import open_site
 from acdtask.errors import ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
-from acdtask.jobs.consolidate.job import ConsolidateJob, ConsolidateSettings
-from acdtask.jobs.contract import Plan, Shard, Site
+from acdtask.jobs.consolidate.job import ConsolidateJob
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.monitor.content import MonitorContext, MonitorWork
+from acdtask.jobs.monitor.cut import Cut
 from acdtask.jobs.monitor.job import MonitorJob
+from acdtask.jobs.monitor.label import Blobs
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.monitor.tile import CutTiles
 from acdtask.jobs.products import find_manifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.simulate.settings import SceneSettings
@@ -95,14 +99,14 @@ class Area:
 
 def failing_shard(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """A switch that lets one shard of the monitor fail for good."""
-    original, active = MonitorJob.run, [False]
+    original, active = Cut.run, [False]
 
-    def run(me: MonitorJob, plan: Plan, name: str, shard: Shard, handout: bytes, site: Site, progress: Any) -> bytes:
-        if active[0] and name == "cut" and shard.work["tiles"][0]["tile"]["i"] == 0:
+    def run(me: Cut, work: MonitorWork, handout: Blobs, context: MonitorContext) -> CutTiles:
+        if active[0] and work.tiles[0].tile.i == 0:
             raise RuntimeError("the disk of this node is full of bees")
-        return original(me, plan, name, shard, handout, site, progress)
+        return original(me, work, handout, context)
 
-    monkeypatch.setattr(MonitorJob, "run", run)
+    monkeypatch.setattr(Cut, "run", run)
 
     def switch(to: bool) -> None:
         active[0] = to

@@ -23,12 +23,14 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.index import Index
 from acdtask.cube.local.seal import seal
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import RecordQuery
+from acdtask.cube.model import Addition, RecordQuery
 from acdtask.cube.server.managed import Managed
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.codec import encode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.fence import Fence
+from acdtask.jobs.ingest.rounds import WrittenFile, WrittenFiles
 from acdtask.jobs.products import manifest_chain
 from acdtask.tidy.clean import tidy
 from acdtask.tidy.retention import Retention
@@ -49,7 +51,7 @@ class Clocked:
     def __init__(self, root: Path) -> None:
         self.root, self.now = root, NOW
         self._stamped: dict[Path, int] = {}
-        LocalCube.create(str(root)).commit(variables=[COHERENCE], instances=[MASTER])
+        LocalCube.create(str(root)).commit(Addition(variables=[COHERENCE], instances=[MASTER]))
         self.stamp()
 
     @property
@@ -82,7 +84,7 @@ class Clocked:
         """Name the pixels of a record."""
         key = f"data/CoherenceVV/master/S1/{number:03d}-{number:016x}.tif"
         new = record(number)
-        LocalCube.open(str(self.root)).commit([new], [dataset(new, key, grid=GRID)])
+        LocalCube.open(str(self.root)).commit(Addition([new], [dataset(new, key, grid=GRID)]))
         self.stamp()
 
     def tidy(self, retention: Retention, *, apply: bool = True) -> dict[str, Any]:
@@ -334,7 +336,7 @@ def test_datasets_with_absolute_addresses_below_the_cube_keep_their_files(tmp_pa
     keys = [cube.write_image(number) for number in range(len(roots))]
     for number, root in enumerate(roots):
         new = record(number)
-        LocalCube.open(str(cube.root)).commit([new], [dataset(new, f"{root}{keys[number]}", grid=GRID)])
+        LocalCube.open(str(cube.root)).commit(Addition([new], [dataset(new, f"{root}{keys[number]}", grid=GRID)]))
     cube.stamp()
     unused = cube.write_image(90)
     cube.now += 30 * DAY
@@ -438,7 +440,8 @@ def test_old_images_that_an_ingest_has_written_stay_until_it_ends(tmp_path: Path
     cube.commit(0)
     key = cube.write_image(1)
     folder = f"runs/ingest/{'9' * 16}"
-    cube.put(f"{folder}/write/0000.table", json.dumps([{"dataset": {"uri": key}}]).encode())
+    table = WrittenFiles(files=[WrittenFile(record=record(1), dataset=dataset(record(1), key, grid=GRID), state="new")])
+    cube.put(f"{folder}/write/0000.table", encode(table, WrittenFiles))
     cube.now += 30 * DAY
     cube.put(f"{folder}/plan.json", seal(json.dumps({"content": {}, "rounds": ["write"]}).encode()))
     cube.tidy(Retention(keep_days=14))

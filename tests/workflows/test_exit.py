@@ -43,9 +43,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def learned(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cube with a baseline, and two images to compare with it."""
+    """A cube with a baseline, and one of two images to compare with it."""
     cube, aoi = tmp_path_factory.mktemp("learned"), str(scene / "aoi.json")
-    ingest = IngestSettings(source=str(scene / "images"), aoi=aoi, make_layout="utm32", cell_size=128)
+    early = shutil.copytree(scene / "images", tmp_path_factory.mktemp("early") / "images")
+    max(early.glob("*.tif")).unlink()
+    ingest = IngestSettings(source=str(early), aoi=aoi, make_layout="utm32", cell_size=128)
     baseline = BaselineSettings(aoi=aoi, layout="utm32", end=reference_end(SCENE), min_dates=3)
     with WorkerPool(0) as pool:
         run_locally(IngestJob(), ingest, str(cube), pool=pool, progress=False)
@@ -81,20 +83,39 @@ def short(event: dict[str, Any]) -> tuple[str, str, str, int]:
     return kind, event["subject"], event["data"]["status"], event["data"]["patches"]
 
 
+def bring_the_last_image(scene: Path, cube: Path) -> None:
+    settings = IngestSettings(source=str(scene / "images"), aoi=str(scene / "aoi.json"))
+    with WorkerPool(0) as pool:
+        run_locally(IngestJob(), settings, str(cube), pool=pool, progress=False)
+
+
+def test_the_images_that_a_new_series_finds_are_a_backfill_and_no_alert(
+    scene: Path, cube: Path, tmp_path: Path
+) -> None:
+    with receiving() as receiver:
+        submit("acd-monitor", {**MONITOR, "webhook": receiver.url}, scene, tmp_path / "run", cube)
+    (event,) = receiver.events
+    assert short(event) == ("heartbeat", "koln", "Succeeded", 0)
+    assert (event["data"]["images"], event["data"]["images_not_announced"]) == ([], 1)
+    assert event["data"]["jobs"][0]["figures"]["images"] == 1
+
+
 def test_new_patches_are_an_alert_and_the_day_after_is_a_heartbeat(scene: Path, cube: Path, tmp_path: Path) -> None:
     with receiving() as receiver:
         parameters = {**MONITOR, "webhook": receiver.url}
+        submit("acd-monitor", parameters, scene, tmp_path / "zeroth", cube)
+        bring_the_last_image(scene, cube)
         first = submit("acd-monitor", parameters, scene, tmp_path / "first", cube)
         second = submit("acd-monitor", parameters, scene, tmp_path / "second", cube)
     assert (first.phase, second.phase) == ("Succeeded", "Succeeded")
-    alert, heartbeat = receiver.events
+    _, alert, heartbeat = receiver.events
     patches = alert["data"]["patches"]
     assert patches > 0
     assert short(alert) == ("alert", "koln", "Succeeded", patches)
     assert alert["specversion"] == "1.0"
     assert alert["id"] == f"{first.uid}-succeeded"
     assert alert["source"].startswith("/namespaces/here/workflows/acd-monitor-")
-    assert len(alert["data"]["images"]) == SCENE.monitored_pairs
+    assert len(alert["data"]["images"]) == 1
     assert sum(image["patches"] for image in alert["data"]["images"]) == patches
     assert alert["data"]["changed_area_m2"] > 0
     assert Path(alert["data"]["files"]["patches.geojson"]).is_file()
@@ -102,7 +123,7 @@ def test_new_patches_are_an_alert_and_the_day_after_is_a_heartbeat(scene: Path, 
 
     assert short(heartbeat) == ("heartbeat", "koln", "Succeeded", 0)
     assert heartbeat["data"]["jobs"][0]["outcome"] == "nothing to do"
-    assert [one["headers"]["authorization"] for one in receiver.requests] == ["Bearer a-secret"] * 2
+    assert [one["headers"]["authorization"] for one in receiver.requests] == ["Bearer a-secret"] * 3
     logs = [one.read_text() for one in tmp_path.rglob("log")]
     assert len(logs) > 2
     assert not any("a-secret" in log for log in logs)
@@ -143,6 +164,19 @@ def test_a_receiver_that_comes_late_is_told_after_a_retry(scene: Path, cube: Pat
     node = result.node("onExit.notify")
     codes = [attempt.exit_code for attempt in node.attempts]
     assert (result.phase, codes[0], codes[-1], len(receiver.events)) == ("Succeeded", 75, 0, 1)
+
+
+def test_an_alert_that_could_not_be_posted_comes_with_the_next_run(scene: Path, cube: Path, tmp_path: Path) -> None:
+    with receiving([204, 404, 204, 204]) as receiver:
+        parameters = {**MONITOR, "webhook": receiver.url}
+        submit("acd-monitor", parameters, scene, tmp_path / "zeroth", cube)
+        bring_the_last_image(scene, cube)
+        phases = [submit("acd-monitor", parameters, scene, tmp_path / str(n), cube).phase for n in range(3)]
+    assert phases == ["Failed", "Succeeded", "Succeeded"]
+    _, refused, alert, heartbeat = receiver.events
+    assert [short(event)[0] for event in (refused, alert, heartbeat)] == ["alert", "alert", "heartbeat"]
+    assert alert["data"]["images"] == refused["data"]["images"]
+    assert alert["data"]["jobs"][0]["outcome"] == "nothing to do"
 
 
 def test_a_repeated_post_is_the_same_event(scene: Path, cube: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from acdtask import __version__
+from acdtask.cli.chain import command as load_chain
 from acdtask.cli.notify import command as load_notify
 from acdtask.cli.options import options_of, settings_from, values_of_parameters
 from acdtask.cli.tidy import command as load_tidy
@@ -18,10 +19,11 @@ from acdtask.jobs.registry import JOBS, load_job
 from acdtask.tidy.retention import Retention
 from workflows.lint import problems
 from workflows.metrics import DURATION, FIGURES
-from workflows.parameters import QUARANTINE, WEBHOOK
+from workflows.parameters import HERE_SECONDS, POD_START_SECONDS, QUARANTINE, WEBHOOK
+from workflows.pods import OUTPUTS
 from workflows.rendering import CHART_FILES, render_all, write_all
-from workflows.retries import MEMORY
-from workflows.templates import CHAIN, OUTPUTS, TIDY, version_suffix
+from workflows.retries import HERE_MEMORY, MEMORY
+from workflows.templates import CHAIN, TIDY, version_suffix
 
 RENDERED = {name.removesuffix(".yaml"): yaml.safe_load(text) for name, text in render_all().items()}
 STABLE = [f"acd-{name}" for name in (*CHAIN, "all")]
@@ -162,11 +164,29 @@ def test_a_broken_rule_is_told(break_it: Callable[[Any], object], sentence: str)
     assert any(sentence in problem for problem in problems(document)), problems(document)
 
 
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("[0, 1]", "withParam of run-moments is not an output parameter of a task: [0, 1]"),
+        ("{{tasks.plan.outputs.parameters.x}}", "withParam of run-moments does not come from a file"),
+    ],
+)
+def test_a_fan_out_whose_items_are_given_to_its_dag_keeps_the_rules_too(value: str, sentence: str) -> None:
+    document = copy.deepcopy(RENDERED["acd-all"])
+    chain = next(one for one in document["spec"]["templates"] if one["name"] == "all")
+    (task,) = (one for one in chain["dag"]["tasks"] if one["name"] == "baseline")
+    next(one for one in task["arguments"]["parameters"] if one["name"] == "shards")["value"] = value
+    assert sentence in problems(document)
+
+
 def given_to_plan(document: Any, job: str) -> dict[str, str]:
     """Setting and value of each --parameter of the plan pod."""
-    args = next(one for one in document["spec"]["templates"] if one["name"] == f"{job}-plan")["container"]["args"]
+    templates = {one["name"]: one for one in document["spec"]["templates"]}
+    alone = f"{job}-plan" in templates
+    args = templates[f"{job}-plan" if alone else "chain-plan"]["container"]["args"]
     pairs = [args[at + 1] for at, arg in enumerate(args) if arg == "--parameter"]
-    return dict(pair.split("=", 1) for pair in pairs)
+    mine = pairs if alone else [pair.removeprefix(f"{job}.") for pair in pairs if pair.startswith(f"{job}.")]
+    return dict(pair.split("=", 1) for pair in mine)
 
 
 def parameters_of(document: Any) -> dict[str, Any]:
@@ -178,7 +198,7 @@ def test_every_setting_of_a_job_has_a_parameter_and_no_parameter_is_left_over(jo
     fields = [option.field.replace("_", "-") for option in options_of(load_job(job).settings)]
     alone = RENDERED[f"acd-{job}"]
     assert list(given_to_plan(alone, job)) == list(given_to_plan(RENDERED["acd-all"], job)) == fields
-    assert set(parameters_of(alone)) == {*fields, MEMORY, QUARANTINE, WEBHOOK}
+    assert set(parameters_of(alone)) == {*fields, MEMORY, HERE_SECONDS, HERE_MEMORY, QUARANTINE, WEBHOOK}
 
 
 def test_every_parameter_of_the_whole_chain_is_used() -> None:
@@ -214,6 +234,8 @@ def test_the_defaults_of_a_template_are_those_of_the_settings(name: str, *, empt
         chosen = values_of_parameters(model, given)
         needed = {"aoi": "x", "layout": "default", "source": "folder"}
         needed = {key: text for key, text in needed.items() if key in model.model_fields}
+        if not empty:
+            needed["pod_start"] = POD_START_SECONDS  # a shard is a pod there
         if name == "acd-all" and job == "ingest" and not empty:
             needed["make_layout"] = "default"  # that of the jobs after it
         plain = model.model_validate(needed)
@@ -229,13 +251,54 @@ def test_what_one_job_names_the_next_one_reads() -> None:
 
 @pytest.mark.parametrize("job", CHAIN)
 def test_a_job_is_a_plan_and_then_a_fan_out_and_a_gather_for_each_round(job: str) -> None:
-    tasks = next(one for one in RENDERED["acd-all"]["spec"]["templates"] if one["name"] == job)["dag"]["tasks"]
-    rounds = [f"{stage}-{name}" for name in load_job(job).rounds for stage in ("run", "gather")]
+    tasks = next(one for one in RENDERED[f"acd-{job}"]["spec"]["templates"] if one["name"] == job)["dag"]["tasks"]
+    rounds = [f"{stage}-{name}" for name in load_job(job).round_names for stage in ("run", "gather")]
     assert [task["name"] for task in tasks] == ["plan", *rounds]
     gathers = [f"{name} || {name}.Failed || {name}.Errored" for name in rounds[::2]]
     expected = ["plan", *(one for pair in zip(gathers, rounds[1::2], strict=True) for one in pair)]
     assert [task.get("depends", "") for task in tasks] == ["", *expected[:-1]]
-    assert all("shard-count}} != 0" in task["when"] for task in tasks[1:])
+    assert all("way}} == pods" in task["when"] for task in tasks[1:])
+    chain = next(one for one in RENDERED["acd-all"]["spec"]["templates"] if one["name"] == job)
+    handed_over = {one["name"] for one in chain["inputs"]["parameters"]}
+    text = json.dumps(tasks[1:])
+    for name in handed_over:
+        text = text.replace(f"tasks.plan.outputs.parameters.{name}", f"inputs.parameters.{name}")
+    same = [{key: value for key, value in task.items() if value != "plan"} for task in json.loads(text)]
+    assert chain["dag"]["tasks"] == same
+
+
+def test_the_whole_chain_is_one_pod_and_pods_for_the_job_that_is_too_large_and_then_the_rest() -> None:
+    tasks = next(one for one in RENDERED["acd-all"]["spec"]["templates"] if one["name"] == "all")["dag"]["tasks"]
+    by_name = {task["name"]: task for task in tasks}
+    assert list(by_name) == ["plan", *CHAIN, "rest"]
+    for job in CHAIN:
+        assert by_name[job]["depends"] == "plan"
+        assert by_name[job]["when"] == f"{{{{tasks.plan.outputs.parameters.{job}-way}}}} == pods"
+    rest = by_name["rest"]
+    assert rest["template"] == "all"
+    assert rest["depends"] == " && ".join(CHAIN)
+    assert rest["when"] == "{{tasks.plan.outputs.parameters.next}} != end"
+    assert rest["arguments"]["parameters"] == [{"name": "from", "value": "{{tasks.plan.outputs.parameters.next}}"}]
+    chain_pod = next(one for one in RENDERED["acd-all"]["spec"]["templates"] if one["name"] == "chain-plan")
+    accepted = {option for one in load_chain().params for option in one.opts}
+    assert {word for word in chain_pod["container"]["args"] if word.startswith("--")} <= accepted
+
+
+@pytest.mark.parametrize("job", CHAIN)
+def test_a_pod_that_plans_has_what_the_last_gather_leaves(job: str) -> None:
+    alone = {one["name"]: one for one in RENDERED[f"acd-{job}"]["spec"]["templates"]}
+    chain = next(one for one in RENDERED["acd-all"]["spec"]["templates"] if one["name"] == "chain-plan")
+    publish, plan = alone[f"{job}-publish"], alone[f"{job}-plan"]
+    here = {one["name"]: one for one in plan["outputs"]["artifacts"]}
+    everywhere = {one["name"]: one for one in chain["outputs"]["artifacts"]}
+    for artifact in publish["outputs"].get("artifacts", []):
+        assert here[artifact["name"]] == {**artifact, "optional": True}
+        assert everywhere[f"{job}-{artifact['name']}"]["s3"] == artifact["s3"]
+    assert plan["metrics"] == publish["metrics"]
+    given = {one["name"]: one["valueFrom"] for one in chain["outputs"]["parameters"]}
+    for output in publish["outputs"]["parameters"]:
+        path = output["valueFrom"]["path"].replace(OUTPUTS, f"{OUTPUTS}/{job}")
+        assert given[f"{job}-{output['name']}"] == {"path": path, "default": "0"}
 
 
 @pytest.mark.parametrize("job", CHAIN)
@@ -243,6 +306,7 @@ def test_the_last_gather_of_a_job_has_its_figures(job: str) -> None:
     templates = {one["name"]: one for one in RENDERED["acd-all"]["spec"]["templates"]}
     publish, labels = templates[f"{job}-publish"], {"job": job, "aoi": "{{workflow.parameters.aoi}}"}
     assert templates[job]["dag"]["tasks"][-1]["template"] == publish["name"]
+    assert templates["all"]["metrics"]["prometheus"][0]["labels"][0] == {"key": "job", "value": "all"}
     outputs = {one["name"]: one["valueFrom"] for one in publish["outputs"]["parameters"]}
     metrics = {one["name"]: one for one in publish["metrics"]["prometheus"]}
     wanted = [one for one in FIGURES if not one.jobs or job in one.jobs]

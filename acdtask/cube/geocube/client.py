@@ -22,6 +22,7 @@ from acdtask.cube.geocube.index import IndexResult, header_of
 from acdtask.cube.grid import Grid, Layout, RegularGrid, Tile, WebMercatorGrid
 from acdtask.cube.joblog import TaskState, tasks_of
 from acdtask.cube.model import (
+    Addition,
     Consolidation,
     CubeRequest,
     DataFormat,
@@ -195,7 +196,7 @@ class Geocube:
     def create_records(self, records: Iterable[Record]) -> list[Record]:
         """Make records; those that are there are left alone. NAME_INVALID, AOI_EMPTY, AOI_INVALID."""
         made = list(records)
-        self.room.commit(records=made)
+        self.room.commit(Addition(records=made))
         return made
 
     def records(

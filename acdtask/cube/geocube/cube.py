@@ -18,6 +18,7 @@ from acdtask.cube.geocube.records import Records
 from acdtask.cube.grid import Grid, Layout, Tile
 from acdtask.cube.local.consolidation_params import ConsolidationParams
 from acdtask.cube.model import (
+    Addition,
     Consolidation,
     CubeRequest,
     Dataset,
@@ -67,14 +68,7 @@ class GeocubeCube:
 
     # ---- what there is
 
-    def commit(
-        self,
-        records: Iterable[Record] = (),
-        datasets: Iterable[Dataset] = (),
-        variables: Iterable[Variable] = (),
-        instances: Iterable[Instance] = (),
-        layouts: Iterable[Layout] = (),
-    ) -> bool:
+    def commit(self, addition: Addition) -> bool:
         """Make all of it visible, in the order that `Cube.commit` says; what is there already is left alone.
 
         Returns:
@@ -86,7 +80,7 @@ class GeocubeCube:
                 INPUT_MISSING, INPUT_UNREADABLE, INPUT_BANDS, INPUT_OUT_OF_RANGE. A container that is refused keeps no
                 other from being indexed; the error says how many there were.
         """
-        variables, datasets = tuple(variables), tuple(datasets)
+        variables, datasets = addition.variables, addition.datasets
         for kind, dtype in [(f"variable {one.name}", one.dformat.dtype) for one in variables] + [
             (f"container {one.uri}", one.dformat.dtype) for one in datasets
         ]:
@@ -96,9 +90,9 @@ class GeocubeCube:
                 )
         scales = {one.name: one.scale for one in variables}
         new = [self._catalogue.add_variable(one) for one in variables]
-        new += [self._catalogue.add_instance(one, scales.get(one.variable)) for one in instances]
-        new += [self._layouts.add(one) for one in layouts]
-        new.append(self._records.commit(records))
+        new += [self._catalogue.add_instance(one, scales.get(one.variable)) for one in addition.instances]
+        new += [self._layouts.add(one) for one in addition.layouts]
+        new.append(self._records.commit(addition.records))
         results = self.index_containers(datasets)
         refused = [one for one in results if one.error is not None]
         if refused and refused[0].error is not None:
@@ -107,19 +101,19 @@ class GeocubeCube:
 
     def add_variable(self, variable: Variable) -> None:
         """Make the variable; nothing happens if the same is there. VARIABLE_CONFLICT if another is."""
-        self.commit(variables=[variable])
+        self.commit(Addition(variables=[variable]))
 
     def add_instance(self, instance: Instance) -> None:
         """Make the instance; nothing happens if it is there. VARIABLE_UNKNOWN."""
-        self.commit(instances=[instance])
+        self.commit(Addition(instances=[instance]))
 
     def add_layout(self, layout: Layout) -> None:
         """Make the layout; nothing happens if the same is there. LAYOUT_CONFLICT if another is."""
-        self.commit(layouts=[layout])
+        self.commit(Addition(layouts=[layout]))
 
     def index(self, records: list[Record], datasets: list[Dataset]) -> None:
         """Make records and datasets visible; what is there already is left alone. DATASET_CONFLICT, as `commit`."""
-        self.commit(records, datasets)
+        self.commit(Addition(records, datasets))
 
     def index_containers(self, datasets: Iterable[Dataset], *, managed: bool = False) -> list[IndexResult]:
         """Make datasets of known records visible; what became of each container, in the order of their addresses.
@@ -187,14 +181,14 @@ class GeocubeCube:
     # ---- pixels
 
     def where(
-        self, variable: str, instance: str, record_ids: Iterable[str], tiles: Sequence[Tile]
+        self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
     ) -> Iterator[list[Dataset]]:
-        """For each tile a dataset for each record that lies there, in the records' order.
+        """For each grid a dataset for each record that lies there, in the records' order.
 
-        The server finds them by the outlines of their files, so that one which only touches a tile may be among them.
-        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        The server finds them by the outlines of their files, so that one which only touches a grid may be among them.
+        It chooses itself which datasets to read; `layout` is ignored. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
-        yield from self._reader.where(self._catalogue.served(variable, instance), record_ids, tiles)
+        yield from self._reader.where(self._catalogue.served(variable, instance), record_ids, grids)
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
         """Each group's image or why there is none, as `Cube.images` says. LAYOUT_INVALID for an unknown CRS."""

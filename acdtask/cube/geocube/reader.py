@@ -13,7 +13,7 @@ from acdtask.cube.geocube.frames import empty_images
 from acdtask.cube.geocube.index import Containers
 from acdtask.cube.geocube.records import Records
 from acdtask.cube.geocube.stream import Arrival, Asked, Group, Target
-from acdtask.cube.grid import Grid, Tile
+from acdtask.cube.grid import Grid
 from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Pixels, Resampling, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
 
@@ -42,19 +42,19 @@ class Reader:
         known = self._records.identities.server_id
         return [tuple(one for own in group if (one := known(own))) for group in groups]
 
-    def where(self, served: Served, record_ids: Iterable[str], tiles: Sequence[Tile]) -> Iterator[list[Dataset]]:
-        """For each tile a dataset for each record that lies there, in the records' order, as `GeocubeCube.where`."""
+    def where(self, served: Served, record_ids: Iterable[str], grids: Sequence[Grid]) -> Iterator[list[Dataset]]:
+        """For each grid a dataset for each record that lies there, in the records' order, as `GeocubeCube.where`."""
         groups = self.groups_of(served, [(one,) for one in dict.fromkeys(record_ids)])
         there = [group for group in groups if group]
         own = self._records.identities.own_id
 
-        def look(tile: Tile) -> list[Dataset]:
+        def look(grid: Grid) -> list[Dataset]:
             with self._catalogue.forgetting(served):
-                arrivals = self._source.outlines(_asked(served, tile.grid), there)
+                arrivals = self._source.outlines(_asked(served, grid), there)
                 ids = [there[one.number][0] for one in arrivals if one.outcome is not Outcome.ABSENT]
-            return [_to_read(served, own(one) or "", one, tile.grid) for one in ids]
+            return [_to_read(served, own(one) or "", one, grid) for one in ids]
 
-        yield from self._channel.in_parallel(look, list(tiles))
+        yield from self._channel.in_parallel(look, list(grids))
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
         """Each group's image or why there is none, as `Cube.images` says. LAYOUT_INVALID for an unknown CRS."""

@@ -1,7 +1,7 @@
 """Consolidation jobs of a local cube, with the states and pauses of a Geocube.
 
 In a Geocube a consolidation takes the datasets that it read out of the index, by a deletion job that follows. Here they
-stay: for its own cells a consolidated dataset is read instead (`acdtask.cube.local.read.pick_datasets`), other layouts
+stay: for its own cells a consolidated dataset is read instead (`acdtask.cube.local.where`), other layouts
 are made from the sources, and nothing is ever lost.
 """
 

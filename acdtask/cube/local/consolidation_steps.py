@@ -255,7 +255,9 @@ def _work_of(cube: LocalCube, definition: Definition, between: Callable[[], None
     appendable = tiles if stored == variable.dformat else []
     copies = cube.copies_with_room(wanted.variable, wanted.instance, appendable, CHUNK_TIMES)
     known = _records(cube, [one.record_id for cell in copies.values() for one in cell]) | records
-    for tile, datasets in zip(tiles, cube.where(wanted.variable, wanted.instance, records, tiles), strict=True):
+    grids = [tile.grid for tile in tiles]
+    found = cube.where(wanted.variable, wanted.instance, records, grids, wanted.layout)
+    for tile, datasets in zip(tiles, found, strict=True):
         between()
         slices = _slices(datasets)
         if slices:

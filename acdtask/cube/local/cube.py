@@ -9,11 +9,12 @@ from acdtask import __version__
 from acdtask.cube.grid import Grid, Layout, Tile
 from acdtask.cube.local import cells
 from acdtask.cube.local.consolidation import ConsolidatingCube
-from acdtask.cube.local.head import Addition, Head, Removal
+from acdtask.cube.local.head import Head, Removal
 from acdtask.cube.local.index import Index
 from acdtask.cube.local.seal import seal, unseal
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import (
+    Addition,
     CubeRequest,
     Dataset,
     Image,
@@ -75,14 +76,7 @@ class LocalCube(ConsolidatingCube):
         store = self.store.confined(addresses)
         return self if store == self.store else LocalCube(store)
 
-    def commit(
-        self,
-        records: Iterable[Record] = (),
-        datasets: Iterable[Dataset] = (),
-        variables: Iterable[Variable] = (),
-        instances: Iterable[Instance] = (),
-        layouts: Iterable[Layout] = (),
-    ) -> bool:
+    def commit(self, addition: Addition) -> bool:
         """Make all of it visible at once; what is there already is left alone.
 
         Returns:
@@ -92,25 +86,23 @@ class LocalCube(ConsolidatingCube):
             AcdError: VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN,
                 STORE_CONTENDED.
         """
-        return self._index.commit(
-            Addition(tuple(records), tuple(datasets), tuple(variables), tuple(instances), tuple(layouts))
-        )
+        return self._index.commit(addition)
 
     def add_variable(self, variable: Variable) -> None:
         """Make the variable; nothing happens if the same is there. VARIABLE_CONFLICT if another is."""
-        self.commit(variables=[variable])
+        self.commit(Addition(variables=[variable]))
 
     def add_instance(self, instance: Instance) -> None:
         """Make the instance; nothing happens if it is there. VARIABLE_UNKNOWN."""
-        self.commit(instances=[instance])
+        self.commit(Addition(instances=[instance]))
 
     def add_layout(self, layout: Layout) -> None:
         """Make the layout; nothing happens if the same is there. LAYOUT_CONFLICT if another is."""
-        self.commit(layouts=[layout])
+        self.commit(Addition(layouts=[layout]))
 
     def index(self, records: list[Record], datasets: list[Dataset]) -> None:
         """Make records and datasets visible, all at once; what is there already is left alone. DATASET_CONFLICT."""
-        self.commit(records, datasets)
+        self.commit(Addition(records, datasets))
 
     def remove(
         self,
@@ -173,14 +165,7 @@ class LocalCube(ConsolidatingCube):
         """
         return self._index.replace(tuple(replaced), tuple(added), tuple(sources))
 
-    def supersede(
-        self,
-        records: Iterable[Record],
-        datasets: Iterable[Dataset],
-        variables: Iterable[Variable] = (),
-        instances: Iterable[Instance] = (),
-        layouts: Iterable[Layout] = (),
-    ) -> bool:
+    def supersede(self, addition: Addition) -> bool:
         """Commit as `commit` does, but a dataset of a record that has another takes its place.
 
         Copies of the old pixels, consolidated for tiles, go too. No pixel is deleted.
@@ -191,9 +176,7 @@ class LocalCube(ConsolidatingCube):
         Raises:
             AcdError: as `commit`.
         """
-        return self._index.supersede(
-            Addition(tuple(records), tuple(datasets), tuple(variables), tuple(instances), tuple(layouts))
-        )
+        return self._index.supersede(addition)
 
     def replaced(self, variable: str, instance: str, record_ids: Iterable[str]) -> dict[str, str]:
         """The containers of those records whose pixels took the place of others (`supersede`), by record id.
@@ -329,16 +312,16 @@ class LocalCube(ConsolidatingCube):
         return self._index.having(variable, instance, frozenset(record_ids))
 
     def where(
-        self, variable: str, instance: str, record_ids: Iterable[str], tiles: Sequence[Tile]
+        self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
     ) -> Iterator[list[Dataset]]:
-        """For each tile, the datasets of the records that lie there, in the records' order.
+        """For each grid, the datasets of the records to read there, in the records' order, as `Cube.where` says.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
-        from acdtask.cube.local.where import datasets_of_tiles
+        from acdtask.cube.local.where import datasets_of_grids
 
         order = list(record_ids)
-        return datasets_of_tiles(self.datasets(variable, instance, frozenset(order)), order, tiles)
+        return datasets_of_grids(self.datasets(variable, instance, frozenset(order)), order, grids, layout)
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
         """Each group's image or why there is none, as `Cube.images` says.

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from acdtask.cube.grid import Layout
 from acdtask.cube.local.seal import seal
-from acdtask.cube.model import Dataset, Instance, Record, Variable
+from acdtask.cube.model import Addition, Dataset, Instance, Variable
 from acdtask.cube.suggest import known_names
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["Addition", "Head", "Removal", "SegmentRef", "head_key"]
+__all__ = ["Head", "Removal", "SegmentRef", "head_key"]
 
 
 class SegmentRef(BaseModel):
@@ -25,17 +25,6 @@ class SegmentRef(BaseModel):
 
     key: str
     rows: int
-
-
-@dataclass(frozen=True)
-class Addition:
-    """What a commit adds."""
-
-    records: Sequence[Record] = ()
-    datasets: Sequence[Dataset] = ()
-    variables: Sequence[Variable] = ()
-    instances: Sequence[Instance] = ()
-    layouts: Sequence[Layout] = ()
 
 
 @dataclass(frozen=True)

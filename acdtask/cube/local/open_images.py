@@ -19,14 +19,36 @@ from rasterio.io import DatasetReader
 from acdtask.cube.local.open_raster import open_raster
 from acdtask.cube.local.roots import Roots
 
-__all__ = ["MOST", "OpenImages", "forget_image", "open_image"]
+__all__ = [
+    "HELD_BYTES",
+    "MOST",
+    "OpenImages",
+    "close_idle_images",
+    "forget_image",
+    "held_bytes_of",
+    "open_image",
+]
 
 _FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 MOST = 512 if _FILES == resource.RLIM_INFINITY else min(512, _FILES // 4)
 """Files that stay open at most."""
 
+HELD_BYTES = 384 << 20
+"""Memory that idle images hold at most, all together."""
+FILE_BYTES, PIXEL_BYTES, READ_PIXELS = 600_000, 60, 256 * 256
+"""What GDAL keeps of an image that stays open (measured): for the file, and for a pixel of what was read."""
+
 SETTLED_SECONDS = 2.0
 """A file that was written less than so long ago may be written again within one tick of its clock."""
+
+
+def held_bytes_of(pixels: int) -> int:
+    """About the memory that an open image of so many pixels holds.
+
+    >>> held_bytes_of(128 * 128) < held_bytes_of(256 * 256) == held_bytes_of(4096 * 4096) < 5_000_000
+    True
+    """
+    return FILE_BYTES + PIXEL_BYTES * min(pixels, READ_PIXELS)
 
 
 @dataclass(frozen=True)
@@ -62,6 +84,11 @@ class _Idle:
     mark: _Mark
     image: DatasetReader
 
+    @property
+    def held_bytes(self) -> int:
+        """About the memory that it holds."""
+        return held_bytes_of(self.image.width * self.image.height)
+
 
 class OpenImages:
     """Images that nobody reads just now, least recently used first. Each is read by one thread at a time.
@@ -69,8 +96,8 @@ class OpenImages:
     A file that was replaced, changed or removed is opened anew. What lies elsewhere is opened and closed each time.
     """
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
+    def __init__(self, most: int = MOST, held_bytes: int = HELD_BYTES) -> None:
+        self._most, self._held_bytes = most, held_bytes
         self._lock = threading.Lock()
         self._idle: OrderedDict[int, _Idle] = OrderedDict()
         self._by_path: dict[str, list[int]] = {}
@@ -134,16 +161,21 @@ class OpenImages:
             self._number += 1
             self._idle[self._number] = one
             self._by_path.setdefault(one.path, []).append(self._number)
-            over = [self._drop_oldest() for _ in range(len(self._idle) - self._most)]
+            over = []
+            held = sum(idle.held_bytes for idle in self._idle.values())
+            while len(self._idle) > self._most or held > self._held_bytes:
+                dropped = self._drop_oldest()
+                held -= dropped.held_bytes
+                over.append(dropped.image)
         _close(over)
 
-    def _drop_oldest(self) -> DatasetReader:
+    def _drop_oldest(self) -> _Idle:
         number, one = self._idle.popitem(last=False)
         numbers = self._by_path[one.path]
         numbers.remove(number)
         if not numbers:
             del self._by_path[one.path]
-        return one.image
+        return one
 
 
 def _close(images: Iterable[DatasetReader]) -> None:
@@ -165,6 +197,11 @@ def open_image(
 def forget_image(path: str) -> None:
     """Close the idle images of a file that is about to be deleted."""
     _images.forget(path)
+
+
+def close_idle_images() -> None:
+    """Close all idle images of this process, where none of them will be read again: each holds memory of its own."""
+    _images.close()
 
 
 def _begin_anew() -> None:

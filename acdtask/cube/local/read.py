@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +23,7 @@ from acdtask.cube.local.workers import pool_of
 from acdtask.cube.model import Dataset, Pixels, Resampling, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["bytes_to_read", "pick_datasets", "read_mosaics", "read_slices"]
+__all__ = ["bytes_to_read", "read_mosaics", "read_slices"]
 
 CONTAINERS_AT_ONCE = 16
 REQUESTS_AT_ONCE = 8
@@ -35,18 +35,6 @@ WARPED_AT_MOST = 1024 * MIB
 
 OVERSHOOTING = {"cubic", "lanczos"}
 EXACT = {"nearest", "mode"}
-
-
-def pick_datasets(datasets: Iterable[Dataset], layout: str, cell: str) -> list[Dataset]:
-    """For each record the copies consolidated for a tile, or else its own datasets; copies of other tiles are left out.
-
-    The order is kept.
-    """
-    candidates = [
-        dataset for dataset in datasets if not dataset.is_copy or (dataset.layout, dataset.cell) == (layout, cell)
-    ]
-    consolidated = {dataset.record_id for dataset in candidates if dataset.is_copy}
-    return [dataset for dataset in candidates if dataset.is_copy == (dataset.record_id in consolidated)]
 
 
 def read_slices(
@@ -72,7 +60,8 @@ def read_mosaics(
     """Each mosaic of datasets on the grid; where they overlap, the later one lies on top.
 
     Where a dataset has the grid's own pixels they are copied bit for bit; else they are warped, block by block of a
-    lattice that does not depend on the request.
+    lattice that does not depend on the request. A consolidated copy hides earlier datasets of the same record in its
+    whole tile, including where the copy is nodata.
 
     Args:
         store: the cube's store.
@@ -122,7 +111,8 @@ def bytes_to_read(grid: Grid, datasets: Sequence[Dataset], variable: Variable, r
 class _Request:
     """A window of a dataset, for a slice. `layer` is its place in the slice: a later one lies on top.
 
-    With the number of an overview, `level`, the dataset's grid is the overview's.
+    `hidden` are windows of the result in which copies of the same record replace it. With the number of an overview,
+    `level`, the dataset's grid is the overview's.
     """
 
     slice: int
@@ -131,6 +121,7 @@ class _Request:
     window: Window
     offset: tuple[int, int] | None
     level: int | None = None
+    hidden: tuple[Window, ...] = ()
     pixels: Pixels | None = None
 
 
@@ -169,11 +160,11 @@ class _Canvas:
     def paint(self, request: _Request, place: tuple[slice, slice], values: Pixels, valid: NDArray[np.bool_]) -> None:
         """Paint values (bands, height, width) on rows and columns where they are valid and nothing is above."""
         image = self._image(request.slice)
-        shown = valid
+        shown = _without(valid, place, request.hidden) if request.hidden else valid
         if self.layers[request.slice] > 1:
             top = self._top.setdefault(request.slice, np.full(image.shape, -1, dtype=np.int32))
             above = top[:, *place]
-            shown = valid & (above <= request.layer)
+            shown = shown & (above <= request.layer)
             above[shown] = request.layer
         np.copyto(image[:, *place], values, where=shown)
 
@@ -220,11 +211,12 @@ def _requests(grid: Grid, mosaics: Sequence[Sequence[Source]], resampling: Resam
     requests: Containers = {}
     for index, datasets in enumerate(mosaics):
         warped = 0
+        hidden = _hidden(grid, [dataset for dataset, _ in datasets])
         for layer, (dataset, level) in enumerate(datasets):
             window, offset = _need(grid, dataset.grid, resampling)
             if window is None:
                 continue
-            request = _Request(index, layer, dataset, window, offset, level)
+            request = _Request(index, layer, dataset, window, offset, level, hidden.get(layer, ()))
             requests.setdefault((dataset.uri, level), []).append(request)
             warped += _bytes_of(dataset, window) if offset is None else 0
         if warped > WARPED_AT_MOST:
@@ -234,6 +226,37 @@ def _requests(grid: Grid, mosaics: Sequence[Sequence[Source]], resampling: Resam
                 f"{len(datasets)} datasets, more than {WARPED_AT_MOST // MIB}",
             )
     return requests
+
+
+def _hidden(grid: Grid, datasets: Sequence[Dataset]) -> dict[int, tuple[Window, ...]]:
+    """For each dataset of a mosaic (by number) that copies replace, the windows of the grid that the copies cover.
+
+    A copy replaces earlier datasets of its record, except other tiles of its own layout.
+    """
+    kinds = {(dataset.record_id, dataset.layout if dataset.is_copy else "") for dataset in datasets}
+    if len(kinds) == len({record_id for record_id, _ in kinds}):  # no record has both copies and others
+        return {}
+    hidden: dict[int, tuple[Window, ...]] = {}
+    later: dict[str, list[tuple[str, Window]]] = {}
+    for number, dataset in reversed(list(enumerate(datasets))):
+        above = later.setdefault(dataset.record_id, [])
+        if windows := tuple(window for layout, window in above if layout != dataset.layout or not dataset.is_copy):
+            hidden[number] = windows
+        offset = pixel_offset(grid, dataset.grid) if dataset.is_copy else None
+        if offset is not None:
+            whole = Window(row=-offset[0], column=-offset[1], height=dataset.grid.height, width=dataset.grid.width)
+            if (window := intersection(whole, grid.shape)) is not None:
+                above.append((dataset.layout, window))
+    return hidden
+
+
+def _without(valid: NDArray[np.bool_], place: tuple[slice, slice], hidden: tuple[Window, ...]) -> NDArray[np.bool_]:
+    """The valid pixels (bands, height, width) of a part of the result, without hidden ones."""
+    shown = valid.copy()
+    for window in hidden:
+        top, left = window.row - place[0].start, window.column - place[1].start
+        shown[:, max(top, 0) : max(top + window.height, 0), max(left, 0) : max(left + window.width, 0)] = False
+    return shown
 
 
 def _bytes_of(dataset: Dataset, window: Window) -> int:

@@ -1,4 +1,4 @@
-"""Which datasets of a local cube lie in which tile."""
+"""Which datasets of a local cube to read on a grid."""
 
 from __future__ import annotations
 
@@ -11,40 +11,78 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.warp import transform_bounds
 
-from acdtask.cube.grid import Grid, Tile
-from acdtask.cube.local.read import pick_datasets
-from acdtask.cube.local.warp import pixel_offset
+from acdtask.cube.grid import Grid, Window
+from acdtask.cube.local.warp import intersection, pixel_offset
 from acdtask.cube.model import Dataset
 from acdtask.cube.points import crs_of
 
-__all__ = ["Surroundings", "datasets_of_tiles"]
+__all__ = ["Surroundings", "datasets_of_grids"]
 
 DENSIFY = 21
 
 
-def datasets_of_tiles(
-    datasets: Iterable[Dataset], order: Sequence[str], tiles: Sequence[Tile]
+def datasets_of_grids(
+    datasets: Iterable[Dataset], order: Sequence[str], grids: Sequence[Grid], layout: str = ""
 ) -> Iterator[list[Dataset]]:
-    """For each tile the datasets that lie there, by the order of their records' ids.
+    """For each grid the datasets to read there, in the order of the record ids.
 
-    A record has the copies consolidated for the tile, or else its own ones.
+    Where a record has a consolidated copy, pixels are read from that copy; elsewhere from the record's own datasets. So
+    a pixel has one value, whatever grid is read: the margin of a grown tile equals what its neighbours read. Copies
+    come after their record's own datasets, and `read_mosaics` lets them hide those.
+
+    Args:
+        datasets: candidates.
+        order: ids of their records.
+        grids: the grids to read.
+        layout: use only copies of this layout; empty for copies of any, with the first by name on top.
     """
     place = {record_id: number for number, record_id in enumerate(order)}
-    consolidated: dict[tuple[str, str], list[Dataset]] = defaultdict(list)
+    cells: dict[tuple[str, str], list[Dataset]] = defaultdict(list)
     native: list[Dataset] = []
-    for one in datasets:
-        if one.is_copy:
-            consolidated[one.layout, one.cell].append(one)
-        else:
-            native.append(one)
-    bounds: dict[str, NDArray[Any]] = {}
-    for tile in tiles:
-        crs = tile.grid.crs
+    for dataset in datasets:
+        if not dataset.is_copy:
+            native.append(dataset)
+        elif layout in ("", dataset.layout):
+            cells[dataset.layout, dataset.cell].append(dataset)
+    # Later layouts first, so that the first by name lies on top.
+    copies = sorted(cells.values(), key=lambda cell: cell[0].layout, reverse=True)
+    bounds: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
+    for grid in grids:
+        crs = grid.crs
         if crs not in bounds:
-            bounds[crs] = _bounds_in(crs, native)
-        near = [native[row] for row in _meeting(bounds[crs], tile.grid.bounds)]
-        found = pick_datasets(near + consolidated[tile.layout, tile.cell], tile.layout, tile.cell)
-        yield sorted(found, key=lambda one: place[one.record_id])
+            bounds[crs] = _bounds_in(crs, native), _bounds_in(crs, [cell[0] for cell in copies])
+        own, tiles = (_meeting(boxes, grid.bounds) for boxes in bounds[crs])
+        found = _to_read(grid, [native[row] for row in own], [copies[row] for row in tiles], any_layout=not layout)
+        yield sorted(found, key=lambda dataset: place[dataset.record_id])
+
+
+def _to_read(grid: Grid, native: list[Dataset], cells: list[list[Dataset]], *, any_layout: bool) -> list[Dataset]:
+    """Own datasets that copies do not cover completely, then copies on the grid's own pixels."""
+    copies: list[Dataset] = []
+    covered: dict[tuple[str, str], int] = defaultdict(int)  # pixels by record and layout: cells do not overlap
+    for cell in cells:
+        window = _overlap(grid, cell[0].grid)
+        if window is None:
+            continue
+        copies += cell
+        for record_id in {dataset.record_id for dataset in cell}:
+            covered[record_id, cell[0].layout] += window.height * window.width
+    whole = {record_id for (record_id, _), pixels in covered.items() if pixels == grid.height * grid.width}
+    found = [dataset for dataset in native if dataset.record_id not in whole] + copies
+    if any_layout:  # products have only tiles of a layout, which are warped onto other grids
+        placed = {dataset.record_id for dataset in found}
+        others = [dataset for cell in cells for dataset in cell if dataset.record_id not in placed]
+        first = {dataset.record_id: dataset.layout for dataset in others}  # of repeated ids the last one counts
+        found += [dataset for dataset in others if dataset.layout == first[dataset.record_id]]
+    return found
+
+
+def _overlap(grid: Grid, source: Grid) -> Window | None:
+    """The window of the source that the grid covers, or None if they share no pixel."""
+    offset = pixel_offset(grid, source)
+    if offset is None:
+        return None
+    return intersection(Window(row=offset[0], column=offset[1], height=grid.height, width=grid.width), source.shape)
 
 
 def _meeting(bounds: NDArray[Any], box: tuple[float, float, float, float]) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acdtask.cube.local.rasters import Header, read_header
-from acdtask.cube.model import Dataset, Instance, RecordQuery, Variable
+from acdtask.cube.model import Addition, Dataset, Instance, RecordQuery, Variable
 from acdtask.cube.protocol import datasets_pb2 as pb
 from acdtask.cube.protocol.convert import DTYPES, dformat_to_wire
 from acdtask.cube.server.catalogue import Catalogue
@@ -149,7 +149,7 @@ class DatasetCalls:
 
     def _commit(self, datasets: Sequence[Dataset]) -> None:
         try:
-            self._cube.commit(datasets=datasets)
+            self._cube.commit(Addition(datasets=datasets))
         except AcdError as error:
             if error.code is not ErrorCode.DATASET_CONFLICT:
                 raise

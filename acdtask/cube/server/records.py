@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from acdtask.cube.model import RECORD_NAME_BYTES, Record, RecordQuery
+from acdtask.cube.model import RECORD_NAME_BYTES, Addition, Record, RecordQuery
 from acdtask.cube.protocol import records_pb2 as pb
 from acdtask.cube.protocol.convert import area_to_wire
 from acdtask.cube.server.catalogue import Catalogue
@@ -55,7 +55,7 @@ class RecordCalls:
             records = [self._record_of(one) for one in request.records]
             self._refuse_twins(records)
             if records:
-                self._cube.commit(records=records)
+                self._cube.commit(Addition(records=records))
         return pb.CreateRecordsResponse(ids=[record.id for record in records])
 
     def _record_of(self, message: pb.NewRecord) -> Record:

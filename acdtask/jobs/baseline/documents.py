@@ -10,6 +10,7 @@ from acdtask.cube.local.mosaic import MosaicBand, encode_vrt
 from acdtask.cube.local.stac import Json, StacLinks, stac_collection
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Record, Variable
+from acdtask.jobs.baseline.settings import ALGORITHM
 from acdtask.jobs.catalogue import (
     COLLECTION,
     ROOT,
@@ -74,7 +75,7 @@ class BaselinePlace:
         assets = {name: (dataset, variables[name]) for name, dataset in _views(tile).items()}
         links = StacLinks(ROOT, self.collection, self.collection, self.identity)
         facts = {name: self._facts[name] for name in ("layout", "method", "variable")}
-        properties = processing_fields(self.lineage, facts)
+        properties = processing_fields(self.lineage, facts, f"baseline {ALGORITHM}")
         return key, tile_item(record, tile.tile, assets, href=key, sizes=sizes, properties=properties, links=links)
 
     @property

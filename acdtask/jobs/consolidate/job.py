@@ -2,135 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from pydantic import BaseModel, Field
 
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.grid import Tile
 from acdtask.cube.local.appending import plan_containers
-from acdtask.cube.local.consolidation_cell import CellWork, container_key, datasets_of, write_cell
+from acdtask.cube.local.consolidation_cell import container_key, datasets_of, write_cell
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import CHUNK_TIMES, METADATA
-from acdtask.cube.model import Dataset, Name, Resampling, Slice
+from acdtask.cube.model import Slice
 from acdtask.cube.shared import SharedCube
 from acdtask.cube.tiling import tiles_as_geojson
-from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.consolidate.on_geocube import plan_on_geocube, run_on_geocube
-from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Plan, RoundResult, Settings, Shard, Site
-from acdtask.jobs.shards import cells_of, shards_of
-from acdtask.jobs.stacks import ONE_TRACK, TAGS, RecordChoice, Stacks, tiles_of_aoi
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
+from acdtask.jobs.consolidate.work import (
+    CellOfWork,
+    CellsWork,
+    ConsolidateContent,
+    ConsolidateContext,
+    ConsolidatedCells,
+    ConsolidatePlan,
+)
+from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Nothing, Results, Round, Site
+from acdtask.jobs.costs import CONSOLIDATE
+from acdtask.jobs.shards import Cut
+from acdtask.jobs.stacks import Stacks, tiles_of_aoi
 
-__all__ = ["ConsolidateJob", "ConsolidateSettings"]
-
-BYTES_PER_CORE_SECOND = 30e6
-"""Stored pixels read, compressed and written (measured on the demo)."""
-
-
-class ConsolidateSettings(Settings):
-    """Which records to consolidate, and into which layout."""
-
-    aoi: str = Field(description="AOI file (a Geocube ingester payload)")
-    layout: Name = Field(description="layout whose cells are filled")
-    variable: Name = Field(default="CoherenceVV", description="variable to consolidate")
-    instance: Name = Field(default="master", description="instance to consolidate")
-    start: Moment | None = Field(default=None, description="first datetime; default: the AOI's start")
-    end: LastMoment | None = Field(
-        default=None, description="last datetime (of a day, 00:00 UTC); default: the AOI's end"
-    )
-    resampling: Resampling | None = Field(default=None, description="default: the variable's")
-    shard_tiles: int = Field(default=1, ge=1, description="cells per shard")
-    tags: dict[str, str] = Field(default={}, description=TAGS)
-    track: str = Field(default="", description=ONE_TRACK)
+__all__ = ["ConsolidateJob"]
 
 
-class _TileWork(BaseModel):
-    tile: Tile
-    containers: list[CellWork]
+class Write(Round[CellsWork, Nothing, ConsolidatedCells]):
+    """Write the arrays of each cell, then index them."""
 
-    @property
-    def images(self) -> int:
-        """Number of images to write: the new ones, and those of the containers that they are appended to."""
-        return sum(len(container.slices) for container in self.containers)
+    name = "write"
 
-
-class _Written(BaseModel):
-    """What a shard has written, which copies in older containers it replaces, and of which images it was made."""
-
-    datasets: list[Dataset] = []
-    replaced: list[Dataset] = []
-    sources: list[Dataset] = []
-
-
-class ConsolidateJob(Job[ConsolidateSettings]):
-    """Rearrange records into time-major cells. New records are appended to those that a cell has already."""
-
-    name = "consolidate"
-    rounds = ("write",)
-    settings = ConsolidateSettings
-
-    def plan(self, settings: ConsolidateSettings, site: Site) -> Draft:
-        """The arrays of each cell that lacks records. A Geocube consolidates by itself."""
-        aoi = load_aoi(settings.aoi)
-        layout = site.cube.layout(settings.layout)
-        variable = site.cube.variable(settings.variable)
-        tiles = tiles_of_aoi(aoi, layout)
-        start, end = settings.start or aoi.start, settings.end or aoi.end
-        cube = site.cube
-        choice = RecordChoice(tags=settings.tags, track=settings.track)
-        stacks = Stacks(cube, settings.variable, settings.instance, aoi, start, end, choice)
-        stacks.require_records(aoi)
-        if isinstance(cube, SharedCube):
-            return plan_on_geocube(settings, tuple(one.id for one in stacks.records), tiles, cube.geocube)
-        work = _work_of(cube, settings, stacks, tiles)
-        volume = sum(tile_work.images for tile_work in work)
-        volume *= layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
-        keys = [container.key for tile_work in work for container in tile_work.containers]
-        count = len(stacks.records)
-        return Draft(
-            content={"settings": settings.science(), "cells": keys},
-            shards=shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
-            estimate=Estimate(
-                tiles=len(work),
-                dates=max((one.images for one in work), default=0),
-                bytes_read=volume,
-                bytes_written=volume,
-                core_seconds=volume / BYTES_PER_CORE_SECOND,
-            ),
-            notes={"map": tiles_as_geojson([one.tile for one in work])},
-            nothing_to_do="" if work else f"all {count} records are in all {len(tiles)} cells already",
-        )
-
-    def run(
-        self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
-    ) -> bytes:
+    def run(self, work: CellsWork, handout: Nothing, context: ConsolidateContext) -> ConsolidatedCells:
         """Read each cell block by block, every record of an array at once, and write its arrays."""
+        site, settings = context.site, context.settings
         if site.shared is not None:
-            return run_on_geocube(shard, site.shared.geocube, progress)
-        settings = ConsolidateSettings.model_validate(plan.settings)
+            return run_on_geocube(work, site.shared.geocube, context.progress)
         variable = site.cube.variable(settings.variable)
-        written = _Written()
-        for done, raw in enumerate(shard.work["tiles"], start=1):
-            for container in _TileWork.model_validate(raw).containers:
+        written = ConsolidatedCells()
+        for done, cell in enumerate(work.tiles, start=1):
+            for container in cell.containers:
                 checksum = write_cell(
                     site.cube, site.store, container, variable, settings.instance, settings.resampling
                 )
                 written.datasets += datasets_of(container, variable, settings.instance, checksum)
                 written.replaced += container.replaced
                 written.sources += [one for part in container.slices for one in part.datasets if not one.is_copy]
-            progress(done)
-        return written.model_dump_json().encode()
+            context.progress(done)
+        return written
 
-    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
+    def gather(self, results: Results[CellsWork, ConsolidatedCells], context: ConsolidateContext) -> Handouts[Nothing]:
         """Index every array, at once. Cells that are left out stay as they were, and are in the next plan.
 
         Records that another consolidation put into arrays of its own meanwhile stay there, and those whose pixels an
         ingest has replaced meanwhile are in the next plan. A Geocube has done it already.
         """
-        cube = site.cube
+        cube = context.site.cube
         if isinstance(cube, LocalCube):
-            written = [_Written.model_validate_json(table) for _, table in result.tables]
+            written = [part for _, part in results]
             cube.replace(
                 [dataset for part in written for dataset in part.replaced],
                 [dataset for part in written for dataset in part.datasets],
@@ -138,25 +70,62 @@ class ConsolidateJob(Job[ConsolidateSettings]):
             )
         return Handouts()
 
-    def names(self, shard: Shard) -> tuple[str, ...]:
-        """Its cells."""
-        return cells_of(shard)
-
-    def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
+    def files_of(self, result: ConsolidatedCells, plan: ConsolidatePlan) -> tuple[str, ...]:
         """The metadata of its arrays, which is written last; a Geocube keeps its own."""
-        datasets = _Written.model_validate_json(table).datasets if "cells" in plan.content else []
-        return tuple(f"{uri}/{METADATA}" for uri in sorted({dataset.uri for dataset in datasets}))
+        return tuple(f"{uri}/{METADATA}" for uri in sorted({dataset.uri for dataset in result.datasets}))
 
-    def findings(self, plan: Plan, site: Site) -> Findings:
+
+class ConsolidateJob(Job[ConsolidateSettings, ConsolidateContent]):
+    """Rearrange records into time-major cells. New records are appended to those that a cell has already."""
+
+    name = "consolidate"
+    rounds = (Write(),)
+    settings = ConsolidateSettings
+    content = ConsolidateContent
+
+    def plan(self, settings: ConsolidateSettings, site: Site) -> Draft[ConsolidateContent, CellsWork]:
+        """The arrays of each cell that lacks records. A Geocube consolidates by itself."""
+        aoi = load_aoi(settings.aoi)
+        layout = site.cube.layout(settings.layout)
+        variable = site.cube.variable(settings.variable)
+        tiles = tiles_of_aoi(aoi, layout)
+        cube = site.cube
+        stacks = Stacks(cube, settings.selection(aoi, aoi.start, aoi.end))
+        stacks.require_records()
+        if isinstance(cube, SharedCube):
+            return plan_on_geocube(settings, tuple(one.id for one in stacks.records), tiles, cube.geocube)
+        work = _work_of(cube, settings, stacks, tiles)
+        image_bytes = layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
+        volume = sum(tile_work.images for tile_work in work) * image_bytes
+        seconds = [CONSOLIDATE.seconds(tile_work.images, image_bytes) for tile_work in work]
+        cut = Cut(settings.shard_tiles, settings.pod_start)
+        keys = [container.key for tile_work in work for container in tile_work.containers]
+        count = len(stacks.records)
+        return Draft(
+            content=ConsolidateContent(cells=tuple(keys)),
+            shards=cut.shards(work, lambda cells: CellsWork(tiles=cells), seconds),
+            estimate=Estimate(
+                tiles=len(work),
+                dates=max((one.images for one in work), default=0),
+                bytes_read=volume,
+                bytes_written=volume,
+                core_seconds=sum(seconds),
+                memory_bytes=CONSOLIDATE.memory(layout.cell_pixels**2, volume // image_bytes, layout.cell_pixels**2),
+            ),
+            notes={"map": tiles_as_geojson([one.tile for one in work])},
+            nothing_to_do="" if work else f"all {count} records are in all {len(tiles)} cells already",
+        )
+
+    def findings(self, plan: ConsolidatePlan, site: Site) -> Findings:
         """How many arrays were written; on a Geocube, how many cells of its layout were asked for."""
         cube = site.cube
         if isinstance(cube, SharedCube):
             return Findings(figures={"arrays": plan.units})
-        indexed = {dataset.uri for dataset in cube.datasets_at(plan.content["cells"])}
+        indexed = {dataset.uri for dataset in cube.datasets_at(plan.content.cells or ())}
         return Findings(figures={"arrays": len(indexed)})
 
 
-def _work_of(cube: LocalCube, settings: ConsolidateSettings, stacks: Stacks, tiles: list[Tile]) -> list[_TileWork]:
+def _work_of(cube: LocalCube, settings: ConsolidateSettings, stacks: Stacks, tiles: list[Tile]) -> list[CellOfWork]:
     """The tiles that lack records, and the containers to write for each."""
     consolidated = cube.records_by_cell(settings.variable, settings.instance, settings.layout)
     not_everywhere = [
@@ -179,5 +148,5 @@ def _work_of(cube: LocalCube, settings: ConsolidateSettings, stacks: Stacks, til
             return container_key(settings.variable, settings.instance, tile, slices, settings.resampling)
 
         containers = plan_containers(tile, lacking, copies[cell], records, dformat, key_of)
-        work.append(_TileWork(tile=tile, containers=containers))
+        work.append(CellOfWork(tile=tile, containers=containers))
     return work

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from acdtask.cube.follow import JobEvent, follow, require_done
 from acdtask.cube.grid import Tile
@@ -14,27 +12,29 @@ from acdtask.cube.joblog import TaskState, tasks_of
 from acdtask.cube.model import Consolidates, Consolidation, JobState
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
+from acdtask.jobs.consolidate.work import CellOfWork, CellsWork, ConsolidateContent, ConsolidatedCells
 from acdtask.jobs.contract import Draft, Estimate, Shard, content_id_of
-
-if TYPE_CHECKING:
-    from acdtask.jobs.consolidate.job import ConsolidateSettings
 
 __all__ = ["FOLLOW_SECONDS", "plan_on_geocube", "run_on_geocube"]
 
 FOLLOW_SECONDS = 3 * 3600.0
 """How long a pod watches a job before it says that it still runs; the next one goes on."""
 
+ALGORITHM = 1
+"""Part of the names of jobs: raise it to consolidate everything again."""
 POLL_SECONDS = 2.0
 ATTEMPTS = 5
 
 
 def plan_on_geocube(
     settings: ConsolidateSettings, records: tuple[str, ...], tiles: list[Tile], cube: Consolidates
-) -> Draft:
+) -> Draft[ConsolidateContent, CellsWork]:
     """One shard, which names the job: the same records, layout and settings, the same name."""
-    content = {"settings": settings.science(), "records": list(records)}
+    content = ConsolidateContent(records=records)
+    on_the_server = {**content.identity(settings), "settings": _on_the_server(settings)}
     wanted = Consolidation(
-        name=f"acd-{content_id_of('consolidate', {**content, 'settings': _on_the_server(settings)})}",
+        name=f"acd-{content_id_of('consolidate', ALGORITHM, on_the_server)}",
         variable=settings.variable,
         instance=settings.instance,
         layout=settings.layout,
@@ -42,10 +42,7 @@ def plan_on_geocube(
     )
     newest = _Attempts.of(cube, wanted.name).newest
     done = newest is not None and newest.state in ("DONE", "DONEBUTUNTIDY")
-    work = {
-        "tiles": [{"tile": tile.model_dump(mode="json")} for tile in tiles],
-        "consolidation": wanted.model_dump(mode="json"),
-    }
+    work = CellsWork(tiles=[CellOfWork(tile=tile) for tile in tiles], consolidation=wanted)
     return Draft(
         content=content,
         shards=[Shard(units=len(tiles), work=work)],
@@ -55,21 +52,22 @@ def plan_on_geocube(
     )
 
 
-def run_on_geocube(shard: Shard, cube: Consolidates, progress: Callable[[int], None]) -> bytes:
+def run_on_geocube(work: CellsWork, cube: Consolidates, progress: Callable[[int], None]) -> ConsolidatedCells:
     """Start the job, or find it, and follow it. JOB_STUCK, JOB_FAILED; JOB_RUNNING if it takes longer than a pod."""
-    wanted = Consolidation.model_validate(shard.work["consolidation"])
-    job_id = _started(cube, wanted)
+    if work.consolidation is None:
+        raise AcdError(ErrorCode.BUG, "a shard does not say what the Geocube is asked for")
+    job_id = _started(cube, work.consolidation)
     lines: list[str] = []
 
     def look(event: JobEvent) -> None:
         lines.extend(event.lines)
         tasks = tasks_of(lines)
         if tasks.cells:
-            progress(shard.units * tasks.count(TaskState.DONE) // len(tasks.cells))
+            progress(len(work.tiles) * tasks.count(TaskState.DONE) // len(tasks.cells))
 
     job = require_done(follow(cube, job_id, on_event=look, timeout=FOLLOW_SECONDS, poll=POLL_SECONDS))
-    progress(shard.units)
-    return json.dumps({"job": job.name, "id": job.id}).encode()
+    progress(len(work.tiles))
+    return ConsolidatedCells(job=job.name, job_id=job.id)
 
 
 def _on_the_server(settings: ConsolidateSettings) -> dict[str, str]:

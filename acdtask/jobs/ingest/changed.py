@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Record
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Plan, Site
+from acdtask.jobs.contract import Site
+from acdtask.jobs.ingest.content import IngestPlan
 from acdtask.jobs.ingest.known import KnownFiles, Origin, has_instance, note_origins, settings_of_pixels
 from acdtask.jobs.ingest.settings import IngestSettings
 
@@ -25,44 +26,44 @@ def folder_of(settings: IngestSettings) -> str:
     return f"data/{settings.variable}/{settings.instance}"
 
 
-def note_inputs(written: Iterable[tuple[Record, str]], plan: Plan, settings: IngestSettings, site: Site) -> None:
+def note_inputs(written: Iterable[tuple[Record, str]], plan: IngestPlan, site: Site) -> None:
     """Note what the pixels of records are made of. On a Geocube this says what this site brought, and no other.
 
     Args:
         written: records, each with the address of its pixels.
         plan: with the files that they are made of.
-        settings: of the plan.
         site: whose cube has, or will have, the records.
     """
-    files = {record_id: fingerprint for record_id, _, fingerprint in plan.content["inputs"]}
+    files = {file.record_id: file.fingerprint for file in plan.content.inputs}
+    settings = plan.settings
     made_with = settings_of_pixels(settings)
     origins = [(record, Origin(file=files[record.id], settings=made_with, uri=uri)) for record, uri in written]
     note_origins(origins, settings, site)
 
 
-def refuse_other_pixels(digests: dict[str, str], plan: Plan, site: Site) -> None:
+def refuse_other_pixels(digests: dict[str, str], plan: IngestPlan, site: Site) -> None:
     """Refuse a source that has other pixels than the cube has of the same record, unless it is to replace them.
 
     Where the records are a Geocube's, they are compared with what this site brought. A record that it did not bring is
     refused when it is to be verified, and not compared otherwise.
     SOURCE_DIFFERS, DATASET_CONFLICT.
     """
-    settings = IngestSettings.model_validate(plan.settings)
+    settings = plan.settings
     cube = site.find_cube()
     if cube is None or settings.on_known in ("keep", "replace") or not has_instance(cube, settings):
         return
     known = KnownFiles(settings, site)
-    planned = [record_id for record_id, _, _ in plan.content["inputs"]]
+    planned = plan.content.record_ids
     if site.shared is None:
         stored = {record_id: [dataset.uri] for record_id, dataset in known.datasets(planned).items()}
     elif settings.on_known == "verify":
         files = [key for key in site.store.list(folder_of(settings)) if key.endswith(".tif")]
         stored = dict.fromkeys(cube.having(settings.variable, settings.instance, planned), files)
     else:
-        stored = {record_id: [uri] for record_id, uri in plan.content.get("given", {}).items()}
+        stored = {record_id: [uri] for record_id, uri in plan.content.given.items()}
     changed = [
         (record_id, address)
-        for record_id, address, _ in plan.content["inputs"]
+        for record_id, address, _ in plan.content.inputs
         if record_id in stored
         and address in digests
         and not any(uri.endswith(f"-{digests[address]}.tif") for uri in stored[record_id])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from acdtask.jobs.contract import Plan, Site
+from acdtask.jobs.contract import PlanHead, Site
 
 __all__ = ["PixelCounts", "keep_counts", "pixel_notes"]
 
@@ -19,12 +19,12 @@ class PixelCounts(BaseModel):
     zeros: int = 0
 
 
-def keep_counts(counts: PixelCounts, plan: Plan, site: Site) -> None:
+def keep_counts(counts: PixelCounts, plan: PlanHead, site: Site) -> None:
     """Remember them with the plan."""
     site.scratch(plan).put(FILE, counts.model_dump_json().encode())
 
 
-def pixel_notes(plan: Plan, site: Site) -> list[str]:
+def pixel_notes(plan: PlanHead, site: Site) -> list[str]:
     """What the user of a gathered plan should know of its pixels."""
     body = site.scratch(plan).find(FILE)
     counts = PixelCounts.model_validate_json(body) if body else PixelCounts()

@@ -18,6 +18,7 @@ from acdtask.ingester.post import post_aoi
 from acdtask.ingester.transport import Place
 from acdtask.ingester.wait import Ending, Outcome, look, require_done, wait
 from acdtask.jobs.contract import Draft, Estimate, Site
+from acdtask.jobs.ingest.content import FilesWork, IngestContent
 from acdtask.jobs.ingest.settings import IngestSettings
 
 __all__ = ["plan_with_ingester"]
@@ -34,7 +35,7 @@ class _Held:
     images: int
 
 
-def plan_with_ingester(settings: IngestSettings, site: Site, layout: Layout | None) -> Draft:
+def plan_with_ingester(settings: IngestSettings, site: Site, layout: Layout | None) -> Draft[IngestContent, FilesWork]:
     """Post the AOI if it is not there, wait as long as the settings say, and find its records in the cube.
 
     Unlike other plans it changes something: the ingester gets the AOI, and the cube the layout.
@@ -58,7 +59,7 @@ def plan_with_ingester(settings: IngestSettings, site: Site, layout: Layout | No
     if layout is not None:
         cube.add_layout(layout)
     if outcome.ending is Ending.EMPTY:
-        return _draft(settings, layout, outcome, f"the ingester found no scene for AOI {aoi.name}")
+        return _draft(layout, outcome, f"the ingester found no scene for AOI {aoi.name}")
     held = _held(client, aoi, settings, cube)
     if held.scenes and not held.records:
         raise AcdError(
@@ -67,7 +68,7 @@ def plan_with_ingester(settings: IngestSettings, site: Site, layout: Layout | No
             "Give the Geocube that the ingester indexes into (ACD_GEOCUBE_ADDRESS).",
         )
     text = f"the ingester has done {held.scenes} scenes of AOI {aoi.name}, and the cube has images of {held.images}"
-    return _draft(settings, layout, outcome, text)
+    return _draft(layout, outcome, text)
 
 
 def _brought_about(client: IngesterClient, aoi: Aoi, settings: IngestSettings) -> Outcome:
@@ -113,13 +114,9 @@ def _within(scene: Scene, aoi: Aoi) -> bool:
     return start <= scene.data.date <= end
 
 
-def _draft(settings: IngestSettings, layout: Layout | None, outcome: Outcome, nothing_to_do: str) -> Draft:
+def _draft(layout: Layout | None, outcome: Outcome, nothing_to_do: str) -> Draft[IngestContent, FilesWork]:
     return Draft(
-        content={
-            "settings": settings.science(),
-            "inputs": [],
-            "layout": layout.model_dump(mode="json") if layout else None,
-        },
+        content=IngestContent(layout=layout),
         shards=[],
         estimate=Estimate(),
         notes={

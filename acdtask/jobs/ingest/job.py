@@ -1,57 +1,36 @@
-"""Ingest: plan looks at names and headers, `check` reads every pixel, `write` makes COGs, the last gather indexes them.
-
-Two rounds, so that nothing is written into the cube before every value of every input was found good, or the input was
-left out.
-"""
+"""Ingest: plan looks at names and headers; its rounds are in `acdtask.jobs.ingest.rounds`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
 from shapely.geometry import shape
 
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.layout_rules import regular_grid_like, require_usable
-from acdtask.cube.local.blocks import checksum_of
-from acdtask.cube.local.cog import encode_cog
-from acdtask.cube.local.stac import stac_item
-from acdtask.cube.local.store import Store
-from acdtask.cube.model import Dataset, Instance, Record
 from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.comparable import composition_of, counts_text, grids_text
-from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, LeftOutShard, Plan, RoundResult, Shard, Site
-from acdtask.jobs.ingest.access import Access
-from acdtask.jobs.ingest.catalogue import ImageCatalogue
-from acdtask.jobs.ingest.changed import folder_of, note_inputs, refuse_other_pixels
+from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Site
+from acdtask.jobs.costs import INGEST
 from acdtask.jobs.ingest.checks import check_headers, input_of, readings_of
-from acdtask.jobs.ingest.counts import PixelCounts, keep_counts, pixel_notes
+from acdtask.jobs.ingest.content import FilesWork, IngestContent, IngestPlan, PlannedFile, UnfitFile
+from acdtask.jobs.ingest.counts import pixel_notes
 from acdtask.jobs.ingest.ingester import plan_with_ingester
-from acdtask.jobs.ingest.known import KnownFiles, holds
-from acdtask.jobs.ingest.leftout import LeftOutRaster, keep_left_out
-from acdtask.jobs.ingest.pixels import Input, each_good_one, judge, read_again
+from acdtask.jobs.ingest.known import KnownFiles
 from acdtask.jobs.ingest.reading import Reading, readings_in_words
-from acdtask.jobs.ingest.replaced import keep_replaced, lines_on_replaced, replaced_records
+from acdtask.jobs.ingest.replaced import lines_on_replaced, replaced_records
+from acdtask.jobs.ingest.rounds import Check, Write
 from acdtask.jobs.ingest.settings import INGESTER, ON_GEOCUBE, IngestSettings
 from acdtask.jobs.ingest.source_notes import source_lines, source_notes
-from acdtask.jobs.ingest.sources import Candidate, Found, access_to, find_candidates
+from acdtask.jobs.ingest.sources import Candidate, Found, find_candidates
 from acdtask.jobs.ingest.there import layout_shards, plan_of_records_there
-from acdtask.jobs.ingest.verified import (
-    State,
-    finish_verification,
-    keep_repaired,
-    known_checksums,
-    repaired_files,
-    state_of,
-    verification_number,
-)
+from acdtask.jobs.ingest.verified import repaired_files, verification_number
 from acdtask.jobs.quarantine import Failure
-from acdtask.jobs.shards import shards_of
+from acdtask.jobs.shards import Cut
 
 __all__ = ["IngestJob"]
 
@@ -72,37 +51,17 @@ BASELINE_DTYPES = frozenset({"uint8", "int16", "uint16"})
 
 _events = log.events("ingest")
 
-BYTES_PER_CORE_SECOND = 25e6
-"""Source pixels' bytes that one core checks and writes in a second (measured on the demo)."""
 
-
-class _Checked(BaseModel):
-    """What `check` found in a good raster: the digest of its stored pixels."""
-
-    address: str
-    digest: str
-
-
-class _Written(BaseModel):
-    """What `write` made of a raster, and what the cube's file was before."""
-
-    record: Record
-    dataset: Dataset
-    state: State
-    valid: int = 0
-    zeros: int = 0
-
-
-class IngestJob(Job[IngestSettings]):
+class IngestJob(Job[IngestSettings, IngestContent]):
     """Bring GeoTIFFs into the cube."""
 
     name = "ingest"
     unit = "files"
-    rounds = ("check", "write")
-    checks = frozenset({"check"})
+    rounds = (Check(), Write())
     settings = IngestSettings
+    content = IngestContent
 
-    def plan(self, settings: IngestSettings, site: Site) -> Draft:
+    def plan(self, settings: IngestSettings, site: Site) -> Draft[IngestContent, FilesWork]:
         """Names and headers checked; records that the cube has are left out, unless they are to be verified."""
         if settings.source in (INGESTER, ON_GEOCUBE):
             layout, to_make = _layout(settings, site, [])
@@ -128,33 +87,34 @@ class IngestJob(Job[IngestSettings]):
         unfit = [*found.unfit, *unclear]
         todo = [one for one, _ in readings]
         inputs = [input_of(candidate, reading) for candidate, reading in readings]
-        pixels = sum(one.grid.width * one.grid.height for one in todo)
-        read = 2 * sum(one.grid.width * one.grid.height * np.dtype(how.dtype).itemsize for one, how in readings)
-        content: dict[str, Any] = {
-            "settings": settings.science(),
-            "inputs": [[one.record.id, one.address, one.fingerprint] for one in todo],
-            "layout": layout.model_dump(mode="json") if layout else None,
-        }
-        if unfit:
-            content["left out"] = [[one.address, one.record.model_dump(mode="json")] for one in unfit]
-        if settings.on_known == "verify":
-            content["verification"] = verification_number(content, site.runs)
+        sizes = [one.grid.width * one.grid.height for one in todo]
+        pixels = sum(sizes)
+        volumes = [size * np.dtype(how.dtype).itemsize for size, (_, how) in zip(sizes, readings, strict=True)]
+        read = 2 * sum(volumes)
+        seconds = [INGEST.seconds(1, volume) for volume in volumes]
+        cut = Cut(settings.shard_files, settings.pod_start, otherwise=4)
         compared = known.datasets(one.record.id for one in todo) if known.compares else {}
-        if compared:
-            content["compared"] = {one: [dataset.version, dataset.uri] for one, dataset in sorted(compared.items())}
-        if given := known.changed_on_geocube((one.record, one.fingerprint) for one in todo):
-            content["given"] = dict(sorted(given.items()))
+        given = known.changed_on_geocube((one.record, one.fingerprint) for one in todo)
+        content = IngestContent(
+            inputs=tuple(PlannedFile(one.record.id, one.address, one.fingerprint) for one in todo),
+            layout=layout,
+            left_out=tuple(UnfitFile(one.address, one.record) for one in unfit),
+            given=dict(sorted(given.items())),
+            compared={one: (dataset.version, dataset.uri) for one, dataset in sorted(compared.items())},
+        )
+        if settings.on_known == "verify":
+            content = content.model_copy(update={"verification": verification_number(content, settings, site.runs)})
         not_noted = sum(standings[one.record.id] == "not noted" for one in candidates) if known.compares else 0
         return Draft(
             content=content,
-            shards=shards_of([one.model_dump(mode="json") for one in inputs], settings.shard_files, "inputs")
-            or layout_shards(make=to_make),
+            shards=cut.shards(inputs, lambda files: FilesWork(inputs=files), seconds) or layout_shards(make=to_make),
             estimate=Estimate(
                 tiles=len(todo),
                 dates=len({one.record.datetime for one in todo}),
                 bytes_read=read,
                 bytes_written=pixels * np.dtype(variable.dformat.dtype).itemsize,
-                core_seconds=read / BYTES_PER_CORE_SECOND,
+                core_seconds=sum(seconds),
+                memory_bytes=INGEST.memory(max(sizes, default=0), len(sizes), max(sizes, default=0)),
             ),
             notes={
                 "files that match": len(found.candidates),
@@ -175,99 +135,19 @@ class IngestJob(Job[IngestSettings]):
             left_out={one.address: Failure.of(one.error) for one in unfit},
         )
 
-    def run(
-        self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
-    ) -> bytes:
-        """`check`: read and judge each raster. `write`: a COG and a STAC item for each good one."""
-        settings = IngestSettings.model_validate(plan.settings)
-        inputs = [Input.model_validate(raw) for raw in shard.work["inputs"]]
-        access = access_to(settings, signed=any(one.signed for one in inputs))
-        if round_name == "check":
-            dformat = settings.definition().dformat
-
-            def checked(one: Input) -> _Checked:
-                return _Checked(address=one.address, digest=judge(one, dformat, access).digest)
-
-            return each_good_one(inputs, checked, _table, progress)
-        digests: dict[str, str] = json.loads(handout)
-        ids = [one.record.id for one in inputs]
-        checksums = known_checksums(settings, ids, site)
-        files = KnownFiles(settings, site)
-        current = files.datasets(ids) if files.compares else {}
-
-        def written(one: Input) -> _Written | None:
-            digest, stored = digests.get(one.address), current.get(one.record.id)
-            if digest is None:
-                return None
-            if stored is not None and holds(stored, digest):
-                return _Written(record=one.record, dataset=stored, state="same")
-            made = _write(one, digest, settings, site.store, access, checksums.get(one.record.id))
-            return _in_the_place_of(stored, made)
-
-        return each_good_one(inputs, written, _table, progress)
-
-    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
-        """`check`: hand out the digests. `write`: make the variable and index everything, at once.
-
-        Where the records are a Geocube's they are indexed there, and by others too: a variable is left as it is.
-        """
-        if round_name == "check":
-            checked = {
-                shard: {row["address"]: row["digest"] for row in json.loads(table)} for shard, table in result.tables
-            }
-            refuse_other_pixels({key: digest for rows in checked.values() for key, digest in rows.items()}, plan, site)
-            return Handouts({shard: json.dumps(rows).encode() for shard, rows in checked.items()})
-        written = [_Written.model_validate(row) for _, table in result.tables for row in json.loads(table)]
-        settings = IngestSettings.model_validate(plan.settings)
-        keep_left_out([*_left_out_by_plan(plan, settings), *_left_out(result.left_out, settings)], site)
-        made = bool(plan.content["inputs"])
-        described = site.shared is not None and any(one.name == settings.variable for one in site.cube.variables())
-        note_inputs([(one.record, one.dataset.uri) for one in written], plan, settings, site)
-        images = ImageCatalogue(settings.definition(), settings.instance)
-        images.add([(one.record, one.dataset.uri) for one in written], site)
-        commit = site.create_cube().supersede if settings.on_known == "replace" else site.commit_inputs
-        commit(
-            [one.record for one in written],
-            [one.dataset for one in written],
-            variables=[settings.definition()] if made and not described else [],
-            instances=[Instance(variable=settings.variable, name=settings.instance)] if made else [],
-            layouts=[Layout.model_validate(plan.content["layout"])] if plan.content["layout"] else [],
-        )
-        keep_counts(
-            PixelCounts(
-                pixels=sum(one.dataset.grid.width * one.dataset.grid.height for one in written),
-                valid=sum(one.valid for one in written),
-                zeros=sum(one.zeros for one in written),
-            ),
-            plan,
-            site,
-        )
-        if settings.on_known == "replace":
-            keep_replaced([one.record for one in written if one.state == "replaced"], plan, site)
-        if settings.on_known == "verify":
-            keep_repaired({one.dataset.uri: one.state for one in written}, plan, site)
-            finish_verification(plan, site)
-        return Handouts()
-
-    def names(self, shard: Shard) -> tuple[str, ...]:
-        """The addresses of its rasters."""
-        return tuple(raw["address"] for raw in shard.work["inputs"])
-
-    def notes(self, plan: Plan, site: Site) -> list[str]:
+    def notes(self, plan: IngestPlan, site: Site) -> list[str]:
         """How the files were read, how much of them is valid, which were left out, and which were repaired."""
         repaired = [
             f"repaired: {site.store.address_of(key)} was {state}"
             for key, state in sorted(repaired_files(plan, site).items())
         ]
-        settings = IngestSettings.model_validate(plan.settings)
         said = [f"{name}: {plan.notes[name]}" for name in NOTES_TO_SAY if plan.notes.get(name)]
         read = [*plan.notes.get(READ_NOTE, []), *pixel_notes(plan, site)]
-        return [*read, *source_lines(plan.notes), *said, *repaired, *lines_on_replaced(plan, settings, site)]
+        return [*read, *source_lines(plan.notes), *said, *repaired, *lines_on_replaced(plan, site)]
 
-    def findings(self, plan: Plan, site: Site) -> Findings:
+    def findings(self, plan: IngestPlan, site: Site) -> Findings:
         """How many rasters were brought in, or verified and repaired."""
-        settings = IngestSettings.model_validate(plan.settings)
-        planned = [record_id for record_id, _, _ in plan.content["inputs"]]
+        settings, planned = plan.settings, plan.content.record_ids
         there = site.cube.having(settings.variable, settings.instance, planned) if planned else ()
         repaired = repaired_files(plan, site)
         figures = {"repaired": len(repaired)} if settings.on_known == "verify" else {}
@@ -276,24 +156,6 @@ class IngestJob(Job[IngestSettings]):
             figures={"files": len(there), **figures},
             files={f"repaired {number}": site.store.address_of(key) for number, key in enumerate(sorted(repaired), 1)},
         )
-
-
-def _table(rows: Sequence[BaseModel]) -> bytes:
-    return json.dumps([row.model_dump(mode="json") for row in rows]).encode()
-
-
-def _left_out_by_plan(plan: Plan, settings: IngestSettings) -> list[LeftOutRaster]:
-    """The files whose headers the plan could not use."""
-    return [
-        LeftOutRaster(
-            address=address,
-            record=Record.model_validate(record),
-            variable=settings.variable,
-            instance=settings.instance,
-            failure=plan.left_out[address],
-        )
-        for address, record in plan.content.get("left out", [])
-    ]
 
 
 def _notes_of_reading(readings: list[Reading], settings: IngestSettings) -> list[str]:
@@ -322,29 +184,6 @@ def _why_nothing(known: int, unfit: int, not_noted: int, found: Found) -> str:
 
 def _polarisation_note(others: Mapping[str, int]) -> dict[str, str]:
     return {"left out, other polarisation": counts_text(others)} if others else {}
-
-
-def _in_the_place_of(stored: Dataset | None, written: _Written) -> _Written:
-    """What was written, as the next version of what the cube has of the record."""
-    if stored is None:
-        return written
-    dataset = written.dataset.model_copy(update={"version": stored.version + 1})
-    return written.model_copy(update={"dataset": dataset, "state": "replaced"})
-
-
-def _left_out(shards: tuple[LeftOutShard, ...], settings: IngestSettings) -> list[LeftOutRaster]:
-    return [
-        LeftOutRaster(
-            address=one.address,
-            record=one.record,
-            variable=settings.variable,
-            instance=settings.instance,
-            failure=shard.why.parts.get(one.address, shard.why.failure),
-        )
-        for shard in shards
-        for one in map(Input.model_validate, shard.shard.work["inputs"])
-        if not shard.why.parts or one.address in shard.why.parts
-    ]
 
 
 def _layout(settings: IngestSettings, site: Site, images: list[Grid]) -> tuple[Layout | None, bool]:
@@ -392,41 +231,3 @@ def _map(candidates: list[Candidate]) -> dict[str, Any]:
         for one in candidates
     ]
     return {"type": "FeatureCollection", "features": features}
-
-
-def _write(
-    one: Input, digest: str, settings: IngestSettings, store: Store, access: Access, known: str | None
-) -> _Written:
-    """Write the COG and the STAC item of a raster, unless the cube has the very file.
-
-    `known` is the checksum that the index has of the record's file, or None.
-    """
-    variable = settings.definition()
-    pixels, judged = read_again(one, digest, variable.dformat, access)
-    key = f"{folder_of(settings)}/{one.record.name}-{digest}"
-    data = encode_cog(pixels[np.newaxis], one.grid, nodata=variable.dformat.nodata, scale=variable.scale)
-    dataset = Dataset(
-        record_id=one.record.id,
-        variable=variable.name,
-        instance=settings.instance,
-        uri=f"{key}.tif",
-        dformat=variable.dformat,
-        grid=one.grid,
-        checksum=checksum_of(data),
-    )
-    state = state_of(store, dataset, data, pixels, known)
-    if state == "intact":
-        dataset = dataset.model_copy(update={"checksum": known})
-    elif state != "same":
-        store.put(dataset.uri, data)
-    place = ImageCatalogue(variable, settings.instance)
-    item = stac_item(
-        one.record,
-        [dataset],
-        [variable],
-        item_id=key.rpartition("/")[2],
-        href=f"{key}.json",
-        links=place.above(one.record),
-    )
-    store.put(f"{key}.json", json.dumps(item, indent=1).encode())
-    return _Written(record=one.record, dataset=dataset, state=state, valid=judged.valid, zeros=judged.zeros)

@@ -39,7 +39,16 @@ FOLDER = "ingest/known"
 
 NOT_OF_PIXELS = frozenset(
     {"source", "pattern", "aoi", "make_layout", "cell_size", "variable", "instance", "unit", "tags", "track"}
-    | {"producer", "polarisation", "on_known", "wait_minutes", "post_again", "accept_failed", "shard_files"}
+    | {
+        "producer",
+        "polarisation",
+        "on_known",
+        "wait_minutes",
+        "post_again",
+        "accept_failed",
+        "shard_files",
+        "pod_start",
+    }
 )
 """Settings that say which files there are and what they are called. All others may change pixels."""
 

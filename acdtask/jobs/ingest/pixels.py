@@ -27,6 +27,7 @@ from acdtask.jobs.quarantine import Failure, PartlyFailedError
 __all__ = ["Input", "Judged", "each_good_one", "judge", "read_again"]
 
 RowT = TypeVar("RowT", bound=BaseModel)
+ResultT = TypeVar("ResultT", bound=BaseModel)
 
 FILE_MARK = re.compile(r'(?P<size>\d+) "?[0-9a-f]+(?P<when>-[0-9a-f]+-[0-9a-f]+)"?')
 """The fingerprint of a file of this machine: its size, then inode, time and size."""
@@ -99,10 +100,10 @@ def _read(one: Input, dformat: DataFormat, access: Access, into: NDArray[Any] | 
 def each_good_one(
     inputs: Sequence[Input],
     work: Callable[[Input], RowT | None],
-    table: Callable[[Sequence[RowT]], bytes],
+    result: Callable[[list[RowT]], ResultT],
     progress: Callable[[int], None],
-) -> bytes:
-    """The table of what a work makes of each raster. PartlyFailedError with it, if some of them are bad for good."""
+) -> ResultT:
+    """The result of what a work makes of each raster. PartlyFailedError with it, if some of them are bad for good."""
     rows: list[RowT] = []
     bad: dict[str, AcdError] = {}
     for done, one in enumerate(inputs, start=1):
@@ -119,8 +120,8 @@ def each_good_one(
         first = next(iter(bad.values()))
         more = f" (and {len(bad) - 1} more files of the shard are bad)" if len(bad) > 1 else ""
         parts = {address: Failure.of(error) for address, error in bad.items()}
-        raise PartlyFailedError(AcdError(first.code, first.detail + more, first.fix), table(rows), parts)
-    return table(rows)
+        raise PartlyFailedError(AcdError(first.code, first.detail + more, first.fix), result(rows), parts)
+    return result(rows)
 
 
 INPUT_ERRORS = 2

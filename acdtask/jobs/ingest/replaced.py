@@ -10,7 +10,8 @@ from shapely.geometry import shape
 
 from acdtask.cube.model import Record, RecordQuery
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Plan, Site
+from acdtask.jobs.contract import PlanHead, Site
+from acdtask.jobs.ingest.content import IngestPlan
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.products import BaselineManifest, MonitorManifest, manifest_chain
 from acdtask.jobs.stacks import image_label
@@ -21,19 +22,19 @@ REPLACED = "replaced.json"
 NAMED_AT_MOST = 10
 
 
-def keep_replaced(records: Iterable[Record], plan: Plan, site: Site) -> None:
+def keep_replaced(records: Iterable[Record], plan: PlanHead, site: Site) -> None:
     """Remember which records got other pixels."""
     body = json.dumps([record.model_dump(mode="json") for record in records]).encode()
     site.scratch(plan).put(REPLACED, body)
 
 
-def replaced_records(plan: Plan, site: Site) -> list[Record]:
+def replaced_records(plan: PlanHead, site: Site) -> list[Record]:
     """The records that got other pixels."""
     body = site.scratch(plan).find(REPLACED)
     return [Record.model_validate(raw) for raw in json.loads(body)] if body else []
 
 
-def lines_on_replaced(plan: Plan, settings: IngestSettings, site: Site) -> list[str]:
+def lines_on_replaced(plan: IngestPlan, site: Site) -> list[str]:
     """Sentences that name the records that got other pixels, and the baselines and images judged with the old ones."""
     records = replaced_records(plan, site)
     if not records:
@@ -42,12 +43,12 @@ def lines_on_replaced(plan: Plan, settings: IngestSettings, site: Site) -> list[
     lines += [
         f"made with the old pixels: baseline {baseline.name} of AOI {baseline.aoi}, layout {baseline.layout}"
         f" ({baseline.content_id}); 'acdtask baseline local' makes it again"
-        for baseline in _baselines(records, settings, site)
+        for baseline in _baselines(records, plan.settings, site)
     ]
     lines += [
         f"judged with the old pixels: {len(labels)} images of {name} of AOI {aoi}: {_some(labels)};"
         " 'acdtask monitor local' judges them again"
-        for (aoi, name), labels in sorted(_judged(records, settings, site).items())
+        for (aoi, name), labels in sorted(_judged(records, plan.settings, site).items())
     ]
     return lines
 

@@ -10,6 +10,7 @@ from acdtask.cube.local.web_address import take_signature
 from acdtask.cube.model import DataFormat, DType, Name, NameIfAny, Variable, format_faults
 from acdtask.jobs.contract import Settings
 from acdtask.jobs.ingest.producers import PRODUCERS, ProducerName
+from acdtask.jobs.shards import BY_COST, POD_START
 
 __all__ = ["INGESTER", "ON_GEOCUBE", "IngestSettings"]
 
@@ -23,7 +24,9 @@ ON_GEOCUBE = "geocube"
 class IngestSettings(Settings):
     """What to bring in, and what its numbers mean."""
 
-    execution: ClassVar[frozenset[str]] = frozenset({"shard_files", "wait_minutes", "post_again", "accept_failed"})
+    execution: ClassVar[frozenset[str]] = frozenset(
+        {"shard_files", "pod_start", "wait_minutes", "post_again", "accept_failed"}
+    )
 
     source: str = Field(
         description="GeoTIFFs: a folder, a file (https:// too), a pattern in quotes ('images/**/*.tif') or an s3:// "
@@ -98,7 +101,7 @@ class IngestSettings(Settings):
     accept_failed: bool = Field(
         default=False, description="geocube-ingester only: continue without scenes and tiles that failed permanently"
     )
-    shard_files: int = Field(default=4, ge=1, description="rasters per shard")
+    shard_files: int | None = Field(default=None, ge=1, description=f"rasters per shard; {BY_COST}, or 4")
     file_nodata: bool = Field(
         default=True,
         description="use each file's own nodata: its nodata value, mask and alpha band, the mask beside it, its "
@@ -140,6 +143,7 @@ class IngestSettings(Settings):
     polarisation: Literal["VV", "VH", "HH", "HV", "any"] | None = Field(
         default=None, description="only files of this polarisation, or any; default: the one in the variable's name"
     )
+    pod_start: float = Field(default=0, ge=0, allow_inf_nan=False, description=POD_START)
 
     @model_validator(mode="after")
     def _ranges(self) -> IngestSettings:

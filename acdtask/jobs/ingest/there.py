@@ -7,18 +7,21 @@ from acdtask.cube.grid import Layout
 from acdtask.cube.model import RecordQuery
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Estimate, Shard, Site
+from acdtask.jobs.ingest.content import FilesWork, IngestContent
 from acdtask.jobs.ingest.settings import ON_GEOCUBE, IngestSettings
 from acdtask.jobs.stacks import area_of
 
 __all__ = ["layout_shards", "plan_of_records_there"]
 
 
-def layout_shards(*, make: bool) -> list[Shard]:
+def layout_shards(*, make: bool) -> list[Shard[FilesWork]]:
     """One shard without a file if there is a layout to make, so that the last gather makes it."""
-    return [Shard(units=1, work={"inputs": []})] if make else []
+    return [Shard(units=1, work=FilesWork(inputs=[]))] if make else []
 
 
-def plan_of_records_there(settings: IngestSettings, layout: Layout | None, site: Site, *, to_make: bool) -> Draft:
+def plan_of_records_there(
+    settings: IngestSettings, layout: Layout | None, site: Site, *, to_make: bool
+) -> Draft[IngestContent, FilesWork]:
     """The plan for the records of the Geocube.
 
     SETTING_INVALID if there is no Geocube, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, AOI_OUTSIDE.
@@ -41,11 +44,7 @@ def plan_of_records_there(settings: IngestSettings, layout: Layout | None, site:
         site.cube.having(settings.variable, settings.instance, [])
         said = f"the records of {what} are on the Geocube"
     return Draft(
-        content={
-            "settings": settings.science(),
-            "inputs": [],
-            "layout": layout.model_dump(mode="json") if layout else None,
-        },
+        content=IngestContent(layout=layout),
         shards=layout_shards(make=to_make),
         estimate=Estimate(),
         nothing_to_do="" if to_make else said,

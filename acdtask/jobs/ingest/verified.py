@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -16,8 +16,9 @@ from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Pixels
 from acdtask.cube.shared import found_or_none
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Plan, Site
+from acdtask.jobs.contract import Site
 from acdtask.jobs.fence import newest_number
+from acdtask.jobs.ingest.content import IngestContent, IngestPlan
 from acdtask.jobs.ingest.settings import IngestSettings
 
 __all__ = [
@@ -62,24 +63,24 @@ def state_of(store: Store, dataset: Dataset, data: bytes, pixels: Pixels, known:
     return "unchecked" if _holds(store, dataset, pixels) else "damaged"
 
 
-def verification_number(content: Mapping[str, Any], store: Store) -> int:
+def verification_number(content: IngestContent, settings: IngestSettings, store: Store) -> int:
     """The number of the next verification of the same inputs: a finished one is no reason not to do it again."""
-    return newest_number(store.within(_place(content))) + 1
+    return newest_number(store.within(_place(content, settings))) + 1
 
 
-def finish_verification(plan: Plan, site: Site) -> None:
+def finish_verification(plan: IngestPlan, site: Site) -> None:
     """Let the next verification of the same inputs be another plan."""
-    content = {name: value for name, value in plan.content.items() if name != "verification"}
-    site.runs.within(_place(content)).create(f"{plan.content['verification']:08d}", b"")
+    place = _place(plan.content, plan.settings)
+    site.runs.within(place).create(f"{plan.content.verification:08d}", b"")
 
 
-def keep_repaired(states: Mapping[str, State], plan: Plan, site: Site) -> None:
+def keep_repaired(states: Mapping[str, State], plan: IngestPlan, site: Site) -> None:
     """Remember which files a plan has repaired, by key."""
     repaired = {key: state for key, state in states.items() if state in ("damaged", "missing")}
     site.scratch(plan).put(REPAIRED, json.dumps(repaired, sort_keys=True).encode())
 
 
-def repaired_files(plan: Plan, site: Site) -> dict[str, str]:
+def repaired_files(plan: IngestPlan, site: Site) -> dict[str, str]:
     """The files that a plan has repaired, each with what it was: damaged or missing."""
     body = site.scratch(plan).find(REPAIRED)
     repaired: dict[str, str] = json.loads(body) if body else {}
@@ -114,6 +115,6 @@ def _holds(store: Store, dataset: Dataset, pixels: Pixels) -> bool:
     return bool(np.array_equal(stored[0], pixels, equal_nan=np.issubdtype(pixels.dtype, np.floating)))
 
 
-def _place(content: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+def _place(content: IngestContent, settings: IngestSettings) -> str:
+    digest = hashlib.sha256(json.dumps(content.to_verify(settings), sort_keys=True).encode()).hexdigest()[:16]
     return f"verified/{digest}"

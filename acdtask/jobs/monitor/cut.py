@@ -1,81 +1,87 @@
-"""Second round: change masks, and the pieces of each patch's outline."""
+"""Third round: change masks, and the pieces of each patch's outline."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
-from acdtask.change.packing import unpack as unpack_arrays
 from acdtask.change.polygons import trace
 from acdtask.change.zscore import Quality
 from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.cog import encode_cog
-from acdtask.cube.local.store import Store
-from acdtask.jobs.bundle import array_from_bytes
-from acdtask.jobs.monitor.label import Left
-from acdtask.jobs.monitor.work import TileWork
+from acdtask.jobs.contract import Handouts, Nothing, Results, Round
+from acdtask.jobs.monitor.content import MonitorContext, MonitorPlan, MonitorWork, TileWork
+from acdtask.jobs.monitor.documents import tags_of_image
+from acdtask.jobs.monitor.label import Blobs, TileBlobs, TileLabels
+from acdtask.jobs.monitor.publish import publish
+from acdtask.jobs.monitor.tile import CutTile, CutTiles
+from acdtask.jobs.monitor.work import Subfolders, monitor_tile
 from acdtask.jobs.products import MASK_NODATA, MonitorTile
 from acdtask.jobs.scratch import read_scratch
 from acdtask.jobs.styles import CHANGE_COLOURS
 
-__all__ = ["CutTile", "cut_tile"]
+__all__ = ["Cut"]
 
 
-class CutTile(BaseModel):
-    """What the second round says of a tile and image.
+class Cut(Round[MonitorWork, Blobs, CutTiles]):
+    """Write the mask of each tile, then join outlines into patches, and publish."""
 
-    `pieces` are (blob id, polygon as hexadecimal WKB in whole pixels of the layout). `sizes` are those of the files of
-    z and change in bytes, by their keys.
-    """
+    name = "cut"
 
-    label: str
-    place: MonitorTile
-    pieces: list[tuple[int, str]]
-    sizes: dict[str, int]
-    changed_px: int
-    quality_px: dict[str, int]
+    def run(self, work: MonitorWork, handout: Blobs, context: MonitorContext) -> CutTiles:
+        """Write the change mask of each tile and image, and trace the outlines in it."""
+        content = context.content
+        variable = context.site.cube.variable(context.settings.variable)
+        tags = {label: tags_of_image(image, variable, context.plan)["change"] for label, image in content.image.items()}
+        tiles: list[CutTile] = []
+        for done, tile in enumerate(work.tiles, start=1):
+            for image in tile.images:
+                label, blobs = image.label, handout.parts[tile.part(image.label)]
+                subfolders = Subfolders(z=blobs.files.z_subfolder, change=blobs.change_subfolder)
+                place = monitor_tile(tile.tile, content.image[label], variable, context.settings.name, subfolders)
+                tiles.append(_cut(tile, label, place, blobs, tags[label], context))
+            context.progress(done)
+        return CutTiles(tiles=tiles)
+
+    def gather(self, results: Results[MonitorWork, CutTiles], context: MonitorContext) -> Handouts[Nothing]:
+        """Publish."""
+        publish(results, context)
+        return Handouts()
+
+    def files_of(self, result: CutTiles, plan: MonitorPlan) -> tuple[str, ...]:
+        """The rasters of its tiles and images."""
+        return tuple(key for tile in result.tiles for key in (tile.place.z.uri, tile.place.change.uri))
 
 
-def cut_tile(
-    work: TileWork,
-    label: str,
-    place: MonitorTile,
-    blob_ids: bytes,
-    left: Left,
-    tags: Mapping[str, str],
-    store: Store,
-    scratch: Store,
-) -> bytes:
-    """Write the change mask of a tile and image; return its CutTile."""
-    arrays = unpack_arrays(read_scratch(scratch, left.labels))
-    labels, quality = arrays["labels"], arrays["quality"]
-    blobs = array_from_bytes(blob_ids)[labels].astype(np.int32)
+def _cut(
+    tile: TileWork, label: str, place: MonitorTile, blobs: TileBlobs, tags: Mapping[str, str], context: MonitorContext
+) -> CutTile:
+    """Write the change mask of a tile and image, and say what is in it."""
+    files, left = blobs.files, read_scratch(context.scratch, blobs.files.labels, TileLabels)
+    ids = blobs.blob_ids[left.labels].astype(np.int32)
     data = encode_cog(
-        _mask(blobs, quality),
-        work.tile.grid,
+        _mask(ids, left.quality),
+        tile.tile.grid,
         nodata=MASK_NODATA,
         band_names=("change", "quality"),
         overview_resampling="nearest",
         colormap=CHANGE_COLOURS,
         tags=tags,
     )
-    store.put(place.change.uri, data)
+    context.site.store.put(place.change.uri, data)
     change = place.change.model_copy(update={"checksum": checksum_of(data)})
-    z = place.z.model_copy(update={"checksum": left.z_checksum})
-    counts = np.bincount(quality.ravel(), minlength=len(Quality))
-    cut = CutTile(
+    z = place.z.model_copy(update={"checksum": files.z_checksum})
+    counts = np.bincount(left.quality.ravel(), minlength=len(Quality))
+    return CutTile(
         label=label,
         place=place.model_copy(update={"z": z, "change": change}),
-        pieces=[(piece.blob, piece.polygon.wkb_hex) for piece in trace(blobs, work.tile.origin)],
-        sizes={z.uri: left.z_size, change.uri: len(data)},
-        changed_px=int(np.count_nonzero(blobs)),
+        pieces=[(piece.blob, piece.polygon.wkb_hex) for piece in trace(ids, tile.tile.origin)],
+        sizes={z.uri: files.z_size, change.uri: len(data)},
+        changed_px=int(np.count_nonzero(ids)),
         quality_px={reason.name: int(counts[reason]) for reason in Quality},
     )
-    return json.dumps(cut.model_dump(mode="json")).encode()
 
 
 def _mask(blobs: NDArray[np.int32], quality: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -18,10 +18,11 @@ from acdtask.jobs.catalogue import (
     put_if_changed,
     tile_item,
 )
-from acdtask.jobs.contract import Plan, Site
+from acdtask.jobs.contract import Site
 from acdtask.jobs.filenames import cell_part
-from acdtask.jobs.monitor.cut import CutTile
+from acdtask.jobs.monitor.content import MonitorPlan
 from acdtask.jobs.monitor.months import folders_of_month
+from acdtask.jobs.monitor.tile import CutTile
 from acdtask.jobs.monitor.work import ImageWork
 from acdtask.jobs.products import (
     MASK_NODATA,
@@ -46,7 +47,7 @@ CHANGE_BANDS = (
 )
 
 
-def tags_of_image(image: ImageWork, variable: Variable, plan: Plan) -> dict[str, dict[str, str]]:
+def tags_of_image(image: ImageWork, variable: Variable, plan: MonitorPlan) -> dict[str, dict[str, str]]:
     """The TIFF tags of z and change of an image, by product."""
     facts = _facts(image, variable, plan)
     titles = {"z": f"z of {variable.name}", "change": f"Abnormal change of {variable.name}"}
@@ -57,7 +58,7 @@ def tags_of_image(image: ImageWork, variable: Variable, plan: Plan) -> dict[str,
 
 
 def files_of_image(
-    image: ImageWork, cuts: Sequence[CutTile], folder: str, variable: Variable, plan: Plan
+    image: ImageWork, cuts: Sequence[CutTile], folder: str, variable: Variable, plan: MonitorPlan
 ) -> dict[str, bytes]:
     """The files that a folder of an image's products has beside its tables, by name.
 
@@ -70,7 +71,7 @@ def files_of_image(
     """
     z, change, facts = z_variable(variable), change_variable(variable), _facts(image, variable, plan)
     known = {name: facts[name] for name in ("baseline", "layout", "method", "variable")}
-    properties = processing_fields(_lineage(variable), known)
+    properties = processing_fields(_lineage(variable), known, f"monitor {plan.algorithm}")
     product = image.folder.rpartition("/")[0]
     month = _month_key(product, f"{image.datetime.astimezone(dt.UTC):%Y-%m}")
     above = StacLinks(ROOT, f"{folder}/{CATALOGUE}", f"{product}/{COLLECTION}", _identity(product))
@@ -105,14 +106,14 @@ def files_of_image(
     return files
 
 
-def write_catalogue(plan: Plan, months: set[str], variable: Variable, site: Site) -> None:
+def write_catalogue(plan: MonitorPlan, months: set[str], variable: Variable, site: Site) -> None:
     """Let the catalogue have the images of some months as they are published.
 
     A slow writer may write what a faster one has replaced, so whoever writes looks whether something newer was
     published meanwhile.
     """
-    method = plan.content["method"]
-    chain = manifest_chain(site.store, method["aoi"], "monitor", method["id"])
+    method = plan.content.method
+    chain = manifest_chain(site.store, method.aoi, "monitor", method.id)
     number, body = chain.newest()
     while body is not None:
         manifest = MonitorManifest.model_validate_json(body)
@@ -153,7 +154,7 @@ def _collection(folder: str, manifest: MonitorManifest, variable: Variable) -> b
     collection = stac_collection(
         _identity(folder),
         f"z-scores and change masks of {manifest.variable} in {manifest.aoi}, compared with the baseline "
-        f"{manifest.baseline}.",
+        f"{manifest.settings.get('baseline_name', '')}; acd:baseline of an item is the version.",
         href=f"{folder}/{COLLECTION}",
         links=StacLinks(root=ROOT, parent=area_catalogue(manifest.aoi), children=children),
         footprint=manifest.aoi_geometry,
@@ -183,15 +184,15 @@ def _lineage(variable: Variable) -> str:
     )
 
 
-def _facts(image: ImageWork, variable: Variable, plan: Plan) -> dict[str, str]:
-    method = plan.content["method"]
+def _facts(image: ImageWork, variable: Variable, plan: MonitorPlan) -> dict[str, str]:
+    method = plan.content.method
     return {
         "area": image.aoi,
-        "baseline": method["baseline"],
+        "baseline": image.baseline,
         "image": image.label,
-        "layout": method["layout"],
-        "method": method["profile"],
-        "product": method["id"],
+        "layout": method.layout,
+        "method": method.profile,
+        "product": method.id,
         "start": image.start.isoformat() if image.start else "",
         "variable": variable.name,
     }

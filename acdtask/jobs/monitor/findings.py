@@ -8,17 +8,17 @@ from typing import Any
 
 from acdtask.cube.local.store import Store
 from acdtask.jobs.closest import Closest
-from acdtask.jobs.contract import Findings, FoundImage, Plan, Site
+from acdtask.jobs.contract import Findings, FoundImage, Site
 from acdtask.jobs.judged import ENOUGH, Judged
+from acdtask.jobs.monitor.content import MonitorPlan
 from acdtask.jobs.monitor.months import images_of_month, patches_of_image
-from acdtask.jobs.monitor.work import images_of
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import ImageProduct, MonitorManifest
 
-__all__ = ["findings_of", "judged_lines", "sentences_of", "sentences_without_patches"]
+__all__ = ["findings_of", "found_image", "judged_lines", "sentences_of", "sentences_without_patches"]
 
 
-def findings_of(plan: Plan, published: MonitorManifest, files: Mapping[str, str], site: Site) -> Findings:
+def findings_of(plan: MonitorPlan, published: MonitorManifest, files: Mapping[str, str], site: Site) -> Findings:
     """The images of a published plan, each with its patches.
 
     Args:
@@ -28,7 +28,7 @@ def findings_of(plan: Plan, published: MonitorManifest, files: Mapping[str, str]
         site: where it was published.
     """
     products = _products_of(plan, published, site)
-    found = [_found(product, site) for product in products]
+    found = [found_image(product, site) for product in products]
     return Findings(
         figures={
             "images": len(found),
@@ -42,7 +42,7 @@ def findings_of(plan: Plan, published: MonitorManifest, files: Mapping[str, str]
     )
 
 
-def sentences_of(plan: Plan, published: MonitorManifest, site: Site) -> list[str]:
+def sentences_of(plan: MonitorPlan, published: MonitorManifest, site: Site) -> list[str]:
     """What a person should know of a published plan: patches, the share that was judged, what came closest."""
     products = _products_of(plan, published, site)
     if not products:
@@ -93,9 +93,9 @@ def _added(every: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return dict(total)
 
 
-def _products_of(plan: Plan, published: MonitorManifest, site: Site) -> list[ImageProduct]:
+def _products_of(plan: MonitorPlan, published: MonitorManifest, site: Site) -> list[ImageProduct]:
     """The published images of a plan, by datetime and label."""
-    images = sorted(images_of(plan).values(), key=lambda image: (image.datetime, image.label))
+    images = sorted(plan.content.images, key=lambda image: (image.datetime, image.label))
     months = {month_of(image.datetime) for image in images}
     products = {
         product.folder: product
@@ -110,7 +110,7 @@ def _judged(products: Sequence[ImageProduct]) -> Judged:
     return Judged(_added(product.quality_px for product in products))
 
 
-def _found(product: ImageProduct, site: Site) -> FoundImage:
+def found_image(product: ImageProduct, site: Site) -> FoundImage:
     """What is published of an image. PRODUCT_DAMAGED."""
     patches = patches_of_image(product, site.store)
     judged = Judged(product.quality_px)

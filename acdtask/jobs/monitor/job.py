@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Mapping
+from datetime import datetime
 
 import numpy as np
-from shapely.geometry import shape
 
-from acdtask.change.centring import BINS, ScoreHistogram
-from acdtask.change.profile import Detection, detection_for
+from acdtask.change.method import halo_of
 from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.grid import Layout
-from acdtask.cube.model import Record, RecordQuery, Variable
+from acdtask.cube.model import Record
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.bundle import array_from_bytes, pack, unpack
 from acdtask.jobs.comparable import (
     Composition,
     Overlaps,
@@ -36,77 +28,69 @@ from acdtask.jobs.contract import (
     Draft,
     Estimate,
     Findings,
-    Handouts,
     Job,
-    Plan,
-    RoundResult,
-    Shard,
     Site,
-    content_id_of,
 )
-from acdtask.jobs.monitor.cut import CutTile, cut_tile
-from acdtask.jobs.monitor.documents import tags_of_image
+from acdtask.jobs.costs import MONITOR
+from acdtask.jobs.monitor.around import views_around
+from acdtask.jobs.monitor.content import MonitorContent, MonitorPlan, MonitorWork, TileWithoutBaseline, TileWork
+from acdtask.jobs.monitor.cut import Cut
 from acdtask.jobs.monitor.findings import findings_of, sentences_of
-from acdtask.jobs.monitor.label import (
-    LEFT,
-    PLACES,
-    Left,
-    Scorer,
-    histograms_to_bytes,
-    join_histograms,
-    join_labels,
-    left_of,
-    left_to_bytes,
-    write_change,
+from acdtask.jobs.monitor.label import Label
+from acdtask.jobs.monitor.measure import Measure, is_measured
+from acdtask.jobs.monitor.publish import patch_files
+from acdtask.jobs.monitor.series import (
+    ALGORITHM,
+    Judgements,
+    images_of_stack,
+    judgements_of,
+    method_of,
+    newest_manifest,
+    series_of,
+    start_of_series,
 )
-from acdtask.jobs.monitor.months import images_of_month
-from acdtask.jobs.monitor.publish import patch_files, publish
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.monitor.tally import Tally, require_images, require_judged
-from acdtask.jobs.monitor.work import (
-    WITHOUT_BASELINE,
-    ImageWork,
-    Places,
-    TileWithoutBaseline,
-    TileWork,
-    images_of,
-    monitor_tile,
-    quarantined_tiles,
-)
-from acdtask.jobs.parts import month_of
-from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest, manifest_chain
-from acdtask.jobs.shards import NO_WORK, cells_of, shards_of
-from acdtask.jobs.stacks import Stacks, area_of, start_of, tiles_of_aoi
+from acdtask.jobs.monitor.tally import require_images
+from acdtask.jobs.monitor.versions import notes_on_period, notes_on_versions
+from acdtask.jobs.monitor.work import ImageWork
+from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest
+from acdtask.jobs.shards import HELD_BYTES, no_work
+from acdtask.jobs.shards import Cut as ShardCut
+from acdtask.jobs.stacks import Stacks, tiles_of_aoi
 
 __all__ = ["MonitorJob"]
 
-PIXELS_PER_CORE_SECOND = 1.25e6
-"""Of one image, all rounds together (measured on the demo)."""
+TABLE_BYTES_PER_PIXEL = 2
+"""About what the fragments of an image take in the table of its shard."""
 NAMED_AT_MOST = 5
-TAG_IMAGE = "acd:content"
 BECOMES_LATEST = "these images are monitored already, and their result becomes the latest again"
 
 
-class MonitorJob(Job[MonitorSettings]):
+class MonitorJob(Job[MonitorSettings, MonitorContent]):
     """Find where new images lie abnormally far below their baseline."""
 
     name = "monitor"
-    rounds = ("statistics", "label", "cut")
+    algorithm = ALGORITHM
+    rounds = (Measure(), Label(), Cut())
     settings = MonitorSettings
+    content = MonitorContent
 
-    def plan(self, settings: MonitorSettings, site: Site) -> Draft:
+    def plan(self, settings: MonitorSettings, site: Site) -> Draft[MonitorContent, MonitorWork]:
         """The images after the baseline that were not monitored with these settings. BASELINE_UNKNOWN."""
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
         baseline = _baseline(settings, aoi, site)
-        start = settings.start or baseline.end + timedelta(microseconds=1)
-        stacks = Stacks(site.cube, settings.variable, settings.instance, aoi, start, settings.end, settings.choice())
+        method = method_of(settings, aoi, variable)
+        manifest = newest_manifest(method, site)
+        since = start_of_series(baseline, manifest)
+        start = settings.start or since
+        stacks = Stacks(site.cube, settings.selection(aoi, since, None))
         stacks.require_choice()
-        method = _method(settings, aoi, baseline, variable)
-        found = _images(stacks, aoi, method)
-        done = _done(method, site)
-        pending = {one.label: one for one in found if _content(one.folder) not in done}
+        found = images_of_stack(stacks, aoi, method, baseline)
+        judgements = judgements_of(method, manifest, site)
+        pending = _pending(found, judgements, baseline.content_id, again=settings.again)
+        versions = notes_on_versions(manifest, baseline, sum(image.anew for image in pending.values()))
         wanted = [record for record in stacks.records if stacks.label_of(record) in pending]
         composition = _require_comparable(stacks, wanted, settings, baseline, layout, site)
         work: list[TileWork] = []
@@ -114,213 +98,104 @@ class MonitorJob(Job[MonitorSettings]):
         there = {one.tile.cell: one for one in baseline.tiles}
         absent = {one.cell: one for one in baseline.quarantined}
         tiles = tiles_of_aoi(aoi, layout)
-        for tile, images in zip(tiles, stacks.by_image(tiles, wanted), strict=True):
+        halo = halo_of(method.rules.steps)
+        within = {tile.cell: there[tile.cell] for tile in tiles if tile.cell in there}
+        for tile, images in zip(tiles, stacks.by_image(tiles, wanted, halo), strict=True):
             if tile.cell in there and images:
-                of = there[tile.cell]
-                work.append(
-                    TileWork(
-                        tile=tile, mean=of.mean, standard_deviation=of.standard_deviation, count=of.count, images=images
-                    )
-                )
+                work.append(TileWork(tile=tile, baseline=views_around(tile, within, halo), images=images))
             elif tile.cell in absent and images:
                 without.append(TileWithoutBaseline(tile=absent[tile.cell], images=[image.label for image in images]))
         if work:
-            require_images(len(baseline.images), _most_images(baseline), method["detection"])
+            require_images(len(baseline.images), _most_images(baseline), method.rules)
         elif pending:
-            _refuse_without_tiles(list(pending.values()), baseline, without)
-        current = is_latest(site.store, aoi.name, self.name, _name(settings), method["id"])
-        again = not work and bool(done) and not current
-        images_read = sum(len(one.images) for one in work) * layout.cell_pixels**2
+            _refuse_without_tiles([*pending.values()], baseline, without)
+        current = is_latest(site.store, aoi.name, self.name, _name(settings), method.id)
+        again = not work and bool(judgements.complete) and not current
+        pixels = layout.cell_pixels**2
+        count = sum(len(one.images) for one in work)
+        images_read = count * (layout.cell_pixels + 2 * halo) ** 2
+        image_bytes = pixels * np.dtype(variable.dformat.dtype).itemsize
+        seconds = [MONITOR.seconds(len(one.images), image_bytes) for one in work]
+        held = [len(one.images) * pixels * TABLE_BYTES_PER_PIXEL for one in work]
+        cut = ShardCut(settings.shard_tiles, settings.pod_start)
         return Draft(
-            content={
-                "method": method,
-                "images": [] if again else [one.model_dump(mode="json") for one in pending.values()],
-                **({WITHOUT_BASELINE: [one.model_dump(mode="json") for one in without]} if without else {}),
-            },
-            shards=[NO_WORK]
+            content=MonitorContent(
+                method=method,
+                baseline=baseline.content_id,
+                since=since,
+                images=() if again else tuple(pending.values()),
+                without_baseline=tuple(without),
+                lines=(
+                    *composition.lines(),
+                    *_other_lengths(composition, baseline),
+                    *notes_on_period(baseline, since, [*pending.values()], settings.start),
+                    *versions,
+                ),
+            ),
+            shards=no_work(MonitorWork(tiles=[]))
             if again
-            else shards_of([one.model_dump(mode="json") for one in work], settings.shard_tiles, "tiles"),
+            else cut.shards(work, lambda tiles: MonitorWork(tiles=tiles), seconds, held),
+            rounds=self.round_names if is_measured(method.rules) else tuple(self.round_names[1:]),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(pending),
                 bytes_read=images_read * np.dtype(variable.dformat.dtype).itemsize
                 + len(work) * 12 * layout.cell_pixels**2,
-                bytes_written=images_read * 4,
-                core_seconds=images_read / PIXELS_PER_CORE_SECOND,
+                bytes_written=count * pixels * 4,
+                core_seconds=sum(seconds),
+                memory_bytes=MONITOR.memory(pixels, 3 * count, pixels, min(sum(held), HELD_BYTES)),
             ),
             notes={
                 "map": tiles_as_geojson([one.tile for one in work]),
-                "area": area_of(aoi),
                 "monitored already": len(found) - len(pending),
                 **({AGAIN: BECOMES_LATEST} if again else {}),
                 **composition.notes(),
                 **grids_note(site, settings.variable, settings.instance, wanted),
-                "stack": {"lines": [*composition.lines(), *_other_lengths(composition, baseline)]},
+                **({"baseline versions": versions} if versions else {}),
             },
-            nothing_to_do="" if work or again else _why_nothing(found, start),
+            nothing_to_do="" if work or again else _why_nothing(found, start, baseline, versions, again=settings.again),
+            series=series_of(method, start, manifest, stacks, site.cube),
         )
-
-    def run(
-        self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
-    ) -> bytes:
-        """`statistics`: histograms of z. `label`: z and fragments. `cut`: masks and outlines. A tile at a time."""
-        shared = unpack(handout) if handout else {}
-        stage = {"statistics": self._histograms, "label": self._label, "cut": self._cut}[round_name]
-        return stage(plan, shard, shared, site, progress)
-
-    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
-        """`statistics`: medians. `label`: join fragments into blobs. `cut`: join outlines into patches, and publish."""
-        if round_name == "statistics":
-            return join_histograms(result.tables, quarantined_tiles(plan, result.left_out))
-        if round_name == "label":
-            missing = quarantined_tiles(plan, result.left_out)
-            return join_labels(result.tables, missing, site.scratch(plan), _check_of(plan, site))
-        publish(plan, result, site)
-        return Handouts()
 
     def fenced_area(self, settings: MonitorSettings) -> str:
         """Its AOI."""
         return load_aoi(settings.aoi).name
 
-    def names(self, shard: Shard) -> tuple[str, ...]:
-        """Its cells."""
-        return cells_of(shard)
-
-    def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
+    def artifacts(self, plan: MonitorPlan, site: Site) -> dict[str, str]:
         """The patches of the plan's images."""
         return patch_files(plan)
 
-    def findings(self, plan: Plan, site: Site) -> Findings:
+    def findings(self, plan: MonitorPlan, site: Site) -> Findings:
         """Images, patches and changed area of this plan; the files hold these patches."""
         return findings_of(plan, _published(plan, site), self.artifacts(plan, site), site)
 
-    def notes(self, plan: Plan, site: Site) -> list[str]:
+    def notes(self, plan: MonitorPlan, site: Site) -> list[str]:
         """What the images are; patches, the share of the area that was judged, what came closest if there is none."""
-        return [*plan.notes["stack"]["lines"], *sentences_of(plan, _published(plan, site), site)]
-
-    def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
-        """The rasters of its tiles and images."""
-        cuts = (CutTile.model_validate_json(part).place for part in unpack(table).values())
-        return tuple(key for place in cuts for key in (place.z.uri, place.change.uri))
-
-    def _histograms(
-        self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
-    ) -> bytes:
-        histograms: dict[str, ScoreHistogram | None] = {}
-        centred = _detection(plan).centred
-        for done, work in enumerate(_tiles(shard), start=1):
-            scorer = _scorer(work, plan, site) if centred else None
-            for image in work.images:
-                known = histograms.get(image.label) or ScoreHistogram.empty()
-                histograms[image.label] = known + scorer.histogram(image) if scorer else None
-            progress(done)
-        return histograms_to_bytes(histograms)
-
-    def _label(
-        self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
-    ) -> bytes:
-        settings, planned, scratch = MonitorSettings.model_validate(plan.settings), images_of(plan), site.scratch(plan)
-        variable = site.cube.variable(settings.variable)
-        nothing = np.zeros(BINS, np.float32)
-        z_places: dict[str, str] = json.loads(shared[PLACES])
-        tags = {label: tags_of_image(image, variable, plan) for label, image in planned.items()}
-        tables: dict[str, bytes] = {}
-        left: dict[str, Left] = {}
-        for done, work in enumerate(_tiles(shard), start=1):
-            scorer = _scorer(work, plan, site)
-            for image in work.images:
-                medians = array_from_bytes(shared[image.label]) if image.label in shared else nothing
-                places = Places(z=z_places.get(image.label, ""))
-                place = monitor_tile(work, planned[image.label], variable, settings.name, places)
-                change = scorer.change(image, medians)
-                part = work.part(image.label)
-                tables[part] = change.fragments.table.to_bytes()
-                tally = scorer.tally(change)
-                z_tags = tags[image.label]["z"]
-                left[part] = write_change(
-                    change, tally, place.z.uri, work, image.label, places, z_tags, site.store, scratch
-                )
-            progress(done)
-        return pack({**tables, LEFT: left_to_bytes(left)})
-
-    def _cut(
-        self, plan: Plan, shard: Shard, shared: dict[str, bytes], site: Site, progress: Callable[[int], None]
-    ) -> bytes:
-        settings, planned, scratch = MonitorSettings.model_validate(plan.settings), images_of(plan), site.scratch(plan)
-        variable = site.cube.variable(settings.variable)
-        left = left_of(shared)
-        tags = {label: tags_of_image(image, variable, plan) for label, image in planned.items()}
-        tables: dict[str, bytes] = {}
-        for done, work in enumerate(_tiles(shard), start=1):
-            for image in work.images:
-                part = work.part(image.label)
-                before = left[part]
-                place = monitor_tile(work, planned[image.label], variable, settings.name, before.places)
-                tables[part] = cut_tile(
-                    work,
-                    image.label,
-                    place,
-                    shared[part],
-                    before,
-                    tags[image.label]["change"],
-                    site.store,
-                    scratch,
-                )
-            progress(done)
-        return pack(tables)
-
-
-def _tiles(shard: Shard) -> Iterator[TileWork]:
-    return (TileWork.model_validate(raw) for raw in shard.work["tiles"])
-
-
-def _detection(plan: Plan) -> Detection:
-    return Detection(**plan.content["method"]["detection"])
-
-
-def _check_of(plan: Plan, site: Site) -> Callable[[Tally, int], None]:
-    """What refuses a plan in which no pixel was judged, before anything of it is published."""
-    detection = plan.content["method"]["detection"]
-    scale = site.cube.variable(plan.content["method"]["variable"]).scale
-    return lambda tally, images: require_judged(tally, images, detection, scale)
-
-
-def _scorer(work: TileWork, plan: Plan, site: Site) -> Scorer:
-    settings = MonitorSettings.model_validate(plan.settings)
-    variable = site.cube.variable(settings.variable)
-    return Scorer(work, site.cube, variable, shape(plan.notes["area"]), _detection(plan), settings.resampling)
+        return [*plan.content.lines, *sentences_of(plan, _published(plan, site), site)]
 
 
 def _name(settings: MonitorSettings) -> str:
     return f"{settings.variable}/{settings.layout}/{settings.name}"
 
 
-def _content(folder: str) -> str:
-    """What an image's folder is called: the image and a digest of its records."""
-    return folder.rpartition("/")[2]
+def _pending(
+    images: Mapping[str, ImageWork], judgements: Judgements, baseline: str, *, again: bool
+) -> dict[str, ImageWork]:
+    """The images to judge, by label: those without a product; with `again` those not judged against this version."""
+    if again:
+        done = judgements.against(baseline, [*images.values()])
+    else:
+        done = {label for label, image in images.items() if image.content in judgements.complete}
+    return {
+        label: image.model_copy(update={"anew": image.content in judgements.indexed})
+        for label, image in images.items()
+        if label not in done
+    }
 
 
-def _done(method: dict[str, Any], site: Site) -> set[str]:
-    """The images that both the index and the newest manifest have, as their folders are called. PRODUCT_DAMAGED.
-
-    A month that has as many images in both is not read, so that the cost does not grow with the history.
-    """
-    indexed: dict[str, set[str]] = defaultdict(set)
-    for record in site.published(RecordQuery(tags={"acd:monitor": method["id"]})):
-        indexed[month_of(record.datetime)].add(record.tags[TAG_IMAGE])
-    _, body = manifest_chain(site.store, method["aoi"], "monitor", method["id"]).newest()
-    done: set[str] = set()
-    for month in MonitorManifest.model_validate_json(body).months if body else ():
-        images = indexed[month.month]
-        if len(images) != month.images - month.partial:
-            images &= {_content(product.folder) for product in images_of_month(month, site.store)}
-        done |= images
-    return done
-
-
-def _published(plan: Plan, site: Site) -> MonitorManifest:
-    method, missing = plan.content["method"], ErrorCode.MONITOR_UNKNOWN
-    _, body = find_manifest(site.store, method["aoi"], "monitor", "", method["id"], missing)
+def _published(plan: MonitorPlan, site: Site) -> MonitorManifest:
+    method, missing = plan.content.method, ErrorCode.MONITOR_UNKNOWN
+    _, body = find_manifest(site.store, method.aoi, "monitor", "", method.id, missing)
     return MonitorManifest.model_validate_json(body)
 
 
@@ -328,52 +203,6 @@ def _baseline(settings: MonitorSettings, aoi: Aoi, site: Site) -> BaselineManife
     name = f"{settings.variable}/{settings.layout}/{settings.baseline_name}"
     _, body = find_manifest(site.store, aoi.name, "baseline", name, settings.baseline, ErrorCode.BASELINE_UNKNOWN)
     return BaselineManifest.model_validate_json(body)
-
-
-def _method(settings: MonitorSettings, aoi: Aoi, baseline: BaselineManifest, variable: Variable) -> dict[str, Any]:
-    """Everything but the dates that decides what comes out, and an id of it."""
-    names = ("low", "high", "min_area", "min_count", "min_std", "centred")
-    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
-    dformat = variable.dformat
-    detection = detection_for(settings.profile, (dformat.min, dformat.max), variable.scale, given)
-    method = {
-        "aoi": aoi.name,
-        "area": area_of(aoi),
-        "baseline": baseline.content_id,
-        "detection": asdict(detection),
-        "instance": settings.instance,
-        "layout": settings.layout,
-        "name": settings.name,
-        "profile": settings.profile,
-        "resampling": settings.resampling,
-        "variable": settings.variable,
-    }
-    return {**method, "id": content_id_of("monitor", method)}
-
-
-def _images(stacks: Stacks, aoi: Aoi, method: dict[str, Any]) -> list[ImageWork]:
-    """The images of the stack. An image whose records change becomes another product."""
-    grouped: dict[str, list[Record]] = {}
-    for record in stacks.records:
-        grouped.setdefault(stacks.label_of(record), []).append(record)
-    images, replaced = [], stacks.replaced()
-    for label, records in sorted(grouped.items()):
-        ids = [record.id for record in records]
-        inputs = [*ids, *(replaced[one] for one in ids if one in replaced)]
-        digest = hashlib.sha256(json.dumps([method["id"], label, inputs]).encode()).hexdigest()[:12]
-        images.append(
-            ImageWork(
-                label=label,
-                datetime=max(record.datetime for record in records),
-                start=start_of(records[0]),
-                folder=f"products/{aoi.name}/monitor/{method['id']}/{label}-{digest}",
-                records=ids,
-                area=area_of(aoi),
-                aoi=aoi.name,
-                method=method["id"],
-            )
-        )
-    return images
 
 
 def _require_comparable(
@@ -444,7 +273,15 @@ def _refuse_without_tiles(
     )
 
 
-def _why_nothing(images: list[ImageWork], start: datetime) -> str:
+def _why_nothing(
+    images: Mapping[str, ImageWork], start: datetime, baseline: BaselineManifest, versions: list[str], *, again: bool
+) -> str:
     if not images:
         return f"there is no image after {start.date()}"
-    return f"all {len(images)} images after {start.date()} were monitored with these settings already"
+    if again:
+        return (
+            f"all {len(images)} images after {start.date()} were judged against version {baseline.content_id} of the"
+            " baseline already"
+        )
+    why = f"all {len(images)} images after {start.date()} were monitored with these settings already"
+    return "; ".join([why, *versions])

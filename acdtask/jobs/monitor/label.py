@@ -1,202 +1,87 @@
-"""First rounds: the scores of each tile and image, their medians over the image, and fragments joined into blobs."""
+"""Second round: z and fragments of each tile and image, then fragments joined into blobs."""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import astuple
-from typing import Any
+from typing import Annotated, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
-from shapely.geometry.base import BaseGeometry
 
-from acdtask.change.centring import ScoreHistogram, coherence_bins, common_score
-from acdtask.change.detect import TileChange, detect_in_tile, score_tile
+from acdtask.change.detect import TileChange
 from acdtask.change.fragments import FragmentTable
 from acdtask.change.near import Near
-from acdtask.change.packing import pack as pack_arrays
-from acdtask.change.packing import unpack as unpack_arrays
-from acdtask.change.profile import Detection
-from acdtask.change.seams import blobs_to_bytes, join_fragments, join_near
+from acdtask.change.seams import BLOB, join_fragments, join_near
 from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.cog import encode_cog
-from acdtask.cube.local.store import Store
-from acdtask.cube.masks import inside_mask
-from acdtask.cube.model import Cube, Dataset, Resampling, Slice, Variable
-from acdtask.jobs.bundle import array_to_bytes, pack, unpack
-from acdtask.jobs.contract import Handouts
-from acdtask.jobs.monitor.tally import Tally, tally_of
-from acdtask.jobs.monitor.work import Places, TileWork, partial_place
+from acdtask.jobs.codec import ArrayOf, DataclassOfArrays, Packed
+from acdtask.jobs.contract import Handouts, Results, Round
+from acdtask.jobs.monitor.content import MonitorContext, MonitorWork, TileWork
+from acdtask.jobs.monitor.documents import tags_of_image
+from acdtask.jobs.monitor.gaps import Gaps
+from acdtask.jobs.monitor.measure import Concluded
+from acdtask.jobs.monitor.scorer import scorer_of
+from acdtask.jobs.monitor.tally import Tally, require_judged
+from acdtask.jobs.monitor.work import Subfolders, monitor_tile
 from acdtask.jobs.products import Z_FORMAT, Z_SCALE, Z_UNIT
 from acdtask.jobs.scratch import leave_scratch
 
-__all__ = [
-    "LEFT",
-    "PLACES",
-    "JoinedImages",
-    "Left",
-    "Scorer",
-    "histograms_to_bytes",
-    "join_histograms",
-    "join_labels",
-    "left_of",
-    "left_to_bytes",
-    "write_change",
-]
+__all__ = ["Blobs", "ImageBlobs", "JoinedImages", "Label", "TileBlobs", "TileLabels"]
+
+Fragments: TypeAlias = Annotated[FragmentTable, DataclassOfArrays()]
 
 
-LEFT = "left"
-"""In the bundles of `label`: a `Left` for each tile and image, by the name of the part."""
-PLACES = "places"
-"""In the handouts of `label`: where z of partial images goes, by label."""
+class TileLabels(BaseModel):
+    """What `label` leaves of a tile and image for `cut`, in the scratch: the label and the quality of each pixel."""
+
+    labels: Annotated[NDArray[np.int32], ArrayOf(np.int32, 2)]
+    quality: Annotated[NDArray[np.uint8], ArrayOf(np.uint8, 2)]
 
 
-class Left(BaseModel):
-    """What `label` leaves of a tile and image for `cut`: where in the scratch its labels and quality lie.
+class ImageBlobs(BaseModel):
+    """The blobs of an image, in the scratch."""
 
-    `z_checksum` and `z_size` are those of the file of z that `label` wrote. `tally` is for the gather alone, and not
-    handed on.
-    """
+    blobs: Annotated[NDArray[np.void], ArrayOf(BLOB)]
+
+
+class LabelledFiles(BaseModel):
+    """What `label` has written of a tile and image: the key of its `TileLabels`, and the file of z."""
 
     labels: str
     z_checksum: str
     z_size: int
-    places: Places
-    tally: Tally | None = None
+    z_subfolder: str
 
 
-def left_of(bundle: Mapping[str, bytes]) -> dict[str, Left]:
-    """What a bundle says of each part."""
-    return {part: Left.model_validate(raw) for part, raw in json.loads(bundle[LEFT]).items()}
+class LabelledTile(BaseModel):
+    """What `label` says of a tile and image. The fragments stay packed until it is the image's turn to be joined."""
+
+    files: LabelledFiles
+    fragments: Packed[Fragments]
+    tally: Tally
 
 
-def left_to_bytes(left: Mapping[str, Left]) -> bytes:
-    """The entry of a bundle that says it."""
-    return json.dumps({part: one.model_dump(exclude_none=True) for part, one in left.items()}, sort_keys=True).encode()
+class Labelled(BaseModel):
+    """What a shard has labelled, by `TileWork.part`."""
+
+    parts: dict[str, LabelledTile]
 
 
-class Scorer:
-    """Reads and scores one tile against its baseline, image by image."""
+class TileBlobs(BaseModel):
+    """What `cut` is told of a tile and image: the blob of each label, and where the mask goes."""
 
-    def __init__(
-        self,
-        work: TileWork,
-        cube: Cube,
-        variable: Variable,
-        area: BaseGeometry,
-        detection: Detection,
-        resampling: Resampling | None,
-    ) -> None:
-        self._work, self._cube, self._variable = work, cube, variable
-        self._detection, self._resampling = detection, resampling
-        self._inside = inside_mask(area, work.tile.grid)
-        self._mean = self._read_view(work.mean)
-        self._std = self._read_view(work.standard_deviation)
-        self._count = np.nan_to_num(self._read_view(work.count), nan=0.0)
-        self._bins = coherence_bins(self._mean, variable.dformat.min, variable.dformat.max)
-
-    def histogram(self, image: Slice) -> ScoreHistogram:
-        """How often each score occurs inside the AOI."""
-        score = score_tile(
-            self._read(image),
-            self._mean,
-            self._std,
-            self._count,
-            self._detection,
-            nodata=self._variable.dformat.nodata,
-            inside=self._inside,
-        )
-        return ScoreHistogram.of(score.z, self._bins)
-
-    def change(self, image: Slice, medians: NDArray[np.float32]) -> TileChange:
-        """Scores and fragments. Pixels outside the AOI have no z, so that patches never depend on the tiles."""
-        return detect_in_tile(
-            self._read(image),
-            self._mean,
-            self._std,
-            self._count,
-            self._detection,
-            nodata=self._variable.dformat.nodata,
-            origin=self._work.tile.origin,
-            inside=self._inside,
-            common=common_score(self._bins, medians) if self._detection.centred else None,
-        )
-
-    def tally(self, change: TileChange) -> Tally:
-        """What its scores amount to."""
-        return tally_of(change, self._count, self._std, self._detection)
-
-    def _read(self, image: Slice) -> NDArray[Any]:
-        return np.asarray(self._cube.read(self._work.tile.grid, [image], self._variable, self._resampling)[0])
-
-    def _read_view(self, dataset: Dataset) -> NDArray[np.float32]:
-        variable = self._cube.variable(dataset.variable)
-        return np.asarray(self._cube.read(self._work.tile.grid, [Slice(label="", datasets=(dataset,))], variable)[0])
+    files: LabelledFiles
+    blob_ids: Annotated[NDArray[np.int32], ArrayOf(np.int32)]
+    change_subfolder: str
 
 
-def write_change(
-    change: TileChange,
-    tally: Tally,
-    z_uri: str,
-    work: TileWork,
-    label: str,
-    places: Places,
-    tags: Mapping[str, str],
-    store: Store,
-    scratch: Store,
-) -> Left:
-    """Write the z of a tile and image, leave its labels for the next round, and say where they lie."""
-    pixels = _stored_z(change.score.z)[np.newaxis]
-    data = encode_cog(
-        pixels, work.tile.grid, nodata=Z_FORMAT.nodata, scale=Z_SCALE, band_names=("z",), unit=Z_UNIT, tags=tags
-    )
-    store.put(z_uri, data)
-    packed = pack_arrays(labels=change.fragments.labels, quality=change.score.quality)
-    key = leave_scratch(scratch, f"labels/{work.part(label)}", packed)
-    return Left(labels=key, z_checksum=checksum_of(data), z_size=len(data), places=places, tally=tally)
+class Blobs(BaseModel):
+    """What a shard is told of its tiles and images, by `TileWork.part`."""
 
-
-def histograms_to_bytes(histograms: dict[str, ScoreHistogram | None]) -> bytes:
-    """The histograms of a shard's images, by label; None if there is no need for one."""
-    return pack({label: pack_arrays(counts=one.counts) if one else b"" for label, one in histograms.items()})
-
-
-def join_histograms(tables: Iterator[tuple[int, bytes]], partial: Container[str]) -> Handouts:
-    """The medians of each image over all tiles, as each shard of the next round needs them.
-
-    Args:
-        tables: what `histograms_to_bytes` made in each shard.
-        partial: labels of images that lack tiles.
-    """
-    total: defaultdict[str, ScoreHistogram] = defaultdict(ScoreHistogram.empty)
-    labels: dict[int, list[str]] = {}
-    for shard, bundle in tables:
-        found = unpack(bundle)
-        labels[shard] = sorted(found)
-        for label, table in found.items():
-            if table:
-                total[label] += ScoreHistogram(unpack_arrays(table)["counts"])
-    medians = {label: array_to_bytes(one.medians()) for label, one in total.items()}
-    every = sorted({label for some in labels.values() for label in some})
-    places = {label: partial_place(medians.get(label, b"")) for label in every if label in partial}
-
-    def handout(some: list[str]) -> bytes:
-        mine = {label: medians[label] for label in some if label in medians}
-        return pack({**mine, PLACES: json.dumps({label: places[label] for label in some if label in places}).encode()})
-
-    return Handouts({shard: handout(some) for shard, some in labels.items()})
-
-
-def _stored_z(z: NDArray[np.float32]) -> NDArray[np.int16]:
-    missing = np.isnan(z)
-    stored = np.rint(
-        np.clip(np.where(missing, 0.0, z).astype(np.float64) / Z_SCALE, Z_FORMAT.min, Z_FORMAT.max)
-    ).astype(np.int16)
-    stored[missing] = Z_FORMAT.nodata
-    return stored
+    parts: dict[str, TileBlobs] = {}
 
 
 class JoinedImages(BaseModel):
@@ -206,46 +91,93 @@ class JoinedImages(BaseModel):
     near: dict[str, tuple[int, ...]]
 
 
-def join_labels(
-    tables: Iterator[tuple[int, bytes]], partial: Container[str], scratch: Store, check: Callable[[Tally, int], None]
-) -> Handouts:
-    """Join the fragments of every tile, an image at a time.
+class Label(Round[MonitorWork, Concluded, Labelled]):
+    """Score and label each tile, then join its fragments with those of the others."""
 
-    Args:
-        tables: for each shard a bundle of tables of fragments, named `<image>/<tile>`, and `LEFT`.
-        partial: labels of images that lack tiles.
-        scratch: gets the blobs of each image.
-        check: is given the tally of everything and the number of images; it may raise.
+    name = "label"
 
-    Returns:
-        For each shard, a bundle that maps the labels of each of its tiles and images to blobs, and `LEFT`; as a memo,
-        `JoinedImages`.
-    """
-    images: dict[str, list[tuple[int, str, bytes]]] = defaultdict(list)
-    left: dict[int, dict[str, Left]] = {}
-    for shard, table in tables:
-        bundle = unpack(table)
-        left[shard] = left_of(bundle)
-        for part in left[shard]:
-            images[part.partition("/")[0]].append((shard, part, bundle[part]))
-    tallies = {part: one.tally or Tally() for parts in left.values() for part, one in parts.items()}
+    def run(self, work: MonitorWork, handout: Concluded, context: MonitorContext) -> Labelled:
+        """Write z of each tile and image, and leave its labels."""
+        content, concluded = context.content, handout.of(context.content)
+        variable = context.site.cube.variable(context.settings.variable)
+        tags = {label: tags_of_image(image, variable, context.plan)["z"] for label, image in content.image.items()}
+        parts: dict[str, LabelledTile] = {}
+        for done, tile in enumerate(work.tiles, start=1):
+            scorer = scorer_of(tile, context, left_out=handout.left_out)
+            for image in tile.images:
+                label = image.label
+                of_image = concluded[label]
+                subfolders = Subfolders(z=of_image.subfolder)
+                place = monitor_tile(tile.tile, content.image[label], variable, context.settings.name, subfolders)
+                change = scorer.change(image, of_image.wholes)
+                parts[tile.part(label)] = LabelledTile(
+                    files=_written(change, place.z.uri, tile, label, of_image.subfolder, tags[label], context),
+                    fragments=Packed.of(change.fragments.table, Fragments),
+                    tally=scorer.tally(change),
+                )
+            context.progress(done)
+        return Labelled(parts=parts)
+
+    def gather(self, results: Results[MonitorWork, Labelled], context: MonitorContext) -> Handouts[Blobs]:
+        """Join the fragments of every tile, an image at a time. NOTHING_JUDGED if no pixel of any image was judged."""
+        gaps = Gaps(context.content, results.left_out)
+        images: dict[str, list[tuple[int, str, LabelledTile]]] = defaultdict(list)
+        handouts: dict[int, dict[str, TileBlobs]] = {}
+        for shard, labelled in results:
+            handouts[shard] = {}
+            for part, tile in labelled.parts.items():
+                images[part.partition("/")[0]].append((shard, part, tile))
+        _require_judged(images, context)
+        memo = JoinedImages(blobs={}, near={})
+        for label, parts in sorted(images.items()):
+            fragments = [tile.fragments.open() for _, _, tile in parts]
+            joined = join_fragments(fragments)
+            memo.blobs[label] = leave_scratch(context.scratch, f"blobs/{label}", ImageBlobs(blobs=joined.blobs))
+            memo.near[label] = astuple(join_near(fragments, [Near(*tile.tally.near) for _, _, tile in parts]))
+            made_from = (tile.files.labels.encode() + tile.fragments.data for _, _, tile in parts)
+            subfolder = gaps.subfolder(label, *made_from)
+            for (shard, part, tile), blob_ids in zip(parts, joined.blob_ids, strict=True):
+                of_tile = TileBlobs(files=tile.files, blob_ids=blob_ids, change_subfolder=subfolder)
+                handouts[shard][part] = of_tile
+        return Handouts({shard: Blobs(parts=parts) for shard, parts in handouts.items()}, memo)
+
+
+def _require_judged(images: Mapping[str, list[tuple[int, str, LabelledTile]]], context: MonitorContext) -> None:
+    """NOTHING_JUDGED, before anything is published, if there are images and no pixel of them was judged."""
+    tallies = [tile.tally for parts in images.values() for _, _, tile in parts]
     if tallies:
-        check(sum(tallies.values(), Tally()), len(images))
-    handouts: dict[int, dict[str, bytes]] = {shard: {} for shard in left}
-    memo = JoinedImages(blobs={}, near={})
-    for label, parts in sorted(images.items()):
-        fragments = [FragmentTable.from_bytes(table) for _, _, table in parts]
-        joined = join_fragments(fragments)
-        memo.blobs[label] = leave_scratch(scratch, f"blobs/{label}", blobs_to_bytes(joined.blobs))
-        memo.near[label] = astuple(join_near(fragments, [Near(*tallies[part].near) for _, part, _ in parts]))
-        place = ""
-        if label in partial:
-            place = partial_place(*(left[shard][part].labels.encode() + table for shard, part, table in parts))
-        for (shard, part, _), blob_ids in zip(parts, joined.blob_ids, strict=True):
-            handouts[shard][part] = array_to_bytes(blob_ids)
-            places = left[shard][part].places.model_copy(update={"change": place})
-            left[shard][part] = left[shard][part].model_copy(update={"places": places, "tally": None})
-    return Handouts(
-        {shard: pack({**parts, LEFT: left_to_bytes(left[shard])}) for shard, parts in handouts.items()},
-        memo.model_dump_json().encode(),
+        scale = context.site.cube.variable(context.settings.variable).scale
+        require_judged(sum(tallies, Tally()), len(images), context.content.method.rules, scale)
+
+
+def _written(
+    change: TileChange,
+    z_uri: str,
+    tile: TileWork,
+    label: str,
+    subfolder: str,
+    tags: Mapping[str, str],
+    context: MonitorContext,
+) -> LabelledFiles:
+    """Write the z of a tile and image, and leave its labels for the next round."""
+    pixels = _stored_z(change.score.z)[np.newaxis]
+    data = encode_cog(
+        pixels, tile.tile.grid, nodata=Z_FORMAT.nodata, scale=Z_SCALE, band_names=("z",), unit=Z_UNIT, tags=tags
     )
+    context.site.store.put(z_uri, data)
+    left = TileLabels(labels=change.fragments.labels, quality=change.score.quality)
+    return LabelledFiles(
+        labels=leave_scratch(context.scratch, f"labels/{tile.part(label)}", left),
+        z_checksum=checksum_of(data),
+        z_size=len(data),
+        z_subfolder=subfolder,
+    )
+
+
+def _stored_z(z: NDArray[np.float32]) -> NDArray[np.int16]:
+    missing = np.isnan(z)
+    stored = np.rint(
+        np.clip(np.where(missing, 0.0, z).astype(np.float64) / Z_SCALE, Z_FORMAT.min, Z_FORMAT.max)
+    ).astype(np.int16)
+    stored[missing] = Z_FORMAT.nodata
+    return stored

@@ -162,15 +162,17 @@ def _write_month(name: str, entries: Mapping[str, MonthImage], folder: str, stor
         quality_px=dict(sorted(quality.items())),
         closest=closest,
         closest_image=closest_image,
+        baselines=dict(sorted(Counter(product.baseline for product in ordered).items())),
+        baseline=ordered[-1].baseline if ordered else "",
     )
 
 
 def _fuller(known: MonthImage | None, product: ImageProduct, store: Store) -> MonthImage:
-    """The product, unless one of the same records that lacks fewer tiles is known: a partial one may come late."""
+    """The product, unless one of the same inputs that lacks fewer tiles is known: a partial one may come late."""
     if known is not None:
         (earlier,) = _images_of([known], store)
         lacking, lacked = ({tile.cell for tile in image.quarantined} for image in (product, earlier))
-        if earlier.folder == product.folder and lacked < lacking:
+        if earlier.content == product.content and lacked < lacking:
             return known
     stem = f"{product.patches.rpartition('/')[0]}/product"
     body = product.model_dump_json().encode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from shapely import from_wkb
@@ -13,78 +12,101 @@ from acdtask import __version__
 from acdtask.change.near import Near
 from acdtask.change.patches import patch_table
 from acdtask.change.polygons import Piece, join_all, to_crs_coordinates
-from acdtask.change.seams import blobs_from_bytes
-from acdtask.cube.model import Instance, Variable
+from acdtask.change.zscore import Quality
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.model import Addition, Instance, RecordQuery, Variable
 from acdtask.cube.tiling import LON_LAT, project
-from acdtask.jobs.bundle import unpack
 from acdtask.jobs.catalogue import put_all
 from acdtask.jobs.closest import closest_of
-from acdtask.jobs.contract import Plan, RoundResult, Site
-from acdtask.jobs.monitor.cut import CutTile
+from acdtask.jobs.contract import Results, Site
+from acdtask.jobs.monitor.content import MonitorContext, MonitorPlan, MonitorWork
 from acdtask.jobs.monitor.documents import files_of_image, write_catalogue
-from acdtask.jobs.monitor.label import JoinedImages
+from acdtask.jobs.monitor.gaps import Gaps
+from acdtask.jobs.monitor.label import ImageBlobs, JoinedImages
 from acdtask.jobs.monitor.months import images_of_month, join_months, patches_of_image, read_month_patches
-from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.monitor.work import ImageWork, images_of, partial_place, quarantined_tiles
+from acdtask.jobs.monitor.news import add_news
+from acdtask.jobs.monitor.tile import CutTile, CutTiles
+from acdtask.jobs.monitor.work import TAG_BASELINE, TAG_CONTENT, ImageWork
+from acdtask.jobs.news import News
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet
 from acdtask.jobs.products import (
     ImageProduct,
     MonitorManifest,
     NumberedChain,
+    body_of,
     change_variable,
     digest_of_file,
     manifest_chain,
     point_latest,
     z_variable,
 )
-from acdtask.jobs.quarantine import QuarantinedTile
 from acdtask.jobs.scratch import read_scratch
 
 __all__ = ["patch_files", "publish"]
 
 
-def publish(plan: Plan, result: RoundResult, site: Site) -> None:
+def publish(results: Results[MonitorWork, CutTiles], context: MonitorContext) -> None:
     """Publish the images: the tables of each, the months that they are in, the manifest, then one commit of the index.
 
     Images that lack tiles are not in the index: the next plan takes them again.
     """
-    settings = MonitorSettings.model_validate(plan.settings)
+    plan, site, settings, images = context.plan, context.site, context.settings, context.content.image
     variable = site.cube.variable(settings.variable)
     _chain(plan, site).require(site.fence(plan), _holds(plan))
     cuts: dict[str, list[CutTile]] = defaultdict(list)
-    for _, table in result.tables:
-        for part in unpack(table).values():
-            cut = CutTile.model_validate_json(part)
+    for _, result in results:
+        for cut in result.tiles:
             cuts[cut.label].append(cut)
-    images, joined = images_of(plan), JoinedImages.model_validate_json(result.memo)
-    quarantined = quarantined_tiles(plan, result.left_out)
-    labels = [*cuts, *sorted(quarantined.keys() - cuts.keys())]
-    publisher = _ImagePublisher(plan, variable, joined, site)
-    products = [publisher.publish(images[label], cuts[label], quarantined.get(label, ())) for label in labels]
-    _publish_manifest(plan, settings, products, site)
+    gaps = Gaps(context.content, results.left_out)
+    labels = [*cuts, *(label for label in gaps if label not in cuts)]
+    publisher = _ImagePublisher(plan, variable, results.memo(JoinedImages), gaps, site)
+    products = [publisher.publish(images[label], cuts[label]) for label in labels]
+    if plan.series is not None and products:
+        News(site.store, plan.series).open()
+    _publish_manifest(plan, products, site)
+    add_news(plan, images, products, site)
     write_catalogue(plan, {month_of(product.datetime) for product in products}, variable, site)
     whole = [product for product in products if not product.quarantined]
     made = (z_variable(variable), change_variable(variable))
     site.cube.commit(
-        [images[product.label].record for product in whole],
-        [dataset for product in whole for tile in product.tiles for dataset in (tile.z, tile.change)],
-        variables=made,
-        instances=[Instance(variable=one.name, name=settings.name) for one in made],
+        Addition(
+            [images[product.label].record for product in whole],
+            [dataset for product in whole for tile in product.tiles for dataset in (tile.z, tile.change)],
+            variables=made,
+            instances=[Instance(variable=one.name, name=settings.name) for one in made],
+        )
     )
+    _retire([images[product.label] for product in whole], [one.name for one in made], settings.name, site)
     _write_patch_files(plan, site)
 
 
-def patch_files(plan: Plan) -> dict[str, str]:
+def _retire(images: list[ImageWork], variables: list[str], instance: str, site: Site) -> None:
+    """Take the products of images that were judged anew out of the index, but for those against this baseline version.
+
+    On a Geocube they stay: the tag acd:baseline tells them apart.
+    """
+    own = site.shared.own if site.shared else LocalCube.open(site.address)
+    for image in images:
+        if not image.anew or own is None:
+            continue
+        query = RecordQuery(tags={TAG_CONTENT: image.content, "acd:monitor": image.method})
+        old = frozenset(record.id for record in own.records(query) if record.tags[TAG_BASELINE] != image.baseline)
+        datasets = [dataset for variable in variables for dataset in own.datasets(variable, instance, old)]
+        if old:
+            own.remove(records=old, datasets=datasets)
+
+
+def patch_files(plan: MonitorPlan) -> dict[str, str]:
     """Keys of the files with the patches of a plan's images, by name. They are kept as long as the run."""
     names = ("patches.parquet", "patches.geojson")
     return {name: f"runs/{plan.job}/{plan.plan_id}/{name}" for name in names}
 
 
-def _write_patch_files(plan: Plan, site: Site) -> None:
+def _write_patch_files(plan: MonitorPlan, site: Site) -> None:
     """Write the patches of the plan's images as they are published, so that a late partial run takes none away."""
     _, body = _chain(plan, site).newest()
-    images = images_of(plan)
+    images = plan.content.image
     months = {month_of(image.datetime) for image in images.values()}
     manifest = MonitorManifest.model_validate_json(body or b"")
     numbers = {
@@ -110,27 +132,24 @@ def _write_patch_files(plan: Plan, site: Site) -> None:
 class _ImagePublisher:
     """Writes what is not of one tile."""
 
-    plan: Plan
+    plan: MonitorPlan
     variable: Variable
     joined: JoinedImages
+    gaps: Gaps
     site: Site
 
-    def publish(self, image: ImageWork, cuts: list[CutTile], quarantined: tuple[QuarantinedTile, ...]) -> ImageProduct:
+    def publish(self, image: ImageWork, cuts: list[CutTile]) -> ImageProduct:
         store = self.site.store
         cuts = sorted(cuts, key=lambda cut: (cut.place.tile.j, cut.place.tile.i))
-        folder = image.folder
-        if quarantined:
-            cells = [tile.cell.encode() for tile in quarantined]
-            place = partial_place(*cells, *(cut.model_dump_json().encode() for cut in cuts))
-            folder = f"{folder}/{place.strip('/')}"
-        patches = self._patches(image, cuts, whole=not quarantined)
+        quarantined = self.gaps.of(image.label)
+        made_from = [tile.cell for tile in quarantined] + [cut.model_dump_json() for cut in cuts]
+        subfolder = self.gaps.subfolder(image.label, *map(str.encode, made_from))
+        folder = f"{image.folder}/{subfolder}".rstrip("/")
+        patches = self._patches(image, cuts)
         tables = {"patches.parquet": patches_to_parquet(patches), "patches.geojson": patches_to_geojson(patches)}
         files = tables | files_of_image(image, cuts, folder, self.variable, self.plan)
         put_all(store, {f"{folder}/{name}": body for name, body in files.items()})
-        quality: dict[str, int] = defaultdict(int)
-        for cut in cuts:
-            for reason, pixels in cut.quality_px.items():
-                quality[reason] += pixels
+        quality = {reason.name: sum(cut.quality_px[reason.name] for cut in cuts) for reason in Quality} if cuts else {}
         return ImageProduct(
             label=image.label,
             datetime=image.datetime,
@@ -141,25 +160,27 @@ class _ImagePublisher:
             patches_geojson=f"{folder}/patches.geojson",
             patch_count=len(patches),
             changed_px=sum(cut.changed_px for cut in cuts),
-            quality_px=dict(quality),
+            quality_px=quality,
             checksums={name: digest_of_file(body) for name, body in files.items()},
             quarantined=quarantined,
             closest=closest_of(Near(*near)) if (near := self.joined.near.get(image.label)) else None,
+            content=image.content,
+            baseline=image.baseline,
         )
 
-    def _patches(self, image: ImageWork, cuts: list[CutTile], *, whole: bool) -> list[LocatedPatch]:
-        """The patches; of a partial image those that have an outline, which may end where a tile is missing."""
+    def _patches(self, image: ImageWork, cuts: list[CutTile]) -> list[LocatedPatch]:
+        """The patches. An outline ends where a tile is missing, and a patch without one lies in missing tiles alone."""
         if not cuts:
             return []
-        layout = self.site.cube.layout(self.plan.content["method"]["layout"])
+        layout = self.site.cube.layout(self.plan.content.method.layout)
         transform = layout.pixel_grid(0, 0, 1, 1).transform
         pieces = [Piece(blob, from_wkb(polygon)) for cut in cuts for blob, polygon in cut.pieces]
         outlines = {
             blob: project(to_crs_coordinates(outline, transform), layout.crs, LON_LAT)
             for blob, outline in join_all(pieces).items()
         }
-        blobs = blobs_from_bytes(read_scratch(self.site.scratch(self.plan), self.joined.blobs[image.label]))
-        if not whole:
+        blobs = read_scratch(self.site.scratch(self.plan), self.joined.blobs[image.label], ImageBlobs).blobs
+        if self.gaps.of(image.label):
             blobs = blobs[np.isin(blobs["id"], list(outlines))]
         table = patch_table(blobs, outlines, aoi=image.aoi, image=image.label, scale=self.variable.scale)
         return [
@@ -168,38 +189,39 @@ class _ImagePublisher:
         ]
 
 
-def _publish_manifest(plan: Plan, settings: MonitorSettings, products: list[ImageProduct], site: Site) -> None:
+def _publish_manifest(plan: MonitorPlan, products: list[ImageProduct], site: Site) -> None:
     """Add a version to the manifest of this method: the new images, month by month, beside those of earlier runs."""
-    method: dict[str, Any] = plan.content["method"]
-    folder = f"products/{method['aoi']}/monitor/{method['id']}"
+    settings, content, method = plan.settings, plan.content, plan.content.method
 
     def make(earlier: bytes | None) -> bytes:
-        known = MonitorManifest.model_validate_json(earlier).months if earlier else []
+        known = MonitorManifest.model_validate_json(earlier) if earlier else None
+        months = join_months(known.months if known else [], products, method.folder, site.store)
         made = MonitorManifest(
-            content_id=method["id"],
-            aoi=method["aoi"],
-            aoi_geometry=method["area"],
+            content_id=method.id,
+            aoi=method.aoi,
+            aoi_geometry=method.area,
             variable=settings.variable,
             instance=settings.instance,
             layout=settings.layout,
-            baseline=method["baseline"],
-            months=join_months(known, products, folder, site.store),
-            settings=method,
+            baseline=months[-1].baseline if months else content.baseline,
+            months=months,
+            settings=method.as_settings,
             version=__version__,
+            since=known.since if known else content.since,
         )
-        return made.model_dump_json(indent=1).encode()
+        return body_of(made, earlier)
 
     fence = site.fence(plan)
     _chain(plan, site).publish(make, fence, _holds(plan))
     name = f"{settings.variable}/{settings.layout}/{settings.name}"
-    point_latest(site.store, method["aoi"], "monitor", name, method["id"], fence)
+    point_latest(site.store, method.aoi, "monitor", name, method.id, fence)
 
 
-def _chain(plan: Plan, site: Site) -> NumberedChain:
-    method = plan.content["method"]
-    return manifest_chain(site.store, method["aoi"], "monitor", method["id"])
+def _chain(plan: MonitorPlan, site: Site) -> NumberedChain:
+    method = plan.content.method
+    return manifest_chain(site.store, method.aoi, "monitor", method.id)
 
 
-def _holds(plan: Plan) -> dict[str, str]:
+def _holds(plan: MonitorPlan) -> dict[str, str]:
     """What a plan publishes: for each image the folder that is named by its records."""
-    return {label: image.folder for label, image in images_of(plan).items()}
+    return {label: image.folder for label, image in plan.content.image.items()}

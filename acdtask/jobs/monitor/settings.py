@@ -6,28 +6,23 @@ from typing import Literal
 
 from pydantic import Field
 
+from acdtask.change.profile import MIN_STD_SHARE, STANDARD
+from acdtask.change.steps.registry import AllStepSettings
 from acdtask.cube.model import Name, Resampling
 from acdtask.dates import LastMoment, Moment
-from acdtask.jobs.contract import Settings
-from acdtask.jobs.stacks import MIXED, ONE_TRACK, PAIR_DAYS, TAGS, RecordChoice
+from acdtask.jobs.selection import ImageSelectionSettings
+from acdtask.jobs.shards import BY_COST, POD_START
 
-__all__ = ["MonitorSettings"]
+__all__ = ["ImageSettings", "MonitorSettings"]
 
 
-class MonitorSettings(Settings):
-    """Which images to compare with which baseline, and what counts as abnormal.
+class ImageSettings(ImageSelectionSettings):
+    """Settings of the monitor, without those of the method's steps."""
 
-    Thresholds that are not given are those of the profile.
-    """
-
-    aoi: str = Field(description="AOI file (a Geocube ingester payload)")
     layout: Name = Field(description="layout of the baseline")
     variable: Name = Field(default="CoherenceVV", description="variable to compare")
-    instance: Name = Field(default="master", description="instance to read")
     start: Moment | None = Field(default=None, description="first datetime; default: after the baseline's last date")
     end: LastMoment | None = Field(default=None, description="last datetime (of a day, 00:00 UTC); default: no limit")
-    records: str = Field(default="", description="only records whose names match this pattern (* and ?)")
-    leave_out: tuple[str, ...] = Field(default=(), description="records to leave out: patterns of names (* and ?)")
     baseline_name: Name = Field(default="annual", description="instance of the baseline")
     baseline: str = Field(default="latest", description="content id of the baseline, or latest")
     name: Name = Field(default="monitor", description="name of the result: the instance of its variables")
@@ -36,29 +31,36 @@ class MonitorSettings(Settings):
         description="tutorial: zeros are nodata and std > 0 is the only guard, as in the first notebook",
     )
     low: float | None = Field(
-        default=None, description="lower threshold: connected pixels above it extend a patch (1.7)"
+        default=None, description=f"lower threshold: connected pixels above it extend a patch ({STANDARD.low})"
     )
-    high: float | None = Field(default=None, description="upper threshold: some pixel of a patch must exceed it (3.0)")
-    min_area: int | None = Field(default=None, ge=0, description="a patch must have more pixels than this (100)")
+    high: float | None = Field(
+        default=None, description=f"upper threshold: some pixel of a patch must exceed it ({STANDARD.high})"
+    )
+    min_area: int | None = Field(
+        default=None, ge=0, description=f"a patch must have more pixels than this ({STANDARD.min_area})"
+    )
     min_count: int | None = Field(
-        default=None, ge=1, description="minimum number of baseline images; pixels with fewer get no z (20)"
+        default=None,
+        ge=1,
+        description=f"minimum number of baseline images; pixels with fewer get no z ({STANDARD.min_count})",
     )
     min_std: float | None = Field(
         default=None,
         ge=0,
-        description="minimum std, in the variable's unit; below it, no z (0.005 of its range: 0.005 of coherence)",
-    )
-    centred: bool | None = Field(
-        default=None,
-        description="measure z against the median of pixels with similar mean coherence in the same image (yes)",
+        description="minimum std, in the variable's unit; below it, no z "
+        f"({MIN_STD_SHARE} of its range: {MIN_STD_SHARE} of coherence)",
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
-    shard_tiles: int = Field(default=1, ge=1, description="tiles per shard")
-    tags: dict[str, str] = Field(default={}, description=TAGS)
-    track: str = Field(default="", description=ONE_TRACK)
-    pair_days: tuple[int, ...] = Field(default=(), description=PAIR_DAYS)
-    mixed: bool = Field(default=False, description=MIXED)
+    shard_tiles: int | None = Field(default=None, ge=1, description=f"tiles per shard; {BY_COST}")
+    again: bool = Field(
+        default=False,
+        description="judge images anew that were judged against another baseline version; start and end say which",
+    )
+    pod_start: float = Field(default=0, ge=0, allow_inf_nan=False, description=POD_START)
 
-    def choice(self) -> RecordChoice:
-        """Which records to take."""
-        return RecordChoice(self.records, self.leave_out, self.tags, self.track, self.pair_days, self.mixed)
+
+class MonitorSettings(AllStepSettings, ImageSettings):
+    """Which images to compare with which baseline, and what counts as abnormal.
+
+    Thresholds and step settings that are not given are those of the profile.
+    """

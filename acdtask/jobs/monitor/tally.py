@@ -75,29 +75,29 @@ def tally_of(change: TileChange, count: NDArray[Any], std: NDArray[np.float32], 
     )
 
 
-def require_images(images: int, most: int, detection: Mapping[str, Any]) -> None:
+def require_images(images: int, most: int, detection: Detection) -> None:
     """NOTHING_JUDGED if no pixel can have as many images as the detection asks for.
 
     Args:
         images: of the baseline.
         most: images that many of its pixels have; 0 if that is not known.
-        detection: settings by name.
+        detection: what is judged with.
     """
-    if images < detection["min_count"]:
+    if images < detection.min_count:
         raise AcdError(
             ErrorCode.NOTHING_JUDGED,
-            f"the baseline has {images} images, so no pixel has the {detection['min_count']} that min_count asks for",
+            f"the baseline has {images} images, so no pixel has the {detection.min_count} that min_count asks for",
             _more_images(min(most or images, images)),
         )
 
 
-def require_judged(tally: Tally, images: int, detection: Mapping[str, Any], scale: float) -> None:
+def require_judged(tally: Tally, images: int, detection: Detection, scale: float) -> None:
     """NOTHING_JUDGED if no pixel has a score.
 
     Args:
         tally: of all tiles and images.
         images: how many images there are.
-        detection: settings by name; min_std in stored units.
+        detection: what was judged with.
         scale: unit of the variable per stored unit.
     """
     judged = Judged(tally.quality_px)
@@ -117,7 +117,7 @@ def require_judged(tally: Tally, images: int, detection: Mapping[str, Any], scal
     )
 
 
-def _way_out(tally: Tally, detection: Mapping[str, Any], scale: float) -> str:
+def _way_out(tally: Tally, detection: Detection, scale: float) -> str:
     """What would help against the most frequent reason."""
     reasons = {Quality[name]: count for name, count in tally.quality_px.items()}
     for outside in (Quality.VALID, Quality.OUTSIDE):
@@ -126,7 +126,7 @@ def _way_out(tally: Tally, detection: Mapping[str, Any], scale: float) -> str:
     if reason is Quality.TOO_FEW_IMAGES:
         return _more_images(_median(tally.counts))
     if reason is Quality.STEADY:
-        return _smaller_std(tally.stds, detection["min_std"] * scale)
+        return _smaller_std(tally.stds, detection.min_std * scale)
     if reason is Quality.NO_BASELINE:
         return (
             "Make a baseline of images that cover this place: give 'acdtask baseline local' another --start, --end or "

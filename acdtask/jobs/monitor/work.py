@@ -1,48 +1,46 @@
-"""What a shard of the monitor knows, and what its rounds hand to each other."""
+"""An image that the monitor judges, and where its products lie."""
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-from collections import defaultdict
 from typing import Any
 
 from pydantic import BaseModel
 
 from acdtask.cube.grid import Tile
-from acdtask.cube.model import Dataset, Record, Slice, Variable
-from acdtask.jobs.contract import LeftOutShard, Plan
+from acdtask.cube.model import Dataset, Record, Variable
 from acdtask.jobs.filenames import cell_part, date_part, product_stem
-from acdtask.jobs.products import PARTIAL, MonitorTile, change_variable, z_variable
-from acdtask.jobs.quarantine import QuarantinedTile
+from acdtask.jobs.products import MonitorTile, change_variable, z_variable
 
-__all__ = [
-    "WITHOUT_BASELINE",
-    "ImageWork",
-    "Places",
-    "TileWithoutBaseline",
-    "TileWork",
-    "images_of",
-    "monitor_tile",
-    "partial_place",
-    "quarantined_tiles",
-]
+__all__ = ["TAG_BASELINE", "TAG_CONTENT", "ImageWork", "Subfolders", "monitor_tile"]
 
-WITHOUT_BASELINE = "without baseline"
-"""In the content of a plan: tiles that the baseline should have and has not; only there if there are some."""
+TAG_CONTENT, TAG_BASELINE = "acd:content", "acd:baseline"
+"""Tags of the record of a judged image: its inputs, and the baseline version that it was judged against."""
 
 
 class ImageWork(BaseModel):
-    """An image to monitor. `start` is the first date of the pair; `folder` holds its products."""
+    """An image to monitor.
+
+    Attributes:
+        start: the first date of the pair.
+        folder: holds its products; another one for each baseline version.
+        content: its label and a digest of its inputs, the same for all baseline versions.
+        baseline: content id of the version that it is judged against.
+        method: id of the series.
+        anew: whether it was judged before.
+    """
 
     label: str
     datetime: dt.datetime
     start: dt.datetime | None
     folder: str
+    content: str
+    baseline: str
     records: list[str]
     aoi: str
     area: dict[str, Any]
     method: str
+    anew: bool = False
 
     @property
     def record(self) -> Record:
@@ -51,7 +49,8 @@ class ImageWork(BaseModel):
             "acd:job": "monitor",
             "acd:aoi": self.aoi,
             "acd:monitor": self.method,
-            "acd:content": self.folder.rpartition("/")[2],
+            TAG_CONTENT: self.content,
+            TAG_BASELINE: self.baseline,
         }
         if self.start is not None:
             tags["start_datetime"] = self.start.isoformat()
@@ -64,72 +63,22 @@ class ImageWork(BaseModel):
         return product_stem(self.aoi, variable.name, product, date_part(self.label), cell)
 
 
-class TileWork(BaseModel):
-    """A tile, its baseline, and its part of each image."""
-
-    tile: Tile
-    mean: Dataset
-    standard_deviation: Dataset
-    count: Dataset
-    images: list[Slice]
-
-    def part(self, label: str) -> str:
-        """The name of what a round says of this tile and image."""
-        return f"{label}/{self.tile.j}_{self.tile.i}"
-
-
-def images_of(plan: Plan) -> dict[str, ImageWork]:
-    """The images of a plan, by label."""
-    return {raw["label"]: ImageWork.model_validate(raw) for raw in plan.content["images"]}
-
-
-class Places(BaseModel):
-    """Where below the image's folder z and change of a tile lie: empty, or the place of a partial image."""
+class Subfolders(BaseModel):
+    """Where below the image's folder z and change of a tile lie; empty for a whole image."""
 
     z: str = ""
     change: str = ""
 
 
-class TileWithoutBaseline(BaseModel):
-    """A tile that was left out of the baseline, and the labels of the images that have data there."""
-
-    tile: QuarantinedTile
-    images: list[str]
-
-
-def quarantined_tiles(plan: Plan, left_out: tuple[LeftOutShard, ...]) -> dict[str, tuple[QuarantinedTile, ...]]:
-    """The tiles that images have to do without, by label of the image; only the labels of partial images."""
-    found: dict[str, list[QuarantinedTile]] = defaultdict(list)
-    for raw in plan.content.get(WITHOUT_BASELINE, []):
-        without = TileWithoutBaseline.model_validate(raw)
-        for label in without.images:
-            found[label].append(without.tile)
-    for one in left_out:
-        for work in map(TileWork.model_validate, one.shard.work["tiles"]):
-            for image in work.images:
-                tile = QuarantinedTile(cell=work.tile.cell, job="monitor", failure=one.why.failure)
-                found[image.label].append(tile)
-    return {label: tuple(sorted(tiles, key=lambda tile: tile.cell)) for label, tiles in found.items()}
-
-
-def partial_place(*contents: bytes) -> str:
-    """Where below an image's folder that lies which was made from these contents while tiles were missing."""
-    digest = hashlib.sha256()
-    for content in contents:
-        digest.update(hashlib.sha256(content).digest())
-    return f"{PARTIAL}/{digest.hexdigest()[:12]}/"
-
-
-def monitor_tile(work: TileWork, of: ImageWork, variable: Variable, instance: str, places: Places) -> MonitorTile:
+def monitor_tile(tile: Tile, of: ImageWork, variable: Variable, instance: str, subfolders: Subfolders) -> MonitorTile:
     """Where the products of a tile and image lie."""
-    tile = work.tile
 
-    def dataset(one: Variable, file: str, place: str) -> Dataset:
+    def dataset(one: Variable, file: str, subfolder: str) -> Dataset:
         return Dataset(
             record_id=of.record.id,
             variable=one.name,
             instance=instance,
-            uri=f"{of.folder}/{place}{of.stem(variable, file, tile)}.tif",
+            uri=f"{of.folder}/{subfolder}{of.stem(variable, file, tile)}.tif",
             bands=tuple(range(1, len(one.bands) + 1)),
             dformat=one.dformat,
             grid=tile.grid,
@@ -137,6 +86,6 @@ def monitor_tile(work: TileWork, of: ImageWork, variable: Variable, instance: st
             cell=tile.cell,
         )
 
-    z = dataset(z_variable(variable), "z", places.z)
-    change = dataset(change_variable(variable), "change", places.change)
+    z = dataset(z_variable(variable), "z", subfolders.z)
+    change = dataset(change_variable(variable), "change", subfolders.change)
     return MonitorTile(tile=tile, z=z, change=change)

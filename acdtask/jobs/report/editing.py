@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from acdtask.jobs.contract import Plan
 from acdtask.jobs.parts import month_of, write_part
 from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet
 from acdtask.jobs.quarantine import Failure
+from acdtask.jobs.report.content import ReportPlan
 from acdtask.jobs.report.edition import (
     INDEX,
     DrawnDate,
@@ -43,12 +43,12 @@ class Drawn:
     missing: Mapping[str, Failure]
 
 
-def planned_report(plan: Plan) -> tuple[str, str]:
+def planned_report(plan: ReportPlan) -> tuple[str, str]:
     """The AOI and the id of the report that a plan is for."""
-    return plan.content["aoi"], plan.content["report"]
+    return plan.content.aoi, plan.content.report
 
 
-def make_edition(plan: Plan, drawn: Drawn, known: Sequence[Edition], sources: Sources) -> Edition:
+def make_edition(plan: ReportPlan, drawn: Drawn, known: Sequence[Edition], sources: Sources) -> Edition:
     """The edition that a plan makes; its parts are written.
 
     Args:
@@ -61,13 +61,13 @@ def make_edition(plan: Plan, drawn: Drawn, known: Sequence[Edition], sources: So
 
 
 class _Editor:
-    def __init__(self, plan: Plan, drawn: Drawn, known: list[Edition], sources: Sources) -> None:
+    def __init__(self, plan: ReportPlan, drawn: Drawn, known: list[Edition], sources: Sources) -> None:
         self._plan, self._drawn, self._known, self._sources = plan, drawn, known, sources
         self._store = sources.site.store
         self._aoi, self._id = planned_report(plan)
         self._folder = report_folder(self._aoi, self._id)
-        self._content = plan.content
-        self._paged = sum(month.images for month in sources.monitor.months) > self._content["dates"]
+        self._content, self._newest = plan.content, plan.settings.dates
+        self._paged = sum(month.images for month in sources.monitor.months) > self._newest
         self._files: dict[str, str] = {}
 
     def edition(self) -> Edition:
@@ -85,8 +85,8 @@ class _Editor:
         return Edition(
             content_id=self._id,
             aoi=self._aoi,
-            inputs=self._content["inputs"],
-            ground=self._content["ground"],
+            inputs=self._content.inputs,
+            ground=self._content.ground,
             baseline=self._baseline,
             months=months,
             shown=[date.drawn.folder for date in shown if date.drawn.folder],
@@ -96,7 +96,7 @@ class _Editor:
 
     def _month(self, name: str) -> ReportMonth:
         """A month, with its page if the report has pages of months; kept as it is if nothing of it changed."""
-        planned = self._content["months"].get(name)
+        planned = self._content.months.get(name)
         if planned is None:
             kept = next(month for edition in self._known[:1] for month in edition.months if month.month == name)
             if self._paged:
@@ -115,7 +115,7 @@ class _Editor:
             ).model_copy(update={"score": score_of(dates, patches, self._sources)})
             self._files[f"{name}.html"] = self._page_part(name, page)
             self._write_tables(name, patches)
-        return write_drawn(name, planned["inputs"], self._drawn_of(name), self._folder, self._store)
+        return write_drawn(name, planned.inputs, self._drawn_of(name), self._folder, self._store)
 
     def _first_page(self, *, single: bool = False) -> ReportPage:
         months = [
@@ -147,10 +147,10 @@ class _Editor:
         """The newest dates."""
         dates: list[ShownDate] = []
         for month in reversed(self._sources.monitor.months):
-            if len(dates) >= self._content["dates"]:
+            if len(dates) >= self._newest:
                 break
             dates = [*self._dates(month.month), *dates]
-        return dates[-self._content["dates"] :]
+        return dates[-self._newest :]
 
     @cached_property
     def _all(self) -> list[ShownDate]:
@@ -181,10 +181,10 @@ class _Editor:
     def _drawn_of(self, name: str) -> dict[str, DrawnDate]:
         """What was drawn of a month: now, or in an edition that has the same pictures."""
         known = [read_drawn(edition.month(name), self._store) for edition in self._known]
-        planned = self._content["months"].get(name)
+        planned = self._content.months.get(name)
         if planned is None:
             return known[0]
-        return {label: self._date(label, folder, known) for label, folder in planned["dates"].items()}
+        return {label: self._date(label, folder, known) for label, folder in planned.dates.items()}
 
     def _date(self, label: str, folder: str, known: list[dict[str, DrawnDate]]) -> DrawnDate:
         options = [self._drawn.dates.get(label), *(dates.get(label) for dates in known)]
@@ -193,7 +193,7 @@ class _Editor:
 
     @cached_property
     def _baseline(self) -> BaselinePage | None:
-        same = [edition.baseline for edition in self._known if edition.ground == self._content["ground"]]
+        same = [edition.baseline for edition in self._known if edition.ground == self._content.ground]
         return self._drawn.baseline or next((baseline for baseline in same if baseline is not None), None)
 
     @property
@@ -201,8 +201,7 @@ class _Editor:
         return None if self._baseline else self._drawn.missing.get("") or Failure()
 
     def _left_out(self, scope: str) -> list[LeftOutRow]:
-        rows = self._content.get("left out", {}).get(scope, [])
-        return [LeftOutRow.model_validate(row) for row in rows]
+        return self._content.left_out.get(scope, [])
 
     def _write_tables(self, stem: str, patches: list[LocatedPatch]) -> None:
         self._files[f"{stem}.parquet"] = self._part(stem, ".parquet", patches_to_parquet(patches))

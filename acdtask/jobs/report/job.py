@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from acdtask.cube.aoi import load_aoi
+from acdtask.cube.local.open_images import close_idle_images
 from acdtask.cube.local.store import Store
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
@@ -16,21 +15,30 @@ from acdtask.jobs.contract import (
     Findings,
     Handouts,
     Job,
-    Plan,
-    RoundResult,
+    Nothing,
+    Results,
+    Round,
     Shard,
     Site,
     content_id_of,
 )
+from acdtask.jobs.costs import REPORT
 from acdtask.jobs.ingest.leftout import LeftOutRaster, left_out_of
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import NumberedChain
+from acdtask.jobs.report.content import (
+    Pictures,
+    PicturesWork,
+    PlannedMonth,
+    ReportContent,
+    ReportContext,
+    ReportPlan,
+)
 from acdtask.jobs.report.drawing import Drawer, baseline_folder
 from acdtask.jobs.report.editing import QUICKLOOK, Drawn, make_edition, planned_report
 from acdtask.jobs.report.edition import (
     INDEX,
     PICTURES,
-    DrawnDate,
     Edition,
     copy_edition,
     edition_chain,
@@ -45,84 +53,48 @@ from acdtask.jobs.report.edition import (
     show_edition,
 )
 from acdtask.jobs.report.leftout import left_out_rows
-from acdtask.jobs.report.model import BaselinePage
+from acdtask.jobs.report.model import LeftOutRow
 from acdtask.jobs.report.pictures import paper_name
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.sources import PAGE_ALGORITHM, Sources, digest_of
-from acdtask.jobs.shards import shards_of
+from acdtask.jobs.shards import Cut
 
 __all__ = ["ReportJob", "ReportSettings"]
 
-CORE_SECONDS_PER_PICTURE = 0.5
+ALGORITHM = 1
+"""Raise it when a report has to get another address. Pictures and pages have numbers of their own (sources.py)."""
 
 
-class ReportJob(Job[ReportSettings]):
-    """A folder with index.html and pictures that shows what was found."""
+class Draw(Round[PicturesWork, Nothing, Pictures]):
+    """Draw pictures, then make the pages that show them."""
 
-    name = "report"
-    unit = "pages"
-    rounds = ("draw",)
-    settings = ReportSettings
+    name = "draw"
 
-    def plan(self, settings: ReportSettings, site: Site) -> Draft:
-        """The dates that have no pictures yet, and the pages that change. MONITOR_UNKNOWN, TRUTH_UNREADABLE."""
-        aoi = load_aoi(settings.aoi)
-        sources = Sources.find(settings, aoi.name, site)
-        monitor = sources.monitor
-        identity = {"aoi": aoi.name, "monitor": monitor.content_id, "truth": bool(settings.truth)}
-        report = content_id_of(self.name, identity)
-        number, edition = newest_edition(edition_chain(site.store, aoi.name, report))
-        rasters = left_out_of(site, monitor.variable, monitor.instance, aoi.geometry)
-        changes = _Changes(settings, sources, edition, rasters)
-        labels = changes.labels()
-        content = {
-            **identity,
-            "report": report,
-            "edition": number,
-            "shown": edition is not None and is_shown(edition, site.store),
-            "version": sources.version,
-            "variable": settings.variable,
-            "dates": settings.dates,
-            "truth": sources.truth_digest,
-            "ground": sources.ground,
-            "inputs": changes.inputs,
-            "months": changes.months(),
-            **({"left out": left_out} if (left_out := changes.left_out()) else {}),
-        }
-        copied = edition is not None and _has_copy(edition, settings.out)
-        done = content["shown"] and not labels and not content["months"] and changes.inputs == changes.known_inputs
-        page = f"{report_folder(aoi.name, report)}/{INDEX}"
-        tiles = [tile.tile for tile in sources.baseline.tiles]
-        return Draft(
-            content=content,
-            shards=shards_of(labels, settings.shard_images, "images") or [Shard(units=1, work={"images": []})],
-            estimate=Estimate(
-                tiles=len(tiles),
-                dates=sum(bool(label) for label in labels),
-                core_seconds=CORE_SECONDS_PER_PICTURE * max(1, len(labels)),
-            ),
-            notes={"map": tiles_as_geojson(tiles)},
-            nothing_to_do=f"{site.store.url}/{page} is there" if done and copied else "",
-        )
+    def run(self, work: PicturesWork, handout: Nothing, context: ReportContext) -> Pictures:
+        """Draw the baseline, and dates."""
+        if not work.images:
+            return Pictures()
+        plan, sources = context.plan, Sources.of_plan(context.plan, context.site)
+        drawer = Drawer(sources, context.site.store.within(report_folder(*planned_report(plan))))
+        pictures = Pictures()
+        for done, label in enumerate(work.images, start=1):
+            if label:
+                name, folder = _planned_date(label, context.content)
+                product = next(product for product in sources.images(name) if product.label == label)
+                pictures.dates[label] = drawer.date(product, folder)
+            else:
+                pictures.baseline = drawer.baseline()
+            close_idle_images()  # another image has files of its own, and an open one holds some megabytes
+            context.progress(done)
+        return pictures
 
-    def run(
-        self, plan: Plan, round_name: str, shard: Shard, handout: bytes, site: Site, progress: Callable[[int], None]
-    ) -> bytes:
-        """Draw the pictures of the baseline, which has no label, and of dates."""
-        labels = shard.work["images"]
-        draw = _drawing(plan, site) if labels else None
-        rows: dict[str, Any] = {}
-        for done, label in enumerate(labels, start=1):
-            rows[label] = draw(label) if draw else None
-            progress(done)
-        return json.dumps(rows).encode()
-
-    def gather(self, plan: Plan, round_name: str, result: RoundResult, site: Site) -> Handouts:
+    def gather(self, results: Results[PicturesWork, Pictures], context: ReportContext) -> Handouts[Nothing]:
         """Publish an edition, write its pages, and copy the report to where it is wanted."""
+        plan, site, out = context.plan, context.site, context.settings.out
         sources = Sources.of_plan(plan, site)
         chain = edition_chain(site.store, *planned_report(plan))
-        drawn = _drawn(result)
-        base = find_edition(chain, plan.content["edition"])
+        drawn = _drawn(results)
+        base = find_edition(chain, context.content.edition)
 
         def make(newest: bytes | None) -> bytes:
             known = [edition for edition in (base, parse_edition(newest, chain)) if edition is not None]
@@ -137,20 +109,104 @@ class ReportJob(Job[ReportSettings]):
                 raise
         _, edition = newest_edition(chain)
         if edition is not None:
-            show_edition(chain, _changed(plan, base, edition), site.store)
-            if plan.settings["out"]:
-                copy_edition(edition, site.store, Store.at(plan.settings["out"]))
+            show_edition(chain, _changed(context.content, base, edition), site.store)
+            if out:
+                copy_edition(edition, site.store, Store.at(out))
         return Handouts()
+
+    def files_of(self, result: Pictures, plan: ReportPlan) -> tuple[str, ...]:
+        """The pictures of its images and of the baseline."""
+        screen = [result.baseline.mean, result.baseline.std] if result.baseline else []
+        names = [*screen, *map(paper_name, screen)]
+        names += [f"{date.folder}/{name}" for date in result.dates.values() if date.folder for name in PICTURES]
+        folder = report_folder(*planned_report(plan))
+        return tuple(f"{folder}/{name}" for name in names)
+
+
+def _planned_date(label: str, content: ReportContent) -> tuple[str, str]:
+    """The month of an image, and the folder of its pictures."""
+    return next((name, month.dates[label]) for name, month in content.months.items() if label in month.dates)
+
+
+def _drawn(results: Results[PicturesWork, Pictures]) -> Drawn:
+    """What the shards of a plan drew."""
+    missing = {label: shard.why.failure for shard in results.left_out for label in shard.work.images}
+    shards = [pictures for _, pictures in results]
+    return Drawn(
+        dates={label: date for pictures in shards for label, date in pictures.dates.items()},
+        baseline=next((pictures.baseline for pictures in shards if pictures.baseline), None),
+        missing=missing,
+    )
+
+
+def _changed(content: ReportContent, base: Edition | None, edition: Edition) -> set[str] | None:
+    """The files that differ from the edition that was planned on; None for all if that may not be there whole."""
+    if base is None or not content.shown:
+        return None
+    return {name for name, key in edition.files.items() if base.files.get(name) != key}
+
+
+class ReportJob(Job[ReportSettings, ReportContent]):
+    """A folder with index.html and pictures that shows what was found."""
+
+    name = "report"
+    algorithm = ALGORITHM
+    unit = "pages"
+    rounds = (Draw(),)
+    settings = ReportSettings
+    content = ReportContent
+
+    def plan(self, settings: ReportSettings, site: Site) -> Draft[ReportContent, PicturesWork]:
+        """The dates that have no pictures yet, and the pages that change. MONITOR_UNKNOWN, TRUTH_UNREADABLE."""
+        aoi = load_aoi(settings.aoi)
+        sources = Sources.find(settings, aoi.name, site)
+        monitor = sources.monitor
+        identity = {"aoi": aoi.name, "monitor": monitor.content_id, "truth": bool(settings.truth)}
+        report = content_id_of(self.name, self.algorithm, identity)
+        number, edition = newest_edition(edition_chain(site.store, aoi.name, report))
+        rasters = left_out_of(site, monitor.variable, monitor.instance, aoi.geometry)
+        changes = _Changes(settings, sources, edition, rasters)
+        labels = changes.labels()
+        content = ReportContent(
+            aoi=aoi.name,
+            monitor=monitor.content_id,
+            report=report,
+            edition=number,
+            shown=edition is not None and is_shown(edition, site.store),
+            version=sources.version,
+            truth=sources.truth_digest,
+            ground=sources.ground,
+            inputs=changes.inputs,
+            months=changes.months(),
+            left_out=changes.left_out(),
+        )
+        copied = edition is not None and _has_copy(edition, settings.out)
+        done = content.shown and not labels and not content.months and changes.inputs == changes.known_inputs
+        page = f"{report_folder(aoi.name, report)}/{INDEX}"
+        tiles = [tile.tile for tile in sources.baseline.tiles]
+        drawn = sources.view.grid.width * sources.view.grid.height
+        read = drawn * sources.view.step**2
+        seconds = [REPORT.seconds(1, drawn + read // 3)] * max(1, len(labels))
+        cut = Cut(settings.shard_images, settings.pod_start, otherwise=10)
+        return Draft(
+            content=content,
+            shards=cut.shards(labels, lambda images: PicturesWork(images=images), seconds[: len(labels)])
+            or [Shard(units=1, work=PicturesWork(images=[]))],
+            estimate=Estimate(
+                tiles=len(tiles),
+                dates=sum(bool(label) for label in labels),
+                core_seconds=sum(seconds),
+                memory_bytes=REPORT.memory(drawn, 3 * len(tiles), tiles[0].grid.width * tiles[0].grid.height),
+            ),
+            notes={"map": tiles_as_geojson(tiles)},
+            nothing_to_do=f"{site.store.url}/{page} is there" if done and copied else "",
+        )
 
     def fenced_area(self, settings: ReportSettings) -> str:
         """Its AOI."""
         return load_aoi(settings.aoi).name
 
-    def names(self, shard: Shard) -> tuple[str, ...]:
-        """Its images; the baseline is called so."""
-        return tuple(label or "baseline" for label in shard.work["images"])
-
-    def artifacts(self, plan: Plan, site: Site) -> dict[str, str]:
+    def artifacts(self, plan: ReportPlan, site: Site) -> dict[str, str]:
         """The first page with its pictures, as the folder `report`; and one picture."""
         folder = report_folder(*planned_report(plan))
         _, edition = newest_edition(_chain(plan, site))
@@ -164,44 +220,17 @@ class ReportJob(Job[ReportSettings]):
         shown = {f"report/{name}": parts.get(name, f"{folder}/{name}") for name in names}
         return {**shown, QUICKLOOK: edition.files[QUICKLOOK]}
 
-    def findings(self, plan: Plan, site: Site) -> Findings:
+    def findings(self, plan: ReportPlan, site: Site) -> Findings:
         """Where the page is, and where its copy."""
         files = {"report": site.store.address_of(f"{report_folder(*planned_report(plan))}/{INDEX}")}
-        if plan.settings["out"]:
-            files["report copy"] = Store.at(plan.settings["out"]).address_of(INDEX)
+        if plan.settings.out:
+            files["report copy"] = Store.at(plan.settings.out).address_of(INDEX)
         return Findings(files=files)
 
-    def files_of(self, plan: Plan, table: bytes) -> tuple[str, ...]:
-        """The pictures of its images and of the baseline."""
-        rows: dict[str, Any] = json.loads(table)
-        baseline = [BaselinePage.model_validate(row) for label, row in rows.items() if row and not label]
-        dates = [DrawnDate.model_validate(row) for label, row in rows.items() if row and label]
-        screen = [name for page in baseline for name in (page.mean, page.std)]
-        names = [*screen, *map(paper_name, screen)]
-        names += [f"{date.folder}/{name}" for date in dates if date.folder for name in PICTURES]
-        folder = report_folder(*planned_report(plan))
-        return tuple(f"{folder}/{name}" for name in names)
-
-    def is_published(self, plan: Plan, site: Site) -> bool:
+    def is_published(self, plan: ReportPlan, site: Site) -> bool:
         """Whether the page is where it is wanted."""
         _, edition = newest_edition(_chain(plan, site))
-        return edition is not None and is_shown(edition, site.store) and _has_copy(edition, plan.settings["out"])
-
-
-def _drawing(plan: Plan, site: Site) -> Callable[[str], dict[str, Any]]:
-    """A function that draws an image by its label, or the baseline, and says what it drew."""
-    sources = Sources.of_plan(plan, site)
-    drawer = Drawer(sources, site.store.within(report_folder(*planned_report(plan))))
-    months: dict[str, Any] = plan.content["months"]
-
-    def draw(label: str) -> dict[str, Any]:
-        if not label:
-            return drawer.baseline().model_dump(mode="json")
-        name = next(name for name, month in months.items() if label in month["dates"])
-        product = next(product for product in sources.images(name) if product.label == label)
-        return drawer.date(product, months[name]["dates"][label]).model_dump(mode="json")
-
-    return draw
+        return edition is not None and is_shown(edition, site.store) and _has_copy(edition, plan.settings.out)
 
 
 class _Changes:
@@ -220,18 +249,17 @@ class _Changes:
         self._sources, self._edition, self._rasters = sources, edition, rasters
         self._inputs = {month.month: self._inputs_of(month.month) for month in sources.monitor.months}
         self._left_out = self._rows("")
-        self.inputs = digest_of(
-            [PAGE_ALGORITHM, settings.dates, sources.ground, [*self._inputs.values()], self._left_out]
-        )
+        rows = [row.model_dump(mode="json") for row in self._left_out]
+        self.inputs = digest_of([PAGE_ALGORITHM, settings.dates, sources.ground, [*self._inputs.values()], rows])
         self.known_inputs = edition.inputs if edition else ""
         self._lost = missing_pictures(edition, sources.site.store) if edition else set()
         paged = sum(month.images for month in sources.monitor.months) > settings.dates
         self._changed = [name for name in self._inputs if self._is_changed(name, paged=paged)]
         self._folders = {name: sources.folders(name) for name in self._changed}
 
-    def months(self) -> dict[str, Any]:
+    def months(self) -> dict[str, PlannedMonth]:
         """The months that are made: what from, and for each image the folder of its pictures."""
-        return {name: {"inputs": self._inputs[name], "dates": self._folders[name]} for name in self._changed}
+        return {name: PlannedMonth(inputs=self._inputs[name], dates=self._folders[name]) for name in self._changed}
 
     def labels(self) -> list[str]:
         """The images without pictures; the baseline has no label."""
@@ -245,7 +273,7 @@ class _Changes:
             labels += [label for label, folder in self._folders[name].items() if folders.get(label) != folder]
         return labels
 
-    def left_out(self) -> dict[str, Any]:
+    def left_out(self) -> dict[str, list[LeftOutRow]]:
         """What other jobs left out, for the first page and for each month that is made."""
         rows = {name: self._rows(name) for name in self._changed}
         return {name: some for name, some in {"": self._left_out, **rows}.items() if some}
@@ -266,38 +294,18 @@ class _Changes:
         shown = [PAGE_ALGORITHM, sources.ground, month.document, month.table, before, sources.truth_digest, rows]
         return digest_of(shown)
 
-    def _rows(self, scope: str) -> list[dict[str, Any]]:
+    def _rows(self, scope: str) -> list[LeftOutRow]:
         """What other jobs left out of a month, or of all."""
         sources = self._sources
         months = [month for month in sources.monitor.months if month.partial and scope in ("", month.month)]
         images = [product for month in months for product in sources.images(month.month)]
-        rows = left_out_rows(sources.baseline, images, self._rasters_of(scope))
-        return [row.model_dump(mode="json") for row in rows]
+        return left_out_rows(sources.baseline, images, self._rasters_of(scope))
 
     def _rasters_of(self, scope: str) -> list[LeftOutRaster]:
         return [one for one in self._rasters if scope in ("", month_of(one.record.datetime))]
 
 
-def _drawn(result: RoundResult) -> Drawn:
-    """What the shards of a plan drew."""
-    missing = {label: one.why.failure for one in result.left_out for label in one.shard.work["images"]}
-    rows = {label: row for _, table in result.tables for label, row in json.loads(table).items()}
-    baseline = rows.pop("", None)
-    return Drawn(
-        dates={label: DrawnDate.model_validate(row) for label, row in rows.items()},
-        baseline=BaselinePage.model_validate(baseline) if baseline else None,
-        missing=missing,
-    )
-
-
-def _changed(plan: Plan, base: Edition | None, edition: Edition) -> set[str] | None:
-    """The files that differ from the edition that was planned on; None for all if that may not be there whole."""
-    if base is None or not plan.content["shown"]:
-        return None
-    return {name for name, key in edition.files.items() if base.files.get(name) != key}
-
-
-def _chain(plan: Plan, site: Site) -> NumberedChain:
+def _chain(plan: ReportPlan, site: Site) -> NumberedChain:
     return edition_chain(site.store, *planned_report(plan))
 
 

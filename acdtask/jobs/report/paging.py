@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -14,6 +14,7 @@ from shapely.geometry import mapping, shape
 from acdtask import __version__
 from acdtask.change.zscore import Quality
 from acdtask.cube.tiling import LON_LAT, footprint, project
+from acdtask.jobs.monitor.versions import images_by_version
 from acdtask.jobs.patches import LocatedPatch
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest
 from acdtask.jobs.quarantine import Failure
@@ -182,7 +183,12 @@ def _rings(geometry: dict[str, Any]) -> list[tuple[tuple[float, float], ...]]:
     return [tuple((x, y) for x, y in polygon[0][:-1]) for polygon in polygons]
 
 
+def _versions_text(versions: Mapping[str, int]) -> str:
+    return ", ".join(f"{version}: {images}" for version, images in versions.items())
+
+
 def _shown_settings(monitor: MonitorManifest, baseline: BaselineManifest) -> dict[str, Any]:
+    versions = images_by_version(monitor)
     return {
         "profile": monitor.settings["profile"],
         **monitor.settings["detection"],
@@ -190,5 +196,6 @@ def _shown_settings(monitor: MonitorManifest, baseline: BaselineManifest) -> dic
         "layout": monitor.layout,
         "resampling": monitor.settings["resampling"] or "the variable's",
         "baseline": baseline.content_id,
+        **({"images by baseline version": _versions_text(versions)} if len(versions) > 1 else {}),
         "monitor": monitor.content_id,
     }

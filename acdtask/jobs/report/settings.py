@@ -8,6 +8,7 @@ from pydantic import Field
 
 from acdtask.cube.model import Name
 from acdtask.jobs.contract import Settings
+from acdtask.jobs.shards import BY_COST, POD_START
 
 __all__ = ["ReportSettings"]
 
@@ -15,7 +16,7 @@ __all__ = ["ReportSettings"]
 class ReportSettings(Settings):
     """Which monitoring result to show, and where."""
 
-    execution: ClassVar[frozenset[str]] = frozenset({"out", "shard_images"})
+    execution: ClassVar[frozenset[str]] = frozenset({"out", "shard_images", "pod_start"})
 
     aoi: str = Field(description="AOI file (a Geocube ingester payload)")
     layout: Name = Field(description="layout of the monitoring result")
@@ -25,4 +26,5 @@ class ReportSettings(Settings):
     truth: str = Field(default="", description="GeoJSON file of known events to compare with")
     dates: int = Field(default=30, ge=1, description="newest dates on the first page; each month has its own page")
     out: str = Field(default="", description="folder or s3:// address that gets a copy of the report")
-    shard_images: int = Field(default=10, ge=1, description="images that one shard draws")
+    shard_images: int | None = Field(default=None, ge=1, description=f"images that one shard draws; {BY_COST}, or 10")
+    pod_start: float = Field(default=0, ge=0, allow_inf_nan=False, description=POD_START)

@@ -12,11 +12,12 @@ from shapely.geometry import shape
 
 from acdtask.cube.model import Dataset
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Plan, Site
+from acdtask.jobs.contract import Site
 from acdtask.jobs.monitor.months import images_of_month, patches_of_month
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.patches import LocatedPatch, numbered
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, MonitorMonth, find_manifest
+from acdtask.jobs.report.content import ReportPlan
 from acdtask.jobs.report.score import Event
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.truth import events_on, read_truth
@@ -60,11 +61,11 @@ class Sources:
         return cls(site, MonitorManifest.model_validate_json(body), number, truth)
 
     @classmethod
-    def of_plan(cls, plan: Plan, site: Site) -> Sources:
+    def of_plan(cls, plan: ReportPlan, site: Site) -> Sources:
         """What was planned for. TRUTH_UNREADABLE if the truth changed since."""
-        settings = ReportSettings.model_validate({**plan.settings, "monitor": plan.content["monitor"]})
-        sources = cls.find(settings, plan.content["aoi"], site, plan.content["version"])
-        if sources.truth_digest != plan.content["truth"]:
+        settings, content = plan.settings.model_copy(update={"monitor": plan.content.monitor}), plan.content
+        sources = cls.find(settings, content.aoi, site, content.version)
+        if sources.truth_digest != content.truth:
             raise AcdError(ErrorCode.TRUTH_UNREADABLE, f"{settings.truth} changed since the report was planned")
         return sources
 
@@ -88,9 +89,14 @@ class Sources:
 
     @cached_property
     def ground(self) -> str:
-        """A digest of what all pictures have in common: the baseline and the view."""
+        """A digest of what all pages have in common: the baseline and the view."""
         datasets = [[tile.mean.uri, tile.standard_deviation.uri, tile.count.uri] for tile in self.baseline.tiles]
         return digest_of([PICTURE_ALGORITHM, self.monitor.baseline, datasets, self.view.model_dump(mode="json")])
+
+    @cached_property
+    def frame(self) -> str:
+        """A digest of what the pictures of dates have in common. They do not show the baseline."""
+        return digest_of([PICTURE_ALGORITHM, self.view.model_dump(mode="json")])
 
     def month(self, name: str) -> MonitorMonth:
         """A month of the result, such as 2018-07."""
@@ -134,12 +140,13 @@ class Sources:
     def _folder(self, product: ImageProduct, events: list[Event]) -> str:
         shown = [[one.id, one.geometry.wkb_hex] for one in events if product.datetime.date() in one.dates]
         tiles = [[tile.tile.cell, tile.z.uri, tile.change.uri] for tile in product.tiles]
-        digest = digest_of([self.ground, product.patches, tiles, shown])
+        digest = digest_of([self.frame, product.patches, tiles, shown])
         return f"dates/{month_of(product.datetime)}/{product.label}-{digest}"
 
     def datasets(self, product: ImageProduct) -> list[Dataset]:
         """Where the pixels of an image are now, in the order of its records: consolidation may have moved them."""
-        tiles = [tile.tile for tile in product.tiles]
-        stacks = self.site.cube.where(self.monitor.variable, self.monitor.instance, product.records, tiles)
+        grids = [tile.tile.grid for tile in product.tiles]
+        layout = self.monitor.layout
+        stacks = self.site.cube.where(self.monitor.variable, self.monitor.instance, product.records, grids, layout)
         datasets = dict.fromkeys(dataset for stack in stacks for dataset in stack)
         return sorted(datasets, key=lambda dataset: product.records.index(dataset.record_id))

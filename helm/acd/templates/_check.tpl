@@ -254,8 +254,11 @@
 {{- $known := dict -}}
 {{- range ((($template).spec).arguments).parameters }}{{ $_ := set $known .name . }}{{ end -}}
 {{- range $key, $text := include "acd.settings" . | fromJson -}}
-{{- if and (eq $key "memory-mib") (not (regexMatch "^[1-9][0-9]{2,6}$" $text)) -}}
-{{- fail (printf "Monitor %s sets memory-mib to %s. Give whole MiB, 100 or more." $.monitor.name $text) -}}
+{{- if and (has $key (list "memory-mib" "here-memory-mib")) (not (regexMatch "^[1-9][0-9]{2,6}$" $text)) -}}
+{{- fail (printf "Monitor %s sets %s to %s. Give whole MiB, 100 or more." $.monitor.name $key $text) -}}
+{{- end -}}
+{{- if and (has $key (list "here-seconds" "pod-start")) (not (regexMatch "^[0-9]+([.][0-9]+)?$" $text)) -}}
+{{- fail (printf "Monitor %s sets %s to %s. Give seconds, 0 or more." $.monitor.name $key $text) -}}
 {{- end -}}
 {{- if has $key (list "aoi" "webhook") -}}
 {{- fail (printf "Monitor %s has the setting %s, which the chart sets itself. Use the monitor's aoi or aoiFrom, and webhook.url." $.monitor.name $key) -}}

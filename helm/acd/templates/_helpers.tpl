@@ -199,10 +199,11 @@ What `monitorDefaults.settings` means for the parameters of a template, as JSON.
 {{- with .root.Values.artifacts.prefix }}{{ . }}/{{ end }}{{ .key -}}
 {{- end }}
 
-{{/* The resources of a container, by its arguments: job, stage, ... What is no stage is small, as a plan is. */}}
+{{/* The resources of a container, by its arguments: job, stage, ... A pod that plans may do the work; what is no stage is small. */}}
 {{- define "acd.resources" -}}
 {{- $stage := "plan" -}}
 {{- if ge (len .args) 2 }}{{ $stage = index .args 1 }}{{ end -}}
+{{- if or (eq (first .args) "chain") (and (eq $stage "plan") (ge (len .args) 2)) }}{{ $stage = "here" }}{{ end -}}
 {{- $resources := index .values $stage | default .values.plan | deepCopy -}}
 {{- with $resources.memoryMiB -}}
 {{- $memory := printf "%dMi" (int .) -}}

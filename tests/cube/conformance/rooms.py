@@ -21,7 +21,7 @@ from tests.cube import make
 __all__ = ["CANNOT", "KINDS", "WIDE", "Ability", "Kind", "Room"]
 
 Kind = Literal["local", "serve", "geocube"]
-Ability = Literal["int64", "nodata", "opening", "outlines", "slashes", "ties", "two_records", "wire"]
+Ability = Literal["int64", "lattice", "nodata", "opening", "outlines", "slashes", "ties", "two_records", "wire"]
 KINDS: tuple[Kind, ...] = ("local", "serve", "geocube")
 
 CANNOT: dict[Kind, dict[Ability, str]] = {
@@ -35,6 +35,7 @@ CANNOT: dict[Kind, dict[Ability, str]] = {
     },
     "geocube": {
         "int64": "Geocube's protocol has no 64-bit integers",
+        "lattice": "Geocube's gdalwarp places pixels that it resamples by the request (docs/decisions/0006)",
         "nodata": "Geocube clamps nodata of a container to the variable's type, where pixels may have that value",
         "outlines": "Geocube finds files by outlines on the globe, and those that only touch a tile too",
         "slashes": "Geocube's instances have no '/' in their names",

@@ -9,7 +9,7 @@ import pytest
 import shapely
 
 from acdtask.cube.grid import Layout, RegularGrid, WebMercatorGrid
-from acdtask.cube.model import DataFormat, Instance, Resampling, Variable
+from acdtask.cube.model import Addition, DataFormat, Instance, Resampling, Variable
 from acdtask.cube.tiling import tiles_of
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.conformance.rooms import Room, dformat
@@ -55,7 +55,7 @@ def test_a_variable_of_every_resampling(room: Room, resampling: Resampling) -> N
 
 def test_the_same_variable_again_changes_nothing_and_another_is_refused(room: Room) -> None:
     variable = room.variable("v")
-    assert room.cube.commit(variables=[variable]) is False
+    assert room.cube.commit(Addition(variables=[variable])) is False
     changes: list[dict[str, Any]] = [
         {"dformat": dformat("int16")},
         {"bands": ("VV", "VH")},
@@ -114,9 +114,9 @@ def test_instances_come_by_name_with_their_metadata(room: Room) -> None:
         Instance(variable=variable.name, name="master", metadata={"software": "acd 1", "place": "Köln"}),
         Instance(variable=variable.name, name="annual-2021"),
     ]
-    assert room.cube.commit(instances=given) is True
+    assert room.cube.commit(Addition(instances=given)) is True
     assert room.cube.instances(variable.name) == given[::-1]
-    assert room.cube.commit(instances=given) is False
+    assert room.cube.commit(Addition(instances=given)) is False
     room.cube.add_instance(given[1])
     assert room.cube.instances(variable.name) == given[::-1]
 
@@ -151,8 +151,8 @@ def test_a_catalogue_is_committed_whole_in_one_call(room: Room) -> None:
         "instances": [instance],
         "layouts": [layout],
     }
-    assert room.cube.commit(**whole) is True
-    assert room.cube.commit(**whole) is False
+    assert room.cube.commit(Addition(**whole)) is True
+    assert room.cube.commit(Addition(**whole)) is False
     assert room.cube.instances(variable.name) == [instance]
     assert room.cube.layout(layout.name) == layout
 
@@ -191,7 +191,7 @@ def test_a_layout_comes_back_whole_and_has_the_same_cells(room: Room, name: str)
 
 def test_the_same_layout_again_changes_nothing_and_another_is_refused(room: Room) -> None:
     layout = room.layout()
-    assert room.cube.commit(layouts=[layout]) is False
+    assert room.cube.commit(Addition(layouts=[layout])) is False
     for change in ({"resolution": 10}, {"cell_size": 128}, {"crs": "EPSG:32633"}, {"ox": 0.5}, {"oy": 20}):
         other = layout.model_copy(update={"grid": layout.grid.model_copy(update=change)})
         with pytest.raises(AcdError, match=layout.name) as error:

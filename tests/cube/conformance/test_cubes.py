@@ -9,12 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from acdtask.cube.grid import Window
+from acdtask.cube.grid import Grid, Tile, Window
 from acdtask.cube.model import CubeRequest, Dataset, Instance, Outcome, Slice
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.conformance.images import NODATA, ground, shown, window
 from tests.cube.conformance.rooms import Room, dformat
 from tests.cube.make import COHERENCE, box, grid, image
+
+
+def grids_of(tiles: list[Tile]) -> list[Grid]:
+    return [tile.grid for tile in tiles]
+
 
 FAR = grid(50, 40, transform=(20, 0, 700000, 0, -20, 5000000))
 
@@ -256,7 +261,7 @@ def test_read_gives_the_same_as_images(room: Room) -> None:
     ids = [record.id for record in records]
     tiles = [layout.tile(1, 1), layout.tile(2, 0), layout.tile(9, 9)]
     variable = room.cube.variable(instance.variable)
-    for tile, found in zip(tiles, room.cube.where(instance.variable, "master", ids, tiles), strict=True):
+    for tile, found in zip(tiles, room.cube.where(instance.variable, "master", ids, grids_of(tiles)), strict=True):
         assert [one.record_id for one in found] == (ids if tile.i < 9 else [])
         by_record: dict[str, tuple[Dataset, ...]] = {one: tuple(d for d in found if d.record_id == one) for one in ids}
         slices = [Slice(label=one, datasets=by_record[one]) for one in ids] + [Slice(label="", datasets=tuple(found))]
@@ -295,7 +300,9 @@ def lying(room: Room) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     tiles = [layout.tile(i, j) for j in (0, 1, 2) for i in (0, 1, 2)]
     found = {
         tile.cell: [one.record_id for one in near]
-        for tile, near in zip(tiles, room.cube.where(instance.variable, "master", ids[::-1], tiles), strict=True)
+        for tile, near in zip(
+            tiles, room.cube.where(instance.variable, "master", ids[::-1], grids_of(tiles)), strict=True
+        )
     }
     a, b, c = ids
     expected = {
@@ -309,7 +316,7 @@ def lying(room: Room) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
         "1/2": [],
         "2/2": [],
     }
-    (only,) = room.cube.where(instance.variable, "master", [b], [layout.tile(1, 0)])
+    (only,) = room.cube.where(instance.variable, "master", [b], [layout.tile(1, 0).grid])
     assert [one.record_id for one in only] == [b]
     return found, expected
 
@@ -319,7 +326,7 @@ def test_read_of_a_file_that_is_gone_is_refused(room: Room) -> None:
     record = room.record()
     dataset = room.put(record, instance, image(grid(50, 40)), grid(50, 40))
     tile = room.layout().tile(0, 0)
-    (near,) = room.cube.where(instance.variable, "master", [record.id], [tile])
+    (near,) = room.cube.where(instance.variable, "master", [record.id], [tile.grid])
     Path(dataset.uri).unlink()
     with pytest.raises(AcdError) as error:
         room.cube.read(tile.grid, [Slice(label="", datasets=tuple(near))], room.cube.variable(instance.variable))

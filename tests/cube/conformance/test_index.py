@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from acdtask.cube.grid import Window
-from acdtask.cube.model import Dataset, Instance, Outcome, Record, Slice
+from acdtask.cube.model import Addition, Dataset, Instance, Outcome, Record, Slice
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.conformance.rooms import Room, dformat
 from tests.cube.make import grid
@@ -30,9 +30,9 @@ def refused(room: Room, records: list[Record], datasets: list[Dataset]) -> AcdEr
 def test_indexing_twice_adds_nothing(room: Room) -> None:
     instance = room.instance()
     record, dataset = written(room, instance)
-    assert room.cube.commit([record], [dataset]) is True
-    assert room.cube.commit([record], [dataset]) is False
-    assert room.cube.commit([record], [dataset, dataset]) is False
+    assert room.cube.commit(Addition([record], [dataset])) is True
+    assert room.cube.commit(Addition([record], [dataset])) is False
+    assert room.cube.commit(Addition([record], [dataset, dataset])) is False
     assert [one.record_id for one in room.cube.datasets(instance.variable, "master")] == [record.id]
 
 
@@ -80,7 +80,7 @@ def test_containers_of_one_record_join(room: Room) -> None:
     parts = [Window(row=0, column=column, height=40, width=25) for column in (0, 25)]
     datasets = [room.container(record, instance, whole[part.slices], SMALL.window(part)) for part in parts]
     room.cube.index([record], datasets[:1])
-    assert room.cube.commit([record], datasets) is True
+    assert room.cube.commit(Addition([record], datasets)) is True
     np.testing.assert_array_equal(room.image(instance, SMALL, record).pixels, whole)
     assert [one.record_id for one in room.cube.datasets(instance.variable, "master")] == [record.id] * 2
 
@@ -161,8 +161,8 @@ def test_after_a_refusal_the_rest_can_be_indexed(room: Room) -> None:
     both = ([good[0], bad[0]], [good[1], bad[1]])
     refused(room, *both)
     Path(bad[1].uri).write_bytes(content)
-    assert room.cube.commit(*both) is True
-    assert room.cube.commit(*both) is False
+    assert room.cube.commit(Addition(*both)) is True
+    assert room.cube.commit(Addition(*both)) is False
     found = room.images(instance, SMALL, (good[0].id,), (bad[0].id,))
     assert [np.unique(np.asarray(one.pixels)).tolist() for one in found] == [[1], [2]]
 
@@ -185,9 +185,9 @@ def test_products_of_tiles_are_datasets_of_their_cells(room: Room) -> None:
         for tile in tiles
     ]
     room.cube.index([record], datasets)
-    assert room.cube.commit([record], datasets) is False
+    assert room.cube.commit(Addition([record], datasets)) is False
     variable = room.cube.variable(instance.variable)
-    found = room.cube.where(instance.variable, "master", [record.id], tiles)
+    found = room.cube.where(instance.variable, "master", [record.id], [tile.grid for tile in tiles])
     for tile, near in zip(tiles, found, strict=True):
         assert [one.record_id for one in near] == [record.id]
         pixels = room.cube.read(tile.grid, [Slice(label="", datasets=tuple(near))], variable)

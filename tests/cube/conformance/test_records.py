@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from acdtask.cube.model import Record, RecordQuery
+from acdtask.cube.model import Addition, Record, RecordQuery
 from tests.cube.conformance.rooms import Room
 from tests.cube.make import START, box
 
@@ -35,7 +35,7 @@ def test_a_record_comes_back_whole(room: Room) -> None:
         datetime=datetime(2021, 3, 4, 5, 6, 7, 891234, UTC),
         tags={"orbit": "37", "place": "Köln a/b", "quoted": 'a "b" => \\c, d', "empty": ""},
     )
-    assert room.cube.commit([record]) is True
+    assert room.cube.commit(Addition([record])) is True
     (found,) = room.cube.records(RecordQuery(name=record.name))
     assert found == record
     assert found.id == record.id
@@ -44,8 +44,8 @@ def test_a_record_comes_back_whole(room: Room) -> None:
 def test_a_record_that_is_there_is_left_alone(room: Room) -> None:
     first = room.record(footprint=box(7, 50, 8, 51))
     room.cube.index([first], [])
-    assert room.cube.commit([first]) is False
-    assert room.cube.commit([first.model_copy(update={"footprint": box(1, 1, 2, 2)}), room.record(1)]) is True
+    assert room.cube.commit(Addition([first])) is False
+    assert room.cube.commit(Addition([first.model_copy(update={"footprint": box(1, 1, 2, 2)}), room.record(1)])) is True
     assert room.cube.records(RecordQuery(name=room.name("*"))) == [first, room.record(1)]
 
 
@@ -56,7 +56,7 @@ def test_name_tags_and_datetime_are_the_identity(room: Room) -> None:
         base.model_copy(update={"tags": {}}),
         base.model_copy(update={"datetime": base.datetime + MICROSECOND}),
     ]
-    assert room.cube.commit([base, *others, base]) is True
+    assert room.cube.commit(Addition([base, *others, base])) is True
     found = room.cube.records(RecordQuery(name=base.name))
     assert {record.id for record in found} == {record.id for record in [base, *others]}
     assert len(found) == 4
@@ -248,8 +248,8 @@ def test_a_thousand_records_at_once(room: Room) -> None:
         Record(name=room.name(f"n/{n:04d}"), datetime=START + timedelta(hours=n), footprint=box(7, 50, 8, 51))
         for n in range(1200)
     ]
-    assert room.cube.commit(records) is True
+    assert room.cube.commit(Addition(records)) is True
     assert room.cube.records(RecordQuery(name=room.name("*"))) == records
-    assert room.cube.commit(records[::-1]) is False
+    assert room.cube.commit(Addition(records[::-1])) is False
     late = room.cube.records(RecordQuery(name=room.name("*"), start=records[1190].datetime, limit=5))
     assert late == records[1190:1195]

@@ -15,7 +15,7 @@ from acdtask.cube.geocube.index import Indexed
 from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Dataset, Outcome, Pixels, Record
+from acdtask.cube.model import Addition, Dataset, Outcome, Pixels, Record
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.make import grid, image
 from tests.cube.server.conftest import serving
@@ -117,7 +117,7 @@ def test_every_container_has_a_result(geocube: Geocube, tmp_path: Path) -> None:
     ]
     assert all(one.error is None or one.uri in one.error.detail for one in results)
     with pytest.raises(AcdError, match="4 of 6 containers were refused"):
-        geocube.room.commit(datasets=datasets)
+        geocube.room.commit(Addition(datasets=datasets))
 
 
 def test_a_cube_with_gaps_says_why(geocube: Geocube, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.geocube.layouts import layout_of, layout_to_wire
 from acdtask.cube.grid import Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat, Instance, Record, RecordQuery, Variable
+from acdtask.cube.model import Addition, DataFormat, Instance, Record, RecordQuery, Variable
 from acdtask.cube.protocol.layouts_pb2 import Layout as LayoutMessage
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.geocube.scripted import Code, Fault, Scripted, record_of
@@ -29,38 +29,38 @@ def test_an_area_that_is_there_is_known_by_the_details(world: Scripted, cube: Ge
     known = "11111111-2222-3333-4444-555555555555"
     said = "AOI with id: 99999999-9999-9999-9999-999999999999"
     world.faults["CreateAOI"] = deque([Fault(Code.ALREADY_EXISTS, said, ("AOI", known))])
-    assert cube.commit([record_of(0)]) is True
+    assert cube.commit(Addition([record_of(0)])) is True
     assert world.calls["CreateRecords"][0].records[0].aoi_id == known
 
 
 def test_records_share_an_area(world: Scripted, cube: GeocubeCube) -> None:
-    cube.commit([record_of(number) for number in range(20)])
+    cube.commit(Addition([record_of(number) for number in range(20)]))
     assert len(world.calls["CreateAOI"]) == 1
 
 
 def test_records_are_made_in_requests_below_4_mib(world: Scripted, cube: GeocubeCube) -> None:
     long = {"remark": "x" * 50_000}
     records = [record_of(number).model_copy(update={"tags": long}) for number in range(200)]
-    assert cube.commit(records) is True
+    assert cube.commit(Addition(records)) is True
     sizes = [call.ByteSize() for call in world.calls["CreateRecords"]]
     assert len(sizes) > 2
     assert max(sizes) < 4 * 1024 * 1024
     assert [one.name for call in world.calls["CreateRecords"] for one in call.records] == [one.name for one in records]
-    assert GeocubeCube(world.connection()).commit(records) is False
+    assert GeocubeCube(world.connection()).commit(Addition(records)) is False
 
 
 def test_only_missing_records_are_made(world: Scripted, cube: GeocubeCube) -> None:
-    cube.commit([record_of(1), record_of(3)])
+    cube.commit(Addition([record_of(1), record_of(3)]))
     other = GeocubeCube(world.connection())
-    assert other.commit([record_of(number) for number in range(5)]) is True
+    assert other.commit(Addition([record_of(number) for number in range(5)])) is True
     assert [one.name for one in world.calls["CreateRecords"][1].records] == ["S1/000", "S1/002", "S1/004"]
-    assert other.commit([record_of(number) for number in range(5)]) is False
+    assert other.commit(Addition([record_of(number) for number in range(5)])) is False
     assert len(world.calls["CreateRecords"]) == 2
 
 
 def test_an_answer_that_is_lost_does_no_harm(world: Scripted, cube: GeocubeCube) -> None:
     world.faults["CreateRecords"] = deque([Fault(heard=True)])
-    cube.commit([record_of(number) for number in range(3)])
+    cube.commit(Addition([record_of(number) for number in range(3)]))
     assert len(world.records) == 3
     assert [one.name for one in cube.records(RecordQuery())] == ["S1/000", "S1/001", "S1/002"]
 
@@ -74,7 +74,7 @@ def test_many_make_the_same_records_at_once(tmp_path: Path) -> None:
 
         def work(start: int) -> None:
             try:
-                GeocubeCube(connection).commit(records[start : start + 20])
+                GeocubeCube(connection).commit(Addition(records[start : start + 20]))
             except AcdError as error:
                 failures.append(error)
 
@@ -112,7 +112,7 @@ def test_what_the_server_would_refuse_is_refused_before(
 ) -> None:
     good, bad = record_of(1), record_of(0).model_copy(update=change)
     with pytest.raises(AcdError, match=said) as error:
-        cube.commit([good, bad])
+        cube.commit(Addition([good, bad]))
     assert error.value.code is code
     assert world.calls["CreateRecords"] == world.calls["CreateAOI"] == []
 
@@ -157,7 +157,7 @@ def test_a_scale_is_kept_where_other_clients_see_it(server: GeocubeCube) -> None
 def test_64_bit_integers_are_refused_before_anything_is_made(world: Scripted, cube: GeocubeCube) -> None:
     moments = Variable(name="m", dformat=DataFormat(dtype="int64", nodata=-1, min=0, max=9))
     with pytest.raises(AcdError, match="variable m has the data type int64") as error:
-        cube.commit([record_of(0)], variables=[COHERENCE, moments])
+        cube.commit(Addition([record_of(0)], variables=[COHERENCE, moments]))
     assert error.value.code is ErrorCode.SETTING_INVALID
     assert world.calls == {}
 
@@ -201,7 +201,7 @@ def test_an_identity_is_that_of_every_room(world: Scripted, cube: GeocubeCube) -
     record = Record(
         name="S1", datetime=record_of(0).datetime, tags={"b": "2", "a": "1"}, footprint=record_of(0).footprint
     )
-    cube.commit([record])
+    cube.commit(Addition([record]))
     (found,) = GeocubeCube(world.connection()).records(RecordQuery())
     assert found.id == record.id
     assert next(iter(world.records)) != record.id

@@ -17,7 +17,7 @@ from affine import Affine
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat, Dataset, Instance, Pixels, Record, Variable
+from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, Pixels, Record, Variable
 from acdtask.cube.protocol.convert import transform_to_wire
 from acdtask.cube.protocol.cubes_pb2 import (
     GetCubeMetadataResponse,
@@ -157,7 +157,7 @@ def ask(
 def filled(place: str, variable: Variable, images: Iterable[tuple[Record, Pixels, Grid]]) -> LocalCube:
     """A cube of one COG for each record; several of a record have a key each."""
     cube = LocalCube.create(place)
-    cube.commit(variables=[variable], instances=[Instance(variable=variable.name, name="master")])
+    cube.commit(Addition(variables=[variable], instances=[Instance(variable=variable.name, name="master")]))
     records: dict[str, Record] = {}
     datasets: list[Dataset] = []
     for number, (of, pixels, on) in enumerate(images):
@@ -165,7 +165,7 @@ def filled(place: str, variable: Variable, images: Iterable[tuple[Record, Pixels
         changes = {"record_id": of.id, "variable": variable.name, "dformat": variable.dformat}
         made = put_image(cube.store, f"pixels/{number}.tif", pixels, on, dformat=variable.dformat)
         datasets.append(made.model_copy(update=changes))
-    cube.commit(list(records.values()), datasets)
+    cube.commit(Addition(list(records.values()), datasets))
     return cube
 
 
@@ -194,5 +194,5 @@ def of_zeros(folder: Path, side: int, bands: int, count: int = 1) -> tuple[Local
         with rasterio.open(path, "w", **profile):
             pass  # blocks that were never written are zeros
     datasets = [dataset(one, path, **fields) for one, path in zip(records, paths, strict=True)]
-    cube.commit(records, datasets, variables=[variable], instances=[Instance(variable="Huge", name="master")])
+    cube.commit(Addition(records, datasets, variables=[variable], instances=[Instance(variable="Huge", name="master")]))
     return cube, variable, on

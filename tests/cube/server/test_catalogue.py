@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from acdtask.cube.grid import Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.local.areas import area_id
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat, RecordQuery, Variable
+from acdtask.cube.model import Addition, DataFormat, RecordQuery, Variable
 from acdtask.cube.protocol import layouts_pb2, records_pb2, services_pb2, values_pb2, variables_pb2
 from acdtask.cube.protocol.convert import NO_MOMENT, area_to_wire, grid_from_wire, moment_to_wire
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
@@ -148,7 +148,9 @@ def test_records_are_found_by_pattern_tag_time_and_area(stub: GeocubeStub) -> No
 def test_records_are_deleted_unless_they_have_datasets(cube: LocalCube, stub: GeocubeStub) -> None:
     aoi = new_aoi(stub)
     ids = create_records(stub, new_record(aoi, "A"), new_record(aoi, "B"))
-    cube.commit(variables=[Variable(name="CoherenceVV", dformat=dataset(record(0), "x").dformat)], instances=[MASTER])
+    cube.commit(
+        Addition(variables=[Variable(name="CoherenceVV", dformat=dataset(record(0), "x").dformat)], instances=[MASTER])
+    )
     cube.index([], [dataset(record(0), "a.tif", record_id=ids[0])])
 
     def delete(*chosen: str, no_fail: bool = False) -> int:

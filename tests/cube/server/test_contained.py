@@ -22,6 +22,7 @@ from acdtask.cube.grid import Window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter, array_name
 from acdtask.cube.local.store import Store
+from acdtask.cube.model import Addition
 from acdtask.cube.protocol import values_pb2
 from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_wire, transform_to_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetTileRequest
@@ -264,7 +265,7 @@ def test_an_entry_of_the_index_that_leads_out_is_not_read(place: Place) -> None:
     for uri in (str(place.secret), f"/vsicurl/{place.canary.address}/a.tif", "../outside/secret.tif"):
         (before,) = place.cube.datasets("CoherenceVV", "master")
         place.cube.remove(datasets=[before])
-        place.cube.commit(datasets=[made.model_copy(update={"uri": uri})])
+        place.cube.commit(Addition(datasets=[made.model_copy(update={"uri": uri})]))
         image = place.get_cube()
         assert (image.header.error[:7] in ("ACD-406", "ACD-407"), image.data) == (True, b"")
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.io import MemoryFile
 
-from acdtask.cube.grid import Grid, Tile, Window
+from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import DataFormat, DType, Pixels, Resampling, Slice, Variable
 from acdtask.cube.protocol import values_pb2
@@ -69,7 +69,7 @@ def expected(
     cube: LocalCube, variable: Variable, on: Grid, group: list[str], resampling: Resampling | None = None
 ) -> tuple[Pixels, bool]:
     """The pixels of a group, shape (height, width, bands), as the cube itself reads them, and whether any is valid."""
-    (datasets,) = cube.where(variable.name, "master", list(dict.fromkeys(group)), [Tile(layout="", i=0, j=0, grid=on)])
+    (datasets,) = cube.where(variable.name, "master", list(dict.fromkeys(group)), [on])
     ordered = tuple(one for identity in group for one in datasets if one.record_id == identity)
     read = cube.read(on, [Slice(label="", datasets=ordered)], variable, resampling)[0]
     bands = read.reshape(len(variable.bands), *on.shape)

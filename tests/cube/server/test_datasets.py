@@ -11,7 +11,6 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from acdtask.cube.grid import Tile
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import RecordQuery, Slice
 from acdtask.cube.protocol import datasets_pb2 as pb
@@ -126,7 +125,7 @@ def test_a_record_may_lie_in_several_containers(cube: LocalCube, world: World, t
     for name in ("a", "b"):
         world.index(tiff(tmp_path / f"{name}.tif"), world.dataset())
     datasets = cube.datasets("CoherenceVV", "master")
-    (near,) = cube.where("CoherenceVV", "master", world.records, [Tile(layout="", i=0, j=0, grid=datasets[0].grid)])
+    (near,) = cube.where("CoherenceVV", "master", world.records, [datasets[0].grid])
     assert len(near) == 2
 
 

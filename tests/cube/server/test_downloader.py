@@ -14,7 +14,7 @@ from rasterio.io import MemoryFile
 from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import DataFormat, Variable
+from acdtask.cube.model import Addition, DataFormat, Variable
 from acdtask.cube.protocol import values_pb2
 from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_wire, transform_to_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetCubeMetadataResponse
@@ -53,7 +53,7 @@ def served(place: str) -> Iterator[Served]:
         dataset(record(4), "pixels/stack.zarr", grid=GROUND, subdir="0"),
         dataset(record(5), "pixels/stack.zarr", grid=GROUND, subdir="1"),
     ]
-    cube.commit([record(k) for k in range(2, 6)], datasets)
+    cube.commit(Addition([record(k) for k in range(2, 6)], datasets))
     with serving(cube) as here:
         yield here
 

@@ -74,7 +74,7 @@ def settings_of(scene: Path, **more: Any) -> ReportSettings:
     return ReportSettings(**{"aoi": str(scene / "aoi.json"), "layout": LAYOUT, "dates": DATES, **more})
 
 
-def report(scene: Path, cube: Path, **more: Any) -> Plan:
+def report(scene: Path, cube: Path, **more: Any) -> Plan[Any, Any]:
     with WorkerPool(0) as pool:
         return run_locally(ReportJob(), settings_of(scene, **more), str(cube), pool=pool, progress=False).plan
 
@@ -103,7 +103,7 @@ def broken_links(folder: Path) -> list[str]:
     return broken
 
 
-def artifact(plan: Plan, cube: Path, folder: Path) -> Path:
+def artifact(plan: Plan[Any, Any], cube: Path, folder: Path) -> Path:
     """What a workflow shows of the report."""
     site = open_site(str(cube))
     write_artifacts(ReportJob().artifacts(plan, site), site, folder)
@@ -253,7 +253,7 @@ def test_the_keys_of_an_edition_are_all_that_a_first_run_published(scene: Path, 
     monitor(scene, cube, 8)
     plan = report(scene, cube)
     store = open_site(str(cube)).store
-    _, edition = newest_edition(edition_chain(store, "koln-demo", plan.content["report"]))
+    _, edition = newest_edition(edition_chain(store, "koln-demo", plan.content.report))
     assert edition is not None
     folder = folder_of(cube)
     published = {path.relative_to(cube).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -354,7 +354,7 @@ def test_a_late_date_redraws_nothing_and_rewrites_the_page_of_its_month(scene: P
     before = files(folder_of(cube))
     monitor(scene, cube, 14)
     plan = report(scene, cube)
-    (month,) = plan.content["months"]
+    (month,) = plan.content.months
     after = files(folder_of(cube))
     written = {name for name in after if after[name] != before.get(name)}
     assert {name for name in written if "/" not in name and name.endswith(".html")} == {"index.html", f"{month}.html"}
@@ -383,7 +383,7 @@ def test_a_slow_writer_of_an_older_edition_leaves_the_newest(
     monitor(scene, cube, 6)
     plan = report(scene, cube)
     store = open_site(str(cube)).store
-    chain = edition_chain(store, "koln-demo", plan.content["report"])
+    chain = edition_chain(store, "koln-demo", plan.content.report)
     original, done = Store.put, [False]
 
     def put(self: Store, key: str, data: bytes) -> None:

@@ -1,19 +1,38 @@
-"""What a whole image has in common: rain, snow or a long baseline lowers the coherence of a land cover everywhere.
+"""Centring: z relative to similar pixels of the same image.
 
-A pixel is abnormal if it dropped more than others like it did on the same date. "Like it" means: about as coherent as
-a rule. So z is taken relative to the image's median z of the pixels whose mean coherence is in the same bin (Table 1 of
-`docs/decisions/0007-centred-scores.md`). Medians come from histograms of whole numbers, which can be added over tiles
-in any order: they are those of the whole image, bit for bit, however it was cut.
+Rain, snow or a long baseline lowers the coherence of a land cover everywhere. A pixel is abnormal if it dropped more
+than others like it did on the same date. "Like it" means: about as coherent as a rule. So
+
+    z'(p) = z(p) - median of z over the image's pixels whose mean is in the bin of p's mean
+
+with ten bins of equal width over the variable's range (Table 1 of `docs/decisions/0007-centred-scores.md`). Medians
+come from histograms of whole numbers, which can be added over tiles in any order: they are those of the whole image,
+bit for bit, however it was cut. Halo: none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-__all__ = ["BINS", "MIN_PIXELS", "STEP", "ScoreHistogram", "coherence_bins", "common_score"]
+from acdtask.change.scene import Scene
+from acdtask.change.steps.step import Counts, Step, StepSettings, Whole
+
+__all__ = [
+    "BINS",
+    "MIN_PIXELS",
+    "STEP",
+    "Centring",
+    "CentringSettings",
+    "ScoreHistogram",
+    "coherence_bins",
+    "common_score",
+]
 
 BINS = 10
 """The range of the variable is cut into so many bins of equal width."""
@@ -91,3 +110,56 @@ def coherence_bins(mean: NDArray[np.float32], least: float, greatest: float) -> 
 def common_score(bins: NDArray[np.intp], medians: NDArray[np.float32]) -> NDArray[np.float32]:
     """What each pixel's z has in common with its bin: to be taken away from it; float32, the shape of bins."""
     return medians[bins]
+
+
+@dataclass(frozen=True)
+class Centring(Step):
+    """Subtracts from each z the image's median z of pixels with similar mean coherence.
+
+    >>> from acdtask.change.scene import Ground
+    >>> z = np.full((30, 30), 0.5, np.float32)
+    >>> z[3, 4] = 2.5
+    >>> count = np.full((30, 30), 60)
+    >>> scene = Scene.of(Ground(np.full_like(z, 650), np.full_like(z, 30), count), count, z)
+    >>> whole = Centring().conclude(Centring().measure(scene))
+    >>> Centring().apply(scene, whole).z[3, 3:6]
+    array([0., 2., 0.], dtype=float32)
+    """
+
+    measures: ClassVar[bool] = True
+
+    @classmethod
+    def chosen(cls, given: Mapping[str, Any]) -> Self | None:
+        """Centring if `centred` is true."""
+        return cls() if given.get("centred") else None
+
+    @classmethod
+    def recorded(cls, step: Self | None) -> dict[str, Any]:
+        """Whether z is centred."""
+        return {"centred": step is not None}
+
+    def measure(self, scene: Scene) -> Counts:
+        """Count each z in each bin."""
+        return ScoreHistogram.of(scene.z, _bins(scene)).counts
+
+    def conclude(self, counts: Counts) -> Whole:
+        """The median of each bin."""
+        return ScoreHistogram(counts).medians()
+
+    def apply(self, scene: Scene, whole: Whole | None) -> Scene:
+        """The scene with centred scores."""
+        return scene if whole is None else scene.with_z(scene.z - common_score(_bins(scene), whole))
+
+
+class CentringSettings(StepSettings):
+    """Whether z is centred; default: as the profile says."""
+
+    step: ClassVar[type[Step]] = Centring
+    centred: bool | None = Field(
+        default=None,
+        description="measure z against the median of pixels with similar mean coherence in the same image (yes)",
+    )
+
+
+def _bins(scene: Scene) -> NDArray[np.intp]:
+    return scene.ground.once("coherence bins", lambda: coherence_bins(scene.ground.mean, *scene.ground.valid_range))

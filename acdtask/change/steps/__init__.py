@@ -1,0 +1,1 @@
+"""Steps of detection methods, one file each; `registry` lists them in order."""

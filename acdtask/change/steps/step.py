@@ -1,0 +1,74 @@
+"""The interface of a method's steps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from acdtask.change.scene import Scene
+
+__all__ = ["Counts", "Step", "StepSettings", "Whole"]
+
+Counts: TypeAlias = NDArray[np.int64]
+"""What a step counts in a tile: integers of a fixed shape, whose sum over tiles does not depend on the order."""
+
+Whole: TypeAlias = NDArray[Any]
+"""What a step concludes about the whole image."""
+
+
+class Step(ABC):
+    """An array function that sharpens the evidence. It sees a tile and `halo` pixels around it.
+
+    A step that depends on the whole image (a median, for example) sets `measures`. The counts of all tiles are added,
+    `conclude` reduces the sum, and `apply` receives the result in every tile.
+
+    Results must be bit-for-bit identical regardless of tiling. So the bits that `apply` gives a pixel may depend only
+    on pixels within `halo` of it, and not on its position in the array.
+    """
+
+    measures: ClassVar[bool] = False
+
+    @property
+    def halo(self) -> int:
+        """How far around a tile pixels affect the result in it, in pixels."""
+        return 0
+
+    @classmethod
+    @abstractmethod
+    def chosen(cls, given: Mapping[str, Any]) -> Self | None:
+        """The step with these settings, or None if they do not ask for it. SETTING_INVALID, naming the setting."""
+
+    @classmethod
+    @abstractmethod
+    def recorded(cls, step: Self | None) -> dict[str, Any]:
+        """The settings from which `chosen` recreates this step or its absence, as results record them.
+
+        A new step records nothing if it is not used, so that existing results keep their ids.
+        """
+
+    def measure(self, scene: Scene) -> Counts:
+        """Count in a tile, without its halo."""
+        raise NotImplementedError
+
+    def conclude(self, counts: Counts) -> Whole:
+        """Reduce the counts of the whole image to a small array, which every tile receives."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def apply(self, scene: Scene, whole: Whole | None) -> Scene:
+        """Return the scene after this step. Pixels without z must stay without.
+
+        If nothing was measured, `whole` is None, and a step that measures changes nothing.
+        """
+
+
+class StepSettings(BaseModel):
+    """The settings of one step; names are unique among all steps. Options and reference pages are made from them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    step: ClassVar[type[Step]]

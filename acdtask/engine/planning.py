@@ -1,0 +1,218 @@
+"""Plans: made, stored and read again.
+
+Below `runs/<job>/<plan id>/` lie `plan.json` and `shards/0000.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from acdtask import __version__
+from acdtask.cube.local.seal import is_sealed, parse_sealed, seal
+from acdtask.cube.local.store import Store
+from acdtask.engine import log
+from acdtask.engine.reopening import reopen
+from acdtask.engine.rounds import find_gathering, way_out
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.contract import Job, Plan, PlanHead, Settings, Shard, Site, content_id_of
+from acdtask.jobs.fence import newest_token, take_token
+from acdtask.jobs.quarantine import Failure
+
+__all__ = [
+    "NAMED_AT_MOST",
+    "AnyJob",
+    "AnyPlan",
+    "left_out_by",
+    "load_plan",
+    "load_plan_head",
+    "load_shard",
+    "make_plan",
+    "open_site",
+    "stale_error",
+]
+
+AnyJob = Job[Any, Any]
+AnyPlan = Plan[Any, Any]
+PlanT = TypeVar("PlanT", bound=PlanHead)
+NAMED_AT_MOST = 10
+PLAN_FORMAT = 2
+"""Raise it when plans, shards, tables or handouts are stored differently: interrupted plans then start anew. Results do
+not depend on it."""
+PLAN_ATTEMPTS = 20
+
+_events = log.events("engine")
+
+
+def open_site(address: str, *, create: bool = False) -> Site:
+    """The site at a folder or s3:// address; with create, a cube is made there if there is none. ADDRESS_INVALID."""
+    site = Site(address)
+    if create:
+        site.create_cube()
+    return site
+
+
+def make_plan(
+    job: AnyJob,
+    settings: Settings,
+    site: Site,
+    accept: Callable[[AnyPlan], None] = lambda _plan: None,
+    *,
+    quarantine: int = 0,
+) -> AnyPlan:
+    """Plan a job and store the plan, unless there is nothing to do or the same plan is stored already.
+
+    A plan of a job that publishes under an AOI takes the next token of the AOI and the job. If another plan took it
+    meanwhile, what this one has read may be old, and it is made again.
+
+    `accept` may raise: then nothing is stored. At most `quarantine` inputs may fail for good while planning; beyond
+    that all of them are named, with the error of the first. STORE_CONTENDED.
+    """
+    area = job.fenced_area(settings)
+    place = f"{area}/{job.name}"
+    for _ in range(PLAN_ATTEMPTS):
+        token = newest_token(site.runs, place) + 1 if area else 0
+        plan, shards = _drafted(job, settings, site, quarantine)
+        if plan.nothing_to_do:
+            return plan
+        if job.plans_only_what_is_missing and find_gathering(plan, plan.rounds[-1], site) is not None:
+            # Done before, and to be done: by another run just now, or what it published is gone since.
+            plan, shards = _drafted(job, settings, site, quarantine)
+            if plan.nothing_to_do:
+                return plan
+            reopen(job, plan, site)
+        accept(plan)
+        _store_plan(plan, shards, site)
+        if not area:
+            return plan
+        if take_token(site.runs, place, token, plan.plan_id):
+            site.note_token(plan, token)
+            return plan
+    raise AcdError(ErrorCode.STORE_CONTENDED, f"{place} was planned by others {PLAN_ATTEMPTS} times")
+
+
+def _drafted(job: AnyJob, settings: Settings, site: Site, quarantine: int) -> tuple[AnyPlan, list[dict[str, Any]]]:
+    """The plan, and its shards as JSON values."""
+    draft = job.plan(settings, site)
+    if len(draft.left_out) > quarantine:
+        raise _too_many_left_out(draft.left_out, quarantine)
+    content_id = content_id_of(job.name, job.algorithm, draft.content.identity(settings))
+    shards = [shard.model_dump(mode="json") for shard in draft.shards]
+    digest = hashlib.sha256(json.dumps([PLAN_FORMAT, content_id, shards], sort_keys=True).encode())
+    plan = _plan_type(job)(
+        job=job.name,
+        plan_id=digest.hexdigest()[:16],
+        content_id=content_id,
+        version=__version__,
+        settings=settings,
+        content=draft.content,
+        rounds=job.round_names if draft.rounds is None else draft.rounds,
+        shards=len(shards),
+        units=sum(shard.units for shard in draft.shards),
+        estimate=draft.estimate,
+        notes=draft.notes,
+        nothing_to_do=draft.nothing_to_do,
+        left_out=dict(draft.left_out),
+        algorithm=job.algorithm,
+        format=PLAN_FORMAT,
+        series=draft.series,
+    )
+    return plan, shards
+
+
+def _too_many_left_out(left_out: Mapping[str, Failure], quarantine: int) -> AcdError:
+    """The error of the first input that a plan cannot use, with all of them, a bounded number by name."""
+    first, *others = left_out.values()
+    code = next(code for code in ErrorCode if code.value.number == first.number)
+    count = len(left_out)
+    fix = f"{first.fix} Or leave {'it' if count == 1 else 'all of them'} out with --quarantine {count}."
+    if not others:
+        return AcdError(code, first.message, fix)
+    same = all(failure.number == first.number for failure in others)
+    named = [failure.message if same else str(failure) for failure in (first, *others)]
+    more = f"; and {count - NAMED_AT_MOST} more" if count > NAMED_AT_MOST else ""
+    allowed = f", and {quarantine} may be left out" if quarantine else ""
+    return AcdError(code, f"{count} inputs cannot be used{allowed}: {'; '.join(named[:NAMED_AT_MOST])}{more}", fix)
+
+
+def _store_plan(plan: AnyPlan, shards: list[dict[str, Any]], site: Site) -> None:
+    """Store the plan. One that is stored already stays as it is, unless it is damaged."""
+    folder = folder_of(plan.job, plan.plan_id, site)
+    stored = folder.find("plan.json")
+    if stored is None or not is_sealed(stored):
+        if stored is not None:
+            _events.warning("plan.damaged", file=folder.address_of("plan.json"))
+        for index, shard in enumerate(shards):
+            folder.put(f"shards/{index:04d}.json", seal(json.dumps(shard).encode()))
+        stored = seal(plan.model_dump_json(indent=1).encode())
+    # A stored plan is written again as it is: `acdtask tidy` sees by its age that it is in use again.
+    folder.put("plan.json", stored)
+
+
+def left_out_by(plan: PlanHead) -> list[str]:
+    """Sentences about the inputs that a plan left out: how many, and a bounded number by name."""
+    if not plan.left_out:
+        return []
+    told = [f"left out: {failure}" for failure in plan.left_out.values()]
+    more = len(told) - NAMED_AT_MOST
+    count = f"{len(told)} input{'' if len(told) == 1 else 's'} left out, to be tried again by the next run"
+    return [count, *told[:NAMED_AT_MOST], *([f"left out: and {more} more"] if more > 0 else [])]
+
+
+def load_plan(job: AnyJob, plan_id: str, site: Site) -> AnyPlan:
+    """The stored plan. PLAN_UNKNOWN, RUN_DAMAGED; PLAN_STALE if it was stored in another format."""
+    load_plan_head(job.name, plan_id, site)
+    return _stored_plan(_plan_type(job), job.name, plan_id, site)
+
+
+def load_plan_head(job_name: str, plan_id: str, site: Site) -> PlanHead:
+    """What the stored plan says to those who do not know the job. The same errors as `load_plan`."""
+    plan = _stored_plan(PlanHead, job_name, plan_id, site)
+    if plan.format != PLAN_FORMAT:
+        raise stale_error(plan)
+    return plan
+
+
+def stale_error(plan: PlanHead) -> AcdError:
+    """That a plan was made for another algorithm, or stored in another format, than this acd has."""
+    return AcdError(ErrorCode.PLAN_STALE, f"plan {plan.plan_id} was made by acd {plan.version}; this is {__version__}")
+
+
+def _stored_plan(kind: type[PlanT], job_name: str, plan_id: str, site: Site) -> PlanT:
+    folder = folder_of(job_name, plan_id, site)
+    stored = folder.find("plan.json")
+    if stored is None:
+        raise AcdError(ErrorCode.PLAN_UNKNOWN, f"{job_name} has no plan {plan_id} at {site.address}")
+    return parse_sealed(kind, stored, folder.address_of("plan.json"), ErrorCode.RUN_DAMAGED, way_out(folder))
+
+
+def _plan_type(job: AnyJob) -> type[AnyPlan]:
+    """The type of a job's plans: with its settings and content."""
+    kind: Any = Plan
+    plan_type: type[AnyPlan] = kind[job.settings, job.content]
+    return plan_type
+
+
+def load_shard(job: AnyJob, plan: PlanHead, index: int, site: Site) -> Shard[Any]:
+    """The work of a shard. SHARD_UNKNOWN, RUN_DAMAGED."""
+    if not 0 <= index < plan.shards:
+        raise AcdError(ErrorCode.SHARD_UNKNOWN, f"plan {plan.plan_id} has shards 0 to {plan.shards - 1}, not {index}")
+    folder = folder_of(plan.job, plan.plan_id, site)
+    key = f"shards/{index:04d}.json"
+    stored = folder.find(key)
+    if stored is None:
+        raise AcdError(ErrorCode.RUN_DAMAGED, f"{folder.address_of(key)} is missing", way_out(folder))
+    return parse_sealed(_shard_type(job), stored, folder.address_of(key), ErrorCode.RUN_DAMAGED, way_out(folder))
+
+
+def _shard_type(job: AnyJob) -> type[Shard[Any]]:
+    kind: Any = Shard
+    shard_type: type[Shard[Any]] = kind[job.rounds[0].work_type]
+    return shard_type
+
+
+def folder_of(job_name: str, plan_id: str, site: Site) -> Store:
+    """Where a plan is kept, with all that its rounds keep."""
+    return site.runs.within(f"{job_name}/{plan_id}")

@@ -1,0 +1,96 @@
+"""First round: what a method measures of each image, and what it concludes over all tiles."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from acdtask.change.method import halo_of, measuring, reads_twice
+from acdtask.change.profile import Detection
+from acdtask.jobs.codec import ArrayOf
+from acdtask.jobs.contract import Handouts, Nothing, Results, Round
+from acdtask.jobs.monitor.content import MonitorContent, MonitorContext, MonitorWork
+from acdtask.jobs.monitor.gaps import Gaps
+from acdtask.jobs.monitor.scorer import scorer_of
+
+__all__ = ["Concluded", "ImageConcluded", "Measure", "is_measured"]
+
+
+class Measured(BaseModel):
+    """What the tiles of a shard have counted of each image, by label."""
+
+    counts: dict[str, Annotated[NDArray[np.int64], ArrayOf(np.int64, None)]]
+
+
+class ImageConcluded(BaseModel):
+    """What is known of a whole image.
+
+    Attributes:
+        wholes: what each measuring step of the method has concluded.
+        subfolder: where below the image's folder its z lies.
+    """
+
+    wholes: list[Annotated[NDArray[Any], ArrayOf(None, None)]] = []
+    subfolder: str = ""
+
+
+class Concluded(BaseModel):
+    """What a shard is told of its images, by label, and the cells of tiles that failed: none may look into them."""
+
+    images: dict[str, ImageConcluded] = {}
+    left_out: list[str] = []
+
+    def of(self, content: MonitorContent) -> dict[str, ImageConcluded]:
+        """What is known of the images: in a plan without this round, what the plan alone says."""
+        if self.images:
+            return self.images
+        gaps = Gaps(content)
+        return {label: ImageConcluded(subfolder=gaps.subfolder(label)) for label in content.image}
+
+
+def is_measured(detection: Detection) -> bool:
+    """Whether a method needs this round: to measure, or since tiles that cannot be read must be known beforehand."""
+    return reads_twice(detection.steps)
+
+
+class Measure(Round[MonitorWork, Nothing, Measured]):
+    """Measure each tile, then conclude over all of them."""
+
+    name = "statistics"
+    optional = True
+
+    def run(self, work: MonitorWork, handout: Nothing, context: MonitorContext) -> Measured:
+        """What the tiles of a shard count, added up."""
+        counts: dict[str, NDArray[np.int64]] = {}
+        for done, tile in enumerate(work.tiles, start=1):
+            scorer = scorer_of(tile, context, around=False)
+            for image in tile.images:
+                of_tile = scorer.measure(image)
+                counts[image.label] = counts[image.label] + of_tile if image.label in counts else of_tile
+            context.progress(done)
+        return Measured(counts=counts)
+
+    def gather(self, results: Results[MonitorWork, Measured], context: MonitorContext) -> Handouts[Concluded]:
+        """What the method's measuring step concludes of each image, as each shard needs it."""
+        steps, gaps = context.content.method.rules.steps, Gaps(context.content, results.left_out)
+        total: dict[str, NDArray[np.int64]] = {}
+        labels: dict[int, list[str]] = {}
+        for shard, measured in results:
+            labels[shard] = sorted(measured.counts)
+            for label, counts in measured.counts.items():
+                total[label] = total[label] + counts if label in total else counts
+        concluded: dict[str, ImageConcluded] = {}
+        for label, counts in total.items():
+            wholes = [step.conclude(counts) for step in measuring(steps)[:1]]
+            subfolder = gaps.subfolder(label, *(whole.tobytes() for whole in wholes))
+            concluded[label] = ImageConcluded(wholes=wholes, subfolder=subfolder)
+        failed = sorted({cell for shard in results.left_out for cell in shard.work.names}) if halo_of(steps) else []
+        return Handouts(
+            {
+                shard: Concluded(images={label: concluded[label] for label in mine}, left_out=failed)
+                for shard, mine in labels.items()
+            }
+        )

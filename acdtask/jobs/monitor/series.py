@@ -1,0 +1,195 @@
+"""What a monitor watches: the identity of a series, its images, and which of them have been judged.
+
+A series id is made from what the person asked for. The baseline version that an image was judged against is a fact of
+the image's product (docs/decisions/0027).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from acdtask.change.profile import detection_for
+from acdtask.change.steps.registry import AllStepSettings
+from acdtask.cube.aoi import Aoi
+from acdtask.cube.model import Cube, Record, RecordQuery, Variable
+from acdtask.jobs.contract import Series, Site, content_id_of
+from acdtask.jobs.monitor.content import Method
+from acdtask.jobs.monitor.months import images_of_month
+from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.monitor.work import TAG_BASELINE, TAG_CONTENT, ImageWork
+from acdtask.jobs.parts import month_of
+from acdtask.jobs.products import BaselineManifest, MonitorManifest, MonitorMonth, manifest_chain
+from acdtask.jobs.stacks import Stacks, area_of, start_of
+from acdtask.jobs.tracks import normal_track
+
+__all__ = [
+    "ALGORITHM",
+    "Judgements",
+    "images_of_stack",
+    "judgements_of",
+    "method_of",
+    "newest_manifest",
+    "series_of",
+    "start_of_series",
+]
+
+ALGORITHM = 1
+"""Raise it when the same images, baseline and settings give other results."""
+
+THRESHOLDS = ("low", "high", "min_area", "min_count", "min_std", *AllStepSettings.model_fields)
+
+
+def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable) -> Method:
+    """What the person asked to watch, and the series id made of it.
+
+    The period, `records` and `leave_out` are not part of it: they choose among the images of the series.
+    """
+    given = {name: value for name in THRESHOLDS if (value := getattr(settings, name)) is not None}
+    dformat = variable.dformat
+    detection = detection_for(settings.profile, (dformat.min, dformat.max), variable.scale, given)
+    method: dict[str, Any] = {
+        "aoi": aoi.name,
+        "area": area_of(aoi),
+        "baseline_name": settings.baseline_name,
+        "detection": detection.recorded(),
+        "instance": settings.instance,
+        "layout": settings.layout,
+        "name": settings.name,
+        "profile": settings.profile,
+        "resampling": settings.resampling,
+        "variable": settings.variable,
+        "mixed": settings.mixed,
+        "pair_days": sorted(set(settings.pair_days)),
+        "tags": settings.tags,
+        "track": normal_track(settings.track),
+    }
+    return Method(**method, id=content_id_of("monitor", ALGORITHM, method))
+
+
+def newest_manifest(method: Method, site: Site) -> MonitorManifest | None:
+    """The newest manifest of the series; None before its first publication. PRODUCT_DAMAGED."""
+    _, body = manifest_chain(site.store, method.aoi, "monitor", method.id).newest()
+    return MonitorManifest.model_validate_json(body) if body else None
+
+
+def start_of_series(baseline: BaselineManifest, manifest: MonitorManifest | None) -> datetime:
+    """Where the images of the series begin by default: after the first baseline version that it was judged against.
+
+    A later baseline of another period neither adds images to a series nor drops some.
+    """
+    return manifest.since if manifest and manifest.since else baseline.end + timedelta(microseconds=1)
+
+
+def images_of_stack(stacks: Stacks, aoi: Aoi, method: Method, baseline: BaselineManifest) -> dict[str, ImageWork]:
+    """The images of the stack by label, to be judged against a baseline version.
+
+    An image whose records change, or the pixels of one, has another `content`: it has to be judged again.
+    """
+    grouped: dict[str, list[Record]] = {}
+    for record in stacks.records:
+        grouped.setdefault(stacks.label_of(record), []).append(record)
+    images, replaced = {}, stacks.replaced()
+    for label, records in sorted(grouped.items()):
+        ids = [record.id for record in records]
+        inputs = [*ids, *(replaced[one] for one in ids if one in replaced)]
+        content = f"{label}-{_digest([method.id, label, inputs])}"
+        product = f"{label}-{_digest([content, baseline.content_id])}"
+        images[label] = ImageWork(
+            label=label,
+            datetime=max(record.datetime for record in records),
+            start=start_of(records[0]),
+            folder=f"{method.folder}/{product}",
+            content=content,
+            baseline=baseline.content_id,
+            records=ids,
+            area=area_of(aoi),
+            aoi=aoi.name,
+            method=method.id,
+        )
+    return images
+
+
+def series_of(
+    method: Method,
+    start: datetime,
+    manifest: MonitorManifest | None,
+    stacks: Stacks,
+    cube: Cube,
+) -> Series:
+    """The series, with the watermark that it gets if this plan opens it: the newest image that there is by now.
+
+    Args:
+        method: from `method_of`.
+        start: of the stack.
+        manifest: the newest one of the series; None before its first publication, which gives it its watermark.
+        stacks: the stack.
+        cube: where its records are.
+    """
+    selection, choice = stacks.selection, stacks.selection.choice
+    if manifest is None and (selection.end or choice.records or choice.leave_out):
+        every = replace(selection, end=None, choice=replace(choice, records="", leave_out=()))
+        stacks = Stacks(cube, every)
+    newest = max((record.datetime for record in stacks.records), default=start - timedelta(microseconds=1))
+    return Series(aoi=method.aoi, id=method.id, watermark=newest)
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """Which images of a series have been judged.
+
+    Attributes:
+        complete: `content` of the images that both the index and the newest manifest have.
+        indexed: `content` of all images that the index has, complete or not.
+    """
+
+    complete: frozenset[str]
+    indexed: frozenset[str]
+    _pairs: dict[str, set[tuple[str, str]]]
+    _months: dict[str, MonitorMonth]
+    _site: Site
+
+    def against(self, baseline: str, images: Sequence[ImageWork]) -> set[str]:
+        """Labels of those images that are complete and were judged against this baseline version."""
+        wanted = {image.content: image.label for image in images}
+        months = {month_of(image.datetime) for image in images}.intersection(self._months)
+        pairs = {pair for name in months for pair in _complete(self._months[name], self._pairs[name], self._site)}
+        return {wanted[content] for content, version in pairs if version == baseline and content in wanted}
+
+
+def judgements_of(method: Method, manifest: MonitorManifest | None, site: Site) -> Judgements:
+    """What of a series has been judged. PRODUCT_DAMAGED.
+
+    A month in which manifest and index agree in numbers is not read, so that the cost does not grow with the history.
+    """
+    pairs: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for record in site.published(RecordQuery(tags={"acd:monitor": method.id})):
+        pairs[month_of(record.datetime)].add((record.tags[TAG_CONTENT], record.tags[TAG_BASELINE]))
+    months = {month.month: month for month in manifest.months} if manifest else {}
+    complete: set[str] = set()
+    for name, month in months.items():
+        agrees = _agrees(month, pairs[name])
+        judged = pairs[name] if agrees else _complete(month, pairs[name], site)
+        complete |= {content for content, _ in judged}
+    indexed = frozenset(content for some in pairs.values() for content, _ in some)
+    return Judgements(frozenset(complete), indexed, pairs, months, site)
+
+
+def _agrees(month: MonitorMonth, pairs: set[tuple[str, str]]) -> bool:
+    """Whether the index has as many images of a month as the manifest, of each baseline version."""
+    versions = [version for _, version in pairs]
+    same = all(versions.count(version) == images for version, images in month.baselines.items())
+    return same and len(pairs) == len({content for content, _ in pairs}) == month.images and not month.partial
+
+
+def _complete(month: MonitorMonth, pairs: set[tuple[str, str]], site: Site) -> set[tuple[str, str]]:
+    return pairs & {(product.content, product.baseline) for product in images_of_month(month, site.store)}
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]

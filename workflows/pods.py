@@ -1,0 +1,249 @@
+"""The pods of a workflow: a container of acdtask each, restricted, with its outputs, metrics and retries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hera.workflows import (
+    Artifact,
+    Container,
+    EmptyDirVolume,
+    Env,
+    Metrics,
+    NoneArchiveStrategy,
+    Parameter,
+    S3Artifact,
+    WorkflowTemplate,
+)
+from hera.workflows.models import (
+    Capabilities,
+    SecurityContext,
+    ValueFrom,
+    VolumeMount,
+)
+from hera.workflows.models import Container as ContainerModel
+
+from acdtask.engine.carried import POD_SECONDS
+from acdtask.engine.chain import END
+from acdtask.engine.here import Way
+from acdtask.jobs.contract import Job
+from acdtask.jobs.registry import load_job
+from workflows.metrics import figure_metrics, figure_outputs
+from workflows.parameters import AOI, AOI_FILE, AOI_FOLDER, HERE_SECONDS, QUARANTINE, Bound
+from workflows.retries import HERE_MEMORY, memory_patch, retry_strategy
+
+__all__ = [
+    "FROM",
+    "OUTPUTS",
+    "Main",
+    "chain_pod",
+    "gather_pod",
+    "optional_rounds",
+    "plan_pod",
+    "publish_pod",
+    "reference",
+    "round_output",
+    "run_pod",
+]
+
+OUTPUTS = "/tmp/acd"  # noqa: S108  # a path in the pod, where /tmp is a volume of its own
+ROUND = ["plan-id", "round"]
+"""What a gather is told."""
+FROM = "from"
+"""The first job of the part of the chain that a pod begins with."""
+IMAGE = "acdtask"
+"""A placeholder: the chart gives the image."""
+
+ARTIFACTS = {"monitor": ("patches.geojson", "patches.parquet"), "report": ("report/", "quicklook.png")}
+"""What a pod that publishes a job's results leaves for the Argo UI; a folder ends in a slash."""
+PLAN_ARTIFACTS = ("plan.json", "summary.md")
+
+
+class Main(Container):
+    """A container as every pod of ours has it: `main`, restricted, with nothing writable but /tmp."""
+
+    def __init__(
+        self,
+        name: str,
+        args: list[str],
+        seconds: int = POD_SECONDS["gather"],
+        mounts: list[VolumeMount] | None = None,
+        **more: Any,
+    ):
+        super().__init__(
+            name=name,
+            image=IMAGE,
+            command=["acdtask"],
+            args=args,
+            env=[Env(name="ACD_RUN_ID", value="{{workflow.uid}}"), Env(name="ACD_LOG", value="json")],
+            security_context=SecurityContext(
+                allow_privilege_escalation=False,
+                capabilities=Capabilities(drop=["ALL"]),
+                privileged=False,
+                read_only_root_filesystem=True,
+                run_as_non_root=True,
+            ),
+            volumes=[EmptyDirVolume(name="tmp", mount_path="/tmp")],  # noqa: S108  # a path in the pod
+            volume_mounts=mounts,
+            retry_strategy=retry_strategy(),
+            active_deadline_seconds=seconds,
+            **more,
+        )
+
+    def _build_container(self) -> ContainerModel:
+        container = super()._build_container()
+        container.name = "main"
+        return container
+
+
+def plan_pod(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]) -> Main:
+    """The pod that plans a job, and does it if it is small."""
+    return _here_pod(
+        workflow,
+        f"{job.name}-plan",
+        [job.name, "plan", "--outputs", OUTPUTS, *_parameter_args(workflow, bounds)],
+        outputs=[
+            *_plan_outputs(job, OUTPUTS),
+            *figure_outputs(job.name, OUTPUTS),
+            *[_artifact(job.name, name) for name in PLAN_ARTIFACTS],
+            *[_artifact(job.name, name, optional=True) for name in ARTIFACTS.get(job.name, ())],
+        ],
+        metrics=figure_metrics(job.name, reference(workflow, AOI)),
+    )
+
+
+def chain_pod(workflow: WorkflowTemplate, jobs: list[str], bounds: list[Bound]) -> Main:
+    """The pod that does job after job. It has the outputs of the plans of all jobs, and of whatever it publishes."""
+    args = ["chain", "--from", f"{{{{inputs.parameters.{FROM}}}}}", "--outputs", OUTPUTS]
+    outputs: list[Any] = [_output("next", default=END)]
+    artifacts: list[Any] = []
+    metrics: list[Any] = []
+    aoi = reference(workflow, AOI)
+    for job in jobs:
+        folder, prefix = f"{OUTPUTS}/{job}", f"{job}-"
+        args += _parameter_args(workflow, [bound for bound in bounds if bound.job == job], f"{job}.")
+        outputs += _plan_outputs(load_job(job), folder, prefix, way=Way.LATER)
+        outputs += figure_outputs(job, folder, prefix)
+        names = [*PLAN_ARTIFACTS, *ARTIFACTS.get(job, ())]
+        artifacts += [_artifact(job, name, folder=folder, prefix=prefix, optional=True) for name in names]
+        metrics += figure_metrics(job, aoi, prefix).metrics
+    return _here_pod(
+        workflow,
+        "chain-plan",
+        args,
+        inputs=[Parameter(name=FROM)],
+        outputs=[*outputs, *artifacts],
+        metrics=Metrics(metrics=metrics),
+    )
+
+
+def _here_pod(workflow: WorkflowTemplate, name: str, args: list[str], **more: Any) -> Main:
+    """A pod that plans, and does small work itself: as much memory as a budget, and more after an OOM kill."""
+    budget = ["--here-seconds", reference(workflow, HERE_SECONDS), "--here-memory", reference(workflow, HERE_MEMORY)]
+    return Main(
+        name,
+        [*args, *budget, "--quarantine", reference(workflow, QUARANTINE)],
+        POD_SECONDS["here"],
+        mounts=[VolumeMount(name=AOI, mount_path=AOI_FOLDER, read_only=True)],
+        pod_spec_patch=memory_patch(HERE_MEMORY),
+        **more,
+    )
+
+
+def round_output(name: str) -> str:
+    """The output of a plan that says whether it needs an optional round; absent if not.
+
+    >>> round_output("statistics")
+    'round-statistics'
+    """
+    return f"round-{name}"
+
+
+def optional_rounds(job: Job[Any, Any]) -> list[str]:
+    """The outputs that say which optional rounds a plan needs."""
+    return [round_output(round_.name) for round_ in job.rounds if round_.optional]
+
+
+def _plan_outputs(job: Job[Any, Any], folder: str, prefix: str = "", way: Way = Way.NOTHING) -> list[Parameter]:
+    """The output parameters that hold what is handed over; a job that was not planned has the way that is given."""
+    defaults = {"plan-id": "", "shards": "[]", "shard-units": "1", "shard-count": "0", "way": way.value}
+    defaults |= dict.fromkeys(optional_rounds(job), "no")
+    return [_output(name, default=default, folder=folder, prefix=prefix) for name, default in defaults.items()]
+
+
+def _parameter_args(workflow: WorkflowTemplate, bounds: list[Bound], prefix: str = "") -> list[str]:
+    """The settings of a job, as a pod that plans it gets them."""
+    args = []
+    for bound in bounds:
+        value = AOI_FILE if bound.option.field == AOI else reference(workflow, bound.parameter)
+        args += ["--parameter", f"{prefix}{bound.option.field.replace('_', '-')}={value}"]
+    return args
+
+
+def run_pod(job: Job[Any, Any]) -> Main:
+    """The pod of a shard."""
+    names = ["plan-id", "round", "shard"]
+    pod = Main(
+        f"{job.name}-run",
+        _stage_args(job, "run", names),
+        POD_SECONDS["run"],
+        inputs=[Parameter(name=name) for name in (*names, "units")],
+        pod_spec_patch=memory_patch(),
+    )
+    # Without it Argo counts a waiting pod as 0/1, and the total grows as pods start.
+    pod.annotations = {"workflows.argoproj.io/progress": "0/{{inputs.parameters.units}}"}
+    return pod
+
+
+def gather_pod(workflow: WorkflowTemplate, job: Job[Any, Any]) -> Main:
+    """The pod that joins a round, but for the last one."""
+    return Main(f"{job.name}-gather", _gather_args(workflow, job), inputs=_round_inputs())
+
+
+def publish_pod(workflow: WorkflowTemplate, job: Job[Any, Any]) -> Main:
+    """The pod that joins the last round of a job, and publishes."""
+    outputs = [_artifact(job.name, name) for name in ARTIFACTS.get(job.name, ())]
+    return Main(
+        f"{job.name}-publish",
+        [*_gather_args(workflow, job), "--outputs", OUTPUTS],
+        inputs=_round_inputs(),
+        outputs=[*figure_outputs(job.name, OUTPUTS), *outputs],
+        metrics=figure_metrics(job.name, reference(workflow, AOI)),
+    )
+
+
+def _gather_args(workflow: WorkflowTemplate, job: Job[Any, Any]) -> list[str]:
+    return [*_stage_args(job, "gather", ROUND), "--quarantine", reference(workflow, QUARANTINE)]
+
+
+def _round_inputs() -> list[Parameter]:
+    return [Parameter(name=name) for name in ROUND]
+
+
+def _stage_args(job: Job[Any, Any], stage: str, names: list[str]) -> list[str]:
+    args = [job.name, stage]
+    for name in names:
+        args += [f"--{name.removesuffix('-id')}", f"{{{{inputs.parameters.{name}}}}}"]
+    return args
+
+
+def _output(name: str, default: str, folder: str = OUTPUTS, prefix: str = "") -> Parameter:
+    return Parameter(name=f"{prefix}{name}", value_from=ValueFrom(path=f"{folder}/{name}", default=default))
+
+
+def _artifact(
+    job: str, name: str, folder: str = OUTPUTS, prefix: str = "", *, optional: bool | None = None
+) -> Artifact:
+    """A file or folder as it is, below the workflow's name; the UI shows it by the end of its key."""
+    return S3Artifact(
+        name=prefix + name.strip("/").replace(".", "-"),
+        path=f"{folder}/{name.strip('/')}",
+        archive=NoneArchiveStrategy(),
+        key=f"{{{{workflow.name}}}}/{job}/{name}",
+        optional=optional,
+    )
+
+
+def reference(workflow: WorkflowTemplate, parameter: str) -> str:
+    """How a template refers to a parameter of its workflow."""
+    return str(workflow.get_parameter(parameter).value)
