@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,12 @@ def nightly(cube: Path, monkeypatch: pytest.MonkeyPatch) -> Nightly:
 
 
 def a_patch_release(cube: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    for module in ("acdtask", "acdtask.engine.stages", "acdtask.jobs.provenance", "acdtask.jobs.monitor.publish"):
-        monkeypatch.setattr(f"{module}.__version__", "0.1.99")
+    modules = [
+        name for name, module in sys.modules.items() if name.startswith("acdtask") and "__version__" in vars(module)
+    ]
+    assert {"acdtask", "acdtask.engine.planning", "acdtask.jobs.monitor.publish"} <= {*modules}
+    for name in modules:
+        monkeypatch.setattr(sys.modules[name], "__version__", "0.1.99")
     return {}
 
 
@@ -263,6 +268,12 @@ def test_again_can_go_back_to_a_named_version(cube: Path) -> None:
     monitor(cube, again=True, baseline=old)
     assert images(cube) == before
     assert planned(cube, baseline=old).nothing_to_do
+    monitor(cube, again=True, baseline=new)
+    assert (
+        {record.tags["acd:baseline"] for record in records(cube)}
+        == {product.baseline for product in images(cube)}
+        == {new}
+    )
 
 
 def test_an_again_that_is_killed_before_the_index_knows_goes_on(cube: Path, monkeypatch: pytest.MonkeyPatch) -> None:

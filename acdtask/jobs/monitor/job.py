@@ -90,7 +90,8 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
         found = images_of_stack(stacks, aoi, method, baseline)
         judgements = judgements_of(method, manifest, site)
         pending = _pending(found, judgements, baseline.content_id, again=settings.again)
-        versions = notes_on_versions(manifest, baseline, sum(image.anew for image in pending.values()))
+        judged_before = sum(image.content in judgements.indexed for image in pending.values())
+        versions = notes_on_versions(manifest, baseline, judged_before)
         wanted = [record for record in stacks.records if stacks.label_of(record) in pending]
         composition = _require_comparable(stacks, wanted, settings, baseline, layout, site)
         work: list[TileWork] = []
@@ -186,11 +187,7 @@ def _pending(
         done = judgements.against(baseline, [*images.values()])
     else:
         done = {label for label, image in images.items() if image.content in judgements.complete}
-    return {
-        label: image.model_copy(update={"anew": image.content in judgements.indexed})
-        for label, image in images.items()
-        if label not in done
-    }
+    return {label: image for label, image in images.items() if label not in done}
 
 
 def _published(plan: MonitorPlan, site: Site) -> MonitorManifest:

@@ -65,7 +65,7 @@ def publish(results: Results[MonitorWork, CutTiles], context: MonitorContext) ->
     if plan.series is not None and products:
         News(site.store, plan.series).open()
     _publish_manifest(plan, products, site)
-    add_news(plan, images, products, site)
+    add_news(plan, products, site)
     write_catalogue(plan, {month_of(product.datetime) for product in products}, variable, site)
     whole = [product for product in products if not product.quarantined]
     made = (z_variable(variable), change_variable(variable))
@@ -82,19 +82,24 @@ def publish(results: Results[MonitorWork, CutTiles], context: MonitorContext) ->
 
 
 def _retire(images: list[ImageWork], variables: list[str], instance: str, site: Site) -> None:
-    """Take the products of images that were judged anew out of the index, but for those against this baseline version.
+    """Take the images' products against other baseline versions out of the index.
 
     On a Geocube they stay: the tag acd:baseline tells them apart.
     """
     own = site.shared.own if site.shared else LocalCube.open(site.address)
-    for image in images:
-        if not image.anew or own is None:
-            continue
-        query = RecordQuery(tags={TAG_CONTENT: image.content, "acd:monitor": image.method})
-        old = frozenset(record.id for record in own.records(query) if record.tags[TAG_BASELINE] != image.baseline)
+    if own is None or not images:
+        return
+    versions = {image.content: image.baseline for image in images}
+    dates = [image.datetime for image in images]
+    records = own.records(RecordQuery(tags={"acd:monitor": images[0].method}, start=min(dates), end=max(dates)))
+    old = frozenset(
+        record.id
+        for record in records
+        if versions.get(record.tags[TAG_CONTENT], record.tags[TAG_BASELINE]) != record.tags[TAG_BASELINE]
+    )
+    if old:
         datasets = [dataset for variable in variables for dataset in own.datasets(variable, instance, old)]
-        if old:
-            own.remove(records=old, datasets=datasets)
+        own.remove(records=old, datasets=datasets)
 
 
 def patch_files(plan: MonitorPlan) -> dict[str, str]:

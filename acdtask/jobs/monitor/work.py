@@ -27,7 +27,6 @@ class ImageWork(BaseModel):
         content: its label and a digest of its inputs, the same for all baseline versions.
         baseline: content id of the version that it is judged against.
         method: id of the series.
-        anew: whether it was judged before.
     """
 
     label: str
@@ -40,7 +39,6 @@ class ImageWork(BaseModel):
     aoi: str
     area: dict[str, Any]
     method: str
-    anew: bool = False
 
     @property
     def record(self) -> Record:
