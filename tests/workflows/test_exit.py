@@ -133,7 +133,7 @@ def test_a_failed_workflow_tells_what_is_missing_and_stays_failed(scene: Path, t
     with receiving() as receiver:
         result = submit(
             "acd-ingest",
-            {"source": str(scene / "images"), "shard-files": "12", "webhook": receiver.url},
+            {"source": str(scene / "images"), "shard-files": "12", "here-seconds": "0", "webhook": receiver.url},
             scene,
             tmp_path / "run",
             tmp_path / "cube",
