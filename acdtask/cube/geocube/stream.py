@@ -177,7 +177,10 @@ class CubeStream:
                     number = self._pending.popleft()
                     self._asked -= 1
                     if number == until and header is not None:
-                        yield self._arrival(number, header)
+                        arrival = self._arrival(number, header)
+                        if not self._pending:
+                            self._read_to_the_end()
+                        yield arrival
                         break
                     yield Arrival(number, Outcome.ABSENT)
         finally:
@@ -196,6 +199,16 @@ class CubeStream:
             raise malformed(self._channel.endpoint, str(error)) from error
         except _BrokenError as error:
             raise AcdError(ErrorCode.GEOCUBE_UNREACHABLE, f"{self._channel.endpoint.address} {error}") from error
+
+    def _read_to_the_end(self) -> None:
+        """Let the server end a stream whose images have all come.
+
+        Closing it at once resets the stream. gRPC's servers count resets as a sign of abuse and refuse new streams
+        of the connection (REFUSED_STREAM) when they come faster than it settles. What goes wrong here costs nothing.
+        """
+        with contextlib.suppress(grpc.RpcError, _BrokenError, DamagedError):
+            if self._stream is not None:
+                next(self._stream, None)
 
     def _pull(self) -> ImageHeader | None:
         begin = time.monotonic()
