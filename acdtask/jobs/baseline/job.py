@@ -108,7 +108,9 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
                 bytes_read=volume,
                 bytes_written=len(work) * layout.cell_pixels**2 * 36,
                 core_seconds=sum(seconds),
-                memory_bytes=BASELINE.memory(layout.cell_pixels**2, volume // image_bytes, layout.cell_pixels**2),
+                memory_bytes=BASELINE.memory(
+                    layout.cell_pixels**2, len(stacks.records), len(work) * layout.cell_pixels**2
+                ),
             ),
             notes={
                 "map": tiles_as_geojson([one.tile for one in work]),

@@ -110,7 +110,7 @@ class ConsolidateJob(Job[ConsolidateSettings, ConsolidateContent]):
                 bytes_read=volume,
                 bytes_written=volume,
                 core_seconds=sum(seconds),
-                memory_bytes=CONSOLIDATE.memory(layout.cell_pixels**2, volume // image_bytes, layout.cell_pixels**2),
+                memory_bytes=CONSOLIDATE.memory(layout.cell_pixels**2, count, len(work) * layout.cell_pixels**2),
             ),
             notes={"map": tiles_as_geojson([one.tile for one in work])},
             nothing_to_do="" if work else f"all {count} records are in all {len(tiles)} cells already",
