@@ -17,7 +17,7 @@ from typing import Any
 
 from acdtask.cube.suggest import known_names
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.files import read_small_file
+from acdtask.storage.files import read_small_file
 
 __all__ = [
     "AREA",

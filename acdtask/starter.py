@@ -15,8 +15,6 @@ import shapely
 
 from acdtask.change.profile import MIN_STD_SHARE, PROFILES
 from acdtask.cli.options import SettingOption, options_of
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.web_address import is_web, name_of
 from acdtask.cube.model import NAME_BYTES
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.period import period_text, year_after
@@ -28,6 +26,8 @@ from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, access_to, find_candidates
 from acdtask.jobs.registry import load_job
 from acdtask.project import AREA, JOBS_IN_ORDER, SHARED, WATCH
+from acdtask.storage.store import Store
+from acdtask.storage.web_address import is_web, name_of
 
 __all__ = ["Seen", "area_name", "guess_pattern", "guess_source", "look", "starter_text"]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from acdtask.change.packing import pack, unpack
 from acdtask.cube.grid import Grid
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 
 __all__ = ["Address", "place_of", "read_saved", "write_saved"]
 

@@ -110,9 +110,9 @@ def _why(seen: AcdError) -> str:
 def _ingest(options: dict[str, Any]) -> tuple[IngestSettings, list[str], Seen | AcdError]:
     """The settings of the ingest, guessed where they are not given; what was guessed, and what was seen with them."""
     from acdtask.cli.options import settings_from
-    from acdtask.cube.local.web_address import SIGNED_SOURCE, signed_source
     from acdtask.jobs.ingest.settings import IngestSettings
     from acdtask.starter import guess_pattern, guess_source
+    from acdtask.storage.web_address import SIGNED_SOURCE, signed_source
 
     told: list[str] = []
     if not options.get("source"):

@@ -19,12 +19,12 @@ from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.aoi_area import area_of_document, features_of
 from acdtask.cube.grid import RegularGrid
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import NAME_BYTES, NAME_RULE
 from acdtask.cube.vector import VECTOR_ENDINGS, read_vector_file
 from acdtask.dates import end_of_period, parse_moment
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.files import read_small_file
+from acdtask.storage.files import read_small_file
+from acdtask.storage.store import Store
 
 __all__ = ["Aoi", "Layer", "SceneType", "aoi_document", "load_aoi"]
 

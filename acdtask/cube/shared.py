@@ -12,7 +12,6 @@ import numpy as np
 
 from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import (
     Addition,
     Consolidates,
@@ -30,6 +29,7 @@ from acdtask.cube.model import (
     Variable,
 )
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 
 __all__ = ["ADDRESS", "ServedCube", "SharedCube", "found_or_none", "geocube_of_environment", "named_in_environment"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from acdtask.cube.local.stac_read import usable_item
-from acdtask.cube.local.web_address import origin_of, without_query
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.web_address import origin_of, without_query
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -17,13 +17,13 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.local.seal import is_sealed, parse_sealed, seal
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.traffic import traffic_so_far
 from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Findings, Job, Plan, PlanHead, Series, Settings, Site
 from acdtask.jobs.quarantine import LeftOut
+from acdtask.storage.seal import is_sealed, parse_sealed, seal
+from acdtask.storage.store import Store
+from acdtask.storage.traffic import traffic_so_far
 
 __all__ = [
     "Failure",
@@ -51,7 +51,7 @@ class Work(BaseModel):
     """What shards have cost, as it was measured in the processes that did them; work that was lost is not in it.
 
     `units` are tiles or files, of one round. `seconds` are wall time, one shard after the other. The bytes are those of
-    `acdtask.cube.local.traffic.Traffic`.
+    `acdtask.storage.traffic.Traffic`.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from acdtask.engine.carried import shards_parameter
 from acdtask.engine.progressbar import ProgressBar
-from acdtask.files import writing
 from acdtask.jobs.contract import PlanHead, Site
+from acdtask.storage.files import writing
 
 __all__ = [
     "NEEDED",

@@ -16,9 +16,9 @@ from typing import Any
 
 from acdtask.cube.grid import Tile
 from acdtask.cube.local.stac import Json, StacLinks, stac_catalog, stac_item
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Record, Variable
 from acdtask.cube.tiling import footprint
+from acdtask.storage.store import Store
 
 __all__ = [
     "CATALOGUE",

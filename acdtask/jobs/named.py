@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.catalogue import COLLECTION
 from acdtask.jobs.monitor.documents import keys_of_catalogue
@@ -19,6 +18,7 @@ from acdtask.jobs.monitor.months import keys_of as keys_of_monitor
 from acdtask.jobs.products import MonitorManifest, NumberedChain
 from acdtask.jobs.report.edition import Edition
 from acdtask.jobs.report.edition import keys_of as keys_of_edition
+from acdtask.storage.store import Store
 
 __all__ = ["PRODUCT", "Names", "key_of", "names_in_json", "names_of_manifest", "read_version"]
 

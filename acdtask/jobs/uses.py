@@ -6,9 +6,9 @@ import json
 import re
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.seal import unseal
 from acdtask.cube.model import Dataset
 from acdtask.errors import ErrorCode
+from acdtask.storage.seal import unseal
 
 __all__ = ["uses_of_layout"]
 

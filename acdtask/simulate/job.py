@@ -13,7 +13,6 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.io import MemoryFile
 
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import (
     Content,
@@ -34,6 +33,7 @@ from acdtask.simulate.scene import scene_of
 from acdtask.simulate.settings import SceneSettings
 from acdtask.simulate.speckle import NODATA
 from acdtask.simulate.truth import aoi_payload, truth_geojson
+from acdtask.storage.store import Store
 
 __all__ = ["SimulateJob", "SimulateSettings", "geotiff", "image_key"]
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.store_listing import PAGE, Entry
 from acdtask.engine import log
+from acdtask.storage.listing import PAGE, Entry
+from acdtask.storage.store import Store
 
 __all__ = ["CURRENT", "NAMED", "YOUNG", "Broom", "Tally"]
 

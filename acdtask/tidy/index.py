@@ -9,10 +9,10 @@ from datetime import datetime
 
 from acdtask.cube.local.head import Head, SegmentRef
 from acdtask.cube.local.index import HINT, Index
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.store_listing import Entry
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.named import Names, key_of
+from acdtask.storage.listing import Entry
+from acdtask.storage.store import Store
 from acdtask.tidy.broom import CURRENT, NAMED, YOUNG, Broom
 from acdtask.tidy.retention import Retention, superseded
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.store_listing import Entry
 from acdtask.jobs.ingest.catalogue import forget_items
 from acdtask.jobs.named import Names
+from acdtask.storage.listing import Entry
+from acdtask.storage.store import Store
 from acdtask.tidy.broom import NAMED, YOUNG, Broom, Tally
 
 __all__ = ["sweep_containers", "sweep_images", "sweep_staged"]

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.store_listing import Entry
 from acdtask.jobs.named import PRODUCT, Names, names_of_manifest
+from acdtask.storage.listing import Entry
+from acdtask.storage.store import Store
 from acdtask.tidy.broom import CURRENT, NAMED, YOUNG, Broom
 from acdtask.tidy.retention import Retention, superseded
 from acdtask.tidy.runs import Runs

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from acdtask.cube.local.store_listing import Entry
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.listing import Entry
 
 __all__ = ["SAFE_DAYS", "Retention", "superseded"]
 

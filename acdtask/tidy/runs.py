@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from acdtask.cube.local.seal import unseal
-from acdtask.cube.local.store_listing import Entry
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import document_in
 from acdtask.jobs.contract import Site
 from acdtask.jobs.ingest.leftout import LeftOutRaster
 from acdtask.jobs.named import Names, names_in_json
 from acdtask.jobs.registry import JOBS
+from acdtask.storage.listing import Entry
+from acdtask.storage.seal import unseal
 from acdtask.tidy.broom import CURRENT, YOUNG, Broom, Tally
 from acdtask.tidy.retention import Retention, superseded
 

@@ -9,11 +9,11 @@ from datetime import datetime
 
 from acdtask.cube.local.consolidation_book import Book
 from acdtask.cube.local.consolidation_states import is_final
-from acdtask.cube.local.seal import unseal
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.store_listing import Entry
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.named import Names, key_of
+from acdtask.storage.listing import Entry
+from acdtask.storage.seal import unseal
+from acdtask.storage.store import Store
 from acdtask.tidy.broom import CURRENT, YOUNG, Broom
 from acdtask.tidy.retention import superseded
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset
 from acdtask.jobs.parts import month_of
+from acdtask.storage.store import Store
 from acdtask.verify.check import Fault
 from acdtask.verify.named import product_folder
 

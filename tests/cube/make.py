@@ -12,8 +12,8 @@ from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.cog import write_cog
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Dataset, Instance, Pixels, Record, Slice, Variable
+from acdtask.storage.store import Store
 
 COHERENCE = Variable(name="CoherenceVV", dformat=DataFormat(dtype="int16", nodata=-1, min=0, max=1000), scale=0.001)
 MASTER = Instance(variable="CoherenceVV", name="master")

@@ -9,8 +9,8 @@ import shapely
 
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.grid import RegularGrid
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 from tests.cube.make import box, geojson
 
 SQUARE = box(7, 50, 8, 51)

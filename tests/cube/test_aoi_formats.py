@@ -16,7 +16,7 @@ from rasterio.warp import transform_geom
 from acdtask.cube.aoi import aoi_document, load_aoi
 from acdtask.cube.aoi_area import bbox_document
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.files import SMALL_FILE_BYTES
+from acdtask.storage.files import SMALL_FILE_BYTES
 from tests.cube.make import box
 
 FIELD = shapely.box(7.0, 50.0, 7.2, 50.1)

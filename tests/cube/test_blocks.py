@@ -17,9 +17,9 @@ from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.containers import read_window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import METADATA, StackWriter
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Addition, CubeRequest, DataFormat, Dataset, Outcome, Pixels, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 from acdtask.verify.check import check_files
 from acdtask.verify.named import named_files
 from tests.cube.make import COHERENCE, MASTER, dataset, grid, image, one_slice, record

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.seal import unseal
 from acdtask.cube.local.segments import DatasetSegment
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Addition, Dataset, Instance, RecordQuery, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.seal import unseal
+from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, MASTER, dataset, grid, record
 from tests.cube.test_index import UTM32, heads, ready
 

@@ -14,8 +14,8 @@ from rio_cogeo.cogeo import cog_validate
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.cog import encode_cog, write_cog
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Pixels
+from acdtask.storage.store import Store
 from tests.cube.make import grid
 
 NAN = float("nan")

@@ -23,9 +23,9 @@ from acdtask.cube.local import consolidation, consolidation_book
 from acdtask.cube.local.consolidation_runner import JobRunner
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Level
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 from tests.conftest import CHECKOUT
 from tests.cube.jobs import CELLS, IDS, asked, consolidated, digests, expected_stack, make_cube, stack, work
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local import index as index_module
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.seal import seal
 from acdtask.cube.local.segments import RecordSegment
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Addition, Cube, Instance, Record, RecordQuery
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.seal import seal
+from acdtask.storage.store import Store
 from tests.conftest import CHECKOUT
 from tests.cube.make import COHERENCE, MASTER, START, box, dataset, geojson, grid, record
 

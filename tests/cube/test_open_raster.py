@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from acdtask.cube.local.open_raster import open_raster
-from acdtask.cube.local.roots import Roots
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.roots import Roots
+from acdtask.storage.store import Store
 from tests.conftest import CHECKOUT
 from tests.jobs.rasters import good_pixels, write_tiff
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from acdtask.cube.grid import Grid, Layout, RegularGrid, Window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.mapping import Mapping
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Pixels, Resampling, Slice
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, grid, image, one_slice, put_image
 
 NODATA = -1

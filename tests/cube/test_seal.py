@@ -13,12 +13,12 @@ from acdtask.cube.local.consolidation_book import Book
 from acdtask.cube.local.consolidation_params import ConsolidationParams, find_params, keep_params
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.palettes import Colour, Palette, Palettes
-from acdtask.cube.local.seal import seal, unseal
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Level
 from acdtask.cube.server.deletions import Deletions
 from acdtask.cube.server.managed import Managed
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.seal import seal, unseal
+from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE
 
 AREA = {"type": "Polygon", "coordinates": [[[7.0, 50.0], [8.0, 50.0], [8.0, 51.0], [7.0, 50.0]]]}

@@ -16,10 +16,10 @@ from acdtask.cube.grid import Grid
 from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.stac import StacLinks, stac_catalog, stac_collection, stac_item
 from acdtask.cube.local.stac_read import SIGNED, read_stac
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Record
 from acdtask.cube.tiling import footprint
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, dataset, grid, image, record
 
 Z = COHERENCE.model_copy(

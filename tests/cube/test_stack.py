@@ -12,9 +12,9 @@ from zarr.errors import GroupNotFoundError
 from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter, chunk_shape
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Pixels
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, dataset, grid, image, one_slice, record
 
 KEY = "consolidated/utm32/8_-138/CoherenceVV.zarr"

@@ -18,14 +18,12 @@ import pytest
 import rasterio
 import zarr
 
-from acdtask.cube.local import store as store_module
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage import store as store_module
+from acdtask.storage.store import Store
 from tests.limited import with_file_size
 
-PUT = (
-    "import sys; from acdtask.cube.local.store import Store; Store.at(sys.argv[1]).put('big', bytes(int(sys.argv[2])))"
-)
+PUT = "import sys; from acdtask.storage.store import Store; Store.at(sys.argv[1]).put('big', bytes(int(sys.argv[2])))"
 
 
 def test_what_is_put_is_there_and_replaced_whole(place: str) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.local import store as store_module
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage import store as store_module
+from acdtask.storage.store import Store
 from tests.cube.public_bucket import PublicBucket, public_bucket
 from tests.jobs.rasters import good_pixels, write_tiff
 

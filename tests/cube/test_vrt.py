@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from acdtask.cube.local.rasters import read_header, read_strips
-from acdtask.cube.local.store import Store
 from acdtask.cube.local.vrt import check_vrt
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 from tests.cube.canary import SECRET_TEXT, canary_server, mosaic_vrt, raw_vrt
 from tests.jobs.rasters import good_pixels, write_tiff
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.local import web, web_address, web_request
 from acdtask.cube.local.rasters import read_header, read_strips
 from acdtask.cube.local.stac_read import read_stac
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.web import Web
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage import web, web_address, web_request
+from acdtask.storage.store import Store
+from acdtask.storage.web import Web
 from tests.cube.web_server import Asked, Reply, Rule, WebServer, web_server
 from tests.jobs.rasters import good_pixels, write_tiff
 

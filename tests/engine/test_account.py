@@ -17,8 +17,6 @@ from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.containers import read_window
 from acdtask.cube.local.rasters import read_strips
 from acdtask.cube.local.stack import StackWriter
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.traffic import Traffic, traffic_so_far
 from acdtask.cube.model import DataFormat, Dataset, Record, Variable
 from acdtask.engine import account, log
 from acdtask.engine.account import (
@@ -34,6 +32,8 @@ from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import encode
 from acdtask.jobs.contract import Plan, Site
+from acdtask.storage.store import Store
+from acdtask.storage.traffic import Traffic, traffic_so_far
 from tests.engine.letters import LettersJob, LettersSettings, Written
 
 RUN = "6c5d3f6e-0000-4000-8000-000000000001"

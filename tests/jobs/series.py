@@ -10,7 +10,6 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Record, RecordQuery
 from acdtask.engine.account import record_gathered, record_plan
 from acdtask.engine.local import Outcome
@@ -24,6 +23,7 @@ from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, find_manifest
 from acdtask.notify.event import Ending, attributes_of, message_of
+from acdtask.storage.store import Store
 from tests.jobs.small import LAYOUT, baseline, ends, make_cube, monitor, run, steady, write_images
 
 REFERENCE, MONITORED = 22, 3

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Slice
 from acdtask.engine.stages import open_site
 from acdtask.jobs.consolidate.job import ConsolidateJob
@@ -29,6 +28,7 @@ from acdtask.jobs.products import MonitorManifest
 from acdtask.jobs.registry import load_job
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.simulate.settings import SceneSettings
+from acdtask.storage.store import Store
 from tests.jobs.chain import simulate
 from tests.jobs.small import LAYOUT, baseline, ends, make_cube, monitor, run, steady
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.local import web_request
-from acdtask.cube.local.web_address import SIGNED_SOURCE
 from acdtask.cube.model import RecordQuery
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.storage import web_request
+from acdtask.storage.web_address import SIGNED_SOURCE
 from tests.cube.test_stac_api import Api, item, serving
 from tests.cube.web_server import Asked, Reply, WebServer, web_server
 from tests.jobs.rasters import good_pixels, write_tiff

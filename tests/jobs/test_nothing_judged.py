@@ -19,7 +19,6 @@ import rasterio
 
 from acdtask.cli import main
 from acdtask.cli.options import options_of, settings_from
-from acdtask.cube.local.store import Store
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode, ExitStatus
 from acdtask.jobs.baseline.job import BaselineJob
@@ -31,6 +30,7 @@ from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
+from acdtask.storage.store import Store
 from tests.jobs.small import LAYOUT, SIZE, baseline, ends, make_cube, monitor, run, steady, write_aoi, write_images
 
 FEW = 12

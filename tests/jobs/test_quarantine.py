@@ -16,7 +16,6 @@ import rasterio
 from pydantic import BaseModel
 
 from acdtask.cube.grid import Layout, RegularGrid
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import RecordQuery
 from acdtask.engine import stages
 from acdtask.engine.local import run_locally
@@ -38,6 +37,7 @@ from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.simulate.settings import SceneSettings
+from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, digests, reference_end, simulate
 
 SCENE = SceneSettings(size=128, reference_pairs=6, monitored_pairs=2, events=6, seed=11)

@@ -21,13 +21,13 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.vrt import WarpedVRT
 
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import RecordQuery
 from acdtask.engine.stages import make_plan, open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.listing import list_rasters
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.storage.store import Store
 from tests.cube.canary import mosaic_vrt
 from tests.cube.public_bucket import public_bucket
 from tests.jobs.rasters import good_pixels, write_tiff

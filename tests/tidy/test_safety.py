@@ -21,8 +21,6 @@ from acdtask.cli import main
 from acdtask.cube.local import index as index_module
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.index import Index
-from acdtask.cube.local.seal import seal
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Addition, RecordQuery
 from acdtask.cube.server.managed import Managed
 from acdtask.engine.stages import open_site
@@ -32,6 +30,8 @@ from acdtask.jobs.contract import Site
 from acdtask.jobs.fence import Fence
 from acdtask.jobs.ingest.rounds import WrittenFile, WrittenFiles
 from acdtask.jobs.products import manifest_chain
+from acdtask.storage.seal import seal
+from acdtask.storage.store import Store
 from acdtask.tidy.clean import tidy
 from acdtask.tidy.retention import Retention
 from tests.cube.jobs import asked, make_cube, work

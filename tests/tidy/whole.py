@@ -8,8 +8,8 @@ from typing import Any
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.index import Index
-from acdtask.cube.local.store import Store
 from acdtask.jobs.named import names_of_manifest
+from acdtask.storage.store import Store
 
 __all__ = ["missing_names", "texts"]
 

@@ -8,10 +8,10 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from acdtask.cube.local.seal import seal, unseal
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Record
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.seal import seal, unseal
+from acdtask.storage.store import Store
 
 __all__ = ["Areas", "area_id"]
 

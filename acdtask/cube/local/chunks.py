@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from acdtask.cube.grid import Window
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import DType, Pixels
+from acdtask.storage.store import Store
 
 __all__ = [
     "DATA_ARRAY",

@@ -14,8 +14,8 @@ from rasterio.io import DatasetWriter, MemoryFile
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.blocks import NAMESPACE, block_tags, checksum_of
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Pixels
+from acdtask.storage.store import Store
 
 __all__ = ["encode_cog", "write_cog"]
 

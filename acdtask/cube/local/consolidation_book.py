@@ -19,10 +19,10 @@ from acdtask.cube.joblog import Severity, line
 from acdtask.cube.local.consolidation_events import Definition, Draft, Event, Orders, Progress
 from acdtask.cube.local.consolidation_params import ConsolidationParams
 from acdtask.cube.local.consolidation_states import State, holds_datasets, is_final
-from acdtask.cube.local.seal import parse_sealed, seal, unseal
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Consolidation
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.seal import parse_sealed, seal, unseal
+from acdtask.storage.store import Store
 
 if TYPE_CHECKING:
     from acdtask.cube.local.consolidation_cell import CellWork

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from acdtask.cube.local.seal import parse_sealed, seal
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import DataFormat, Resampling, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.seal import parse_sealed, seal
+from acdtask.storage.store import Store
 
 __all__ = ["Compression", "ConsolidationParams", "StorageClass", "find_params", "keep_params", "stored_as"]
 

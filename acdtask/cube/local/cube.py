@@ -11,8 +11,6 @@ from acdtask.cube.local import cells
 from acdtask.cube.local.consolidation import ConsolidatingCube
 from acdtask.cube.local.head import Head, Removal
 from acdtask.cube.local.index import Index
-from acdtask.cube.local.seal import seal, unseal
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import (
     Addition,
     CubeRequest,
@@ -27,6 +25,8 @@ from acdtask.cube.model import (
     Variable,
 )
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.seal import seal, unseal
+from acdtask.storage.store import Store
 
 __all__ = ["FORMAT_VERSION", "LocalCube"]
 

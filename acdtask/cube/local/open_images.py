@@ -17,7 +17,7 @@ from typing import TypeAlias
 from rasterio.io import DatasetReader
 
 from acdtask.cube.local.open_raster import open_raster
-from acdtask.cube.local.roots import Roots
+from acdtask.storage.roots import Roots
 
 __all__ = [
     "HELD_BYTES",

@@ -9,8 +9,8 @@ import rasterio
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
-from acdtask.cube.local.roots import Roots, open_file
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.roots import Roots, open_file
 
 __all__ = ["GEOTIFF", "NOTHING_REMOTE", "VRT", "open_raster", "open_stream"]
 

@@ -10,9 +10,9 @@ from affine import Affine
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.containers import UNREADABLE, is_stack
 from acdtask.cube.local.open_images import open_image
-from acdtask.cube.local.store import Store
 from acdtask.cube.local.warp import middle_pixel
 from acdtask.cube.model import Dataset
+from acdtask.storage.store import Store
 
 __all__ = ["coarseness", "overview_for"]
 

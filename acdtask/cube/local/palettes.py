@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from acdtask.cube.local.seal import parse_sealed, seal
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Name
 from acdtask.errors import ErrorCode
+from acdtask.storage.seal import parse_sealed, seal
+from acdtask.storage.store import Store
 
 __all__ = ["Colour", "Palette", "Palettes"]
 

@@ -18,11 +18,11 @@ from rasterio.windows import Window as RasterWindow
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.open_raster import GEOTIFF, NOTHING_REMOTE, VRT, open_raster
 from acdtask.cube.local.sidecars import MASK_ENDING, PAM_ENDING, PamBand, marks_beside, read_pam
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.traffic import count_pixels_read
 from acdtask.cube.local.vrt import check_vrt, is_vrt
-from acdtask.cube.local.web import Web
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
+from acdtask.storage.traffic import count_pixels_read
+from acdtask.storage.web import Web
 
 __all__ = ["BandHeader", "Header", "Masks", "read_header", "read_masked_strips", "read_strips"]
 

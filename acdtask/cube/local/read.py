@@ -17,11 +17,11 @@ from acdtask.cube.local.chunks import Target
 from acdtask.cube.local.containers import read_window
 from acdtask.cube.local.mapping import Mapping
 from acdtask.cube.local.overviews import overview_for
-from acdtask.cube.local.store import Store
 from acdtask.cube.local.warp import intersection, lattice_blocks, pixel_offset, source_window, warp
 from acdtask.cube.local.workers import pool_of
 from acdtask.cube.model import Dataset, Pixels, Resampling, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 
 __all__ = ["bytes_to_read", "read_mosaics", "read_slices"]
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.grid import Grid
-from acdtask.cube.local.geoparquet import encode_table, geo_metadata
 from acdtask.cube.local.head import Removal
-from acdtask.cube.local.parquet import read_table
 from acdtask.cube.model import OUTSIDE, DataFormat, Dataset, Record, RecordQuery
 from acdtask.cube.patterns import matcher
+from acdtask.storage.geoparquet import encode_table, geo_metadata
+from acdtask.storage.parquet import read_table
 
 __all__ = ["DatasetKey", "DatasetSegment", "RecordSegment", "dataset_keys"]
 

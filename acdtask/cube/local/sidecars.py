@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.web import TIFF_MARKS, Web
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
+from acdtask.storage.web import TIFF_MARKS, Web
 
 __all__ = ["MASK_ENDING", "PAM_ENDING", "PamBand", "marks_beside", "read_pam"]
 

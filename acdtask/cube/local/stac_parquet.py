@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from acdtask.cube.local.parquet import read_table
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.parquet import read_table
 
 __all__ = ["items_of_parquet"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from acdtask.cube.local.roots import Roots, open_file, plain_address
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.roots import Roots, open_file, plain_address
 
 __all__ = ["check_vrt", "is_vrt"]
 

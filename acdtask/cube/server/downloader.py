@@ -16,9 +16,7 @@ from acdtask.cube.local.chunks import stack_of
 from acdtask.cube.local.containers import is_stack
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.rasters import read_header
-from acdtask.cube.local.roots import plain_address
 from acdtask.cube.local.stack import METADATA
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Resampling, Variable
 from acdtask.cube.protocol.convert import dformat_from_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetCubeResponseHeader
@@ -34,6 +32,8 @@ from acdtask.cube.server.pixels import Group, bytes_of_work, read_images
 from acdtask.cube.server.service import VERSION
 from acdtask.cube.server.streams import StreamLimits, Streams
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.roots import plain_address
+from acdtask.storage.store import Store
 
 __all__ = ["CHUNK", "DownloaderService"]
 

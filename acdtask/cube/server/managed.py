@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Sequence
 
 from acdtask.cube.local.open_images import forget_image
-from acdtask.cube.local.roots import Roots, plain_address
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.roots import Roots, plain_address
+from acdtask.storage.store import Store
 
 __all__ = ["Managed"]
 

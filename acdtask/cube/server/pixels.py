@@ -14,8 +14,8 @@ from rasterio.io import MemoryFile
 
 from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.images import read_images as read_batches
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Pixels, Variable
+from acdtask.storage.store import Store
 
 __all__ = [
     "CHUNK",

@@ -30,7 +30,7 @@ from acdtask.cube.server.stalls import StallGuard
 from acdtask.cube.server.streams import StreamLimits, Streams
 from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.files import read_small_file
+from acdtask.storage.files import read_small_file
 
 __all__ = ["ServeSettings", "Serving", "cube_at", "is_loopback", "serve_until_signal"]
 

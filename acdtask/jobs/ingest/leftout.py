@@ -8,11 +8,11 @@ from pydantic import BaseModel
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.local.seal import parse_sealed, seal
 from acdtask.cube.model import Record
 from acdtask.errors import ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.quarantine import Failure
+from acdtask.storage.seal import parse_sealed, seal
 
 __all__ = ["LeftOutRaster", "keep_left_out", "left_out_of"]
 

@@ -14,9 +14,6 @@ from acdtask.cube.aoi import load_aoi
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.rasters import Header, read_header
 from acdtask.cube.local.stac_read import SIGNED, is_stac, read_stac
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.web import Web
-from acdtask.cube.local.web_address import is_web, is_web_api, name_of, signed_source
 from acdtask.cube.model import NAME_RULE, RECORD_NAME_BYTES, Record
 from acdtask.cube.stac_api import read_stac_api
 from acdtask.cube.tiling import footprint
@@ -37,6 +34,9 @@ from acdtask.jobs.tracks import (
     track_in,
     track_of_stac,
 )
+from acdtask.storage.store import Store
+from acdtask.storage.web import Web
+from acdtask.storage.web_address import is_web, is_web_api, name_of, signed_source
 
 __all__ = ["Candidate", "Found", "Unfit", "access_to", "find_candidates"]
 

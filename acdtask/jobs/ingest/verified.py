@@ -12,7 +12,6 @@ import numpy as np
 from acdtask.cube.grid import Window
 from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.containers import read_window
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Pixels
 from acdtask.cube.shared import found_or_none
 from acdtask.errors import AcdError, ErrorCode
@@ -20,6 +19,7 @@ from acdtask.jobs.contract import Site
 from acdtask.jobs.fence import newest_number
 from acdtask.jobs.ingest.content import IngestContent, IngestPlan
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.storage.store import Store
 
 __all__ = [
     "State",

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.local.open_images import close_idle_images
-from acdtask.cube.local.store import Store
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import (
@@ -58,6 +57,7 @@ from acdtask.jobs.report.pictures import paper_name
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.sources import PAGE_ALGORITHM, Sources, digest_of
 from acdtask.jobs.shards import Cut
+from acdtask.storage.store import Store
 
 __all__ = ["ReportJob", "ReportSettings"]
 

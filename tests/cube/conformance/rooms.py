@@ -14,8 +14,8 @@ from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.grid import Grid, Layout, RegularGrid, Tile
 from acdtask.cube.local.cog import write_cog
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Cube, CubeRequest, DataFormat, Dataset, Image, Instance, Pixels, Record, Variable
+from acdtask.storage.store import Store
 from tests.cube import make
 
 __all__ = ["CANNOT", "KINDS", "WIDE", "Ability", "Kind", "Room"]

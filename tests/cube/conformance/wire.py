@@ -16,7 +16,6 @@ import pytest
 
 from acdtask.cube.grid import Grid
 from acdtask.cube.local.cog import write_cog
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Pixels
 from acdtask.cube.protocol import (
     cubes_pb2,
@@ -29,6 +28,7 @@ from acdtask.cube.protocol import (
     variables_pb2,
 )
 from acdtask.cube.protocol.convert import area_to_wire, moment_to_wire, transform_to_wire
+from acdtask.storage.store import Store
 from tests.cube.make import START, box, grid, image
 
 __all__ = ["INT16", "SCENE", "UNKNOWN_ID", "Call", "Wire", "pixels_of", "streamed", "told"]

@@ -14,9 +14,9 @@ from acdtask.cube.geocube import Geocube, connect
 from acdtask.cube.geocube.index import Indexed
 from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Addition, Dataset, Outcome, Pixels, Record
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 from tests.cube.make import grid, image
 from tests.cube.server.conftest import serving
 

@@ -21,7 +21,6 @@ from rasterio.crs import CRS
 from acdtask.cube.grid import Window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter, array_name
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Addition
 from acdtask.cube.protocol import values_pb2
 from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_wire, transform_to_wire
@@ -29,6 +28,7 @@ from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetTileReque
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, GroupedRecords, RecordIdList
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeDownloaderStub, GeocubeStub
+from acdtask.storage.store import Store
 from tests.cube.canary import SECRET_TEXT, SECRET_VALUE, Canary, canary_server, mosaic_vrt, raw_vrt, wms
 from tests.cube.make import COHERENCE, grid, record
 from tests.cube.server.asking import create_layout, layout, refusal

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from acdtask.cube.grid import Layout, RegularGrid
-from acdtask.cube.local.store import Store
 from acdtask.engine.local import run_locally
 from acdtask.engine.pod import write_artifacts
 from acdtask.engine.processes import WorkerPool
@@ -30,6 +29,7 @@ from acdtask.jobs.report.edition import edition_chain, keys_of, newest_edition, 
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.jobs.styles import patch_style
 from acdtask.simulate.settings import SceneSettings
+from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, reference_end, simulate
 
 SCENE = SceneSettings(size=64, reference_pairs=24, monitored_pairs=40, events=6, seed=5, pair_days=6)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from arro3.io import read_parquet
 
-from acdtask.cube.local.store_errors import is_panic
+from acdtask.storage.errors import is_panic
 
 if TYPE_CHECKING:
     from arro3.core import Table

@@ -20,10 +20,10 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from urllib3.exceptions import HTTPError, LocationParseError
 
 from acdtask import __version__
-from acdtask.cube.local import web_address
-from acdtask.cube.local.web_address import check_address, host_of, leads_inside, origin_of, without_query
-from acdtask.cube.local.web_login import authorization_for
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage import web_address
+from acdtask.storage.web_address import check_address, host_of, leads_inside, origin_of, without_query
+from acdtask.storage.web_login import authorization_for
 
 __all__ = ["Answer", "get", "patiently"]
 

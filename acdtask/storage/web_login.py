@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from acdtask.cube.local.web_address import host_of
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.web_address import host_of
 
 __all__ = ["TOKEN", "TOKEN_HOST", "authorization_for"]
 

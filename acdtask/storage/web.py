@@ -22,12 +22,12 @@ from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from acdtask.cube.local.open_raster import open_raster, open_stream
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.traffic import count_object_read
-from acdtask.cube.local.web_address import host_of, is_web, leads_inside, origin_of, without_query
-from acdtask.cube.local.web_request import OK, PARTIAL, UNSATISFIABLE, Answer, get, patiently
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.files import SMALL_FILE_BYTES, writing
+from acdtask.storage.files import SMALL_FILE_BYTES, writing
+from acdtask.storage.store import Store
+from acdtask.storage.traffic import count_object_read
+from acdtask.storage.web_address import host_of, is_web, leads_inside, origin_of, without_query
+from acdtask.storage.web_request import OK, PARTIAL, UNSATISFIABLE, Answer, get, patiently
 
 __all__ = ["TIFF_MARKS", "Web"]
 

@@ -14,9 +14,9 @@ from urllib.parse import unquote, urlsplit
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
-from acdtask.cube.local.roots import BUCKET, CONTROL, Roots, open_file, plain_address
-from acdtask.cube.local.store_config import gdal_s3_options, s3_config
-from acdtask.cube.local.store_errors import (
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.config import gdal_s3_options, s3_config
+from acdtask.storage.errors import (
     PARENT_IS_OBJECT,
     explain_file,
     explain_object,
@@ -25,16 +25,16 @@ from acdtask.cube.local.store_errors import (
     os_error,
     panicked,
 )
-from acdtask.cube.local.store_listing import PLAIN_KEY, ListedStore
-from acdtask.cube.local.traffic import count_object_read, count_written
-from acdtask.errors import AcdError, ErrorCode
-from acdtask.files import SMALL_FILE_BYTES, read_small_file, require_regular
+from acdtask.storage.files import SMALL_FILE_BYTES, read_small_file, require_regular
+from acdtask.storage.listing import PLAIN_KEY, ListedStore
+from acdtask.storage.roots import BUCKET, CONTROL, Roots, open_file, plain_address
+from acdtask.storage.traffic import count_object_read, count_written
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import LocalStore, S3Store
 
-    from acdtask.cube.local.counted import CountedStore
+    from acdtask.storage.zarr_store import CountedStore
 
     Backend: TypeAlias = LocalStore | S3Store
 
@@ -386,7 +386,7 @@ class Store(ListedStore):
         """The part of the store below a prefix, for zarr. STORE_DENIED if a folder to write to cannot be made."""
         from obstore.store import MemoryStore
 
-        from acdtask.cube.local.counted import CountedStore
+        from acdtask.storage.zarr_store import CountedStore
 
         part = self.within(prefix)
         if read_only and part._is_absent():

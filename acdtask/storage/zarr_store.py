@@ -11,8 +11,8 @@ from obstore.store import LocalStore, MemoryStore, S3Store
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import ObjectStore
 
-from acdtask.cube.local.roots import Roots, open_file
-from acdtask.cube.local.traffic import count_object_read, count_written
+from acdtask.storage.roots import Roots, open_file
+from acdtask.storage.traffic import count_object_read, count_written
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -24,7 +24,7 @@ Backend: TypeAlias = LocalStore | S3Store | MemoryStore
 
 
 class CountedStore(ObjectStore[Backend]):
-    """Keeps and reads as zarr's own; `acdtask.cube.local.traffic` hears of it."""
+    """Keeps and reads as zarr's own; `acdtask.storage.traffic` hears of it."""
 
     _folder: Path | None = None
     _roots: Roots | None = None
