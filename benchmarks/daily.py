@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
@@ -30,6 +29,7 @@ from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.simulate.job import SimulateJob, SimulateSettings, image_key
 from acdtask.simulate.settings import SceneSettings
 from acdtask.tidy.clean import tidy

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acdtask.api.place import import_xarray
-from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import CubeRequest, Outcome, Resampling, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid, Window
 
 __all__ = ["LazyImages"]
 

@@ -21,9 +21,9 @@ from acdtask.change.profile import STANDARD, Detection
 from acdtask.change.seams import BLOB
 from acdtask.change.steps.registry import steps_of
 from acdtask.change.zscore import Quality, ZScore
-from acdtask.cube.grid import Grid
-from acdtask.cube.masks import inside_mask
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid
+from acdtask.raster.masks import inside_mask
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset

@@ -15,10 +15,10 @@ from shapely import MultiPolygon
 from acdtask.api.saved import Address, place_of
 from acdtask.change.patches import Patch, patch_table
 from acdtask.change.polygons import Outline, to_crs_coordinates
-from acdtask.cube.grid import Grid
-from acdtask.cube.tiling import LON_LAT, project
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.patches import DECIMALS
+from acdtask.raster.grid import Grid
+from acdtask.raster.tiling import LON_LAT, project
 
 if TYPE_CHECKING:
     import geopandas

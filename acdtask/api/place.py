@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.cube.grid import Grid
-from acdtask.cube.points import crs_of
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid
+from acdtask.raster.points import crs_of
 
 if TYPE_CHECKING:
     import xarray as xr

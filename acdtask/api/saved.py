@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acdtask.change.packing import pack, unpack
-from acdtask.cube.grid import Grid
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid
 from acdtask.storage.store import Store
 
 __all__ = ["Address", "place_of", "read_saved", "write_saved"]

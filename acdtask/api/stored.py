@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acdtask.cube.model import DataFormat, DType
-from acdtask.cube.quantise import quantise
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.quantise import quantise
 
 __all__ = ["DEFAULT_SCALE", "Stored"]
 

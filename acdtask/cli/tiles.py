@@ -33,7 +33,7 @@ def _tiles(
     as_json: AsJson = False,
 ) -> None:
     from acdtask.cube.aoi import load_aoi
-    from acdtask.cube.tiling import tiles_as_geojson, tiles_of
+    from acdtask.raster.tiling import tiles_as_geojson, tiles_of
 
     tiles = tiles_of(load_aoi(require_aoi(aoi)).geometry, open_cube(cube).layout(layout))
     if geojson is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from acdtask.cube.grid import Grid, Layout
+from acdtask.raster.grid import Grid, Layout
 
 __all__ = [
     "NAME_BYTES",

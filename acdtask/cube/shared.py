@@ -10,7 +10,6 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import (
     Addition,
@@ -29,6 +28,7 @@ from acdtask.cube.model import (
     Variable,
 )
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid, Layout
 from acdtask.storage.store import Store
 
 __all__ = ["ADDRESS", "ServedCube", "SharedCube", "found_or_none", "geocube_of_environment", "named_in_environment"]

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from acdtask.cube.grid import Tile
 from acdtask.cube.local.stac import Json, StacLinks, stac_catalog, stac_item
 from acdtask.cube.model import Dataset, Record, Variable
-from acdtask.cube.tiling import footprint
+from acdtask.raster.grid import Tile
+from acdtask.raster.tiling import footprint
 from acdtask.storage.store import Store
 
 __all__ = [

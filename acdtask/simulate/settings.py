@@ -72,7 +72,7 @@ class SceneSettings(BaseModel):
 
     @property
     def transform(self) -> tuple[float, float, float, float, float, float]:
-        """Pixel to CRS, ordered as in acdtask.cube.grid.Grid."""
+        """Pixel to CRS, ordered as in acdtask.raster.grid.Grid."""
         return self.pixel, 0.0, self.easting, 0.0, -self.pixel, self.northing
 
     def pair_dates(self, pair: int) -> tuple[date, date]:

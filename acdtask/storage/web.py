@@ -21,8 +21,8 @@ import rasterio
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
-from acdtask.cube.local.open_raster import open_raster, open_stream
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.open_raster import open_raster, open_stream
 from acdtask.storage.files import SMALL_FILE_BYTES, writing
 from acdtask.storage.store import Store
 from acdtask.storage.traffic import count_object_read

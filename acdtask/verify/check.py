@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from acdtask.cube.local.blocks import digest_of
 from acdtask.cube.local.chunks import Stack, damaged_chunk, stack_of
 from acdtask.cube.local.containers import is_stack
 from acdtask.cube.local.stack import METADATA
 from acdtask.cube.model import OUTSIDE
+from acdtask.raster.checksums import digest_of
 from acdtask.storage.store import Store
 from acdtask.verify.named import NamedFile
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from acdtask.cube.local.blocks import SHA256
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Dataset
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.named import read_version
 from acdtask.jobs.parts import digest_in
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
+from acdtask.raster.checksums import SHA256
 from acdtask.storage.store import Store
 
 __all__ = ["Kind", "NamedFile", "named_files", "product_folder"]

@@ -192,7 +192,7 @@ def test_results_are_images_too(cube: Path) -> None:
 
 
 def test_pixels_come_from_the_only_layout_or_a_named_one_or_the_first_image(cube: Path, tmp_path: Path) -> None:
-    from acdtask.cube.grid import Layout, RegularGrid
+    from acdtask.raster.grid import Layout, RegularGrid
 
     copy = tmp_path / "cube"
     shutil.copytree(cube, copy)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from acdtask.cube.grid import Grid, Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Consolidation, Dataset, JobState, Pixels, Record, Slice
+from acdtask.raster.grid import Grid, Layout, RegularGrid
 from tests.cube.make import COHERENCE, MASTER, dataset, grid, image, put_image, record
 
 LAYOUT = Layout(name="utm", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64, ox=400000, oy=5600000))

@@ -10,9 +10,9 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.cog import write_cog
 from acdtask.cube.model import DataFormat, Dataset, Instance, Pixels, Record, Slice, Variable
+from acdtask.raster.cog import write_cog
+from acdtask.raster.grid import Grid
 from acdtask.storage.store import Store
 
 COHERENCE = Variable(name="CoherenceVV", dformat=DataFormat(dtype="int16", nodata=-1, min=0, max=1000), scale=0.001)

@@ -8,8 +8,8 @@ import pytest
 import shapely
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.grid import RegularGrid
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import RegularGrid
 from acdtask.storage.store import Store
 from tests.cube.make import box, geojson
 

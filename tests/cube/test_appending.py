@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local.appending import containers_with_room, merge_count, plan_containers
 from acdtask.cube.local.consolidation_cell import CellWork, container_key
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import CHUNK_TIMES
 from acdtask.cube.model import Addition, DataFormat, Dataset, Slice
+from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, dataset, record
 from tests.cube.test_index import heads, ready

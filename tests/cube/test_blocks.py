@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.grid import Grid, Window
-from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.containers import read_window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import METADATA, StackWriter
 from acdtask.cube.model import Addition, CubeRequest, DataFormat, Dataset, Outcome, Pixels, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.cog import write_cog
+from acdtask.raster.grid import Grid, Window
 from acdtask.storage.store import Store
 from acdtask.verify.check import check_files
 from acdtask.verify.named import named_files

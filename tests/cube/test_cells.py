@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.segments import DatasetSegment
 from acdtask.cube.model import Dataset
+from acdtask.raster.grid import Layout, RegularGrid
 from tests.cube.make import dataset, record
 from tests.cube.test_index import ready
 

@@ -11,10 +11,10 @@ import pytest
 import rasterio
 from rio_cogeo.cogeo import cog_validate
 
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.blocks import checksum_of
-from acdtask.cube.local.cog import encode_cog, write_cog
 from acdtask.cube.model import Pixels
+from acdtask.raster.checksums import checksum_of
+from acdtask.raster.cog import encode_cog, write_cog
+from acdtask.raster.grid import Grid
 from acdtask.storage.store import Store
 from tests.cube.make import grid
 
@@ -92,7 +92,7 @@ def test_classes_keep_their_values_and_colours(tmp_path: Path, caplog: pytest.Lo
 
 def test_the_same_pixels_give_the_same_bytes_in_any_process() -> None:
     script = (
-        "import hashlib; from acdtask.cube.local.cog import encode_cog; from tests.cube.make import grid, image;"
+        "import hashlib; from acdtask.raster.cog import encode_cog; from tests.cube.make import grid, image;"
         "print(hashlib.sha256(encode_cog(image(grid(700, 600))[None], grid(700, 600), nodata=-1)).hexdigest())"
     )
     root = str(Path(__file__).parents[2])
@@ -117,8 +117,8 @@ def test_an_array_of_another_shape_is_refused() -> None:
 def test_memory_stays_near_three_arrays() -> None:
     script = """
 import resource, numpy as np
-from acdtask.cube.local.blocks import checksum_of
-from acdtask.cube.local.cog import encode_cog
+from acdtask.raster.checksums import checksum_of
+from acdtask.raster.cog import encode_cog
 from tests.cube.make import grid
 encode_cog(np.zeros((1, 64, 64), dtype="float32"), grid(64, 64), nodata=float("nan"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from acdtask.cube.follow import Advances
-from acdtask.cube.grid import Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.joblog import TaskState, last_error, tasks_of
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Consolidates, Cube, Instance, JobState, Level
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Layout, RegularGrid, WebMercatorGrid
 from tests.cube.jobs import (
     CELLS,
     IDS,

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from acdtask.cube.follow import End, JobEvent, follow, require_done
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.joblog import TaskState, tasks_of
 from acdtask.cube.local import consolidation, consolidation_book
 from acdtask.cube.local.consolidation_runner import JobRunner
@@ -25,6 +24,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.model import Dataset, Level
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.storage.store import Store
 from tests.conftest import CHECKOUT
 from tests.cube.jobs import CELLS, IDS, asked, consolidated, digests, expected_stack, make_cube, stack, work

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local import images as images_module
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.read import read_mosaics
 from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.model import Addition, Cube, CubeRequest, Dataset, Image, Outcome, Pixels, Resampling
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid, Window
 from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, dataset, grid, image, one_slice, put_image, record
 from tests.cube.test_index import UTM32, ready

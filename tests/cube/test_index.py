@@ -16,12 +16,12 @@ from arro3.io import read_parquet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local import index as index_module
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.segments import RecordSegment
 from acdtask.cube.model import Addition, Cube, Instance, Record, RecordQuery
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.storage.seal import seal
 from acdtask.storage.store import Store
 from tests.conftest import CHECKOUT

@@ -12,10 +12,10 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acdtask.cube.grid import Window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.mapping import Mapping
 from acdtask.cube.model import DataFormat, Dataset, DType, Pixels, Resampling, Variable
+from acdtask.raster.grid import Window
 from tests.cube.make import COHERENCE, grid, image, one_slice, put_image
 
 NAN = float("nan")

@@ -8,8 +8,8 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acdtask.cube.grid import Layout, RegularGrid, Window
-from acdtask.cube.masks import inside_mask
+from acdtask.raster.grid import Layout, RegularGrid, Window
+from acdtask.raster.masks import inside_mask
 
 
 def lattice(crs: str, resolution: float) -> Layout:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
-from acdtask.cube.local.open_images import SETTLED_SECONDS, OpenImages, forget_image, open_image
+from acdtask.raster.open_images import SETTLED_SECONDS, OpenImages, forget_image, open_image
 
 SIZE = 96
 
@@ -183,8 +183,8 @@ def test_threads_read_windows_of_the_same_files(tmp_path: Path) -> None:
 FORKS = """
 import os, sys, threading
 import numpy as np
-from acdtask.cube.local import open_images
-from acdtask.cube.local.open_images import open_image
+from acdtask.raster import open_images
+from acdtask.raster.open_images import open_image
 
 file, expected = sys.argv[1], np.load(sys.argv[2])
 def read():

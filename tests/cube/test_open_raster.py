@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from acdtask.cube.local.open_raster import open_raster
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.open_raster import open_raster
 from acdtask.storage.roots import Roots
 from acdtask.storage.store import Store
 from tests.conftest import CHECKOUT
 from tests.jobs.rasters import good_pixels, write_tiff
 
 OPENS = re.compile(r"rasterio\.open\(|DatasetReader\(|rasterio\.shutil\.copy\(|WarpedVRT\(")
-MAY_OPEN = {"acdtask/cube/local/open_raster.py", "acdtask/cube/local/cog.py"}
+MAY_OPEN = {"acdtask/raster/open_raster.py", "acdtask/raster/cog.py"}
 """The second writes, and copies what it wrote itself."""
 
 

@@ -9,11 +9,11 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acdtask.cube.grid import Grid, Layout, RegularGrid, Window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.mapping import Mapping
 from acdtask.cube.model import DataFormat, Pixels, Resampling, Slice
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid, Layout, RegularGrid, Window
 from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, grid, image, one_slice, put_image
 

@@ -12,13 +12,13 @@ from jsonschema import Draft7Validator
 from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.stac import StacLinks, stac_catalog, stac_collection, stac_item
 from acdtask.cube.local.stac_read import SIGNED, read_stac
 from acdtask.cube.model import DataFormat, Record
-from acdtask.cube.tiling import footprint
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.cog import write_cog
+from acdtask.raster.grid import Grid
+from acdtask.raster.tiling import footprint
 from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, dataset, grid, image, record
 

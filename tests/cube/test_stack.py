@@ -9,11 +9,11 @@ import pytest
 import zarr
 from zarr.errors import GroupNotFoundError
 
-from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter, chunk_shape
 from acdtask.cube.model import Dataset, Pixels
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid, Window
 from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, dataset, grid, image, one_slice, record
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from rasterio.warp import transform
 from shapely.geometry import shape
 
-from acdtask.cube.grid import Grid, Layout, RegularGrid, WebMercatorGrid
-from acdtask.cube.tiling import footprint, project, tiles_as_geojson, tiles_of
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid, Layout, RegularGrid, WebMercatorGrid
+from acdtask.raster.tiling import footprint, project, tiles_as_geojson, tiles_of
 
 UTM32 = Layout(name="utm32", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=256))
 UTM60 = Layout(name="utm60", grid=RegularGrid(crs="EPSG:32660", resolution=20, cell_size=1024))

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from acdtask.cube.local.rasters import read_header, read_strips
-from acdtask.cube.local.vrt import check_vrt
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.source_files import read_header, read_strips
+from acdtask.raster.vrt import check_vrt
 from acdtask.storage.store import Store
 from tests.cube.canary import SECRET_TEXT, canary_server, mosaic_vrt, raw_vrt
 from tests.jobs.rasters import good_pixels, write_tiff

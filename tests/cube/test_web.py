@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.local.rasters import read_header, read_strips
 from acdtask.cube.local.stac_read import read_stac
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.source_files import read_header, read_strips
 from acdtask.storage import web, web_address, web_request
 from acdtask.storage.store import Store
 from acdtask.storage.web import Web

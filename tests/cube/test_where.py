@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acdtask.cube.grid import Grid, Layout, RegularGrid, Tile, Window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter
-from acdtask.cube.local.warp import pixel_offset
 from acdtask.cube.local.where import datasets_of_grids
 from acdtask.cube.model import Addition, Dataset, Pixels, Slice
+from acdtask.raster.grid import Grid, Layout, RegularGrid, Tile, Window
+from acdtask.raster.warp import pixel_offset
 from tests.conftest import new_s3_address
 from tests.cube.make import COHERENCE, MASTER, dataset, grid, image, put_image, record
 

@@ -12,10 +12,7 @@ import numpy as np
 import pytest
 
 from acdtask.cli import main
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.containers import read_window
-from acdtask.cube.local.rasters import read_strips
 from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.model import DataFormat, Dataset, Record, Variable
 from acdtask.engine import account, log
@@ -32,6 +29,9 @@ from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import encode
 from acdtask.jobs.contract import Plan, Site
+from acdtask.raster.cog import write_cog
+from acdtask.raster.grid import Grid
+from acdtask.raster.source_files import read_strips
 from acdtask.storage.store import Store
 from acdtask.storage.traffic import Traffic, traffic_so_far
 from tests.engine.letters import LettersJob, LettersSettings, Written

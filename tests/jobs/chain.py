@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
@@ -23,6 +22,7 @@ from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.simulate.job import SimulateJob, SimulateSettings
 from acdtask.simulate.settings import SceneSettings
 

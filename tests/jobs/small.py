@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.warp import transform_bounds
 
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
@@ -23,6 +22,7 @@ from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.raster.grid import Layout, RegularGrid
 from tests.jobs.rasters import CRS, ORIGIN, write_tiff
 
 SIZE, RESOLUTION, LAYOUT = 48, 20.0, "utm"

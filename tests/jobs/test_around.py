@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.jobs.monitor.around import mask_of, windows_around
+from acdtask.raster.grid import Layout, RegularGrid
 
 
 @given(data=st.data(), size=st.integers(1, 20), halo=st.integers(0, 25))

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from acdtask.cli import main
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.engine import log
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
@@ -28,6 +27,7 @@ from acdtask.jobs.monitor.months import keys_of, patches_of_month, read_images, 
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.patches import read_patches
 from acdtask.jobs.products import MonitorManifest, find_manifest
+from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.simulate.settings import SceneSettings
 from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, reference_end, simulate

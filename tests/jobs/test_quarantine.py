@@ -15,7 +15,6 @@ import pytest
 import rasterio
 from pydantic import BaseModel
 
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.model import RecordQuery
 from acdtask.engine import stages
 from acdtask.engine.local import run_locally
@@ -36,6 +35,7 @@ from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.simulate.settings import SceneSettings
 from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, digests, reference_end, simulate

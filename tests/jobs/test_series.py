@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site, run_shard
@@ -31,6 +30,7 @@ from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.storage.store import Store
 from acdtask.tidy.clean import tidy
 from acdtask.tidy.retention import Retention

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from acdtask.cube.grid import Grid, Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, RecordQuery, Slice, Variable
 from acdtask.cube.shared import SharedCube
@@ -30,6 +29,7 @@ from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.raster.grid import Grid, Layout, RegularGrid, WebMercatorGrid
 from tests.conftest import CHECKOUT
 from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, reference_end, run_chain, simulate
 from tests.jobs.compare import counts, halves, products, run

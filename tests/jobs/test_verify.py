@@ -14,7 +14,6 @@ import pytest
 import rasterio
 
 from acdtask.cli import main
-from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition
 from acdtask.engine.local import Outcome, run_locally
@@ -22,6 +21,7 @@ from acdtask.engine.processes import WorkerPool
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.raster.checksums import checksum_of
 from acdtask.simulate.settings import SceneSettings
 from acdtask.verify.named import named_files
 from acdtask.verify.run import Verification, verify_files

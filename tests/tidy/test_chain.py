@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from acdtask.cli import main
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
@@ -29,6 +28,7 @@ from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.tile import CutTiles
 from acdtask.jobs.products import find_manifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.simulate.settings import SceneSettings
 from acdtask.tidy.clean import tidy
 from acdtask.tidy.retention import Retention

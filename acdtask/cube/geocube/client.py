@@ -19,7 +19,6 @@ from acdtask.cube.follow import Ending, JobEvent, follow
 from acdtask.cube.geocube.connection import ADDRESS, Connection
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.geocube.index import IndexResult, header_of
-from acdtask.cube.grid import Grid, Layout, RegularGrid, Tile, WebMercatorGrid
 from acdtask.cube.joblog import TaskState, tasks_of
 from acdtask.cube.model import (
     Addition,
@@ -38,8 +37,9 @@ from acdtask.cube.model import (
     Resampling,
     Variable,
 )
-from acdtask.cube.tiling import footprint, tiles_of
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid, Layout, RegularGrid, Tile, WebMercatorGrid
+from acdtask.raster.tiling import footprint, tiles_of
 
 __all__ = ["Geocube", "Stack", "connect"]
 

@@ -15,7 +15,6 @@ from acdtask.cube.geocube.jobs import Jobs
 from acdtask.cube.geocube.layouts import Layouts
 from acdtask.cube.geocube.reader import Reader
 from acdtask.cube.geocube.records import Records
-from acdtask.cube.grid import Grid, Layout, Tile
 from acdtask.cube.local.consolidation_params import ConsolidationParams
 from acdtask.cube.model import (
     Addition,
@@ -35,6 +34,7 @@ from acdtask.cube.model import (
 from acdtask.cube.protocol.convert import DTYPES, dformat_from_wire
 from acdtask.cube.protocol.services_pb2 import GetVersionRequest
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid, Layout, Tile
 
 __all__ = ["GeocubeCube"]
 

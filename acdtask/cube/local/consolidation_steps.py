@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from acdtask.cube.grid import Grid, Layout, RegularGrid, Tile
 from acdtask.cube.joblog import Severity
 from acdtask.cube.local.appending import plan_containers
 from acdtask.cube.local.consolidation_book import Book
@@ -29,9 +28,10 @@ from acdtask.cube.local.consolidation_params import stored_as
 from acdtask.cube.local.consolidation_states import State
 from acdtask.cube.local.stack import CHUNK_TIMES, container_checksum
 from acdtask.cube.model import Dataset, Record, Slice
-from acdtask.cube.points import move_points
-from acdtask.cube.tiling import footprint, tiles_of
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid, Layout, RegularGrid, Tile
+from acdtask.raster.points import move_points
+from acdtask.raster.tiling import footprint, tiles_of
 
 if TYPE_CHECKING:
     from acdtask.cube.local.cube import LocalCube

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from acdtask import __version__
-from acdtask.cube.grid import Grid, Layout, Tile
 from acdtask.cube.local import cells
 from acdtask.cube.local.consolidation import ConsolidatingCube
 from acdtask.cube.local.head import Head, Removal
@@ -25,6 +24,7 @@ from acdtask.cube.model import (
     Variable,
 )
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid, Layout, Tile
 from acdtask.storage.seal import seal, unseal
 from acdtask.storage.store import Store
 

@@ -15,10 +15,10 @@ from arro3.core import Array, DataType, Field, Table, struct_array, struct_field
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.grid import Grid
 from acdtask.cube.local.head import Removal
 from acdtask.cube.model import OUTSIDE, DataFormat, Dataset, Record, RecordQuery
 from acdtask.cube.patterns import matcher
+from acdtask.raster.grid import Grid
 from acdtask.storage.geoparquet import encode_table, geo_metadata
 from acdtask.storage.parquet import read_table
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.warp import transform_bounds
 
-from acdtask.cube.grid import Grid, Window
-from acdtask.cube.local.warp import intersection, pixel_offset
 from acdtask.cube.model import Dataset
-from acdtask.cube.points import crs_of
+from acdtask.raster.grid import Grid, Window
+from acdtask.raster.points import crs_of
+from acdtask.raster.warp import intersection, pixel_offset
 
 __all__ = ["Surroundings", "datasets_of_grids"]
 

@@ -9,10 +9,8 @@ from typing import TypeAlias
 
 import grpc
 
-from acdtask.cube.grid import Grid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import CubeRequest, Record, RecordQuery, Resampling, Variable
-from acdtask.cube.points import crs_of
 from acdtask.cube.protocol.convert import (
     RESAMPLING_NAMES,
     RESAMPLINGS,
@@ -38,6 +36,8 @@ from acdtask.cube.server.streams import StreamLimits, Streams
 from acdtask.cube.server.wanted import GoneError
 from acdtask.cube.server.wire import bound_of, record_to_wire
 from acdtask.errors import AcdError
+from acdtask.raster.grid import Grid
+from acdtask.raster.points import crs_of
 
 __all__ = ["CubeCalls", "check_format", "check_size", "grid_asked", "query_of", "resampling_asked"]
 

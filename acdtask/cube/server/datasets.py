@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from acdtask.cube.local.rasters import Header, read_header
 from acdtask.cube.model import Addition, Dataset, Instance, RecordQuery, Variable
 from acdtask.cube.protocol import datasets_pb2 as pb
 from acdtask.cube.protocol.convert import DTYPES, dformat_to_wire
@@ -19,6 +18,7 @@ from acdtask.cube.server.managed import Managed
 from acdtask.cube.server.wanted import wanted
 from acdtask.cube.server.wire import bound_of, mapped_dformat_of, record_to_wire
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.source_files import Header, read_header
 
 __all__ = ["DatasetCalls"]
 

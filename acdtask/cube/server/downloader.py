@@ -11,11 +11,9 @@ import grpc
 import zarr
 import zarr.errors
 
-from acdtask.cube.grid import Grid
 from acdtask.cube.local.chunks import stack_of
 from acdtask.cube.local.containers import is_stack
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.rasters import read_header
 from acdtask.cube.local.stack import METADATA
 from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Resampling, Variable
 from acdtask.cube.protocol.convert import dformat_from_wire
@@ -32,6 +30,8 @@ from acdtask.cube.server.pixels import Group, bytes_of_work, read_images
 from acdtask.cube.server.service import VERSION
 from acdtask.cube.server.streams import StreamLimits, Streams
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid
+from acdtask.raster.source_files import read_header
 from acdtask.storage.roots import plain_address
 from acdtask.storage.store import Store
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from acdtask.cube.grid import Grid
 from acdtask.cube.model import Dataset, Image, Outcome, Variable
 from acdtask.cube.protocol.convert import DTYPES, dformat_to_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeResponse, GetCubeResponseHeader, ImageChunk, ImageHeader
@@ -18,6 +17,7 @@ from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.records_pb2 import GroupedRecords
 from acdtask.cube.protocol.values_pb2 import Shape
 from acdtask.cube.server.pixels import CHUNK, cut, deflated, pieces_of, tiff_of
+from acdtask.raster.grid import Grid
 
 __all__ = ["NOT_COMPRESSED", "NO_DATA", "Frames", "Part", "first_frame", "metas_of"]
 

@@ -6,8 +6,8 @@ import contextlib
 import hashlib
 from collections.abc import Sequence
 
-from acdtask.cube.local.open_images import forget_image
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.open_images import forget_image
 from acdtask.storage.roots import Roots, plain_address
 from acdtask.storage.store import Store
 

@@ -12,9 +12,9 @@ import rasterio
 from affine import Affine
 from rasterio.io import MemoryFile
 
-from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.images import read_images as read_batches
 from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Pixels, Variable
+from acdtask.raster.grid import Grid, Window
 from acdtask.storage.store import Store
 
 __all__ = [

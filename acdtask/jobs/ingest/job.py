@@ -9,7 +9,6 @@ import numpy as np
 from shapely.geometry import shape
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.layout_rules import regular_grid_like, require_usable
 from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
@@ -31,6 +30,7 @@ from acdtask.jobs.ingest.there import layout_shards, plan_of_records_there
 from acdtask.jobs.ingest.verified import repaired_files, verification_number
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.shards import Cut
+from acdtask.raster.grid import Grid, Layout
 
 __all__ = ["IngestJob"]
 

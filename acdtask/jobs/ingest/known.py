@@ -14,13 +14,13 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
-from acdtask.cube.grid import Grid
 from acdtask.cube.model import Cube, Dataset, Record
 from acdtask.cube.shared import SharedCube, found_or_none
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.parts import month_of
+from acdtask.raster.grid import Grid
 from acdtask.storage.seal import parse_sealed, seal
 
 __all__ = [

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.rasters import read_masked_strips
-from acdtask.cube.local.sidecars import marks_beside
 from acdtask.cube.model import DataFormat, Record
-from acdtask.cube.quantise import Quantised, quantise
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.access import Access
 from acdtask.jobs.ingest.reading import Reading
 from acdtask.jobs.quarantine import Failure, PartlyFailedError
+from acdtask.raster.grid import Grid
+from acdtask.raster.quantise import Quantised, quantise
+from acdtask.raster.sidecars import marks_beside
+from acdtask.raster.source_files import read_masked_strips
 from acdtask.storage.store import Store
 from acdtask.storage.web import Web
 

@@ -11,8 +11,6 @@ import json
 import numpy as np
 from pydantic import BaseModel
 
-from acdtask.cube.local.blocks import checksum_of
-from acdtask.cube.local.cog import encode_cog
 from acdtask.cube.local.stac import stac_item
 from acdtask.cube.model import Addition, Dataset, Instance, Record
 from acdtask.jobs.contract import Handouts, LeftOutShard, Nothing, Results, Round
@@ -28,6 +26,8 @@ from acdtask.jobs.ingest.replaced import keep_replaced
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import access_to
 from acdtask.jobs.ingest.verified import State, finish_verification, keep_repaired, known_checksums, state_of
+from acdtask.raster.checksums import checksum_of
+from acdtask.raster.cog import encode_cog
 from acdtask.storage.store import Store
 
 __all__ = ["Check", "Write", "WrittenFile", "WrittenFiles"]

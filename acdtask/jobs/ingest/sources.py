@@ -11,12 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.rasters import Header, read_header
 from acdtask.cube.local.stac_read import SIGNED, is_stac, read_stac
 from acdtask.cube.model import NAME_RULE, RECORD_NAME_BYTES, Record
 from acdtask.cube.stac_api import read_stac_api
-from acdtask.cube.tiling import footprint
 from acdtask.dates import parse_moment
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.access import Access
@@ -34,6 +31,9 @@ from acdtask.jobs.tracks import (
     track_in,
     track_of_stac,
 )
+from acdtask.raster.grid import Grid
+from acdtask.raster.source_files import Header, read_header
+from acdtask.raster.tiling import footprint
 from acdtask.storage.store import Store
 from acdtask.storage.web import Web
 from acdtask.storage.web_address import is_web, is_web_api, name_of, signed_source

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.grid import Layout
 from acdtask.cube.model import RecordQuery
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Estimate, Shard, Site
 from acdtask.jobs.ingest.content import FilesWork, IngestContent
 from acdtask.jobs.ingest.settings import ON_GEOCUBE, IngestSettings
 from acdtask.jobs.stacks import area_of
+from acdtask.raster.grid import Layout
 
 __all__ = ["layout_shards", "plan_of_records_there"]
 

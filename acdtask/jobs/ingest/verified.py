@@ -9,8 +9,6 @@ from typing import Literal
 
 import numpy as np
 
-from acdtask.cube.grid import Window
-from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.containers import read_window
 from acdtask.cube.model import Dataset, Pixels
 from acdtask.cube.shared import found_or_none
@@ -19,6 +17,8 @@ from acdtask.jobs.contract import Site
 from acdtask.jobs.fence import newest_number
 from acdtask.jobs.ingest.content import IngestContent, IngestPlan
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.raster.checksums import checksum_of
+from acdtask.raster.grid import Window
 from acdtask.storage.store import Store
 
 __all__ = [

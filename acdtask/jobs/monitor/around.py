@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from acdtask.cube.grid import Tile, Window
 from acdtask.cube.model import Dataset
 from acdtask.jobs.products import BaselineTile
+from acdtask.raster.grid import Tile, Window
 
 __all__ = ["BaselineViews", "mask_of", "views_around", "windows_around"]
 

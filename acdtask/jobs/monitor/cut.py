@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from acdtask.change.polygons import trace
 from acdtask.change.zscore import Quality
-from acdtask.cube.local.blocks import checksum_of
-from acdtask.cube.local.cog import encode_cog
 from acdtask.jobs.contract import Handouts, Nothing, Results, Round
 from acdtask.jobs.monitor.content import MonitorContext, MonitorPlan, MonitorWork, TileWork
 from acdtask.jobs.monitor.documents import tags_of_image
@@ -21,6 +19,8 @@ from acdtask.jobs.monitor.work import Subfolders, monitor_tile
 from acdtask.jobs.products import MASK_NODATA, MonitorTile
 from acdtask.jobs.scratch import read_scratch
 from acdtask.jobs.styles import CHANGE_COLOURS
+from acdtask.raster.checksums import checksum_of
+from acdtask.raster.cog import encode_cog
 
 __all__ = ["Cut"]
 

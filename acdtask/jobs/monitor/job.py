@@ -9,9 +9,7 @@ import numpy as np
 
 from acdtask.change.method import halo_of
 from acdtask.cube.aoi import Aoi, load_aoi
-from acdtask.cube.grid import Layout
 from acdtask.cube.model import Record
-from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.comparable import (
     Composition,
@@ -57,6 +55,8 @@ from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manife
 from acdtask.jobs.shards import HELD_BYTES, no_work
 from acdtask.jobs.shards import Cut as ShardCut
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
+from acdtask.raster.grid import Layout
+from acdtask.raster.tiling import tiles_as_geojson
 
 __all__ = ["MonitorJob"]
 

@@ -15,7 +15,6 @@ from acdtask.change.polygons import Piece, join_all, to_crs_coordinates
 from acdtask.change.zscore import Quality
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Instance, RecordQuery, Variable
-from acdtask.cube.tiling import LON_LAT, project
 from acdtask.jobs.catalogue import put_all
 from acdtask.jobs.closest import closest_of
 from acdtask.jobs.contract import Results, Site
@@ -42,6 +41,7 @@ from acdtask.jobs.products import (
     z_variable,
 )
 from acdtask.jobs.scratch import read_scratch
+from acdtask.raster.tiling import LON_LAT, project
 
 __all__ = ["patch_files", "publish"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from acdtask.cube.grid import Tile
 from acdtask.cube.model import Dataset, Record, Variable
 from acdtask.jobs.filenames import cell_part, date_part, product_stem
 from acdtask.jobs.products import MonitorTile, change_variable, z_variable
+from acdtask.raster.grid import Tile
 
 __all__ = ["TAG_BASELINE", "TAG_CONTENT", "ImageWork", "Subfolders", "monitor_tile"]
 

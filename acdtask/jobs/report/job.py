@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.local.open_images import close_idle_images
-from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import (
     Draft,
@@ -57,6 +55,8 @@ from acdtask.jobs.report.pictures import paper_name
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.sources import PAGE_ALGORITHM, Sources, digest_of
 from acdtask.jobs.shards import Cut
+from acdtask.raster.open_images import close_idle_images
+from acdtask.raster.tiling import tiles_as_geojson
 from acdtask.storage.store import Store
 
 __all__ = ["ReportJob", "ReportSettings"]

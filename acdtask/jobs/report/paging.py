@@ -13,7 +13,6 @@ from shapely.geometry import mapping, shape
 
 from acdtask import __version__
 from acdtask.change.zscore import Quality
-from acdtask.cube.tiling import LON_LAT, footprint, project
 from acdtask.jobs.monitor.versions import images_by_version
 from acdtask.jobs.patches import LocatedPatch
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest
@@ -33,6 +32,7 @@ from acdtask.jobs.report.model import (
 )
 from acdtask.jobs.report.score import FoundPatch, Score, score
 from acdtask.jobs.report.sources import Sources
+from acdtask.raster.tiling import LON_LAT, footprint, project
 
 __all__ = ["ShownDate", "page_of", "patches_of_dates", "score_of"]
 

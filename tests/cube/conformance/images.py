@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from acdtask.cube.grid import Grid, Window
 from acdtask.cube.model import Image, Outcome, Pixels
+from acdtask.raster.grid import Grid, Window
 from tests.cube.make import image
 
 __all__ = ["NODATA", "ground", "shown", "window"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from acdtask.cube.follow import End
-from acdtask.cube.grid import Grid, Layout, Window
 from acdtask.cube.model import Instance, Pixels, Slice
+from acdtask.raster.grid import Grid, Layout, Window
 from tests.cube.conformance.images import NODATA, ground
 from tests.cube.conformance.rooms import Room
 from tests.cube.conformance.test_consolidation import Job

@@ -10,9 +10,9 @@ import pytest
 import rasterio.warp
 import scipy.ndimage
 
-from acdtask.cube.grid import Grid, Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.model import DataFormat, Pixels, Resampling
-from acdtask.cube.points import move_points
+from acdtask.raster.grid import Grid, Layout, RegularGrid, WebMercatorGrid
+from acdtask.raster.points import move_points
 from tests.cube.conformance.images import NODATA, ground, shown
 from tests.cube.conformance.rooms import WIDE, Room, dformat
 from tests.cube.make import COHERENCE, grid

@@ -14,8 +14,6 @@ import grpc
 import numpy as np
 import pytest
 
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.cog import write_cog
 from acdtask.cube.model import Pixels
 from acdtask.cube.protocol import (
     cubes_pb2,
@@ -28,6 +26,8 @@ from acdtask.cube.protocol import (
     variables_pb2,
 )
 from acdtask.cube.protocol.convert import area_to_wire, moment_to_wire, transform_to_wire
+from acdtask.raster.cog import write_cog
+from acdtask.raster.grid import Grid
 from acdtask.storage.store import Store
 from tests.cube.make import START, box, grid, image
 

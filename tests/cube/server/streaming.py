@@ -15,7 +15,6 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from acdtask.cube.grid import Grid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, Pixels, Record, Variable
 from acdtask.cube.protocol.convert import transform_to_wire
@@ -42,6 +41,7 @@ from acdtask.cube.server.lanes import Lanes
 from acdtask.cube.server.service import services_of
 from acdtask.cube.server.stalls import StallGuard
 from acdtask.cube.server.streams import StreamLimits, Streams
+from acdtask.raster.grid import Grid
 from tests.cube.make import dataset, grid, put_image, record
 
 DTYPES = (None, "uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64", "complex64")

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import shapely
 
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.protocol import layouts_pb2, records_pb2
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
-from acdtask.cube.repair import MOST_CROSSINGS, repaired
-from acdtask.cube.tiling import tiles_of
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Layout, RegularGrid
+from acdtask.raster.repair import MOST_CROSSINGS, repaired
+from acdtask.raster.tiling import tiles_of
 from tests.cube.server.asking import SQUARE, area, layout, list_records, refusal
 from tests.cube.server.test_serve_process import started
 

@@ -18,7 +18,6 @@ import rasterio
 import zarr
 from rasterio.crs import CRS
 
-from acdtask.cube.grid import Window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter, array_name
 from acdtask.cube.model import Addition
@@ -28,6 +27,7 @@ from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetTileReque
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, GroupedRecords, RecordIdList
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeDownloaderStub, GeocubeStub
+from acdtask.raster.grid import Window
 from acdtask.storage.store import Store
 from tests.cube.canary import SECRET_TEXT, SECRET_VALUE, Canary, canary_server, mosaic_vrt, raw_vrt, wms
 from tests.cube.make import COHERENCE, grid, record

@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.io import MemoryFile
 
-from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import DataFormat, DType, Pixels, Resampling, Slice, Variable
 from acdtask.cube.protocol import values_pb2
@@ -28,6 +27,7 @@ from acdtask.cube.protocol.records_pb2 import RecordFilters
 from acdtask.cube.server import pixels as pixels_module
 from acdtask.cube.server.frames import NO_DATA
 from acdtask.cube.server.streams import StreamLimits
+from acdtask.raster.grid import Grid, Window
 from tests.cube.make import COHERENCE, grid, image, record
 from tests.cube.server.streaming import Received, Served, ask, filled, receive, serving
 

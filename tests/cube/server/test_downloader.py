@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from rasterio.io import MemoryFile
 
-from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.model import Addition, DataFormat, Variable
 from acdtask.cube.protocol import values_pb2
@@ -23,6 +22,7 @@ from acdtask.cube.protocol.services_pb2 import GetVersionRequest
 from acdtask.cube.protocol.values_pb2 import Size
 from acdtask.cube.server.frames import NO_DATA
 from acdtask.cube.server.service import VERSION
+from acdtask.raster.grid import Grid, Window
 from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, dataset, grid, image, put_image, record
 from tests.cube.server.streaming import Received, Served, ask, filled, of_zeros, receive, serving

@@ -13,7 +13,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from acdtask.cube.grid import Layout, WebMercatorGrid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.palettes import Colour, Palette, Palettes
 from acdtask.cube.model import DataFormat, RecordQuery, Variable
@@ -22,6 +21,7 @@ from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, RecordFilters
 from acdtask.cube.server.ids import instance_id
 from acdtask.cube.server.pictures import render_tile
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Layout, WebMercatorGrid
 from tests.cube.make import COHERENCE, grid, image, record
 from tests.cube.server.streaming import Served, filled, serving
 

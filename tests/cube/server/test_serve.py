@@ -24,7 +24,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from PIL import Image
 
-from acdtask.cube.grid import Layout, WebMercatorGrid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import datasets_pb2, layouts_pb2, records_pb2, services_pb2
 from acdtask.cube.protocol.services_pb2_grpc import (
@@ -41,8 +40,9 @@ from acdtask.cube.server.serve import ServeSettings, Serving
 from acdtask.cube.server.service import servicer
 from acdtask.cube.server.stalls import StallGuard
 from acdtask.cube.server.streams import StreamLimits
-from acdtask.cube.tiling import footprint, tiles_of
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Layout, WebMercatorGrid
+from acdtask.raster.tiling import footprint, tiles_of
 from tests.cube.make import COHERENCE
 from tests.cube.server.asking import TILES, Refused, list_records, many_tiles, refusal
 from tests.cube.server.conftest import serving

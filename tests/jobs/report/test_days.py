@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.engine.local import run_locally
 from acdtask.engine.pod import write_artifacts
 from acdtask.engine.processes import WorkerPool
@@ -28,6 +27,7 @@ from acdtask.jobs.report.drawing import Drawer
 from acdtask.jobs.report.edition import edition_chain, keys_of, newest_edition, show_edition
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.jobs.styles import patch_style
+from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.simulate.settings import SceneSettings
 from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, reference_end, simulate

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.cog import Colour
-from acdtask.cube.points import crs_of
+from acdtask.raster.cog import Colour
+from acdtask.raster.grid import Grid
+from acdtask.raster.points import crs_of
 
 __all__ = ["MosaicBand", "encode_vrt"]
 

@@ -15,11 +15,11 @@ from rasterio.enums import MaskFlags
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterWindow
 
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.open_raster import GEOTIFF, NOTHING_REMOTE, VRT, open_raster
-from acdtask.cube.local.sidecars import MASK_ENDING, PAM_ENDING, PamBand, marks_beside, read_pam
-from acdtask.cube.local.vrt import check_vrt, is_vrt
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid
+from acdtask.raster.open_raster import GEOTIFF, NOTHING_REMOTE, VRT, open_raster
+from acdtask.raster.sidecars import MASK_ENDING, PAM_ENDING, PamBand, marks_beside, read_pam
+from acdtask.raster.vrt import check_vrt, is_vrt
 from acdtask.storage.store import Store
 from acdtask.storage.traffic import count_pixels_read
 from acdtask.storage.web import Web

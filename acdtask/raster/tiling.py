@@ -13,10 +13,10 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.grid import Grid, Layout, Tile, WebMercatorGrid
-from acdtask.cube.points import move_points
-from acdtask.cube.repair import repaired
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid, Layout, Tile, WebMercatorGrid
+from acdtask.raster.points import move_points
+from acdtask.raster.repair import repaired
 
 __all__ = ["each_tile", "edge_points", "footprint", "project", "tiles_as_geojson", "tiles_of"]
 
@@ -51,7 +51,7 @@ def tiles_of(area: BaseGeometry, layout: Layout) -> list[Tile]:
         AcdError: AOI_INVALID if the area reaches where the layout's CRS is not defined, LAYOUT_INVALID if the CRS is
             unknown, LAYOUT_TOO_FINE if the area spans more than MOST_CELLS.
 
-    >>> from acdtask.cube.grid import RegularGrid
+    >>> from acdtask.raster.grid import RegularGrid
     >>> layout = Layout(name="utm32", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=1024))
     >>> [tile.cell for tile in tiles_of(shapely.box(7.0, 50.9, 7.2, 51.0), layout)]
     ['17/-276', '18/-276']

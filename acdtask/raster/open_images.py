@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from rasterio.io import DatasetReader
 
-from acdtask.cube.local.open_raster import open_raster
+from acdtask.raster.open_raster import open_raster
 from acdtask.storage.roots import Roots
 
 __all__ = [

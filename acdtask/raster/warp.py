@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling as GdalResampling
 from rasterio.warp import reproject
 
-from acdtask.cube.grid import Grid, Window
 from acdtask.cube.model import Pixels, Resampling
-from acdtask.cube.points import crs_of, move_points
+from acdtask.raster.grid import Grid, Window
+from acdtask.raster.points import crs_of, move_points
 
 __all__ = ["intersection", "lattice_blocks", "middle_pixel", "pixel_offset", "source_window", "warp"]
 

@@ -12,9 +12,9 @@ from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.io import DatasetWriter, MemoryFile
 
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.blocks import NAMESPACE, block_tags, checksum_of
 from acdtask.cube.model import Pixels
+from acdtask.raster.checksums import NAMESPACE, block_tags, checksum_of
+from acdtask.raster.grid import Grid
 from acdtask.storage.store import Store
 
 __all__ = ["encode_cog", "write_cog"]
@@ -37,7 +37,7 @@ def encode_cog(
 ) -> bytes:
     """The array as a Cloud Optimized GeoTIFF: ZSTD, tiled, with overviews when it is larger than a block.
 
-    The same array gives the same bytes. The file carries checksums of its blocks (acdtask.cube.local.blocks). Memory:
+    The same array gives the same bytes. The file carries checksums of its blocks (acdtask.raster.checksums). Memory:
     about the array once or twice more, and the compressed file twice.
 
     Args:

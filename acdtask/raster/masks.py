@@ -9,8 +9,8 @@ from rasterio import Affine
 from rasterio.features import geometry_mask
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.grid import Grid
-from acdtask.cube.tiling import LON_LAT, project
+from acdtask.raster.grid import Grid
+from acdtask.raster.tiling import LON_LAT, project
 
 __all__ = ["inside_mask"]
 
