@@ -33,8 +33,8 @@ from acdtask.cube.protocol.records_pb2 import CreateAOIRequest, CreateRecordsReq
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
 from acdtask.cube.protocol.values_pb2 import Size
 from acdtask.cube.protocol.variables_pb2 import CreateVariableRequest, InstantiateVariableRequest, Variable
-from acdtask.cube.server.ids import instance_id
 from acdtask.raster.grid import Tile
+from acdtask.serve.ids import instance_id
 from benchmarks.cube_speed import COLUMNS, DATES, GEOCUBE, ROWS, TILE, VARIABLE, Scene, make_scene
 from benchmarks.quick import Section, machine, print_section
 

@@ -13,7 +13,7 @@ from acdtask.cli.looking import Cube
 from acdtask.cli.output import say
 
 if TYPE_CHECKING:
-    from acdtask.cube.server.serve import Serving
+    from acdtask.serve.serve import Serving
 
 __all__ = ["command"]
 
@@ -81,9 +81,9 @@ def _serve(
         bool, typer.Option("--open", help="Without a key, let other machines read and write the cube.")
     ] = False,
 ) -> None:
-    from acdtask.cube.server.keys import Keys
-    from acdtask.cube.server.serve import ServeSettings, Serving, cube_at, serve_until_signal
-    from acdtask.cube.server.streams import StreamLimits
+    from acdtask.serve.keys import Keys
+    from acdtask.serve.serve import ServeSettings, Serving, cube_at, serve_until_signal
+    from acdtask.serve.streams import StreamLimits
 
     settings = ServeSettings(
         host=host.strip(),

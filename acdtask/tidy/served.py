@@ -7,10 +7,10 @@ import re
 from collections import defaultdict
 from datetime import datetime
 
-from acdtask.cube.local.consolidation_book import Book
-from acdtask.cube.local.consolidation_states import is_final
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.named import Names, key_of
+from acdtask.serve.consolidation.book import Book
+from acdtask.serve.consolidation.states import is_final
 from acdtask.storage.listing import Entry
 from acdtask.storage.seal import unseal
 from acdtask.storage.store import Store

@@ -18,13 +18,14 @@ import pytest
 
 from acdtask.cube.follow import End, JobEvent, follow, require_done
 from acdtask.cube.joblog import TaskState, tasks_of
-from acdtask.cube.local import consolidation, consolidation_book
-from acdtask.cube.local.consolidation_runner import JobRunner
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.model import Dataset, Level
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Layout, RegularGrid
+from acdtask.serve.consolidation import book as consolidation_book
+from acdtask.serve.consolidation import jobs as consolidation
+from acdtask.serve.consolidation.runner import JobRunner
 from acdtask.storage.store import Store
 from tests.conftest import CHECKOUT
 from tests.cube.jobs import CELLS, IDS, asked, consolidated, digests, expected_stack, make_cube, stack, work
@@ -370,7 +371,7 @@ def test_a_store_that_does_not_answer_is_tried_again_and_a_bug_is_a_state(
     folder = tmp_path / "cube"
     shutil.copytree(prepared, folder)
     cube = LocalCube.open(str(folder))
-    monkeypatch.setattr("acdtask.cube.local.consolidation_runner.FIRST_DELAY", 0.05)
+    monkeypatch.setattr("acdtask.serve.consolidation.runner.FIRST_DELAY", 0.05)
     faults: list[tuple[str, Exception]] = []
     replace, times = LocalCube.replace, 0
 

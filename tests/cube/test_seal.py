@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from acdtask.cube.local.areas import Areas
-from acdtask.cube.local.consolidation_book import Book
 from acdtask.cube.local.consolidation_params import ConsolidationParams, find_params, keep_params
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.palettes import Colour, Palette, Palettes
 from acdtask.cube.model import Level
-from acdtask.cube.server.deletions import Deletions
-from acdtask.cube.server.managed import Managed
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.serve.areas import Areas
+from acdtask.serve.consolidation.book import Book
+from acdtask.serve.deletions import Deletions
+from acdtask.serve.managed import Managed
+from acdtask.serve.palettes import Colour, Palette, Palettes
 from acdtask.storage.seal import seal, unseal
 from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE

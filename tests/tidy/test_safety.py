@@ -22,7 +22,6 @@ from acdtask.cube.local import index as index_module
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.index import Index
 from acdtask.cube.model import Addition, RecordQuery
-from acdtask.cube.server.managed import Managed
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import encode
@@ -30,6 +29,7 @@ from acdtask.jobs.contract import Site
 from acdtask.jobs.fence import Fence
 from acdtask.jobs.ingest.rounds import WrittenFile, WrittenFiles
 from acdtask.jobs.products import manifest_chain
+from acdtask.serve.managed import Managed
 from acdtask.storage.seal import seal
 from acdtask.storage.store import Store
 from acdtask.tidy.clean import tidy

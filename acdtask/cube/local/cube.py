@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from acdtask import __version__
 from acdtask.cube.local import cells
-from acdtask.cube.local.consolidation import ConsolidatingCube
 from acdtask.cube.local.head import Head, Removal
 from acdtask.cube.local.index import Index
 from acdtask.cube.model import (
@@ -25,6 +24,7 @@ from acdtask.cube.model import (
 )
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Grid, Layout, Tile
+from acdtask.serve.consolidation.jobs import ConsolidatingCube
 from acdtask.storage.seal import seal, unseal
 from acdtask.storage.store import Store
 

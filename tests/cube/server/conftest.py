@@ -11,8 +11,8 @@ import pytest
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
-from acdtask.cube.server.keys import Keys
-from acdtask.cube.server.serve import ServeSettings, Serving
+from acdtask.serve.keys import Keys
+from acdtask.serve.serve import ServeSettings, Serving
 
 
 @contextmanager

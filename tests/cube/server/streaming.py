@@ -33,15 +33,15 @@ from acdtask.cube.protocol.services_pb2_grpc import (
     add_GeocubeServicer_to_server,
 )
 from acdtask.cube.protocol.values_pb2 import FileFormat, Raw, Size
-from acdtask.cube.server.calls import CallInterceptor
-from acdtask.cube.server.downloader import DownloaderService
-from acdtask.cube.server.ids import instance_id
-from acdtask.cube.server.keys import Keys
-from acdtask.cube.server.lanes import Lanes
-from acdtask.cube.server.service import services_of
-from acdtask.cube.server.stalls import StallGuard
-from acdtask.cube.server.streams import StreamLimits, Streams
 from acdtask.raster.grid import Grid
+from acdtask.serve.calls import CallInterceptor
+from acdtask.serve.downloader import DownloaderService
+from acdtask.serve.ids import instance_id
+from acdtask.serve.keys import Keys
+from acdtask.serve.lanes import Lanes
+from acdtask.serve.service import services_of
+from acdtask.serve.stalls import StallGuard
+from acdtask.serve.streams import StreamLimits, Streams
 from tests.cube.make import dataset, grid, put_image, record
 
 DTYPES = (None, "uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64", "complex64")

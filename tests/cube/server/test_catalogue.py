@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from acdtask.cube.local.areas import area_id
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, DataFormat, RecordQuery, Variable
 from acdtask.cube.protocol import layouts_pb2, records_pb2, services_pb2, values_pb2, variables_pb2
 from acdtask.cube.protocol.convert import NO_MOMENT, area_to_wire, grid_from_wire, moment_to_wire
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
-from acdtask.cube.server.layouts import layout_of, layout_to_wire
 from acdtask.raster.grid import Layout, RegularGrid, WebMercatorGrid
+from acdtask.serve.areas import area_id
+from acdtask.serve.layouts import layout_of, layout_to_wire
 from tests.cube.make import MASTER, box, dataset, record
 from tests.cube.server.asking import (
     SQUARE,

@@ -24,10 +24,10 @@ from acdtask.cube.protocol import values_pb2
 from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_wire, moment_to_wire, transform_to_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest, GetCubeResponseHeader
 from acdtask.cube.protocol.records_pb2 import RecordFilters
-from acdtask.cube.server import pixels as pixels_module
-from acdtask.cube.server.frames import NO_DATA
-from acdtask.cube.server.streams import StreamLimits
 from acdtask.raster.grid import Grid, Window
+from acdtask.serve import pixels as pixels_module
+from acdtask.serve.frames import NO_DATA
+from acdtask.serve.streams import StreamLimits
 from tests.cube.make import COHERENCE, grid, image, record
 from tests.cube.server.streaming import Received, Served, ask, filled, receive, serving
 

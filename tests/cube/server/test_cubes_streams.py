@@ -22,8 +22,8 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import DataFormat, Variable
 from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
-from acdtask.cube.server.pixels import deflated, pieces_of
-from acdtask.cube.server.streams import StreamLimits, Streams
+from acdtask.serve.pixels import deflated, pieces_of
+from acdtask.serve.streams import StreamLimits, Streams
 from tests.conftest import CHECKOUT
 from tests.cube.make import grid, record
 from tests.cube.server.streaming import Served, ask, of_zeros, receive, serving

@@ -20,9 +20,9 @@ from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.records_pb2 import GroupedRecords
 from acdtask.cube.protocol.services_pb2 import GetVersionRequest
 from acdtask.cube.protocol.values_pb2 import Size
-from acdtask.cube.server.frames import NO_DATA
-from acdtask.cube.server.service import VERSION
 from acdtask.raster.grid import Grid, Window
+from acdtask.serve.frames import NO_DATA
+from acdtask.serve.service import VERSION
 from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, dataset, grid, image, put_image, record
 from tests.cube.server.streaming import Received, Served, ask, filled, of_zeros, receive, serving

@@ -21,9 +21,9 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import DataFormat, Variable
 from acdtask.cube.protocol import layouts_pb2, records_pb2, services_pb2
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
-from acdtask.cube.server.keys import Keys
-from acdtask.cube.server.serve import Serving
-from acdtask.cube.server.streams import StreamLimits
+from acdtask.serve.keys import Keys
+from acdtask.serve.serve import Serving
+from acdtask.serve.streams import StreamLimits
 from tests.cube.make import grid, record
 from tests.cube.server.asking import list_records, many_tiles, refusal
 from tests.cube.server.conftest import serving

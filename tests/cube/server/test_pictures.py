@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.palettes import Colour, Palette, Palettes
 from acdtask.cube.model import DataFormat, RecordQuery, Variable
 from acdtask.cube.protocol.cubes_pb2 import GetTileRequest
 from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, RecordFilters
-from acdtask.cube.server.ids import instance_id
-from acdtask.cube.server.pictures import render_tile
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Layout, WebMercatorGrid
+from acdtask.serve.ids import instance_id
+from acdtask.serve.palettes import Colour, Palette, Palettes
+from acdtask.serve.pictures import render_tile
 from tests.cube.make import COHERENCE, grid, image, record
 from tests.cube.server.streaming import Served, filled, serving
 

@@ -33,16 +33,16 @@ from acdtask.cube.protocol.services_pb2_grpc import (
     GeocubeStub,
     add_GeocubeServicer_to_server,
 )
-from acdtask.cube.server.calls import CallInterceptor
-from acdtask.cube.server.keys import Keys
-from acdtask.cube.server.lanes import Lanes
-from acdtask.cube.server.serve import ServeSettings, Serving
-from acdtask.cube.server.service import servicer
-from acdtask.cube.server.stalls import StallGuard
-from acdtask.cube.server.streams import StreamLimits
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Layout, WebMercatorGrid
 from acdtask.raster.tiling import footprint, tiles_of
+from acdtask.serve.calls import CallInterceptor
+from acdtask.serve.keys import Keys
+from acdtask.serve.lanes import Lanes
+from acdtask.serve.serve import ServeSettings, Serving
+from acdtask.serve.service import servicer
+from acdtask.serve.stalls import StallGuard
+from acdtask.serve.streams import StreamLimits
 from tests.cube.make import COHERENCE
 from tests.cube.server.asking import TILES, Refused, list_records, many_tiles, refusal
 from tests.cube.server.conftest import serving

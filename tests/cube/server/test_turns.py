@@ -11,8 +11,8 @@ from typing import cast
 import grpc
 import pytest
 
-from acdtask.cube.server.errors import RefusalError
-from acdtask.cube.server.turns import Turns
+from acdtask.serve.errors import RefusalError
+from acdtask.serve.turns import Turns
 
 OWN, OTHER = "ipv4:10.0.0.1", "ipv4:10.0.0.2"
 

@@ -16,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from acdtask.cube.joblog import Severity, line
-from acdtask.cube.local.consolidation_events import Definition, Draft, Event, Orders, Progress
 from acdtask.cube.local.consolidation_params import ConsolidationParams
-from acdtask.cube.local.consolidation_states import State, holds_datasets, is_final
 from acdtask.cube.model import Consolidation
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.serve.consolidation.events import Definition, Draft, Event, Orders, Progress
+from acdtask.serve.consolidation.states import State, holds_datasets, is_final
 from acdtask.storage.seal import parse_sealed, seal, unseal
 from acdtask.storage.store import Store
 

@@ -9,11 +9,11 @@ from google.protobuf import json_format
 from pydantic import ValidationError
 
 from acdtask.cube.protocol import layouts_pb2 as pb
-from acdtask.cube.server.errors import RefusalError, invalid, not_served
-from acdtask.cube.server.wire import is_name, require_short
 from acdtask.errors import AcdError
 from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.raster.points import crs_of
+from acdtask.serve.errors import RefusalError, invalid, not_served
+from acdtask.serve.messages import is_name, require_short
 from acdtask.storage.store import Store
 
 __all__ = ["LayoutDetails", "layout_of", "layout_to_wire"]

@@ -16,8 +16,8 @@ from acdtask.cube.protocol.cubes_pb2 import GetCubeResponse, GetCubeResponseHead
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.records_pb2 import GroupedRecords
 from acdtask.cube.protocol.values_pb2 import Shape
-from acdtask.cube.server.pixels import CHUNK, cut, deflated, pieces_of, tiff_of
 from acdtask.raster.grid import Grid
+from acdtask.serve.pixels import CHUNK, cut, deflated, pieces_of, tiff_of
 
 __all__ = ["NOT_COMPRESSED", "NO_DATA", "Frames", "Part", "first_frame", "metas_of"]
 

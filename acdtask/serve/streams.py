@@ -8,7 +8,7 @@ from typing import TypeVar
 import grpc
 from pydantic import BaseModel, ConfigDict, Field
 
-from acdtask.cube.server.turns import Turns
+from acdtask.serve.turns import Turns
 
 __all__ = ["StreamLimits", "Streams"]
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from acdtask.cube.joblog import Severity, line
 from acdtask.cube.local.consolidation_params import ConsolidationParams
-from acdtask.cube.local.consolidation_states import State, waits
 from acdtask.cube.model import Consolidation, JobState
+from acdtask.serve.consolidation.states import State, waits
 
 __all__ = ["Definition", "Draft", "Event", "Orders", "Progress"]
 

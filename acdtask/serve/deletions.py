@@ -13,8 +13,8 @@ from acdtask.cube.joblog import Severity, line
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Dataset, JobState, Level
 from acdtask.cube.patterns import matcher
-from acdtask.cube.server.managed import Managed
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.serve.managed import Managed
 from acdtask.storage.seal import parse_sealed, seal
 
 __all__ = ["Deletions"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from acdtask.cube.server.errors import RefusalError
+from acdtask.serve.errors import RefusalError
 
 __all__ = ["Turns", "address_of_peer"]
 

@@ -25,13 +25,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import RecordQuery
-from acdtask.cube.server.connections import Listener
-from acdtask.cube.server.errors import RefusalError, invalid, refusal_of, uuid_of
-from acdtask.cube.server.keys import Keys
-from acdtask.cube.server.pictures import render_tile
 from acdtask.dates import parse_moment
 from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.serve.connections import Listener
+from acdtask.serve.errors import RefusalError, invalid, refusal_of, uuid_of
+from acdtask.serve.keys import Keys
+from acdtask.serve.pictures import render_tile
 
 __all__ = ["HttpServing", "application"]
 

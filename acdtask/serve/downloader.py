@@ -23,15 +23,15 @@ from acdtask.cube.protocol.services_pb2 import GetVersionRequest, GetVersionResp
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeDownloaderServicer
 from acdtask.cube.protocol.values_pb2 import DataFormat as DataFormatMessage
 from acdtask.cube.protocol.values_pb2 import GTiff
-from acdtask.cube.server.cubes import check_format, check_size, grid_asked, resampling_asked
-from acdtask.cube.server.errors import RefusalError, invalid
-from acdtask.cube.server.frames import NOT_COMPRESSED, Frames, Part, first_frame
-from acdtask.cube.server.pixels import Group, bytes_of_work, read_images
-from acdtask.cube.server.service import VERSION
-from acdtask.cube.server.streams import StreamLimits, Streams
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Grid
 from acdtask.raster.source_files import read_header
+from acdtask.serve.cubes import check_format, check_size, grid_asked, resampling_asked
+from acdtask.serve.errors import RefusalError, invalid
+from acdtask.serve.frames import NOT_COMPRESSED, Frames, Part, first_frame
+from acdtask.serve.pixels import Group, bytes_of_work, read_images
+from acdtask.serve.service import VERSION
+from acdtask.serve.streams import StreamLimits, Streams
 from acdtask.storage.roots import plain_address
 from acdtask.storage.store import Store
 

@@ -14,15 +14,15 @@ from acdtask.cube.model import RecordQuery
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import layouts_pb2 as pb
 from acdtask.cube.protocol.convert import grid_to_tile
-from acdtask.cube.server.catalogue import Catalogue
-from acdtask.cube.server.errors import already_exists, invalid, not_found, not_served
-from acdtask.cube.server.layouts import LayoutDetails, layout_of
-from acdtask.cube.server.wanted import check_wanted
-from acdtask.cube.server.wire import area_of, bound_of, is_name, require_short
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Layout, Tile
 from acdtask.raster.repair import repaired
 from acdtask.raster.tiling import each_tile, edge_points
+from acdtask.serve.cancellation import check_wanted
+from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.errors import already_exists, invalid, not_found, not_served
+from acdtask.serve.layouts import LayoutDetails, layout_of
+from acdtask.serve.messages import area_of, bound_of, is_name, require_short
 
 __all__ = ["LayoutCalls"]
 

@@ -27,17 +27,17 @@ from acdtask.cube.protocol.cubes_pb2 import (
 from acdtask.cube.protocol.records_pb2 import GroupedRecords, RecordFilters
 from acdtask.cube.protocol.values_pb2 import FileFormat, GeoTransform, GTiff, Size
 from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
-from acdtask.cube.server.catalogue import Catalogue
-from acdtask.cube.server.errors import RefusalError, invalid, uuid_of
-from acdtask.cube.server.frames import Frames, Part, first_frame, metas_of
-from acdtask.cube.server.pictures import render_tile
-from acdtask.cube.server.pixels import WORK, Group, bytes_of_image, bytes_of_work, read_images
-from acdtask.cube.server.streams import StreamLimits, Streams
-from acdtask.cube.server.wanted import GoneError
-from acdtask.cube.server.wire import bound_of, record_to_wire
 from acdtask.errors import AcdError
 from acdtask.raster.grid import Grid
 from acdtask.raster.points import crs_of
+from acdtask.serve.cancellation import GoneError
+from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.errors import RefusalError, invalid, uuid_of
+from acdtask.serve.frames import Frames, Part, first_frame, metas_of
+from acdtask.serve.messages import bound_of, record_to_wire
+from acdtask.serve.pictures import render_tile
+from acdtask.serve.pixels import WORK, Group, bytes_of_image, bytes_of_work, read_images
+from acdtask.serve.streams import StreamLimits, Streams
 
 __all__ = ["CubeCalls", "check_format", "check_size", "grid_asked", "query_of", "resampling_asked"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from acdtask.cube.local.areas import Areas
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.palettes import Palettes
 from acdtask.cube.model import Instance, Record, RecordQuery, Variable
-from acdtask.cube.server.errors import not_found, uuid_of
-from acdtask.cube.server.ids import InstanceDirectory, variable_id
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.serve.areas import Areas
+from acdtask.serve.errors import not_found, uuid_of
+from acdtask.serve.ids import InstanceDirectory, variable_id
+from acdtask.serve.palettes import Palettes
 
 __all__ = ["Catalogue"]
 

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from acdtask.cube.local.palettes import Colour, Palette
 from acdtask.cube.model import Instance, Resampling, Variable
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import values_pb2
 from acdtask.cube.protocol import variables_pb2 as pb
 from acdtask.cube.protocol.convert import DTYPES, RESAMPLING_NAMES
-from acdtask.cube.server.catalogue import Catalogue
-from acdtask.cube.server.errors import already_exists, failed, invalid, not_found, not_served, still_used
-from acdtask.cube.server.ids import instance_id
-from acdtask.cube.server.wire import dformat_of, instance_to_wire, is_name, page_of, require_short, variable_to_wire
+from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.errors import already_exists, failed, invalid, not_found, not_served, still_used
+from acdtask.serve.ids import instance_id
+from acdtask.serve.messages import dformat_of, instance_to_wire, is_name, page_of, require_short, variable_to_wire
+from acdtask.serve.palettes import Colour, Palette
 
 __all__ = ["VariableCalls"]
 

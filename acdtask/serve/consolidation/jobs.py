@@ -16,12 +16,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from acdtask.cube.joblog import Severity
-from acdtask.cube.local.consolidation_book import Book
-from acdtask.cube.local.consolidation_events import Draft, Progress
 from acdtask.cube.local.consolidation_params import ConsolidationParams, find_params, keep_params, stored_as
-from acdtask.cube.local.consolidation_states import STANDS_STILL, after_cancel, after_retry, is_final
 from acdtask.cube.model import Consolidation, Dataset, JobState
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.serve.consolidation.book import Book
+from acdtask.serve.consolidation.events import Draft, Progress
+from acdtask.serve.consolidation.states import STANDS_STILL, after_cancel, after_retry, is_final
 
 if TYPE_CHECKING:
     from acdtask.cube.local.cube import LocalCube
@@ -165,7 +165,7 @@ class Consolidations:
                 self._book.end_lease(job_id, owner)
 
     def _step(self, progress: Progress, owner: str, should_stop: Callable[[], bool]) -> bool:
-        from acdtask.cube.local.consolidation_steps import StoppedError, do_step, passes_by_itself
+        from acdtask.serve.consolidation.steps import StoppedError, do_step, passes_by_itself
 
         watch = _Watch(self._book, progress, owner, should_stop)
         try:
@@ -183,7 +183,7 @@ class Consolidations:
         return True
 
     def _failure(self, progress: Progress, message: str) -> Draft:
-        from acdtask.cube.local.consolidation_steps import failed_state
+        from acdtask.serve.consolidation.steps import failed_state
 
         draft = Draft(progress)
         draft.say(message, Severity.ERROR)
@@ -211,7 +211,7 @@ class _Watch:
 
     def look(self) -> None:
         """Raises StoppedError if the step is to be left."""
-        from acdtask.cube.local.consolidation_steps import StoppedError
+        from acdtask.serve.consolidation.steps import StoppedError
 
         if self._should_stop():
             raise StoppedError

@@ -13,18 +13,18 @@ from acdtask import __version__
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import services_pb2 as pb
 from acdtask.cube.protocol.services_pb2_grpc import AdminServicer, GeocubeServicer
-from acdtask.cube.server.admin import AdminCalls
-from acdtask.cube.server.catalogue import Catalogue
-from acdtask.cube.server.cubes import CubeCalls
-from acdtask.cube.server.datasets import DatasetCalls
-from acdtask.cube.server.deletions import Deletions
-from acdtask.cube.server.errors import not_served
-from acdtask.cube.server.jobs import JobCalls
-from acdtask.cube.server.layout_calls import LayoutCalls
-from acdtask.cube.server.managed import Managed
-from acdtask.cube.server.records import RecordCalls
-from acdtask.cube.server.streams import Streams
-from acdtask.cube.server.variables import VariableCalls
+from acdtask.serve.admin import AdminCalls
+from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.cubes import CubeCalls
+from acdtask.serve.datasets import DatasetCalls
+from acdtask.serve.deletions import Deletions
+from acdtask.serve.errors import not_served
+from acdtask.serve.jobs import JobCalls
+from acdtask.serve.layout_calls import LayoutCalls
+from acdtask.serve.managed import Managed
+from acdtask.serve.records import RecordCalls
+from acdtask.serve.streams import Streams
+from acdtask.serve.variables import VariableCalls
 
 __all__ = ["VERSION", "method_name", "services_of"]
 

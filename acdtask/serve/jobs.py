@@ -11,12 +11,12 @@ from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import datasets_pb2, values_pb2
 from acdtask.cube.protocol import jobs_pb2 as pb
 from acdtask.cube.protocol.convert import RESAMPLING_NAMES, RESAMPLINGS, dformat_to_wire, moment_to_wire
-from acdtask.cube.server.catalogue import Catalogue
-from acdtask.cube.server.deletions import Deletions
-from acdtask.cube.server.errors import RefusalError, already_exists, invalid, not_found, not_served, unhandled, uuid_of
-from acdtask.cube.server.ids import instance_id, variable_id
-from acdtask.cube.server.wire import bound_of, dformat_of, is_name, page_of, require_short
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.deletions import Deletions
+from acdtask.serve.errors import RefusalError, already_exists, invalid, not_found, not_served, unhandled, uuid_of
+from acdtask.serve.ids import instance_id, variable_id
+from acdtask.serve.messages import bound_of, dformat_of, is_name, page_of, require_short
 
 __all__ = ["JobCalls"]
 

@@ -8,10 +8,10 @@ from collections import Counter
 from acdtask.cube.model import Dataset, Variable
 from acdtask.cube.protocol import datasets_pb2
 from acdtask.cube.protocol import services_pb2 as pb
-from acdtask.cube.server.catalogue import Catalogue
-from acdtask.cube.server.errors import invalid, not_served
-from acdtask.cube.server.jobs import JobCalls
-from acdtask.cube.server.wire import mapped_dformat_of
+from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.errors import invalid, not_served
+from acdtask.serve.jobs import JobCalls
+from acdtask.serve.messages import mapped_dformat_of
 
 __all__ = ["AdminCalls"]
 

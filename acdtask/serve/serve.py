@@ -16,20 +16,20 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from acdtask.cube.local.consolidation_runner import JobRunner
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import services_pb2_grpc
-from acdtask.cube.server.calls import CallInterceptor
-from acdtask.cube.server.connections import raise_file_limit
-from acdtask.cube.server.downloader import DownloaderService
-from acdtask.cube.server.http import HttpServing
-from acdtask.cube.server.keys import USER_VARIABLE, Keys
-from acdtask.cube.server.lanes import Lanes
-from acdtask.cube.server.service import services_of
-from acdtask.cube.server.stalls import StallGuard
-from acdtask.cube.server.streams import StreamLimits, Streams
 from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.serve.calls import CallInterceptor
+from acdtask.serve.connections import raise_file_limit
+from acdtask.serve.consolidation.runner import JobRunner
+from acdtask.serve.downloader import DownloaderService
+from acdtask.serve.http import HttpServing
+from acdtask.serve.keys import USER_VARIABLE, Keys
+from acdtask.serve.lanes import Lanes
+from acdtask.serve.service import services_of
+from acdtask.serve.stalls import StallGuard
+from acdtask.serve.streams import StreamLimits, Streams
 from acdtask.storage.files import read_small_file
 
 __all__ = ["ServeSettings", "Serving", "cube_at", "is_loopback", "serve_until_signal"]

@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from acdtask.cube.server.streams import StreamLimits
-from acdtask.cube.server.turns import Turns
+from acdtask.serve.streams import StreamLimits
+from acdtask.serve.turns import Turns
 
 __all__ = ["Lane", "Lanes"]
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from acdtask.cube.joblog import Severity
 from acdtask.cube.local.appending import plan_containers
-from acdtask.cube.local.consolidation_book import Book
 from acdtask.cube.local.consolidation_cell import (
     CellWork,
     container_key,
@@ -23,15 +22,16 @@ from acdtask.cube.local.consolidation_cell import (
     require_one_band,
     write_cell,
 )
-from acdtask.cube.local.consolidation_events import Definition, Draft, Progress
 from acdtask.cube.local.consolidation_params import stored_as
-from acdtask.cube.local.consolidation_states import State
 from acdtask.cube.local.stack import CHUNK_TIMES, container_checksum
 from acdtask.cube.model import Dataset, Record, Slice
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Grid, Layout, RegularGrid, Tile
 from acdtask.raster.points import move_points
 from acdtask.raster.tiling import footprint, tiles_of
+from acdtask.serve.consolidation.book import Book
+from acdtask.serve.consolidation.events import Definition, Draft, Progress
+from acdtask.serve.consolidation.states import State
 
 if TYPE_CHECKING:
     from acdtask.cube.local.cube import LocalCube

@@ -13,13 +13,13 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from acdtask.cube.server.errors import DETAILS_KEY, RefusalError, invalid, refusal_of
-from acdtask.cube.server.keys import OPEN_SERVICES, Keys
-from acdtask.cube.server.lanes import Lane, Lanes
-from acdtask.cube.server.stalls import StallGuard
-from acdtask.cube.server.wanted import CALL, GoneError
 from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.serve.cancellation import CALL, GoneError
+from acdtask.serve.errors import DETAILS_KEY, RefusalError, invalid, refusal_of
+from acdtask.serve.keys import OPEN_SERVICES, Keys
+from acdtask.serve.lanes import Lane, Lanes
+from acdtask.serve.stalls import StallGuard
 
 __all__ = ["CallInterceptor"]
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.palettes import Palettes
 from acdtask.cube.model import CubeRequest, Outcome, Pixels, RecordQuery, Variable
-from acdtask.cube.server.catalogue import Catalogue
-from acdtask.cube.server.errors import invalid
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Grid, Layout, WebMercatorGrid
+from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.errors import invalid
+from acdtask.serve.palettes import Palettes
 
 __all__ = ["colours_of", "render_tile"]
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from acdtask.cube.model import Addition, Dataset, Instance, RecordQuery, Variable
 from acdtask.cube.protocol import datasets_pb2 as pb
 from acdtask.cube.protocol.convert import DTYPES, dformat_to_wire
-from acdtask.cube.server.catalogue import Catalogue
-from acdtask.cube.server.errors import RefusalError, already_exists, invalid, not_found, not_served, uuid_of
-from acdtask.cube.server.frames import metas_of
-from acdtask.cube.server.ids import instance_id
-from acdtask.cube.server.managed import Managed
-from acdtask.cube.server.wanted import wanted
-from acdtask.cube.server.wire import bound_of, mapped_dformat_of, record_to_wire
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.source_files import Header, read_header
+from acdtask.serve.cancellation import wanted
+from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.errors import RefusalError, already_exists, invalid, not_found, not_served, uuid_of
+from acdtask.serve.frames import metas_of
+from acdtask.serve.ids import instance_id
+from acdtask.serve.managed import Managed
+from acdtask.serve.messages import bound_of, mapped_dformat_of, record_to_wire
 
 __all__ = ["DatasetCalls"]
 

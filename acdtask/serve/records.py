@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from acdtask.cube.model import RECORD_NAME_BYTES, Addition, Record, RecordQuery
 from acdtask.cube.protocol import records_pb2 as pb
 from acdtask.cube.protocol.convert import area_to_wire
-from acdtask.cube.server.catalogue import Catalogue
-from acdtask.cube.server.errors import RefusalError, already_exists, invalid, not_found, not_served, still_used, uuid_of
-from acdtask.cube.server.wanted import wanted
-from acdtask.cube.server.wire import (
+from acdtask.serve.cancellation import wanted
+from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.errors import RefusalError, already_exists, invalid, not_found, not_served, still_used, uuid_of
+from acdtask.serve.messages import (
     area_of,
     bound_of,
     is_name,
