@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from acdtask.cube.local.stac import Json, StacLinks, stac_catalog, stac_item
 from acdtask.cube.model import Dataset, Record, Variable
+from acdtask.cube.stac.items import Json, StacLinks, stac_catalog, stac_item
 from acdtask.raster.grid import Tile
 from acdtask.raster.tiling import footprint
 from acdtask.storage.store import Store

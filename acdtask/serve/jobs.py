@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from acdtask.cube.local.consolidation_params import ConsolidationParams
+from acdtask.cube.consolidation_params import ConsolidationParams
 from acdtask.cube.model import Consolidation, Dataset, JobState, Level, RecordQuery, Variable
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import datasets_pb2, values_pb2

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from acdtask.cube.local.head import Head, SegmentRef
 from acdtask.cube.local.index import HINT, Index
+from acdtask.cube.local.state import Head, SegmentRef
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.named import Names, key_of
 from acdtask.storage.listing import Entry

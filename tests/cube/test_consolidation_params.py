@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
-from acdtask.cube.local.consolidation_params import ConsolidationParams
+from acdtask.cube.consolidation_params import ConsolidationParams
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import DataFormat
 from acdtask.errors import AcdError, ErrorCode

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from acdtask.cube.local.consolidation_params import ConsolidationParams, find_params, keep_params
+from acdtask.cube.consolidation_params import ConsolidationParams, find_params, keep_params
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Level
 from acdtask.errors import AcdError, ErrorCode

@@ -12,9 +12,9 @@ from jsonschema import Draft7Validator
 from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 
-from acdtask.cube.local.stac import StacLinks, stac_catalog, stac_collection, stac_item
-from acdtask.cube.local.stac_read import SIGNED, read_stac
 from acdtask.cube.model import DataFormat, Record
+from acdtask.cube.stac.items import StacLinks, stac_catalog, stac_collection, stac_item
+from acdtask.cube.stac.read import SIGNED, read_stac
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.cog import write_cog
 from acdtask.raster.grid import Grid

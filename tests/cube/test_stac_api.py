@@ -19,8 +19,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from shapely.geometry import box, mapping, shape
 
-from acdtask.cube import stac_api
-from acdtask.cube.stac_api import ApiAddress, read_stac_api
+from acdtask.cube.stac import api as stac_api
+from acdtask.cube.stac.api import ApiAddress, read_stac_api
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.public_bucket import public_bucket
 from tests.jobs.rasters import good_pixels, write_tiff

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.local.stac_read import read_stac
+from acdtask.cube.stac.read import read_stac
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.source_files import read_header, read_strips
 from acdtask.storage import web, web_address, web_request

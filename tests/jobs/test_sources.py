@@ -453,7 +453,7 @@ def test_assets_in_folders_of_their_own_are_found(images: Path, tmp_path: Path) 
 
 
 def test_an_alternate_on_s3_is_taken_for_an_asset_on_the_web(tmp_path: Path) -> None:
-    from acdtask.cube.local.stac_read import read_stac
+    from acdtask.cube.stac.read import read_stac
 
     one = item(0, "https://example.org/a.tif")
     (tmp_path / "i.json").write_bytes(as_collection([one]))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from acdtask.cube.consolidation_params import ConsolidationParams
 from acdtask.cube.geocube.catalogue import Catalogue, Served
 from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.connection import Connection
@@ -15,7 +16,6 @@ from acdtask.cube.geocube.jobs import Jobs
 from acdtask.cube.geocube.layouts import Layouts
 from acdtask.cube.geocube.reader import Reader
 from acdtask.cube.geocube.records import Records
-from acdtask.cube.local.consolidation_params import ConsolidationParams
 from acdtask.cube.model import (
     Addition,
     Consolidation,

@@ -15,7 +15,7 @@ from arro3.core import Array, DataType, Field, Table, struct_array, struct_field
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.local.head import Removal
+from acdtask.cube.local.state import Removal
 from acdtask.cube.model import OUTSIDE, DataFormat, Dataset, Record, RecordQuery
 from acdtask.cube.patterns import matcher
 from acdtask.raster.grid import Grid

@@ -6,8 +6,8 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from acdtask.cube.local.stac import Json, StacLinks, stac_collection
 from acdtask.cube.model import Dataset, Record, Variable
+from acdtask.cube.stac.items import Json, StacLinks, stac_collection
 from acdtask.jobs.baseline.settings import ALGORITHM
 from acdtask.jobs.catalogue import (
     COLLECTION,

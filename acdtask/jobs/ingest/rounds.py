@@ -11,8 +11,8 @@ import json
 import numpy as np
 from pydantic import BaseModel
 
-from acdtask.cube.local.stac import stac_item
 from acdtask.cube.model import Addition, Dataset, Instance, Record
+from acdtask.cube.stac.items import stac_item
 from acdtask.jobs.contract import Handouts, LeftOutShard, Nothing, Results, Round
 from acdtask.jobs.ingest.access import Access
 from acdtask.jobs.ingest.catalogue import ImageCatalogue

@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.local.stac_read import SIGNED, is_stac, read_stac
 from acdtask.cube.model import NAME_RULE, RECORD_NAME_BYTES, Record
-from acdtask.cube.stac_api import read_stac_api
+from acdtask.cube.stac.api import read_stac_api
+from acdtask.cube.stac.read import SIGNED, is_stac, read_stac
 from acdtask.dates import parse_moment
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.access import Access

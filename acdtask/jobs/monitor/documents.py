@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
-from acdtask.cube.local.stac import StacLinks, stac_catalog, stac_collection
 from acdtask.cube.model import Variable
+from acdtask.cube.stac.items import StacLinks, stac_catalog, stac_collection
 from acdtask.jobs.catalogue import (
     CATALOGUE,
     COLLECTION,

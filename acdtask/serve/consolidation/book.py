@@ -15,8 +15,8 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from acdtask.cube.consolidation_params import ConsolidationParams
 from acdtask.cube.joblog import Severity, line
-from acdtask.cube.local.consolidation_params import ConsolidationParams
 from acdtask.cube.model import Consolidation
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.serve.consolidation.events import Definition, Draft, Event, Orders, Progress

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from acdtask.cube.consolidation_params import ConsolidationParams
 from acdtask.cube.joblog import Severity, line
-from acdtask.cube.local.consolidation_params import ConsolidationParams
 from acdtask.cube.model import Consolidation, JobState
 from acdtask.serve.consolidation.states import State, waits
 

@@ -1,7 +1,7 @@
 """Consolidation jobs of a local cube, with the states and pauses of a Geocube.
 
 In a Geocube a consolidation takes the datasets that it read out of the index, by a deletion job that follows. Here they
-stay: for its own cells a consolidated dataset is read instead (`acdtask.cube.local.where`), other layouts
+stay: for its own cells a consolidated dataset is read instead (`acdtask.cube.local.lookup`), other layouts
 are made from the sources, and nothing is ever lost.
 """
 
@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
+from acdtask.cube.consolidation_params import ConsolidationParams, find_params, keep_params, stored_as
 from acdtask.cube.joblog import Severity
-from acdtask.cube.local.consolidation_params import ConsolidationParams, find_params, keep_params, stored_as
 from acdtask.cube.model import Consolidation, Dataset, JobState
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.serve.consolidation.book import Book

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from acdtask.cube.consolidation_params import stored_as
 from acdtask.cube.joblog import Severity
 from acdtask.cube.local.appending import plan_containers
 from acdtask.cube.local.consolidation_cell import (
@@ -22,7 +23,6 @@ from acdtask.cube.local.consolidation_cell import (
     require_one_band,
     write_cell,
 )
-from acdtask.cube.local.consolidation_params import stored_as
 from acdtask.cube.local.stack import CHUNK_TIMES, container_checksum
 from acdtask.cube.model import Dataset, Record, Slice
 from acdtask.errors import AcdError, ErrorCode

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from acdtask.cube.local.stac_read import usable_item
+from acdtask.cube.stac.read import usable_item
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.storage.web_address import origin_of, without_query
 

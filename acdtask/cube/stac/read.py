@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urljoin, urlsplit
 
-from acdtask.cube.local.stac_parquet import items_of_parquet
+from acdtask.cube.stac.parquet import items_of_parquet
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.storage.store import Store
 from acdtask.storage.web import Web
