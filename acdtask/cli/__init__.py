@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from acdtask.engine import log
+from acdtask import log
 from acdtask.engine.signals import sigterm_as_interrupt
 from acdtask.errors import AcdError, ErrorCode, ExitStatus
 

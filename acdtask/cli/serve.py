@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.cube_options import Cube
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import Cube
 from acdtask.cli.output import say
 
 if TYPE_CHECKING:

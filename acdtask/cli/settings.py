@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from acdtask import log
 from acdtask.cli.options import settings_from
 from acdtask.cli.project import area_given, current_project
-from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.project import AREA, environment_values
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.cube_options import AsJson, Cube, IfAny, say_no_cube
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import AsJson, Cube, IfAny, say_no_cube
 from acdtask.cli.output import bytes_text, say, say_json, table
 from acdtask.errors import AcdError
 
@@ -59,7 +59,7 @@ def _tidy(
     if_any: IfAny = False,
     as_json: AsJson = False,
 ) -> None:
-    from acdtask.engine.account import noting_failure
+    from acdtask.engine.run_summary import noting_failure
     from acdtask.engine.stages import open_site
     from acdtask.tidy.clean import tidy
     from acdtask.tidy.retention import Retention

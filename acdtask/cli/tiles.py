@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.cube_options import Aoi, AsJson, Cube, LayoutName, open_cube
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import Aoi, AsJson, Cube, LayoutName, open_cube
 from acdtask.cli.output import say, say_json, table, write_json
 from acdtask.cli.project import require_aoi, taking_aoi
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.cube_options import AsJson, Cube
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import AsJson, Cube
 from acdtask.cli.output import bytes_text, say, say_json, table
 
 if TYPE_CHECKING:

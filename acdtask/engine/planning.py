@@ -10,8 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from acdtask import __version__
-from acdtask.engine import log
+from acdtask import __version__, log
 from acdtask.engine.reopening import reopen
 from acdtask.engine.rounds import find_gathering, way_out
 from acdtask.errors import AcdError, ErrorCode

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from acdtask.engine import log
-from acdtask.engine.account import Meter, Work
+from acdtask import log
+from acdtask.engine.run_summary import Meter, Work
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import PlanHead, Site
 from acdtask.jobs.quarantine import Failure, LeftOut, PartlyFailedError

@@ -13,8 +13,8 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.log import events
 from acdtask.serve.cancellation import CALL, GoneError
 from acdtask.serve.errors import DETAILS_KEY, RefusalError, invalid, refusal_of
 from acdtask.serve.keys import OPEN_SERVICES, Keys

@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.log import events
 
 __all__ = ["Listener", "raise_file_limit"]
 

@@ -26,8 +26,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import RecordQuery
 from acdtask.dates import parse_moment
-from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.log import events
 from acdtask.serve.connections import Listener
 from acdtask.serve.errors import RefusalError, invalid, refusal_of, uuid_of
 from acdtask.serve.keys import Keys

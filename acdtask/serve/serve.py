@@ -18,8 +18,8 @@ from grpc_reflection.v1alpha import reflection
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import services_pb2_grpc
-from acdtask.engine.log import events
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.log import events
 from acdtask.serve.calls import CallInterceptor
 from acdtask.serve.connections import raise_file_limit
 from acdtask.serve.consolidation.runner import JobRunner

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from acdtask.engine.log import events
+from acdtask.log import events
 
 __all__ = ["StallGuard"]
 

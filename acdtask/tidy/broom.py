@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from acdtask.engine import log
+from acdtask import log
 from acdtask.storage.listing import PAGE, Entry
 from acdtask.storage.store import Store
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from acdtask import log
 from acdtask.cube.local.cube import LocalCube
-from acdtask.engine import log
 from acdtask.jobs.contract import Site
 from acdtask.tidy.broom import Broom
 from acdtask.tidy.index import Heads, read_heads, sweep_index

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from acdtask import log
 from acdtask.cli import main
 from acdtask.cube.model import Addition, Consolidation, DataFormat, Dataset, Instance, Level, Record, Variable
-from acdtask.engine import log
 from acdtask.raster.grid import Grid, Layout, RegularGrid
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.standin import SERVED, StandIn, served_cube

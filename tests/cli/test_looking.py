@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from acdtask import log
 from acdtask.cli import main
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, Record, Variable
-from acdtask.engine import log
 from acdtask.raster.grid import Layout, RegularGrid
 
 Run = Callable[..., tuple[int, str, str]]

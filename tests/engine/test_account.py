@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from acdtask import log
 from acdtask.cli import main
 from acdtask.cube.local.containers import read_window
 from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.model import DataFormat, Dataset, Record, Variable
-from acdtask.engine import account, log
-from acdtask.engine.account import (
+from acdtask.engine import run_summary as account
+from acdtask.engine.run_summary import (
     JobRecord,
     Work,
     failures_of,

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.engine.carried import (
+from acdtask.engine.stages import make_plan, open_site
+from acdtask.engine.workflow_limits import (
     BYTES_OF_A_NODE,
     MARGIN,
     MAX_SHARD_ROUNDS,
@@ -25,7 +26,6 @@ from acdtask.engine.carried import (
     require_carried,
     shards_parameter,
 )
-from acdtask.engine.stages import make_plan, open_site
 from acdtask.errors import AcdError, ErrorCode, ExitStatus
 from acdtask.jobs.contract import Plan
 from acdtask.jobs.registry import load_job

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from acdtask.engine.account import known_in_this_run
 from acdtask.engine.chain import END, advance
-from acdtask.engine.here import ALWAYS_PODS, Budget, Step, Way, do_or_hand_over
+from acdtask.engine.run_summary import known_in_this_run
+from acdtask.engine.small_work import ALWAYS_PODS, Budget, Step, Way, do_or_hand_over
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Estimate, Job, Site
@@ -91,7 +91,7 @@ def test_a_second_attempt_of_the_same_run_tells_what_the_first_has_published(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("acdtask.engine.here.record_gathered", killed)
+        patched.setattr("acdtask.engine.small_work.record_gathered", killed)
         with pytest.raises(KeyboardInterrupt):
             do_or_hand_over(IngestJob(), settings, site, PLENTY, tmp_path / "out")
     made = digests(tmp_path / "cube")
@@ -199,7 +199,7 @@ def test_a_chain_that_cannot_do_its_first_job_says_why(tmp_path: Path) -> None:
 def test_a_plan_that_no_workflow_can_carry_is_done_here_if_it_is_small(
     settings: IngestSettings, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("acdtask.engine.carried.MAX_SHARD_ROUNDS", 1)
+    monkeypatch.setattr("acdtask.engine.workflow_limits.MAX_SHARD_ROUNDS", 1)
     with pytest.raises(AcdError) as caught:
         do_or_hand_over(IngestJob(), settings, site, ALWAYS_PODS, tmp_path / "out")
     assert caught.value.code is ErrorCode.PLAN_TOO_LARGE

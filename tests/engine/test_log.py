@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acdtask.engine import log
+from acdtask import log
 
 
 @pytest.fixture(autouse=True)

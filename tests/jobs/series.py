@@ -11,8 +11,8 @@ import rasterio
 from numpy.typing import NDArray
 
 from acdtask.cube.model import Record, RecordQuery
-from acdtask.engine.account import record_gathered, record_plan
 from acdtask.engine.local import Outcome
+from acdtask.engine.run_summary import record_gathered, record_plan
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import ErrorCode
 from acdtask.jobs.contract import Plan

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from acdtask.cli.app import app
 from acdtask.cube.model import RecordQuery
-from acdtask.engine.account import records_of
+from acdtask.engine.run_summary import records_of
 from acdtask.engine.stages import gather_round, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode, ExitStatus
 from acdtask.jobs.ingest.job import IngestJob

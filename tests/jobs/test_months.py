@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from acdtask import log
 from acdtask.cli import main
-from acdtask.engine import log
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site

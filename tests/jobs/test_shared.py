@@ -16,9 +16,9 @@ import pytest
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, RecordQuery, Slice, Variable
 from acdtask.cube.shared import SharedCube
-from acdtask.engine.carried import POD_SECONDS
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import gather_round, load_shard, make_plan, open_site, run_shard
+from acdtask.engine.workflow_limits import POD_SECONDS
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cloudevents.core.v1.event import CloudEvent
 
-from acdtask.engine.account import noting_failure, record_gathered, record_plan
+from acdtask.engine.run_summary import noting_failure, record_gathered, record_plan
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Nothing, Plan, Site

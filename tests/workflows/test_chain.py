@@ -14,9 +14,9 @@ import pytest
 import rasterio
 from PIL import Image
 
-from acdtask.engine.account import records_of
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
+from acdtask.engine.run_summary import records_of
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.consolidate.job import ConsolidateJob

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from acdtask import log
 from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.model import Cube, RecordQuery
-from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.ingester.client import IngesterClient
 from acdtask.ingester.model import Counts, Scene, Status

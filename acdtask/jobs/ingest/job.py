@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from shapely.geometry import shape
 
+from acdtask import log
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.layout_rules import regular_grid_like, require_usable
-from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.comparable import composition_of, counts_text, grids_text
 from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Site

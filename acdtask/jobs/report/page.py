@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from acdtask.jobs.report import words
+from acdtask import wording as words
 from acdtask.jobs.report.colours import COHERENCE, PATCH, QUALITY, STD, TRUTH, ColourMap, Z, css_hex
 from acdtask.jobs.report.model import DatePage, PatchRow, QualityReason, ReportPage
 from acdtask.jobs.report.pictures import STD_RANGE, Z_RANGE, paper_name

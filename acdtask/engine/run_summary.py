@@ -16,8 +16,8 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from acdtask import log
 from acdtask.cube.aoi import load_aoi
-from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Findings, Job, Plan, PlanHead, Series, Settings, Site
 from acdtask.jobs.quarantine import LeftOut

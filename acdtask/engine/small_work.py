@@ -9,12 +9,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from acdtask.engine.account import JobRecord, known_in_this_run, noting_failure, record_gathered, record_plan
-from acdtask.engine.carried import require_carried
 from acdtask.engine.local import run_planned
 from acdtask.engine.pod import PodBar, write_artifacts, write_figures, write_plan, write_texts
 from acdtask.engine.processes import WorkerPool
+from acdtask.engine.run_summary import JobRecord, known_in_this_run, noting_failure, record_gathered, record_plan
 from acdtask.engine.stages import gathered_rounds, left_out_by, load_plan, make_plan
+from acdtask.engine.workflow_limits import require_carried
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Estimate, Job, Plan, Settings, Site
 
