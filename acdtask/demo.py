@@ -20,8 +20,8 @@ from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.registry import load_job
 from acdtask.jobs.report.job import ReportSettings
 from acdtask.jobs.report.score import Score
+from acdtask.jobs.simulate.job import SimulateSettings
 from acdtask.raster.grid import Layout, RegularGrid
-from acdtask.simulate.job import SimulateSettings
 
 __all__ = ["run_demo"]
 

@@ -19,7 +19,7 @@ from acdtask.cube.model import NAME_BYTES
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.period import period_text, year_after
 from acdtask.jobs.ingest.checks import input_of, readings_of
-from acdtask.jobs.ingest.known import NothingKnown
+from acdtask.jobs.ingest.origins import NothingKnown
 from acdtask.jobs.ingest.pixels import judge
 from acdtask.jobs.ingest.reading import Reading
 from acdtask.jobs.ingest.settings import IngestSettings

@@ -29,9 +29,9 @@ from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.jobs.simulate.job import SimulateJob, SimulateSettings, image_key
+from acdtask.jobs.simulate.settings import SceneSettings
 from acdtask.raster.grid import Layout, RegularGrid
-from acdtask.simulate.job import SimulateJob, SimulateSettings, image_key
-from acdtask.simulate.settings import SceneSettings
 from acdtask.tidy.clean import tidy
 from acdtask.tidy.retention import Retention
 

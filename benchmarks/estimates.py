@@ -30,8 +30,8 @@ from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.registry import load_job
 from acdtask.jobs.report.job import ReportSettings
+from acdtask.jobs.simulate.job import SimulateSettings
 from acdtask.raster.grid import Layout
-from acdtask.simulate.job import SimulateSettings
 
 __all__ = ["TOLERANCE", "Row", "run_estimates"]
 

@@ -181,7 +181,7 @@ def _layout(name: str, grid: RegularGrid | dict[str, Any]) -> Layout:
 
 def _delete(name: Name, cube: Cube) -> None:
     from acdtask.cube.local.cube import LocalCube
-    from acdtask.jobs.uses import uses_of_layout
+    from acdtask.jobs.layout_users import uses_of_layout
 
     opened = open_cube(cube)
     opened.layout(name)

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from acdtask.cube.model import DataFormat, Dataset, Variable
 from acdtask.cube.suggest import known_names
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.closest import Closest
 from acdtask.jobs.fence import Fence, newest_number
+from acdtask.jobs.near_misses import Closest
 from acdtask.jobs.quarantine import QuarantinedTile
 from acdtask.raster.grid import Tile
 from acdtask.storage.seal import seal, unseal

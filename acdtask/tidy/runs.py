@@ -12,7 +12,7 @@ from typing import Any
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import document_in
 from acdtask.jobs.contract import Site
-from acdtask.jobs.ingest.leftout import LeftOutRaster
+from acdtask.jobs.ingest.quarantined import LeftOutRaster
 from acdtask.jobs.named import Names, names_in_json
 from acdtask.jobs.registry import JOBS
 from acdtask.storage.listing import Entry

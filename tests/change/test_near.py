@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from acdtask.change.fragments import FIXED, find_fragments
-from acdtask.change.near import NOTHING, Near
+from acdtask.change.near_misses import NOTHING, Near
 from acdtask.change.seams import join_near
 from tests.change.crossing import crossed
 from tests.change.scenes import Scene, Tile, evidence_of, scenes, tilings

@@ -16,7 +16,7 @@ from acdtask.change.detect import Change, detect_against, detect_on_ground, scen
 from acdtask.change.fragments import find_fragments
 from acdtask.change.method import halo_before, halo_of, measure, measuring
 from acdtask.change.moments import Moments
-from acdtask.change.near import Near
+from acdtask.change.near_misses import Near
 from acdtask.change.profile import STANDARD, TUTORIAL, Detection, detection_for
 from acdtask.change.scene import Ground, Scene
 from acdtask.change.seams import join_fragments, join_near

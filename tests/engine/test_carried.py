@@ -30,7 +30,7 @@ from acdtask.errors import AcdError, ErrorCode, ExitStatus
 from acdtask.jobs.contract import Plan
 from acdtask.jobs.registry import load_job
 from acdtask.jobs.shards import MAX_SHARDS
-from acdtask.simulate.job import SimulateJob, SimulateSettings
+from acdtask.jobs.simulate.job import SimulateJob, SimulateSettings
 from tests.engine.test_pod import acdtask
 from workflows.templates import CHAIN
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acdtask.jobs.monitor.around import mask_of, windows_around
+from acdtask.jobs.monitor.halo import mask_of, windows_around
 from acdtask.raster.grid import Layout, RegularGrid
 
 

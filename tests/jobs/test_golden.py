@@ -27,7 +27,7 @@ from acdtask.jobs.monitor.months import patches_of_image, read_images
 from acdtask.jobs.products import MonitorManifest
 from acdtask.jobs.registry import load_job
 from acdtask.jobs.report.job import ReportJob, ReportSettings
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from acdtask.storage.store import Store
 from tests.jobs.chain import simulate
 from tests.jobs.small import LAYOUT, baseline, ends, make_cube, monitor, run, steady

@@ -27,8 +27,8 @@ from acdtask.jobs.monitor.months import keys_of, patches_of_month, read_images, 
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.patches import read_patches
 from acdtask.jobs.products import MonitorManifest, find_manifest
+from acdtask.jobs.simulate.settings import SceneSettings
 from acdtask.raster.grid import Layout, RegularGrid
-from acdtask.simulate.settings import SceneSettings
 from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, reference_end, simulate
 

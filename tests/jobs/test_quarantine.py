@@ -35,8 +35,8 @@ from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from acdtask.raster.grid import Layout, RegularGrid
-from acdtask.simulate.settings import SceneSettings
 from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, digests, reference_end, simulate
 

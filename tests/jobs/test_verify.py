@@ -21,8 +21,8 @@ from acdtask.engine.processes import WorkerPool
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from acdtask.raster.checksums import checksum_of
-from acdtask.simulate.settings import SceneSettings
 from acdtask.verify.named import named_files
 from acdtask.verify.run import Verification, verify_files
 from tests.jobs.chain import LAYOUT, Chain, digests, reference_end, run_chain, simulate

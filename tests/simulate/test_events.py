@@ -5,9 +5,9 @@ import pytest
 from scipy import ndimage
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.simulate.events import GAP, LATTICE, MAX_AREA, MIN_AREA, Event
-from acdtask.simulate.land import Cover
-from acdtask.simulate.scene import Scene, SceneSettings
+from acdtask.jobs.simulate.events import GAP, LATTICE, MAX_AREA, MIN_AREA, Event
+from acdtask.jobs.simulate.land import Cover
+from acdtask.jobs.simulate.scene import Scene, SceneSettings
 
 SMALL = SceneSettings(size=192, events=6, reference_pairs=6, monitored_pairs=5)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from acdtask.simulate.fields import Stream, generator, smooth_field, spline_weights
+from acdtask.jobs.simulate.fields import Stream, generator, smooth_field, spline_weights
 
 
 def test_generators_of_different_streams_and_items_differ() -> None:

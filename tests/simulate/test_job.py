@@ -11,9 +11,9 @@ import rasterio
 from acdtask.engine.stages import gather_round, make_plan, missing_shards, run_shard
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Plan, Site
-from acdtask.simulate.job import SimulateJob, SimulateSettings, geotiff, image_key
-from acdtask.simulate.scene import Scene, SceneSettings
-from acdtask.simulate.truth import aoi_payload, truth_geojson
+from acdtask.jobs.simulate.job import SimulateJob, SimulateSettings, geotiff, image_key
+from acdtask.jobs.simulate.scene import Scene, SceneSettings
+from acdtask.jobs.simulate.truth import aoi_payload, truth_geojson
 from acdtask.storage.store import Store
 
 SCENE = {"size": 96, "events": 2, "reference_pairs": 5, "monitored_pairs": 3}

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from acdtask.simulate.land import CLASSES, Cover, make_land
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.land import CLASSES, Cover, make_land
+from acdtask.jobs.simulate.settings import SceneSettings
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "simulation.md"
 

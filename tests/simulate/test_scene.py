@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from acdtask.simulate.land import Cover
-from acdtask.simulate.scene import Scene, SceneSettings, scene_of
-from acdtask.simulate.speckle import NODATA
+from acdtask.jobs.simulate.land import Cover
+from acdtask.jobs.simulate.scene import Scene, SceneSettings, scene_of
+from acdtask.jobs.simulate.speckle import NODATA
 
 SMALL = SceneSettings(size=160, events=4, reference_pairs=6, monitored_pairs=4)
 YEAR = SceneSettings(size=128, events=0, reference_pairs=61, monitored_pairs=2)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import ellipe, ellipk
 
-from acdtask.simulate.fields import Floats
-from acdtask.simulate.speckle import NODATA, STRIP_ROWS, sample_coherence, speckle_sums, to_stored
+from acdtask.jobs.simulate.fields import Floats
+from acdtask.jobs.simulate.speckle import NODATA, STRIP_ROWS, sample_coherence, speckle_sums, to_stored
 
 
 def touzi_moment(true: float, looks: int, order: int) -> float:

@@ -14,8 +14,8 @@ from shapely.geometry import shape
 
 from acdtask.cube.aoi import load_aoi
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.simulate.scene import Scene, SceneSettings
-from acdtask.simulate.truth import aoi_payload, outline, truth_geojson
+from acdtask.jobs.simulate.scene import Scene, SceneSettings
+from acdtask.jobs.simulate.truth import aoi_payload, outline, truth_geojson
 
 SETTINGS = SceneSettings(size=256, events=8, reference_pairs=4, monitored_pairs=5)
 

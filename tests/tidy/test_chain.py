@@ -28,8 +28,8 @@ from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.tile import CutTiles
 from acdtask.jobs.products import find_manifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from acdtask.raster.grid import Layout, RegularGrid
-from acdtask.simulate.settings import SceneSettings
 from acdtask.tidy.clean import tidy
 from acdtask.tidy.retention import Retention
 from tests.jobs.chain import LAYOUT, reference_end, simulate

@@ -450,7 +450,7 @@ def test_old_images_that_an_ingest_has_written_stay_until_it_ends(tmp_path: Path
 
 def test_a_plan_that_is_made_again_is_young_again(tmp_path: Path) -> None:
     from acdtask.engine.stages import make_plan
-    from acdtask.simulate.job import SimulateJob, SimulateSettings
+    from acdtask.jobs.simulate.job import SimulateJob, SimulateSettings
 
     site = open_site(str(tmp_path / "site"))
     settings = SimulateSettings(out=str(tmp_path / "site"), size=64, reference_pairs=3, monitored_pairs=1, events=1)

@@ -17,7 +17,7 @@ from acdtask.engine.run_summary import failures_of, records_of
 from acdtask.engine.stages import load_plan
 from acdtask.jobs.contract import Site
 from acdtask.jobs.registry import load_job
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from tests.jobs.chain import digests, reference_end, simulate
 from tests.workflows.test_chain import ACDTASK, JOBS, pods_of
 from workflows.rendering import CHART_FILES

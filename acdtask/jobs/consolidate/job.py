@@ -11,9 +11,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import CHUNK_TIMES, METADATA
 from acdtask.cube.model import Slice
 from acdtask.cube.shared import SharedCube
-from acdtask.jobs.consolidate.on_geocube import plan_on_geocube, run_on_geocube
-from acdtask.jobs.consolidate.settings import ConsolidateSettings
-from acdtask.jobs.consolidate.work import (
+from acdtask.jobs.consolidate.content import (
     CellOfWork,
     CellsWork,
     ConsolidateContent,
@@ -21,6 +19,8 @@ from acdtask.jobs.consolidate.work import (
     ConsolidatedCells,
     ConsolidatePlan,
 )
+from acdtask.jobs.consolidate.on_geocube import plan_on_geocube, run_on_geocube
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Nothing, Results, Round, Site
 from acdtask.jobs.costs import CONSOLIDATE
 from acdtask.jobs.shards import Cut

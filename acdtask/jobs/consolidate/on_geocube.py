@@ -10,8 +10,8 @@ from acdtask.cube.follow import JobEvent, follow, require_done
 from acdtask.cube.joblog import TaskState, tasks_of
 from acdtask.cube.model import Consolidates, Consolidation, JobState
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.consolidate.content import CellOfWork, CellsWork, ConsolidateContent, ConsolidatedCells
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
-from acdtask.jobs.consolidate.work import CellOfWork, CellsWork, ConsolidateContent, ConsolidatedCells
 from acdtask.jobs.contract import Draft, Estimate, Shard, content_id_of
 from acdtask.raster.grid import Tile
 from acdtask.raster.tiling import tiles_as_geojson

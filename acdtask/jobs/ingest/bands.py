@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.ingest.stated import StatedBand
+from acdtask.jobs.ingest.stac_bands import StatedBand
 from acdtask.raster.source_files import BandHeader, Header
 
 __all__ = ["alpha_of", "chosen_band", "list_of_bands"]

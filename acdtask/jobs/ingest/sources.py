@@ -18,9 +18,9 @@ from acdtask.dates import parse_moment
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.access import Access
 from acdtask.jobs.ingest.alternatives import Alternatives
-from acdtask.jobs.ingest.known import KnownRecords
-from acdtask.jobs.ingest.likeness import polarisation_of_asset, polarisation_to_take, track_to_note
 from acdtask.jobs.ingest.listing import list_rasters, place_of, web_raster
+from acdtask.jobs.ingest.origins import KnownRecords
+from acdtask.jobs.ingest.polarisations import polarisation_of_asset, polarisation_to_take, track_to_note
 from acdtask.jobs.ingest.producers import PRODUCERS, advice_for, refuse_odd_names
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.tracks import (

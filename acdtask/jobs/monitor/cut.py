@@ -12,10 +12,10 @@ from acdtask.change.zscore import Quality
 from acdtask.jobs.contract import Handouts, Nothing, Results, Round
 from acdtask.jobs.monitor.content import MonitorContext, MonitorPlan, MonitorWork, TileWork
 from acdtask.jobs.monitor.documents import tags_of_image
+from acdtask.jobs.monitor.images import Subfolders, monitor_tile
 from acdtask.jobs.monitor.label import Blobs, TileBlobs, TileLabels
 from acdtask.jobs.monitor.publish import publish
 from acdtask.jobs.monitor.tile import CutTile, CutTiles
-from acdtask.jobs.monitor.work import Subfolders, monitor_tile
 from acdtask.jobs.products import MASK_NODATA, MonitorTile
 from acdtask.jobs.scratch import read_scratch
 from acdtask.jobs.styles import CHANGE_COLOURS

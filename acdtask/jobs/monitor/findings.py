@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from acdtask.jobs.closest import Closest
 from acdtask.jobs.contract import Findings, FoundImage, Site
-from acdtask.jobs.judged import ENOUGH, Judged
+from acdtask.jobs.coverage import ENOUGH, Judged
 from acdtask.jobs.monitor.content import MonitorPlan
 from acdtask.jobs.monitor.months import images_of_month, patches_of_image
+from acdtask.jobs.near_misses import Closest
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import ImageProduct, MonitorManifest
 from acdtask.storage.store import Store

@@ -20,7 +20,7 @@ from acdtask.jobs.contract import (
     content_id_of,
 )
 from acdtask.jobs.costs import REPORT
-from acdtask.jobs.ingest.leftout import LeftOutRaster, left_out_of
+from acdtask.jobs.ingest.quarantined import LeftOutRaster, left_out_of
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import NumberedChain
 from acdtask.jobs.report.content import (
@@ -49,9 +49,9 @@ from acdtask.jobs.report.edition import (
     report_folder,
     show_edition,
 )
-from acdtask.jobs.report.leftout import left_out_rows
 from acdtask.jobs.report.model import LeftOutRow
 from acdtask.jobs.report.pictures import paper_name
+from acdtask.jobs.report.quarantined import left_out_rows
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.sources import PAGE_ALGORITHM, Sources, digest_of
 from acdtask.jobs.shards import Cut

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from acdtask import wording as words
-from acdtask.jobs.report.colours import COHERENCE, PATCH, QUALITY, STD, TRUTH, ColourMap, Z, css_hex
+from acdtask.jobs.colours import COHERENCE, PATCH, QUALITY, STD, TRUTH, ColourMap, Z, css_hex
 from acdtask.jobs.report.model import DatePage, PatchRow, QualityReason, ReportPage
 from acdtask.jobs.report.pictures import STD_RANGE, Z_RANGE, paper_name
 from acdtask.jobs.report.score import FALSE_SHARE, FOUND_SHARE, EventScore

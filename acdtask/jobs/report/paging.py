@@ -19,7 +19,6 @@ from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifes
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.drawing import REASONS
 from acdtask.jobs.report.edition import DrawnDate
-from acdtask.jobs.report.leftout import pictures_left_out
 from acdtask.jobs.report.model import (
     BaselinePage,
     DatePage,
@@ -30,6 +29,7 @@ from acdtask.jobs.report.model import (
     ReportPage,
     TileShape,
 )
+from acdtask.jobs.report.quarantined import pictures_left_out
 from acdtask.jobs.report.score import FoundPatch, Score, score
 from acdtask.jobs.report.sources import Sources
 from acdtask.raster.tiling import LON_LAT, footprint, project

@@ -26,9 +26,9 @@ from acdtask.jobs.patches import read_patches
 from acdtask.jobs.report.drawing import Drawer
 from acdtask.jobs.report.edition import edition_chain, keys_of, newest_edition, show_edition
 from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from acdtask.jobs.styles import patch_style
 from acdtask.raster.grid import Layout, RegularGrid
-from acdtask.simulate.settings import SceneSettings
 from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, reference_end, simulate
 

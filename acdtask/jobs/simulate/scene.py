@@ -8,8 +8,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.simulate.events import Event, Mask, lowered, place_events
-from acdtask.simulate.fields import (
+from acdtask.jobs.simulate.events import Event, Mask, lowered, place_events
+from acdtask.jobs.simulate.fields import (
     Floats,
     Stream,
     field_from_knots,
@@ -18,9 +18,9 @@ from acdtask.simulate.fields import (
     smooth_field,
     spline_weights,
 )
-from acdtask.simulate.land import CLASSES, Cover, Land, make_land
-from acdtask.simulate.settings import SceneSettings
-from acdtask.simulate.speckle import sample_coherence, to_stored
+from acdtask.jobs.simulate.land import CLASSES, Cover, Land, make_land
+from acdtask.jobs.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.speckle import sample_coherence, to_stored
 
 __all__ = ["Scene", "SceneSettings", "scene_of"]
 

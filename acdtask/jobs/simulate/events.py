@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.simulate.fields import Floats, Stream, generator, smooth_field
-from acdtask.simulate.land import Cover
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.fields import Floats, Stream, generator, smooth_field
+from acdtask.jobs.simulate.land import Cover
+from acdtask.jobs.simulate.settings import SceneSettings
 
 __all__ = ["LATTICE", "MAX_AREA", "MIN_AREA", "Event", "lowered", "place_events"]
 

@@ -6,7 +6,7 @@ import datetime
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from acdtask.jobs.ingest.leftout import LeftOutRaster
+from acdtask.jobs.ingest.quarantined import LeftOutRaster
 from acdtask.jobs.products import BaselineManifest, ImageProduct
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.model import LeftOutRow

@@ -9,7 +9,7 @@ from acdtask.cube.model import Record
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.ingest.content import IngestPlan
-from acdtask.jobs.ingest.known import KnownFiles, Origin, has_instance, note_origins, settings_of_pixels
+from acdtask.jobs.ingest.origins import KnownFiles, Origin, has_instance, note_origins, settings_of_pixels
 from acdtask.jobs.ingest.settings import IngestSettings
 
 __all__ = ["folder_of", "note_inputs", "refuse_other_pixels"]

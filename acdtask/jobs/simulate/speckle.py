@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.simulate.fields import Floats
+from acdtask.jobs.simulate.fields import Floats
 
 __all__ = ["NODATA", "sample_coherence", "speckle_sums", "to_stored"]
 

@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from acdtask.change.fragments import FIXED
-from acdtask.change.near import NOTHING, Near
+from acdtask.change.near_misses import NOTHING, Near
 
 __all__ = ["Closest", "closest_of", "option_for"]
 
 
 class Closest(BaseModel):
-    """How near an image came to having a patch (`acdtask.change.near.Near`). A score is None if no pixel has it.
+    """How near an image came to having a patch (`acdtask.change.near_misses.Near`). A score is None if no pixel has it.
 
     A score is what the thresholds apply to: z, or smoothed z.
 

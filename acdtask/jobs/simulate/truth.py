@@ -12,9 +12,9 @@ from shapely.geometry import Polygon, shape
 from shapely.geometry.polygon import orient
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.simulate.events import Event
-from acdtask.simulate.scene import Scene
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.events import Event
+from acdtask.jobs.simulate.scene import Scene
+from acdtask.jobs.simulate.settings import SceneSettings
 
 __all__ = ["AOI_NAME", "aoi_payload", "outline", "truth_geojson"]
 

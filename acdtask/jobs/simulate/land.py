@@ -9,8 +9,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.simulate.fields import Floats, Stream, generator, smooth_field
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.fields import Floats, Stream, generator, smooth_field
+from acdtask.jobs.simulate.settings import SceneSettings
 
 __all__ = ["CLASSES", "Cover", "CoverModel", "Land", "make_land"]
 

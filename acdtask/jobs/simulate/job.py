@@ -29,10 +29,10 @@ from acdtask.jobs.contract import (
     Work,
 )
 from acdtask.jobs.shards import shards_of
-from acdtask.simulate.scene import scene_of
-from acdtask.simulate.settings import SceneSettings
-from acdtask.simulate.speckle import NODATA
-from acdtask.simulate.truth import aoi_payload, truth_geojson
+from acdtask.jobs.simulate.scene import scene_of
+from acdtask.jobs.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.speckle import NODATA
+from acdtask.jobs.simulate.truth import aoi_payload, truth_geojson
 from acdtask.storage.store import Store
 
 __all__ = ["SimulateJob", "SimulateSettings", "geotiff", "image_key"]
