@@ -31,9 +31,9 @@ from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.jobs.simulate.job import SimulateJob, SimulateSettings, image_key
 from acdtask.jobs.simulate.settings import SceneSettings
+from acdtask.maintenance.tidy.clean import tidy
+from acdtask.maintenance.tidy.retention import Retention
 from acdtask.raster.grid import Layout, RegularGrid
-from acdtask.tidy.clean import tidy
-from acdtask.tidy.retention import Retention
 
 SIZE, CELL, REFERENCE, EVENTS = 192, 64, 24, 20
 EARLY, WINDOW, DATES, TOLERANCE = 20, 7, 10, 0.25

@@ -14,8 +14,8 @@ import shapely
 import shapely.geometry
 from shapely.geometry.base import BaseGeometry
 
+from acdtask.api.georeference import coordinates, crs_attributes, import_xarray
 from acdtask.api.lazy import LazyImages
-from acdtask.api.place import coordinates, crs_attributes, import_xarray
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Resampling, Variable

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.api.place import import_xarray
+from acdtask.api.georeference import import_xarray
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import CubeRequest, Outcome, Resampling, Variable
 from acdtask.errors import AcdError, ErrorCode

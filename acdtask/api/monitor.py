@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.api.baseline import Baseline, dataset_of, stored_image
-from acdtask.api.saved import Address, read_saved, write_saved
-from acdtask.api.stored import Stored
+from acdtask.api.files import Address, read_saved, write_saved
+from acdtask.api.quantise import Stored
 from acdtask.change import detect
 from acdtask.change.packing import pack_rows, unpack_rows
 from acdtask.change.polygons import Outline, join_all, trace

@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 from shapely import MultiPolygon
 
-from acdtask.api.saved import Address, place_of
+from acdtask.api.files import Address, place_of
 from acdtask.change.patches import Patch, patch_table
 from acdtask.change.polygons import Outline, to_crs_coordinates
 from acdtask.errors import AcdError, ErrorCode

@@ -61,7 +61,7 @@ def _chain(
     from acdtask.engine.small_work import Budget
     from acdtask.engine.stages import open_site
     from acdtask.jobs.registry import load_job
-    from acdtask.project import JOBS_IN_ORDER
+    from acdtask.project.config import JOBS_IN_ORDER
 
     require_writable(outputs)
     jobs = [load_job(name) for name in JOBS_IN_ORDER]

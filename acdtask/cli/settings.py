@@ -9,7 +9,7 @@ from acdtask import log
 from acdtask.cli.options import settings_from
 from acdtask.cli.project import area_given, current_project
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.project import AREA, environment_values
+from acdtask.project.config import AREA, environment_values
 
 if TYPE_CHECKING:
     from acdtask.jobs.contract import Job, Settings

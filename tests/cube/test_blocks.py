@@ -17,11 +17,11 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import METADATA, StackWriter
 from acdtask.cube.model import Addition, CubeRequest, DataFormat, Dataset, Outcome, Pixels, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.maintenance.verify.check import check_files
+from acdtask.maintenance.verify.files import named_files
 from acdtask.raster.cog import write_cog
 from acdtask.raster.grid import Grid, Window
 from acdtask.storage.store import Store
-from acdtask.verify.check import check_files
-from acdtask.verify.named import named_files
 from tests.cube.make import COHERENCE, MASTER, dataset, grid, image, one_slice, record
 
 # rasterio warns when a damaged header has lost the image's place, and when it cannot log what GDAL says about it.

@@ -30,10 +30,10 @@ from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.maintenance.tidy.clean import tidy
+from acdtask.maintenance.tidy.retention import Retention
 from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.storage.store import Store
-from acdtask.tidy.clean import tidy
-from acdtask.tidy.retention import Retention
 from tests.jobs.rasters import CRS, ORIGIN
 from tests.jobs.series import (
     COUNT,

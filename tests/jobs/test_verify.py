@@ -22,9 +22,9 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.simulate.settings import SceneSettings
+from acdtask.maintenance.verify.files import named_files
+from acdtask.maintenance.verify.run import Verification, verify_files
 from acdtask.raster.checksums import checksum_of
-from acdtask.verify.named import named_files
-from acdtask.verify.run import Verification, verify_files
 from tests.jobs.chain import LAYOUT, Chain, digests, reference_end, run_chain, simulate
 
 Command: TypeAlias = Callable[..., tuple[int, str, str]]

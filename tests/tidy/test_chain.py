@@ -29,9 +29,9 @@ from acdtask.jobs.monitor.tile import CutTiles
 from acdtask.jobs.products import find_manifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.jobs.simulate.settings import SceneSettings
+from acdtask.maintenance.tidy.clean import tidy
+from acdtask.maintenance.tidy.retention import Retention
 from acdtask.raster.grid import Layout, RegularGrid
-from acdtask.tidy.clean import tidy
-from acdtask.tidy.retention import Retention
 from tests.jobs.chain import LAYOUT, reference_end, simulate
 from tests.tidy.whole import missing_names
 

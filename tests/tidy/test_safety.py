@@ -29,11 +29,11 @@ from acdtask.jobs.contract import Site
 from acdtask.jobs.fence import Fence
 from acdtask.jobs.ingest.rounds import WrittenFile, WrittenFiles
 from acdtask.jobs.products import manifest_chain
+from acdtask.maintenance.tidy.clean import tidy
+from acdtask.maintenance.tidy.retention import Retention
 from acdtask.serve.managed import Managed
 from acdtask.storage.seal import seal
 from acdtask.storage.store import Store
-from acdtask.tidy.clean import tidy
-from acdtask.tidy.retention import Retention
 from tests.cube.jobs import asked, make_cube, work
 from tests.cube.make import COHERENCE, MASTER, dataset, grid, put_image, record
 from tests.tidy.whole import missing_names

@@ -8,7 +8,7 @@ from typing import Any
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.index import Index
-from acdtask.jobs.named import names_of_manifest
+from acdtask.maintenance.references import names_of_manifest
 from acdtask.storage.store import Store
 
 __all__ = ["missing_names", "texts"]

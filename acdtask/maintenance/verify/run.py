@@ -8,9 +8,9 @@ from typing import Any
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.verify.check import Checked, Fault, check_files
-from acdtask.verify.named import NamedFile
-from acdtask.verify.repair import Repair, forget_products, repair_of
+from acdtask.maintenance.verify.check import Checked, Fault, check_files
+from acdtask.maintenance.verify.files import NamedFile
+from acdtask.maintenance.verify.repair import Repair, forget_products, repair_of
 
 __all__ = ["Verification", "verify_files"]
 

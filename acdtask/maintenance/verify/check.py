@@ -11,9 +11,9 @@ from acdtask.cube.local.chunks import Stack, damaged_chunk, stack_of
 from acdtask.cube.local.containers import is_stack
 from acdtask.cube.local.stack import METADATA
 from acdtask.cube.model import OUTSIDE
+from acdtask.maintenance.verify.files import NamedFile
 from acdtask.raster.checksums import digest_of
 from acdtask.storage.store import Store
-from acdtask.verify.named import NamedFile
 
 __all__ = ["Checked", "Fault", "check_files"]
 

@@ -25,7 +25,7 @@ from acdtask.jobs.ingest.reading import Reading
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, access_to, find_candidates
 from acdtask.jobs.registry import load_job
-from acdtask.project import AREA, JOBS_IN_ORDER, SHARED, WATCH
+from acdtask.project.config import AREA, JOBS_IN_ORDER, SHARED, WATCH
 from acdtask.storage.store import Store
 from acdtask.storage.web_address import is_web, name_of
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from acdtask.jobs.ingest.catalogue import forget_items
-from acdtask.jobs.named import Names
+from acdtask.maintenance.references import Names
+from acdtask.maintenance.tidy.deletion import NAMED, YOUNG, Broom, Tally
 from acdtask.storage.listing import Entry
 from acdtask.storage.store import Store
-from acdtask.tidy.broom import NAMED, YOUNG, Broom, Tally
 
 __all__ = ["sweep_containers", "sweep_images", "sweep_staged"]
 

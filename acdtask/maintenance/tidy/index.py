@@ -10,11 +10,11 @@ from datetime import datetime
 from acdtask.cube.local.index import HINT, Index
 from acdtask.cube.local.state import Head, SegmentRef
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.named import Names, key_of
+from acdtask.maintenance.references import Names, key_of
+from acdtask.maintenance.tidy.deletion import CURRENT, NAMED, YOUNG, Broom
+from acdtask.maintenance.tidy.retention import Retention, superseded
 from acdtask.storage.listing import Entry
 from acdtask.storage.store import Store
-from acdtask.tidy.broom import CURRENT, NAMED, YOUNG, Broom
-from acdtask.tidy.retention import Retention, superseded
 
 __all__ = ["Heads", "read_heads", "sweep_index"]
 

@@ -10,9 +10,9 @@ from typing import Literal
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Dataset
 from acdtask.jobs.monitor.months import images_of_month
-from acdtask.jobs.named import read_version
 from acdtask.jobs.parts import digest_in
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
+from acdtask.maintenance.references import read_version
 from acdtask.raster.checksums import SHA256
 from acdtask.storage.store import Store
 

@@ -13,12 +13,12 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import document_in
 from acdtask.jobs.contract import Site
 from acdtask.jobs.ingest.quarantined import LeftOutRaster
-from acdtask.jobs.named import Names, names_in_json
 from acdtask.jobs.registry import JOBS
+from acdtask.maintenance.references import Names, names_in_json
+from acdtask.maintenance.tidy.deletion import CURRENT, YOUNG, Broom, Tally
+from acdtask.maintenance.tidy.retention import Retention, superseded
 from acdtask.storage.listing import Entry
 from acdtask.storage.seal import unseal
-from acdtask.tidy.broom import CURRENT, YOUNG, Broom, Tally
-from acdtask.tidy.retention import Retention, superseded
 
 __all__ = ["Runs", "read_runs", "sweep_runs"]
 

@@ -16,13 +16,13 @@ from typing import Any
 from acdtask import log
 from acdtask.cube.local.cube import LocalCube
 from acdtask.jobs.contract import Site
-from acdtask.tidy.broom import Broom
-from acdtask.tidy.index import Heads, read_heads, sweep_index
-from acdtask.tidy.pixels import sweep_containers, sweep_images, sweep_staged
-from acdtask.tidy.products import read_products, sweep_products
-from acdtask.tidy.retention import Retention
-from acdtask.tidy.runs import read_runs, sweep_runs
-from acdtask.tidy.served import containers_of_jobs, managed_containers, sweep_jobs
+from acdtask.maintenance.tidy.deletion import Broom
+from acdtask.maintenance.tidy.index import Heads, read_heads, sweep_index
+from acdtask.maintenance.tidy.pixels import sweep_containers, sweep_images, sweep_staged
+from acdtask.maintenance.tidy.products import read_products, sweep_products
+from acdtask.maintenance.tidy.retention import Retention
+from acdtask.maintenance.tidy.runs import read_runs, sweep_runs
+from acdtask.maintenance.tidy.served import containers_of_jobs, managed_containers, sweep_jobs
 
 __all__ = ["Tidied", "tidy"]
 

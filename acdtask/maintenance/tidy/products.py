@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from acdtask.jobs.named import PRODUCT, Names, names_of_manifest
+from acdtask.maintenance.references import PRODUCT, Names, names_of_manifest
+from acdtask.maintenance.tidy.deletion import CURRENT, NAMED, YOUNG, Broom
+from acdtask.maintenance.tidy.retention import Retention, superseded
+from acdtask.maintenance.tidy.runs import Runs
 from acdtask.storage.listing import Entry
 from acdtask.storage.store import Store
-from acdtask.tidy.broom import CURRENT, NAMED, YOUNG, Broom
-from acdtask.tidy.retention import Retention, superseded
-from acdtask.tidy.runs import Runs
 
 __all__ = ["Products", "read_products", "sweep_products"]
 

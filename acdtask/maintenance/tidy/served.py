@@ -8,14 +8,14 @@ from collections import defaultdict
 from datetime import datetime
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.named import Names, key_of
+from acdtask.maintenance.references import Names, key_of
+from acdtask.maintenance.tidy.deletion import CURRENT, YOUNG, Broom
+from acdtask.maintenance.tidy.retention import superseded
 from acdtask.serve.consolidation.book import Book
 from acdtask.serve.consolidation.states import is_final
 from acdtask.storage.listing import Entry
 from acdtask.storage.seal import unseal
 from acdtask.storage.store import Store
-from acdtask.tidy.broom import CURRENT, YOUNG, Broom
-from acdtask.tidy.retention import superseded
 
 __all__ = ["containers_of_jobs", "managed_containers", "sweep_jobs"]
 

@@ -16,7 +16,7 @@ from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.contract import Content, Draft, Estimate, Findings, Job, Settings, Site
 from acdtask.jobs.ingest.content import FilesWork
 from acdtask.jobs.registry import load_job
-from acdtask.project import JOBS_IN_ORDER, Project
+from acdtask.project.config import JOBS_IN_ORDER, Project
 
 __all__ = ["Pending", "Watched", "pending_jobs", "watch"]
 

@@ -11,9 +11,9 @@ from typing import Any
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Dataset
 from acdtask.jobs.parts import month_of
+from acdtask.maintenance.verify.check import Fault
+from acdtask.maintenance.verify.files import product_folder
 from acdtask.storage.store import Store
-from acdtask.verify.check import Fault
-from acdtask.verify.named import product_folder
 
 __all__ = ["Repair", "forget_products", "repair_of"]
 
