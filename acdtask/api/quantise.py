@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.cube.model import DataFormat, DType
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat, DType
 from acdtask.raster.quantise import quantise
 
 __all__ = ["DEFAULT_SCALE", "Stored"]

@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from acdtask.cube.model import DataFormat, Resampling, Variable
+from acdtask.cube.model import Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat, Resampling
 from acdtask.storage.seal import parse_sealed, seal
 from acdtask.storage.store import Store
 

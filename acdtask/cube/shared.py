@@ -17,17 +17,15 @@ from acdtask.cube.model import (
     Cube,
     CubeRequest,
     Dataset,
-    DType,
     Image,
     Instance,
-    Pixels,
     Record,
     RecordQuery,
-    Resampling,
     Slice,
     Variable,
 )
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DType, Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout
 from acdtask.storage.store import Store
 

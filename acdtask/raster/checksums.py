@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
-from acdtask.cube.model import Pixels
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Window
 
 __all__ = ["NAMESPACE", "SHA256", "BlockError", "BlockTable", "block_tags", "checksum_of", "digest_of", "table_of"]

@@ -12,8 +12,8 @@ from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.io import DatasetWriter, MemoryFile
 
-from acdtask.cube.model import Pixels
 from acdtask.raster.checksums import NAMESPACE, block_tags, checksum_of
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid
 from acdtask.storage.store import Store
 

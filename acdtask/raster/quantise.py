@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.cube.model import DataFormat
+from acdtask.raster.data_format import DataFormat
 
 __all__ = ["Quantised", "quantise"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling as GdalResampling
 from rasterio.warp import reproject
 
-from acdtask.cube.model import Pixels, Resampling
+from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid, Window
 from acdtask.raster.points import crs_of, move_points
 

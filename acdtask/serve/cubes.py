@@ -10,7 +10,7 @@ from typing import TypeAlias
 import grpc
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import CubeRequest, Record, RecordQuery, Resampling, Variable
+from acdtask.cube.model import CubeRequest, Record, RecordQuery, Variable
 from acdtask.cube.protocol.convert import (
     RESAMPLING_NAMES,
     RESAMPLINGS,
@@ -28,6 +28,7 @@ from acdtask.cube.protocol.records_pb2 import GroupedRecords, RecordFilters
 from acdtask.cube.protocol.values_pb2 import FileFormat, GeoTransform, GTiff, Size
 from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
 from acdtask.errors import AcdError
+from acdtask.raster.data_format import Resampling
 from acdtask.raster.grid import Grid
 from acdtask.raster.points import crs_of
 from acdtask.serve.cancellation import GoneError

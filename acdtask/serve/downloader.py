@@ -15,7 +15,7 @@ from acdtask.cube.local.chunks import stack_of
 from acdtask.cube.local.containers import is_stack
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import METADATA
-from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Resampling, Variable
+from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Variable
 from acdtask.cube.protocol.convert import dformat_from_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetCubeResponseHeader
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
@@ -24,6 +24,7 @@ from acdtask.cube.protocol.services_pb2_grpc import GeocubeDownloaderServicer
 from acdtask.cube.protocol.values_pb2 import DataFormat as DataFormatMessage
 from acdtask.cube.protocol.values_pb2 import GTiff
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Resampling
 from acdtask.raster.grid import Grid
 from acdtask.raster.source_files import read_header
 from acdtask.serve.cubes import check_format, check_size, grid_asked, resampling_asked

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from acdtask.cube.model import NAME_BYTES, NAME_RULE, DataFormat, DType, Instance, Record, Variable, format_faults
+from acdtask.cube.model import NAME_BYTES, NAME_RULE, Instance, Record, Variable
 from acdtask.cube.protocol import records_pb2, values_pb2, variables_pb2
 from acdtask.cube.protocol.convert import (
     DTYPES,
@@ -20,6 +20,7 @@ from acdtask.cube.protocol.convert import (
     moment_from_wire,
     moment_to_wire,
 )
+from acdtask.raster.data_format import DataFormat, DType, format_faults
 from acdtask.serve.areas import area_id
 from acdtask.serve.errors import failed, invalid, not_served
 from acdtask.serve.ids import instance_id, variable_id

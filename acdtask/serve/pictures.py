@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import CubeRequest, Outcome, Pixels, RecordQuery, Variable
+from acdtask.cube.model import CubeRequest, Outcome, RecordQuery, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Layout, WebMercatorGrid
 from acdtask.serve.catalogue import Catalogue
 from acdtask.serve.errors import invalid

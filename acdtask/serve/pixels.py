@@ -13,7 +13,8 @@ from affine import Affine
 from rasterio.io import MemoryFile
 
 from acdtask.cube.local.images import read_images as read_batches
-from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Pixels, Variable
+from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Variable
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Window
 from acdtask.storage.store import Store
 

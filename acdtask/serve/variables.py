@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from acdtask.cube.model import Instance, Resampling, Variable
+from acdtask.cube.model import Instance, Variable
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import values_pb2
 from acdtask.cube.protocol import variables_pb2 as pb
 from acdtask.cube.protocol.convert import DTYPES, RESAMPLING_NAMES
+from acdtask.raster.data_format import Resampling
 from acdtask.serve.catalogue import Catalogue
 from acdtask.serve.errors import already_exists, failed, invalid, not_found, not_served, still_used
 from acdtask.serve.ids import instance_id

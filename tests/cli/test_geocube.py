@@ -12,7 +12,8 @@ import pytest
 
 from acdtask import log
 from acdtask.cli import main
-from acdtask.cube.model import Addition, Consolidation, DataFormat, Dataset, Instance, Level, Record, Variable
+from acdtask.cube.model import Addition, Consolidation, Dataset, Instance, Level, Record, Variable
+from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Grid, Layout, RegularGrid
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.standin import SERVED, StandIn, served_cube

@@ -14,7 +14,8 @@ import pytest
 from acdtask import log
 from acdtask.cli import main
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, Record, Variable
+from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
+from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Layout, RegularGrid
 
 Run = Callable[..., tuple[int, str, str]]

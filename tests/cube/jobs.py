@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, Consolidation, Dataset, JobState, Pixels, Record, Slice
+from acdtask.cube.model import Addition, Consolidation, Dataset, JobState, Record, Slice
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Layout, RegularGrid
 from tests.cube.make import COHERENCE, MASTER, dataset, grid, image, put_image, record
 

@@ -10,8 +10,9 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.model import DataFormat, Dataset, Instance, Pixels, Record, Slice, Variable
+from acdtask.cube.model import Dataset, Instance, Record, Slice, Variable
 from acdtask.raster.cog import write_cog
+from acdtask.raster.data_format import DataFormat, Pixels
 from acdtask.raster.grid import Grid
 from acdtask.storage.store import Store
 

@@ -13,7 +13,8 @@ from acdtask.cube.local.appending import containers_with_room, merge_count, plan
 from acdtask.cube.local.consolidation_cell import CellWork, container_key
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import CHUNK_TIMES
-from acdtask.cube.model import Addition, DataFormat, Dataset, Slice
+from acdtask.cube.model import Addition, Dataset, Slice
+from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, dataset, record

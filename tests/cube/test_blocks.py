@@ -15,11 +15,12 @@ import rasterio
 from acdtask.cube.local.containers import read_window
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import METADATA, StackWriter
-from acdtask.cube.model import Addition, CubeRequest, DataFormat, Dataset, Outcome, Pixels, Variable
+from acdtask.cube.model import Addition, CubeRequest, Dataset, Outcome, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.maintenance.verify.check import check_files
 from acdtask.maintenance.verify.files import named_files
 from acdtask.raster.cog import write_cog
+from acdtask.raster.data_format import DataFormat, Pixels
 from acdtask.raster.grid import Grid, Window
 from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, MASTER, dataset, grid, image, one_slice, record

@@ -11,9 +11,9 @@ import pytest
 import rasterio
 from rio_cogeo.cogeo import cog_validate
 
-from acdtask.cube.model import Pixels
 from acdtask.raster.checksums import checksum_of
 from acdtask.raster.cog import encode_cog, write_cog
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid
 from acdtask.storage.store import Store
 from tests.cube.make import grid

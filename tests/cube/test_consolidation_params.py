@@ -12,8 +12,8 @@ import zarr
 
 from acdtask.cube.consolidation_params import ConsolidationParams
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat
 from tests.cube.jobs import asked, consolidated, expected_stack, make_cube, stack, work
 
 

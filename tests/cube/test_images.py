@@ -15,8 +15,9 @@ from acdtask.cube.local import images as images_module
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.read import read_mosaics
 from acdtask.cube.local.stack import StackWriter
-from acdtask.cube.model import Addition, Cube, CubeRequest, Dataset, Image, Outcome, Pixels, Resampling
+from acdtask.cube.model import Addition, Cube, CubeRequest, Dataset, Image, Outcome
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid, Window
 from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, dataset, grid, image, one_slice, put_image, record

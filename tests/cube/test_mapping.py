@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.mapping import Mapping
-from acdtask.cube.model import DataFormat, Dataset, DType, Pixels, Resampling, Variable
+from acdtask.cube.model import Dataset, Variable
+from acdtask.raster.data_format import DataFormat, DType, Pixels, Resampling
 from acdtask.raster.grid import Window
 from tests.cube.make import COHERENCE, grid, image, one_slice, put_image
 

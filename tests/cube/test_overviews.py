@@ -17,7 +17,8 @@ from rasterio.warp import reproject
 from acdtask.cube.local import read as read_module
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.overviews import overview_for
-from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Pixels
+from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Window
 from tests.cube.make import dataset, grid, image, put_image, record
 from tests.cube.test_index import ready

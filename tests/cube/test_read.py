@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.mapping import Mapping
-from acdtask.cube.model import DataFormat, Pixels, Resampling, Slice
+from acdtask.cube.model import Slice
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat, Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout, RegularGrid, Window
 from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, grid, image, one_slice, put_image

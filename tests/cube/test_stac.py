@@ -12,11 +12,12 @@ from jsonschema import Draft7Validator
 from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 
-from acdtask.cube.model import DataFormat, Record
+from acdtask.cube.model import Record
 from acdtask.cube.stac.items import StacLinks, stac_catalog, stac_collection, stac_item
 from acdtask.cube.stac.read import SIGNED, read_stac
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.cog import write_cog
+from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Grid
 from acdtask.raster.tiling import footprint
 from acdtask.storage.store import Store

@@ -11,8 +11,9 @@ from zarr.errors import GroupNotFoundError
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter, chunk_shape
-from acdtask.cube.model import Dataset, Pixels
+from acdtask.cube.model import Dataset
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Window
 from acdtask.storage.store import Store
 from tests.cube.make import COHERENCE, dataset, grid, image, one_slice, record

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.lookup import datasets_of_grids
 from acdtask.cube.local.stack import StackWriter
-from acdtask.cube.model import Addition, Dataset, Pixels, Slice
+from acdtask.cube.model import Addition, Dataset, Slice
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Layout, RegularGrid, Tile, Window
 from acdtask.raster.warp import pixel_offset
 from tests.conftest import new_s3_address

@@ -15,7 +15,7 @@ from acdtask import log
 from acdtask.cli import main
 from acdtask.cube.local.containers import read_window
 from acdtask.cube.local.stack import StackWriter
-from acdtask.cube.model import DataFormat, Dataset, Record, Variable
+from acdtask.cube.model import Dataset, Record, Variable
 from acdtask.engine import run_summary as account
 from acdtask.engine.run_summary import (
     JobRecord,
@@ -31,6 +31,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import encode
 from acdtask.jobs.contract import Plan, Site
 from acdtask.raster.cog import write_cog
+from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Grid
 from acdtask.raster.source_files import read_strips
 from acdtask.storage.store import Store

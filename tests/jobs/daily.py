@@ -12,11 +12,12 @@ import numpy as np
 from shapely.geometry import shape
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, Dataset, Pixels, Record, Slice
+from acdtask.cube.model import Addition, Dataset, Record, Slice
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.jobs.consolidate.job import ConsolidateJob
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Layout, RegularGrid
 from acdtask.raster.tiling import footprint
 from tests.cube.make import COHERENCE, MASTER, START, dataset, geojson, grid, image, put_image

@@ -20,16 +20,15 @@ from acdtask.cube.model import (
     Instance,
     JobState,
     Outcome,
-    Pixels,
     Record,
     RecordQuery,
-    Resampling,
     Slice,
     Variable,
 )
 from acdtask.cube.shared import ServedCube
 from acdtask.engine.processes import WorkerPool
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout
 from tests.jobs.chain import Chain, run_chain
 

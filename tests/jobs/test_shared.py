@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, RecordQuery, Slice, Variable
+from acdtask.cube.model import Addition, Dataset, Instance, RecordQuery, Slice, Variable
 from acdtask.cube.shared import SharedCube
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import gather_round, load_shard, make_plan, open_site, run_shard
@@ -29,6 +29,7 @@ from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Grid, Layout, RegularGrid, WebMercatorGrid
 from tests.conftest import CHECKOUT
 from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, reference_end, run_chain, simulate

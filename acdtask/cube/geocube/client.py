@@ -24,20 +24,18 @@ from acdtask.cube.model import (
     Addition,
     Consolidation,
     CubeRequest,
-    DataFormat,
     Dataset,
     Image,
     Instance,
     JobState,
     Level,
     Outcome,
-    Pixels,
     Record,
     RecordQuery,
-    Resampling,
     Variable,
 )
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat, Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout, RegularGrid, Tile, WebMercatorGrid
 from acdtask.raster.tiling import footprint, tiles_of
 

@@ -24,16 +24,15 @@ from acdtask.cube.model import (
     Image,
     Instance,
     JobState,
-    Pixels,
     Record,
     RecordQuery,
-    Resampling,
     Slice,
     Variable,
 )
 from acdtask.cube.protocol.convert import DTYPES, dformat_from_wire
 from acdtask.cube.protocol.services_pb2 import GetVersionRequest
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout, Tile
 
 __all__ = ["GeocubeCube"]

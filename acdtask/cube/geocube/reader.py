@@ -13,8 +13,9 @@ from acdtask.cube.geocube.frames import empty_images
 from acdtask.cube.geocube.index import Containers
 from acdtask.cube.geocube.records import Records
 from acdtask.cube.geocube.stream import Arrival, Asked, Group, Target
-from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Pixels, Resampling, Slice, Variable
+from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid
 
 __all__ = ["FOREIGN", "Reader"]

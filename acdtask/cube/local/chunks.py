@@ -22,7 +22,7 @@ from numcodecs import blosc  # type: ignore[import-untyped]  # it has no types
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from acdtask.cube.model import DType, Pixels
+from acdtask.raster.data_format import DType, Pixels
 from acdtask.raster.grid import Window
 from acdtask.storage.store import Store
 

@@ -10,8 +10,9 @@ from pydantic import BaseModel
 
 from acdtask.cube.local.mapping import Mapping
 from acdtask.cube.local.stack import StackWriter
-from acdtask.cube.model import Cube, DataFormat, Dataset, Record, Resampling, Slice, Variable
+from acdtask.cube.model import Cube, Dataset, Record, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat, Resampling
 from acdtask.raster.grid import Tile
 from acdtask.storage.store import Store
 

@@ -17,9 +17,10 @@ from rasterio.windows import Window as RasterWindow
 
 from acdtask.cube.local.chunks import Target, Wanted, read_stack, stack_of
 from acdtask.cube.local.stack import METADATA
-from acdtask.cube.model import OUTSIDE, Dataset, Pixels
+from acdtask.cube.model import OUTSIDE, Dataset
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.checksums import BlockError, checksum_of, table_of
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Window
 from acdtask.raster.open_images import open_image
 from acdtask.storage.store import Store

@@ -9,20 +9,9 @@ from acdtask import __version__
 from acdtask.cube.local import cells
 from acdtask.cube.local.index import Index
 from acdtask.cube.local.state import Head, Removal
-from acdtask.cube.model import (
-    Addition,
-    CubeRequest,
-    Dataset,
-    Image,
-    Instance,
-    Pixels,
-    Record,
-    RecordQuery,
-    Resampling,
-    Slice,
-    Variable,
-)
+from acdtask.cube.model import Addition, CubeRequest, Dataset, Image, Instance, Record, RecordQuery, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout, Tile
 from acdtask.serve.consolidation.jobs import ConsolidatingCube
 from acdtask.storage.seal import seal, unseal

@@ -17,8 +17,9 @@ from acdtask.cube.local.containers import read_window
 from acdtask.cube.local.mapping import Mapping
 from acdtask.cube.local.overviews import overview_for
 from acdtask.cube.local.workers import pool_of
-from acdtask.cube.model import Dataset, Pixels, Resampling, Slice, Variable
+from acdtask.cube.model import Dataset, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid, Window
 from acdtask.raster.warp import intersection, lattice_blocks, pixel_offset, source_window, warp
 from acdtask.storage.store import Store

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.local.state import Removal
-from acdtask.cube.model import OUTSIDE, DataFormat, Dataset, Record, RecordQuery
+from acdtask.cube.model import OUTSIDE, Dataset, Record, RecordQuery
 from acdtask.cube.patterns import matcher
+from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Grid
 from acdtask.storage.geoparquet import encode_table, geo_metadata
 from acdtask.storage.parquet import read_table

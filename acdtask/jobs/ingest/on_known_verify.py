@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from acdtask.cube.local.containers import read_window
-from acdtask.cube.model import Dataset, Pixels
+from acdtask.cube.model import Dataset
 from acdtask.cube.shared import found_or_none
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
@@ -18,6 +18,7 @@ from acdtask.jobs.fence import newest_number
 from acdtask.jobs.ingest.content import IngestContent, IngestPlan
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.raster.checksums import checksum_of
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Window
 from acdtask.storage.store import Store
 

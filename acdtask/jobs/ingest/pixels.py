@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from acdtask.cube.model import DataFormat, Record
+from acdtask.cube.model import Record
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.access import Access
 from acdtask.jobs.ingest.reading import Reading
 from acdtask.jobs.quarantine import Failure, PartlyFailedError
+from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Grid
 from acdtask.raster.quantise import Quantised, quantise
 from acdtask.raster.sidecars import marks_beside

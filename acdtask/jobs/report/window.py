@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.model import Cube, Dataset, Resampling, Slice, Variable
+from acdtask.cube.model import Cube, Dataset, Slice, Variable
 from acdtask.jobs.report.pictures import MAX_SIDE
+from acdtask.raster.data_format import Resampling
 from acdtask.raster.grid import Grid, Layout, Tile
 from acdtask.raster.tiling import LON_LAT, project
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from acdtask.cube.model import Image, Outcome, Pixels
+from acdtask.cube.model import Image, Outcome
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Window
 from tests.cube.make import image
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from acdtask.cube.follow import End, Ending, follow
-from acdtask.cube.model import Consolidates, Consolidation, Dataset, Instance, JobState, Level, Pixels, Record
+from acdtask.cube.model import Consolidates, Consolidation, Dataset, Instance, JobState, Level, Record
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Layout
 from tests.cube.conformance.rooms import Room
 from tests.cube.make import grid, image

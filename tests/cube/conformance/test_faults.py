@@ -16,8 +16,9 @@ from acdtask.cube.follow import End, follow
 from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Consolidation, CubeRequest, Outcome, Pixels, Record, RecordQuery
+from acdtask.cube.model import Consolidation, CubeRequest, Outcome, Record, RecordQuery
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid
 from acdtask.raster.tiling import tiles_of
 from tests.cube.conformance.proxy import Faults, Proxy

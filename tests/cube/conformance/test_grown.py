@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from acdtask.cube.follow import End
-from acdtask.cube.model import Instance, Pixels, Slice
+from acdtask.cube.model import Instance, Slice
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Layout, Window
 from tests.cube.conformance.images import NODATA, ground
 from tests.cube.conformance.rooms import Room

@@ -10,7 +10,7 @@ import pytest
 import rasterio.warp
 import scipy.ndimage
 
-from acdtask.cube.model import DataFormat, Pixels, Resampling
+from acdtask.raster.data_format import DataFormat, Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout, RegularGrid, WebMercatorGrid
 from acdtask.raster.points import move_points
 from tests.cube.conformance.images import NODATA, ground, shown

@@ -14,7 +14,6 @@ import grpc
 import numpy as np
 import pytest
 
-from acdtask.cube.model import Pixels
 from acdtask.cube.protocol import (
     cubes_pb2,
     datasets_pb2,
@@ -27,6 +26,7 @@ from acdtask.cube.protocol import (
 )
 from acdtask.cube.protocol.convert import area_to_wire, moment_to_wire, transform_to_wire
 from acdtask.raster.cog import write_cog
+from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid
 from acdtask.storage.store import Store
 from tests.cube.make import START, box, grid, image

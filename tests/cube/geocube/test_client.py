@@ -13,9 +13,10 @@ from acdtask.cube.follow import End
 from acdtask.cube.geocube import Geocube, connect
 from acdtask.cube.geocube.index import Indexed
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, Dataset, Outcome, Pixels, Record
+from acdtask.cube.model import Addition, Dataset, Outcome, Record
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.cog import write_cog
+from acdtask.raster.data_format import Pixels
 from acdtask.storage.store import Store
 from tests.cube.make import grid, image
 from tests.cube.server.conftest import serving

@@ -15,9 +15,10 @@ from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.geocube.layouts import layout_of, layout_to_wire
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, DataFormat, Instance, Record, RecordQuery, Variable
+from acdtask.cube.model import Addition, Instance, Record, RecordQuery, Variable
 from acdtask.cube.protocol.layouts_pb2 import Layout as LayoutMessage
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Layout, RegularGrid, WebMercatorGrid
 from tests.cube.geocube.scripted import Code, Fault, Scripted, record_of
 from tests.cube.make import COHERENCE

@@ -16,7 +16,7 @@ import rasterio
 from affine import Affine
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, Pixels, Record, Variable
+from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
 from acdtask.cube.protocol.convert import transform_to_wire
 from acdtask.cube.protocol.cubes_pb2 import (
     GetCubeMetadataResponse,
@@ -33,6 +33,7 @@ from acdtask.cube.protocol.services_pb2_grpc import (
     add_GeocubeServicer_to_server,
 )
 from acdtask.cube.protocol.values_pb2 import FileFormat, Raw, Size
+from acdtask.raster.data_format import DataFormat, Pixels
 from acdtask.raster.grid import Grid
 from acdtask.serve.calls import CallInterceptor
 from acdtask.serve.downloader import DownloaderService

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, DataFormat, RecordQuery, Variable
+from acdtask.cube.model import Addition, RecordQuery, Variable
 from acdtask.cube.protocol import layouts_pb2, records_pb2, services_pb2, values_pb2, variables_pb2
 from acdtask.cube.protocol.convert import NO_MOMENT, area_to_wire, grid_from_wire, moment_to_wire
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
+from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Layout, RegularGrid, WebMercatorGrid
 from acdtask.serve.areas import area_id
 from acdtask.serve.layouts import layout_of, layout_to_wire

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from rasterio.io import MemoryFile
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat, DType, Pixels, Resampling, Slice, Variable
+from acdtask.cube.model import Slice, Variable
 from acdtask.cube.protocol import values_pb2
 from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_wire, moment_to_wire, transform_to_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest, GetCubeResponseHeader
 from acdtask.cube.protocol.records_pb2 import RecordFilters
+from acdtask.raster.data_format import DataFormat, DType, Pixels, Resampling
 from acdtask.raster.grid import Grid, Window
 from acdtask.serve import pixels as pixels_module
 from acdtask.serve.frames import NO_DATA

@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat, Variable
+from acdtask.cube.model import Variable
 from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
+from acdtask.raster.data_format import DataFormat
 from acdtask.serve.pixels import deflated, pieces_of
 from acdtask.serve.streams import StreamLimits, Streams
 from tests.conftest import CHECKOUT

@@ -12,7 +12,7 @@ import pytest
 from rasterio.io import MemoryFile
 
 from acdtask.cube.local.stack import StackWriter
-from acdtask.cube.model import Addition, DataFormat, Variable
+from acdtask.cube.model import Addition, Variable
 from acdtask.cube.protocol import values_pb2
 from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_wire, transform_to_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetCubeMetadataResponse
@@ -20,6 +20,7 @@ from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.records_pb2 import GroupedRecords
 from acdtask.cube.protocol.services_pb2 import GetVersionRequest
 from acdtask.cube.protocol.values_pb2 import Size
+from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Grid, Window
 from acdtask.serve.frames import NO_DATA
 from acdtask.serve.service import VERSION

@@ -18,9 +18,10 @@ import grpc
 import pytest
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat, Variable
+from acdtask.cube.model import Variable
 from acdtask.cube.protocol import layouts_pb2, records_pb2, services_pb2
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
+from acdtask.raster.data_format import DataFormat
 from acdtask.serve.keys import Keys
 from acdtask.serve.serve import Serving
 from acdtask.serve.streams import StreamLimits

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat, RecordQuery, Variable
+from acdtask.cube.model import RecordQuery, Variable
 from acdtask.cube.protocol.cubes_pb2 import GetTileRequest
 from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, RecordFilters
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Layout, WebMercatorGrid
 from acdtask.serve.ids import instance_id
 from acdtask.serve.palettes import Colour, Palette, Palettes
