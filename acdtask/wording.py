@@ -1,19 +1,14 @@
-"""Numbers and settings as the page writes them."""
+"""Numbers, plurals and suggestions as text."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from typing import Any
+import difflib
+from collections.abc import Iterable
 
-from markupsafe import Markup
-
-__all__ = ["count", "dates", "hectares", "map_link", "percent", "plural", "position", "setting"]
+__all__ = ["count", "hectares", "known_names", "percent", "plural"]
 
 THIN_SPACE = "\u202f"
-PIXELS_IN_VIEW, SURROUNDINGS, SMALLEST_SIDE, MAX_ZOOM = 800, 4, 100.0, 18
-"""A web map is about so many px wide, and shows so many times the side of a place; sides are in metres."""
+MOST_NAMES = 10
 
 
 def count(number: float) -> str:
@@ -23,16 +18,6 @@ def count(number: float) -> str:
     ['1', '048', '576']
     """
     return f"{number:,.0f}".replace(",", THIN_SPACE)
-
-
-def dates(text: object) -> Markup:
-    """Escaped text in which a line never breaks inside a date.
-
-    >>> dates("<3 on 2021-08-12")
-    Markup('&lt;3 on <time>2021-08-12</time>')
-    """
-    parts = re.split(r"(\b\d{4}-\d\d-\d\d\b)", str(text))
-    return Markup("").join(Markup("<time>{}</time>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
 def hectares(area: float) -> str:
@@ -50,22 +35,21 @@ def hectares(area: float) -> str:
     return f"{area:.1f}" if area < 10 else count(area)
 
 
-def map_link(lon: float, lat: float, area: float) -> str:
-    """The address of a place on OpenStreetMap, with a mark.
+def known_names(wrong: str, known: Iterable[str], *, what: str = "there are") -> str:
+    """What to add to a message about an unknown name.
 
-    Args:
-        lon: degrees.
-        lat: degrees.
-        area: what should be in view with what is around it, in hectares.
-
-    >>> map_link(6.95831, 50.94128, 2.4)
-    'https://www.openstreetmap.org/?mlat=50.94128&mlon=6.95831#map=16/50.94128/6.95831'
+    >>> known_names("umt", ["utm", "web"])
+    '; there are: utm, web; did you mean utm?'
+    >>> known_names("utm", [])
+    '; there are none'
     """
-    side = max(math.sqrt(area * 1e4), SMALLEST_SIDE)
-    metres_at_zoom_0 = 156543.03 * math.cos(math.radians(lat)) * PIXELS_IN_VIEW
-    zoom = min(max(math.floor(math.log2(metres_at_zoom_0 / (side * SURROUNDINGS))), 1), MAX_ZOOM)
-    place = f"{lat:.5f}", f"{lon:.5f}"
-    return f"https://www.openstreetmap.org/?mlat={place[0]}&mlon={place[1]}#map={zoom}/{place[0]}/{place[1]}"
+    names = sorted(set(known))
+    if not names:
+        return f"; {what} none"
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    near = difflib.get_close_matches(wrong, names, n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return f"; {what}: {', '.join(names[:MOST_NAMES])}{more}{meant}"
 
 
 def percent(share: float) -> str:
@@ -92,23 +76,3 @@ def plural(number: int, one: str, many: str = "") -> str:
     ('1 patch', '0 dates')
     """
     return f"{count(number)} {one if number == 1 else many or one + 's'}"
-
-
-def position(lon: float, lat: float) -> str:
-    """Latitude and longitude to about ten metres.
-
-    >>> position(-6.95831, 50.94128)
-    '50.9413° N, 6.9583° W'
-    """
-    return f"{abs(lat):.4f}° {'N' if lat >= 0 else 'S'}, {abs(lon):.4f}° {'E' if lon >= 0 else 'W'}"
-
-
-def setting(value: Any) -> str:
-    """The value of a setting: text as it is, anything else as JSON.
-
-    >>> setting("tutorial"), setting(1.7), setting(True), setting(["a"]), setting(None)
-    ('tutorial', '1.7', 'true', '["a"]', 'none')
-    """
-    if isinstance(value, str):
-        return value or "(empty)"
-    return "none" if value is None else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from acdtask.cube.suggest import known_names
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.storage.files import read_small_file
+from acdtask.wording import known_names
 
 __all__ = [
     "AREA",

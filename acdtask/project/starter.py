@@ -14,7 +14,6 @@ from typing import Any
 import shapely
 
 from acdtask.change.profile import MIN_STD_SHARE, PROFILES
-from acdtask.cli.options import SettingOption, options_of
 from acdtask.cube.model import NAME_BYTES
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.period import period_text, year_after
@@ -193,8 +192,11 @@ def starter_text(
     for job in JOBS_IN_ORDER:
         lines += ["", f"[{job}]", f"# {ABOUT[job]}", *_notes(job, source, seen)]
         given = sections.get(job, {})
-        options = [one for one in options_of(load_job(job).settings) if one.field not in (*AREA, *SHARED)]
-        lines += [_setting(option, _default(job, option.field, seen), given) for option in options]
+        lines += [
+            _setting(name, field.description or "", _default(job, name, seen), given)
+            for name, field in load_job(job).settings.model_fields.items()
+            if name not in (*AREA, *SHARED)
+        ]
     lines += ["", "[watch]", f"# {ABOUT['watch']}"]
     lines += [
         _line(name, sections.get("watch", {}).get(name, False), "", why, is_given=True) for name, why in WATCH.items()
@@ -202,11 +204,11 @@ def starter_text(
     return "\n".join(lines) + "\n"
 
 
-def _setting(option: SettingOption, default: Any, given: Mapping[str, Any]) -> str:
-    if option.field in given:
-        return _line(option.field, given[option.field], "", option.description, is_given=True)
+def _setting(name: str, meaning: str, default: Any, given: Mapping[str, Any]) -> str:
+    if name in given:
+        return _line(name, given[name], "", meaning, is_given=True)
     example = "" if default is None else toml_value(default)
-    return _line(option.field, None, example, option.description, is_given=False)
+    return _line(name, None, example, meaning, is_given=False)
 
 
 def _default(job: str, field: str, seen: Seen | AcdError | None) -> Any:

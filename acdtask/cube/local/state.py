@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from acdtask.cube.model import Addition, Dataset, Instance, Variable
-from acdtask.cube.suggest import known_names
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Layout
 from acdtask.storage.seal import seal
+from acdtask.wording import known_names
 
 __all__ = ["Head", "Removal", "SegmentRef", "head_key"]
 
