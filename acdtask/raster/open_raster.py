@@ -12,9 +12,12 @@ from rasterio.io import DatasetReader
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.storage.roots import Roots, open_file
 
-__all__ = ["GEOTIFF", "NOTHING_REMOTE", "VRT", "open_raster", "open_stream"]
+__all__ = ["GEOTIFF", "NOTHING_REMOTE", "TIFF_MARKS", "VRT", "open_raster", "open_stream"]
 
 GEOTIFF, VRT = "GTiff", "VRT"
+
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How a TIFF or BigTIFF begins."""
 
 ALLOWED_REMOTE = "CPL_VSIL_CURL_ALLOWED_FILENAME"
 NOTHING_REMOTE = {ALLOWED_REMOTE: "nothing", "GDAL_VRT_ENABLE_PYTHON": "NO"}

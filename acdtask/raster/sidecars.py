@@ -8,8 +8,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.open_raster import TIFF_MARKS
 from acdtask.storage.store import Store
-from acdtask.storage.web import TIFF_MARKS, Web
+from acdtask.storage.web import Web
 
 __all__ = ["MASK_ENDING", "PAM_ENDING", "PamBand", "marks_beside", "read_pam"]
 

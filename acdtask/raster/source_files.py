@@ -20,6 +20,7 @@ from acdtask.raster.grid import Grid
 from acdtask.raster.open_raster import GEOTIFF, NOTHING_REMOTE, VRT, open_raster
 from acdtask.raster.sidecars import MASK_ENDING, PAM_ENDING, PamBand, marks_beside, read_pam
 from acdtask.raster.vrt import check_vrt, is_vrt
+from acdtask.raster.web_rasters import web_copy, web_header
 from acdtask.storage.store import Store
 from acdtask.storage.traffic import count_pixels_read
 from acdtask.storage.web import Web
@@ -251,7 +252,7 @@ def _opened(
     if isinstance(store, Web):
         with (
             _explained(address, doing),
-            store.copy(address, mark) if doing == "read" else store.header(address) as raster,
+            web_copy(store, address, mark) if doing == "read" else web_header(store, address) as raster,
         ):
             yield raster
         return
@@ -269,7 +270,7 @@ def _opened(
 @contextmanager
 def _mask_beside(store: Store | Web, address: str) -> Iterator[DatasetReader]:
     if isinstance(store, Web):
-        with _explained(address + MASK_ENDING), store.copy(address + MASK_ENDING) as mask:
+        with _explained(address + MASK_ENDING), web_copy(store, address + MASK_ENDING) as mask:
             yield mask
         return
     path = store.gdal_path(address + MASK_ENDING)

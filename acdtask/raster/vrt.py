@@ -6,13 +6,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.open_raster import TIFF_MARKS
 from acdtask.storage.roots import Roots, open_file, plain_address
 
 __all__ = ["check_vrt", "is_vrt"]
 
 LARGEST_BYTES = 16 * 1024 * 1024
 MOST_FILES = 10_000
-TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 PLAIN_BANDS = ("", "vrtsourcedrasterband")
 PLAIN_TAGS = frozenset(

@@ -16,7 +16,8 @@ import rasterio
 from acdtask.cube.stac.read import read_stac
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.source_files import read_header, read_strips
-from acdtask.storage import web, web_address, web_request
+from acdtask.raster.web_rasters import web_copy
+from acdtask.storage import web, web_address, web_answers, web_request
 from acdtask.storage.store import Store
 from acdtask.storage.web import Web
 from tests.cube.web_server import Asked, Reply, Rule, WebServer, web_server
@@ -93,11 +94,11 @@ def test_servers_without_ranges_or_marks_give_the_same(
     np.testing.assert_array_equal(pixels_of(Web(), address_in(server)), good_pixels(1, size=512))
     first = Web().fingerprint(address_in(server))
     assert first == Web().fingerprint(address_in(server))
-    with Web().copy(address_in(server), first) as raster:
+    with web_copy(Web(), address_in(server), first) as raster:
         assert raster.shape == (512, 512)
     server.objects["/b/a.tif"] = data.replace(b"x" * 500, b"y" * 500)
     assert Web().fingerprint(address_in(server)) != first
-    with pytest.raises(AcdError) as caught, Web().copy(address_in(server), first):
+    with pytest.raises(AcdError) as caught, web_copy(Web(), address_in(server), first):
         pass
     assert caught.value.code is ErrorCode.INPUT_CHANGED
 
@@ -117,10 +118,10 @@ def test_an_answer_that_is_packed_is_unpacked(server: WebServer, data: bytes) ->
 def test_a_small_answer_that_unpacks_to_a_huge_one_is_stopped(
     server: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web, "MOST_BYTES", 4_000_000)
+    monkeypatch.setattr(web_answers, "MOST_BYTES", 4_000_000)
     body = gzip.compress(b"II*\0" + bytes(100_000_000))
     server.rule = only_ruled("/b/a.tif", Reply(200, body, {"Content-Encoding": "gzip"}))
-    with pytest.raises(AcdError) as caught, Web().copy(address_in(server)):
+    with pytest.raises(AcdError) as caught, web_copy(Web(), address_in(server)):
         pass
     assert caught.value.code is ErrorCode.INPUT_TOO_LARGE
     with pytest.raises(AcdError) as caught:
@@ -129,7 +130,7 @@ def test_a_small_answer_that_unpacks_to_a_huge_one_is_stopped(
 
 
 def test_an_endless_file_is_stopped(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(web_answers, "MOST_BYTES", 100_000)
     with pytest.raises(AcdError) as caught:
         read_header(Web(), address_in(server))
     assert caught.value.code is ErrorCode.INPUT_TOO_LARGE
@@ -199,10 +200,10 @@ def test_a_server_that_says_nothing_is_left(server: WebServer, monkeypatch: pyte
 
 
 def test_a_server_that_drips_is_left(server: WebServer, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "PATIENCE_SECONDS", -1.0)
-    monkeypatch.setattr(web, "SLOWEST", 1e15)
+    monkeypatch.setattr(web_answers, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(web_answers, "SLOWEST", 1e15)
     monkeypatch.setattr(web_request, "ATTEMPTS", 2)
-    with pytest.raises(AcdError, match="too slowly") as caught, Web().copy(address_in(server)):
+    with pytest.raises(AcdError, match="too slowly") as caught, web_copy(Web(), address_in(server)):
         pass
     assert caught.value.code is ErrorCode.WEB_UNREACHABLE
 
@@ -400,7 +401,7 @@ def test_no_copy_is_left_in_the_folder_for_temporary_files(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
-    with Web().copy(address_in(server)):
+    with web_copy(Web(), address_in(server)):
         assert list((tmp_path / "scratch").iterdir()) == []
     server.ranges = False
     read_header(Web(), address_in(server))
