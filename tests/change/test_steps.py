@@ -26,7 +26,7 @@ from acdtask.change.steps.smooth import LARGEST, Smooth, gaussian_mean
 from acdtask.change.steps.step import Whole
 from acdtask.change.zscore import Quality
 from acdtask.errors import AcdError, ErrorCode
-from tests.change.crossing import crossed
+from tests.change.round_trip import crossed
 from tests.change.scenes import Tile, tilings, window
 
 METHODS = {

@@ -11,7 +11,7 @@ from acdtask.cube.aoi import load_aoi
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import RegularGrid
 from acdtask.storage.store import Store
-from tests.cube.make import box, geojson
+from tests.cube.builders import box, geojson
 
 SQUARE = box(7, 50, 8, 51)
 ISLAND = box(9, 50, 9.5, 50.5)

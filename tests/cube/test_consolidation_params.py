@@ -14,7 +14,7 @@ from acdtask.cube.consolidation_params import ConsolidationParams
 from acdtask.cube.local.cube import LocalCube
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import DataFormat
-from tests.cube.jobs import asked, consolidated, expected_stack, make_cube, stack, work
+from tests.serve.consolidation.small_cube import asked, consolidated, expected_stack, make_cube, stack, work
 
 
 @pytest.fixture

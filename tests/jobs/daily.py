@@ -20,7 +20,7 @@ from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Layout, RegularGrid
 from acdtask.raster.tiling import footprint
-from tests.cube.make import COHERENCE, MASTER, START, dataset, geojson, grid, image, put_image
+from tests.cube.builders import COHERENCE, MASTER, START, dataset, geojson, grid, image, put_image
 
 SIZE = 64
 GRID = grid(SIZE, SIZE)

@@ -24,7 +24,7 @@ from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, find_manifest
 from acdtask.notify.event import Ending, attributes_of, message_of
 from acdtask.storage.store import Store
-from tests.jobs.small import LAYOUT, baseline, ends, make_cube, monitor, run, steady, write_images
+from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, monitor, run, steady, write_images
 
 REFERENCE, MONITORED = 22, 3
 COUNT = REFERENCE + MONITORED

@@ -30,7 +30,7 @@ from acdtask.jobs.patches import read_patches
 from acdtask.jobs.products import ImageProduct, MonitorManifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.storage.store import Store
-from tests.change import plain
+from tests.change import reference as plain
 from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, reference_end, run_chain, simulate
 
 

@@ -31,7 +31,7 @@ from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manife
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.storage.store import Store
 from tests.jobs.chain import digests
-from tests.jobs.small import LAYOUT, baseline, ends, make_cube, monitor, run, steady
+from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, monitor, run, steady
 
 REFERENCE, MONITORED = 22, 2
 COUNT = REFERENCE + MONITORED

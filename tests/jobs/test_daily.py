@@ -26,7 +26,7 @@ from acdtask.jobs.consolidate.job import ConsolidateJob
 from acdtask.jobs.contract import Plan
 from acdtask.storage.store import Store
 from tests.conftest import CHECKOUT
-from tests.cube.make import COHERENCE, dataset
+from tests.cube.builders import COHERENCE, dataset
 from tests.jobs.chain import digests
 from tests.jobs.daily import (
     GRID,

@@ -30,7 +30,7 @@ from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.jobs.simulate.settings import SceneSettings
 from acdtask.storage.store import Store
 from tests.jobs.chain import simulate
-from tests.jobs.small import LAYOUT, baseline, ends, make_cube, monitor, run, steady
+from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, monitor, run, steady
 
 GOLDEN = Path(__file__).with_name("golden.json")
 JOBS = ("simulate", "ingest", "consolidate", "baseline", "monitor", "report")

@@ -21,8 +21,8 @@ from acdtask.errors import AcdError, ErrorCode, ExitStatus
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.quarantined import left_out_of
 from acdtask.jobs.ingest.settings import IngestSettings
-from tests.jobs.odd import NAME, ingest, stored, write_item, write_mask_beside, write_odd
 from tests.jobs.rasters import good_pixels, write_tiff
+from tests.jobs.unusual_rasters import NAME, ingest, stored, write_item, write_mask_beside, write_odd
 
 
 def name_of(day: int) -> str:

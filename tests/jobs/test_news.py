@@ -29,7 +29,7 @@ from tests.jobs.series import (
     make_judged,
     planned,
 )
-from tests.jobs.small import baseline, ends, make_cube, monitor, run, write_images
+from tests.jobs.small_site import baseline, ends, make_cube, monitor, run, write_images
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.near_misses import Closest, option_for
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 from acdtask.storage.store import Store
-from tests.jobs.small import LAYOUT, SIZE, baseline, ends, make_cube, monitor, run, steady, write_aoi, write_images
+from tests.jobs.small_site import LAYOUT, SIZE, baseline, ends, make_cube, monitor, run, steady, write_aoi, write_images
 
 FEW = 12
 """Images of a baseline of which the standard profile judges nothing."""

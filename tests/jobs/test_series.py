@@ -55,7 +55,7 @@ from tests.jobs.series import (
     version_of,
     z_of,
 )
-from tests.jobs.small import LAYOUT, RESOLUTION, baseline, ends, make_cube, monitor, run
+from tests.jobs.small_site import LAYOUT, RESOLUTION, baseline, ends, make_cube, monitor, run
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ from acdtask.raster.masks import inside_mask
 from acdtask.storage.store import Store
 from tests.jobs.rasters import CRS, ORIGIN
 from tests.jobs.serving import served
-from tests.jobs.small import ends, write_images
+from tests.jobs.small_site import ends, write_images
 
 SIZE, REFERENCE, MONITORED = 60, 10, 2
 LAYOUT = "cut"

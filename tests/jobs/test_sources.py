@@ -28,11 +28,11 @@ from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.listing import list_rasters
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.storage.store import Store
-from tests.cube.canary import mosaic_vrt
-from tests.cube.public_bucket import public_bucket
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.test_filenames import command
 from tests.jobs.test_ingest import ingest
+from tests.storage.forbidden import mosaic_vrt
+from tests.storage.public_bucket import public_bucket
 
 NAMES = ["S1_20200104_20200116_VV.tif", "S1_20200116_20200128_VV.tif", "S1_20200128_20200209_VV.tif"]
 

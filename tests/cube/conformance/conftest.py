@@ -18,10 +18,10 @@ from acdtask.cube.protocol import layouts_pb2, services_pb2_grpc
 from acdtask.cube.protocol.convert import area_to_wire, grid_from_wire
 from acdtask.raster.grid import Layout, Tile
 from acdtask.raster.tiling import tiles_of
+from tests.cube.builders import geojson
+from tests.cube.conformance.messages import Wire
 from tests.cube.conformance.rooms import CANNOT, KINDS, Kind, Room
 from tests.cube.conformance.served import Served
-from tests.cube.conformance.wire import Wire
-from tests.cube.make import geojson
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from acdtask.cube.model import Image, Outcome
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Window
-from tests.cube.make import image
+from tests.cube.builders import image
 
 __all__ = ["NODATA", "ground", "shown", "window"]
 

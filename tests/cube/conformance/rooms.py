@@ -17,7 +17,7 @@ from acdtask.raster.cog import write_cog
 from acdtask.raster.data_format import DataFormat, Pixels
 from acdtask.raster.grid import Grid, Layout, RegularGrid, Tile
 from acdtask.storage.store import Store
-from tests.cube import make
+from tests.cube import builders as make
 
 __all__ = ["CANNOT", "KINDS", "WIDE", "Ability", "Kind", "Room"]
 

@@ -15,8 +15,8 @@ from acdtask.cube.model import Consolidates, Consolidation, Dataset, Instance, J
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Layout
+from tests.cube.builders import grid, image
 from tests.cube.conformance.rooms import Room
-from tests.cube.make import grid, image
 
 TIMEOUT = 120.0
 SCENE = grid(150, 100)

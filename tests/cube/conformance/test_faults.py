@@ -21,10 +21,10 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid
 from acdtask.raster.tiling import tiles_of
+from tests.cube.builders import grid, image
 from tests.cube.conformance.proxy import Faults, Proxy
 from tests.cube.conformance.rooms import Room
 from tests.cube.conformance.served import Served
-from tests.cube.make import grid, image
 
 SCENE = grid(256, 256)
 LARGE = grid(1400, 1200)

@@ -9,10 +9,10 @@ from acdtask.cube.follow import End
 from acdtask.cube.model import Instance, Slice
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Layout, Window
+from tests.cube.builders import grid, image
 from tests.cube.conformance.images import NODATA, ground
 from tests.cube.conformance.rooms import Room
 from tests.cube.conformance.test_consolidation import Job
-from tests.cube.make import grid, image
 
 SCENE = grid(150, 100)
 CELL = 64

@@ -10,8 +10,8 @@ import pytest
 from acdtask.cube.model import Addition, Dataset, Instance, Outcome, Record, Slice
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Window
+from tests.cube.builders import grid
 from tests.cube.conformance.rooms import Room, dformat
-from tests.cube.make import grid
 
 SMALL = grid(50, 40)
 

@@ -18,8 +18,8 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.cog import write_cog
 from acdtask.raster.data_format import Pixels
 from acdtask.storage.store import Store
-from tests.cube.make import grid, image
-from tests.cube.server.conftest import serving
+from tests.cube.builders import grid, image
+from tests.serve.conftest import serving
 
 SCENE = grid(150, 100)
 
