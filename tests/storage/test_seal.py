@@ -13,7 +13,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Level
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.serve.areas import Areas
-from acdtask.serve.consolidation.book import Book
+from acdtask.serve.consolidation.journal import Book
 from acdtask.serve.deletions import Deletions
 from acdtask.serve.managed import Managed
 from acdtask.serve.palettes import Colour, Palette, Palettes

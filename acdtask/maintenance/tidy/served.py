@@ -11,7 +11,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.maintenance.references import Names, key_of
 from acdtask.maintenance.tidy.deletion import CURRENT, YOUNG, Broom
 from acdtask.maintenance.tidy.retention import superseded
-from acdtask.serve.consolidation.book import Book
+from acdtask.serve.consolidation.journal import Book
 from acdtask.serve.consolidation.states import is_final
 from acdtask.storage.listing import Entry
 from acdtask.storage.seal import unseal

@@ -19,8 +19,8 @@ from acdtask.cube.consolidation_params import ConsolidationParams, find_params, 
 from acdtask.cube.joblog import Severity
 from acdtask.cube.model import Consolidation, Dataset, JobState
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.serve.consolidation.book import Book
 from acdtask.serve.consolidation.events import Draft, Progress
+from acdtask.serve.consolidation.journal import Book
 from acdtask.serve.consolidation.states import STANDS_STILL, after_cancel, after_retry, is_final
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Grid, Layout, RegularGrid, Tile
 from acdtask.raster.points import move_points
 from acdtask.raster.tiling import footprint, tiles_of
-from acdtask.serve.consolidation.book import Book
 from acdtask.serve.consolidation.events import Definition, Draft, Progress
+from acdtask.serve.consolidation.journal import Book
 from acdtask.serve.consolidation.states import State
 
 if TYPE_CHECKING:
