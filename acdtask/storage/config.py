@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
-    from obstore.store import S3Config
+    from obstore.store import S3Config, S3Store
 
-__all__ = ["gdal_s3_options", "s3_config"]
+__all__ = ["gdal_options", "gdal_s3_options", "open_bucket", "s3_config"]
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Variables that say where the object store is; the first one that is set counts."""
@@ -30,6 +31,9 @@ SENT_IN_HEADERS = (
 
 YES = frozenset({"1", "true", "yes", "y", "on"})
 NO = frozenset({"", "0", "false", "no", "n", "off"})
+GDAL_CACHE_BYTES = 16 * 1024 * 1024
+"""So much of decoded blocks is kept in a process that reads; GDAL alone would keep 5 % of the machine's memory."""
+
 USER = re.compile(r"//[^/]*@")
 HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
@@ -45,6 +49,42 @@ def s3_config() -> S3Config:
     if endpoint := _checked_endpoint():
         config["endpoint"] = endpoint
     return config
+
+
+def open_bucket(bucket: str, prefix: str, retries: int, retry_seconds: float) -> S3Store:
+    """A prefix of a bucket as obstore has it. ENDPOINT_INVALID, STORE_CONFIG_INVALID."""
+    from obstore.store import S3Store
+
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
+        config=s3_config(),
+        client_options={
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=5),
+            "timeout": timedelta(minutes=2),
+        },
+        retry_config={
+            "max_retries": retries,
+            "retry_timeout": timedelta(seconds=retry_seconds),
+            "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2},
+        },
+    )
+
+
+def gdal_options() -> dict[str, str | int]:
+    """Options for rasterio.Env: where S3 is, no listing of folders beside a file, few decoded blocks kept."""
+    options: dict[str, str | int] = {
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+        "GDAL_HTTP_MAX_RETRY": "6",
+        "GDAL_HTTP_RETRY_DELAY": "0.3",
+        "GDAL_HTTP_RETRY_CODES": "408,429,500,502,503,504",
+        "GDAL_HTTP_CONNECTTIMEOUT": "10",
+        "GDAL_PAM_ENABLED": "NO",
+    }
+    if "GDAL_CACHEMAX" not in os.environ:
+        options["GDAL_CACHEMAX"] = GDAL_CACHE_BYTES
+    return options | gdal_s3_options()
 
 
 def gdal_s3_options() -> dict[str, str | int]:

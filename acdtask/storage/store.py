@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -15,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.storage.config import gdal_s3_options, s3_config
+from acdtask.storage.config import gdal_options, open_bucket
 from acdtask.storage.errors import (
     PARENT_IS_OBJECT,
     explain_file,
@@ -31,7 +30,6 @@ from acdtask.storage.roots import BUCKET, CONTROL, Roots, open_file, plain_addre
 from acdtask.storage.traffic import count_object_read, count_written
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
     from obstore.store import LocalStore, S3Store
 
     from acdtask.storage.zarr_store import CountedStore
@@ -43,13 +41,7 @@ __all__ = ["Store"]
 ELSEWHERE = ("/", "s3://", "file://")
 """How addresses begin that are not keys of the store."""
 
-GDAL_CACHE_BYTES = 16 * 1024 * 1024
-"""So much of decoded blocks is kept in a process that reads; GDAL alone would keep 5 % of the machine's memory."""
-
 PIECE_BYTES = 8 * 1024 * 1024
-
-LISTED_TOGETHER = 3
-"""So many files of a folder are found sooner by a listing of it than one by one."""
 
 RETRIES = 8
 RETRY_SECONDS = 60
@@ -273,67 +265,6 @@ class Store(ListedStore):
             raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self._where(key)} is missing")
         return size
 
-    def list(self, prefix: str = "") -> list[str]:
-        """The keys below the prefix (a whole part of a key: 'a' has 'a/b', not 'ab'), relative to the store, sorted.
-
-        What a writer has not finished is not listed.
-        """
-        import obstore
-
-        if self._is_absent():
-            return []
-        with self.explained(prefix):
-            batches = obstore.list(self._backend(), prefix or None, chunk_size=1000)
-            keys = sorted(entry["path"] for batch in batches for entry in batch)
-        self._bucket_seen = True
-        return keys
-
-    def fingerprints(self, prefix: str = "") -> dict[str, str]:
-        """The keys below the prefix (or the key itself), each with a text that changes when what is there does."""
-        import obstore
-
-        if self._is_absent():
-            return {}
-        with self.explained(prefix):
-            entries = [
-                entry for batch in obstore.list(self._backend(), prefix or None, chunk_size=1000) for entry in batch
-            ]
-            if not entries and prefix:
-                try:
-                    entries = [obstore.head(self._backend(), prefix)]
-                except FileNotFoundError as error:
-                    self._check_bucket(error)
-        return {entry["path"]: _fingerprint(entry) for entry in sorted(entries, key=lambda entry: entry["path"])}
-
-    def fingerprint(self, key: str) -> str | None:
-        """The text that `fingerprints` has for a key, or None if nothing is under it."""
-        import obstore
-
-        if self._is_absent():
-            return None
-        with self.explained(key):
-            try:
-                return _fingerprint(obstore.head(self._backend(), key))
-            except FileNotFoundError as error:
-                self._check_bucket(error)
-                return None
-
-    def fingerprints_in(self, names: Collection[str]) -> dict[str, str]:
-        """The fingerprints of those of the names that are there. Several are listed together, not asked for one by one.
-
-        Folders below this one are not listed.
-        """
-        import obstore
-
-        if len(names) < LISTED_TOGETHER:
-            marks = [self.fingerprints(name) for name in names]
-            return {name: found[name] for name, found in zip(names, marks, strict=True) if name in found}
-        if self._is_absent():
-            return {}
-        with self.explained(""):
-            entries = obstore.list_with_delimiter(self._backend())["objects"]
-        return {entry["path"]: _fingerprint(entry) for entry in entries if entry["path"] in names}
-
     def address_of(self, key: str) -> str:
         """The absolute path or the s3:// address of a key."""
         return f"{self.url}/{key}"
@@ -370,17 +301,7 @@ class Store(ListedStore):
     @staticmethod
     def gdal_options() -> dict[str, str | int]:
         """Options for rasterio.Env: where S3 is, no listing of folders beside a file, few decoded blocks kept."""
-        options: dict[str, str | int] = {
-            "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-            "GDAL_HTTP_MAX_RETRY": "6",
-            "GDAL_HTTP_RETRY_DELAY": "0.3",
-            "GDAL_HTTP_RETRY_CODES": "408,429,500,502,503,504",
-            "GDAL_HTTP_CONNECTTIMEOUT": "10",
-            "GDAL_PAM_ENABLED": "NO",
-        }
-        if "GDAL_CACHEMAX" not in os.environ:
-            options["GDAL_CACHEMAX"] = GDAL_CACHE_BYTES
-        return options | gdal_s3_options()
+        return gdal_options()
 
     def zarr_store(self, prefix: str = "", *, read_only: bool) -> CountedStore:
         """The part of the store below a prefix, for zarr. STORE_DENIED if a folder to write to cannot be made."""
@@ -409,25 +330,11 @@ class Store(ListedStore):
         return self._handle
 
     def _open(self) -> Backend:
-        from obstore.store import LocalStore, S3Store
+        from obstore.store import LocalStore
 
         if self._root is not None:
             return LocalStore(self._root, mkdir=True)
-        return S3Store(
-            self._bucket,
-            prefix=self._prefix or None,
-            config=s3_config(),
-            client_options={
-                "allow_http": True,
-                "connect_timeout": timedelta(seconds=5),
-                "timeout": timedelta(minutes=2),
-            },
-            retry_config={
-                "max_retries": RETRIES,
-                "retry_timeout": timedelta(seconds=RETRY_SECONDS),
-                "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2},
-            },
-        )
+        return open_bucket(self._bucket, self._prefix, RETRIES, RETRY_SECONDS)
 
     def _require_no_pipe(self, key: str) -> None:
         """FILE_UNFIT for a pipe, a socket or a device in a folder: to open one may wait for ever."""
@@ -489,11 +396,6 @@ class Store(ListedStore):
         where = self._where(key)
         explained = explain_file(error, where) if self._root is not None else explain_object(error, where, self._bucket)
         return explained or error
-
-
-def _fingerprint(entry: ObjectMeta) -> str:
-    """The size of an object, and what tells its content from another one of that size."""
-    return f"{entry['size']} {entry['e_tag'] or entry['last_modified'].isoformat()}"
 
 
 def _read_regular(path: Path) -> bytes:

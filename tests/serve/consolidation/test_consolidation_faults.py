@@ -23,8 +23,8 @@ from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.model import Dataset, Level
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Layout, RegularGrid
-from acdtask.serve.consolidation import book as consolidation_book
 from acdtask.serve.consolidation import jobs as consolidation
+from acdtask.serve.consolidation import journal as consolidation_book
 from acdtask.serve.consolidation.runner import JobRunner
 from acdtask.storage.store import Store
 from tests.conftest import CHECKOUT
