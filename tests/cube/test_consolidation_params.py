@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import zarr
 
-from acdtask.cube.local.consolidation_params import ConsolidationParams
+from acdtask.cube.consolidation_params import ConsolidationParams
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat
 from acdtask.errors import AcdError, ErrorCode
-from tests.cube.jobs import asked, consolidated, expected_stack, make_cube, stack, work
+from acdtask.raster.data_format import DataFormat
+from tests.serve.consolidation.small_cube import asked, consolidated, expected_stack, make_cube, stack, work
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 import acdtask.jobs.contract
-from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import (
     Addition,
@@ -21,16 +20,16 @@ from acdtask.cube.model import (
     Instance,
     JobState,
     Outcome,
-    Pixels,
     Record,
     RecordQuery,
-    Resampling,
     Slice,
     Variable,
 )
 from acdtask.cube.shared import ServedCube
 from acdtask.engine.processes import WorkerPool
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
+from acdtask.raster.grid import Grid, Layout
 from tests.jobs.chain import Chain, run_chain
 
 SERVED = "TESTS_SERVED_CUBE"

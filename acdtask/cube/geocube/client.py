@@ -19,27 +19,25 @@ from acdtask.cube.follow import Ending, JobEvent, follow
 from acdtask.cube.geocube.connection import ADDRESS, Connection
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.geocube.index import IndexResult, header_of
-from acdtask.cube.grid import Grid, Layout, RegularGrid, Tile, WebMercatorGrid
 from acdtask.cube.joblog import TaskState, tasks_of
 from acdtask.cube.model import (
     Addition,
     Consolidation,
     CubeRequest,
-    DataFormat,
     Dataset,
     Image,
     Instance,
     JobState,
     Level,
     Outcome,
-    Pixels,
     Record,
     RecordQuery,
-    Resampling,
     Variable,
 )
-from acdtask.cube.tiling import footprint, tiles_of
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat, Pixels, Resampling
+from acdtask.raster.grid import Grid, Layout, RegularGrid, Tile, WebMercatorGrid
+from acdtask.raster.tiling import footprint, tiles_of
 
 __all__ = ["Geocube", "Stack", "connect"]
 

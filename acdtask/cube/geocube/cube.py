@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from acdtask.cube.consolidation_params import ConsolidationParams
 from acdtask.cube.geocube.catalogue import Catalogue, Served
 from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.connection import Connection
@@ -15,8 +16,6 @@ from acdtask.cube.geocube.jobs import Jobs
 from acdtask.cube.geocube.layouts import Layouts
 from acdtask.cube.geocube.reader import Reader
 from acdtask.cube.geocube.records import Records
-from acdtask.cube.grid import Grid, Layout, Tile
-from acdtask.cube.local.consolidation_params import ConsolidationParams
 from acdtask.cube.model import (
     Addition,
     Consolidation,
@@ -25,16 +24,16 @@ from acdtask.cube.model import (
     Image,
     Instance,
     JobState,
-    Pixels,
     Record,
     RecordQuery,
-    Resampling,
     Slice,
     Variable,
 )
 from acdtask.cube.protocol.convert import DTYPES, dformat_from_wire
 from acdtask.cube.protocol.services_pb2 import GetVersionRequest
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
+from acdtask.raster.grid import Grid, Layout, Tile
 
 __all__ = ["GeocubeCube"]
 

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 import grpc
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from acdtask.cube.consolidation_params import ConsolidationParams, stored_as
 from acdtask.cube.follow import ENDED
 from acdtask.cube.geocube.catalogue import Catalogue, Served
 from acdtask.cube.geocube.channel import Channel, Kind
 from acdtask.cube.geocube.errors import cause_of, is_taken
 from acdtask.cube.joblog import ELIDED
-from acdtask.cube.local.consolidation_params import ConsolidationParams, stored_as
 from acdtask.cube.model import Consolidation, JobState, Level
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import jobs_pb2 as pb

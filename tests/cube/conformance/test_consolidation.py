@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from acdtask.cube.follow import End, Ending, follow
-from acdtask.cube.grid import Layout
-from acdtask.cube.model import Consolidates, Consolidation, Dataset, Instance, JobState, Level, Pixels, Record
+from acdtask.cube.model import Consolidates, Consolidation, Dataset, Instance, JobState, Level, Record
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels
+from acdtask.raster.grid import Layout
+from tests.cube.builders import grid, image
 from tests.cube.conformance.rooms import Room
-from tests.cube.make import grid, image
 
 TIMEOUT = 120.0
 SCENE = grid(150, 100)

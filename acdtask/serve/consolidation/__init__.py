@@ -1,0 +1,1 @@
+"""Consolidation jobs of a served cube, with the states and pauses of a Geocube."""
