@@ -11,11 +11,11 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from acdtask.cube.grid import Grid, Layout
+from acdtask.cube.jobs import Consolidates
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import (
     Addition,
-    Consolidates,
     Cube,
     CubeRequest,
     Dataset,

@@ -16,15 +16,13 @@ from acdtask.cube.geocube.layouts import Layouts
 from acdtask.cube.geocube.reader import Reader
 from acdtask.cube.geocube.records import Records
 from acdtask.cube.grid import Grid, Layout, Tile
-from acdtask.cube.local.consolidation_params import ConsolidationParams
+from acdtask.cube.jobs import Consolidation, ConsolidationParams, JobState
 from acdtask.cube.model import (
     Addition,
-    Consolidation,
     CubeRequest,
     Dataset,
     Image,
     Instance,
-    JobState,
     Pixels,
     Record,
     RecordQuery,
@@ -92,7 +90,7 @@ class GeocubeCube:
         new = [self._catalogue.add_variable(one) for one in variables]
         new += [self._catalogue.add_instance(one, scales.get(one.variable)) for one in addition.instances]
         new += [self._layouts.add(one) for one in addition.layouts]
-        new.append(self._records.commit(addition.records))
+        new.append(self._records.add(addition.records))
         results = self.index_containers(datasets)
         refused = [one for one in results if one.error is not None]
         if refused and refused[0].error is not None:

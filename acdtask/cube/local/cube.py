@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from acdtask import __version__
 from acdtask.cube.grid import Grid, Layout, Tile
 from acdtask.cube.local import cells
-from acdtask.cube.local.consolidation import ConsolidatingCube
 from acdtask.cube.local.head import Head, Removal
 from acdtask.cube.local.index import Index
 from acdtask.cube.local.seal import seal, unseal
@@ -35,8 +34,8 @@ MARK = "cube.json"
 MARK_WAY_OUT = "Delete the file and run 'acdtask ingest' again, which writes a new one; all else in the cube stays."
 
 
-class LocalCube(ConsolidatingCube):
-    """A cube without a server: a `Cube` that `Consolidates` (acdtask.cube.model).
+class LocalCube:
+    """A cube without a server: a `Cube` (acdtask.cube.model).
 
     Picklable: every process has its own caches.
     """
