@@ -12,7 +12,8 @@ import pytest
 
 from acdtask.cli import main
 from acdtask.cube.grid import Grid, Layout, RegularGrid
-from acdtask.cube.model import Addition, Consolidation, DataFormat, Dataset, Instance, Level, Record, Variable
+from acdtask.cube.jobs import Consolidation, Level
+from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, Record, Variable
 from acdtask.engine import log
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.standin import SERVED, StandIn, served_cube

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from acdtask.cube.grid import Grid, Layout, RegularGrid
+from acdtask.cube.jobs import Consolidation, JobState
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, Consolidation, Dataset, JobState, Pixels, Record, Slice
+from acdtask.cube.model import Addition, Dataset, Pixels, Record, Slice
+from acdtask.cube.server.consolidation.jobs import ConsolidationJobs
 from tests.cube.make import COHERENCE, MASTER, dataset, grid, image, put_image, record
 
 LAYOUT = Layout(name="utm", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64, ox=400000, oy=5600000))
@@ -47,12 +49,17 @@ def asked(**changes: Any) -> Consolidation:
     return Consolidation(**(fields | changes))
 
 
+def jobs_of(cube: LocalCube) -> ConsolidationJobs:
+    """The consolidation jobs of a cube."""
+    return ConsolidationJobs(cube)
+
+
 def work(cube: LocalCube, job: str) -> JobState:
     """Do the steps of a job until it ends or waits."""
-    job_id = cube.job(job).id
-    while cube.advance(job_id):
+    job_id = jobs_of(cube).job(job).id
+    while jobs_of(cube).advance(job_id):
         pass
-    return cube.job(job_id)
+    return jobs_of(cube).job(job_id)
 
 
 def consolidated(cube: LocalCube) -> list[Dataset]:

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
+from acdtask.cube.jobs import ConsolidationParams, Level
 from acdtask.cube.local.areas import Areas
-from acdtask.cube.local.consolidation_book import Book
-from acdtask.cube.local.consolidation_params import ConsolidationParams, find_params, keep_params
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.palettes import Colour, Palette, Palettes
 from acdtask.cube.local.seal import seal, unseal
 from acdtask.cube.local.store import Store
-from acdtask.cube.model import Level
+from acdtask.cube.server.consolidation.jobs import ConsolidationJobs
+from acdtask.cube.server.consolidation.journal import Journal
+from acdtask.cube.server.consolidation.params import find_params, keep_params
 from acdtask.cube.server.deletions import Deletions
 from acdtask.cube.server.managed import Managed
 from acdtask.errors import AcdError, ErrorCode
@@ -49,8 +50,9 @@ def managed(store: Store) -> Callable[[], Any]:
 
 def deletion(store: Store) -> Callable[[], Any]:
     cube = LocalCube.create(store.url)
-    job = Deletions(cube, Managed(store)).start("old images", Level.MAJOR, [])
-    return lambda: Deletions(cube, Managed(store)).find(job.id)
+    deletions = Deletions(cube, Managed(store), ConsolidationJobs(cube))
+    job = deletions.start("old images", Level.MAJOR, [])
+    return lambda: deletions.find(job.id)
 
 
 MAKERS = {
@@ -87,10 +89,10 @@ def test_a_damaged_name_of_a_consolidation_is_noticed_and_frees_the_name(tmp_pat
     key = "jobs/names/5c1b6f8b3b1f4a4b8f3a4e2f9d6c7a10"
     store.put(key, seal(b'{"is": "b0e3a7f2-6a1f-4f0f-9f59-6ac3ed2d9e3d"}').replace(b"b0e3", b"b0e2"))
     with pytest.raises(AcdError, match="names/5c1b6f8b") as caught:
-        Book(store).all()
+        Journal(store).all()
     assert caught.value.code is ErrorCode.CUBE_DAMAGED
     store.delete(key)
-    assert Book(store).all() == []
+    assert Journal(store).all() == []
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"a": 1}', b'{\n "a": [1]\n}'])

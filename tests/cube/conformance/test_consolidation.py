@@ -12,7 +12,10 @@ import pytest
 
 from acdtask.cube.follow import End, Ending, follow
 from acdtask.cube.grid import Layout
-from acdtask.cube.model import Consolidates, Consolidation, Dataset, Instance, JobState, Level, Pixels, Record
+from acdtask.cube.jobs import Consolidates, Consolidation, JobState, Level
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.model import Dataset, Instance, Pixels, Record
+from acdtask.cube.server.consolidation.jobs import ConsolidationJobs
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.conformance.rooms import Room
 from tests.cube.make import grid, image
@@ -45,7 +48,8 @@ class Job:
     @property
     def jobs(self) -> Consolidates:
         """The room's side of jobs."""
-        return cast(Consolidates, self.room.cube)
+        cube = self.room.cube
+        return ConsolidationJobs(cube) if isinstance(cube, LocalCube) else cast(Consolidates, cube)
 
     def wanted(self, called: str = "job", level: Level = Level.ASYNCHRONOUS, **changes: object) -> Consolidation:
         """All records into the layout."""

@@ -16,8 +16,9 @@ from acdtask.cube.follow import End, follow
 from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.grid import Grid
+from acdtask.cube.jobs import Consolidation
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Consolidation, CubeRequest, Outcome, Pixels, Record, RecordQuery
+from acdtask.cube.model import CubeRequest, Outcome, Pixels, Record, RecordQuery
 from acdtask.cube.tiling import tiles_of
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.conformance.proxy import Faults, Proxy

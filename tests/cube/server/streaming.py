@@ -35,6 +35,7 @@ from acdtask.cube.protocol.services_pb2_grpc import (
 )
 from acdtask.cube.protocol.values_pb2 import FileFormat, Raw, Size
 from acdtask.cube.server.calls import CallInterceptor
+from acdtask.cube.server.consolidation.jobs import ConsolidationJobs
 from acdtask.cube.server.downloader import DownloaderService
 from acdtask.cube.server.ids import instance_id
 from acdtask.cube.server.keys import Keys
@@ -65,7 +66,7 @@ def serving(cube: LocalCube, limits: StreamLimits | None = None, allowed: Iterab
     with ThreadPoolExecutor(1) as pool:
         guard = StallGuard(10, streams.limits.stall_s)
         server = grpc.server(pool, interceptors=[CallInterceptor(Keys(), lanes, guard)])
-        add_GeocubeServicer_to_server(services_of(cube, streams, list(allowed))[0], server)
+        add_GeocubeServicer_to_server(services_of(cube, ConsolidationJobs(cube), streams, list(allowed))[0], server)
         add_GeocubeDownloaderServicer_to_server(DownloaderService(cube, streams, allowed=allowed), server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
