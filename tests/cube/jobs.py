@@ -56,10 +56,11 @@ def jobs_of(cube: LocalCube) -> ConsolidationJobs:
 
 def work(cube: LocalCube, job: str) -> JobState:
     """Do the steps of a job until it ends or waits."""
-    job_id = jobs_of(cube).job(job).id
-    while jobs_of(cube).advance(job_id):
+    jobs = jobs_of(cube)
+    job_id = jobs.job(job).id
+    while jobs.advance(job_id):
         pass
-    return jobs_of(cube).job(job_id)
+    return jobs.job(job_id)
 
 
 def consolidated(cube: LocalCube) -> list[Dataset]:

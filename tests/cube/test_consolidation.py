@@ -54,14 +54,15 @@ def cube(tmp_path: Path) -> LocalCube:
 
 def work_to(cube: LocalCube, job: str, state: str) -> JobState:
     """Do steps, and continue at every pause before, until the job enters the state."""
+    jobs = jobs_of(cube)
     for _ in range(100):
-        seen = jobs_of(cube).job(job)
+        seen = jobs.job(job)
         if seen.state == state:
             return seen
         if seen.waiting:
-            jobs_of(cube).continue_job(seen.id)
+            jobs.continue_job(seen.id)
         else:
-            jobs_of(cube).advance(seen.id)
+            jobs.advance(seen.id)
     raise AssertionError(f"{job} never was {state}: {seen}")
 
 

@@ -196,9 +196,9 @@ def test_many_at_once_do_a_job_once(
     job_id = jobs_of(LocalCube.open(str(folder))).consolidate(asked())
 
     def worker(_: int) -> None:
-        cube = LocalCube.open(str(folder))
-        while jobs_of(cube).job(job_id).state != "DONE":
-            jobs_of(cube).advance(job_id)
+        jobs = jobs_of(LocalCube.open(str(folder)))
+        while jobs.job(job_id).state != "DONE":
+            jobs.advance(job_id)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(worker, range(4)))
@@ -279,8 +279,9 @@ def test_a_runner_takes_up_what_was_left(prepared: Path, tmp_path: Path) -> None
 
 
 def follow_only(cube: LocalCube, job_id: str) -> str:
+    jobs = jobs_of(cube)
     for _ in range(2400):
-        state = jobs_of(cube).job(job_id).state
+        state = jobs.job(job_id).state
         if state == "DONE":
             return state
         time.sleep(0.05)

@@ -16,7 +16,6 @@ from acdtask.cube.local.seal import seal, unseal
 from acdtask.cube.local.store import Store
 from acdtask.cube.server.consolidation.jobs import ConsolidationJobs
 from acdtask.cube.server.consolidation.journal import Journal
-from acdtask.cube.server.consolidation.params import find_params, keep_params
 from acdtask.cube.server.deletions import Deletions
 from acdtask.cube.server.managed import Managed
 from acdtask.errors import AcdError, ErrorCode
@@ -39,8 +38,11 @@ def palette(store: Store) -> Callable[[], Any]:
 
 
 def params(store: Store) -> Callable[[], Any]:
-    keep_params(store, COHERENCE, ConsolidationParams(create_overviews=True))
-    return lambda: find_params(store, COHERENCE.name)
+    cube = LocalCube.create(store.url)
+    cube.add_variable(COHERENCE)
+    jobs = ConsolidationJobs(cube)
+    jobs.configure(COHERENCE.name, ConsolidationParams(create_overviews=True))
+    return lambda: jobs.params(COHERENCE.name)
 
 
 def managed(store: Store) -> Callable[[], Any]:

@@ -164,13 +164,7 @@ class Progress:
 
     def _task(self, number: int, order: CellOrder) -> CellTask:
         state = TaskState.DONE if number in self.done else TaskState.PREPARED
-        if number in self.failed:
-            state = TaskState.FAILED
-        return CellTask(
-            cell=order.cell,
-            state=state,
-            containers=1,
-            records=order.records,
-            datasets=order.datasets,
-            reason=self.failed.get(number, ""),
-        )
+        reason = self.failed.get(number, "")
+        state = TaskState.FAILED if reason else state
+        counts = {"containers": 1, "records": order.records, "datasets": order.datasets}
+        return CellTask(cell=order.cell, state=state, reason=reason, **counts)

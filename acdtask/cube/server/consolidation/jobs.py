@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from acdtask.cube.jobs import Consolidation, ConsolidationParams, JobState, stored_as
 from acdtask.cube.local.consolidation_cell import require_one_band
+from acdtask.cube.local.seal import parse_sealed, seal
 from acdtask.cube.model import Dataset
 from acdtask.cube.patterns import matcher
 from acdtask.cube.server.consolidation.events import Command, Event, Progress
 from acdtask.cube.server.consolidation.journal import Journal
 from acdtask.cube.server.consolidation.log import log_of
-from acdtask.cube.server.consolidation.params import find_params, keep_params
 from acdtask.cube.server.consolidation.states import NEEDS_PERSON, after_cancel, after_retry, failed_state, is_final
 from acdtask.cube.server.consolidation.steps import Step, StoppedError, passes_by_itself
 from acdtask.errors import AcdError, ErrorCode
@@ -36,10 +36,6 @@ LOOK_SECONDS = 1.0
 LONGEST_NAME = 200
 
 
-def _never() -> bool:
-    return False
-
-
 class ConsolidationJobs:
     """The consolidation jobs of a cube: it `Consolidates` (acdtask.cube.jobs).
 
@@ -52,11 +48,17 @@ class ConsolidationJobs:
 
     def configure(self, variable: str, params: ConsolidationParams) -> None:
         """Set the parameters of a variable's future consolidations. VARIABLE_UNKNOWN, SETTING_INVALID."""
-        keep_params(self._cube.store, self._cube.variable(variable), params)
+        stored_as(self._cube.variable(variable), params)
+        self._cube.store.put(_params_key(variable), seal(params.model_dump_json().encode()))
 
     def params(self, variable: str) -> ConsolidationParams | None:
         """The parameters of a variable's consolidations, or None if none were set. VARIABLE_UNKNOWN, CUBE_DAMAGED."""
-        return find_params(self._cube.store, self._cube.variable(variable).name)
+        store, key = self._cube.store, _params_key(self._cube.variable(variable).name)
+        data = store.find(key)
+        if data is None:
+            return None
+        fix = "Delete the file and set the parameters again."
+        return parse_sealed(ConsolidationParams, data, store.address_of(key), ErrorCode.CUBE_DAMAGED, fix)
 
     def consolidate(self, consolidation: Consolidation) -> str:
         """Start a job and return its id. Raises as `start` does, and LAYOUT_UNKNOWN."""
@@ -76,7 +78,7 @@ class ConsolidationJobs:
             raise AcdError(ErrorCode.SETTING_INVALID, f"job {wanted.name} names no record")
         variable = self._cube.variable(wanted.variable)
         require_one_band(variable)
-        params = find_params(self._cube.store, variable.name) or ConsolidationParams()
+        params = self.params(variable.name) or ConsolidationParams()
         stored_as(variable, params)
         if not self._cube.having(wanted.variable, wanted.instance, wanted.records):
             raise AcdError(ErrorCode.INPUT_MISSING, NO_DATASETS)
@@ -155,7 +157,7 @@ class ConsolidationJobs:
         """Ids of the jobs that have a step to do, oldest first."""
         return [job.id for job in self._journal.all() if _has_step(job)]
 
-    def advance(self, id_or_name: str, should_stop: Callable[[], bool] = _never) -> bool:
+    def advance(self, id_or_name: str, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Do the next step of a job, or a part of it.
 
         Args:
@@ -222,6 +224,10 @@ class _Watch:
         self.is_overtaken = self._journal.is_overtaken(self._job)
         if self.is_overtaken or not self._journal.take_lease(self._job.id, self._owner):
             raise StoppedError
+
+
+def _params_key(variable: str) -> str:
+    return f"consolidation/{variable}.json"
 
 
 def _has_step(job: Progress) -> bool:
