@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 from acdtask.cube.jobs import Consolidates, JobState, Level
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["ENDED", "STUCK", "Advances", "End", "Ending", "JobEvent", "LogReader", "ending_of", "follow", "require_done"]
+__all__ = ["ENDED", "STUCK", "Advances", "End", "Ending", "JobEvent", "ending_of", "follow", "require_done"]
 
 ENDED = frozenset({"DONE", "DONEBUTUNTIDY", "FAILED"})
 """States of a job that has ended: it holds no dataset."""
