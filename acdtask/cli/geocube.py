@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.cube_options import AsJson
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
-from acdtask.cli.looking import AsJson
 from acdtask.cli.output import say, say_json, table
 from acdtask.errors import AcdError, ErrorCode
 

@@ -7,8 +7,9 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from acdtask.cube.model import DataFormat, Moment, Name, Resampling, Variable
+from acdtask.cube.model import Moment, Name, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat, Resampling
 
 __all__ = [
     "CellTask",

@@ -27,8 +27,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from acdtask import __version__
-from acdtask.engine import log
+from acdtask import __version__, log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.ingester.model import in_one_line
 

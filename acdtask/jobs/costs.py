@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from acdtask.cube.local.open_images import HELD_BYTES, held_bytes_of
+from acdtask.raster.open_images import HELD_BYTES, held_bytes_of
 
 __all__ = ["BASELINE", "CONSOLIDATE", "INGEST", "MONITOR", "REPORT", "Cost"]
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.change.patches import Patch
-from acdtask.cube.local.geoparquet import GEOMETRY, encode_table, geo_metadata
-from acdtask.cube.local.parquet import read_table
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.geoparquet import GEOMETRY, encode_table, geo_metadata
+from acdtask.storage.parquet import read_table
+from acdtask.storage.store import Store
 
 __all__ = [
     "LocatedPatch",

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from acdtask.engine.account import records_of
+from acdtask.engine.run_summary import records_of
 from acdtask.jobs.contract import Site
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from tests.cluster.conftest import NewPlace
 from tests.cluster.faults import Fault
 from tests.cluster.scenes import monitor_of, parameters, run_locally

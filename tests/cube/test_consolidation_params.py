@@ -12,9 +12,9 @@ import zarr
 
 from acdtask.cube.jobs import ConsolidationParams
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat
 from acdtask.errors import AcdError, ErrorCode
-from tests.cube.jobs import asked, consolidated, expected_stack, jobs_of, make_cube, stack, work
+from acdtask.raster.data_format import DataFormat
+from tests.serve.consolidation.small_cube import asked, consolidated, expected_stack, jobs_of, make_cube, stack, work
 
 
 @pytest.fixture

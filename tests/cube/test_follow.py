@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from acdtask.cube.follow import End, JobEvent, LogReader, ending_of, follow, require_done
 from acdtask.cube.geocube.joblog import last_error, read_log, tasks_of
 from acdtask.cube.jobs import Consolidation, JobState, Level, TaskState
-from acdtask.cube.server.log_lines import Severity, line
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.serve.log_lines import Severity, line
 
 START = datetime(2026, 11, 23, 3, 29, tzinfo=UTC)
 HAPPY = (

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 import acdtask.jobs.contract
-from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.jobs import Consolidation, JobState
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import (
@@ -20,17 +19,17 @@ from acdtask.cube.model import (
     Image,
     Instance,
     Outcome,
-    Pixels,
     Record,
     RecordQuery,
-    Resampling,
     Slice,
     Variable,
 )
-from acdtask.cube.server.consolidation.jobs import ConsolidationJobs
 from acdtask.cube.shared import ServedCube
 from acdtask.engine.processes import WorkerPool
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
+from acdtask.raster.grid import Grid, Layout
+from acdtask.serve.consolidation.jobs import ConsolidationJobs
 from tests.jobs.chain import Chain, run_chain
 
 SERVED = "TESTS_SERVED_CUBE"

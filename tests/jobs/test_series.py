@@ -16,8 +16,6 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.grid import Layout, RegularGrid
-from acdtask.cube.local.store import Store
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site, run_shard
@@ -32,8 +30,10 @@ from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.report.job import ReportJob, ReportSettings
-from acdtask.tidy.clean import tidy
-from acdtask.tidy.retention import Retention
+from acdtask.maintenance.tidy.clean import tidy
+from acdtask.maintenance.tidy.retention import Retention
+from acdtask.raster.grid import Layout, RegularGrid
+from acdtask.storage.store import Store
 from tests.jobs.rasters import CRS, ORIGIN
 from tests.jobs.series import (
     COUNT,
@@ -55,7 +55,7 @@ from tests.jobs.series import (
     version_of,
     z_of,
 )
-from tests.jobs.small import LAYOUT, RESOLUTION, baseline, ends, make_cube, monitor, run
+from tests.jobs.small_site import LAYOUT, RESOLUTION, baseline, ends, make_cube, monitor, run
 
 
 @pytest.fixture(scope="module")

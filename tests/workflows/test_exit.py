@@ -16,7 +16,7 @@ from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from tests.jobs.chain import reference_end, simulate
 from tests.notify.receiver import receiving
 from workflows.rendering import CHART_FILES

@@ -19,24 +19,22 @@ from acdtask.cube.follow import Ending, JobEvent, follow
 from acdtask.cube.geocube.connection import ADDRESS, Connection
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.geocube.index import IndexResult, header_of
-from acdtask.cube.grid import Grid, Layout, RegularGrid, Tile, WebMercatorGrid
 from acdtask.cube.jobs import Consolidation, JobState, Level, TaskState
 from acdtask.cube.model import (
     Addition,
     CubeRequest,
-    DataFormat,
     Dataset,
     Image,
     Instance,
     Outcome,
-    Pixels,
     Record,
     RecordQuery,
-    Resampling,
     Variable,
 )
-from acdtask.cube.tiling import footprint, tiles_of
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat, Pixels, Resampling
+from acdtask.raster.grid import Grid, Layout, RegularGrid, Tile, WebMercatorGrid
+from acdtask.raster.tiling import footprint, tiles_of
 
 __all__ = ["Geocube", "Stack", "connect"]
 

@@ -15,24 +15,13 @@ from acdtask.cube.geocube.jobs import Jobs
 from acdtask.cube.geocube.layouts import Layouts
 from acdtask.cube.geocube.reader import Reader
 from acdtask.cube.geocube.records import Records
-from acdtask.cube.grid import Grid, Layout, Tile
 from acdtask.cube.jobs import Consolidation, ConsolidationParams, JobState
-from acdtask.cube.model import (
-    Addition,
-    CubeRequest,
-    Dataset,
-    Image,
-    Instance,
-    Pixels,
-    Record,
-    RecordQuery,
-    Resampling,
-    Slice,
-    Variable,
-)
+from acdtask.cube.model import Addition, CubeRequest, Dataset, Image, Instance, Record, RecordQuery, Slice, Variable
 from acdtask.cube.protocol.convert import DTYPES, dformat_from_wire
 from acdtask.cube.protocol.services_pb2 import GetVersionRequest
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
+from acdtask.raster.grid import Grid, Layout, Tile
 
 __all__ = ["GeocubeCube"]
 

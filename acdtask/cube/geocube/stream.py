@@ -15,14 +15,15 @@ from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.connection import Endpoint
 from acdtask.cube.geocube.errors import LOST, is_passing, malformed, refusal_of
 from acdtask.cube.geocube.frames import DamagedError, ImageReader, Message, StreamReader
-from acdtask.cube.grid import Grid
-from acdtask.cube.model import Outcome, Pixels, Resampling, Variable
+from acdtask.cube.model import Outcome, Variable
 from acdtask.cube.protocol.convert import RESAMPLINGS, transform_to_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest, ImageHeader
 from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, GroupedRecordIdsList
 from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
 from acdtask.cube.protocol.values_pb2 import Size
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
+from acdtask.raster.grid import Grid
 
 __all__ = ["Arrival", "Asked", "CubeStream", "Group", "Link", "Opening", "Target", "level_of"]
 

@@ -15,12 +15,13 @@ from arro3.core import Array, DataType, Field, Table, struct_array, struct_field
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.geoparquet import encode_table, geo_metadata
-from acdtask.cube.local.head import Removal
-from acdtask.cube.local.parquet import read_table
-from acdtask.cube.model import OUTSIDE, DataFormat, Dataset, Record, RecordQuery
+from acdtask.cube.local.state import Removal
+from acdtask.cube.model import OUTSIDE, Dataset, Record, RecordQuery
 from acdtask.cube.patterns import matcher
+from acdtask.raster.data_format import DataFormat
+from acdtask.raster.grid import Grid
+from acdtask.storage.geoparquet import encode_table, geo_metadata
+from acdtask.storage.parquet import read_table
 
 __all__ = ["DatasetKey", "DatasetSegment", "RecordSegment", "dataset_keys"]
 

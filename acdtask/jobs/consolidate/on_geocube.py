@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from acdtask.cube.follow import JobEvent, follow, require_done
-from acdtask.cube.grid import Tile
 from acdtask.cube.jobs import Consolidates, Consolidation, JobState, TaskState
-from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.consolidate.content import CellOfWork, CellsWork, ConsolidateContent, ConsolidatedCells
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
-from acdtask.jobs.consolidate.work import CellOfWork, CellsWork, ConsolidateContent, ConsolidatedCells
 from acdtask.jobs.contract import Draft, Estimate, Shard, content_id_of
+from acdtask.raster.grid import Tile
+from acdtask.raster.tiling import tiles_as_geojson
 
 __all__ = ["FOLLOW_SECONDS", "plan_on_geocube", "run_on_geocube"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from acdtask.jobs.contract import FoundImage, Series, Site
 from acdtask.jobs.monitor.content import MonitorPlan
 from acdtask.jobs.monitor.findings import found_image
+from acdtask.jobs.monitor.images import ImageWork
 from acdtask.jobs.monitor.months import images_of_month
-from acdtask.jobs.monitor.work import ImageWork
 from acdtask.jobs.news import News, news_key
 from acdtask.jobs.products import ImageProduct, MonitorManifest, manifest_chain
 

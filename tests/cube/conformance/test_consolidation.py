@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 from acdtask.cube.follow import End, Ending, follow
-from acdtask.cube.grid import Layout
 from acdtask.cube.jobs import Consolidates, Consolidation, JobState, Level
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Dataset, Instance, Pixels, Record
-from acdtask.cube.server.consolidation.jobs import ConsolidationJobs
+from acdtask.cube.model import Dataset, Instance, Record
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels
+from acdtask.raster.grid import Layout
+from acdtask.serve.consolidation.jobs import ConsolidationJobs
+from tests.cube.builders import grid, image
 from tests.cube.conformance.rooms import Room
-from tests.cube.make import grid, image
 
 TIMEOUT = 120.0
 SCENE = grid(150, 100)

@@ -21,7 +21,7 @@ from google.rpc.error_details_pb2 import ResourceInfo  # type: ignore[import-unt
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # likewise
 
 from acdtask.cube.geocube.connection import Connection
-from acdtask.cube.model import DataFormat, Pixels, Record, Variable
+from acdtask.cube.model import Record, Variable
 from acdtask.cube.protocol import cubes_pb2, datasets_pb2, jobs_pb2, layouts_pb2, records_pb2, services_pb2
 from acdtask.cube.protocol import variables_pb2 as variables
 from acdtask.cube.protocol.convert import DTYPES, RESAMPLINGS, dformat_to_wire, moment_from_wire, moment_to_wire
@@ -32,6 +32,7 @@ from acdtask.cube.protocol.services_pb2_grpc import (
     add_GeocubeServicer_to_server,
 )
 from acdtask.cube.protocol.values_pb2 import BigEndian, LittleEndian, Shape
+from acdtask.raster.data_format import DataFormat, Pixels
 
 __all__ = ["NO_DATA", "Fault", "Scripted", "deflated", "record_of", "scripted"]
 

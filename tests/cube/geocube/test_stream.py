@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.geocube.reader import FOREIGN
-from acdtask.cube.model import CubeRequest, DataFormat, Dataset, Image, Outcome, Pixels, Slice, Variable
+from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Slice, Variable
 from acdtask.cube.protocol.cubes_pb2 import GetCubeResponse, GetCubeResponseHeader, ImageChunk
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat, Pixels
+from tests.cube.builders import grid
 from tests.cube.geocube.scripted import NO_DATA, Code, Fault, Scripted, record_of
-from tests.cube.make import grid
 
 DTYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
 GRID = grid(7, 5)
