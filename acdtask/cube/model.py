@@ -20,16 +20,13 @@ __all__ = [
     "OUTSIDE",
     "RECORD_NAME_BYTES",
     "Addition",
-    "Consolidates",
-    "Consolidation",
     "Cube",
     "CubeRequest",
     "Dataset",
     "DescribedName",
     "Image",
     "Instance",
-    "JobState",
-    "Level",
+    "Moment",
     "Name",
     "NameIfAny",
     "Outcome",
@@ -260,76 +257,6 @@ class Image:
     outcome: Outcome
     pixels: Pixels | None = None
     reason: str = ""
-
-
-class Level(Enum):
-    """Where a consolidation pauses for a person; each level pauses where those before it do, and more often."""
-
-    ASYNCHRONOUS = 1
-    CRITICAL = 2
-    MAJOR = 3
-    ALL = 4
-
-
-class Consolidation(_Value):
-    """What to consolidate: the datasets of the records, rearranged by the cells of a layout.
-
-    Attributes:
-        name: of the job; no other job of the cube has it.
-        records: ids.
-    """
-
-    name: str
-    variable: Name
-    instance: Name
-    layout: Name
-    records: tuple[str, ...]
-    level: Level = Level.ASYNCHRONOUS
-
-
-class JobState(_Value):
-    """A job of the cube at a moment, in Geocube's words.
-
-    Attributes:
-        kind: such as "consolidation" or "deletion".
-        state: such as CREATED, CONSOLIDATIONINPROGRESS, DONE (see `acdtask.cube.follow`).
-        waiting: it pauses until it is continued.
-        log: its lines, oldest first.
-    """
-
-    id: str
-    name: str
-    kind: str
-    state: str
-    waiting: bool = False
-    level: Level = Level.ASYNCHRONOUS
-    created: Moment
-    updated: Moment
-    active_tasks: int = 0
-    failed_tasks: int = 0
-    log: tuple[str, ...] = ()
-
-
-class Consolidates(Protocol):
-    """A cube that rearranges records by itself. Every method raises AcdError; JOB_UNKNOWN for an id that it has not."""
-
-    def consolidate(self, consolidation: Consolidation) -> str:
-        """Start a job and return its id. JOB_CONFLICT, DATASET_LOCKED (naming the job), LAYOUT_UNKNOWN, ..."""
-
-    def job(self, id_or_name: str) -> JobState:
-        """The job."""
-
-    def jobs(self, pattern: str = "") -> list[JobState]:
-        """Jobs whose names match a pattern (`*`, `?`), oldest first; their logs may be left out."""
-
-    def continue_job(self, job_id: str) -> None:
-        """Let a job go on that waits. JOB_STATE if it does not wait."""
-
-    def retry_job(self, job_id: str, *, force: bool = False) -> None:
-        """Let a job that failed try again what failed. JOB_STATE if it did not fail."""
-
-    def cancel_job(self, job_id: str, *, force: bool = False) -> None:
-        """End a job and take back what it did. JOB_STATE if it has ended, or cannot be stopped any more."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from acdtask.cube.jobs import Consolidates
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import (
     Addition,
-    Consolidates,
     Cube,
     CubeRequest,
     Dataset,

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from acdtask.cube.joblog import Severity, line
+from acdtask.cube.jobs import JobState, Level
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Dataset, JobState, Level
+from acdtask.cube.model import Dataset
 from acdtask.cube.patterns import matcher
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.serve.consolidation.jobs import ConsolidationJobs
+from acdtask.serve.log_lines import Severity, line
 from acdtask.serve.managed import Managed
 from acdtask.storage.seal import parse_sealed, seal
 
@@ -53,9 +55,10 @@ class Deletions:
     the job where it was, as DELETIONFAILED, to be retried: such as one whose datasets a consolidation holds.
     """
 
-    def __init__(self, cube: LocalCube, managed: Managed) -> None:
+    def __init__(self, cube: LocalCube, managed: Managed, consolidations: ConsolidationJobs) -> None:
         self._cube = cube
         self._managed = managed
+        self._consolidations = consolidations
         self._lock = threading.Lock()
 
     def start(self, name: str, level: Level, datasets: Sequence[Dataset]) -> JobState:
@@ -132,7 +135,7 @@ class Deletions:
     def _step(self, one: _Deletion) -> list[str]:
         """The work of a state, and what is told of it; doing it twice is harmless."""
         if one.job.state == "DELETIONINPROGRESS":
-            self._cube.consolidations.require_unlocked(one.datasets)
+            self._consolidations.require_unlocked(one.datasets)
             self._cube.remove(datasets=one.datasets)
             return ["Remove datasets..."]
         if one.job.state == "DELETIONEFFECTIVE":

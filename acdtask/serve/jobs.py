@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 
-from acdtask.cube.consolidation_params import ConsolidationParams
-from acdtask.cube.model import Consolidation, Dataset, JobState, Level, RecordQuery, Variable
+from acdtask.cube.jobs import Consolidation, ConsolidationParams, JobState, Level
+from acdtask.cube.model import Dataset, RecordQuery, Variable
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import datasets_pb2, values_pb2
 from acdtask.cube.protocol import jobs_pb2 as pb
 from acdtask.cube.protocol.convert import RESAMPLING_NAMES, RESAMPLINGS, dformat_to_wire, moment_to_wire
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.consolidation.jobs import NO_DATASETS, ConsolidationJobs
 from acdtask.serve.deletions import Deletions
 from acdtask.serve.errors import RefusalError, already_exists, invalid, not_found, not_served, unhandled, uuid_of
 from acdtask.serve.ids import instance_id, variable_id
@@ -22,7 +24,6 @@ __all__ = ["JobCalls"]
 
 CLEANED = ("DONE", "FAILED", "DONEBUTUNTIDY")
 LINES_OF_A_LIST = 10
-NOTHING_THERE = "No dataset found for these records and instances"
 CREATION_PARAMS = frozenset(
     f"{name}{suffix}"
     for name in ("PHOTOMETRIC", "COMPRESS", "JPEG_QUALITY", "PREDICTOR", "ZLEVEL", "ZSTD_LEVEL", "MAX_Z_ERROR")
@@ -35,13 +36,17 @@ class JobCalls:
 
     Args:
         catalogue: of the cube.
+        consolidations: the jobs that consolidate datasets.
         deletions: the jobs that delete datasets.
         wake: called when a consolidation has something to do.
     """
 
-    def __init__(self, catalogue: Catalogue, deletions: Deletions, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, catalogue: Catalogue, consolidations: ConsolidationJobs, deletions: Deletions, wake: Callable[[], None]
+    ) -> None:
         self._catalogue = catalogue
         self._cube = catalogue.cube
+        self._consolidations = consolidations
         self._deletions = deletions
         self._wake = wake
 
@@ -60,7 +65,7 @@ class JobCalls:
         variable = self._variable(request.variable_id)
         if params.dformat.dtype == values_pb2.DataFormat.UNDEFINED:
             raise invalid("ConsolidationParams: DataFormats are not compatible")
-        self._cube.config_consolidation(
+        self._consolidations.configure(
             variable.name,
             ConsolidationParams.model_validate(
                 {
@@ -98,9 +103,9 @@ class JobCalls:
         try:
             variable, instance = self._catalogue.instance(request.instance_id)
         except RefusalError:
-            raise not_found("", "", "", NOTHING_THERE) from None
+            raise not_found("", "", "", NO_DATASETS) from None
         if not self._cube.having(variable.name, instance.name, records):
-            raise not_found("", "", "", NOTHING_THERE)
+            raise not_found("", "", "", NO_DATASETS)
         self._params(variable, variable_id(variable.name))
         self._refuse_name(request.job_name)
         _require_layout_name(request.layout_name)
@@ -131,7 +136,7 @@ class JobCalls:
         rows = page_of(request.limit, request.page)
         pattern = request.name_like or "*"
         found = sorted(
-            [*self._cube.jobs(pattern), *self._deletions.all(pattern)], key=lambda job: (job.created, job.id)
+            [*self._consolidations.jobs(pattern), *self._deletions.all(pattern)], key=lambda job: (job.created, job.id)
         )
         jobs = [self._job(one.id) for one in found[rows]]
         return pb.ListJobsResponse(jobs=[_to_wire(job, job.log[-LINES_OF_A_LIST:]) for job in jobs])
@@ -145,28 +150,28 @@ class JobCalls:
 
     def continue_job(self, request: pb.ContinueJobRequest) -> pb.ContinueJobResponse:
         """Let a job go on that waits."""
-        self._act(request.id, "Continue", lambda job: self._cube.continue_job(job), self._deletions.go_on)
+        self._act(request.id, "Continue", self._consolidations.continue_job, self._deletions.go_on)
         return pb.ContinueJobResponse()
 
     def retry_job(self, request: pb.RetryJobRequest) -> pb.RetryJobResponse:
         """Let a job that failed try again."""
         event = "RetryForced" if request.force_any_state else "Retried"
-        force = request.force_any_state
-        self._act(request.id, event, lambda job: self._cube.retry_job(job, force=force), self._deletions.retry)
+        retry = partial(self._consolidations.retry_job, force=request.force_any_state)
+        self._act(request.id, event, retry, self._deletions.retry)
         return pb.RetryJobResponse()
 
     def cancel_job(self, request: pb.CancelJobRequest) -> pb.CancelJobResponse:
         """End a job, and take back what it did."""
         event = "CancelledByUserForced" if request.force_any_state else "CancelledByUser"
-        force = request.force_any_state
-        self._act(request.id, event, lambda job: self._cube.cancel_job(job, force=force), self._deletions.cancel)
+        cancel = partial(self._consolidations.cancel_job, force=request.force_any_state)
+        self._act(request.id, event, cancel, self._deletions.cancel)
         return pb.CancelJobResponse()
 
     def clean_jobs(self, request: pb.CleanJobsRequest) -> pb.CleanJobsResponse:
         """Forget jobs that have ended."""
         if request.state and request.state not in CLEANED:
             raise invalid(f"Invalid state: must be one of {', '.join(CLEANED)}")
-        count = self._cube.consolidations.forget(request.name_like, request.state)
+        count = self._consolidations.forget(request.name_like, request.state)
         return pb.CleanJobsResponse(count=count + self._deletions.forget(request.name_like, request.state))
 
     def _variable(self, identity: str) -> Variable:
@@ -174,7 +179,7 @@ class JobCalls:
         return self._catalogue.variable(identity)
 
     def _params(self, variable: Variable, identity: str) -> pb.ConsolidationParams:
-        params = self._cube.consolidation_params(variable.name)
+        params = self._consolidations.params(variable.name)
         if params is None:
             raise _no_params(identity)
         return pb.ConsolidationParams(
@@ -200,12 +205,12 @@ class JobCalls:
         return [record.id for record in self._cube.records(query)]
 
     def _refuse_name(self, name: str) -> None:
-        if any(job.name == name for job in (*self._cube.jobs(), *self._deletions.all())):
+        if any(job.name == name for job in (*self._consolidations.jobs(), *self._deletions.all())):
             raise already_exists("Job", "name", name)
 
     def _started(self, wanted: Consolidation) -> str:
         try:
-            return self._cube.consolidations.start(wanted)  # an unknown layout is found out by the job
+            return self._consolidations.start(wanted)  # an unknown layout is found out by the job
         except AcdError as error:
             if error.code is ErrorCode.JOB_CONFLICT:
                 raise already_exists("Job", "name", wanted.name) from error
@@ -232,7 +237,7 @@ class JobCalls:
         if deletion is not None:
             return deletion
         try:
-            return self._cube.job(wanted)
+            return self._consolidations.job(wanted)
         except AcdError as error:
             if error.code is not ErrorCode.JOB_UNKNOWN:
                 raise

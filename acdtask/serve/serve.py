@@ -22,6 +22,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.log import events
 from acdtask.serve.calls import CallInterceptor
 from acdtask.serve.connections import raise_file_limit
+from acdtask.serve.consolidation.jobs import ConsolidationJobs
 from acdtask.serve.consolidation.runner import JobRunner
 from acdtask.serve.downloader import DownloaderService
 from acdtask.serve.http import HttpServing
@@ -123,8 +124,8 @@ class Serving:
             maximum_concurrent_rpcs=self._lanes.threads,
         )
         cube = cube.confined(settings.data)
-        self._jobs = JobRunner(cube, _job_error, threads=settings.jobs)
-        self._names = _add_services(self._server, cube, settings, self._health, self._jobs)
+        self._runner = JobRunner(ConsolidationJobs(cube), _job_error, threads=settings.jobs)
+        self._names = _add_services(self._server, cube, settings, self._health, self._runner)
         self._http = (
             None
             if settings.http_port is None
@@ -150,7 +151,7 @@ class Serving:
                 files = (settings.tls_cert, settings.tls_key) if self._credentials else (None, None)
                 self.http_port = self._http.start(settings.host, settings.http_port or 0, *files)
             self._server.start()
-            self._jobs.start()
+            self._runner.start()
         except BaseException:
             self.stop(0)
             raise
@@ -181,7 +182,7 @@ class Serving:
         ended = self._server.stop(seconds)
         if self._http is not None:
             self._http.stop(seconds)
-        self._jobs.stop(seconds)
+        self._runner.stop(seconds)
         self._wait_for_calls(ended)
         self._lanes.shut_down()
         LOG.info("server.stopped")
@@ -252,11 +253,11 @@ def is_loopback(host: str) -> bool:
 
 
 def _add_services(
-    server: grpc.Server, cube: LocalCube, settings: ServeSettings, healths: health.HealthServicer, jobs: JobRunner
+    server: grpc.Server, cube: LocalCube, settings: ServeSettings, healths: health.HealthServicer, runner: JobRunner
 ) -> tuple[str, ...]:
     """Adds every service, and returns the names that health is asked by."""
     streams = Streams(settings.limits)
-    geocube, admin = services_of(cube, streams, settings.data, jobs.wake)
+    geocube, admin = services_of(cube, runner.jobs, streams, settings.data, runner.wake)
     downloader = DownloaderService(cube, streams, allowed=settings.data)
     services_pb2_grpc.add_GeocubeServicer_to_server(geocube, server)
     services_pb2_grpc.add_AdminServicer_to_server(admin, server)

@@ -15,6 +15,7 @@ from acdtask.cube.protocol import services_pb2 as pb
 from acdtask.cube.protocol.services_pb2_grpc import AdminServicer, GeocubeServicer
 from acdtask.serve.admin import AdminCalls
 from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.consolidation.jobs import ConsolidationJobs
 from acdtask.serve.cubes import CubeCalls
 from acdtask.serve.datasets import DatasetCalls
 from acdtask.serve.deletions import Deletions
@@ -54,19 +55,24 @@ class VersionCall:
 
 
 def services_of(
-    cube: LocalCube, streams: Streams, data: Sequence[str] = (), wake: Callable[[], None] = lambda: None
+    cube: LocalCube,
+    consolidations: ConsolidationJobs,
+    streams: Streams,
+    data: Sequence[str] = (),
+    wake: Callable[[], None] = lambda: None,
 ) -> tuple[GeocubeServicer, AdminServicer]:
     """The services Geocube and Admin on a cube.
 
     Args:
         cube: what is served.
+        consolidations: its jobs.
         streams: how many cubes are streamed at once; shared with the downloader.
         data: folders and s3:// prefixes below which containers may lie, beside the cube itself.
         wake: called when a consolidation has something to do.
     """
     cube = cube.confined(data)
     catalogue, managed = Catalogue(cube), Managed(cube.store, data)
-    jobs = JobCalls(catalogue, Deletions(cube, managed), wake)
+    jobs = JobCalls(catalogue, consolidations, Deletions(cube, managed, consolidations), wake)
     geocube = servicer(
         "Geocube",
         RecordCalls(catalogue),

@@ -12,7 +12,8 @@ import pytest
 
 from acdtask import log
 from acdtask.cli import main
-from acdtask.cube.model import Addition, Consolidation, Dataset, Instance, Level, Record, Variable
+from acdtask.cube.jobs import Consolidation, Level
+from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
 from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Grid, Layout, RegularGrid
 from tests.jobs.rasters import good_pixels, write_tiff

@@ -13,11 +13,6 @@ from typing import Any
 import grpc
 import numpy as np
 import rasterio
-from affine import Affine
-
-from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
-from acdtask.cube.protocol.convert import transform_to_wire
 from acdtask.cube.protocol.cubes_pb2 import (
     GetCubeMetadataResponse,
     GetCubeRequest,
@@ -33,9 +28,15 @@ from acdtask.cube.protocol.services_pb2_grpc import (
     add_GeocubeServicer_to_server,
 )
 from acdtask.cube.protocol.values_pb2 import FileFormat, Raw, Size
+from affine import Affine
+
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
+from acdtask.cube.protocol.convert import transform_to_wire
 from acdtask.raster.data_format import DataFormat, Pixels
 from acdtask.raster.grid import Grid
 from acdtask.serve.calls import CallInterceptor
+from acdtask.serve.consolidation.jobs import ConsolidationJobs
 from acdtask.serve.downloader import DownloaderService
 from acdtask.serve.ids import instance_id
 from acdtask.serve.keys import Keys
@@ -66,7 +67,7 @@ def serving(cube: LocalCube, limits: StreamLimits | None = None, allowed: Iterab
     with ThreadPoolExecutor(1) as pool:
         guard = StallGuard(10, streams.limits.stall_s)
         server = grpc.server(pool, interceptors=[CallInterceptor(Keys(), lanes, guard)])
-        add_GeocubeServicer_to_server(services_of(cube, streams, list(allowed))[0], server)
+        add_GeocubeServicer_to_server(services_of(cube, ConsolidationJobs(cube), streams, list(allowed))[0], server)
         add_GeocubeDownloaderServicer_to_server(DownloaderService(cube, streams, allowed=allowed), server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()

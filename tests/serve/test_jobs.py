@@ -9,12 +9,13 @@ from typing import Any
 
 import grpc
 import pytest
+from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import datasets_pb2, records_pb2, values_pb2
 from acdtask.cube.protocol import jobs_pb2 as pb
-from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
 from tests.serve.conftest import serving
+from tests.serve.consolidation.small_cube import jobs_of
 from tests.serve.requests import NOBODY, create_layout, int16, layout, refusal
 from tests.serve.test_datasets import World, tiff
 
@@ -123,7 +124,7 @@ def test_a_job_pauses_and_goes_on_once_a_state(world: World) -> None:
 def test_a_layout_whose_name_cannot_be_is_refused_and_makes_no_job(cube: LocalCube, world: World, name: str) -> None:
     configure(world)
     assert refusal(lambda: consolidate(world, layout_name=name)).code == "INVALID_ARGUMENT"
-    assert LocalCube.open(cube.store.url).jobs() == []
+    assert jobs_of(LocalCube.open(cube.store.url)).jobs() == []
     assert waited(world, consolidate(world), "DONE").state == "DONE"
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from acdtask.cube.consolidation_params import ConsolidationParams, find_params, keep_params
+from acdtask.cube.jobs import ConsolidationParams, Level
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Level
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.serve.areas import Areas
-from acdtask.serve.consolidation.journal import Book
+from acdtask.serve.consolidation.jobs import ConsolidationJobs
+from acdtask.serve.consolidation.journal import Journal
 from acdtask.serve.deletions import Deletions
 from acdtask.serve.managed import Managed
 from acdtask.serve.palettes import Colour, Palette, Palettes
@@ -38,8 +38,11 @@ def palette(store: Store) -> Callable[[], Any]:
 
 
 def params(store: Store) -> Callable[[], Any]:
-    keep_params(store, COHERENCE, ConsolidationParams(create_overviews=True))
-    return lambda: find_params(store, COHERENCE.name)
+    cube = LocalCube.create(store.url)
+    cube.add_variable(COHERENCE)
+    jobs = ConsolidationJobs(cube)
+    jobs.configure(COHERENCE.name, ConsolidationParams(create_overviews=True))
+    return lambda: jobs.params(COHERENCE.name)
 
 
 def managed(store: Store) -> Callable[[], Any]:
@@ -49,8 +52,9 @@ def managed(store: Store) -> Callable[[], Any]:
 
 def deletion(store: Store) -> Callable[[], Any]:
     cube = LocalCube.create(store.url)
-    job = Deletions(cube, Managed(store)).start("old images", Level.MAJOR, [])
-    return lambda: Deletions(cube, Managed(store)).find(job.id)
+    deletions = Deletions(cube, Managed(store), ConsolidationJobs(cube))
+    job = deletions.start("old images", Level.MAJOR, [])
+    return lambda: deletions.find(job.id)
 
 
 MAKERS = {
@@ -87,10 +91,10 @@ def test_a_damaged_name_of_a_consolidation_is_noticed_and_frees_the_name(tmp_pat
     key = "jobs/names/5c1b6f8b3b1f4a4b8f3a4e2f9d6c7a10"
     store.put(key, seal(b'{"is": "b0e3a7f2-6a1f-4f0f-9f59-6ac3ed2d9e3d"}').replace(b"b0e3", b"b0e2"))
     with pytest.raises(AcdError, match="names/5c1b6f8b") as caught:
-        Book(store).all()
+        Journal(store).all()
     assert caught.value.code is ErrorCode.CUBE_DAMAGED
     store.delete(key)
-    assert Book(store).all() == []
+    assert Journal(store).all() == []
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"a": 1}', b'{\n "a": [1]\n}'])

@@ -1,4 +1,4 @@
-"""A cell of a consolidation: its container, and how it is written and indexed. Jobs and the local cube share it."""
+"""A cell of a consolidation: its container, and how it is written and indexed."""
 
 from __future__ import annotations
 

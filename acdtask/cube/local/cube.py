@@ -13,7 +13,6 @@ from acdtask.cube.model import Addition, CubeRequest, Dataset, Image, Instance, 
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout, Tile
-from acdtask.serve.consolidation.jobs import ConsolidatingCube
 from acdtask.storage.seal import seal, unseal
 from acdtask.storage.store import Store
 
@@ -24,8 +23,8 @@ MARK = "cube.json"
 MARK_WAY_OUT = "Delete the file and run 'acdtask ingest' again, which writes a new one; all else in the cube stays."
 
 
-class LocalCube(ConsolidatingCube):
-    """A cube without a server: a `Cube` that `Consolidates` (acdtask.cube.model).
+class LocalCube:
+    """A cube without a server: a `Cube` (acdtask.cube.model).
 
     Picklable: every process has its own caches.
     """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from acdtask.cube.jobs import Consolidation
 from acdtask.cube.local.consolidation_cell import CellWork
-from acdtask.cube.model import Consolidation, Dataset
+from acdtask.cube.model import Dataset
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Content, Context, Plan
 from acdtask.jobs.shards import TileOfWork, TilesWork

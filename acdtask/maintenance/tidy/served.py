@@ -11,7 +11,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.maintenance.references import Names, key_of
 from acdtask.maintenance.tidy.deletion import CURRENT, YOUNG, Broom
 from acdtask.maintenance.tidy.retention import superseded
-from acdtask.serve.consolidation.journal import Book
+from acdtask.serve.consolidation.journal import Journal
 from acdtask.serve.consolidation.states import is_final
 from acdtask.storage.listing import Entry
 from acdtask.storage.seal import unseal
@@ -81,19 +81,17 @@ def _owner_of(store: Store, key: str) -> str:
 def _ended(store: Store) -> set[str]:
     """The consolidations that have ended. TIDY_UNSURE."""
     try:
-        return {progress.definition.id for progress in Book(store).all() if is_final(progress.state)}
+        return {job.id for job in Journal(store).all() if is_final(job.state)}
     except AcdError as error:
         raise _unsure(error) from error
 
 
 def containers_of_jobs(store: Store) -> set[str]:
     """The containers that unfinished consolidations have written or will write. TIDY_UNSURE."""
-    book = Book(store)
+    journal = Journal(store)
     try:
-        unfinished = [progress for progress in book.all() if not is_final(progress.state)]
-        return {
-            book.order(progress, number).key for progress in unfinished for number in range(len(progress.orders.cells))
-        }
+        unfinished = [job for job in journal.all() if not is_final(job.state)]
+        return {journal.order(job, number).key for job in unfinished for number in range(len(job.orders.cells))}
     except AcdError as error:
         raise _unsure(error) from error
 

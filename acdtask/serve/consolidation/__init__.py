@@ -1,1 +1,1 @@
-"""Consolidation jobs of a served cube, with the states and pauses of a Geocube."""
+"""Consolidation as jobs of a server: what is kept of them, their steps, and the threads that do them."""

@@ -1,19 +1,18 @@
-"""What happens to a consolidation: events, and the job as they tell it."""
+"""Events of a consolidation job, and the job's progress, which follows from them."""
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from enum import Enum
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from acdtask.cube.consolidation_params import ConsolidationParams
-from acdtask.cube.joblog import Severity, line
-from acdtask.cube.model import Consolidation, JobState
+from acdtask.cube.jobs import CellTask, Consolidation, ConsolidationParams, JobState, TaskState
 from acdtask.serve.consolidation.states import State, waits
 
-__all__ = ["Definition", "Draft", "Event", "Orders", "Progress"]
+__all__ = ["CellOrder", "Command", "Definition", "Event", "Orders", "Progress"]
 
 
 class _Kept(BaseModel):
@@ -29,72 +28,90 @@ class Definition(_Kept):
     params: ConsolidationParams
 
 
+class CellOrder(_Kept):
+    """A cell to fill: number of records and datasets, and its outline as (longitude, latitude) of the corners."""
+
+    cell: str
+    records: int
+    datasets: int
+    outline: tuple[tuple[float, float], ...]
+
+
 class Orders(_Kept):
-    """The work of a job: its cells, in order. `digest` says where the work of each is kept."""
+    """The cells of a job, in order. `digest` names the folder that holds the work of each."""
 
     digest: str = ""
-    cells: tuple[str, ...] = ()
+    cells: tuple[CellOrder, ...] = ()
+
+
+class Command(Enum):
+    """What a person can ask of a job."""
+
+    CONTINUE = "continue"
+    RETRY = "retry"
+    CANCEL = "cancel"
 
 
 class Event(_Kept):
-    """Something that happened to a job, and its state since.
+    """Something that happened to a job, and its state afterwards.
 
     Attributes:
-        definition: in the first event.
+        definition: in the first event only.
         orders: in the event that prepared them.
-        done, failed: cells, by their place in the orders; those that failed with the reason.
-        cleared: failures of before are forgotten.
+        done, failed: cells, by their index in the orders; failed ones with the reason.
+        cleared: earlier failures are forgotten.
+        command: if a person's command caused the event.
+        error: why the step as a whole failed.
+        indexed, superseded: number of new datasets indexed, and of those not indexed since others took their place.
     """
 
     state: State
-    waiting: bool = False
-    at: datetime
-    lines: tuple[str, ...] = ()
+    at: datetime = Field(default_factory=lambda: datetime.now(UTC))
     definition: Definition | None = None
     orders: Orders | None = None
     done: tuple[int, ...] = ()
     failed: dict[int, str] = {}
     cleared: bool = False
+    command: Command | None = None
+    error: str = ""
+    indexed: int = 0
+    superseded: int = 0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A job as its events tell.
+    """A job after its events.
 
     Attributes:
-        number: of the newest event.
-        may_be_read: the index may have its containers, or somebody may be about to put them there.
+        visited: the states that it has entered, in order.
+        error: what failed last.
+        may_be_read: the index may contain its containers, now or soon.
     """
 
     definition: Definition
-    number: int
+    events: tuple[Event, ...]
     state: State
-    waiting: bool
-    updated: datetime
-    lines: tuple[str, ...]
-    orders: Orders
-    done: frozenset[int]
-    failed: dict[int, str]
+    visited: tuple[State, ...]
+    waiting: bool = False
+    orders: Orders = field(default_factory=Orders)
+    done: frozenset[int] = frozenset()
+    failed: dict[int, str] = field(default_factory=dict)
+    error: str = ""
     may_be_read: bool = False
 
     @classmethod
     def begun(cls, definition: Definition, event: Event) -> Progress:
         """A job after its first event."""
-        return cls(
-            definition=definition,
-            number=1,
-            state=event.state,
-            waiting=event.waiting,
-            updated=event.at,
-            lines=event.lines,
-            orders=Orders(),
-            done=frozenset(),
-            failed={},
-        )
+        return cls(definition, (event,), event.state, (event.state,))
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.definition.id
 
     @property
     def name(self) -> str:
-        """The job's."""
+        """The job's name."""
         return self.definition.wanted.name
 
     @property
@@ -103,72 +120,51 @@ class Progress:
         return [n for n in range(len(self.orders.cells)) if n not in self.done and n not in self.failed]
 
     def task_id(self, number: int) -> str:
-        """What the log calls a cell."""
-        return str(uuid.uuid5(uuid.UUID(self.definition.id), self.orders.cells[number]))
+        """The id of a cell's task."""
+        return str(uuid.uuid5(uuid.UUID(self.id), self.orders.cells[number].cell))
 
     def then(self, event: Event) -> Progress:
-        """The job after the next event."""
+        """The job after the next event. It pauses where its level says, until a person continues it."""
+        entered = event.state is not self.state
+        waiting = waits(event.state, self.definition.wanted.level) if entered else self.waiting
+        waiting = waiting and event.command is not Command.CONTINUE
         failed = {} if event.cleared else {n: why for n, why in self.failed.items() if n not in event.done}
         return replace(
             self,
-            number=self.number + 1,
+            events=(*self.events, event),
             state=event.state,
-            waiting=event.waiting,
-            updated=event.at,
-            lines=self.lines + event.lines,
+            visited=(*self.visited, event.state) if entered else self.visited,
+            waiting=waiting,
             orders=event.orders or self.orders,
             done=(self.done - event.failed.keys()) | frozenset(event.done),
             failed=failed | event.failed,
-            may_be_read=self.may_be_read or (event.state is State.CONSOLIDATIONINDEXED and not event.waiting),
+            error=event.error or next(iter(event.failed.values()), self.error),
+            may_be_read=self.may_be_read or (event.state is State.CONSOLIDATIONINDEXED and not waiting),
         )
 
-    def job_state(self, *, log: bool = True) -> JobState:
-        """The job in the words of every cube."""
+    def job_state(self, log: tuple[str, ...] = ()) -> JobState:
+        """The job as every cube describes it."""
         return JobState(
-            id=self.definition.id,
+            id=self.id,
             name=self.name,
             kind="consolidation",
             state=self.state.value,
             waiting=self.waiting,
             level=self.definition.wanted.level,
             created=self.definition.created,
-            updated=self.updated,
+            updated=self.events[-1].at,
             active_tasks=len(self.pending),
             failed_tasks=len(self.failed),
-            log=self.lines if log else (),
+            entries=self.visited.count(self.state),
+            cancelled=not {State.CONSOLIDATIONCANCELLING, State.ABORTED}.isdisjoint(self.visited),
+            error=self.error,
+            tasks=tuple(self._task(number, order) for number, order in enumerate(self.orders.cells)),
+            log=log,
         )
 
-
-class Draft:
-    """The next event of a job while it is made: lines of its log, and the state that it comes to."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._level = progress.definition.wanted.level
-        self.state, self.waiting = progress.state, progress.waiting
-        self._lines: list[str] = []
-        self.orders: Orders | None = None
-        self.done: list[int] = []
-        self.failed: dict[int, str] = {}
-        self.cleared = False
-
-    def say(self, message: str, severity: Severity = Severity.INFO) -> None:
-        """Add a line to the log."""
-        self._lines.append(line(datetime.now(UTC), severity, self.state.value, message))
-
-    def enter(self, state: State) -> None:
-        """Let the job come to a state, where it may pause."""
-        self.state, self.waiting = state, waits(state, self._level)
-        self.say(f"New state: {state.value}" + (": waiting for user action" if self.waiting else ""))
-
-    def event(self) -> Event:
-        """What is drafted."""
-        return Event(
-            state=self.state,
-            waiting=self.waiting,
-            at=datetime.now(UTC),
-            lines=tuple(self._lines),
-            orders=self.orders,
-            done=tuple(self.done),
-            failed=self.failed,
-            cleared=self.cleared,
-        )
+    def _task(self, number: int, order: CellOrder) -> CellTask:
+        state = TaskState.DONE if number in self.done else TaskState.PREPARED
+        reason = self.failed.get(number, "")
+        state = TaskState.FAILED if reason else state
+        counts = {"containers": 1, "records": order.records, "datasets": order.datasets}
+        return CellTask(cell=order.cell, state=state, reason=reason, **counts)

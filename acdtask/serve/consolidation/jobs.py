@@ -1,8 +1,8 @@
-"""Consolidation jobs of a local cube, with the states and pauses of a Geocube.
+"""The consolidation jobs of a cube, with the states and pauses of a Geocube.
 
-In a Geocube a consolidation takes the datasets that it read out of the index, by a deletion job that follows. Here they
-stay: for its own cells a consolidated dataset is read instead (`acdtask.cube.local.lookup`), other layouts
-are made from the sources, and nothing is ever lost.
+A Geocube follows a consolidation by a deletion job, which removes its source datasets from the index. Here the sources
+stay: reads use the consolidated datasets for their own cells (`acdtask.cube.local.lookup`), and the sources for other
+layouts.
 """
 
 from __future__ import annotations
@@ -11,271 +11,224 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from fnmatch import fnmatchcase
-from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from acdtask.cube.consolidation_params import ConsolidationParams, find_params, keep_params, stored_as
-from acdtask.cube.joblog import Severity
-from acdtask.cube.model import Consolidation, Dataset, JobState
+from acdtask.cube.jobs import Consolidation, ConsolidationParams, JobState, stored_as
+from acdtask.cube.local.consolidation_cell import require_one_band
+from acdtask.cube.model import Dataset
+from acdtask.cube.patterns import matcher
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.serve.consolidation.events import Draft, Progress
-from acdtask.serve.consolidation.journal import Book
-from acdtask.serve.consolidation.states import STANDS_STILL, after_cancel, after_retry, is_final
+from acdtask.serve.consolidation.events import Command, Event, Progress
+from acdtask.serve.consolidation.journal import Journal
+from acdtask.serve.consolidation.log import log_of
+from acdtask.serve.consolidation.states import NEEDS_PERSON, after_cancel, after_retry, failed_state, is_final
+from acdtask.serve.consolidation.steps import Step, StoppedError, passes_by_itself
+from acdtask.storage.seal import parse_sealed, seal
 
 if TYPE_CHECKING:
     from acdtask.cube.local.cube import LocalCube
 
-__all__ = ["ConsolidatingCube", "Consolidations"]
+__all__ = ["ConsolidationJobs"]
 
-NOTHING_THERE = "No dataset found for these records and instances"
+NO_DATASETS = "No dataset found for these records and instances"
 ATTEMPTS = 50
 LOOK_SECONDS = 1.0
 LONGEST_NAME = 200
 
 
-def _never() -> bool:
-    return False
+class ConsolidationJobs:
+    """The consolidation jobs of a cube: it `Consolidates` (acdtask.cube.jobs).
 
-
-class Consolidations:
-    """The consolidation jobs of a local cube; they are kept in its store, and go on after a restart."""
+    Jobs are stored in the cube, so they survive a restart. Their steps are done by callers of `advance`.
+    """
 
     def __init__(self, cube: LocalCube) -> None:
         self._cube = cube
-        self._book = Book(cube.store)
+        self._journal = Journal(cube.store)
+
+    def configure(self, variable: str, params: ConsolidationParams) -> None:
+        """Set the parameters of a variable's future consolidations. VARIABLE_UNKNOWN, SETTING_INVALID."""
+        stored_as(self._cube.variable(variable), params)
+        self._cube.store.put(_params_key(variable), seal(params.model_dump_json().encode()))
+
+    def params(self, variable: str) -> ConsolidationParams | None:
+        """The parameters of a variable's consolidations, or None if none were set. VARIABLE_UNKNOWN, CUBE_DAMAGED."""
+        store, key = self._cube.store, _params_key(self._cube.variable(variable).name)
+        data = store.find(key)
+        if data is None:
+            return None
+        fix = "Delete the file and set the parameters again."
+        return parse_sealed(ConsolidationParams, data, store.address_of(key), ErrorCode.CUBE_DAMAGED, fix)
+
+    def consolidate(self, consolidation: Consolidation) -> str:
+        """Start a job and return its id. Raises as `start` does, and LAYOUT_UNKNOWN."""
+        self._cube.layout(consolidation.layout)
+        return self.start(consolidation)
 
     def start(self, wanted: Consolidation) -> str:
-        """Make a job and return its id.
+        """Start a job and return its id. If the layout is unknown, the job ends in the state INITIALISATIONFAILED.
 
         Raises:
             AcdError: SETTING_INVALID, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, INPUT_BANDS, INPUT_MISSING if no record has a
-                dataset, JOB_CONFLICT, DATASET_LOCKED. An unknown layout shows in the job: INITIALISATIONFAILED.
+                dataset, JOB_CONFLICT, DATASET_LOCKED.
         """
         if not wanted.name.strip() or len(wanted.name) > LONGEST_NAME:
             raise AcdError(ErrorCode.SETTING_INVALID, f"a job's name has 1 to {LONGEST_NAME} characters")
         if not wanted.records:
             raise AcdError(ErrorCode.SETTING_INVALID, f"job {wanted.name} names no record")
         variable = self._cube.variable(wanted.variable)
-        if len(variable.bands) > 1:
-            raise AcdError(ErrorCode.INPUT_BANDS, f"{variable.name} has several bands; only one can be consolidated")
-        params = find_params(self._cube.store, variable.name) or ConsolidationParams()
+        require_one_band(variable)
+        params = self.params(variable.name) or ConsolidationParams()
         stored_as(variable, params)
         if not self._cube.having(wanted.variable, wanted.instance, wanted.records):
-            raise AcdError(ErrorCode.INPUT_MISSING, NOTHING_THERE)
-        self._book.require_free_name(wanted.name)
-        self._book.require_unlocked(wanted.variable, wanted.instance, wanted.records)
-        progress = self._book.open(wanted, params)
+            raise AcdError(ErrorCode.INPUT_MISSING, NO_DATASETS)
+        self._journal.require_free_name(wanted.name)
+        self._journal.require_unlocked(wanted.variable, wanted.instance, wanted.records)
+        job = self._journal.open(wanted, params)
         try:
-            self._book.lock(progress)
+            self._journal.lock(job)
         except AcdError as error:
             if error.code is ErrorCode.DATASET_LOCKED:
-                self._book.remove(progress)
+                self._journal.remove(job)
             raise
-        return progress.definition.id
+        return job.id
 
     def require_unlocked(self, datasets: Iterable[Dataset]) -> None:
-        """DATASET_LOCKED, naming the job, if one holds any of the datasets."""
+        """DATASET_LOCKED, naming the job, if a job holds any of the datasets."""
         records: dict[tuple[str, str], set[str]] = {}
-        for one in datasets:
-            records.setdefault((one.variable, one.instance), set()).add(one.record_id)
+        for dataset in datasets:
+            records.setdefault((dataset.variable, dataset.instance), set()).add(dataset.record_id)
         for (variable, instance), ids in records.items():
-            self._book.require_unlocked(variable, instance, ids)
+            self._journal.require_unlocked(variable, instance, ids)
 
     def job(self, id_or_name: str) -> JobState:
         """The job with its log. JOB_UNKNOWN."""
-        return self._book.find(id_or_name).job_state()
+        job = self._journal.find(id_or_name)
+        return job.job_state(log_of(job))
 
     def jobs(self, pattern: str = "") -> list[JobState]:
-        """Jobs whose names match (`*`, `?`; `(?i)` at the end: whatever the case), oldest first, without logs."""
-        return [one.job_state(log=False) for one in self._book.all() if _matches(one.name, pattern)]
+        """Jobs whose names match (`*`, `?`; a final `(?i)` ignores case), oldest first, without logs."""
+        matches = matcher(pattern or "*")
+        return [job.job_state() for job in self._journal.all() if matches(job.name)]
 
-    def go_on(self, job_id: str) -> None:
-        """Let a job go on that waits. JOB_UNKNOWN, JOB_STATE."""
+    def continue_job(self, job_id: str) -> None:
+        """Continue a job that pauses. JOB_UNKNOWN, JOB_STATE."""
 
-        def change(progress: Progress, draft: Draft) -> None:
-            if not progress.waiting:
-                raise AcdError(ErrorCode.JOB_STATE, f"job {progress.name} does not wait: it is {progress.state.value}")
-            draft.waiting = False
-            draft.say("Continued by user")
+        def change(job: Progress) -> Event:
+            if not job.waiting:
+                raise AcdError(ErrorCode.JOB_STATE, f"job {job.name} does not wait: it is {job.state.value}")
+            return Event(state=job.state, command=Command.CONTINUE)
 
         self._change(job_id, change)
 
-    def retry(self, job_id: str, *, force: bool = False) -> None:
-        """Let a job try again what failed; with `force`, do its step again, whoever does it now. JOB_STATE."""
+    def retry_job(self, job_id: str, *, force: bool = False) -> None:
+        """Retry what failed; with `force` also a step that another process may be doing. JOB_UNKNOWN, JOB_STATE."""
 
-        def change(progress: Progress, draft: Draft) -> None:
-            some = bool(progress.failed)
-            state = after_retry(progress.name, progress.state, some_failed=some, force=force)
-            draft.say("Retried by user")
-            if state is not progress.state:
-                draft.enter(state)
+        def change(job: Progress) -> Event:
+            state = after_retry(job.name, job.state, some_failed=bool(job.failed), force=force)
+            return Event(state=state, command=Command.RETRY)
 
         self._change(job_id, change)
         if force:
-            self._book.end_lease(self._book.find(job_id).definition.id)
+            self._journal.end_lease(self._journal.find(job_id).id)
 
-    def cancel(self, job_id: str, *, force: bool = False) -> None:
-        """End a job, and remove what it wrote. JOB_STATE if it has ended or its datasets may be in the index already.
+    def cancel_job(self, job_id: str, *, force: bool = False) -> None:
+        """End a job and delete what it wrote; with `force` also while it is about to leave its state.
 
-        Without `force` also where it is just about to leave a state by itself.
+        JOB_UNKNOWN; JOB_STATE if it has ended, or the index may contain its datasets already.
         """
 
-        def change(progress: Progress, draft: Draft) -> None:
-            state = after_cancel(progress.name, progress.state, waiting=progress.waiting, force=force)
-            draft.say("Cancelled by user")
-            draft.enter(state)
+        def change(job: Progress) -> Event:
+            state = after_cancel(job.name, job.state, waiting=job.waiting, force=force)
+            return Event(state=state, command=Command.CANCEL)
 
         self._change(job_id, change)
 
     def forget(self, pattern: str = "", state: str = "") -> int:
-        """Remove jobs that have ended (in this state) and their logs; their results stay. How many there were."""
-        ended = [one for one in self._book.all() if is_final(one.state) and state in ("", one.state.value)]
-        chosen = [one for one in ended if _matches(one.name, pattern)]
-        for one in chosen:
-            self._book.remove(one)
+        """Remove jobs that have ended (in this state) with their logs; their results stay. The number removed."""
+        matches = matcher(pattern or "*")
+        ended = [job for job in self._journal.all() if is_final(job.state) and state in ("", job.state.value)]
+        chosen = [job for job in ended if matches(job.name)]
+        for job in chosen:
+            self._journal.remove(job)
         return len(chosen)
 
     def unfinished(self) -> list[str]:
         """Ids of the jobs that have a step to do, oldest first."""
-        return [one.definition.id for one in self._book.all() if _has_step(one)]
+        return [job.id for job in self._journal.all() if _has_step(job)]
 
-    def advance(self, job_id: str, should_stop: Callable[[], bool] = _never) -> bool:
+    def advance(self, id_or_name: str, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Do the next step of a job, or a part of it.
 
         Args:
-            job_id: of the job.
-            should_stop: asked often; if it says yes, what is not done is left to the next call.
+            id_or_name: of the job.
+            should_stop: called often; once it returns True, the rest of the step is left to the next call.
 
         Returns:
-            Whether something was done: False if the job ended, stands still or waits, or if another is at work on it.
+            Whether anything was done: False if the job has ended, waits, or is being advanced by another process.
 
         Raises:
-            AcdError: JOB_UNKNOWN; what the store raises: the job is as it was, and the step can be done again.
+            AcdError: JOB_UNKNOWN; errors of the store, after which the step can be repeated.
         """
-        progress = self._book.find(job_id)
-        owner, job_id = uuid.uuid4().hex, progress.definition.id
-        if not _has_step(progress) or not self._book.take_lease(job_id, owner):
+        job = self._journal.find(id_or_name)
+        owner = uuid.uuid4().hex
+        if not _has_step(job) or not self._journal.take_lease(job.id, owner):
             return False
         try:
-            progress = self._book.find(job_id)
-            return _has_step(progress) and self._step(progress, owner, should_stop)
+            job = self._journal.find(id_or_name)
+            return _has_step(job) and self._step(job, owner, should_stop)
         finally:
-            with suppress(AcdError):  # a lease ends by itself
-                self._book.end_lease(job_id, owner)
+            with suppress(AcdError):  # a lease expires by itself
+                self._journal.end_lease(job.id, owner)
 
-    def _step(self, progress: Progress, owner: str, should_stop: Callable[[], bool]) -> bool:
-        from acdtask.serve.consolidation.steps import StoppedError, do_step, passes_by_itself
-
-        watch = _Watch(self._book, progress, owner, should_stop)
+    def _step(self, job: Progress, owner: str, should_stop: Callable[[], bool]) -> bool:
+        watch = _Watch(self._journal, job, owner, should_stop)
         try:
-            draft = do_step(self._cube, self._book, progress, watch.look)
+            event = Step(self._cube, self._journal, job, watch.look).work()
         except StoppedError:
             return watch.is_overtaken
         except AcdError as error:
             if passes_by_itself(error):
                 raise
-            draft = self._failure(progress, str(error))
+            event = Event(state=failed_state(job.state), error=str(error))
         except Exception as error:
-            self._book.append(progress, self._failure(progress, f"ACD-900: {type(error).__name__}: {error}"))
+            reason = f"ACD-900: {type(error).__name__}: {error}"
+            self._journal.append(job, Event(state=failed_state(job.state), error=reason))
             raise
-        self._book.append(progress, draft)
+        self._journal.append(job, event)
         return True
 
-    def _failure(self, progress: Progress, message: str) -> Draft:
-        from acdtask.serve.consolidation.steps import failed_state
-
-        draft = Draft(progress)
-        draft.say(message, Severity.ERROR)
-        draft.enter(failed_state(progress.state))
-        draft.say("Wait for user command...")
-        return draft
-
-    def _change(self, id_or_name: str, change: Callable[[Progress, Draft], None]) -> None:
+    def _change(self, id_or_name: str, change: Callable[[Progress], Event]) -> None:
         for _ in range(ATTEMPTS):
-            progress = self._book.find(id_or_name)
-            draft = Draft(progress)
-            change(progress, draft)
-            if self._book.append(progress, draft):
+            job = self._journal.find(id_or_name)
+            if self._journal.append(job, change(job)):
                 return
         raise AcdError(ErrorCode.STORE_CONTENDED, f"job {id_or_name} was changed by others {ATTEMPTS} times")
 
 
 class _Watch:
-    """Looks up from a long step about once a second: the lease goes on, and the job may have been cancelled."""
+    """Called during a long step: about once a second it renews the lease and checks whether the job has changed."""
 
-    def __init__(self, book: Book, progress: Progress, owner: str, should_stop: Callable[[], bool]) -> None:
-        self._book, self._progress, self._owner, self._should_stop = book, progress, owner, should_stop
+    def __init__(self, journal: Journal, job: Progress, owner: str, should_stop: Callable[[], bool]) -> None:
+        self._journal, self._job, self._owner, self._should_stop = journal, job, owner, should_stop
         self._next = time.monotonic() + LOOK_SECONDS
         self.is_overtaken = False
 
     def look(self) -> None:
         """Raises StoppedError if the step is to be left."""
-        from acdtask.serve.consolidation.steps import StoppedError
-
         if self._should_stop():
             raise StoppedError
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + LOOK_SECONDS
-        self.is_overtaken = self._book.is_overtaken(self._progress)
-        if self.is_overtaken or not self._book.take_lease(self._progress.definition.id, self._owner):
+        self.is_overtaken = self._journal.is_overtaken(self._job)
+        if self.is_overtaken or not self._journal.take_lease(self._job.id, self._owner):
             raise StoppedError
 
 
-class ConsolidatingCube:
-    """What makes a local cube one that `Consolidates`; its steps are done by whoever calls `advance`."""
-
-    @cached_property
-    def consolidations(self) -> Consolidations:
-        """The jobs of the cube."""
-        return Consolidations(cast("LocalCube", self))
-
-    def consolidate(self, consolidation: Consolidation) -> str:
-        """Start a job and return its id, as `Consolidations.start` says; LAYOUT_UNKNOWN at once."""
-        cast("LocalCube", self).layout(consolidation.layout)
-        return self.consolidations.start(consolidation)
-
-    def job(self, id_or_name: str) -> JobState:
-        """The job with its log. JOB_UNKNOWN."""
-        return self.consolidations.job(id_or_name)
-
-    def jobs(self, pattern: str = "") -> list[JobState]:
-        """Jobs whose names match a pattern, oldest first, without logs."""
-        return self.consolidations.jobs(pattern)
-
-    def continue_job(self, job_id: str) -> None:
-        """Let a job go on that waits. JOB_UNKNOWN, JOB_STATE."""
-        self.consolidations.go_on(job_id)
-
-    def retry_job(self, job_id: str, *, force: bool = False) -> None:
-        """Let a job that failed try again what failed. JOB_UNKNOWN, JOB_STATE."""
-        self.consolidations.retry(job_id, force=force)
-
-    def cancel_job(self, job_id: str, *, force: bool = False) -> None:
-        """End a job and take back what it did. JOB_UNKNOWN, JOB_STATE."""
-        self.consolidations.cancel(job_id, force=force)
-
-    def advance(self, job_id: str) -> bool:
-        """Do the next step of a job, as `Consolidations.advance` says."""
-        return self.consolidations.advance(job_id)
-
-    def config_consolidation(self, variable: str, params: ConsolidationParams) -> None:
-        """Let these be the parameters of the variable's consolidations. VARIABLE_UNKNOWN, SETTING_INVALID."""
-        cube = cast("LocalCube", self)
-        keep_params(cube.store, cube.variable(variable), params)
-
-    def consolidation_params(self, variable: str) -> ConsolidationParams | None:
-        """The parameters of the variable's consolidations, or None if none were set. VARIABLE_UNKNOWN."""
-        cube = cast("LocalCube", self)
-        return find_params(cube.store, cube.variable(variable).name)
+def _params_key(variable: str) -> str:
+    return f"consolidation/{variable}.json"
 
 
-def _has_step(progress: Progress) -> bool:
-    return not progress.waiting and progress.state not in STANDS_STILL
-
-
-def _matches(name: str, pattern: str) -> bool:
-    if pattern.endswith("(?i)"):
-        name, pattern = name.lower(), pattern.removesuffix("(?i)").lower()
-    return not pattern or fnmatchcase(name, pattern.replace("[", "[[]"))
+def _has_step(job: Progress) -> bool:
+    return not job.waiting and not is_final(job.state) and job.state not in NEEDS_PERSON

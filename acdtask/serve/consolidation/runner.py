@@ -1,4 +1,4 @@
-"""Doing the jobs of a cube in the background, for a server."""
+"""Background threads of a server that do its consolidation jobs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from acdtask.errors import AcdError, ErrorCode
-
-if TYPE_CHECKING:
-    from acdtask.cube.local.cube import LocalCube
+from acdtask.serve.consolidation.jobs import ConsolidationJobs
 
 __all__ = ["JobRunner"]
 
@@ -20,22 +18,26 @@ LONGEST_DELAY = 60.0
 
 
 class JobRunner:
-    """Threads that advance the jobs of a cube, also those that were there before. Other runners may do the same.
+    """Threads that advance jobs, including those left by an earlier process. Several runners may share a cube.
 
-    Used as a context manager it starts and stops. A job that fails is a state of that job; what goes wrong beside, such
-    as a store that does not answer, is told to `on_error`, and the job is tried again later and later.
+    As a context manager it starts and stops. A failed job has a state that says so; other errors, such as an
+    unreachable store, are passed to `on_error`, and the job is retried with growing delays.
 
     Args:
-        cube: whose jobs.
-        on_error: called in a thread of the runner with the id of the job (empty if it was none) and the error.
-        threads: how many jobs at once.
+        jobs: the jobs of a cube.
+        on_error: called in a thread of the runner with the id of the job (empty if there is none) and the error.
+        threads: maximum number of jobs at once.
         poll: seconds between two looks for work, unless `wake` is called.
     """
 
     def __init__(
-        self, cube: LocalCube, on_error: Callable[[str, Exception], None], threads: int = 1, poll: float = 1.0
+        self,
+        jobs: ConsolidationJobs,
+        on_error: Callable[[str, Exception], None],
+        threads: int = 1,
+        poll: float = 1.0,
     ) -> None:
-        self._jobs, self._on_error, self._poll = cube.consolidations, on_error, poll
+        self.jobs, self._on_error, self._poll = jobs, on_error, poll
         self._stop, self._work = threading.Event(), threading.Condition()
         self._woken = 0
         self._delays: dict[str, tuple[float, float]] = {}
@@ -44,18 +46,18 @@ class JobRunner:
         ]
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def wake(self) -> None:
-        """Say that there may be work: a job was started, continued, retried or cancelled."""
+        """Look for work now, because a job was started, continued, retried or cancelled."""
         with self._work:
             self._woken += 1
             self._work.notify_all()
 
     def stop(self, timeout: float = 30.0) -> bool:
-        """End: a step is left at the next block of pixels, and goes on wherever the job is advanced next.
+        """Stop at the next block of pixels. The step continues when the job is advanced again, here or elsewhere.
 
         Returns:
             Whether every thread has ended within the timeout, in seconds.
@@ -88,13 +90,13 @@ class JobRunner:
     def _pass(self) -> bool:
         """Advance each job by a step. Whether anything was done."""
         try:
-            waiting = self._jobs.unfinished()
-        except Exception as error:  # noqa: BLE001 - told to whoever runs the server; the next look may go well
+            unfinished = self.jobs.unfinished()
+        except Exception as error:  # noqa: BLE001 - reported to the operator; the next look may succeed
             self._on_error("", error)
             return False
         done = False
-        for one in waiting:
-            done |= not self._stop.is_set() and self._advance(one)
+        for job_id in unfinished:
+            done |= not self._stop.is_set() and self._advance(job_id)
         return done
 
     def _advance(self, job_id: str) -> bool:
@@ -103,8 +105,8 @@ class JobRunner:
         if now < not_before:
             return False
         try:
-            done = self._jobs.advance(job_id, self._stop.is_set)
-        except Exception as error:  # noqa: BLE001 - told to whoever runs the server; other jobs go on
+            done = self.jobs.advance(job_id, self._stop.is_set)
+        except Exception as error:  # noqa: BLE001 - reported to the operator; other jobs continue
             if not (isinstance(error, AcdError) and error.code is ErrorCode.JOB_UNKNOWN):  # another removed it
                 self._delays[job_id] = (now + delay, min(2 * delay, LONGEST_DELAY))
                 self._on_error(job_id, error)

@@ -1,17 +1,17 @@
-"""The states of a consolidation, and what a person may do in each (docs: Geocube's words, docs/decisions/0013)."""
+"""The states of a consolidation, in Geocube's words, and what a person may do in each (docs/decisions/0013)."""
 
 from __future__ import annotations
 
 from enum import Enum
 
-from acdtask.cube.model import Level
+from acdtask.cube.jobs import Level
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["STANDS_STILL", "State", "after_cancel", "after_retry", "holds_datasets", "is_final", "waits"]
+__all__ = ["NEEDS_PERSON", "State", "after_cancel", "after_retry", "failed_state", "is_final", "waits"]
 
 
 class State(Enum):
-    """Where a consolidation is. The work of a state is done in it, and leads to the next."""
+    """State of a consolidation: the step to do next, or where it ended."""
 
     NEW = "NEW"
     CREATED = "CREATED"
@@ -57,20 +57,12 @@ _CANCELLED_BY_FORCE = {
     State.CONSOLIDATIONDONE: State.ABORTED,
     State.ROLLBACKFAILED: State.FAILED,
 }
-"""CONSOLIDATIONINDEXED is not among them: once it goes on, the new datasets may be in the index at any moment, where
-nothing is ever taken out again."""
+"""CONSOLIDATIONINDEXED is missing: once the job continues from there, the index may contain the new datasets at any
+moment, and nothing is removed from it."""
 
 
-STANDS_STILL = frozenset(
-    {
-        State.DONE,
-        State.FAILED,
-        State.INITIALISATIONFAILED,
-        State.CONSOLIDATIONFAILED,
-        State.ROLLBACKFAILED,
-    }
-)
-"""A job leaves these by a person's word, or never."""
+NEEDS_PERSON = frozenset({State.INITIALISATIONFAILED, State.CONSOLIDATIONFAILED, State.ROLLBACKFAILED})
+"""A job stays in these until a person retries or cancels it."""
 
 
 def waits(state: State, level: Level) -> bool:
@@ -84,20 +76,21 @@ def waits(state: State, level: Level) -> bool:
 
 
 def is_final(state: State) -> bool:
-    """Whether a job stays in the state for ever."""
+    """Whether the job has ended: it holds no dataset, and never leaves the state."""
     return state in (State.DONE, State.FAILED)
 
 
-def holds_datasets(state: State) -> bool:
-    """Whether a job in this state keeps others from its datasets."""
-    return not is_final(state)
+def failed_state(state: State) -> State:
+    """The state of a job whose step has failed."""
+    if state in (State.NEW, State.CREATED):
+        return State.INITIALISATIONFAILED
+    if state in (State.CONSOLIDATIONCANCELLING, State.ABORTED):
+        return State.ROLLBACKFAILED
+    return State.CONSOLIDATIONFAILED
 
 
 def after_retry(job: str, state: State, *, some_failed: bool, force: bool) -> State:
-    """Where a job goes when it is tried again; with `force`, any state but the last ones is tried again.
-
-    JOB_STATE if nothing failed.
-    """
+    """The state of a job after a retry. JOB_STATE if nothing failed; `force` retries any state but the final ones."""
     if state is State.CONSOLIDATIONINPROGRESS and (some_failed or force):
         return State.CONSOLIDATIONRETRYING
     if state in _RETRIES:
@@ -108,7 +101,7 @@ def after_retry(job: str, state: State, *, some_failed: bool, force: bool) -> St
 
 
 def after_cancel(job: str, state: State, *, waiting: bool, force: bool) -> State:
-    """Where a job goes when it is cancelled. JOB_STATE if that cannot be now."""
+    """The state of a job after it was cancelled. JOB_STATE if it cannot be cancelled now."""
     if state in _CANCELS:
         return _CANCELS[state]
     if waiting and state in _CANCELLED_WHERE_IT_WAITS:

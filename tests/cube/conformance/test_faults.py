@@ -15,8 +15,9 @@ import pytest
 from acdtask.cube.follow import End, follow
 from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.cube import GeocubeCube
+from acdtask.cube.jobs import Consolidation
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Consolidation, CubeRequest, Outcome, Record, RecordQuery
+from acdtask.cube.model import CubeRequest, Outcome, Record, RecordQuery
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from acdtask.cube.jobs import Consolidation, JobState
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, Consolidation, Dataset, JobState, Record, Slice
+from acdtask.cube.model import Addition, Dataset, Record, Slice
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Layout, RegularGrid
+from acdtask.serve.consolidation.jobs import ConsolidationJobs
 from tests.cube.builders import COHERENCE, MASTER, dataset, grid, image, put_image, record
 
 LAYOUT = Layout(name="utm", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64, ox=400000, oy=5600000))
@@ -48,12 +50,18 @@ def asked(**changes: Any) -> Consolidation:
     return Consolidation(**(fields | changes))
 
 
+def jobs_of(cube: LocalCube) -> ConsolidationJobs:
+    """The consolidation jobs of a cube."""
+    return ConsolidationJobs(cube)
+
+
 def work(cube: LocalCube, job: str) -> JobState:
     """Do the steps of a job until it ends or waits."""
-    job_id = cube.job(job).id
-    while cube.advance(job_id):
+    jobs = jobs_of(cube)
+    job_id = jobs.job(job).id
+    while jobs.advance(job_id):
         pass
-    return cube.job(job_id)
+    return jobs.job(job_id)
 
 
 def consolidated(cube: LocalCube) -> list[Dataset]:

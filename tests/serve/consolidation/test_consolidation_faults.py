@@ -17,14 +17,13 @@ import numpy as np
 import pytest
 
 from acdtask.cube.follow import End, JobEvent, follow, require_done
-from acdtask.cube.joblog import TaskState, tasks_of
+from acdtask.cube.jobs import Level, TaskState
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter
-from acdtask.cube.model import Dataset, Level
+from acdtask.cube.model import Dataset
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Layout, RegularGrid
-from acdtask.serve.consolidation import jobs as consolidation
-from acdtask.serve.consolidation import journal as consolidation_book
+from acdtask.serve.consolidation import jobs, journal
 from acdtask.serve.consolidation.runner import JobRunner
 from acdtask.storage.store import Store
 from tests.conftest import CHECKOUT
@@ -35,6 +34,7 @@ from tests.serve.consolidation.small_cube import (
     consolidated,
     digests,
     expected_stack,
+    jobs_of,
     make_cube,
     stack,
     work,
@@ -77,8 +77,8 @@ def killed_at(number: int, patch: pytest.MonkeyPatch, *, written: bool) -> Itera
 
 def start_or_find(cube: LocalCube) -> str:
     """What a person does whose command broke off: the same again."""
-    there = cube.jobs("first")
-    return there[0].id if there else cube.consolidate(asked(layout="wide", records=IDS[:2]))
+    there = jobs_of(cube).jobs("first")
+    return there[0].id if there else jobs_of(cube).consolidate(asked(layout="wide", records=IDS[:2]))
 
 
 def start_and_work(folder: Path) -> str:
@@ -101,7 +101,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_kill_at_any_write_changes_nothing(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
 ) -> None:
-    monkeypatch.setattr(consolidation_book, "LEASE_SECONDS", 0.0)
+    monkeypatch.setattr(journal, "LEASE_SECONDS", 0.0)
     undisturbed = tmp_path / "undisturbed"
     shutil.copytree(prepared, undisturbed)
     cube = LocalCube.open(str(undisturbed))
@@ -119,18 +119,18 @@ def test_a_kill_at_any_write_changes_nothing(
         assert start_and_work(folder) == "DONE", number
         cube = LocalCube.open(str(folder))
         assert results(cube, folder) == expected, number
-        assert len(cube.jobs()) == 1
+        assert len(jobs_of(cube).jobs()) == 1
         shutil.rmtree(folder)
 
 
 def test_a_kill_at_any_write_of_a_rollback_leaves_nothing(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consolidation_book, "LEASE_SECONDS", 0.0)
+    monkeypatch.setattr(journal, "LEASE_SECONDS", 0.0)
 
     def cancel_and_work(cube: LocalCube) -> None:
-        if cube.job("first").state == "CONSOLIDATIONDONE":
-            cube.cancel_job("first")
+        if jobs_of(cube).job("first").state == "CONSOLIDATIONDONE":
+            jobs_of(cube).cancel_job("first")
         work(cube, "first")
 
     folders = []
@@ -138,9 +138,9 @@ def test_a_kill_at_any_write_of_a_rollback_leaves_nothing(
         shutil.copytree(prepared, tmp_path / name)
         folders.append(tmp_path / name)
         cube = LocalCube.open(str(tmp_path / name))
-        job_id = cube.consolidate(asked(level=Level.MAJOR, layout="wide", records=IDS[:2]))
+        job_id = jobs_of(cube).consolidate(asked(level=Level.MAJOR, layout="wide", records=IDS[:2]))
         while work(cube, job_id).state != "CONSOLIDATIONDONE":
-            cube.continue_job(job_id)
+            jobs_of(cube).continue_job(job_id)
     with killed_at(10**6, monkeypatch, written=True) as count:
         cancel_and_work(LocalCube.open(str(folders[0])))
         writes = count()
@@ -152,28 +152,29 @@ def test_a_kill_at_any_write_of_a_rollback_leaves_nothing(
             cancel_and_work(LocalCube.open(str(folder)))
         cube = LocalCube.open(str(folder))
         cancel_and_work(cube)
-        assert cube.job("first").state == "FAILED", number
+        assert jobs_of(cube).job("first").state == "FAILED", number
         assert digests(folder / "consolidated") == {}, number
-        cube.consolidate(asked(name="second"))
+        jobs_of(cube).consolidate(asked(name="second"))
         shutil.rmtree(folder)
 
 
 def test_a_process_that_is_killed_leaves_a_job_that_another_ends(prepared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cube"
     shutil.copytree(prepared, folder)
-    job_id = LocalCube.open(str(folder)).consolidate(asked())
+    job_id = jobs_of(LocalCube.open(str(folder))).consolidate(asked())
     slow = (
         "import sys, time\n"
         "from acdtask.cube.local.stack import StackWriter\n"
         "from acdtask.cube.local.cube import LocalCube\n"
+        "from acdtask.serve.consolidation.jobs import ConsolidationJobs\n"
         "finish = StackWriter.finish\n"
         "def slowly(writer):\n"
         "    print('writing', flush=True)\n"
         "    time.sleep(1)\n"
         "    finish(writer)\n"
         "StackWriter.finish = slowly\n"
-        "cube = LocalCube.open(sys.argv[1])\n"
-        "while cube.advance(sys.argv[2]): pass\n"
+        "jobs = ConsolidationJobs(LocalCube.open(sys.argv[1]))\n"
+        "while jobs.advance(sys.argv[2]): pass\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", slow, str(folder), job_id], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
@@ -185,11 +186,11 @@ def test_a_process_that_is_killed_leaves_a_job_that_another_ends(prepared: Path,
     process.wait()
     process.stdout.close()
     cube = LocalCube.open(str(folder))
-    assert cube.job(job_id).state == "CONSOLIDATIONINPROGRESS"
-    assert not cube.advance(job_id), "its lease goes on for a while"
-    cube.retry_job(job_id, force=True)
+    assert jobs_of(cube).job(job_id).state == "CONSOLIDATIONINPROGRESS"
+    assert not jobs_of(cube).advance(job_id), "its lease goes on for a while"
+    jobs_of(cube).retry_job(job_id, force=True)
     job = work(cube, job_id)
-    assert (job.state, tasks_of(job.log).count(TaskState.DONE)) == ("DONE", 4)
+    assert (job.state, job.count(TaskState.DONE)) == ("DONE", 4)
     np.testing.assert_array_equal(stack(cube, "1/1"), expected_stack("1/1"))
 
 
@@ -198,23 +199,23 @@ def test_many_at_once_do_a_job_once(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lease: float
 ) -> None:
     """With a lease of no time everybody does every step at the same time."""
-    monkeypatch.setattr(consolidation_book, "LEASE_SECONDS", lease)
+    monkeypatch.setattr(journal, "LEASE_SECONDS", lease)
     folder, single = tmp_path / "cube", tmp_path / "single"
     shutil.copytree(prepared, folder)
     shutil.copytree(prepared, single)
-    work(LocalCube.open(str(single)), LocalCube.open(str(single)).consolidate(asked()))
-    job_id = LocalCube.open(str(folder)).consolidate(asked())
+    work(LocalCube.open(str(single)), jobs_of(LocalCube.open(str(single))).consolidate(asked()))
+    job_id = jobs_of(LocalCube.open(str(folder))).consolidate(asked())
 
     def worker(_: int) -> None:
-        cube = LocalCube.open(str(folder))
-        while cube.job(job_id).state != "DONE":
-            cube.advance(job_id)
+        jobs = jobs_of(LocalCube.open(str(folder)))
+        while jobs.job(job_id).state != "DONE":
+            jobs.advance(job_id)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(worker, range(4)))
     cube = LocalCube.open(str(folder))
     assert results(cube, folder) == results(LocalCube.open(str(single)), single)
-    log = cube.job(job_id).log
+    log = jobs_of(cube).job(job_id).log
     assert sum("TaskSuccessful" in text for text in log) == 4, "each cell is reported once"
     assert len([text for text in log if "New state: DONE" in text]) == 1
 
@@ -225,14 +226,16 @@ def test_of_many_who_want_the_same_datasets_one_gets_them(prepared: Path, tmp_pa
 
     def start(number: int) -> str:
         try:
-            return LocalCube.open(str(folder)).consolidate(asked(name=f"job{number % 5}", records=IDS[number % 2 :]))
+            return jobs_of(LocalCube.open(str(folder))).consolidate(
+                asked(name=f"job{number % 5}", records=IDS[number % 2 :])
+            )
         except AcdError as error:
             return error.code.name
 
     with ThreadPoolExecutor(8) as pool:
         said = list(pool.map(start, range(20)))
     cube = LocalCube.open(str(folder))
-    (job,) = cube.jobs()
+    (job,) = jobs_of(cube).jobs()
     assert said.count(job.id) == 1
     assert set(said) <= {job.id, "DATASET_LOCKED", "JOB_CONFLICT"}
     assert work(cube, job.id).state == "DONE"
@@ -253,8 +256,10 @@ def test_runners_do_the_jobs_and_followers_only_look(prepared: Path, tmp_path: P
         del job_id
         faults.append(error)
 
-    with JobRunner(cube, note, threads=2) as runner, JobRunner(other, note):
-        ids = [cube.consolidate(asked(name=f"j{n}", records=(IDS[n],), level=Level.CRITICAL)) for n in range(3)]
+    with JobRunner(jobs_of(cube), note, threads=2) as runner, JobRunner(jobs_of(other), note):
+        ids = [
+            jobs_of(cube).consolidate(asked(name=f"j{n}", records=(IDS[n],), level=Level.CRITICAL)) for n in range(3)
+        ]
         runner.wake()
         approved: list[str] = []
 
@@ -263,7 +268,7 @@ def test_runners_do_the_jobs_and_followers_only_look(prepared: Path, tmp_path: P
             return True
 
         for job_id in ids:
-            require_done(follow(cube, job_id, approve, poll=0.05, timeout=300))
+            require_done(follow(jobs_of(cube), job_id, approve, poll=0.05, timeout=300))
     assert faults == []
     assert approved == ["CONSOLIDATIONINPROGRESS", "CONSOLIDATIONEFFECTIVE"] * 3
     for cell in CELLS:
@@ -274,19 +279,20 @@ def test_a_runner_takes_up_what_was_left(prepared: Path, tmp_path: Path) -> None
     folder = tmp_path / "cube"
     shutil.copytree(prepared, folder)
     first = LocalCube.open(str(folder))
-    job_id = first.consolidate(asked())
+    job_id = jobs_of(first).consolidate(asked())
     for _ in range(3):
-        assert first.advance(job_id)
-    assert first.job(job_id).active_tasks == 3
+        assert jobs_of(first).advance(job_id)
+    assert jobs_of(first).job(job_id).active_tasks == 3
     cube = LocalCube.open(str(folder))
-    with JobRunner(cube, no_errors, poll=0.05):
+    with JobRunner(jobs_of(cube), no_errors, poll=0.05):
         ended = follow_only(cube, job_id)
     assert ended == "DONE"
 
 
 def follow_only(cube: LocalCube, job_id: str) -> str:
+    jobs = jobs_of(cube)
     for _ in range(2400):
-        state = cube.job(job_id).state
+        state = jobs.job(job_id).state
         if state == "DONE":
             return state
         time.sleep(0.05)
@@ -311,15 +317,15 @@ def test_a_runner_that_is_stopped_leaves_a_step_that_another_does(
     monkeypatch.setattr("acdtask.cube.local.consolidation_cell.BLOCK", 16)
     monkeypatch.setattr("acdtask.cube.local.stack.CHUNK_PIXELS", 16)
     monkeypatch.setattr(StackWriter, "write", held)
-    runner = JobRunner(cube, no_errors)
+    runner = JobRunner(jobs_of(cube), no_errors)
     runner.start()
-    job_id = cube.consolidate(asked())
+    job_id = jobs_of(cube).consolidate(asked())
     runner.wake()
     assert begun.wait(120)
     assert not runner.stop(timeout=0.1), "it is within a block"
     go_on.set()
     assert runner.stop(timeout=120)
-    assert cube.job(job_id).active_tasks == 4, "the cell is not finished"
+    assert jobs_of(cube).job(job_id).active_tasks == 4, "the cell is not finished"
     assert work(cube, job_id).state == "DONE"
     np.testing.assert_array_equal(stack(cube, "0/1"), expected_stack("0/1"))
 
@@ -332,8 +338,8 @@ def test_a_cell_that_is_being_written_sees_that_the_job_was_cancelled(
     cube = LocalCube.open(str(folder))
     monkeypatch.setattr("acdtask.cube.local.consolidation_cell.BLOCK", 16)
     monkeypatch.setattr("acdtask.cube.local.stack.CHUNK_PIXELS", 16)
-    monkeypatch.setattr(consolidation, "LOOK_SECONDS", 0.0)
-    job_id = cube.consolidate(asked())
+    monkeypatch.setattr(jobs, "LOOK_SECONDS", 0.0)
+    job_id = jobs_of(cube).consolidate(asked())
     blocks = 0
     write = StackWriter.write
 
@@ -341,7 +347,7 @@ def test_a_cell_that_is_being_written_sees_that_the_job_was_cancelled(
         nonlocal blocks
         blocks += 1
         if blocks == 3:
-            LocalCube.open(str(folder)).cancel_job(job_id)
+            jobs_of(LocalCube.open(str(folder))).cancel_job(job_id)
         write(writer, *arguments)
 
     monkeypatch.setattr(StackWriter, "write", cancelling)
@@ -357,8 +363,8 @@ def test_a_word_that_is_said_while_a_step_is_done_is_not_lost(
     folder = tmp_path / "cube"
     shutil.copytree(prepared, folder)
     cube = LocalCube.open(str(folder))
-    monkeypatch.setattr(consolidation, "LOOK_SECONDS", 1e6)
-    job_id = cube.consolidate(asked())
+    monkeypatch.setattr(jobs, "LOOK_SECONDS", 1e6)
+    job_id = jobs_of(cube).consolidate(asked())
     finish = StackWriter.finish
     said: list[str] = []
 
@@ -366,7 +372,7 @@ def test_a_word_that_is_said_while_a_step_is_done_is_not_lost(
         finish(writer)
         if not said:
             said.append("cancel")
-            LocalCube.open(str(folder)).cancel_job(job_id)
+            jobs_of(LocalCube.open(str(folder))).cancel_job(job_id)
 
     monkeypatch.setattr(StackWriter, "finish", cancelling)
     job = work(cube, job_id)
@@ -395,15 +401,15 @@ def test_a_store_that_does_not_answer_is_tried_again_and_a_bug_is_a_state(
         return replace(*arguments, **named)
 
     monkeypatch.setattr(LocalCube, "replace", away)
-    job_id = cube.consolidate(asked())
-    with JobRunner(cube, lambda one, error: faults.append((one, error)), poll=0.05):
+    job_id = jobs_of(cube).consolidate(asked())
+    with JobRunner(jobs_of(cube), lambda one, error: faults.append((one, error)), poll=0.05):
         deadline = time.monotonic() + 120
-        while cube.job(job_id).state != "CONSOLIDATIONFAILED" and time.monotonic() < deadline:
+        while jobs_of(cube).job(job_id).state != "CONSOLIDATIONFAILED" and time.monotonic() < deadline:
             time.sleep(0.05)
         assert [type(error).__name__ for _, error in faults] == ["AcdError", "AcdError", "ZeroDivisionError"]
         assert {one for one, _ in faults} == {job_id}
-        assert "seven by nought" in "".join(cube.job(job_id).log)
-        cube.retry_job(job_id)
+        assert "seven by nought" in "".join(jobs_of(cube).job(job_id).log)
+        jobs_of(cube).retry_job(job_id)
         assert follow_only(cube, job_id) == "DONE"
 
 
@@ -415,16 +421,16 @@ def test_a_full_disk_waits_for_a_person(prepared: Path, tmp_path: Path, monkeypa
     def full(writer: StackWriter) -> None:
         raise AcdError(ErrorCode.DISK_FULL, f"{writer.shape} cannot be written")
 
-    job_id = cube.consolidate(asked())
+    job_id = jobs_of(cube).consolidate(asked())
     with monkeypatch.context() as patch:
         patch.setattr(StackWriter, "finish", full)
-        ending = follow(cube, job_id)
+        ending = follow(jobs_of(cube), job_id)
     assert ending.end is End.STUCK
     assert "ACD-403" in ending.error
     with pytest.raises(AcdError, match="ACD-709"):
         require_done(ending)
-    cube.retry_job(job_id)
-    assert follow(cube, job_id).is_done
+    jobs_of(cube).retry_job(job_id)
+    assert follow(jobs_of(cube), job_id).is_done
 
 
 def test_without_a_server_the_follower_does_the_work(prepared: Path, tmp_path: Path) -> None:
@@ -432,8 +438,8 @@ def test_without_a_server_the_follower_does_the_work(prepared: Path, tmp_path: P
     shutil.copytree(prepared, folder)
     cube = LocalCube.open(str(folder))
     told: list[JobEvent] = []
-    job_id = cube.consolidate(asked(level=Level.ALL))
-    ending = follow(cube, job_id, lambda job: job.waiting, told.append)
+    job_id = jobs_of(cube).consolidate(asked(level=Level.ALL))
+    ending = follow(jobs_of(cube), job_id, lambda job: job.waiting, told.append)
     assert require_done(ending).state == "DONE"
     assert [event.job.state for event in told if event.continued] == [
         "CREATED",
@@ -445,5 +451,5 @@ def test_without_a_server_the_follower_does_the_work(prepared: Path, tmp_path: P
     assert tuple(text for event in told for text in event.lines) == ending.job.log
     assert [event.job.active_tasks for event in told if event.job.state == "CONSOLIDATIONINPROGRESS"][-1] == 0
     assert len(consolidated(cube)) == 12
-    cube.cancel_job(cube.consolidate(asked(name="none", level=Level.MAJOR)), force=True)
-    assert follow(cube, "none", lambda _: True).end is End.CANCELLED
+    jobs_of(cube).cancel_job(jobs_of(cube).consolidate(asked(name="none", level=Level.MAJOR)), force=True)
+    assert follow(jobs_of(cube), "none", lambda _: True).end is End.CANCELLED
