@@ -13,6 +13,11 @@ from typing import Any
 import grpc
 import numpy as np
 import rasterio
+from affine import Affine
+
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
+from acdtask.cube.protocol.convert import transform_to_wire
 from acdtask.cube.protocol.cubes_pb2 import (
     GetCubeMetadataResponse,
     GetCubeRequest,
@@ -28,11 +33,6 @@ from acdtask.cube.protocol.services_pb2_grpc import (
     add_GeocubeServicer_to_server,
 )
 from acdtask.cube.protocol.values_pb2 import FileFormat, Raw, Size
-from affine import Affine
-
-from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
-from acdtask.cube.protocol.convert import transform_to_wire
 from acdtask.raster.data_format import DataFormat, Pixels
 from acdtask.raster.grid import Grid
 from acdtask.serve.calls import CallInterceptor

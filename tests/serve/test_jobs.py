@@ -9,11 +9,11 @@ from typing import Any
 
 import grpc
 import pytest
-from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import datasets_pb2, records_pb2, values_pb2
 from acdtask.cube.protocol import jobs_pb2 as pb
+from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
 from tests.serve.conftest import serving
 from tests.serve.consolidation.small_cube import jobs_of
 from tests.serve.requests import NOBODY, create_layout, int16, layout, refusal

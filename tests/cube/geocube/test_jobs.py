@@ -7,11 +7,11 @@ from collections import deque
 
 import numpy as np
 import pytest
-from acdtask.cube.protocol.jobs_pb2 import Job
-from acdtask.cube.protocol.layouts_pb2 import Layout as LayoutMessage
 
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.jobs import Consolidation, Level
+from acdtask.cube.protocol.jobs_pb2 import Job
+from acdtask.cube.protocol.layouts_pb2 import Layout as LayoutMessage
 from acdtask.errors import AcdError, ErrorCode
 from tests.cube.geocube.scripted import Code, Fault, Scripted, record_of
 
