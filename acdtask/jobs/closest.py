@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from acdtask.change.fragments import FIXED
-from acdtask.change.near import NOTHING, Near
+from acdtask.change.near import NO_SCORE, Near
 
 __all__ = ["Closest", "closest_of", "option_for"]
 
@@ -116,4 +116,4 @@ def _below(score: float) -> float:
 
 
 def _score(fixed: int) -> float | None:
-    return None if fixed == NOTHING else fixed / FIXED
+    return None if fixed == NO_SCORE else fixed / FIXED

@@ -16,7 +16,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.warp import transform_geom
 
-from acdtask.change.detect import Change, detect_against
+from acdtask.change.detect import ImageChange, detect_against
 from acdtask.change.moments import Moments
 from acdtask.change.profile import Detection, detection_for
 from acdtask.change.zscore import Quality
@@ -177,7 +177,9 @@ def read(store: Store, key: str) -> NDArray[Any]:
         return np.asarray(raster.read())
 
 
-def expected(scene: Path, site: str, how: How, method: dict[str, Any], masked: list[str] | None = None) -> list[Change]:
+def expected(
+    scene: Path, site: str, how: How, method: dict[str, Any], masked: list[str] | None = None
+) -> list[ImageChange]:
     """Every new image judged as a whole, from pixels that are read in one piece; some cells are no part of the area."""
     cube, layout = LocalCube.open(site), layout_of(how)
     variable = cube.variable("CoherenceVV")
@@ -199,7 +201,7 @@ def expected(scene: Path, site: str, how: How, method: dict[str, Any], masked: l
     return [detect_against(moments, image, detection, nodata=-1, inside=inside) for image in images[REFERENCE:]]
 
 
-def assert_as_expected(result: Result, changes: list[Change]) -> None:
+def assert_as_expected(result: Result, changes: list[ImageChange]) -> None:
     for number, change in enumerate(changes):
         np.testing.assert_array_equal(result.quality[number], change.score.quality)
         judged = change.score.quality == Quality.VALID

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.change.detect import TileChange, detect_on_ground, scene_of
+from acdtask.change.detect import TileChange, detect_change, scene_of
 from acdtask.change.method import halo_of, measure, measuring
 from acdtask.change.profile import Detection
-from acdtask.change.scene import Ground
+from acdtask.change.scene import BaselineArrays
 from acdtask.change.steps.step import Counts, Whole
 from acdtask.cube.masks import inside_mask
 from acdtask.cube.model import Cube, Dataset, Resampling, Slice, Variable
@@ -71,7 +71,7 @@ class Scorer:
         self._windows = windows_around(work.tile, neighbours, self._halo)
         self._inside = inside_mask(area, self._grid) & mask_of(self._windows, self._grid.shape)
         dformat = variable.dformat
-        self._ground = Ground(
+        self._baseline = BaselineArrays(
             self._read_view(work.baseline.mean),
             self._read_view(work.baseline.standard_deviation),
             np.nan_to_num(self._read_view(work.baseline.count), nan=0.0),
@@ -85,7 +85,7 @@ class Scorer:
         """
         scene, _ = scene_of(
             self._read(image),
-            self._ground,
+            self._baseline,
             self._detection,
             nodata=self._variable.dformat.nodata,
             inside=self._inside,
@@ -95,9 +95,9 @@ class Scorer:
 
     def change(self, image: Slice, wholes: Sequence[Whole]) -> TileChange:
         """Scores and fragments. Pixels outside the AOI have no z, so that patches never depend on the tiles."""
-        return detect_on_ground(
+        return detect_change(
             self._read(image),
-            self._ground,
+            self._baseline,
             self._detection,
             nodata=self._variable.dformat.nodata,
             origin=self._work.tile.origin,
@@ -107,8 +107,8 @@ class Scorer:
 
     def tally(self, change: TileChange) -> Tally:
         """What its scores amount to."""
-        ground = self._ground.without_margin(self._halo)
-        return tally_of(change, ground.count, ground.std, self._detection)
+        baseline = self._baseline.without_margin(self._halo)
+        return tally_of(change, baseline.count, baseline.std, self._detection)
 
     def _read(self, image: Slice) -> NDArray[Any]:
         if len(self._windows) == 1 and self._grid.shape == (self._windows[0].height, self._windows[0].width):
