@@ -345,7 +345,7 @@ class NumberedChain:
     def version(self, number: int) -> bytes | None:
         """A version, or None. PRODUCT_DAMAGED."""
         data, address = self._store.find(self._key(number)), self._store.address_of(self._key(number))
-        return None if data is None else unseal(data, address, ErrorCode.PRODUCT_DAMAGED, self._way_out)
+        return None if data is None else unseal(data, address, ErrorCode.PRODUCT_DAMAGED, self._repair_hint)
 
     def publish(self, make: Callable[[bytes | None], bytes], fence: Fence, holds: Mapping[str, str]) -> None:
         """Add a version, made from the newest one; nothing is added if it would be the same.
@@ -373,7 +373,7 @@ class NumberedChain:
         fence.require(self.place, holds)
 
     @property
-    def _way_out(self) -> str:
+    def _repair_hint(self) -> str:
         return f"Restore it from a copy, or delete the folder {self.folder} and run the job that wrote it again."
 
     def _key(self, number: int) -> str:

@@ -15,7 +15,7 @@ from acdtask.cube.grid import Grid, Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Dataset, Pixels, Record, Slice
 from acdtask.cube.tiling import footprint
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.jobs.consolidate.job import ConsolidateJob
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
@@ -70,7 +70,7 @@ def consolidation(address: str, **settings: object) -> ConsolidateSettings:
     return ConsolidateSettings(aoi=str(Path(address).parent / "aoi.json"), layout=LAYOUT.name, **settings)
 
 
-def consolidate(address: str, **settings: object) -> Outcome:
+def consolidate(address: str, **settings: object) -> LocalOutcome:
     with WorkerPool(0) as pool:
         return run_locally(ConsolidateJob(), consolidation(address, **settings), address, pool=pool, progress=False)
 

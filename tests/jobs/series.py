@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import Record, RecordQuery
 from acdtask.engine.account import record_gathered, record_plan
-from acdtask.engine.local import Outcome
+from acdtask.engine.local import LocalOutcome
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import ErrorCode
 from acdtask.jobs.contract import Plan
@@ -42,7 +42,7 @@ def make_judged(folder: Path) -> Path:
     return folder
 
 
-def version_of(outcome: Outcome) -> str:
+def version_of(outcome: LocalOutcome) -> str:
     return outcome.plan.content_id
 
 

@@ -18,7 +18,7 @@ import pytest
 from acdtask.cli import main
 from acdtask.cube.local.store import Store
 from acdtask.cube.model import RecordQuery
-from acdtask.engine.local import Outcome
+from acdtask.engine.local import LocalOutcome
 from acdtask.engine.stages import gather_round, load_plan, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
@@ -55,15 +55,15 @@ def cube(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "made")) / "cube"
 
 
-def consolidate(cube: Path) -> Outcome:
+def consolidate(cube: Path) -> LocalOutcome:
     return run(ConsolidateJob(), ConsolidateSettings(aoi=str(cube.parent / "aoi.json"), layout=LAYOUT), cube)
 
 
-def report(cube: Path, **settings: Any) -> Outcome:
+def report(cube: Path, **settings: Any) -> LocalOutcome:
     return run(ReportJob(), ReportSettings(aoi=str(cube.parent / "aoi.json"), layout=LAYOUT, **settings), cube)
 
 
-def chain(cube: Path) -> list[Outcome]:
+def chain(cube: Path) -> list[LocalOutcome]:
     """What a nightly workflow does."""
     return [consolidate(cube), baseline(cube, end=LAST), monitor(cube), report(cube)]
 

@@ -362,7 +362,7 @@ def test_more_failures_than_the_budget_are_told_with_their_errors(
     assert raised.value.detail == (
         "4 of 4 shards of round check are not done: "
         + ", ".join(f"{shard} (ACD-402: the key is wrong)" for shard in range(4))
-        + "; 2 may be left out"
+        + "; only 2 may be left out"
     )
     with pytest.raises(AcdError, match="4 of 4 shards"):  # no budget publishes nothing at all
         gather_round(job, plan, "check", open_site(cube), quarantine=4)

@@ -26,7 +26,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.store import Store
 from acdtask.cube.masks import inside_mask
 from acdtask.cube.model import RecordQuery, Slice
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
@@ -104,7 +104,7 @@ def layout_of(how: How) -> Layout:
     return Layout(name=LAYOUT, grid=RegularGrid(crs=CRS, resolution=20, cell_size=how.cell, ox=ox, oy=oy))
 
 
-def run(job: Job[Any, Any], settings: Settings, site: str, quarantine: int = 0) -> Outcome:
+def run(job: Job[Any, Any], settings: Settings, site: str, quarantine: int = 0) -> LocalOutcome:
     with WorkerPool(0) as pool:
         return run_locally(job, settings, site, pool=pool, progress=False, quarantine=quarantine)
 
@@ -120,14 +120,14 @@ def make(scene: Path, site: str, how: How) -> str:
     return site
 
 
-def baseline(scene: Path, site: str, how: How, quarantine: int = 0) -> Outcome:
+def baseline(scene: Path, site: str, how: How, quarantine: int = 0) -> LocalOutcome:
     settings = BaselineSettings(
         aoi=str(scene / "aoi.json"), layout=LAYOUT, end=ends(REFERENCE - 1), min_dates=5, shard_tiles=how.shard_tiles
     )
     return run(BaselineJob(), settings, site, quarantine)
 
 
-def monitor(scene: Path, site: str, how: How, quarantine: int = 0, **method: Any) -> Outcome:
+def monitor(scene: Path, site: str, how: How, quarantine: int = 0, **method: Any) -> LocalOutcome:
     settings = MonitorSettings(aoi=str(scene / "aoi.json"), layout=LAYOUT, shard_tiles=how.shard_tiles, **method)
     return run(MonitorJob(), settings, site, quarantine)
 
@@ -148,7 +148,7 @@ class Result:
         assert self.patches == other.patches
 
 
-def result_of(site: str, outcome: Outcome, how: How) -> Result:
+def result_of(site: str, outcome: LocalOutcome, how: How) -> Result:
     store = Store.at(site)
     body = manifest_chain(store, "site", "monitor", outcome.plan.content.method.id).newest()[1]
     assert body is not None

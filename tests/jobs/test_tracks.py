@@ -23,7 +23,7 @@ from acdtask.cli import main
 from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Record, RecordQuery
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import make_plan, open_site
 from acdtask.errors import AcdError, ErrorCode
@@ -82,27 +82,27 @@ class Area:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "aoi.json").write_text(json.dumps(body | times))
 
-    def ingest(self, source: Path | None = None, **more: Any) -> Outcome:
+    def ingest(self, source: Path | None = None, **more: Any) -> LocalOutcome:
         given = {"pattern": "*{start}_{end}*.tif", "source": str(source or self.folder / "images")}
         outcome = self.run(IngestJob(), IngestSettings(**(given | more)))
         grid = RegularGrid(crs="EPSG:32632", resolution=RESOLUTION, cell_size=SIZE, ox=LEFT, oy=TOP)
         open_site(str(self.cube)).cube.add_layout(Layout(name="utm", grid=grid))
         return outcome
 
-    def baseline(self, **more: Any) -> Outcome:
+    def baseline(self, **more: Any) -> LocalOutcome:
         return self.run(BaselineJob(), self.of(BaselineSettings, **more))
 
-    def monitor(self, **more: Any) -> Outcome:
+    def monitor(self, **more: Any) -> LocalOutcome:
         return self.run(MonitorJob(), self.of(MonitorSettings, **more))
 
     def of(self, kind: Callable[..., Any], **more: Any) -> Any:
         return kind(aoi=str(self.folder / "aoi.json"), layout="utm", **more)
 
-    def run(self, job: Job[Any, Any], chosen: Settings) -> Outcome:
+    def run(self, job: Job[Any, Any], chosen: Settings) -> LocalOutcome:
         with WorkerPool(0) as pool:
             return run_locally(job, chosen, str(self.cube), pool=pool, progress=False)
 
-    def mean(self, outcome: Outcome) -> NDArray[np.float64]:
+    def mean(self, outcome: LocalOutcome) -> NDArray[np.float64]:
         """The mean of the baseline that a run has made, in units of coherence."""
         folder = self.cube / "products/site/baseline" / outcome.plan.content_id
         (path,) = folder.rglob("mean_*.tif")

@@ -17,7 +17,7 @@ from acdtask.cli import main
 from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
@@ -208,7 +208,7 @@ def test_an_image_that_another_version_wrote_is_left_alone_when_it_is_verified(
     verified(cube).require_intact()
 
 
-def baseline_again(cube: Path, made: Path, quarantine: int = 0) -> Outcome:
+def baseline_again(cube: Path, made: Path, quarantine: int = 0) -> LocalOutcome:
     """A baseline of another name, so that every tile is read again."""
     settings = BaselineSettings(
         aoi=str(made / "scene/aoi.json"), layout=LAYOUT, end=reference_end(SCENE), name="other", shard_tiles=1

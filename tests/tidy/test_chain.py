@@ -11,7 +11,7 @@ import pytest
 
 from acdtask.cli import main
 from acdtask.cube.grid import Layout, RegularGrid
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
 from acdtask.errors import ErrorCode
@@ -55,18 +55,18 @@ class Area:
         source.mkdir()
         self._images = sorted((scene / "images").glob("*.tif"))
 
-    def run(self, day: int) -> list[Outcome]:
+    def run(self, day: int) -> list[LocalOutcome]:
         """Everything that a day brings."""
         for number in DAYS[day]:
             shutil.copy(self._images[number], self.source)
         return self.again(quarantine=int(day == QUARANTINE_DAY))
 
-    def again(self, quarantine: int = 0) -> list[Outcome]:
+    def again(self, quarantine: int = 0) -> list[LocalOutcome]:
         """All jobs on what is there."""
         common: dict[str, Any] = {"aoi": str(self.scene / "aoi.json"), "layout": LAYOUT}
         with WorkerPool(0) as pool:
 
-            def run(job: Any, settings: Any) -> Outcome:
+            def run(job: Any, settings: Any) -> LocalOutcome:
                 return run_locally(job, settings, self.address, pool=pool, progress=False, quarantine=quarantine)
 
             outcomes = [run(IngestJob(), IngestSettings(source=str(self.source), shard_files=2))]
