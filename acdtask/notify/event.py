@@ -11,7 +11,7 @@ from urllib.parse import quote
 from acdtask.engine.account import JobRecord, StageFailure, failures_of, records_of
 from acdtask.engine.stages import load_plan_head, missing_shards
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import FoundImage, Series, Site
+from acdtask.jobs.contract import ImageFindings, Series, Site
 from acdtask.jobs.news import News
 
 __all__ = ["Ending", "Message", "Status", "attributes_of", "message_of"]
@@ -87,7 +87,7 @@ class _Account:
     records: Sequence[JobRecord] = ()
     jobs: Sequence[dict[str, Any]] = ()
     causes: Sequence[dict[str, Any]] = ()
-    images: Sequence[FoundImage] = ()
+    images: Sequence[ImageFindings] = ()
     announces: tuple[tuple[Series, list[str]], ...] = ()
 
 
@@ -118,7 +118,7 @@ def _read(ending: Ending, site: Site) -> _Account:
     failed = ending.status != "Succeeded"
     causes = _causes(records, failures_of(ending.run, site), site) if failed else []
     jobs = [_job(record, site) for record in records]
-    images: list[FoundImage] = []
+    images: list[ImageFindings] = []
     announces: list[tuple[Series, list[str]]] = []
     for record in records:
         if record.series is not None:
@@ -130,7 +130,7 @@ def _read(ending: Ending, site: Site) -> _Account:
     return _Account(records, jobs, causes, images, tuple(announces))
 
 
-def _news_of(series: Series, site: Site) -> tuple[list[FoundImage], list[str]]:
+def _news_of(series: Series, site: Site) -> tuple[list[ImageFindings], list[str]]:
     from acdtask.jobs.monitor.news import pending_images
 
     News(site.store, series).open()

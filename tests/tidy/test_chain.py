@@ -22,7 +22,7 @@ from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.content import MonitorContext, MonitorWork
-from acdtask.jobs.monitor.cut import Cut
+from acdtask.jobs.monitor.cut import CutMasks
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.label import Blobs
 from acdtask.jobs.monitor.settings import MonitorSettings
@@ -99,14 +99,14 @@ class Area:
 
 def failing_shard(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """A switch that lets one shard of the monitor fail for good."""
-    original, active = Cut.run, [False]
+    original, active = CutMasks.run, [False]
 
-    def run(me: Cut, work: MonitorWork, handout: Blobs, context: MonitorContext) -> CutTiles:
+    def run(me: CutMasks, work: MonitorWork, handout: Blobs, context: MonitorContext) -> CutTiles:
         if active[0] and work.tiles[0].tile.i == 0:
             raise RuntimeError("the disk of this node is full of bees")
         return original(me, work, handout, context)
 
-    monkeypatch.setattr(Cut, "run", run)
+    monkeypatch.setattr(CutMasks, "run", run)
 
     def switch(to: bool) -> None:
         active[0] = to

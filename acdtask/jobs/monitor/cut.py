@@ -22,10 +22,10 @@ from acdtask.jobs.products import MASK_NODATA, MonitorTile
 from acdtask.jobs.scratch import read_scratch
 from acdtask.jobs.styles import CHANGE_COLOURS
 
-__all__ = ["Cut"]
+__all__ = ["CutMasks"]
 
 
-class Cut(Round[MonitorWork, Blobs, CutTiles]):
+class CutMasks(Round[MonitorWork, Blobs, CutTiles]):
     """Write the mask of each tile, then join outlines into patches, and publish."""
 
     name = "cut"

@@ -8,14 +8,14 @@ from typing import Any
 
 from acdtask.cube.local.store import Store
 from acdtask.jobs.closest import Closest
-from acdtask.jobs.contract import Findings, FoundImage, Site
-from acdtask.jobs.judged import ENOUGH, Judged
+from acdtask.jobs.contract import Findings, ImageFindings, Site
+from acdtask.jobs.judged import ENOUGH, JudgedPixels
 from acdtask.jobs.monitor.content import MonitorPlan
 from acdtask.jobs.monitor.months import images_of_month, patches_of_image
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import ImageProduct, MonitorManifest
 
-__all__ = ["findings_of", "found_image", "judged_lines", "sentences_of", "sentences_without_patches"]
+__all__ = ["findings_of", "findings_of_image", "judged_lines", "sentences_of", "sentences_without_patches"]
 
 
 def findings_of(plan: MonitorPlan, published: MonitorManifest, files: Mapping[str, str], site: Site) -> Findings:
@@ -28,7 +28,7 @@ def findings_of(plan: MonitorPlan, published: MonitorManifest, files: Mapping[st
         site: where it was published.
     """
     products = _products_of(plan, published, site)
-    found = [found_image(product, site) for product in products]
+    found = [findings_of_image(product, site) for product in products]
     return Findings(
         figures={
             "images": len(found),
@@ -64,14 +64,17 @@ def sentences_without_patches(published: MonitorManifest, date: str, store: Stor
         images, judged = len(products), _judged(products)
         near = [(one.closest.rank, one.label, one.closest) for one in products if one.closest]
     else:
-        images, judged = sum(month.images for month in months), Judged(_added(month.quality_px for month in months))
+        images, judged = (
+            sum(month.images for month in months),
+            JudgedPixels(_added(month.quality_px for month in months)),
+        )
         near = [(one.closest.rank, one.closest_image, one.closest) for one in months if one.closest]
     if not images:
         return [f"no image of {date} was monitored"] if date else []
     return [*_closest(near, published.settings["detection"]), *judged_lines(judged)]
 
 
-def judged_lines(judged: Judged) -> list[str]:
+def judged_lines(judged: JudgedPixels) -> list[str]:
     """The share that was judged; a warning if it is small; nothing if pixels were not counted."""
     if not judged.area_px:
         return []
@@ -106,15 +109,15 @@ def _products_of(plan: MonitorPlan, published: MonitorManifest, site: Site) -> l
     return [products[image.folder] for image in images if image.folder in products]
 
 
-def _judged(products: Sequence[ImageProduct]) -> Judged:
-    return Judged(_added(product.quality_px for product in products))
+def _judged(products: Sequence[ImageProduct]) -> JudgedPixels:
+    return JudgedPixels(_added(product.quality_px for product in products))
 
 
-def found_image(product: ImageProduct, site: Site) -> FoundImage:
+def findings_of_image(product: ImageProduct, site: Site) -> ImageFindings:
     """What is published of an image. PRODUCT_DAMAGED."""
     patches = patches_of_image(product, site.store)
-    judged = Judged(product.quality_px)
-    return FoundImage(
+    judged = JudgedPixels(product.quality_px)
+    return ImageFindings(
         label=product.label,
         datetime=product.datetime,
         patches=len(patches),

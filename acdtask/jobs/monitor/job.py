@@ -34,10 +34,10 @@ from acdtask.jobs.contract import (
 from acdtask.jobs.costs import MONITOR
 from acdtask.jobs.monitor.around import views_around
 from acdtask.jobs.monitor.content import MonitorContent, MonitorPlan, MonitorWork, TileWithoutBaseline, TileWork
-from acdtask.jobs.monitor.cut import Cut
+from acdtask.jobs.monitor.cut import CutMasks
 from acdtask.jobs.monitor.findings import findings_of, sentences_of
-from acdtask.jobs.monitor.label import Label
-from acdtask.jobs.monitor.measure import Measure, is_measured
+from acdtask.jobs.monitor.label import LabelTiles
+from acdtask.jobs.monitor.measure import MeasureImages, is_measured
 from acdtask.jobs.monitor.publish import patch_files
 from acdtask.jobs.monitor.series import (
     ALGORITHM,
@@ -54,8 +54,7 @@ from acdtask.jobs.monitor.tally import require_images
 from acdtask.jobs.monitor.versions import notes_on_period, notes_on_versions
 from acdtask.jobs.monitor.work import ImageWork
 from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest
-from acdtask.jobs.shards import HELD_BYTES, no_work
-from acdtask.jobs.shards import Cut as ShardCut
+from acdtask.jobs.shards import HELD_BYTES, Sharding, no_work
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
 
 __all__ = ["MonitorJob"]
@@ -71,7 +70,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
 
     name = "monitor"
     algorithm = ALGORITHM
-    rounds = (Measure(), Label(), Cut())
+    rounds = (MeasureImages(), LabelTiles(), CutMasks())
     settings = MonitorSettings
     content = MonitorContent
 
@@ -117,7 +116,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
         image_bytes = pixels * np.dtype(variable.dformat.dtype).itemsize
         seconds = [MONITOR.seconds(len(one.images), image_bytes) for one in work]
         held = [len(one.images) * pixels * TABLE_BYTES_PER_PIXEL for one in work]
-        cut = ShardCut(settings.shard_tiles, settings.pod_start)
+        sharding = Sharding(settings.shard_tiles, settings.pod_start)
         return Draft(
             content=MonitorContent(
                 method=method,
@@ -134,7 +133,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
             ),
             shards=no_work(MonitorWork(tiles=[]))
             if again
-            else cut.shards(work, lambda tiles: MonitorWork(tiles=tiles), seconds, held),
+            else sharding.shards(work, lambda tiles: MonitorWork(tiles=tiles), seconds, held),
             rounds=self.round_names if is_measured(method.rules) else tuple(self.round_names[1:]),
             estimate=Estimate(
                 tiles=len(work),

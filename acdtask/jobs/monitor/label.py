@@ -22,16 +22,16 @@ from acdtask.jobs.contract import Handouts, Results, Round
 from acdtask.jobs.monitor.content import MonitorContext, MonitorWork, TileWork
 from acdtask.jobs.monitor.documents import tags_of_image
 from acdtask.jobs.monitor.gaps import Gaps
-from acdtask.jobs.monitor.measure import Concluded
+from acdtask.jobs.monitor.measure import Conclusions
 from acdtask.jobs.monitor.scorer import scorer_of
-from acdtask.jobs.monitor.tally import Tally, require_judged
+from acdtask.jobs.monitor.tally import PixelTally, require_judged
 from acdtask.jobs.monitor.work import Subfolders, monitor_tile
 from acdtask.jobs.products import Z_FORMAT, Z_SCALE, Z_UNIT
 from acdtask.jobs.scratch import leave_scratch
 
-__all__ = ["Blobs", "ImageBlobs", "JoinedImages", "Label", "TileBlobs", "TileLabels"]
+__all__ = ["Blobs", "ImageBlobs", "JoinedImages", "LabelTiles", "TileBlobs", "TileLabels"]
 
-Fragments: TypeAlias = Annotated[FragmentTable, DataclassOfArrays()]
+EncodedFragments: TypeAlias = Annotated[FragmentTable, DataclassOfArrays()]
 
 
 class TileLabels(BaseModel):
@@ -60,8 +60,8 @@ class LabelledTile(BaseModel):
     """What `label` says of a tile and image. The fragments stay packed until it is the image's turn to be joined."""
 
     files: LabelledFiles
-    fragments: Packed[Fragments]
-    tally: Tally
+    fragments: Packed[EncodedFragments]
+    tally: PixelTally
 
 
 class Labelled(BaseModel):
@@ -91,12 +91,12 @@ class JoinedImages(BaseModel):
     near: dict[str, tuple[int, ...]]
 
 
-class Label(Round[MonitorWork, Concluded, Labelled]):
+class LabelTiles(Round[MonitorWork, Conclusions, Labelled]):
     """Score and label each tile, then join its fragments with those of the others."""
 
     name = "label"
 
-    def run(self, work: MonitorWork, handout: Concluded, context: MonitorContext) -> Labelled:
+    def run(self, work: MonitorWork, handout: Conclusions, context: MonitorContext) -> Labelled:
         """Write z of each tile and image, and leave its labels."""
         content, concluded = context.content, handout.of(context.content)
         variable = context.site.cube.variable(context.settings.variable)
@@ -112,7 +112,7 @@ class Label(Round[MonitorWork, Concluded, Labelled]):
                 change = scorer.change(image, of_image.wholes)
                 parts[tile.part(label)] = LabelledTile(
                     files=_written(change, place.z.uri, tile, label, of_image.subfolder, tags[label], context),
-                    fragments=Packed.of(change.fragments.table, Fragments),
+                    fragments=Packed.of(change.fragments.table, EncodedFragments),
                     tally=scorer.tally(change),
                 )
             context.progress(done)
@@ -147,7 +147,7 @@ def _require_judged(images: Mapping[str, list[tuple[int, str, LabelledTile]]], c
     tallies = [tile.tally for parts in images.values() for _, _, tile in parts]
     if tallies:
         scale = context.site.cube.variable(context.settings.variable).scale
-        require_judged(sum(tallies, Tally()), len(images), context.content.method.rules, scale)
+        require_judged(sum(tallies, PixelTally()), len(images), context.content.method.rules, scale)
 
 
 def _written(

@@ -16,7 +16,7 @@ from acdtask.jobs.monitor.content import MonitorContent, MonitorContext, Monitor
 from acdtask.jobs.monitor.gaps import Gaps
 from acdtask.jobs.monitor.scorer import scorer_of
 
-__all__ = ["Concluded", "ImageConcluded", "Measure", "is_measured"]
+__all__ = ["Conclusions", "ImageConclusions", "MeasureImages", "is_measured"]
 
 
 class Measured(BaseModel):
@@ -25,7 +25,7 @@ class Measured(BaseModel):
     counts: dict[str, Annotated[NDArray[np.int64], ArrayOf(np.int64, None)]]
 
 
-class ImageConcluded(BaseModel):
+class ImageConclusions(BaseModel):
     """What is known of a whole image.
 
     Attributes:
@@ -37,18 +37,18 @@ class ImageConcluded(BaseModel):
     subfolder: str = ""
 
 
-class Concluded(BaseModel):
+class Conclusions(BaseModel):
     """What a shard is told of its images, by label, and the cells of tiles that failed: none may look into them."""
 
-    images: dict[str, ImageConcluded] = {}
+    images: dict[str, ImageConclusions] = {}
     left_out: list[str] = []
 
-    def of(self, content: MonitorContent) -> dict[str, ImageConcluded]:
+    def of(self, content: MonitorContent) -> dict[str, ImageConclusions]:
         """What is known of the images: in a plan without this round, what the plan alone says."""
         if self.images:
             return self.images
         gaps = Gaps(content)
-        return {label: ImageConcluded(subfolder=gaps.subfolder(label)) for label in content.image}
+        return {label: ImageConclusions(subfolder=gaps.subfolder(label)) for label in content.image}
 
 
 def is_measured(detection: Detection) -> bool:
@@ -56,7 +56,7 @@ def is_measured(detection: Detection) -> bool:
     return reads_twice(detection.steps)
 
 
-class Measure(Round[MonitorWork, Nothing, Measured]):
+class MeasureImages(Round[MonitorWork, Nothing, Measured]):
     """Measure each tile, then conclude over all of them."""
 
     name = "statistics"
@@ -73,7 +73,7 @@ class Measure(Round[MonitorWork, Nothing, Measured]):
             context.progress(done)
         return Measured(counts=counts)
 
-    def gather(self, results: Results[MonitorWork, Measured], context: MonitorContext) -> Handouts[Concluded]:
+    def gather(self, results: Results[MonitorWork, Measured], context: MonitorContext) -> Handouts[Conclusions]:
         """What the method's measuring step concludes of each image, as each shard needs it."""
         steps, gaps = context.content.method.rules.steps, Gaps(context.content, results.left_out)
         total: dict[str, NDArray[np.int64]] = {}
@@ -82,15 +82,15 @@ class Measure(Round[MonitorWork, Nothing, Measured]):
             labels[shard] = sorted(measured.counts)
             for label, counts in measured.counts.items():
                 total[label] = total[label] + counts if label in total else counts
-        concluded: dict[str, ImageConcluded] = {}
+        concluded: dict[str, ImageConclusions] = {}
         for label, counts in total.items():
             wholes = [step.conclude(counts) for step in measuring(steps)[:1]]
             subfolder = gaps.subfolder(label, *(whole.tobytes() for whole in wholes))
-            concluded[label] = ImageConcluded(wholes=wholes, subfolder=subfolder)
+            concluded[label] = ImageConclusions(wholes=wholes, subfolder=subfolder)
         failed = sorted({cell for shard in results.left_out for cell in shard.work.names}) if halo_of(steps) else []
         return Handouts(
             {
-                shard: Concluded(images={label: concluded[label] for label in mine}, left_out=failed)
+                shard: Conclusions(images={label: concluded[label] for label in mine}, left_out=failed)
                 for shard, mine in labels.items()
             }
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from acdtask.jobs.contract import FoundImage, Series, Site
+from acdtask.jobs.contract import ImageFindings, Series, Site
 from acdtask.jobs.monitor.content import MonitorPlan
-from acdtask.jobs.monitor.findings import found_image
+from acdtask.jobs.monitor.findings import findings_of_image
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.work import ImageWork
 from acdtask.jobs.news import News, news_key
@@ -22,7 +22,7 @@ def add_news(plan: MonitorPlan, images: Mapping[str, ImageWork], products: Itera
         News(site.store, plan.series).add((product.datetime, _name(product)) for product in fresh)
 
 
-def pending_images(series: Series, site: Site) -> tuple[list[FoundImage], list[str]]:
+def pending_images(series: Series, site: Site) -> tuple[list[ImageFindings], list[str]]:
     """The images to announce as they are published now, by datetime and label, and the keys of all pending news.
 
     A key without an image is of a product that another one has replaced, such as a partial image that is complete now.
@@ -40,7 +40,7 @@ def pending_images(series: Series, site: Site) -> tuple[list[FoundImage], list[s
         if news_key(product.datetime, _name(product)) in keys
     ]
     products.sort(key=lambda product: (product.datetime, product.label))
-    return [found_image(product, site) for product in products], keys
+    return [findings_of_image(product, site) for product in products], keys
 
 
 def _name(product: ImageProduct) -> str:

@@ -19,7 +19,7 @@ from acdtask.cube.masks import inside_mask
 from acdtask.cube.model import Cube, Dataset, Resampling, Slice, Variable
 from acdtask.jobs.monitor.around import mask_of, windows_around
 from acdtask.jobs.monitor.content import MonitorContext, TileWork
-from acdtask.jobs.monitor.tally import Tally, tally_of
+from acdtask.jobs.monitor.tally import PixelTally, tally_of
 
 __all__ = ["Scorer", "scorer_of"]
 
@@ -105,7 +105,7 @@ class Scorer:
             wholes=wholes,
         )
 
-    def tally(self, change: TileChange) -> Tally:
+    def tally(self, change: TileChange) -> PixelTally:
         """What its scores amount to."""
         baseline = self._baseline.without_margin(self._halo)
         return tally_of(change, baseline.count, baseline.std, self._detection)

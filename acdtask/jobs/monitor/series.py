@@ -132,8 +132,8 @@ def series_of(
         cube: where its records are.
     """
     selection, choice = stacks.selection, stacks.selection.choice
-    if manifest is None and (selection.end or choice.records or choice.leave_out):
-        every = replace(selection, end=None, choice=replace(choice, records="", leave_out=()))
+    if manifest is None and (selection.end or choice.records or choice.exclude):
+        every = replace(selection, end=None, choice=replace(choice, records="", exclude=()))
         stacks = Stacks(cube, every)
     newest = max((record.datetime for record in stacks.records), default=start - timedelta(microseconds=1))
     return Series(aoi=method.aoi, id=method.id, watermark=newest)

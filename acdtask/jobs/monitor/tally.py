@@ -16,9 +16,9 @@ from acdtask.change.near import Near
 from acdtask.change.profile import Detection
 from acdtask.change.zscore import Quality
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.judged import Judged
+from acdtask.jobs.judged import JudgedPixels
 
-__all__ = ["Tally", "floor_text", "require_images", "require_judged", "tally_of"]
+__all__ = ["PixelTally", "floor_text", "require_images", "require_judged", "tally_of"]
 
 LEVELS = 100
 """Standard deviations below min_std are counted in so many steps."""
@@ -26,7 +26,7 @@ FEWEST = 2
 """Images of which a standard deviation can be other than 0."""
 
 
-class Tally(BaseModel):
+class PixelTally(BaseModel):
     """Counts of a tile and image, or of several; all are integers that add up in any order.
 
     Attributes:
@@ -41,8 +41,8 @@ class Tally(BaseModel):
     counts: dict[int, int] = {}
     stds: dict[int, int] = {}
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
+    def __add__(self, other: PixelTally) -> PixelTally:
+        return PixelTally(
             quality_px=dict(Counter(self.quality_px) + Counter(other.quality_px)),
             near=astuple(Near(*self.near) + Near(*other.near)),
             counts=dict(Counter(self.counts) + Counter(other.counts)),
@@ -50,7 +50,7 @@ class Tally(BaseModel):
         )
 
 
-def tally_of(change: TileChange, count: NDArray[Any], std: NDArray[np.float32], detection: Detection) -> Tally:
+def tally_of(change: TileChange, count: NDArray[Any], std: NDArray[np.float32], detection: Detection) -> PixelTally:
     """The tally of a tile and image.
 
     Args:
@@ -67,7 +67,7 @@ def tally_of(change: TileChange, count: NDArray[Any], std: NDArray[np.float32], 
         counts = _histogram(count[quality == Quality.TOO_FEW_IMAGES])
         steady = std[(quality == Quality.STEADY) & (std > 0)].astype(np.float64)
         stds = _histogram(np.floor(steady / detection.min_std * LEVELS)) if steady.size else {}
-    return Tally(
+    return PixelTally(
         quality_px={reason.name: int(pixels[reason]) for reason in Quality},
         near=astuple(change.fragments.near),
         counts=counts,
@@ -91,7 +91,7 @@ def require_images(images: int, most: int, detection: Detection) -> None:
         )
 
 
-def require_judged(tally: Tally, images: int, detection: Detection, scale: float) -> None:
+def require_judged(tally: PixelTally, images: int, detection: Detection, scale: float) -> None:
     """NOTHING_JUDGED if no pixel has a score.
 
     Args:
@@ -100,7 +100,7 @@ def require_judged(tally: Tally, images: int, detection: Detection, scale: float
         detection: what was judged with.
         scale: unit of the variable per stored unit.
     """
-    judged = Judged(tally.quality_px)
+    judged = JudgedPixels(tally.quality_px)
     if judged.judged_px:
         return
     what = f"{images} image{'' if images == 1 else 's'}"
@@ -117,7 +117,7 @@ def require_judged(tally: Tally, images: int, detection: Detection, scale: float
     )
 
 
-def _way_out(tally: Tally, detection: Detection, scale: float) -> str:
+def _way_out(tally: PixelTally, detection: Detection, scale: float) -> str:
     """What would help against the most frequent reason."""
     reasons = {Quality[name]: count for name, count in tally.quality_px.items()}
     for outside in (Quality.VALID, Quality.OUTSIDE):
