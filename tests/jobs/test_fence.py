@@ -341,7 +341,7 @@ def test_an_overtaken_plan_is_refused_with_nothing_published_and_nothing_is_lost
     assert not raised.value.code.value.retryable
     assert digests(cube) == before
     assert open_site(str(cube)).cube.records(RecordQuery()) == records
-    assert "monitored with these settings already" in monitor(scene, cube).nothing_to_do
+    assert "already monitored with these settings" in monitor(scene, cube).nothing_to_do
     assert digests(cube) == before
 
 

@@ -228,7 +228,7 @@ def test_after_a_replacement_baseline_and_monitor_are_those_of_a_cube_that_never
     np.testing.assert_array_equal(area.mean(baseline), other.mean(theirs))
     for a, b in days(6)[4:]:
         np.testing.assert_array_equal(z_of(area, f"{a}_{b}"), z_of(other, f"{a}_{b}"))
-    assert "published already" in area.baseline(end=days(4)[-1][1].isoformat()).lines[0]
+    assert "already published" in area.baseline(end=days(4)[-1][1].isoformat()).lines[0]
 
 
 @CONSOLIDATED
@@ -245,7 +245,7 @@ def test_only_the_image_that_was_replaced_is_judged_again(area: Area, consolidat
     again = area.monitor(min_count=2, min_std=0.001, centred=False)
     assert [one.label for one in again.plan.content.images] == [f"{a}_{b}"]
     assert np.median(z_of(area, f"{a}_{b}")) > np.median(before) + 1000
-    assert "monitored with these settings already" in area.monitor(min_count=2, min_std=0.001, centred=False).lines[0]
+    assert "already monitored with these settings" in area.monitor(min_count=2, min_std=0.001, centred=False).lines[0]
 
 
 def test_going_back_and_forth_ends_at_the_last_pixels(area: Area) -> None:

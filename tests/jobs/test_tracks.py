@@ -624,7 +624,7 @@ def test_an_image_of_a_length_that_the_baseline_does_not_have_is_told(area: Area
     area.ingest()
     area.baseline(end=a.isoformat())
     told = area.monitor(min_count=2, min_std=0.001).lines
-    assert any("no pair of the baseline is as long" in line and "24 days: 1" in line for line in told)
+    assert any("the baseline has no pairs of the length" in line and "24 days: 1" in line for line in told)
 
 
 def test_plan_says_tracks_lengths_grids_and_how_many_files_match(area: Area) -> None:

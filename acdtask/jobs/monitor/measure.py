@@ -1,4 +1,4 @@
-"""First round: what a method measures of each image, and what it concludes over all tiles."""
+"""First round: measures each image for the method's steps, and concludes over all tiles."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["Conclusions", "ImageConclusions", "MeasureImages", "is_measured"]
 
 
 class Measured(BaseModel):
-    """What the tiles of a shard have counted of each image, by label."""
+    """Counts of the tiles of a shard, by image label."""
 
     counts: dict[str, Annotated[NDArray[np.int64], ArrayOf(np.int64, None)]]
 
 
 class ImageConclusions(BaseModel):
-    """What is known of a whole image.
+    """Conclusions about a whole image.
 
     Attributes:
-        wholes: what each measuring step of the method has concluded.
-        subfolder: where below the image's folder its z lies.
+        wholes: conclusion of each measuring step of the method.
+        subfolder: subfolder of its z rasters in the image's folder.
     """
 
     wholes: list[Annotated[NDArray[Any], ArrayOf(None, None)]] = []
@@ -38,13 +38,13 @@ class ImageConclusions(BaseModel):
 
 
 class Conclusions(BaseModel):
-    """What a shard is told of its images, by label, and the cells of tiles that failed: none may look into them."""
+    """Handout of a shard: conclusions by image label, and the cells of failed tiles, which must not be read."""
 
     images: dict[str, ImageConclusions] = {}
     left_out: list[str] = []
 
     def of(self, content: MonitorContent) -> dict[str, ImageConclusions]:
-        """What is known of the images: in a plan without this round, what the plan alone says."""
+        """Conclusions about the images; without this round, those that follow from the plan alone."""
         if self.images:
             return self.images
         gaps = Gaps(content)
@@ -52,18 +52,18 @@ class Conclusions(BaseModel):
 
 
 def is_measured(detection: Detection) -> bool:
-    """Whether a method needs this round: to measure, or since tiles that cannot be read must be known beforehand."""
+    """Whether a method needs this round, to measure or to detect tiles that cannot be read."""
     return reads_twice(detection.steps)
 
 
 class MeasureImages(Round[MonitorWork, Nothing, Measured]):
-    """Measure each tile, then conclude over all of them."""
+    """Measures each tile, then concludes over all of them."""
 
     name = "statistics"
     optional = True
 
     def run(self, work: MonitorWork, handout: Nothing, context: MonitorContext) -> Measured:
-        """What the tiles of a shard count, added up."""
+        """Sum the counts of the shard's tiles, per image."""
         counts: dict[str, NDArray[np.int64]] = {}
         for done, tile in enumerate(work.tiles, start=1):
             scorer = scorer_of(tile, context, around=False)
@@ -74,7 +74,7 @@ class MeasureImages(Round[MonitorWork, Nothing, Measured]):
         return Measured(counts=counts)
 
     def gather(self, results: Results[MonitorWork, Measured], context: MonitorContext) -> Handouts[Conclusions]:
-        """What the method's measuring step concludes of each image, as each shard needs it."""
+        """Sum the counts of all shards, and hand out the conclusions about their images."""
         steps, gaps = context.content.method.rules.steps, Gaps(context.content, results.left_out)
         total: dict[str, NDArray[np.int64]] = {}
         labels: dict[int, list[str]] = {}
@@ -90,7 +90,7 @@ class MeasureImages(Round[MonitorWork, Nothing, Measured]):
         failed = sorted({cell for shard in results.left_out for cell in shard.work.names}) if halo_of(steps) else []
         return Handouts(
             {
-                shard: Conclusions(images={label: concluded[label] for label in mine}, left_out=failed)
-                for shard, mine in labels.items()
+                shard: Conclusions(images={label: concluded[label] for label in image_labels}, left_out=failed)
+                for shard, image_labels in labels.items()
             }
         )

@@ -1,4 +1,4 @@
-"""Which images of a series are news: published, after its watermark, and not announced."""
+"""News of a series: images that are published, after its watermark, and not announced yet."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["add_news", "pending_images"]
 
 
 def add_news(plan: MonitorPlan, images: Mapping[str, ImageWork], products: Iterable[ImageProduct], site: Site) -> None:
-    """Let the products of a plan be announced, but for images that it judged anew."""
+    """Mark the products of a plan as pending news, except for images that were judged again."""
     if plan.series is not None:
         fresh = [product for product in products if not images[product.label].anew]
         News(site.store, plan.series).add((product.datetime, _name(product)) for product in fresh)
 
 
 def pending_images(series: Series, site: Site) -> tuple[list[ImageFindings], list[str]]:
-    """The images to announce as they are published now, by datetime and label, and the keys of all pending news.
+    """The images to announce as currently published, by datetime and label, and the keys of all pending news.
 
-    A key without an image is of a product that another one has replaced, such as a partial image that is complete now.
+    Keys without an image belong to replaced products, such as a partial image that is now complete.
     """
     keys = News(site.store, series).pending()
     if not keys:
@@ -44,6 +44,6 @@ def pending_images(series: Series, site: Site) -> tuple[list[ImageFindings], lis
 
 
 def _name(product: ImageProduct) -> str:
-    """The image, its inputs, and for a partial one which tiles it has: what is told once."""
+    """The identity of a product in the news: image, inputs, and for a partial image its tiles."""
     partial = product.patches.split("/")[-2] if product.quarantined else ""
     return f"{product.content}-{partial}" if partial else product.content
