@@ -214,7 +214,7 @@ class TestTraffic:
             writer.finish()
 
         def size() -> int:
-            return sum(one.stat().st_size for one in (tmp_path / "a.zarr").rglob("*") if one.is_file())
+            return sum(path.stat().st_size for path in (tmp_path / "a.zarr").rglob("*") if path.is_file())
 
         assert self.moved(write) == Traffic(bytes_written=size())
         dataset = Dataset(

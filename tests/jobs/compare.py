@@ -28,10 +28,10 @@ def counts(cube: Path) -> dict[str, int]:
     """How many records and datasets a cube has, and how often something was added."""
     opened = LocalCube.open(str(cube))
     datasets = [
-        one
+        dataset
         for variable in opened.variables()
         for instance in opened.instances(variable.name)
-        for one in opened.datasets(variable.name, instance.name)
+        for dataset in opened.datasets(variable.name, instance.name)
     ]
     heads = len(list((cube / "index/heads").iterdir()))
     return {"records": len(opened.records(RecordQuery())), "datasets": len(datasets), "heads": heads}

@@ -76,12 +76,12 @@ def consolidate(address: str, **settings: object) -> LocalOutcome:
 
 
 def copies(address: str) -> list[Dataset]:
-    return [one for one in LocalCube.open(address).datasets("CoherenceVV", "master") if one.is_copy]
+    return [dataset for dataset in LocalCube.open(address).datasets("CoherenceVV", "master") if dataset.is_copy]
 
 
 def sizes(address: str) -> list[int]:
     """How many records the containers of the tile have, as the index says."""
-    uris = [one.uri for one in copies(address)]
+    uris = [dataset.uri for dataset in copies(address)]
     return sorted((uris.count(uri) for uri in set(uris)), reverse=True)
 
 
@@ -89,7 +89,7 @@ def slices_of(address: str, days: Sequence[int]) -> list[Slice]:
     """What a job plans to read of the tile."""
     ids = [record_of(day).id for day in days]
     (found,) = LocalCube.open(address).where("CoherenceVV", "master", ids, [TILE.grid], TILE.layout)
-    return [Slice(label=one, datasets=tuple(d for d in found if d.record_id == one)) for one in ids]
+    return [Slice(label=record_id, datasets=tuple(d for d in found if d.record_id == record_id)) for record_id in ids]
 
 
 def stack(address: str, days: Sequence[int]) -> Pixels:

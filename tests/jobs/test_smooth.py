@@ -161,7 +161,7 @@ def result_of(site: str, outcome: LocalOutcome, how: How) -> Result:
         for tile in image.tiles:
             row, column = tile.tile.origin
             row, column = row - 3 + 20, column - 5 + 20
-            rows, columns = (slice(max(one, 0), max(one + how.cell, 0)) for one in (row, column))
+            rows, columns = (slice(max(start, 0), max(start + how.cell, 0)) for start in (row, column))
             of_tile = slice(max(-row, 0), None), slice(max(-column, 0), None)
 
             bands = np.concatenate([read(store, tile.z.uri), read(store, tile.change.uri)])[:, *of_tile]
@@ -169,7 +169,7 @@ def result_of(site: str, outcome: LocalOutcome, how: How) -> Result:
                 place = target[rows, columns]
                 place[...] = pixels[: place.shape[0], : place.shape[1]]
     patches = [patch for month in read_month_patches(manifest, store) for patch in month]
-    return Result(z, change, quality, [(json.dumps(one.properties), one.geometry.wkt) for one in patches])
+    return Result(z, change, quality, [(json.dumps(patch.properties), patch.geometry.wkt) for patch in patches])
 
 
 def read(store: Store, key: str) -> NDArray[Any]:
@@ -192,7 +192,7 @@ def expected(
     for cell in masked or []:
         i, j = map(int, cell.split("/"))
         row, column = layout.tile(i, j).origin
-        rows, columns = (max(one + 20, 0) for one in (row - 3, column - 5))
+        rows, columns = (max(start + 20, 0) for start in (row - 3, column - 5))
         inside[rows : row - 3 + 20 + how.cell, columns : column - 5 + 20 + how.cell] = False
     given = {name: value for name, value in method.items() if name != "profile"}
     detection: Detection = detection_for(method.get("profile", "standard"), (0, 1000), 0.001, given)
@@ -291,7 +291,9 @@ def test_no_cut_shows_on_a_geocube(
 def damage(site: str, cell: str) -> Callable[[], None]:
     """Let what was consolidated for a cell be unreadable; what makes it good again."""
     (key,) = {
-        one.uri for one in LocalCube.open(site).datasets("CoherenceVV", "master") if one.is_copy and one.cell == cell
+        dataset.uri
+        for dataset in LocalCube.open(site).datasets("CoherenceVV", "master")
+        if dataset.is_copy and dataset.cell == cell
     }
     chunks = [path for path in Path(site, key).rglob("c/*/*/*") if path.is_file()]
     assert chunks

@@ -167,9 +167,10 @@ def test_a_cube_without_track_tags_is_read_by_the_names_of_its_records_and_inges
     tagged = cube.records(RecordQuery())
     datasets = cube.datasets("CoherenceVV", "master")
     plain = {
-        one.id: one.model_copy(update={"tags": {k: v for k, v in one.tags.items() if k != "track"}}) for one in tagged
+        record.id: record.model_copy(update={"tags": {k: v for k, v in record.tags.items() if k != "track"}})
+        for record in tagged
     }
-    moved = [one.model_copy(update={"record_id": plain[one.record_id].id}) for one in datasets]
+    moved = [dataset.model_copy(update={"record_id": plain[dataset.record_id].id}) for dataset in datasets]
     cube.remove(records=plain, datasets=datasets)
     cube.commit(Addition([*plain.values()], moved))
     write_series(area.folder / "images", "S1_D066_{a}_{b}_VV.tif", 1, mean=0.3, first=FIRST + timedelta(5))
@@ -553,13 +554,13 @@ def pair(a: int, b: int, name: str = "") -> Pair:
     ids=["nothing", "a chain", "a chain with a gap", "a network", "a network in any order"],
 )
 def test_chains_and_networks_are_one_series(pairs: list[tuple[int, int]]) -> None:
-    require_one_series([pair(*one) for one in pairs], "it")
+    require_one_series([pair(*dates) for dates in pairs], "it")
 
 
 @given(st.permutations([(0, 12), (12, 24), (24, 36), (5, 17), (17, 29)]))
 def test_two_chains_are_found_in_any_order(pairs: list[tuple[int, int]]) -> None:
     with pytest.raises(AcdError, match="3 pairs such as 0-12 and 2 such as 5-17"):
-        require_one_series([pair(*one) for one in pairs], "it")
+        require_one_series([pair(*dates) for dates in pairs], "it")
 
 
 def test_two_images_of_one_day_over_one_another_are_refused_naming_both(area: Area) -> None:
