@@ -159,19 +159,19 @@ class WorkerPool:
         if self._busy:
             raise RuntimeError("the pool is running another round")
         waiting.reverse()
-        mine: list[_Worker[Item]] = []
+        started: list[_Worker[Item]] = []
         failure: Exception | None = None
         try:
-            while (waiting and failure is None) or mine:
+            while (waiting and failure is None) or started:
                 while waiting and failure is None and len(self._busy) < self.workers:
-                    mine.append(self._assign(function, waiting.pop()))
-                for connection in wait([worker.connection for worker in mine], WAKE_SECONDS):
-                    worker = next(worker for worker in mine if worker.connection is connection)
+                    started.append(self._assign(function, waiting.pop()))
+                for connection in wait([worker.connection for worker in started], WAKE_SECONDS):
+                    worker = next(worker for worker in started if worker.connection is connection)
                     item = worker.items[0]
                     kind, value = self._receive(worker, label)
                     if _forwarded(worker, kind, value, report):
                         continue
-                    mine.remove(worker)
+                    started.remove(worker)
                     died_idle = worker.was_idle
                     self._release(worker, lost=kind == "lost")
                     if kind == "done":
@@ -183,7 +183,7 @@ class WorkerPool:
             if failure is not None:
                 raise failure
         finally:
-            self._stop(mine)
+            self._stop(started)
 
     def _assign(self, function: Callable[[Item, Progress], Result], item: Item) -> _Worker[Item]:
         message = ForkingPickler.dumps((function, item))

@@ -235,13 +235,13 @@ def _linked(pairs: Iterable[Pair], known: Sequence[Pair]) -> list[list[Pair]]:
     whole = list(known)
     group_of: dict[dt.date, list[Pair]] = {day: whole for pair in known for day in (pair.start, pair.end)}
     for pair in pairs:
-        mine = group_of.setdefault(pair.start, [])
-        other = group_of.get(pair.end, mine)
-        if other is not mine:
-            mine += other
-            group_of.update({day: mine for member in other for day in (member.start, member.end)})
-        group_of[pair.end] = mine
-        mine.append(pair)
+        group = group_of.setdefault(pair.start, [])
+        other = group_of.get(pair.end, group)
+        if other is not group:
+            group += other
+            group_of.update({day: group for member in other for day in (member.start, member.end)})
+        group_of[pair.end] = group
+        group.append(pair)
     groups = {id(group): group for group in group_of.values()}
     return [sorted(group, key=lambda pair: (pair.end, pair.start, pair.name)) for group in groups.values()]
 

@@ -64,13 +64,13 @@ class Names:
         return key.rpartition("/")[0] in self._folders
 
 
-def names_in_json(body: bytes, store: Store, place: str = "") -> set[str]:
+def names_in_json(body: bytes, store: Store, key: str = "") -> set[str]:
     """The keys that appear anywhere in a JSON document.
 
     Args:
         body: the document.
         store: store of the cube; absolute addresses below it count as keys.
-        place: key of the document, for error messages.
+        key: key of the document, for error messages.
 
     Raises:
         AcdError: TIDY_UNSURE if it is not JSON.
@@ -78,8 +78,8 @@ def names_in_json(body: bytes, store: Store, place: str = "") -> set[str]:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise AcdError(ErrorCode.TIDY_UNSURE, f"{store.address_of(place)} is damaged") from error
-    return {key for text in _texts(document) for key in _keys_of(text, store)}
+        raise AcdError(ErrorCode.TIDY_UNSURE, f"{store.address_of(key)} is damaged") from error
+    return {name for text in _texts(document) for name in _keys_of(text, store)}
 
 
 def names_of_manifest(store: Store, key: str) -> set[str]:
@@ -99,7 +99,7 @@ def names_of_manifest(store: Store, key: str) -> set[str]:
         body = read_version(store, key)
         if body is None:
             return set()
-        names = names_in_json(body, store, place=key) | _names_of_months(body, key, store)
+        names = names_in_json(body, store, key) | _names_of_months(body, key, store)
     except AcdError as error:
         if error.code in (ErrorCode.CUBE_DAMAGED, ErrorCode.PRODUCT_DAMAGED):
             raise AcdError(ErrorCode.TIDY_UNSURE, error.detail) from error
@@ -111,8 +111,8 @@ def names_of_manifest(store: Store, key: str) -> set[str]:
 
 def read_version(store: Store, key: str) -> bytes | None:
     """Read a version of a product's document as jobs do; None if it is missing. PRODUCT_DAMAGED."""
-    place, _, name = key.removeprefix("products/").rpartition("/")
-    area, job, content_id, folder = place.rsplit("/", 3)
+    parent, _, name = key.removeprefix("products/").rpartition("/")
+    area, job, content_id, folder = parent.rsplit("/", 3)
     number, _, ending = name.partition(".")
     return NumberedChain(store, area, job, f"{content_id}/{folder}", f".{ending}").version(int(number))
 

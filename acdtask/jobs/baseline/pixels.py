@@ -44,8 +44,8 @@ def pixels_of(moments: Moments, inside: NDArray[np.bool_], detection: Detection)
 
 def figures_of(tiles: Sequence[BaselineTile]) -> dict[str, int]:
     """Numbers of pixels of all tiles, by name; empty for a baseline of an earlier version."""
-    counted = [tile.pixels for tile in tiles if tile.pixels]
-    return {name: sum(getattr(pixels, name) for pixels in counted) for name in _SUMMED} if counted else {}
+    counts = [tile.pixels for tile in tiles if tile.pixels]
+    return {name: sum(getattr(pixels, name) for pixels in counts) for name in _SUMMED} if counts else {}
 
 
 def require_means(tiles: Sequence[BaselineTile], aoi: str) -> None:
