@@ -426,19 +426,9 @@ def _pointer(store: Store, aoi: str, job: str, name: str) -> NumberedChain:
 def find_manifest(
     store: Store, aoi: str, job: str, name: str, content_id: str, missing: ErrorCode, version: int = 0
 ) -> tuple[int, bytes]:
-    """Find a manifest. Returns its version and content.
+    """Find a manifest; returns its version and content. The content id `latest` means the latest publication of a name.
 
-    Args:
-        store: store of the cube.
-        aoi: name of the AOI.
-        job: name of the job.
-        name: name of the result, such as variable and layout.
-        content_id: content id, or `latest` for the latest publication of the name.
-        missing: error code to raise if there is none.
-        version: version of the manifest; 0 for the newest.
-
-    Raises:
-        AcdError: `missing`, PRODUCT_DAMAGED.
+    Version 0 means the newest one. Raises the error `missing` if there is none, and PRODUCT_DAMAGED.
     """
     latest = content_id == "latest"
     wanted_id = _latest(store, aoi, job, name) if latest else content_id

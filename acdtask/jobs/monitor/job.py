@@ -9,7 +9,7 @@ import numpy as np
 
 from acdtask.change.method import halo_of
 from acdtask.cube.aoi import Aoi, load_aoi
-from acdtask.cube.grid import Layout
+from acdtask.cube.grid import Layout, Tile
 from acdtask.cube.model import Record
 from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
@@ -92,19 +92,8 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
         versions = notes_on_versions(manifest, baseline, sum(image.anew for image in pending.values()))
         wanted = [record for record in stacks.records if stacks.label_of(record) in pending]
         composition = _require_comparable(stacks, wanted, settings, baseline, layout, site)
-        work: list[TileWork] = []
-        without: list[TileWithoutBaseline] = []
-        tiles = tiles_of_aoi(aoi, layout)
-        cells = {tile.cell for tile in tiles}
-        with_baseline = {product.tile.cell: product for product in baseline.tiles if product.tile.cell in cells}
-        quarantined = {tile.cell: tile for tile in baseline.quarantined}
         halo = halo_of(method.rules.steps)
-        for tile, images in zip(tiles, stacks.by_image(tiles, wanted, halo), strict=True):
-            labels = [image.label for image in images]
-            if tile.cell in with_baseline and images:
-                work.append(TileWork(tile=tile, baseline=views_around(tile, with_baseline, halo), images=images))
-            elif tile.cell in quarantined and images:
-                without.append(TileWithoutBaseline(tile=quarantined[tile.cell], images=labels))
+        work, without = _work_of(tiles_of_aoi(aoi, layout), stacks, wanted, baseline, halo)
         if work:
             require_images(len(baseline.images), _most_images(baseline), method.rules)
         elif pending:
@@ -113,9 +102,8 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
         again = not work and bool(judgements.complete) and not current
         pixels = layout.cell_pixels**2
         count = sum(len(tile.images) for tile in work)
-        images_read = count * (layout.cell_pixels + 2 * halo) ** 2
-        image_bytes = pixels * np.dtype(variable.dformat.dtype).itemsize
-        seconds = [MONITOR.seconds(len(tile.images), image_bytes) for tile in work]
+        pixel_bytes = np.dtype(variable.dformat.dtype).itemsize
+        seconds = [MONITOR.seconds(len(tile.images), pixels * pixel_bytes) for tile in work]
         held = [len(tile.images) * pixels * TABLE_BYTES_PER_PIXEL for tile in work]
         sharding = Sharding(settings.shard_tiles, settings.pod_start)
         return Draft(
@@ -139,8 +127,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(pending),
-                bytes_read=images_read * np.dtype(variable.dformat.dtype).itemsize
-                + len(work) * 12 * layout.cell_pixels**2,
+                bytes_read=count * (layout.cell_pixels + 2 * halo) ** 2 * pixel_bytes + len(work) * 12 * pixels,
                 bytes_written=count * pixels * 4,
                 core_seconds=sum(seconds),
                 memory_bytes=MONITOR.memory(pixels, 3 * count, pixels, min(sum(held), HELD_BYTES)),
@@ -174,6 +161,24 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
     def notes(self, plan: MonitorPlan, site: Site) -> list[str]:
         """The composition of the images, patches, the judged share, and the closest near miss if there is no patch."""
         return [*plan.content.lines, *sentences_of(plan, _published(plan, site), site)]
+
+
+def _work_of(
+    tiles: list[Tile], stacks: Stacks, records: list[Record], baseline: BaselineManifest, halo: int
+) -> tuple[list[TileWork], list[TileWithoutBaseline]]:
+    """The tiles to judge, and the tiles with images that are missing in the baseline."""
+    work: list[TileWork] = []
+    without: list[TileWithoutBaseline] = []
+    cells = {tile.cell for tile in tiles}
+    with_baseline = {product.tile.cell: product for product in baseline.tiles if product.tile.cell in cells}
+    quarantined = {tile.cell: tile for tile in baseline.quarantined}
+    for tile, images in zip(tiles, stacks.by_image(tiles, records, halo), strict=True):
+        labels = [image.label for image in images]
+        if tile.cell in with_baseline and images:
+            work.append(TileWork(tile=tile, baseline=views_around(tile, with_baseline, halo), images=images))
+        elif tile.cell in quarantined and images:
+            without.append(TileWithoutBaseline(tile=quarantined[tile.cell], images=labels))
+    return work, without
 
 
 def _name(settings: MonitorSettings) -> str:
