@@ -172,7 +172,7 @@ def test_equal_images_are_an_error_that_blames_no_threshold(tmp_path: Path) -> N
     cube = make_cube(tmp_path, ENOUGH + 1, steady(99, noise=0.0))
     baseline(cube, end=ends(ENOUGH - 1))
     error = refused(cube)
-    assert "All images of the baseline are equal" in error.fix
+    assert "All baseline images are equal" in error.fix
     assert "--min-std" not in error.fix
 
 
