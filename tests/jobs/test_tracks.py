@@ -525,7 +525,7 @@ def test_the_advice_for_two_satellites_with_dates_alone_works(area: Area) -> Non
     write_turns(area.folder / "images", ("", ""), means=(0.7, 0.6))
     area.ingest()
     refused = refusal(area.baseline)
-    assert "two satellites on one track 6 days after one another" in refused.detail
+    assert "two satellites 6 days apart on one track" in refused.detail
     assert "--track A015" in refused.fix
     assert "--mixed" in refused.fix
     for name, options in (("mixed", {"mixed": True}), ("track", {"track": "A015"})):
