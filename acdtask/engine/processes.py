@@ -285,7 +285,7 @@ def _is_message(worker: _Worker[Item], kind: str, value: Any, report: Callable[[
 
 
 def _interrupted() -> AcdError:
-    return AcdError(ErrorCode.INTERRUPTED, "The run was ended by Ctrl-C or by a signal")
+    return AcdError(ErrorCode.INTERRUPTED, "The run was interrupted by Ctrl-C or a signal")
 
 
 def _how_it_ended(exit_code: int | None) -> str:

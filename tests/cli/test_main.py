@@ -101,7 +101,7 @@ def test_an_error_is_a_message_and_its_fix_on_its_own_line(tmp_path: Path) -> No
     assert done.returncode == 78
     assert done.stderr.splitlines()[-2:] == [
         "error ACD-101: --size is 5, and should be greater than or equal to 64.",
-        "Give the named setting a value that the message allows.",
+        "Set the named setting to a value that the message allows.",
     ]
 
 

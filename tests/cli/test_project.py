@@ -1,4 +1,4 @@
-"""The file acd.toml: what `init` writes, and that every command takes its values from it."""
+"""The file acd.toml: what `init` writes, and how commands take their values from it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from acdtask.change.profile import detection_for
 from acdtask.cli.options import options_of
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.registry import JOBS, load_job
-from acdtask.project import AREA, JOBS_IN_ORDER, PLACES, SHARED, chosen_aoi, find_project, read_project
-from acdtask.starter import MOST_READ
+from acdtask.project import AREA, JOBS_IN_ORDER, PATH_SETTINGS, SHARED, chosen_aoi, find_project, read_project
+from acdtask.starter import MAX_IMAGES_READ
 from tests.cli.scene import NORTH_UP, SIZE, Run, coherence, runner, write_area, write_images
 from workflows.parameters import bound_to
 
@@ -89,7 +89,7 @@ def test_settings_that_name_files_are_known_as_such() -> None:
         fields = load_job(job).settings.model_fields
         found = {name for name, field in fields.items() if words.search(field.description or "")}
         assert found - {"aoi", "on_known", "band", "source_nodata", "shard_files", "pattern"} - OF_NUMBERS == set(
-            PLACES.get(job, ())
+            PATH_SETTINGS.get(job, ())
         )
 
 
@@ -133,8 +133,8 @@ def test_images_are_looked_for_and_their_names_read(run: Run) -> None:
 def test_init_says_why_nothing_was_seen_and_writes_the_file(run: Run) -> None:
     status, out, _ = run("init", "--source", "nowhere")
     assert status == 0
-    assert "no image could be looked at yet: ACD-2" in out
-    assert "# No image could be looked at yet: ACD-2" in Path("acd.toml").read_text()
+    assert "no image could be read yet: ACD-2" in out
+    assert "# No image could be read yet: ACD-2" in Path("acd.toml").read_text()
 
 
 def test_the_thresholds_that_init_shows_are_the_defaults(run: Run) -> None:
@@ -194,7 +194,7 @@ def test_init_asks_for_nodata_where_an_ingest_does(kind: str, is_known: bool, ru
         without_nodata(kind, path)
     _, out, _ = run("init", "--source", "images")
     assert "3 images in images match" in out, out
-    assert ("3 of them do not say which pixels are nodata: give source_nodata (0 or nan)." in out) != is_known
+    assert ("3 of them define no nodata value: set source_nodata (0 or nan)." in out) != is_known
     assert ("source_nodata (0 or nan)" in Path("acd.toml").read_text()) != is_known
     status, _, told = run("ingest", "local", "--workers", "0")
     assert (status == 0, "ACD-209" in told) == (is_known, not is_known)
@@ -205,10 +205,10 @@ def test_init_asks_for_nodata_where_an_ingest_does(kind: str, is_known: bool, ru
 
 
 def test_init_reads_a_few_images_and_says_that_there_are_more(run: Run) -> None:
-    for path in write_images(Path("images"), MOST_READ + 2):
+    for path in write_images(Path("images"), MAX_IMAGES_READ + 2):
         without_nodata("zeros", path)
     _, out, _ = run("init", "--source", "images")
-    assert f"At least {MOST_READ} of them do not say which pixels are nodata" in out
+    assert f"At least {MAX_IMAGES_READ} of them define no nodata value" in out
 
 
 def test_init_says_which_images_cannot_be_ingested(run: Run) -> None:
@@ -224,7 +224,7 @@ def test_init_says_which_images_cannot_be_ingested(run: Run) -> None:
         path.write_bytes(b"no raster")
     paths[0].unlink()
     _, out, _ = run("init", "--source", "images", "--force")
-    assert "no image could be looked at yet: ACD-201" in out
+    assert "no image could be read yet: ACD-201" in out
 
 
 def test_init_writes_what_it_is_given_and_overwrites_nothing(run: Run) -> None:

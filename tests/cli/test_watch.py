@@ -91,7 +91,7 @@ def test_the_second_run_has_nothing_to_do_and_writes_nothing(scene: Run) -> None
     assert status == 0
     assert time.monotonic() - begun < 5
     assert out.count("nothing to do") == 5
-    assert "nothing to do: all is up to date" in out
+    assert "nothing to do: everything is up to date" in out
     assert "report: " in out
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()} == before
     assert scene("watch", "--plan")[1].count("nothing to do") == 4
@@ -158,7 +158,7 @@ def test_without_an_image_to_monitor_there_is_no_report_yet(run: Run) -> None:
     status, out, told = run("watch")
     assert status == 0, told
     assert "monitor      nothing to do: there is no image after 2020-12-31" in out
-    assert "report       nothing to do: no image was monitored yet" in out
+    assert "report       nothing to do: no image has been monitored yet" in out
     assert "report:" not in out
     assert run("watch", "--plan")[1].count("nothing to do") == 4
 

@@ -1,4 +1,4 @@
-"""Scenes and tiles for pictures."""
+"""Scenes and tiles for drawings."""
 
 from __future__ import annotations
 

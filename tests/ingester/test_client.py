@@ -223,7 +223,7 @@ def test_a_force_that_the_server_did_in_part_says_so(standin: Standin, client: I
 def test_a_retry_is_never_sent_twice_by_itself(how: str, standin: Standin, client: IngesterClient) -> None:
     standin.add_scene("koln", "S1", status="RETRY")
     standin.faults = [Fault("PUT", "/aoi/koln/retry", how)]
-    with pytest.raises(AcdError, match="so what was restarted is not known") as caught:
+    with pytest.raises(AcdError, match="so it is unknown what was restarted") as caught:
         client.retry_aoi("koln")
     assert (caught.value.code, standin.count("PUT", "/aoi/koln/retry")) == (UNREACHABLE, 1)
 
@@ -283,9 +283,9 @@ def test_a_failure_with_raw_text_is_told_in_one_line(standin: Standin, client: I
 @pytest.mark.parametrize(
     ("status", "body", "told"),
     [
-        (200, "<html>Please log in</html>", "the answer should be a list of AOIs"),
-        (200, '{"ID": 3}', "the answer should be a list of AOIs"),
-        (200, "", "it is empty"),
+        (200, "<html>Please log in</html>", "the reply should be a list of AOIs"),
+        (200, '{"ID": 3}', "the reply should be a list of AOIs"),
+        (200, "", "is empty"),
         (302, "", "a redirection, which is not followed"),
         (404, "404 page not found\n", "HTTP 404: 404 page not found"),
         (400, "", "refused with HTTP 400"),

@@ -1,4 +1,4 @@
-"""The picture of an AOI: everything in its place, nothing lost, nothing in it that a browser would run or fetch."""
+"""The drawing of an AOI: complete, well laid out, and without anything that a browser would run or fetch."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_what_is_too_much_is_folded_and_counted_in_full(scenes: int, bursts: int
         assert len(chart.folds) <= MAX_ROWS
         assert sum((fold.scenes for fold in chart.folds), Counter()) == Counter(one.status for one in made)
         assert sum((fold.tiles for fold in chart.folds), Counter()) == Counter(one.status for one in tiles)
-        assert any("There are too many to draw each one" in line for line in words(text))
+        assert any("There are too many scenes to draw" in line for line in words(text))
 
 
 def test_an_aoi_without_scenes_has_a_picture() -> None:
