@@ -126,7 +126,7 @@ def test_an_image_is_added_once_and_subtracted_only_if_it_is_there() -> None:
         usual.subtract(series[-1])
     assert usual.add(series[-1]).times == acdtask.baseline(series).times
     assert usual.subtract(series[0]).moments == acdtask.baseline(series[1:-1]).moments
-    with refused(ErrorCode.IMAGE_REPEATED, "had other values"):
+    with refused(ErrorCode.IMAGE_REPEATED, "was added with other values"):
         acdtask.baseline(stack[:1]).subtract(image)
 
 

@@ -116,9 +116,9 @@ def test_a_job_is_listed_shown_and_continued(run: Run, served: StandIn, waiting:
     assert (listed["name"], listed["waiting"]) == (waiting, True)
     assert run("geocube", "jobs", "list", "--name", "other-*")[1] == "0 jobs\n"
     shown = run("geocube", "jobs", "show", waiting)[1]
-    assert f"{listed['state']}, waits" in shown
+    assert f"{listed['state']}, waiting" in shown
     assert "Status: NEW" in shown
-    assert run("geocube", "jobs", "continue", waiting)[1] == f"{waiting} goes on from {listed['state']}\n"
+    assert run("geocube", "jobs", "continue", waiting)[1] == f"{waiting} continues from {listed['state']}\n"
     assert not served.job(waiting).waiting
 
 

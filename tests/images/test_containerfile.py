@@ -211,12 +211,12 @@ def build(**settings: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"RELEASE": "1", "BASE": "python:3.11-slim"}, "a release needs its base by digest"),
-        ({"RELEASE": "1", "BASE": "python:3.11-slim@sha256:12"}, "a release needs its base by digest"),
-        ({"RELEASE": "1", "REVISION": "main"}, "a release needs the commit"),
+        ({"RELEASE": "1", "BASE": "python:3.11-slim"}, "a release needs a base with a digest"),
+        ({"RELEASE": "1", "BASE": "python:3.11-slim@sha256:12"}, "a release needs a base with a digest"),
+        ({"RELEASE": "1", "REVISION": "main"}, "a release needs a commit id"),
         ({"IMAGE": "acd:latest"}, "needs a tag other than latest"),
         ({"IMAGE": "registry:5000/acd"}, "needs a tag other than latest"),
-        ({"BUILDER": "make"}, "name buildah, podman or docker"),
+        ({"BUILDER": "make"}, "must be buildah, podman or docker"),
     ],
 )
 def test_a_build_that_could_not_be_repeated_is_refused(settings: dict[str, str], words: str) -> None:
@@ -230,7 +230,7 @@ def test_a_machine_without_a_builder_is_told_so(tmp_path: Path) -> None:
         (tmp_path / program).symlink_to(shutil.which(program) or pytest.fail(f"{program} is missing"))
     refused = build(PATH=str(tmp_path))
     assert refused.returncode == 2
-    assert "neither buildah nor podman nor docker" in refused.stderr
+    assert "none of buildah, podman and docker" in refused.stderr
 
 
 @pytest.mark.parametrize("builder", ["buildah", "podman", "docker"])

@@ -288,7 +288,7 @@ def test_a_failure_with_raw_text_is_told_in_one_line(standin: Standin, client: I
         (200, "", "is empty"),
         (302, "", "a redirection, which is not followed"),
         (404, "404 page not found\n", "HTTP 404: 404 page not found"),
-        (400, "", "refused with HTTP 400"),
+        (400, "", "rejected with HTTP 400"),
     ],
 )
 def test_what_is_no_ingester_is_refused(
