@@ -180,7 +180,7 @@ def _step(centres: NDArray[Any], name: Hashable) -> tuple[float, float]:
 
 
 def _crs_in(array: xr.DataArray) -> str:
-    """The CRS of a DataArray, by the conventions of CF, rioxarray and older xarray; empty if there is none."""
+    """The CRS of a DataArray, by the conventions of CF, rioxarray or `xarray.open_rasterio`; empty if there is none."""
     mapping = array.encoding.get("grid_mapping") or array.attrs.get("grid_mapping") or "spatial_ref"
     attributes = array.coords[mapping].attrs if mapping in array.coords else {}
     return str(attributes.get("crs_wkt") or attributes.get("spatial_ref") or array.attrs.get("crs") or "")

@@ -137,7 +137,7 @@ class IngesterClient:
         return answer.status == NO_CONTENT
 
     def add_scene(self, scene: NewScene) -> int:
-        """Add a scene to its AOI and start it; one that is there is left alone. Returns its id. NAME_INVALID."""
+        """Add a scene to its AOI and start it, unless it exists; return its id. NAME_INVALID."""
         path = f"/aoi/{require_name(scene.aoi)}/scene"
         answer = self._ask("POST", path, (OK, CONFLICT), json=scene.model_dump_json().encode())
         if answer.status == OK:

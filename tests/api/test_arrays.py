@@ -108,8 +108,8 @@ def test_adding_and_subtracting_is_exact_in_any_order() -> None:
     stack, image = scene()
     whole = acdtask.baseline(stack)
     grown = acdtask.baseline(stack[:10])
-    for one in np.random.default_rng(1).permutation(stack[10:]):
-        grown = grown.add(one)
+    for image in np.random.default_rng(1).permutation(stack[10:]):
+        grown = grown.add(image)
     assert grown.moments == whole.moments
     assert grown.add(image).subtract(image).moments == whole.moments
     np.testing.assert_array_equal(grown.std, whole.std)

@@ -95,10 +95,10 @@ def test_the_interface_gives_bit_for_bit_what_the_jobs_gave(scene: Path, cube: P
             np.testing.assert_array_equal(change.quality[place], pixels[1])
         theirs = patches_of_image(product, Store.at(str(cube)))
         ours = acdtask.patches(change)
-        assert sorted(map(measures, ours)) == sorted(measures(one.patch) for one in theirs)
+        assert sorted(map(measures, ours)) == sorted(measures(row.patch) for row in theirs)
         shapes = [shapely.geometry.shape(feature["geometry"]) for feature in ours.to_geojson()["features"]]
-        for one in theirs:
-            assert any(shapely.equals_exact(one.geometry, mine, 2e-7) for mine in shapes)
+        for row in theirs:
+            assert any(shapely.equals_exact(row.geometry, mine, 2e-7) for mine in shapes)
         found += len(theirs)
     assert found > 0
 

@@ -83,7 +83,7 @@ def waiting(served: StandIn) -> str:
 @pytest.mark.usefixtures("served")
 def test_the_commands_for_cubes_show_what_the_geocube_has(run: Run, tmp_path: Path) -> None:
     site = str(tmp_path / "site")
-    assert [one["name"] for one in json.loads(run("records", "--cube", site, "--json")[1])] == ["S1_01"]
+    assert [record["name"] for record in json.loads(run("records", "--cube", site, "--json")[1])] == ["S1_01"]
     assert run("layout", "show", "utm", "--cube", site)[0] == 0
     facts = json.loads(run("show", "cube", "--cube", site, "--json")[1])
     assert (facts["geocube"], facts["records"]) == ("geocube://stands.in:8080", 1)
@@ -98,7 +98,7 @@ def test_the_commands_for_cubes_show_what_the_geocube_has(run: Run, tmp_path: Pa
 
 def test_a_layout_is_made_on_the_geocube(run: Run, served: StandIn, tmp_path: Path) -> None:
     assert run("layout", "create", "web", "--cube", str(tmp_path / "site"), "--zoom", "9")[0] == 0
-    assert [one.name for one in served.layouts()] == ["utm", "web"]
+    assert [layout.name for layout in served.layouts()] == ["utm", "web"]
 
 
 @pytest.mark.usefixtures("served")

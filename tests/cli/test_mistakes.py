@@ -143,7 +143,7 @@ def test_a_missing_step_is_guessed_and_said(
     assert "done: 4 tiles" in said.out
     if log == "json":
         events = [json.loads(line) for line in said.err.splitlines()]
-        assert [(one["command"], one["step"]) for one in events if one["event"] == "step.guessed"] == [
+        assert [(event["command"], event["step"]) for event in events if event["event"] == "step.guessed"] == [
             ("acdtask baseline", "local")
         ]
     else:

@@ -366,7 +366,7 @@ def test_a_layout_that_nobody_named_is_the_only_one_or_made_from_the_images(run:
     assert (status, "published already" in out) == (0, True), told
     assert run("layout", "create", "utm", "--cube", "cube", "--crs", "EPSG:32632", "--resolution", "20")[0] == 0
     status, _, told = run("baseline", "plan", *where)
-    assert (status, "the cube has images, utm" in told) == (78, True)
+    assert (status, "the cube has several: images, utm" in told) == (78, True)
 
 
 def test_paths_are_relative_to_the_file(watched: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

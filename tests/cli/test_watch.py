@@ -110,7 +110,7 @@ def test_new_images_are_monitored_with_the_same_baseline(scene: Run) -> None:
     assert 16 <= hectares(out) < 17
     after = product(Path("cube"), "mean")
     assert len(after) == len(before)
-    assert all(np.array_equal(one, other, equal_nan=True) for one, other in zip(before, after, strict=True))
+    assert all(np.array_equal(first, other, equal_nan=True) for first, other in zip(before, after, strict=True))
 
 
 def test_steps_by_hand_and_watch_are_the_same(scene: Run) -> None:

@@ -50,7 +50,7 @@ def objects(text: str) -> list[Object]:
 
 def of_kind(rendered: list[Object], kind: str) -> list[Object]:
     """The objects of a kind."""
-    return [one for one in rendered if one["kind"] == kind]
+    return [resource for resource in rendered if resource["kind"] == kind]
 
 
 @pytest.fixture(scope="session")

@@ -49,9 +49,9 @@ def test_the_values_of_the_pages_render(index: int, render: Render) -> None:
 @pytest.mark.helm
 def test_parameters_and_names_in_the_commands_exist(render: Render) -> None:
     rendered = render(all_values()[0])
-    schedules = {one["metadata"]["name"] for one in of_kind(rendered, "CronWorkflow")}
-    workflows = {one["metadata"]["name"]: one["spec"] for one in of_kind(rendered, "WorkflowTemplate")}
-    known = {one["name"] for one in workflows["acd-all"]["arguments"]["parameters"]}
+    schedules = {schedule["metadata"]["name"] for schedule in of_kind(rendered, "CronWorkflow")}
+    workflows = {workflow["metadata"]["name"]: workflow["spec"] for workflow in of_kind(rendered, "WorkflowTemplate")}
+    known = {parameter["name"] for parameter in workflows["acd-all"]["arguments"]["parameters"]}
     given = set(re.findall(r"--parameter ([a-z-]+)=", KUBERNETES))
     assert given
     assert given <= known

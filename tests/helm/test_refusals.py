@@ -219,7 +219,7 @@ WRONG_MONITORS: list[tuple[Object, str]] = [
 @pytest.fixture(scope="session")
 def told_of_wrong_monitors(template: Template) -> str:
     """What helm says of all of WRONG_MONITORS together."""
-    monitors = [one for changes, _ in WRONG_MONITORS for one in monitor(**changes)["monitors"]]
+    monitors = [monitor_values for changes, _ in WRONG_MONITORS for monitor_values in monitor(**changes)["monitors"]]
     done = template(merged(example("minimal"), {"monitors": monitors}))
     assert done.returncode != 0
     return done.stderr

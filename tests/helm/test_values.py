@@ -40,11 +40,11 @@ def differences(defaults: Object, schema: Object, place: str) -> list[str]:
 def open_objects(schema: Any, place: str = "") -> list[str]:
     """Objects of the schema that take any key."""
     if isinstance(schema, list):
-        return [one for index, part in enumerate(schema) for one in open_objects(part, f"{place}/{index}")]
+        return [item for index, part in enumerate(schema) for item in open_objects(part, f"{place}/{index}")]
     if not isinstance(schema, dict):
         return []
     found = [place] if schema.get("type") == "object" and "additionalProperties" not in schema else []
-    return found + [one for key, part in schema.items() for one in open_objects(part, f"{place}/{key}")]
+    return found + [item for key, part in schema.items() for item in open_objects(part, f"{place}/{key}")]
 
 
 def test_the_schema_and_the_defaults_have_the_same_keys() -> None:

@@ -70,4 +70,4 @@ def many(scenes: int, bursts: int) -> tuple[list[Scene], list[Tile]]:
     """Many scenes, some of them in trouble."""
     kinds = [Status.DONE] * 17 + [Status.PENDING, Status.RETRY, Status.FAILED]
     made, tiles = series(scenes, bursts, 3, lambda row, nr: kinds[(row * 7 + nr) % 20])
-    return [one.model_copy(update={"status": kinds[one.id % 20]}) for one in made], tiles
+    return [item.model_copy(update={"status": kinds[item.id % 20]}) for item in made], tiles

@@ -127,7 +127,7 @@ class Standin:
 
     def count(self, method: str, path: str) -> int:
         """How many such requests came in."""
-        return sum(one.method == method and one.path == path for one in self.asked)
+        return sum(request.method == method and request.path == path for request in self.asked)
 
     # What it does
 

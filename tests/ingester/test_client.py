@@ -30,7 +30,7 @@ def scene_by_hand(source_id: str, aoi: str = "koln") -> NewScene:
 def test_json_that_is_called_text_is_read(standin: Standin, client: IngesterClient) -> None:
     standin.add_scene("koln", "S1A", status="DONE", data={"graph_config": {"resolution": "20"}})
     standin.add_scene("bonn", "S1B", status="RETRY")
-    assert [(one.id, one.status) for one in client.aois()] == [("bonn", Status.RETRY), ("koln", Status.DONE)]
+    assert [(aoi.id, aoi.status) for aoi in client.aois()] == [("bonn", Status.RETRY), ("koln", Status.DONE)]
     (scene,) = client.scenes("koln")
     assert (scene.source_id, scene.status, scene.data.graph_config) == ("S1A", Status.DONE, {"resolution": "20"})
     assert client.scenes("bonn")[0].data.graph_config == {}  # null
@@ -163,10 +163,10 @@ def many_scenes(standin: Standin, count: int) -> None:
 def test_lists_are_read_to_the_end(count: int, standin: Standin, client: IngesterClient) -> None:
     many_scenes(standin, count)
     assert standin.dot("koln").count("shape=box") == min(count, 1000)  # the server's own graph stops
-    assert [one.source_id for one in client.scenes("koln")] == sorted(f"S{number:04d}" for number in range(count))
+    assert [scene.source_id for scene in client.scenes("koln")] == sorted(f"S{number:04d}" for number in range(count))
     assert len(client.scenes("koln", Status.DONE)) == count // 2
-    assert [one.id for one in client.tiles("koln")] == list(range(1, count + 1))
-    assert {one.scene.id for one in client.tiles("koln", Status.DONE)} == set(range(1, count + 1, 3))
+    assert [tile.id for tile in client.tiles("koln")] == list(range(1, count + 1))
+    assert {tile.scene.id for tile in client.tiles("koln", Status.DONE)} == set(range(1, count + 1, 3))
 
 
 @pytest.mark.parametrize("status", [None, Status.DONE])
@@ -177,8 +177,8 @@ def test_rows_that_move_between_pages_are_not_lost(
     many_scenes(standin, 64)
     standin.restless = True
     scenes, tiles = client.scenes("koln", status), client.tiles("koln", status)
-    assert len(scenes) == len({one.id for one in scenes}) == (32 if status else 64)
-    assert len(tiles) == len({one.id for one in tiles}) == (22 if status else 64)
+    assert len(scenes) == len({scene.id for scene in scenes}) == (32 if status else 64)
+    assert len(tiles) == len({tile.id for tile in tiles}) == (22 if status else 64)
 
 
 def test_a_retry_restarts_only_what_waits_for_it(standin: Standin, client: IngesterClient) -> None:

@@ -106,7 +106,7 @@ def test_lists_are_filtered_and_say_when_they_are_cut(standin: Standin, acd: Acd
     assert lines[1].split() == ["2", "S1A_1", "2021-01-07", "failed", "a", "b"]
     assert lines[-1] == "2 scenes, the first 1 shown"
     tiles = parsed(acd("scenes", "koln", "--tiles", "--json"))
-    assert [one["scene"]["id"] for one in tiles] == [1, 2, 3]
+    assert [tile["scene"]["id"] for tile in tiles] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

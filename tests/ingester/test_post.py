@@ -37,7 +37,7 @@ def test_an_aoi_is_posted_as_a_form_and_the_answer_is_text(standin: Standin, cli
     assert (posted.posted, posted.scenes, posted.tiles) == (True, Counts(pending=3), Counts(new=6))
     assert posted.reply == "Ingestion of 3 scenes and 6 tiles in progress (1.234567ms)"
     assert_posted_once(standin)
-    sent = next(one for one in standin.asked if (one.method, one.path) == POST)
+    sent = next(request for request in standin.asked if (request.method, request.path) == POST)
     assert sent.headers["content-type"].startswith("multipart/form-data")
 
 

@@ -69,14 +69,14 @@ def index(cube: LocalCube, standin: Standin, *, without_image: int = 1) -> None:
     ]
     datasets = [
         Dataset(
-            record_id=one.id,
+            record_id=record.id,
             variable="CoherenceVV",
             instance="master",
-            uri=f"/data/{one.name}",
+            uri=f"/data/{record.name}",
             dformat=FORMAT,
             grid=GRID,
         )
-        for one in records[without_image:]
+        for record in records[without_image:]
     ]
     cube.index(records, datasets)
 
@@ -198,7 +198,7 @@ def test_the_layout_of_the_aoi_is_made(planned: Planned, standin: Standin, cube:
     index(cube, standin)
     for _ in range(2):
         planned(make_layout="utm")
-    assert [(one.name, one.crs) for one in cube.layouts()] == [("utm", "EPSG:32632")]
+    assert [(layout.name, layout.crs) for layout in cube.layouts()] == [("utm", "EPSG:32632")]
 
 
 def test_an_aoi_is_needed() -> None:

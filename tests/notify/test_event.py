@@ -139,7 +139,7 @@ def test_a_failure_says_what_is_missing_and_why(site: Site) -> None:
     (job,) = data["jobs"]
     assert (job["outcome"], job["shards"], job["units"], job["work"]) == ("not done", 3, 6, {})
     assert job["missing"] == [{"round": "first", "shards": 2, "of": 3}, {"round": "second", "shards": 3, "of": 3}]
-    assert [(one["stage"], one["error"], one["pods"]) for one in data["causes"]] == [
+    assert [(cause["stage"], cause["error"], cause["pods"]) for cause in data["causes"]] == [
         ("gather", "ACD-201", 1),
         ("run", "ACD-201", 2),
     ]
@@ -150,7 +150,7 @@ def test_a_plan_that_failed_is_a_cause_without_a_job(site: Site) -> None:
     failed(site, "plan")
     kind, data = told(site, "Failed")
     assert (kind, data["jobs"]) == ("failed", [])
-    assert [(one["job"], one["stage"], one["name"]) for one in data["causes"]] == [
+    assert [(cause["job"], cause["stage"], cause["name"]) for cause in data["causes"]] == [
         ("letters", "plan", "INPUT_UNREADABLE")
     ]
 
@@ -182,7 +182,7 @@ def test_a_store_that_cannot_be_read_is_a_cause_of_the_failure(monkeypatch: pyte
             told(nowhere)
         kind, data = told(nowhere, "Failed")
     assert (kind, data["jobs"], data["patches"]) == ("failed", [], 0)
-    assert [(one["stage"], one["error"]) for one in data["causes"]] == [("notify", "ACD-400")]
+    assert [(cause["stage"], cause["error"]) for cause in data["causes"]] == [("notify", "ACD-400")]
 
 
 def test_an_event_stays_below_what_has_to_be_forwarded(site: Site) -> None:

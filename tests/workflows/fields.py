@@ -22,13 +22,13 @@ def unknown_to_model(value: Any, kind: Any, path: str = "") -> Iterator[str]:
     if not kinds:
         yield f"{path}: no {type(value).__name__} is expected"
         return
-    found = [list(_unknown_inside(value, one, path)) for one in kinds]
+    found = [list(_unknown_inside(value, item, path)) for item in kinds]
     yield from min(found, key=len)
 
 
 def _alternatives(kind: Any) -> list[Any]:
     if get_origin(kind) in (Union, types.UnionType):
-        return [one for part in get_args(kind) for one in _alternatives(part)]
+        return [item for part in get_args(kind) for item in _alternatives(part)]
     if isinstance(kind, type) and issubclass(kind, RootModel):
         return _alternatives(kind.model_fields["root"].annotation)
     return [kind]
@@ -96,4 +96,4 @@ def _resolved(schema: Schema, root: Schema) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for part in parts:
         merged |= _resolved(part, root)
-    return {**merged, **{key: one for key, one in schema.items() if key not in {"$ref", "allOf"}}}
+    return {**merged, **{key: part_ for key, part_ in schema.items() if key not in {"$ref", "allOf"}}}

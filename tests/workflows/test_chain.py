@@ -185,12 +185,14 @@ def check_records(result: Result, cube: Path) -> None:
     """What the run has left of itself is what is in the cube."""
     records = {record.job: record for record in records_of(result.uid, Site(str(cube)))}
     assert sorted(records) == ["baseline", "consolidate", "ingest", "monitor", "report"]
-    assert {(one.aoi, one.gathered, one.gathered_before) for one in records.values()} == {("koln-demo", True, False)}
+    assert {(record.aoi, record.gathered, record.gathered_before) for record in records.values()} == {
+        ("koln-demo", True, False)
+    }
     patches = json.loads(Path(records["monitor"].findings.files["patches.geojson"]).read_text())["features"]
     found = records["monitor"].findings
     assert found.figures["images"] == len(found.images) == SCENE.monitored_pairs
     assert found.figures["patches"] == len(patches) > 0
-    area = sum(one["properties"]["area_m2"] for one in patches)
+    area = sum(item["properties"]["area_m2"] for item in patches)
     assert found.figures["changed_area_m2"] == pytest.approx(area, abs=1)
     assert result.metric("acd_images_total", job="monitor", aoi="koln") == SCENE.monitored_pairs
     assert result.metric("acd_patches_total", job="monitor", aoi="koln") == len(patches)
@@ -261,7 +263,7 @@ def test_a_shard_that_fails_for_good_is_within_the_budget_and_its_rest_done_by_t
     cube = tmp_path / "cube"
     refused = submit("acd-ingest", parameters, scene, tmp_path / "refused", cube)
     gather = refused.node("ingest.gather-check")
-    assert (refused.phase, [one.exit_code for one in gather.attempts]) == ("Failed", [66])
+    assert (refused.phase, [attempt.exit_code for attempt in gather.attempts]) == ("Failed", [66])
     assert gather.message == (f"ACD-507: 1 of 6 shards of round check are not done: 3 (ACD-205: {bad} has only nodata)")
     assert not (cube / "cube.json").exists()
 
@@ -288,7 +290,7 @@ def test_a_shard_that_is_killed_again_and_again_is_within_the_budget_too(scene: 
     command = [sys.executable, "-c", FAULTY, str(seen), "killed always"]
     result = submit("acd-ingest", parameters, scene, tmp_path / "run", tmp_path / "cube", command)
     assert result.phase == "Succeeded"
-    assert [one.exit_code for one in result.node("ingest.run-check(1:1)").attempts] == [137] * 4
+    assert [attempt.exit_code for attempt in result.node("ingest.run-check(1:1)").attempts] == [137] * 4
     assert len(list((tmp_path / "cube/data").rglob("*.tif"))) == 12
 
 

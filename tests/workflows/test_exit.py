@@ -119,12 +119,12 @@ def test_new_patches_are_an_alert_and_the_day_after_is_a_heartbeat(scene: Path, 
     assert sum(image["patches"] for image in alert["data"]["images"]) == patches
     assert alert["data"]["changed_area_m2"] > 0
     assert Path(alert["data"]["files"]["patches.geojson"]).is_file()
-    assert [(one["job"], one["outcome"]) for one in alert["data"]["jobs"]] == [("monitor", "done")]
+    assert [(job["job"], job["outcome"]) for job in alert["data"]["jobs"]] == [("monitor", "done")]
 
     assert short(heartbeat) == ("heartbeat", "koln", "Succeeded", 0)
     assert heartbeat["data"]["jobs"][0]["outcome"] == "nothing to do"
-    assert [one["headers"]["authorization"] for one in receiver.requests] == ["Bearer a-secret"] * 3
-    logs = [one.read_text() for one in tmp_path.rglob("log")]
+    assert [request["headers"]["authorization"] for request in receiver.requests] == ["Bearer a-secret"] * 3
+    logs = [path.read_text() for path in tmp_path.rglob("log")]
     assert len(logs) > 2
     assert not any("a-secret" in log for log in logs)
 

@@ -205,11 +205,11 @@ def the_artifacts_and_figures_are_those_of(
         if not any(word in series.name for word in varying):
             assert result.metrics[series] == expected.metrics[series], series
     mine, theirs = (
-        {record.job: record for record in records_of(one.uid, Site(str(where.cube)))}
-        for one, where in ((result, area), (expected, fanned))
+        {record.job: record for record in records_of(item.uid, Site(str(where.cube)))}
+        for item, where in ((result, area), (expected, fanned))
     )
-    assert {job: (one.gathered, one.nothing_to_do, one.findings.figures) for job, one in mine.items()} == {
-        job: (one.gathered, one.nothing_to_do, one.findings.figures) for job, one in theirs.items()
+    assert {job: (item.gathered, item.nothing_to_do, item.findings.figures) for job, item in mine.items()} == {
+        job: (item.gathered, item.nothing_to_do, item.findings.figures) for job, item in theirs.items()
     }
     assert mine["monitor"].findings.figures["images"] == 2
 
@@ -262,7 +262,7 @@ def test_a_pod_that_ends_in_the_middle_is_tried_again_and_nothing_is_lost(
     result = area.submit(tmp_path / "run", command=command)
     assert (result.phase, pods_of(result)) == ("Succeeded", [ONE_POD])
     attempts = result.node(ONE_POD).attempts
-    assert [one.exit_code for one in attempts] == [int(fault) if fault.isdigit() else 137, 0]
+    assert [attempt.exit_code for attempt in attempts] == [int(fault) if fault.isdigit() else 137, 0]
     assert digests(area.cube) == fanned.day
     the_artifacts_and_figures_are_those_of(fanned.result, fanned.area, result, area, tmp_path / "run")
     memory = json.loads(result.node(ONE_POD).patch)["containers"][0]["resources"]["limits"]["memory"]
@@ -276,7 +276,7 @@ def test_work_that_fails_for_good_ends_the_pod_with_its_error(area: Area, tmp_pa
     before = digests(area.cube)
     result = area.submit(tmp_path / "run")
     node = result.node(ONE_POD)
-    assert (result.phase, [one.exit_code for one in node.attempts]) == ("Failed", [66])
+    assert (result.phase, [attempt.exit_code for attempt in node.attempts]) == ("Failed", [66])
     assert node.message == f"ACD-205: {bad} has only nodata"
     assert digests(area.cube) == before
     (failure,) = failures_of(result.uid, Site(str(area.cube)))
