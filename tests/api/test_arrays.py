@@ -1,4 +1,4 @@
-"""The Python interface on arrays: what is taken, what is refused, and that results are exact."""
+"""The Python interface on arrays: accepted and rejected inputs, and exact results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRANSFORM = (20.0, 0.0, 346640.0, 0.0, -20.0, 5655340.0)
 
 
 def scene(images: int = 25) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A stack of coherence, and an image with one change of 12 x 14 pixels and a corner without data."""
+    """A stack of coherence, and an image with a change of 12 x 14 pixels and a corner of nodata."""
     rng = np.random.default_rng(7)
     mean = np.linspace(0.3, 0.8, SHAPE[1])[np.newaxis, :]
     stack = np.clip(rng.normal(mean, 0.04, (images, *SHAPE)), 0, 1).astype(np.float32)
@@ -37,7 +37,7 @@ def scene(images: int = 25) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def stored(values: NDArray[Any]) -> NDArray[np.int16]:
-    """Thousandths, -1 without data."""
+    """Convert to thousandths, with -1 as nodata."""
     missing = np.isnan(values)
     return np.where(missing, -1, np.rint(np.where(missing, 0, values).astype(np.float64) * 1000)).astype(np.int16)
 

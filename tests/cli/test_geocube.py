@@ -1,4 +1,4 @@
-"""Looking at a Geocube: the commands for cubes, and those for its jobs."""
+"""The commands that inspect a Geocube and its jobs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """A Geocube with a record, which the environment names."""
+    """A Geocube with a record, named in the environment."""
     monkeypatch.setenv(SERVED, str(tmp_path / "served"))
     monkeypatch.setenv("ACD_GEOCUBE_ADDRESS", "geocube://stands.in:8080")
     monkeypatch.setattr("acdtask.jobs.contract.geocube_of_environment", served_cube)
@@ -64,7 +64,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 @pytest.fixture
 def waiting(served: StandIn) -> str:
-    """The name of a job that waits for a person."""
+    """The name of a job that waits for approval."""
     wanted = Consolidation(
         name="acd-night",
         variable="CoherenceVV",

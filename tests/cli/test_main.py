@@ -1,4 +1,4 @@
-"""The command as people run it: a process, its output and its exit status."""
+"""The command as a process: its output and exit status."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_completion_offers_commands_and_options() -> None:
 def test_a_panic_of_a_library_is_a_bug_with_its_exit_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Such an exception is no Exception; its class belongs to the library and cannot be imported."""
+    """A Rust panic is not an Exception, and its class cannot be imported from the library."""
     panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
 
     def panicking(_: Sequence[str]) -> int:

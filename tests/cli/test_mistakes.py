@@ -1,4 +1,4 @@
-"""Typical mistakes of a first day: each is answered in one sentence, and the next line says what to do."""
+"""Typical beginners' mistakes: each gives an error of one sentence, with a fix on the next line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JOB = "--cube {cube} --aoi {aoi} --layout utm"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cube with images and a layout, and an AOI with latitude and longitude exchanged."""
+    """A cube with images and a layout, and an AOI with latitude and longitude swapped."""
     folder = tmp_path_factory.mktemp("mistakes")
     make_cube(folder, IMAGES, steady(IMAGES))
     aoi = json.loads((folder / "aoi.json").read_text())

@@ -1,4 +1,4 @@
-"""Options from settings models, and errors in sentences."""
+"""Options from settings models, and validation errors as sentences."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def starter(run: Run) -> str:
 
 
 def sections_of(text: str) -> dict[str, str]:
-    """The text of each section; what is above the sections is called ''."""
+    """The text of each section; '' is the text above the sections."""
     parts = re.split(r"^\[(\w+)\]$", text, flags=re.MULTILINE)
     return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
 
@@ -79,11 +79,11 @@ def test_the_default_of_each_line_is_that_of_the_model(starter: str) -> None:
 
 
 OF_NUMBERS = {"file_nodata", "source_minimum", "source_maximum"}
-"""Settings that speak of files and give none."""
+"""Settings that mention files but are not paths."""
 
 
 def test_settings_that_name_files_are_known_as_such() -> None:
-    """A path in acd.toml is relative to the file, so the settings that are paths have to be known."""
+    """A path in acd.toml is relative to the file, so the settings that are paths must be known."""
     words = re.compile(r"\b(folder|file|address)\b")
     for job in JOBS_IN_ORDER:
         fields = load_job(job).settings.model_fields
@@ -138,7 +138,7 @@ def test_init_says_why_nothing_was_seen_and_writes_the_file(run: Run) -> None:
 
 
 def test_the_thresholds_that_init_shows_are_the_defaults(run: Run) -> None:
-    """Whoever uncomments a line changes nothing by it."""
+    """Uncommenting a line changes nothing."""
     run("init", "--source", "nowhere")
     names = ("low", "high", "min_area", "min_count", "min_std", "centred")
     shown = re.findall(rf"^# ((?:{'|'.join(names)}) = \S+)", Path("acd.toml").read_text(), re.MULTILINE)
@@ -148,7 +148,7 @@ def test_the_thresholds_that_init_shows_are_the_defaults(run: Run) -> None:
 
 
 def without_nodata(kind: str, path: Path) -> None:
-    """The image at a path, with its validity said in another way, or not said."""
+    """Rewrite the image at a path with its validity expressed in another way, or not at all."""
     with rasterio.open(path) as file:
         profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "crs": file.crs, "transform": file.transform}
         pixels = file.read(1)
@@ -269,7 +269,7 @@ def test_init_refuses_what_no_job_would_take(arguments: tuple[str, ...], words: 
 
 @pytest.fixture
 def watched(run: Run) -> Run:
-    """A folder with a cube, whose values are all in acd.toml."""
+    """A folder with a cube and an acd.toml with all values."""
     write_images(Path("images"), 4)
     write_area(Path("area.json"))
     Path("acd.toml").write_text(

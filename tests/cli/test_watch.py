@@ -1,4 +1,4 @@
-"""`acdtask watch`: from a folder of images to a report with one command, and nothing the second time."""
+"""`acdtask watch`: one command from a folder of images to a report; the second run does nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def files() -> set[str]:
 
 
 def edit(*pairs: tuple[str, str]) -> None:
-    """Set settings of acd.toml, as people do: remove the # and write a value."""
+    """Set settings in acd.toml as users do: remove the # and write a value."""
     text = Path("acd.toml").read_text()
     for name, value in pairs:
         section, _, setting = name.partition(".")
@@ -43,7 +43,7 @@ def edit(*pairs: tuple[str, str]) -> None:
 
 
 def hectares(out: str) -> float:
-    """The changed area in a summary."""
+    """The changed area in a summary, in hectares."""
     found = re.search(r"\(([\d.]+) ha\)", out)
     assert found
     return float(found[1])
@@ -51,7 +51,7 @@ def hectares(out: str) -> float:
 
 @pytest.fixture
 def scene(run: Run) -> Run:
-    """A folder with 36 images, of which the last four lost coherence in a square, after more than a year."""
+    """A folder with 36 images over more than a year; the last four lost coherence in a square."""
     write_images(Path("images"), 36, dropped_from=32)
     status, _, told = run("init", "--source", "images", "--cell-size", "32")
     assert status == 0, told

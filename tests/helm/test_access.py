@@ -1,4 +1,4 @@
-"""What the pods may do, and whom they may speak to."""
+"""The permissions and network connections of the pods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Argo itself says of the templates and the schedules, given together: it resolves references only among them."""
+"""Argo's own linter on all templates and schedules together, since it resolves references only among these."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def lint(*places: Path) -> Done:
 
 
 def written(rendered: list[Object], folder: Path) -> Path:
-    """The templates and schedules as files, all in one folder."""
+    """Write the templates and schedules as files into one folder."""
     for kind in KINDS:
         for resource in of_kind(rendered, kind):
             (folder / f"{kind}-{resource['metadata']['name']}.yaml").write_text(yaml.safe_dump(resource))

@@ -1,4 +1,4 @@
-"""The chart as a whole: it is clean, it says the same each time, and its files agree."""
+"""The chart as a whole: no warnings, reproducible output, consistent files."""
 
 from __future__ import annotations
 

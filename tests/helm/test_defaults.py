@@ -1,4 +1,4 @@
-"""What a template does when it is started without parameters, and where its artifacts go."""
+"""Templates started without parameters, and the location of artifacts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.helm.conftest import CHART, EXAMPLES, Object, Render, example, merged, objects, of_kind
-from workflows.parameters import SAME, SHARED
+from workflows.parameters import ALIASES, SHARED
 
 pytestmark = pytest.mark.helm
 
@@ -19,12 +19,12 @@ def values_of(workflow: Object) -> dict[str, str]:
 
 
 def shipped(name: str) -> dict[str, str]:
-    """They, as they lie in the chart."""
+    """The defaults in the files of the chart."""
     return values_of(objects((CHART / "files" / f"{name}.yaml").read_text())[0])
 
 
 def changed(rendered: list[Object]) -> dict[str, dict[str, str]]:
-    """The defaults that the chart has changed, by template; the stable name and the version have the same."""
+    """The defaults that the chart changed, by template; equal for the stable and the versioned name."""
     found: dict[str, dict[str, str]] = {}
     for workflow in of_kind(rendered, "WorkflowTemplate"):
         name, now = workflow["metadata"]["name"], values_of(workflow)
@@ -87,13 +87,13 @@ def test_without_monitors_and_settings_the_defaults_stay(render: Render) -> None
 
 
 def test_what_the_chart_knows_of_shared_settings_is_what_the_templates_say() -> None:
-    assert SAME["ingest", "make_layout"] == ("consolidate", "layout")
+    assert ALIASES["ingest", "make_layout"] == ("consolidate", "layout")
     assert "layout" in SHARED
-    assert SAME["report", "name"] == ("monitor", "name")
-    assert SAME["monitor", "baseline_name"] == ("baseline", "name")  # the same name in acd-monitor: nothing to know
+    assert ALIASES["report", "name"] == ("monitor", "name")
+    assert ALIASES["monitor", "baseline_name"] == ("baseline", "name")  # the same name in acd-monitor: nothing to know
     chosen = {(job, name) for job in ("consolidate", "monitor") for name in ("tags", "track", "pair_days", "mixed")}
-    assert all(SAME[job, name] == ("baseline", name) for job, name in chosen)
-    assert len(SAME) == 3 + len(chosen)
+    assert all(ALIASES[job, name] == ("baseline", name) for job, name in chosen)
+    assert len(ALIASES) == 3 + len(chosen)
 
 
 def test_every_default_passes_the_check_of_a_monitor(render: Render) -> None:

@@ -1,4 +1,4 @@
-"""Every field of the templates is one that Argo has, as the newest hera knows it."""
+"""Every field of the templates exists in Argo, according to the models of hera."""
 
 from __future__ import annotations
 

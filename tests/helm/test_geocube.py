@@ -1,4 +1,4 @@
-"""A Geocube and its ingester: every pod that works on records has the address, the key and the CA; nobody else's."""
+"""A Geocube and its ingester: every pod that uses records gets address, key and CA, and no other pod does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE = "/etc/acd/geocube/ca.crt"
 
 
 def told(container: Object) -> dict[str, Any]:
-    """What a container's environment says of them."""
+    """Their variables in the environment of a container."""
     return {
         variable["name"]: variable.get("value") or variable["valueFrom"]["secretKeyRef"]
         for variable in container["env"]

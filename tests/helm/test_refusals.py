@@ -1,4 +1,4 @@
-"""Nonsense in the values is refused, and the message names the value; where a schema has no words, the fix as well."""
+"""Invalid values are rejected; the message names the value, and without a schema also the fix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AREA = {
 
 
 def monitor(**changes: Any) -> Object:
-    """The values of one monitor that is right but for the changes; None leaves a value out."""
+    """The values of one valid monitor with changes; None removes a value."""
     right = {"name": "koln", "schedules": ["0 6 * * *"], "aoi": AREA}
     return {"monitors": [{key: value for key, value in {**right, **changes}.items() if value is not None}]}
 
@@ -32,7 +32,7 @@ def test_what_the_refusals_start_from_is_accepted(template: Template) -> None:
 
 
 def under(path: str, value: Any) -> Object:
-    """Values with one value, by its path."""
+    """Values with a single value, at a path."""
     for key in reversed(path.split(".")):
         value = {key: value}
     assert isinstance(value, dict)
@@ -161,7 +161,7 @@ WRONG: list[tuple[str, Any]] = [
 
 @pytest.fixture(scope="session")
 def told_of_wrong_values(template: Template) -> list[str]:
-    """What helm says of each of WRONG. It names all that is wrong at once: a run more only when a path comes again."""
+    """The message of helm for each of WRONG. Helm reports all errors at once, so only repeated paths need more runs."""
     runs: list[Object] = []
     run_of = []
     for index, (path, value) in enumerate(WRONG):
@@ -218,7 +218,7 @@ WRONG_MONITORS: list[tuple[Object, str]] = [
 
 @pytest.fixture(scope="session")
 def told_of_wrong_monitors(template: Template) -> str:
-    """What helm says of all of WRONG_MONITORS together."""
+    """The message of helm for all of WRONG_MONITORS together."""
     monitors = [monitor_values for changes, _ in WRONG_MONITORS for monitor_values in monitor(**changes)["monitors"]]
     done = template(merged(example("minimal"), {"monitors": monitors}))
     assert done.returncode != 0

@@ -1,4 +1,4 @@
-"""Every pod that the chart makes may run in a namespace that enforces `restricted`."""
+"""Every pod of the chart may run in a namespace that enforces `restricted`."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ CONTAINER = ("containers", 0, "securityContext")
 
 
 ARGOS: dict[str, list[Object]] = {"initContainers": [{"name": "init"}], "containers": [{"name": "wait"}]}
-"""Containers that Argo's controller adds; it gives them no securityContext by itself (newExecContainer in 3.7)."""
+"""Containers that Argo's controller adds, by default without securityContext (newExecContainer in 3.7)."""
 
 
 def patched(containers: list[Object], patches: list[Object]) -> list[Object]:
-    """Containers with a strategic merge patch, as far as it names them."""
+    """Apply a strategic merge patch to containers, by name."""
     by_name = {patch["name"]: patch for patch in patches}
     return [merged(container, by_name.get(container["name"], {})) for container in containers]
 
 
 def pods(rendered: list[Object]) -> list[Object]:
-    """The specification of every pod, as Argo puts it together from the workflow and the template."""
+    """The specification of every pod, as Argo assembles it from workflow and template."""
     found = [pod["spec"] for pod in of_kind(rendered, "Pod")]
     for workflow in of_kind(rendered, "WorkflowTemplate"):
         spec = workflow["spec"]

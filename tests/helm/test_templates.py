@@ -1,4 +1,4 @@
-"""What the chart fills into the WorkflowTemplates, and that it changes nothing else."""
+"""The chart fills in its parts of the WorkflowTemplates, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ FILLED = (
     "imagePullSecrets",
 )
 CA = "geocube-ca"
-"""The volume with the certificates of a Geocube's CA."""
+"""The volume with the CA certificates of a Geocube."""
 SCHEDULING = ("nodeSelector", "tolerations", "affinity", "podPriorityClassName")
 
 
 @cache
 def shipped() -> dict[str, Object]:
-    """The rendered WorkflowTemplates by name, as they lie in the chart."""
+    """The rendered WorkflowTemplates by name, from the files of the chart."""
     found: list[Object] = []
     for path in sorted((CHART / "files").glob("*.yaml")):
         found += objects(path.read_text())
@@ -60,7 +60,7 @@ def parameter(workflow: Object, name: str) -> Any:
 
 
 def unfilled(workflow: Object) -> Object:
-    """The template without what the chart fills; tests/helm/test_defaults.py holds the parameters and keys."""
+    """The template without the parts that the chart fills in; parameters and keys are tested in test_defaults.py."""
     bare = copy.deepcopy(workflow)
     bare["metadata"] = {key: bare["metadata"].get(key) for key in ("name", "annotations")}
     for name in (*FILLED, *SCHEDULING):

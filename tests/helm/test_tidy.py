@@ -1,4 +1,4 @@
-"""The schedule that keeps the bucket small."""
+"""The schedule of tidy."""
 
 from __future__ import annotations
 

@@ -16,19 +16,19 @@ SCHEMA: Object = json.loads((CHART / "values.schema.json").read_text())
 TEXT = (CHART / "values.yaml").read_text()
 DEFAULTS: Object = yaml.safe_load(TEXT)
 FREE = {"settings", "annotations", "nodeSelector", "affinity", "extraEnv", "requests", "limits"}
-"""Maps whose keys are the user's, or Kubernetes'."""
+"""Maps whose keys are chosen by the user, or defined by Kubernetes."""
 
 SAID_ABOVE = {"requests", "limits", "cidrs", "namespaces", "ports"}
-"""Keys that come several times, and that a comment above them explains once."""
+"""Repeated keys, which one comment explains."""
 
 
 def resolved(schema: Any) -> Any:
-    """The schema, or the definition that it refers to."""
+    """Resolve the reference of a schema."""
     return SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
 
 
 def differences(defaults: Object, schema: Object, place: str) -> list[str]:
-    """Keys that only one of the two has."""
+    """Keys that are in only one of the two."""
     known = set(schema["properties"]) - {"global"}
     found = [f"{place}{key}" for key in sorted(known ^ set(defaults))]
     for key in sorted(known & set(defaults)):
@@ -38,7 +38,7 @@ def differences(defaults: Object, schema: Object, place: str) -> list[str]:
 
 
 def open_objects(schema: Any, place: str = "") -> list[str]:
-    """Objects of the schema that take any key."""
+    """Objects of the schema that allow any key."""
     if isinstance(schema, list):
         return [item for index, part in enumerate(schema) for item in open_objects(part, f"{place}/{index}")]
     if not isinstance(schema, dict):

@@ -129,7 +129,7 @@ def locked(name: str) -> set[str]:
 
 
 def test_only_locked_distributions_are_removed() -> None:
-    assert set(slim.BUILT_WITH) <= locked("run")
+    assert set(slim.BUILD_DEPENDENCIES) <= locked("run")
 
 
 def test_what_only_tests_need_is_not_in_the_image() -> None:
@@ -157,7 +157,7 @@ def test_acdtask_imports_nothing_that_the_image_lacks() -> None:
     removed = [
         pattern.removesuffix(".*").replace("/", ".") for pattern in slim.UNUSED_IN_LIBRARIES if "**" not in pattern
     ]
-    absent = {*slim.BUILT_WITH, *(locked("dev") - locked("run"))}
+    absent = {*slim.BUILD_DEPENDENCIES, *(locked("dev") - locked("run"))}
     modules = {name.replace("-", "_") for name in absent} - OPTIONAL | {"skimage"}
     wrong = {
         (source.name, name)

@@ -1,4 +1,4 @@
-"""The addresses of an ingester's workflow server, and what each answers."""
+"""The routes of an ingester's workflow server, and their replies."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ ROUTES: list[tuple[str, str, Act]] = [
 
 
 def reply(server: Standin, method: str, path: str, query: dict[str, str], headers: Any, body: bytes) -> Reply:
-    """The answer to a request."""
+    """The reply to a request."""
     if (method, path) == ("GET", "/"):
         return 200, "ingester ok"
     route = next(

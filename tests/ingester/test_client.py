@@ -1,4 +1,4 @@
-"""Each thing that an ingester was seen to do, and what the client makes of it."""
+"""The client against every observed behaviour of an ingester."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ Acd = Callable[..., Done]
 
 @pytest.fixture
 def acd(address: str, tmp_path: Path) -> Acd:
-    """Runs `acdtask ingester`; whatever it says, the token is not in it."""
+    """Make a function that runs `acdtask ingester` and checks that the token is not in the output."""
     (tmp_path / "aoi.json").write_text(payload())
 
     def run(*arguments: str, **environment: str) -> Done:

@@ -22,7 +22,7 @@ STATUS = st.sampled_from(list(Status))
 
 @st.composite
 def graphs(draw_: st.DrawFn) -> tuple[list[Scene], list[Tile]]:
-    """Any scenes and tiles, whose previous and reference tiles may be anywhere, or gone."""
+    """Arbitrary scenes and tiles, whose previous and reference tiles may be anywhere or missing."""
     scenes = [
         scene(number, draw_(st.integers(0, 5)), f"S{number}", draw_(STATUS))
         for number in range(1, draw_(st.integers(2, 7)))

@@ -1,4 +1,4 @@
-"""The address and the token: what is refused, and that the token goes nowhere but into its header."""
+"""The address and the token: rejected values, and that the token is sent only in its header."""
 
 from __future__ import annotations
 

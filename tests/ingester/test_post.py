@@ -1,4 +1,4 @@
-"""An AOI is posted once, whatever happens to the answer."""
+"""An AOI is posted exactly once, even if the reply is lost."""
 
 from __future__ import annotations
 

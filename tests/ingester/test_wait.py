@@ -28,7 +28,7 @@ def _posted(standin: Standin, client: IngesterClient) -> None:
 
 
 def failing(**outcomes: tuple[str, str]) -> Any:
-    """Workers that fail what they are told to, by its id, such as scene_1."""
+    """Workers that fail the given scenes and tiles, such as scene_1."""
     return lambda kind, row: outcomes.get(f"{kind}_{row['id']}", ("DONE", ""))
 
 

@@ -1,4 +1,4 @@
-"""The event of a run, from what its stages have really left."""
+"""The event of a run, from the records of real stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fields of an object that its description does not have: by hera's models, or by an OpenAPI schema."""
+"""Find unknown fields of objects, by hera's models or by an OpenAPI schema."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPEN = "x-kubernetes-preserve-unknown-fields"
 
 
 def unknown_to_model(value: Any, kind: Any, path: str = "") -> Iterator[str]:
-    """The paths of fields that a pydantic model (or another annotation) has no place for."""
+    """The paths of fields that a pydantic model (or another annotation) does not define."""
     if not isinstance(value, (dict, list)) or kind is Any:
         return
     kinds = [kind for kind in _alternatives(kind) if _takes(kind, value)]
@@ -61,7 +61,7 @@ def _unknown_inside(value: Any, kind: Any, path: str) -> Iterator[str]:
 
 
 def unknown_to_schema(value: Any, schema: Schema, path: str = "", root: Schema | None = None) -> Iterator[str]:
-    """The paths of fields that an OpenAPI v3 schema does not have; `root` is where its references lead."""
+    """The paths of fields that an OpenAPI v3 schema does not define; references are resolved in `root`."""
     schema = _resolved(schema, schema if root is None else root)
     root = schema if root is None else root
     if isinstance(value, list):
@@ -86,7 +86,7 @@ def _unknown_keys(value: Mapping[str, Any], schema: Schema, path: str, root: Sch
 
 
 def _resolved(schema: Schema, root: Schema) -> dict[str, Any]:
-    """The schema with its reference, and with what `allOf` adds."""
+    """The schema with its reference and `allOf` resolved."""
     parts = [*schema.get("allOf", [])]
     if "$ref" in schema:
         target: Any = root

@@ -1,4 +1,4 @@
-"""The rendered templates with the real jobs, each pod a process of `acdtask`; and what Argo does to pods."""
+"""The rendered templates with the real jobs, each pod a process of `acdtask`, and the faults of pods under Argo."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ if fault.isdigit() and first:
     sys.exit(int(fault))
 os.execv(command[0], command)
 """
-"""What stands between Argo and acdtask goes wrong for shard 1."""
+"""A command between Argo and acdtask that fails for shard 1."""
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +86,12 @@ def submit(
 
 
 def pods_of(result: Result) -> list[str]:
-    """The nodes that were a pod."""
+    """The nodes that are pods."""
     return [node.name for node in result.nodes if node.attempts]
 
 
 def ingest(scene: Path, folder: Path, fault: str = "") -> Result:
-    """Ingest in two shards, of which the second has a fault."""
+    """Ingest in two shards, the second of which has a fault."""
     seen = folder / "seen"
     seen.mkdir(parents=True)
     command = [sys.executable, "-c", FAULTY, str(seen), fault] if fault else None
@@ -126,7 +126,7 @@ def chain_parameters(scene: Path) -> dict[str, str]:
 
 
 def run_chain_here(scene: Path, cube: Path) -> None:
-    """The same settings as `local` has them."""
+    """The same settings, as given to `local`."""
     aoi = str(scene / "aoi.json")
     common = {"aoi": aoi, "layout": "utm32"}
     with WorkerPool(0) as pool:
@@ -182,7 +182,7 @@ def test_the_workflow_makes_the_bytes_of_local_and_then_finds_nothing_to_do(scen
 
 
 def check_records(result: Result, cube: Path) -> None:
-    """What the run has left of itself is what is in the cube."""
+    """The records of the run match the cube."""
     records = {record.job: record for record in records_of(result.uid, Site(str(cube)))}
     assert sorted(records) == ["baseline", "consolidate", "ingest", "monitor", "report"]
     assert {(record.aoi, record.gathered, record.gathered_before) for record in records.values()} == {
@@ -247,7 +247,7 @@ def test_a_pod_that_fails_for_good_is_not_tried_again_and_its_siblings_go_on(sce
 
 
 def spoiled(scene: Path, folder: Path) -> tuple[Path, Path]:
-    """The scene's images with one that has no valid pixel, the sixteenth; and that one."""
+    """The scene's images, with no valid pixels in the sixteenth, and the path of that one."""
     shutil.copytree(scene / "images", folder)
     bad = sorted(folder.iterdir())[15]
     with rasterio.open(bad, "r+") as raster:

@@ -1,4 +1,4 @@
-"""The end of a workflow: what a real receiver is told, and what it costs when nobody is to be told."""
+"""The end of a workflow: the event at a real receiver, and no extra pod without a webhook."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def learned(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cube with a baseline, and one of two images to compare with it."""
+    """A cube with a baseline and one of two images to compare."""
     cube, aoi = tmp_path_factory.mktemp("learned"), str(scene / "aoi.json")
     early = shutil.copytree(scene / "images", tmp_path_factory.mktemp("early") / "images")
     max(early.glob("*.tif")).unlink()

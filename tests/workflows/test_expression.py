@@ -1,4 +1,4 @@
-"""What is tried again, with how much memory, and the expressions that say so."""
+"""Retries: when, with how much memory, and their expressions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workflows.retries import RETRIED_EXIT_CODES, memory_patch, retry_expression
 from workflows.runner.expression import evaluate, substitute
 
 ARGOS = {64, 65, 137, 143, -1}
-"""What Argo's executor, the kernel and the kubelet end a pod with, and Argo's word for no code at all."""
+"""Exit codes set by Argo's executor, the kernel and the kubelet, and Argo's value for a missing code."""
 
 PHASES = ("Pending", "Running", "Succeeded", "Skipped", "Omitted", "Failed", "")
 

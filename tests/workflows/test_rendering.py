@@ -1,4 +1,4 @@
-"""The templates: as they are committed, as their jobs are, and within the rules."""
+"""The templates are up to date, match the jobs, and follow the rules."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_a_fan_out_whose_items_are_given_to_its_dag_keeps_the_rules_too(value: s
 
 
 def given_to_plan(document: Any, job: str) -> dict[str, str]:
-    """Setting and value of each --parameter of the plan pod."""
+    """The settings and values of the --parameter options of the plan pod."""
     templates = {template["name"]: template for template in document["spec"]["templates"]}
     alone = f"{job}-plan" in templates
     args = templates[f"{job}-plan" if alone else "chain-plan"]["container"]["args"]
@@ -332,7 +332,7 @@ def test_the_last_gather_of_a_job_has_its_figures(job: str) -> None:
 
 
 def test_a_metric_has_one_help_and_one_type_in_all_workflows() -> None:
-    """The controller is one for all of them."""
+    """All workflows share one controller."""
     found: dict[str, set[tuple[Any, ...]]] = {}
     for document in RENDERED.values():
         for template in document["spec"]["templates"]:
