@@ -188,7 +188,7 @@ class ErrorCode(Enum):
     STAC_INVALID = ErrorSpec(
         214,
         _INPUT,
-        "A STAC document is invalid or has no usable asset.",
+        "A STAC document is invalid or unsupported.",
         "Give STAC items with GeoTIFF assets: .json, .geojson, .ndjson, or .parquet (stac-geoparquet).",
     )
     DATE_INVALID = ErrorSpec(
@@ -266,7 +266,7 @@ class ErrorCode(Enum):
     POLARISATION_MISMATCH = ErrorSpec(
         241,
         _INPUT,
-        "The files to ingest are not of the variable's polarisation, or have several.",
+        "The files have several polarisations, or another one than the variable.",
         "Name the variable after the polarisation (--variable CoherenceHH), or choose one with --polarisation.",
     )
     TRACKS_MIXED = ErrorSpec(
@@ -656,7 +656,7 @@ class ErrorCode(Enum):
         705,
         _INPUT,
         "The Geocube server could not read an image.",
-        "Restore the named file where the server looks for it, or exclude the record.",
+        "Restore the named file at the path that the server reads, or exclude the record.",
     )
     JOB_UNKNOWN = ErrorSpec(706, _CONFIG, "The cube has no such job.", "List the jobs with 'acdtask geocube jobs'.")
     JOB_CONFLICT = ErrorSpec(707, _CONFIG, "A job with that name already exists.", "Give the job another name.")
@@ -681,8 +681,8 @@ class ErrorCode(Enum):
     GRID_TOO_COARSE = ErrorSpec(
         712,
         _CONFIG,
-        "An image would have more pixels than acd can read at once.",
-        "Ask for a finer grid, a smaller area or fewer records.",
+        "An image on this grid would need more source pixels than acd can read at once.",
+        "Request a finer grid, a smaller area or fewer records.",
     )
     AREA_TOO_COMPLEX = ErrorSpec(
         713,
