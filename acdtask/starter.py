@@ -93,24 +93,24 @@ class SourceSummary:
 
 def summarise_source(settings: IngestSettings) -> SourceSummary:
     """Summarise the images that an ingest would take. Errors in finding them or reading their headers are raised."""
-    found = find_candidates(settings, {}, NothingKnown())
-    if not found.candidates:
-        raise found.unfit[0].error
-    readings, unreadable = readings_of(found.candidates, settings)
-    errors = [unfit.error for unfit in (*found.unfit, *unreadable)]
+    source = find_candidates(settings, {}, NothingKnown())
+    if not source.candidates:
+        raise source.unfit[0].error
+    readings, unreadable = readings_of(source.candidates, settings)
+    errors = [unfit.error for unfit in (*source.unfit, *unreadable)]
     undefined = [(candidate, reading) for candidate, reading in readings if not reading.knows_nodata]
     local = [(candidate, reading) for candidate, reading in undefined if not is_web(candidate.address)]
     unknown = [_is_nodata_unknown(candidate, reading, settings) for candidate, reading in local[:MAX_IMAGES_READ]]
-    boxes = [shapely.geometry.shape(candidate.record.footprint).bounds for candidate in found.candidates]
+    boxes = [shapely.geometry.shape(candidate.record.footprint).bounds for candidate in source.candidates]
     low, high = (
         [min(box[side] for box in boxes) for side in (0, 1)],
         [max(box[side] for box in boxes) for side in (2, 3)],
     )
     return SourceSummary(
-        images=len(found.candidates),
-        unmatched=len(found.unmatched),
-        moments=sorted({candidate.record.datetime for candidate in found.candidates}),
-        grids=sorted({_grid_text(candidate) for candidate in found.candidates}),
+        images=len(source.candidates),
+        unmatched=len(source.unmatched),
+        moments=sorted({candidate.record.datetime for candidate in source.candidates}),
+        grids=sorted({_grid_text(candidate) for candidate in source.candidates}),
         bbox=(low[0], low[1], high[0], high[1]),
         without_nodata=sum(unknown) + sum(error.code is ErrorCode.INPUT_NODATA_UNKNOWN for error in errors),
         all_checked=len(unknown) == len(undefined),

@@ -43,14 +43,14 @@ class Change:
     """The changes in one image. Made by `acdtask.monitor`.
 
     Attributes:
-        found: scores and blobs, in pixels and stored units.
+        detected: scores and blobs, in pixels and stored units.
         detection: the thresholds; `min_std` in stored units.
         scale: coherence = stored unit * scale.
         time: time of the image, ISO 8601; empty if unknown.
         grid: pixel grid, or None if unknown.
     """
 
-    found: detect.Change
+    detected: detect.Change
     detection: Detection
     scale: float
     time: str = ""
@@ -59,12 +59,12 @@ class Change:
     @property
     def z(self) -> NDArray[np.float32]:
         """Standard deviations by which coherence is below its mean, shape (y, x); NaN where not judged."""
-        return self.found.score.z
+        return self.detected.score.z
 
     @property
     def mask(self) -> NDArray[np.bool_]:
         """True in patches, shape (y, x)."""
-        return self.found.blob_ids > 0
+        return self.detected.blob_ids > 0
 
     @property
     def quality(self) -> NDArray[np.uint8]:
@@ -72,7 +72,7 @@ class Change:
 
         0: it has a z. 1: nodata. 2: too few images. 3: hardly varies. 4: no baseline. 5: outside the area.
         """
-        return self.found.score.quality
+        return self.detected.score.quality
 
     @property
     def judged(self) -> float:
@@ -103,8 +103,8 @@ class Change:
         arrays: dict[str, NDArray[Any]] = {
             "z": self.z,
             "quality": self.quality,
-            "blob_ids": self.found.blob_ids,
-            "blobs": pack_rows(self.found.blobs),
+            "blob_ids": self.detected.blob_ids,
+            "blobs": pack_rows(self.detected.blobs),
         }
         write_saved(address, KIND, metadata, arrays)
 
@@ -114,14 +114,14 @@ class Change:
         metadata, arrays = read_saved(address, KIND)
         blob_ids = arrays["blob_ids"]
         outlines: dict[int, Outline] = join_all(trace(blob_ids, (0, 0)))
-        found = detect.Change(
+        detected = detect.Change(
             ZScore(arrays["z"], arrays["quality"]), blob_ids, unpack_rows(arrays["blobs"], BLOB), outlines
         )
-        return cls(found, Detection.of(metadata["detection"]), metadata["scale"], metadata["time"], metadata["grid"])
+        return cls(detected, Detection.of(metadata["detection"]), metadata["scale"], metadata["time"], metadata["grid"])
 
     def __repr__(self) -> str:
         date = f" on {self.time[:10]}" if self.time else ""
-        number = len(self.found.blobs)
+        number = len(self.detected.blobs)
         return (
             f"<acdtask.Change{date}: {number} {'patch' if number == 1 else 'patches'},"
             f" {100 * self.judged:.1f} % of the pixels judged, highest z {self.highest_z:.1f}>"
@@ -185,7 +185,7 @@ def monitor(
         zero_is_nodata=baseline.zero_is_nodata,
         steps=steps_of({"centred": centred, "smooth": smooth}),
     )
-    found = detect.detect_against(
+    detected = detect.detect_against(
         baseline.moments,
         pixels,
         detection,
@@ -193,8 +193,8 @@ def monitor(
         valid_range=(0, stored.greatest),
         inside=_inside(area, baseline),
     )
-    _require_judged(found, baseline, min_count, min_std)
-    return Change(found, detection, baseline.scale, times[0] if times else "", baseline.grid)
+    _require_judged(detected, baseline, min_count, min_std)
+    return Change(detected, detection, baseline.scale, times[0] if times else "", baseline.grid)
 
 
 def _in_steps(min_std: float, stored: Stored) -> float:
@@ -223,8 +223,8 @@ def _inside(area: Area | None, baseline: Baseline) -> NDArray[np.bool_] | None:
     return inside_mask(geometry, baseline.grid)
 
 
-def _require_judged(found: detect.Change, baseline: Baseline, min_count: int, min_std: float) -> None:
-    quality = found.score.quality
+def _require_judged(detected: detect.Change, baseline: Baseline, min_count: int, min_std: float) -> None:
+    quality = detected.score.quality
     if (quality == Quality.VALID).any():
         return
     counts = np.bincount(quality.reshape(-1), minlength=len(Quality))

@@ -172,14 +172,14 @@ def patches(change: Change, *, name: str = "area") -> PatchTable:
     number  area_px  hectares  z_max  drop_mean  bounds
     1       144      5.76      16.7   0.499      346740, 5654900, 346980, 5655140
     """
-    grid, outlines = change.grid, change.found.outlines
+    grid, outlines = change.grid, change.detected.outlines
     if grid is not None:
         outlines = {blob: to_crs_coordinates(outline, grid.transform) for blob, outline in outlines.items()}
     lon_lat_outlines: dict[int, Outline] = dict.fromkeys(outlines, MultiPolygon())
     if grid is not None and grid.crs:
         lon_lat_outlines = {blob: project(outline, grid.crs, LON_LAT) for blob, outline in outlines.items()}
     image = change.time[:10] or "image"
-    table = patch_table(change.found.blobs, lon_lat_outlines, aoi=name, image=image, scale=change.scale)
+    table = patch_table(change.detected.blobs, lon_lat_outlines, aoi=name, image=image, scale=change.scale)
     largest_first = sorted(table, key=lambda patch: (-patch.area_px, patch.id))
     rows = (_row(number, patch, outlines[patch.blob], grid) for number, patch in enumerate(largest_first, start=1))
     return PatchTable(tuple(rows), change.time, grid)

@@ -49,7 +49,7 @@ def read_saved(address: Address, kind: str) -> tuple[dict[str, Any], dict[str, N
     try:
         arrays = unpack(body)
         metadata = json.loads(arrays.pop(METADATA).tobytes())
-        version, found = int(metadata["format"]), str(metadata["kind"])
+        version, saved_kind = int(metadata["format"]), str(metadata["kind"])
         metadata["grid"] = Grid.model_validate(metadata["grid"]) if metadata["grid"] else None
     except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise AcdError(ErrorCode.SAVED_UNREADABLE, f"{os.fspath(address)} cannot be read") from error
@@ -59,8 +59,8 @@ def read_saved(address: Address, kind: str) -> tuple[dict[str, Any], dict[str, N
             f"{os.fspath(address)} was written by a newer acd",
             "Use that version, or a newer one.",
         )
-    if found != kind:
-        raise AcdError(ErrorCode.SAVED_UNREADABLE, f"{os.fspath(address)} is a {found}, not a {kind}")
+    if saved_kind != kind:
+        raise AcdError(ErrorCode.SAVED_UNREADABLE, f"{os.fspath(address)} is a {saved_kind}, not a {kind}")
     return metadata, arrays
 
 

@@ -272,12 +272,12 @@ def _local(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
         f"{entry.help} Shards run in processes on this machine. After an interruption, the same command does only the "
         f"missing work." + example(f"acdtask {job.name} local {entry.example}")
     )
-    more = [
+    run_options = [
         _parameter("workers", Workers, None),
         _parameter("quarantine", Quarantine, "0"),
         _parameter("as_json", AsJson, False),
     ]
-    return command_of(_with_settings(call, job, entry, more), text, ("cube",))
+    return command_of(_with_settings(call, job, entry, run_options), text, ("cube",))
 
 
 def _outcome_as_json(job: Job[Any, Any], outcome: Outcome, address: str) -> dict[str, Any]:

@@ -80,13 +80,13 @@ class IngesterClient:
         """Get an AOI. INGESTER_REFUSED if it does not exist, naming those that do."""
         require_name(name)
         states = self.aois()
-        found = next((state for state in states if state.id == name), None)
-        if found is None:
+        aoi = next((state for state in states if state.id == name), None)
+        if aoi is None:
             names = ", ".join(state.id for state in states[:MAX_NAMED])
             more = ", ..." if len(states) > MAX_NAMED else ""
             detail = f"the ingester has no AOI {name}; it has {names + more or 'none'}"
             raise AcdError(ErrorCode.INGESTER_REFUSED, detail, "Post it with 'acdtask ingester post --aoi FILE'.")
-        return found
+        return aoi
 
     def counts(self, name: str) -> tuple[Counts, Counts]:
         """Count the scenes and tiles of an AOI by status; zeros if the AOI does not exist. NAME_INVALID."""
@@ -95,27 +95,26 @@ class IngesterClient:
     def scenes(self, name: str, status: Status | None = None) -> list[Scene]:
         """List all scenes of an AOI, or those with a status, by date and name. NAME_INVALID."""
         path = f"/aoi/{require_name(name)}/scenes" + (f"/{status.value}" if status else "")
-        found = self._pages(path, Scene)
-        if len(found) != _expected(self.counts(name)[0], status):  # rows moved between pages: get all in one reply
-            found = _by_id(self._list(path, Scene))
-        if not found:
+        by_id = self._pages(path, Scene)
+        if len(by_id) != _expected(self.counts(name)[0], status):  # rows moved between pages: get all in one reply
+            by_id = _by_id(self._list(path, Scene))
+        if not by_id:
             self.aoi(name)
-        return sorted(found.values(), key=lambda scene: (scene.data.date, scene.source_id, scene.id))
+        return sorted(by_id.values(), key=lambda scene: (scene.data.date, scene.source_id, scene.id))
 
     def tiles(self, name: str, status: Status | None = None) -> list[Tile]:
         """List all tiles of an AOI, or those with a status, by id. NAME_INVALID."""
         path = f"/aoi/{require_name(name)}/tiles"
-        found: dict[int, Tile] = {}
+        by_id: dict[int, Tile] = {}
         for each in [status] if status else Status:
-            found |= self._pages(f"{path}/{each.value}", Tile)
-        if len(found) != _expected(
-            self.counts(name)[1], status
-        ):  # a tile changed its status meanwhile, but never its scene
+            by_id |= self._pages(f"{path}/{each.value}", Tile)
+        # A tile changed its status meanwhile: list the tiles by scene, which never changes.
+        if len(by_id) != _expected(self.counts(name)[1], status):
             tiles = (tile for scene in self.scenes(name) for tile in self.tiles_of_scene(scene.id))
-            found = _by_id(tile for tile in tiles if status in (None, tile.status))
-        if not found:
+            by_id = _by_id(tile for tile in tiles if status in (None, tile.status))
+        if not by_id:
             self.aoi(name)
-        return [found[number] for number in sorted(found)]
+        return [by_id[number] for number in sorted(by_id)]
 
     def scene(self, number: int) -> Scene:
         """Get a scene by id. INGESTER_REFUSED if it does not exist."""
@@ -232,13 +231,13 @@ class IngesterClient:
         return self.scene(number) if kind is Kind.SCENE else self.tile(number)
 
     def _pages(self, path: str, kind: type[RowT]) -> dict[int, RowT]:
-        found: dict[int, RowT] = {}
+        by_id: dict[int, RowT] = {}
         page = 0
         while True:
             rows = self._list(path, kind, {"page": page, "limit": PAGE})
-            found |= _by_id(rows)
+            by_id |= _by_id(rows)
             if len(rows) < PAGE:
-                return found
+                return by_id
             page += 1
 
     def _list(self, path: str, kind: type[RowT], query: dict[str, int] | None = None) -> list[RowT]:

@@ -81,8 +81,8 @@ def test_floats_integers_and_xarray_are_the_same_baseline_as_plain_numpy() -> No
         change = acdtask.monitor(image, usual)
         np.testing.assert_array_equal(change.z, expected.score.z)
         np.testing.assert_array_equal(change.quality, expected.score.quality)
-        np.testing.assert_array_equal(change.found.blob_ids, expected.blob_ids)
-        np.testing.assert_array_equal(change.found.blobs, expected.blobs)
+        np.testing.assert_array_equal(change.detected.blob_ids, expected.blob_ids)
+        np.testing.assert_array_equal(change.detected.blobs, expected.blobs)
     np.testing.assert_allclose(bases[0].mean, np.nanmean(stack, axis=0), atol=0.0005)
     assert bases[0].count.min() == 24
 
@@ -327,7 +327,7 @@ def test_smoothing_is_that_of_the_method_and_is_kept(tmp_path: Path) -> None:
     method = Detection(low=0.9, high=1.8, min_area=20, steps=(Centring(), Smooth(1.2)))
     expected = detect_monolithic(stored(stack), stored(image), method, nodata=-1)
     np.testing.assert_array_equal(smooth.z, acdtask.monitor(image, acdtask.baseline(stack)).z)
-    np.testing.assert_array_equal(smooth.found.blob_ids, expected.blob_ids)
+    np.testing.assert_array_equal(smooth.detected.blob_ids, expected.blob_ids)
     plain = acdtask.monitor(image, acdtask.baseline(stack), low=0.9, high=1.8, min_area=20)
     assert (smooth.mask != plain.mask).any()
     smooth.save(tmp_path / "smooth.npz")
