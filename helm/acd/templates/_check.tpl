@@ -120,7 +120,7 @@
 {{- define "acd.check.env" -}}
 {{- range $name, $_ := .Values.extraEnv -}}
 {{- if has $name (list "ACD_CUBE" "ACD_RUN_ID" "ACD_LOG" "ACD_WEBHOOK_AUTHORIZATION" "ACD_GEOCUBE_ADDRESS" "ACD_GEOCUBE_KEY" "ACD_GEOCUBE_INSECURE_KEY" "ACD_GEOCUBE_CA_FILE" "ACD_GEOCUBE_DOWNLOADER" "ACD_INGESTER_ADDRESS" "ACD_INGESTER_TOKEN" "ACD_INGESTER_INSECURE" "AWS_ENDPOINT_URL" "AWS_REGION" "AWS_DEFAULT_REGION" "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN") -}}
-{{- fail (printf "extraEnv has %s, which the chart sets itself. Remove it, and use the values of objectStore, geocube, ingester and webhook." $name) -}}
+{{- fail (printf "extraEnv has %s, which the chart sets itself. Use the values of objectStore, geocube, ingester and webhook instead." $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
