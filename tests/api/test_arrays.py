@@ -247,7 +247,7 @@ def test_change_and_baseline_go_to_xarray_with_their_coordinates() -> None:
 @pytest.mark.parametrize(
     ("stack", "more", "code", "words"),
     [
-        (np.zeros((4, 4)), {}, ErrorCode.STACK_UNFIT, r"shape \(4, 4\), and \(time, y, x\) is needed"),
+        (np.zeros((4, 4)), {}, ErrorCode.STACK_UNFIT, r"shape \(4, 4\), but \(time, y, x\) is needed"),
         (np.zeros((0, 4, 4)), {}, ErrorCode.STACK_UNFIT, "shape"),
         (np.zeros((2, 4, 4), complex), {}, ErrorCode.STACK_UNFIT, "complex128"),
         (np.zeros((2, 4, 4), np.int16), {}, ErrorCode.SCALE_UNKNOWN, r"integers \(int16\) without a scale"),
