@@ -1,5 +1,5 @@
-# Each target does its whole set-up: a virtual environment of its own, from wheels locked by hash.
-# The newest Python that the locked wheels support and that can make an environment.
+# Every target sets up what it needs: a virtual environment in .venv, from wheels locked by hash.
+# The default is the newest supported Python that can create an environment.
 PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 python3; do \
 	$$candidate -c 'import ensurepip, venv' 2>/dev/null && command -v $$candidate && break; done)
 VENV := .venv
@@ -10,13 +10,13 @@ ALONE := tests/cluster/test_controller.py tests/cluster/test_fan_out.py
 
 .PHONY: demo test test-cluster check docs site workflows image bench-quick bench-estimates bench-daily lock clean
 
-demo: $(RUN) ## simulate a year, monitor ten dates, open demo/report/index.html
+demo: $(RUN) ## simulate a year, monitor ten dates, and write demo/report/index.html
 	$(BIN)/acdtask demo demo
 
-test: $(DEV) check ## linters, types, documentation and every test that this machine can run
+test: $(DEV) check ## run linters, type checks and all tests that this machine supports
 	$(BIN)/pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
-test-cluster: $(DEV) ## install, run and break workflows on the cluster of KUBECONFIG (CONTRIBUTING.md says what else it needs)
+test-cluster: $(DEV) ## test the chart and its workflows on the cluster of KUBECONFIG (requirements: CONTRIBUTING.md)
 	ACD_REQUIRE=cluster $(BIN)/pytest -n $(or $(CLUSTER_WORKERS),4) --dist worksteal tests/cluster $(ALONE:%=--ignore %)
 	ACD_REQUIRE=cluster $(BIN)/pytest $(ALONE)
 
@@ -25,28 +25,28 @@ check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-docs: $(DEV) ## write docs/reference from the code
+docs: $(DEV) ## generate docs/reference from the code
 	$(BIN)/python -m docs.build
 
-site: $(DEV) ## build the web site of the documentation into build/docs/site; strict, with every link checked
+site: $(DEV) ## build the documentation site into build/docs/site, and check every link
 	$(BIN)/python -m docs.website
 
-workflows: $(DEV) ## write the WorkflowTemplates into the chart
+workflows: $(DEV) ## render the WorkflowTemplates into the chart
 	$(BIN)/python -m workflows
 
-image: ## build acd:VERSION with buildah, podman or docker (IMAGE, BASE, RELEASE=1: see images/build)
+image: ## build the image acd:VERSION with buildah, podman or docker (options: images/build)
 	@images/build
 
-bench-quick: $(DEV) ## side by side with the tutorial's own numpy code, one run
+bench-quick: $(DEV) ## compare speed and memory with the tutorial's numpy code
 	$(BIN)/python -m benchmarks.quick
 
-bench-estimates: $(DEV) ## what plans expect against what the demo takes, within 30 %
+bench-estimates: $(DEV) ## check the estimates of plans against the demo, within 30 %
 	$(BIN)/python -m benchmarks.estimates
 
-bench-daily: $(DEV) ## what a day costs, early and late in DAYS daily runs on a small area
+bench-daily: $(DEV) ## measure whether daily runs get slower or larger over DAYS days
 	$(BIN)/python -m benchmarks.daily $(or $(DAYS),120)
 
-lock: $(DEV) ## refresh requirements/
+lock: $(DEV) ## update the locked requirements
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra build --extra docs --extra dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements/dev.txt --extra build pyproject.toml -o requirements/run.txt
 

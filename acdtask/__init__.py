@@ -40,7 +40,7 @@ __all__ = [
     "patches",
 ]
 
-_PLACES = {
+_LOCATIONS = {
     "AcdError": "acdtask.errors:AcdError",
     "Baseline": "acdtask.api.baseline:Baseline",
     "Change": "acdtask.api.monitor:Change",
@@ -53,15 +53,15 @@ _PLACES = {
     "open": "acdtask.api.cube:open_cube",
     "patches": "acdtask.api.monitor:patches",
 }
-"""Where each name is; it is imported when it is first used, so that the command line answers at once."""
+"""Location of each name, which is imported on first use, so that the command line starts quickly."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in _LOCATIONS:
         raise AttributeError(f"module 'acdtask' has no attribute {name!r}")
-    module, _, attribute = _PLACES[name].partition(":")
-    found = globals()[name] = getattr(import_module(module), attribute)
-    return found
+    module, _, attribute = _LOCATIONS[name].partition(":")
+    value = globals()[name] = getattr(import_module(module), attribute)
+    return value
 
 
 def __dir__() -> list[str]:

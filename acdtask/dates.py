@@ -1,18 +1,18 @@
-"""Dates: one parser for options, settings files, parameters of workflows, filenames, STAC and truth files.
+"""Parse dates in options, settings files, workflow parameters, filenames, STAC and truth files.
 
-Options, settings files and workflow parameters take:
+Options, settings files and workflow parameters accept:
 
-- a day: `2020-02-01` or `20200201`. It means 00:00 UTC of that day.
-- a month: `2020-02`. It means its first day. The end of a range (`--end`) takes no month.
-- a time: `2020-02-01T05:26:40Z` and whatever else RFC 3339 allows; also without seconds, without separators
+- a day: `2020-02-01` or `20200201`, which means 00:00 UTC of that day.
+- a month: `2020-02`, which means its first day. The end of a range (`--end`) cannot be a month.
+- a time: `2020-02-01T05:26:40Z` or any other RFC 3339 time; also without seconds, without separators
   (`20200201T052640Z`), or with a space instead of the `T`. A time without a zone is UTC.
-- in a settings file, a TOML date or time, and the number `20200201`, which is that day.
+- in a settings file, a TOML date or time, or the number `20200201` for that day.
 
-Everything else is refused: a year alone, other numbers (they are never seconds since 1970), and days that are not in
-the calendar.
+Anything else is an error: a year alone, other numbers (never seconds since 1970), and days that are not in the
+calendar.
 
-A range includes both of its ends. Since a day is its 00:00 UTC, `--end 2020-02-15` leaves out an image of that day at
-05:26: write `--end 2020-02-16`, or the time. `acdtask records --from` and `--to` take whole days and whole months.
+A range includes both ends. Since a day means 00:00 UTC, `--end 2020-02-15` excludes an image taken at 05:26 on that
+day: write `--end 2020-02-16`, or the time. `acdtask records --from` and `--to` take whole days and whole months.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _TIME = re.compile(
 
 
 def parse_moment(value: object) -> datetime:
-    """The moment that a value means, in UTC. ValueError with a sentence for anything that is not a date.
+    """Parse a date or time to a datetime in UTC. ValueError, with a sentence, for anything else.
 
     >>> parse_moment("20200201") == parse_moment(20200201) == parse_moment("2020-02-01T01:00+01:00")
     True
@@ -67,18 +67,18 @@ def parse_moment(value: object) -> datetime:
         return _first_moment(str(value), value)
     if isinstance(value, str):
         return _of_text(value)
-    raise _refused(value)
+    raise _not_a_date(value)
 
 
 def parse_last_moment(value: object) -> datetime:
-    """The end of a time range: as `parse_moment`, but a month is refused, since its first day is not what it says."""
+    """Parse the end of a time range, as `parse_moment` does; a month is a ValueError, since its end is ambiguous."""
     if isinstance(value, str) and _MONTH.fullmatch(value.strip()):
         raise ValueError(f"{value.strip()!r} is a month; write the last day, YYYY-MM-DD")
     return parse_moment(value)
 
 
 def parse_day(value: object) -> date:
-    """The day that a value means. ValueError for anything that is not a date, and for a time of day.
+    """Parse a day. ValueError for anything that is not a date, and for a time of day.
 
     >>> parse_day("20200201")
     datetime.date(2020, 2, 1)
@@ -90,7 +90,7 @@ def parse_day(value: object) -> date:
 
 
 def end_of_period(text: str) -> datetime:
-    """The last moment of the day or month that a text names, or the moment that it gives.
+    """Parse a day or month to its last moment; a time stays as it is.
 
     >>> end_of_period("2020-02").isoformat()
     '2020-02-29T23:59:59.999999+00:00'
@@ -104,7 +104,7 @@ def end_of_period(text: str) -> datetime:
 
 
 def period_prefix(text: str) -> str:
-    """How the ISO texts of the moments in a year, a month or a day begin. ValueError for anything else.
+    """Parse a year, month or day to the prefix of the ISO texts of its moments. ValueError for anything else.
 
     >>> period_prefix("20210601"), period_prefix("2021-06"), period_prefix("2021")
     ('2021-06-01', '2021-06', '2021')
@@ -117,35 +117,35 @@ def period_prefix(text: str) -> str:
 
 
 Moment = Annotated[datetime, BeforeValidator(parse_moment)]
-"""A setting that is a moment, or the start of a range."""
+"""Type of a setting that is a moment, or the start of a range."""
 
 LastMoment = Annotated[datetime, BeforeValidator(parse_last_moment)]
-"""A setting that is the end of a range."""
+"""Type of a setting that is the end of a range."""
 
 Day = Annotated[date, BeforeValidator(parse_day)]
-"""A setting that is a day."""
+"""Type of a setting that is a day."""
 
 
 def _of_text(value: str) -> datetime:
     text = value.strip().upper()
-    found = _TIME.fullmatch(text)
-    if found is None:
+    match = _TIME.fullmatch(text)
+    if match is None:
         return _first_moment(text, value)
-    if not _DAY.fullmatch(found["day"]):
-        raise _refused(value)
-    second = f"{found['second'] or '00'}.{(found['fraction'] or '0')[:6]:0<6}"
-    clock = time.fromisoformat(f"{found['hour']}:{found['minute'] or '00'}:{second}")
-    moment = datetime.combine(_first_moment(found["day"], value).date(), clock)
-    return _in_utc(moment.replace(tzinfo=_zone(found["zone"])), value)
+    if not _DAY.fullmatch(match["day"]):
+        raise _not_a_date(value)
+    second = f"{match['second'] or '00'}.{(match['fraction'] or '0')[:6]:0<6}"
+    clock = time.fromisoformat(f"{match['hour']}:{match['minute'] or '00'}:{second}")
+    moment = datetime.combine(_first_moment(match["day"], value).date(), clock)
+    return _in_utc(moment.replace(tzinfo=_zone(match["zone"])), value)
 
 
 def _first_moment(text: str, value: object) -> datetime:
-    found = _DAY.fullmatch(text)
-    parts = [part for part in found.groups() if part] if found else []
+    match = _DAY.fullmatch(text)
+    parts = [part for part in match.groups() if part] if match else []
     if not parts and isinstance(value, str) and (month := _MONTH.fullmatch(text)):
         parts = [*month.groups(), "01"]
     if not parts:
-        raise _refused(value)
+        raise _not_a_date(value)
     try:
         return datetime(int(parts[0]), int(parts[1]), int(parts[2]), tzinfo=UTC)
     except ValueError:
@@ -169,7 +169,7 @@ def _in_utc(moment: datetime, value: object) -> datetime:
         raise ValueError(f"{_shown(value)} is not a day of the calendar") from None
 
 
-def _refused(value: object) -> ValueError:
+def _not_a_date(value: object) -> ValueError:
     return ValueError(f"{_shown(value)} is not a date; write {FORMS}")
 
 

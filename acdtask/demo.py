@@ -1,4 +1,4 @@
-"""The demonstration: a simulated year, ten monitored dates, and a report that says how much of the truth was found."""
+"""The demonstration: simulate a year, monitor ten dates, and compare the detections with the simulated events."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ LAYOUT = Layout(name="utm32-20m", grid=RegularGrid(crs="EPSG:32632", resolution=
 
 
 def run_demo(folder: Path, *, workers: int, size: int = 1024, seed: int = 7) -> Score:
-    """Simulate, ingest, consolidate, baseline, monitor, report; print what was found, and return it."""
+    """Run all jobs on a simulated scene, print a table of the detected events, and return the score."""
     console = Console(highlight=False)
-    begun = time.monotonic()
+    started = time.monotonic()
     folder = folder.absolute()
     scene, cube, report = folder / "scene", str(folder / "cube"), folder / "report"
     simulate = SimulateSettings(out=str(scene), size=size, seed=seed)
     last = simulate.pair_dates(simulate.reference_pairs - 1)[1]
     reference_end = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(hours=23, minutes=59)
-    where = {"aoi": str(scene / "aoi.json"), "layout": LAYOUT.name}
-    report_settings = ReportSettings(**where, truth=str(scene / "truth.geojson"), out=str(report), shard_images=2)
+    area = {"aoi": str(scene / "aoi.json"), "layout": LAYOUT.name}
+    report_settings = ReportSettings(**area, truth=str(scene / "truth.geojson"), out=str(report), shard_images=2)
     with WorkerPool(workers) as pool:
 
         def run(name: str, settings: Settings, address: str) -> None:
@@ -48,13 +48,13 @@ def run_demo(folder: Path, *, workers: int, size: int = 1024, seed: int = 7) -> 
         run("simulate", simulate, str(scene))
         run("ingest", IngestSettings(source=str(scene / "images")), cube)
         open_site(cube).cube.add_layout(LAYOUT)
-        run("consolidate", ConsolidateSettings(**where), cube)
-        run("baseline", BaselineSettings(**where, end=reference_end), cube)
-        run("monitor", MonitorSettings(**where), cube)
+        run("consolidate", ConsolidateSettings(**area), cube)
+        run("baseline", BaselineSettings(**area, end=reference_end), cube)
+        run("monitor", MonitorSettings(**area), cube)
         run("report", report_settings, cube)
     score = Score.model_validate_json((report / "score.json").read_bytes())
     console.print(_table(score))
-    console.print(f"{time.monotonic() - begun:.0f} s. Open {report / 'index.html'}")
+    console.print(f"{time.monotonic() - started:.0f} s. Open {report / 'index.html'}")
     return score
 
 

@@ -1,4 +1,4 @@
-"""Every way in which acd says no: one enum, from which exit codes, retries and the reference page are made."""
+"""All error codes. Exit statuses, retries and the reference page are derived from this enum."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ExitStatus(IntEnum):
 
 @dataclass(frozen=True)
 class ErrorSpec:
-    """What is fixed about an error: its number, how the process ends, and what its reader should do."""
+    """The fixed part of an error: number, exit status, meaning and fix."""
 
     number: int
     exit_status: ExitStatus
@@ -30,7 +30,7 @@ class ErrorSpec:
 
     @property
     def retryable(self) -> bool:
-        """Whether the same command may succeed later with nothing changed."""
+        """Whether the same command may succeed later without any change."""
         return self.exit_status is ExitStatus.TRANSIENT
 
 
@@ -46,7 +46,7 @@ class ErrorCode(Enum):
         101,
         _CONFIG,
         "A setting has an invalid value.",
-        "Give the named setting a value that the message allows.",
+        "Set the named setting to a value that the message allows.",
     )
     NAME_INVALID = ErrorSpec(
         102,
@@ -58,13 +58,13 @@ class ErrorCode(Enum):
         103,
         _CONFIG,
         "A name is too long.",
-        "Use a shorter name: the message says how many bytes it may have.",
+        "Use a shorter name; the message gives the limit in bytes.",
     )
     FILE_UNFIT = ErrorSpec(
         104,
         _CONFIG,
         "A file given to an option is not a regular file, or is too large.",
-        "Give a regular file within the size that the message names.",
+        "Give a regular file no larger than the limit in the message.",
     )
     AOI_UNREADABLE = ErrorSpec(
         110,
@@ -77,7 +77,7 @@ class ErrorCode(Enum):
         112,
         _CONFIG,
         "The AOI's geometry is not valid.",
-        "Repair the geometry at the named place, so that no ring crosses itself.",
+        "Repair the geometry at the location in the message, so that no ring crosses itself.",
     )
     AOI_OUTSIDE = ErrorSpec(
         113,
@@ -88,7 +88,7 @@ class ErrorCode(Enum):
     AOI_CRS = ErrorSpec(
         114,
         _CONFIG,
-        "The AOI has a coordinate system that cannot be used.",
+        "The AOI's coordinate system is not supported.",
         "Export the area again in EPSG:4326 (longitude and latitude).",
     )
     EXTRA_MISSING = ErrorSpec(
@@ -100,7 +100,7 @@ class ErrorCode(Enum):
     PROJECT_INVALID = ErrorSpec(
         116,
         _CONFIG,
-        "The file acd.toml cannot be used.",
+        "The file acd.toml is invalid.",
         "Correct what the message names; 'acdtask init --force' writes a new file.",
     )
     PROJECT_EXISTS = ErrorSpec(
@@ -111,7 +111,7 @@ class ErrorCode(Enum):
     )
     INPUT_MISSING = ErrorSpec(200, _INPUT, "No input was found.", "Check the source address and the filename pattern.")
     INPUT_UNREADABLE = ErrorSpec(
-        201, _INPUT, "A file is damaged or not a raster.", "Fetch the named file again, or leave it out."
+        201, _INPUT, "A file is damaged or not a raster.", "Fetch the named file again, or remove it from the source."
     )
     INPUT_CRS_MISSING = ErrorSpec(
         202,
@@ -123,18 +123,24 @@ class ErrorCode(Enum):
         203,
         _INPUT,
         "Rasters of one ingest have different coordinate systems.",
-        "Ingest each coordinate system by itself.",
+        "Ingest the files of each coordinate system separately.",
     )
     INPUT_RESOLUTION_MISMATCH = ErrorSpec(
-        204, _INPUT, "Rasters of one ingest have different resolutions.", "Ingest each resolution by itself."
+        204,
+        _INPUT,
+        "Rasters of one ingest have different resolutions.",
+        "Ingest the files of each resolution separately.",
     )
     INPUT_ALL_NODATA = ErrorSpec(
-        205, _INPUT, "A raster has no valid pixels.", "Leave the named file out, or check its nodata value."
+        205,
+        _INPUT,
+        "A raster has no valid pixels.",
+        "Remove the named file from the source, or check its nodata value.",
     )
     INPUT_NOT_FINITE = ErrorSpec(
         206,
         _INPUT,
-        "A raster holds infinite values that are not its nodata.",
+        "A raster contains infinite values other than its nodata value.",
         "Give the infinite value as nodata (--source-nodata inf or -inf), or correct the named file.",
     )
     INPUT_OUT_OF_RANGE = ErrorSpec(
@@ -147,13 +153,13 @@ class ErrorCode(Enum):
         208,
         _INPUT,
         "A raster does not have the expected bands or data type, or does not say which band to read.",
-        "Choose the band (--band), or leave the named file out.",
+        "Choose the band (--band), or remove the named file from the source.",
     )
     INPUT_NODATA_UNKNOWN = ErrorSpec(
         209,
         _INPUT,
-        "A raster does not say which pixels are nodata.",
-        "Give the nodata value of the source (--source-nodata), or nan if every pixel that is not NaN is valid.",
+        "A raster does not define its nodata value.",
+        "Give the nodata value of the source (--source-nodata), or nan if only NaN pixels are nodata.",
     )
     FILENAME_UNMATCHED = ErrorSpec(
         210,
@@ -165,31 +171,31 @@ class ErrorCode(Enum):
         211,
         _INPUT,
         "Two inputs are the same record.",
-        "Leave one of the named inputs out, or tell them apart with a tag in the pattern.",
+        "Remove one of the named inputs, or distinguish them with a tag in the pattern.",
     )
     DATES_OUT_OF_ORDER = ErrorSpec(
         212,
         _INPUT,
         "A pair ends before it starts.",
-        "Correct the pattern or the named input: the first date comes first.",
+        "Correct the pattern or the named input: the earlier date is the start.",
     )
     TOO_FEW_DATES = ErrorSpec(
         213,
         _INPUT,
         "There are fewer dates than the job needs.",
-        "Widen the time range with --start and --end, or give --min-dates a smaller number.",
+        "Widen the time range with --start and --end, or lower --min-dates.",
     )
     STAC_INVALID = ErrorSpec(
         214,
         _INPUT,
-        "A STAC document cannot be used.",
+        "A STAC document is invalid or unsupported.",
         "Give STAC items with GeoTIFF assets: .json, .geojson, .ndjson, or .parquet (stac-geoparquet).",
     )
     DATE_INVALID = ErrorSpec(
-        215, _INPUT, "A date cannot be read.", "Write dates as the pattern says, or as YYYY-MM-DD."
+        215, _INPUT, "A date cannot be read.", "Write dates as YYYY-MM-DD, or in the format of the pattern."
     )
     TRUTH_UNREADABLE = ErrorSpec(
-        216, _INPUT, "The truth file cannot be used.", "Give a GeoJSON feature collection of events, each with a date."
+        216, _INPUT, "The truth file is invalid.", "Give a GeoJSON feature collection of events, each with a date."
     )
     INPUT_REFERS_OUTSIDE = ErrorSpec(
         217,
@@ -201,97 +207,97 @@ class ErrorCode(Enum):
         220,
         _INPUT,
         "A source file changed while it was being ingested.",
-        "Run the command again once nothing writes to the source: the file is then planned and checked anew.",
+        "Run the command again once nothing writes to the source; the file is then planned and checked again.",
     )
     INPUT_RANGE_UNKNOWN = ErrorSpec(
         221,
         _INPUT,
-        "A raster does not say what its numbers mean.",
+        "A raster does not say what its values mean.",
         "Give the source values of the variable's minimum and maximum (--source-minimum, --source-maximum).",
     )
     INPUT_CONTRADICTORY = ErrorSpec(
         222,
         _INPUT,
-        "A raster and its STAC item do not agree about its numbers.",
-        "Correct the item or the file, or say what counts: --source-minimum and --source-maximum.",
+        "A raster and its STAC item disagree about the meaning of its values.",
+        "Correct the item or the file, or override both with --source-minimum and --source-maximum.",
     )
     INPUT_TOO_LARGE = ErrorSpec(
         223,
         _INPUT,
-        "A raster has more pixels than are ingested at once.",
-        "Cut it into parts first (gdal_translate -srcwin), each a file with a name of its own.",
+        "A raster has too many pixels to ingest at once.",
+        "Cut it into parts first (gdal_translate -srcwin), each in its own file.",
     )
     FILENAME_AMBIGUOUS = ErrorSpec(
         230,
         _INPUT,
         "A filename has more dates than the pattern has fields.",
-        "Write --pattern so that it says which date is which.",
+        "Give --pattern a field for each date.",
     )
     SOURCE_FORMAT = ErrorSpec(
         231,
         _INPUT,
-        "The source holds images in a format that is not read.",
+        "The images of the source are in an unsupported format.",
         "Convert them to GeoTIFF as the message says.",
     )
     STAC_API_FAILED = ErrorSpec(
         232,
         _INPUT,
-        "A STAC API does not give the items that are asked for.",
+        "A STAC API did not return the requested items.",
         "Check the address: https://.../collections/NAME, or https://.../search?collections=NAME.",
     )
     SOURCE_TOO_LARGE = ErrorSpec(
         233,
         _CONFIG,
-        "The source has more items than one ingest takes.",
-        "Give --aoi, so that only the items of its area and time range are asked for.",
+        "The source has more items than one ingest can take.",
+        "Give --aoi, so that only items of its area and time range are requested.",
     )
     STAC_API_UNREACHABLE = ErrorSpec(
         234,
         _TRANSIENT,
-        "A STAC API does not answer.",
+        "A STAC API does not respond.",
         "Check the address and the network; the same command continues where it stopped.",
     )
     SOURCE_DIFFERS = ErrorSpec(
         240,
         _INPUT,
-        "A source now has different pixels than the cube for the same record.",
-        "Take the new pixels with --on-known replace, or keep those of the cube with --on-known keep.",
+        "The pixels of a record differ between the source and the cube.",
+        "Take the new pixels with --on-known replace, or keep the cube's with --on-known keep.",
     )
     POLARISATION_MISMATCH = ErrorSpec(
         241,
         _INPUT,
-        "The files of an ingest are not of the variable's polarisation, or of several.",
+        "The files have several polarisations, or another one than the variable.",
         "Name the variable after the polarisation (--variable CoherenceHH), or choose one with --polarisation.",
     )
     TRACKS_MIXED = ErrorSpec(
         242,
         _INPUT,
-        "The chosen images are of several tracks, which do not compare.",
-        "Choose one track with --track, or stack them on purpose with --mixed.",
+        "The selected images are of several tracks, which are not comparable.",
+        "Choose one track with --track, or combine them deliberately with --mixed.",
     )
     POLARISATIONS_MIXED = ErrorSpec(
         243,
         _INPUT,
-        "The chosen images have several polarisations, which do not compare.",
-        "Choose one with --tags polarisation=VV, or stack them on purpose with --mixed.",
+        "The selected images have several polarisations, which are not comparable.",
+        "Choose one with --tags polarisation=VV, or combine them deliberately with --mixed.",
     )
     PAIRS_INTERLEAVED = ErrorSpec(
         244,
         _INPUT,
-        "The chosen pairs form several series that overlap in time but share no date, as those of two tracks do.",
+        "The selected pairs form several series that overlap in time but share no date, as two tracks would.",
         "Choose one series with --records, or ingest each with its --track; if they are of one track, add --mixed.",
     )
     RECORDS_OVERLAP = ErrorSpec(
         245,
         _INPUT,
-        "Two records of one day cover the same ground, and their track is not known.",
-        "Leave one out with --leave-out, or ingest each with its --track; if they are of one track, add --mixed.",
+        "Two records of the same day cover the same ground, and their tracks are unknown.",
+        "Exclude one with --leave-out, or ingest each with its --track; if they are of one track, add --mixed.",
     )
     TRACK_CONFLICT = ErrorSpec(
         246,
         _CONFIG,
-        "A file is of a different track than --track.",
-        "Omit --track, since the files state their track, or narrow the source to files of that track.",
+        "A file belongs to a track other than --track.",
+        "Omit --track, since the files state their track, or limit the source to files of that track.",
     )
     NOTHING_CHOSEN = ErrorSpec(
         247,
@@ -302,14 +308,14 @@ class ErrorCode(Enum):
     BASELINE_OF_ANOTHER_TRACK = ErrorSpec(
         248,
         _INPUT,
-        "The images are of another track or polarisation than the baseline.",
-        "Choose those of the baseline's track with --track, or name another baseline with --baseline-name.",
+        "The images and the baseline are of different tracks or polarisations.",
+        "Choose images of the baseline's track with --track, or name another baseline with --baseline-name.",
     )
     WEB_PAGE = ErrorSpec(
         249,
         _INPUT,
-        "A server gives a web page in place of an image.",
-        "It is mostly that of a login: give a token (ACD_WEB_TOKEN and ACD_WEB_TOKEN_HOST) or an entry in ~/.netrc.",
+        "A server returned a web page instead of an image.",
+        "It is usually a login page: give a token (ACD_WEB_TOKEN and ACD_WEB_TOKEN_HOST) or an entry in ~/.netrc.",
     )
     VARIABLE_UNKNOWN = ErrorSpec(
         300, _CONFIG, "The cube has no such variable.", "List the variables with 'acdtask show variables'."
@@ -326,7 +332,7 @@ class ErrorCode(Enum):
     LAYOUT_INVALID = ErrorSpec(
         303,
         _CONFIG,
-        "The layout cannot be a grid.",
+        "The layout does not define a valid grid.",
         "Give a projected or geographic CRS, a positive resolution and a cell size of 1 to 65536 px.",
     )
     VARIABLE_CONFLICT = ErrorSpec(
@@ -345,7 +351,7 @@ class ErrorCode(Enum):
         306,
         _INPUT,
         "The record already has different data for this instance.",
-        "Use another instance, or leave the named record out.",
+        "Use another instance, or do not ingest the named record.",
     )
     BASELINE_UNKNOWN = ErrorSpec(
         307,
@@ -357,31 +363,31 @@ class ErrorCode(Enum):
         308, _INPUT, "There is no monitoring result to report.", "Run 'acdtask monitor local' for this AOI first."
     )
     FORMAT_UNKNOWN = ErrorSpec(
-        309, _CONFIG, "The extension of an output file is not a known format.", "End it with .parquet or .geojson."
+        309, _CONFIG, "The extension of an output file is unknown.", "End it with .parquet or .geojson."
     )
     CUBE_UNKNOWN = ErrorSpec(
         310, _INPUT, "There is no cube at this address.", "Check the address, or make a cube with 'acdtask ingest'."
     )
     CUBE_VERSION = ErrorSpec(
-        311, _CONFIG, "The cube was written by a newer acd.", "Use the acd version that the message names, or newer."
+        311, _CONFIG, "The cube was written by a newer acd.", "Use the acd version in the message, or a newer one."
     )
     CUBE_DAMAGED = ErrorSpec(
         312,
         _INPUT,
         "A file of the cube is missing or damaged.",
-        "Run 'acdtask verify': it says how to recreate the file. Restore from a backup what cannot be recreated.",
+        "Run 'acdtask verify': it says how to recreate the file. Restore other files from a backup.",
     )
     IN_USE = ErrorSpec(
         313,
         _CONFIG,
-        "It cannot be removed while datasets use it.",
-        "Remove its datasets first, or together with it.",
+        "Something that is in use cannot be removed.",
+        "Remove what uses it first, or together with it.",
     )
     FILES_DAMAGED = ErrorSpec(
         314,
         _INPUT,
-        "A verification found files that are missing or damaged.",
-        "Run the commands that the verification printed, in their order, and verify again.",
+        "Files of the cube are missing or damaged.",
+        "Run the printed commands in order, then verify again.",
     )
     RUN_DAMAGED = ErrorSpec(
         317,
@@ -422,13 +428,13 @@ class ErrorCode(Enum):
     STACK_UNFIT = ErrorSpec(
         360,
         _INPUT,
-        "An array is not an image or a stack of images.",
+        "An array is neither an image nor a stack of images.",
         "Give a stack of shape (time, y, x) to baseline, and an image of shape (y, x) to monitor.",
     )
     SCALE_UNKNOWN = ErrorSpec(
         361,
         _CONFIG,
-        "The meaning of an image's integers is unknown.",
+        "The scale of an image's integers is unknown.",
         "Give the scale that turns a stored number into coherence: scale=0.001 for 0 to 1000, scale=1/255 for bytes.",
     )
     PIXELS_DIFFER = ErrorSpec(
@@ -441,13 +447,13 @@ class ErrorCode(Enum):
         363,
         _INPUT,
         "A file is not a saved baseline or change, or it is damaged.",
-        "Give a file that 'save' wrote, or make it again from its images.",
+        "Give a file written by 'save', or compute it again from its images.",
     )
     IMAGE_UNJUDGED = ErrorSpec(
         365,
         _INPUT,
         "No pixel of an image could be judged.",
-        "Change what the message names: the image, the area, or the threshold.",
+        "Change the image, the area or the threshold that the message names.",
     )
     IMAGE_REPEATED = ErrorSpec(
         366,
@@ -458,30 +464,33 @@ class ErrorCode(Enum):
     WEB_DENIED = ErrorSpec(
         367,
         _CONFIG,
-        "A server of the web refuses a file.",
-        "Give a token (ACD_WEB_TOKEN and ACD_WEB_TOKEN_HOST) or an entry in ~/.netrc; get a signed address anew.",
+        "A web server refused access to a file.",
+        "Give a token (ACD_WEB_TOKEN and ACD_WEB_TOKEN_HOST) or an entry in ~/.netrc; renew a signed URL.",
     )
     WEB_UNREACHABLE = ErrorSpec(
         368,
         _TRANSIENT,
-        "A server of the web does not give a file.",
+        "A web server did not deliver a file.",
         "Check the address and the network; the same command continues where it stopped.",
     )
     WEB_REDIRECTED = ErrorSpec(
         369,
         _CONFIG,
-        "An address on the web leads to a place that is not asked.",
-        "If you trust that place, download the file and give its folder as --source.",
+        "A URL redirects to a host that acd does not follow.",
+        "If you trust that host, download the file and give its folder as --source.",
     )
     STORE_UNREACHABLE = ErrorSpec(
         400,
         _TRANSIENT,
-        "The storage does not answer.",
+        "The storage does not respond.",
         "Check the endpoint and the network; the same command continues where it stopped.",
     )
     BUCKET_UNKNOWN = ErrorSpec(401, _CONFIG, "There is no such bucket.", "Create the bucket, or correct the address.")
     STORE_DENIED = ErrorSpec(
-        402, _CONFIG, "Access to the storage was denied.", "Allow this user to read and write at the named location."
+        402,
+        _CONFIG,
+        "Access to the storage was denied.",
+        "Grant this user read and write access to the named location.",
     )
     DISK_FULL = ErrorSpec(
         403, _TRANSIENT, "The disk is full.", "Free some space; the same command continues where it stopped."
@@ -513,20 +522,20 @@ class ErrorCode(Enum):
     ENDPOINT_INVALID = ErrorSpec(
         412,
         _CONFIG,
-        "The environment does not say where the object store is.",
-        "Set AWS_ENDPOINT_URL to http:// or https://, a host and perhaps a port, or unset it for AWS.",
+        "The address of the object store in the environment is invalid.",
+        "Set AWS_ENDPOINT_URL to http:// or https://, a host and optionally a port, or unset it for AWS.",
     )
     STORE_CONFIG_INVALID = ErrorSpec(
         413,
         _CONFIG,
-        "The object store cannot be used as the environment describes it.",
-        "Correct the variable (AWS_...) that the message names.",
+        "The object store's configuration in the environment is invalid.",
+        "Correct the environment variable (AWS_...) that the message names.",
     )
     KEY_UNFIT = ErrorSpec(
         414,
         _INPUT,
         "An object's key cannot be read.",
-        "Copy the named object to a key without empty parts (//), '.' and '..', or give a prefix that leaves it out.",
+        "Copy the named object to a key without empty parts (//), '.' and '..', or give a prefix that excludes it.",
     )
     PLAN_UNKNOWN = ErrorSpec(
         500, _INPUT, "There is no such plan.", "Run 'plan' first, and give the plan id that it prints."
@@ -544,7 +553,7 @@ class ErrorCode(Enum):
         "Give it more memory, or use fewer workers; the same command continues where it stopped.",
     )
     INTERRUPTED = ErrorSpec(
-        504, _TRANSIENT, "The run was interrupted.", "Run the same command again: it does only what is missing."
+        504, _TRANSIENT, "The run was interrupted.", "Run the same command again: it does only the missing work."
     )
     PLAN_STALE = ErrorSpec(505, _CONFIG, "The plan was made by another version of acd.", "Plan again.")
     PLAN_TOO_LARGE = ErrorSpec(
@@ -557,55 +566,55 @@ class ErrorCode(Enum):
         507,
         _INPUT,
         "More shards failed permanently than --quarantine allows.",
-        "Fix what the message names and run again: only these shards are redone. Or leave them out with --quarantine.",
+        "Fix the cause in the message and run again; only these shards are redone. Or leave them out: --quarantine.",
     )
     PLAN_OVERTAKEN = ErrorSpec(
         508,
         _INPUT,
         "A newer plan has already published other results for the same images.",
-        "Run the job again: it plans what is still to do, and nothing is lost.",
+        "Run the job again: it plans the remaining work, and nothing is lost.",
     )
     RUN_UNKNOWN = ErrorSpec(
         510,
         _INPUT,
-        "The store has no records of this run.",
-        "Give the uid of a workflow that ran on this cube; only stages with it as ACD_RUN_ID keep records.",
+        "The store has no record of this run.",
+        "Give the uid of a workflow that ran on this cube, as its stages had it in ACD_RUN_ID.",
     )
     RETENTION_TOO_SHORT = ErrorSpec(
         520,
         _CONFIG,
-        "The retention is shorter than a job may take.",
+        "The retention is shorter than a job may run.",
         "Give --keep-days 2 or more, or stop all jobs and servers of the cube and add --unsafe-short-retention.",
     )
     TIDY_UNSURE = ErrorSpec(
         521,
         _INPUT,
         "A document that lists files in use cannot be read, so tidy stopped.",
-        "Restore the named document, or recreate its product; no file that it may list was deleted.",
+        "Restore the named document, or recreate its product; no file that it could list was deleted.",
     )
     FOLDER_IN_USE = ErrorSpec(
         530,
         _CONFIG,
-        "The folder for a workflow's pods holds an earlier run.",
-        "Give another folder with --folder, or delete this one; the cube itself lies elsewhere and keeps its results.",
+        "The folder for a workflow's pods contains an earlier run.",
+        "Give another folder with --folder, or delete this one; the cube itself is elsewhere and keeps its results.",
     )
     WEB_CREDENTIALS = ErrorSpec(
         531,
         _CONFIG,
-        "The environment does not say which token is for which host.",
-        "Set ACD_WEB_TOKEN to the token and ACD_WEB_TOKEN_HOST to the host that it is for, or correct ~/.netrc.",
+        "The credentials for a web server are invalid or incomplete.",
+        "Set ACD_WEB_TOKEN to the token and ACD_WEB_TOKEN_HOST to its host, or correct ~/.netrc.",
     )
     WEB_ADDRESS = ErrorSpec(
         532,
         _CONFIG,
-        "An address on the web cannot be used.",
-        "Give http:// or https://, a host and the path of a file, without a user and a password.",
+        "A URL is not valid.",
+        "Give http:// or https://, a host and the path of a file, without user or password.",
     )
     WEBHOOK_INVALID = ErrorSpec(
         600,
         _CONFIG,
         "The webhook address is invalid.",
-        "Give http:// or https:// and a host, without user and password; a token goes into ACD_WEBHOOK_AUTHORIZATION.",
+        "Give http:// or https:// and a host, without user or password; put a token into ACD_WEBHOOK_AUTHORIZATION.",
     )
     WEBHOOK_UNREACHABLE = ErrorSpec(
         601,
@@ -616,26 +625,29 @@ class ErrorCode(Enum):
     WEBHOOK_REFUSED = ErrorSpec(
         602,
         _CONFIG,
-        "The webhook refuses the event.",
+        "The webhook rejected the event.",
         "Check the address and the value of ACD_WEBHOOK_AUTHORIZATION with the operator of the receiver.",
     )
     GEOCUBE_UNREACHABLE = ErrorSpec(
         700,
         _TRANSIENT,
-        "The Geocube server does not answer.",
+        "The Geocube server does not respond.",
         "Check the address and the network; the same command continues where it stopped.",
     )
     GEOCUBE_DENIED = ErrorSpec(
-        701, _CONFIG, "The Geocube server refuses the API key.", "Set ACD_GEOCUBE_KEY to a key that the server knows."
+        701,
+        _CONFIG,
+        "The Geocube server rejected the API key.",
+        "Set ACD_GEOCUBE_KEY to a key that the server accepts.",
     )
     GEOCUBE_TLS = ErrorSpec(
         702,
         _CONFIG,
         "The Geocube server and this client do not agree on TLS.",
-        "Use geocubes:// for a server with TLS and geocube:// for one without; for a private CA, give its file.",
+        "Use geocubes:// for a server with TLS, geocube:// for one without; for a private CA, set ACD_GEOCUBE_CA_FILE.",
     )
     GEOCUBE_REFUSED = ErrorSpec(
-        703, _CONFIG, "The Geocube server refuses the request.", "Correct what the server's message names."
+        703, _CONFIG, "The Geocube server rejected the request.", "Correct what the server's message names."
     )
     GEOCUBE_FAILED = ErrorSpec(
         704, _INPUT, "The Geocube server failed.", "Check the server's log at the time of the message."
@@ -644,18 +656,18 @@ class ErrorCode(Enum):
         705,
         _INPUT,
         "The Geocube server could not read an image.",
-        "Restore the named file where the server looks for it, or leave the record out.",
+        "Restore the named file at the path that the server reads, or exclude the record.",
     )
     JOB_UNKNOWN = ErrorSpec(706, _CONFIG, "The cube has no such job.", "List the jobs with 'acdtask geocube jobs'.")
     JOB_CONFLICT = ErrorSpec(707, _CONFIG, "A job with that name already exists.", "Give the job another name.")
     JOB_STATE = ErrorSpec(
-        708, _CONFIG, "The job is in a state that does not allow this.", "Look at the job's state and log first."
+        708, _CONFIG, "The state of the job does not allow this.", "Check the job's state and log first."
     )
     JOB_STUCK = ErrorSpec(
         709,
         _INPUT,
         "A job of the cube failed and waits for a decision.",
-        "Fix what the job's last error names, then retry it, or cancel it to release its datasets.",
+        "Fix the cause of the job's last error, then retry it, or cancel it to release its datasets.",
     )
     DATASET_LOCKED = ErrorSpec(
         710,
@@ -669,41 +681,41 @@ class ErrorCode(Enum):
     GRID_TOO_COARSE = ErrorSpec(
         712,
         _CONFIG,
-        "An image would need more pixels than acd reads at once.",
-        "Ask for a finer grid, a smaller area or fewer records.",
+        "An image on this grid would need more source pixels than acd can read at once.",
+        "Request a finer grid, a smaller area or fewer records.",
     )
     AREA_TOO_COMPLEX = ErrorSpec(
         713,
         _CONFIG,
-        "An area has more points, crossings or cells than acd works on at once.",
-        "Simplify the area so that it does not cross itself, or ask for it in parts.",
+        "An area has more points, crossings or cells than acd can process at once.",
+        "Simplify the area so that it does not cross itself, or request it in parts.",
     )
     JOB_FAILED = ErrorSpec(
         715,
         _INPUT,
         "A job of the cube ended without a result.",
-        "Look at the job's log, then start it again under another name.",
+        "Check the job's log, then start it again under another name.",
     )
     JOB_RUNNING = ErrorSpec(
-        716, _TRANSIENT, "A job of the cube has not ended.", "Follow it again later, or give it more time."
+        716, _TRANSIENT, "A job of the cube has not finished.", "Follow it again later, or give it more time."
     )
     INGESTER_UNREACHABLE = ErrorSpec(
         720,
         _TRANSIENT,
-        "The ingester does not answer.",
+        "The ingester does not respond.",
         "Check the address and the network; the same command continues where it stopped.",
     )
     INGESTER_DENIED = ErrorSpec(
-        721, _CONFIG, "The ingester refuses the token.", "Set ACD_INGESTER_TOKEN to the ingester's bearer token."
+        721, _CONFIG, "The ingester rejected the token.", "Set ACD_INGESTER_TOKEN to the ingester's bearer token."
     )
     INGESTER_REFUSED = ErrorSpec(
-        722, _CONFIG, "The ingester refuses the request.", "Correct what the ingester's message names."
+        722, _CONFIG, "The ingester rejected the request.", "Correct what the ingester's message names."
     )
     INGESTER_FAILED = ErrorSpec(
         723,
         _INPUT,
         "Scenes or tiles of the ingester failed permanently.",
-        "Fix what the messages of the named scenes say, then run 'acdtask ingester retry'.",
+        "Fix the causes in the messages of the named scenes, then run 'acdtask ingester retry'.",
     )
     INGESTER_WAITING = ErrorSpec(
         724,
@@ -721,7 +733,7 @@ class ErrorCode(Enum):
 
     @property
     def label(self) -> str:
-        """The error as people quote it.
+        """The error's public name, as messages and pages quote it.
 
         >>> ErrorCode.AOI_EMPTY.label
         'ACD-111'
@@ -730,12 +742,12 @@ class ErrorCode(Enum):
 
 
 class AcdError(Exception):
-    """An error that its reader can act on.
+    """An error that the user can act on.
 
     Args:
-        code: which error.
-        detail: what happened here, naming the file, record or setting; one sentence.
-        fix: a fix that fits this case better than the one of the code.
+        code: the kind of error.
+        detail: one sentence that names the file, record or setting at fault.
+        fix: a more specific fix than the default of `code`.
 
     >>> print(AcdError(ErrorCode.AOI_EMPTY, "koln.json has no polygon"))
     ACD-111: koln.json has no polygon. Draw at least one polygon with an area.

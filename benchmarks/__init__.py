@@ -1,1 +1,1 @@
-"""Ours side by side with what a user would pick instead."""
+"""Benchmarks of acd, some in comparison with alternatives."""

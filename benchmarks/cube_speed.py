@@ -1,6 +1,6 @@
-"""`python -m benchmarks.cube_speed`: megabytes of pixels a second out of a local cube, beside plain rasterio.
+"""Measure the throughput of reading a local cube, compared with plain rasterio: `python -m benchmarks.cube_speed`.
 
-24 tiles of 256 x 256 px, 30 dates of int16 coherence: the size of the seed's own cube requests.
+The cube has 24 tiles of 256 x 256 px and 30 dates of int16 coherence.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ LAYOUT = Layout(name="tiles", grid=RegularGrid(crs="EPSG:32632", resolution=20, 
 VARIABLE = Variable(name="CoherenceVV", dformat=DataFormat(dtype="int16", nodata=0, min=0, max=1000), scale=0.001)
 FIRST_ROW, FIRST_COLUMN = -1100, 80
 GEOCUBE = 72
-"""MB/s of a Geocube server 1.0.3 on the loopback, from the same COGs, as measured on a machine of two cores."""
+"""MB/s of a Geocube server 1.0.3 over loopback with the same COGs, measured on a machine with two cores."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A cube of the same images as COGs (instance `cog`) and consolidated (instance `zarr`), and the images."""
+    """A cube with the same images as COGs (instance `cog`) and consolidated (instance `zarr`), and the images."""
 
     cube: LocalCube
     records: list[Record]
     tiles: list[Tile]
     images: Pixels
 
-    def of(self, tile: Tile) -> Pixels:
-        """The images of a tile."""
-        row, column = self.place(tile)
+    def images_of(self, tile: Tile) -> Pixels:
+        """The images of a tile, shape (time, y, x)."""
+        row, column = self.offset(tile)
         return self.images[:, row : row + TILE, column : column + TILE]
 
-    def place(self, tile: Tile) -> tuple[int, int]:
+    def offset(self, tile: Tile) -> tuple[int, int]:
         """First row and column of a tile in the images."""
         return (tile.j - FIRST_ROW) * TILE, (tile.i - FIRST_COLUMN) * TILE
 
 
 def coherence(seed: int) -> Pixels:
-    """Dates of ground with fields, and noise that is correlated as multilooked coherence is; some pixels of nodata."""
+    """Simulate coherence of fields, with noise correlated as in multilooked images, and some nodata pixels."""
     rng = np.random.default_rng(seed)
     shape = (ROWS * TILE, COLUMNS * TILE)
     ground = gaussian_filter(rng.uniform(0, 1, shape), 8)
@@ -72,7 +72,7 @@ def coherence(seed: int) -> Pixels:
 
 
 def make_scene(folder: str) -> Scene:
-    """Write the images both ways, as ingest and consolidate do."""
+    """Write the images as COGs and consolidated, as ingest and consolidate do."""
     cube, images = LocalCube.create(folder), coherence(7)
     records = [
         Record(
@@ -94,11 +94,11 @@ def make_scene(folder: str) -> Scene:
     for tile in tiles:
         key = f"consolidated/{tile.i}_{tile.j}.zarr"
         writer = StackWriter(cube.store, key, tile.grid, records, VARIABLE)
-        writer.write(Window(row=0, column=0, height=TILE, width=TILE), scene.of(tile))
+        writer.write(Window(row=0, column=0, height=TILE, width=TILE), scene.images_of(tile))
         writer.finish()
-        place = {"layout": tile.layout, "cell": tile.cell, "grid": tile.grid, "exchanged": True}
+        location = {"layout": tile.layout, "cell": tile.cell, "grid": tile.grid, "exchanged": True}
         datasets += [
-            Dataset(record_id=record.id, instance="zarr", uri=key, subdir=str(number), **common, **place)
+            Dataset(record_id=record.id, instance="zarr", uri=key, subdir=str(number), **common, **location)
             for number, record in enumerate(records)
         ]
     instances = [Instance(variable=VARIABLE.name, name=name) for name in ("cog", "zarr")]
@@ -106,34 +106,34 @@ def make_scene(folder: str) -> Scene:
     return scene
 
 
-def by_images(scene: Scene, instance: str, tiles: Sequence[Tile]) -> None:
-    """The dates of tiles by LocalCube.images, a request for each tile."""
+def read_images(scene: Scene, instance: str, tiles: Sequence[Tile]) -> None:
+    """Read tiles with LocalCube.images, one request per tile."""
     groups = tuple((record.id,) for record in scene.records)
     for tile in tiles:
         request = CubeRequest(variable=VARIABLE.name, instance=instance, grid=tile.grid, groups=groups)
-        count = sum(one.outcome is Outcome.DATA for one in scene.cube.images(request))
+        count = sum(image.outcome is Outcome.DATA for image in scene.cube.images(request))
         if count != DATES:
-            raise RuntimeError(f"{count} images of {DATES}")
+            raise RuntimeError(f"only {count} of {DATES} images have data")
 
 
-def by_two(scene: Scene, instance: str) -> None:
-    """The same, each half of the tiles by a thread of its own, as a server has it."""
+def read_in_threads(scene: Scene, instance: str) -> None:
+    """Read half of the tiles in each of two threads, as a server does."""
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda half: by_images(scene, instance, half), (scene.tiles[::2], scene.tiles[1::2])))
+        list(pool.map(lambda half: read_images(scene, instance, half), (scene.tiles[::2], scene.tiles[1::2])))
 
 
-def by_rasterio(scene: Scene) -> None:
-    """Every tile's dates by rasterio, each into one array."""
+def read_with_rasterio(scene: Scene) -> None:
+    """Read tiles with rasterio, each into one array."""
     for tile in scene.tiles:
-        row, column = scene.place(tile)
+        row, column = scene.offset(tile)
         stack = np.empty((DATES, TILE, TILE), dtype=np.int16)
         for number, record in enumerate(scene.records):
             with rasterio.open(scene.cube.store.gdal_path(f"data/{record.name}.tif")) as file:
                 file.read(1, window=RasterWindow(column, row, TILE, TILE), out=stack[number])
 
 
-def by_blosc(scene: Scene) -> Callable[[], None]:
-    """Only the decompression of the same chunks, in memory: what no reader of these containers can beat on one core."""
+def decompress_only(scene: Scene) -> Callable[[], None]:
+    """Only decompress the same chunks in memory: the upper limit for any reader of these containers on one core."""
     store = scene.cube.store
     chunks = [
         store.get(f"consolidated/{tile.i}_{tile.j}.zarr/{array_name(VARIABLE.name)}/c/0/0/0")[:-4]
@@ -149,37 +149,35 @@ def by_blosc(scene: Scene) -> Callable[[], None]:
 
 
 def check(scene: Scene) -> None:
-    """Both ways give the very pixels that were written."""
+    """Check that both instances return exactly the pixels that were written."""
     groups = tuple((record.id,) for record in scene.records)
     for instance in ("cog", "zarr"):
         for tile in scene.tiles:
             request = CubeRequest(variable=VARIABLE.name, instance=instance, grid=tile.grid, groups=groups)
-            found = np.stack([one.pixels for one in scene.cube.images(request) if one.pixels is not None])
-            np.testing.assert_array_equal(found, scene.of(tile))
+            pixels = np.stack([image.pixels for image in scene.cube.images(request) if image.pixels is not None])
+            np.testing.assert_array_equal(pixels, scene.images_of(tile))
 
 
-def measured(ways: dict[str, Callable[[], None]], rounds: int, size: float) -> Section:
-    """Megabytes a second of each way, by turns: the best round, the median, and by this process's time on a core."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    busy: dict[str, list[float]] = {name: [] for name in ways}
+def measure(methods: dict[str, Callable[[], None]], rounds: int, size: float) -> Section:
+    """Measure MB/s of each method in alternating rounds: best, median, and per second of processor time."""
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    busy: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(rounds):
-        for name, run in ways.items():
+        for name, run in methods.items():
             start, start_busy = time.perf_counter(), time.process_time()
             run()
             seconds[name].append(time.perf_counter() - start)
             busy[name].append(time.process_time() - start_busy)
     rows = []
-    for name in ways:
+    for name in methods:
         rates = size / min(seconds[name]), size / statistics.median(seconds[name]), size / min(busy[name])
         rows.append((name, *(f"{rate:.0f}" for rate in rates), f"{rates[0] / GEOCUBE:.1f}x"))
-    title = (
-        f"{len(ways)} ways to {size:.0f} MB of int16 pixels: {ROWS * COLUMNS} tiles of {TILE} px, {DATES} dates, MB/s"
-    )
-    return Section(title, ("way", "best", "median", "per core", f"best / {GEOCUBE} MB/s of Geocube"), rows)
+    title = f"Reading {size:.0f} MB of int16 pixels: {ROWS * COLUMNS} tiles of {TILE} px, {DATES} dates, MB/s"
+    return Section(title, ("method", "best", "median", "per core", f"best / {GEOCUBE} MB/s of Geocube"), rows)
 
 
 def main() -> None:
-    """Make the cube, check it, and print the rates."""
+    """Make the cube, check it, and print the throughput."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
@@ -187,15 +185,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scene = make_scene(folder)
         check(scene)
-        ways: dict[str, Callable[[], None]] = {
-            "LocalCube.images, consolidated Zarr": lambda: by_images(scene, "zarr", scene.tiles),
-            "the same, two requests at once": lambda: by_two(scene, "zarr"),
-            "LocalCube.images, COGs": lambda: by_images(scene, "cog", scene.tiles),
-            "the same COGs, two requests at once": lambda: by_two(scene, "cog"),
-            "rasterio, the same COGs": lambda: by_rasterio(scene),
-            "Blosc alone, the same chunks": by_blosc(scene),
+        methods: dict[str, Callable[[], None]] = {
+            "LocalCube.images, consolidated Zarr": lambda: read_images(scene, "zarr", scene.tiles),
+            "the same, two concurrent requests": lambda: read_in_threads(scene, "zarr"),
+            "LocalCube.images, COGs": lambda: read_images(scene, "cog", scene.tiles),
+            "the same COGs, two concurrent requests": lambda: read_in_threads(scene, "cog"),
+            "rasterio, the same COGs": lambda: read_with_rasterio(scene),
+            "Blosc decompression only, the same chunks": decompress_only(scene),
         }
-        print_section(measured(ways, arguments.rounds, scene.images.nbytes / 1e6))
+        print_section(measure(methods, arguments.rounds, scene.images.nbytes / 1e6))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.daily [DAYS]`: what a day costs, early and late in a series of daily runs on a small area.
+"""Compare early and late days in a series of daily runs on a small area: `python -m benchmarks.daily [DAYS]`.
 
-Every day one new image arrives and the five commands of a monitor run, as a schedule would start them; `tidy` follows.
+Every day one new image arrives and the jobs of a monitor run, as on a schedule, followed by `tidy`.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from acdtask.raster.grid import Layout, RegularGrid
 SIZE, CELL, REFERENCE, EVENTS = 192, 64, 24, 20
 EARLY, WINDOW, DATES, TOLERANCE = 20, 7, 10, 0.25
 LAYOUT = "utm"
-DAYS_OF_A_LONG_RUN = 120
+DEFAULT_DAYS = 120
 
 
 @dataclass(frozen=True)
 class Day:
-    """What one day's run took and added to the store, and what the store held after `tidy`."""
+    """The duration of a day's run, the objects that it wrote, and the objects in the store after `tidy`."""
 
     seconds: float
     added: Counter[str]
@@ -52,7 +52,7 @@ class Day:
     kept_bytes: Counter[str]
 
 
-PLACES = (
+KINDS = (
     ("images", re.compile("data/")),
     ("consolidation", re.compile("consolidated/|runs/consolidate/")),
     ("products of dates", re.compile(r"products/[^/]+/monitor/[0-9a-f]+/[^/]+-[0-9a-f]{12}/")),
@@ -64,31 +64,31 @@ PLACES = (
     ("runs", re.compile("runs/")),
     ("index", re.compile("index/")),
 )
-"""Which part of the store an object belongs to; the rest is manifests, tables and pages."""
+"""Kinds of objects by key; the rest are manifests, tables and pages."""
 
-OF_THE_DAY = frozenset({"images", "consolidation", "products of dates", "pictures of dates", "months", "news"})
-"""What a store keeps of every day on purpose; a month lists its days.
+DAILY_KINDS = frozenset({"images", "consolidation", "products of dates", "pictures of dates", "months", "news"})
+"""Kinds that are kept for every day by design; a month lists its days.
 
 Consolidation writes more on some days than on others, like a binary counter.
 """
 
 
 def kind_of(key: str) -> str:
-    """The part of the store that an object belongs to.
+    """The kind of an object.
 
     >>> kind_of("products/site/monitor/0f/manifests/000001.json"), kind_of("index/heads/00000001.json")
     ('documents', 'index')
     """
-    return next((kind for kind, place in PLACES if place.match(key)), "documents")
+    return next((kind for kind, pattern in KINDS if pattern.match(key)), "documents")
 
 
 def run_days(folder: Path, days: int, *, tidied: bool = True) -> list[Day]:
-    """Simulate, make the baseline, then run one day after another.
+    """Simulate a scene, make the baseline, then run one day after another.
 
     Args:
-        folder: an empty folder to work in.
-        days: how many daily images are monitored.
-        tidied: whether `acdtask tidy` runs after each day, keeping nothing for its age.
+        folder: an empty folder.
+        days: number of daily images to monitor.
+        tidied: whether `acdtask tidy` runs after each day, with no minimum age.
     """
     scene = SceneSettings(
         size=SIZE, reference_pairs=REFERENCE, monitored_pairs=days, events=EVENTS, pair_days=1, seed=11
@@ -100,15 +100,15 @@ def run_days(folder: Path, days: int, *, tidied: bool = True) -> list[Day]:
         _deliver(folder / "scene", source, scene, range(REFERENCE))
         daily = _Daily(folder, cube, scene, pool)
         daily.begin()
-        measured = []
+        results = []
         for number in range(days):
             _deliver(folder / "scene", source, scene, [REFERENCE + number])
-            measured.append(_measured(daily, cube, tidied=tidied))
-    return measured
+            results.append(_measure(daily, cube, tidied=tidied))
+    return results
 
 
 class _Daily:
-    """The commands of a day."""
+    """The jobs of a day."""
 
     def __init__(self, folder: Path, cube: Path, scene: SceneSettings, pool: WorkerPool) -> None:
         self._address, self._pool = str(cube), pool
@@ -119,7 +119,7 @@ class _Daily:
         self._consolidate = ConsolidateSettings(**area)
         self._baseline = BaselineSettings(**area, end=last)
         self._monitor = MonitorSettings(**area)
-        # Fewer dates than EARLY on the first page, so that each day writes the page of its month too.
+        # Fewer dates than EARLY on the first page, so that each day also writes the page of its month.
         self._report = ReportSettings(**area, dates=DATES)
 
     def begin(self) -> None:
@@ -131,7 +131,7 @@ class _Daily:
         run_locally(BaselineJob(), self._baseline, self._address, pool=self._pool, progress=False)
 
     def run(self) -> None:
-        """Do all that is pending, from ingest to report."""
+        """Run all pending jobs, from ingest to report."""
         address, pool = self._address, self._pool
         run_locally(IngestJob(), self._ingest, address, pool=pool, progress=False)
         run_locally(ConsolidateJob(), self._consolidate, address, pool=pool, progress=False)
@@ -139,11 +139,11 @@ class _Daily:
         run_locally(ReportJob(), self._report, address, pool=pool, progress=False)
 
 
-def _measured(daily: _Daily, cube: Path, *, tidied: bool) -> Day:
+def _measure(daily: _Daily, cube: Path, *, tidied: bool) -> Day:
     before = _sizes(cube)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     daily.run()
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     after = _sizes(cube)
     added = {key: size for key, size in after.items() if before.get(key) != size}
     if tidied:
@@ -168,7 +168,7 @@ def _weigh(sizes: dict[str, int]) -> Counter[str]:
 
 
 def _tidy(address: str) -> None:
-    """As the chart's schedule does it, but without waiting until objects are old enough."""
+    """Tidy as the chart's schedule does, but without a minimum age of objects."""
     tidy(open_site(address), Retention(keep_days=0), apply=True)
 
 
@@ -178,7 +178,7 @@ def _simulate(out: Path, scene: SceneSettings, pool: WorkerPool) -> None:
 
 
 def _deliver(scene_folder: Path, source: Path, scene: SceneSettings, pairs: Iterable[int]) -> None:
-    """Move images of pairs from the scene to where ingest looks."""
+    """Move the images of pairs from the scene to the source of ingest."""
     for pair in pairs:
         image = scene_folder / image_key(scene, pair)
         shutil.move(image, source / image.name)
@@ -190,7 +190,7 @@ def _noon(day: date) -> datetime:
 
 @dataclass(frozen=True)
 class Row:
-    """A figure at an early day and at the last one. `bounded`: it may not grow by more than TOLERANCE."""
+    """A figure of early and of late days; if `bounded`, it may grow by at most TOLERANCE."""
 
     name: str
     early: float
@@ -198,27 +198,27 @@ class Row:
     bounded: bool
 
     @property
-    def is_kept(self) -> bool:
+    def is_within_bound(self) -> bool:
         """Whether the bound holds."""
         return not self.bounded or self.late <= self.early * (1 + TOLERANCE)
 
     def __str__(self) -> str:
         ratio = f"{self.late / self.early:8.2f}" if self.early else f"{'-':>8}"
-        verdict = ("  bounded" if self.is_kept else "  GROWS") if self.bounded else ""
+        verdict = ("  bounded" if self.is_within_bound else "  GROWS") if self.bounded else ""
         return f"{self.name:42}{self.early:12.1f}{self.late:12.1f}{ratio}{verdict}"
 
 
 def rows_of(days: Sequence[Day]) -> list[Row]:
-    """The days around EARLY compared with the last ones: all that is beside the days' own together, then each kind."""
+    """Compare the days up to EARLY with the last ones: the overhead, then each kind."""
     early, late = days[EARLY - WINDOW : EARLY], days[-WINDOW:]
     kinds = sorted({kind for day in days for kind in day.kept})
-    overhead = [kind for kind in kinds if kind not in OF_THE_DAY]
-    # Seconds are for a reader: a machine that does something else may not fail this.
-    rows = [Row("seconds of a day", _median_seconds(early), _median_seconds(late), bounded=False)]
-    for name, chosen in [("beside the days' own", overhead), *((kind, [kind]) for kind in kinds)]:
-        for what, figure in FIGURES.items():
+    overhead = [kind for kind in kinds if kind not in DAILY_KINDS]
+    # Seconds are only informative, since other work on the machine affects them.
+    rows = [Row("seconds per day", _median_seconds(early), _median_seconds(late), bounded=False)]
+    for name, chosen in [("overhead", overhead), *((kind, [kind]) for kind in kinds)]:
+        for title, figure in FIGURES.items():
             first, last = (sum(figure(part, kind) for kind in chosen) for part in (early, late))
-            rows.append(Row(f"{what}, {name}", first, last, bounded=chosen is overhead))
+            rows.append(Row(f"{title}, {name}", first, last, bounded=chosen is overhead))
     return rows
 
 
@@ -232,17 +232,17 @@ FIGURES: dict[str, Callable[[Sequence[Day], str], float]] = {
     "objects kept": lambda part, kind: part[-1].kept[kind],
     "kB kept": lambda part, kind: part[-1].kept_bytes[kind] / 1e3,
 }
-"""A day's mean of what it wrote, and what the store held at the end."""
+"""Means per day of what was written, and the contents of the store at the end."""
 
 
 def main() -> int:
-    """Print the comparison; 1 if something grew that should not."""
-    days = int(sys.argv[1]) if len(sys.argv) > 1 else DAYS_OF_A_LONG_RUN
+    """Print the comparison; return 1 if a bound is exceeded."""
+    days = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_DAYS
     with tempfile.TemporaryDirectory() as folder:
         rows = rows_of(run_days(Path(folder), days, tidied="--no-tidy" not in sys.argv))
     print(f"{'':42}{f'day {EARLY}':>12}{f'day {days}':>12}{'ratio':>8}")
     print("\n".join(map(str, rows)))
-    return 0 if all(row.is_kept for row in rows) else 1
+    return 0 if all(row.is_within_bound for row in rows) else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What plans expect, against what the demo takes: `core_seconds` within 30 %, and no more memory than `memory_bytes`.
+"""Compare the estimates of plans with the demo: `core_seconds` within 30 %, and at most `memory_bytes` of memory.
 
-Each job runs alone in a process of its own, on one core. Processor time is compared, so that others who use the machine
-do not count; a machine of another speed shifts all jobs alike.
+Each job runs in its own process on one core. Processor time is compared, so that other work on the machine does not
+count; the speed of the machine affects all jobs alike.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DEMO_SIZE = 1024
 
 @dataclass(frozen=True)
 class Row:
-    """A job: what its plan expected, and the processor seconds and memory that it took."""
+    """A job with the estimate of its plan, and the processor seconds and memory that it used."""
 
     job: str
     estimate: Estimate
@@ -50,12 +50,12 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """Expected by taken."""
+        """Expected seconds / used seconds."""
         return self.estimate.core_seconds / self.seconds
 
     @property
-    def is_kept(self) -> bool:
-        """Whether the plan was right."""
+    def is_accurate(self) -> bool:
+        """Whether the estimate is within the tolerance."""
         return abs(self.ratio - 1) <= TOLERANCE and self.memory_bytes <= self.estimate.memory_bytes
 
 
@@ -64,9 +64,9 @@ def run_estimates(folder: Path, size: int = DEMO_SIZE, cell: int = 0, **scene_se
 
     Args:
         folder: an empty folder.
-        size: pixels of the scene's side.
-        cell: pixels of a cell's side; 0 is the demo's.
-        scene_settings: other settings of the scene; without them they are the demo's.
+        size: width and height of the scene in pixels.
+        cell: width and height of a cell in pixels; 0 for that of the demo.
+        scene_settings: other settings of the scene; default: those of the demo.
     """
     layout = LAYOUT.model_copy(update={"grid": LAYOUT.grid.model_copy(update={"cell_size": cell})}) if cell else LAYOUT
     scene = SimulateSettings(out=str(folder / "scene"), **{"size": size, "seed": 7, **scene_settings})
@@ -75,29 +75,29 @@ def run_estimates(folder: Path, size: int = DEMO_SIZE, cell: int = 0, **scene_se
     cube = str(folder / "cube")
     rows = []
     for name, settings in _settings(scene, layout).items():
-        rows.append(_measured(name, settings, cube))
+        rows.append(_measure_alone(name, settings, cube))
         if name == "ingest":
             open_site(cube).cube.add_layout(layout)
     return rows
 
 
 def _settings(scene: SimulateSettings, layout: Layout) -> dict[str, Settings]:
-    """Those of the demo."""
+    """The settings of the demo."""
     folder = Path(scene.out)
     last = scene.pair_dates(scene.reference_pairs - 1)[1]
     end = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(hours=23, minutes=59)
-    where = {"aoi": str(folder / "aoi.json"), "layout": layout.name}
+    area = {"aoi": str(folder / "aoi.json"), "layout": layout.name}
     return {
         "ingest": IngestSettings(source=str(folder / "images")),
-        "consolidate": ConsolidateSettings(**where),
-        "baseline": BaselineSettings(**where, end=end),
-        "monitor": MonitorSettings(**where),
-        "report": ReportSettings(**where, truth=str(folder / "truth.geojson")),
+        "consolidate": ConsolidateSettings(**area),
+        "baseline": BaselineSettings(**area, end=end),
+        "monitor": MonitorSettings(**area),
+        "report": ReportSettings(**area, truth=str(folder / "truth.geojson")),
     }
 
 
-def _measured(name: str, settings: Settings, cube: str) -> Row:
-    """The job in a process that does nothing else."""
+def _measure_alone(name: str, settings: Settings, cube: str) -> Row:
+    """Measure a job in its own process."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         return pool.submit(_measure, name, settings, cube).result()
@@ -106,46 +106,52 @@ def _measured(name: str, settings: Settings, cube: str) -> Row:
 def _measure(name: str, settings: Settings, cube: str) -> Row:
     job = load_job(name)
     plan = make_plan(job, settings, open_site(cube))
-    begun = time.process_time()
+    started = time.process_time()
     with WorkerPool(0) as pool:
         run_planned(job, plan, cube, pool=pool, progress=False)
-    return Row(name, plan.estimate, time.process_time() - begun, _peak_bytes())
+    return Row(name, plan.estimate, time.process_time() - started, _peak_bytes())
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process had. Not `ru_maxrss`, which begins with that of the parent."""
+    """Peak memory of this process; not `ru_maxrss`, which starts at that of the parent."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
 
 
 def _table(rows: list[Row]) -> Table:
     table = Table()
-    for name in ("job", "seconds expected", "taken", "ratio", "MiB expected", "taken"):
+    for name in ("job", "seconds expected", "used", "ratio", "MiB expected", "used"):
         table.add_column(name, justify="left" if name == "job" else "right", no_wrap=True)
     for row in rows:
-        expected, taken = row.estimate.memory_bytes >> 20, row.memory_bytes >> 20
+        expected, used = row.estimate.memory_bytes >> 20, row.memory_bytes >> 20
         seconds = f"{row.estimate.core_seconds:.2f}", f"{row.seconds:.2f}", f"{row.ratio:.2f}"
-        table.add_row(row.job, *seconds, str(expected), str(taken))
+        table.add_row(row.job, *seconds, str(expected), str(used))
     return table
 
 
 def main() -> int:
-    """Print the figures; 1 if a plan was wrong."""
+    """Print the figures; return 1 if an estimate is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="a scene that means nothing, for tests")
-    parser.add_argument("--size", type=int, default=DEMO_SIZE, help="pixels of the scene's side")
-    parser.add_argument("--cell", type=int, default=0, help="pixels of a cell's side")
-    given = parser.parse_args()
+    parser.add_argument("--small", action="store_true", help="use a tiny scene, for tests; the figures mean nothing")
+    parser.add_argument("--size", type=int, default=DEMO_SIZE, help="width and height of the scene in pixels")
+    parser.add_argument(
+        "--cell", type=int, default=0, help="width and height of a cell in pixels; 0 for that of the demo"
+    )
+    arguments = parser.parse_args()
     console = Console(highlight=False, width=120)
     with tempfile.TemporaryDirectory() as folder:
         small = {"size": 96, "cell": 48, "reference_pairs": 24, "monitored_pairs": 1, "events": 2}
-        rows = run_estimates(Path(folder), **(small if given.small else {"size": given.size, "cell": given.cell}))
+        rows = run_estimates(
+            Path(folder), **(small if arguments.small else {"size": arguments.size, "cell": arguments.cell})
+        )
     console.print(_table(rows))
-    wrong = [row.job for row in rows if not row.is_kept]
+    wrong = [row.job for row in rows if not row.is_accurate]
     console.print(
-        f"not within {TOLERANCE:.0%}, or more memory: {', '.join(wrong)}" if wrong else "all plans were right"
+        f"off by more than {TOLERANCE:.0%}, or more memory: {', '.join(wrong)}"
+        if wrong
+        else "all estimates are accurate"
     )
-    return 1 if wrong and not given.small else 0
+    return 1 if wrong and not arguments.small else 0
 
 
 if __name__ == "__main__":

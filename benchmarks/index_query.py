@@ -1,4 +1,4 @@
-"""How long the local index takes to answer: 100,000 records over ten years and a continent."""
+"""Measure queries of the local index, with 100,000 records over ten years and a continent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ START = datetime(2015, 1, 1, tzinfo=UTC)
 
 
 def make_records(count: int) -> list[Record]:
-    """Records of 2.5 x 1.5 degrees, ten years, 40 W to 60 E, with the tags of a Sentinel-1 pair."""
+    """Make records of 2.5 x 1.5 degrees over ten years, from 40 W to 60 E, with the tags of a Sentinel-1 pair."""
     random = np.random.default_rng(20150101)
     lon, lat = random.uniform(-40, 60, count), random.uniform(30, 70, count)
     days, orbits = random.integers(0, 3650, count), random.integers(1, 176, count)
@@ -51,35 +51,35 @@ RUNS = 7
 
 
 def command_seconds(url: str) -> float:
-    """The median time of the whole process `acdtask records --limit 3`."""
+    """Median seconds of the command `acdtask records --limit 3`, including the start of Python."""
     command = [sys.executable, "-m", "acdtask", "records", "--cube", url, "--limit", "3"]
     times = []
     for _ in range(RUNS):
-        begin = time.perf_counter()
+        started = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
-        times.append(time.perf_counter() - begin)
+        times.append(time.perf_counter() - started)
     return statistics.median(times)
 
 
 def main() -> None:
-    """Print the time to index and, for each query, from a fresh cube (load included) and once more."""
+    """Print the seconds of indexing, and of each query on a newly opened cube (loading included) and repeated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=100_000)
-    parser.add_argument("--cube", help="address of a new cube; a temporary folder by default")
+    parser.add_argument("--cube", help="address of a new cube; default: a temporary folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         url = arguments.cube or folder
         records = make_records(arguments.records)
-        begin = time.perf_counter()
+        started = time.perf_counter()
         LocalCube.create(url).index(records, [])
-        print(f"index {len(records)} records: {time.perf_counter() - begin:.2f} s")
+        print(f"index {len(records)} records: {time.perf_counter() - started:.2f} s")
         for name, query in QUERIES.items():
             cube, times = LocalCube.open(url), []
             for _ in range(2):
-                begin = time.perf_counter()
-                found = len(cube.records(query))
-                times.append(time.perf_counter() - begin)
-            print(f"{name}: {found} records, first {times[0]:.3f} s, again {times[1]:.3f} s")
+                started = time.perf_counter()
+                count = len(cube.records(query))
+                times.append(time.perf_counter() - started)
+            print(f"{name}: {count} records, first {times[0]:.3f} s, repeated {times[1]:.3f} s")
         print(f"acdtask records --limit 3: {command_seconds(url):.3f} s (median of {RUNS} processes)")
 
 

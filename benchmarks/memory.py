@@ -1,4 +1,4 @@
-"""Peak memory of a baseline run on 4096 x 4096 px, with 60 and with 200 dates: a real run in worker processes."""
+"""Measure the peak memory of a baseline run of 4096 x 4096 px in worker processes, with 60 and with 200 dates."""
 
 from __future__ import annotations
 
@@ -29,9 +29,12 @@ FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def baseline_peak(dates: int, size: int = SIZE) -> tuple[float, float]:
-    """(Peak MiB of this process and its workers together, seconds) of a baseline of that many images of size x size px.
+    """Run a baseline of `dates` images of size x size px.
 
-    DIFFERENT images of noise are made; each date is a record of its own with a copy of one of them.
+    Each date is a record with a copy of one of DIFFERENT images of noise.
+
+    Returns:
+        Peak memory of this process and its workers in MiB, and seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
         cube = Path(folder) / "cube"
@@ -77,7 +80,7 @@ def _make_cube(folder: Path, cube: Path, dates: int, size: int) -> None:
 
 
 def _copy_for_date(image: Path, date: int) -> Path:
-    """The image under a name of its own: a file belongs to one record."""
+    """Link an image under another name, since a file belongs to one record."""
     copy = image.with_name(f"date-{date}.tif")
     copy.hardlink_to(image)
     return copy
@@ -94,7 +97,7 @@ def _write_image(path: Path, grid: Grid, seed: int) -> Path:
 
 
 class _PeakMemory:
-    """Samples the memory (PSS) of this process and its children; what was there before counts too."""
+    """Samples the memory (PSS) of this process and its children, including memory used before."""
 
     def __init__(self) -> None:
         self.mib = 0.0
@@ -111,21 +114,21 @@ class _PeakMemory:
 
     def _sample(self) -> None:
         while not self._stop.is_set():
-            self.mib = max(self.mib, sum(_pss(pid) for pid in _family(os.getpid())) / 1024)
+            self.mib = max(self.mib, sum(_pss(pid) for pid in _process_tree(os.getpid())) / 1024)
             time.sleep(0.05)
 
 
-def _family(root: int) -> list[int]:
+def _process_tree(root: int) -> list[int]:
     try:
         tasks = list(Path(f"/proc/{root}/task").iterdir())
         children = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
-    except OSError:  # it ended meanwhile
+    except OSError:  # the process ended meanwhile
         return []
-    return [root, *(pid for child in children for pid in _family(child))]
+    return [root, *(pid for child in children for pid in _process_tree(child))]
 
 
 def _pss(pid: int) -> int:
-    """Kibibytes of a process; pages that several share count in part."""
+    """Memory of a process in KiB, with shared pages counted proportionally."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.quick`: ours side by side with the tutorial's own numpy code, in pairs of runs, as medians.
+"""Compare acd with the tutorial's numpy code, as medians of paired runs: `python -m benchmarks.quick`.
 
-With `--small` everything runs on small arrays, to see that it works; the figures then mean nothing.
+With `--small` everything runs on small arrays, as a test; the figures mean nothing.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ LOW, HIGH, MIN_AREA = TUTORIAL.low, TUTORIAL.high, TUTORIAL.min_area
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the arrays are, and how often two functions run by turns.
+    """The sizes of arrays, and the number of runs.
 
     Attributes:
-        images, tile: of each stack of the statistics, in images and pixels of a side.
-        scene, blobs, scene_tile: of the image to detect in.
-        memory, dates: of the baseline runs whose memory is measured.
-        pairs: runs of each of two functions.
+        images, tile: number of images and width in pixels of the stacks for statistics.
+        scene, blobs, scene_tile: width in pixels, number of blobs and tile width of the image for detection.
+        memory, dates: width in pixels and numbers of dates of the baselines whose memory is measured.
+        pairs: number of runs of each of two compared functions.
     """
 
     images: int = 60
@@ -58,7 +58,7 @@ SMALL = Sizes(images=8, tile=32, scene=256, blobs=4, scene_tile=64, memory=512, 
 
 @dataclass(frozen=True)
 class Section:
-    """A table of the result: a title, a header and rows of text."""
+    """A table of results: title, header and rows."""
 
     title: str
     header: tuple[str, ...]
@@ -67,7 +67,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Median seconds of two functions that ran by turns, and the median ratio of the pairs."""
+    """Median seconds of two functions in alternating runs, and the median ratio of the pairs."""
 
     ours: float
     theirs: float
@@ -75,31 +75,31 @@ class Comparison:
 
 
 def compare(ours: Callable[[], object], theirs: Callable[[], object], pairs: int) -> Comparison:
-    """Run both by turns, each first every other time, so that a busy machine slows both."""
-    both = (ours, theirs)
-    for function in both:
+    """Run two functions alternately, each first in half of the pairs, so that a busy machine slows both."""
+    functions = (ours, theirs)
+    for function in functions:
         function()
     seconds: tuple[list[float], list[float]] = ([], [])
     for pair in range(pairs):
-        for which in (0, 1) if pair % 2 else (1, 0):
+        for index in (0, 1) if pair % 2 else (1, 0):
             start = time.perf_counter()
-            both[which]()
-            seconds[which].append(time.perf_counter() - start)
+            functions[index]()
+            seconds[index].append(time.perf_counter() - start)
     ratios = [their / our for our, their in zip(*seconds, strict=True)]
     return Comparison(statistics.median(seconds[0]), statistics.median(seconds[1]), statistics.median(ratios))
 
 
 def timing_section(title: str, rows: Sequence[tuple[str, str, Comparison]]) -> Section:
-    """A section of comparisons: against what, the target, the outcome."""
+    """Make a section of comparisons, each with a name and a target."""
     return Section(
         title,
-        ("against", "ours ms", "theirs ms", "ratio", "target"),
+        ("compared with", "acd ms", "other ms", "ratio", "target"),
         [(name, f"{c.ours * 1e3:.1f}", f"{c.theirs * 1e3:.1f}", f"{c.ratio:.1f}x", target) for name, target, c in rows],
     )
 
 
 def coherence_stack(seed: int, images: int, size: int) -> NDArray[np.int16]:
-    """Coherence 1 to 1000 with an edge and scattered pixels of nodata."""
+    """Simulate coherence from 1 to 1000, with nodata at an edge and in scattered pixels."""
     rng = np.random.default_rng(seed)
     stack = rng.normal(600, 120, (images, size, size)).clip(1, 1000).astype(np.int16)
     stack[rng.random(stack.shape) < 0.02] = NODATA
@@ -109,7 +109,7 @@ def coherence_stack(seed: int, images: int, size: int) -> NDArray[np.int16]:
 
 
 def tutorial_statistics(stack: NDArray[np.int16], dtype: type[np.floating[Any]]) -> list[NDArray[Any]]:
-    """Mean and std as the tutorial gets them."""
+    """Compute mean and std as the tutorial does."""
     values = stack.astype(dtype)
     values[values == NODATA] = np.nan
     with warnings.catch_warnings():
@@ -118,23 +118,23 @@ def tutorial_statistics(stack: NDArray[np.int16], dtype: type[np.floating[Any]])
 
 
 def our_statistics(stack: NDArray[np.int16]) -> list[NDArray[np.float32]]:
-    """Count, mean and std from exact moments."""
+    """Compute count, mean and std from exact moments."""
     moments = Moments.of_images(stack, NODATA)
     return [moments.count_view(), moments.mean(), moments.standard_deviation()]
 
 
 def statistics_ratio(sizes: Sizes) -> Section:
-    """Statistics of three tiles of many images."""
+    """Compare the statistics of three tiles of many images."""
     stacks = [coherence_stack(seed, sizes.images, sizes.tile) for seed in range(3)]
     for stack in stacks:
         for ours, theirs in zip(our_statistics(stack)[1:], tutorial_statistics(stack, np.float64), strict=True):
             np.testing.assert_array_equal(ours, theirs.astype(np.float32))
 
-    def ours_of_all() -> None:
+    def run_ours() -> None:
         for stack in stacks:
             our_statistics(stack)
 
-    def tutorial_of_all(dtype: type[np.floating[Any]]) -> Callable[[], None]:
+    def tutorial_with(dtype: type[np.floating[Any]]) -> Callable[[], None]:
         def run() -> None:
             for stack in stacks:
                 tutorial_statistics(stack, dtype)
@@ -142,21 +142,21 @@ def statistics_ratio(sizes: Sizes) -> Section:
         return run
 
     return timing_section(
-        f"Mean and std (ours: count too) of {len(stacks)} tiles of {' x '.join(map(str, stacks[0].shape))} int16",
+        f"Mean and std (acd: also count) of {len(stacks)} tiles of {' x '.join(map(str, stacks[0].shape))} int16",
         [
             (
                 "numpy in float64 (tutorial; equal results)",
                 ">= 7x",
-                compare(ours_of_all, tutorial_of_all(np.float64), sizes.pairs),
+                compare(run_ours, tutorial_with(np.float64), sizes.pairs),
             ),
-            ("numpy in float32 (inexact)", "", compare(ours_of_all, tutorial_of_all(np.float32), sizes.pairs)),
+            ("numpy in float32 (inexact)", "", compare(run_ours, tutorial_with(np.float32), sizes.pairs)),
         ],
     )
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A new image and the views of its baseline."""
+    """A new image, with mean, std and count of its baseline, shape (y, x)."""
 
     image: NDArray[np.int16]
     mean: NDArray[np.float32]
@@ -165,7 +165,7 @@ class Scene:
 
 
 def change_scene(size: int, blobs: int) -> Scene:
-    """Noise that is correlated as multilooked coherence is, and ellipses where coherence is lost."""
+    """Simulate an image with noise correlated as in multilooked coherence, and ellipses of lost coherence."""
     rng = np.random.default_rng(7)
     mean = gaussian_filter(rng.uniform(300, 900, (size, size)), 4).astype(np.float32)
     std = rng.uniform(40, 90, (size, size)).astype(np.float32)
@@ -181,7 +181,7 @@ def change_scene(size: int, blobs: int) -> Scene:
 
 
 def tutorial_mask(scene: Scene) -> NDArray[np.bool_]:
-    """Pixels of large blobs, each blob counted over the whole image in turn as the tutorial does."""
+    """Mask large blobs as the tutorial does, counting the pixels of each blob over the whole image."""
     z = (scene.mean - scene.image) / scene.std
     blobs = label(apply_hysteresis_threshold(z, LOW, HIGH), connectivity=2)
     mask = np.zeros(blobs.shape, np.bool_)
@@ -192,7 +192,7 @@ def tutorial_mask(scene: Scene) -> NDArray[np.bool_]:
 
 
 def counting_mask(scene: Scene) -> NDArray[np.bool_]:
-    """The same with all blobs counted at once."""
+    """Mask large blobs, counting all blobs at once."""
     z = (scene.mean - scene.image) / scene.std
     blobs = label(apply_hysteresis_threshold(z, LOW, HIGH), connectivity=2)
     large = np.bincount(blobs.reshape(-1)) > MIN_AREA
@@ -202,7 +202,7 @@ def counting_mask(scene: Scene) -> NDArray[np.bool_]:
 
 
 def our_mask(scene: Scene, tile: int) -> NDArray[np.bool_]:
-    """Fragments of tiles, joined, with the measures of every patch."""
+    """Mask large blobs with acd: fragments of tiles, joined, with the measures of every patch."""
     height, width = scene.image.shape
     windows = [(slice(r, r + tile), slice(c, c + tile)) for r in range(0, height, tile) for c in range(0, width, tile)]
     parts = [
@@ -225,7 +225,7 @@ def our_mask(scene: Scene, tile: int) -> NDArray[np.bool_]:
 
 
 def detection_ratio(sizes: Sizes) -> Section:
-    """The change mask of one date, ours in 4 x 4 tiles with the join."""
+    """Compare the change mask of one date; acd works in 4 x 4 tiles and joins them."""
     scene = change_scene(sizes.scene, sizes.blobs)
     tile = sizes.scene_tile
     expected = tutorial_mask(scene)
@@ -236,12 +236,12 @@ def detection_ratio(sizes: Sizes) -> Section:
         f"z, fragments of 4 x 4 tiles and their join on {sizes.scene} x {sizes.scene} px with {patches} patches",
         [
             (
-                "tutorial: a loop over blobs",
+                "tutorial (loop over blobs)",
                 ">= 2x",
                 compare(lambda: our_mask(scene, tile), lambda: tutorial_mask(scene), sizes.pairs),
             ),
             (
-                "fair: np.bincount",
+                "np.bincount (all blobs at once)",
                 "",
                 compare(lambda: our_mask(scene, tile), lambda: counting_mask(scene), sizes.pairs),
             ),
@@ -250,7 +250,7 @@ def detection_ratio(sizes: Sizes) -> Section:
 
 
 def baseline_memory(sizes: Sizes) -> Section:
-    """Peak memory of whole baseline runs: it must not grow with the number of dates."""
+    """Measure the peak memory of baseline runs, which must not grow with the number of dates."""
     rows: list[tuple[str, ...]] = []
     for dates in sizes.dates:
         mib, seconds = baseline_peak(dates, sizes.memory)
@@ -264,7 +264,7 @@ SECTIONS: list[Callable[[Sizes], Section]] = [statistics_ratio, detection_ratio,
 
 
 def machine() -> str:
-    """Cores, processor and versions, as one line."""
+    """Describe cores, processor and versions in one line."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.serve_speed`: megabytes of pixels a second out of `acdtask serve`, on the loopback.
+"""Measure the throughput of `acdtask serve` over loopback: `python -m benchmarks.serve_speed`.
 
-24 tiles of 256 x 256 px, 30 dates of int16 coherence, a GetCube for each tile, read by a plain generated stub. The
-server is a process of its own. `--against HOST:PORT` asks a Geocube for the same cubes by turns; it must see the same
-files, and gets an AOI, records and a variable for them.
+The cube has 24 tiles of 256 x 256 px and 30 dates of int16 coherence, read with one GetCube per tile through a plain
+generated stub. The server runs in its own process. `--against HOST:PORT` also measures a Geocube, alternately; it must
+see the same files, and an AOI, records and a variable are created in it.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ TICKS_A_SECOND = 100
 
 @dataclass(frozen=True)
 class Way:
-    """Who is asked, for which instance and records, and how.
+    """A server, an instance and records to read, and the way of reading.
 
     Attributes:
-        process: the server's, to see how long it was busy; None if it is not ours.
-        clients: cubes that are asked for at once.
+        process: process id of the server, to measure its processor time; None if it is not acd's.
+        clients: number of concurrent requests.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Way:
     process: int | None = None
 
     def request(self, tile: Tile) -> GetCubeRequest:
-        """Every date of a tile."""
+        """The request for all dates of a tile."""
         return GetCubeRequest(
             records=RecordIdList(ids=self.records),
             instances_id=[self.instance],
@@ -72,14 +72,14 @@ class Way:
         )
 
     def run(self, tiles: Iterable[Tile]) -> int:
-        """Ask for every tile, and return how many images came."""
+        """Request every tile, and return the number of images received."""
         if self.clients == 1:
             return sum(_count(self.stub.GetCube(self.request(tile))) for tile in tiles)
         with ThreadPoolExecutor(self.clients) as pool:
             return sum(pool.map(lambda tile: _count(self.stub.GetCube(self.request(tile))), tiles))
 
-    def busy(self) -> float:
-        """Seconds that the server has been on a core; NaN if it is not ours."""
+    def processor_seconds(self) -> float:
+        """Processor seconds of the server so far; NaN if unknown."""
         if self.process is None:
             return float("nan")
         fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
@@ -87,7 +87,7 @@ class Way:
 
 
 def _count(stream: Iterable[GetCubeResponse]) -> int:
-    """Images with all of their bytes; they are touched as a reader does that keeps them."""
+    """Count the images of a stream."""
     images = 0
     for message in stream:
         if message.WhichOneof("response") == "header" and message.header.data:
@@ -96,10 +96,10 @@ def _count(stream: Iterable[GetCubeResponse]) -> int:
 
 
 def check(scene: Scene, way: Way) -> None:
-    """The stream has the very pixels that were written."""
+    """Check that the stream has exactly the pixels that were written."""
     for tile in scene.tiles[:: len(scene.tiles) - 1]:
-        found = np.stack(list(_images(way.stub.GetCube(way.request(tile)), inflate=way.level != NO_COMPRESSION)))
-        np.testing.assert_array_equal(found, scene.of(tile))
+        pixels = np.stack(list(_images(way.stub.GetCube(way.request(tile)), inflate=way.level != NO_COMPRESSION)))
+        np.testing.assert_array_equal(pixels, scene.images_of(tile))
 
 
 def _images(stream: Iterable[GetCubeResponse], *, inflate: bool) -> Iterator[Pixels]:
@@ -111,7 +111,7 @@ def _images(stream: Iterable[GetCubeResponse], *, inflate: bool) -> Iterator[Pix
 
 @contextmanager
 def serving(folder: str) -> Iterator[tuple[str, int]]:
-    """The cube behind a server in a process of its own: its address and its process."""
+    """Serve a cube in another process; yields the address and the process id."""
     command = [sys.executable, "-m", "acdtask", "serve", "--cube", folder, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         if server.stdout is None:
@@ -124,55 +124,63 @@ def serving(folder: str) -> Iterator[tuple[str, int]]:
 
 
 def register(stub: GeocubeStub, scene: Scene) -> tuple[str, list[str]]:
-    """Index the scene's COGs in a Geocube under a new name; the id of the instance and those of the records."""
+    """Index the scene's COGs in a Geocube under a new name, and return the ids of the instance and of the records."""
     name = f"acd-benchmark-{uuid.uuid4().hex[:8]}"
     area = area_to_wire({**scene.records[0].footprint})
-    area.polygons[0].linearrings[0].points[0].lon += int(name[-4:], 16) * 1e-6  # an AOI that is not there yet
+    area.polygons[0].linearrings[0].points[0].lon += int(name[-4:], 16) * 1e-6  # an AOI that does not exist yet
     area.polygons[0].linearrings[0].points[-1].CopyFrom(area.polygons[0].linearrings[0].points[0])
     aoi = stub.CreateAOI(CreateAOIRequest(aoi=area)).id
-    names = [(f"{name}/{number}", one.datetime) for number, one in enumerate(scene.records)]
-    new = [NewRecord(name=label, time=moment_to_wire(moment), aoi_id=aoi) for label, moment in names]
-    records = list(stub.CreateRecords(CreateRecordsRequest(records=new)).ids)
+    names = [(f"{name}/{number}", record.datetime) for number, record in enumerate(scene.records)]
+    new_records = [NewRecord(name=label, time=moment_to_wire(moment), aoi_id=aoi) for label, moment in names]
+    records = list(stub.CreateRecords(CreateRecordsRequest(records=new_records)).ids)
     dformat = dformat_to_wire(VARIABLE.dformat)
     resampling = RESAMPLINGS[VARIABLE.resampling]
     variable = Variable(name=name, dformat=dformat, bands=["b"], resampling_alg=resampling)
-    made = stub.CreateVariable(CreateVariableRequest(variable=variable)).id
-    instance = stub.InstantiateVariable(InstantiateVariableRequest(variable_id=made, instance_name="cog")).instance.id
+    variable_id = stub.CreateVariable(CreateVariableRequest(variable=variable)).id
+    instance = stub.InstantiateVariable(
+        InstantiateVariableRequest(variable_id=variable_id, instance_name="cog")
+    ).instance.id
     for record, identity in zip(scene.records, records, strict=True):
-        one = Dataset(record_id=identity, instance_id=instance, bands=[1], dformat=dformat, exponent=1)
-        one.real_min_value, one.real_max_value = VARIABLE.dformat.min, VARIABLE.dformat.max
+        dataset = Dataset(record_id=identity, instance_id=instance, bands=[1], dformat=dformat, exponent=1)
+        dataset.real_min_value, dataset.real_max_value = VARIABLE.dformat.min, VARIABLE.dformat.max
         uri = scene.cube.store.address_of(f"data/{record.name}.tif")
-        stub.IndexDatasets(IndexDatasetsRequest(container=Container(uri=uri, datasets=[one])))
+        stub.IndexDatasets(IndexDatasetsRequest(container=Container(uri=uri, datasets=[dataset])))
     return instance, records
 
 
-def measured(scene: Scene, ways: Sequence[Way], rounds: int) -> Section:
-    """Megabytes a second of each way, by turns, and seconds that client and server were on a core in the best round."""
+def measure(scene: Scene, ways: Sequence[Way], rounds: int) -> Section:
+    """Measure MB/s of each way alternately, and the processor seconds of client and server in the best round."""
     size = scene.images.nbytes / 1e6
-    seen: dict[str, list[tuple[float, float, float]]] = {way.name: [] for way in ways}
+    results: dict[str, list[tuple[float, float, float]]] = {way.name: [] for way in ways}
     for _ in range(rounds):
         for way in ways:
-            before, start_busy, start = way.busy(), time.process_time(), time.perf_counter()
+            before, start_client, start = way.processor_seconds(), time.process_time(), time.perf_counter()
             if way.run(scene.tiles) != len(scene.tiles) * DATES:
                 raise RuntimeError(f"{way.name}: images are missing")
             seconds = time.perf_counter() - start
-            seen[way.name].append((seconds, time.process_time() - start_busy, way.busy() - before))
+            results[way.name].append((seconds, time.process_time() - start_client, way.processor_seconds() - before))
     rows: list[tuple[str, ...]] = []
-    for name, times in seen.items():
+    for name, times in results.items():
         best, client, server = min(times)
         rates = size / best, size / statistics.median(seconds for seconds, _, _ in times)
-        busy = f"{client:.2f} + {server:.2f} s"
-        rows.append((name, f"{rates[0]:.0f}", f"{rates[1]:.0f}", f"{rates[0] / GEOCUBE:.1f}x", busy))
+        processor_time = f"{client:.2f} + {server:.2f} s"
+        rows.append((name, f"{rates[0]:.0f}", f"{rates[1]:.0f}", f"{rates[0] / GEOCUBE:.1f}x", processor_time))
     title = f"{size:.0f} MB over gRPC: {ROWS * COLUMNS} cubes of {DATES} images of {TILE} px, int16, MB/s"
-    header = ("way", "best", "median", f"best / {GEOCUBE} MB/s of Geocube", "busy in the best: client + server")
+    header = (
+        "server",
+        "best",
+        "median",
+        f"best / {GEOCUBE} MB/s of Geocube",
+        "processor time in the best: client + server",
+    )
     return Section(title, header, rows)
 
 
 def main() -> None:
-    """Make the cube, serve it, check what comes, and print the rates."""
+    """Make the cube, serve it, check the pixels, and print the throughput."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--against", metavar="HOST:PORT", help="a Geocube to ask too, by turns")
+    parser.add_argument("--against", metavar="HOST:PORT", help="also measure this Geocube, alternately")
     arguments = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
@@ -192,7 +200,7 @@ def main() -> None:
 def _compare(scene: Scene, ways: Sequence[Way], rounds: int) -> None:
     for way in ways:
         check(scene, way)
-    print_section(measured(scene, ways, rounds))
+    print_section(measure(scene, ways, rounds))
 
 
 def _ways(scene: Scene, stub: GeocubeStub, process: int) -> list[Way]:
@@ -200,10 +208,10 @@ def _ways(scene: Scene, stub: GeocubeStub, process: int) -> list[Way]:
     zarr, cog = (instance_id(VARIABLE.name, name) for name in ("zarr", "cog"))
     how: list[tuple[str, str, int, int]] = [
         ("acd, consolidated Zarr", zarr, NO_COMPRESSION, 1),
-        ("acd, consolidated Zarr, two cubes at once", zarr, NO_COMPRESSION, 2),
+        ("acd, consolidated Zarr, two concurrent requests", zarr, NO_COMPRESSION, 2),
         ("acd, consolidated Zarr, stored DEFLATE (level 0)", zarr, 0, 1),
         ("acd, COGs", cog, NO_COMPRESSION, 1),
-        ("acd, COGs, two cubes at once", cog, NO_COMPRESSION, 2),
+        ("acd, COGs, two concurrent requests", cog, NO_COMPRESSION, 2),
     ]
     return [Way(name, stub, instance, records, level, clients, process) for name, instance, level, clients in how]
 

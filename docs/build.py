@@ -1,4 +1,4 @@
-"""Write docs/reference from the code: `python -m docs.build`, or with --check say whether it is up to date."""
+"""Generate docs/reference from the code: `python -m docs.build`; with --check, only compare."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ NOTE = "<!-- Written by `make docs` from the code: change it there. -->\n"
 STATUS_MEANING = {
     ExitStatus.OK: "Done, or nothing to do.",
     ExitStatus.USAGE: "The command line is wrong.",
-    ExitStatus.INPUT: "An input is missing or cannot be used.",
-    ExitStatus.BUG: "A bug of acd.",
-    ExitStatus.TRANSIENT: "It may work later: the same command does only what is missing.",
-    ExitStatus.CONFIG: "A setting, an address or a right is wrong.",
+    ExitStatus.INPUT: "An input is missing or invalid.",
+    ExitStatus.BUG: "A bug in acd.",
+    ExitStatus.TRANSIENT: "A retry may succeed; it does only the missing work.",
+    ExitStatus.CONFIG: "A setting, an address or a permission is wrong.",
 }
 GROUPS = {1: "Settings", 2: "Input", 3: "Cube", 4: "Storage", 5: "Runs", 6: "Notifications", 7: "Geocube", 9: "Bugs"}
 
 
 def pages() -> dict[str, str]:
-    """The text of each page of the reference, by filename."""
+    """Generate the pages of the reference, by filename."""
     return {
         "errors.md": errors_page(),
         "cli.md": cli_page(),
@@ -42,30 +42,30 @@ def pages() -> dict[str, str]:
 
 
 def errors_page() -> str:
-    """Every error, and every exit status."""
+    """Generate the page of error codes and exit statuses."""
     parts = [NOTE, "# Errors and exit statuses\n"]
     parts.append(
-        "A command that fails prints `error ACD-nnn:`, one sentence that says what happened, and on the next line what "
-        "to do. With `--log json` the same is one line of JSON, `command.failed`.\n"
+        "A command that fails prints `error ACD-nnn:` with a sentence that says what is wrong, and a fix on the next "
+        "line. With `--log json` it prints the same as one line of JSON, the event `command.failed`.\n"
     )
     parts.append("## Exit statuses\n")
-    rows = [(int(status), STATUS_MEANING[status], _yes(status is ExitStatus.TRANSIENT)) for status in ExitStatus]
-    parts.append(_table(("status", "meaning", "worth a retry"), rows))
-    if homeless := {code.value.number // 100 for code in ErrorCode} - set(GROUPS):
-        raise ValueError(f"errors of the hundreds {homeless} have no group")
+    rows = [(int(status), STATUS_MEANING[status], _yes_or_no(status is ExitStatus.TRANSIENT)) for status in ExitStatus]
+    parts.append(_table(("status", "meaning", "retryable"), rows))
+    if ungrouped := {code.value.number // 100 for code in ErrorCode} - set(GROUPS):
+        raise ValueError(f"error codes without a group: {ungrouped}")
     for first_digit, title in GROUPS.items():
         codes = [code for code in ErrorCode if code.value.number // 100 == first_digit]
         parts.append(f"## {title}\n")
         parts.append(
             _table(
-                ("error", "name", "meaning", "exit status", "worth a retry", "fix"),
+                ("error", "name", "meaning", "exit status", "retryable", "fix"),
                 [
                     (
                         code.label,
                         f"`{code.name}`",
                         code.value.meaning,
                         int(code.value.exit_status),
-                        _yes(code.value.retryable),
+                        _yes_or_no(code.value.retryable),
                         code.value.fix,
                     )
                     for code in codes
@@ -76,17 +76,17 @@ def errors_page() -> str:
 
 
 def cli_page() -> str:
-    """Every command with its options."""
+    """Generate the page of commands and their options."""
     root = typer.main.get_command(app)
     return "\n".join([NOTE, "# Commands\n", *_command_parts(root, "acdtask", None)])
 
 
 def settings_page() -> str:
-    """Every setting of every job."""
+    """Generate the page of the jobs' settings."""
     parts = [NOTE, "# Settings of the jobs\n"]
     parts.append(
-        "Each setting is an option of `acdtask <job> plan` and `acdtask <job> local`, and a name in a `--settings` "
-        "file (.json or .toml).\n"
+        "Each setting is an option of `acdtask <job> plan` and `acdtask <job> local`, and a key of a `--settings` file "
+        "(.json or .toml) and of the job's section in acd.toml.\n"
     )
     parts.append("## Dates\n")
     parts.append((dates.__doc__ or "").partition("\n\n")[2])
@@ -128,12 +128,12 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
-def _yes(answer: bool) -> str:
-    return "yes" if answer else "no"
+def _yes_or_no(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the pages, or compare them."""
+    """Write the pages, or compare them with --check."""
     stale = []
     for name, text in pages().items():
         file = REFERENCE / name
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str]) -> int:
         elif not file.exists() or file.read_text(encoding="utf-8") != text:
             stale.append(f"docs/reference/{name}")
     if stale:
-        typer.echo(f"not what the code says: {', '.join(stale)}. Run 'make docs'.", err=True)
+        typer.echo(f"out of date: {', '.join(stale)}. Run 'make docs'.", err=True)
     return 1 if stale else 0
 
 

@@ -1,4 +1,4 @@
-"""The page of the Python interface, from the names, signatures and docstrings of `acdtask`."""
+"""Generate the page of the Python interface from the names, signatures and docstrings of `acdtask`."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ SECTION = re.compile(r"^(Args|Attributes|Returns|Raises):$")
 ENTRY = re.compile(r"^(\S[^:]*): (.*)$")
 
 INTRODUCTION = """\
-`pip install 'acdtask[xarray]'`; without the extra, everything that takes and gives numpy arrays works. Mistakes raise
-`acdtask.AcdError`, with a sentence and a fix ([errors](errors.md)). [A notebook](../local.ipynb) shows it all at work.
+Install with `pip install 'acdtask[xarray]'`; without the extra, the functions work on numpy arrays only. Mistakes raise
+`acdtask.AcdError`, with a sentence and a fix ([errors](errors.md)). [A notebook](../local.ipynb) has worked examples.
 """
 
 
 def python_page(note: str) -> str:
-    """The page, below a note on where it comes from."""
+    """Generate the page; `note` is its first line."""
     missing = {*acdtask.__all__} - {*FUNCTIONS, *CLASSES, "ErrorCode"}
     if missing:
-        raise ValueError(f"the page of the Python interface lacks {missing}")
+        raise ValueError(f"names missing from the page of the Python interface: {missing}")
     parts = [note, "# Python\n", INTRODUCTION, _example()]
     for name in FUNCTIONS:
         parts += _callable(f"acdtask.{name}", getattr(acdtask, name), "##")
@@ -67,33 +67,33 @@ def _callable(name: str, function: Any, level: str) -> Iterator[str]:
 
 def _signature(name: str, function: Any) -> str:
     signature = inspect.signature(function)
-    parameters = [one for one in signature.parameters.values() if one.name != "self"]
+    parameters = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
     short = f"{name}{_without_quotes(signature.replace(parameters=parameters))}"
     if len(short) <= 100:
         return short
     lines, starred = [], False
-    for one in parameters:
-        if one.kind is one.KEYWORD_ONLY and not starred:
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             lines.append("    *,")
             starred = True
-        lines.append(f"    {_without_quotes(one)},")
+        lines.append(f"    {_without_quotes(parameter)},")
     return "\n".join([f"{name}(", *lines, f") -> {signature.return_annotation}"])
 
 
 def _without_quotes(part: object) -> str:
-    """Annotations are text, which inspect writes in quotes."""
+    """Remove the quotes that inspect puts around annotations, which are strings."""
     return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(part))
 
 
 def _text(docstring: str) -> Iterator[str]:
-    """A docstring as Markdown: sections become tables, examples blocks."""
+    """Convert a docstring to Markdown, with sections as tables and examples as code."""
     prose, _, example = docstring.partition("\n>>> ")
     section = ""
     paragraph: list[str] = []
     entries: list[str] = []
     for line in [*prose.splitlines(), ""]:
-        if found := SECTION.match(line):
-            section = found[1]
+        if match := SECTION.match(line):
+            section = match[1]
             continue
         if section and line.startswith("    "):
             entries.append(line[4:])
@@ -121,5 +121,5 @@ def _entries(section: str, lines: list[str]) -> Iterator[str]:
 
 
 def _linked(text: str) -> str:
-    """Names of errors as their numbers, which people see."""
-    return re.sub(r"\b[A-Z][A-Z_]{5,}\b", lambda name: LABELS.get(name[0], name[0]), text)
+    """Replace the names of errors by their numbers."""
+    return re.sub(r"\b[A-Z][A-Z_]{5,}\b", lambda match: LABELS.get(match[0], match[0]), text)

@@ -1,8 +1,8 @@
-"""Build the site from the pages that GitHub shows: `python -m docs.website`, or `make site`.
+"""Build the documentation site: `python -m docs.website`, or `make site`.
 
-The pages are copied with their folders, so that a link is the same on GitHub and on the site. Two things change on the
-way: a formula becomes MathML, which browsers show without a script, and a notebook becomes a page. Zensical builds the
-site in its strict mode, and the links of the finished pages are checked here once more.
+The pages keep their folders, so that links work both on GitHub and on the site. Formulas are converted to MathML, which
+browsers show without scripts, and notebooks to pages. Zensical builds the site in strict mode; then the links of the
+built pages are checked.
 """
 
 from __future__ import annotations
@@ -36,54 +36,54 @@ SOURCES = (
     "docs/**/*.png",
     "helm/acd/values.yaml",
 )
-"""What is on the site, and what its pages link to."""
+"""Files on the site, and files that its pages link to."""
 
 FORMULA = re.compile(r"\$`(?P<inline>[^`]+)`\$|^```math\n(?P<block>.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK_TO_NOTEBOOK = re.compile(r"(\]\([^)\s:]+)\.ipynb\b")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 LOADED = {("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("link", "href"), ("object", "data")}
-"""Attributes that a browser follows by itself."""
+"""Attributes whose targets a browser loads automatically."""
 
 
 def build(folder: Path = BUILD) -> int:
-    """Copy the pages into `pages` of a folder, build them into its `site`, and check that; the exit status."""
+    """Copy the pages into `folder/pages`, build and check `folder/site`, and return the exit status."""
     pages, site = folder / "pages", folder / "site"
     shutil.rmtree(folder, ignore_errors=True)
     _stage(pages)
     shutil.copyfile(CHECKOUT / CONFIGURATION, folder / CONFIGURATION)
     zensical = [str(Path(sys.executable).with_name("zensical")), "build", "--strict"]
-    built = subprocess.run(zensical, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603 # fixed words
+    built = subprocess.run(zensical, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603 # fixed arguments
     if built.returncode:
-        said, _, _ = ANSI.sub("", built.stderr).partition("Traceback (most recent call last)")
-        sys.stderr.write(said)
+        message, _, _ = ANSI.sub("", built.stderr).partition("Traceback (most recent call last)")
+        sys.stderr.write(message)
         return 1
-    found = list(problems(site))
-    sys.stderr.writelines(f"{line}\n" for line in found)
+    lines = list(problems(site))
+    sys.stderr.writelines(f"{line}\n" for line in lines)
     sys.stdout.write(f"{site / 'index.html'}\n")
-    return 1 if found else 0
+    return 1 if lines else 0
 
 
 def problems(site: Path) -> Iterator[str]:
-    """Links of the built pages that lead nowhere, and whatever a page would load from another host."""
+    """Describe the broken links of the built pages, and resources that they would load from other hosts."""
     pages = {path: _Page.of(path) for path in sorted(site.rglob("*.html")) if path.name != "404.html"}
     for path, page in pages.items():
         for tag, attribute, address in page.links:
-            where = f"{path.relative_to(site)}: {address}"
+            link = f"{path.relative_to(site)}: {address}"
             parts = urlsplit(address)
             if parts.scheme or parts.netloc:
                 if (tag, attribute) in LOADED and parts.scheme != "data":
-                    yield f"{where} is loaded from another host"
+                    yield f"{link} is loaded from another host"
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             target = target / "index.html" if target.is_dir() else target
             if not target.exists():
-                yield f"{where} leads nowhere"
+                yield f"{link} does not exist"
             elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
-                yield f"{where} names no heading of {target.relative_to(site)}"
+                yield f"{link} is not a heading of {target.relative_to(site)}"
 
 
 def _stage(pages: Path) -> None:
-    """Copy the pages of the checkout, as Zensical can read them."""
+    """Copy the pages, converted for Zensical."""
     for source in sorted({path for pattern in SOURCES for path in CHECKOUT.glob(pattern)}):
         target = pages / source.relative_to(CHECKOUT)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,20 +96,20 @@ def _stage(pages: Path) -> None:
 
 
 def _page(text: str) -> str:
-    """A page with its formulas as MathML, and its links to notebooks leading to their pages."""
+    """Convert the formulas of a page to MathML, and its links to notebooks to links to their pages."""
     return LINK_TO_NOTEBOOK.sub(r"\1.md", FORMULA.sub(_formula, text))
 
 
 def _formula(match: re.Match[str]) -> str:
     kind = "inline" if match["inline"] else "block"
     mathml = latex2mathml.converter.convert(match[kind].strip(), display=kind)
-    # Markdown must not take an operator for its own.
+    # Operators must not be parsed as Markdown.
     mathml = mathml.replace("*", "&#42;").replace("_", "&#95;")
     return f'<span class="math">{mathml}</span>' if match["inline"] else f"<div>{mathml}</div>"
 
 
 def _notebook(source: Path, target: Path) -> str:
-    """A notebook as a page: its text, its code, and what the code printed and drew. Pictures lie beside the page."""
+    """Convert a notebook to a page of text, code and outputs. Images are written beside the page."""
     notebook = nbformat.read(source, as_version=4)
     parts, pictures = [], 0
     for cell in notebook.cells:
@@ -123,7 +123,7 @@ def _notebook(source: Path, target: Path) -> str:
                 pictures += 1
                 picture = target.with_name(f"{target.stem}-{pictures}.png")
                 picture.write_bytes(base64.b64decode(data["image/png"]))
-                parts.append(f"![What the cell above draws]({picture.name})")
+                parts.append(f"![Output of the cell above]({picture.name})")
             elif "text/html" in data:
                 parts.append(f"<div>{data['text/html']}</div>")
             elif text := ANSI.sub("", data.get("text/plain", "")).rstrip():
@@ -132,7 +132,7 @@ def _notebook(source: Path, target: Path) -> str:
 
 
 class _Page(HTMLParser):
-    """The links and the ids of a page."""
+    """Collects the links and ids of a page."""
 
     def __init__(self) -> None:
         super().__init__()

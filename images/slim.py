@@ -1,11 +1,11 @@
-"""Removes from the image what acdtask never uses, and compiles what stays: the root file system is read-only.
+"""Remove unused files from the image, and compile the rest, since the root file system is read-only.
 
-    slim.py libraries ENVIRONMENT            the installed wheels
-    slim.py package ENVIRONMENT ROOT         acdtask, installed below ROOT; imports all of it
-    slim.py system                           the base image itself: this Python stays, shell and package manager go
+    slim.py libraries ENVIRONMENT            slim the installed wheels
+    slim.py package ENVIRONMENT ROOT         compile acdtask, installed below ROOT, and import all its modules
+    slim.py system                           slim the base image: keep Python, remove shell and package manager
 
-Only the standard library is at hand here. `package` fails the build when something that is needed at import was
-removed; the tests run all jobs in the image.
+Only the standard library is available here. `package` fails if something that is needed for an import was removed; the
+tests run all jobs in the image.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
-BUILT_WITH = (
+BUILD_DEPENDENCIES = (
     "hatchling",
     "editables",
     "grpcio-tools",
@@ -33,7 +33,7 @@ BUILT_WITH = (
     "trove-classifiers",
     "types-protobuf",
 )
-"""They made the wheel of acdtask."""
+"""Distributions that are needed only to build the wheel of acdtask."""
 
 UNUSED_IN_LIBRARIES = (
     "**/tests",
@@ -59,7 +59,7 @@ UNUSED_IN_LIBRARIES = (
     "scipy/spatial",
     "scipy/special/cython_special.*",
     "scipy/stats",
-    # acdtask writes PNG: no text, no colour management, no AVIF, no WebP, no windows.
+    # acdtask only writes PNG, without text, colour management, AVIF, WebP or windows.
     "PIL/_avif.*",
     "PIL/_imagingcms.*",
     "PIL/_imagingft.*",
@@ -76,7 +76,7 @@ UNUSED_IN_LIBRARIES = (
     # rich imports pygments; only colouring source code would load a lexer.
     "pygments/lexers/[!_]*",
 )
-"""Below site-packages."""
+"""Patterns below site-packages."""
 
 UNUSED_IN_SYSTEM = (
     "build",
@@ -86,7 +86,7 @@ UNUSED_IN_SYSTEM = (
     "usr/lib/apt",
     "usr/lib/dpkg",
     "usr/lib/*/gconv",
-    # What apt and the programs for accounts need: GnuTLS and gcrypt (Python has OpenSSL), systemd, SELinux' policies.
+    # Dependencies of apt and of account tools: GnuTLS and gcrypt (Python uses OpenSSL), systemd, SELinux policies.
     "usr/lib/*/libapt-p*",
     "usr/lib/*/libgcrypt.*",
     "usr/lib/*/libgnutls.*",
@@ -112,7 +112,7 @@ UNUSED_IN_SYSTEM = (
     "var/lib/apt",
     "var/log/*",
 )
-"""Below the root. The list of packages (var/lib/dpkg) and their licences (usr/share/doc) stay: scanners read them."""
+"""Patterns below the root. The package list (var/lib/dpkg) and licences (usr/share/doc) stay for scanners."""
 
 UNUSED_IN_STANDARD_LIBRARY = (
     "config-*",
@@ -132,7 +132,7 @@ GROUP = "acd:x:65532:\n"
 
 
 def main(arguments: list[str]) -> None:
-    """What the module says."""
+    """Run one of the three commands."""
     match arguments:
         case ["libraries", environment]:
             slim_libraries(Path(environment))
@@ -147,7 +147,7 @@ def main(arguments: list[str]) -> None:
 def slim_libraries(environment: Path) -> None:
     """Remove unused distributions and files from a virtual environment, and compile the rest."""
     python = environment / "bin" / "python3"
-    _run(sys.executable, "-m", "pip", "--python", python, "uninstall", "-q", "-y", *BUILT_WITH)
+    _run(sys.executable, "-m", "pip", "--python", python, "uninstall", "-q", "-y", *BUILD_DEPENDENCIES)
     (packages,) = environment.glob("lib/python3*/site-packages")
     remove(packages, UNUSED_IN_LIBRARIES)
     strip_all(packages)
@@ -156,7 +156,7 @@ def slim_libraries(environment: Path) -> None:
 
 
 def finish_package(environment: Path, root: Path) -> None:
-    """Compile acdtask, and import every module of it with the libraries that are left."""
+    """Compile acdtask, and import every module with the remaining libraries."""
     (packages,) = (root / environment.relative_to("/")).glob("lib/python3*/site-packages")
     compile_all(packages, below=root)
     names = sorted(_module_name(path.relative_to(packages)) for path in packages.glob("acdtask/**/*.py"))
@@ -171,7 +171,7 @@ def finish_package(environment: Path, root: Path) -> None:
 
 
 def slim_system(root: Path) -> None:
-    """Leave of the base image what Python needs to run, and name the user that it runs as."""
+    """Keep only what Python needs to run, and add the user of the container."""
     standard = Path(sysconfig.get_path("stdlib"))
     remove(standard, UNUSED_IN_STANDARD_LIBRARY)
     for packages in (*site.getsitepackages(), "/usr/lib/python3/dist-packages"):
@@ -186,35 +186,32 @@ def slim_system(root: Path) -> None:
 
 
 def remove(folder: Path, patterns: Iterable[str]) -> None:
-    """Delete whatever matches below a folder; symbolic links are not followed."""
+    """Delete all matches below a folder; symbolic links are not followed."""
     for pattern in patterns:
         for path in sorted(folder.glob(pattern), reverse=True):
             _delete(path)
 
 
 def strip_all(folder: Path) -> None:
-    """Take from the shared libraries below a folder what only debuggers and linkers read.
-
-    The base has no `strip`. Wheels that were linked with debug information end in it.
-    """
+    """Remove debug information from the shared libraries below a folder, since the base image has no `strip`."""
     for path in sorted(folder.rglob("*.so*")):
         if not path.is_symlink():
             path.write_bytes(stripped(path.read_bytes()))
 
 
 def stripped(library: bytes) -> bytes:
-    """A shared library without the table of its sections, and without what lies behind its last segment.
+    """Return a shared library without its section header table and without data after its last segment.
 
-    Whoever loads it reads segments alone (ELF-64 Object File Format 1.5, chapter 8: the section header table is
-    optional then). What is not little-endian ELF of 64 bits comes back as it is.
+    Loaders only read segments; the section header table is optional (ELF-64 Object File Format 1.5, chapter 8).
+    Anything but little-endian 64-bit ELF is returned unchanged.
     """
     if not library.startswith(ELF_64_LITTLE_ENDIAN):
         return library
     (first,) = struct.unpack_from("<Q", library, 32)
     size, count = struct.unpack_from("<HH", library, 54)
     end = first + size * count
-    for at in range(first, end, size):
-        offset, _, _, length = struct.unpack_from("<4Q", library, at + 8)
+    for header in range(first, end, size):
+        offset, _, _, length = struct.unpack_from("<4Q", library, header + 8)
         end = max(end, offset + length)
     kept = bytearray(library[:end])
     struct.pack_into("<Q", kept, 40, 0)
@@ -223,12 +220,12 @@ def stripped(library: bytes) -> bytes:
 
 
 def compile_all(folder: Path, below: Path = Path("/")) -> None:
-    """Write .pyc files that hold no time and are taken without a look at the source."""
+    """Write .pyc files without timestamps, which Python uses without checking the source."""
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     if not compileall.compile_dir(
         folder, quiet=1, force=True, stripdir=str(below), prependdir="/", invalidation_mode=mode, maxlevels=99
     ):
-        sys.exit(f"slim.py: not everything in {folder} compiles")
+        sys.exit(f"slim.py: some files in {folder} do not compile")
 
 
 def _keep_python_alone(programs: Path) -> None:
@@ -249,7 +246,7 @@ def _module_name(path: Path) -> str:
 
 
 def _run(*command: str | Path) -> None:
-    subprocess.run([str(word) for word in command], check=True)  # noqa: S603  # fixed words and paths of the build
+    subprocess.run([str(word) for word in command], check=True)  # noqa: S603  # fixed arguments and paths of the build
 
 
 if __name__ == "__main__":

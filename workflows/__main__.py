@@ -1,4 +1,4 @@
-"""`python -m workflows [FOLDER]` writes the WorkflowTemplates into the chart, or into a folder."""
+"""Write the WorkflowTemplates into the chart, or into a folder: `python -m workflows [FOLDER]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of workflows for Prometheus: Argo's controller keeps them, and the last gather of a job brings the values."""
+"""Prometheus metrics of workflows: Argo's controller exports them, with values from the last gather of each job."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ __all__ = [
 ]
 
 PREFIX = "argo_workflows_"
-"""Argo puts it before every name."""
+"""Prefix that Argo adds to every name."""
 
 SUCCEEDED = "{{status}} == Succeeded"
-"""Argo asks after every attempt of a pod, and one that failed has no outputs."""
+"""Argo evaluates metrics after every attempt of a pod, and failed attempts have no outputs."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number that a gather writes below its outputs as `figures/<output>`.
+    """A number that a gather writes to the file `figures/<output>` of its outputs.
 
     Attributes:
         output: name of the output parameter.
         metric: name of the counter, without PREFIX.
-        help: the same wherever the name is used, as Prometheus wants it.
-        jobs: those that have it; empty for all.
+        help: help text; Prometheus requires the same text for every use of a name.
+        jobs: jobs with this figure; empty for all.
     """
 
     output: str
@@ -45,40 +45,45 @@ class Figure:
 
 
 FIGURES = (
-    Figure("units", "acd_units_total", "Tiles, files or pages that were done"),
-    Figure("seconds", "acd_shard_seconds_total", "Seconds that shards have worked, all pods together"),
-    Figure("pixel-bytes-read", "acd_pixel_bytes_read_total", "Bytes of pixels read, as they are in memory"),
+    Figure("units", "acd_units_total", "Finished tiles, files or pages"),
+    Figure("seconds", "acd_shard_seconds_total", "Seconds of work on shards, summed over all pods"),
+    Figure("pixel-bytes-read", "acd_pixel_bytes_read_total", "Bytes of pixels read, uncompressed"),
     Figure("bytes-written", "acd_bytes_written_total", "Bytes written to the store"),
-    Figure("images", "acd_images_total", "Images that were compared with the baseline", ("monitor",)),
-    Figure("patches", "acd_patches_total", "Patches of abnormal change that were found", ("monitor",)),
-    Figure("changed-area-m2", "acd_changed_square_metres_total", "Area of the patches that were found", ("monitor",)),
-    Figure("area-px", "acd_area_pixels_total", "Pixels of the area in the images that were compared", ("monitor",)),
-    Figure("judged-px", "acd_judged_pixels_total", "Those of them that could be judged", ("monitor",)),
+    Figure("images", "acd_images_total", "Images compared with the baseline", ("monitor",)),
+    Figure("patches", "acd_patches_total", "Patches of abnormal change found", ("monitor",)),
+    Figure(
+        "changed-area-m2",
+        "acd_changed_square_metres_total",
+        "Area of the patches found, in square metres",
+        ("monitor",),
+    ),
+    Figure("area-px", "acd_area_pixels_total", "Pixels of the area in the compared images", ("monitor",)),
+    Figure("judged-px", "acd_judged_pixels_total", "Pixels of the area that could be judged", ("monitor",)),
 )
 
 DURATION = "acd_job_duration_seconds"
-DURATION_HELP = "Seconds from the start of a job to its end, in the last run that did not fail"
+DURATION_HELP = "Seconds from start to end of a job, in the last successful run"
 
 
 def figure_outputs(job: str, folder: str, prefix: str = "") -> list[Parameter]:
-    """The output parameters of a pod that publishes a job's results, which hold its figures.
+    """The output parameters with the figures of a job, for a pod that publishes its results.
 
     Args:
-        job: the job.
-        folder: where the pod writes.
-        prefix: what their names begin with, in a pod that does several jobs.
+        job: name of the job.
+        folder: folder of the pod's outputs.
+        prefix: prefix of the names, in a pod that does several jobs.
     """
     return [
         Parameter(
             name=prefix + figure.output, value_from=ValueFrom(path=f"{folder}/figures/{figure.output}", default="0")
         )
-        for figure in _of(job)
+        for figure in _figures_of(job)
     ]
 
 
 def figure_metrics(job: str, aoi: str, prefix: str = "") -> Metrics:
-    """The counters of a pod that publishes a job's results; `aoi` is the label's value."""
-    made: list[Any] = [
+    """The counters of a pod that publishes a job's results; `aoi` is the value of their label."""
+    counters: list[Any] = [
         Counter(
             name=figure.metric,
             help=figure.help,
@@ -86,13 +91,13 @@ def figure_metrics(job: str, aoi: str, prefix: str = "") -> Metrics:
             when=SUCCEEDED,
             value=f"{{{{outputs.parameters.{prefix}{figure.output}}}}}",
         )
-        for figure in _of(job)
+        for figure in _figures_of(job)
     ]
-    return Metrics(metrics=made)
+    return Metrics(metrics=counters)
 
 
 def duration_metric(job: str, aoi: str) -> Metrics:
-    """How long a job took, or all of them."""
+    """The gauge with the duration of a job, or of the whole chain."""
     gauge: Any = Gauge(
         name=DURATION,
         help=DURATION_HELP,
@@ -104,7 +109,7 @@ def duration_metric(job: str, aoi: str) -> Metrics:
     return Metrics(metrics=[gauge])
 
 
-def _of(job: str) -> list[Figure]:
+def _figures_of(job: str) -> list[Figure]:
     return [figure for figure in FIGURES if not figure.jobs or job in figure.jobs]
 
 

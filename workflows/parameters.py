@@ -1,4 +1,4 @@
-"""Workflow parameters, made from the settings of the jobs."""
+"""Workflow parameters, generated from the settings of the jobs."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ WEBHOOK = "webhook"
 HERE_SECONDS = "here-seconds"
 
 SHARED = frozenset({"aoi", "layout", "variable", "instance", "profile", "resampling", "pod_start"})
-"""Settings that mean the same in every job: one parameter for all jobs of a workflow."""
+"""Settings with the same meaning in every job: one parameter for all jobs of a workflow."""
 
-SAME = {
+ALIASES = {
     ("ingest", "make_layout"): ("consolidate", "layout"),
     ("monitor", "baseline_name"): ("baseline", "name"),
     ("report", "name"): ("monitor", "name"),
@@ -48,16 +48,16 @@ SAME = {
         for field in ("tags", "track", "pair_days", "mixed")
     },
 }
-"""Settings of a chain that name what another of its jobs makes or reads, or choose the records of all of them."""
+"""Settings of a chain that must equal a setting of another job; they share its parameter."""
 
-WORKING_DEFAULTS = {"aoi": "default", "layout": "default"}
-"""Argo CD starts a template without parameters, so those that a job needs have a default too."""
+REQUIRED_DEFAULTS = {"aoi": "default", "layout": "default"}
+"""Defaults of required settings, since Argo CD can start a template without parameters."""
 
 POD_START = "pod-start"
 POD_START_SECONDS = "10"
-"""Measured on a cluster of one machine: from the end of a pod to the work of the one that follows it."""
+"""Seconds between the end of a pod and the start of work in the next, measured on a single-machine cluster."""
 
-AOI_DESCRIPTION = "Name of the AOI: its file is the key aoi.json of the ConfigMap acd-aoi-<name>"
+AOI_DESCRIPTION = "Name of the AOI; its file is the key aoi.json of the ConfigMap acd-aoi-<name>"
 
 
 @dataclass(frozen=True)
@@ -70,23 +70,23 @@ class Bound:
 
 
 def bound_to(job: str, settings: type[Settings], *, alone: bool) -> list[Bound]:
-    """The parameter of each setting: its own name in the workflow of one job, else the job's name before it.
+    """Assign a parameter to each setting, with the job's name as prefix if the workflow has several jobs.
 
     Args:
         job: name of the job.
-        settings: its settings.
-        alone: whether the workflow has no other job.
+        settings: settings model of the job.
+        alone: whether the workflow has only this job.
     """
     return [Bound(job, option, _name(job, option.field, alone=alone)) for option in options_of(settings)]
 
 
 def parameter_of(bounds: list[Bound]) -> Parameter:
-    """One workflow parameter for settings that share it. An empty value means the job's own default."""
+    """Make the workflow parameter that settings share. An empty value means the default of the job."""
     first = bounds[0]
     option = first.option
     value = option.default if option.kind == "one" else ""
     if first.parameter == AOI or any(bound.option.required for bound in bounds):
-        value = WORKING_DEFAULTS.get(first.parameter, value)
+        value = REQUIRED_DEFAULTS.get(first.parameter, value)
     if first.parameter == POD_START:
         value = POD_START_SECONDS
     choices = ["yes", "no"] if option.kind == "flag" else [str(choice) for choice in option.choices]
@@ -96,37 +96,35 @@ def parameter_of(bounds: list[Bound]) -> Parameter:
 
 
 def quarantine_parameter() -> Parameter:
-    """How many shards a gather may go on without; no setting of a job."""
-    description = "Number of shards of each job that may fail permanently and are left out; the next run does them"
+    """The number of shards that may fail; not a setting of a job."""
+    description = "Number of shards of each job that may fail permanently and are left out; the next run retries them"
     return Parameter(name=QUARANTINE, value="0", description=description)
 
 
 def retention_parameters() -> list[Parameter]:
-    """What tidy keeps: a parameter for each option of `acdtask tidy`."""
-    described = {
-        "keep_days": "Days in which nothing is deleted that was written in them; 2 at least",
-        "keep_runs": "Finished runs of each AOI and job to keep",
-        "keep_versions": "Versions of each result to keep, and reports of each AOI",
-        "keep_heads": "Heads of the index to keep",
+    """The parameters for what `acdtask tidy` keeps."""
+    descriptions = {
+        "keep_days": "Keep everything written in the last days; at least 2",
+        "keep_runs": "Number of finished runs to keep for each AOI and job",
+        "keep_versions": "Number of versions to keep of each result, and of reports of each AOI",
+        "keep_heads": "Number of heads of the index to keep",
     }
     return [
         Parameter(name=field.replace("_", "-"), value=str(Retention.model_fields[field].default), description=text)
-        for field, text in described.items()
+        for field, text in descriptions.items()
     ]
 
 
 def memory_parameter() -> Parameter:
-    """The memory of a pod that does a shard; no setting of a job."""
-    description = "Memory of a pod that does a shard, in MiB; more after it ran out of memory"
+    """The memory of a pod that runs a shard; not a setting of a job."""
+    description = "Memory of a pod that runs a shard, in MiB; increased when it runs out of memory"
     return Parameter(name=MEMORY, value="2048", description=description)
 
 
 def here_parameters() -> list[Parameter]:
-    """What a pod that plans may do itself; no settings of a job."""
-    seconds = (
-        "A plan that expects no more seconds of work is done in the pod that made it; 0: every plan gets more pods"
-    )
-    memory = "Memory of a pod that plans and does small work, in MiB; more after it ran out of memory"
+    """The limits of work that is done in the pod that plans it; not settings of a job."""
+    seconds = "Work of at most this many expected seconds is done in the pod that plans it; 0: always in separate pods"
+    memory = "Memory of a pod that plans and does small work, in MiB; increased when it runs out of memory"
     return [
         Parameter(name=HERE_SECONDS, value=SECONDS_DEFAULT, description=seconds),
         Parameter(name=HERE_MEMORY, value=MEMORY_DEFAULT, description=memory),
@@ -134,16 +132,14 @@ def here_parameters() -> list[Parameter]:
 
 
 def webhook_parameter() -> Parameter:
-    """Where the end of the workflow is told; no setting of a job."""
-    description = (
-        "http:// or https:// address that gets a CloudEvent when the workflow has ended; empty: nothing is sent"
-    )
+    """The webhook for the end of the workflow; not a setting of a job."""
+    description = "http:// or https:// address that gets a CloudEvent when the workflow ends; empty: none is sent"
     return Parameter(name=WEBHOOK, value="", description=description)
 
 
 def _name(job: str, field: str, *, alone: bool) -> str:
-    if not alone and (job, field) in SAME:
-        job, field = SAME[job, field]
+    if not alone and (job, field) in ALIASES:
+        job, field = ALIASES[job, field]
     name = field if alone or field in SHARED else f"{job}_{field}"
     return name.replace("_", "-")
 
@@ -158,12 +154,12 @@ def _description(bounds: list[Bound]) -> str:
         "pairs": " (KEY=VALUE, separated by commas)",
         "several": f" ({option.count} values, separated by commas)",
     }.get(option.kind, "")
-    needed = " (required)" if any(bound.option.required for bound in bounds) else ""
-    return "; ".join(meanings) + form + needed
+    required = " (required)" if any(bound.option.required for bound in bounds) else ""
+    return "; ".join(meanings) + form + required
 
 
 def _meaning(option: SettingOption) -> str:
-    """What a setting means; with its name where it tells its default only."""
+    """The description of a setting, with its name if it only describes the default."""
     return (
         f"{option.field.capitalize()}; {option.description}"
         if option.description.startswith("default:")

@@ -1,4 +1,4 @@
-"""The pods of a workflow: a container of acdtask each, restricted, with its outputs, metrics and retries."""
+"""The pods of a workflow: restricted containers of acdtask, with outputs, metrics and retries."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ __all__ = [
 ]
 
 OUTPUTS = "/tmp/acd"  # noqa: S108  # a path in the pod, where /tmp is a volume of its own
-ROUND = ["plan-id", "round"]
-"""What a gather is told."""
+ROUND_INPUTS = ["plan-id", "round"]
+"""Input parameters of a gather."""
 FROM = "from"
-"""The first job of the part of the chain that a pod begins with."""
+"""Input parameter with the first job that a pod of the chain runs."""
 IMAGE = "acdtask"
-"""A placeholder: the chart gives the image."""
+"""Placeholder that the chart replaces by the image."""
 
 ARTIFACTS = {"monitor": ("patches.geojson", "patches.parquet"), "report": ("report/", "quicklook.png")}
-"""What a pod that publishes a job's results leaves for the Argo UI; a folder ends in a slash."""
+"""Artifacts for the Argo UI, of a pod that publishes a job's results; folders end in a slash."""
 PLAN_ARTIFACTS = ("plan.json", "summary.md")
 
 
 class Main(Container):
-    """A container as every pod of ours has it: `main`, restricted, with nothing writable but /tmp."""
+    """The container `main` of every pod: restricted, with only /tmp writable."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Main(Container):
         args: list[str],
         seconds: int = POD_SECONDS["gather"],
         mounts: list[VolumeMount] | None = None,
-        **more: Any,
+        **options: Any,
     ):
         super().__init__(
             name=name,
@@ -87,7 +87,7 @@ class Main(Container):
             volume_mounts=mounts,
             retry_strategy=retry_strategy(),
             active_deadline_seconds=seconds,
-            **more,
+            **options,
         )
 
     def _build_container(self) -> ContainerModel:
@@ -97,7 +97,7 @@ class Main(Container):
 
 
 def plan_pod(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]) -> Main:
-    """The pod that plans a job, and does it if it is small."""
+    """The pod that plans a job, and does small work itself."""
     return _here_pod(
         workflow,
         f"{job.name}-plan",
@@ -113,7 +113,7 @@ def plan_pod(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]
 
 
 def chain_pod(workflow: WorkflowTemplate, jobs: list[str], bounds: list[Bound]) -> Main:
-    """The pod that does job after job. It has the outputs of the plans of all jobs, and of whatever it publishes."""
+    """The pod that runs small jobs one after the other, with the outputs of all their plans and results."""
     args = ["chain", "--from", f"{{{{inputs.parameters.{FROM}}}}}", "--outputs", OUTPUTS]
     outputs: list[Any] = [_output("next", default=END)]
     artifacts: list[Any] = []
@@ -137,8 +137,8 @@ def chain_pod(workflow: WorkflowTemplate, jobs: list[str], bounds: list[Bound]) 
     )
 
 
-def _here_pod(workflow: WorkflowTemplate, name: str, args: list[str], **more: Any) -> Main:
-    """A pod that plans, and does small work itself: as much memory as a budget, and more after an OOM kill."""
+def _here_pod(workflow: WorkflowTemplate, name: str, args: list[str], **options: Any) -> Main:
+    """A pod that plans and does small work itself, within its memory, which grows after an OOM kill."""
     budget = ["--here-seconds", reference(workflow, HERE_SECONDS), "--here-memory", reference(workflow, HERE_MEMORY)]
     return Main(
         name,
@@ -146,12 +146,12 @@ def _here_pod(workflow: WorkflowTemplate, name: str, args: list[str], **more: An
         POD_SECONDS["here"],
         mounts=[VolumeMount(name=AOI, mount_path=AOI_FOLDER, read_only=True)],
         pod_spec_patch=memory_patch(HERE_MEMORY),
-        **more,
+        **options,
     )
 
 
 def round_output(name: str) -> str:
-    """The output of a plan that says whether it needs an optional round; absent if not.
+    """Name of the output that says whether a plan needs an optional round; the plan writes it only if so.
 
     >>> round_output("statistics")
     'round-statistics'
@@ -160,19 +160,19 @@ def round_output(name: str) -> str:
 
 
 def optional_rounds(job: Job[Any, Any]) -> list[str]:
-    """The outputs that say which optional rounds a plan needs."""
+    """Names of these outputs for all optional rounds of a job."""
     return [round_output(round_.name) for round_ in job.rounds if round_.optional]
 
 
 def _plan_outputs(job: Job[Any, Any], folder: str, prefix: str = "", way: Way = Way.NOTHING) -> list[Parameter]:
-    """The output parameters that hold what is handed over; a job that was not planned has the way that is given."""
+    """The output parameters of a plan for its pods; `way` is the default for a job that was not planned."""
     defaults = {"plan-id": "", "shards": "[]", "shard-units": "1", "shard-count": "0", "way": way.value}
     defaults |= dict.fromkeys(optional_rounds(job), "no")
     return [_output(name, default=default, folder=folder, prefix=prefix) for name, default in defaults.items()]
 
 
 def _parameter_args(workflow: WorkflowTemplate, bounds: list[Bound], prefix: str = "") -> list[str]:
-    """The settings of a job, as a pod that plans it gets them."""
+    """The arguments with the settings of a job, for a pod that plans it."""
     args = []
     for bound in bounds:
         value = AOI_FILE if bound.option.field == AOI else reference(workflow, bound.parameter)
@@ -181,7 +181,7 @@ def _parameter_args(workflow: WorkflowTemplate, bounds: list[Bound], prefix: str
 
 
 def run_pod(job: Job[Any, Any]) -> Main:
-    """The pod of a shard."""
+    """The pod that runs a shard."""
     names = ["plan-id", "round", "shard"]
     pod = Main(
         f"{job.name}-run",
@@ -190,18 +190,18 @@ def run_pod(job: Job[Any, Any]) -> Main:
         inputs=[Parameter(name=name) for name in (*names, "units")],
         pod_spec_patch=memory_patch(),
     )
-    # Without it Argo counts a waiting pod as 0/1, and the total grows as pods start.
+    # Without this, Argo counts a waiting pod as 0/1, and the total grows as pods start.
     pod.annotations = {"workflows.argoproj.io/progress": "0/{{inputs.parameters.units}}"}
     return pod
 
 
 def gather_pod(workflow: WorkflowTemplate, job: Job[Any, Any]) -> Main:
-    """The pod that joins a round, but for the last one."""
+    """The pod that gathers a round other than the last."""
     return Main(f"{job.name}-gather", _gather_args(workflow, job), inputs=_round_inputs())
 
 
 def publish_pod(workflow: WorkflowTemplate, job: Job[Any, Any]) -> Main:
-    """The pod that joins the last round of a job, and publishes."""
+    """The pod that gathers the last round of a job and publishes the results."""
     outputs = [_artifact(job.name, name) for name in ARTIFACTS.get(job.name, ())]
     return Main(
         f"{job.name}-publish",
@@ -213,11 +213,11 @@ def publish_pod(workflow: WorkflowTemplate, job: Job[Any, Any]) -> Main:
 
 
 def _gather_args(workflow: WorkflowTemplate, job: Job[Any, Any]) -> list[str]:
-    return [*_stage_args(job, "gather", ROUND), "--quarantine", reference(workflow, QUARANTINE)]
+    return [*_stage_args(job, "gather", ROUND_INPUTS), "--quarantine", reference(workflow, QUARANTINE)]
 
 
 def _round_inputs() -> list[Parameter]:
-    return [Parameter(name=name) for name in ROUND]
+    return [Parameter(name=name) for name in ROUND_INPUTS]
 
 
 def _stage_args(job: Job[Any, Any], stage: str, names: list[str]) -> list[str]:
@@ -234,7 +234,7 @@ def _output(name: str, default: str, folder: str = OUTPUTS, prefix: str = "") ->
 def _artifact(
     job: str, name: str, folder: str = OUTPUTS, prefix: str = "", *, optional: bool | None = None
 ) -> Artifact:
-    """A file or folder as it is, below the workflow's name; the UI shows it by the end of its key."""
+    """An artifact without compression, below the workflow's name; the UI chooses its view by the key's extension."""
     return S3Artifact(
         name=prefix + name.strip("/").replace(".", "-"),
         path=f"{folder}/{name.strip('/')}",
@@ -245,5 +245,5 @@ def _artifact(
 
 
 def reference(workflow: WorkflowTemplate, parameter: str) -> str:
-    """How a template refers to a parameter of its workflow."""
+    """The expression with which a template refers to a parameter of its workflow."""
     return str(workflow.get_parameter(parameter).value)

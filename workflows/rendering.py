@@ -1,4 +1,4 @@
-"""Templates as YAML files."""
+"""Render the templates to YAML files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["CHART_FILES", "render_all", "write_all"]
 
 CHART_FILES = Path(__file__).resolve().parents[1] / "helm" / "acd" / "files"
 WIDTH = 10_000
-"""No line is broken: a broken line in an expression is hard to read."""
+"""Wide enough to break no line, since broken expressions are hard to read."""
 HEADER = "# Made by `python -m workflows`; do not edit.\n"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as blocks; no anchors."""
+    """Dumps multi-line strings as blocks, and no anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -32,7 +32,7 @@ _Dumper.add_representer(str, _text)
 
 
 def render_all() -> dict[str, str]:
-    """File name and text of every WorkflowTemplate."""
+    """Render every WorkflowTemplate, by filename."""
     return {
         f"{name}.yaml": HEADER + yaml.dump(template.to_dict(), Dumper=_Dumper, sort_keys=False, width=WIDTH)
         for name, template in build_all().items()
@@ -40,12 +40,12 @@ def render_all() -> dict[str, str]:
 
 
 def write_all(folder: Path = CHART_FILES) -> list[Path]:
-    """Write every file, and remove templates that are no longer made."""
+    """Write all files, and remove obsolete ones."""
     folder.mkdir(parents=True, exist_ok=True)
     rendered = render_all()
-    for old in folder.glob("acd-*.yaml"):
-        if old.name not in rendered:
-            old.unlink()
+    for path in folder.glob("acd-*.yaml"):
+        if path.name not in rendered:
+            path.unlink()
     for name, text in rendered.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in rendered]

@@ -1,4 +1,4 @@
-"""When Argo tries a pod again, and with how much memory."""
+"""When Argo retries a pod, and with how much memory."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ __all__ = [
 ]
 
 EXECUTOR_EXIT_CODES = (64, 65)
-"""Argo's executor could not start the command (argo-workflows, cmd/argoexec/commands)."""
+"""Exit codes of Argo's executor if it cannot start the command (argo-workflows, cmd/argoexec/commands)."""
 OUT_OF_MEMORY = 137
-"""SIGKILL; the kernel sends it when a container needs more memory than its limit."""
+"""SIGKILL, which the kernel sends to a container that exceeds its memory limit."""
 TERMINATED = 143
-"""SIGTERM; the node is drained, or the pod deleted."""
+"""SIGTERM, sent when a node is drained or a pod is deleted."""
 UNKNOWN = -1
-"""What Argo says when there is no exit code, since the pod is gone."""
+"""Argo's value for a missing exit code, when the pod is gone."""
 
 RETRIED_EXIT_CODES = (*EXECUTOR_EXIT_CODES, int(ExitStatus.TRANSIENT), OUT_OF_MEMORY, TERMINATED, UNKNOWN)
 LIMIT = 3
 MEMORY = "memory-mib"
-"""The workflow parameter with the memory of a pod that runs a shard."""
+"""Workflow parameter with the memory of a pod that runs a shard."""
 HERE_MEMORY = "here-memory-mib"
-"""That of a pod that plans, and does small work itself."""
+"""Workflow parameter with the memory of a pod that plans and does small work itself."""
 
 
 def retry_expression() -> str:
-    """Whether to try again, in Argo's expression language.
+    """The condition of a retry, in Argo's expression language.
 
     >>> retry_expression()
     'lastRetry.status == "Error" or asInt(lastRetry.exitCode) in [64, 65, 75, 137, 143, -1]'
@@ -46,10 +46,10 @@ def retry_expression() -> str:
 
 
 def retry_strategy() -> RetryStrategy:
-    """Three more attempts after 20 s, 1 min and 3 min, for what may go better the next time.
+    """Retry transient failures three times, after 20 s, 1 min and 3 min.
 
-    A policy is given since without one old versions retry failures only. There is no maxDuration: it counts from the
-    start of the first attempt, so that long work would never be retried.
+    The policy is explicit, since old versions of Argo retry only failures by default. There is no maxDuration: it
+    counts from the start of the first attempt, so that long work would never be retried.
     """
     return RetryStrategy(
         limit=LIMIT,
@@ -60,10 +60,10 @@ def retry_strategy() -> RetryStrategy:
 
 
 def memory_patch(parameter: str = MEMORY) -> str:
-    """A patch of the pod: its memory, and after an OOM kill one more time that for each retry.
+    """The pod patch that sets the memory; after an OOM kill, the memory grows by that amount with each retry.
 
-    Argo knows the last exit code only. The condition of a ternary has to stand first: newer versions of Argo evaluate
-    it by itself. Quotes are single, since the expression lies in JSON.
+    Argo only knows the last exit code. The condition must come first in the expression, since newer versions of Argo
+    evaluate it separately. Quotes are single, since the expression is inside JSON.
     """
     memory = f"asInt(workflow.parameters['{parameter}'])"
     grown = f"{{{{=lastRetry.exitCode == '{OUT_OF_MEMORY}' ? {memory} * (asInt(retries) + 1) : {memory}}}}}Mi"

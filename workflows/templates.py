@@ -1,4 +1,4 @@
-"""The builder of WorkflowTemplates: for each job a plan, then for each round a fan-out and a gather."""
+"""Build the WorkflowTemplates: for each job a plan, then for each round a fan-out and a gather."""
 
 from __future__ import annotations
 
@@ -59,29 +59,29 @@ from workflows.pods import (
 __all__ = ["CHAIN", "TIDY", "after_all_of", "build_all", "version_suffix"]
 
 CHAIN = tuple(name for name in JOBS if name != "simulate")
-"""The jobs that have a workflow, in the order of `acd-all`."""
+"""Jobs with a workflow, in the order of `acd-all`."""
 
 TIDY = "tidy"
-"""The workflow that keeps the cube small; it has no AOI."""
+"""The workflow that deletes old files of the cube; it has no AOI."""
 
 ITEM = "{{item}}"
-HANDED_OVER = ("plan-id", "shards", "shard-units", "way")
-"""What the pods of every plan are told by the pod that made it."""
+PLAN_OUTPUTS = ("plan-id", "shards", "shard-units", "way")
+"""Outputs of every plan for the tasks of its pods."""
 USER = 65532
 DAY = 86400
 WITH_WEBHOOK = f"workflow.parameters.{WEBHOOK} != ''"
 FAILED_WITH_WEBHOOK = f"{WITH_WEBHOOK} && workflow.status != 'Succeeded'"
-"""When the exit handler posts: always, or only a failure."""
+"""Conditions of the exit handler's post: always, or only after a failure."""
 
 
 def build_all() -> dict[str, WorkflowTemplate]:
-    """Every WorkflowTemplate by name: each job, `acd-all` and `acd-tidy`, under a stable and a versioned name."""
+    """Build every WorkflowTemplate by name: each job, `acd-all` and `acd-tidy`, with a stable and a versioned name."""
     chains = {**{name: [name] for name in CHAIN}, "all": list(CHAIN)}
-    built = {}
+    templates = {}
     for title, jobs in chains.items():
         for name in _names(title):
-            built[name] = _workflow(name, title, jobs)
-    return built | {name: _tidy_workflow(name) for name in _names(TIDY)}
+            templates[name] = _workflow(name, title, jobs)
+    return templates | {name: _tidy_workflow(name) for name in _names(TIDY)}
 
 
 def _names(title: str) -> tuple[str, str]:
@@ -89,7 +89,7 @@ def _names(title: str) -> tuple[str, str]:
 
 
 def after_all_of(fan_out: str) -> str:
-    """What a task depends on that begins when every pod of a fan-out has ended, well or not.
+    """The dependency of a task that starts when all pods of a fan-out have ended, successfully or not.
 
     >>> after_all_of("run-check")
     'run-check || run-check.Failed || run-check.Errored'
@@ -98,7 +98,7 @@ def after_all_of(fan_out: str) -> str:
 
 
 def version_suffix() -> str:
-    """The version as a part of a Kubernetes name.
+    """The version in the form of a part of a Kubernetes name.
 
     >>> version_suffix() == __version__.replace(".", "-")
     True
@@ -116,11 +116,11 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
     workflow = _empty_workflow(name, title, _annotations(title, jobs), parameters)
     aoi = reference(workflow, AOI)
     workflow.synchronization = Synchronization(mutexes=[Mutex(name=f"acd-{aoi}")])
-    # Optional, so that a missing AOI is an error of the plan and not a pod that waits for ever.
+    # Optional, so that a missing AOI is an error of the plan instead of a pod that waits forever.
     workflow.volumes = [Volume(name=AOI, config_map=ConfigMapVolumeSource(name=f"acd-aoi-{aoi}", optional=True))]
     with workflow:
         if len(jobs) > 1:
-            dags = [_handed_over_dag(workflow, load_job(job)) for job in jobs]
+            dags = [_planned_dag(workflow, load_job(job)) for job in jobs]
             _chain_dag(workflow, title, dags, bounds)
         else:
             _job_dag(workflow, load_job(jobs[0]), bounds)
@@ -131,7 +131,7 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
 def _empty_workflow(
     name: str, title: str, annotations: dict[str, str], parameters: list[Parameter]
 ) -> WorkflowTemplate:
-    """A workflow as every one of ours is: restricted, with limits, labels and a time to live."""
+    """A workflow without templates: restricted, with limits, labels and a time to live."""
     labels = {
         "app.kubernetes.io/name": "acd",
         "app.kubernetes.io/component": title,
@@ -159,13 +159,13 @@ def _empty_workflow(
 
 
 def _tidy_workflow(name: str) -> WorkflowTemplate:
-    """One pod that deletes what the cube no longer needs. It runs beside the jobs, so it has no AOI's mutex."""
+    """Build the workflow of tidy: one pod, without an AOI's mutex, since it may run beside the jobs."""
     retention = retention_parameters()
     help_text = (
-        "Deletes old runs, old versions of the index and of results, and files that nothing names. Results, images and "
-        "the current report stay."
+        "Deletes old runs, old versions of the index and of results, and files that nothing refers to. Images, current "
+        "results and the current report are kept."
     )
-    annotations = _described(
+    annotations = _description(
         TIDY, "delete what the cube no longer needs", help_text, f"argo submit --from workflowtemplate/acd-{TIDY}"
     )
     workflow = _empty_workflow(name, TIDY, annotations, [*retention, webhook_parameter()])
@@ -180,7 +180,7 @@ def _tidy_workflow(name: str) -> WorkflowTemplate:
 
 
 def _job_dag(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]) -> DAG:
-    """A workflow of one job: its plan, and the pods of a plan that is too large for the pod that made it."""
+    """Build the DAG of one job: its plan, and the pods for work that is too large for the planning pod."""
     planning = plan_pod(workflow, job, bounds)
     pods = _Pods(workflow, job)
     with _dag(workflow, job) as dag:
@@ -189,26 +189,26 @@ def _job_dag(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]
     return dag
 
 
-def _handed_over(job: Job[Any, Any]) -> list[str]:
-    """What the pods of a plan are told by the pod that made it, by name of the output."""
-    return [*HANDED_OVER, *optional_rounds(job)]
+def _plan_outputs(job: Job[Any, Any]) -> list[str]:
+    """Names of a plan's outputs for the tasks of its pods."""
+    return [*PLAN_OUTPUTS, *optional_rounds(job)]
 
 
-def _handed_over_dag(workflow: WorkflowTemplate, job: Job[Any, Any]) -> DAG:
-    """The pods of a job of the whole chain, for a plan that was made before."""
+def _planned_dag(workflow: WorkflowTemplate, job: Job[Any, Any]) -> DAG:
+    """Build the DAG of one job of the chain, for a plan that exists already."""
     pods = _Pods(workflow, job)
-    with _dag(workflow, job, inputs=[Parameter(name=name) for name in _handed_over(job)]) as dag:
+    with _dag(workflow, job, inputs=[Parameter(name=name) for name in _plan_outputs(job)]) as dag:
         pods.add_rounds(lambda name: f"{{{{inputs.parameters.{name}}}}}", None)
     return dag
 
 
-def _dag(workflow: WorkflowTemplate, job: Job[Any, Any], **more: Any) -> DAG:
-    """Shards go on when one of them fails, so that the next workflow has less to do."""
-    return DAG(name=job.name, fail_fast=False, metrics=duration_metric(job.name, reference(workflow, AOI)), **more)
+def _dag(workflow: WorkflowTemplate, job: Job[Any, Any], **options: Any) -> DAG:
+    """A DAG in which shards continue when one of them fails, so that the next workflow has less to do."""
+    return DAG(name=job.name, fail_fast=False, metrics=duration_metric(job.name, reference(workflow, AOI)), **options)
 
 
 class _Pods:
-    """The pods of a job beside its plan: for each round a fan-out and a gather."""
+    """The pods of a job after its plan: for each round a fan-out and a gather."""
 
     def __init__(self, workflow: WorkflowTemplate, job: Job[Any, Any]) -> None:
         self.job = job
@@ -216,32 +216,32 @@ class _Pods:
         self.gather = gather_pod(workflow, job) if len(job.rounds) > 1 else None
         self.publish = publish_pod(workflow, job)
 
-    def add_rounds(self, handed_over: Callable[[str], str], before: Task | None) -> None:
-        """Add the tasks to the DAG that is being made.
+    def add_rounds(self, output_of: Callable[[str], str], before: Task | None) -> None:
+        """Add the tasks to the current DAG.
 
         Args:
-            handed_over: how its tasks refer to what they are told of the plan.
-            before: the task that comes before them, if there is one.
+            output_of: gives the expression for an output of the plan.
+            before: the preceding task, if any.
         """
-        by_pods = f"{handed_over('way')} == {Way.PODS.value}"
+        by_pods = f"{output_of('way')} == {Way.PODS.value}"
         for round_ in self.job.rounds:
             round_name = round_.name
-            needed = f" && {handed_over(round_output(round_name))} == {NEEDED}" if round_.optional else ""
-            wanted = f"{by_pods}{needed}"
-            which = {"plan-id": handed_over("plan-id"), "round": round_name}
+            needed = f" && {output_of(round_output(round_name))} == {NEEDED}" if round_.optional else ""
+            condition = f"{by_pods}{needed}"
+            round_inputs = {"plan-id": output_of("plan-id"), "round": round_name}
             run = Task(
                 name=f"run-{round_name}",
                 template=self.run,
-                arguments={**which, "shard": ITEM, "units": handed_over("shard-units")},
-                with_param=handed_over("shards"),
-                when=wanted,
+                arguments={**round_inputs, "shard": ITEM, "units": output_of("shard-units")},
+                with_param=output_of("shards"),
+                when=condition,
             )
             gather = Task(
                 name=f"gather-{round_name}",
                 template=self.publish if round_name == self.job.round_names[-1] else self.gather,
-                arguments=which,
-                when=wanted,
-                # It says which shards failed, and goes on if they may be left out.
+                arguments=round_inputs,
+                when=condition,
+                # Gather names the failed shards, and continues if they may be left out.
                 depends=after_all_of(run.name),
             )
             if before is not None:
@@ -250,9 +250,9 @@ class _Pods:
 
 
 def _chain_dag(workflow: WorkflowTemplate, title: str, dags: list[DAG], bounds: list[Bound]) -> None:
-    """One pod does job after job. The first that is too large gets pods, and the rest begins again behind it.
+    """Build the DAG of the chain: one pod runs small jobs; a larger job gets pods; the DAG calls itself for the rest.
 
-    The DAG uses itself for the rest, so all references are to the outputs of its own first task, which has run.
+    Because of the recursion, every reference is to an output of the DAG's own first task, which has always run.
     """
     chain = chain_pod(workflow, [str(dag.name) for dag in dags], bounds)
     metrics = duration_metric(title, reference(workflow, AOI))
@@ -260,33 +260,35 @@ def _chain_dag(workflow: WorkflowTemplate, title: str, dags: list[DAG], bounds: 
         plan = Task(name="plan", template=chain, arguments={FROM: f"{{{{inputs.parameters.{FROM}}}}}"})
         tasks = []
         for dag in dags:
-            names = _handed_over(load_job(str(dag.name)))
-            given = {name: plan.get_parameter(f"{dag.name}-{name}").value for name in names}
-            task = Task(name=str(dag.name), template=dag, arguments=given, when=f"{given['way']} == {Way.PODS.value}")
+            names = _plan_outputs(load_job(str(dag.name)))
+            outputs = {name: plan.get_parameter(f"{dag.name}-{name}").value for name in names}
+            task = Task(
+                name=str(dag.name), template=dag, arguments=outputs, when=f"{outputs['way']} == {Way.PODS.value}"
+            )
             plan >> task
             tasks.append(task)
-        going_on = plan.get_parameter("next").value
+        next_job = plan.get_parameter("next").value
         Task(
             name="rest",
             template=title,
-            arguments={FROM: going_on},
-            when=f"{going_on} != {END}",
+            arguments={FROM: next_job},
+            when=f"{next_job} != {END}",
             depends=" && ".join(str(task.name) for task in tasks),
         )
 
 
 def _exit_dag(workflow: WorkflowTemplate, aoi: str, when: str = WITH_WEBHOOK) -> DAG:
-    """Tells the webhook how the workflow ended; without one there is no pod."""
+    """Build the exit handler, which notifies the webhook; without a webhook there is no pod."""
     pod = _notify_pod(workflow, aoi)
     with DAG(name="exit", fail_fast=False) as dag:
-        # An expression, since an address between quotes might bring a quote of its own.
+        # An expression, since a quoted address could contain quotes.
         Task(name="notify", template=pod, when=f"{{{{={when}}}}}")
     return dag
 
 
 def _notify_pod(workflow: WorkflowTemplate, aoi: str) -> Main:
-    """It is told the status alone: a list of failures that is too long would keep Argo from starting it."""
-    told = {
+    """The pod that notifies the webhook. It gets no list of failures, since a long one could prevent its start."""
+    options = {
         "run": "{{workflow.uid}}",
         "status": "{{workflow.status}}",
         "aoi": aoi,
@@ -294,16 +296,20 @@ def _notify_pod(workflow: WorkflowTemplate, aoi: str) -> Main:
         "workflow": "{{workflow.name}}",
         "namespace": "{{workflow.namespace}}",
     }
-    return Main("notify", ["notify", *[word for name, value in told.items() for word in (f"--{name}", value)]])
+    return Main(
+        "notify", ["notify", *[argument for name, value in options.items() for argument in (f"--{name}", value)]]
+    )
 
 
 def _annotations(title: str, jobs: list[str]) -> dict[str, str]:
     rounds = [f"`{job}` ({', '.join(load_job(job).round_names)})" for job in jobs]
     summary = JOBS[title].summary if title in JOBS else "Ingest, consolidate, baseline, monitor and report."
     text = (
-        JOBS[title].help if title in JOBS else "Does all jobs, one after the other. A job with nothing new is skipped."
+        JOBS[title].help
+        if title in JOBS
+        else "Runs all jobs, one after the other. Jobs with nothing to do are skipped."
     )
-    return _described(
+    return _description(
         title,
         f"{summary[:1].lower()}{summary[1:].rstrip('.')}",
         f"{text}\n\nJobs and rounds: {'; '.join(rounds)}.",
@@ -311,8 +317,8 @@ def _annotations(title: str, jobs: list[str]) -> dict[str, str]:
     )
 
 
-def _described(title: str, summary: str, text: str, example: str) -> dict[str, str]:
-    """What Argo's UI says of a workflow."""
+def _description(title: str, summary: str, text: str, example: str) -> dict[str, str]:
+    """The annotations with title and description, which Argo's UI shows."""
     return {
         "workflows.argoproj.io/title": f"**acd {title}**: {summary}",
         "workflows.argoproj.io/description": f"{text} acd {__version__}.\n\n`{example}`\n",

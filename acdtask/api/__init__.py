@@ -1,6 +1,6 @@
 """The Python interface: coherence as numpy or xarray arrays in, baselines, changes and patches out.
 
-`import acdtask` gives the names of this package; each is imported when it is first used.
+`import acdtask` provides the names of this package; each is imported on first use.
 """
 
 from __future__ import annotations

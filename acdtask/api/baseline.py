@@ -1,4 +1,4 @@
-"""Baselines of arrays: what is usual at each pixel."""
+"""Baselines of arrays: the usual coherence of each pixel."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 __all__ = ["Baseline", "baseline", "dataset_of", "stored_image", "stored_scale_of"]
 
 IMAGES_AT_ONCE = 32
-"""Images of a stack that are read and converted together, so that a lazy stack need not fit into memory."""
+"""Number of images that are read and converted at once, so that a lazy stack need not fit into memory."""
 FINEST_HINT, COARSEST_HINT = 1 / 65534, 1 / 100
-"""Scales between these are taken from a decoded array as the step that its numbers were stored with."""
+"""A decoded array's scale between these limits is taken as the step in which its values were stored."""
 
 KIND = "baseline"
 
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """What is usual at each pixel: count, mean and standard deviation of coherence, from exact integer moments.
+    """Count, mean and standard deviation of coherence at each pixel, from exact integer moments.
 
-    Made by `acdtask.baseline`. Adding and subtracting images is exact: whatever the order, the result is bit for bit
-    that of a baseline made anew from the same images.
+    Made by `acdtask.baseline`. Adding and subtracting images is exact: in any order, the result is bit-for-bit
+    identical to a baseline made from the same images at once.
 
     Attributes:
-        moments: count, sum and sum of squares of each pixel, as integers in stored units.
+        moments: count, sum and sum of squares of each pixel, shape (y, x), as integers in stored units.
         scale: coherence = stored unit * scale.
-        times: the images in it, ISO 8601; empty if they are not known.
-        grid: where its pixels lie, or None.
-        zero_is_nodata: whether a coherence of 0 counts as no data.
-        nodata: the value that means no data in images that do not say it themselves, or None.
+        times: times of the images, ISO 8601; empty if unknown.
+        grid: pixel grid, or None if unknown.
+        zero_is_nodata: whether a coherence of 0 counts as nodata.
+        nodata: nodata value of images that do not define their own, or None.
 
     >>> import numpy as np
     >>> stack = np.array([[[0.5, np.nan]], [[0.7, np.nan]]])
@@ -64,17 +64,17 @@ class Baseline:
 
     @property
     def mean(self) -> NDArray[np.float32]:
-        """Mean coherence, shape (y, x); NaN where there is no image."""
+        """Mean coherence, shape (y, x); NaN without images."""
         return _scaled(self.moments.mean(), self.scale)
 
     @property
     def std(self) -> NDArray[np.float32]:
-        """Population standard deviation of coherence, shape (y, x); NaN where there is no image."""
+        """Population standard deviation of coherence, shape (y, x); NaN without images."""
         return _scaled(self.moments.standard_deviation(), self.scale)
 
     @property
     def count(self) -> NDArray[np.int32]:
-        """Images with data, shape (y, x)."""
+        """Number of images with data, shape (y, x)."""
         return self.moments.count
 
     @property
@@ -84,50 +84,50 @@ class Baseline:
         return height, width
 
     def add(self, image: NDArray[Any] | DataArray, *, nodata: float | None = None) -> Baseline:
-        """The baseline with one more image.
+        """Return the baseline with one more image.
 
         Args:
-            image: shape (y, x), on the pixels of the baseline; integers are in the baseline's scale.
-            nodata: as `acdtask.monitor`.
+            image: shape (y, x), on the pixel grid of the baseline; integers are in the baseline's scale.
+            nodata: as for `acdtask.monitor`.
 
         Raises:
-            AcdError: IMAGE_REPEATED if an image of the same time is in it; as `acdtask.monitor`.
+            AcdError: IMAGE_REPEATED if the baseline has an image of the same time; errors of `acdtask.monitor`.
         """
         pixels, times = stored_image(image, self, nodata)
         if again := sorted({*times} & {*self.times}):
             raise AcdError(
-                ErrorCode.IMAGE_REPEATED, f"the image of {again[0]} is in the baseline already", "Add it only once."
+                ErrorCode.IMAGE_REPEATED, f"the image of {again[0]} is already in the baseline", "Add each image once."
             )
         known = self.times or not self.moments.count.any()
         return self._with(self.moments + self._moments_of(pixels[np.newaxis]), (*self.times, *times) if known else ())
 
     def subtract(self, image: NDArray[Any] | DataArray, *, nodata: float | None = None) -> Baseline:
-        """The baseline without an image that is in it.
+        """Return the baseline without one of its images.
 
         Args:
             image: shape (y, x), with the values that were added.
-            nodata: as `acdtask.monitor`.
+            nodata: as for `acdtask.monitor`.
 
         Raises:
-            AcdError: IMAGE_REPEATED if it is not in the baseline; as `acdtask.monitor`.
+            AcdError: IMAGE_REPEATED if the image is not in the baseline; errors of `acdtask.monitor`.
         """
         pixels, times = stored_image(image, self, nodata)
         if self.times and times and times[0] not in self.times:
             raise AcdError(ErrorCode.IMAGE_REPEATED, f"the image of {times[0]} is not in the baseline")
         rest = self.moments - self._moments_of(pixels[np.newaxis])
         if not _is_possible(rest):
-            raise AcdError(ErrorCode.IMAGE_REPEATED, "the image is not in the baseline, or had other values there")
+            raise AcdError(ErrorCode.IMAGE_REPEATED, "the image is not in the baseline, or was added with other values")
         kept = tuple(time for time in self.times if time not in times) if times else ()
         return self._with(rest, kept)
 
     def to_xarray(self) -> Dataset:
-        """Mean, standard deviation and count as an xarray.Dataset, with coordinates and CRS where they are known."""
+        """Convert to an xarray.Dataset of mean, std and count, with coordinates and CRS if known. EXTRA_MISSING."""
         return dataset_of({"mean": self.mean, "std": self.std, "count": self.count}, self.grid)
 
     def save(self, address: Address) -> None:
-        """Write it to a file, which `Baseline.load` reads: a path or an s3:// address; numpy opens it as .npz."""
+        """Write the baseline to a path or s3:// address, for `Baseline.load`; numpy opens it as .npz."""
         moments = self.moments
-        words = {
+        metadata = {
             "scale": self.scale,
             "times": list(self.times),
             "grid": self.grid,
@@ -139,15 +139,17 @@ class Baseline:
             "total": moments.total,
             "total_of_squares": moments.total_of_squares,
         }
-        write_saved(address, KIND, words, arrays)
+        write_saved(address, KIND, metadata, arrays)
 
     @classmethod
     def load(cls, address: Address) -> Baseline:
-        """The baseline that `save` wrote. INPUT_MISSING, SAVED_UNREADABLE."""
-        words, arrays = read_saved(address, KIND)
+        """Read a baseline written by `save`. INPUT_MISSING, SAVED_UNREADABLE."""
+        metadata, arrays = read_saved(address, KIND)
         moments = Moments(arrays["count"], arrays["total"], arrays["total_of_squares"])
-        nodata = None if words["nodata"] is None else float(words["nodata"])
-        return cls(moments, words["scale"], tuple(words["times"]), words["grid"], words["zero_is_nodata"], nodata)
+        nodata = None if metadata["nodata"] is None else float(metadata["nodata"])
+        return cls(
+            moments, metadata["scale"], tuple(metadata["times"]), metadata["grid"], metadata["zero_is_nodata"], nodata
+        )
 
     def __repr__(self) -> str:
         height, width = self.shape
@@ -174,29 +176,29 @@ def baseline(
 
     Args:
         stack: shape (time, y, x): a numpy array, or an xarray.DataArray, whose coordinates and CRS are kept. Floats
-            are coherence from 0 to 1; they are rounded to a thousandth, as `acdtask ingest` does. Integers need a
-            scale. A lazy array is read a few images at a time.
-        scale: coherence = value * scale, for integers: 0.001 for 0 to 1000, 1/255 for bytes. For floats the step that
-            they are rounded to. Default: what the array says, and 0.001 for floats.
-        nodata: the value that means no data, besides NaN and what is masked. Default: what the array says.
-        zero_is_nodata: a coherence of 0 means no data too.
-        crs: where the pixels lie, such as "EPSG:32632"; default: what the array says.
-        transform: pixel to CRS: a, b, c, d, e, f, such as an `affine.Affine`; default: what the array says.
+            are coherence from 0 to 1, rounded to a thousandth as by `acdtask ingest`. Integers need a scale. A lazy
+            array is read a few images at a time.
+        scale: for integers, coherence = value * scale: 0.001 for 0 to 1000, 1/255 for bytes. For floats, the step to
+            which they are rounded. Default: the array's own scale, or 0.001 for floats.
+        nodata: nodata value, in addition to NaN and masked pixels. Default: the array's own.
+        zero_is_nodata: whether a coherence of 0 also counts as nodata.
+        crs: coordinate reference system, such as "EPSG:32632". Default: the array's own.
+        transform: pixel to CRS: a, b, c, d, e, f, such as an `affine.Affine`. Default: the array's own.
 
     Raises:
         AcdError: STACK_UNFIT, SCALE_UNKNOWN, SETTING_INVALID, INPUT_OUT_OF_RANGE, INPUT_NOT_FINITE.
     """
     layers = layers_of(stack, 3, crs=crs, transform=transform)
     stored = Stored(stored_scale_of(layers, scale))
-    wanted = layers.nodata if nodata is None else nodata
+    missing = layers.nodata if nodata is None else nodata
     moments = Moments.zeros((layers.values.shape[1], layers.values.shape[2]))
-    for images in _parts(layers.values):
-        moments = moments + _moments_of(stored.of(images, wanted, "the stack"), stored, zero_is_nodata=zero_is_nodata)
-    return Baseline(moments, stored.scale, layers.times, layers.grid, zero_is_nodata, wanted)
+    for images in _batches(layers.values):
+        moments = moments + _moments_of(stored.of(images, missing, "the stack"), stored, zero_is_nodata=zero_is_nodata)
+    return Baseline(moments, stored.scale, layers.times, layers.grid, zero_is_nodata, missing)
 
 
 def stored_scale_of(layers: Layers, scale: float | None) -> float:
-    """The scale that an array is stored with. SCALE_UNKNOWN."""
+    """Choose the scale in which an array is stored. SCALE_UNKNOWN."""
     if scale is not None:
         return scale
     kind = np.dtype(layers.values.dtype).kind
@@ -214,7 +216,7 @@ def stored_scale_of(layers: Layers, scale: float | None) -> float:
 def stored_image(
     image: NDArray[Any] | DataArray, baseline: Baseline, nodata: float | None
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """An image in the stored units of a baseline, and its time if it is known.
+    """Convert an image to the stored units of a baseline; also return its time, if known.
 
     Raises:
         AcdError: PIXELS_DIFFER, STACK_UNFIT, INPUT_OUT_OF_RANGE, INPUT_NOT_FINITE.
@@ -225,8 +227,8 @@ def stored_image(
     if is_integer and layers.scale is not None and layers.scale != baseline.scale:
         raise AcdError(
             ErrorCode.PIXELS_DIFFER,
-            f"the image's integers have a scale of {layers.scale:g}, and the baseline's one of {baseline.scale:g}",
-            "Give the image as floats: its integers times its scale.",
+            f"the image's integers have the scale {layers.scale:g}, but the baseline's have {baseline.scale:g}",
+            "Give the image as floats: integers times scale.",
         )
     choices = (nodata, layers.nodata, baseline.nodata)
     missing = next((choice for choice in choices if choice is not None), None)
@@ -237,19 +239,21 @@ def _require_same_pixels(layers: Layers, baseline: Baseline) -> None:
     if np.shape(layers.values) != baseline.shape:
         raise AcdError(
             ErrorCode.PIXELS_DIFFER,
-            f"the image has the shape {np.shape(layers.values)}, and the baseline {baseline.shape}",
+            f"the image has shape {np.shape(layers.values)}, but the baseline has {baseline.shape}",
         )
     mine, other = baseline.grid, layers.grid
     if mine is None or other is None:
         return
     if mine.crs and other.crs and mine.crs != other.crs:
-        raise AcdError(ErrorCode.PIXELS_DIFFER, f"the image is in {other.crs}, and the baseline in {mine.crs}")
+        raise AcdError(ErrorCode.PIXELS_DIFFER, f"the image is in {other.crs}, but the baseline is in {mine.crs}")
     if pixel_offset(mine, other.model_copy(update={"crs": mine.crs})) != (0, 0):
-        raise AcdError(ErrorCode.PIXELS_DIFFER, f"the image lies at {other.bounds}, and the baseline at {mine.bounds}")
+        raise AcdError(
+            ErrorCode.PIXELS_DIFFER, f"the image has the bounds {other.bounds}, but the baseline has {mine.bounds}"
+        )
 
 
 def dataset_of(arrays: dict[str, NDArray[Any]], grid: Grid | None) -> Dataset:
-    """Arrays of shape (y, x) as an xarray.Dataset. EXTRA_MISSING."""
+    """Make an xarray.Dataset of arrays of shape (y, x). EXTRA_MISSING."""
     xr = import_xarray()
     coords: dict[str, Any] = {}
     if grid is not None:
@@ -263,13 +267,13 @@ def dataset_of(arrays: dict[str, NDArray[Any]], grid: Grid | None) -> Dataset:
     return dataset
 
 
-def _parts(stack: Any) -> Iterator[NDArray[Any]]:
+def _batches(stack: Any) -> Iterator[NDArray[Any]]:
     for first in range(0, stack.shape[0], IMAGES_AT_ONCE):
         yield _read(stack[first : first + IMAGES_AT_ONCE])
 
 
 def _read(array: Any) -> NDArray[Any]:
-    """An array in memory, still masked if it was."""
+    """Load an array into memory; a masked array stays masked."""
     return array if isinstance(array, np.ndarray) else np.asarray(array)
 
 
@@ -278,7 +282,7 @@ def _moments_of(stack: NDArray[Any], stored: Stored, *, zero_is_nodata: bool) ->
 
 
 def _is_possible(moments: Moments) -> bool:
-    """Whether some images can have these moments."""
+    """Whether any set of images could have these moments."""
     count, total, squares = moments.count, moments.total, moments.total_of_squares
     empty = count == 0
     return bool(

@@ -1,4 +1,4 @@
-"""A cube on a folder or an object store, and its images as xarray.DataArray."""
+"""A cube in a folder or an object store, with its images as xarray.DataArray."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 __all__ = ["OpenedCube", "Place", "open_cube"]
 
 Place: TypeAlias = str | os.PathLike[str] | BaseGeometry | dict[str, Any] | tuple[float, float, float, float]
-"""An AOI file; a shapely or GeoJSON geometry, or bounds (min x, min y, max x, max y), in longitude and latitude."""
+"""An AOI file, a shapely or GeoJSON geometry, or bounds (min x, min y, max x, max y) in longitude and latitude."""
 
 Moment: TypeAlias = datetime | str
 
 
 class OpenedCube:
-    """A cube that is read. Made by `acdtask.open`.
+    """A cube opened for reading. Made by `acdtask.open`.
 
     Attributes:
-        address: of the cube.
+        address: address of the cube.
     """
 
     def __init__(self, address: str) -> None:
@@ -54,15 +54,15 @@ class OpenedCube:
         return f"<acdtask cube at {self.address}: {names or 'no variable'}>"
 
     def variables(self) -> list[Variable]:
-        """Every variable, by name."""
+        """List the variables by name."""
         return self._cube.variables()
 
     def instances(self, variable: str) -> list[Instance]:
-        """The instances of a variable, by name. VARIABLE_UNKNOWN."""
+        """List the instances of a variable by name. VARIABLE_UNKNOWN."""
         return self._cube.instances(variable)
 
     def layouts(self) -> list[Layout]:
-        """Every layout, by name."""
+        """List the layouts by name."""
         return self._cube.layouts()
 
     def records(
@@ -74,22 +74,22 @@ class OpenedCube:
         end: Moment | None = None,
         tags: dict[str, str] | None = None,
     ) -> list[Record]:
-        """Records by time.
+        """List records by time.
 
         Args:
             name: pattern of names, with `*` and `?`.
-            area: records that touch it: an AOI file, a shapely or GeoJSON geometry, or bounds (min x, min y, max x,
-                max y), in longitude and latitude.
-            start: first time, inclusive; without a zone it is UTC.
-            end: last time, inclusive; a date alone means all of that day.
-            tags: a record has all of them; the value may be a pattern, an empty one asks that the tag is there.
+            area: area that the records touch: an AOI file, a shapely or GeoJSON geometry, or bounds (min x, min y,
+                max x, max y) in longitude and latitude.
+            start: first time, inclusive; UTC without a zone.
+            end: last time, inclusive; a date without a time means the whole day.
+            tags: tags that the records have; a value may be a pattern, and an empty value matches any.
 
         Raises:
             AcdError: DATE_INVALID, AOI_UNREADABLE, AOI_EMPTY.
         """
-        where = None if area is None else shapely.geometry.mapping(_geometry(area))
+        geometry = None if area is None else shapely.geometry.mapping(_geometry(area))
         first, last = _moment(start), _moment(end, last=True)
-        return self._cube.records(RecordQuery(name=name, tags=tags or {}, start=first, end=last, area=where))
+        return self._cube.records(RecordQuery(name=name, tags=tags or {}, start=first, end=last, area=geometry))
 
     def images(
         self,
@@ -105,31 +105,31 @@ class OpenedCube:
         resampling: Resampling | None = None,
         stored: bool = False,
     ) -> DataArray:
-        """The images of a variable, with dimensions time, y and x (time, band, y and x for several bands).
+        """Open the images of a variable as a lazy array (time, y, x), or (time, band, y, x) for several bands.
 
-        Nothing is read yet: pixels are read when they are used, and only those. The records of one day, or of one pair
-        of days, make one image; where they overlap, the later record lies on top. Tracks and polarisations are kept
-        apart.
+        Pixels are read when they are used. The records of one day, or of one pair of days, form one image; where they
+        overlap, the later record is on top. Records of different tracks or polarisations form separate images.
 
         Args:
-            variable: what to read.
-            instance: which version of it.
-            layout: on whose pixels; default: the cube's only layout, and without one the pixels of the first image.
-            area: only its bounding box, as in `records`; default: all that the images cover.
+            variable: variable to read.
+            instance: instance of the variable.
+            layout: layout whose pixel grid is used. Default: the cube's only layout; without one, the grid of the first
+                image.
+            area: area whose bounding box is read, as in `records`. Default: the extent of the images.
             start: first time, as in `records`.
             end: last time, as in `records`.
-            name: pattern of the records' names.
-            tags: that the records have.
-            resampling: for images on other pixels; default: the variable's.
-            stored: the integers as they are stored, with `scale_factor` and `_FillValue` as attributes; otherwise
-                physical values in float32, NaN without data.
+            name: pattern of names of the records.
+            tags: tags of the records, as in `records`.
+            resampling: resampling of images on another grid. Default: that of the variable.
+            stored: whether to return the stored integers, with `scale_factor` and `_FillValue` as attributes, instead
+                of physical values in float32 with NaN for nodata.
 
         Returns:
-            With the coordinates x, y (centres of pixels), spatial_ref, time (the later date of a pair), image (what
-            results call it) and, for pairs, start.
+            An array with the coordinates x, y (pixel centres), spatial_ref, time (later date of a pair), image (name of
+            the image in results) and, for pairs, start (earlier date).
 
         Raises:
-            AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, LAYOUT_UNKNOWN, INPUT_MISSING if no record is chosen,
+            AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, LAYOUT_UNKNOWN, INPUT_MISSING if no record matches,
                 EXTRA_MISSING.
         """
         xr = import_xarray()
@@ -141,7 +141,7 @@ class OpenedCube:
             raise AcdError(
                 ErrorCode.INPUT_MISSING,
                 f"{self.address} has no record of {variable}:{instance} with this name, area, time and tags",
-                "List what there is with .records().",
+                "List the records with .records().",
             )
         grid = self._grid(self._cube.datasets(variable, instance, having), layout, area)
         several = len({(track_of(record), polarisation_of(record)) for record in records}) > 1
@@ -160,20 +160,18 @@ class OpenedCube:
         return array
 
     def _grid(self, datasets: Sequence[Dataset], layout: str, area: Place | None) -> Grid:
-        """The pixels to read: a rectangle of a layout's, or of the first image's."""
+        """The grid to read: a rectangle of the layout's pixels, or of the first image's."""
         chosen = self._layout(layout)
         crs = chosen.crs if chosen else datasets[0].grid.crs
-        whole = _geometry(area) if area is not None else _covered(datasets)
-        box = project(whole, LON_LAT, crs).bounds
+        extent = _geometry(area) if area is not None else _extent(datasets)
+        box = project(extent, LON_LAT, crs).bounds
         if chosen:
             resolution, (ox, oy) = chosen.cell_extent / chosen.cell_pixels, chosen.origin
             steps = (resolution, -resolution)
         else:
             a, b, ox, d, e, oy = datasets[0].grid.transform
             if b or d:
-                raise AcdError(
-                    ErrorCode.LAYOUT_UNKNOWN, "the images are rotated, so their pixel grid has no x and y axes"
-                )
+                raise AcdError(ErrorCode.LAYOUT_UNKNOWN, "the images are rotated, so their grid has no x and y axes")
             steps = (a, e)
         return _window(box, (ox, oy), steps, crs)
 
@@ -183,15 +181,17 @@ class OpenedCube:
         layouts = self._cube.layouts()
         if len(layouts) > 1:
             names = ", ".join(layout.name for layout in layouts)
-            raise AcdError(ErrorCode.LAYOUT_UNKNOWN, f"the cube has several layouts: {names}", "Give one as layout=.")
+            raise AcdError(
+                ErrorCode.LAYOUT_UNKNOWN, f"the cube has several layouts: {names}", "Choose one with layout=."
+            )
         return layouts[0] if layouts else None
 
 
 def open_cube(cube: str | os.PathLike[str]) -> OpenedCube:
-    """Open a cube that `acdtask ingest` made.
+    """Open a cube made by `acdtask ingest`.
 
     Args:
-        cube: a folder, or s3://bucket/prefix.
+        cube: folder or s3://bucket/prefix.
 
     Raises:
         AcdError: CUBE_UNKNOWN, CUBE_VERSION, ADDRESS_INVALID.
@@ -218,8 +218,8 @@ def _geometry(area: Place) -> BaseGeometry:
     return load_aoi(str(Path(area))).geometry
 
 
-def _covered(datasets: Sequence[Dataset]) -> BaseGeometry:
-    """What images cover; tiles that they were consolidated to reach farther."""
+def _extent(datasets: Sequence[Dataset]) -> BaseGeometry:
+    """The area covered by the images; consolidated tiles extend beyond it, so they count only without originals."""
     grids = {dataset.grid for dataset in datasets if not dataset.is_copy} or {dataset.grid for dataset in datasets}
     return shapely.union_all([shapely.geometry.shape(footprint(grid)) for grid in grids])
 
@@ -227,7 +227,7 @@ def _covered(datasets: Sequence[Dataset]) -> BaseGeometry:
 def _window(
     box: tuple[float, float, float, float], origin: tuple[float, float], steps: tuple[float, float], crs: str
 ) -> Grid:
-    """The pixels of a lattice that a box needs; a thousandth of a pixel is rounding."""
+    """The pixels of a lattice that intersect a box, apart from slivers."""
     (ox, oy), (a, e) = origin, steps
     columns = sorted(((box[0] - ox) / a, (box[2] - ox) / a))
     rows = sorted(((box[1] - oy) / e, (box[3] - oy) / e))
@@ -242,7 +242,7 @@ def _window(
 
 
 SLIVER = 0.01
-"""An area that enters a pixel by less, in pixels, does not need it: footprints are rounded to a centimetre."""
+"""Overlaps narrower than this, in pixels, are ignored, since footprints are rounded to a centimetre."""
 
 
 def _coordinates(grid: Grid, groups: dict[str, list[Record]], variable: Variable) -> dict[str, Any]:
@@ -262,5 +262,5 @@ def _coordinates(grid: Grid, groups: dict[str, list[Record]], variable: Variable
 
 
 def _naive(moment: datetime) -> np.datetime64:
-    """UTC, which is what times without a zone are in xarray."""
+    """Convert to UTC without a zone, as xarray stores times."""
     return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "ns")

@@ -1,4 +1,4 @@
-"""Baselines and changes as files: arrays and a few words about them, the same bytes for the same content."""
+"""Save baselines and changes: arrays and metadata in one file, with equal bytes for equal content."""
 
 from __future__ import annotations
 
@@ -15,55 +15,57 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Grid
 from acdtask.storage.store import Store
 
-__all__ = ["Address", "place_of", "read_saved", "write_saved"]
+__all__ = ["Address", "read_saved", "store_and_name", "write_saved"]
 
 Address: TypeAlias = str | os.PathLike[str]
 """A path, or an s3:// address."""
 
 FORMAT = 1
-WORDS = "acd"
+METADATA = "acd"
 
 
-def write_saved(address: Address, kind: str, words: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    """Write a file whole or not at all. ADDRESS_INVALID, STORE_DENIED, DISK_FULL.
+def write_saved(address: Address, kind: str, metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+    """Write a file atomically. ADDRESS_INVALID, STORE_DENIED, DISK_FULL.
 
     Args:
-        address: of the file.
-        kind: what it is.
-        words: JSON.
-        arrays: by name.
+        address: address of the file.
+        kind: kind of the content, such as "baseline".
+        metadata: JSON values, and a `Grid` under "grid".
+        arrays: arrays by name.
     """
-    store, name = place_of(address)
-    grid = words.get("grid")
-    document = {**words, "kind": kind, "format": FORMAT, "grid": grid.model_dump(mode="json") if grid else None}
+    store, name = store_and_name(address)
+    grid = metadata.get("grid")
+    document = {**metadata, "kind": kind, "format": FORMAT, "grid": grid.model_dump(mode="json") if grid else None}
     text = np.frombuffer(json.dumps(document, sort_keys=True).encode(), np.uint8)
-    store.put(name, pack(**{WORDS: text}, **arrays))
+    store.put(name, pack(**{METADATA: text}, **arrays))
 
 
 def read_saved(address: Address, kind: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """What `write_saved` was given. INPUT_MISSING, SAVED_UNREADABLE."""
-    store, name = place_of(address)
+    """Read metadata and arrays written by `write_saved`. INPUT_MISSING, SAVED_UNREADABLE."""
+    store, name = store_and_name(address)
     body = store.find(name)
     if body is None:
         raise AcdError(ErrorCode.INPUT_MISSING, f"there is no file {os.fspath(address)}", "Check the path.")
     try:
         arrays = unpack(body)
-        words = json.loads(arrays.pop(WORDS).tobytes())
-        form, found = int(words["format"]), str(words["kind"])
-        words["grid"] = Grid.model_validate(words["grid"]) if words["grid"] else None
+        metadata = json.loads(arrays.pop(METADATA).tobytes())
+        version, saved_kind = int(metadata["format"]), str(metadata["kind"])
+        metadata["grid"] = Grid.model_validate(metadata["grid"]) if metadata["grid"] else None
     except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise AcdError(ErrorCode.SAVED_UNREADABLE, f"{os.fspath(address)} cannot be read") from error
-    if form > FORMAT:
+    if version > FORMAT:
         raise AcdError(
-            ErrorCode.SAVED_UNREADABLE, f"{os.fspath(address)} was written by a newer acd", "Use that version of acd."
+            ErrorCode.SAVED_UNREADABLE,
+            f"{os.fspath(address)} was written by a newer acd",
+            "Use that version, or a newer one.",
         )
-    if found != kind:
-        raise AcdError(ErrorCode.SAVED_UNREADABLE, f"{os.fspath(address)} is a {found}, not a {kind}")
-    return words, arrays
+    if saved_kind != kind:
+        raise AcdError(ErrorCode.SAVED_UNREADABLE, f"{os.fspath(address)} is a {saved_kind}, not a {kind}")
+    return metadata, arrays
 
 
-def place_of(address: Address) -> tuple[Store, str]:
-    """The store of a file, and the file's name there. ADDRESS_INVALID."""
+def store_and_name(address: Address) -> tuple[Store, str]:
+    """Split an address into the store of its folder and the name of the file. ADDRESS_INVALID."""
     text = os.fspath(address)
     folder, _, name = text.rpartition("/")
     if not name:

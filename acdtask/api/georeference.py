@@ -1,4 +1,4 @@
-"""Where the pixels of an array lie: coordinates and CRS of xarray objects, or what a caller says."""
+"""Read the grid of an array: from the coordinates and CRS of an xarray object, or from arguments."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["Layers", "coordinates", "crs_attributes", "import_xarray", "is_data_
 Y_NAMES = frozenset({"y", "lat", "latitude", "northing"})
 X_NAMES = frozenset({"x", "lon", "longitude", "easting"})
 LON_LAT_NAMES = frozenset({"lon", "longitude"})
-EVEN = 1e-3
-"""How far a coordinate may lie beside an even step, in pixels."""
+EVENNESS = 1e-3
+"""Maximum deviation of a coordinate from even spacing, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """An array with what is known about it.
+    """An array with its metadata.
 
     Attributes:
         values: shape (time, y, x) or (y, x); anything that numpy can index and read, such as a lazy array.
-        times: ISO 8601, one for each image; empty if they are not known.
-        grid: where the pixels lie; its CRS is empty if it is not known; None if nothing is known.
-        scale, nodata: what the array itself says of its numbers; None if it says nothing.
+        times: time of each image, ISO 8601; empty if unknown.
+        grid: pixel grid, with an empty CRS if that is unknown; None if the coordinates are unknown.
+        scale, nodata: the array's own scale and nodata value, or None.
     """
 
     values: Any
@@ -45,7 +45,7 @@ class Layers:
 
 
 def import_xarray() -> Any:
-    """The package xarray. EXTRA_MISSING."""
+    """Import xarray. EXTRA_MISSING."""
     try:
         import xarray as xr
     except ImportError as error:
@@ -56,7 +56,7 @@ def import_xarray() -> Any:
 
 
 def is_data_array(array: object) -> TypeGuard[xr.DataArray]:
-    """Whether an object is an xarray.DataArray; xarray is not imported for this."""
+    """Whether an object is an xarray.DataArray, without importing xarray."""
     xr = sys.modules.get("xarray")
     return xr is not None and isinstance(array, xr.DataArray)
 
@@ -64,22 +64,22 @@ def is_data_array(array: object) -> TypeGuard[xr.DataArray]:
 def layers_of(
     array: Any, dimensions: int, *, crs: str | None = None, transform: Iterable[float] | None = None
 ) -> Layers:
-    """What is known about an array.
+    """Collect the metadata of an array.
 
     Args:
-        array: an xarray.DataArray, or what numpy takes for an array.
+        array: an xarray.DataArray, or any array-like object.
         dimensions: 3 for a stack (time, y, x), 2 for an image (y, x).
-        crs: the CRS of the pixels, if the array does not say it, or something else.
-        transform: pixel to CRS, a, b, c, d, e, f as in the affine package, the same.
+        crs: CRS that overrides the array's own.
+        transform: pixel to CRS, a, b, c, d, e, f as in the affine package; overrides the array's own.
 
     Raises:
-        AcdError: STACK_UNFIT, LAYOUT_INVALID if the CRS is unknown.
+        AcdError: STACK_UNFIT, LAYOUT_INVALID if the CRS is invalid.
     """
     layers = _of_data_array(array, dimensions) if is_data_array(array) else Layers(_as_array(array))
     shape = np.shape(layers.values)
     if len(shape) != dimensions or 0 in shape:
-        wanted = "(time, y, x)" if dimensions == 3 else "(y, x)"
-        raise AcdError(ErrorCode.STACK_UNFIT, f"the array has shape {shape}, and {wanted} is needed")
+        needed = "(time, y, x)" if dimensions == 3 else "(y, x)"
+        raise AcdError(ErrorCode.STACK_UNFIT, f"the array has shape {shape}, but {needed} is needed")
     grid = layers.grid
     if transform is not None:
         a, b, c, d, e, f = (float(number) for number in list(transform)[:6])
@@ -90,16 +90,20 @@ def layers_of(
 
 
 def coordinates(grid: Grid) -> dict[str, NDArray[Any]]:
-    """The centres of the columns and rows, `x` and `y`, of a grid without rotation."""
+    """The pixel centres `x` and `y` of a grid without rotation."""
     a, _, c, _, e, f = grid.transform
     return {"y": f + (np.arange(grid.height) + 0.5) * e, "x": c + (np.arange(grid.width) + 0.5) * a}
 
 
 def crs_attributes(grid: Grid) -> dict[str, str]:
-    """The attributes of a coordinate `spatial_ref`, as rioxarray and GDAL write them."""
+    """The attributes of the coordinate `spatial_ref`, as rioxarray and GDAL write them."""
     a, b, c, d, e, f = grid.transform
     wkt = crs_of(grid.crs).to_wkt()
-    return {"crs_wkt": wkt, "spatial_ref": wkt, "GeoTransform": " ".join(f"{one:.17g}" for one in (c, a, b, f, d, e))}
+    return {
+        "crs_wkt": wkt,
+        "spatial_ref": wkt,
+        "GeoTransform": " ".join(f"{number:.17g}" for number in (c, a, b, f, d, e)),
+    }
 
 
 def _as_array(array: Any) -> Any:
@@ -112,7 +116,7 @@ def _of_data_array(array: xr.DataArray, dimensions: int) -> Layers:
     if len(others) != dimensions - 2:
         raise AcdError(
             ErrorCode.STACK_UNFIT,
-            f"the DataArray has the dimensions {_listed(array.dims)}, and {dimensions} are needed",
+            f"the DataArray has the dimensions {_listed(array.dims)}, but {dimensions} are needed",
             "Select one image with .isel, or rename the dimensions to time, y and x.",
         )
     ordered = array.transpose(*others, y, x)
@@ -126,15 +130,15 @@ def _of_data_array(array: xr.DataArray, dimensions: int) -> Layers:
 
 
 def _dimension(array: xr.DataArray, names: frozenset[str]) -> Hashable:
-    found = [name for name in array.dims if str(name).lower() in names]
-    if len(found) != 1:
+    matches = [name for name in array.dims if str(name).lower() in names]
+    if len(matches) != 1:
         raise AcdError(
             ErrorCode.STACK_UNFIT,
-            f"the DataArray has the dimensions {_listed(array.dims)}, none or several of which are"
+            f"the DataArray has the dimensions {_listed(array.dims)}, but needs exactly one of"
             f" {', '.join(sorted(names))}",
             "Rename its dimensions to time, y and x.",
         )
-    return found[0]
+    return matches[0]
 
 
 def _listed(names: Iterable[Hashable]) -> str:
@@ -163,10 +167,10 @@ def _grid_of(array: xr.DataArray, y: Hashable, x: Hashable) -> Grid | None:
 
 
 def _step(centres: NDArray[Any], name: Hashable) -> tuple[float, float]:
-    """The step of a coordinate, and where its first pixel begins."""
+    """The spacing of a coordinate, and the edge of its first pixel."""
     centres = centres.astype(np.float64)
     step = (centres[-1] - centres[0]) / (len(centres) - 1)
-    if not np.abs(centres - (centres[0] + step * np.arange(len(centres)))).max() <= EVEN * abs(step):
+    if not np.abs(centres - (centres[0] + step * np.arange(len(centres)))).max() <= EVENNESS * abs(step):
         raise AcdError(
             ErrorCode.STACK_UNFIT,
             f"the coordinate {name} is not evenly spaced",
@@ -176,7 +180,7 @@ def _step(centres: NDArray[Any], name: Hashable) -> tuple[float, float]:
 
 
 def _crs_in(array: xr.DataArray) -> str:
-    """The CRS that a DataArray names, in the ways of CF, rioxarray and older rasterio; empty if it names none."""
+    """The CRS of a DataArray, by the conventions of CF, rioxarray or `xarray.open_rasterio`; empty if there is none."""
     mapping = array.encoding.get("grid_mapping") or array.attrs.get("grid_mapping") or "spatial_ref"
     attributes = array.coords[mapping].attrs if mapping in array.coords else {}
     return str(attributes.get("crs_wkt") or attributes.get("spatial_ref") or array.attrs.get("crs") or "")
@@ -188,7 +192,7 @@ def _grid(transform: tuple[float, ...], shape: tuple[int, ...], crs: str) -> Gri
 
 
 def _crs_text(crs: str) -> str:
-    """The CRS as the cube writes it, so that two texts of one CRS are one. LAYOUT_INVALID."""
+    """Normalise a CRS, so that equal CRSs have equal texts. LAYOUT_INVALID."""
     if not crs:
         return ""
     epsg = crs_of(crs).to_epsg()
@@ -196,7 +200,7 @@ def _crs_text(crs: str) -> str:
 
 
 def _scale(array: xr.DataArray) -> float | None:
-    """The scale that an array names; 1 and scales with an offset, as some readers write, say nothing of coherence."""
+    """The scale of an array; a scale of 1 or one with an offset, as some readers write, is no scale of coherence."""
     scale, offset = _number(array, "scale_factor"), _number(array, "add_offset")
     return None if scale is None or scale == 1 or offset else scale
 
@@ -209,7 +213,7 @@ def _number(array: xr.DataArray, name: str) -> float | None:
 def _nodata(array: xr.DataArray) -> float | None:
     for name in ("_FillValue", "missing_value", "nodata"):
         value = _number(array, name)
-        # Decoded arrays have NaN there, and the number that it was in the file is in the encoding.
+        # A decoded array has NaN instead, and its encoding keeps the nodata value of the file.
         if value is not None and (array.dtype.kind in "iu" or name in array.attrs):
             return value
     return None

@@ -1,4 +1,4 @@
-"""Images of a cube behind an xarray.Variable that reads what is asked for, when it is asked for."""
+"""Images of a cube as an xarray.Variable that reads pixels on demand."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["LazyImages"]
 
 @dataclass(frozen=True)
 class LazyImages:
-    """Images that are not read yet.
+    """Images that are read on demand.
 
     Attributes:
-        cube, definition, instance: what to read.
-        grid: on which pixels.
-        groups: the ids of the records of each image.
-        resampling: default: the variable's.
-        stored: integers as they are stored, instead of physical values.
+        cube, definition, instance: cube, variable and instance to read.
+        grid: pixel grid of the images.
+        groups: record ids of each image.
+        resampling: resampling; None for that of the variable.
+        stored: whether to return stored integers instead of physical values.
     """
 
     cube: LocalCube
@@ -46,11 +46,11 @@ class LazyImages:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the pixels as they are handed out."""
+        """Data type of the returned pixels."""
         return np.dtype(self.definition.dformat.dtype if self.stored else np.float32)
 
     def variable(self, dimensions: tuple[str, ...]) -> Any:
-        """The images as an xarray.Variable."""
+        """Wrap the images in an xarray.Variable."""
         xr = import_xarray()
         from xarray.backends import BackendArray
         from xarray.core import indexing
@@ -58,7 +58,7 @@ class LazyImages:
         images = self
 
         class Backend(BackendArray):
-            """What xarray asks for pixels."""
+            """Adapter through which xarray reads pixels."""
 
             shape, dtype = images.shape, images.dtype
 
@@ -75,16 +75,16 @@ class LazyImages:
         )
 
     def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        """The pixels of an index of integers and slices."""
+        """Read the pixels of an index of integers and slices."""
         time, *bands, rows, columns = key
         images = np.arange(self.shape[0])[time]
-        row, column = (_Span.of(one, size) for one, size in zip((rows, columns), self.grid.shape, strict=True))
+        row, column = (_Span.of(index, size) for index, size in zip((rows, columns), self.grid.shape, strict=True))
         pixels = np.empty((np.size(images), *self.shape[1:-2], row.size, column.size), self.dtype)
         if pixels.size:
             window = Window(row=row.first, column=column.first, height=row.size, width=column.size)
             self._fill(pixels, np.atleast_1d(images).tolist(), self.grid.window(window))
-        inside = (*bands, row.within, column.within)
-        return np.asarray(pixels[(0 if np.ndim(images) == 0 else slice(None), *inside)])
+        image = 0 if np.ndim(images) == 0 else slice(None)
+        return np.asarray(pixels[(image, *bands, row.within, column.within)])
 
     def _fill(self, pixels: NDArray[Any], images: list[int], grid: Grid) -> None:
         request = CubeRequest(
@@ -94,13 +94,13 @@ class LazyImages:
             groups=tuple(self.groups[image] for image in images),
             resampling=self.resampling,
         )
-        for place, image in enumerate(self.cube.images(request)):
+        for number, image in enumerate(self.cube.images(request)):
             if image.outcome is Outcome.FAILED:
                 raise AcdError(ErrorCode.CUBE_DAMAGED, f"an image cannot be read: {image.reason}")
-            pixels[place] = self._handed_out(image.pixels)
+            pixels[number] = self._converted(image.pixels)
 
-    def _handed_out(self, pixels: NDArray[Any] | None) -> Any:
-        """Pixels as they are stored, or as physical values; None is an image without data."""
+    def _converted(self, pixels: NDArray[Any] | None) -> Any:
+        """Convert stored pixels to the returned values; None stands for an image without data."""
         dformat = self.definition.dformat
         if pixels is None:
             return dformat.nodata if self.stored else np.nan
@@ -113,7 +113,7 @@ class LazyImages:
 
 @dataclass(frozen=True)
 class _Span:
-    """The pixels of a row or column to read for an index, and the index within them."""
+    """The range of rows or columns to read for an index, and the index within this range."""
 
     first: int
     size: int

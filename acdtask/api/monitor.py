@@ -1,4 +1,4 @@
-"""New images against a baseline: z, the mask of change, patches."""
+"""Compare an image with a baseline: z, change mask and patches."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
 __all__ = ["Area", "Change", "monitor", "patches"]
 
 Area: TypeAlias = NDArray[np.bool_] | BaseGeometry | dict[str, Any]
-"""A mask of the image's pixels, True inside; or a shapely or GeoJSON geometry in longitude and latitude."""
+"""A boolean mask, shape (y, x), True inside; or a shapely or GeoJSON geometry in longitude and latitude."""
 
 KIND = "change"
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """The change in one image. Made by `acdtask.monitor`.
+    """The changes in one image. Made by `acdtask.monitor`.
 
     Attributes:
-        found: the scores and blobs, in pixels and stored units.
-        detection: the thresholds that were used; `min_std` in stored units.
+        detected: scores and blobs, in pixels and stored units.
+        detection: the thresholds; `min_std` in stored units.
         scale: coherence = stored unit * scale.
-        time: of the image, ISO 8601; empty if it is not known.
-        grid: where its pixels lie, or None.
+        time: time of the image, ISO 8601; empty if unknown.
+        grid: pixel grid, or None if unknown.
     """
 
-    found: detect.ImageChange
+    detected: detect.ImageChange
     detection: Detection
     scale: float
     time: str = ""
@@ -57,31 +57,31 @@ class Change:
 
     @property
     def z(self) -> NDArray[np.float32]:
-        """How many standard deviations coherence lies below its usual value, shape (y, x); NaN where not judged."""
-        return self.found.score.z
+        """Standard deviations by which coherence is below its mean, shape (y, x); NaN where not judged."""
+        return self.detected.score.z
 
     @property
     def mask(self) -> NDArray[np.bool_]:
         """True in patches, shape (y, x)."""
-        return self.found.blob_ids > 0
+        return self.detected.blob_ids > 0
 
     @property
     def quality(self) -> NDArray[np.uint8]:
-        """Why a pixel has no z, shape (y, x).
+        """The reason why a pixel has no z, shape (y, x).
 
-        0: it has one. 1: no data. 2: too few images. 3: hardly varies. 4: no baseline. 5: outside the area.
+        0: it has a z. 1: nodata. 2: too few images. 3: hardly varies. 4: no baseline. 5: outside the area.
         """
-        return self.found.score.quality
+        return self.detected.score.quality
 
     @property
     def judged(self) -> float:
-        """The share of the pixels in the area that have a z, 0 to 1."""
+        """The fraction of the area's pixels that have a z, 0 to 1."""
         counts = np.bincount(self.quality.reshape(-1), minlength=len(Quality))
         return float(counts[Quality.VALID] / max(1, counts.sum() - counts[Quality.OUTSIDE]))
 
     @property
     def highest_z(self) -> float:
-        """The highest z of any pixel, in a patch or not: what came closest."""
+        """The highest z of all pixels, in a patch or not."""
         return float(np.nanmax(self.z))
 
     @cached_property
@@ -90,37 +90,37 @@ class Change:
         return patches(self)
 
     def to_xarray(self) -> Dataset:
-        """z, mask and quality as an xarray.Dataset, with coordinates and CRS where they are known."""
+        """Convert to an xarray.Dataset of z, mask and quality, with coordinates and CRS if known. EXTRA_MISSING."""
         dataset = dataset_of({"z": self.z, "mask": self.mask, "quality": self.quality}, self.grid)
         return dataset.assign_attrs(time=self.time) if self.time else dataset
 
     def save(self, address: Address) -> None:
-        """Write it to a file, which `Change.load` reads: a path or an s3:// address; numpy opens it as .npz."""
-        words = {"scale": self.scale, "time": self.time, "grid": self.grid, "detection": self.detection.recorded()}
+        """Write the change to a path or s3:// address, for `Change.load`; numpy opens it as .npz."""
+        metadata = {"scale": self.scale, "time": self.time, "grid": self.grid, "detection": self.detection.recorded()}
         arrays: dict[str, NDArray[Any]] = {
             "z": self.z,
             "quality": self.quality,
-            "blob_ids": self.found.blob_ids,
-            "blobs": pack_rows(self.found.blobs),
+            "blob_ids": self.detected.blob_ids,
+            "blobs": pack_rows(self.detected.blobs),
         }
-        write_saved(address, KIND, words, arrays)
+        write_saved(address, KIND, metadata, arrays)
 
     @classmethod
     def load(cls, address: Address) -> Change:
-        """The change that `save` wrote. INPUT_MISSING, SAVED_UNREADABLE."""
-        words, arrays = read_saved(address, KIND)
+        """Read a change written by `save`. INPUT_MISSING, SAVED_UNREADABLE."""
+        metadata, arrays = read_saved(address, KIND)
         blob_ids = arrays["blob_ids"]
         outlines: dict[int, Outline] = join_all(trace(blob_ids, (0, 0)))
-        found = detect.ImageChange(
+        detected = detect.ImageChange(
             ZScore(arrays["z"], arrays["quality"]), blob_ids, unpack_rows(arrays["blobs"], BLOB), outlines
         )
-        return cls(found, Detection.of(words["detection"]), words["scale"], words["time"], words["grid"])
+        return cls(detected, Detection.of(metadata["detection"]), metadata["scale"], metadata["time"], metadata["grid"])
 
     def __repr__(self) -> str:
-        of = f" on {self.time[:10]}" if self.time else ""
-        number = len(self.found.blobs)
+        date = f" on {self.time[:10]}" if self.time else ""
+        number = len(self.detected.blobs)
         return (
-            f"<acdtask.Change{of}: {number} {'patch' if number == 1 else 'patches'},"
+            f"<acdtask.Change{date}: {number} {'patch' if number == 1 else 'patches'},"
             f" {100 * self.judged:.1f} % of the pixels judged, highest z {self.highest_z:.1f}>"
         )
 
@@ -141,23 +141,23 @@ def monitor(
 ) -> Change:
     """Compare a new image with a baseline.
 
-    The result is bit for bit that of `acdtask monitor` on the same pixels.
+    The result is bit-for-bit identical to that of `acdtask monitor` on the same pixels.
 
     Args:
-        image: shape (y, x), on the pixels of the baseline; integers are in the baseline's scale.
-        baseline: what is usual.
-        nodata: the value that means no data, besides NaN and what is masked. Default: what the array says, or
-            the baseline's.
-        area: judge only this: a mask of the pixels, True inside, or a shapely or GeoJSON geometry in longitude and
-            latitude. Default: all pixels.
-        low: connected pixels with a z above it belong to a patch.
-        high: at least one pixel in each part of a patch has a z above it.
+        image: shape (y, x), on the pixel grid of the baseline; integers are in the baseline's scale.
+        baseline: baseline to compare with.
+        nodata: nodata value, in addition to NaN and masked pixels. Default: the array's own, or the baseline's.
+        area: area to judge: a boolean mask, shape (y, x), True inside, or a shapely or GeoJSON geometry in longitude
+            and latitude. Default: all pixels.
+        low: lower threshold of z: connected pixels above it extend a patch.
+        high: upper threshold of z: every edge-connected part of a patch has at least one pixel above it.
         min_area: a patch has more pixels than this.
-        min_count: fewest images of a pixel's baseline.
-        min_std: smallest standard deviation of coherence that is believed; steadier pixels get no z.
-        centred: z relative to the image's median z of pixels about as coherent, so that rain raises no alarm.
-        smooth: apply low and high to z averaged with a Gaussian of this standard deviation in pixels, such as 1.2; 0
-            for no smoothing.
+        min_count: minimum number of baseline images; pixels with fewer get no z.
+        min_std: minimum standard deviation of coherence; pixels with less get no z.
+        centred: whether to measure z against the median z of pixels with similar baseline coherence in the same image,
+            so that rain triggers no alarm.
+        smooth: standard deviation, in pixels, of a Gaussian that smooths z before thresholding, such as 1.2; 0 for no
+            smoothing.
 
     Raises:
         AcdError: PIXELS_DIFFER, IMAGE_UNJUDGED, SETTING_INVALID, INPUT_OUT_OF_RANGE, INPUT_NOT_FINITE.
@@ -182,7 +182,7 @@ def monitor(
         zero_is_nodata=baseline.zero_is_nodata,
         steps=steps_of({"centred": centred, "smooth": smooth}),
     )
-    found = detect.detect_against(
+    detected = detect.detect_against(
         baseline.moments,
         pixels,
         detection,
@@ -190,12 +190,12 @@ def monitor(
         valid_range=(0, stored.greatest),
         inside=_inside(area, baseline),
     )
-    _require_judged(found, baseline, min_count, min_std)
-    return Change(found, detection, baseline.scale, times[0] if times else "", baseline.grid)
+    _require_judged(detected, baseline, min_count, min_std)
+    return Change(detected, detection, baseline.scale, times[0] if times else "", baseline.grid)
 
 
 def _in_steps(min_std: float, stored: Stored) -> float:
-    """A standard deviation of coherence in stored units; rounded, so that 0.005 is 5 steps of 0.001."""
+    """Convert a standard deviation of coherence to stored units, rounded so that 0.005 is exactly 5 steps of 0.001."""
     return round(min_std / stored.scale, 9)
 
 
@@ -206,50 +206,53 @@ def _inside(area: Area | None, baseline: Baseline) -> NDArray[np.bool_] | None:
         if area.shape != baseline.shape or area.dtype != np.bool_:
             raise AcdError(
                 ErrorCode.PIXELS_DIFFER,
-                f"the mask of the area has the shape {area.shape} and the type {area.dtype}",
-                f"Give booleans of the shape {baseline.shape}.",
+                f"the mask of the area has shape {area.shape} and type {area.dtype}",
+                f"Give booleans of shape {baseline.shape}.",
             )
         return area
     if baseline.grid is None or not baseline.grid.crs:
         raise AcdError(
             ErrorCode.INPUT_CRS_MISSING,
-            "it is not known where the pixels lie, so an area in longitude and latitude cannot be found in them",
+            "the position of the pixels is unknown, so an area in longitude and latitude cannot be located",
             "Give crs= and transform= to acdtask.baseline, or the area as a mask.",
         )
     geometry = shapely.geometry.shape(area.get("geometry", area)) if isinstance(area, dict) else area
     return inside_mask(geometry, baseline.grid)
 
 
-def _require_judged(found: detect.ImageChange, baseline: Baseline, min_count: int, min_std: float) -> None:
-    quality = found.score.quality
+def _require_judged(detected: detect.ImageChange, baseline: Baseline, min_count: int, min_std: float) -> None:
+    quality = detected.score.quality
     if (quality == Quality.VALID).any():
         return
     counts = np.bincount(quality.reshape(-1), minlength=len(Quality))
     reason = Quality(int(np.argmax(counts[1 : Quality.OUTSIDE])) + 1) if counts[1 : Quality.OUTSIDE].any() else None
     most = int(baseline.count.max())
     causes = {
-        None: ("the area has none of its pixels", "Check the area: longitude comes first."),
-        Quality.NO_DATA: ("the image has no data there", "Check the image, and its nodata."),
+        None: ("the image has no pixels in the area", "Check the area: longitude comes first."),
+        Quality.NO_DATA: ("the image has no data there", "Check the image and its nodata value."),
         Quality.TOO_FEW_IMAGES: (
-            f"the baseline has at most {most} images, and min_count is {min_count}",
+            f"the baseline has at most {most} images, but min_count is {min_count}",
             f"Add images to the baseline, or lower min_count to {most} or less.",
         ),
         Quality.STEADY: (
             f"no pixel's standard deviation reaches min_std, {min_std:g}",
             f"Lower min_std; the largest standard deviation is {np.nanmax(baseline.std, initial=0.0):.3g}.",
         ),
-        Quality.NO_BASELINE: ("the baseline has no image there", "Check the baseline's images, and their nodata."),
+        Quality.NO_BASELINE: (
+            "the baseline has no images there",
+            "Check the baseline's images and their nodata value.",
+        ),
     }
     cause, fix = causes[reason]
     raise AcdError(ErrorCode.IMAGE_UNJUDGED, f"no pixel could be judged: {cause}", fix)
 
 
 def patches(change: Change, *, name: str = "area") -> PatchTable:
-    """The patches of a change, largest first.
+    """List the patches of a change, largest first.
 
     Args:
         change: from `acdtask.monitor`.
-        name: what ids begin with, such as the name of the area.
+        name: prefix of the ids, such as the name of the area.
 
     >>> import numpy as np
     >>> import acdtask
@@ -262,4 +265,4 @@ def patches(change: Change, *, name: str = "area") -> PatchTable:
     number  area_px  hectares  z_max  drop_mean  bounds
     1       144      5.76      16.7   0.499      346740, 5654900, 346980, 5655140
     """
-    return table_of(change.found, scale=change.scale, time=change.time, grid=change.grid, name=name)
+    return table_of(change.detected, scale=change.scale, time=change.time, grid=change.grid, name=name)

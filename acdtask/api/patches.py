@@ -1,4 +1,4 @@
-"""Patches of a change as a table: records, GeoJSON or a GeoDataFrame."""
+"""The patches of a change as a table, GeoJSON or a GeoDataFrame."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 from shapely import MultiPolygon
 
-from acdtask.api.files import Address, place_of
+from acdtask.api.files import Address, store_and_name
 from acdtask.change import detect
 from acdtask.change.patches import Patch, patch_table
 from acdtask.change.polygons import Outline, to_crs_coordinates
@@ -32,17 +32,17 @@ class TablePatch:
     """One patch.
 
     Attributes:
-        number: 1 for the largest.
+        number: rank by size; 1 is the largest.
         id: `<name>_<date>_r<row>_c<column>`, from its first pixel.
-        area_px: pixels.
-        area: in square units of the map; None if the coordinates are not known.
-        area_m2: square metres on the WGS 84 ellipsoid; None if the CRS is not known.
-        bounds: min x, min y, max x, max y in units of the map, or in pixels if the coordinates are not known.
-        z_max: the largest z, in standard deviations.
-        z_mean: the mean z.
-        drop_mean: by how much coherence lies below its mean, 0 to 1.
-        baseline_count: images of its baseline, the mean of its pixels.
-        geometry: the outline, in the coordinates of `bounds`.
+        area_px: number of pixels.
+        area: area in square CRS units; None if the coordinates are unknown.
+        area_m2: area in square metres on the WGS 84 ellipsoid; None if the CRS is unknown.
+        bounds: min x, min y, max x, max y in CRS units, or in pixels if the coordinates are unknown.
+        z_max: maximum z, in standard deviations.
+        z_mean: mean z.
+        drop_mean: mean drop of coherence below the baseline mean, 0 to 1.
+        baseline_count: number of baseline images, averaged over its pixels.
+        geometry: outline, in the coordinates of `bounds`.
     """
 
     number: int
@@ -58,7 +58,7 @@ class TablePatch:
     geometry: Outline
 
     def to_dict(self) -> dict[str, Any]:
-        """Its fields by name."""
+        """The fields by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
@@ -68,8 +68,8 @@ class PatchTable(Sequence[TablePatch]):
 
     Attributes:
         rows: the patches.
-        time: of the image, ISO 8601; empty if it is not known.
-        grid: where the image's pixels lie, or None.
+        time: time of the image, ISO 8601; empty if unknown.
+        grid: pixel grid of the image, or None if unknown.
     """
 
     rows: tuple[TablePatch, ...]
@@ -90,24 +90,24 @@ class PatchTable(Sequence[TablePatch]):
         return iter(self.rows)
 
     def to_records(self) -> list[dict[str, Any]]:
-        """One dictionary a patch; pandas makes a table of them."""
+        """Convert to one dictionary per patch, as pandas takes them."""
         return [row.to_dict() for row in self.rows]
 
     def to_geojson(self) -> dict[str, Any]:
-        """A FeatureCollection in longitude and latitude (RFC 7946). INPUT_CRS_MISSING."""
+        """Convert to a FeatureCollection in longitude and latitude (RFC 7946). INPUT_CRS_MISSING."""
         features = [
             {
                 "type": "Feature",
                 "id": row.id,
                 "properties": {**_properties(row), "time": self.time or None},
-                "geometry": json.loads(shapely.to_geojson(self._on_globe(row.geometry))),
+                "geometry": json.loads(shapely.to_geojson(self._in_lon_lat(row.geometry))),
             }
             for row in self.rows
         ]
         return {"type": "FeatureCollection", "features": features}
 
     def to_geopandas(self) -> geopandas.GeoDataFrame:
-        """A GeoDataFrame in the CRS of the image. EXTRA_MISSING."""
+        """Convert to a GeoDataFrame in the CRS of the image. EXTRA_MISSING."""
         try:
             import geopandas
         except ImportError as error:
@@ -119,13 +119,13 @@ class PatchTable(Sequence[TablePatch]):
         return geopandas.GeoDataFrame(columns, geometry=[row.geometry for row in self.rows], crs=crs)
 
     def save(self, address: Address) -> None:
-        """Write them as GeoJSON to a path or an s3:// address. FORMAT_UNKNOWN, INPUT_CRS_MISSING."""
-        store, name = place_of(address)
+        """Write GeoJSON to a path or s3:// address. FORMAT_UNKNOWN, INPUT_CRS_MISSING."""
+        store, name = store_and_name(address)
         if not name.endswith((".geojson", ".json")):
             raise AcdError(
                 ErrorCode.FORMAT_UNKNOWN,
-                f"{name} does not end with .geojson",
-                "End it with .geojson; for other formats use to_geopandas().to_file or to_parquet.",
+                f"{name} does not end in .geojson",
+                "Use the extension .geojson; for other formats use to_geopandas().to_file or to_parquet.",
             )
         store.put(name, json.dumps(self.to_geojson(), indent=1).encode())
 
@@ -139,11 +139,11 @@ class PatchTable(Sequence[TablePatch]):
         )
         return f"<table>{body}</table>"
 
-    def _on_globe(self, geometry: Outline) -> Any:
+    def _in_lon_lat(self, geometry: Outline) -> Any:
         if self.grid is None or not self.grid.crs:
             raise AcdError(
                 ErrorCode.INPUT_CRS_MISSING,
-                "it is not known where the pixels lie, and GeoJSON is in longitude and latitude",
+                "the position of the pixels is unknown, but GeoJSON needs longitude and latitude",
                 "Give crs= and transform= to acdtask.baseline, or images with coordinates and a CRS.",
             )
         return shapely.transform(project(geometry, self.grid.crs, LON_LAT), lambda points: np.round(points, DECIMALS))
@@ -153,24 +153,24 @@ PROPERTIES = tuple(field.name for field in fields(TablePatch) if field.name not 
 _HEADINGS = ("number", "area_px", "hectares", "z_max", "drop_mean", "bounds")
 
 
-def table_of(found: detect.ImageChange, *, scale: float, time: str, grid: Grid | None, name: str) -> PatchTable:
-    """The patches of a change, largest first.
+def table_of(detected: detect.ImageChange, *, scale: float, time: str, grid: Grid | None, name: str) -> PatchTable:
+    """List the patches of a change, largest first.
 
     Args:
-        found: the blobs, in pixels and stored units.
+        detected: the blobs, in pixels and stored units.
         scale: coherence = stored unit * scale.
-        time: of the image, ISO 8601; empty if it is not known.
-        grid: where its pixels lie, or None.
-        name: what ids begin with.
+        time: time of the image, ISO 8601; empty if unknown.
+        grid: pixel grid, or None if unknown.
+        name: prefix of the ids.
     """
-    outlines = found.outlines
+    outlines = detected.outlines
     if grid is not None:
         outlines = {blob: to_crs_coordinates(outline, grid.transform) for blob, outline in outlines.items()}
-    on_globe: dict[int, Outline] = dict.fromkeys(outlines, MultiPolygon())
+    lon_lat_outlines: dict[int, Outline] = dict.fromkeys(outlines, MultiPolygon())
     if grid is not None and grid.crs:
-        on_globe = {blob: project(outline, grid.crs, LON_LAT) for blob, outline in outlines.items()}
+        lon_lat_outlines = {blob: project(outline, grid.crs, LON_LAT) for blob, outline in outlines.items()}
     image = time[:10] or "image"
-    table = patch_table(found.blobs, on_globe, aoi=name, image=image, scale=scale)
+    table = patch_table(detected.blobs, lon_lat_outlines, aoi=name, image=image, scale=scale)
     largest_first = sorted(table, key=lambda patch: (-patch.area_px, patch.id))
     rows = (_row(number, patch, outlines[patch.blob], grid) for number, patch in enumerate(largest_first, start=1))
     return PatchTable(tuple(rows), time, grid)
@@ -210,4 +210,4 @@ def _cells(row: TablePatch) -> tuple[str, ...]:
 
 def _text_table(lines: Sequence[Sequence[str]]) -> str:
     widths = np.array([[len(cell) for cell in line] for line in lines]).max(axis=0)
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -1,4 +1,4 @@
-"""From coherence, as people have it in arrays, to the integers that a baseline is exact with."""
+"""Convert coherence to the integers in which baselines are exact."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from acdtask.raster.quantise import quantise
 __all__ = ["DEFAULT_SCALE", "Stored"]
 
 DEFAULT_SCALE = 0.001
-"""Floats are stored in thousandths, as `acdtask ingest` stores them."""
+"""Floats are stored in thousandths, as by `acdtask ingest`."""
 
 WHOLE = 1e-6
 
 
 @dataclass(frozen=True)
 class Stored:
-    """How coherence from 0 to 1 is kept as integers: coherence = stored * scale.
+    """Integer format of coherence from 0 to 1: coherence = stored * scale.
 
     Attributes:
-        scale: 1 over a whole number of at most 65534 steps.
+        scale: 1 over a whole number of steps, at most 65534.
 
     Raises:
         AcdError: SETTING_INVALID for another scale.
@@ -42,37 +42,37 @@ class Stored:
         if not (1 <= steps <= np.iinfo(np.uint16).max - 1 and abs(steps - round(steps)) <= WHOLE * steps):
             raise AcdError(
                 ErrorCode.SETTING_INVALID,
-                f"scale is {self.scale:g}, and not 1 over a whole number from 1 to 65534",
-                "Give the coherence that a stored 1 means, such as 0.001 for images from 0 to 1000.",
+                f"scale is {self.scale:g}, but must be 1 over a whole number from 1 to 65534",
+                "Give the coherence of a stored 1, such as 0.001 for images from 0 to 1000.",
             )
 
     @property
     def greatest(self) -> int:
-        """The integer that a coherence of 1 is stored as."""
+        """The integer for a coherence of 1."""
         return round(1 / self.scale)
 
     @property
     def dtype(self) -> DType:
-        """The type of the integers."""
+        """Data type of the integers."""
         return "int16" if self.greatest <= np.iinfo(np.int16).max else "uint16"
 
     @property
     def nodata(self) -> int:
-        """The integer that means no data."""
+        """The nodata integer."""
         return -1 if self.dtype == "int16" else int(np.iinfo(np.uint16).max)
 
     @property
     def dformat(self) -> DataFormat:
-        """The format of the integers, as a variable of a cube has it."""
+        """The format of the integers, as for a variable of a cube."""
         return DataFormat(dtype=self.dtype, nodata=self.nodata, min=0, max=self.greatest)
 
     def of(self, values: NDArray[Any], nodata: float | None, what: str) -> NDArray[Any]:
-        """The integers of an array of coherence.
+        """Convert an array of coherence to integers of the same shape.
 
         Args:
-            values: floats from 0 to 1, or integers from 0 to `greatest`; what is masked is no data.
-            nodata: the value that means no data, besides NaN; None if there is none.
-            what: what an error calls the array.
+            values: floats from 0 to 1, or integers from 0 to `greatest`; masked values are nodata.
+            nodata: nodata value in addition to NaN, or None.
+            what: name of the array in errors.
 
         Raises:
             AcdError: STACK_UNFIT for another type of number, INPUT_NOT_FINITE, INPUT_OUT_OF_RANGE.
@@ -91,20 +91,20 @@ class Stored:
         raise AcdError(ErrorCode.STACK_UNFIT, f"{what} is of type {values.dtype}, neither floats nor integers")
 
     def _of_floats(self, values: NDArray[Any], what: str) -> NDArray[Any]:
-        made = quantise(values, (), (0.0, 1.0), self.dformat)
-        if made.not_finite:
+        quantised = quantise(values, (), (0.0, 1.0), self.dformat)
+        if quantised.not_finite:
             raise AcdError(
                 ErrorCode.INPUT_NOT_FINITE,
-                f"{what} has {made.not_finite} infinite values",
-                "Replace them with NaN, which means no data.",
+                f"{what} has {quantised.not_finite} infinite values",
+                "Replace them with NaN, which means nodata.",
             )
-        if made.outside:
+        if quantised.outside:
             raise AcdError(
                 ErrorCode.INPUT_OUT_OF_RANGE,
-                f"{what} has {made.outside} values outside 0 to 1, such as {made.extreme:g}",
-                "Give coherence from 0 to 1, and nodata= if a value such as -9999 means no data.",
+                f"{what} has {quantised.outside} values outside 0 to 1, such as {quantised.extreme:g}",
+                "Give coherence from 0 to 1, and nodata= if a value such as -9999 means nodata.",
             )
-        return made.pixels
+        return quantised.pixels
 
     def _of_integers(self, values: NDArray[Any], missing: NDArray[np.bool_], what: str) -> NDArray[Any]:
         outside = ~missing & ((values < 0) | (values > self.greatest))
@@ -112,7 +112,7 @@ class Stored:
             raise AcdError(
                 ErrorCode.INPUT_OUT_OF_RANGE,
                 f"{what} has {int(outside.sum())} values outside 0 to {self.greatest}, such as {values[outside][0]}",
-                "Give the scale that makes coherence of them, and nodata= for the value that means no data.",
+                "Give the scale that converts them to coherence, and nodata= for the nodata value.",
             )
         kept: NDArray[Any] = np.where(missing, 0, values).astype(self.dtype)
         kept[missing] = self.nodata

@@ -1,4 +1,4 @@
-"""The command line: parse, call, exit code. `main` is the one place that decides how the process ends."""
+"""The command line. `main` is the only place that decides the exit status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from acdtask.errors import AcdError, ErrorCode, ExitStatus
 __all__ = ["main"]
 
 
-QUOTE = "Put a pattern of paths in quotes, so that the shell does not replace it: --source 'images/*.tif'."
+QUOTE = "Quote patterns, so that the shell does not expand them: --source 'images/*.tif'."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,55 +26,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
     acdtask 0.1.0
     0
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    command_line = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with sigterm_as_interrupt():
-            status = _run(given)
+            status = _run(command_line)
             sys.stdout.flush()
     except AcdError as error:
-        return _refuse(error)
+        return _report(error)
     except KeyboardInterrupt:
-        return _refuse(AcdError(ErrorCode.INTERRUPTED, "The command was ended by Ctrl-C or by a signal"))
+        return _report(AcdError(ErrorCode.INTERRUPTED, "The command was interrupted by Ctrl-C or a signal"))
     except BrokenPipeError:
         return _end_quietly_if_stdout_is_closed()
-    except Exception as error:  # noqa: BLE001  # the one place that ends the process: whatever is left is a bug
-        return _refuse(AcdError(ErrorCode.BUG, f"{type(error).__name__}: {error}"), unexpected=True)
+    except Exception as error:  # noqa: BLE001  # the one place that ends the process: any other error is a bug
+        return _report(AcdError(ErrorCode.BUG, f"{type(error).__name__}: {error}"), unexpected=True)
     except BaseException as error:
         from acdtask.storage.errors import is_panic
 
         if not is_panic(error):
             raise
-        # A panic of a library in Rust is no Exception, and would end the process with a traceback and status 1.
-        return _refuse(AcdError(ErrorCode.BUG, f"{type(error).__name__}: {error}"), unexpected=True)
+        # A Rust panic is not an Exception; unhandled, it would end the process with a traceback and status 1.
+        return _report(AcdError(ErrorCode.BUG, f"{type(error).__name__}: {error}"), unexpected=True)
     return status
 
 
-def _run(given: Sequence[str]) -> int:
+def _run(command_line: Sequence[str]) -> int:
     import typer
 
     from acdtask.cli.app import OutputClosedError, app
     from acdtask.cli.arguments import read_at_files
-    from acdtask.cli.project import lifted
+    from acdtask.cli.project import project_first
 
     try:
         status = typer.main.get_command(app).main(
-            args=lifted(read_at_files(given)), prog_name="acdtask", standalone_mode=False, obj=list(given)
+            args=project_first(read_at_files(command_line)),
+            prog_name="acdtask",
+            standalone_mode=False,
+            obj=list(command_line),
         )
     except OutputClosedError as error:
         raise BrokenPipeError from error
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     except typer.TyperException as error:
-        raise _usage_error(error, given) from error
+        raise _usage_error(error, command_line) from error
     return status if isinstance(status, int) else ExitStatus.OK
 
 
-def _usage_error(error: Exception, given: Sequence[str]) -> AcdError:
-    """What the framework says of a command line, and what to run to see what it takes."""
+def _usage_error(error: Exception, command_line: Sequence[str]) -> AcdError:
+    """Convert a usage error of the framework, with the help command as its fix."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "acdtask"
     message = error.format_message().replace("Value error, ", "") if hasattr(error, "format_message") else str(error)
-    fix = QUOTE if _names_files(message, given) else f"Run '{command} --help'."
+    fix = QUOTE if _is_expanded_pattern(message, command_line) else f"Run '{command} --help'."
     option = getattr(error, "option_name", "")
     if option:
         from acdtask.cli.hints import jobs_with_option
@@ -90,13 +93,13 @@ def _usage_error(error: Exception, given: Sequence[str]) -> AcdError:
     return AcdError(ErrorCode.USAGE, message, fix)
 
 
-def _names_files(message: str, given: Sequence[str]) -> bool:
-    """Whether arguments are too many, and files: a shell has replaced a pattern by the names that it matches."""
-    return "unexpected extra argument" in message and sum(os.path.exists(text) for text in given) > 1  # noqa: PTH110 - a text may be too long for a Path
+def _is_expanded_pattern(message: str, command_line: Sequence[str]) -> bool:
+    """Whether the extra arguments are files, as when a shell expanded a pattern."""
+    return "unexpected extra argument" in message and sum(os.path.exists(text) for text in command_line) > 1  # noqa: PTH110 - a text may be too long for a Path
 
 
-def _refuse(error: AcdError, *, unexpected: bool = False) -> int:
-    """Tell stderr what is wrong and how to mend it: in words, or as a log event if JSON was asked for."""
+def _report(error: AcdError, *, unexpected: bool = False) -> int:
+    """Write an error with its fix to stderr, as text or as a JSON log event, and return the exit status."""
     status = error.code.value.exit_status
     settings = log.current()
     if settings.mode == "json":
@@ -118,16 +121,16 @@ def _refuse(error: AcdError, *, unexpected: bool = False) -> int:
 
 
 def _write_error(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody listens, and the exit status still tells
+    with contextlib.suppress(OSError):  # stderr is closed; the exit status still reports the error
         sys.stderr.write(text)
         sys.stderr.flush()
 
 
 def _end_quietly_if_stdout_is_closed() -> int:
-    """A reader that has enough is no error; any other broken pipe is."""
-    watched = select.poll()
-    watched.register(sys.stdout.fileno(), 0)  # an error on it is always told
-    if not watched.poll(0):
-        return _refuse(AcdError(ErrorCode.BUG, "a pipe broke, and it was not the output"), unexpected=True)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+    """End with status 0 if the reader closed standard output; any other broken pipe is a bug."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors are reported even without events
+    if not poll.poll(0):
+        return _report(AcdError(ErrorCode.BUG, "a pipe other than standard output is broken"), unexpected=True)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout again at exit
     return ExitStatus.OK

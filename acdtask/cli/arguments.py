@@ -1,4 +1,4 @@
-"""Arguments that name a file to read them from."""
+"""Arguments whose values are read from files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["read_at_files"]
 
 
 def read_at_files(arguments: Sequence[str]) -> list[str]:
-    """Replace each `@path`, and each `--option=@path`, by the text of the file; `@@x` is the text `@x`.
+    """Replace each `@path` and `--option=@path` by the text of the file; `@@x` stands for the text `@x`.
 
     Raises:
-        AcdError: INPUT_MISSING if there is no such file, INPUT_UNREADABLE if it is not text.
+        AcdError: INPUT_MISSING if the file does not exist, INPUT_UNREADABLE if it is not text.
 
     >>> read_at_files(["records", "--name", "@@S1*"])
     ['records', '--name', '@S1*']
@@ -34,12 +34,14 @@ def _read(argument: str) -> str:
         text = read_small_file(path).decode()
     except UnicodeDecodeError as error:
         raise AcdError(
-            ErrorCode.INPUT_UNREADABLE, f"{path} is not text", "Give a text file after '@', or '@@' for a plain '@'."
+            ErrorCode.INPUT_UNREADABLE,
+            f"{path} is not text",
+            "Give a text file after '@', or write '@@' for a literal '@'.",
         ) from error
     except OSError as error:
         raise AcdError(
             ErrorCode.INPUT_MISSING,
             f"{path} cannot be read: {error.strerror}",
-            "Check the path after '@', or write '@@' for a plain '@'.",
+            "Check the path after '@', or write '@@' for a literal '@'.",
         ) from error
     return f"{option}{separator}{text.strip()}"

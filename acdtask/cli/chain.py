@@ -27,28 +27,30 @@ Given = Annotated[
     typer.Option(
         "--parameter",
         metavar="JOB.NAME=VALUE",
-        help="A setting of a job as a workflow gives it; an empty value means the default.  [repeatable]",
+        help="Setting of a job, as workflows give it; an empty value means the default.  [repeatable]",
     ),
 ]
 
 
 def command() -> TyperCommand:
-    """The command."""
+    """Make the command."""
     text = (
-        "Does ingest, consolidate, baseline, monitor and report one after the other in this process, as long as each "
+        "Runs ingest, consolidate, baseline, monitor and report one after the other in this process, as long as each "
         "plan is small. The first job that needs more than --here-seconds or --here-memory is only planned: a workflow "
-        "does it in pods of its own, then calls this command again from the job after it (--from)."
+        "runs it in separate pods, then calls this command again from the next job (--from)."
     )
-    shown = example(
+    usage = example(
         "acdtask chain --cube cube --outputs out --parameter ingest.source=images --parameter monitor.layout=utm"
     )
-    return command_of(_chain, text + shown, ("cube",))
+    return command_of(_chain, text + usage, ("cube",))
 
 
 def _chain(
     cube: Cube,
-    outputs: Annotated[Path, typer.Option("--outputs", metavar="FOLDER", help="Write what the workflow reads here.")],
-    start: Annotated[FirstJob, typer.Option("--from", help="The first job.")] = "ingest",
+    outputs: Annotated[
+        Path, typer.Option("--outputs", metavar="FOLDER", help="Write the outputs for the workflow here.")
+    ],
+    start: Annotated[FirstJob, typer.Option("--from", help="First job to run.")] = "ingest",
     here_seconds: HereSeconds = SECONDS_DEFAULT,  # type: ignore[assignment]  # the option's parser takes a text
     here_memory: HereMemory = MEMORY_DEFAULT,  # type: ignore[assignment]  # the same
     parameters: Given = None,
@@ -65,16 +67,16 @@ def _chain(
 
     require_writable(outputs)
     jobs = [load_job(name) for name in JOBS_IN_ORDER]
-    given = _by_job(parameters or [], [job.name for job in jobs])
+    parameters_of = _by_job(parameters or [], [job.name for job in jobs])
 
     def settings_of(job: Job[Any, Any]) -> Settings:
-        return settings_of_job(job, values_of_parameters(job.settings, given[job.name]), {}, cube)
+        return settings_of_job(job, values_of_parameters(job.settings, parameters_of[job.name]), {}, cube)
 
-    for job in jobs:  # a wrong value of a later job is an error before any work
-        values_of_parameters(job.settings, given[job.name])
-    wanted = jobs[[job.name for job in jobs].index(start) :]
+    for job in jobs:  # report invalid values of later jobs before any work
+        values_of_parameters(job.settings, parameters_of[job.name])
+    remaining = jobs[[job.name for job in jobs].index(start) :]
     budget = Budget(here_seconds, here_memory)
-    advance(wanted, settings_of, open_site(cube), budget, outputs, quarantine=quarantine, report=_tell)
+    advance(remaining, settings_of, open_site(cube), budget, outputs, quarantine=quarantine, report=_tell)
 
 
 def _tell(job: Job[Any, Any], step: JobOutcome) -> None:
@@ -84,14 +86,14 @@ def _tell(job: Job[Any, Any], step: JobOutcome) -> None:
 
 
 def _by_job(parameters: list[str], jobs: list[str]) -> dict[str, list[str]]:
-    """The parameters of each job, without its name. SETTING_INVALID."""
-    found: dict[str, list[str]] = {job: [] for job in jobs}
+    """Group parameters by job, and remove the job's name from each. SETTING_INVALID."""
+    by_job: dict[str, list[str]] = {job: [] for job in jobs}
     for text in parameters:
         name, separator, value = text.partition(".")
-        if not separator or name not in found:
+        if not separator or name not in by_job:
             raise AcdError(
                 ErrorCode.SETTING_INVALID,
-                f"--parameter is {text!r}, and should be JOB.NAME=VALUE with one of {', '.join(jobs)}",
+                f"--parameter is {text!r}, but must be JOB.NAME=VALUE, with a job of {', '.join(jobs)}",
             )
-        found[name].append(value)
-    return found
+        by_job[name].append(value)
+    return by_job

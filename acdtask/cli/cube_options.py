@@ -1,4 +1,4 @@
-"""Options that the commands for looking around share."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ InstanceName = Annotated[
     str, typer.Option("--instance", envvar="ACD_INSTANCE", metavar="NAME", help="Name of the instance.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Maximum number to show; 0 shows all.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Maximum number to show; 0 for all.")]
 
 IfAny = Annotated[
-    bool, typer.Option("--if-any", help="A missing cube is not an error, if the storage confirms that it is missing.")
+    bool, typer.Option("--if-any", help="A missing cube is not an error, provided that the storage can be read.")
 ]
 
 
 def say_no_cube(error: AcdError, address: str, *, if_any: bool, as_json: bool) -> None:
-    """Say that there is no cube yet if that is what the error means and it is allowed; otherwise raise it."""
+    """Report a missing cube if --if-any allows it; raise every other error."""
     if not if_any or error.code is not ErrorCode.CUBE_UNKNOWN:
         raise error
     if as_json:
@@ -58,7 +58,7 @@ def say_no_cube(error: AcdError, address: str, *, if_any: bool, as_json: bool) -
 
 
 def open_cube(address: str) -> model.Cube:
-    """The cube at an address, with the records of the Geocube that the environment names, if it names one."""
+    """Open the cube at an address, or the Geocube of the environment with its files at that address."""
     from acdtask.jobs.contract import Site
 
     return Site(address).cube

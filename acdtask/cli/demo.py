@@ -14,21 +14,21 @@ __all__ = ["command"]
 
 
 def command() -> TyperCommand:
-    """The command."""
+    """Make the command."""
     text = (
         "Simulates a year of coherence images with known events, learns the baseline, monitors the last dates, and "
         "writes a report that compares the detections with the simulated events. Open report/index.html in the folder. "
-        "The same command continues where it stopped."
+        "Run it again to continue where it stopped."
     )
     return command_of(_demo, text + example("acdtask demo demo"))
 
 
 def _demo(
-    folder: Annotated[Path, typer.Argument(help="Where everything is written.")] = Path("demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder for all results.")] = Path("demo"),
     size: Annotated[int, typer.Option(help="Width and height of the scene in pixels.")] = 1024,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same scene.")] = 7,
+    seed: Annotated[int, typer.Option(help="Seed of the scene; equal seeds give equal scenes.")] = 7,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Processes.  [default: one for each core]", show_default=False)
+        int | None, typer.Option(metavar="N", help="Number of processes.  [default: one per core]", show_default=False)
     ] = None,
 ) -> None:
     from acdtask.demo import run_demo

@@ -28,25 +28,25 @@ __all__ = [
 ]
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Name or id of the job.")]
-Force = Annotated[bool, typer.Option("--force", help="Even if it is running.")]
-WHERE = "The environment names the server: ACD_GEOCUBE_ADDRESS, and ACD_GEOCUBE_KEY if it asks for a key. "
+Force = Annotated[bool, typer.Option("--force", help="Also if the job is running.")]
+SERVER = "The server is that of ACD_GEOCUBE_ADDRESS; ACD_GEOCUBE_KEY holds the API key, if one is needed. "
 
 
 def group() -> LazyGroup:
-    """The commands."""
+    """Make the group of commands."""
     return LazyGroup(
         name="geocube",
         lazy={
-            "status": Lazy("Connect, and list what the server has.", f"{__name__}:status_command"),
+            "status": Lazy("Connect, and list the contents of the server.", f"{__name__}:status_command"),
             "jobs": Lazy("List, show, continue, retry and cancel jobs.", f"{__name__}:jobs_group"),
         },
-        help="Looks at a Geocube server and its jobs. " + WHERE + example("acdtask geocube status"),
+        help="Inspects a Geocube server and its jobs. " + SERVER + example("acdtask geocube status"),
         context_settings=CONTEXT,
     )
 
 
 def jobs_group() -> LazyGroup:
-    """The commands for jobs."""
+    """Make the group of commands for jobs."""
     return LazyGroup(
         name="jobs",
         lazy={
@@ -56,123 +56,125 @@ def jobs_group() -> LazyGroup:
             "retry": Lazy("Retry the failed part of a job.", f"{__name__}:retry_command"),
             "cancel": Lazy("Cancel a job and undo its work.", f"{__name__}:cancel_command"),
         },
-        help="The jobs of a Geocube consolidate records and delete datasets. One that failed keeps its datasets locked "
+        help="The jobs of a Geocube consolidate records and delete datasets. A failed job keeps its datasets locked "
         "until it is retried or cancelled. "
-        + WHERE
+        + SERVER
         + example("acdtask geocube jobs list", "acdtask geocube jobs show acd-0123456789abcdef"),
         context_settings=CONTEXT,
     )
 
 
 def status_command() -> TyperCommand:
-    """The command `geocube status`."""
+    """Make the command `geocube status`."""
     text = "Connects to the Geocube and shows its version, its variables with their instances, and its layouts. "
-    return command_of(_status, text + WHERE + example("acdtask geocube status", "acdtask geocube status --json"))
+    return command_of(_status, text + SERVER + example("acdtask geocube status", "acdtask geocube status --json"))
 
 
 def list_command() -> TyperCommand:
-    """The command `geocube jobs list`."""
+    """Make the command `geocube jobs list`."""
     text = "Lists the jobs of the Geocube, oldest first. "
-    return command_of(_list, text + WHERE + example("acdtask geocube jobs list --name 'acd-*'"))
+    return command_of(_list, text + SERVER + example("acdtask geocube jobs list --name 'acd-*'"))
 
 
 def show_command() -> TyperCommand:
-    """The command `geocube jobs show`."""
-    text = "Shows the state of a job, what it needs if it is stuck, and its log. "
-    return command_of(_show, text + WHERE + example("acdtask geocube jobs show acd-0123456789abcdef"))
+    """Make the command `geocube jobs show`."""
+    text = "Shows the state of a job, how to continue it if it is stuck, and its log. "
+    return command_of(_show, text + SERVER + example("acdtask geocube jobs show acd-0123456789abcdef"))
 
 
 def continue_command() -> TyperCommand:
-    """The command `geocube jobs continue`."""
-    text = "Continues a job that waits for approval. It may take some seconds until the server reacts. "
-    return command_of(_continue, text + WHERE + example("acdtask geocube jobs continue acd-0123456789abcdef"))
+    """Make the command `geocube jobs continue`."""
+    text = "Continues a job that waits for approval. The server may take a few seconds to react. "
+    return command_of(_continue, text + SERVER + example("acdtask geocube jobs continue acd-0123456789abcdef"))
 
 
 def retry_command() -> TyperCommand:
-    """The command `geocube jobs retry`."""
+    """Make the command `geocube jobs retry`."""
     text = "Retries the failed part of a job. "
-    return command_of(_retry, text + WHERE + example("acdtask geocube jobs retry acd-0123456789abcdef"))
+    return command_of(_retry, text + SERVER + example("acdtask geocube jobs retry acd-0123456789abcdef"))
 
 
 def cancel_command() -> TyperCommand:
-    """The command `geocube jobs cancel`."""
+    """Make the command `geocube jobs cancel`."""
     text = "Cancels a job, undoes its work, and releases its datasets. "
-    return command_of(_cancel, text + WHERE + example("acdtask geocube jobs cancel acd-0123456789abcdef"))
+    return command_of(_cancel, text + SERVER + example("acdtask geocube jobs cancel acd-0123456789abcdef"))
 
 
 def _status(as_json: AsJson = False) -> None:
     from acdtask.cube.shared import named_in_environment
 
     cube = _geocube()
-    variables = {one.name: [instance.name for instance in cube.instances(one.name)] for one in cube.variables()}
+    names = [variable.name for variable in cube.variables()]
+    variables = {name: [instance.name for instance in cube.instances(name)] for name in names}
     facts: dict[str, Any] = {
         "address": named_in_environment(),
         "version": cube.version(),
         "variables": variables,
-        "layouts": [one.name for one in cube.layouts()],
+        "layouts": [layout.name for layout in cube.layouts()],
     }
     if as_json:
         say_json(facts)
         return
     table(("geocube", ""), [("address", facts["address"]), ("version", facts["version"])])
     if variables:
-        table(("variable", "instances"), [(name, ", ".join(some) or "-") for name, some in variables.items()])
+        table(("variable", "instances"), [(name, ", ".join(instances) or "-") for name, instances in variables.items()])
     say(f"layouts: {', '.join(facts['layouts']) or 'none'}")
 
 
 def _list(
-    name: Annotated[str, typer.Option(metavar="PATTERN", help="Names, with * and ?.")] = "", as_json: AsJson = False
+    name: Annotated[str, typer.Option(metavar="PATTERN", help="Pattern of names, with * and ?.")] = "",
+    as_json: AsJson = False,
 ) -> None:
     jobs = _geocube().jobs(name)
     if as_json:
-        say_json([one.model_dump(mode="json", exclude={"log", "tasks"}) for one in jobs])
+        say_json([job.model_dump(mode="json", exclude={"log", "tasks"}) for job in jobs])
         return
     if jobs:
-        table(("name", "kind", "state", "updated", "tasks", "failed"), [_row(one) for one in jobs])
+        table(("name", "kind", "state", "updated", "tasks", "failed"), [_row(job) for job in jobs])
     say(f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}")
 
 
 def _show(job: Job, as_json: AsJson = False) -> None:
     from acdtask.cube.follow import ending_of
 
-    found = _geocube().job(job)
+    state = _geocube().job(job)
     if as_json:
-        say_json(found.model_dump(mode="json"))
+        say_json(state.model_dump(mode="json"))
         return
-    rows: list[tuple[str, object]] = [("id", found.id), ("kind", found.kind), ("state", _state(found))]
-    rows += [("created", found.created.isoformat()), ("updated", found.updated.isoformat())]
-    rows += [("tasks", found.active_tasks), ("failed tasks", found.failed_tasks)]
-    ending = ending_of(found)
+    rows: list[tuple[str, object]] = [("id", state.id), ("kind", state.kind), ("state", _state(state))]
+    rows += [("created", state.created.isoformat()), ("updated", state.updated.isoformat())]
+    rows += [("tasks", state.active_tasks), ("failed tasks", state.failed_tasks)]
+    ending = ending_of(state)
     if ending is not None:
         rows += [(name, text) for name, text in (("error", ending.error), ("advice", ending.advice)) if text]
-    table((found.name, ""), rows)
-    for line in found.log:
+    table((state.name, ""), rows)
+    for line in state.log:
         say(line)
 
 
 def _continue(job: Job) -> None:
     cube = _geocube()
-    found = cube.job(job)
-    cube.continue_job(found.id)
-    say(f"{found.name} goes on from {found.state}")
+    state = cube.job(job)
+    cube.continue_job(state.id)
+    say(f"{state.name} continues from {state.state}")
 
 
 def _retry(job: Job, force: Force = False) -> None:
     cube = _geocube()
-    found = cube.job(job)
-    cube.retry_job(found.id, force=force)
-    say(f"{found.name} tries again from {found.state}")
+    state = cube.job(job)
+    cube.retry_job(state.id, force=force)
+    say(f"{state.name} is retried from {state.state}")
 
 
 def _cancel(job: Job, force: Force = False) -> None:
     cube = _geocube()
-    found = cube.job(job)
-    cube.cancel_job(found.id, force=force)
-    say(f"{found.name} is being cancelled from {found.state}")
+    state = cube.job(job)
+    cube.cancel_job(state.id, force=force)
+    say(f"{state.name} is being cancelled from {state.state}")
 
 
 def _geocube() -> ServedCube:
-    """The Geocube that the environment names. USAGE if it names none."""
+    """Connect to the Geocube of the environment. USAGE if there is none."""
     from acdtask.cube.shared import ADDRESS, geocube_of_environment
 
     cube = geocube_of_environment()
@@ -186,4 +188,4 @@ def _row(job: JobState) -> tuple[object, ...]:
 
 
 def _state(job: JobState) -> str:
-    return f"{job.state}, waits" if job.waiting else job.state
+    return f"{job.state}, waiting" if job.waiting else job.state

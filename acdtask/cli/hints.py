@@ -1,4 +1,4 @@
-"""Where an option belongs that a command does not have."""
+"""Find the commands that have an option."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["jobs_with_option"]
 
 
 def jobs_with_option(option: str) -> list[str]:
-    """The jobs that have a setting with this option, by name.
+    """List the jobs that have a setting with this option.
 
     >>> jobs_with_option("--min-area")
     ['monitor']

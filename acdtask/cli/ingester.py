@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
     from acdtask.ingester.client import IngesterClient
-    from acdtask.ingester.wait import Outcome
+    from acdtask.ingester.wait import AoiProgress
 
 __all__ = [
     "graph_command",
@@ -40,19 +41,19 @@ Address = Annotated[
 Insecure = Annotated[
     bool,
     typer.Option(
-        "--insecure", envvar="ACD_INGESTER_INSECURE", help="Let the token go over plain HTTP to another machine."
+        "--insecure", envvar="ACD_INGESTER_INSECURE", help="Allow sending the token to another machine over plain HTTP."
     ),
 ]
 AoiName = Annotated[str, typer.Argument(metavar="AOI", help="Name of the AOI.")]
-AcceptFailed = Annotated[bool, typer.Option("--accept-failed", help="Permanent failures are not an error.")]
+AcceptFailed = Annotated[bool, typer.Option("--accept-failed", help="Do not treat permanent failures as an error.")]
 StatusName = Literal["new", "pending", "done", "failed", "retry"]
 
-TOKEN = "The environment variable ACD_INGESTER_TOKEN holds the bearer token."  # noqa: S105  # it says where one is
+TOKEN = "The environment variable ACD_INGESTER_TOKEN holds the bearer token."  # noqa: S105  # a sentence, not a token
 FOREVER = 365 * 24 * 3600.0
 
 
 def group() -> LazyGroup:
-    """The commands."""
+    """Make the group of commands."""
     return LazyGroup(
         name="ingester",
         lazy={
@@ -71,24 +72,23 @@ def group() -> LazyGroup:
 
 
 def post_command() -> TyperCommand:
-    """The command `ingester post`."""
+    """Make the command `ingester post`."""
     text = (
-        "Posts an AOI, so that the ingester takes the inventory of its scenes and starts them. An existing AOI is "
-        "compared and not posted again. If the reply is lost, the command checks whether the AOI arrived before "
-        "posting it again."
+        "Posts an AOI, so that the ingester finds its scenes and starts processing them. An existing AOI is compared, "
+        "not posted again. If the reply is lost, the command checks whether the AOI arrived before it posts it again."
     )
     return command_of(_post, text + example("acdtask ingester post --aoi aoi.json"))
 
 
 def status_command() -> TyperCommand:
-    """The command `ingester status`."""
-    text = "Lists the AOIs, or for one AOI counts its scenes and tiles by status and shows what went wrong."
+    """Make the command `ingester status`."""
+    text = "Lists the AOIs; for one AOI, counts its scenes and tiles by status and shows the failures."
     return command_of(_status, text + example("acdtask ingester status", "acdtask ingester status koln"))
 
 
 def scenes_command() -> TyperCommand:
-    """The command `ingester scenes`."""
-    text = "Lists the scenes of an AOI, or its tiles, with statuses and messages."
+    """Make the command `ingester scenes`."""
+    text = "Lists the scenes or tiles of an AOI, with status and message."
     return command_of(
         _scenes,
         text + example("acdtask ingester scenes koln --status failed", "acdtask ingester scenes koln --tiles --json"),
@@ -96,29 +96,29 @@ def scenes_command() -> TyperCommand:
 
 
 def retry_command() -> TyperCommand:
-    """The command `ingester retry`."""
+    """Make the command `ingester retry`."""
     text = (
-        "Restarts what waits for a retry, in the whole AOI or in the given scenes and tiles. With --failed it also "
-        "restarts what failed permanently. With --force it restarts every scene, whatever its status; if some are "
-        "done, it says how many and asks for --restart-done."
+        "Restarts the scenes and tiles of an AOI that wait for a retry, or the given scenes and tiles. --failed also "
+        "restarts those that failed permanently. --force restarts every scene regardless of its status; if some are "
+        "done, --restart-done is needed too."
     )
     return command_of(_retry, text + example("acdtask ingester retry koln", "acdtask ingester retry koln --scene 12"))
 
 
 def wait_command() -> TyperCommand:
-    """The command `ingester wait`."""
+    """Make the command `ingester wait`."""
     text = (
-        "Waits until every scene and tile of an AOI is done. It ends earlier if nothing more can happen by itself: "
-        "something failed permanently, or waits for a retry."
+        "Waits until every scene and tile of an AOI is done. It ends earlier with an error if work stopped: something "
+        "failed permanently, or waits for a retry."
     )
     return command_of(_wait, text + example("acdtask ingester wait koln --minutes 90"))
 
 
 def graph_command() -> TyperCommand:
-    """The command `ingester graph`."""
+    """Make the command `ingester graph`."""
     text = (
-        "Writes an SVG file: the scenes in rows by date, their tiles beside them, and arrows from each tile to the one "
-        "that is processed with it. Many scenes are folded by date, month or year."
+        "Draws an SVG file: one row per scene, sorted by date, with its tiles, and an arrow from each tile to the one "
+        "that is processed with it. If there are many scenes, they are counted by date, month or year."
     )
     return command_of(_graph, text + example("acdtask ingester graph koln --out koln.svg"))
 
@@ -128,9 +128,7 @@ def _post(
     aoi: Aoi = "",
     address: Address = "",
     insecure: Insecure = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="Post it even if it exists, so that new scenes are added.")
-    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Post the AOI even if it exists, to add new scenes.")] = False,
     as_json: AsJson = False,
 ) -> None:
     from acdtask.cube.aoi import load_aoi
@@ -139,64 +137,65 @@ def _post(
     payload = load_aoi(require_aoi(aoi))
     posted = post_aoi(_client(address, insecure), payload, again=again)
     if as_json:
-        facts = {"aoi": posted.aoi, "posted": posted.posted, "said": posted.said}
+        facts = {"aoi": posted.aoi, "posted": posted.posted, "said": posted.reply}
         say_json(facts | {"scenes": posted.scenes.as_dict(), "tiles": posted.tiles.as_dict()})
         return
-    done = "was posted" if posted.posted else "exists already"
-    say(f"AOI {posted.aoi} {done}: scenes {posted.scenes.text()}; tiles {posted.tiles.text()}")
+    verb = "was posted" if posted.posted else "already exists"
+    say(f"AOI {posted.aoi} {verb}: scenes {posted.scenes.text()}; tiles {posted.tiles.text()}")
 
 
 def _status(
-    aoi: Annotated[str, typer.Argument(metavar="[AOI]", help="Name of the AOI; all of them by default.")] = "",
+    aoi: Annotated[str, typer.Argument(metavar="[AOI]", help="Name of the AOI; default: all AOIs.")] = "",
     address: Address = "",
     insecure: Insecure = False,
     as_json: AsJson = False,
 ) -> None:
-    from acdtask.ingester.wait import look
+    from acdtask.ingester.wait import progress_of
 
     client = _client(address, insecure)
     if aoi:
-        _tell(look(client, aoi), as_json=as_json)
+        _show(progress_of(client, aoi), as_json=as_json)
         return
-    every = client.aois()
+    states = client.aois()
     if as_json:
-        say_json([{"aoi": one.id, "status": one.status.value} for one in every])
+        say_json([{"aoi": state.id, "status": state.status.value} for state in states])
         return
-    if every:
-        table(("aoi", "status"), [(one.id, one.status.value.lower()) for one in every])
-    say(f"{len(every)} AOI{'' if len(every) == 1 else 's'}")
+    if states:
+        table(("aoi", "status"), [(state.id, state.status.value.lower()) for state in states])
+    say(f"{len(states)} AOI{'' if len(states) == 1 else 's'}")
 
 
 def _scenes(
     aoi: AoiName,
     address: Address = "",
     insecure: Insecure = False,
-    status: Annotated[StatusName | None, typer.Option(help="Only those with this status.")] = None,
-    tiles: Annotated[bool, typer.Option("--tiles", help="List tiles.")] = False,
+    status: Annotated[StatusName | None, typer.Option(help="Only scenes or tiles with this status.")] = None,
+    tiles: Annotated[bool, typer.Option("--tiles", help="List tiles instead of scenes.")] = False,
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
     from acdtask.ingester.model import Status, in_one_line
 
     client = _client(address, insecure)
-    wanted = Status(status.upper()) if status else None
+    chosen = Status(status.upper()) if status else None
     client.aoi(aoi)
-    found: list[Any] = [*(client.tiles(aoi, wanted) if tiles else client.scenes(aoi, wanted))]
-    shown = found[:limit] if limit else found
+    items: list[Any] = [*(client.tiles(aoi, chosen) if tiles else client.scenes(aoi, chosen))]
+    shown = items[:limit] if limit else items
     if as_json:
-        say_json([one.model_dump(mode="json") for one in shown])
+        say_json([item.model_dump(mode="json") for item in shown])
         return
-    what = "tile" if tiles else "scene"
+    kind = "tile" if tiles else "scene"
     if shown and tiles:
-        rows = [(one.id, one.source_id, one.scene.id, one.status.value.lower(), one.message) for one in shown]
+        rows = [(tile.id, tile.source_id, tile.scene.id, tile.status.value.lower(), tile.message) for tile in shown]
         table(("id", "tile", "scene", "status", "message"), [(*row[:4], in_one_line(row[4], 100)) for row in rows])
     elif shown:
         rows = [
-            (one.id, one.source_id, f"{one.data.date:%Y-%m-%d}", one.status.value.lower(), one.message) for one in shown
+            (scene.id, scene.source_id, f"{scene.data.date:%Y-%m-%d}", scene.status.value.lower(), scene.message)
+            for scene in shown
         ]
         table(("id", "scene", "date", "status", "message"), [(*row[:4], in_one_line(row[4], 100)) for row in rows])
-    more = f", the first {len(shown)} shown" if len(shown) < len(found) else ""
-    say(f"{len(found)} {what}{'' if len(found) == 1 else 's'}{more}")
+    more = f", the first {len(shown)} shown" if len(shown) < len(items) else ""
+    say(f"{len(items)} {kind}{'' if len(items) == 1 else 's'}{more}")
 
 
 def _retry(
@@ -205,10 +204,10 @@ def _retry(
     insecure: Insecure = False,
     scene: Annotated[list[int] | None, typer.Option(metavar="ID", help="Only this scene.  [repeatable]")] = None,
     tile: Annotated[list[int] | None, typer.Option(metavar="ID", help="Only this tile.  [repeatable]")] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Also what failed permanently.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Every scene, whatever its status.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Also restart what failed permanently.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Restart every scene, regardless of its status.")] = False,
     restart_done: Annotated[
-        bool, typer.Option("--restart-done", help="With --force: also scenes that are done.")
+        bool, typer.Option("--restart-done", help="With --force: also restart scenes that are done.")
     ] = False,
 ) -> None:
     from acdtask.ingester.client import Restarted
@@ -216,7 +215,9 @@ def _retry(
     from acdtask.ingester.retry import retry_failed
 
     if restart_done and not force:
-        raise AcdError(ErrorCode.USAGE, "--restart-done only works with --force", "Give --force too, or leave it out.")
+        raise AcdError(
+            ErrorCode.USAGE, "--restart-done only works with --force", "Add --force, or omit --restart-done."
+        )
     if bool(scene or tile) + failed + force > 1:
         raise AcdError(ErrorCode.USAGE, "--scene and --tile, --failed and --force exclude each other")
     client = _client(address, insecure)
@@ -230,19 +231,19 @@ def _retry(
     elif force:
         restarted = client.force_aoi(aoi, restart_done=restart_done)
     else:
-        waiting, lost = client.retry_aoi(aoi), retry_failed(client, aoi) if failed else Restarted(0, 0)
-        restarted = Restarted(waiting.scenes + lost.scenes, waiting.tiles + lost.tiles)
-    say(f"AOI {aoi}: started again: {restarted.scenes} scenes, {restarted.tiles} tiles")
+        waiting, permanent = client.retry_aoi(aoi), retry_failed(client, aoi) if failed else Restarted(0, 0)
+        restarted = Restarted(waiting.scenes + permanent.scenes, waiting.tiles + permanent.tiles)
+    say(f"AOI {aoi}: restarted: {restarted.scenes} scenes, {restarted.tiles} tiles")
 
 
 def _require_in(client: IngesterClient, aoi: str, scenes: list[int], tiles: list[int]) -> None:
-    """INGESTER_REFUSED if a scene or tile is not of the AOI: the server would take any."""
-    known = {one.id for one in client.scenes(aoi)}
+    """Raise INGESTER_REFUSED for a scene or tile of another AOI, which the server would accept."""
+    known = {scene.id for scene in client.scenes(aoi)}
     parents = {number: client.tile(number).scene.id for number in tiles}
-    strange = [f"scene {one}" for one in scenes if one not in known]
-    strange += [f"tile {one}" for one, parent in parents.items() if parent not in known]
-    if strange:
-        detail = f"AOI {aoi} has no {strange[0]}"
+    foreign = [f"scene {number}" for number in scenes if number not in known]
+    foreign += [f"tile {number}" for number, parent in parents.items() if parent not in known]
+    if foreign:
+        detail = f"AOI {aoi} has no {foreign[0]}"
         raise AcdError(ErrorCode.INGESTER_REFUSED, detail, f"List them with 'acdtask ingester scenes {aoi}'.")
 
 
@@ -251,7 +252,8 @@ def _wait(
     address: Address = "",
     insecure: Insecure = False,
     minutes: Annotated[
-        float | None, typer.Option(metavar="N", min=0, help="Maximum wait; 0 looks once.  [default: no limit]")
+        float | None,
+        typer.Option(metavar="N", min=0, help="Maximum wait in minutes; 0 checks once.  [default: no limit]"),
     ] = None,
     accept_failed: AcceptFailed = False,
     as_json: AsJson = False,
@@ -263,14 +265,14 @@ def _wait(
     client.aoi(aoi)
     scenes, tiles = client.counts(aoi)
     with ProgressBar(f"ingester: {aoi}", total=scenes.total + tiles.total, unit="scenes and tiles") as bar:
-        outcome = wait(
+        progress = wait(
             client,
             aoi,
             FOREVER if minutes is None else minutes * 60,
             lambda scenes, tiles: bar.update(aoi, scenes.ended + tiles.ended),
         )
-    require_done(outcome, accept_failed=accept_failed)
-    _tell(outcome, as_json=as_json)
+    require_done(progress, accept_failed=accept_failed)
+    _show(progress, as_json=as_json)
 
 
 def _graph(
@@ -287,23 +289,22 @@ def _graph(
     chart = chart_of(aoi, client.scenes(aoi), client.tiles(aoi))
     write_text(out, draw(chart))
     scenes, tiles = chart.totals
-    folded = f", folded by {chart.period}" if chart.period and chart.period != "all" else ""
-    say(f"{out}: {scenes.total()} scenes, {tiles.total()} tiles{folded}")
+    grouped = f", counted by {chart.period}" if chart.period and chart.period != "all" else ""
+    say(f"{out}: {scenes.total()} scenes, {tiles.total()} tiles{grouped}")
 
 
-def _tell(outcome: Outcome, *, as_json: bool) -> None:
+def _show(progress: AoiProgress, *, as_json: bool) -> None:
     if as_json:
-        troubles = [
-            {"kind": one.kind.value, "id": one.id, "name": one.name, "scene": one.scene, "status": one.status.value}
-            | {"message": one.message}
-            for one in outcome.troubles
+        problems = [
+            asdict(problem) | {"kind": problem.kind.value, "status": problem.status.value}
+            for problem in progress.problems
         ]
-        counts = {"scenes": outcome.scenes.as_dict(), "tiles": outcome.tiles.as_dict()}
-        say_json({"aoi": outcome.aoi, "ending": outcome.ending.value, **counts, "troubles": troubles})
+        counts = {"scenes": progress.scenes.as_dict(), "tiles": progress.tiles.as_dict()}
+        say_json({"aoi": progress.aoi, "ending": progress.phase.value, **counts, "troubles": problems})
         return
-    say(outcome.text())
-    for trouble in outcome.troubles:
-        say(f"  {trouble.text()}")
+    say(progress.text())
+    for problem in progress.problems:
+        say(f"  {problem.text()}")
 
 
 def _client(address: str, insecure: bool) -> IngesterClient:

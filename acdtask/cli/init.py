@@ -16,32 +16,36 @@ from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
     from acdtask.jobs.ingest.settings import IngestSettings
-    from acdtask.project.starter import Seen
+    from acdtask.project.starter import SourceSummary
 
 __all__ = ["command"]
 
-CubeToBe = Annotated[str, typer.Option("--cube", metavar="ADDRESS", help="Folder or s3://bucket/prefix of the cube.")]
-LayoutToBe = Annotated[str, typer.Option("--layout", metavar="NAME", help="Name of the layout.")]
+CubeAddress = Annotated[
+    str, typer.Option("--cube", metavar="ADDRESS", help="Folder or s3://bucket/prefix of the cube.")
+]
+LayoutName = Annotated[str, typer.Option("--layout", metavar="NAME", help="Name of the layout.")]
 BaselineStart = Annotated[str, typer.Option("--baseline-start", metavar="DATE", help="First date of the baseline.")]
 BaselineEnd = Annotated[
     str,
-    typer.Option("--baseline-end", metavar="DATE", help="Last date of the baseline.  [default: after a year]"),
+    typer.Option(
+        "--baseline-end", metavar="DATE", help="Last date of the baseline.  [default: one year after the first image]"
+    ),
 ]
 Out = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Folder or s3:// address of the report.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing acd.toml.")]
 
-TOP = ("aoi", "variable", "instance")
-"""The settings of an ingest that all jobs share."""
+SHARED_BY_JOBS = ("aoi", "variable", "instance")
+"""Settings of ingest that belong above the sections."""
 
 
 def command() -> TyperCommand:
-    """The command."""
+    """Make the command."""
     from acdtask.cli.options import options_of
     from acdtask.jobs.ingest.settings import IngestSettings
 
     own: dict[str, tuple[Any, Any]] = {
-        "cube": (CubeToBe, "cube"),
-        "layout": (LayoutToBe, "images"),
+        "cube": (CubeAddress, "cube"),
+        "layout": (LayoutName, "images"),
         "baseline_start": (BaselineStart, ""),
         "baseline_end": (BaselineEnd, ""),
         "out": (Out, "report"),
@@ -57,12 +61,11 @@ def command() -> TyperCommand:
         _init(**values)
 
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # inspect reads it
-    function.__annotations__ = {one.name: one.annotation for one in parameters}
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     text = (
-        "Writes acd.toml into this folder: where the images are, the area, the baseline, thresholds, cube and report, "
-        "each with a comment. It looks at the images and fills in what it sees; without --source it looks for "
-        "GeoTIFFs in this folder. Settings that are given as options are written into the file. Edit it, then run "
-        "'acdtask watch'."
+        "Writes acd.toml into this folder: source, area, baseline, thresholds, cube and report, each setting with a "
+        "comment. It fills in what the images show; without --source it searches this folder for GeoTIFFs. Options are "
+        "written into the file as settings. Edit the file, then run 'acdtask watch'."
     )
     return command_of(
         function,
@@ -79,87 +82,90 @@ def _init(
     *, cube: str, layout: str, baseline_start: str, baseline_end: str, out: str, force: bool, **given: Any
 ) -> None:
     from acdtask.project.config import AREA, FILE
-    from acdtask.project.starter import Seen, starter_text
+    from acdtask.project.starter import SourceSummary, starter_text
 
     file = Path(FILE)
     if not force and (file.exists() or file.is_symlink()):
-        raise AcdError(ErrorCode.PROJECT_EXISTS, f"{file} is in this folder already")
+        raise AcdError(ErrorCode.PROJECT_EXISTS, f"{file} already exists in this folder")
     area = {name: given.pop(name) for name in AREA if given.get(name)}
     options = {name: value for name, value in given.items() if value is not None and name not in AREA}
-    settings, told, seen = _ingest(options)
+    settings, guesses, summary = _ingest(options)
     values = settings.model_dump(mode="json", include=set(options) | {"source", "pattern"})
-    shared = {"cube": cube, **_area(area, seen), "layout": layout}
-    shared |= {name: getattr(settings, name) for name in TOP if name != "aoi"}
+    shared = {"cube": cube, **_area(area, summary), "layout": layout}
+    shared |= {name: getattr(settings, name) for name in SHARED_BY_JOBS if name != "aoi"}
     sections = {
-        "ingest": {name: value for name, value in values.items() if name not in TOP},
+        "ingest": {name: value for name, value in values.items() if name not in SHARED_BY_JOBS},
         "baseline": {
             name: value for name, value in (("start", baseline_start), ("end", baseline_end)) if value.strip()
         },
         "report": {"out": out},
     }
-    write_text(file, starter_text(shared, sections, settings.source, seen))
-    for line in [*told, *(seen.sentences(settings.source) if isinstance(seen, Seen) else [_why(seen)])]:
+    write_text(file, starter_text(shared, sections, settings.source, summary))
+    unread = [f"no image could be read yet: {summary}"]
+    for line in [*guesses, *(summary.sentences(settings.source) if isinstance(summary, SourceSummary) else unread)]:
         say(line)
-    say(f"{file} is written. Look through it, then: acdtask watch --plan")
+    say(f"{file} is written. Check it, then run: acdtask watch --plan")
 
 
-def _why(seen: AcdError) -> str:
-    return f"no image could be looked at yet: {seen}"
+def _ingest(options: dict[str, Any]) -> tuple[IngestSettings, list[str], SourceSummary | AcdError]:
+    """Make the settings of the ingest, guessing source and pattern if needed.
 
-
-def _ingest(options: dict[str, Any]) -> tuple[IngestSettings, list[str], Seen | AcdError]:
-    """The settings of the ingest, guessed where they are not given; what was guessed, and what was seen with them."""
+    Returns:
+        The settings, a line for each guess, and the images found with the settings or the error of reading them.
+    """
     from acdtask.cli.options import settings_from
     from acdtask.jobs.ingest.settings import IngestSettings
     from acdtask.project.starter import guess_pattern, guess_source
     from acdtask.storage.web_address import SIGNED_SOURCE, signed_source
 
-    told: list[str] = []
+    guesses: list[str] = []
     if not options.get("source"):
         source = guess_source(Path())
-        told.append(f"source: {source}, where most GeoTIFFs are" if source else "source: images, a folder to be filled")
+        guesses.append(
+            f"source: {source}, which has the most GeoTIFFs" if source else "source: images, a folder for the images"
+        )
         options = {**options, "source": source or "images"}
     settings = settings_from(IngestSettings, options)
     if signed_source(settings.source) != settings.source:
-        told.append(
+        guesses.append(
             f"the query of {settings.source} may be a signature and is not written: set {SIGNED_SOURCE} to the whole "
-            "address before you run acdtask watch"
+            "URL before you run acdtask watch"
         )
-    seen = _look(settings)
-    if "pattern" not in options and isinstance(seen, AcdError):
+    summary = _summarise(settings)
+    if "pattern" not in options and isinstance(summary, AcdError):
         try:
             pattern = guess_pattern(settings.source)
-        except AcdError:  # the error of looking is the one that is told
+        except AcdError:  # the error in `summary` is reported instead
             pattern = ""
         if pattern:
             guessed = settings_from(IngestSettings, {**options, "pattern": pattern})
-            seen_with_it = _look(guessed)
-            if not isinstance(seen_with_it, AcdError):
-                return guessed, [*told, f"pattern: {pattern}, from the filenames"], seen_with_it
-    return settings, told, seen
+            guessed_summary = _summarise(guessed)
+            if not isinstance(guessed_summary, AcdError):
+                return guessed, [*guesses, f"pattern: {pattern}, from the filenames"], guessed_summary
+    return settings, guesses, summary
 
 
-def _look(settings: IngestSettings) -> Seen | AcdError:
-    from acdtask.project.starter import look
+def _summarise(settings: IngestSettings) -> SourceSummary | AcdError:
+    from acdtask.project.starter import summarise_source
 
     try:
-        return look(settings)
+        return summarise_source(settings)
     except AcdError as error:
         return error
 
 
-def _area(area: dict[str, Any], seen: Seen | AcdError) -> dict[str, Any]:
-    """The area as it was given, checked; else all that the images cover. What `chosen_aoi` raises."""
+def _area(area: dict[str, Any], summary: SourceSummary | AcdError) -> dict[str, Any]:
+    """Check the given area; without one, take the bounds of the images. Errors of `chosen_aoi`."""
     from acdtask.cube.aoi import load_aoi
     from acdtask.project.config import chosen_aoi
-    from acdtask.project.starter import Seen, area_name
+    from acdtask.project.starter import SourceSummary, area_name
 
     shared = dict(area)
     if "bbox" in area:
         numbers = str(area["bbox"]).replace(",", " ").split()
         shared.setdefault("aoi_name", area_name(Path()))
-    elif "aoi" not in area and isinstance(seen, Seen):
-        shared["bbox"] = list(seen.bbox)
+    elif "aoi" not in area and isinstance(summary, SourceSummary):
+        shared["bbox"] = list(summary.bbox)
         shared.setdefault("aoi_name", area_name(Path()))
     chosen = chosen_aoi(shared)
     if chosen:

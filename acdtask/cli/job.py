@@ -1,4 +1,4 @@
-"""The commands of a job: plan, run, gather, and local, which is all of them on this machine."""
+"""The commands of a job: plan, run, gather, and local, which does all three on this machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["group", "stage"]
 
 _STAGES = {
-    "plan": "Show what there is to do, and what it will cost.",
+    "plan": "Show the work and its expected cost.",
     "run": "Do one shard of a round.",
     "gather": "Join the shards of a round.",
     "local": "Plan, run and gather on this machine.",
@@ -37,21 +37,23 @@ PlanId = Annotated[str, typer.Option("--plan", metavar="ID", help="Plan id that 
 Round = Annotated[str, typer.Option("--round", metavar="NAME", help="Round of the plan.")]
 ShardIndex = Annotated[int, typer.Option("--shard", metavar="N", help="Shard of the round, from 0.")]
 SettingsFile = Annotated[
-    Path, typer.Option("--settings", metavar="FILE", help="Settings in a .json or .toml file; options win.")
+    Path, typer.Option("--settings", metavar="FILE", help="Settings in a .json or .toml file; options take precedence.")
 ]
 Parameters = Annotated[
     list[str],
     typer.Option(
-        "--parameter", metavar="NAME=VALUE", help="A setting as a workflow gives it; empty means default.  [repeatable]"
+        "--parameter",
+        metavar="NAME=VALUE",
+        help="Setting as workflows give it; an empty value means the default.  [repeatable]",
     ),
 ]
-Outputs = Annotated[Path, typer.Option("--outputs", metavar="FOLDER", help="Write here what a workflow reads.")]
-MapFile = Annotated[Path, typer.Option("--map", metavar="FILE", help="Write the tiles here, as GeoJSON.")]
-Workers = Annotated[int, typer.Option("--workers", metavar="N", help="Processes.  [default: one for each core]")]
+Outputs = Annotated[Path, typer.Option("--outputs", metavar="FOLDER", help="Write the outputs for a workflow here.")]
+MapFile = Annotated[Path, typer.Option("--map", metavar="FILE", help="Write the tiles to this file, as GeoJSON.")]
+Workers = Annotated[int, typer.Option("--workers", metavar="N", help="Number of processes.  [default: one per core]")]
 
 
 def _shards(text: str) -> int:
-    """The number of shards; a workflow gives an empty text for the default."""
+    """Parse a number of shards; workflows give an empty text for 0."""
     number = text.strip() or "0"
     if not (number.isascii() and number.isdigit()):
         raise typer.BadParameter(f"{text!r} is not a number of shards.")
@@ -64,13 +66,13 @@ Quarantine = Annotated[
         "--quarantine",
         metavar="N",
         parser=_shards,
-        help="Shards, and inputs of the plan, that may fail for good and are left out.",
+        help="Number of shards and inputs that may fail permanently and are left out.",
     ),
 ]
 
 
 def group(name: str) -> LazyGroup:
-    """The commands of a job. The job itself is imported when one of its stages is used."""
+    """Make the group of a job's commands. The job itself is imported when one of them is used."""
     entry = JOBS[name]
     stages = {stage: Lazy(summary, "acdtask.cli.job:stage", (name, stage)) for stage, summary in _STAGES.items()}
     return _JobGroup(
@@ -82,7 +84,7 @@ def group(name: str) -> LazyGroup:
 
 
 class _JobGroup(LazyGroup):
-    """The commands of a job. Options without a step are taken for those of `local`, and stderr says so."""
+    """The commands of a job. Options without a step are passed to `local`, with a note on stderr."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         is_option = bool(args) and args[0].startswith("-") and args[0] not in CONTEXT["help_option_names"]
@@ -92,28 +94,28 @@ class _JobGroup(LazyGroup):
 
 
 def _guessed_step(name: str, args: list[str]) -> str:
-    """The step `local`, unless an option is one of another step. USAGE."""
-    given = {arg.partition("=")[0] for arg in args}
-    other = next((step for option, step in _OF_A_STEP.items() if option in given), "")
+    """Assume the step `local`. USAGE if an option belongs to another step."""
+    options = {arg.partition("=")[0] for arg in args}
+    other = next((step for option, step in _STEP_OF_OPTION.items() if option in options), "")
     if other:
         raise AcdError(
             ErrorCode.USAGE,
             f"'acdtask {name}' needs one of {', '.join(_STAGES)} before its options",
-            f"These options are of '{other}': write 'acdtask {name} {other}' before them.",
+            f"These options belong to '{other}': write 'acdtask {name} {other}' before them.",
         )
     if log.current().mode == "json":
         log.events("cli").warning("step.guessed", command=f"acdtask {name}", step="local")
     else:
-        typer.echo(f"acdtask {name}: no step given, so this is 'acdtask {name} local'", err=True)
+        typer.echo(f"acdtask {name}: no step given, running 'acdtask {name} local'", err=True)
     return "local"
 
 
-_OF_A_STEP = {"--shard": "run", "--round": "gather", "--plan": "gather", "--map": "plan", "--outputs": "plan"}
-"""Options that `local` does not have, and the step that they belong to."""
+_STEP_OF_OPTION = {"--shard": "run", "--round": "gather", "--plan": "gather", "--map": "plan", "--outputs": "plan"}
+"""Options that `local` does not have, with the step that has them."""
 
 
 def stage(name: str, stage_name: str) -> TyperCommand:
-    """One command of a job."""
+    """Make one command of a job."""
     job, entry = load_job(name), JOBS[name]
     return {"plan": _plan, "run": _run, "gather": _gather, "local": _local}[stage_name](job, entry)
 
@@ -138,8 +140,8 @@ def _plan(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
         elif here_seconds:
             raise AcdError(
                 ErrorCode.USAGE,
-                "--here-seconds is for workflows, and needs --outputs",
-                f"Use 'acdtask {job.name} local' to do the plan on this machine.",
+                "--here-seconds is for workflows and needs --outputs",
+                f"Use 'acdtask {job.name} local' to run the plan on this machine.",
             )
         with recording_failure(given.get("cube", ""), job.name, "plan"):
             settings, address = _settings_and_address(job, entry, given)
@@ -158,7 +160,7 @@ def _plan(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
         if map_file is not None:
             _write_map(plan, map_file)
         if as_json:
-            notes = {**_notes(plan), **({"too large": too_large} if (too_large := _too_large(plan)) else {})}
+            notes = {**_notes(plan), **({"too large": reason} if (reason := _why_too_large(plan)) else {})}
             say_json({**plan.model_dump(mode="json", exclude={"content", "notes"}), "notes": notes})
         else:
             _show_plan(plan, job.unit)
@@ -171,7 +173,7 @@ def _plan(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
         _parameter("here_seconds", HereSeconds, "0"),
         _parameter("here_memory", HereMemory, MEMORY_DEFAULT),
     ]
-    text = f"{_STAGES['plan']} {entry.help} The same inputs and settings give the same plan id." + example(
+    text = f"{_STAGES['plan']} {entry.help} Equal inputs and settings give equal plan ids." + example(
         f"acdtask {job.name} plan {entry.example}", f"acdtask {job.name} plan {entry.example} --json"
     )
     return command_of(_with_settings(call, job, entry, parameters), text, ("cube",))
@@ -197,7 +199,7 @@ def _run(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
                 left_out = run_shard(job, plan, round_name, shard, site, progress)
                 progress(total)
         if left_out is not None:
-            say(f"{job.name}: nothing to do, an earlier round left out shard {left_out}")
+            say(f"{job.name}: nothing to do, since an earlier round left out shard {left_out}")
             return
         say(f"{job.name}: shard {shard} of round {round_name} is done")
 
@@ -232,8 +234,8 @@ def _gather(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
         say(f"{job.name}: round {round_name} is gathered")
         for note in job.notes(plan, site) if round_name == plan.rounds[-1] else ():
             say(f"{job.name}: {note}")
-        for one in left_out:
-            say(f"{job.name}: left out: shard {one}")
+        for failure in left_out:
+            say(f"{job.name}: left out: shard {failure}")
         for line in left_out_lines(plan):
             say(f"{job.name}: {line}")
 
@@ -245,7 +247,7 @@ def _gather(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
         _parameter("quarantine", Quarantine, "0"),
     ]
     text = (
-        f"{_STAGES['gather']} Missing shards are named; the gather of the last round publishes the results. "
+        f"{_STAGES['gather']} Missing shards are an error; the last gather publishes the results. "
         f"The rounds are {', '.join(job.round_names)}."
     )
     text += example(f"acdtask {job.name} gather {_site_example(entry)} --plan ID --round {job.round_names[0]}")
@@ -267,19 +269,19 @@ def _local(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
             say(line)
 
     text = (
-        f"{entry.help} Shards run in processes of this machine. After an interruption, the same command does only what "
-        f"is missing." + example(f"acdtask {job.name} local {entry.example}")
+        f"{entry.help} Shards run in processes on this machine. After an interruption, the same command does only the "
+        f"missing work." + example(f"acdtask {job.name} local {entry.example}")
     )
-    more = [
+    run_options = [
         _parameter("workers", Workers, None),
         _parameter("quarantine", Quarantine, "0"),
         _parameter("as_json", AsJson, False),
     ]
-    return command_of(_with_settings(call, job, entry, more), text, ("cube",))
+    return command_of(_with_settings(call, job, entry, run_options), text, ("cube",))
 
 
 def _outcome_as_json(job: Job[Any, Any], outcome: LocalOutcome, address: str) -> dict[str, Any]:
-    """How a local run ended, and what it found."""
+    """The result of a local run as JSON."""
     from acdtask.engine.stages import open_site
     from acdtask.jobs.contract import Findings
 
@@ -316,7 +318,7 @@ def _site_parameter(entry: JobEntry) -> inspect.Parameter:
     if not entry.site_setting:
         return _parameter("cube", Cube)
     flag = f"--{entry.site_setting.replace('_', '-')}"
-    option = typer.Option(flag, metavar="FOLDER", help="The folder that 'plan' was given.")
+    option = typer.Option(flag, metavar="FOLDER", help="Folder that was given to 'plan'.")
     return _parameter(entry.site_setting, Annotated[str, option])
 
 
@@ -327,7 +329,7 @@ def _site_example(entry: JobEntry) -> str:
 def _with_settings(
     call: Callable[..., None], job: Job[Any, Any], entry: JobEntry, more: list[inspect.Parameter]
 ) -> Callable[..., None]:
-    """The function with an option for each setting, and the options that every job has."""
+    """Give a function an option for each setting, and the options that every job has."""
     from acdtask.cli.options import options_of
 
     site = [] if entry.site_setting else [_parameter("cube", Cube)]
@@ -339,7 +341,7 @@ def _with_settings(
 
 
 def _signed(call: Callable[..., None], parameters: list[inspect.Parameter]) -> Callable[..., None]:
-    """The function with these parameters, for a framework that reads signatures."""
+    """Give a function a signature with these parameters, which typer reads."""
 
     def function(**values: Any) -> None:
         call(**values)
@@ -358,8 +360,8 @@ def _notes(plan: PlanHead) -> dict[str, Any]:
     return {name: note for name, note in plan.notes.items() if name != "map"}
 
 
-def _too_large(plan: Plan[Any, Any]) -> str:
-    """Why a workflow would refuse the plan, or nothing."""
+def _why_too_large(plan: Plan[Any, Any]) -> str:
+    """Why a workflow could not run the plan; empty if it can."""
     from acdtask.engine.workflow_limits import require_fits_workflow
 
     try:
@@ -394,17 +396,17 @@ def _show_plan(plan: Plan[Any, Any], unit: str) -> None:
     for line in left_out_lines(plan):
         say(line)
     say(f"plan id: {plan.plan_id}")
-    if too_large := _too_large(plan):
-        say(f"on this machine only: {too_large}")
+    if reason := _why_too_large(plan):
+        say(f"too large for a workflow: {reason}")
 
 
 def _is_texts(note: object) -> bool:
-    return isinstance(note, list) and all(isinstance(one, str) for one in note)
+    return isinstance(note, list) and all(isinstance(item, str) for item in note)
 
 
 def _write_map(plan: PlanHead, file: Path) -> None:
     tiles = plan.notes.get("map")
     if tiles is None:
-        why = plan.nothing_to_do or f"{plan.job} does not work on tiles"
-        raise AcdError(ErrorCode.USAGE, f"there is no map to write to {file}: {why}", "Leave --map out.")
+        reason = plan.nothing_to_do or f"{plan.job} does not work on tiles"
+        raise AcdError(ErrorCode.USAGE, f"there is no map to write to {file}: {reason}", "Omit --map.")
     write_json(file, tiles)

@@ -20,42 +20,42 @@ __all__ = ["create_command", "delete_command", "group", "list_command", "show_co
 
 Name = Annotated[str, typer.Argument(help="Name of the layout.")]
 DEFAULT_CELL_SIZE = 1024
-SHOWN_USES = 5
+MAX_USES = 5
 
 
 def group() -> LazyGroup:
-    """The commands."""
+    """Make the group of commands."""
     return LazyGroup(
         name="layout",
         lazy={
             "list": Lazy("List the layouts of a cube.", f"{__name__}:list_command"),
-            "create": Lazy("Make a layout.", f"{__name__}:create_command"),
+            "create": Lazy("Create a layout.", f"{__name__}:create_command"),
             "show": Lazy("Show one layout.", f"{__name__}:show_command"),
             "delete": Lazy("Delete an unused layout.", f"{__name__}:delete_command"),
         },
-        help="A layout is a grid over the ground; each cell is a tile, the unit that jobs work on."
+        help="A layout is a grid of tiles in one coordinate system. Jobs work tile by tile."
         + example("acdtask layout create utm --cube cube --crs EPSG:32632 --resolution 20 --cell-size 1024"),
         context_settings=CONTEXT,
     )
 
 
 def list_command() -> TyperCommand:
-    """The command `layout list`."""
+    """Make the command `layout list`."""
     return command_of(
-        _list, "Lists the layouts of a cube, with their grids." + example("acdtask layout list --cube cube")
+        _list, "Lists the layouts of a cube with their grids." + example("acdtask layout list --cube cube")
     )
 
 
 def show_command() -> TyperCommand:
-    """The command `layout show`."""
+    """Make the command `layout show`."""
     return command_of(_show, "Shows the grid of one layout." + example("acdtask layout show utm --cube cube"))
 
 
 def create_command() -> TyperCommand:
-    """The command `layout create`."""
+    """Make the command `layout create`."""
     text = (
-        "Makes a layout. A regular one has square cells in a coordinate system; a web mercator one has the XYZ tiles "
-        "of a zoom level, each 256 px times the scale. Making the same layout again changes nothing."
+        "Creates a layout. A regular layout has square cells in a coordinate system. A web mercator layout has the XYZ "
+        "tiles of a zoom level, each 256 px times the scale wide. Creating the same layout again changes nothing."
     )
     return command_of(
         _create,
@@ -69,10 +69,10 @@ def create_command() -> TyperCommand:
 
 
 def delete_command() -> TyperCommand:
-    """The command `layout delete`."""
+    """Make the command `layout delete`."""
     text = (
-        "Deletes a layout. A layout that baselines, monitoring results or consolidated images use is kept: "
-        "the error says by what."
+        "Deletes a layout. A layout that is used by baselines, monitoring results or consolidated images is not "
+        "deleted; the error names its uses."
     )
     return command_of(_delete, text + example("acdtask layout delete utm --cube cube"))
 
@@ -94,40 +94,44 @@ def _show(name: Name, cube: Cube, as_json: AsJson = False) -> None:
         return
     rows: list[tuple[str, object]] = [("name", layout.name), ("crs", layout.crs)]
     rows += list(layout.grid.model_dump(exclude={"crs"}).items())
-    rows += [("pixels a cell", f"{layout.cell_pixels} x {layout.cell_pixels}"), ("cell extent", layout.cell_extent)]
+    rows += [("pixels per cell", f"{layout.cell_pixels} x {layout.cell_pixels}"), ("cell extent", layout.cell_extent)]
     table(("layout", ""), rows)
 
 
 def _create(
     name: Name,
     cube: Cube,
-    crs: Annotated[str, typer.Option(metavar="CRS", help="Regular: coordinate system, such as EPSG:32632.")] = "",
+    crs: Annotated[
+        str, typer.Option(metavar="CRS", help="Regular: coordinate reference system, such as EPSG:32632.")
+    ] = "",
     resolution: Annotated[
-        float | None, typer.Option(metavar="NUMBER", help="Regular: size of a pixel in CRS units.")
+        float | None, typer.Option(metavar="NUMBER", help="Regular: pixel size in CRS units.")
     ] = None,
     cell_size: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="Regular: width and height of a cell.  [default: 1024]")
+        int | None,
+        typer.Option(metavar="PIXELS", help="Regular: width and height of a cell in pixels.  [default: 1024]"),
     ] = None,
     origin: Annotated[
-        tuple[float, float] | None, typer.Option(metavar="X Y", help="Regular: a corner of the grid.  [default: 0 0]")
+        tuple[float, float] | None,
+        typer.Option(metavar="X Y", help="Regular: coordinates of a cell corner.  [default: 0 0]"),
     ] = None,
     zoom: Annotated[int | None, typer.Option(metavar="ZOOM", help="Web mercator: zoom level.")] = None,
     scale: Annotated[
-        int | None, typer.Option(metavar="N", help="Web mercator: 1, 2, 4, 8 or 16 times 256 px.  [default: 1]")
+        int | None,
+        typer.Option(metavar="N", help="Web mercator: width of a cell, 1, 2, 4, 8 or 16 times 256 px.  [default: 1]"),
     ] = None,
     like: Annotated[
         str,
         typer.Option(
             metavar="VARIABLE[:INSTANCE]",
-            help="Regular: use the pixel grid of these images, so that none is resampled.",
+            help="Regular: use the pixel grid of these images, so that they are not resampled.",
         ),
     ] = "",
 ) -> None:
-
     regular = {"crs": crs or None, "resolution": resolution, "cell_size": cell_size, "origin": origin}
     mercator = {"zoom": zoom, "scale": scale}
     if like and (crs or resolution is not None or origin or zoom is not None or scale is not None):
-        raise AcdError(ErrorCode.USAGE, "--like gives CRS, resolution and origin; leave the other options out")
+        raise AcdError(ErrorCode.USAGE, "--like sets CRS, resolution and origin; omit the other options")
     grid = _grid_of_images(open_cube(cube), like, cell_size) if like else _grid(regular, mercator)
     layout = _layout(name, grid)
     open_cube(cube).add_layout(layout)
@@ -135,24 +139,24 @@ def _create(
 
 
 def _grid_of_images(cube: model.Cube, like: str, cell_size: int | None) -> RegularGrid:
-    """The grid of the images of an instance. LAYOUT_INVALID if there are none, or their pixels are no squares."""
+    """The grid of an instance's images. LAYOUT_INVALID if there are no images, or if their pixels are not square."""
     from acdtask.cube.layout_rules import regular_grid_like
 
     variable, _, instance = like.partition(":")
-    grids = [one.grid for one in cube.datasets(variable, instance or "master") if not one.layout]
+    grids = [dataset.grid for dataset in cube.datasets(variable, instance or "master") if not dataset.layout]
     return regular_grid_like(grids, DEFAULT_CELL_SIZE if cell_size is None else cell_size, like)
 
 
 def _grid(regular: dict[str, Any], mercator: dict[str, Any]) -> dict[str, Any]:
-    """The grid that the options describe. USAGE."""
-    wants_regular = any(value is not None for value in regular.values())
-    if wants_regular == any(value is not None for value in mercator.values()):
+    """Make a grid from the options. USAGE."""
+    is_regular = any(value is not None for value in regular.values())
+    if is_regular == any(value is not None for value in mercator.values()):
         raise AcdError(ErrorCode.USAGE, "a layout is either regular (--crs, --resolution) or web mercator (--zoom)")
-    if wants_regular and (regular["crs"] is None or regular["resolution"] is None):
+    if is_regular and (regular["crs"] is None or regular["resolution"] is None):
         raise AcdError(ErrorCode.USAGE, "a regular layout needs --crs and --resolution")
-    if not wants_regular and mercator["zoom"] is None:
+    if not is_regular and mercator["zoom"] is None:
         raise AcdError(ErrorCode.USAGE, "a web mercator layout needs --zoom")
-    if not wants_regular:
+    if not is_regular:
         scale = 1 if mercator["scale"] is None else mercator["scale"]
         return {"kind": "web_mercator", "zoom": mercator["zoom"], "scale": scale}
     ox, oy = regular["origin"] or (0.0, 0.0)
@@ -162,7 +166,7 @@ def _grid(regular: dict[str, Any], mercator: dict[str, Any]) -> dict[str, Any]:
 
 
 def _layout(name: str, grid: RegularGrid | dict[str, Any]) -> Layout:
-    """The layout of a name and grid. LAYOUT_INVALID, NAME_INVALID, NAME_TOO_LONG."""
+    """Make and check a layout. LAYOUT_INVALID, NAME_INVALID, NAME_TOO_LONG."""
     from pydantic import ValidationError
 
     from acdtask.cube.layout_rules import require_usable
@@ -172,9 +176,9 @@ def _layout(name: str, grid: RegularGrid | dict[str, Any]) -> Layout:
         layout = Layout.model_validate({"name": name, "grid": grid})
     except ValidationError as error:
         first = error.errors()[0]
-        where = str(first["loc"][-1]).replace("_", " ")
+        field = str(first["loc"][-1]).replace("_", " ")
         rule = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise AcdError(ErrorCode.LAYOUT_INVALID, f"{where} {rule}") from error
+        raise AcdError(ErrorCode.LAYOUT_INVALID, f"{field} {rule}") from error
     require_usable(layout)
     return layout
 
@@ -186,15 +190,13 @@ def _delete(name: Name, cube: Cube) -> None:
     opened = open_cube(cube)
     opened.layout(name)
     if not isinstance(opened, LocalCube):
-        raise AcdError(
-            ErrorCode.USAGE, f"the layout {name} is a Geocube's", "Delete it with a client of the Geocube's server."
-        )
+        raise AcdError(ErrorCode.USAGE, f"the layout {name} belongs to a Geocube", "Delete it with a Geocube client.")
     if uses := uses_of_layout(opened, name):
-        shown = "; ".join(uses[:SHOWN_USES]) + (f"; and {len(uses) - SHOWN_USES} more" if uses[SHOWN_USES:] else "")
+        shown = "; ".join(uses[:MAX_USES]) + (f"; and {len(uses) - MAX_USES} more" if uses[MAX_USES:] else "")
         raise AcdError(
             ErrorCode.IN_USE,
             f"the layout {name} is in use: {shown}",
-            "Keep it, and make another layout under another name with 'acdtask layout create'.",
+            "Keep it, and create a layout with another name with 'acdtask layout create'.",
         )
     opened.remove(layouts=[name])
     say(f"{name}: deleted")
@@ -205,5 +207,5 @@ def _grid_text(layout: Layout) -> str:
 
     pixels = f"{layout.cell_pixels} x {layout.cell_pixels} px"
     if isinstance(layout.grid, RegularGrid):
-        return f"{layout.crs}, {layout.grid.resolution:g} units a pixel, cells of {pixels}"
+        return f"{layout.crs}, {layout.grid.resolution:g} units per pixel, cells of {pixels}"
     return f"web mercator, zoom {layout.grid.zoom}, cells of {pixels}"

@@ -1,4 +1,4 @@
-"""Commands that are imported when they are used, so that help costs nothing."""
+"""Commands that are imported when they are used, so that help is fast."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_w
 
 
 FROM_PROJECT = ("cube", "layout", "variable", "instance")
-"""The parameters of commands that acd.toml may give; a job's settings come from there in another way."""
+"""Parameters of commands with defaults in acd.toml; the settings of jobs are read in `cli/settings.py`."""
 
 
 class OutputClosedError(Exception):
-    """Whoever read our standard output has closed it."""
+    """The reader of standard output closed it."""
 
 
 @dataclass(frozen=True)
 class Lazy:
-    """A command that is not imported yet.
+    """A command that is imported on use.
 
     Attributes:
         summary: one line for the list of commands.
         target: `module:function`; the function returns the command.
-        arguments: what the function is called with.
+        arguments: arguments of the function.
         section: heading in the list of commands.
     """
 
@@ -51,7 +51,7 @@ class Lazy:
 
 
 class LazyGroup(TyperGroup):
-    """A group that knows the names and summaries of its commands, and imports the one that is called."""
+    """A group of commands that imports only the command that is called."""
 
     def __init__(self, *, lazy: Mapping[str, Lazy], **attributes: Any) -> None:
         stubs = {name: TyperCommand(name=name, help=entry.summary) for name, entry in lazy.items()}
@@ -59,31 +59,31 @@ class LazyGroup(TyperGroup):
         self.lazy = dict(lazy)
 
     def load(self, name: str) -> TyperCommand | TyperGroup:
-        """The command itself, with its options."""
+        """Import a command, with its options."""
         command = self.lazy[name].load()
         command.name = name
         return command
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Without a command, show the help."""
+        """Show the help if no command is given."""
         return super().parse_args(ctx, args if args or ctx.resilient_parsing else ["--help"])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is called, imported now."""
+        """Import the command that is called."""
         name, stub, rest = super().resolve_command(ctx, args)
         return name, self.load(name) if name is not None else stub, rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Call the command. The framework would give Ctrl-C and a closed pipe exit statuses of its own."""
+        """Call the command. Ctrl-C and a closed pipe are converted, since typer gives them exit statuses of its own."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            raise AcdError(ErrorCode.INTERRUPTED, "The command was ended by Ctrl-C or by a signal") from error
+            raise AcdError(ErrorCode.INTERRUPTED, "The command was interrupted by Ctrl-C or a signal") from error
         except BrokenPipeError as error:
             raise OutputClosedError from error
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """The list of commands, under their headings."""
+        """Write the list of commands, grouped by section."""
         for section in dict.fromkeys(entry.section for entry in self.lazy.values()):
             with formatter.section(section):
                 formatter.write_dl(
@@ -91,16 +91,16 @@ class LazyGroup(TyperGroup):
                 )
 
 
-class _Announced(TyperCommand):
-    """A command that takes values from acd.toml, and logs the versions and the arguments before it starts."""
+class _LoggedCommand(TyperCommand):
+    """A command with defaults from acd.toml; logs versions and arguments before it starts."""
 
     from_project: tuple[str, ...] = ()
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parameters that neither an option nor the environment gives have the values of acd.toml, if it has some."""
-        wanted = [parameter.name for parameter in self.params if parameter.name in self.from_project]
-        if wanted and not ctx.resilient_parsing and not {*args} & {*CONTEXT["help_option_names"]}:
-            ctx.default_map = defaults_of(wanted, ctx.command_path)
+        """Use the values of acd.toml as defaults of the parameters."""
+        names = [parameter.name for parameter in self.params if parameter.name in self.from_project]
+        if names and not ctx.resilient_parsing and not {*args} & {*CONTEXT["help_option_names"]}:
+            ctx.default_map = defaults_of(names, ctx.command_path)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -109,22 +109,22 @@ class _Announced(TyperCommand):
 
 
 def command_of(function: Callable[..., None], text: str, from_project: tuple[str, ...] = FROM_PROJECT) -> TyperCommand:
-    """The command that a function is; its annotated parameters are the options.
+    """Make a command from a function whose annotated parameters are the options.
 
     Args:
-        function: what the command does.
-        text: its help: a short paragraph, and an example.
-        from_project: the parameters that acd.toml may give.
+        function: does the work.
+        text: help text: a short paragraph and an example.
+        from_project: parameters with defaults in acd.toml.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(cls=_Announced, help=text, context_settings=CONTEXT)(function)
-    command = cast("_Announced", typer.main.get_command(app))
+    app.command(cls=_LoggedCommand, help=text, context_settings=CONTEXT)(function)
+    command = cast("_LoggedCommand", typer.main.get_command(app))
     command.from_project = from_project
     return command
 
 
 def example(*lines: str) -> str:
-    r"""Examples for the end of a help text, which the framework leaves as they are.
+    r"""Format examples for the end of a help text; the marker keeps typer from reflowing them.
 
     >>> example("acdtask demo").splitlines()
     ['', '', '\x08', 'Example:', '  acdtask demo']

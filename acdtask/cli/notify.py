@@ -15,12 +15,11 @@ __all__ = ["command"]
 
 
 def command() -> TyperCommand:
-    """The command."""
+    """Make the command."""
     text = (
-        "Posts one CloudEvent that says how a run ended, from what the run left in the cube's store: an alert with new "
-        "patches, a heartbeat when nothing changed, or a failure with what is missing. The event of a run and status "
-        "has always the same id. The environment variable ACD_WEBHOOK_AUTHORIZATION may hold the value of a header "
-        "Authorization."
+        "Posts one CloudEvent with the result of a run, from the run's records in the cube: an alert with new patches, "
+        "a heartbeat if there are none, or a failure with its causes. The same run and status always give the same "
+        "event id. The environment variable ACD_WEBHOOK_AUTHORIZATION may hold the value of the Authorization header."
     )
     return command_of(
         _notify,
@@ -31,22 +30,22 @@ def command() -> TyperCommand:
 
 def _notify(
     cube: Cube,
-    run: Annotated[str, typer.Option(metavar="ID", help="The run: what ACD_RUN_ID was in its stages.")],
-    status: Annotated[Literal["Succeeded", "Failed", "Error"], typer.Option(help="How the run ended.")],
+    run: Annotated[str, typer.Option(metavar="ID", help="Id of the run: the value of ACD_RUN_ID in its stages.")],
+    status: Annotated[Literal["Succeeded", "Failed", "Error"], typer.Option(help="Final status of the run.")],
     aoi: Annotated[str, typer.Option(metavar="NAME", help="Name of the AOI: the subject of the event.")],
     webhook: Annotated[str, typer.Option(metavar="URL", help="http:// or https:// address to post to.")],
     workflow: Annotated[str, typer.Option(metavar="NAME", help="Name of the workflow.")] = "",
     namespace: Annotated[str, typer.Option(metavar="NAME", help="Namespace of the workflow.")] = "",
 ) -> None:
     from acdtask.engine.stages import open_site
-    from acdtask.notify.event import Ending, attributes_of, message_of
+    from acdtask.notify.event import FinishedRun, attributes_of, message_of
     from acdtask.notify.post import check_webhook, post_event
 
     host = check_webhook(webhook)
-    ending = Ending(run, status, aoi, workflow, namespace)
+    finished = FinishedRun(run, status, aoi, workflow, namespace)
     site = open_site(cube)
-    message = message_of(ending, site)
-    attributes = attributes_of(ending, message.data)
+    message = message_of(finished, site)
+    attributes = attributes_of(finished, message.data)
     post_event(webhook, attributes, message.data)
-    message.acknowledge(ending, site)
+    message.acknowledge(finished, site)
     say(f"{attributes['type']} {attributes['id']} was posted to {host}")

@@ -1,4 +1,4 @@
-"""Command-line options made from a settings model: one option a field, and errors in a sentence."""
+"""Command-line options made from a settings model: one option per field, and validation errors as sentences."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _METAVARS: dict[Any, str] = {
     datetime: "DATETIME",
     Path: "PATH",
 }
-_LONGEST_VALUE = 60
+_MAX_VALUE = 60
 
 
 @dataclass(frozen=True)
 class SettingOption:
-    """An option of the command line, and the field of the settings that it fills.
+    """A command-line option for a field of the settings.
 
     Attributes:
-        field: the field's name.
-        kind: how often and in what form a value is given: once, many times, a fixed number of times in one go,
-            as KEY=VALUE, or as a flag.
-        metavar: what a value looks like.
-        choices: the only values, if they are few.
-        default: as people write it; empty if there is none to show.
+        field: name of the field.
+        kind: form of the value: "one", "many" (repeatable), "several" (`count` values at once), "pairs" (KEY=VALUE,
+            repeatable) or "flag".
+        metavar: placeholder of a value in the help.
+        choices: allowed values, if they are enumerated.
+        default: default as text; empty if there is none to show.
     """
 
     field: str
@@ -60,17 +60,17 @@ class SettingOption:
 
     @property
     def flag(self) -> str:
-        """The option as it is typed."""
+        """The option name, such as --min-area."""
         return _flag(self.field)
 
     @property
     def declaration(self) -> str:
-        """The option with its negative form, if it has one."""
+        """The option name, with the negative form of a flag."""
         return f"{self.flag}/--no-{self.flag[2:]}" if self.kind == "flag" else self.flag
 
     @property
     def meaning(self) -> str:
-        """The description, as a sentence begins."""
+        """The description, capitalised."""
         return self.description[:1].upper() + self.description[1:]
 
     @property
@@ -80,13 +80,13 @@ class SettingOption:
 
     @property
     def help(self) -> str:
-        """Meaning, default, and how often."""
+        """Description with default, and whether the option is repeatable or required."""
         notes = ["repeatable"] if self.repeatable else []
         notes += ["required"] if self.required else [f"default: {self.default}"] if self.default else []
         return f"{self.meaning}  [{'; '.join(notes)}]" if notes else self.meaning
 
     def parameter(self) -> inspect.Parameter:
-        """The option as a parameter of a command. Without a value it is None, so that a settings file can fill it."""
+        """Make a parameter of a command. Its default is None, so that a settings file can supply the value."""
         metavar = None if self.kind == "flag" or self.choices else self.metavar
         option = typer.Option(self.declaration, help=self.help, metavar=metavar, show_default=False)
         return inspect.Parameter(
@@ -96,12 +96,12 @@ class SettingOption:
     def _annotation(self) -> Any:
         value: Any = Literal[self.choices] if self.choices else str
         if self.kind == "several":
-            return tuple[(value,) * self.count]  # type: ignore[misc]  # the type is made here
+            return tuple[(value,) * self.count]  # type: ignore[misc]  # the type is made at run time
         return {"flag": bool, "one": value, "many": list[value], "pairs": list[value]}[self.kind]
 
 
 def options_of(model: type[BaseModel]) -> list[SettingOption]:
-    """One option for each field, in the order of the model.
+    """Make an option for each field, in the order of the model.
 
     >>> class Rain(BaseModel):
     ...     heavy: bool = False
@@ -113,9 +113,9 @@ def options_of(model: type[BaseModel]) -> list[SettingOption]:
 
 
 def values_of_parameters(model: type[BaseModel], given: list[str]) -> dict[str, Any]:
-    """Settings as a workflow gives them: each NAME=VALUE, with an empty value for the default.
+    """Parse settings as workflows give them: NAME=VALUE, where an empty value means the default.
 
-    A setting of several values has them separated by commas. SETTING_INVALID.
+    Lists of values are separated by commas. SETTING_INVALID.
 
     >>> class Rain(BaseModel):
     ...     heavy: bool = False
@@ -129,7 +129,9 @@ def values_of_parameters(model: type[BaseModel], given: list[str]) -> dict[str, 
         name, separator, value = text.partition("=")
         field = name.strip().replace("-", "_")
         if not separator or field not in options:
-            raise AcdError(ErrorCode.SETTING_INVALID, f"--parameter is {text!r}, and should be NAME=VALUE of a setting")
+            raise AcdError(
+                ErrorCode.SETTING_INVALID, f"--parameter is {text!r}, but must be NAME=VALUE with the name of a setting"
+            )
         if value.strip():
             parts = [part.strip() for part in value.split(",")] if options[field].kind not in ("one", "flag") else value
             values[field] = parts
@@ -143,18 +145,18 @@ def settings_from(
     defaults: Mapping[str, Any] | None = None,
     origin: str = "",
 ) -> ModelT:
-    """The settings: the options that were given, then the settings file, then `defaults`, then those of the model.
+    """Make settings; precedence is options, settings file, `defaults`, defaults of the model.
 
     Args:
-        model: of the settings.
-        given: options by setting; None is not given.
+        model: settings model.
+        given: options by field; None means not given.
         file: the settings file, or its values.
         defaults: values of acd.toml.
-        origin: what an error calls the place of `defaults`.
+        origin: name of the source of `defaults` in errors.
 
     Raises:
-        AcdError: USAGE if a required setting is missing, SETTING_INVALID if a value is wrong, INPUT_MISSING if there is
-            no such file, PROJECT_INVALID if what is wrong is one of the defaults.
+        AcdError: USAGE if a required setting is missing, SETTING_INVALID if a value is invalid, INPUT_MISSING if the
+            file does not exist, PROJECT_INVALID if one of the defaults is invalid.
     """
     options = {option.field: option for option in options_of(model)}
     own = {name: _trimmed(options[name], value) for name, value in given.items() if value is not None}
@@ -163,18 +165,19 @@ def settings_from(
         return model.model_validate({**(defaults or {}), **own})
     except ValidationError as error:
         errors = error.errors()
-        wrong = [one for one in errors if one["loc"] and one["loc"][0] in (defaults or {}) and one["loc"][0] not in own]
+        inherited = (defaults or {}).keys() - own.keys()
+        wrong = [detail for detail in errors if detail["loc"] and detail["loc"][0] in inherited]
         if wrong:
-            told = "; ".join(dict.fromkeys(_sentence(one, list(options)).removeprefix("--") for one in wrong))
-            raise AcdError(ErrorCode.PROJECT_INVALID, f"{origin}: {told}") from None
-        raise _refusal(errors, list(options)) from None
+            sentences = dict.fromkeys(_sentence(detail, list(options)).removeprefix("--") for detail in wrong)
+            raise AcdError(ErrorCode.PROJECT_INVALID, f"{origin}: {'; '.join(sentences)}") from None
+        raise _settings_error(errors, list(options)) from None
 
 
 def _option(name: str, field: FieldInfo) -> SettingOption:
     kind, scalar, count = _shape(field.annotation)
     choices = get_args(scalar) if get_origin(scalar) is Literal else ()
     if kind != "flag" and not choices and scalar not in _METAVARS:
-        raise TypeError(f"the setting {name} has a type that no option can have: {field.annotation}")
+        raise TypeError(f"the setting {name} has a type without a command-line form: {field.annotation}")
     return SettingOption(
         field=name,
         kind=kind,
@@ -182,13 +185,13 @@ def _option(name: str, field: FieldInfo) -> SettingOption:
         choices=choices,
         count=count,
         description=field.description or "",
-        default="" if field.is_required() else _told(field.get_default(call_default_factory=True)),
+        default="" if field.is_required() else _default_text(field.get_default(call_default_factory=True)),
         required=field.is_required(),
     )
 
 
 def _shape(annotation: Any) -> tuple[Literal["one", "many", "several", "pairs", "flag"], Any, int]:
-    """How the values of a field are given, and the type of one value."""
+    """The form of a field's values, the type of one value, and the number of values."""
     core = _core(annotation)
     origin, arguments = get_origin(core), get_args(core)
     if core is bool:
@@ -203,7 +206,7 @@ def _shape(annotation: Any) -> tuple[Literal["one", "many", "several", "pairs", 
 
 
 def _core(annotation: Any) -> Any:
-    """The type without Annotated and without None."""
+    """Strip Annotated and None from a type."""
     if get_origin(annotation) is Annotated:
         return _core(get_args(annotation)[0])
     if get_origin(annotation) in {Union, types.UnionType}:
@@ -212,7 +215,7 @@ def _core(annotation: Any) -> Any:
     return annotation
 
 
-def _told(value: Any) -> str:
+def _default_text(value: Any) -> str:
     if value is None or value == "" or value == () or value == [] or value == {}:
         return ""
     if isinstance(value, bool):
@@ -220,7 +223,7 @@ def _told(value: Any) -> str:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, (list, tuple)):
-        return " ".join(_told(item) for item in value)
+        return " ".join(_default_text(item) for item in value)
     if isinstance(value, dict):
         return " ".join(f"{key}={item}" for key, item in value.items())
     return value.isoformat() if isinstance(value, date) else str(value)
@@ -241,12 +244,12 @@ def _trimmed(option: SettingOption, value: Any) -> Any:
 def _pair(option: SettingOption, text: str) -> tuple[str, str]:
     key, separator, value = text.partition("=")
     if not separator or not key.strip():
-        raise AcdError(ErrorCode.SETTING_INVALID, f"{option.flag} is {text!r}, and should be KEY=VALUE")
+        raise AcdError(ErrorCode.SETTING_INVALID, f"{option.flag} is {text!r}, but must be KEY=VALUE")
     return key.strip(), value.strip()
 
 
 def values_of_file(file: Path) -> dict[str, Any]:
-    """The values of a settings file. INPUT_MISSING, SETTING_INVALID."""
+    """Read the values of a settings file. INPUT_MISSING, SETTING_INVALID."""
     try:
         text = read_small_file(file).decode()
         values = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
@@ -258,22 +261,22 @@ def values_of_file(file: Path) -> dict[str, Any]:
         kind = "TOML" if file.suffix == ".toml" else "JSON"
         raise AcdError(ErrorCode.SETTING_INVALID, f"{file} is not {kind}: {error}") from error
     if not isinstance(values, dict):
-        raise AcdError(ErrorCode.SETTING_INVALID, f"{file} is not an object of settings")
+        raise AcdError(ErrorCode.SETTING_INVALID, f"{file} does not contain a table of settings")
     return {name.replace("-", "_"): value for name, value in values.items()}
 
 
-def _refusal(errors: list[ErrorDetails], fields: list[str]) -> AcdError:
+def _settings_error(errors: list[ErrorDetails], fields: list[str]) -> AcdError:
     missing = [_flag(str(error["loc"][0])) for error in errors if error["type"] == "missing" and len(error["loc"]) == 1]
     if len(missing) == len(errors):
         them = "it" if len(missing) == 1 else "them"
         fix = f"Give {them} on the command line, in a --settings file or in acd.toml."
         return AcdError(ErrorCode.USAGE, f"{' and '.join(missing)} must be given", fix)
-    told = list(dict.fromkeys(_sentence(error, fields) for error in errors))
-    return AcdError(ErrorCode.SETTING_INVALID, "; ".join(told))
+    sentences = dict.fromkeys(_sentence(error, fields) for error in errors)
+    return AcdError(ErrorCode.SETTING_INVALID, "; ".join(sentences))
 
 
 def _sentence(error: ErrorDetails, fields: list[str]) -> str:
-    """What is wrong with a value, naming its option."""
+    """Describe a validation error, naming the option."""
     rule = error["msg"].removeprefix("Value error, ").rstrip(".")
     if not error["loc"]:
         return rule
@@ -286,7 +289,7 @@ def _sentence(error: ErrorDetails, fields: list[str]) -> str:
     if error["type"] == "value_error":
         return f"{_flag(name)}: {rule}"
     shown = str(error["input"])
-    shown = shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}..."
+    shown = shown if len(shown) <= _MAX_VALUE else f"{shown[:_MAX_VALUE]}..."
     if rule.startswith("Input should"):
         rule = f"and {rule.removeprefix('Input ').partition(', unable')[0]}"
     return f"{_flag(name)} is {shown}, {rule}"

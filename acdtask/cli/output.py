@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for machines."""
+"""Print tables and JSON, and write output files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def say_json(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table: with lines on a terminal, as aligned text elsewhere."""
+    """Print a table: with borders on a terminal, as aligned text otherwise."""
     cells = [[str(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _rich_table(columns, cells)
@@ -40,16 +40,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned columns, two spaces apart.
+    """Align columns, two spaces apart.
 
     >>> plain_table(["name", "tiles"], [["utm", "4"], ["mercator", "12"]])
     ['name      tiles', 'utm       4', 'mercator  12']
     """
-    everything = [list(columns), *[list(row) for row in rows]]
-    widths = [max(len(row[column]) for row in everything) for column in range(len(columns))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in everything
-    ]
+    lines = [columns, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -57,14 +55,14 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(*columns)
+    rich_table = Table(*columns)
     for row in rows:
-        drawn.add_row(*[Text(cell) for cell in row])
-    Console().print(drawn)
+        rich_table.add_row(*[Text(cell) for cell in row])
+    Console().print(rich_table)
 
 
 def bytes_text(count: int) -> str:
-    """A number of bytes for people.
+    """Format a number of bytes.
 
     >>> bytes_text(999), bytes_text(1_234_567)
     ('999 B', '1.2 MB')
@@ -78,7 +76,7 @@ def bytes_text(count: int) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration for people.
+    """Format a duration.
 
     >>> seconds_text(0.2), seconds_text(90), seconds_text(600), seconds_text(8000)
     ('less than a second', '90 s', '10 min', '2.2 h')

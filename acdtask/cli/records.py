@@ -24,12 +24,12 @@ __all__ = ["command", "moment", "tags_of"]
 
 
 def command() -> TyperCommand:
-    """The command."""
+    """Make the command."""
     text = (
-        "Lists the records of a cube, by date: those that touch an area, have tags, and lie between two dates. A tag "
-        "without a value matches any value; values and names may contain * and ?. Dates without a time are whole "
-        "days in UTC, and 2021-06 is the whole month. --name, --leave-out, --tag and --track work like --records, "
-        "--leave-out, --tags and --track of a baseline."
+        "Lists the records of a cube by date, filtered by area, dates, tags, name and track. A tag without a value "
+        "matches any value; values and names may contain * and ?. Dates without a time are whole days in UTC; 2021-06 "
+        "is the whole month. --name, --leave-out, --tag and --track select as --records, --leave-out, --tags and "
+        "--track of a baseline do."
     )
     return command_of(_records, text + example("acdtask records --cube cube --aoi aoi.json --from 2021-06-01"))
 
@@ -39,15 +39,18 @@ def _records(
     cube: Cube,
     aoi: Aoi = "",
     tag: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag that the record has; repeatable.")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Tag of the records.  [repeatable]")
     ] = None,
     start: Annotated[str, typer.Option("--from", metavar="DATE", help="First date.")] = "",
     end: Annotated[str, typer.Option("--to", metavar="DATE", help="Last date.")] = "",
-    name: Annotated[str, typer.Option(metavar="PATTERN", help="Names, with * and ?.")] = "",
+    name: Annotated[str, typer.Option(metavar="PATTERN", help="Pattern of names, with * and ?.")] = "",
     leave_out: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Names to leave out, with * and ?; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Pattern of names to exclude, with * and ?.  [repeatable]"),
     ] = None,
-    track: Annotated[str, typer.Option(metavar="TRACK", help="Their track, by tag or by name, such as A015.")] = "",
+    track: Annotated[
+        str, typer.Option(metavar="TRACK", help="Track of the records, such as A015, from a tag or the name.")
+    ] = "",
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
@@ -70,8 +73,8 @@ def _records(
     if shown:
         _show(shown)
     more = f", the first {len(shown)} shown" if len(shown) < total else ""
-    where = f" that touch the AOI {load_aoi(aoi).name}" if aoi else ""
-    say(f"{total} record{'' if total == 1 else 's'}{where}{more}")
+    area = f" that touch the AOI {load_aoi(aoi).name}" if aoi else ""
+    say(f"{total} record{'' if total == 1 else 's'}{area}{more}")
 
 
 def _area(aoi: str) -> dict[str, Any]:
@@ -84,17 +87,17 @@ def _area(aoi: str) -> dict[str, Any]:
 
 
 def _first(cube: model.Cube, query: RecordQuery, choice: RecordChoice, limit: int) -> tuple[list[Record], int]:
-    """The first records that are asked for, and how many are in all."""
+    """Find the first matching records, and the total number of matches."""
     from acdtask.cube.local.cube import LocalCube
 
     if limit and isinstance(cube, LocalCube) and not (choice.exclude or choice.track or choice.tags != query.tags):
         return cube.records(query.model_copy(update={"limit": limit})), cube.count_records(query)
-    found = [one for one in cube.records(query) if choice.matches(one)]
-    return found[:limit] if limit else found, len(found)
+    records = [record for record in cube.records(query) if choice.matches(record)]
+    return records[:limit] if limit else records, len(records)
 
 
 def _show(records: list[Record]) -> None:
-    """The table of records; days and track are shown if a record has them."""
+    """Print the table of records, with the columns days and track only if some record has a value."""
     columns, rows = ("name", "datetime", "days", "track", "tags"), [_row(record) for record in records]
     shown = [k for k, name in enumerate(columns) if name not in ("days", "track") or any(row[k] for row in rows)]
     table([columns[k] for k in shown], [[row[k] for k in shown] for row in rows])
@@ -111,7 +114,7 @@ def _row(record: Record) -> tuple[str, ...]:
 
 
 def tags_of(texts: list[str]) -> dict[str, str]:
-    """Tags from KEY=VALUE or KEY.
+    """Parse tags given as KEY=VALUE or KEY.
 
     >>> tags_of(["orbit=ascending", "track"])
     {'orbit': 'ascending', 'track': ''}
@@ -120,13 +123,13 @@ def tags_of(texts: list[str]) -> dict[str, str]:
     for text in texts:
         key, _, value = text.partition("=")
         if not key.strip():
-            raise AcdError(ErrorCode.USAGE, f"--tag is {text!r}, and should be KEY=VALUE or KEY")
+            raise AcdError(ErrorCode.USAGE, f"--tag is {text!r}, but must be KEY=VALUE or KEY")
         tags[key.strip()] = value.strip()
     return tags
 
 
 def moment(text: str, option: str, *, end_of_day: bool = False) -> datetime:
-    """A date or a datetime, in UTC unless it says otherwise; the last moment of a day or month if asked. DATE_INVALID.
+    """Parse a date or datetime, by default in UTC; with `end_of_day` to the end of a day or month. DATE_INVALID.
 
     >>> moment("2021-06-01", "--to", end_of_day=True).isoformat()
     '2021-06-01T23:59:59.999999+00:00'

@@ -21,12 +21,12 @@ _LAST_PORT = 65535
 
 
 def command() -> TyperCommand:
-    """The command."""
+    """Make the command."""
     text = (
-        "Serves a cube over Geocube's API, so that Geocube's clients work on it: records, variables, layouts, "
-        "datasets, cubes, jobs. A missing cube is created. The keys that clients must send are read from "
-        "ACD_SERVE_KEY and ACD_SERVE_ADMIN_KEY. On SIGTERM or Ctrl-C the server stops once running calls are done or "
-        "the grace period is over; a second signal stops it at once."
+        "Serves a cube over Geocube's API, for Geocube's clients: records, variables, layouts, datasets, cubes, jobs. "
+        "A missing cube is created. Clients authenticate with the keys in ACD_SERVE_KEY and ACD_SERVE_ADMIN_KEY. On "
+        "SIGTERM or Ctrl-C the server stops when running calls are done or the grace period is over; a second signal "
+        "stops it at once."
     )
     return command_of(
         _serve,
@@ -41,13 +41,13 @@ def command() -> TyperCommand:
 def _serve(
     cube: Cube,
     port: Annotated[
-        int, typer.Option(min=0, max=_LAST_PORT, metavar="PORT", help="gRPC port; 0 takes a free one.")
+        int, typer.Option(min=0, max=_LAST_PORT, metavar="PORT", help="gRPC port; 0 for any free port.")
     ] = 8080,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     http_port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=_LAST_PORT, metavar="PORT", help="HTTP port for /health and map tiles; none if left out."
+            min=0, max=_LAST_PORT, metavar="PORT", help="HTTP port for /health and map tiles.  [default: no HTTP]"
         ),
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
@@ -59,26 +59,28 @@ def _serve(
     stall: Annotated[
         float,
         typer.Option(
-            min=1, metavar="SECONDS", help="Disconnect a client that reads nothing from a stream for this long."
+            min=1, metavar="SECONDS", help="Disconnect a client that does not read from its stream for this long."
         ),
     ] = 30.0,
     jobs: Annotated[
         int,
-        typer.Option(min=0, metavar="N", help="Maximum number of concurrent consolidations; 0 leaves them to others."),
+        typer.Option(
+            min=0, metavar="N", help="Maximum number of concurrent consolidations; 0 for none in this server."
+        ),
     ] = 1,
     grace: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long running calls may continue when the server stops.")
+        float, typer.Option(min=0, metavar="SECONDS", help="How long running calls may continue after a stop signal.")
     ] = 30.0,
     data: Annotated[
         list[str] | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Folder or s3:// prefix of more files that clients may index and read; repeatable. Left out, the "
-            "server opens only files of the cube.",
+            help="Folder or s3:// prefix of other files that clients may index and read. Without it, the server opens "
+            "only files of the cube.  [repeatable]",
         ),
     ] = None,
     open_: Annotated[
-        bool, typer.Option("--open", help="Without a key, let other machines read and write the cube.")
+        bool, typer.Option("--open", help="Allow other machines to read and write the cube without a key.")
     ] = False,
 ) -> None:
     from acdtask.serve.keys import Keys

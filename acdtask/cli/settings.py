@@ -1,4 +1,4 @@
-"""The settings of a job from all that may say them."""
+"""Collect the settings of a job from all sources."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ if TYPE_CHECKING:
 __all__ = ["settings_of_job"]
 
 SHARED_SETTINGS = ("layout", "variable", "instance")
-MADE_LAYOUT = "images"
+DEFAULT_LAYOUT = "images"
 CELL_SIZE = 1024
-MAKING = ("consolidate", "baseline")
-"""The jobs that get a layout made where the cube has none; the others need what these have done."""
+LAYOUT_MAKERS = ("consolidate", "baseline")
+"""Jobs that create a layout if the cube has none; the other jobs need the results of these."""
 
 _events = log.events("cli")
 
 
 def settings_of_job(job: Job[Any, Any], options: Mapping[str, Any], file: Mapping[str, Any], address: str) -> Settings:
-    """The settings: options, then the environment, then the settings file, then acd.toml, then the defaults.
+    """Make settings; precedence is options, environment, settings file, acd.toml, defaults.
 
     Args:
-        job: whose settings they are.
-        options: what was given on the command line, and with it the area's options.
-        file: the values of the settings file.
-        address: of the cube, where a layout that nothing names is looked for.
+        job: the job.
+        options: options of the command line, including those of the area.
+        file: values of the settings file.
+        address: address of the cube, whose only layout is the default.
 
     Raises:
-        AcdError: those of `settings_from` and `area_given`; LAYOUT_UNKNOWN if it is not clear which layout is meant.
+        AcdError: errors of `settings_from` and `area_given`; LAYOUT_UNKNOWN if no layout is named and the cube does not
+            have exactly one.
     """
     fields = job.settings.model_fields
     project = current_project()
     given = {name: value for name, value in options.items() if name not in AREA}
     given = {name: value for name, value in environment_values(SHARED_SETTINGS).items() if name in fields} | given
-    inside = {name: value for name, value in file.items() if name not in AREA}
+    from_file = {name: value for name, value in file.items() if name not in AREA}
     if "aoi" in fields and (aoi := area_given(options, file)):
         given["aoi"] = aoi
     defaults = project.of_job(job.name, fields) if project else {}
-    named = {**defaults, **inside, **given}
+    named = {**defaults, **from_file, **given}
     if address and "layout" in fields and fields["layout"].is_required() and not named.get("layout"):
         given["layout"] = _layout_of_cube(address, job.name, {**_defaults_of(job), **named})
     origin = f"{project.file}, [{job.name}]" if project else ""
-    settings: Settings = settings_from(job.settings, given, inside, defaults, origin)
+    settings: Settings = settings_from(job.settings, given, from_file, defaults, origin)
     return settings
 
 
@@ -58,7 +59,7 @@ def _defaults_of(job: Job[Any, Any]) -> dict[str, Any]:
 
 
 def _layout_of_cube(address: str, job: str, values: Mapping[str, Any]) -> str:
-    """The only layout of a cube; one made from its images if it has none. LAYOUT_UNKNOWN, LAYOUT_INVALID."""
+    """Name the only layout of a cube; create one from its images if there is none. LAYOUT_UNKNOWN, LAYOUT_INVALID."""
     from acdtask.cube.layout_rules import regular_grid_like
     from acdtask.jobs.contract import Site
     from acdtask.raster.grid import Layout
@@ -67,16 +68,18 @@ def _layout_of_cube(address: str, job: str, values: Mapping[str, Any]) -> str:
     names = [layout.name for layout in cube.layouts()]
     if len(names) > 1:
         raise AcdError(
-            ErrorCode.LAYOUT_UNKNOWN, f"no layout is named, and the cube has {', '.join(names)}", "Give --layout NAME."
+            ErrorCode.LAYOUT_UNKNOWN,
+            f"no layout is given, and the cube has several: {', '.join(names)}",
+            "Give --layout NAME.",
         )
     if names:
-        _events.info("layout.chosen", layout=names[0], why="the only one of the cube")
+        _events.info("layout.chosen", layout=names[0], why="it is the only layout of the cube")
         return names[0]
-    if job not in MAKING:
-        raise AcdError(ErrorCode.LAYOUT_UNKNOWN, "no layout is named, and the cube has none")
+    if job not in LAYOUT_MAKERS:
+        raise AcdError(ErrorCode.LAYOUT_UNKNOWN, "no layout is given, and the cube has none")
     variable, instance = str(values["variable"]), str(values["instance"])
     images = [dataset.grid for dataset in cube.datasets(variable, instance) if not dataset.layout]
-    layout = Layout(name=MADE_LAYOUT, grid=regular_grid_like(images, CELL_SIZE, f"{variable}:{instance}"))
+    layout = Layout(name=DEFAULT_LAYOUT, grid=regular_grid_like(images, CELL_SIZE, f"{variable}:{instance}"))
     cube.add_layout(layout)
-    _events.info("layout.made", layout=layout.name, why="the cube had none", grid=layout.grid.model_dump_json())
+    _events.info("layout.made", layout=layout.name, why="the cube had no layout", grid=layout.grid.model_dump_json())
     return layout.name

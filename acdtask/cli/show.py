@@ -29,14 +29,14 @@ __all__ = ["cube_command", "dataset_command", "group", "patches_command", "varia
 
 
 def group() -> LazyGroup:
-    """The commands."""
+    """Make the group of commands."""
     return LazyGroup(
         name="show",
         lazy={
-            "cube": Lazy("Show what is in a cube, in a few lines.", f"{__name__}:cube_command"),
+            "cube": Lazy("Summarise a cube.", f"{__name__}:cube_command"),
             "variables": Lazy("List the variables and their instances.", f"{__name__}:variables_command"),
             "dataset": Lazy("List the files of a variable.", f"{__name__}:dataset_command"),
-            "patches": Lazy("List the patches that monitoring found.", f"{__name__}:patches_command"),
+            "patches": Lazy("List the patches found by monitoring.", f"{__name__}:patches_command"),
         },
         help="Shows the contents of a cube." + example("acdtask show cube --cube cube"),
         context_settings=CONTEXT,
@@ -44,30 +44,28 @@ def group() -> LazyGroup:
 
 
 def cube_command() -> TyperCommand:
-    """The command `show cube`."""
-    text = "Counts the variables, layouts and records of a cube, and gives its first and last date."
+    """Make the command `show cube`."""
+    text = "Counts the variables, layouts and records of a cube, and shows its first and last date."
     return command_of(_cube, text + example("acdtask show cube --cube cube"))
 
 
 def variables_command() -> TyperCommand:
-    """The command `show variables`."""
+    """Make the command `show variables`."""
     text = "Lists the variables of a cube: data type, nodata, valid range, unit and instances."
     return command_of(_variables, text + example("acdtask show variables --cube cube"))
 
 
 def dataset_command() -> TyperCommand:
-    """The command `show dataset`."""
-    text = "Lists the datasets of a variable's instance: the record, the file that holds its pixels, and the tile."
+    """Make the command `show dataset`."""
+    text = "Lists the datasets of an instance of a variable: record, file and tile."
     return command_of(
         _dataset, text + example("acdtask show dataset --cube cube --variable CoherenceVV --instance master")
     )
 
 
 def patches_command() -> TyperCommand:
-    """The command `show patches`."""
-    text = (
-        "Lists the patches that monitoring found in an area. --json prints GeoJSON; --out writes all of them to a file."
-    )
+    """Make the command `show patches`."""
+    text = "Lists the patches found by monitoring an area. --json prints GeoJSON; --out writes all patches to a file."
     return command_of(_patches, text + example("acdtask show patches --cube cube --aoi aoi.json --layout utm"))
 
 
@@ -98,20 +96,20 @@ def _cube(cube: Cube, as_json: AsJson = False, if_any: IfAny = False) -> None:
 
 def _variables(cube: Cube, as_json: AsJson = False) -> None:
     opened = open_cube(cube)
-    found = [(one, [instance.name for instance in opened.instances(one.name)]) for one in opened.variables()]
+    variables = [(each, [instance.name for instance in opened.instances(each.name)]) for each in opened.variables()]
     if as_json:
-        say_json([{**one.model_dump(mode="json"), "instances": instances} for one, instances in found])
+        say_json([{**variable.model_dump(mode="json"), "instances": names} for variable, names in variables])
         return
     rows = [
         (
-            one.name,
-            one.dformat.dtype,
-            f"{one.dformat.nodata:g}",
-            f"{one.dformat.min:g} to {one.dformat.max:g}",
-            one.unit or "-",
-            ", ".join(instances) or "-",
+            variable.name,
+            variable.dformat.dtype,
+            f"{variable.dformat.nodata:g}",
+            f"{variable.dformat.min:g} to {variable.dformat.max:g}",
+            variable.unit or "-",
+            ", ".join(names) or "-",
         )
-        for one, instances in found
+        for variable, names in variables
     ]
     if rows:
         table(("name", "type", "nodata", "range", "unit", "instances"), rows)
@@ -132,12 +130,17 @@ def _dataset(
     names = {record.id: record.name for record in opened.records(RecordQuery())}
     shown = datasets[:limit] if limit else datasets
     if as_json:
-        say_json([{"record": names.get(one.record_id), **one.model_dump(mode="json")} for one in shown])
+        say_json([{"record": names.get(dataset.record_id), **dataset.model_dump(mode="json")} for dataset in shown])
         return
     if shown:
         rows = [
-            (names.get(one.record_id, one.record_id), one.uri, one.cell or "-", f"{one.grid.width} x {one.grid.height}")
-            for one in shown
+            (
+                names.get(dataset.record_id, dataset.record_id),
+                dataset.uri,
+                dataset.cell or "-",
+                f"{dataset.grid.width} x {dataset.grid.height}",
+            )
+            for dataset in shown
         ]
         table(("record", "file", "tile", "pixels"), rows)
     more = f", the first {len(shown)} shown" if len(shown) < len(datasets) else ""
@@ -151,8 +154,8 @@ def _patches(
     aoi: Aoi = "",
     variable: VariableName = "CoherenceVV",
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the monitoring result.")] = "monitor",
-    date: Annotated[str, typer.Option(metavar="DATE", help="Only this date, month or year: 2021-06-01.")] = "",
-    out: Annotated[str, typer.Option(metavar="FILE", help="Write all of them to a .parquet or .geojson file.")] = "",
+    date: Annotated[str, typer.Option(metavar="DATE", help="Only this day, month or year, such as 2021-06-01.")] = "",
+    out: Annotated[str, typer.Option(metavar="FILE", help="Write all patches to a .parquet or .geojson file.")] = "",
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
@@ -166,30 +169,30 @@ def _patches(
     require_format(out)
     date = _period(date) if date else ""
     store = open_site(cube).store
-    wanted = f"{variable}/{layout}/{name}"
+    title = f"{variable}/{layout}/{name}"
     area = load_aoi(require_aoi(aoi)).name
     try:
-        _, body = find_manifest(store, area, "monitor", wanted, "latest", ErrorCode.MONITOR_UNKNOWN)
+        _, body = find_manifest(store, area, "monitor", title, "latest", ErrorCode.MONITOR_UNKNOWN)
     except AcdError as error:
         if error.code is ErrorCode.MONITOR_UNKNOWN and not as_json:
-            say("0 patches: no image was monitored yet")
+            say("0 patches: no image has been monitored yet")
         raise
     manifest = MonitorManifest.model_validate_json(body)
     months = read_month_patches(manifest, store, date)
-    found = [one for month in months for one in month if one.datetime.isoformat().startswith(date)]
-    why_none = [] if found else sentences_without_patches(manifest, date, store)
+    patches = [patch for month in months for patch in month if patch.datetime.isoformat().startswith(date)]
+    notes = [] if patches else sentences_without_patches(manifest, date, store)
     if out:
-        save_patches(found, out)
-    shown = found if (out and as_json) or not limit else found[:limit]
+        save_patches(patches, out)
+    shown = patches if (out and as_json) or not limit else patches[:limit]
     if as_json:
-        say_json({**json.loads(patches_to_geojson(shown)), **({"notes": why_none} if why_none else {})})
+        say_json({**json.loads(patches_to_geojson(shown)), **({"notes": notes} if notes else {})})
         return
     if shown and not out:
         columns = list(shown[0].properties)
-        table(columns, [[_cell(value) for value in one.properties.values()] for one in shown])
-    more = f", written to {out}" if out else f", the first {len(shown)} shown" if len(shown) < len(found) else ""
-    say(f"{len(found)} patch{'' if len(found) == 1 else 'es'}{more}")
-    for line in why_none:
+        table(columns, [[_cell(value) for value in patch.properties.values()] for patch in shown])
+    more = f", written to {out}" if out else f", the first {len(shown)} shown" if len(shown) < len(patches) else ""
+    say(f"{len(patches)} patch{'' if len(patches) == 1 else 'es'}{more}")
+    for line in notes:
         say(line)
 
 

@@ -1,4 +1,4 @@
-"""Options of the commands that do small work where it is planned."""
+"""Options of the commands that do small work in the process that plans it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECONDS_DEFAULT, MEMORY_DEFAULT = "600", "2048"
 
 
 def _seconds(text: str) -> float:
-    """Seconds; a workflow gives an empty text for none.
+    """Parse seconds; workflows give an empty text for 0.
 
     >>> _seconds(""), _seconds("2.5")
     (0.0, 2.5)
@@ -28,7 +28,7 @@ def _seconds(text: str) -> float:
 
 
 def _mebibytes(text: str) -> int:
-    """MiB; a workflow gives an empty text for none.
+    """Parse MiB; workflows give an empty text for 0.
 
     >>> _mebibytes(""), _mebibytes("512")
     (0, 512)
@@ -45,7 +45,7 @@ HereSeconds = Annotated[
         "--here-seconds",
         metavar="SECONDS",
         parser=_seconds,
-        help="Do the work in this process if the plan expects no more seconds of a core; 0 never does.",
+        help="Do the work in this process if the plan expects at most this many core seconds; 0 for never.",
     ),
 ]
 HereMemory = Annotated[
@@ -54,6 +54,6 @@ HereMemory = Annotated[
         "--here-memory",
         metavar="MIB",
         parser=_mebibytes,
-        help="Do the work in this process if the plan expects no more memory, in MiB; 0 never does.",
+        help="Do the work in this process if the plan expects at most this much memory, in MiB; 0 for never.",
     ),
 ]

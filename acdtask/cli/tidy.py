@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-Apply = Annotated[bool, typer.Option("--apply", help="Delete; without it, only show what would be deleted.")]
-KeepDays = Annotated[
-    float, typer.Option(metavar="DAYS", min=0, help="Keep objects that were modified in the last DAYS days.")
-]
+Apply = Annotated[bool, typer.Option("--apply", help="Delete the files; without it, only show what would be deleted.")]
+KeepDays = Annotated[float, typer.Option(metavar="DAYS", min=0, help="Keep objects modified in the last DAYS days.")]
 KeepRuns = Annotated[int, typer.Option(metavar="N", min=1, help="Keep the last N finished runs of each AOI and job.")]
 KeepVersions = Annotated[
     int, typer.Option(metavar="N", min=1, help="Keep the last N versions of each result, and N reports of each AOI.")
@@ -31,17 +29,17 @@ Unsafe = Annotated[
     bool,
     typer.Option(
         "--unsafe-short-retention",
-        help="Allow --keep-days below 2. Only while no job, server or other tidy uses the cube.",
+        help="Allow --keep-days below 2; only safe while no job, server or other tidy uses the cube.",
     ),
 ]
 
 
 def command() -> TyperCommand:
-    """The command `tidy`."""
+    """Make the command."""
     text = (
         "Deletes what a cube no longer needs: old runs, old versions of the index and of results, and files that "
-        "nothing names. Results, images and the current report stay. It only shows what it would delete, unless "
-        "--apply is given. It can run while jobs run."
+        "nothing refers to. Images, current results and the current report are kept. Without --apply it only shows "
+        "what it would delete. It may run while jobs run."
     )
     return command_of(
         _tidy, text + example("acdtask tidy --cube cube", "acdtask tidy --cube cube --keep-days 30 --apply")
@@ -89,7 +87,7 @@ def _show(tidied: Tidied) -> None:
         [(kind, why, *_cells(tally)) for (kind, why), tally in broom.kept.items()],
     )
     if broom.unknown:
-        say(f"acd did not make these files, and leaves them: {', '.join(broom.unknown)}, ...")
+        say(f"not deleted, since acd did not create these files: {', '.join(broom.unknown)}, ...")
     total = tidied.as_json()
     verb = "deleted" if broom.apply else "would be deleted; add --apply to delete them"
     say(f"{total['objects']} objects with {bytes_text(total['bytes'])} {verb}")

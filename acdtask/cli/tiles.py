@@ -17,8 +17,8 @@ __all__ = ["command"]
 
 
 def command() -> TyperCommand:
-    """The command."""
-    text = "Lists the tiles of a layout that an AOI touches, row by row. With --geojson they can be seen on a map."
+    """Make the command."""
+    text = "Lists the tiles of a layout that an AOI touches, row by row. --geojson writes them for a map."
     return command_of(
         _tiles, text + example("acdtask tiles --cube cube --aoi aoi.json --layout utm --geojson tiles.json")
     )
@@ -29,7 +29,9 @@ def _tiles(
     cube: Cube,
     layout: LayoutName,
     aoi: Aoi = "",
-    geojson: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tiles here, as GeoJSON.")] = None,
+    geojson: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the tiles to this file, as GeoJSON.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     from acdtask.cube.aoi import load_aoi

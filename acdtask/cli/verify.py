@@ -18,11 +18,11 @@ __all__ = ["command"]
 
 
 def command() -> TyperCommand:
-    """The command."""
+    """Make the command."""
     text = (
-        "Reads every file that a cube names, compares it with its checksum, and lists what is missing or damaged with "
-        "the commands that recreate it. Files that acd did not write have no checksum and are counted as not "
-        "checked. Fails if a file is missing or damaged."
+        "Reads every file of a cube, compares it with its checksum, and lists missing and damaged files with the "
+        "commands that recreate them. Files that acd did not write have no checksum and count as not checked. Fails "
+        "if a file is missing or damaged."
     )
     return command_of(_verify, text + example("acdtask verify --cube cube", "acdtask verify --cube cube --forget"))
 
@@ -33,7 +33,7 @@ def _verify(
         bool,
         typer.Option(
             "--forget",
-            help="Take damaged products out of the index, so that the next run of their job makes them again. "
+            help="Remove damaged products from the index, so that the next run of their job recreates them. "
             "No pixels are deleted.",
         ),
     ] = False,
@@ -68,8 +68,8 @@ def _show(verification: Verification) -> None:
         f"not checked: {checked.not_checked}"
     )
     if verification.forgotten:
-        say(f"forgotten, so that their jobs make them again: {len(verification.forgotten)}")
+        say(f"removed from the index, so that their jobs recreate them: {len(verification.forgotten)}")
     if verification.commands:
-        say("To make them again, run in this order, with your SOURCE and AOI:")
+        say("To recreate the files, run these commands in order, with your SOURCE and AOI:")
         for line in verification.commands:
             say(f"  {line}")

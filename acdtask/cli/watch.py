@@ -21,19 +21,19 @@ __all__ = ["command"]
 
 
 def command() -> TyperCommand:
-    """The command."""
+    """Make the command."""
     text = (
-        "Does all that is pending for the area of acd.toml: brings in new images, makes the layout and the baseline "
-        "once, compares new images with it, and writes the report. Jobs that are up to date are skipped. Run it again "
-        "whenever there may be new images; after an interruption it continues where it stopped."
+        "Runs all pending jobs for the area of acd.toml: ingests new images, creates the layout and the baseline once, "
+        "compares new images with the baseline, and writes the report. Jobs that are up to date are skipped. Run it "
+        "again whenever there may be new images; after an interruption it continues where it stopped."
     )
     return command_of(_watch, text + example("acdtask watch --plan", "acdtask watch"))
 
 
 def _watch(
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what there is to do.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what there is to do.")] = False,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Processes.  [default: one for each core]", show_default=False)
+        int | None, typer.Option(metavar="N", help="Number of processes.  [default: one per core]", show_default=False)
     ] = None,
 ) -> None:
     from acdtask.cli.settings import settings_of_job
@@ -51,12 +51,12 @@ def _watch(
             say(f"{pending.job:12} {_text(pending)}")
         return
     count = cores() if workers is None else workers
-    watched = watch(project, settings_of, address, workers=count, told=_tell)
-    for line in watched.summary():
+    result = watch(project, settings_of, address, workers=count, on_finished=_say_lines)
+    for line in result.summary():
         say(line)
 
 
-def _tell(job: str, lines: list[str]) -> None:
+def _say_lines(job: str, lines: list[str]) -> None:
     say(f"{job:12} {'; '.join(lines)}")
 
 
@@ -66,18 +66,18 @@ def _project() -> Project:
         raise AcdError(
             ErrorCode.PROJECT_INVALID,
             "there is no acd.toml in this folder",
-            "Write one with 'acdtask init --source FOLDER', or name one with --project FILE.",
+            "Write one with 'acdtask init --source FOLDER', or give one with --project FILE.",
         )
     return project
 
 
 def _cube(project: Project) -> str:
-    """The address of the cube. PROJECT_INVALID if none is named."""
+    """The address of the cube. PROJECT_INVALID if there is none."""
     from acdtask.project.config import environment_values
 
     address = environment_values(("cube",)).get("cube") or project.shared.get("cube")
     if not address:
-        raise project.refusal('it names no cube: write, for example, cube = "cube"')
+        raise project.error('no cube is set: write, for example, cube = "cube"')
     return str(address)
 
 
@@ -91,10 +91,10 @@ def _text(pending: Pending) -> str:
     parts = [f"{count} {name}" for name, count in ((pending.unit, estimate.tiles), ("dates", estimate.dates)) if count]
     parts += [f"{bytes_text(estimate.bytes_read)} to read"] if estimate.bytes_read else []
     parts += [f"about {seconds_text(estimate.core_seconds)} of one core"] if estimate.core_seconds else []
-    notes = [f"{name}: {note}" for name, note in draft.notes.items() if isinstance(note, str) or _counts(note)]
+    notes = [f"{name}: {note}" for name, note in draft.notes.items() if isinstance(note, str) or _is_nonzero(note)]
     return ", ".join(parts) + "".join(f"; {note}" for note in notes)
 
 
-def _counts(note: Any) -> bool:
-    """Whether a note is a number that says something."""
+def _is_nonzero(note: Any) -> bool:
+    """Whether a note is a number other than 0."""
     return isinstance(note, int | float) and bool(note)

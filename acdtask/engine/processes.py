@@ -284,7 +284,7 @@ def _forwarded(worker: _Worker[Item], kind: str, value: Any, report: Callable[[I
 
 
 def _interrupted() -> AcdError:
-    return AcdError(ErrorCode.INTERRUPTED, "the run was stopped by Ctrl-C or a signal")
+    return AcdError(ErrorCode.INTERRUPTED, "the run was interrupted by Ctrl-C or a signal")
 
 
 def _how_it_ended(exit_code: int | None) -> str:

@@ -1,1 +1,1 @@
-"""Client of the Geocube ingester's workflow server: post an AOI, see what became of it, wait, retry, draw it."""
+"""Client of the Geocube ingester's workflow server: post an AOI, follow it, retry, draw it."""

@@ -1,7 +1,7 @@
-"""Where the scenes and tiles of an AOI go in a picture: a row for each scene, a column for each chain of tiles.
+"""Lay out the scenes and tiles of an AOI for a drawing: a row per scene, a column per chain of tiles.
 
-A tile is processed with the same burst of the scene before it, so chains run down a column and hardly ever cross. What
-is too much for a picture is folded: a row for each date, month or year, with tiles counted.
+A tile is processed with the same burst of the previous scene, so chains run down a column and rarely cross. Too many
+scenes or tiles are counted instead: a row per date, month or year.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from acdtask.ingester.model import Scene, Status, Tile
 __all__ = ["Cell", "Chart", "Fold", "Link", "chart_of"]
 
 MAX_ROWS, MAX_COLUMNS, MAX_CELLS = 120, 60, 3000
-"""More scenes, chains or tiles are folded."""
+"""With more scenes, chains or tiles, they are counted by period."""
 
 PERIODS = (("date", "%Y-%m-%d"), ("month", "%Y-%m"), ("year", "%Y"))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A tile in its place."""
+    """A tile with its row and column."""
 
     tile: Tile
     row: int
@@ -31,7 +31,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Link:
-    """An arrow from a tile to the one that is processed with it; `reference` if it is only the first of its chain."""
+    """An arrow between tiles that are processed together; `reference` if it starts at the reference tile."""
 
     start: Cell
     end: Cell
@@ -40,7 +40,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Fold:
-    """The scenes of a date, month or year, and their tiles, by status."""
+    """Numbers of scenes and tiles by status, for a date, month or year."""
 
     label: str
     scenes: Counter[Status]
@@ -49,14 +49,17 @@ class Fold:
 
 @dataclass(frozen=True)
 class Chart:
-    """What to draw: either scenes, columns, cells and links, or folds.
+    """The content of a drawing: either scenes, columns, cells and links, or folds.
 
     Attributes:
-        aoi: its name.
-        scenes: by date and name; a row each.
-        columns: swath and number of each column of tiles.
-        period: what is folded: "date", "month", "year" or "all"; empty if nothing is.
+        aoi: name of the AOI.
+        totals: numbers of scenes and of tiles by status.
         bad_scenes, bad_tiles: those in RETRY or FAILED.
+        names: names of the scenes by id.
+        scenes: scenes by date and name, one per row.
+        columns: swath and number of each column of tiles.
+        folds: counts by period.
+        period: period of the folds: "date", "month", "year" or "all"; empty without folds.
     """
 
     aoi: str
@@ -73,25 +76,25 @@ class Chart:
 
 
 def chart_of(aoi: str, scenes: Iterable[Scene], tiles: Iterable[Tile]) -> Chart:
-    """The picture of an AOI; the same scenes and tiles in any order give the same one."""
-    rows = sorted(scenes, key=lambda one: (one.data.date, one.source_id, one.id))
+    """Lay out an AOI. The order of scenes and tiles does not matter."""
+    rows = sorted(scenes, key=lambda scene: (scene.data.date, scene.source_id, scene.id))
     row_of = {scene.id: row for row, scene in enumerate(rows)}
-    every = sorted((tile for tile in tiles if tile.scene.id in row_of), key=lambda one: one.id)
+    in_rows = sorted((tile for tile in tiles if tile.scene.id in row_of), key=lambda tile: tile.id)
     bad = (Status.FAILED, Status.RETRY)
     bad_scenes = tuple(scene for scene in rows if scene.status in bad)
-    told = {scene.id for scene in bad_scenes}
+    bad_ids = {scene.id for scene in bad_scenes}
     chart = Chart(
         aoi=aoi,
-        totals=(Counter(one.status for one in rows), Counter(one.status for one in every)),
+        totals=(Counter(scene.status for scene in rows), Counter(tile.status for tile in in_rows)),
         bad_scenes=bad_scenes,
-        bad_tiles=tuple(tile for tile in every if tile.status in bad and tile.scene.id not in told),
+        bad_tiles=tuple(tile for tile in in_rows if tile.status in bad and tile.scene.id not in bad_ids),
         names={scene.id: scene.source_id for scene in rows},
     )
-    if len(rows) <= MAX_ROWS and len(every) <= MAX_CELLS:
-        columns, cells = _placed(every, row_of)
+    if len(rows) <= MAX_ROWS and len(in_rows) <= MAX_CELLS:
+        columns, cells = _placed(in_rows, row_of)
         if len(columns) <= MAX_COLUMNS:
             return _with(chart, scenes=tuple(rows), columns=columns, cells=cells, links=_links(cells))
-    period, folds = _folded(rows, every)
+    period, folds = _folded(rows, in_rows)
     return _with(chart, folds=folds, period=period)
 
 
@@ -100,7 +103,7 @@ def _with(chart: Chart, **changes: object) -> Chart:
 
 
 def _placed(tiles: list[Tile], row_of: dict[int, int]) -> tuple[tuple[str, ...], tuple[Cell, ...]]:
-    """The columns and the cells. Chains of the same burst share a column where they do not overlap."""
+    """Assign columns and cells. Chains of the same burst share a column if they do not overlap."""
     lanes: dict[tuple[str, int], list[list[Tile]]] = defaultdict(list)
     for chain in _chains(tiles, row_of):
         lanes[chain[0].data.swath_id, chain[0].data.tile_nr].append(chain)
@@ -109,23 +112,22 @@ def _placed(tiles: list[Tile], row_of: dict[int, int]) -> tuple[tuple[str, ...],
     for (swath, number), chains in sorted(lanes.items()):
         ends: list[int] = []
         first = len(columns)
-        for chain in sorted(chains, key=lambda one: (row_of[one[0].scene.id], one[0].id)):
+        for chain in sorted(chains, key=lambda chain: (row_of[chain[0].scene.id], chain[0].id)):
             rows = [row_of[tile.scene.id] for tile in chain]
             lane = next((lane for lane, end in enumerate(ends) if end < rows[0]), len(ends))
             ends[lane : lane + 1] = [rows[-1]]
             cells += [Cell(tile, row, first + lane) for tile, row in zip(chain, rows, strict=True)]
         columns += [f"{swath} {number}".strip() if swath else "tile"] * len(ends)
-    return tuple(columns), tuple(sorted(cells, key=lambda one: (one.row, one.column)))
+    return tuple(columns), tuple(sorted(cells, key=lambda cell: (cell.row, cell.column)))
 
 
 def _chains(tiles: list[Tile], row_of: dict[int, int]) -> list[list[Tile]]:
-    """Tiles that follow each other, each chain by row with one tile a row; what does not fit starts a chain."""
+    """Group tiles into chains with at most one tile per row; a tile that fits no chain starts one."""
     chain_of: dict[int, list[Tile]] = {}
     chains: list[list[Tile]] = []
-    for tile in sorted(tiles, key=lambda one: (row_of[one.scene.id], one.id)):
-        before = [chain_of[number] for number in (tile.previous, tile.reference) if number in chain_of]
-        open_ones = [chain for chain in before if row_of[chain[-1].scene.id] < row_of[tile.scene.id]]
-        chain = open_ones[0] if open_ones else []
+    for tile in sorted(tiles, key=lambda tile: (row_of[tile.scene.id], tile.id)):
+        candidates = [chain_of[number] for number in (tile.previous, tile.reference) if number in chain_of]
+        chain = next((c for c in candidates if row_of[c[-1].scene.id] < row_of[tile.scene.id]), [])
         if not chain:
             chains.append(chain)
         chain.append(tile)
@@ -134,7 +136,7 @@ def _chains(tiles: list[Tile], row_of: dict[int, int]) -> list[list[Tile]]:
 
 
 def _links(cells: tuple[Cell, ...]) -> tuple[Link, ...]:
-    """From the tile before; from the reference where there is none before."""
+    """Link each tile to its predecessor, or to its reference if there is no predecessor."""
     by_id = {cell.tile.id: cell for cell in cells}
     links = []
     for cell in cells:
@@ -146,7 +148,7 @@ def _links(cells: tuple[Cell, ...]) -> tuple[Link, ...]:
 
 
 def _folded(scenes: list[Scene], tiles: list[Tile]) -> tuple[str, tuple[Fold, ...]]:
-    """The finest periods that fit into the picture."""
+    """Count by the shortest period whose rows fit."""
     labels = {name: {scene.id: f"{scene.data.date:{form}}" for scene in scenes} for name, form in PERIODS}
     period = next((name for name, label_of in labels.items() if len(set(label_of.values())) <= MAX_ROWS), "all")
     label_of = labels.get(period, {scene.id: "all scenes" for scene in scenes})

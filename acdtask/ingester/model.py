@@ -1,7 +1,7 @@
-"""The words of the Geocube ingester: AOIs, scenes and tiles, and their statuses.
+"""The data model of the Geocube ingester: AOIs, scenes and tiles, with their statuses.
 
 Field names are those of its JSON (airbusgeo/geocube-ingester, common/payload.go and interface/database/db.go). A scene
-is a product of a satellite; its tiles (bursts of Sentinel-1, else the whole product) are processed and indexed.
+is a satellite product; its tiles (bursts of Sentinel-1, else the whole product) are processed and indexed.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ __all__ = [
     "TileData",
     "counts_of_table",
     "in_one_line",
-    "not_understood",
+    "malformed",
     "parse_json",
 ]
 
-LONGEST_TEXT = 300
+MAX_TEXT = 300
 
 
 class Status(Enum):
-    """Of a scene, a tile or an AOI, in the order in which they are gone through."""
+    """Status of a scene, a tile or an AOI, in order of progress."""
 
-    NEW = "NEW"  # waits for its scene, or for the tile before it
-    PENDING = "PENDING"  # queued, or being worked on
-    RETRY = "RETRY"  # a worker gave up; a person may have it tried again
-    FAILED = "FAILED"  # for good
+    NEW = "NEW"  # waits for its scene, or for the previous tile
+    PENDING = "PENDING"  # queued or in progress
+    RETRY = "RETRY"  # a worker gave up; it can be retried
+    FAILED = "FAILED"  # permanently
     DONE = "DONE"
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more happens by itself or by a plain retry."""
+        """Whether the status is final unless restarted by force."""
         return self in (Status.DONE, Status.FAILED)
 
 
@@ -59,7 +59,7 @@ class Kind(Enum):
 
 
 def _or_empty(empty: Any) -> BeforeValidator:
-    """Go writes null for an empty map."""
+    """Replace null, which Go writes for an empty map."""
     return BeforeValidator(lambda value: empty if value is None else value)
 
 
@@ -67,20 +67,20 @@ Texts = Annotated[dict[str, str], _or_empty({})]
 
 
 class _Answer(BaseModel):
-    """What the server says; a field that a newer server adds is left alone."""
+    """A reply of the server; unknown fields of newer servers are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
 class AoiState(_Answer):
-    """An AOI that the ingester knows. The status is the most urgent of its scenes and tiles."""
+    """An AOI at the ingester. Its status is the most urgent one of its scenes and tiles."""
 
     id: str = Field(alias="ID")
     status: Status
 
 
 class SceneData(_Answer):
-    """How a scene is processed, and the record of the Geocube that it becomes."""
+    """How a scene is processed, and its record in the Geocube."""
 
     date: datetime
     graph_name: str = ""
@@ -92,7 +92,7 @@ class SceneData(_Answer):
 
 
 class Scene(_Answer):
-    """A scene; `source_id` is the product's name, and that of the record."""
+    """A scene; `source_id` is the name of the product and of the record."""
 
     id: int
     source_id: str
@@ -104,7 +104,7 @@ class Scene(_Answer):
 
 
 class TileData(_Answer):
-    """Where a tile lies in its scene."""
+    """The position of a tile in its scene."""
 
     swath_id: str = ""
     tile_nr: int = 0
@@ -112,14 +112,14 @@ class TileData(_Answer):
 
 
 class SceneId(_Answer):
-    """The scene of a tile; the server leaves the rest of it empty in lists."""
+    """Reference to the scene of a tile; in lists the server fills in only the id."""
 
     id: int
     source_id: str = ""
 
 
 class Tile(_Answer):
-    """A tile; `previous` and `reference` are ids of the tiles of earlier scenes that it is processed with."""
+    """A tile; `previous` and `reference` are ids of tiles of earlier scenes, with which it is processed."""
 
     id: int
     source_id: str
@@ -133,7 +133,7 @@ class Tile(_Answer):
 
 
 class NewScene(BaseModel):
-    """A scene to add to an AOI by hand. `tiles` are by source id; each has an entry in `data["tiles"]` too."""
+    """A scene to add to an AOI manually. `tiles` is keyed by source id; each tile is also listed in `data["tiles"]`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -146,7 +146,7 @@ class NewScene(BaseModel):
 
 @dataclass(frozen=True)
 class Counts:
-    """How many scenes, or tiles, have each status."""
+    """Number of scenes or tiles by status."""
 
     new: int = 0
     pending: int = 0
@@ -156,27 +156,27 @@ class Counts:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Number of all."""
         return self.new + self.pending + self.retry + self.failed + self.done
 
     @property
     def ended(self) -> int:
-        """Those that are done, or failed for good."""
+        """Number of those that are done or failed permanently."""
         return self.done + self.failed
 
     def as_dict(self) -> dict[str, int]:
-        """By status."""
+        """The numbers by status."""
         return asdict(self)
 
     def text(self) -> str:
-        """For people.
+        """Format the numbers.
 
         >>> Counts(done=3, failed=1).text(), Counts().text()
         ('3 done, 1 failed', 'none')
         """
-        named = {"done": self.done, "pending": self.pending, "new": self.new, "retry": self.retry}
-        named["failed"] = self.failed
-        return ", ".join(f"{count} {name}" for name, count in named.items() if count) or "none"
+        counts = {"done": self.done, "pending": self.pending, "new": self.new, "retry": self.retry}
+        counts["failed"] = self.failed
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
 
 
 _SECTION = re.compile(r"^(Scenes|Tiles):\s*$((?:\n\s+\w+:\s+\d+\s*$)+)", re.MULTILINE)
@@ -185,7 +185,7 @@ _COLUMNS = ("new", "pending", "done", "retry", "failed")
 
 
 def counts_of_table(text: str) -> tuple[Counts, Counts]:
-    r"""Scenes and tiles by status, from the server's table, which is text and no JSON. INGESTER_REFUSED.
+    r"""Parse the server's table of scenes and tiles by status, which is text, not JSON. INGESTER_REFUSED.
 
     >>> rows = "".join(f"  {name}: {n}\n" for n, name in enumerate((*_COLUMNS, "Total")))
     >>> scenes, _ = counts_of_table(f"Scenes:\n{rows}Tiles:\n{rows}\nRoot tiles : 0\n")
@@ -199,31 +199,31 @@ def counts_of_table(text: str) -> tuple[Counts, Counts]:
     try:
         scenes, tiles = (Counts(**{name: sections[title][name] for name in _COLUMNS}) for title in ("Scenes", "Tiles"))
     except KeyError:
-        raise not_understood("a status table", text) from None
+        raise malformed("a status table", text) from None
     return scenes, tiles
 
 
 def parse_json(kind: Any, body: bytes, what: str) -> Any:
-    """The value in a body, whatever the content type says; null is an empty list. INGESTER_REFUSED."""
+    """Parse a JSON body regardless of its content type; null stands for an empty list. INGESTER_REFUSED."""
     try:
         value = json.loads(body)
         return TypeAdapter(kind).validate_python([] if value is None else value)
     except (ValueError, ValidationError):
-        raise not_understood(what, body.decode(errors="replace")) from None
+        raise malformed(what, body.decode(errors="replace")) from None
 
 
-def not_understood(what: str, text: str) -> AcdError:
-    """The error for an answer that is not what the ingester says."""
-    begins = f"it begins {in_one_line(text, 80)!r}" if text.strip() else "it is empty"
+def malformed(what: str, text: str) -> AcdError:
+    """Make the error for a malformed reply."""
+    begins = f"begins {in_one_line(text, 80)!r}" if text.strip() else "is empty"
     return AcdError(
         ErrorCode.INGESTER_REFUSED,
-        f"the answer should be {what}, and {begins}",
-        "Check that the address is that of a Geocube ingester's workflow server.",
+        f"the reply should be {what}, but {begins}",
+        "Check that this is the address of a Geocube ingester's workflow server.",
     )
 
 
-def in_one_line(text: str, longest: int = LONGEST_TEXT) -> str:
-    r"""A server's words as part of a sentence: one line, without control characters, not endless.
+def in_one_line(text: str, longest: int = MAX_TEXT) -> str:
+    r"""Shorten a server's message to one line without control characters.
 
     >>> in_one_line("pq: no\n  such\x1b table.")
     'pq: no such table'

@@ -1,4 +1,4 @@
-"""Posting an AOI so that it is there once, although the call takes long and its answer may be lost."""
+"""Post an AOI exactly once, although the call is slow and its reply may be lost."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from acdtask.ingester.transport import LostAnswerError, UnfinishedError
 
 __all__ = ["Posted", "differences", "post_aoi"]
 
-LOOK_EVERY = 2.0
-SHOWN = 3
+CHECK_INTERVAL = 2.0
+MAX_DIFFERENCES = 3
 
 _events = log.events("ingester")
 
 
 @dataclass(frozen=True)
 class Posted:
-    """An AOI that is at the ingester now.
+    """An AOI that exists at the ingester.
 
     Attributes:
-        posted: whether it was posted by this call, and not there before.
-        scenes, tiles: all that it has.
-        said: the ingester's words, if it was posted and the answer came.
+        posted: whether this call posted it.
+        scenes, tiles: numbers by status.
+        reply: the ingester's reply, if the AOI was posted and the reply arrived.
     """
 
     aoi: str
     posted: bool
     scenes: Counts
     tiles: Counts
-    said: str = ""
+    reply: str = ""
 
 
 def post_aoi(client: IngesterClient, aoi: Aoi, *, again: bool = False) -> Posted:
-    """Post an AOI if the ingester does not have it. An AOI without a scene counts as not there.
+    """Post an AOI unless it exists. An AOI without scenes counts as missing.
 
-    After a lost answer it looks for `settle` seconds whether the AOI has come, and posts once more only if it has not
-    and the server cannot be at it any more.
+    If the reply is lost, the call checks for `settle` seconds whether the AOI appears. It posts again only if the AOI
+    did not appear and the server cannot still be working on the first request.
 
     Args:
-        client: of the ingester.
+        client: client of the ingester.
         aoi: the payload.
-        again: post it although it is there, so that the ingester adds scenes that are new; it leaves out those it has.
+        again: post an existing AOI too, so that the ingester adds new scenes; it skips those that it has.
 
     Raises:
-        AcdError: INGESTER_REFUSED if it is there with other settings, NAME_INVALID, INGESTER_UNREACHABLE, ...
+        AcdError: INGESTER_REFUSED if the AOI exists with other settings, NAME_INVALID, INGESTER_UNREACHABLE, ...
     """
-    there = client.find_aoi(aoi.name) is not None
-    before = client.counts(aoi.name)[0].total if there else 0
+    exists = client.find_aoi(aoi.name) is not None
+    before = client.counts(aoi.name)[0].total if exists else 0
     if before:
         _require_same(client, aoi)
         if not again:
@@ -60,54 +60,58 @@ def post_aoi(client: IngesterClient, aoi: Aoi, *, again: bool = False) -> Posted
     for attempt in range(client.transport.patience.attempts):
         _events.info("aoi.posting", aoi=aoi.name, attempt=attempt, scenes_before=before)
         try:
-            said = client.post_area(aoi)
+            reply = client.post_area(aoi)
         except LostAnswerError as error:
             _events.warning("answer.lost", aoi=aoi.name, detail=error.detail)
-            if _has_come(client, aoi.name, before):
+            if _has_appeared(client, aoi.name, before):
                 return _posted(client, aoi, posted=True)
             if before or isinstance(error, UnfinishedError):
                 raise _unknown(aoi, error) from error
         else:
-            return _posted(client, aoi, posted=True, said=said)
-    detail = f"AOI {aoi.name} was posted {client.transport.patience.attempts} times, and has not come"
+            return _posted(client, aoi, posted=True, reply=reply)
+    detail = f"AOI {aoi.name} was posted {client.transport.patience.attempts} times, but did not appear"
     raise AcdError(ErrorCode.INGESTER_UNREACHABLE, detail)
 
 
 def differences(aoi: Aoi, scenes: list[Scene]) -> list[str]:
-    """In what the scenes of an AOI differ from what the payload would make, for people.
+    """Describe how the scenes of an AOI differ from those that the payload would create.
 
-    The ingester keeps the area and the dates of no payload, so they are not compared.
+    Area and dates are not compared, since the ingester does not store them.
     """
     wanted: dict[str, str] = {"scene_graph_name": aoi.scene_graph_name, "storage_uri": aoi.storage_uri}
-    told: dict[str, None] = {}
+    sentences: dict[str, None] = {}
     for scene in scenes:
         data = scene.data
-        there = {"scene_graph_name": data.graph_name, "storage_uri": data.storage_uri}
-        pairs = [(name, there[name], value) for name, value in wanted.items() if value]
+        stored = {"scene_graph_name": data.graph_name, "storage_uri": data.storage_uri}
+        pairs = [(name, stored[name], value) for name, value in wanted.items() if value]
         keys = sorted(data.graph_config.keys() | aoi.graph_config.keys())
         pairs += [
             (f"graph_config.{key}", data.graph_config.get(key, ""), aoi.graph_config.get(key, "")) for key in keys
         ]
         if data.instances_id:
             pairs.append(("layers", ", ".join(sorted(data.instances_id)), ", ".join(sorted(aoi.layers))))
-        told |= {f"{name} {have or 'empty'}, not {want or 'empty'}": None for name, have, want in pairs if have != want}
-    return list(told)
+        sentences |= {
+            f"{name} {have or 'empty'}, not {want or 'empty'}": None for name, have, want in pairs if have != want
+        }
+    return list(sentences)
 
 
 def _require_same(client: IngesterClient, aoi: Aoi) -> None:
     differing = differences(aoi, client.scenes(aoi.name))
     if differing:
-        shown = "; ".join(differing[:SHOWN]) + (f"; and {len(differing) - SHOWN} more" if differing[SHOWN:] else "")
+        shown = "; ".join(differing[:MAX_DIFFERENCES]) + (
+            f"; and {len(differing) - MAX_DIFFERENCES} more" if differing[MAX_DIFFERENCES:] else ""
+        )
         raise AcdError(
             ErrorCode.INGESTER_REFUSED,
-            f"AOI {aoi.name} is at the ingester already, with {shown}",
-            "Give the payload that it was posted with, or give this one another name.",
+            f"AOI {aoi.name} already exists at the ingester, with {shown}",
+            "Use the payload that it was posted with, or give this AOI another name.",
         )
 
 
-def _has_come(client: IngesterClient, name: str, before: int) -> bool:
-    """Whether the AOI has more scenes than before, now or soon. A server that is away just now is asked again."""
-    until = time.monotonic() + client.transport.patience.settle
+def _has_appeared(client: IngesterClient, name: str, before: int) -> bool:
+    """Whether the AOI gets more scenes than before within the settling time. An unreachable server is asked again."""
+    deadline = time.monotonic() + client.transport.patience.settle
     while True:
         try:
             if client.find_aoi(name) is not None and client.counts(name)[0].total > before:
@@ -115,19 +119,19 @@ def _has_come(client: IngesterClient, name: str, before: int) -> bool:
         except AcdError as error:
             if error.code is not ErrorCode.INGESTER_UNREACHABLE:
                 raise
-        if time.monotonic() >= until:
+        if time.monotonic() >= deadline:
             return False
-        client.transport.sleep(min(LOOK_EVERY, client.transport.patience.settle / 4))
+        client.transport.sleep(min(CHECK_INTERVAL, client.transport.patience.settle / 4))
 
 
-def _posted(client: IngesterClient, aoi: Aoi, *, posted: bool, said: str = "") -> Posted:
+def _posted(client: IngesterClient, aoi: Aoi, *, posted: bool, reply: str = "") -> Posted:
     scenes, tiles = client.counts(aoi.name)
-    return Posted(aoi.name, posted, scenes, tiles, said)
+    return Posted(aoi.name, posted, scenes, tiles, reply)
 
 
 def _unknown(aoi: Aoi, error: LostAnswerError) -> AcdError:
     return AcdError(
         ErrorCode.INGESTER_UNREACHABLE,
-        f"{error.detail}; AOI {aoi.name} was sent, and the ingester may still be at its inventory",
-        "Run the same command again later: it looks for the AOI first.",
+        f"{error.detail}; AOI {aoi.name} was sent, and the ingester may still be searching its scenes",
+        "Run the same command again later: it checks for the AOI first.",
     )

@@ -1,4 +1,4 @@
-"""What became of an AOI, and waiting for it."""
+"""The progress of an AOI at the ingester, and waiting until it is done."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.ingester.client import IngesterClient
 from acdtask.ingester.model import Counts, Kind, Scene, Status, Tile, in_one_line
 
-__all__ = ["Ending", "Outcome", "Trouble", "look", "require_done", "wait"]
+__all__ = ["AoiPhase", "AoiProgress", "Problem", "phase_of", "progress_of", "require_done", "wait"]
 
-NAMED_AT_MOST = 5
-FIRST_LOOK, LONGEST_LOOK = 2.0, 30.0
-AWAY_AT_MOST = 300.0
-"""Seconds for which the ingester may be away while somebody waits."""
+MAX_NAMED = 5
+FIRST_INTERVAL, MAX_INTERVAL = 2.0, 30.0
+MAX_UNREACHABLE = 300.0
+"""Seconds for which `wait` tolerates an unreachable ingester."""
 
 _events = log.events("ingester")
 
-Progress = Callable[[Counts, Counts], None]
+OnProgress = Callable[[Counts, Counts], None]
 
 
-class Ending(Enum):
-    """How far an AOI is."""
+class AoiPhase(Enum):
+    """The phase of an AOI."""
 
-    EMPTY = "empty"  # no scene at all
+    EMPTY = "empty"  # no scenes
     WORKING = "working"
-    RETRIABLE = "retriable"  # nothing is being worked on, and something waits for a person's retry
-    FAILED = "failed"  # over, and something failed for good
+    RETRIABLE = "retriable"  # no work in progress; something waits for a manual retry
+    FAILED = "failed"  # finished, with permanent failures
     DONE = "done"
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """A scene or tile that is in RETRY or FAILED. `scene` is the product's name, `message` the worker's line."""
+class Problem:
+    """A scene or tile in RETRY or FAILED. `scene` is the product's name, `message` comes from the worker."""
 
     kind: Kind
     id: int
@@ -46,144 +46,143 @@ class Trouble:
     message: str
 
     def text(self) -> str:
-        """For people."""
+        """Describe the problem in one line."""
         what = self.scene if self.kind is Kind.SCENE else f"tile {self.name} of {self.scene}"
         return f"{what} (id {self.id}, {self.status.value}): {self.message or 'no message'}"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of an AOI. Tiles that failed with their scene are not troubles of their own."""
+class AoiProgress:
+    """The state of an AOI. Tiles that failed with their scene are not listed as problems."""
 
     aoi: str
-    ending: Ending
+    phase: AoiPhase
     scenes: Counts
     tiles: Counts
-    troubles: tuple[Trouble, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     def text(self) -> str:
-        """For people."""
-        return f"AOI {self.aoi} is {self.ending.value}: scenes {self.scenes.text()}; tiles {self.tiles.text()}"
+        """Describe the state in one line."""
+        return f"AOI {self.aoi} is {self.phase.value}: scenes {self.scenes.text()}; tiles {self.tiles.text()}"
 
 
-def ending_of(scenes: Counts, tiles: Counts) -> Ending:
-    """How far an AOI with these counts is.
+def phase_of(scenes: Counts, tiles: Counts) -> AoiPhase:
+    """The phase of an AOI with these counts.
 
-    Tiles that wait for one in RETRY are NEW, so as long as something is in RETRY only PENDING means work.
+    Tiles that depend on a tile in RETRY stay NEW, so while anything is in RETRY only PENDING means work in progress.
 
-    >>> ending_of(Counts(done=2), Counts(done=1, retry=1, new=1)).name, ending_of(Counts(done=1), Counts(new=1)).name
+    >>> phase_of(Counts(done=2), Counts(done=1, retry=1, new=1)).name, phase_of(Counts(done=1), Counts(new=1)).name
     ('RETRIABLE', 'WORKING')
     """
     if not scenes.total:
-        return Ending.EMPTY
+        return AoiPhase.EMPTY
     if scenes.pending or tiles.pending:
-        return Ending.WORKING
+        return AoiPhase.WORKING
     if scenes.retry or tiles.retry:
-        return Ending.RETRIABLE
+        return AoiPhase.RETRIABLE
     if scenes.new or tiles.new:
-        return Ending.WORKING
-    return Ending.FAILED if scenes.failed or tiles.failed else Ending.DONE
+        return AoiPhase.WORKING
+    return AoiPhase.FAILED if scenes.failed or tiles.failed else AoiPhase.DONE
 
 
-def look(client: IngesterClient, name: str) -> Outcome:
-    """What became of an AOI so far. INGESTER_REFUSED if there is none, NAME_INVALID."""
+def progress_of(client: IngesterClient, name: str) -> AoiProgress:
+    """Query the progress of an AOI. INGESTER_REFUSED if it does not exist, NAME_INVALID."""
     client.aoi(name)
     scenes, tiles = client.counts(name)
-    return Outcome(name, ending_of(scenes, tiles), scenes, tiles, _troubles(client, name, scenes, tiles))
+    return AoiProgress(name, phase_of(scenes, tiles), scenes, tiles, _problems(client, name, scenes, tiles))
 
 
 def wait(
     client: IngesterClient,
     name: str,
     seconds: float,
-    progress: Progress = lambda _scenes, _tiles: None,
+    on_progress: OnProgress = lambda _scenes, _tiles: None,
     *,
-    every: float = LONGEST_LOOK,
-) -> Outcome:
-    """Wait until an AOI is over, or until nothing more happens by itself.
+    every: float = MAX_INTERVAL,
+) -> AoiProgress:
+    """Wait until an AOI is finished, or until nothing more happens without a retry.
 
     Args:
-        client: of the ingester.
-        name: of the AOI.
-        seconds: at most; with 0 it looks once.
-        progress: called after each look with the scenes and tiles by status.
-        every: seconds between looks, in the end; the first ones come sooner.
+        client: client of the ingester.
+        name: name of the AOI.
+        seconds: maximum wait; 0 checks once.
+        on_progress: called after each query with the numbers of scenes and tiles by status.
+        every: longest interval between queries in seconds; the first intervals are shorter.
 
     Returns:
-        The outcome; WORKING if the time was not enough.
+        The progress; WORKING if the time ran out.
 
     Raises:
-        AcdError: INGESTER_REFUSED if there is no such AOI, or no more; INGESTER_UNREACHABLE if the ingester is away
-            for five minutes, or at the end.
+        AcdError: INGESTER_REFUSED if the AOI does not exist (any more); INGESTER_UNREACHABLE if the ingester does not
+            respond for five minutes, or at the end.
     """
     client.aoi(name)
-    started = heard = time.monotonic()
-    pause = min(FIRST_LOOK, every)
+    started = last_reply = time.monotonic()
+    pause = min(FIRST_INTERVAL, every)
     while True:
-        left = started + seconds - time.monotonic()
+        remaining = started + seconds - time.monotonic()
         try:
             scenes, tiles = client.counts(name)
-            progress(scenes, tiles)
-            ending = ending_of(scenes, tiles)
-            if ending is not Ending.WORKING or left <= 0:
-                return look(client, name)
-            heard = time.monotonic()
+            on_progress(scenes, tiles)
+            if phase_of(scenes, tiles) is not AoiPhase.WORKING or remaining <= 0:
+                return progress_of(client, name)
+            last_reply = time.monotonic()
         except AcdError as error:
-            away = time.monotonic() - heard
-            if error.code is not ErrorCode.INGESTER_UNREACHABLE or left <= 0 or away > AWAY_AT_MOST:
+            silent = time.monotonic() - last_reply
+            if error.code is not ErrorCode.INGESTER_UNREACHABLE or remaining <= 0 or silent > MAX_UNREACHABLE:
                 raise
-            _events.warning("ingester.away", aoi=name, detail=error.detail, seconds=round(away))
-        client.transport.sleep(max(0.0, min(pause, left)))
+            _events.warning("ingester.away", aoi=name, detail=error.detail, seconds=round(silent))
+        client.transport.sleep(max(0.0, min(pause, remaining)))
         pause = min(pause * 1.5, every)
 
 
-def require_done(outcome: Outcome, *, accept_failed: bool = False, option: str = "--minutes") -> None:
-    """Raise unless the AOI is done.
+def require_done(progress: AoiProgress, *, accept_failed: bool = False, option: str = "--minutes") -> None:
+    """Raise an error unless the AOI is done.
 
     Args:
-        outcome: what became of it.
-        accept_failed: whether what failed for good may be left out.
-        option: what gives it more time.
+        progress: state of the AOI.
+        accept_failed: whether permanent failures are acceptable.
+        option: option that allows more time, for the error's fix.
 
     Raises:
-        AcdError: INGESTER_WAITING if it is not over, INGESTER_FAILED naming scenes and tiles, INPUT_MISSING if it has
-            no scene.
+        AcdError: INGESTER_WAITING if it is not finished, INGESTER_FAILED with the scenes and tiles, INPUT_MISSING if it
+            has no scenes.
     """
-    if outcome.ending is Ending.DONE or (outcome.ending is Ending.FAILED and accept_failed):
+    if progress.phase is AoiPhase.DONE or (progress.phase is AoiPhase.FAILED and accept_failed):
         return
-    if outcome.ending is Ending.WORKING:
+    if progress.phase is AoiPhase.WORKING:
         fix = f"Run the same command again later, or give it more time with {option}."
-        raise AcdError(ErrorCode.INGESTER_WAITING, outcome.text(), fix)
-    if outcome.ending is Ending.EMPTY:
-        fix = "Check area, dates and scene_type of its payload, and post it again."
-        raise AcdError(ErrorCode.INPUT_MISSING, f"AOI {outcome.aoi} has no scene at the ingester", fix)
-    named = "; ".join(trouble.text() for trouble in outcome.troubles[:NAMED_AT_MOST])
-    more = f"; and {len(outcome.troubles) - NAMED_AT_MOST} more" if outcome.troubles[NAMED_AT_MOST:] else ""
-    how = "" if outcome.ending is Ending.RETRIABLE else " --failed"
-    fix = f"Mend what the messages say, then 'acdtask ingester retry {outcome.aoi}{how}'."
-    raise AcdError(ErrorCode.INGESTER_FAILED, f"{outcome.text()}. {named}{more}", fix)
+        raise AcdError(ErrorCode.INGESTER_WAITING, progress.text(), fix)
+    if progress.phase is AoiPhase.EMPTY:
+        fix = "Check the area, dates and scene_type of its payload, and post it again."
+        raise AcdError(ErrorCode.INPUT_MISSING, f"AOI {progress.aoi} has no scenes at the ingester", fix)
+    named = "; ".join(problem.text() for problem in progress.problems[:MAX_NAMED])
+    more = f"; and {len(progress.problems) - MAX_NAMED} more" if progress.problems[MAX_NAMED:] else ""
+    option = "" if progress.phase is AoiPhase.RETRIABLE else " --failed"
+    fix = f"Fix the causes in the messages, then run 'acdtask ingester retry {progress.aoi}{option}'."
+    raise AcdError(ErrorCode.INGESTER_FAILED, f"{progress.text()}. {named}{more}", fix)
 
 
-def _troubles(client: IngesterClient, name: str, scenes: Counts, tiles: Counts) -> tuple[Trouble, ...]:
-    """Scenes first; then the tiles whose scene is not among them."""
+def _problems(client: IngesterClient, name: str, scenes: Counts, tiles: Counts) -> tuple[Problem, ...]:
+    """List the scenes with problems, then the tiles whose scene has none."""
     bad_scenes = [
         scene
         for status, count in ((Status.FAILED, scenes.failed), (Status.RETRY, scenes.retry))
         for scene in (client.scenes(name, status) if count else ())
     ]
-    told = {scene.id for scene in bad_scenes}
+    listed = {scene.id for scene in bad_scenes}
     bad_tiles = [
         tile
         for status, count in ((Status.FAILED, tiles.failed), (Status.RETRY, tiles.retry))
         for tile in (client.tiles(name, status) if count else ())
-        if tile.scene.id not in told
+        if tile.scene.id not in listed
     ]
     names = {scene.id: scene.source_id for scene in client.scenes(name)} if bad_tiles else {}
     return (
-        *(_trouble(Kind.SCENE, scene, scene.source_id) for scene in bad_scenes),
-        *(_trouble(Kind.TILE, tile, names.get(tile.scene.id, f"scene {tile.scene.id}")) for tile in bad_tiles),
+        *(_problem(Kind.SCENE, scene, scene.source_id) for scene in bad_scenes),
+        *(_problem(Kind.TILE, tile, names.get(tile.scene.id, f"scene {tile.scene.id}")) for tile in bad_tiles),
     )
 
 
-def _trouble(kind: Kind, one: Scene | Tile, scene: str) -> Trouble:
-    return Trouble(kind, one.id, one.source_id, scene, one.status, in_one_line(one.message))
+def _problem(kind: Kind, item: Scene | Tile, scene: str) -> Problem:
+    return Problem(kind, item.id, item.source_id, scene, item.status, in_one_line(item.message))

@@ -1,1 +1,1 @@
-"""How a run ended, as an event for others."""
+"""Notify a webhook of finished runs."""

@@ -1,4 +1,4 @@
-"""A first `acd.toml`: every setting with a comment, filled in with what can be seen of the images."""
+"""Write a first `acd.toml`: every setting with a comment, some filled in from the images."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ from acdtask.project.config import AREA, JOBS_IN_ORDER, SHARED, WATCH
 from acdtask.storage.store import Store
 from acdtask.storage.web_address import is_web, name_of
 
-__all__ = ["Seen", "area_name", "guess_pattern", "guess_source", "look", "starter_text"]
+__all__ = ["SourceSummary", "area_name", "guess_pattern", "guess_source", "starter_text", "summarise_source"]
 
 HEAD = """\
-# acd.toml: what `acdtask watch` does in this folder. Every command here takes cube, area, layout and settings
-# from it; an option or an environment variable (ACD_CUBE, ACD_AOI, ...) wins. A line that begins with # is not read.
+# acd.toml: settings of `acdtask watch` and of every other command that is run in this folder. Options and environment
+# variables (ACD_CUBE, ACD_AOI, ...) take precedence. Lines that begin with # are comments.
 """
 ABOUT = {
-    "ingest": "Where the images are, and what their numbers mean.",
-    "consolidate": "Only if [watch] wants it: images stored tile by tile.",
-    "baseline": "Which images say what is usual here.",
+    "ingest": "Where the images are, and what their values mean.",
+    "consolidate": "Used only if consolidate is true in [watch]: stores the images tile by tile.",
+    "baseline": "Which images define what is usual here.",
     "monitor": "Which images are compared with the baseline, and what counts as abnormal.",
-    "report": "The page that shows what was found.",
-    "watch": "What `acdtask watch` does besides ingest, baseline, monitor and report.",
+    "report": "The page that shows the results.",
+    "watch": "What `acdtask watch` does in addition to ingest, baseline, monitor and report.",
 }
 IMAGE_ENDINGS = (".tif", ".tiff")
-DEEPEST, MOST_FOLDERS = 2, 1000
-MOST_READ = 5
-"""Of images that may say by NaN alone which pixels are nodata, so many are read; none from the web."""
+MAX_DEPTH, MAX_FOLDERS = 2, 1000
+MAX_IMAGES_READ = 5
+"""How many images without a nodata value are read to see whether NaN marks their nodata pixels; never from the web."""
 
 TWO_DATES, ONE_DATE = re.compile(r"(\d{8})(\D)(\d{8})"), re.compile(r"(?<!\d)(\d{8})(?!\d)")
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What can be seen of the images of a source.
+class SourceSummary:
+    """The images of a source, before they are ingested.
 
     Attributes:
-        images: how many match.
-        unmatched: how many files do not.
-        moments: the datetimes of the images, in order, each once.
-        grids: CRS and pixel size, each once.
-        bbox: west, south, east, north of all of them.
-        without_nodata: how many do not say which of their pixels are nodata, at least.
-        all_checked: whether that is the number of all images; otherwise more were not read.
-        unfit: why images cannot be ingested as they are, for other reasons.
+        images: number of files that match the pattern.
+        unmatched: number of other files.
+        moments: distinct datetimes of the images, ascending.
+        grids: distinct combinations of CRS and pixel size.
+        bbox: west, south, east, north of all images, in degrees.
+        without_nodata: number of images known to define no nodata value.
+        all_checked: whether every image was checked for that; otherwise `without_nodata` is a lower bound.
+        unfit: other errors that prevent images from being ingested with these settings.
     """
 
     images: int
@@ -75,48 +75,50 @@ class Seen:
     unfit: Sequence[AcdError] = ()
 
     def sentences(self, source: str) -> list[str]:
-        """The same for people."""
+        """Describe the images in sentences."""
         others = f", {self.unmatched} other files do not" if self.unmatched else ""
         first, last = self.moments[0].date(), self.moments[-1].date()
-        said = [f"{self.images} images in {source} match{others}. Dates: {first} to {last}. {'; '.join(self.grids)}."]
+        sentences = [
+            f"{self.images} images in {source} match{others}. Dates: {first} to {last}. {'; '.join(self.grids)}."
+        ]
         if self.without_nodata:
             count = f"{'' if self.all_checked else 'At least '}{self.without_nodata} of them"
-            said.append(f"{count} do not say which pixels are nodata: give source_nodata (0 or nan).")
+            sentences.append(f"{count} define no nodata value: set source_nodata (0 or nan).")
         if self.unfit:
             reason = " ".join(str(self.unfit[0]).split())
-            said.append(f"{len(self.unfit)} cannot be ingested with these settings, the first because of {reason}")
-        return said
+            sentences.append(f"{len(self.unfit)} cannot be ingested with these settings, the first because of {reason}")
+        return sentences
 
 
-def look(settings: IngestSettings) -> Seen:
-    """Look at the images that an ingest would bring in. Raises what finding them and their headers raise."""
-    found = find_candidates(settings, {}, NothingKnown())
-    if not found.candidates:
-        raise found.unfit[0].error
-    readings, unclear = readings_of(found.candidates, settings)
-    errors = [one.error for one in (*found.unfit, *unclear)]
-    by_nan = [(one, reading) for one, reading in readings if not reading.knows_nodata]
-    here = [(one, reading) for one, reading in by_nan if not is_web(one.address)][:MOST_READ]
-    is_unclear = [_is_nodata_unknown(one, reading, settings) for one, reading in here]
-    boxes = [shapely.geometry.shape(one.record.footprint).bounds for one in found.candidates]
+def summarise_source(settings: IngestSettings) -> SourceSummary:
+    """Summarise the images that an ingest would take. Errors in finding them or reading their headers are raised."""
+    source = find_candidates(settings, {}, NothingKnown())
+    if not source.candidates:
+        raise source.unfit[0].error
+    readings, unreadable = readings_of(source.candidates, settings)
+    errors = [unfit.error for unfit in (*source.unfit, *unreadable)]
+    undefined = [(candidate, reading) for candidate, reading in readings if not reading.knows_nodata]
+    local = [(candidate, reading) for candidate, reading in undefined if not is_web(candidate.address)]
+    unknown = [_is_nodata_unknown(candidate, reading, settings) for candidate, reading in local[:MAX_IMAGES_READ]]
+    boxes = [shapely.geometry.shape(candidate.record.footprint).bounds for candidate in source.candidates]
     low, high = (
         [min(box[side] for box in boxes) for side in (0, 1)],
         [max(box[side] for box in boxes) for side in (2, 3)],
     )
-    return Seen(
-        images=len(found.candidates),
-        unmatched=len(found.unmatched),
-        moments=sorted({one.record.datetime for one in found.candidates}),
-        grids=sorted({_grid_text(one) for one in found.candidates}),
+    return SourceSummary(
+        images=len(source.candidates),
+        unmatched=len(source.unmatched),
+        moments=sorted({candidate.record.datetime for candidate in source.candidates}),
+        grids=sorted({_grid_text(candidate) for candidate in source.candidates}),
         bbox=(low[0], low[1], high[0], high[1]),
-        without_nodata=sum(is_unclear) + sum(error.code is ErrorCode.INPUT_NODATA_UNKNOWN for error in errors),
-        all_checked=len(is_unclear) == len(by_nan),
+        without_nodata=sum(unknown) + sum(error.code is ErrorCode.INPUT_NODATA_UNKNOWN for error in errors),
+        all_checked=len(unknown) == len(undefined),
         unfit=[error for error in errors if error.code is not ErrorCode.INPUT_NODATA_UNKNOWN],
     )
 
 
 def _is_nodata_unknown(candidate: Candidate, reading: Reading, settings: IngestSettings) -> bool:
-    """Whether an ingest that reads the pixels of an image would ask which of them are nodata."""
+    """Whether ingesting an image would fail because its nodata value is unknown."""
     try:
         judge(input_of(candidate, reading), settings.definition().dformat, access_to(settings, signed=False))
     except AcdError as error:
@@ -132,20 +134,20 @@ def _grid_text(candidate: Candidate) -> str:
 
 
 def guess_source(folder: Path) -> str:
-    """The folder, in or below a folder, with the most GeoTIFFs; empty if there is none."""
+    """Find the folder with the most GeoTIFFs, at or below `folder`, as a relative path; empty if there is none."""
     counts = {path: _count(path) for path in _folders(folder)}
     best = max(counts, key=lambda path: (counts[path], -len(path.parts)), default=folder)
     return best.relative_to(folder).as_posix() if counts.get(best) else ""
 
 
 def _folders(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """The folder and those below it, but for hidden ones and cubes."""
+    """Iterate over a folder and its subfolders, without hidden folders and cubes."""
     if (folder / "cube.json").exists():
         return
     yield folder
-    if depth < DEEPEST:
+    if depth < MAX_DEPTH:
         inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        for path in inner[:MOST_FOLDERS]:
+        for path in inner[:MAX_FOLDERS]:
             yield from _folders(path, depth + 1)
 
 
@@ -154,20 +156,20 @@ def _count(folder: Path) -> int:
 
 
 def guess_pattern(source: str) -> str:
-    """A pattern for filenames that have one or two dates as YYYYMMDD, from the first that has; empty if none has.
+    """Guess the filename pattern from the first image whose name has one or two dates as YYYYMMDD; empty if none has.
 
-    Raises what listing the source raises.
+    Errors in listing the source are raised.
     """
     names = [name_of(source)] if is_web(source) else [key.rpartition("/")[2] for key in Store.at(source).list()]
     images = [name for name in names if name.lower().endswith(IMAGE_ENDINGS)]
     for name in images:
-        if two := TWO_DATES.search(name):
-            return f"*{{start:%Y%m%d}}{two[2]}{{end:%Y%m%d}}*{Path(name).suffix}"
+        if dates := TWO_DATES.search(name):
+            return f"*{{start:%Y%m%d}}{dates[2]}{{end:%Y%m%d}}*{Path(name).suffix}"
     return next((f"*{{date:%Y%m%d}}*{Path(name).suffix}" for name in images if ONE_DATE.search(name)), "")
 
 
 def area_name(folder: Path) -> str:
-    """A name for the area, made of the folder's.
+    """Derive a name for the area from the folder's.
 
     >>> area_name(Path("/data/Köln Süd"))
     'K-ln-S-d'
@@ -176,24 +178,27 @@ def area_name(folder: Path) -> str:
 
 
 def starter_text(
-    shared: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]], source: str, seen: Seen | AcdError | None
+    shared: Mapping[str, Any],
+    sections: Mapping[str, Mapping[str, Any]],
+    source: str,
+    summary: SourceSummary | AcdError | None,
 ) -> str:
-    """The text of the file.
+    """Write the text of the file.
 
     Args:
         shared: values above the sections.
         sections: values of the sections.
         source: where the images are.
-        seen: what was seen of the images, or why nothing was; None if nobody looked.
+        summary: the images, or the error of reading them; None if they were not looked at.
     """
     lines = [HEAD]
     for name, meaning in SHARED.items():
         lines.append(_line(name, shared.get(name), _example_of(name), meaning, is_given=name in shared))
     for job in JOBS_IN_ORDER:
-        lines += ["", f"[{job}]", f"# {ABOUT[job]}", *_notes(job, source, seen)]
+        lines += ["", f"[{job}]", f"# {ABOUT[job]}", *_notes(job, source, summary)]
         given = sections.get(job, {})
         lines += [
-            _setting(name, field.description or "", _default(job, name, seen), given)
+            _setting(name, field.description or "", _default(job, name, summary), given)
             for name, field in load_job(job).settings.model_fields.items()
             if name not in (*AREA, *SHARED)
         ]
@@ -211,19 +216,19 @@ def _setting(name: str, meaning: str, default: Any, given: Mapping[str, Any]) ->
     return _line(name, None, example, meaning, is_given=False)
 
 
-def _default(job: str, field: str, seen: Seen | AcdError | None) -> Any:
-    """What a setting is when it is not given, as far as that is a value; None if it is not."""
-    if (job, field) == ("baseline", "end") and isinstance(seen, Seen) and _is_short(seen):
-        return f"{seen.moments[max(0, len(seen.moments) - 2)].date()}T23:59:59Z"
+def _default(job: str, field: str, summary: SourceSummary | AcdError | None) -> Any:
+    """The value to show for a setting that is not given; None if there is none."""
+    if (job, field) == ("baseline", "end") and isinstance(summary, SourceSummary) and _is_short(summary):
+        return f"{summary.moments[max(0, len(summary.moments) - 2)].date()}T23:59:59Z"
     if (job, field) == ("monitor", "min_std"):
-        return MIN_STD_SHARE  # in the unit of coherence, which is 0 to 1; profiles have stored units
+        return MIN_STD_SHARE  # coherence from 0 to 1; profiles hold stored units
     default = load_job(job).settings.model_fields[field].get_default(call_default_factory=True)
     return PROFILES["standard"].recorded().get(field) if job == "monitor" and default is None else default
 
 
-def _is_short(seen: Seen) -> bool:
-    """Whether the first year of the images is all that there is."""
-    return seen.moments[-1] < year_after(seen.moments[0])
+def _is_short(summary: SourceSummary) -> bool:
+    """Whether the images span less than a year."""
+    return summary.moments[-1] < year_after(summary.moments[0])
 
 
 def _line(name: str, value: Any, example: str, meaning: str, *, is_given: bool) -> str:
@@ -231,19 +236,21 @@ def _line(name: str, value: Any, example: str, meaning: str, *, is_given: bool) 
     return f"{text}  # {meaning}"
 
 
-def _notes(job: str, source: str, seen: Seen | AcdError | None) -> list[str]:
-    """What was seen that matters to a job, as comments."""
-    if job == "ingest" and isinstance(seen, AcdError):
-        return [f"# No image could be looked at yet: {' '.join(str(seen).split())}"]
-    if not isinstance(seen, Seen):
+def _notes(job: str, source: str, summary: SourceSummary | AcdError | None) -> list[str]:
+    """Comments on the images that concern a job."""
+    if job == "ingest" and isinstance(summary, AcdError):
+        return [f"# No image could be read yet: {' '.join(str(summary).split())}"]
+    if not isinstance(summary, SourceSummary):
         return []
     if job == "ingest":
-        return [f"# {sentence}" for sentence in seen.sentences(source)]
+        return [f"# {sentence}" for sentence in summary.sentences(source)]
     if job != "baseline":
         return []
-    if _is_short(seen):
-        return ["# The images span less than a year: set the end of the baseline; images after it are monitored."]
-    period = period_text(seen.moments[0], year_after(seen.moments[0]) - timedelta(microseconds=1), by_default=False)
+    if _is_short(summary):
+        return ["# The images span less than a year: set the end of the baseline; later images are monitored."]
+    period = period_text(
+        summary.moments[0], year_after(summary.moments[0]) - timedelta(microseconds=1), by_default=False
+    )
     return [f"# Without an end the baseline is the first year of the images, {period}; later ones are monitored."]
 
 
@@ -259,13 +266,13 @@ def _example_of(name: str) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """A value as TOML writes it.
+    """Format a value as TOML.
 
     >>> toml_value({"orbit": "37"}), toml_value(("a", "b")), toml_value(float("nan")), toml_value(True)
     ('{"orbit" = "37"}', '["a", "b"]', 'nan', 'true')
     """
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(str(key))} = {toml_value(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{json.dumps(str(key))} = {toml_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(toml_value, value)) + "]"
     if isinstance(value, datetime):

@@ -1,4 +1,4 @@
-"""Watch: all that is pending in a project, from images to report, job after job."""
+"""Run the pending jobs of a project in order, from ingest to report."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from acdtask.jobs.ingest.content import FilesWork
 from acdtask.jobs.registry import load_job
 from acdtask.project.config import JOBS_IN_ORDER, Project
 
-__all__ = ["Pending", "Watched", "pending_jobs", "watch"]
+__all__ = ["Pending", "WatchResult", "pending_jobs", "watch"]
 
-NOTHING_MONITORED = "no image was monitored yet"
+NOTHING_MONITORED = "no image has been monitored yet"
 
 SettingsOf = Callable[[Job[Any, Any]], Settings]
-"""Gives the settings of a job."""
+"""Makes the settings of a job."""
 
 
 @dataclass(frozen=True)
 class Pending:
-    """What a job has to do.
+    """A job with its plan.
 
     Attributes:
-        job: its name.
-        draft: its plan; None if that depends on a job before it.
-        after: the job that it depends on.
-        unit: what its plan counts.
-        note: what is known of it already.
+        job: name of the job.
+        draft: the plan; None if it depends on an earlier job.
+        after: the earlier job that it depends on.
+        unit: what the plan counts, such as "tiles".
+        note: what is already known without a plan.
     """
 
     job: str
@@ -51,53 +51,48 @@ class Pending:
 
 
 @dataclass
-class Watched:
-    """How a watch went: what each job said, and what came out.
+class WatchResult:
+    """The results of all jobs.
 
     Attributes:
-        lines: the sentences of each job, by its name.
-        done: what each job that did something has brought.
-        report: address of the page, if there is one.
+        findings: results of each job that had something to do, by name.
+        report: address of the report's page; empty if there is none.
     """
 
-    lines: dict[str, list[str]] = field(default_factory=dict)
-    done: dict[str, Findings] = field(default_factory=dict)
+    findings: dict[str, Findings] = field(default_factory=dict)
     report: str = ""
 
     def summary(self) -> list[str]:
-        """What was new, what was found, and where the report is."""
-        if not self.done:
-            said = ["nothing to do: all is up to date"]
+        """Summarise the new images, the patches and the report."""
+        if not self.findings:
+            sentences = ["nothing to do: everything is up to date"]
         else:
             new = int(self._figure("ingest", "files"))
             images = int(self._figure("monitor", "images"))
             patches, area = int(self._figure("monitor", "patches")), self._figure("monitor", "changed_area_m2")
-            said = [
+            sentences = [
                 f"new images: {new}; monitored: {images}; "
                 f"patches found: {patches}" + (f" ({area / 10_000:.1f} ha)" if patches else "")
             ]
-        return [*said, f"report: {self.report}"] if self.report else said
+        return [*sentences, f"report: {self.report}"] if self.report else sentences
 
     def _figure(self, job: str, name: str) -> float:
-        return self.done[job].figures.get(name, 0) if job in self.done else 0
+        return self.findings[job].figures.get(name, 0) if job in self.findings else 0
 
 
 def pending_jobs(project: Project, settings_of: SettingsOf, address: str) -> Iterator[Pending]:
-    """What each job of a project has to do. Nothing is written.
-
-    Raises what the plan of a job raises.
-    """
+    """Plan the jobs of a project up to the first with something to do, without writing. Planning errors are raised."""
     first: Pending | None = None
     for job in _jobs(project):
         if first is None:
-            draft = _planned(job, settings_of(job), open_site(address))
+            draft = _plan(job, settings_of(job), open_site(address))
             pending = Pending(job.name, draft, unit=job.unit)
             first = None if pending.is_idle else pending
             yield pending
             continue
         note = ""
         if job.name == "baseline" and first.job == "ingest" and first.draft:
-            note = _period_to_come(settings_of(job), first.draft, open_site(address))
+            note = _expected_period(settings_of(job), first.draft, open_site(address))
         yield Pending(job.name, None, first.job, job.unit, note)
 
 
@@ -107,20 +102,20 @@ def watch(
     address: str,
     *,
     workers: int,
-    told: Callable[[str, list[str]], None],
+    on_finished: Callable[[str, list[str]], None],
     progress: bool | None = None,
-) -> Watched:
-    """Do what each job of a project has to do, one after the other. Raises what a job raises.
+) -> WatchResult:
+    """Run the pending jobs of a project, one after the other. Errors of a job are raised.
 
     Args:
-        project: which jobs.
-        settings_of: gives the settings of a job, once the jobs before it are done.
-        address: of the cube.
-        workers: processes.
-        told: called with the name and the sentences of each job that has ended.
-        progress: draw a bar for each job; None draws on a terminal only.
+        project: selects the jobs.
+        settings_of: makes the settings of a job; called once the jobs before it are done.
+        address: address of the cube.
+        workers: number of processes.
+        on_finished: called with the name of each finished job and the lines that it reports.
+        progress: whether to draw a progress bar for each job; None draws it on a terminal only.
     """
-    watched = Watched()
+    result = WatchResult()
     with WorkerPool(workers) as pool:
         for job in _jobs(project):
             try:
@@ -128,26 +123,23 @@ def watch(
             except AcdError as error:
                 if job.name != "report" or error.code is not ErrorCode.MONITOR_UNKNOWN:
                     raise
-                lines = [f"nothing to do: {NOTHING_MONITORED}"]
-                watched.lines[job.name] = lines
-                told(job.name, lines)
+                on_finished(job.name, [f"nothing to do: {NOTHING_MONITORED}"])
                 continue
-            watched.lines[job.name] = outcome.lines
-            told(job.name, outcome.lines)
+            on_finished(job.name, outcome.lines)
             if not outcome.plan.nothing_to_do:
-                watched.done[job.name] = job.findings(outcome.plan, open_site(address))
+                result.findings[job.name] = job.findings(outcome.plan, open_site(address))
             if job.name == "report":
                 files = job.findings(outcome.plan, open_site(address)).files
-                watched.report = files.get("report copy") or files["report"]
-    return watched
+                result.report = files.get("report copy") or files["report"]
+    return result
 
 
 def _jobs(project: Project) -> list[Job[Any, Any]]:
     return [load_job(name) for name in JOBS_IN_ORDER if name != "consolidate" or project.consolidates]
 
 
-def _planned(job: Job[Any, Any], settings: Settings, site: Site) -> Draft[Any, Any]:
-    """The plan of a job. A report of nothing is nothing to do."""
+def _plan(job: Job[Any, Any], settings: Settings, site: Site) -> Draft[Any, Any]:
+    """Plan a job. A report before the first monitoring has nothing to do."""
     try:
         draft: Draft[Any, Any] = job.plan(settings, site)
     except AcdError as error:
@@ -157,8 +149,8 @@ def _planned(job: Job[Any, Any], settings: Settings, site: Site) -> Draft[Any, A
     return draft
 
 
-def _period_to_come(settings: Settings, ingest: Draft[Any, FilesWork], site: Site) -> str:
-    """The period of the baseline in a cube that the ingest is to make. BASELINE_PERIOD_OPEN, TOO_FEW_DATES."""
+def _expected_period(settings: Settings, ingest: Draft[Any, FilesWork], site: Site) -> str:
+    """The baseline's period, from the images that a planned ingest will add. BASELINE_PERIOD_OPEN, TOO_FEW_DATES."""
     if not isinstance(settings, BaselineSettings) or site.find_cube() is not None:
         return ""
     records = [file.record for shard in ingest.shards for file in shard.work.inputs]

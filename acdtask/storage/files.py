@@ -1,4 +1,4 @@
-"""Files that options name: small ones are read whole, within a limit; nothing hangs on a FIFO or a device."""
+"""Read and write the files of options, with a size limit and without blocking on FIFOs or devices."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from acdtask.errors import AcdError, ErrorCode
 __all__ = ["SMALL_FILE_BYTES", "read_small_file", "require_regular", "write_file", "writing"]
 
 SMALL_FILE_BYTES = 64 * 1024 * 1024
-"""Largest document that is read whole: an AOI, settings, known events, a STAC document."""
+"""Size limit of documents that are read whole: AOIs, settings, simulated events, STAC."""
 
 
 def read_small_file(path: Path | str, limit: int = SMALL_FILE_BYTES) -> bytes:
-    """The content of a regular file.
+    """Read a regular file of at most `limit` bytes.
 
     Raises:
-        OSError: what opening or reading it raises.
-        AcdError: FILE_UNFIT if it is not a regular file (without waiting for anything) or larger than the limit.
+        OSError: the file cannot be opened or read.
+        AcdError: FILE_UNFIT if it is not a regular file (detected without blocking) or is larger than the limit.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -34,7 +34,7 @@ def read_small_file(path: Path | str, limit: int = SMALL_FILE_BYTES) -> bytes:
 
 
 def require_regular(status: os.stat_result, path: str) -> None:
-    """FILE_UNFIT if a status is not that of a regular file; a folder raises IsADirectoryError as reading it does."""
+    """Raise FILE_UNFIT unless a status is that of a regular file; for a folder, IsADirectoryError as reading does."""
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if not stat.S_ISREG(status.st_mode):
@@ -43,18 +43,17 @@ def require_regular(status: os.stat_result, path: str) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what writing a file or folder raises into DISK_FULL, STORE_DENIED or OUTPUT_UNWRITABLE."""
+    """Convert errors of writing a file or folder to DISK_FULL, STORE_DENIED or OUTPUT_UNWRITABLE."""
     try:
         yield
     except OSError as error:
-        known = {errno.ENOSPC: ErrorCode.DISK_FULL, errno.EACCES: ErrorCode.STORE_DENIED}
-        code = known.get(error.errno or 0, ErrorCode.OUTPUT_UNWRITABLE)
-        where = error.filename or path
-        raise AcdError(code, f"{where} cannot be written: {error.strerror}") from error
+        codes = {errno.ENOSPC: ErrorCode.DISK_FULL, errno.EACCES: ErrorCode.STORE_DENIED}
+        code = codes.get(error.errno or 0, ErrorCode.OUTPUT_UNWRITABLE)
+        raise AcdError(code, f"{error.filename or path} cannot be written: {error.strerror}") from error
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file. A FIFO that nobody reads raises OSError at once instead of waiting for a reader."""
+    """Write a file. A FIFO without a reader raises OSError at once instead of blocking."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     os.set_blocking(descriptor, True)
     with os.fdopen(descriptor, "wb") as file:

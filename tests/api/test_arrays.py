@@ -1,4 +1,4 @@
-"""The Python interface on arrays: what is taken, what is refused, and that results are exact."""
+"""The Python interface on arrays: accepted and rejected inputs, and exact results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRANSFORM = (20.0, 0.0, 346640.0, 0.0, -20.0, 5655340.0)
 
 
 def scene(images: int = 25) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A stack of coherence, and an image with one change of 12 x 14 pixels and a corner without data."""
+    """A stack of coherence, and an image with a change of 12 x 14 pixels and a corner of nodata."""
     rng = np.random.default_rng(7)
     mean = np.linspace(0.3, 0.8, SHAPE[1])[np.newaxis, :]
     stack = np.clip(rng.normal(mean, 0.04, (images, *SHAPE)), 0, 1).astype(np.float32)
@@ -37,7 +37,7 @@ def scene(images: int = 25) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def stored(values: NDArray[Any]) -> NDArray[np.int16]:
-    """Thousandths, -1 without data."""
+    """Convert to thousandths, with -1 as nodata."""
     missing = np.isnan(values)
     return np.where(missing, -1, np.rint(np.where(missing, 0, values).astype(np.float64) * 1000)).astype(np.int16)
 
@@ -81,8 +81,8 @@ def test_floats_integers_and_xarray_are_the_same_baseline_as_plain_numpy() -> No
         change = acdtask.monitor(image, usual)
         np.testing.assert_array_equal(change.z, expected.score.z)
         np.testing.assert_array_equal(change.quality, expected.score.quality)
-        np.testing.assert_array_equal(change.found.blob_ids, expected.blob_ids)
-        np.testing.assert_array_equal(change.found.blobs, expected.blobs)
+        np.testing.assert_array_equal(change.detected.blob_ids, expected.blob_ids)
+        np.testing.assert_array_equal(change.detected.blobs, expected.blobs)
     np.testing.assert_allclose(bases[0].mean, np.nanmean(stack, axis=0), atol=0.0005)
     assert bases[0].count.min() == 24
 
@@ -108,8 +108,8 @@ def test_adding_and_subtracting_is_exact_in_any_order() -> None:
     stack, image = scene()
     whole = acdtask.baseline(stack)
     grown = acdtask.baseline(stack[:10])
-    for one in np.random.default_rng(1).permutation(stack[10:]):
-        grown = grown.add(one)
+    for image in np.random.default_rng(1).permutation(stack[10:]):
+        grown = grown.add(image)
     assert grown.moments == whole.moments
     assert grown.add(image).subtract(image).moments == whole.moments
     np.testing.assert_array_equal(grown.std, whole.std)
@@ -120,13 +120,13 @@ def test_an_image_is_added_once_and_subtracted_only_if_it_is_there() -> None:
     series = data_array(stack)
     usual = acdtask.baseline(series[:-1])
     assert usual.times[0] == "2020-01-05T06:00:00"
-    with refused(ErrorCode.IMAGE_REPEATED, "2020-01-11T06:00:00 is in the baseline already"):
+    with refused(ErrorCode.IMAGE_REPEATED, "2020-01-11T06:00:00 is already in the baseline"):
         usual.add(series[1])
     with refused(ErrorCode.IMAGE_REPEATED, "is not in the baseline"):
         usual.subtract(series[-1])
     assert usual.add(series[-1]).times == acdtask.baseline(series).times
     assert usual.subtract(series[0]).moments == acdtask.baseline(series[1:-1]).moments
-    with refused(ErrorCode.IMAGE_REPEATED, "had other values"):
+    with refused(ErrorCode.IMAGE_REPEATED, "was added with other values"):
         acdtask.baseline(stack[:1]).subtract(image)
 
 
@@ -209,7 +209,7 @@ def test_south_up_pixels_lie_where_they_are() -> None:
     assert here.bounds == there.bounds
     assert here.geometry.equals(there.geometry)
     assert here.area_m2 == pytest.approx(there.area_m2)
-    with refused(ErrorCode.PIXELS_DIFFER, "the image lies at"):
+    with refused(ErrorCode.PIXELS_DIFFER, "the image has the bounds"):
         acdtask.monitor(data_array(image[np.newaxis])[0, ::-1], usual)
 
 
@@ -223,7 +223,7 @@ def test_only_the_area_is_judged() -> None:
     assert change.mask.sum() == 12 * 7
     everywhere = {"type": "Polygon", "coordinates": [[[6, 50], [8, 50], [8, 52], [6, 52], [6, 50]]]}
     np.testing.assert_array_equal(acdtask.monitor(image, usual, area=everywhere).z, acdtask.monitor(image, usual).z)
-    with refused(ErrorCode.IMAGE_UNJUDGED, "the area has none of its pixels", "longitude comes first"):
+    with refused(ErrorCode.IMAGE_UNJUDGED, "the image has no pixels in the area", "longitude comes first"):
         acdtask.monitor(image, usual, area={"type": "Point", "coordinates": [50.9, 6.9]})
     with refused(ErrorCode.INPUT_CRS_MISSING, "as a mask"):
         acdtask.monitor(image, acdtask.baseline(stack), area=everywhere)
@@ -247,7 +247,7 @@ def test_change_and_baseline_go_to_xarray_with_their_coordinates() -> None:
 @pytest.mark.parametrize(
     ("stack", "more", "code", "words"),
     [
-        (np.zeros((4, 4)), {}, ErrorCode.STACK_UNFIT, r"shape \(4, 4\), and \(time, y, x\) is needed"),
+        (np.zeros((4, 4)), {}, ErrorCode.STACK_UNFIT, r"shape \(4, 4\), but \(time, y, x\) is needed"),
         (np.zeros((0, 4, 4)), {}, ErrorCode.STACK_UNFIT, "shape"),
         (np.zeros((2, 4, 4), complex), {}, ErrorCode.STACK_UNFIT, "complex128"),
         (np.zeros((2, 4, 4), np.int16), {}, ErrorCode.SCALE_UNKNOWN, r"integers \(int16\) without a scale"),
@@ -277,7 +277,7 @@ def test_the_advised_fixes_work() -> None:
     assert usual.mean[1, 1] == pytest.approx(0.552)
     image = np.full((12, 12), 0.5)
     few = acdtask.baseline(filled[:8], nodata=-9999)
-    with refused(ErrorCode.IMAGE_UNJUDGED, "at most 8 images, and min_count is 20", "lower min_count to 8"):
+    with refused(ErrorCode.IMAGE_UNJUDGED, "at most 8 images, but min_count is 20", "lower min_count to 8"):
         acdtask.monitor(image, few)
     assert acdtask.monitor(image, few, min_count=8).judged == pytest.approx(11 / 12)
     with refused(ErrorCode.IMAGE_UNJUDGED, "min_std, 0.2", r"largest standard deviation is 0\.05\d*\."):
@@ -327,7 +327,7 @@ def test_smoothing_is_that_of_the_method_and_is_kept(tmp_path: Path) -> None:
     method = Detection(low=0.9, high=1.8, min_area=20, steps=(Centring(), Smooth(1.2)))
     expected = detect_monolithic(stored(stack), stored(image), method, nodata=-1)
     np.testing.assert_array_equal(smooth.z, acdtask.monitor(image, acdtask.baseline(stack)).z)
-    np.testing.assert_array_equal(smooth.found.blob_ids, expected.blob_ids)
+    np.testing.assert_array_equal(smooth.detected.blob_ids, expected.blob_ids)
     plain = acdtask.monitor(image, acdtask.baseline(stack), low=0.9, high=1.8, min_area=20)
     assert (smooth.mask != plain.mask).any()
     smooth.save(tmp_path / "smooth.npz")

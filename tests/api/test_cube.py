@@ -1,4 +1,4 @@
-"""A cube in Python: what it lists, what its images are, and that the interface finds what the jobs found."""
+"""Cubes in Python: their lists and images, and that the interface finds the same as the jobs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def images_of(cube: Path) -> list[ImageProduct]:
 
 
 def tiles_of(product: ImageProduct, kind: str, cube: Path, like: xr.DataArray) -> Iterator[tuple[Any, NDArray[Any]]]:
-    """The pixels of a product's tiles, each with its place in an array that covers them."""
+    """The pixels of a product's tiles, combined into one array."""
     for tile in product.tiles:
         dataset = getattr(tile, kind)
         with rasterio.open(cube / dataset.uri) as raster:
@@ -57,7 +57,7 @@ def tiles_of(product: ImageProduct, kind: str, cube: Path, like: xr.DataArray) -
 
 
 def measures(patch: Any) -> tuple[float, ...]:
-    """What was measured of a patch, as tables round it."""
+    """The measures of a patch, rounded as in tables."""
     return (
         patch.area_px,
         patch.baseline_count,
@@ -69,7 +69,7 @@ def measures(patch: Any) -> tuple[float, ...]:
 
 
 def test_the_interface_gives_bit_for_bit_what_the_jobs_gave(scene: Path, cube: Path) -> None:
-    """From the files as floats, and from the cube: z, masks, quality and patches are those of the chain."""
+    """z, masks, quality and patches equal those of the jobs, both from files as floats and from the cube."""
     opened = acdtask.open(cube)
     everything = opened.images(area=scene / "aoi.json")
     past = everything.sel(time=slice(None, np.datetime64(reference_end().replace(tzinfo=None))))
@@ -95,10 +95,10 @@ def test_the_interface_gives_bit_for_bit_what_the_jobs_gave(scene: Path, cube: P
             np.testing.assert_array_equal(change.quality[place], pixels[1])
         theirs = patches_of_image(product, Store.at(str(cube)))
         ours = acdtask.patches(change)
-        assert sorted(map(measures, ours)) == sorted(measures(one.patch) for one in theirs)
+        assert sorted(map(measures, ours)) == sorted(measures(row.patch) for row in theirs)
         shapes = [shapely.geometry.shape(feature["geometry"]) for feature in ours.to_geojson()["features"]]
-        for one in theirs:
-            assert any(shapely.equals_exact(one.geometry, mine, 2e-7) for mine in shapes)
+        for row in theirs:
+            assert any(shapely.equals_exact(row.geometry, mine, 2e-7) for mine in shapes)
         found += len(theirs)
     assert found > 0
 

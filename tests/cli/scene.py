@@ -1,4 +1,4 @@
-"""Small scenes of coherence images in a folder, and commands on them."""
+"""Small scenes of coherence images, and a runner for commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 def coherence(image: int, dropped: bool = False) -> Pixels:
-    """A quiet image, from a fixed ground and noise of its own; with a square that lost its coherence."""
+    """An image of fixed ground and its own noise, with a square of lost coherence."""
     ground = np.random.default_rng(99).uniform(0.5, 0.8, (SIZE, SIZE))
     pixels = ground + np.random.default_rng(image).normal(0, 0.03, (SIZE, SIZE))
     if dropped:
@@ -46,7 +46,7 @@ def write_images(
     crs: str = CRS,
     start: int = 0,
 ) -> list[Path]:
-    """Images of pairs, one after the other, called S1_<first date>_<second date>.tif; nodata is 0."""
+    """Write the images of consecutive pairs, S1_<first date>_<second date>.tif, with nodata 0."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for number in range(start, start + count):
@@ -60,7 +60,7 @@ def write_images(
 
 
 def write_area(path: Path, **fields: Any) -> str:
-    """The area of the images as GeoJSON, with a name."""
+    """Write the area of the images as GeoJSON, with a name."""
     bounds = (WEST, NORTH - SIZE * STEP, WEST + SIZE * STEP, NORTH)
     west, south, east, north = transform_bounds(CRS, "EPSG:4326", *bounds)
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
@@ -69,7 +69,7 @@ def write_area(path: Path, **fields: Any) -> str:
 
 
 def runner(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process: exit status, stdout, stderr."""
+    """Make a function that runs a command in this process and returns exit status, stdout and stderr."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
         texts = [str(argument) for argument in arguments]
@@ -81,7 +81,7 @@ def runner(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def product(cube: Path, name: str) -> list[Pixels]:
-    """The pixels of each tile of the products of that file name, in the order of their paths."""
+    """The pixels of the products with this filename, in the order of their paths."""
     found = []
     for path in sorted((cube / "products").rglob(f"{name}*.tif")):
         with rasterio.open(path) as file:

@@ -1,4 +1,4 @@
-"""Every option and command that a message of acd names exists."""
+"""Every option and command in the messages of acd exists."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ NAMES_OF_OTHERS = {
     "max_value",
     "no_data",
 }
-"""Programs, and fields of an AOI file."""
+"""Quoted names of programs, and of fields of an AOI file."""
 PROSE = {"lacks", "demo", "cube"}
 
 
 def commands() -> dict[str, set[str]]:
-    """Every command, such as `monitor local`, and its options."""
+    """Every command, such as `monitor local`, with its options."""
     found: dict[str, set[str]] = {}
 
     def walk(name: str, command: object) -> None:
@@ -62,7 +62,7 @@ OPTIONS = set().union(*COMMANDS.values()) | {"--help", "-h"} | OF_OTHERS
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """Every text of the code that is no docstring, with the file that has it. Parts of one f-string are one text."""
+    """Every string of the code except docstrings, with its file. The parts of an f-string are one string."""
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text())
         inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
@@ -116,7 +116,7 @@ def test_an_option_that_is_said_to_be_of_a_command_is_one_of_it() -> None:
 
 @pytest.mark.parametrize("code", ErrorCode, ids=lambda code: code.name)
 def test_a_fix_names_settings_as_the_command_line_spells_them(code: ErrorCode) -> None:
-    """`--min-dates`, not `min_dates` or a setting that no job has."""
+    """Fixes name `--min-dates`, not `min_dates`, and only settings that exist."""
     fields = {option.field for name in JOBS for option in options_of(load_job(name).settings)}
     named = set(SNAKE.findall(code.value.fix)) - NAMES_OF_OTHERS
     assert named - fields == set()

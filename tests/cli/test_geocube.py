@@ -1,4 +1,4 @@
-"""Looking at a Geocube: the commands for cubes, and those for its jobs."""
+"""The commands that inspect a Geocube and its jobs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """A Geocube with a record, which the environment names."""
+    """A Geocube with a record, named in the environment."""
     monkeypatch.setenv(SERVED, str(tmp_path / "served"))
     monkeypatch.setenv("ACD_GEOCUBE_ADDRESS", "geocube://stands.in:8080")
     monkeypatch.setattr("acdtask.jobs.contract.geocube_of_environment", served_cube)
@@ -66,7 +66,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 @pytest.fixture
 def waiting(served: StandIn) -> str:
-    """The name of a job that waits for a person."""
+    """The name of a job that waits for approval."""
     wanted = Consolidation(
         name="acd-night",
         variable="CoherenceVV",
@@ -85,7 +85,7 @@ def waiting(served: StandIn) -> str:
 @pytest.mark.usefixtures("served")
 def test_the_commands_for_cubes_show_what_the_geocube_has(run: Run, tmp_path: Path) -> None:
     site = str(tmp_path / "site")
-    assert [one["name"] for one in json.loads(run("records", "--cube", site, "--json")[1])] == ["S1_01"]
+    assert [record["name"] for record in json.loads(run("records", "--cube", site, "--json")[1])] == ["S1_01"]
     assert run("layout", "show", "utm", "--cube", site)[0] == 0
     facts = json.loads(run("show", "cube", "--cube", site, "--json")[1])
     assert (facts["geocube"], facts["records"]) == ("geocube://stands.in:8080", 1)
@@ -100,7 +100,7 @@ def test_the_commands_for_cubes_show_what_the_geocube_has(run: Run, tmp_path: Pa
 
 def test_a_layout_is_made_on_the_geocube(run: Run, served: StandIn, tmp_path: Path) -> None:
     assert run("layout", "create", "web", "--cube", str(tmp_path / "site"), "--zoom", "9")[0] == 0
-    assert [one.name for one in served.layouts()] == ["utm", "web"]
+    assert [layout.name for layout in served.layouts()] == ["utm", "web"]
 
 
 @pytest.mark.usefixtures("served")
@@ -118,9 +118,9 @@ def test_a_job_is_listed_shown_and_continued(run: Run, served: StandIn, waiting:
     assert (listed["name"], listed["waiting"]) == (waiting, True)
     assert run("geocube", "jobs", "list", "--name", "other-*")[1] == "0 jobs\n"
     shown = run("geocube", "jobs", "show", waiting)[1]
-    assert f"{listed['state']}, waits" in shown
+    assert f"{listed['state']}, waiting" in shown
     assert "Status: NEW" in shown
-    assert run("geocube", "jobs", "continue", waiting)[1] == f"{waiting} goes on from {listed['state']}\n"
+    assert run("geocube", "jobs", "continue", waiting)[1] == f"{waiting} continues from {listed['state']}\n"
     assert not served.job(waiting).waiting
 
 

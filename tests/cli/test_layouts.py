@@ -1,4 +1,4 @@
-"""Layouts: those of images, those that no job takes, and those that go again."""
+"""Layouts: made from images, rejected, and deleted."""
 
 from __future__ import annotations
 

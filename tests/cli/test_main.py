@@ -1,4 +1,4 @@
-"""The command as people run it: a process, its output and its exit status."""
+"""The command as a process: its output and exit status."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_an_error_is_a_message_and_its_fix_on_its_own_line(tmp_path: Path) -> No
     assert done.returncode == 78
     assert done.stderr.splitlines()[-2:] == [
         "error ACD-101: --size is 5, and should be greater than or equal to 64.",
-        "Give the named setting a value that the message allows.",
+        "Set the named setting to a value that the message allows.",
     ]
 
 
@@ -260,7 +260,7 @@ def test_completion_offers_commands_and_options() -> None:
 def test_a_panic_of_a_library_is_a_bug_with_its_exit_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Such an exception is no Exception; its class belongs to the library and cannot be imported."""
+    """A Rust panic is not an Exception, and its class cannot be imported from the library."""
     panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
 
     def panicking(_: Sequence[str]) -> int:

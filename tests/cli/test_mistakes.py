@@ -1,4 +1,4 @@
-"""Typical mistakes of a first day: each is answered in one sentence, and the next line says what to do."""
+"""Typical beginners' mistakes: each gives an error of one sentence, with a fix on the next line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JOB = "--cube {cube} --aoi {aoi} --layout utm"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cube with images and a layout, and an AOI with latitude and longitude exchanged."""
+    """A cube with images and a layout, and an AOI with latitude and longitude swapped."""
     folder = tmp_path_factory.mktemp("mistakes")
     make_cube(folder, IMAGES, steady(IMAGES))
     aoi = json.loads((folder / "aoi.json").read_text())
@@ -57,7 +57,7 @@ MISTAKES: dict[str, tuple[str, ExitStatus, str, str]] = {
         "monitor --cube {cube} --plan 0123 --round cut --shard 0",
         ExitStatus.USAGE,
         "error ACD-100: 'acdtask monitor' needs one of plan, run, gather, local before its options.",
-        "These options are of 'run': write 'acdtask monitor run' before them.",
+        "These options belong to 'run': write 'acdtask monitor run' before them.",
     ),
     "a cube that is not there": (
         "records --cube {folder}/cub",
@@ -81,7 +81,7 @@ MISTAKES: dict[str, tuple[str, ExitStatus, str, str]] = {
         f"monitor local {JOB} --min-count twenty",
         ExitStatus.CONFIG,
         "error ACD-101: --min-count is twenty, and should be a valid integer.",
-        "Give the named setting a value that the message allows.",
+        "Set the named setting to a value that the message allows.",
     ),
     "latitude and longitude exchanged": (
         "baseline local --cube {cube} --aoi {folder}/swapped.json --layout utm",
@@ -123,7 +123,7 @@ def test_a_typical_mistake_is_told_in_a_sentence_with_what_to_do(
     lines = [line for line in said.err.splitlines() if not line.startswith("{")]
     assert lines == [first.format(**places), second]
     assert "command.failed" not in said.err
-    assert said.out == ("0 patches: no image was monitored yet\n" if mistake == "patches before monitor" else "")
+    assert said.out == ("0 patches: no image has been monitored yet\n" if mistake == "patches before monitor" else "")
 
 
 def test_in_json_the_mistake_is_told_once_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,11 +143,11 @@ def test_a_missing_step_is_guessed_and_said(
     assert "done: 4 tiles" in said.out
     if log == "json":
         events = [json.loads(line) for line in said.err.splitlines()]
-        assert [(one["command"], one["step"]) for one in events if one["event"] == "step.guessed"] == [
+        assert [(event["command"], event["step"]) for event in events if event["event"] == "step.guessed"] == [
             ("acdtask baseline", "local")
         ]
     else:
-        assert "acdtask baseline: no step given, so this is 'acdtask baseline local'\n" in said.err
+        assert "acdtask baseline: no step given, running 'acdtask baseline local'\n" in said.err
 
 
 def test_nothing_is_guessed_for_help_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Options from settings models, and errors in sentences."""
+"""Options from settings models, and validation errors as sentences."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_what_is_typed_is_what_the_model_holds(
         ({"low": "0"}, "--low is 0, and should be greater than 0"),
         ({"name": "much too long"}, "--name: 'much too long' is longer than 8 characters"),
         ({"bounds": ("2", "1")}, "the first of bounds is not below the second"),
-        ({"tags": ["orbit"]}, "--tags is 'orbit', and should be KEY=VALUE"),
+        ({"tags": ["orbit"]}, "--tags is 'orbit', but must be KEY=VALUE"),
         ({"levels": ["1", "x"]}, "--levels is x, and should be a valid integer"),
         ({"min_area": "-5", "low": "x"}, "; --low is x, and should be a valid number"),
     ],
@@ -172,7 +172,7 @@ def test_a_settings_file_that_is_wrong_says_how(tmp_path: Path) -> None:
     file.write_text('{"source": ')
     assert f"{file} is not JSON" in refusal({}, file).detail
     file.write_text("[1]")
-    assert f"{file} is not an object" in refusal({}, file).detail
+    assert f"{file} does not contain a table of settings" in refusal({}, file).detail
     file.write_text('{"source": "s", "min_aera": 3}')
     assert refusal({}, file).detail == "there is no setting 'min_aera'; did you mean 'min_area'?"
 

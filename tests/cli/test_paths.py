@@ -1,4 +1,4 @@
-"""Every option that reads or writes a path: a device, a FIFO, a folder, a large file and a file in the way."""
+"""Every option that reads or writes a path, given a device, a FIFO, a folder, a large file or an existing file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ AOI = """{"name": "koln", "type": "Polygon", "coordinates": [[[7, 50], [7.01, 50
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A command that hangs is ended, and fails its test."""
+    """Stop a command that hangs, and fail its test."""
     monkeypatch.setenv("ACD_INGESTER_ADDRESS", "http://127.0.0.1:9")
     monkeypatch.setenv("ACD_INGESTER_TOKEN", "token")
 
@@ -71,7 +71,7 @@ def cube(tmp_path: Path) -> Path:
 
 
 def refused(arguments: list[str], path: str, cube: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """The error that a command ends with."""
+    """The error with which a command ends."""
     words = {"PATH": path, "CUBE": str(cube), "AOI": str(cube.parent / "aoi.json"), "SCENE": str(cube.parent / "scene")}
     given = [re.sub("PATH|CUBE|AOI|SCENE", lambda found: words[found[0]], argument) for argument in arguments]
     capsys.readouterr()

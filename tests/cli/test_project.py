@@ -1,4 +1,4 @@
-"""The file acd.toml: what `init` writes, and that every command takes its values from it."""
+"""The file acd.toml: what `init` writes, and how commands take their values from it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from acdtask.change.profile import detection_for
 from acdtask.cli.options import options_of
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.registry import JOBS, load_job
-from acdtask.project.config import AREA, JOBS_IN_ORDER, PLACES, SHARED, chosen_aoi, find_project, read_project
-from acdtask.project.starter import MOST_READ
+from acdtask.project.config import AREA, JOBS_IN_ORDER, PATH_SETTINGS, SHARED, chosen_aoi, find_project, read_project
+from acdtask.project.starter import MAX_IMAGES_READ
 from tests.cli.scene import NORTH_UP, SIZE, Run, coherence, runner, write_area, write_images
 from workflows.parameters import bound_to
 
@@ -43,7 +43,7 @@ def starter(run: Run) -> str:
 
 
 def sections_of(text: str) -> dict[str, str]:
-    """The text of each section; what is above the sections is called ''."""
+    """The text of each section; '' is the text above the sections."""
     parts = re.split(r"^\[(\w+)\]$", text, flags=re.MULTILINE)
     return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
 
@@ -79,17 +79,17 @@ def test_the_default_of_each_line_is_that_of_the_model(starter: str) -> None:
 
 
 OF_NUMBERS = {"file_nodata", "source_minimum", "source_maximum"}
-"""Settings that speak of files and give none."""
+"""Settings that mention files but are not paths."""
 
 
 def test_settings_that_name_files_are_known_as_such() -> None:
-    """A path in acd.toml is relative to the file, so the settings that are paths have to be known."""
+    """A path in acd.toml is relative to the file, so the settings that are paths must be known."""
     words = re.compile(r"\b(folder|file|address)\b")
     for job in JOBS_IN_ORDER:
         fields = load_job(job).settings.model_fields
         found = {name for name, field in fields.items() if words.search(field.description or "")}
         assert found - {"aoi", "on_known", "band", "source_nodata", "shard_files", "pattern"} - OF_NUMBERS == set(
-            PLACES.get(job, ())
+            PATH_SETTINGS.get(job, ())
         )
 
 
@@ -133,12 +133,12 @@ def test_images_are_looked_for_and_their_names_read(run: Run) -> None:
 def test_init_says_why_nothing_was_seen_and_writes_the_file(run: Run) -> None:
     status, out, _ = run("init", "--source", "nowhere")
     assert status == 0
-    assert "no image could be looked at yet: ACD-2" in out
-    assert "# No image could be looked at yet: ACD-2" in Path("acd.toml").read_text()
+    assert "no image could be read yet: ACD-2" in out
+    assert "# No image could be read yet: ACD-2" in Path("acd.toml").read_text()
 
 
 def test_the_thresholds_that_init_shows_are_the_defaults(run: Run) -> None:
-    """Whoever uncomments a line changes nothing by it."""
+    """Uncommenting a line changes nothing."""
     run("init", "--source", "nowhere")
     names = ("low", "high", "min_area", "min_count", "min_std", "centred")
     shown = re.findall(rf"^# ((?:{'|'.join(names)}) = \S+)", Path("acd.toml").read_text(), re.MULTILINE)
@@ -148,7 +148,7 @@ def test_the_thresholds_that_init_shows_are_the_defaults(run: Run) -> None:
 
 
 def without_nodata(kind: str, path: Path) -> None:
-    """The image at a path, with its validity said in another way, or not said."""
+    """Rewrite the image at a path with its validity expressed in another way, or not at all."""
     with rasterio.open(path) as file:
         profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "crs": file.crs, "transform": file.transform}
         pixels = file.read(1)
@@ -194,7 +194,7 @@ def test_init_asks_for_nodata_where_an_ingest_does(kind: str, is_known: bool, ru
         without_nodata(kind, path)
     _, out, _ = run("init", "--source", "images")
     assert "3 images in images match" in out, out
-    assert ("3 of them do not say which pixels are nodata: give source_nodata (0 or nan)." in out) != is_known
+    assert ("3 of them define no nodata value: set source_nodata (0 or nan)." in out) != is_known
     assert ("source_nodata (0 or nan)" in Path("acd.toml").read_text()) != is_known
     status, _, told = run("ingest", "local", "--workers", "0")
     assert (status == 0, "ACD-209" in told) == (is_known, not is_known)
@@ -205,10 +205,10 @@ def test_init_asks_for_nodata_where_an_ingest_does(kind: str, is_known: bool, ru
 
 
 def test_init_reads_a_few_images_and_says_that_there_are_more(run: Run) -> None:
-    for path in write_images(Path("images"), MOST_READ + 2):
+    for path in write_images(Path("images"), MAX_IMAGES_READ + 2):
         without_nodata("zeros", path)
     _, out, _ = run("init", "--source", "images")
-    assert f"At least {MOST_READ} of them do not say which pixels are nodata" in out
+    assert f"At least {MAX_IMAGES_READ} of them define no nodata value" in out
 
 
 def test_init_says_which_images_cannot_be_ingested(run: Run) -> None:
@@ -224,7 +224,7 @@ def test_init_says_which_images_cannot_be_ingested(run: Run) -> None:
         path.write_bytes(b"no raster")
     paths[0].unlink()
     _, out, _ = run("init", "--source", "images", "--force")
-    assert "no image could be looked at yet: ACD-201" in out
+    assert "no image could be read yet: ACD-201" in out
 
 
 def test_init_writes_what_it_is_given_and_overwrites_nothing(run: Run) -> None:
@@ -269,7 +269,7 @@ def test_init_refuses_what_no_job_would_take(arguments: tuple[str, ...], words: 
 
 @pytest.fixture
 def watched(run: Run) -> Run:
-    """A folder with a cube, whose values are all in acd.toml."""
+    """A folder with a cube and an acd.toml with all values."""
     write_images(Path("images"), 4)
     write_area(Path("area.json"))
     Path("acd.toml").write_text(
@@ -366,7 +366,7 @@ def test_a_layout_that_nobody_named_is_the_only_one_or_made_from_the_images(run:
     assert (status, "already published" in out) == (0, True), told
     assert run("layout", "create", "utm", "--cube", "cube", "--crs", "EPSG:32632", "--resolution", "20")[0] == 0
     status, _, told = run("baseline", "plan", *where)
-    assert (status, "the cube has images, utm" in told) == (78, True)
+    assert (status, "the cube has several: images, utm" in told) == (78, True)
 
 
 def test_paths_are_relative_to_the_file(watched: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The commands for looking around, on a real cube in a folder."""
+"""The commands that inspect a cube, on a real cube in a folder."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_layouts_are_made_listed_and_shown(run: Run, cube: str) -> None:
     assert (grids["fine"]["ox"], grids["fine"]["oy"], grids["fine"]["cell_size"]) == (100, -200, 256)
     assert (grids["web"]["zoom"], grids["web"]["scale"]) == (9, 4)
     assert "web   web mercator, zoom 9, cells of 1024 x 1024 px" in run("layout", "list", "--cube", cube)[1]
-    assert "pixels a cell  256 x 256" in run("layout", "show", "fine", "--cube", cube)[1]
+    assert "pixels per cell  256 x 256" in run("layout", "show", "fine", "--cube", cube)[1]
 
 
 @pytest.mark.parametrize(

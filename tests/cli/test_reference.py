@@ -1,4 +1,4 @@
-"""The settings of every job reach the command line, and the reference says what the code says."""
+"""Every setting is a command-line option, and the reference pages match the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`acdtask watch`: from a folder of images to a report with one command, and nothing the second time."""
+"""`acdtask watch`: one command from a folder of images to a report; the second run does nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def files() -> set[str]:
 
 
 def edit(*pairs: tuple[str, str]) -> None:
-    """Set settings of acd.toml, as people do: remove the # and write a value."""
+    """Set settings in acd.toml as users do: remove the # and write a value."""
     text = Path("acd.toml").read_text()
     for name, value in pairs:
         section, _, setting = name.partition(".")
@@ -43,7 +43,7 @@ def edit(*pairs: tuple[str, str]) -> None:
 
 
 def hectares(out: str) -> float:
-    """The changed area in a summary."""
+    """The changed area in a summary, in hectares."""
     found = re.search(r"\(([\d.]+) ha\)", out)
     assert found
     return float(found[1])
@@ -51,7 +51,7 @@ def hectares(out: str) -> float:
 
 @pytest.fixture
 def scene(run: Run) -> Run:
-    """A folder with 36 images, of which the last four lost coherence in a square, after more than a year."""
+    """A folder with 36 images over more than a year; the last four lost coherence in a square."""
     write_images(Path("images"), 36, dropped_from=32)
     status, _, told = run("init", "--source", "images", "--cell-size", "32")
     assert status == 0, told
@@ -91,7 +91,7 @@ def test_the_second_run_has_nothing_to_do_and_writes_nothing(scene: Run) -> None
     assert status == 0
     assert time.monotonic() - begun < 5
     assert out.count("nothing to do") == 5
-    assert "nothing to do: all is up to date" in out
+    assert "nothing to do: everything is up to date" in out
     assert "report: " in out
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()} == before
     assert scene("watch", "--plan")[1].count("nothing to do") == 4
@@ -110,7 +110,7 @@ def test_new_images_are_monitored_with_the_same_baseline(scene: Run) -> None:
     assert 16 <= hectares(out) < 17
     after = product(Path("cube"), "mean")
     assert len(after) == len(before)
-    assert all(np.array_equal(one, other, equal_nan=True) for one, other in zip(before, after, strict=True))
+    assert all(np.array_equal(first, other, equal_nan=True) for first, other in zip(before, after, strict=True))
 
 
 def test_steps_by_hand_and_watch_are_the_same(scene: Run) -> None:
@@ -158,7 +158,7 @@ def test_without_an_image_to_monitor_there_is_no_report_yet(run: Run) -> None:
     status, out, told = run("watch")
     assert status == 0, told
     assert "monitor      nothing to do: there is no image after 2020-12-31" in out
-    assert "report       nothing to do: no image was monitored yet" in out
+    assert "report       nothing to do: no image has been monitored yet" in out
     assert "report:" not in out
     assert run("watch", "--plan")[1].count("nothing to do") == 4
 

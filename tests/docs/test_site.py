@@ -107,11 +107,11 @@ def test_a_notebook_is_a_page_with_its_code_output_and_pictures(site: Path) -> N
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('<a href="nowhere.html">', "leads nowhere"),
-        ('<a href="docs/index.html#no-such-heading">', "names no heading of docs/index.html"),
+        ('<a href="nowhere.html">', "does not exist"),
+        ('<a href="docs/index.html#no-such-heading">', "is not a heading of docs/index.html"),
         ('<script src="https://cdn.example.com/x.js">', "is loaded from another host"),
         ('<link rel="stylesheet" href="//fonts.example.com/x.css">', "is loaded from another host"),
-        ('<img src="missing.png">', "leads nowhere"),
+        ('<img src="missing.png">', "does not exist"),
     ],
 )
 def test_a_page_with_a_bad_link_is_refused(text: str, problem: str, site: Path, tmp_path: Path) -> None:

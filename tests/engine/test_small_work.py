@@ -179,10 +179,10 @@ def test_the_command_says_what_it_did_and_refuses_what_it_does_not_know(
         assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
     refused = acdtask("chain", "--outputs", outputs, "--parameter", "source=here", cube=cube)
     assert refused.returncode == 78
-    assert "should be JOB.NAME=VALUE with one of ingest, consolidate" in refused.stderr
+    assert "but must be JOB.NAME=VALUE, with a job of ingest, consolidate" in refused.stderr
     refused = acdtask("chain", "--outputs", outputs, "--parameter", "report.height=3", cube=cube)
     assert refused.returncode == 78
-    assert "should be NAME=VALUE of a setting" in refused.stderr
+    assert "but must be NAME=VALUE with the name of a setting" in refused.stderr
 
 
 def test_a_chain_that_cannot_do_its_first_job_says_why(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_on_one_machine_such_a_plan_is_only_told_of(large: Path, tmp_path: Path)
     arguments = ["ingest", "plan", "--source", str(large), "--shard-files", "100"]
     done = acdtask(*arguments, cube=tmp_path / "cube")
     assert done.returncode == 0
-    assert "on this machine only: ACD-506" in done.stdout
+    assert "too large for a workflow: ACD-506" in done.stdout
     told = json.loads(acdtask(*arguments, "--json", cube=tmp_path / "cube").stdout)
     assert told["notes"]["too large"].startswith("ACD-506")
     arguments[-1] = "4"

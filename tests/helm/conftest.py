@@ -19,7 +19,7 @@ VALUES = Path(__file__).parent / "values"
 EXAMPLES = sorted(path.stem for path in VALUES.glob("*.yaml"))
 NAMESPACE = "watch"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The quick one where there is one: the objects are long."""
+"""The fast YAML loader if available, since the objects are long."""
 
 Object: TypeAlias = dict[str, Any]
 Done: TypeAlias = "subprocess.CompletedProcess[str]"
@@ -35,7 +35,7 @@ def example(name: str) -> Object:
 
 
 def merged(values: Object, changes: Object) -> Object:
-    """The values with changes, as helm merges files: maps by key, everything else as a whole."""
+    """Merge changes into values as helm merges files: maps by key, everything else as a whole."""
     result = dict(values)
     for key, change in changes.items():
         there = result.get(key)
@@ -44,18 +44,18 @@ def merged(values: Object, changes: Object) -> Object:
 
 
 def objects(text: str) -> list[Object]:
-    """What helm printed, as objects."""
+    """Parse the output of helm."""
     return [document for document in yaml.load_all(text, Loader=LOADER) if document]
 
 
 def of_kind(rendered: list[Object], kind: str) -> list[Object]:
     """The objects of a kind."""
-    return [one for one in rendered if one["kind"] == kind]
+    return [resource for resource in rendered if resource["kind"] == kind]
 
 
 @pytest.fixture(scope="session")
 def helm() -> Run:
-    """Runs helm; skips when there is none."""
+    """Make a function that runs helm; skips the test without helm."""
     program = shutil.which("helm")
     if program is None:
         pytest.skip("helm is not on PATH")
@@ -68,7 +68,7 @@ def helm() -> Run:
 
 @pytest.fixture(scope="session")
 def template(helm: Run, tmp_path_factory: pytest.TempPathFactory) -> Template:
-    """Runs `helm template` with these values."""
+    """Make a function that runs `helm template` with given values."""
 
     def run(values: Object) -> Done:
         file = tmp_path_factory.mktemp("values") / "values.yaml"
@@ -80,7 +80,7 @@ def template(helm: Run, tmp_path_factory: pytest.TempPathFactory) -> Template:
 
 @pytest.fixture(scope="session")
 def render(template: Template) -> Render:
-    """The objects that the chart makes of these values. Made once; each caller gets objects of its own."""
+    """Make a function that renders values to objects, with a cache; each caller gets its own copy."""
     known: dict[str, str] = {}
 
     def run(values: Object) -> list[Object]:

@@ -1,4 +1,4 @@
-"""The level `restricted` of Kubernetes' Pod Security Standards, as a check of a pod's specification.
+"""Check a pod's specification against the level `restricted` of Kubernetes' Pod Security Standards.
 
 Source: https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted (Kubernetes 1.34, Linux).
 """
@@ -15,7 +15,7 @@ HOST = ("hostNetwork", "hostPID", "hostIPC")
 
 
 def violations(pod: dict[str, Any]) -> list[str]:
-    """What the level forbids in this pod, one sentence each; empty if it may run."""
+    """The violations of a pod, one sentence each; empty if it may run."""
     context = pod.get("securityContext", {})
     found = [f"{name} is set" for name in HOST if pod.get(name)]
     found += [f"volume {volume['name']} is of a kind that is not allowed" for volume in _odd_volumes(pod)]

@@ -1,4 +1,4 @@
-"""What the pods may do, and whom they may speak to."""
+"""The permissions and network connections of the pods."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_role_has_one_rule(name: str, render: Render) -> None:
     rendered = render(example(name))
     own = example(name).get("serviceAccount", {}).get("create", True)
     assert [role["rules"] for role in of_kind(rendered, "Role")] == ([RULES] if own else [])
-    assert [one for kind in CLUSTER_WIDE for one in of_kind(rendered, kind)] == []
+    assert [resource for kind in CLUSTER_WIDE for resource in of_kind(rendered, kind)] == []
 
 
 def test_the_page_has_the_rules_of_the_role_each_with_its_reason(render: Render) -> None:
@@ -45,14 +45,16 @@ def test_the_binding_names_the_account_and_the_role(render: Render) -> None:
     (binding,) = of_kind(rendered, "RoleBinding")
     (role,), (account,) = of_kind(rendered, "Role"), of_kind(rendered, "ServiceAccount")
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
-    assert [(one["kind"], one["name"], one["namespace"]) for one in binding["subjects"]] == [
+    assert [(subject["kind"], subject["name"], subject["namespace"]) for subject in binding["subjects"]] == [
         ("ServiceAccount", account["metadata"]["name"], account["metadata"]["namespace"])
     ]
 
 
 def test_an_account_made_elsewhere_is_not_made(render: Render) -> None:
     rendered = render(example("own-account"))
-    assert [one for kind in ("ServiceAccount", "Role", "RoleBinding") for one in of_kind(rendered, kind)] == []
+    assert [
+        resource for kind in ("ServiceAccount", "Role", "RoleBinding") for resource in of_kind(rendered, kind)
+    ] == []
 
 
 def test_there_is_no_network_policy_unless_asked_for(render: Render) -> None:

@@ -1,4 +1,4 @@
-"""What Argo itself says of the templates and the schedules, given together: it resolves references only among them."""
+"""Argo's own linter on all templates and schedules together, since it resolves references only among these."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def lint(*places: Path) -> Done:
 
 
 def written(rendered: list[Object], folder: Path) -> Path:
-    """The templates and schedules as files, all in one folder."""
+    """Write the templates and schedules as files into one folder."""
     for kind in KINDS:
-        for one in of_kind(rendered, kind):
-            (folder / f"{kind}-{one['metadata']['name']}.yaml").write_text(yaml.safe_dump(one))
+        for resource in of_kind(rendered, kind):
+            (folder / f"{kind}-{resource['metadata']['name']}.yaml").write_text(yaml.safe_dump(resource))
     return folder
 
 
@@ -58,12 +58,14 @@ def test_argo_finds_nothing_in_the_templates_and_schedules_of_a_chart(
 
 
 def cron(rendered: list[Object]) -> Any:
-    return next(one for one in of_kind(rendered, "CronWorkflow") if one["metadata"]["name"] == ONE)
+    return next(schedule for schedule in of_kind(rendered, "CronWorkflow") if schedule["metadata"]["name"] == ONE)
 
 
 def fan_out(rendered: list[Object]) -> Any:
-    template = next(one for one in of_kind(rendered, "WorkflowTemplate") if one["metadata"]["name"] == "acd-all")
-    tasks = [task for one in template["spec"]["templates"] for task in one.get("dag", {}).get("tasks", [])]
+    template = next(
+        workflow for workflow in of_kind(rendered, "WorkflowTemplate") if workflow["metadata"]["name"] == "acd-all"
+    )
+    tasks = [task for dag in template["spec"]["templates"] for task in dag.get("dag", {}).get("tasks", [])]
     return next(task for task in tasks if "withParam" in task)
 
 

@@ -1,4 +1,4 @@
-"""The chart as a whole: it is clean, it says the same each time, and its files agree."""
+"""The chart as a whole: no warnings, reproducible output, consistent files."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def test_an_example_renders_the_same_each_time(name: str, template: Template) ->
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_object_is_named_labelled_and_in_the_namespace(name: str, render: Render) -> None:
     rendered = render(example(name))
-    keys = [(one["kind"], one["metadata"]["name"]) for one in rendered]
+    keys = [(resource["kind"], resource["metadata"]["name"]) for resource in rendered]
     assert len(set(keys)) == len(keys)
-    for one in rendered:
-        metadata = one["metadata"]
-        assert len(metadata["name"]) <= (52 if one["kind"] == "CronWorkflow" else 63)
+    for resource in rendered:
+        metadata = resource["metadata"]
+        assert len(metadata["name"]) <= (52 if resource["kind"] == "CronWorkflow" else 63)
         assert PLAIN_NAME.match(metadata["name"])
         assert metadata["namespace"] == NAMESPACE
         labels = metadata["labels"]
@@ -72,8 +72,12 @@ def test_every_object_is_named_labelled_and_in_the_namespace(name: str, render: 
 
 @pytest.mark.helm
 def test_only_the_smoke_test_is_a_hook(render: Render) -> None:
-    hooks = [one for one in render(example("one-monitor")) if "helm.sh/hook" in one["metadata"].get("annotations", {})]
-    assert [(one["kind"], one["metadata"]["annotations"]["helm.sh/hook"]) for one in hooks] == [("Pod", "test")]
+    hooks = [
+        resource
+        for resource in render(example("one-monitor"))
+        if "helm.sh/hook" in resource["metadata"].get("annotations", {})
+    ]
+    assert [(hook["kind"], hook["metadata"]["annotations"]["helm.sh/hook"]) for hook in hooks] == [("Pod", "test")]
 
 
 @pytest.mark.helm

@@ -1,4 +1,4 @@
-"""What a template does when it is started without parameters, and where its artifacts go."""
+"""Templates started without parameters, and the location of artifacts."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import pytest
 import yaml
 
 from tests.helm.conftest import CHART, EXAMPLES, Object, Render, example, merged, objects, of_kind
-from workflows.parameters import SAME, SHARED
+from workflows.parameters import ALIASES, SHARED
 
 pytestmark = pytest.mark.helm
 
 
 def values_of(workflow: Object) -> dict[str, str]:
     """The defaults of a template's parameters."""
-    return {one["name"]: one["value"] for one in workflow["spec"]["arguments"]["parameters"]}
+    return {parameter["name"]: parameter["value"] for parameter in workflow["spec"]["arguments"]["parameters"]}
 
 
 def shipped(name: str) -> dict[str, str]:
-    """They, as they lie in the chart."""
+    """The defaults in the files of the chart."""
     return values_of(objects((CHART / "files" / f"{name}.yaml").read_text())[0])
 
 
 def changed(rendered: list[Object]) -> dict[str, dict[str, str]]:
-    """The defaults that the chart has changed, by template; the stable name and the version have the same."""
+    """The defaults that the chart changed, by template; equal for the stable and the versioned name."""
     found: dict[str, dict[str, str]] = {}
     for workflow in of_kind(rendered, "WorkflowTemplate"):
         name, now = workflow["metadata"]["name"], values_of(workflow)
@@ -32,8 +32,8 @@ def changed(rendered: list[Object]) -> dict[str, dict[str, str]]:
         assert set(now) == set(before)
         assert all(isinstance(value, str) for value in now.values())
         found[name] = {key: value for key, value in now.items() if value != before[key]}
-    stable = {name: one for name, one in found.items() if not name[-1].isdigit()}
-    assert {name.removesuffix("-0-1-0"): one for name, one in found.items() if name not in stable} == stable
+    stable = {name: template for name, template in found.items() if not name[-1].isdigit()}
+    assert {name.removesuffix("-0-1-0"): template for name, template in found.items() if name not in stable} == stable
     return stable
 
 
@@ -83,31 +83,33 @@ def test_dates_of_one_job_are_not_those_of_another(render: Render) -> None:
 
 
 def test_without_monitors_and_settings_the_defaults_stay(render: Render) -> None:
-    assert all(one == {} for one in changed(render(example("minimal"))).values())
+    assert all(item == {} for item in changed(render(example("minimal"))).values())
 
 
 def test_what_the_chart_knows_of_shared_settings_is_what_the_templates_say() -> None:
-    assert SAME["ingest", "make_layout"] == ("consolidate", "layout")
+    assert ALIASES["ingest", "make_layout"] == ("consolidate", "layout")
     assert "layout" in SHARED
-    assert SAME["report", "name"] == ("monitor", "name")
-    assert SAME["monitor", "baseline_name"] == ("baseline", "name")  # the same name in acd-monitor: nothing to know
+    assert ALIASES["report", "name"] == ("monitor", "name")
+    assert ALIASES["monitor", "baseline_name"] == ("baseline", "name")  # the same name in acd-monitor: nothing to know
     chosen = {(job, name) for job in ("consolidate", "monitor") for name in ("tags", "track", "pair_days", "mixed")}
-    assert all(SAME[job, name] == ("baseline", name) for job, name in chosen)
-    assert len(SAME) == 3 + len(chosen)
+    assert all(ALIASES[job, name] == ("baseline", name) for job, name in chosen)
+    assert len(ALIASES) == 3 + len(chosen)
 
 
 def test_every_default_passes_the_check_of_a_monitor(render: Render) -> None:
     for workflow in of_kind(render(example("template-defaults")), "WorkflowTemplate"):
-        for one in workflow["spec"]["arguments"]["parameters"]:
-            assert one["value"] in one.get("enum", [one["value"]])
+        for parameter in workflow["spec"]["arguments"]["parameters"]:
+            assert parameter["value"] in parameter.get("enum", [parameter["value"]])
 
 
 def keys(rendered: list[Object]) -> set[str]:
     """The explicit keys of all artifacts."""
     templates: list[Any] = [
-        template for one in of_kind(rendered, "WorkflowTemplate") for template in one["spec"]["templates"]
+        template for workflow in of_kind(rendered, "WorkflowTemplate") for template in workflow["spec"]["templates"]
     ]
-    return {one["s3"]["key"] for template in templates for one in template.get("outputs", {}).get("artifacts", [])}
+    return {
+        artifact["s3"]["key"] for template in templates for artifact in template.get("outputs", {}).get("artifacts", [])
+    }
 
 
 @pytest.mark.parametrize(
@@ -127,8 +129,12 @@ def test_all_keys_lie_below_one_prefix(name: str, prefix: str, key_format: str |
         f"{prefix}{{{{workflow.name}}}}/report/quicklook.png",
     } <= found
     assert all(key.startswith(f"{prefix}{{{{workflow.name}}}}/") for key in found)
-    said = [yaml.safe_load(one["data"]["s3"]) for one in of_kind(rendered, "ConfigMap") if "s3" in one["data"]]
-    assert [one["s3"]["keyFormat"] for one in said] == ([key_format] if key_format else [])
+    said = [
+        yaml.safe_load(config_map["data"]["s3"])
+        for config_map in of_kind(rendered, "ConfigMap")
+        if "s3" in config_map["data"]
+    ]
+    assert [repository["s3"]["keyFormat"] for repository in said] == ([key_format] if key_format else [])
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -139,6 +145,12 @@ def test_logs_are_kept_where_argo_asks_the_repository_and_where_it_asks_the_work
     values = merged(example(name), {"artifacts": {"create": create}})
     rendered = render(values)
     wanted = values["artifacts"].get("archiveLogs", False)
-    assert {one["spec"].get("archiveLogs", False) for one in of_kind(rendered, "WorkflowTemplate")} == {wanted}
-    said = [yaml.safe_load(one["data"]["s3"]) for one in of_kind(rendered, "ConfigMap") if "s3" in one["data"]]
-    assert [one["archiveLogs"] for one in said] == ([wanted] if create else [])
+    assert {workflow["spec"].get("archiveLogs", False) for workflow in of_kind(rendered, "WorkflowTemplate")} == {
+        wanted
+    }
+    said = [
+        yaml.safe_load(config_map["data"]["s3"])
+        for config_map in of_kind(rendered, "ConfigMap")
+        if "s3" in config_map["data"]
+    ]
+    assert [repository["archiveLogs"] for repository in said] == ([wanted] if create else [])

@@ -1,4 +1,4 @@
-"""What the pages say of the chart: their values render, their numbers and names exist."""
+"""The pages about the chart: their values render, and their numbers and names exist."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BLOCK = re.compile(r"^```yaml\n# (?P<file>\S+)\n(?P<body>.*?)^```$", re.MULTILIN
 
 
 def blocks(page: str, file: str) -> list[Any]:
-    """The YAML blocks of a page that begin with that file's name."""
+    """The YAML blocks of a page that begin with this filename."""
     return [yaml.safe_load(found["body"]) for found in BLOCK.finditer(page) if found["file"] == file]
 
 
 def all_values() -> list[Object]:
-    """Values of the chart, wherever the pages have some."""
+    """The values of the chart in all pages."""
     (application,), (release,) = blocks(GITOPS, "application.yaml"), blocks(GITOPS, "helmrelease.yaml")
     given = [application["spec"]["source"]["helm"]["valuesObject"], release["spec"]["values"]]
     return blocks(KUBERNETES, "values.yaml") + given
@@ -49,9 +49,9 @@ def test_the_values_of_the_pages_render(index: int, render: Render) -> None:
 @pytest.mark.helm
 def test_parameters_and_names_in_the_commands_exist(render: Render) -> None:
     rendered = render(all_values()[0])
-    schedules = {one["metadata"]["name"] for one in of_kind(rendered, "CronWorkflow")}
-    workflows = {one["metadata"]["name"]: one["spec"] for one in of_kind(rendered, "WorkflowTemplate")}
-    known = {one["name"] for one in workflows["acd-all"]["arguments"]["parameters"]}
+    schedules = {schedule["metadata"]["name"] for schedule in of_kind(rendered, "CronWorkflow")}
+    workflows = {workflow["metadata"]["name"]: workflow["spec"] for workflow in of_kind(rendered, "WorkflowTemplate")}
+    known = {parameter["name"] for parameter in workflows["acd-all"]["arguments"]["parameters"]}
     given = set(re.findall(r"--parameter ([a-z-]+)=", KUBERNETES))
     assert given
     assert given <= known

@@ -1,4 +1,4 @@
-"""Every field of the templates is one that Argo has, as the newest hera knows it."""
+"""Every field of the templates exists in Argo, according to the models of hera."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def test_hera_knows_every_field_of_a_template(file: Any) -> None:
 def test_hera_knows_every_field_that_the_chart_adds(name: str, render: Render) -> None:
     rendered = render(example(name))
     for kind, model in MODELS.items():
-        for one in of_kind(rendered, kind):
-            assert list(unknown_to_model(one, model)) == [], one["metadata"]["name"]
+        for resource in of_kind(rendered, kind):
+            assert list(unknown_to_model(resource, model)) == [], resource["metadata"]["name"]
 
 
 def first_pod(document: Any) -> Any:
-    return next(one for one in document["spec"]["templates"] if "container" in one)
+    return next(template for template in document["spec"]["templates"] if "container" in template)
 
 
 def first_dag(document: Any) -> Any:
-    return next(one for one in document["spec"]["templates"] if "dag" in one)
+    return next(template for template in document["spec"]["templates"] if "dag" in template)
 
 
 MADE_UP: list[tuple[Callable[[Any], Any], str]] = [

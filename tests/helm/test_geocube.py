@@ -1,4 +1,4 @@
-"""A Geocube and its ingester: every pod that works on records has the address, the key and the CA; nobody else's."""
+"""A Geocube and its ingester: every pod that uses records gets address, key and CA, and no other pod does."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FILE = "/etc/acd/geocube/ca.crt"
 
 
 def told(container: Object) -> dict[str, Any]:
-    """What a container's environment says of them."""
+    """Their variables in the environment of a container."""
     return {
-        one["name"]: one.get("value") or one["valueFrom"]["secretKeyRef"]
-        for one in container["env"]
-        if one["name"].startswith(OURS)
+        variable["name"]: variable.get("value") or variable["valueFrom"]["secretKeyRef"]
+        for variable in container["env"]
+        if variable["name"].startswith(OURS)
     }
 
 
@@ -43,7 +43,7 @@ def test_every_container_has_the_address_the_key_and_the_ca(render: Render) -> N
             "ACD_INGESTER_TOKEN": {"name": "ingester", "key": "token"},
             "ACD_INGESTER_INSECURE": "1",
         }
-        assert [one for one in container["volumeMounts"] if one["name"] == CA] == [
+        assert [mount for mount in container["volumeMounts"] if mount["name"] == CA] == [
             {"name": CA, "mountPath": "/etc/acd/geocube", "readOnly": True}
         ]
 
@@ -61,8 +61,8 @@ def test_every_container_has_the_address_the_key_and_the_ca(render: Render) -> N
 )
 def test_the_ca_is_a_volume_of_every_pod(changes: Object, volume: Object, render: Render) -> None:
     rendered = render(merged(example("geocube"), {"geocube": changes}))
-    for one in (*of_kind(rendered, "WorkflowTemplate"), *of_kind(rendered, "Pod")):
-        assert [each for each in one["spec"]["volumes"] if each["name"] == CA] == [{"name": CA, **volume}]
+    for resource in (*of_kind(rendered, "WorkflowTemplate"), *of_kind(rendered, "Pod")):
+        assert [each for each in resource["spec"]["volumes"] if each["name"] == CA] == [{"name": CA, **volume}]
     assert {told(container)["ACD_GEOCUBE_CA_FILE"] for container in ours(rendered)} == {FILE}
 
 
@@ -70,15 +70,15 @@ def test_the_ca_is_a_volume_of_every_pod(changes: Object, volume: Object, render
 def test_without_one_nothing_speaks_of_it(name: str, render: Render) -> None:
     rendered = render(example(name))
     assert [told(container) for container in ours(rendered)] == [{} for _ in ours(rendered)]
-    for one in (*of_kind(rendered, "WorkflowTemplate"), *of_kind(rendered, "Pod")):
-        assert CA not in [each["name"] for each in one["spec"].get("volumes", [])]
+    for resource in (*of_kind(rendered, "WorkflowTemplate"), *of_kind(rendered, "Pod")):
+        assert CA not in [each["name"] for each in resource["spec"].get("volumes", [])]
 
 
 def test_an_address_alone_asks_for_no_secret_and_no_volume(render: Render) -> None:
     rendered = render(merged(example("minimal"), {"geocube": {"address": "geocube://geocube.watch.svc:8080"}}))
     for container in ours(rendered):
         assert told(container) == {"ACD_GEOCUBE_ADDRESS": "geocube://geocube.watch.svc:8080"}
-        assert CA not in [one["name"] for one in container["volumeMounts"]]
+        assert CA not in [mount["name"] for mount in container["volumeMounts"]]
 
 
 def test_a_key_may_go_without_tls_where_that_is_allowed(render: Render) -> None:

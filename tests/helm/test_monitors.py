@@ -15,21 +15,21 @@ pytestmark = pytest.mark.helm
 
 def schedules(rendered: list[Object]) -> dict[str, Object]:
     """The specifications of the CronWorkflows of monitors, by name."""
-    found = {one["metadata"]["name"]: one["spec"] for one in of_kind(rendered, "CronWorkflow")}
+    found = {schedule["metadata"]["name"]: schedule["spec"] for schedule in of_kind(rendered, "CronWorkflow")}
     return {name: spec for name, spec in found.items() if name != "acd-tidy"}
 
 
 def arguments(spec: Object) -> dict[str, str]:
     """The arguments of a CronWorkflow."""
-    return {one["name"]: one["value"] for one in spec["workflowSpec"]["arguments"]["parameters"]}
+    return {parameter["name"]: parameter["value"] for parameter in spec["workflowSpec"]["arguments"]["parameters"]}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_each_monitor_has_one_schedule_that_says_everything(name: str, render: Render) -> None:
     rendered = render(example(name))
     parameters = {
-        one["metadata"]["name"]: {known["name"] for known in one["spec"]["arguments"]["parameters"]}
-        for one in of_kind(rendered, "WorkflowTemplate")
+        workflow["metadata"]["name"]: {known["name"] for known in workflow["spec"]["arguments"]["parameters"]}
+        for workflow in of_kind(rendered, "WorkflowTemplate")
     }
     found = schedules(rendered)
     assert set(found) == {f"acd-{monitor['name']}" for monitor in example(name).get("monitors", [])}
@@ -47,8 +47,8 @@ def test_each_monitor_has_one_schedule_that_says_everything(name: str, render: R
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_argo_cd_makes_schedules_after_all_else(name: str, render: Render) -> None:
     waves = {
-        (one["kind"], one["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave"))
-        for one in render(example(name))
+        (resource["kind"], resource["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave"))
+        for resource in render(example(name))
     }
     assert {kind for kind, wave in waves if wave == "1"} == {"CronWorkflow"}
     assert {wave for kind, wave in waves if kind != "CronWorkflow"} == {None}
@@ -94,7 +94,11 @@ def test_an_area_needs_no_dates(render: Render, tmp_path: Path) -> None:
     values = example("one-monitor")
     for name in ("start_time", "end_time"):
         del values["monitors"][0]["aoi"][name]
-    area = next(one for one in of_kind(render(values), "ConfigMap") if one["metadata"]["name"] == "acd-aoi-koln")
+    area = next(
+        config_map
+        for config_map in of_kind(render(values), "ConfigMap")
+        if config_map["metadata"]["name"] == "acd-aoi-koln"
+    )
     (tmp_path / "aoi.json").write_text(area["data"]["aoi.json"])
     aoi = load_aoi(str(tmp_path / "aoi.json"))
     assert (aoi.name, aoi.start, aoi.end) == ("koln", None, None)
@@ -103,7 +107,9 @@ def test_an_area_needs_no_dates(render: Render, tmp_path: Path) -> None:
 def test_the_area_in_the_config_map_is_the_one_in_the_values(render: Render, tmp_path: Path) -> None:
     rendered = render(example("one-monitor"))
     given = example("one-monitor")["monitors"][0]["aoi"]
-    area = next(one for one in of_kind(rendered, "ConfigMap") if one["metadata"]["name"] == "acd-aoi-koln")
+    area = next(
+        config_map for config_map in of_kind(rendered, "ConfigMap") if config_map["metadata"]["name"] == "acd-aoi-koln"
+    )
     assert json.loads(area["data"]["aoi.json"]) == given
     (tmp_path / "aoi.json").write_text(area["data"]["aoi.json"])
     assert load_aoi(str(tmp_path / "aoi.json")).name == "koln"
@@ -111,12 +117,15 @@ def test_the_area_in_the_config_map_is_the_one_in_the_values(render: Render, tmp
 
 def test_an_area_given_as_text_is_kept_to_the_letter(render: Render) -> None:
     given = example("many-monitors")["monitors"][2]["aoi"]
-    areas = {one["metadata"]["name"]: one["data"] for one in of_kind(render(example("many-monitors")), "ConfigMap")}
+    areas = {
+        config_map["metadata"]["name"]: config_map["data"]
+        for config_map in of_kind(render(example("many-monitors")), "ConfigMap")
+    }
     assert areas["acd-aoi-bonn"] == {"aoi.json": given}
 
 
 def test_an_area_by_reference_makes_no_config_map(render: Render) -> None:
-    areas = [one["metadata"]["name"] for one in of_kind(render(example("many-monitors")), "ConfigMap")]
+    areas = [config_map["metadata"]["name"] for config_map in of_kind(render(example("many-monitors")), "ConfigMap")]
     assert sorted(areas) == ["acd-aoi-bonn", "acd-aoi-koln", "acd-artifacts"]
 
 
@@ -125,7 +134,7 @@ def test_removing_a_monitor_removes_its_schedule_and_area_and_nothing_else(
     name: str, gone: set[str], render: Render
 ) -> None:
     def by_key(values: Object) -> dict[str, Object]:
-        return {f"{one['kind']}/{one['metadata']['name']}": one for one in render(values)}
+        return {f"{resource['kind']}/{resource['metadata']['name']}": resource for resource in render(values)}
 
     values = example("many-monitors")
     before = by_key(values)

@@ -1,4 +1,4 @@
-"""Nonsense in the values is refused, and the message names the value; where a schema has no words, the fix as well."""
+"""Invalid values are rejected; the message names the value, and without a schema also the fix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AREA = {
 
 
 def monitor(**changes: Any) -> Object:
-    """The values of one monitor that is right but for the changes; None leaves a value out."""
+    """The values of one valid monitor with changes; None removes a value."""
     right = {"name": "koln", "schedules": ["0 6 * * *"], "aoi": AREA}
     return {"monitors": [{key: value for key, value in {**right, **changes}.items() if value is not None}]}
 
@@ -32,7 +32,7 @@ def test_what_the_refusals_start_from_is_accepted(template: Template) -> None:
 
 
 def under(path: str, value: Any) -> Object:
-    """Values with one value, by its path."""
+    """Values with a single value, at a path."""
     for key in reversed(path.split(".")):
         value = {key: value}
     assert isinstance(value, dict)
@@ -161,7 +161,7 @@ WRONG: list[tuple[str, Any]] = [
 
 @pytest.fixture(scope="session")
 def told_of_wrong_values(template: Template) -> list[str]:
-    """What helm says of each of WRONG. It names all that is wrong at once: a run more only when a path comes again."""
+    """The message of helm for each of WRONG. Helm reports all errors at once, so only repeated paths need more runs."""
     runs: list[Object] = []
     run_of = []
     for index, (path, value) in enumerate(WRONG):
@@ -218,8 +218,8 @@ WRONG_MONITORS: list[tuple[Object, str]] = [
 
 @pytest.fixture(scope="session")
 def told_of_wrong_monitors(template: Template) -> str:
-    """What helm says of all of WRONG_MONITORS together."""
-    monitors = [one for changes, _ in WRONG_MONITORS for one in monitor(**changes)["monitors"]]
+    """The message of helm for all of WRONG_MONITORS together."""
+    monitors = [monitor_values for changes, _ in WRONG_MONITORS for monitor_values in monitor(**changes)["monitors"]]
     done = template(merged(example("minimal"), {"monitors": monitors}))
     assert done.returncode != 0
     return done.stderr
@@ -275,28 +275,28 @@ TWO = [
     ("changes", "sentence", "fix"),
     [
         ({"image": {"repository": ""}}, "image.repository is empty", "Set it to where you pushed the image"),
-        ({"image": {"tag": "latest"}}, "image.tag is latest", "Set a version, or image.digest"),
+        ({"image": {"tag": "latest"}}, "image.tag is latest", "Set a version or image.digest"),
         ({"objectStore": {"bucket": ""}}, "objectStore.bucket is empty", "Set it to the name of the bucket"),
         (
             {"objectStore": {"existingSecret": {"name": ""}}},
             "The pods have no credentials",
             "Set objectStore.existingSecret.name",
         ),
-        ({"objectStore": {"workloadIdentity": True}}, "both existingSecret.name and workloadIdentity", "Leave one"),
+        ({"objectStore": {"workloadIdentity": True}}, "both existingSecret.name and workloadIdentity", "Remove one"),
         (IDENTITY, "serviceAccount.annotations names no identity", "Add the annotation of your cloud"),
         ({"extraEnv": {"ACD_CUBE": "x"}}, "extraEnv has ACD_CUBE", "Use the values of objectStore"),
         (
             {"networkPolicy": {"enabled": True, "apiServer": {"cidrs": ["10.0.0.1/32"]}}},
-            "networkPolicy.objectStore has no cidrs and no namespaces",
-            "Name its addresses",
+            "networkPolicy.objectStore has neither cidrs nor namespaces",
+            "Set one of them",
         ),
         (
             {"networkPolicy": {"enabled": True, "objectStore": {"cidrs": ["10.0.0.1/32"]}}},
-            "networkPolicy.apiServer has no cidrs and no namespaces",
-            "Name its addresses",
+            "networkPolicy.apiServer has neither cidrs nor namespaces",
+            "Set one of them",
         ),
         ({"monitors": [monitor()["monitors"][0]] * 2}, "Two monitors are named koln", "Give each its own name"),
-        ({"monitors": TWO}, "Monitors a and b both bring an AOI named x", "Rename one of the AOIs"),
+        ({"monitors": TWO}, "Monitors a and b both define an AOI named x", "Rename one of the AOIs"),
         (
             {
                 "webhook": {"url": "https://example.com/hook"},
@@ -306,37 +306,37 @@ TWO = [
                     "apiServer": {"cidrs": ["10.0.0.1/32"]},
                 },
             },
-            "networkPolicy.webhook has no cidrs and no namespaces",
-            "Name its addresses",
+            "networkPolicy.webhook has neither cidrs nor namespaces",
+            "Set one of them",
         ),
         ({"extraEnv": {"ACD_GEOCUBE_KEY": "x"}}, "extraEnv has ACD_GEOCUBE_KEY", "geocube"),
         ({"extraEnv": {"ACD_INGESTER_TOKEN": "x"}}, "extraEnv has ACD_INGESTER_TOKEN", "ingester"),
         (
             {"geocube": {"existingSecret": {"name": "x"}}},
-            "geocube.existingSecret.name is set, and geocube.address is empty",
+            "geocube.existingSecret.name is set, but geocube.address is empty",
             "Set it to the Geocube's address",
         ),
-        ({"geocube": {"downloader": "geocube://x:80"}}, "geocube.downloader is set, and geocube.address", "Set it to"),
+        ({"geocube": {"downloader": "geocube://x:80"}}, "geocube.downloader is set, but geocube.address", "Set it to"),
         (
             {"geocube": {**TLS, "caConfigMap": {"name": "x"}, "caSecret": {"name": "x"}}},
             "both caConfigMap.name and caSecret.name",
-            "Leave one",
+            "Remove one",
         ),
         (
             {"geocube": {"address": "geocube://x:80", "caSecret": {"name": "x"}}},
             "geocube.address is geocube://x:80, without TLS",
-            "Write geocubes://",
+            "Use geocubes://",
         ),
         (
             {"geocube": {"address": "geocube://x:80", "existingSecret": {"name": "x"}}},
-            "others on the way could read the key",
-            "Write geocubes://",
+            "others on the network could read the key",
+            "Use geocubes://",
         ),
         ({"ingester": {"existingSecret": {"name": "x"}}}, "ingester.address is empty", "Set it to the ingester's"),
         (
             {"ingester": {"address": "http://x", "existingSecret": {"name": "x"}}},
-            "others on the way could read the token",
-            "Write https://",
+            "others on the network could read the token",
+            "Use https://",
         ),
         *[
             (
@@ -352,20 +352,24 @@ TWO = [
                         },
                     },
                 },
-                f"networkPolicy.{missing} has no cidrs and no namespaces",
-                "Name its addresses",
+                f"networkPolicy.{missing} has neither cidrs nor namespaces",
+                "Set one of them",
             )
             for missing in ("geocube", "downloader", "ingester")
         ],
         ({"extraEnv": {"ACD_WEBHOOK_AUTHORIZATION": "x"}}, "extraEnv has ACD_WEBHOOK_AUTHORIZATION", "webhook"),
-        (monitor(aoi=None), "Monitor koln has no area", "Give it aoi"),
-        (monitor(aoiFrom={"configMap": "acd-aoi-x"}), "Monitor koln has both aoi and aoiFrom", "Leave one"),
+        (monitor(aoi=None), "Monitor koln has no area", "Set aoi"),
+        (monitor(aoiFrom={"configMap": "acd-aoi-x"}), "Monitor koln has both aoi and aoiFrom", "Remove one"),
         (
             monitor(aoi="{not json"),
-            "Monitor koln has an aoi that is no GeoJSON with a name",
+            "Monitor koln has an aoi that is not GeoJSON with a name",
             "Give JSON with type and name",
         ),
-        (monitor(aoi='{"type": "Polygon"}'), "Monitor koln has an aoi that is no GeoJSON with a name", "type and name"),
+        (
+            monitor(aoi='{"type": "Polygon"}'),
+            "Monitor koln has an aoi that is not GeoJSON with a name",
+            "type and name",
+        ),
         (monitor(aoi='{"name": "x"}'), "Monitor koln has an aoi without a polygon", "Give GeoJSON"),
         (
             monitor(settings={"baseline": {"ende": "2021-01-29"}}),
@@ -380,33 +384,41 @@ TWO = [
         ),
         (
             {"objectStore": {"existingSecret": {"accessKeyIdKey": "k", "secretAccessKeyKey": "k"}}},
-            "has one key for both",
-            "Name two",
+            "uses the same key for",
+            "Set two different keys",
         ),
         (
             {"objectStore": {"prefix": "artifacts"}},
             "artifacts.prefix and objectStore.prefix are the same",
-            "of their own",
+            "Set another prefix",
         ),
         (
             {"resources": {"plan": {"requests": {"memory": "3Gi"}}}},
-            "resources.plan.requests.memory is 3Gi, more than its limit 2Gi",
-            "Set resources.plan.limits.memory as well",
+            "resources.plan.requests.memory is 3Gi, more than the limit 2Gi",
+            "Set resources.plan.limits.memory too",
         ),
         ({"extraEnv": {"AWS_DEFAULT_REGION": "x"}}, "extraEnv has AWS_DEFAULT_REGION", "Use the values of objectStore"),
         ({"monitorDefaults": {"timezone": "Europe/Koeln"}}, "monitorDefaults.timezone is Europe/Koeln", "Use a zone"),
         (monitor(timezone="Mars/Olympus"), "the timezone of monitor koln is Mars/Olympus", "Use a zone"),
         ({"monitorDefaults": {"settings": {"hihg": 2}}}, "the setting hihg", "It has: aoi, "),
         ({"monitorDefaults": {"settings": {"profile": "strict"}}}, "sets profile to strict", "Use one of"),
-        (monitor(settings={"memory-mib": "lots"}), "Monitor koln sets memory-mib to lots", "Give whole MiB"),
-        (monitor(settings={"memory-mib": 0}), "Monitor koln sets memory-mib to 0", "Give whole MiB"),
-        (monitor(settings={"here-memory-mib": 9}), "Monitor koln sets here-memory-mib to 9", "Give whole MiB"),
-        (monitor(settings={"here-seconds": "soon"}), "Monitor koln sets here-seconds to soon", "Give seconds"),
-        (monitor(settings={"pod-start": -1}), "Monitor koln sets pod-start to -1", "Give seconds"),
-        (monitor(schedules=["0 22-5 * * *"]), "its range 22-5 ends before it begins", "Split it in two"),
-        (monitor(schedules=["0 6 * * SAT-MON"]), "its range SAT-MON ends before", "Split it in two"),
-        (monitor(schedules=["0 6 31 2 *"]), '"0 6 31 2 *", which never comes', "Give a day that the month has"),
-        (monitor(schedules=["0 6 31 nov *"]), "which never comes", "Give a day that the month has"),
+        (monitor(settings={"memory-mib": "lots"}), "Monitor koln sets memory-mib to lots", "Use a whole number of MiB"),
+        (monitor(settings={"memory-mib": 0}), "Monitor koln sets memory-mib to 0", "Use a whole number of MiB"),
+        (
+            monitor(settings={"here-memory-mib": 9}),
+            "Monitor koln sets here-memory-mib to 9",
+            "Use a whole number of MiB",
+        ),
+        (
+            monitor(settings={"here-seconds": "soon"}),
+            "Monitor koln sets here-seconds to soon",
+            "Use a number of seconds",
+        ),
+        (monitor(settings={"pod-start": -1}), "Monitor koln sets pod-start to -1", "Use a number of seconds"),
+        (monitor(schedules=["0 22-5 * * *"]), "whose range 22-5 ends before it begins", "Split it"),
+        (monitor(schedules=["0 6 * * SAT-MON"]), "whose range SAT-MON ends before", "Split it"),
+        (monitor(schedules=["0 6 31 2 *"]), '"0 6 31 2 *", which never occurs', "Use a day that the month has"),
+        (monitor(schedules=["0 6 31 nov *"]), "which never occurs", "Use a day that the month has"),
         (monitor(aoi={**AREA, "name": "a b"}), 'Monitor koln has an aoi named "a b"', "Use letters"),
         (monitor(aoi={**AREA, "start_time": "yesterday"}), "whose start_time is yesterday", "Write it as"),
         (monitor(aoi={**AREA, "start_time": "2032-01-01"}), "ends before it starts", "Set end_time after"),

@@ -1,4 +1,4 @@
-"""Every pod that the chart makes may run in a namespace that enforces `restricted`."""
+"""Every pod of the chart may run in a namespace that enforces `restricted`."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ CONTAINER = ("containers", 0, "securityContext")
 
 
 ARGOS: dict[str, list[Object]] = {"initContainers": [{"name": "init"}], "containers": [{"name": "wait"}]}
-"""Containers that Argo's controller adds; it gives them no securityContext by itself (newExecContainer in 3.7)."""
+"""Containers that Argo's controller adds, by default without securityContext (newExecContainer in 3.7)."""
 
 
 def patched(containers: list[Object], patches: list[Object]) -> list[Object]:
-    """Containers with a strategic merge patch, as far as it names them."""
+    """Apply a strategic merge patch to containers, by name."""
     by_name = {patch["name"]: patch for patch in patches}
     return [merged(container, by_name.get(container["name"], {})) for container in containers]
 
 
 def pods(rendered: list[Object]) -> list[Object]:
-    """The specification of every pod, as Argo puts it together from the workflow and the template."""
-    found = [one["spec"] for one in of_kind(rendered, "Pod")]
+    """The specification of every pod, as Argo assembles it from workflow and template."""
+    found = [pod["spec"] for pod in of_kind(rendered, "Pod")]
     for workflow in of_kind(rendered, "WorkflowTemplate"):
         spec = workflow["spec"]
         for template in spec["templates"]:
@@ -60,14 +60,18 @@ def test_every_pod_may_run_under_restricted(name: str, render: Render) -> None:
 @pytest.mark.helm
 def test_the_patch_of_argos_containers_can_be_left_to_the_controller(render: Render) -> None:
     rendered = render({**example("minimal"), "executor": {"restricted": False}})
-    assert all("podSpecPatch" not in one["spec"] for one in of_kind(rendered, "WorkflowTemplate"))
-    assert [one for pod in pods(rendered) for one in violations(pod) if "main" in one] == []
+    assert all("podSpecPatch" not in workflow["spec"] for workflow in of_kind(rendered, "WorkflowTemplate"))
+    assert [violation for pod in pods(rendered) for violation in violations(pod) if "main" in violation] == []
 
 
 @pytest.mark.helm
 def test_every_root_file_system_is_read_only_and_tmp_is_a_volume(render: Render) -> None:
     for pod in pods(render(example("minimal"))):
-        ours = [one for one in pod["containers"] + pod["initContainers"] if one["name"] not in {"init", "wait"}]
+        ours = [
+            container
+            for container in pod["containers"] + pod["initContainers"]
+            if container["name"] not in {"init", "wait"}
+        ]
         assert ours
         for container in ours:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
@@ -99,4 +103,4 @@ def test_the_check_finds_what_is_forbidden(path: tuple[Any, ...], value: object,
     for step in path[:-1]:
         place = place[step]
     place[path[-1]] = value
-    assert [one for one in violations(pod) if said in one]
+    assert [violation for violation in violations(pod) if said in violation]

@@ -1,4 +1,4 @@
-"""What the chart fills into the WorkflowTemplates, and that it changes nothing else."""
+"""The chart fills in its parts of the WorkflowTemplates, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ FILLED = (
     "imagePullSecrets",
 )
 CA = "geocube-ca"
-"""The volume with the certificates of a Geocube's CA."""
+"""The volume with the CA certificates of a Geocube."""
 SCHEDULING = ("nodeSelector", "tolerations", "affinity", "podPriorityClassName")
 
 
 @cache
 def shipped() -> dict[str, Object]:
-    """The rendered WorkflowTemplates by name, as they lie in the chart."""
+    """The rendered WorkflowTemplates by name, from the files of the chart."""
     found: list[Object] = []
     for path in sorted((CHART / "files").glob("*.yaml")):
         found += objects(path.read_text())
-    return {one["metadata"]["name"]: one for one in found}
+    return {workflow["metadata"]["name"]: workflow for workflow in found}
 
 
 def containers(rendered: list[Object]) -> list[Object]:
     """The container of every pod template."""
-    specs = [one["spec"] for one in of_kind(rendered, "WorkflowTemplate")]
+    specs = [workflow["spec"] for workflow in of_kind(rendered, "WorkflowTemplate")]
     return [template["container"] for spec in specs for template in spec["templates"] if "container" in template]
 
 
@@ -49,23 +49,25 @@ def of_stage(rendered: list[Object], stage: str) -> list[Object]:
 def of_jobs(rendered: list[Object]) -> list[Object]:
     """The WorkflowTemplates that run jobs."""
     templates = of_kind(rendered, "WorkflowTemplate")
-    return [one for one in templates if not one["metadata"]["name"].startswith("acd-tidy")]
+    return [template for template in templates if not template["metadata"]["name"].startswith("acd-tidy")]
 
 
 def parameter(workflow: Object, name: str) -> Any:
     """The value of a parameter."""
-    return next(one["value"] for one in workflow["spec"]["arguments"]["parameters"] if one["name"] == name)
+    return next(
+        parameter["value"] for parameter in workflow["spec"]["arguments"]["parameters"] if parameter["name"] == name
+    )
 
 
 def unfilled(workflow: Object) -> Object:
-    """The template without what the chart fills; tests/helm/test_defaults.py holds the parameters and keys."""
+    """The template without the parts that the chart fills in; parameters and keys are tested in test_defaults.py."""
     bare = copy.deepcopy(workflow)
     bare["metadata"] = {key: bare["metadata"].get(key) for key in ("name", "annotations")}
     for name in (*FILLED, *SCHEDULING):
         bare["spec"].pop(name, None)
-    bare["spec"]["volumes"] = [one for one in bare["spec"].get("volumes", []) if one["name"] != CA]
-    for one in bare["spec"]["arguments"]["parameters"]:
-        one["value"] = ""
+    bare["spec"]["volumes"] = [volume for volume in bare["spec"].get("volumes", []) if volume["name"] != CA]
+    for parameter in bare["spec"]["arguments"]["parameters"]:
+        parameter["value"] = ""
     for template in bare["spec"]["templates"]:
         for artifact in template.get("outputs", {}).get("artifacts", []):
             artifact["s3"].pop("key")
@@ -73,13 +75,15 @@ def unfilled(workflow: Object) -> Object:
             container = template["container"]
             for name in ("image", "imagePullPolicy", "env", "resources"):
                 container.pop(name, None)
-            container["volumeMounts"] = [one for one in container["volumeMounts"] if one["name"] != CA]
+            container["volumeMounts"] = [mount for mount in container["volumeMounts"] if mount["name"] != CA]
     return bare
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_everything_else_is_as_it_was_rendered(name: str, render: Render) -> None:
-    emitted = {one["metadata"]["name"]: one for one in of_kind(render(example(name)), "WorkflowTemplate")}
+    emitted = {
+        workflow["metadata"]["name"]: workflow for workflow in of_kind(render(example(name)), "WorkflowTemplate")
+    }
     assert set(emitted) == set(shipped())
     assert {"acd-all", "acd-monitor"} <= set(emitted)
     for title, workflow in shipped().items():
@@ -94,7 +98,7 @@ def test_everything_else_is_as_it_was_rendered(name: str, render: Render) -> Non
 
 def test_every_parameter_has_a_default() -> None:
     for workflow in shipped().values():
-        assert all("value" in one for one in workflow["spec"]["arguments"]["parameters"])
+        assert all("value" in parameter for parameter in workflow["spec"]["arguments"]["parameters"])
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -104,7 +108,7 @@ def test_every_container_runs_the_image_with_the_cube_and_bounds(name: str, rend
     (pod,) = of_kind(rendered, "Pod")
     assert images == {pod["spec"]["containers"][0]["image"]}
     for container in containers(rendered):
-        names = [one["name"] for one in container["env"]]
+        names = [variable["name"] for variable in container["env"]]
         assert len(set(names)) == len(names)
         assert {"ACD_CUBE", "ACD_RUN_ID", "ACD_LOG"} <= set(names)
         assert container["resources"].get("limits") or container["resources"].get("requests")
@@ -133,7 +137,9 @@ def test_pull_policy_and_secrets_are_filled(render: Render) -> None:
 
 def test_keys_come_from_the_secret(render: Render) -> None:
     (first, *_) = containers(render(example("session-token")))
-    env = {one["name"]: one.get("value") or one["valueFrom"]["secretKeyRef"] for one in first["env"]}
+    env = {
+        variable["name"]: variable.get("value") or variable["valueFrom"]["secretKeyRef"] for variable in first["env"]
+    }
     assert env["AWS_ENDPOINT_URL"] == "https://s3.example.com"
     assert "AWS_REGION" not in env
     assert env["AWS_ACCESS_KEY_ID"] == {"name": "keys", "key": "id"}
@@ -152,37 +158,53 @@ def test_the_webhook_fills_the_parameter_and_its_secret_is_for_one_pod_alone(ren
         having = [
             template["name"]
             for template in workflow["spec"]["templates"]
-            if any(one["name"] == "ACD_WEBHOOK_AUTHORIZATION" for one in template.get("container", {}).get("env", []))
+            if any(
+                variable["name"] == "ACD_WEBHOOK_AUTHORIZATION"
+                for variable in template.get("container", {}).get("env", [])
+            )
         ]
         assert having == ["notify"]
-    said = [one for container in containers(rendered) for one in container["env"] if "WEBHOOK" in one["name"]]
-    assert {yaml.safe_dump(one["valueFrom"]) for one in said} == {yaml.safe_dump({"secretKeyRef": secret})}
+    said = [
+        variable for container in containers(rendered) for variable in container["env"] if "WEBHOOK" in variable["name"]
+    ]
+    assert {yaml.safe_dump(entry["valueFrom"]) for entry in said} == {yaml.safe_dump({"secretKeyRef": secret})}
     assert "ACD_WEBHOOK" not in yaml.safe_dump(of_kind(rendered, "Pod"))
 
 
 def test_without_a_webhook_nothing_is_posted_and_no_secret_is_asked_for(render: Render) -> None:
     rendered = render(example("minimal"))
     assert {parameter(workflow, "webhook") for workflow in of_kind(rendered, "WorkflowTemplate")} == {""}
-    assert not [one for container in containers(rendered) for one in container["env"] if "WEBHOOK" in one["name"]]
+    assert not [
+        variable for container in containers(rendered) for variable in container["env"] if "WEBHOOK" in variable["name"]
+    ]
 
 
 def test_a_workload_identity_leaves_the_keys_out(render: Render) -> None:
     rendered = render(example("workload-identity"))
     for container in containers(rendered):
-        assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} & {one["name"] for one in container["env"]}
+        assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} & {variable["name"] for variable in container["env"]}
     (account,) = of_kind(rendered, "ServiceAccount")
     assert account["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/acd"}
 
 
 def test_resources_are_those_of_the_stage(render: Render) -> None:
     rendered = render(example("scheduling"))
-    planning = of_stage(rendered, "plan") + [one for one in containers(rendered) if one["args"][0] == "chain"]
-    assert {one["args"][0] for one in planning} == {"chain", "ingest", "consolidate", "baseline", "monitor", "report"}
+    planning = of_stage(rendered, "plan") + [
+        container for container in containers(rendered) if container["args"][0] == "chain"
+    ]
+    assert {container["args"][0] for container in planning} == {
+        "chain",
+        "ingest",
+        "consolidate",
+        "baseline",
+        "monitor",
+        "report",
+    }
     for container in planning:
         memory = {"memory": "3072Mi"}
         assert container["resources"] == {"requests": {"cpu": 3, **memory}, "limits": memory}
-    small = [one for one in containers(rendered) if one["args"][0] in {"notify", "tidy"}]
-    assert len({one["args"][0] for one in small}) == 2
+    small = [container for container in containers(rendered) if container["args"][0] in {"notify", "tidy"}]
+    assert len({container["args"][0] for container in small}) == 2
     for container in small:
         assert container["resources"]["limits"] == {"memory": "1Gi"}
     for container in of_stage(rendered, "run"):
@@ -199,11 +221,13 @@ def test_the_memory_of_a_shard_is_the_parameter_that_grows_after_an_oom_kill(ren
         assert parameter(workflow, "memory-mib") == "6144"
         assert parameter(workflow, "here-memory-mib") == "3072"
         for name, stages in (("'memory-mib'", {"run"}), ("'here-memory-mib'", {"plan", "--from"})):
-            patched = [one for one in workflow["spec"]["templates"] if name in one.get("podSpecPatch", "")]
+            patched = [
+                template for template in workflow["spec"]["templates"] if name in template.get("podSpecPatch", "")
+            ]
             of_stages = [
-                one
-                for one in workflow["spec"]["templates"]
-                if one.get("container", {}).get("args", ["", ""])[1] in stages
+                template
+                for template in workflow["spec"]["templates"]
+                if template.get("container", {}).get("args", ["", ""])[1] in stages
             ]
             assert patched == of_stages != []
 
@@ -224,12 +248,14 @@ def test_pods_run_as_the_service_account(name: str, render: Render) -> None:
     account = example(name).get("serviceAccount", {}).get("name", "acd")
     rendered = render(example(name))
     workflows = of_kind(rendered, "WorkflowTemplate") + of_kind(rendered, "Pod")
-    assert {one["spec"]["serviceAccountName"] for one in workflows} == {account}
+    assert {workflow["spec"]["serviceAccountName"] for workflow in workflows} == {account}
 
 
 def test_artifacts_go_to_the_bucket_of_the_cube(render: Render) -> None:
     rendered = render(example("one-monitor"))
-    repository = next(one for one in of_kind(rendered, "ConfigMap") if one["metadata"]["name"] == "acd-artifacts")
+    repository = next(
+        config_map for config_map in of_kind(rendered, "ConfigMap") if config_map["metadata"]["name"] == "acd-artifacts"
+    )
     said = yaml.safe_load(repository["data"]["s3"])
     assert said["archiveLogs"] is False
     assert said["s3"]["bucket"] == "ground"

@@ -1,4 +1,4 @@
-"""The schedule that keeps the bucket small."""
+"""The schedule of tidy."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ pytestmark = pytest.mark.helm
 
 def schedule(rendered: list[Object]) -> Object:
     """The specification of the schedule of tidy."""
-    (found,) = [one["spec"] for one in of_kind(rendered, "CronWorkflow") if one["metadata"]["name"] == "acd-tidy"]
+    (found,) = [
+        resource["spec"] for resource in of_kind(rendered, "CronWorkflow") if resource["metadata"]["name"] == "acd-tidy"
+    ]
     return dict(found)
 
 
 def arguments(spec: Object) -> dict[str, str]:
     """Its arguments."""
-    return {one["name"]: one["value"] for one in spec["workflowSpec"]["arguments"]["parameters"]}
+    return {parameter["name"]: parameter["value"] for parameter in spec["workflowSpec"]["arguments"]["parameters"]}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -50,8 +52,8 @@ def test_its_values_reach_the_command(render: Render) -> None:
 
 def test_it_can_be_left_out(render: Render) -> None:
     rendered = render(merged(example("one-monitor"), {"tidy": {"enabled": False}}))
-    assert [one["metadata"]["name"] for one in of_kind(rendered, "CronWorkflow")] == ["acd-koln"]
-    assert "acd-tidy" in {one["metadata"]["name"] for one in of_kind(rendered, "WorkflowTemplate")}
+    assert [resource["metadata"]["name"] for resource in of_kind(rendered, "CronWorkflow")] == ["acd-koln"]
+    assert "acd-tidy" in {workflow["metadata"]["name"] for workflow in of_kind(rendered, "WorkflowTemplate")}
 
 
 @pytest.mark.parametrize(

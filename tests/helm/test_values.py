@@ -16,19 +16,19 @@ SCHEMA: Object = json.loads((CHART / "values.schema.json").read_text())
 TEXT = (CHART / "values.yaml").read_text()
 DEFAULTS: Object = yaml.safe_load(TEXT)
 FREE = {"settings", "annotations", "nodeSelector", "affinity", "extraEnv", "requests", "limits"}
-"""Maps whose keys are the user's, or Kubernetes'."""
+"""Maps whose keys are chosen by the user, or defined by Kubernetes."""
 
 SAID_ABOVE = {"requests", "limits", "cidrs", "namespaces", "ports"}
-"""Keys that come several times, and that a comment above them explains once."""
+"""Repeated keys, which one comment explains."""
 
 
 def resolved(schema: Any) -> Any:
-    """The schema, or the definition that it refers to."""
+    """Resolve the reference of a schema."""
     return SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
 
 
 def differences(defaults: Object, schema: Object, place: str) -> list[str]:
-    """Keys that only one of the two has."""
+    """Keys that are in only one of the two."""
     known = set(schema["properties"]) - {"global"}
     found = [f"{place}{key}" for key in sorted(known ^ set(defaults))]
     for key in sorted(known & set(defaults)):
@@ -38,13 +38,13 @@ def differences(defaults: Object, schema: Object, place: str) -> list[str]:
 
 
 def open_objects(schema: Any, place: str = "") -> list[str]:
-    """Objects of the schema that take any key."""
+    """Objects of the schema that allow any key."""
     if isinstance(schema, list):
-        return [one for index, part in enumerate(schema) for one in open_objects(part, f"{place}/{index}")]
+        return [item for index, part in enumerate(schema) for item in open_objects(part, f"{place}/{index}")]
     if not isinstance(schema, dict):
         return []
     found = [place] if schema.get("type") == "object" and "additionalProperties" not in schema else []
-    return found + [one for key, part in schema.items() for one in open_objects(part, f"{place}/{key}")]
+    return found + [item for key, part in schema.items() for item in open_objects(part, f"{place}/{key}")]
 
 
 def test_the_schema_and_the_defaults_have_the_same_keys() -> None:

@@ -1,4 +1,4 @@
-"""A payload, and the scenes that its inventory finds."""
+"""A payload, and the scenes of its catalogue."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def area(**changes: Any) -> Aoi:
 
 
 def passes(count: int, bursts: int = 2) -> dict[str, tuple[str, dict[str, tuple[str, int]]]]:
-    """A catalogue: a scene every twelve days, each with the same bursts."""
+    """A catalogue with a scene every twelve days, each with the same bursts."""
     parts = {f"T15_IW1_{nr}": ("IW1", nr) for nr in range(1, bursts + 1)}
     dates = [f"2021-{1 + day // 28:02d}-{1 + day % 28:02d}" for day in range(6, 6 + 12 * count, 12)]
     return {f"S1A_IW_SLC__1SDV_{date.replace('-', '')}": (f"{date}T05:42:40Z", parts) for date in dates}

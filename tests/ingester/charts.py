@@ -1,4 +1,4 @@
-"""Scenes and tiles for pictures."""
+"""Scenes and tiles for drawings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def tile(
 def series(
     scenes: int, bursts: int, every: int = 12, status: Callable[[int, int], Status] = lambda _row, _nr: Status.DONE
 ) -> tuple[list[Scene], list[Tile]]:
-    """Scenes of one track; each burst is processed with the one before and the first one."""
+    """Scenes of one track, in which each burst is processed with the previous and the first one."""
     made = [scene(row + 1, row * every) for row in range(scenes)]
     tiles = []
     for row in range(scenes):
@@ -67,7 +67,7 @@ def series(
 
 
 def many(scenes: int, bursts: int) -> tuple[list[Scene], list[Tile]]:
-    """Many scenes, some of them in trouble."""
+    """Many scenes, some of them with problems."""
     kinds = [Status.DONE] * 17 + [Status.PENDING, Status.RETRY, Status.FAILED]
     made, tiles = series(scenes, bursts, 3, lambda row, nr: kinds[(row * 7 + nr) % 20])
-    return [one.model_copy(update={"status": kinds[one.id % 20]}) for one in made], tiles
+    return [item.model_copy(update={"status": kinds[item.id % 20]}) for item in made], tiles

@@ -1,4 +1,4 @@
-"""An ingester that tests fill, and clients of it that lose patience soon."""
+"""A stand-in for an ingester, and clients with short timeouts."""
 
 from __future__ import annotations
 

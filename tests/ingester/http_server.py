@@ -1,4 +1,4 @@
-"""The stand-in over real HTTP: JSON as text/plain, long bodies in chunks, and faults in the way of chosen requests."""
+"""The stand-in over real HTTP: JSON as text/plain, chunked bodies, and faults for chosen requests."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(fault.seconds)
 
     def _reset(self) -> None:
-        """The connection breaks as if the server's machine had lost it."""
+        """Break the connection as if the server's machine had failed."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.connection.close()
@@ -121,14 +121,14 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A socket that we closed ourselves is no error; anything else fails the test loudly."""
+        """Ignore errors of sockets that were closed on purpose; report all others."""
         if not isinstance(sys.exc_info()[1], (OSError, ValueError)):
             super().handle_error(request, client_address)
 
 
 @contextmanager
 def serving(standin: Standin) -> Iterator[str]:
-    """Serve it; gives its address."""
+    """Serve the stand-in; yields its address."""
     handler = type("Handler", (_Handler,), {"standin": standin})
     server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

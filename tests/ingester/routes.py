@@ -1,4 +1,4 @@
-"""The addresses of an ingester's workflow server, and what each answers."""
+"""The routes of an ingester's workflow server, and their replies."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _aoi(server: Standin, part: list[str], *_: Any) -> Reply:
     if "*" in name or "?" in name:
         like = re.compile(re.escape(name).replace(r"\*", ".*").replace(r"\?", "."))
         return _json(
-            [{"ID": one, "status": server.aoi_status(one)} for one in sorted(server.aois) if like.fullmatch(one)]
+            [{"ID": aoi, "status": server.aoi_status(aoi)} for aoi in sorted(server.aois) if like.fullmatch(aoi)]
         )
     return 200, server.table(name)
 
@@ -65,7 +65,7 @@ ROUTES: list[tuple[str, str, Act]] = [
     (
         "GET",
         r"/aoi/",
-        lambda server, *_: _json([{"ID": one, "status": server.aoi_status(one)} for one in sorted(server.aois)]),
+        lambda server, *_: _json([{"ID": aoi, "status": server.aoi_status(aoi)} for aoi in sorted(server.aois)]),
     ),
     ("GET", r"/aoi/([^/]+)", _aoi),
     ("POST", r"/aoi/([^/]+)", _create),
@@ -96,7 +96,7 @@ ROUTES: list[tuple[str, str, Act]] = [
 
 
 def reply(server: Standin, method: str, path: str, query: dict[str, str], headers: Any, body: bytes) -> Reply:
-    """The answer to a request."""
+    """The reply to a request."""
     if (method, path) == ("GET", "/"):
         return 200, "ingester ok"
     route = next(

@@ -1,4 +1,4 @@
-"""The state of an ingester's workflow server, and what it does (airbusgeo/geocube-ingester, workflow and catalog).
+"""A stand-in for an ingester's workflow server (airbusgeo/geocube-ingester, workflow and catalog).
 
 `tests.ingester.routes` has its addresses, `tests.ingester.http_server` its HTTP.
 """
@@ -26,7 +26,7 @@ Reply = tuple[int, bytes | str]
 
 @dataclass
 class Fault:
-    """What goes wrong with the next `times` requests of this method whose path begins so.
+    """A fault for the next `times` requests with this method and prefix of the path.
 
     Attributes:
         how: "reset" (before it is done), "reset after" (it is done, and nobody is told), "cut" (half of the answer),
@@ -49,7 +49,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that came in."""
+    """A received request."""
 
     method: str
     path: str
@@ -58,7 +58,7 @@ class Asked:
 
 @dataclass
 class Standin:
-    """The state of the server. Tests fill it, and look into it.
+    """The state of the server, which tests fill and inspect.
 
     Attributes:
         catalogue: {source id: (date, {tile's source id: (swath, number)})} of the scenes that an inventory finds.
@@ -83,12 +83,12 @@ class Standin:
     lock: Any = field(default_factory=threading.RLock)
     turn: int = 0
 
-    # What tests do to it
+    # Methods for tests
 
     def add_scene(
         self, aoi: str, source_id: str, date: str = "2021-01-07T05:42:40Z", status: str = "PENDING", **more: Any
     ) -> int:
-        """A scene that is there, with its AOI."""
+        """Add a scene, with its AOI."""
         if aoi not in self.aois:
             self.aois.append(aoi)
         number = len(self.scenes) + 1
@@ -107,7 +107,7 @@ class Standin:
     def add_tile(
         self, scene: int, source_id: str, status: str = "NEW", swath: str = "IW1", nr: int = 1, **more: Any
     ) -> int:
-        """A tile of a scene."""
+        """Add a tile of a scene."""
         number = len(self.tiles) + 1
         data = {"swath_id": swath, "tile_nr": nr, "graph_name": "", "is_retriable": False}
         self.tiles[number] = {"id": number, "source_id": source_id, "scene": scene, "data": data, "status": status}
@@ -115,7 +115,7 @@ class Standin:
         return number
 
     def work(self, outcome: Callable[[str, Row], tuple[str, str]] = lambda _kind, _row: ("DONE", "")) -> None:
-        """Let the workers do all that is queued, and what follows from it."""
+        """Let the workers finish everything queued, and the work that follows."""
         with self.lock:
             while pending := [("scene", row) for row in self.scenes.values() if row["status"] == "PENDING"] or [
                 ("tile", row) for row in self.tiles.values() if row["status"] == "PENDING"
@@ -126,13 +126,13 @@ class Standin:
                     self.set_status(kind, row, status)
 
     def count(self, method: str, path: str) -> int:
-        """How many such requests came in."""
-        return sum(one.method == method and one.path == path for one in self.asked)
+        """Count the received requests with this method and path."""
+        return sum(request.method == method and request.path == path for request in self.asked)
 
     # What it does
 
     def set_status(self, kind: str, row: Row, status: str) -> None:
-        """Move a scene or tile, and what follows from it."""
+        """Change the status of a scene or tile, with all consequences."""
         row["status"] = status
         tiles = [tile for tile in self.tiles.values() if kind == "scene" and tile["scene"] == row["id"]]
         if status == "FAILED":
@@ -163,7 +163,7 @@ class Standin:
         return [row for row in self.scenes.values() if row["aoi"] == aoi]
 
     def paged(self, rows: list[Row], query: dict[str, str]) -> list[Row]:
-        """Rows as SQL gives them without ORDER BY."""
+        """Rows in the arbitrary order of SQL without ORDER BY."""
         if self.restless:
             self.turn += 1
             rows = rows[self.turn % max(len(rows), 1) :] + rows[: self.turn % max(len(rows), 1)]
@@ -197,7 +197,7 @@ class Standin:
         return text + f"\nRoot tiles : {roots}\n  From: 2026-11-23\n  To:   0001-01-01\n"
 
     def dot(self, aoi: str) -> str:
-        """The server's own graph: a name without quotes, and a thousand scenes at most."""
+        """The server's own graph: unquoted names, and at most a thousand scenes."""
         lines = [f"digraph {aoi} {{"]
         for row in self.of_aoi(aoi)[:1000]:
             label = f'"{row["source_id"]}\\n(id={row["id"]})"'

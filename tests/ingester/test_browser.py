@@ -1,4 +1,4 @@
-"""The picture as a browser shows it, under the policy of a server of workflow artifacts."""
+"""The drawing in a browser, under the content security policy of Argo's artifact server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each thing that an ingester was seen to do, and what the client makes of it."""
+"""The client against every observed behaviour of an ingester."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def scene_by_hand(source_id: str, aoi: str = "koln") -> NewScene:
 def test_json_that_is_called_text_is_read(standin: Standin, client: IngesterClient) -> None:
     standin.add_scene("koln", "S1A", status="DONE", data={"graph_config": {"resolution": "20"}})
     standin.add_scene("bonn", "S1B", status="RETRY")
-    assert [(one.id, one.status) for one in client.aois()] == [("bonn", Status.RETRY), ("koln", Status.DONE)]
+    assert [(aoi.id, aoi.status) for aoi in client.aois()] == [("bonn", Status.RETRY), ("koln", Status.DONE)]
     (scene,) = client.scenes("koln")
     assert (scene.source_id, scene.status, scene.data.graph_config) == ("S1A", Status.DONE, {"resolution": "20"})
     assert client.scenes("bonn")[0].data.graph_config == {}  # null
@@ -163,10 +163,10 @@ def many_scenes(standin: Standin, count: int) -> None:
 def test_lists_are_read_to_the_end(count: int, standin: Standin, client: IngesterClient) -> None:
     many_scenes(standin, count)
     assert standin.dot("koln").count("shape=box") == min(count, 1000)  # the server's own graph stops
-    assert [one.source_id for one in client.scenes("koln")] == sorted(f"S{number:04d}" for number in range(count))
+    assert [scene.source_id for scene in client.scenes("koln")] == sorted(f"S{number:04d}" for number in range(count))
     assert len(client.scenes("koln", Status.DONE)) == count // 2
-    assert [one.id for one in client.tiles("koln")] == list(range(1, count + 1))
-    assert {one.scene.id for one in client.tiles("koln", Status.DONE)} == set(range(1, count + 1, 3))
+    assert [tile.id for tile in client.tiles("koln")] == list(range(1, count + 1))
+    assert {tile.scene.id for tile in client.tiles("koln", Status.DONE)} == set(range(1, count + 1, 3))
 
 
 @pytest.mark.parametrize("status", [None, Status.DONE])
@@ -177,8 +177,8 @@ def test_rows_that_move_between_pages_are_not_lost(
     many_scenes(standin, 64)
     standin.restless = True
     scenes, tiles = client.scenes("koln", status), client.tiles("koln", status)
-    assert len(scenes) == len({one.id for one in scenes}) == (32 if status else 64)
-    assert len(tiles) == len({one.id for one in tiles}) == (22 if status else 64)
+    assert len(scenes) == len({scene.id for scene in scenes}) == (32 if status else 64)
+    assert len(tiles) == len({tile.id for tile in tiles}) == (22 if status else 64)
 
 
 def test_a_retry_restarts_only_what_waits_for_it(standin: Standin, client: IngesterClient) -> None:
@@ -223,7 +223,7 @@ def test_a_force_that_the_server_did_in_part_says_so(standin: Standin, client: I
 def test_a_retry_is_never_sent_twice_by_itself(how: str, standin: Standin, client: IngesterClient) -> None:
     standin.add_scene("koln", "S1", status="RETRY")
     standin.faults = [Fault("PUT", "/aoi/koln/retry", how)]
-    with pytest.raises(AcdError, match="so what was restarted is not known") as caught:
+    with pytest.raises(AcdError, match="so it is unknown what was restarted") as caught:
         client.retry_aoi("koln")
     assert (caught.value.code, standin.count("PUT", "/aoi/koln/retry")) == (UNREACHABLE, 1)
 
@@ -283,12 +283,12 @@ def test_a_failure_with_raw_text_is_told_in_one_line(standin: Standin, client: I
 @pytest.mark.parametrize(
     ("status", "body", "told"),
     [
-        (200, "<html>Please log in</html>", "the answer should be a list of AOIs"),
-        (200, '{"ID": 3}', "the answer should be a list of AOIs"),
-        (200, "", "it is empty"),
+        (200, "<html>Please log in</html>", "the reply should be a list of AOIs"),
+        (200, '{"ID": 3}', "the reply should be a list of AOIs"),
+        (200, "", "is empty"),
         (302, "", "a redirection, which is not followed"),
         (404, "404 page not found\n", "HTTP 404: 404 page not found"),
-        (400, "", "refused with HTTP 400"),
+        (400, "", "rejected with HTTP 400"),
     ],
 )
 def test_what_is_no_ingester_is_refused(

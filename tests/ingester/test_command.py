@@ -27,7 +27,7 @@ Acd = Callable[..., Done]
 
 @pytest.fixture
 def acd(address: str, tmp_path: Path) -> Acd:
-    """Runs `acdtask ingester`; whatever it says, the token is not in it."""
+    """Make a function that runs `acdtask ingester` and checks that the token is not in the output."""
     (tmp_path / "aoi.json").write_text(payload())
 
     def run(*arguments: str, **environment: str) -> Done:
@@ -89,12 +89,12 @@ def test_trouble_is_told_and_retried(standin: Standin, acd: Acd) -> None:
     assert "error ACD-723" in ended.stderr
     assert "acdtask ingester retry koln'" in ended.stderr
 
-    assert acd("retry", "koln", "--tile", "1").stdout == "AOI koln: started again: 0 scenes, 1 tiles\n"
+    assert acd("retry", "koln", "--tile", "1").stdout == "AOI koln: restarted: 0 scenes, 1 tiles\n"
     standin.work()
     forced = acd("retry", "koln", "--force")
     assert forced.returncode == 78
     assert "1 of 2 scenes of koln are DONE" in forced.stderr
-    assert acd("retry", "koln", "--failed").stdout == "AOI koln: started again: 1 scenes, 0 tiles\n"
+    assert acd("retry", "koln", "--failed").stdout == "AOI koln: restarted: 1 scenes, 0 tiles\n"
     assert standin.published == ["tile 1", "scene 2"]
 
 
@@ -106,17 +106,17 @@ def test_lists_are_filtered_and_say_when_they_are_cut(standin: Standin, acd: Acd
     assert lines[1].split() == ["2", "S1A_1", "2021-01-07", "failed", "a", "b"]
     assert lines[-1] == "2 scenes, the first 1 shown"
     tiles = parsed(acd("scenes", "koln", "--tiles", "--json"))
-    assert [one["scene"]["id"] for one in tiles] == [1, 2, 3]
+    assert [tile["scene"]["id"] for tile in tiles] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "status", "told"),
     [
         (["status"], {"ACD_INGESTER_ADDRESS": ""}, 78, "no ingester is given"),
-        (["status"], {"ACD_INGESTER_TOKEN": "another-one"}, 78, "does not take this token: invalid token"),
+        (["status"], {"ACD_INGESTER_TOKEN": "another-one"}, 78, "does not accept this token: invalid token"),
         (["status", "--address", "http://ingester:1"], {}, 78, "over plain HTTP"),
         (["status", "--address", "http://ingester.invalid:1", "--insecure"], {}, 75, "takes no connection"),
-        (["wait", "bonn"], {}, 78, "the ingester has no AOI bonn; it has none at all"),
+        (["wait", "bonn"], {}, 78, "the ingester has no AOI bonn; it has none"),
         (["retry", "koln", "--restart-done"], {}, 2, "only works with --force"),
         (["retry", "koln", "--force", "--scene", "1"], {}, 2, "exclude each other"),
         (["post", "--aoi", "{"], {}, 78, "is not JSON"),

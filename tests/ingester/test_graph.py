@@ -1,4 +1,4 @@
-"""The picture of an AOI: everything in its place, nothing lost, nothing in it that a browser would run or fetch."""
+"""The drawing of an AOI: complete, well laid out, and without anything that a browser would run or fetch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATUS = st.sampled_from(list(Status))
 
 @st.composite
 def graphs(draw_: st.DrawFn) -> tuple[list[Scene], list[Tile]]:
-    """Any scenes and tiles, whose previous and reference tiles may be anywhere, or gone."""
+    """Arbitrary scenes and tiles, whose previous and reference tiles may be anywhere or missing."""
     scenes = [
         scene(number, draw_(st.integers(0, 5)), f"S{number}", draw_(STATUS))
         for number in range(1, draw_(st.integers(2, 7)))
@@ -49,11 +49,11 @@ def graphs(draw_: st.DrawFn) -> tuple[list[Scene], list[Tile]]:
 def test_every_tile_has_a_place_of_its_own_in_the_row_of_its_scene(graph: tuple[list[Scene], list[Tile]]) -> None:
     scenes, tiles = graph
     chart = chart_of("koln", scenes, tiles)
-    assert sorted(cell.tile.id for cell in chart.cells) == [one.id for one in tiles]
+    assert sorted(cell.tile.id for cell in chart.cells) == [tile.id for tile in tiles]
     assert len({(cell.row, cell.column) for cell in chart.cells}) == len(tiles)
     assert all(chart.scenes[cell.row].id == cell.tile.scene.id for cell in chart.cells)
     assert {cell.column for cell in chart.cells} == set(range(len(chart.columns)))
-    linked = {one.id for one in tiles if one.previous in range(1, len(tiles) + 1) and one.previous != one.id}
+    linked = {tile.id for tile in tiles if tile.previous in range(1, len(tiles) + 1) and tile.previous != tile.id}
     assert {link.end.tile.id for link in chart.links if not link.reference} == linked
     ET.fromstring(draw(chart))  # noqa: S314  # ours
 
@@ -86,13 +86,13 @@ def test_a_tile_without_the_one_before_is_linked_to_its_reference() -> None:
 
 
 def words(text: str) -> list[str]:
-    return ["".join(one.itertext()) for one in ET.fromstring(text).iter(f"{SVG}text")]  # noqa: S314  # ours
+    return ["".join(element.itertext()) for element in ET.fromstring(text).iter(f"{SVG}text")]  # noqa: S314  # ours
 
 
 def test_every_status_is_told_in_words_and_not_by_colour_alone() -> None:
     kinds = [Status.DONE, Status.PENDING, Status.NEW, Status.RETRY, Status.FAILED]
     scenes, tiles = series(5, 3, status=lambda row, _nr: kinds[row])
-    scenes = [one.model_copy(update={"status": kinds[row]}) for row, one in enumerate(scenes)]
+    scenes = [scene.model_copy(update={"status": kinds[row]}) for row, scene in enumerate(scenes)]
     counted = Counter(words(draw(chart_of("koln", scenes, tiles))))
     for kind in kinds:
         in_trouble = 1 if kind in (Status.RETRY, Status.FAILED) else 0  # a scene's tiles are not told again
@@ -156,9 +156,9 @@ def test_what_is_too_much_is_folded_and_counted_in_full(scenes: int, bursts: int
     assert float(root.attrib["width"]) < 6000
     if period:
         assert len(chart.folds) <= MAX_ROWS
-        assert sum((fold.scenes for fold in chart.folds), Counter()) == Counter(one.status for one in made)
-        assert sum((fold.tiles for fold in chart.folds), Counter()) == Counter(one.status for one in tiles)
-        assert any("There are too many to draw each one" in line for line in words(text))
+        assert sum((fold.scenes for fold in chart.folds), Counter()) == Counter(item.status for item in made)
+        assert sum((fold.tiles for fold in chart.folds), Counter()) == Counter(tile.status for tile in tiles)
+        assert any("There are too many scenes to draw" in line for line in words(text))
 
 
 def test_an_aoi_without_scenes_has_a_picture() -> None:

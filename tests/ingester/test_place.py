@@ -1,4 +1,4 @@
-"""The address and the token: what is refused, and that the token goes nowhere but into its header."""
+"""The address and the token: rejected values, and that the token is sent only in its header."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_token_is_sent_and_never_told(
     standin.faults = [Fault("GET", "/aoi", "status", status=500, body=f"who sent {TOKEN}?")]
     with pytest.raises(AcdError, match=r"who sent \*\*\*\?") as caught:
         client.aois()
-    assert {one.headers.get("authorization") for one in standin.asked} == {f"Bearer {TOKEN}"}
+    assert {request.headers.get("authorization") for request in standin.asked} == {f"Bearer {TOKEN}"}
     told = "".join(everything_logged.readouterr())
     assert "request.answered" in told
     assert TOKEN not in told + str(caught.value) + repr(client.transport.place)
@@ -97,7 +97,7 @@ def test_a_redirection_takes_no_token_elsewhere(standin: Standin, client: Ingest
     standin.faults = [Fault("GET", "/aoi", "status", status=307)]
     with pytest.raises(AcdError, match="redirection"):
         client.aois()
-    assert [one.path for one in standin.asked] == ["/aoi/"]
+    assert [request.path for request in standin.asked] == ["/aoi/"]
 
 
 def test_this_machine_is_never_asked_through_a_proxy(

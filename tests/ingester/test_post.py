@@ -1,4 +1,4 @@
-"""An AOI is posted once, whatever happens to the answer."""
+"""An AOI is posted exactly once, even if the reply is lost."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def assert_posted_once(standin: Standin) -> None:
 def test_an_aoi_is_posted_as_a_form_and_the_answer_is_text(standin: Standin, client: IngesterClient) -> None:
     posted = post_aoi(client, area())
     assert (posted.posted, posted.scenes, posted.tiles) == (True, Counts(pending=3), Counts(new=6))
-    assert posted.said == "Ingestion of 3 scenes and 6 tiles in progress (1.234567ms)"
+    assert posted.reply == "Ingestion of 3 scenes and 6 tiles in progress (1.234567ms)"
     assert_posted_once(standin)
-    sent = next(one for one in standin.asked if (one.method, one.path) == POST)
+    sent = next(request for request in standin.asked if (request.method, request.path) == POST)
     assert sent.headers["content-type"].startswith("multipart/form-data")
 
 
@@ -57,7 +57,7 @@ def test_an_aoi_without_scenes_counts_as_not_there(standin: Standin, client: Ing
 def test_a_lost_answer_is_looked_up(how: str, standin: Standin, client: IngesterClient) -> None:
     standin.faults = [Fault(*POST, how)]
     posted = post_aoi(client, area())
-    assert (posted.posted, posted.said, posted.scenes.total) == (True, "", 3)
+    assert (posted.posted, posted.reply, posted.scenes.total) == (True, "", 3)
     assert standin.count(*POST) == 1
     assert_posted_once(standin)
 
@@ -80,7 +80,7 @@ def test_a_post_that_did_not_come_is_repeated(fault: Fault, standin: Standin, cl
 
 def test_a_post_that_never_comes_is_told_as_transient(standin: Standin, client: IngesterClient) -> None:
     standin.faults = [Fault(*POST, "reset", times=99)]
-    with pytest.raises(AcdError, match="posted 3 times, and has not come") as caught:
+    with pytest.raises(AcdError, match="posted 3 times, but did not appear") as caught:
         post_aoi(client, area())
     assert (caught.value.code, standin.posts) == (ErrorCode.INGESTER_UNREACHABLE, 0)
 
@@ -98,7 +98,7 @@ def test_an_inventory_that_ends_after_we_gave_up_is_found(standin: Standin, addr
 def test_an_inventory_that_may_still_go_on_is_never_started_again(fault: Fault, standin: Standin, address: str) -> None:
     standin.faults = [fault]
     client = IngesterClient.at(Place(address, TOKEN), Patience(post=0.2, pause=0.01, settle=0.2))
-    with pytest.raises(AcdError, match="may still be at its inventory") as caught:
+    with pytest.raises(AcdError, match="may still be searching its scenes") as caught:
         post_aoi(client, area())
     assert caught.value.code is ErrorCode.INGESTER_UNREACHABLE
     assert standin.count(*POST) == 1
@@ -144,14 +144,14 @@ def test_posting_again_adds_the_scenes_that_are_new(standin: Standin, client: In
     standin.catalogue = passes(5)
     posted = post_aoi(client, area(), again=True)
     assert (posted.posted, posted.scenes.total) == (True, 5)
-    assert posted.said.startswith("Ingestion of 2 scenes and 4 tiles")
+    assert posted.reply.startswith("Ingestion of 2 scenes and 4 tiles")
     assert standin.published == [f"scene {number}" for number in range(1, 6)]
 
 
 def test_posting_again_is_not_repeated_by_itself(standin: Standin, client: IngesterClient) -> None:
     post_aoi(client, area())
     standin.faults = [Fault(*POST, "reset")]
-    with pytest.raises(AcdError, match="may still be at its inventory"):
+    with pytest.raises(AcdError, match="may still be searching its scenes"):
         post_aoi(client, area(), again=True)
     assert standin.count(*POST) == 2
 

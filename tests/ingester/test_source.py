@@ -1,4 +1,4 @@
-"""An ingester as the source of `acdtask ingest`, from the posting to the records in the cube."""
+"""An ingester as the source of `acdtask ingest`, from posting to the records in the cube."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _catalogue(standin: Standin) -> None:
 
 
 def index(cube: LocalCube, standin: Standin, *, without_image: int = 1) -> None:
-    """What the ingester's workers put into the cube: a record for each scene, images for all but the first ones."""
+    """Fill the cube as the ingester's workers do: a record per scene, and images except for the first ones."""
     area = load_aoi(payload()).geojson
     scenes = sorted(standin.scenes.values(), key=lambda row: row["data"]["date"])
     records = [
@@ -70,14 +70,14 @@ def index(cube: LocalCube, standin: Standin, *, without_image: int = 1) -> None:
     ]
     datasets = [
         Dataset(
-            record_id=one.id,
+            record_id=record.id,
             variable="CoherenceVV",
             instance="master",
-            uri=f"/data/{one.name}",
+            uri=f"/data/{record.name}",
             dformat=FORMAT,
             grid=GRID,
         )
-        for one in records[without_image:]
+        for record in records[without_image:]
     ]
     cube.index(records, datasets)
 
@@ -199,7 +199,7 @@ def test_the_layout_of_the_aoi_is_made(planned: Planned, standin: Standin, cube:
     index(cube, standin)
     for _ in range(2):
         planned(make_layout="utm")
-    assert [(one.name, one.crs) for one in cube.layouts()] == [("utm", "EPSG:32632")]
+    assert [(layout.name, layout.crs) for layout in cube.layouts()] == [("utm", "EPSG:32632")]
 
 
 def test_an_aoi_is_needed() -> None:
@@ -218,7 +218,7 @@ def test_how_long_to_wait_is_no_part_of_what_comes_out() -> None:
 def test_a_monitor_on_a_schedule_waits_for_the_ingester_and_goes_on(
     standin: Standin, cube: LocalCube, address: str, tmp_path: Path
 ) -> None:
-    """As a workflow does it: a process that ends with 75 until the ingester is done."""
+    """As in a workflow: a process that exits with 75 until the ingester is done."""
     (tmp_path / "aoi.json").write_text(payload())
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "ACD_INGESTER_ADDRESS": address, "ACD_LOG": "json"}
     environment["ACD_INGESTER_TOKEN"] = TOKEN

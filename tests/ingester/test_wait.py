@@ -1,4 +1,4 @@
-"""What became of an AOI, and waiting for it."""
+"""The progress of an AOI, and waiting for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.ingester.client import IngesterClient
 from acdtask.ingester.model import Counts, Kind
 from acdtask.ingester.post import post_aoi
-from acdtask.ingester.wait import Ending, ending_of, look, require_done, wait
+from acdtask.ingester.wait import AoiPhase, phase_of, progress_of, require_done, wait
 from tests.ingester.area import area, passes
 from tests.ingester.standin import Fault, Standin
 
@@ -28,7 +28,7 @@ def _posted(standin: Standin, client: IngesterClient) -> None:
 
 
 def failing(**outcomes: tuple[str, str]) -> Any:
-    """Workers that fail what they are told to, by its id, such as scene_1."""
+    """Workers that fail the given scenes and tiles, such as scene_1."""
     return lambda kind, row: outcomes.get(f"{kind}_{row['id']}", ("DONE", ""))
 
 
@@ -36,69 +36,69 @@ def test_waiting_ends_when_all_is_done(standin: Standin, client: IngesterClient)
     seen: list[tuple[int, int]] = []
     thread = threading.Timer(0.3, standin.work)
     thread.start()
-    outcome = wait(client, "koln", 20, lambda scenes, tiles: seen.append((scenes.done, tiles.done)), every=0.05)
+    progress = wait(client, "koln", 20, lambda scenes, tiles: seen.append((scenes.done, tiles.done)), every=0.05)
     thread.join()
-    assert outcome.ending is Ending.DONE
-    assert (outcome.scenes, outcome.tiles, outcome.troubles) == (Counts(done=3), Counts(done=6), ())
+    assert progress.phase is AoiPhase.DONE
+    assert (progress.scenes, progress.tiles, progress.problems) == (Counts(done=3), Counts(done=6), ())
     assert (seen[0], seen[-1]) == ((0, 0), (3, 6))
-    require_done(outcome)
+    require_done(progress)
 
 
 def test_time_that_is_not_enough_is_told(client: IngesterClient) -> None:
     started = time.monotonic()
-    outcome = wait(client, "koln", 0.3, every=0.05)
+    progress = wait(client, "koln", 0.3, every=0.05)
     assert time.monotonic() - started < 3
-    assert outcome.ending is Ending.WORKING
+    assert progress.phase is AoiPhase.WORKING
     with pytest.raises(AcdError, match="scenes 3 pending; tiles 6 new") as caught:
-        require_done(outcome)
+        require_done(progress)
     assert (caught.value.code, caught.value.code.value.exit_status) == (ErrorCode.INGESTER_WAITING, 75)
 
 
 def test_without_time_it_looks_once(standin: Standin, client: IngesterClient) -> None:
     standin.work()
-    assert wait(client, "koln", 0).ending is Ending.DONE
+    assert wait(client, "koln", 0).phase is AoiPhase.DONE
 
 
 def test_what_failed_for_good_is_named_with_its_message(standin: Standin, client: IngesterClient) -> None:
     standin.work(failing(scene_2=("FAILED", "no product\nfound."), tile_6=("FAILED", "SNAP: out of memory")))
-    outcome = wait(client, "koln", 5, every=0.05)
-    assert outcome.ending is Ending.FAILED
-    assert [(one.kind, one.id, one.message) for one in outcome.troubles] == [
+    progress = wait(client, "koln", 5, every=0.05)
+    assert progress.phase is AoiPhase.FAILED
+    assert [(problem.kind, problem.id, problem.message) for problem in progress.problems] == [
         (Kind.SCENE, 2, "no product found"),
         (Kind.TILE, 6, "SNAP: out of memory"),
     ]
     with pytest.raises(AcdError) as caught:
-        require_done(outcome)
+        require_done(progress)
     assert caught.value.code is ErrorCode.INGESTER_FAILED
     assert "S1A_IW_SLC__1SDV_20210119 (id 2, FAILED): no product found; tile T15_IW1_2 of" in caught.value.detail
     assert "retry koln --failed" in caught.value.fix
-    require_done(outcome, accept_failed=True)
+    require_done(progress, accept_failed=True)
 
 
-def test_what_waits_for_a_retry_is_an_outcome_although_others_wait_behind_it(
+def test_what_waits_for_a_retry_ends_the_wait_although_tiles_depend_on_it(
     standin: Standin, client: IngesterClient
 ) -> None:
     standin.work(failing(tile_1=("RETRY", "storage is away")))
     assert [standin.tiles[number]["status"] for number in (1, 3, 5)] == ["RETRY", "NEW", "NEW"]
-    outcome = wait(client, "koln", 60, every=0.05)
-    assert outcome.ending is Ending.RETRIABLE
+    progress = wait(client, "koln", 60, every=0.05)
+    assert progress.phase is AoiPhase.RETRIABLE
     with pytest.raises(AcdError, match="storage is away") as caught:
-        require_done(outcome, accept_failed=True)
+        require_done(progress, accept_failed=True)
     assert caught.value.code is ErrorCode.INGESTER_FAILED
     assert caught.value.fix.endswith("'acdtask ingester retry koln'.")
     client.retry_aoi("koln")
     standin.work()
-    require_done(look(client, "koln"))
+    require_done(progress_of(client, "koln"))
 
 
-def test_many_troubles_are_not_all_named(standin: Standin, client: IngesterClient) -> None:
+def test_only_the_first_problems_are_named(standin: Standin, client: IngesterClient) -> None:
     standin.catalogue = passes(20)
     post_aoi(client, area(), again=True)
     standin.work(lambda kind, _row: ("FAILED", "no") if kind == "scene" else ("DONE", ""))
-    outcome = look(client, "koln")
-    assert len(outcome.troubles) == 20  # and none of their tiles
+    progress = progress_of(client, "koln")
+    assert len(progress.problems) == 20  # and none of their tiles
     with pytest.raises(AcdError, match="and 15 more"):
-        require_done(outcome)
+        require_done(progress)
 
 
 def test_an_ingester_that_is_away_for_a_moment_does_not_end_the_waiting(
@@ -107,7 +107,7 @@ def test_an_ingester_that_is_away_for_a_moment_does_not_end_the_waiting(
     standin.faults = [Fault("GET", "/aoi/koln", "status", times=7, status=503), Fault("GET", "/aoi/koln", "reset")]
     thread = threading.Timer(0.2, standin.work)
     thread.start()
-    assert wait(client, "koln", 20, every=0.05).ending is Ending.DONE
+    assert wait(client, "koln", 20, every=0.05).phase is AoiPhase.DONE
     thread.join()
 
 
@@ -122,23 +122,23 @@ def test_an_aoi_that_is_not_there_is_not_waited_for(standin: Standin, client: In
     with pytest.raises(AcdError, match="the ingester has no AOI bonn; it has koln"):
         wait(client, "bonn", 60)
     standin.aois.append("bonn")
-    outcome = wait(client, "bonn", 60)
-    assert outcome.ending is Ending.EMPTY
+    progress = wait(client, "bonn", 60)
+    assert progress.phase is AoiPhase.EMPTY
     with pytest.raises(AcdError, match="has no scene") as caught:
-        require_done(outcome)
+        require_done(progress)
     assert caught.value.code is ErrorCode.INPUT_MISSING
 
 
 @given(COUNTS, COUNTS)
 def test_done_is_said_only_when_everything_is(scenes: Counts, tiles: Counts) -> None:
-    ending = ending_of(scenes, tiles)
-    every = {name: getattr(scenes, name) + getattr(tiles, name) for name in ("new", "pending", "retry", "failed")}
-    if ending is Ending.DONE:
-        assert not any(every.values())
-    if ending is Ending.FAILED:
-        assert every["failed"]
-        assert not every["new"] + every["pending"] + every["retry"]
-    if ending is Ending.RETRIABLE:
-        assert every["retry"]
-        assert not every["pending"]
-    assert (ending is Ending.EMPTY) == (scenes.total == 0)
+    phase = phase_of(scenes, tiles)
+    counts = {name: getattr(scenes, name) + getattr(tiles, name) for name in ("new", "pending", "retry", "failed")}
+    if phase is AoiPhase.DONE:
+        assert not any(counts.values())
+    if phase is AoiPhase.FAILED:
+        assert counts["failed"]
+        assert not counts["new"] + counts["pending"] + counts["retry"]
+    if phase is AoiPhase.RETRIABLE:
+        assert counts["retry"]
+        assert not counts["pending"]
+    assert (phase is AoiPhase.EMPTY) == (scenes.total == 0)

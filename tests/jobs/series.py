@@ -22,7 +22,7 @@ from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, find_manifest
-from acdtask.notify.event import Ending, attributes_of, message_of
+from acdtask.notify.event import FinishedRun, attributes_of, message_of
 from acdtask.storage.store import Store
 from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, monitor, run, steady, write_images
 
@@ -120,9 +120,9 @@ class Nightly:
                 gather_round(job, plan, round_name, site)
             record_gathered(job, plan, gathered_rounds(plan, site), site)
         self._patch.delenv("ACD_RUN_ID")
-        ending = Ending(name, status, "site")  # type: ignore[arg-type]  # a literal, from a test's table
-        message = message_of(ending, site)
+        finished = FinishedRun(name, status, "site")  # type: ignore[arg-type]  # a literal, from a test's table
+        message = message_of(finished, site)
         if delivered:
-            message.acknowledge(ending, site)
-        kind = attributes_of(ending, message.data)["type"].rpartition(".")[2]
+            message.acknowledge(finished, site)
+        kind = attributes_of(finished, message.data)["type"].rpartition(".")[2]
         return kind, [image["label"] for image in message.data["images"]]

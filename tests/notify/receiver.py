@@ -1,4 +1,4 @@
-"""A real HTTP server in a thread, which keeps what is posted to it."""
+"""A real HTTP server in a thread, which keeps the posted requests."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 
 class Receiver:
-    """Answers each request with the next status, and the last one from then on."""
+    """Replies to each request with the next status; the last one repeats."""
 
     def __init__(self, statuses: Sequence[int] = (204,), headers: dict[str, str] | None = None) -> None:
-        """It has a port from now on, and refuses connections until it listens."""
+        """Bind a port; connections are refused until it listens."""
         self.statuses = list(statuses)
         self.headers = headers or {}
         self.requests: list[dict[str, Any]] = []
@@ -58,7 +58,7 @@ class Receiver:
 def receiving(
     statuses: Sequence[int] = (204,), headers: dict[str, str] | None = None, *, when: Callable[[], bool] | None = None
 ) -> Iterator[Receiver]:
-    """A receiver that listens, from the moment that `when` says yes."""
+    """A receiver that starts to listen once `when` returns True."""
     receiver = Receiver(statuses, headers)
     ended = threading.Event()
 

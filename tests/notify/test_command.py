@@ -20,7 +20,7 @@ Notify = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def notify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Notify]:
-    """Runs the command for a run that had nothing to do; its exit status and everything it said."""
+    """Make a function that runs the command for a run with nothing to do, and returns exit status and output."""
     monkeypatch.setenv("ACD_RUN_ID", "run-1")
     site, settings = open_site(str(tmp_path)), LettersSettings(letters="")
     record_plan(make_plan(LettersJob(), settings, site), settings, site)

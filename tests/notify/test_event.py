@@ -1,4 +1,4 @@
-"""The event of a run, from what its stages have really left."""
+"""The event of a run, from the records of real stages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from acdtask.engine.run_summary import record_gathered, record_plan, recording_f
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Nothing, Plan, Site
-from acdtask.notify.event import Ending, Status, attributes_of, message_of
+from acdtask.notify.event import FinishedRun, Status, attributes_of, message_of
 from tests.conftest import CHECKOUT
 from tests.engine.letters import LettersContext, LettersJob, LettersSettings, OneLetter, WriteLetter, Written
 
@@ -51,9 +51,9 @@ def failed(site: Site, stage: str, round_name: str = "", shard: int | None = Non
 
 
 def told(site: Site, status: Status = "Succeeded") -> tuple[str, dict[str, Any]]:
-    ending = Ending(RUN, status, "koln", "acd-letters-x", "acd")
-    data = message_of(ending, site).data
-    attributes = attributes_of(ending, data)
+    finished = FinishedRun(RUN, status, "koln", "acd-letters-x", "acd")
+    data = message_of(finished, site).data
+    attributes = attributes_of(finished, data)
     assert attributes["id"] == f"{RUN}-{status.lower()}"
     assert (attributes["source"], attributes["subject"]) == ("/namespaces/acd/workflows/acd-letters-x", "koln")
     return attributes["type"].rpartition(".")[2], data
@@ -86,9 +86,9 @@ def test_nothing_to_do_is_a_heartbeat(site: Site) -> None:
 
 
 def test_a_run_that_judged_no_pixel_is_never_a_heartbeat() -> None:
-    ending = Ending(RUN, "Succeeded", "koln")
+    finished = FinishedRun(RUN, "Succeeded", "koln")
     kinds = [
-        attributes_of(ending, {"patches": 0, "area_px": area, "judged_px": judged})["type"].rpartition(".")[2]
+        attributes_of(finished, {"patches": 0, "area_px": area, "judged_px": judged})["type"].rpartition(".")[2]
         for area, judged in ((100, 0), (100, 1), (0, 0))
     ]
     assert kinds == ["failed", "heartbeat", "heartbeat"]
@@ -139,7 +139,7 @@ def test_a_failure_says_what_is_missing_and_why(site: Site) -> None:
     (job,) = data["jobs"]
     assert (job["outcome"], job["shards"], job["units"], job["work"]) == ("not done", 3, 6, {})
     assert job["missing"] == [{"round": "first", "shards": 2, "of": 3}, {"round": "second", "shards": 3, "of": 3}]
-    assert [(one["stage"], one["error"], one["pods"]) for one in data["causes"]] == [
+    assert [(cause["stage"], cause["error"], cause["pods"]) for cause in data["causes"]] == [
         ("gather", "ACD-201", 1),
         ("run", "ACD-201", 2),
     ]
@@ -150,7 +150,7 @@ def test_a_plan_that_failed_is_a_cause_without_a_job(site: Site) -> None:
     failed(site, "plan")
     kind, data = told(site, "Failed")
     assert (kind, data["jobs"]) == ("failed", [])
-    assert [(one["job"], one["stage"], one["name"]) for one in data["causes"]] == [
+    assert [(cause["job"], cause["stage"], cause["name"]) for cause in data["causes"]] == [
         ("letters", "plan", "INPUT_UNREADABLE")
     ]
 
@@ -182,7 +182,7 @@ def test_a_store_that_cannot_be_read_is_a_cause_of_the_failure(monkeypatch: pyte
             told(nowhere)
         kind, data = told(nowhere, "Failed")
     assert (kind, data["jobs"], data["patches"]) == ("failed", [], 0)
-    assert [(one["stage"], one["error"]) for one in data["causes"]] == [("notify", "ACD-400")]
+    assert [(cause["stage"], cause["error"]) for cause in data["causes"]] == [("notify", "ACD-400")]
 
 
 def test_an_event_stays_below_what_has_to_be_forwarded(site: Site) -> None:
@@ -199,9 +199,9 @@ def test_the_example_of_the_page_has_the_fields_of_an_event(site: Site) -> None:
     page = (CHECKOUT / "docs/how-to/kubernetes.md").read_text()
     example = json.loads(page.partition("```json\n")[2].partition("```")[0])
     finished(planned(site, images=1), site)
-    ending = Ending(RUN, "Succeeded", "koln", "acd-letters-x", "acd")
-    data = message_of(ending, site).data
-    assert set(example) == {*attributes_of(ending, data), "time", "data"}
+    run = FinishedRun(RUN, "Succeeded", "koln", "acd-letters-x", "acd")
+    data = message_of(run, site).data
+    assert set(example) == {*attributes_of(run, data), "time", "data"}
     assert set(example["data"]) == set(data)
     assert set(example["data"]["images"][0]) == set(data["images"][0])
     assert set(example["data"]["jobs"][0]) == set(data["jobs"][0])
@@ -210,11 +210,11 @@ def test_the_example_of_the_page_has_the_fields_of_an_event(site: Site) -> None:
 
 def test_the_source_is_a_reference_whatever_the_names() -> None:
     data = {"patches": 0}
-    assert attributes_of(Ending("r", "Failed", "koln"), data)["source"] == "/runs/r"
-    assert attributes_of(Ending("r", "Failed", "koln", "a b"), data)["source"] == "/workflows/a%20b"
+    assert attributes_of(FinishedRun("r", "Failed", "koln"), data)["source"] == "/runs/r"
+    assert attributes_of(FinishedRun("r", "Failed", "koln", "a b"), data)["source"] == "/workflows/a%20b"
 
 
 def test_a_run_without_an_aoi_has_no_subject() -> None:
-    attributes = attributes_of(Ending("r", "Failed", ""), {"patches": 0})
+    attributes = attributes_of(FinishedRun("r", "Failed", ""), {"patches": 0})
     assert "subject" not in attributes
     CloudEvent(dict(attributes))

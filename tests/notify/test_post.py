@@ -1,4 +1,4 @@
-"""Posting to a real server: what arrives, and what its answers mean."""
+"""Posting to a real server: the request, and the meaning of replies."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_host_that_has_no_address_is_a_fault_that_may_pass() -> None:
 
 @contextmanager
 def rude_server(answer: bytes | None) -> Iterator[str]:
-    """Takes connections; says something that is no HTTP, or nothing for ever."""
+    """Accepts connections, and replies something other than HTTP, or never replies."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         stop = threading.Event()
 
@@ -145,7 +145,7 @@ def test_an_answer_that_is_no_http_is_a_fault_that_may_pass(answer: bytes) -> No
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A key and a certificate for 127.0.0.1 that signs itself."""
+    """A key with a self-signed certificate for 127.0.0.1."""
     file = tmp_path_factory.mktemp("tls") / "both.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(file), "-out", f"{file}.crt"]

@@ -1,4 +1,4 @@
-"""Fields of an object that its description does not have: by hera's models, or by an OpenAPI schema."""
+"""Find unknown fields of objects, by hera's models or by an OpenAPI schema."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ OPEN = "x-kubernetes-preserve-unknown-fields"
 
 
 def unknown_to_model(value: Any, kind: Any, path: str = "") -> Iterator[str]:
-    """The paths of fields that a pydantic model (or another annotation) has no place for."""
+    """The paths of fields that a pydantic model (or another annotation) does not define."""
     if not isinstance(value, (dict, list)) or kind is Any:
         return
     kinds = [kind for kind in _alternatives(kind) if _takes(kind, value)]
     if not kinds:
         yield f"{path}: no {type(value).__name__} is expected"
         return
-    found = [list(_unknown_inside(value, one, path)) for one in kinds]
+    found = [list(_unknown_inside(value, item, path)) for item in kinds]
     yield from min(found, key=len)
 
 
 def _alternatives(kind: Any) -> list[Any]:
     if get_origin(kind) in (Union, types.UnionType):
-        return [one for part in get_args(kind) for one in _alternatives(part)]
+        return [item for part in get_args(kind) for item in _alternatives(part)]
     if isinstance(kind, type) and issubclass(kind, RootModel):
         return _alternatives(kind.model_fields["root"].annotation)
     return [kind]
@@ -61,7 +61,7 @@ def _unknown_inside(value: Any, kind: Any, path: str) -> Iterator[str]:
 
 
 def unknown_to_schema(value: Any, schema: Schema, path: str = "", root: Schema | None = None) -> Iterator[str]:
-    """The paths of fields that an OpenAPI v3 schema does not have; `root` is where its references lead."""
+    """The paths of fields that an OpenAPI v3 schema does not define; references are resolved in `root`."""
     schema = _resolved(schema, schema if root is None else root)
     root = schema if root is None else root
     if isinstance(value, list):
@@ -86,7 +86,7 @@ def _unknown_keys(value: Mapping[str, Any], schema: Schema, path: str, root: Sch
 
 
 def _resolved(schema: Schema, root: Schema) -> dict[str, Any]:
-    """The schema with its reference, and with what `allOf` adds."""
+    """The schema with its reference and `allOf` resolved."""
     parts = [*schema.get("allOf", [])]
     if "$ref" in schema:
         target: Any = root
@@ -96,4 +96,4 @@ def _resolved(schema: Schema, root: Schema) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for part in parts:
         merged |= _resolved(part, root)
-    return {**merged, **{key: one for key, one in schema.items() if key not in {"$ref", "allOf"}}}
+    return {**merged, **{key: part_ for key, part_ in schema.items() if key not in {"$ref", "allOf"}}}

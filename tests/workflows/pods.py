@@ -1,4 +1,4 @@
-"""Workflows whose pods are a line of Python, and the runner for them."""
+"""Workflows whose pods run a line of Python, with a runner."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRINT = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
 
 
 def pod(name: str, code: str, *args: str, **more: Any) -> dict[str, Any]:
-    """A template whose pod is a line of Python."""
+    """A template whose pod runs a line of Python."""
     container = {
         "name": "main",
         "image": "python",

@@ -1,4 +1,4 @@
-"""The rendered templates with the real jobs, each pod a process of `acdtask`; and what Argo does to pods."""
+"""The rendered templates with the real jobs, each pod a process of `acdtask`, and the faults of pods under Argo."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ if fault.isdigit() and first:
     sys.exit(int(fault))
 os.execv(command[0], command)
 """
-"""What stands between Argo and acdtask goes wrong for shard 1."""
+"""A command between Argo and acdtask that fails for shard 1."""
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +86,12 @@ def submit(
 
 
 def pods_of(result: Result) -> list[str]:
-    """The nodes that were a pod."""
+    """The nodes that are pods."""
     return [node.name for node in result.nodes if node.attempts]
 
 
 def ingest(scene: Path, folder: Path, fault: str = "") -> Result:
-    """Ingest in two shards, of which the second has a fault."""
+    """Ingest in two shards, the second of which has a fault."""
     seen = folder / "seen"
     seen.mkdir(parents=True)
     command = [sys.executable, "-c", FAULTY, str(seen), fault] if fault else None
@@ -126,7 +126,7 @@ def chain_parameters(scene: Path) -> dict[str, str]:
 
 
 def run_chain_here(scene: Path, cube: Path) -> None:
-    """The same settings as `local` has them."""
+    """The same settings, as given to `local`."""
     aoi = str(scene / "aoi.json")
     common = {"aoi": aoi, "layout": "utm32"}
     with WorkerPool(0) as pool:
@@ -182,15 +182,17 @@ def test_the_workflow_makes_the_bytes_of_local_and_then_finds_nothing_to_do(scen
 
 
 def check_records(result: Result, cube: Path) -> None:
-    """What the run has left of itself is what is in the cube."""
+    """The records of the run match the cube."""
     records = {record.job: record for record in records_of(result.uid, Site(str(cube)))}
     assert sorted(records) == ["baseline", "consolidate", "ingest", "monitor", "report"]
-    assert {(one.aoi, one.gathered, one.gathered_before) for one in records.values()} == {("koln-demo", True, False)}
+    assert {(record.aoi, record.gathered, record.gathered_before) for record in records.values()} == {
+        ("koln-demo", True, False)
+    }
     patches = json.loads(Path(records["monitor"].findings.files["patches.geojson"]).read_text())["features"]
     found = records["monitor"].findings
     assert found.figures["images"] == len(found.images) == SCENE.monitored_pairs
     assert found.figures["patches"] == len(patches) > 0
-    area = sum(one["properties"]["area_m2"] for one in patches)
+    area = sum(item["properties"]["area_m2"] for item in patches)
     assert found.figures["changed_area_m2"] == pytest.approx(area, abs=1)
     assert result.metric("acd_images_total", job="monitor", aoi="koln") == SCENE.monitored_pairs
     assert result.metric("acd_patches_total", job="monitor", aoi="koln") == len(patches)
@@ -245,7 +247,7 @@ def test_a_pod_that_fails_for_good_is_not_tried_again_and_its_siblings_go_on(sce
 
 
 def spoiled(scene: Path, folder: Path) -> tuple[Path, Path]:
-    """The scene's images with one that has no valid pixel, the sixteenth; and that one."""
+    """The scene's images, with no valid pixels in the sixteenth, and the path of that one."""
     shutil.copytree(scene / "images", folder)
     bad = sorted(folder.iterdir())[15]
     with rasterio.open(bad, "r+") as raster:
@@ -261,7 +263,7 @@ def test_a_shard_that_fails_for_good_is_within_the_budget_and_its_rest_done_by_t
     cube = tmp_path / "cube"
     refused = submit("acd-ingest", parameters, scene, tmp_path / "refused", cube)
     gather = refused.node("ingest.gather-check")
-    assert (refused.phase, [one.exit_code for one in gather.attempts]) == ("Failed", [66])
+    assert (refused.phase, [attempt.exit_code for attempt in gather.attempts]) == ("Failed", [66])
     assert gather.message == (f"ACD-507: 1 of 6 shards of round check are not done: 3 (ACD-205: {bad} has only nodata)")
     assert not (cube / "cube.json").exists()
 
@@ -288,7 +290,7 @@ def test_a_shard_that_is_killed_again_and_again_is_within_the_budget_too(scene: 
     command = [sys.executable, "-c", FAULTY, str(seen), "killed always"]
     result = submit("acd-ingest", parameters, scene, tmp_path / "run", tmp_path / "cube", command)
     assert result.phase == "Succeeded"
-    assert [one.exit_code for one in result.node("ingest.run-check(1:1)").attempts] == [137] * 4
+    assert [attempt.exit_code for attempt in result.node("ingest.run-check(1:1)").attempts] == [137] * 4
     assert len(list((tmp_path / "cube/data").rglob("*.tif"))) == 12
 
 

@@ -1,4 +1,4 @@
-"""The end of a workflow: what a real receiver is told, and what it costs when nobody is to be told."""
+"""The end of a workflow: the event at a real receiver, and no extra pod without a webhook."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def learned(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cube with a baseline, and one of two images to compare with it."""
+    """A cube with a baseline and one of two images to compare."""
     cube, aoi = tmp_path_factory.mktemp("learned"), str(scene / "aoi.json")
     early = shutil.copytree(scene / "images", tmp_path_factory.mktemp("early") / "images")
     max(early.glob("*.tif")).unlink()
@@ -119,12 +119,12 @@ def test_new_patches_are_an_alert_and_the_day_after_is_a_heartbeat(scene: Path, 
     assert sum(image["patches"] for image in alert["data"]["images"]) == patches
     assert alert["data"]["changed_area_m2"] > 0
     assert Path(alert["data"]["files"]["patches.geojson"]).is_file()
-    assert [(one["job"], one["outcome"]) for one in alert["data"]["jobs"]] == [("monitor", "done")]
+    assert [(job["job"], job["outcome"]) for job in alert["data"]["jobs"]] == [("monitor", "done")]
 
     assert short(heartbeat) == ("heartbeat", "koln", "Succeeded", 0)
     assert heartbeat["data"]["jobs"][0]["outcome"] == "nothing to do"
-    assert [one["headers"]["authorization"] for one in receiver.requests] == ["Bearer a-secret"] * 3
-    logs = [one.read_text() for one in tmp_path.rglob("log")]
+    assert [request["headers"]["authorization"] for request in receiver.requests] == ["Bearer a-secret"] * 3
+    logs = [path.read_text() for path in tmp_path.rglob("log")]
     assert len(logs) > 2
     assert not any("a-secret" in log for log in logs)
 

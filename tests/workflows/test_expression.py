@@ -1,4 +1,4 @@
-"""What is tried again, with how much memory, and the expressions that say so."""
+"""Retries: when, with how much memory, and their expressions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from workflows.retries import RETRIED_EXIT_CODES, memory_patch, retry_expression
 from workflows.runner.expression import evaluate, substitute
 
 ARGOS = {64, 65, 137, 143, -1}
-"""What Argo's executor, the kernel and the kubelet end a pod with, and Argo's word for no code at all."""
+"""Exit codes set by Argo's executor, the kernel and the kubelet, and Argo's value for a missing code."""
 
 PHASES = ("Pending", "Running", "Succeeded", "Skipped", "Omitted", "Failed", "")
 
 
 @pytest.mark.parametrize("code", [*range(256), -1])
 def test_an_exit_code_is_retried_if_and_only_if_it_may_pass(code: int) -> None:
-    ours = {int(one.value.exit_status) for one in ErrorCode if one.value.retryable}
+    ours = {int(code.value.exit_status) for code in ErrorCode if code.value.retryable}
     for phase in PHASES:
         scope = {"lastRetry.exitCode": str(code), "lastRetry.status": phase}
         assert evaluate(retry_expression(), scope) is (code in ours | ARGOS)
@@ -35,7 +35,7 @@ def test_an_error_is_retried_as_its_entry_says(error: ErrorCode) -> None:
 
 
 def test_our_own_exit_statuses_are_retried_only_if_transient() -> None:
-    assert [one for one in ExitStatus if one in RETRIED_EXIT_CODES] == [ExitStatus.TRANSIENT]
+    assert [status for status in ExitStatus if status in RETRIED_EXIT_CODES] == [ExitStatus.TRANSIENT]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The templates: as they are committed, as their jobs are, and within the rules."""
+"""The templates are up to date, match the jobs, and follow the rules."""
 
 from __future__ import annotations
 
@@ -66,33 +66,37 @@ def pod(document: Any) -> Any:
 
 
 def notify(document: Any) -> Any:
-    return next(one for one in document["spec"]["templates"] if one["name"] == "notify")
+    return next(template for template in document["spec"]["templates"] if template["name"] == "notify")
 
 
 def fan_out(document: Any) -> Any:
     return next(
         task
-        for one in document["spec"]["templates"]
-        if "dag" in one
-        for task in one["dag"]["tasks"]
+        for template in document["spec"]["templates"]
+        if "dag" in template
+        for task in template["dag"]["tasks"]
         if "withParam" in task
     )
 
 
 def gather(document: Any) -> Any:
-    return next(one for one in document["spec"]["templates"] if one["name"].endswith("-publish"))
+    return next(template for template in document["spec"]["templates"] if template["name"].endswith("-publish"))
 
 
 def dag(document: Any) -> Any:
-    return next(one for one in document["spec"]["templates"] if "dag" in one)
+    return next(template for template in document["spec"]["templates"] if "dag" in template)
 
 
 def metric(document: Any) -> Any:
-    return next(one for one in document["spec"]["templates"] if "publish" in one["name"])["metrics"]["prometheus"][0]
+    return next(template for template in document["spec"]["templates"] if "publish" in template["name"])["metrics"][
+        "prometheus"
+    ][0]
 
 
 def exit_task(document: Any) -> Any:
-    exit_dag = next(one for one in document["spec"]["templates"] if one["name"] == document["spec"]["onExit"])
+    exit_dag = next(
+        template for template in document["spec"]["templates"] if template["name"] == document["spec"]["onExit"]
+    )
     return exit_dag["dag"]["tasks"][0]
 
 
@@ -173,15 +177,15 @@ def test_a_broken_rule_is_told(break_it: Callable[[Any], object], sentence: str)
 )
 def test_a_fan_out_whose_items_are_given_to_its_dag_keeps_the_rules_too(value: str, sentence: str) -> None:
     document = copy.deepcopy(RENDERED["acd-all"])
-    chain = next(one for one in document["spec"]["templates"] if one["name"] == "all")
-    (task,) = (one for one in chain["dag"]["tasks"] if one["name"] == "baseline")
-    next(one for one in task["arguments"]["parameters"] if one["name"] == "shards")["value"] = value
+    chain = next(template for template in document["spec"]["templates"] if template["name"] == "all")
+    (task,) = (task for task in chain["dag"]["tasks"] if task["name"] == "baseline")
+    next(item for item in task["arguments"]["parameters"] if item["name"] == "shards")["value"] = value
     assert sentence in problems(document)
 
 
 def given_to_plan(document: Any, job: str) -> dict[str, str]:
-    """Setting and value of each --parameter of the plan pod."""
-    templates = {one["name"]: one for one in document["spec"]["templates"]}
+    """The settings and values of the --parameter options of the plan pod."""
+    templates = {template["name"]: template for template in document["spec"]["templates"]}
     alone = f"{job}-plan" in templates
     args = templates[f"{job}-plan" if alone else "chain-plan"]["container"]["args"]
     pairs = [args[at + 1] for at, arg in enumerate(args) if arg == "--parameter"]
@@ -190,7 +194,7 @@ def given_to_plan(document: Any, job: str) -> dict[str, str]:
 
 
 def parameters_of(document: Any) -> dict[str, Any]:
-    return {one["name"]: one for one in document["spec"]["arguments"]["parameters"]}
+    return {item["name"]: item for item in document["spec"]["arguments"]["parameters"]}
 
 
 @pytest.mark.parametrize("job", CHAIN)
@@ -223,7 +227,7 @@ def test_a_parameter_offers_the_values_that_its_setting_can_have(job: str) -> No
 @pytest.mark.parametrize("empty", [False, True])
 def test_the_defaults_of_a_template_are_those_of_the_settings(name: str, *, empty: bool) -> None:
     document = RENDERED[name]
-    values = {key: "" if empty else one["value"] for key, one in parameters_of(document).items()}
+    values = {key: "" if empty else item["value"] for key, item in parameters_of(document).items()}
     for job in CHAIN if name == "acd-all" else [name.removeprefix("acd-")]:
         model = load_job(job).settings
         given = []
@@ -251,15 +255,17 @@ def test_what_one_job_names_the_next_one_reads() -> None:
 
 @pytest.mark.parametrize("job", CHAIN)
 def test_a_job_is_a_plan_and_then_a_fan_out_and_a_gather_for_each_round(job: str) -> None:
-    tasks = next(one for one in RENDERED[f"acd-{job}"]["spec"]["templates"] if one["name"] == job)["dag"]["tasks"]
+    tasks = next(resource for resource in RENDERED[f"acd-{job}"]["spec"]["templates"] if resource["name"] == job)[
+        "dag"
+    ]["tasks"]
     rounds = [f"{stage}-{name}" for name in load_job(job).round_names for stage in ("run", "gather")]
     assert [task["name"] for task in tasks] == ["plan", *rounds]
     gathers = [f"{name} || {name}.Failed || {name}.Errored" for name in rounds[::2]]
-    expected = ["plan", *(one for pair in zip(gathers, rounds[1::2], strict=True) for one in pair)]
+    expected = ["plan", *(task_name for pair in zip(gathers, rounds[1::2], strict=True) for task_name in pair)]
     assert [task.get("depends", "") for task in tasks] == ["", *expected[:-1]]
     assert all("way}} == pods" in task["when"] for task in tasks[1:])
-    chain = next(one for one in RENDERED["acd-all"]["spec"]["templates"] if one["name"] == job)
-    handed_over = {one["name"] for one in chain["inputs"]["parameters"]}
+    chain = next(resource for resource in RENDERED["acd-all"]["spec"]["templates"] if resource["name"] == job)
+    handed_over = {item["name"] for item in chain["inputs"]["parameters"]}
     text = json.dumps(tasks[1:])
     for name in handed_over:
         text = text.replace(f"tasks.plan.outputs.parameters.{name}", f"inputs.parameters.{name}")
@@ -268,7 +274,9 @@ def test_a_job_is_a_plan_and_then_a_fan_out_and_a_gather_for_each_round(job: str
 
 
 def test_the_whole_chain_is_one_pod_and_pods_for_the_job_that_is_too_large_and_then_the_rest() -> None:
-    tasks = next(one for one in RENDERED["acd-all"]["spec"]["templates"] if one["name"] == "all")["dag"]["tasks"]
+    tasks = next(resource for resource in RENDERED["acd-all"]["spec"]["templates"] if resource["name"] == "all")["dag"][
+        "tasks"
+    ]
     by_name = {task["name"]: task for task in tasks}
     assert list(by_name) == ["plan", *CHAIN, "rest"]
     for job in CHAIN:
@@ -279,23 +287,25 @@ def test_the_whole_chain_is_one_pod_and_pods_for_the_job_that_is_too_large_and_t
     assert rest["depends"] == " && ".join(CHAIN)
     assert rest["when"] == "{{tasks.plan.outputs.parameters.next}} != end"
     assert rest["arguments"]["parameters"] == [{"name": "from", "value": "{{tasks.plan.outputs.parameters.next}}"}]
-    chain_pod = next(one for one in RENDERED["acd-all"]["spec"]["templates"] if one["name"] == "chain-plan")
-    accepted = {option for one in load_chain().params for option in one.opts}
+    chain_pod = next(
+        resource for resource in RENDERED["acd-all"]["spec"]["templates"] if resource["name"] == "chain-plan"
+    )
+    accepted = {option for item in load_chain().params for option in item.opts}
     assert {word for word in chain_pod["container"]["args"] if word.startswith("--")} <= accepted
 
 
 @pytest.mark.parametrize("job", CHAIN)
 def test_a_pod_that_plans_has_what_the_last_gather_leaves(job: str) -> None:
-    alone = {one["name"]: one for one in RENDERED[f"acd-{job}"]["spec"]["templates"]}
-    chain = next(one for one in RENDERED["acd-all"]["spec"]["templates"] if one["name"] == "chain-plan")
+    alone = {resource["name"]: resource for resource in RENDERED[f"acd-{job}"]["spec"]["templates"]}
+    chain = next(resource for resource in RENDERED["acd-all"]["spec"]["templates"] if resource["name"] == "chain-plan")
     publish, plan = alone[f"{job}-publish"], alone[f"{job}-plan"]
-    here = {one["name"]: one for one in plan["outputs"]["artifacts"]}
-    everywhere = {one["name"]: one for one in chain["outputs"]["artifacts"]}
+    here = {artifact["name"]: artifact for artifact in plan["outputs"]["artifacts"]}
+    everywhere = {artifact["name"]: artifact for artifact in chain["outputs"]["artifacts"]}
     for artifact in publish["outputs"].get("artifacts", []):
         assert here[artifact["name"]] == {**artifact, "optional": True}
         assert everywhere[f"{job}-{artifact['name']}"]["s3"] == artifact["s3"]
     assert plan["metrics"] == publish["metrics"]
-    given = {one["name"]: one["valueFrom"] for one in chain["outputs"]["parameters"]}
+    given = {item["name"]: item["valueFrom"] for item in chain["outputs"]["parameters"]}
     for output in publish["outputs"]["parameters"]:
         path = output["valueFrom"]["path"].replace(OUTPUTS, f"{OUTPUTS}/{job}")
         assert given[f"{job}-{output['name']}"] == {"path": path, "default": "0"}
@@ -303,34 +313,34 @@ def test_a_pod_that_plans_has_what_the_last_gather_leaves(job: str) -> None:
 
 @pytest.mark.parametrize("job", CHAIN)
 def test_the_last_gather_of_a_job_has_its_figures(job: str) -> None:
-    templates = {one["name"]: one for one in RENDERED["acd-all"]["spec"]["templates"]}
+    templates = {resource["name"]: resource for resource in RENDERED["acd-all"]["spec"]["templates"]}
     publish, labels = templates[f"{job}-publish"], {"job": job, "aoi": "{{workflow.parameters.aoi}}"}
     assert templates[job]["dag"]["tasks"][-1]["template"] == publish["name"]
     assert templates["all"]["metrics"]["prometheus"][0]["labels"][0] == {"key": "job", "value": "all"}
-    outputs = {one["name"]: one["valueFrom"] for one in publish["outputs"]["parameters"]}
-    metrics = {one["name"]: one for one in publish["metrics"]["prometheus"]}
-    wanted = [one for one in FIGURES if not one.jobs or job in one.jobs]
+    outputs = {item["name"]: item["valueFrom"] for item in publish["outputs"]["parameters"]}
+    metrics = {item["name"]: item for item in publish["metrics"]["prometheus"]}
+    wanted = [figure for figure in FIGURES if not figure.jobs or job in figure.jobs]
     assert len(wanted) == (9 if job == "monitor" else 4)
-    assert list(metrics) == [one.metric for one in wanted]
+    assert list(metrics) == [figure.metric for figure in wanted]
     for figure in wanted:
         assert outputs[figure.output] == {"path": f"{OUTPUTS}/figures/{figure.output}", "default": "0"}
         made = metrics[figure.metric]
         assert made["counter"] == {"value": f"{{{{outputs.parameters.{figure.output}}}}}"}
-        assert {one["key"]: one["value"] for one in made["labels"]} == labels
+        assert {label["key"]: label["value"] for label in made["labels"]} == labels
     (duration,) = templates[job]["metrics"]["prometheus"]
     assert (duration["name"], duration["gauge"]["value"]) == ("acd_job_duration_seconds", "{{duration}}")
 
 
 def test_a_metric_has_one_help_and_one_type_in_all_workflows() -> None:
-    """The controller is one for all of them."""
+    """All workflows share one controller."""
     found: dict[str, set[tuple[Any, ...]]] = {}
     for document in RENDERED.values():
         for template in document["spec"]["templates"]:
-            for one in template.get("metrics", {}).get("prometheus", []):
-                kind = (one["help"], "counter" in one, tuple(label["key"] for label in one["labels"]))
-                found.setdefault(one["name"], set()).add(kind)
+            for item in template.get("metrics", {}).get("prometheus", []):
+                kind = (item["help"], "counter" in item, tuple(label["key"] for label in item["labels"]))
+                found.setdefault(item["name"], set()).add(kind)
     assert {name: len(kinds) for name, kinds in found.items()} == dict.fromkeys(found, 1)
-    assert set(found) == {*(one.metric for one in FIGURES), DURATION}
+    assert set(found) == {*(figure.metric for figure in FIGURES), DURATION}
 
 
 @pytest.mark.parametrize("name", STABLE)
@@ -353,20 +363,20 @@ def test_the_end_is_told_only_where_there_is_a_webhook(name: str) -> None:
         "--workflow": "{{workflow.name}}",
         "--namespace": "{{workflow.namespace}}",
     }
-    accepted = {option for one in load_notify().params for option in one.opts}
+    accepted = {option for item in load_notify().params for option in item.opts}
     assert set(given) < accepted
 
 
 def test_tidy_is_one_pod_with_a_parameter_for_each_retention_and_no_mutex_of_an_aoi() -> None:
     document = RENDERED["acd-tidy"]
     assert document["spec"]["synchronization"]["mutexes"] == [{"name": "acd.tidy"}]
-    assert {name: one["value"] for name, one in parameters_of(document).items()} == {
+    assert {name: item["value"] for name, item in parameters_of(document).items()} == {
         **{name.replace("_", "-"): str(field.default) for name, field in Retention.model_fields.items()},
         WEBHOOK: "",
     }
-    pods = [one["container"] for one in document["spec"]["templates"] if "container" in one]
-    (args,) = [one["args"] for one in pods if one["args"][0] == "tidy"]
-    accepted = {option for one in load_tidy().params for option in one.opts}
+    pods = [template["container"] for template in document["spec"]["templates"] if "container" in template]
+    (args,) = [item["args"] for item in pods if item["args"][0] == "tidy"]
+    accepted = {option for item in load_tidy().params for option in item.opts}
     assert {word for word in args if word.startswith("--")} <= accepted
     assert args[1:4] == ["--apply", "--if-any", "--json"]
     assert args[4::2] == [f"--{name.replace('_', '-')}" for name in Retention.model_fields]

@@ -1,4 +1,4 @@
-"""The runner by itself: how the tasks of a workflow follow each other."""
+"""The runner: the order of a workflow's tasks."""
 
 from __future__ import annotations
 

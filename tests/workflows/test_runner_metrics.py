@@ -1,4 +1,4 @@
-"""What the runner measures as Argo's controller would."""
+"""The metrics of the runner, as Argo's controller would report them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def counter(name: str, value: str, **changes: Any) -> dict[str, Any]:
 
 
 def measured(*metrics: dict[str, Any], code: str = PRINT) -> dict[str, Any]:
-    """Two pods of one template, and what is measured of them."""
+    """Two pods of one template, with their metrics."""
     tasks = [
         {"name": name, "template": "work", "arguments": {"parameters": [{"name": "job", "value": name}]}}
         for name in ("a", "b")

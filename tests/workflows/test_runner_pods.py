@@ -37,7 +37,7 @@ def test_a_pod_is_tried_again_as_its_exit_code_says(
 ) -> None:
     template = pod("work", COUNT, str(tmp_path / "count"), codes, retryStrategy=retry())
     result = run(workflow(template), tmp_path)
-    assert (result.phase, [one.exit_code for one in result.nodes[0].attempts]) == (phase, attempts)
+    assert (result.phase, [attempt.exit_code for attempt in result.nodes[0].attempts]) == (phase, attempts)
 
 
 def test_a_command_that_is_not_there_ends_like_argos_executor(tmp_path: Path) -> None:

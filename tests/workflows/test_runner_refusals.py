@@ -1,4 +1,4 @@
-"""What the runner does not know it refuses by name."""
+"""The runner rejects unsupported features by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A round that a plan does without starts no pod."""
+"""A round that a plan does not need starts no pods."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def submit(site: Path, folder: Path, **parameters: str) -> Result:
-    """Monitor by pods, in a copy of the cube."""
+    """Monitor with pods, in a copy of the cube."""
     host = Host(
         folder / "run",
         commands={"acdtask": [sys.executable, "-m", "acdtask"]},
@@ -43,7 +43,7 @@ def submit(site: Path, folder: Path, **parameters: str) -> Result:
 
 
 def pods(result: Result) -> dict[str, int]:
-    """How many pods each round has had, for its fan-out and its gather."""
+    """The number of pods of each round, for fan-out and gather."""
     names = [node.name for node in result.nodes if node.attempts]
     return {name: sum(f"-{name}" in node for node in names) for name in ROUNDS}
 
@@ -76,7 +76,7 @@ def test_a_method_that_measures_has_them(site: Path, tmp_path: Path) -> None:
 
 
 def test_a_method_with_a_halo_has_them_too(site: Path, tmp_path: Path) -> None:
-    """It measures nothing, but must know which tiles cannot be read before their neighbours look into them."""
+    """The round measures nothing, but must find unreadable tiles before their neighbours read them."""
     result = submit(site, tmp_path, profile="tutorial", smooth="1.2")
     assert result.phase == "Succeeded"
     assert pods(result) == dict.fromkeys(ROUNDS, 4 + 1)

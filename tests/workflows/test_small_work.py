@@ -1,4 +1,4 @@
-"""Small work is done by the pod that plans it: how many pods a day has, and what happens to that pod."""
+"""Small work is done by the pod that plans it: the number of pods a day, and the faults of that pod."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from workflows.runner.pods import Host
 
 SCENE = SceneSettings(size=128, reference_pairs=20, monitored_pairs=3, events=4, seed=11)
 FIRST = SCENE.reference_pairs + 1
-"""Images that are there when the area is watched for the first time."""
+"""Number of images when the area is first watched."""
 ONE_POD = "all.plan"
 
 FAULTY = """
@@ -75,7 +75,7 @@ class Area(NamedTuple):
     cube: Path
 
     def add(self, count: int) -> None:
-        """Let the first `count` images be there."""
+        """Deliver the first `count` images."""
         self.inbox.mkdir(parents=True, exist_ok=True)
         for image in sorted((self.scene / "images").iterdir())[:count]:
             if not (self.inbox / image.name).exists():  # a copy of another time would be read again
@@ -100,7 +100,7 @@ class Area(NamedTuple):
         return run_workflow(document, {"aoi": "koln", **common, **(given or {})}, host, workers=2, pace=0)
 
     def parameters(self) -> dict[str, str]:
-        """Those of the whole chain."""
+        """Run the template of the whole chain."""
         return {
             "layout": "utm32",
             "ingest-cell-size": "64",
@@ -118,7 +118,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Fanned(NamedTuple):
-    """An area that pods of a fan-out have done, when it was new and a day after, and the workflow of that day."""
+    """An area processed by fan-out pods, when new and a day later, with the workflow of that day."""
 
     area: Area
     new: dict[str, str]
@@ -143,7 +143,7 @@ def fanned(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Fanned:
 
 @pytest.fixture(scope="module")
 def watched(scene: Path, fanned: Fanned, tmp_path_factory: pytest.TempPathFactory) -> Area:
-    """A small area whose first images are done, by one pod."""
+    """A small area whose first images were processed by one pod."""
     folder = tmp_path_factory.mktemp("watched")
     area = Area(scene, folder / "inbox", folder / "cube")
     area.add(FIRST)
@@ -155,7 +155,7 @@ def watched(scene: Path, fanned: Fanned, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def area(watched: Area, tmp_path: Path) -> Iterator[Area]:
-    """The watched area with a copy of its cube, and one more day's images."""
+    """The watched area with a copy of its cube, and the images of one more day."""
     shutil.copytree(watched.cube, tmp_path / "cube")
     area = Area(watched.scene, watched.inbox, tmp_path / "cube")
     area.add(SCENE.pairs)
@@ -165,7 +165,7 @@ def area(watched: Area, tmp_path: Path) -> Iterator[Area]:
 
 
 def ways(result: Result, node: str = ONE_POD) -> dict[str, str]:
-    """What the pod said of each job."""
+    """The output of the pod for each job."""
     outputs = result.node(node).attempts[-1].outputs
     return {job: outputs[f"{job}-way"] for job in JOBS}
 
@@ -205,11 +205,11 @@ def the_artifacts_and_figures_are_those_of(
         if not any(word in series.name for word in varying):
             assert result.metrics[series] == expected.metrics[series], series
     mine, theirs = (
-        {record.job: record for record in records_of(one.uid, Site(str(where.cube)))}
-        for one, where in ((result, area), (expected, fanned))
+        {record.job: record for record in records_of(item.uid, Site(str(where.cube)))}
+        for item, where in ((result, area), (expected, fanned))
     )
-    assert {job: (one.gathered, one.nothing_to_do, one.findings.figures) for job, one in mine.items()} == {
-        job: (one.gathered, one.nothing_to_do, one.findings.figures) for job, one in theirs.items()
+    assert {job: (item.gathered, item.nothing_to_do, item.findings.figures) for job, item in mine.items()} == {
+        job: (item.gathered, item.nothing_to_do, item.findings.figures) for job, item in theirs.items()
     }
     assert mine["monitor"].findings.figures["images"] == 2
 
@@ -262,7 +262,7 @@ def test_a_pod_that_ends_in_the_middle_is_tried_again_and_nothing_is_lost(
     result = area.submit(tmp_path / "run", command=command)
     assert (result.phase, pods_of(result)) == ("Succeeded", [ONE_POD])
     attempts = result.node(ONE_POD).attempts
-    assert [one.exit_code for one in attempts] == [int(fault) if fault.isdigit() else 137, 0]
+    assert [attempt.exit_code for attempt in attempts] == [int(fault) if fault.isdigit() else 137, 0]
     assert digests(area.cube) == fanned.day
     the_artifacts_and_figures_are_those_of(fanned.result, fanned.area, result, area, tmp_path / "run")
     memory = json.loads(result.node(ONE_POD).patch)["containers"][0]["resources"]["limits"]["memory"]
@@ -276,7 +276,7 @@ def test_work_that_fails_for_good_ends_the_pod_with_its_error(area: Area, tmp_pa
     before = digests(area.cube)
     result = area.submit(tmp_path / "run")
     node = result.node(ONE_POD)
-    assert (result.phase, [one.exit_code for one in node.attempts]) == ("Failed", [66])
+    assert (result.phase, [attempt.exit_code for attempt in node.attempts]) == ("Failed", [66])
     assert node.message == f"ACD-205: {bad} has only nodata"
     assert digests(area.cube) == before
     (failure,) = failures_of(result.uid, Site(str(area.cube)))

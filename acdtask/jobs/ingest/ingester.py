@@ -15,7 +15,7 @@ from acdtask.ingester.client import IngesterClient
 from acdtask.ingester.model import Counts, Scene, Status
 from acdtask.ingester.post import post_aoi
 from acdtask.ingester.transport import Place
-from acdtask.ingester.wait import Ending, Outcome, look, require_done, wait
+from acdtask.ingester.wait import AoiPhase, AoiProgress, progress_of, require_done, wait
 from acdtask.jobs.contract import Draft, Estimate, Site
 from acdtask.jobs.ingest.content import FilesWork, IngestContent
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -58,7 +58,7 @@ def plan_with_ingester(settings: IngestSettings, site: Site, layout: Layout | No
     outcome = _brought_about(client, aoi, settings)
     if layout is not None:
         cube.add_layout(layout)
-    if outcome.ending is Ending.EMPTY:
+    if outcome.phase is AoiPhase.EMPTY:
         return _draft(layout, outcome, f"the ingester found no scene for AOI {aoi.name}")
     held = _held(client, aoi, settings, cube)
     if held.scenes and not held.records:
@@ -71,10 +71,10 @@ def plan_with_ingester(settings: IngestSettings, site: Site, layout: Layout | No
     return _draft(layout, outcome, text)
 
 
-def _brought_about(client: IngesterClient, aoi: Aoi, settings: IngestSettings) -> Outcome:
+def _brought_about(client: IngesterClient, aoi: Aoi, settings: IngestSettings) -> AoiProgress:
     """What became of the AOI, which is at the ingester now. Not over, or over with failures: raises."""
-    there = look(client, aoi.name).ending if client.find_aoi(aoi.name) is not None else Ending.EMPTY
-    over = there is Ending.DONE or (there is Ending.FAILED and settings.accept_failed)
+    there = progress_of(client, aoi.name).phase if client.find_aoi(aoi.name) is not None else AoiPhase.EMPTY
+    over = there is AoiPhase.DONE or (there is AoiPhase.FAILED and settings.accept_failed)
     posted = post_aoi(client, aoi, again=settings.post_again and over)
     _events.info("aoi.posted" if posted.posted else "aoi.there", aoi=aoi.name, scenes=posted.scenes.total)
 
@@ -83,7 +83,7 @@ def _brought_about(client: IngesterClient, aoi: Aoi, settings: IngestSettings) -
         _events.info("ingester.progress", aoi=aoi.name, done=done, total=total)
 
     outcome = wait(client, aoi.name, settings.wait_minutes * 60, progress)
-    if outcome.ending is not Ending.EMPTY:
+    if outcome.phase is not AoiPhase.EMPTY:
         require_done(outcome, accept_failed=settings.accept_failed, option="--wait-minutes")
     return outcome
 
@@ -114,7 +114,7 @@ def _within(scene: Scene, aoi: Aoi) -> bool:
     return start <= scene.data.date <= end
 
 
-def _draft(layout: Layout | None, outcome: Outcome, nothing_to_do: str) -> Draft[IngestContent, FilesWork]:
+def _draft(layout: Layout | None, outcome: AoiProgress, nothing_to_do: str) -> Draft[IngestContent, FilesWork]:
     return Draft(
         content=IngestContent(layout=layout),
         shards=[],
@@ -122,7 +122,7 @@ def _draft(layout: Layout | None, outcome: Outcome, nothing_to_do: str) -> Draft
         notes={
             "scenes of the ingester": outcome.scenes.text(),
             "tiles of the ingester": outcome.tiles.text(),
-            "left out, failed for good": [trouble.text() for trouble in outcome.troubles],
+            "left out, failed for good": [problem.text() for problem in outcome.problems],
         },
         nothing_to_do=nothing_to_do,
     )

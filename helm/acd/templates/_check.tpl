@@ -1,4 +1,4 @@
-{{/* What a schema cannot say. Each sentence names the value, and then the fix. */}}
+{{/* Checks that a schema cannot express. Each message names the value, then the fix. */}}
 
 {{- define "acd.check" -}}
 {{- include "acd.check.image" . -}}
@@ -21,7 +21,7 @@
 {{- fail "image.repository is empty. Set it to where you pushed the image, such as registry.example.com/acdtask." -}}
 {{- end -}}
 {{- if and (eq .tag "latest") (not .digest) -}}
-{{- fail "image.tag is latest, so pods of one workflow could run different code. Set a version, or image.digest." -}}
+{{- fail "image.tag is latest, so pods of one workflow could run different code. Set a version or image.digest." -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
@@ -36,13 +36,13 @@
 {{- fail "The pods have no credentials. Set objectStore.existingSecret.name to a secret with keys, or objectStore.workloadIdentity to true." -}}
 {{- end -}}
 {{- if and $store.existingSecret.name (eq $store.existingSecret.accessKeyIdKey $store.existingSecret.secretAccessKeyKey) -}}
-{{- fail "objectStore.existingSecret has one key for both the access key id and the secret access key. Name two." -}}
+{{- fail "objectStore.existingSecret uses the same key for the access key id and the secret access key. Set two different keys." -}}
 {{- end -}}
 {{- if and $store.existingSecret.name $store.workloadIdentity -}}
-{{- fail "objectStore has both existingSecret.name and workloadIdentity, and keys would win over the identity. Leave one of them out." -}}
+{{- fail "objectStore has both existingSecret.name and workloadIdentity, but only one can be used. Remove one of them." -}}
 {{- end -}}
 {{- if and $store.workloadIdentity $account.create (not $account.annotations) -}}
-{{- fail "objectStore.workloadIdentity is true and serviceAccount.annotations names no identity. Add the annotation of your cloud, or set serviceAccount.create to false and serviceAccount.name to an account that has an identity." -}}
+{{- fail "objectStore.workloadIdentity is true, but serviceAccount.annotations names no identity. Add the annotation of your cloud, or set serviceAccount.create to false and serviceAccount.name to an account that has an identity." -}}
 {{- end -}}
 {{- end }}
 
@@ -50,7 +50,7 @@
 {{- $artifacts := .Values.artifacts -}}
 {{- $store := .Values.objectStore -}}
 {{- if and $artifacts.create (has $artifacts.bucket (list "" $store.bucket)) $store.prefix (eq $artifacts.prefix $store.prefix) -}}
-{{- fail "artifacts.prefix and objectStore.prefix are the same, in one bucket. Give the artifacts a prefix of their own." -}}
+{{- fail "artifacts.prefix and objectStore.prefix are the same, in the same bucket. Set another prefix for the artifacts." -}}
 {{- end -}}
 {{- end }}
 
@@ -58,17 +58,17 @@
 {{- with .Values.geocube -}}
 {{- range $name, $given := dict "existingSecret.name" .existingSecret.name "caConfigMap.name" .caConfigMap.name "caSecret.name" .caSecret.name "downloader" .downloader -}}
 {{- if and $given (not $.Values.geocube.address) -}}
-{{- fail (printf "geocube.%s is set, and geocube.address is empty. Set it to the Geocube's address, or leave both out." $name) -}}
+{{- fail (printf "geocube.%s is set, but geocube.address is empty. Set it to the Geocube's address, or remove both." $name) -}}
 {{- end -}}
 {{- end -}}
 {{- if and .caConfigMap.name .caSecret.name -}}
-{{- fail "geocube has both caConfigMap.name and caSecret.name. Leave one of them out." -}}
+{{- fail "geocube has both caConfigMap.name and caSecret.name. Remove one of them." -}}
 {{- end -}}
 {{- if and .existingSecret.name (hasPrefix "geocube://" .address) (not .insecure) -}}
-{{- fail "geocube.address is geocube://, without TLS, and others on the way could read the key. Write geocubes://, or set geocube.insecure to true." -}}
+{{- fail "geocube.address is geocube://, without TLS, so others on the network could read the key. Use geocubes://, or set geocube.insecure to true." -}}
 {{- end -}}
 {{- if and (or .caConfigMap.name .caSecret.name) (hasPrefix "geocube://" .address) -}}
-{{- fail (printf "geocube has certificates to trust, and geocube.address is %s, without TLS. Write geocubes://, or leave the certificates out." .address) -}}
+{{- fail (printf "geocube has CA certificates, but geocube.address is %s, without TLS. Use geocubes://, or remove the certificates." .address) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
@@ -76,15 +76,15 @@
 {{- define "acd.check.ingester" -}}
 {{- with .Values.ingester -}}
 {{- if and .existingSecret.name (not .address) -}}
-{{- fail "ingester.existingSecret.name is set, and ingester.address is empty. Set it to the ingester's address, or leave both out." -}}
+{{- fail "ingester.existingSecret.name is set, but ingester.address is empty. Set it to the ingester's address, or remove both." -}}
 {{- end -}}
 {{- if and .existingSecret.name (hasPrefix "http://" .address) (not .insecure) -}}
-{{- fail "ingester.address is http://, and others on the way could read the token. Write https://, or set ingester.insecure to true." -}}
+{{- fail "ingester.address is http://, so others on the network could read the token. Use https://, or set ingester.insecure to true." -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
 
-{{/* A size in bytes, about: to compare two of them. */}}
+{{/* An approximate size in bytes, for comparisons. */}}
 {{- define "acd.bytes" -}}
 {{- $units := dict "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 -}}
 {{- mulf (regexFind "^[0-9.]+" . | float64) (index $units (regexFind "[A-Za-z]+$" .)) -}}
@@ -97,21 +97,21 @@
 {{- $limit := ($resources.limits).memory -}}
 {{- if and $asked $limit -}}
 {{- if gt (include "acd.bytes" $asked | float64) (include "acd.bytes" $limit | float64) -}}
-{{- fail (printf "resources.%s.requests.memory is %s, more than its limit %s. Set resources.%s.limits.memory as well." $stage $asked $limit $stage) -}}
+{{- fail (printf "resources.%s.requests.memory is %s, more than the limit %s. Set resources.%s.limits.memory too." $stage $asked $limit $stage) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
 
-{{/* Every zone that helm does not know is UTC to it. Where it knows none, nothing can be told. */}}
+{{/* Helm treats unknown zones as UTC. On a system without time zone data, nothing can be checked. */}}
 {{- define "acd.check.timezones" -}}
 {{- $day := toDate "2006-01-02" "2020-07-01" -}}
 {{- if ne (dateInZone "MST" $day "Europe/Berlin") "UTC" -}}
 {{- $zones := dict "monitorDefaults.timezone" .Values.monitorDefaults.timezone "tidy.timezone" .Values.tidy.timezone -}}
 {{- range .Values.monitors }}{{ if .timezone }}{{ $_ := set $zones (printf "the timezone of monitor %s" .name) .timezone }}{{ end }}{{ end -}}
-{{- range $where, $zone := $zones -}}
+{{- range $name, $zone := $zones -}}
 {{- if and (eq (dateInZone "MST" $day $zone) "UTC") (not (regexMatch "^(Etc/)?(UTC|UCT|Universal|Zulu)$" $zone)) -}}
-{{- fail (printf "%s is %s, which is not in the tz database. Use a zone such as UTC or Europe/Berlin." $where $zone) -}}
+{{- fail (printf "%s is %s, which is not in the tz database. Use a zone such as UTC or Europe/Berlin." $name $zone) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -120,7 +120,7 @@
 {{- define "acd.check.env" -}}
 {{- range $name, $_ := .Values.extraEnv -}}
 {{- if has $name (list "ACD_CUBE" "ACD_RUN_ID" "ACD_LOG" "ACD_WEBHOOK_AUTHORIZATION" "ACD_GEOCUBE_ADDRESS" "ACD_GEOCUBE_KEY" "ACD_GEOCUBE_INSECURE_KEY" "ACD_GEOCUBE_CA_FILE" "ACD_GEOCUBE_DOWNLOADER" "ACD_INGESTER_ADDRESS" "ACD_INGESTER_TOKEN" "ACD_INGESTER_INSECURE" "AWS_ENDPOINT_URL" "AWS_REGION" "AWS_DEFAULT_REGION" "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN") -}}
-{{- fail (printf "extraEnv has %s, which the chart sets itself. Use the values of objectStore, geocube, ingester and webhook, and leave it out here." $name) -}}
+{{- fail (printf "extraEnv has %s, which the chart sets itself. Use the values of objectStore, geocube, ingester and webhook instead." $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
@@ -136,7 +136,7 @@
 {{- range $needed -}}
 {{- $place := index $network . -}}
 {{- if not (or $place.cidrs $place.namespaces) -}}
-{{- fail (printf "networkPolicy.%s has no cidrs and no namespaces, so pods could not reach it. Name its addresses, or set networkPolicy.enabled to false." .) -}}
+{{- fail (printf "networkPolicy.%s has neither cidrs nor namespaces, so pods could not reach it. Set one of them, or set networkPolicy.enabled to false." .) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -149,10 +149,10 @@
 {{- $areas := dict -}}
 {{- range $monitor := .root.Values.monitors -}}
 {{- if hasKey $seen .name -}}
-{{- fail (printf "Two monitors are named %s. Give each its own name: schedules and AOIs are kept by it." .name) -}}
+{{- fail (printf "Two monitors are named %s. Give each its own name, since schedules and AOIs are named after it." .name) -}}
 {{- end -}}
 {{- if eq .name "tidy" -}}
-{{- fail "A monitor is named tidy, and so is the chart's own schedule acd-tidy. Give the monitor another name." -}}
+{{- fail "A monitor is named tidy, like the chart's own schedule acd-tidy. Give the monitor another name." -}}
 {{- end -}}
 {{- $_ := set $seen .name true -}}
 {{- include "acd.check.schedules" . -}}
@@ -160,7 +160,7 @@
 {{- if .aoi -}}
 {{- $aoi := kindIs "string" .aoi | ternary (fromJson (toString .aoi)) .aoi -}}
 {{- with index $areas $aoi.name -}}
-{{- fail (printf "Monitors %s and %s both bring an AOI named %s, and results are kept by that name. Rename one of the AOIs, or use aoiFrom.configMap: acd-aoi-%s in one monitor." . $monitor.name $aoi.name .) -}}
+{{- fail (printf "Monitors %s and %s both define an AOI named %s, but results are stored under that name. Rename one of the AOIs, or use aoiFrom.configMap: acd-aoi-%s in one monitor." . $monitor.name $aoi.name .) -}}
 {{- end -}}
 {{- $_ := set $areas $aoi.name .name -}}
 {{- end -}}
@@ -168,7 +168,7 @@
 {{- end -}}
 {{- end }}
 
-{{/* What the pattern of a schedule cannot say: ranges that end before they begin, days that no month has. */}}
+{{/* Checks of schedules that a pattern cannot express: ranges that end before they begin, days that no month has. */}}
 {{- define "acd.check.schedules" -}}
 {{- $owner := .owner | default (printf "Monitor %s" .name) -}}
 {{- $order := dict -}}
@@ -184,7 +184,7 @@
 {{- $from := index $order (first $ends) | default (first $ends) | int -}}
 {{- $to := index $order (last $ends) | default (last $ends) | int -}}
 {{- if gt $from $to -}}
-{{- fail (printf "%s has the schedule %q, and its range %s ends before it begins. Split it in two, such as 22-23,0-5." $owner $schedule $part) -}}
+{{- fail (printf "%s has the schedule %q, whose range %s ends before it begins. Split it, such as 22-23,0-5." $owner $schedule $part) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -193,13 +193,13 @@
 {{- $month := index $order (index $fields 3) | default (index $fields 3) | toString -}}
 {{- $never := or (and (has (index $fields 2) (list "30" "31")) (has $month (list "2" "02"))) (and (eq (index $fields 2) "31") (has $month (list "4" "04" "6" "06" "9" "09" "11"))) -}}
 {{- if and $never (has (index $fields 4) (list "*" "?")) -}}
-{{- fail (printf "%s has the schedule %q, which never comes. Give a day that the month has." $owner $schedule) -}}
+{{- fail (printf "%s has the schedule %q, which never occurs. Use a day that the month has." $owner $schedule) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
 
-{{/* A word for each polygon of a GeoJSON object. */}}
+{{/* One word for each polygon of a GeoJSON object. */}}
 {{- define "acd.polygons" -}}
 {{- if kindIs "map" . -}}
 {{- if eq .type "FeatureCollection" }}{{ range .features }}{{ include "acd.polygons" . }}{{ end -}}
@@ -211,18 +211,18 @@
 
 {{- define "acd.check.aoi" -}}
 {{- if and .aoi .aoiFrom -}}
-{{- fail (printf "Monitor %s has both aoi and aoiFrom. Leave one of them out." .name) -}}
+{{- fail (printf "Monitor %s has both aoi and aoiFrom. Remove one of them." .name) -}}
 {{- end -}}
 {{- if not (or .aoi .aoiFrom) -}}
-{{- fail (printf "Monitor %s has no area. Give it aoi (the AOI itself), or aoiFrom.configMap (a ConfigMap that has it)." .name) -}}
+{{- fail (printf "Monitor %s has no area. Set aoi (the AOI itself) or aoiFrom.configMap (a ConfigMap with the AOI)." .name) -}}
 {{- end -}}
 {{- if gt (len (toJson .aoi)) 1000000 -}}
-{{- fail (printf "Monitor %s has an aoi of more than 1000000 bytes, and a ConfigMap holds no more. Simplify the polygon." .name) -}}
+{{- fail (printf "Monitor %s has an aoi of more than 1000000 bytes, the limit of a ConfigMap. Simplify the polygon." .name) -}}
 {{- end -}}
 {{- if kindIs "string" .aoi -}}
 {{- $aoi := fromJson .aoi -}}
 {{- if or $aoi.Error (not $aoi.name) -}}
-{{- fail (printf "Monitor %s has an aoi that is no GeoJSON with a name. Give JSON with type and name, and start_time and end_time if they limit it." .name) -}}
+{{- fail (printf "Monitor %s has an aoi that is not GeoJSON with a name. Give JSON with type and name, and optionally start_time and end_time." .name) -}}
 {{- end -}}
 {{- end -}}
 {{- with .aoi -}}
@@ -230,9 +230,9 @@
 {{- if not (regexMatch "^[a-zA-Z0-9:_-]+(/[a-zA-Z0-9:_-]+)*$" (toString $aoi.name)) -}}
 {{- fail (printf "Monitor %s has an aoi named %q. Use letters, digits, '-', ':' and '_', with '/' between parts." $.name $aoi.name) -}}
 {{- end -}}
-{{- range $at := list "start_time" "end_time" -}}
-{{- if and (hasKey $aoi $at) (not (regexMatch "^[0-9]{4}-[01][0-9]-[0-3][0-9]([T ][0-9:.]+(Z|[+-][0-9:]+)?)?$" (index $aoi $at | toString))) -}}
-{{- fail (printf "Monitor %s has an aoi whose %s is %v. Write it as 2021-01-07T00:00:00Z." $.name $at (index $aoi $at)) -}}
+{{- range $key := list "start_time" "end_time" -}}
+{{- if and (hasKey $aoi $key) (not (regexMatch "^[0-9]{4}-[01][0-9]-[0-3][0-9]([T ][0-9:.]+(Z|[+-][0-9:]+)?)?$" (index $aoi $key | toString))) -}}
+{{- fail (printf "Monitor %s has an aoi whose %s is %v. Write it as 2021-01-07T00:00:00Z." $.name $key (index $aoi $key)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $aoi.start_time $aoi.end_time (lt (substr 0 10 (toString $aoi.end_time)) (substr 0 10 (toString $aoi.start_time))) -}}
@@ -255,10 +255,10 @@
 {{- range ((($template).spec).arguments).parameters }}{{ $_ := set $known .name . }}{{ end -}}
 {{- range $key, $text := include "acd.settings" . | fromJson -}}
 {{- if and (has $key (list "memory-mib" "here-memory-mib")) (not (regexMatch "^[1-9][0-9]{2,6}$" $text)) -}}
-{{- fail (printf "Monitor %s sets %s to %s. Give whole MiB, 100 or more." $.monitor.name $key $text) -}}
+{{- fail (printf "Monitor %s sets %s to %s. Use a whole number of MiB, 100 or more." $.monitor.name $key $text) -}}
 {{- end -}}
 {{- if and (has $key (list "here-seconds" "pod-start")) (not (regexMatch "^[0-9]+([.][0-9]+)?$" $text)) -}}
-{{- fail (printf "Monitor %s sets %s to %s. Give seconds, 0 or more." $.monitor.name $key $text) -}}
+{{- fail (printf "Monitor %s sets %s to %s. Use a number of seconds, 0 or more." $.monitor.name $key $text) -}}
 {{- end -}}
 {{- if has $key (list "aoi" "webhook") -}}
 {{- fail (printf "Monitor %s has the setting %s, which the chart sets itself. Use the monitor's aoi or aoiFrom, and webhook.url." $.monitor.name $key) -}}

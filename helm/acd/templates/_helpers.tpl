@@ -1,4 +1,4 @@
-{{/* Names are fixed, not the release's: `argo submit --from workflowtemplate/acd-monitor` works in every namespace. */}}
+{{/* Names do not depend on the release, so that `argo submit --from workflowtemplate/acd-monitor` always works. */}}
 
 {{- define "acd.selectorLabels" -}}
 app.kubernetes.io/name: acd
@@ -24,7 +24,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 s3://{{ .Values.objectStore.bucket }}{{ with .Values.objectStore.prefix }}/{{ . }}{{ end }}
 {{- end }}
 
-{{/* The environment of a container that reads or writes the cube: a list. */}}
+{{/* Environment variables of a container that uses the cube, as a list. */}}
 {{- define "acd.env" -}}
 {{- $store := .Values.objectStore -}}
 - name: ACD_CUBE
@@ -95,7 +95,7 @@ s3://{{ .Values.objectStore.bucket }}{{ with .Values.objectStore.prefix }}/{{ . 
 /etc/acd/geocube
 {{- end }}
 
-{{/* The volume with the certificates to trust, and below where a container has it: lists, empty without one. */}}
+{{/* The volume with the CA certificates, and below its mount, as lists; empty without certificates. */}}
 {{- define "acd.geocubeVolumes" -}}
 {{- with .Values.geocube -}}
 {{- if .caConfigMap.name -}}
@@ -116,7 +116,7 @@ s3://{{ .Values.objectStore.bucket }}{{ with .Values.objectStore.prefix }}/{{ . 
 {{- end -}}
 {{- end }}
 
-{{/* What the pod that posts has beside that: a list. */}}
+{{/* Additional environment variables of the pod that posts to the webhook, as a list. */}}
 {{- define "acd.webhookEnv" -}}
 {{- with .Values.webhook.existingSecret -}}
 {{- if .name -}}
@@ -128,14 +128,14 @@ s3://{{ .Values.objectStore.bucket }}{{ with .Values.objectStore.prefix }}/{{ . 
 {{- end -}}
 {{- end }}
 
-{{/* A parameter as text. Helm reads numbers as floating point, and would print a million as 1e+06. */}}
+{{/* A parameter as text. Helm reads numbers as floating point, and would write a million as 1e+06. */}}
 {{- define "acd.text" -}}
 {{- if kindIs "string" . }}{{ . }}{{ else if kindIs "bool" . }}{{ ternary "yes" "no" . }}{{ else }}{{ toJson . }}{{ end -}}
 {{- end }}
 
 {{/*
-Settings by the names of a template's parameters, as JSON. A section of settings, such as `baseline: {end: 2021-08-01}`,
-is written as in acd.toml: its settings are `baseline-end` in acd-all, and `end` in acd-baseline.
+Settings keyed by a template's parameters, as JSON. Settings may be grouped by job as in acd.toml, such as
+`baseline: {end: 2021-08-01}`, which is the parameter `baseline-end` of acd-all and `end` of acd-baseline.
 */}}
 {{- define "acd.flat" -}}
 {{- $flat := dict -}}
@@ -153,7 +153,7 @@ is written as in acd.toml: its settings are `baseline-end` in acd-all, and `end`
 {{- toJson $flat -}}
 {{- end }}
 
-{{/* The settings of a monitor with the defaults, as JSON. Not `merge`: it takes 0 and false for values that are not there. */}}
+{{/* The settings of a monitor, with defaults, as JSON. Not with `merge`, which treats 0 and false as missing. */}}
 {{- define "acd.settings" -}}
 {{- $defaults := .root.Values.monitorDefaults -}}
 {{- $template := .monitor.template | default $defaults.template -}}
@@ -165,8 +165,8 @@ is written as in acd.toml: its settings are `baseline-end` in acd-all, and `end`
 {{- end }}
 
 {{/*
-What `monitorDefaults.settings` means for the parameters of a template, as JSON. They are written for
-`monitorDefaults.template`; a setting of one job is `high` in acd-monitor and `monitor-high` in acd-all.
+The values of `monitorDefaults.settings` for the parameters of a template, as JSON. They are written for
+`monitorDefaults.template`; a setting of one job is called `high` in acd-monitor and `monitor-high` in acd-all.
 */}}
 {{- define "acd.defaults" -}}
 {{- $defaults := .root.Values.monitorDefaults -}}
@@ -189,7 +189,7 @@ What `monitorDefaults.settings` means for the parameters of a template, as JSON.
 {{- toJson $found -}}
 {{- end }}
 
-{{/* By what name a monitor's AOI is found: the rest of its ConfigMap's name. */}}
+{{/* The name of a monitor's AOI: its ConfigMap's name without the prefix. */}}
 {{- define "acd.aoiName" -}}
 {{- with .aoiFrom }}{{ trimPrefix "acd-aoi-" .configMap }}{{ else }}{{ .name }}{{ end -}}
 {{- end }}
@@ -199,7 +199,7 @@ What `monitorDefaults.settings` means for the parameters of a template, as JSON.
 {{- with .root.Values.artifacts.prefix }}{{ . }}/{{ end }}{{ .key -}}
 {{- end }}
 
-{{/* The resources of a container, by its arguments: job, stage, ... A pod that plans may do the work; what is no stage is small. */}}
+{{/* The resources of a container, by its arguments (job, stage, ...). Pods that plan may do work; other commands are small. */}}
 {{- define "acd.resources" -}}
 {{- $stage := "plan" -}}
 {{- if ge (len .args) 2 }}{{ $stage = index .args 1 }}{{ end -}}
@@ -227,9 +227,9 @@ What `monitorDefaults.settings` means for the parameters of a template, as JSON.
 {{- toJson $found -}}
 {{- end }}
 
-{{/* A patch of every pod that locks Argo's own containers, which the templates do not name. */}}
+{{/* A pod patch that restricts Argo's own containers, which are not in the templates. */}}
 {{- define "acd.executorPatch" -}}
-{{- if .patch }}{{ fail (printf "%s patches its pods itself. Set executor.restricted to false." .name) }}{{ end -}}
+{{- if .patch }}{{ fail (printf "%s already has a pod patch. Set executor.restricted to false." .name) }}{{ end -}}
 {{- $context := dict "allowPrivilegeEscalation" false "capabilities" (dict "drop" (list "ALL")) -}}
 {{- dict
   "initContainers" (list (dict "name" "init" "securityContext" $context))
