@@ -22,7 +22,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.period import period_text, year_after
 from acdtask.jobs.ingest.checks import input_of, readings_of
 from acdtask.jobs.ingest.known import NothingKnown
-from acdtask.jobs.ingest.pixels import judge
+from acdtask.jobs.ingest.pixels import check_pixels
 from acdtask.jobs.ingest.reading import Reading
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, access_to, find_candidates
@@ -119,7 +119,7 @@ def look(settings: IngestSettings) -> Seen:
 def _is_nodata_unknown(candidate: Candidate, reading: Reading, settings: IngestSettings) -> bool:
     """Whether an ingest that reads the pixels of an image would ask which of them are nodata."""
     try:
-        judge(input_of(candidate, reading), settings.definition().dformat, access_to(settings, signed=False))
+        check_pixels(input_of(candidate, reading), settings.definition().dformat, access_to(settings, signed=False))
     except AcdError as error:
         if error.code.value.retryable:
             raise

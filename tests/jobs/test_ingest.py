@@ -68,7 +68,7 @@ def test_names_become_records_with_dates_and_tags(source: Path, tmp_path: Path) 
 
 def test_what_is_there_is_left_alone_and_what_is_new_is_added(source: Path, tmp_path: Path) -> None:
     ingest(tmp_path / "cube", source=str(source))
-    assert "in the cube already" in ingest(tmp_path / "cube", source=str(source)).lines[0]
+    assert "already in the cube" in ingest(tmp_path / "cube", source=str(source)).lines[0]
     write_tiff(source / "S1_20210113_20210119_VV.tif", good_pixels(9))
     assert ingest(tmp_path / "cube", source=str(source)).plan.units == 1
     assert len(open_site(str(tmp_path / "cube")).cube.records(RecordQuery())) == 3

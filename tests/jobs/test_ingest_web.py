@@ -82,7 +82,7 @@ def test_one_file_on_the_web_is_ingested_and_a_second_run_has_nothing_to_do(serv
     (record,) = open_site(str(tmp_path / "cube")).cube.records(RecordQuery())
     assert record.name == NAMES[0].removesuffix(".tif")
     server.asked.clear()
-    assert "in the cube already" in ingest(tmp_path / "cube", source=source).lines[0]
+    assert "already in the cube" in ingest(tmp_path / "cube", source=source).lines[0]
     assert len(server.asked) == 1, "its fingerprint was enough"
 
 
@@ -179,7 +179,7 @@ def test_settings_never_have_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_files_that_differ_by_their_query_alone_are_refused(server: WebServer, tmp_path: Path) -> None:
     items = [item(number, f"{server.address}/get.tif?file={number}") for number in range(2)]
     (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
-    with pytest.raises(AcdError, match="another query") as caught:
+    with pytest.raises(AcdError, match="different queries") as caught:
         ingest(tmp_path / "cube", source=str(tmp_path / "items.json"))
     assert caught.value.code is ErrorCode.WEB_ADDRESS
 

@@ -103,14 +103,14 @@ def test_what_changed_is_told_then_replaced_or_kept(area: Area, change: str) -> 
     assert "2 files" in refused.detail
     assert image(0) in refused.detail
     assert all((pixels == before[name]).all() for name, pixels in stored(area).items())
-    assert "in the cube already" in area.ingest(**options, on_known="keep").lines[0]
+    assert "already in the cube" in area.ingest(**options, on_known="keep").lines[0]
     assert all((pixels == before[name]).all() for name, pixels in stored(area).items())
     replaced = area.ingest(**options, on_known="replace")
     assert any("replaced the pixels of 2 records" in line and image(0) in line for line in replaced.lines)
     assert all(is_new(pixels) for pixels in stored(area).values())
     assert len(area.records()) == 2
-    assert "all 2 records are in the cube already" in area.ingest(**options).lines[0]
-    assert "all 2 records are in the cube already" in area.ingest(**options, on_known="replace").lines[0]
+    assert "all 2 records are already in the cube" in area.ingest(**options).lines[0]
+    assert "all 2 records are already in the cube" in area.ingest(**options, on_known="replace").lines[0]
 
 
 def test_new_files_come_with_replaced_ones(area: Area) -> None:
@@ -130,7 +130,7 @@ def test_a_file_that_was_only_touched_is_read_once_and_left_alone(area: Area) ->
     compared = area.ingest()
     assert compared.plan.units == 1
     assert "compared with the cube's pixels: 1" in compared.lines
-    assert "in the cube already" in area.ingest().lines[0]
+    assert "already in the cube" in area.ingest().lines[0]
     assert sorted((area.cube / "index/heads").iterdir()) == heads
 
 
@@ -138,9 +138,9 @@ def test_setting_a_default_value_by_name_changes_nothing(area: Area) -> None:
     write_series(area.folder / "images", NAME, 2, mean=0.4)
     area.ingest()
     assert area.ingest(source_nodata=0).lines[0].startswith("done")  # the files say 0 too: read once, the same pixels
-    assert "in the cube already" in area.ingest(source_nodata=0).lines[0]
+    assert "already in the cube" in area.ingest(source_nodata=0).lines[0]
     assert area.ingest(band=1, source_nodata=0).lines[0].startswith("done")  # the only band: the same pixels again
-    assert "in the cube already" in area.ingest(band=1, source_nodata=0).lines[0]
+    assert "already in the cube" in area.ingest(band=1, source_nodata=0).lines[0]
 
 
 def test_a_cube_without_notes_says_so_and_verify_makes_them(area: Area) -> None:
@@ -213,14 +213,14 @@ def test_after_a_replacement_baseline_and_monitor_are_those_of_a_cube_that_never
         assert again.plan.units == 1
     baseline, monitored = judge(area)
     assert baseline.plan.content_id != first.plan.content_id
-    assert [one.label for one in monitored.plan.content.images] == [f"{a}_{b}"]
+    assert [image.label for image in monitored.plan.content.images] == [f"{a}_{b}"]
     assert any(
         f"judged against other versions of the baseline annual: {first.plan.content_id} (2)" in line
         for line in monitored.lines
     )
     anew = area.monitor(min_count=2, min_std=0.001, centred=False, again=True)
     c, d = days(6)[4]
-    assert [one.label for one in anew.plan.content.images] == [f"{c}_{d}"]
+    assert [image.label for image in anew.plan.content.images] == [f"{c}_{d}"]
     other = Area(area.folder / "other")
     shutil.copytree(area.folder / "images", other.folder / "images")
     other.ingest()
@@ -243,7 +243,7 @@ def test_only_the_image_that_was_replaced_is_judged_again(area: Area, consolidat
     write(area.folder / f"images/{image(5)}.tif", pixels_of(0.2, 25))
     area.ingest(on_known="replace")
     again = area.monitor(min_count=2, min_std=0.001, centred=False)
-    assert [one.label for one in again.plan.content.images] == [f"{a}_{b}"]
+    assert [image.label for image in again.plan.content.images] == [f"{a}_{b}"]
     assert np.median(z_of(area, f"{a}_{b}")) > np.median(before) + 1000
     assert "monitored with these settings already" in area.monitor(min_count=2, min_std=0.001, centred=False).lines[0]
 
@@ -282,7 +282,7 @@ def test_a_consolidation_that_was_planned_before_indexes_no_copy_of_old_pixels(a
     gather_round(job, plan, "write", open_site(str(area.cube)))
     cube = LocalCube.open(str(area.cube))
     names = {record.id: record.name for record in area.records()}
-    copies = {names[one.record_id] for one in cube.datasets("CoherenceVV", "master") if one.is_copy}
+    copies = {names[dataset.record_id] for dataset in cube.datasets("CoherenceVV", "master") if dataset.is_copy}
     assert copies == {image(0), image(2)}
     baseline = area.baseline()
     fresh = [pixels_of(0.4, 0), pixels_of(0.8, 1), pixels_of(0.4, 2)]

@@ -156,8 +156,8 @@ def test_litter_is_passed_over_and_counted(name: str, data: bytes, why: str, ima
     (images / name).write_bytes(data)
     outcome = ingest(tmp_path / "cube", source=str(images))
     assert ingested(tmp_path / "cube") == stems()
-    assert outcome.plan.notes["passed over"] == f"1 {why}"
-    assert f"passed over: 1 {why}" in outcome.lines
+    assert outcome.plan.notes["skipped"] == f"1 {why}"
+    assert f"skipped: 1 {why}" in outcome.lines
 
 
 def test_an_empty_raster_is_no_litter(images: Path, tmp_path: Path) -> None:
@@ -172,14 +172,14 @@ def test_names_that_do_not_match_are_counted_and_shown_each_time(images: Path, t
     for name in ("dem.tif", "deep/other_2020-03-01.tif", "mask.TIF", "x.tiff"):
         write_tiff(images / name, good_pixels(7))
     sentence = (
-        "left out: 4 files whose names do not match the pattern (deep/other_2020-03-01.tif, dem.tif, mask.TIF, ...)"
+        "excluded: 4 files whose names do not match the pattern (deep/other_2020-03-01.tif, dem.tif, mask.TIF, ...)"
     )
     outcome = ingest(tmp_path / "cube", source=str(images))
     assert sentence in outcome.lines
-    assert outcome.plan.notes["left out, name does not match"] == 4
+    assert outcome.plan.notes["excluded, name does not match"] == 4
     assert sentence in ingest(tmp_path / "cube", source=str(images)).lines[0]
     plan = make_plan(IngestJob(), IngestSettings(source=str(images)), open_site(str(tmp_path / "other")))
-    assert plan.notes["first names left out"].startswith("deep/other_2020-03-01.tif, dem.tif")
+    assert plan.notes["first excluded names"].startswith("deep/other_2020-03-01.tif, dem.tif")
 
 
 def test_every_spelling_of_tif_is_taken(images: Path, tmp_path: Path) -> None:
@@ -332,18 +332,18 @@ def as_lines(items: list[dict[str, Any]]) -> bytes:
 def as_parquet(items: list[dict[str, Any]]) -> bytes:
     """As the stac-geoparquet specification has it: properties are columns, assets a struct."""
     micros = {
-        name: np.array([int(datetime.fromisoformat(one["properties"][name]).timestamp()) * 10**6 for one in items])
+        name: np.array([int(datetime.fromisoformat(item["properties"][name]).timestamp()) * 10**6 for item in items])
         for name in ("start_datetime", "end_datetime")
     }
     text = DataType.string()
-    parts = {name: Array([one["assets"]["coh"][name] for one in items], type=text) for name in ("href", "type")}
+    parts = {name: Array([item["assets"]["coh"][name] for item in items], type=text) for name in ("href", "type")}
     coh = struct_array(list(parts.values()), fields=[Field(name, text) for name in parts])
     columns: dict[str, Any] = {
         "type": Array(["Feature"] * len(items), type=text),
-        "id": Array([one["id"] for one in items], type=text),
+        "id": Array([item["id"] for item in items], type=text),
         "geometry": Array([b""] * len(items), type=DataType.binary()),
         "assets": struct_array([coh], fields=[Field("coh", coh.type)]),
-        "orbit": Array([one["properties"]["orbit"] for one in items], type=text),
+        "orbit": Array([item["properties"]["orbit"] for item in items], type=text),
         **{name: Array.from_numpy(values).cast(DataType.timestamp("us", tz="UTC")) for name, values in micros.items()},
     }
     schema = Schema([Field(name, column.type) for name, column in columns.items()])
@@ -431,7 +431,7 @@ def test_a_catalogue_in_a_bucket_is_read_side_by_side_and_its_assets_a_folder_at
         for name, value in {**bucket.environment, "AWS_NO_SIGN_REQUEST": "YES"}.items():
             monkeypatch.setenv(name, value)
         plan = make_plan(IngestJob(), IngestSettings(source="s3://pub/catalog.json"), open_site(str(tmp_path / "cube")))
-        asked = [one for one in bucket.requests if "list-type" in one]
+        asked = [request for request in bucket.requests if "list-type" in request]
     assert plan.units == count
     assert [record_id for record_id, _, _ in plan.content.inputs]
     assert [address for _, address, _ in plan.content.inputs] == [f"s3://pub/coh/{n:02}.tif" for n in range(count)]
@@ -449,7 +449,7 @@ def test_assets_in_folders_of_their_own_are_found(images: Path, tmp_path: Path) 
     ingest(tmp_path / "cube", source=str(tmp_path / "i.json"))
     assert ingested(tmp_path / "cube") == ["pair-0", "pair-1", "pair-2"]
     (images / "1/coh.tif").unlink()
-    assert "1/coh.tif, which is not there" in refusal(tmp_path / "i.json", tmp_path).detail
+    assert "1/coh.tif, which does not exist" in refusal(tmp_path / "i.json", tmp_path).detail
 
 
 def test_an_alternate_on_s3_is_taken_for_an_asset_on_the_web(tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def baseline_again(cube: Path, made: Path, quarantine: int = 0) -> Outcome:
 
 def test_a_damaged_image_fails_the_baseline_with_its_name_and_nothing_is_published(cube: Path, made: Path) -> None:
     opened = LocalCube.open(str(cube))
-    opened.remove(datasets=[one for one in opened.datasets("CoherenceVV", "master") if one.layout])
+    opened.remove(datasets=[dataset for dataset in opened.datasets("CoherenceVV", "master") if dataset.layout])
     key = rot(FILES["image"](cube))
     before = digests(cube)
     with pytest.raises(AcdError, match=re.escape(key)) as raised:
@@ -249,7 +249,7 @@ def test_verify_names_ten_files_and_counts_all(cube: Path, acdtask: Command) -> 
 def test_a_file_outside_the_cube_counts_as_not_checked(cube: Path, acdtask: Command) -> None:
     opened = LocalCube.open(str(cube))
     before = verified(cube).checked.not_checked
-    dataset = next(one for one in opened.datasets("CoherenceVV", "master") if not one.layout)
+    dataset = next(candidate for candidate in opened.datasets("CoherenceVV", "master") if not candidate.layout)
     opened.commit(Addition(datasets=[dataset.model_copy(update={"uri": "/data/elsewhere.tif", "checksum": ""})]))
     status, out, _ = acdtask("verify", "--cube", str(cube))
     assert status == 0
@@ -259,11 +259,11 @@ def test_a_file_outside_the_cube_counts_as_not_checked(cube: Path, acdtask: Comm
 def test_a_container_whose_images_left_the_cube_is_never_forgotten(cube: Path) -> None:
     opened = LocalCube.open(str(cube))
     datasets: list[Any] = opened.datasets("CoherenceVV", "master")
-    opened.remove(datasets=[one for one in datasets if not one.layout])
+    opened.remove(datasets=[dataset for dataset in datasets if not dataset.layout])
     rot(FILES["chunk"](cube))
     found = verified(cube, forget=True)
     assert found.forgotten == []
-    assert "restore it from a copy" in found.repairs[0].advice
+    assert "restore it from a backup" in found.repairs[0].advice
     assert found.commands == []
     with pytest.raises(AcdError):
         found.require_intact()

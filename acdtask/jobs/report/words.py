@@ -1,4 +1,4 @@
-"""Numbers and settings as the page writes them."""
+"""Formatting of numbers, dates and settings for people."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["count", "dates", "hectares", "map_link", "percent", "plural", "posit
 
 THIN_SPACE = "\u202f"
 PIXELS_IN_VIEW, SURROUNDINGS, SMALLEST_SIDE, MAX_ZOOM = 800, 4, 100.0, 18
-"""A web map is about so many px wide, and shows so many times the side of a place; sides are in metres."""
+"""Width of a web map in px; view relative to the place's side; smallest side in metres; largest zoom."""
 
 
 def count(number: float) -> str:
-    """A whole number in groups of three digits.
+    """Format a whole number in groups of three digits.
 
     >>> count(1048576).split(THIN_SPACE)
     ['1', '048', '576']
@@ -26,17 +26,17 @@ def count(number: float) -> str:
 
 
 def dates(text: object) -> Markup:
-    """Escaped text in which a line never breaks inside a date.
+    """Escape text, and mark its dates so that lines do not break inside them.
 
     >>> dates("<3 on 2021-08-12")
     Markup('&lt;3 on <time>2021-08-12</time>')
     """
     parts = re.split(r"(\b\d{4}-\d\d-\d\d\b)", str(text))
-    return Markup("").join(Markup("<time>{}</time>").format(part) if at % 2 else part for at, part in enumerate(parts))
+    return Markup("").join(Markup("<time>{}</time>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def hectares(area: float) -> str:
-    """An area with as many digits as it deserves; the unit is not added.
+    """Format an area to about two significant digits, without its unit.
 
     >>> hectares(0.1234), hectares(2.449), hectares(30.0), hectares(0.0), hectares(0.0049)
     ('0.12', '2.4', '30', '0', '<0.01')
@@ -51,12 +51,12 @@ def hectares(area: float) -> str:
 
 
 def map_link(lon: float, lat: float, area: float) -> str:
-    """The address of a place on OpenStreetMap, with a mark.
+    """The address of a place on OpenStreetMap, with a marker.
 
     Args:
         lon: degrees.
         lat: degrees.
-        area: what should be in view with what is around it, in hectares.
+        area: area to show together with its surroundings, in hectares.
 
     >>> map_link(6.95831, 50.94128, 2.4)
     'https://www.openstreetmap.org/?mlat=50.94128&mlon=6.95831#map=16/50.94128/6.95831'
@@ -64,12 +64,12 @@ def map_link(lon: float, lat: float, area: float) -> str:
     side = max(math.sqrt(area * 1e4), SMALLEST_SIDE)
     metres_at_zoom_0 = 156543.03 * math.cos(math.radians(lat)) * PIXELS_IN_VIEW
     zoom = min(max(math.floor(math.log2(metres_at_zoom_0 / (side * SURROUNDINGS))), 1), MAX_ZOOM)
-    place = f"{lat:.5f}", f"{lon:.5f}"
-    return f"https://www.openstreetmap.org/?mlat={place[0]}&mlon={place[1]}#map={zoom}/{place[0]}/{place[1]}"
+    coordinates = f"{lat:.5f}", f"{lon:.5f}"
+    return f"https://www.openstreetmap.org/?mlat={coordinates[0]}&mlon={coordinates[1]}#map={zoom}/{coordinates[0]}/{coordinates[1]}"
 
 
 def percent(share: float) -> str:
-    r"""A share as a percentage that says 0 and 100 only when it is so.
+    r"""Format a share as a percentage; 0 and 100 are shown only if exact.
 
     >>> [percent(share) for share in (0.0, 0.0001, 0.034, 0.965, 0.9999, 1.0)]
     ['0\xa0%', '<0.1\xa0%', '3.4\xa0%', '96.5\xa0%', '>99.9\xa0%', '100\xa0%']
@@ -85,17 +85,17 @@ def percent(share: float) -> str:
     return f"{number}\u00a0%"
 
 
-def plural(number: int, one: str, many: str = "") -> str:
-    """A number with its noun.
+def plural(number: int, singular: str, many: str = "") -> str:
+    """Format a number with its noun.
 
     >>> plural(1, "patch", "patches"), plural(0, "date")
     ('1 patch', '0 dates')
     """
-    return f"{count(number)} {one if number == 1 else many or one + 's'}"
+    return f"{count(number)} {singular if number == 1 else many or singular + 's'}"
 
 
 def position(lon: float, lat: float) -> str:
-    """Latitude and longitude to about ten metres.
+    """Format latitude and longitude to about ten metres.
 
     >>> position(-6.95831, 50.94128)
     '50.9413° N, 6.9583° W'
@@ -104,7 +104,7 @@ def position(lon: float, lat: float) -> str:
 
 
 def setting(value: Any) -> str:
-    """The value of a setting: text as it is, anything else as JSON.
+    """Format the value of a setting: text as it is, anything else as JSON.
 
     >>> setting("tutorial"), setting(1.7), setting(True), setting(["a"]), setting(None)
     ('tutorial', '1.7', 'true', '["a"]', 'none')

@@ -202,7 +202,7 @@ def test_a_patch_has_the_same_number_on_every_page_in_every_file_and_on_every_da
         written = {feature["id"]: feature["properties"]["number"] for feature in document["features"]}
         assert written == numbers_in(month.read_text())
         table = read_patches(month.with_suffix(".parquet").read_bytes())
-        assert {one.patch.id: one.number for one in table} == written
+        assert {patch.patch.id: patch.number for patch in table} == written
         assert month.with_suffix(".qml").read_bytes() == patch_style()
     assert len(numbers) > 3
     assert sorted(numbers.values()) == list(range(1, len(numbers) + 1))
@@ -213,12 +213,13 @@ def test_a_patch_has_the_same_number_on_every_page_in_every_file_and_on_every_da
             if name.endswith("/index.html"):
                 assert numbers_in(body.decode()).items() <= numbers.items()
     features = json.loads((folder / "patches.geojson").read_text())["features"]
-    assert {one["id"]: one["properties"]["number"] for one in features} == first_page
+    assert {feature["id"]: feature["properties"]["number"] for feature in features} == first_page
     table = read_patches((folder / "patches.parquet").read_bytes())
-    assert {one.patch.id: one.number for one in table} == first_page
+    assert {patch.patch.id: patch.number for patch in table} == first_page
     assert (folder / "patches.qml").read_bytes() == patch_style()
     by_date: dict[str, list[tuple[int, int]]] = {}
-    for feature in (one for path in folder.glob("2*.geojson") for one in json.loads(path.read_text())["features"]):
+    documents = [json.loads(path.read_text()) for path in folder.glob("2*.geojson")]
+    for feature in (feature for document in documents for feature in document["features"]):
         properties = feature["properties"]
         by_date.setdefault(properties["datetime"], []).append((properties["number"], -properties["area_px"]))
     ordered = [sorted(by_date[date]) for date in sorted(by_date)]
@@ -264,7 +265,7 @@ def test_a_report_of_the_same_result_has_nothing_to_do(days: dict[str, Any], sce
     cube = tmp_path / "cube"
     shutil.copytree(days["cube"], cube)
     before = files(cube)
-    assert "is there" in report(scene, cube).nothing_to_do
+    assert "is up to date" in report(scene, cube).nothing_to_do
     assert files(cube) == before
 
 
