@@ -68,70 +68,13 @@ class IngestJob(Job[IngestSettings, IngestContent]):
             if settings.source == INGESTER:
                 return plan_with_ingester(settings, site, layout)
             return plan_records_on_geocube(settings, layout, site, create_layout=create_layout)
-        aoi_tags = load_aoi(settings.aoi).record_tags if settings.aoi else {}
-        known = KnownFiles(settings, site)
         if settings.on_known == "replace" and site.shared is not None:
             raise AcdError(
                 ErrorCode.SETTING_INVALID,
                 "--on-known replace works only on images of this cube, and these are on the Geocube",
                 "Delete the records on the Geocube, then ingest them again.",
             )
-        rasters = find_candidates(settings, aoi_tags, known)
-        check_headers(rasters.candidates)
-        candidates = _within_aoi(rasters.candidates, settings)
-        layout, create_layout = _layout(settings, site, [file.grid for file in candidates])
-        statuses = known.statuses((file.record, file.fingerprint) for file in candidates)
-        to_read = [file for file in candidates if known.must_read(statuses[file.record.id])]
-        readings, unclear = readings_of(to_read, settings)
-        unfit = [*rasters.unfit, *unclear]
-        planned = [file for file, _ in readings]
-        inputs = [input_of(file, reading) for file, reading in readings]
-        sizes = [file.grid.width * file.grid.height for file in planned]
-        volumes = [size * np.dtype(reading.dtype).itemsize for size, (_, reading) in zip(sizes, readings, strict=True)]
-        seconds = [INGEST.seconds(1, volume) for volume in volumes]
-        cut = Cut(settings.shard_files, settings.pod_start, otherwise=4)
-        compared = known.datasets(file.record.id for file in planned) if known.compares else {}
-        given = known.changed_on_geocube((file.record, file.fingerprint) for file in planned)
-        content = IngestContent(
-            inputs=tuple(PlannedFile(file.record.id, file.address, file.fingerprint) for file in planned),
-            layout=layout,
-            left_out=tuple(UnfitFile(file.address, file.record) for file in unfit),
-            given=dict(sorted(given.items())),
-            compared={record_id: (dataset.version, dataset.uri) for record_id, dataset in sorted(compared.items())},
-        )
-        if settings.on_known == "verify":
-            content = content.model_copy(update={"verification": verification_number(content, settings, site.runs)})
-        untraced = sum(statuses[file.record.id] == "not noted" for file in candidates) if known.compares else 0
-        return Draft(
-            content=content,
-            shards=cut.shards(inputs, lambda files: FilesWork(inputs=files), seconds)
-            or layout_shards(create=create_layout),
-            estimate=Estimate(
-                tiles=len(planned),
-                dates=len({file.record.datetime for file in planned}),
-                bytes_read=2 * sum(volumes),
-                bytes_written=sum(sizes) * np.dtype(settings.dtype).itemsize,
-                core_seconds=sum(seconds),
-                memory_bytes=INGEST.memory(max(sizes, default=0), len(sizes), max(sizes, default=0)),
-            ),
-            notes={
-                "files that match": len(rasters.candidates),
-                **source_notes(rasters),
-                **_polarisation_note(rasters.other_polarisations),
-                "excluded, outside the AOI": len(rasters.candidates) - len(candidates),
-                "already in the cube": len(candidates) - len(planned) - len(unclear),
-                **({"compared with the cube's pixels": len(compared or given)} if compared or given else {}),
-                **({"not compared": untraced} if untraced and settings.on_known == "skip" else {}),
-                **composition_of([file.record for file in planned]).notes(),
-                **({"grids": grids_text(file.grid for file in planned)} if planned else {}),
-                "map": _outlines(planned),
-                READING_NOTE: _reading_notes([reading for _, reading in readings], settings),
-            },
-            nothing_to_do=""
-            if planned or create_layout
-            else _nothing_to_do_text(len(candidates) - len(unclear), len(unfit), untraced, rasters),
-            left_out={file.address: Failure.of(file.error) for file in unfit},
-        )
+        return _plan_files(settings, site)
 
     def notes(self, plan: IngestPlan, site: Site) -> list[str]:
         """Sentences on how files were read, their valid pixels, excluded files, and repaired or replaced ones."""
@@ -154,6 +97,68 @@ class IngestJob(Job[IngestSettings, IngestContent]):
             figures={"files": len(record_ids), **figures},
             files={f"repaired {number}": site.store.address_of(key) for number, key in enumerate(sorted(repaired), 1)},
         )
+
+
+def _plan_files(settings: IngestSettings, site: Site) -> Draft[IngestContent, FilesWork]:
+    """Plan the files of a folder, bucket, catalogue or web address."""
+    aoi_tags = load_aoi(settings.aoi).record_tags if settings.aoi else {}
+    known = KnownFiles(settings, site)
+    rasters = find_candidates(settings, aoi_tags, known)
+    check_headers(rasters.candidates)
+    candidates = _within_aoi(rasters.candidates, settings)
+    layout, create_layout = _layout(settings, site, [file.grid for file in candidates])
+    statuses = known.statuses((file.record, file.fingerprint) for file in candidates)
+    to_read = [file for file in candidates if known.must_read(statuses[file.record.id])]
+    readings, unclear = readings_of(to_read, settings)
+    unfit = [*rasters.unfit, *unclear]
+    planned = [file for file, _ in readings]
+    inputs = [input_of(file, reading) for file, reading in readings]
+    sizes = [file.grid.width * file.grid.height for file in planned]
+    volumes = [size * np.dtype(reading.dtype).itemsize for size, (_, reading) in zip(sizes, readings, strict=True)]
+    seconds = [INGEST.seconds(1, volume) for volume in volumes]
+    cut = Cut(settings.shard_files, settings.pod_start, otherwise=4)
+    compared = known.datasets(file.record.id for file in planned) if known.compares else {}
+    given = known.changed_on_geocube((file.record, file.fingerprint) for file in planned)
+    content = IngestContent(
+        inputs=tuple(PlannedFile(file.record.id, file.address, file.fingerprint) for file in planned),
+        layout=layout,
+        left_out=tuple(UnfitFile(file.address, file.record) for file in unfit),
+        given=dict(sorted(given.items())),
+        compared={record_id: (dataset.version, dataset.uri) for record_id, dataset in sorted(compared.items())},
+    )
+    if settings.on_known == "verify":
+        content = content.model_copy(update={"verification": verification_number(content, settings, site.runs)})
+    untraced = sum(statuses[file.record.id] == "not noted" for file in candidates) if known.compares else 0
+    return Draft(
+        content=content,
+        shards=cut.shards(inputs, lambda files: FilesWork(inputs=files), seconds)
+        or layout_shards(create=create_layout),
+        estimate=Estimate(
+            tiles=len(planned),
+            dates=len({file.record.datetime for file in planned}),
+            bytes_read=2 * sum(volumes),
+            bytes_written=sum(sizes) * np.dtype(settings.dtype).itemsize,
+            core_seconds=sum(seconds),
+            memory_bytes=INGEST.memory(max(sizes, default=0), len(sizes), max(sizes, default=0)),
+        ),
+        notes={
+            "files that match": len(rasters.candidates),
+            **source_notes(rasters),
+            **_polarisation_note(rasters.other_polarisations),
+            "excluded, outside the AOI": len(rasters.candidates) - len(candidates),
+            "already in the cube": len(candidates) - len(planned) - len(unclear),
+            **({"compared with the cube's pixels": len(compared or given)} if compared or given else {}),
+            **({"not compared": untraced} if untraced and settings.on_known == "skip" else {}),
+            **composition_of([file.record for file in planned]).notes(),
+            **({"grids": grids_text(file.grid for file in planned)} if planned else {}),
+            "map": _outlines(planned),
+            READING_NOTE: _reading_notes([reading for _, reading in readings], settings),
+        },
+        nothing_to_do=""
+        if planned or create_layout
+        else _nothing_to_do_text(len(candidates) - len(unclear), len(unfit), untraced, rasters),
+        left_out={file.address: Failure.of(file.error) for file in unfit},
+    )
 
 
 def _reading_notes(readings: list[Reading], settings: IngestSettings) -> list[str]:
