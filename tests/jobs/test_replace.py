@@ -74,11 +74,11 @@ def other_file(area: Area) -> dict[str, Any]:
 
 CHANGES: dict[str, tuple[Callable[[Area], dict[str, Any]], Callable[[Float], bool], str]] = {
     "band": (other_band, lambda pixels: bool(abs(pixels.mean() - 0.8) < 0.01), "--band 2, was 1"),
-    "nodata": (other_nodata, lambda pixels: bool((pixels[:4] < 0).all()), "--source-nodata 0.25, was not given"),
+    "nodata": (other_nodata, lambda pixels: bool((pixels[:4] < 0).all()), "--source-nodata 0.25, was not set"),
     "range": (
         other_range,
         lambda pixels: bool(abs(pixels[8:].mean() - 0.2) < 0.01),
-        "--source-maximum 2.0, was not given",
+        "--source-maximum 2.0, was not set",
     ),
     "file": (other_file, lambda pixels: bool(abs(pixels.mean() - 0.6) < 0.01), "the files changed"),
 }
@@ -120,6 +120,21 @@ def test_new_files_come_with_replaced_ones(area: Area) -> None:
     write(area.folder / f"images/{image(2)}.tif", pixels_of(0.8, 2))
     area.ingest(on_known="replace")
     np.testing.assert_allclose([stored(area)[image(k)].mean() for k in range(3)], [0.4, 0.8, 0.8], atol=0.01)
+
+
+def test_replaced_images_are_verified_and_repaired(area: Area) -> None:
+    write_series(area.folder / "images", NAME, 2, mean=0.4)
+    area.ingest()
+    write(area.folder / f"images/{image(1)}.tif", pixels_of(0.8, 1))
+    area.ingest(on_known="replace")
+    before = stored(area)
+    for dataset in LocalCube.open(str(area.cube)).datasets("CoherenceVV", "master"):
+        path = area.cube / dataset.uri
+        path.write_bytes(path.read_bytes()[:-40] + bytes(40))
+    verified = area.ingest(on_known="verify")
+    assert sum(line.startswith("repaired: ") for line in verified.lines) == 2
+    assert all((pixels == before[name]).all() for name, pixels in stored(area).items())
+    assert "already in the cube" in area.ingest().lines[0]
 
 
 def test_a_file_that_was_only_touched_is_read_once_and_left_alone(area: Area) -> None:

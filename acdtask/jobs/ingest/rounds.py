@@ -102,16 +102,16 @@ class Write(Round[FilesWork, Digests, WrittenFiles]):
         ids = [file.record.id for file in work.inputs]
         checksums = known_checksums(settings, ids, site)
         known, access = KnownFiles(settings, site), _access(work, context)
-        current = known.datasets(ids) if known.compares else {}
+        current = known.datasets(ids) if settings.on_known != "keep" else {}
 
         def write(file: Input) -> WrittenFile | None:
             digest, stored = handout.of_files.get(file.address), current.get(file.record.id)
             if digest is None:
                 return None
-            if stored is not None and has_digest(stored, digest):
+            if known.compares and stored is not None and has_digest(stored, digest):
                 return WrittenFile(record=file.record, dataset=stored, state="same")
             written = _write(file, digest, settings, site.store, access, checksums.get(file.record.id))
-            return _as_next_version(stored, written)
+            return _with_version(stored, written)
 
         return process_inputs(work.inputs, write, lambda files: WrittenFiles(files=files), context.progress)
 
@@ -190,12 +190,13 @@ def _left_out(shards: tuple[LeftOutShard[FilesWork], ...], settings: IngestSetti
     ]
 
 
-def _as_next_version(stored: Dataset | None, written: WrittenFile) -> WrittenFile:
-    """The written file, as the next version of the record's dataset in the cube."""
+def _with_version(stored: Dataset | None, written: WrittenFile) -> WrittenFile:
+    """The written file with the version of the record's dataset in the cube, or the next one if its pixels differ."""
     if stored is None:
         return written
-    dataset = written.dataset.model_copy(update={"version": stored.version + 1})
-    return written.model_copy(update={"dataset": dataset, "state": "replaced"})
+    is_same = stored.uri == written.dataset.uri
+    dataset = written.dataset.model_copy(update={"version": stored.version if is_same else stored.version + 1})
+    return written.model_copy(update={"dataset": dataset, "state": written.state if is_same else "replaced"})
 
 
 def _write(
