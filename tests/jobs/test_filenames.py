@@ -1,4 +1,4 @@
-"""Filenames: every form of a date that the field writes, and no guess where there are several."""
+"""Filenames: all common date formats are parsed, and ambiguous names are refused."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_files_of_known_records_are_not_opened_and_still_tell_duplicates(source:
 
 
 def overwrite_unseen(path: Path) -> None:
-    """Damage a file so that only who opens it sees it: inode, size and time stay."""
+    """Damage a file so that only opening it shows it: inode, size and time do not change."""
     before = path.stat()
     path.write_bytes(bytes(before.st_size))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

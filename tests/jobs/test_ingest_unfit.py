@@ -1,4 +1,4 @@
-"""Files that ingest cannot use, or that change under its hands: named all at once, left out within a budget, mended."""
+"""Files that are unusable or change during an ingest: all are named, left out within a budget, and retried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ingest from the web: a file, STAC documents and APIs that name files there, and what is kept of their addresses."""
+"""Ingest from the web: files, STAC documents and APIs, and which parts of their addresses are stored."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def expected(number: int) -> Any:
 
 
 def assert_nowhere(folder: Path, secret: bytes = SECRET) -> None:
-    """No file and no file's name below a folder has a secret."""
+    """Assert that no file below a folder contains a secret in its content or name."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert files
     for path in files:
@@ -119,7 +119,7 @@ def test_what_an_image_is_made_of_does_not_depend_on_where_it_was_read(server: W
 
 @pytest.mark.parametrize("kind", ["file", "document", "document on the web", "api"])
 def test_a_signature_is_sent_and_kept_nowhere(kind: str, server: WebServer, tmp_path: Path) -> None:
-    """Read as by a user: in processes of its own, whose logs and output are looked at too."""
+    """Run the commands in separate processes, as a user does, and check their logs and output."""
 
     def signed_only(asked: Asked) -> Reply | None:
         return None if asked.query == SIGNATURE or asked.path.endswith("items.json") else Reply(403)

@@ -1,4 +1,4 @@
-"""Producers: each name of the table reads the files that its users have, and what is given explicitly wins."""
+"""Producers: each reads the files that its users have, and explicit settings take precedence."""
 
 from __future__ import annotations
 

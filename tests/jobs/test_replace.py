@@ -1,4 +1,4 @@
-"""Known records whose file or settings changed: they are told, kept or replaced, and judged again."""
+"""Known records whose file or settings changed: they are reported, kept or replaced, and judged again."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ CONSOLIDATED = pytest.mark.parametrize("consolidated", [False, True], ids=["as i
 
 
 def judge(area: Area) -> tuple[Any, Any]:
-    """A baseline of the first four images, and what comes after judged with it."""
+    """Make a baseline of the first four images, and judge the later ones with it."""
     baseline = area.baseline(end=days(4)[-1][1].isoformat())
     return baseline, area.monitor(min_count=2, min_std=0.001, centred=False)
 

@@ -1,4 +1,4 @@
-"""Sources: what people give as --source, what lies in it, and what they are told of what was not taken."""
+"""Sources: values of --source, what they contain, and messages about files that are not ingested."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def test_other_formats_are_named_with_the_way_to_a_geotiff(
 
 @pytest.mark.parametrize("driver", ["ENVI", "VRT"])
 def test_what_gdal_translate_makes_of_another_format_has_the_same_pixels(driver: str, tmp_path: Path) -> None:
-    """The advice for .img and .vrt, done with the library that gdal_translate is a command of."""
+    """The advice for .img and .vrt, followed with the library behind gdal_translate."""
     tif = write_tiff(tmp_path / "made.tif", good_pixels(3))
     other = tmp_path / "in" / ("a.img" if driver == "ENVI" else "a.vrt")
     other.parent.mkdir()
@@ -330,7 +330,7 @@ def as_lines(items: list[dict[str, Any]]) -> bytes:
 
 
 def as_parquet(items: list[dict[str, Any]]) -> bytes:
-    """As the stac-geoparquet specification has it: properties are columns, assets a struct."""
+    """Write items as stac-geoparquet specifies: properties are columns, assets a struct."""
     micros = {
         name: np.array([int(datetime.fromisoformat(item["properties"][name]).timestamp()) * 10**6 for item in items])
         for name in ("start_datetime", "end_datetime")

@@ -1,4 +1,4 @@
-"""What rots is seen by jobs and by `acdtask verify`, and what verify advises makes it again, bit for bit."""
+"""Jobs and `acdtask verify` detect damaged files, and verify's advice recreates them bit for bit."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def cube(made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def acdtask(capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command: exit status, what it printed, and its errors."""
+    """Run the command; return its exit status, output and errors."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         status = main([*arguments, *(["--workers", "0"] if "local" in arguments else [])])
@@ -107,7 +107,7 @@ def test_every_dataset_of_every_job_has_a_checksum_and_a_new_cube_is_intact(cube
 
 
 def repaired(made: Path, commands: list[str], acdtask: Command) -> list[str]:
-    """Run what verify advises, with the source and the AOI of the scene; what each command said."""
+    """Run the commands that verify advises, with the scene's source and AOI; return their outputs."""
     said = []
     for command in commands:
         text = command.replace("SOURCE", str(made / "scene/images")).replace("AOI", str(made / "scene/aoi.json"))
@@ -163,7 +163,7 @@ def test_a_verification_can_be_repeated_and_repairs_what_was_damaged_since(
 
 
 def rewritten(file: Path, compress: str, add: int = 0) -> None:
-    """The same pixels, or others, as another program writes them: without a table of checksums."""
+    """Write the same or other pixels as another program would: without a table of checksums."""
     with rasterio.open(file) as source:
         profile, pixels = {**source.profile, "driver": "GTiff", "compress": compress}, source.read()
     file.unlink()
@@ -172,7 +172,7 @@ def rewritten(file: Path, compress: str, add: int = 0) -> None:
 
 
 def of_image(cube: Path, file: Path, checksum: str) -> None:
-    """Let the index have an image with this checksum."""
+    """Store an image with this checksum in the index."""
     opened = LocalCube.open(str(cube))
     (dataset,) = opened.datasets_at([file.relative_to(cube).as_posix()])
     opened.remove(datasets=[dataset])
@@ -209,7 +209,7 @@ def test_an_image_that_another_version_wrote_is_left_alone_when_it_is_verified(
 
 
 def baseline_again(cube: Path, made: Path, quarantine: int = 0) -> Outcome:
-    """A baseline of another name, so that every tile is read again."""
+    """Make a baseline with another name, so that all tiles are read again."""
     settings = BaselineSettings(
         aoi=str(made / "scene/aoi.json"), layout=LAYOUT, end=reference_end(SCENE), name="other", shard_tiles=1
     )

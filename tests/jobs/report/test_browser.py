@@ -77,7 +77,7 @@ def opened(browser: WebDriver, address: str, width: int = 1300, scheme: str = "l
 
 
 def console(browser: WebDriver) -> list[dict[str, Any]]:
-    """What the browser has complained of since the last call."""
+    """Messages of the browser's console since the last call."""
     entries: list[dict[str, Any]] = browser.execute("getLog", {"type": "browser"})["value"]
     return entries
 

@@ -1,4 +1,4 @@
-"""A report that is made every day: what a day costs, what its pages link to, and what runs at once leave behind."""
+"""Daily reports: what a day costs, what its pages link to, and the result of concurrent runs."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def folder_of(cube: Path) -> Path:
 
 
 def broken_links(folder: Path) -> list[str]:
-    """Links of the pages in a folder that lead nowhere."""
+    """Broken links of the pages in a folder."""
     broken = []
     for page in folder.glob("*.html"):
         html = page.read_text()
@@ -295,11 +295,11 @@ def test_what_changed_is_made_up_for_without_drawing_again(
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """Stands for the process being killed."""
 
 
 def stop_after(writes: int, patch: pytest.MonkeyPatch) -> list[str]:
-    """Let the process be killed after so many writes; the keys that were to be written."""
+    """Kill the process after a number of writes, and return the keys that it tried to write."""
     keys: list[str] = []
     put, create = Store.put, Store.create
 
@@ -322,7 +322,7 @@ def stop_after(writes: int, patch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_run_that_is_killed_at_any_write_leaves_pages_that_work(scene: Path, cube: Path, tmp_path: Path) -> None:
-    """The next run leaves what it would have left without the one that was killed."""
+    """The next run gives the same result as without the killed run."""
     monitor(scene, cube, 7)
     report(scene, cube)
     monitor(scene, cube, 8)
@@ -380,7 +380,7 @@ def test_an_older_plan_does_not_replace_the_page_of_a_newer_one(scene: Path, cub
 def test_a_slow_writer_of_an_older_edition_leaves_the_newest(
     scene: Path, cube: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has published its edition before the newer one, and copies its pages after it."""
+    """It publishes its edition before the newer one, but copies its pages after it."""
     monitor(scene, cube, 6)
     plan = report(scene, cube)
     store = open_site(str(cube)).store
