@@ -12,7 +12,7 @@ MOST_NAMES = 10
 
 
 def count(number: float) -> str:
-    """A whole number in groups of three digits.
+    """Format a whole number in groups of three digits.
 
     >>> count(1048576).split(THIN_SPACE)
     ['1', '048', '576']
@@ -21,7 +21,7 @@ def count(number: float) -> str:
 
 
 def hectares(area: float) -> str:
-    """An area with as many digits as it deserves; the unit is not added.
+    """Format an area to about two significant digits, without its unit.
 
     >>> hectares(0.1234), hectares(2.449), hectares(30.0), hectares(0.0), hectares(0.0049)
     ('0.12', '2.4', '30', '0', '<0.01')
@@ -53,7 +53,7 @@ def known_names(wrong: str, known: Iterable[str], *, what: str = "there are") ->
 
 
 def percent(share: float) -> str:
-    r"""A share as a percentage that says 0 and 100 only when it is so.
+    r"""Format a share as a percentage; 0 and 100 are shown only if exact.
 
     >>> [percent(share) for share in (0.0, 0.0001, 0.034, 0.965, 0.9999, 1.0)]
     ['0\xa0%', '<0.1\xa0%', '3.4\xa0%', '96.5\xa0%', '>99.9\xa0%', '100\xa0%']
@@ -69,10 +69,10 @@ def percent(share: float) -> str:
     return f"{number}\u00a0%"
 
 
-def plural(number: int, one: str, many: str = "") -> str:
-    """A number with its noun.
+def plural(number: int, singular: str, many: str = "") -> str:
+    """Format a number with its noun.
 
     >>> plural(1, "patch", "patches"), plural(0, "date")
     ('1 patch', '0 dates')
     """
-    return f"{count(number)} {one if number == 1 else many or one + 's'}"
+    return f"{count(number)} {singular if number == 1 else many or singular + 's'}"

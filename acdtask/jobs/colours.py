@@ -1,7 +1,7 @@
-"""Colour maps whose lightness is linear in the value, made from a few anchors in OKLCh.
+"""Colour maps with lightness linear in the value, interpolated from a few anchors in OKLCh.
 
-OKLab is a space in which equal distances look equally different: B. Ottosson, "A perceptual color space for image
-processing", 2020 (https://bottosson.github.io/posts/oklab/). The matrices below are the ones of that page.
+In OKLab equal distances look equally different: B. Ottosson, "A perceptual color space for image processing", 2020
+(https://bottosson.github.io/posts/oklab/). The matrices below are from that page.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _LMS_TO_LINEAR_RGB = np.array(
 )
 
 PATCH: Rgb = (224, 44, 18)
-"""Patches, in pictures."""
+"""Colour of patches in pictures."""
 TRUTH: Rgb = (0, 150, 255)
-"""Outlines of true events, in pictures."""
+"""Colour of outlines of true events in pictures."""
 MISSING: Rgb = (128, 132, 140)
-"""The hatch of pixels that have no value."""
+"""Colour of the hatching of pixels without a value."""
 QUALITY: tuple[Rgb, ...] = (
     (146, 152, 162),
     (196, 158, 62),
@@ -44,12 +44,12 @@ QUALITY: tuple[Rgb, ...] = (
     (176, 120, 104),
     (84, 128, 168),
 )
-"""Reasons for having no z, in the order of the reasons; with more reasons than colours the last one stays."""
+"""Colours of the reasons for missing z, in order; the last one is used for any further reasons."""
 
 
 @dataclass(frozen=True)
 class ColourMap:
-    """A colour for every position from 0 to 1.
+    """A colour for each position from 0 to 1.
 
     Attributes:
         anchors: (position, lightness 0..1, chroma, hue in degrees) in OKLCh, positions rising from 0 to 1. Between
@@ -59,7 +59,7 @@ class ColourMap:
     anchors: tuple[tuple[float, float, float, float], ...]
 
     def colours(self, positions: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Colours in sRGB, shape (n, 3), for positions of shape (n,).
+        """Colours in sRGB, shape (n, 3), at positions of shape (n,).
 
         >>> COHERENCE.colours(np.array([0.0, 1.0])).tolist()
         [[6, 6, 6], [245, 245, 245]]
@@ -85,7 +85,7 @@ class ColourMap:
 
 
 def css_hex(colour: Rgb | list[int]) -> str:
-    """A colour as CSS writes it.
+    """A colour in CSS notation.
 
     >>> css_hex((224, 44, 18))
     '#e02c12'
@@ -99,7 +99,7 @@ COHERENCE = ColourMap(((0.0, 0.12, 0.0, 0.0), (1.0, 0.97, 0.0, 0.0)))
 STD = ColourMap(
     ((0.0, 0.97, 0.02, 110.0), (0.35, 0.738, 0.09, 175.0), (0.7, 0.506, 0.09, 235.0), (1.0, 0.307, 0.11, 285.0))
 )
-"""Pale to dark blue: pale where coherence is steady."""
+"""Pale to dark blue: pale where coherence is stable."""
 
 Z = ColourMap(
     (

@@ -19,7 +19,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.period import period_text, year_after
 from acdtask.jobs.ingest.checks import input_of, readings_of
 from acdtask.jobs.ingest.origins import NothingKnown
-from acdtask.jobs.ingest.pixels import judge
+from acdtask.jobs.ingest.pixels import check_pixels
 from acdtask.jobs.ingest.reading import Reading
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, access_to, find_candidates
@@ -120,7 +120,7 @@ def summarise_source(settings: IngestSettings) -> SourceSummary:
 def _is_nodata_unknown(candidate: Candidate, reading: Reading, settings: IngestSettings) -> bool:
     """Whether ingesting an image would fail because its nodata value is unknown."""
     try:
-        judge(input_of(candidate, reading), settings.definition().dformat, access_to(settings, signed=False))
+        check_pixels(input_of(candidate, reading), settings.definition().dformat, access_to(settings, signed=False))
     except AcdError as error:
         if error.code.value.retryable:
             raise

@@ -79,7 +79,7 @@ def test_nothing_to_do_is_neither(settings: IngestSettings, site: Site, tmp_path
     step = do_or_hand_over(IngestJob(), settings, site, PLENTY, tmp_path / "again")
     assert step.way is Way.NOTHING
     assert read(tmp_path / "again")["way"] == "nothing"
-    assert step.summary == "nothing to do, all 3 records are in the cube already"
+    assert step.summary == "nothing to do, all 3 records are already in the cube"
 
 
 def test_a_second_attempt_of_the_same_run_tells_what_the_first_has_published(

@@ -97,7 +97,7 @@ def test_when_it_is_done_the_plan_says_what_the_cube_has(planned: Planned, stand
     standin.work()
     index(cube, standin)
     plan = planned()
-    assert plan.nothing_to_do == "the ingester has done 3 scenes of AOI koln, and the cube has images of 2"
+    assert plan.nothing_to_do == "the ingester processed 3 scenes of AOI koln; the cube has images of 2"
     assert plan.shards == 0
     assert plan.notes["scenes of the ingester"] == "3 done"
     assert standin.posts == 1
@@ -126,8 +126,8 @@ def test_what_failed_for_good_is_named_or_left_out(planned: Planned, standin: St
         planned(wait_minutes=5)
     assert (caught.value.code, caught.value.code.value.retryable) == (ErrorCode.INGESTER_FAILED, False)
     plan = planned(accept_failed=True)
-    assert plan.nothing_to_do == "the ingester has done 2 scenes of AOI koln, and the cube has images of 1"
-    assert len(plan.notes["left out, failed for good"]) == 1
+    assert plan.nothing_to_do == "the ingester processed 2 scenes of AOI koln; the cube has images of 1"
+    assert len(plan.notes["excluded, failed permanently"]) == 1
 
 
 def test_new_scenes_are_added_when_the_old_ones_are_done(planned: Planned, standin: Standin, cube: LocalCube) -> None:
@@ -141,7 +141,7 @@ def test_new_scenes_are_added_when_the_old_ones_are_done(planned: Planned, stand
         planned(post_again=True)
     standin.work()
     index(cube, standin)
-    assert planned(post_again=True).nothing_to_do.startswith("the ingester has done 5 scenes")
+    assert planned(post_again=True).nothing_to_do.startswith("the ingester processed 5 scenes")
     assert standin.published.count("scene 1") == 1
     posts = standin.posts
     planned()
@@ -163,7 +163,7 @@ def test_scenes_outside_the_time_range_of_the_aoi_are_not_counted(
     index(cube, standin, without_image=0)
     later = payload(start_time="2021-01-15T00:00:00Z")
     assert planned(aoi=later).nothing_to_do.startswith(
-        "the ingester has done 2 scenes of AOI koln, and the cube has images of 2"
+        "the ingester processed 2 scenes of AOI koln; the cube has images of 2"
     )
 
 
@@ -171,7 +171,7 @@ def test_records_that_are_in_another_cube_are_told(planned: Planned, standin: St
     with pytest.raises(AcdError):
         planned()
     standin.work()
-    with pytest.raises(AcdError, match="has done 3 scenes of AOI koln, and the cube has a record of none") as caught:
+    with pytest.raises(AcdError, match="processed 3 scenes of AOI koln, but the cube has no record of them") as caught:
         planned()
     assert caught.value.code is ErrorCode.INPUT_MISSING
 

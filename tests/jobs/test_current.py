@@ -164,7 +164,7 @@ def test_a_report_and_its_copy_show_the_result_that_is_the_latest(cube: Path, tm
     monitor(cube)
     report(cube, out=str(out))
     assert copied(out) == pages
-    assert "is there" in report(cube, out=str(out)).lines[0]
+    assert "is up to date" in report(cube, out=str(out)).lines[0]
 
 
 def copied(out: Path) -> dict[str, str]:

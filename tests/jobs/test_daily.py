@@ -118,7 +118,7 @@ def test_a_container_has_the_same_bytes_whatever_its_history(eighty: Days, tmp_p
 
 def test_a_day_with_nothing_new_writes_nothing(eighty: Days) -> None:
     everything = {path: path.stat().st_mtime_ns for path in Path(eighty.address).rglob("*")}
-    assert consolidate(eighty.address).plan.nothing_to_do == "all 80 records are in all 1 cells already"
+    assert consolidate(eighty.address).plan.nothing_to_do == "all 80 records are already in all 1 cells"
     assert {path: path.stat().st_mtime_ns for path in Path(eighty.address).rglob("*")} == everything
 
 

@@ -68,7 +68,7 @@ def test_names_become_records_with_dates_and_tags(source: Path, tmp_path: Path) 
 
 def test_what_is_there_is_left_alone_and_what_is_new_is_added(source: Path, tmp_path: Path) -> None:
     ingest(tmp_path / "cube", source=str(source))
-    assert "in the cube already" in ingest(tmp_path / "cube", source=str(source)).lines[0]
+    assert "already in the cube" in ingest(tmp_path / "cube", source=str(source)).lines[0]
     write_tiff(source / "S1_20210113_20210119_VV.tif", good_pixels(9))
     assert ingest(tmp_path / "cube", source=str(source)).plan.units == 1
     assert len(open_site(str(tmp_path / "cube")).cube.records(RecordQuery())) == 3
@@ -90,7 +90,7 @@ def test_files_of_known_records_are_not_opened_and_still_tell_duplicates(source:
 
 
 def overwrite_unseen(path: Path) -> None:
-    """Damage a file so that only who opens it sees it: inode, size and time stay."""
+    """Damage a file so that only opening it shows it: inode, size and time do not change."""
     before = path.stat()
     path.write_bytes(bytes(before.st_size))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -1,4 +1,4 @@
-"""Ingest reads GeoTIFFs, and VRTs of them, below its source: documents in disguise lead nowhere."""
+"""Ingest reads only GeoTIFFs, and VRTs of GeoTIFFs, below its source; other documents in disguise are refused."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_document_called_tif_is_no_raster(outside: Path, tmp_path: Path, kind:
 
 @pytest.mark.parametrize("suffix", [".ovr", ".aux.xml", ".msk"])
 def test_a_file_beside_a_raster_leads_nowhere(outside: Path, tmp_path: Path, suffix: str) -> None:
-    """Overviews are passed over. A mask says which pixels are valid, so one that is no GeoTIFF is refused."""
+    """Overview files are ignored. A mask defines valid pixels, so a mask file that is not a GeoTIFF is refused."""
     path = write_tiff(tmp_path / f"source/{NAME}.tif", good_pixels(1, SIZE))
     with canary_server() as canary:
         text = mosaic_vrt(f"/vsicurl/{canary.address}/a.tif", SIZE // 2, SIZE // 2)

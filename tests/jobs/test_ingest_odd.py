@@ -1,4 +1,4 @@
-"""Whatever GDAL can write, and whatever is broken of it, comes in right or is refused with a number: never a bug."""
+"""Any GeoTIFF that GDAL can write, intact or broken, is ingested correctly or refused with an error number."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def error_of(cube: Path, source: Path, **how: Any) -> AcdError | None:
 
 
 def come_in_or_refused(folder: Path, shape: tuple[int, int], **how: Any) -> AcdError | None:
-    """Ingest what is there: right pixels, or an error that is no bug."""
+    """Ingest a folder: the pixels are right, or the error is not a bug."""
     cube = folder / "cube"
     error = error_of(cube, folder / "in", **how)
     if error is not None:

@@ -1,4 +1,4 @@
-"""Files that ingest cannot use, or that change under its hands: named all at once, left out within a budget, mended."""
+"""Files that are unusable or change during an ingest: all are named, left out within a budget, and retried."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ SPOIL: dict[Callable[[Path], None], ErrorCode] = {
 
 
 def ingested(cube: Path) -> set[str]:
-    return {f"{one.name}.tif" for one in open_site(str(cube)).cube.records(RecordQuery())}
+    return {f"{record.name}.tif" for record in open_site(str(cube)).cube.records(RecordQuery())}
 
 
-@pytest.mark.parametrize(("spoil", "code"), SPOIL.items(), ids=[one.__name__ for one in SPOIL])
+@pytest.mark.parametrize(("spoil", "code"), SPOIL.items(), ids=[damage.__name__ for damage in SPOIL])
 def test_a_file_that_the_plan_cannot_use_is_left_out_and_made_up_for(
     spoil: Callable[[Path], None], code: ErrorCode, source: Path, tmp_path: Path
 ) -> None:
@@ -98,7 +98,7 @@ def test_a_file_that_the_plan_cannot_use_is_left_out_and_made_up_for(
     assert str(bad) in outcome.lines[-1]
 
     again = ingest(cube, source, quarantine=1)
-    assert again.lines[0] == "nothing to do: all 5 other records are in the cube already"
+    assert again.lines[0] == "nothing to do: all 5 other records are already in the cube"
     assert str(bad) in again.lines[-1]
     with pytest.raises(AcdError, match=str(bad)):
         ingest(cube, source)
@@ -316,7 +316,7 @@ def test_with_a_budget_the_others_are_written(source: Path, tmp_path: Path) -> N
     run_shard(job, plan, "write", 1, site)
     (left_out,) = gather_round(job, plan, "write", site, quarantine=1)
     assert list(left_out.parts) == [str(path)]
-    assert ingested(tmp_path / "cube") == {one.name for one in source.iterdir()} - {path.name}
+    assert ingested(tmp_path / "cube") == {file.name for file in source.iterdir()} - {path.name}
 
 
 def test_a_file_that_was_only_copied_to_another_inode_is_the_same(source: Path, tmp_path: Path) -> None:

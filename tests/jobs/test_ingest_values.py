@@ -325,9 +325,9 @@ def test_the_mask_of_one_band_is_not_that_of_another(tmp_path: Path) -> None:
     write_odd(tmp_path / "in" / NAME, TWO, descriptions=["coh_VH", "coh_VV"])
     beside = write_mask_beside(tmp_path / "in" / NAME, all_but_row(0))
     how = {"count": 2, "height": SIZE, "width": SIZE, "dtype": "uint8"}
-    with rasterio.open(beside) as one:
-        place, crs = one.transform, one.crs
-    with rasterio.open(beside, "w", driver="GTiff", crs=crs, transform=place, **how) as raster:
+    with rasterio.open(beside) as mask:
+        transform, crs = mask.transform, mask.crs
+    with rasterio.open(beside, "w", driver="GTiff", crs=crs, transform=transform, **how) as raster:
         raster.write(np.stack([all_but_row(0), all_but_row(1)]).astype(np.uint8) * 255)
     ingest(tmp_path / "cube", tmp_path / "in")
     assert first_rows(tmp_path / "cube", 3) == [700, -1, 700]

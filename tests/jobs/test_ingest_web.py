@@ -1,4 +1,4 @@
-"""Ingest from the web: a file, STAC documents and APIs that name files there, and what is kept of their addresses."""
+"""Ingest from the web: files, STAC documents and APIs, and which parts of their addresses are stored."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def expected(number: int) -> Any:
 
 
 def assert_nowhere(folder: Path, secret: bytes = SECRET) -> None:
-    """No file and no file's name below a folder has a secret."""
+    """Assert that no file below a folder contains a secret in its content or name."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert files
     for path in files:
@@ -82,7 +82,7 @@ def test_one_file_on_the_web_is_ingested_and_a_second_run_has_nothing_to_do(serv
     (record,) = open_site(str(tmp_path / "cube")).cube.records(RecordQuery())
     assert record.name == NAMES[0].removesuffix(".tif")
     server.asked.clear()
-    assert "in the cube already" in ingest(tmp_path / "cube", source=source).lines[0]
+    assert "already in the cube" in ingest(tmp_path / "cube", source=source).lines[0]
     assert len(server.asked) == 1, "its fingerprint was enough"
 
 
@@ -119,7 +119,7 @@ def test_what_an_image_is_made_of_does_not_depend_on_where_it_was_read(server: W
 
 @pytest.mark.parametrize("kind", ["file", "document", "document on the web", "api"])
 def test_a_signature_is_sent_and_kept_nowhere(kind: str, server: WebServer, tmp_path: Path) -> None:
-    """Read as by a user: in processes of its own, whose logs and output are looked at too."""
+    """Run the commands in separate processes, as a user does, and check their logs and output."""
 
     def signed_only(asked: Asked) -> Reply | None:
         return None if asked.query == SIGNATURE or asked.path.endswith("items.json") else Reply(403)
@@ -179,7 +179,7 @@ def test_settings_never_have_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_files_that_differ_by_their_query_alone_are_refused(server: WebServer, tmp_path: Path) -> None:
     items = [item(number, f"{server.address}/get.tif?file={number}") for number in range(2)]
     (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
-    with pytest.raises(AcdError, match="another query") as caught:
+    with pytest.raises(AcdError, match="different queries") as caught:
         ingest(tmp_path / "cube", source=str(tmp_path / "items.json"))
     assert caught.value.code is ErrorCode.WEB_ADDRESS
 

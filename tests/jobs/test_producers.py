@@ -1,4 +1,4 @@
-"""Producers: each name of the table reads the files that its users have, and what is given explicitly wins."""
+"""Producers: each reads the files that its users have, and explicit settings take precedence."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_files_as_their_users_have_them_are_ingested(
     (record,) = open_site(str(tmp_path / "cube")).cube.records(RecordQuery())
     assert record.datetime.replace(tzinfo=None) == datetime.fromisoformat(end)
     assert datetime.fromisoformat(record.tags["start_datetime"]).replace(tzinfo=None) == datetime.fromisoformat(start)
-    assert outcome.plan.notes["left out, name does not match"] == 1
+    assert outcome.plan.notes["excluded, name does not match"] == 1
     (made,) = (tmp_path / "cube/data").rglob("*.tif")
     with rasterio.open(made) as raster:
         np.testing.assert_allclose(raster.read(1), pixels * 1000, atol=2.6 if producer.dtype == "uint8" else 0.6)
@@ -53,7 +53,8 @@ def test_files_as_their_users_have_them_are_ingested(
 
 @pytest.mark.parametrize(("name", "path", "start", "end"), EXAMPLES)
 def test_no_two_producers_claim_a_name(name: ProducerName, path: str, start: str, end: str) -> None:
-    fitting = [key for key, one in PRODUCERS.items() if not one.kinds and FilenamePattern(one.pattern).match(path)]
+    patterns = {key: producer.pattern for key, producer in PRODUCERS.items() if not producer.kinds}
+    fitting = [key for key, pattern in patterns.items() if FilenamePattern(pattern).match(path)]
     assert len(fitting) == 1
     assert fitting[0] in (PRODUCERS[name].kinds or (name,))
 
@@ -126,7 +127,7 @@ def test_hyp3_takes_the_products_of_both_processors_and_passes_over_their_other_
     assert [record.name for record in records] == [f"{GAMMA}_corr", f"{ISCE}_corr"]
     assert [record.datetime.isoformat()[:19] for record in records] == ["2017-01-16T07:06:58", "2020-06-16T00:00:00"]
     assert [record.tags["polarisation"] for record in records] == ["VV", "VV"]
-    assert outcome.plan.notes["left out, name does not match"] == 8
+    assert outcome.plan.notes["excluded, name does not match"] == 8
     for number, name in enumerate((GAMMA, ISCE)):
         (made,) = (tmp_path / "cube/data").rglob(f"{name}_corr-*.tif")
         with rasterio.open(made) as raster:
@@ -137,7 +138,7 @@ def test_hyp3_takes_the_products_of_both_processors_and_passes_over_their_other_
 def test_hyp3_makes_the_same_records_as_the_name_of_the_processor(name: str, kind: str, tmp_path: Path) -> None:
     write_tiff(tmp_path / f"in/{name}_corr.tif", good_pixels(1))
     ingest(tmp_path / "cube", source=str(tmp_path / "in"), producer="hyp3")
-    assert "in the cube already" in ingest(tmp_path / "cube", source=str(tmp_path / "in"), producer=kind).lines[0]
+    assert "already in the cube" in ingest(tmp_path / "cube", source=str(tmp_path / "in"), producer=kind).lines[0]
 
 
 @pytest.mark.parametrize("odd", ["my_20200604_20200616_corr.tif", "S1_136231_IW2_20200604_VV_INT80_10C8_corr.TIF"])

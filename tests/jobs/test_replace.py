@@ -1,4 +1,4 @@
-"""Known records whose file or settings changed: they are told, kept or replaced, and judged again."""
+"""Known records whose file or settings changed: they are reported, kept or replaced, and judged again."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def other_file(area: Area) -> dict[str, Any]:
 
 CHANGES: dict[str, tuple[Callable[[Area], dict[str, Any]], Callable[[Float], bool], str]] = {
     "band": (other_band, lambda pixels: bool(abs(pixels.mean() - 0.8) < 0.01), "--band 2, was 1"),
-    "nodata": (other_nodata, lambda pixels: bool((pixels[:4] < 0).all()), "--source-nodata 0.25, was not given"),
+    "nodata": (other_nodata, lambda pixels: bool((pixels[:4] < 0).all()), "--source-nodata 0.25, was not set"),
     "range": (
         other_range,
         lambda pixels: bool(abs(pixels[8:].mean() - 0.2) < 0.01),
-        "--source-maximum 2.0, was not given",
+        "--source-maximum 2.0, was not set",
     ),
     "file": (other_file, lambda pixels: bool(abs(pixels.mean() - 0.6) < 0.01), "the files changed"),
 }
@@ -103,14 +103,14 @@ def test_what_changed_is_told_then_replaced_or_kept(area: Area, change: str) -> 
     assert "2 files" in refused.detail
     assert image(0) in refused.detail
     assert all((pixels == before[name]).all() for name, pixels in stored(area).items())
-    assert "in the cube already" in area.ingest(**options, on_known="keep").lines[0]
+    assert "already in the cube" in area.ingest(**options, on_known="keep").lines[0]
     assert all((pixels == before[name]).all() for name, pixels in stored(area).items())
     replaced = area.ingest(**options, on_known="replace")
     assert any("replaced the pixels of 2 records" in line and image(0) in line for line in replaced.lines)
     assert all(is_new(pixels) for pixels in stored(area).values())
     assert len(area.records()) == 2
-    assert "all 2 records are in the cube already" in area.ingest(**options).lines[0]
-    assert "all 2 records are in the cube already" in area.ingest(**options, on_known="replace").lines[0]
+    assert "all 2 records are already in the cube" in area.ingest(**options).lines[0]
+    assert "all 2 records are already in the cube" in area.ingest(**options, on_known="replace").lines[0]
 
 
 def test_new_files_come_with_replaced_ones(area: Area) -> None:
@@ -122,6 +122,21 @@ def test_new_files_come_with_replaced_ones(area: Area) -> None:
     np.testing.assert_allclose([stored(area)[image(k)].mean() for k in range(3)], [0.4, 0.8, 0.8], atol=0.01)
 
 
+def test_replaced_images_are_verified_and_repaired(area: Area) -> None:
+    write_series(area.folder / "images", NAME, 2, mean=0.4)
+    area.ingest()
+    write(area.folder / f"images/{image(1)}.tif", pixels_of(0.8, 1))
+    area.ingest(on_known="replace")
+    before = stored(area)
+    for dataset in LocalCube.open(str(area.cube)).datasets("CoherenceVV", "master"):
+        path = area.cube / dataset.uri
+        path.write_bytes(path.read_bytes()[:-40] + bytes(40))
+    verified = area.ingest(on_known="verify")
+    assert sum(line.startswith("repaired: ") for line in verified.lines) == 2
+    assert all((pixels == before[name]).all() for name, pixels in stored(area).items())
+    assert "already in the cube" in area.ingest().lines[0]
+
+
 def test_a_file_that_was_only_touched_is_read_once_and_left_alone(area: Area) -> None:
     write_series(area.folder / "images", NAME, 3, mean=0.4)
     area.ingest()
@@ -130,7 +145,7 @@ def test_a_file_that_was_only_touched_is_read_once_and_left_alone(area: Area) ->
     compared = area.ingest()
     assert compared.plan.units == 1
     assert "compared with the cube's pixels: 1" in compared.lines
-    assert "in the cube already" in area.ingest().lines[0]
+    assert "already in the cube" in area.ingest().lines[0]
     assert sorted((area.cube / "index/heads").iterdir()) == heads
 
 
@@ -138,9 +153,9 @@ def test_setting_a_default_value_by_name_changes_nothing(area: Area) -> None:
     write_series(area.folder / "images", NAME, 2, mean=0.4)
     area.ingest()
     assert area.ingest(source_nodata=0).lines[0].startswith("done")  # the files say 0 too: read once, the same pixels
-    assert "in the cube already" in area.ingest(source_nodata=0).lines[0]
+    assert "already in the cube" in area.ingest(source_nodata=0).lines[0]
     assert area.ingest(band=1, source_nodata=0).lines[0].startswith("done")  # the only band: the same pixels again
-    assert "in the cube already" in area.ingest(band=1, source_nodata=0).lines[0]
+    assert "already in the cube" in area.ingest(band=1, source_nodata=0).lines[0]
 
 
 def test_a_cube_without_notes_says_so_and_verify_makes_them(area: Area) -> None:
@@ -178,7 +193,7 @@ CONSOLIDATED = pytest.mark.parametrize("consolidated", [False, True], ids=["as i
 
 
 def judge(area: Area) -> tuple[Any, Any]:
-    """A baseline of the first four images, and what comes after judged with it."""
+    """Make a baseline of the first four images, and judge the later ones with it."""
     baseline = area.baseline(end=days(4)[-1][1].isoformat())
     return baseline, area.monitor(min_count=2, min_std=0.001, centred=False)
 

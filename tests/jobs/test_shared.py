@@ -172,7 +172,7 @@ def test_without_a_geocube_its_records_are_no_source(scene: Path, tmp_path: Path
     with pytest.raises(AcdError) as raised:
         run(IngestJob(), IngestSettings(source="geocube"), tmp_path / "site", pool)
     assert raised.value.code is ErrorCode.SETTING_INVALID
-    assert "no Geocube is named" in raised.value.detail
+    assert "no Geocube is configured" in raised.value.detail
 
 
 def test_an_area_without_records_is_told(scene: Path, served: Path, tmp_path: Path, pool: WorkerPool) -> None:

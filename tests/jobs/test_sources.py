@@ -1,4 +1,4 @@
-"""Sources: what people give as --source, what lies in it, and what they are told of what was not taken."""
+"""Sources: values of --source, what they contain, and messages about files that are not ingested."""
 
 from __future__ import annotations
 
@@ -156,8 +156,8 @@ def test_litter_is_passed_over_and_counted(name: str, data: bytes, why: str, ima
     (images / name).write_bytes(data)
     outcome = ingest(tmp_path / "cube", source=str(images))
     assert ingested(tmp_path / "cube") == stems()
-    assert outcome.plan.notes["passed over"] == f"1 {why}"
-    assert f"passed over: 1 {why}" in outcome.lines
+    assert outcome.plan.notes["skipped"] == f"1 {why}"
+    assert f"skipped: 1 {why}" in outcome.lines
 
 
 def test_an_empty_raster_is_no_litter(images: Path, tmp_path: Path) -> None:
@@ -172,14 +172,14 @@ def test_names_that_do_not_match_are_counted_and_shown_each_time(images: Path, t
     for name in ("dem.tif", "deep/other_2020-03-01.tif", "mask.TIF", "x.tiff"):
         write_tiff(images / name, good_pixels(7))
     sentence = (
-        "left out: 4 files whose names do not match the pattern (deep/other_2020-03-01.tif, dem.tif, mask.TIF, ...)"
+        "excluded: 4 files whose names do not match the pattern (deep/other_2020-03-01.tif, dem.tif, mask.TIF, ...)"
     )
     outcome = ingest(tmp_path / "cube", source=str(images))
     assert sentence in outcome.lines
-    assert outcome.plan.notes["left out, name does not match"] == 4
+    assert outcome.plan.notes["excluded, name does not match"] == 4
     assert sentence in ingest(tmp_path / "cube", source=str(images)).lines[0]
     plan = make_plan(IngestJob(), IngestSettings(source=str(images)), open_site(str(tmp_path / "other")))
-    assert plan.notes["first names left out"].startswith("deep/other_2020-03-01.tif, dem.tif")
+    assert plan.notes["first excluded names"].startswith("deep/other_2020-03-01.tif, dem.tif")
 
 
 def test_every_spelling_of_tif_is_taken(images: Path, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_other_formats_are_named_with_the_way_to_a_geotiff(
 
 @pytest.mark.parametrize("driver", ["ENVI", "VRT"])
 def test_what_gdal_translate_makes_of_another_format_has_the_same_pixels(driver: str, tmp_path: Path) -> None:
-    """The advice for .img and .vrt, done with the library that gdal_translate is a command of."""
+    """The advice for .img and .vrt, followed with the library behind gdal_translate."""
     tif = write_tiff(tmp_path / "made.tif", good_pixels(3))
     other = tmp_path / "in" / ("a.img" if driver == "ENVI" else "a.vrt")
     other.parent.mkdir()
@@ -330,7 +330,7 @@ def as_lines(items: list[dict[str, Any]]) -> bytes:
 
 
 def as_parquet(items: list[dict[str, Any]]) -> bytes:
-    """As the stac-geoparquet specification has it: properties are columns, assets a struct."""
+    """Write items as stac-geoparquet specifies: properties are columns, assets a struct."""
     micros = {
         name: np.array([int(datetime.fromisoformat(item["properties"][name]).timestamp()) * 10**6 for item in items])
         for name in ("start_datetime", "end_datetime")
@@ -449,7 +449,7 @@ def test_assets_in_folders_of_their_own_are_found(images: Path, tmp_path: Path) 
     ingest(tmp_path / "cube", source=str(tmp_path / "i.json"))
     assert ingested(tmp_path / "cube") == ["pair-0", "pair-1", "pair-2"]
     (images / "1/coh.tif").unlink()
-    assert "1/coh.tif, which is not there" in refusal(tmp_path / "i.json", tmp_path).detail
+    assert "1/coh.tif, which does not exist" in refusal(tmp_path / "i.json", tmp_path).detail
 
 
 def test_an_alternate_on_s3_is_taken_for_an_asset_on_the_web(tmp_path: Path) -> None:

@@ -297,7 +297,7 @@ def test_a_variable_takes_the_polarisation_in_its_name(
     tagged = "{polarisation}/{start}_{end}.tif" if "/" in name else "S1_{start}_{end}_{polarisation}.tif"
     variable = f"Coherence{wanted}"
     ingested = area.ingest(variable=variable, pattern=tagged if pattern == "tagged" else pattern)
-    assert f"left out, other polarisation: {other}: 3" in ingested.lines
+    assert f"excluded, other polarisation: {other}: 3" in ingested.lines
     np.testing.assert_allclose(area.mean(area.baseline(variable=variable)), 0.75, atol=0.02)
 
 
@@ -357,7 +357,7 @@ def test_the_polarisation_of_a_folder_is_kept_so_that_two_are_not_stacked(
     how: dict[str, Any] = {"producer": producer} if producer else {"pattern": pattern}
     if producer:
         how["pattern"] = IngestSettings(source="x", producer=producer).pattern
-    assert "left out, other polarisation: VH: 3" in area.ingest(**how).lines
+    assert "excluded, other polarisation: VH: 3" in area.ingest(**how).lines
     area.ingest(polarisation="any", **how)
     assert sorted(record.tags["polarisation"] for record in area.records()) == ["VH"] * 3 + ["VV"] * 3
     refused = refusal(area.baseline)
@@ -432,7 +432,7 @@ def test_of_the_assets_of_an_item_that_of_the_variables_polarisation_is_read(
     write_catalogue(area.folder / "stac", items, {"sar:polarizations": [wanted, other]})
     variable = f"Coherence{wanted}"
     said = area.ingest(area.folder / "stac/catalog.json", variable=variable).lines
-    assert f"left out, other polarisation: {other}: 3" in said
+    assert f"excluded, other polarisation: {other}: 3" in said
     assert {record.tags["polarisation"] for record in area.records()} == {wanted}
     np.testing.assert_allclose(area.mean(area.baseline(variable=variable)), 0.75, atol=0.02)
     if wanted == "HH":
@@ -639,8 +639,8 @@ def test_plan_says_tracks_lengths_grids_and_how_many_files_match(area: Area) -> 
     assert said["pair lengths"] == "12 days: 3"
     assert said["polarisations"] == "VV: 3"
     assert said["grids"] == "EPSG:32632, pixels of 20: 3"
-    assert said["left out, name does not match"] == 1
-    assert said["left out, other polarisation"] == "VH: 3"
+    assert said["excluded, name does not match"] == 1
+    assert said["excluded, other polarisation"] == "VH: 3"
     assert said["files that match"] == 3
     area.ingest()
     notes = make_plan(BaselineJob(), area.of(BaselineSettings), open_site(str(area.cube))).notes

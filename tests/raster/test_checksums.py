@@ -273,7 +273,7 @@ def test_verify_sees_every_kind_of_damage_in_a_folder_and_on_s3(place: str, tmp_
     assert verdicts() == {}
     damage = {
         "image.tif": ("image.tif", "damaged", "missing"),
-        "a.zarr/zarr.json": ("a.zarr", "damaged its zarr.json is not what was written", "missing"),
+        "a.zarr/zarr.json": ("a.zarr", "damaged the checksum of its zarr.json does not match", "missing"),
         "a.zarr/CoherenceVV/c/0/0/0": (
             "a.zarr",
             "damaged the checksum of a chunk is wrong: 0/0/0",

@@ -1,1 +1,1 @@
-"""Rearrange records into time-major cells."""
+"""The job consolidate: rearranges records into time-major arrays per cell."""

@@ -1,4 +1,4 @@
-"""What a plan of consolidate has decided, the work of its shards, and what they have written."""
+"""Content of a consolidate plan, and the work and results of its shards."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ __all__ = [
 
 
 class ConsolidateContent(Content):
-    """The keys of the containers to write; where a Geocube consolidates, the records that it is asked for."""
+    """The keys of the containers to write; on a Geocube, the records to consolidate."""
 
     cells: tuple[str, ...] | None = Field(default=None, exclude_if=lambda value: value is None)
     records: tuple[str, ...] | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class CellOfWork(TileOfWork):
-    """A cell, and the containers to write for it; none where a Geocube consolidates."""
+    """A cell, and the containers to write for it; none on a Geocube."""
 
     containers: list[CellWork] = Field(default=[])
 
     @property
     def images(self) -> int:
-        """Number of images to write: the new ones, and those of the containers that they are appended to."""
+        """Number of images to write: the new ones, and those of containers that they are appended to."""
         return sum(len(container.slices) for container in self.containers)
 
 
 class CellsWork(TilesWork[CellOfWork]):
-    """The cells of a shard, and what a Geocube is asked for."""
+    """The cells of a shard; on a Geocube also the job to start."""
 
     consolidation: Consolidation | None = None
 
 
 class ConsolidatedCells(BaseModel):
-    """What a shard has written, which copies in older containers it replaces, and of which images it was made.
+    """Datasets written by a shard, copies in older containers that they replace, and the images they are made from.
 
-    On a Geocube nothing of these, but name and id of its job.
+    On a Geocube these are empty, and `job` and `job_id` name the job.
     """
 
     datasets: list[Dataset] = []

@@ -1,4 +1,4 @@
-"""Consolidate: the records of a cell, gathered in time-major Zarr arrays of 64 records each."""
+"""The job consolidate: writes the records of each cell into time-major Zarr arrays of 64 records."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Write(Round[CellsWork, Nothing, ConsolidatedCells]):
     name = "write"
 
     def run(self, work: CellsWork, handout: Nothing, context: ConsolidateContext) -> ConsolidatedCells:
-        """Read each cell block by block, every record of an array at once, and write its arrays."""
+        """Read each cell block by block, all records of an array at once, and write its arrays."""
         site, settings = context.site, context.settings
         if site.shared is not None:
             return run_on_geocube(work, site.shared.geocube, context.progress)
@@ -50,15 +50,15 @@ class Write(Round[CellsWork, Nothing, ConsolidatedCells]):
                 )
                 written.datasets += datasets_of(container, variable, settings.instance, checksum)
                 written.replaced += container.replaced
-                written.sources += [one for part in container.slices for one in part.datasets if not one.is_copy]
+                written.sources += [image for part in container.slices for image in part.datasets if not image.is_copy]
             context.progress(done)
         return written
 
     def gather(self, results: Results[CellsWork, ConsolidatedCells], context: ConsolidateContext) -> Handouts[Nothing]:
-        """Index every array, at once. Cells that are left out stay as they were, and are in the next plan.
+        """Index all arrays in one commit. Cells that are left out stay unchanged and are in the next plan.
 
-        Records that another consolidation put into arrays of its own meanwhile stay there, and those whose pixels an
-        ingest has replaced meanwhile are in the next plan. A Geocube has done it already.
+        Records that another consolidation has written meanwhile keep its arrays. Records whose pixels an ingest has
+        replaced meanwhile are in the next plan. A Geocube indexes its own arrays.
         """
         cube = context.site.cube
         if isinstance(cube, LocalCube):
@@ -71,12 +71,12 @@ class Write(Round[CellsWork, Nothing, ConsolidatedCells]):
         return Handouts()
 
     def files_of(self, result: ConsolidatedCells, plan: ConsolidatePlan) -> tuple[str, ...]:
-        """The metadata of its arrays, which is written last; a Geocube keeps its own."""
+        """The metadata files of its arrays, which are written last; none on a Geocube."""
         return tuple(f"{uri}/{METADATA}" for uri in sorted({dataset.uri for dataset in result.datasets}))
 
 
 class ConsolidateJob(Job[ConsolidateSettings, ConsolidateContent]):
-    """Rearrange records into time-major cells. New records are appended to those that a cell has already."""
+    """Rearrange records into time-major arrays per cell, appending new records to existing arrays."""
 
     name = "consolidate"
     rounds = (Write(),)
@@ -84,7 +84,7 @@ class ConsolidateJob(Job[ConsolidateSettings, ConsolidateContent]):
     content = ConsolidateContent
 
     def plan(self, settings: ConsolidateSettings, site: Site) -> Draft[ConsolidateContent, CellsWork]:
-        """The arrays of each cell that lacks records. A Geocube consolidates by itself."""
+        """Plan the arrays of each cell that lacks records. A Geocube consolidates by itself."""
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
@@ -93,31 +93,31 @@ class ConsolidateJob(Job[ConsolidateSettings, ConsolidateContent]):
         stacks = Stacks(cube, settings.selection(aoi, aoi.start, aoi.end))
         stacks.require_records()
         if isinstance(cube, SharedCube):
-            return plan_on_geocube(settings, tuple(one.id for one in stacks.records), tiles, cube.geocube)
+            return plan_on_geocube(settings, tuple(record.id for record in stacks.records), tiles, cube.geocube)
         work = _work_of(cube, settings, stacks, tiles)
         image_bytes = layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
-        volume = sum(tile_work.images for tile_work in work) * image_bytes
-        seconds = [CONSOLIDATE.seconds(tile_work.images, image_bytes) for tile_work in work]
+        volume = sum(cell_work.images for cell_work in work) * image_bytes
+        seconds = [CONSOLIDATE.seconds(cell_work.images, image_bytes) for cell_work in work]
         sharding = Sharding(settings.shard_tiles, settings.pod_start)
-        keys = [container.key for tile_work in work for container in tile_work.containers]
+        keys = [container.key for cell_work in work for container in cell_work.containers]
         count = len(stacks.records)
         return Draft(
             content=ConsolidateContent(cells=tuple(keys)),
             shards=sharding.shards(work, lambda cells: CellsWork(tiles=cells), seconds),
             estimate=Estimate(
                 tiles=len(work),
-                dates=max((one.images for one in work), default=0),
+                dates=max((cell_work.images for cell_work in work), default=0),
                 bytes_read=volume,
                 bytes_written=volume,
                 core_seconds=sum(seconds),
                 memory_bytes=CONSOLIDATE.memory(layout.cell_pixels**2, count, len(work) * layout.cell_pixels**2),
             ),
-            notes={"map": tiles_as_geojson([one.tile for one in work])},
-            nothing_to_do="" if work else f"all {count} records are in all {len(tiles)} cells already",
+            notes={"map": tiles_as_geojson([cell_work.tile for cell_work in work])},
+            nothing_to_do="" if work else f"all {count} records are already in all {len(tiles)} cells",
         )
 
     def findings(self, plan: ConsolidatePlan, site: Site) -> Findings:
-        """How many arrays were written; on a Geocube, how many cells of its layout were asked for."""
+        """The number of arrays written; on a Geocube, the number of cells requested."""
         cube = site.cube
         if isinstance(cube, SharedCube):
             return Findings(figures={"arrays": plan.units})
@@ -126,27 +126,27 @@ class ConsolidateJob(Job[ConsolidateSettings, ConsolidateContent]):
 
 
 def _work_of(cube: LocalCube, settings: ConsolidateSettings, stacks: Stacks, tiles: list[Tile]) -> list[CellOfWork]:
-    """The tiles that lack records, and the containers to write for each."""
+    """Find the tiles that lack records, and the containers to write for each."""
     consolidated = cube.records_by_cell(settings.variable, settings.instance, settings.layout)
-    not_everywhere = [
+    incomplete = [
         record for record in stacks.records if any(record.id not in consolidated.get(tile.cell, ()) for tile in tiles)
     ]
-    new = {}
-    for tile, slices in zip(tiles, stacks.by_record(tiles, not_everywhere), strict=True):
-        lacking = [part for part in slices if not any(dataset.layout for dataset in part.datasets)]
-        if lacking:
-            new[tile.cell] = tile, lacking
-    lacking_tiles = [tile for tile, _ in new.values()]
-    copies = cube.copies_with_room(settings.variable, settings.instance, lacking_tiles, CHUNK_TIMES)
+    missing_by_cell = {}
+    for tile, slices in zip(tiles, stacks.by_record(tiles, incomplete), strict=True):
+        missing = [part for part in slices if not any(dataset.layout for dataset in part.datasets)]
+        if missing:
+            missing_by_cell[tile.cell] = tile, missing
+    incomplete_tiles = [tile for tile, _ in missing_by_cell.values()]
+    copies = cube.copies_with_room(settings.variable, settings.instance, incomplete_tiles, CHUNK_TIMES)
     older = sorted({copy.record_id for cell in copies.values() for copy in cell})
     records = {record.id: record for record in (*cube.records_by_id(older), *stacks.records)}
     dformat = cube.variable(settings.variable).dformat
     work = []
-    for cell, (tile, lacking) in new.items():
+    for cell, (tile, missing) in missing_by_cell.items():
 
         def key_of(slices: list[Slice], tile: Tile = tile) -> str:
             return container_key(settings.variable, settings.instance, tile, slices, settings.resampling)
 
-        containers = plan_containers(tile, lacking, copies[cell], records, dformat, key_of)
+        containers = plan_containers(tile, missing, copies[cell], records, dformat, key_of)
         work.append(CellOfWork(tile=tile, containers=containers))
     return work

@@ -1,1 +1,1 @@
-"""Bring rasters into the cube: check every value, then write COGs and index them."""
+"""The job ingest: checks every value of the rasters, then writes COGs and indexes them."""

@@ -1,4 +1,4 @@
-"""How the files of a source are reached."""
+"""Access to the files of a source."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["Access"]
 
 @dataclass(frozen=True)
 class Access:
-    """The way to the files of a source.
+    """Opens the files of a source.
 
     Attributes:
-        folder: of the source, below which VRTs may refer to files; empty if it has none.
-        web: reads those of its files that are on the web.
+        folder: the source's folder. VRTs may refer only to files below it. Empty if the source has none.
+        web: reads the source's files that are on the web.
     """
 
     folder: str = ""
     web: Web = field(default_factory=Web)
 
     def store_of(self, address: str) -> Store | Web:
-        """What reads the file at an address."""
+        """The store, or web reader, that reads the file at an address."""
         return self.web if is_web(address) else Store.at(address.rpartition("/")[0] or "/")

@@ -1,61 +1,62 @@
-"""Several filename patterns as one: `|` stands between them."""
+"""Several filename patterns in one, separated by `|`."""
 
 from __future__ import annotations
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.ingest.pattern import FilenamePattern, Named
+from acdtask.jobs.ingest.pattern import FilenamePattern, ParsedName
 
 __all__ = ["Alternatives"]
 
 
 class Alternatives:
-    """Filename patterns, one of which a name must fit. SETTING_INVALID if some are for GeoTIFFs and others for VRTs.
+    """Alternative filename patterns. SETTING_INVALID if some are for GeoTIFFs and others for VRTs.
 
     >>> either = Alternatives("A_{date}.tif|B_{start}_{end}.tif")
-    >>> [one is not None and one.datetime.year for one in map(either.match, ("A_20200101.tif", "C_20200101.tif"))]
-    [2020, False]
+    >>> [name and name.datetime.year for name in map(either.match, ("A_20200101.tif", "C_20200101.tif"))]
+    [2020, None]
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._patterns = [FilenamePattern(part) for part in text.split("|")]
         self.takes_vrt = self._patterns[0].takes_vrt
-        if any(one.takes_vrt != self.takes_vrt for one in self._patterns):
-            raise AcdError(ErrorCode.SETTING_INVALID, f"the pattern {text!r} is for GeoTIFFs and for VRTs")
+        if any(pattern.takes_vrt != self.takes_vrt for pattern in self._patterns):
+            raise AcdError(ErrorCode.SETTING_INVALID, f"the pattern {text!r} mixes GeoTIFFs and VRTs")
 
-    def match(self, path: str) -> Named | None:
-        """What the path says by the pattern that fits it, or None.
+    def match(self, path: str) -> ParsedName | None:
+        """Parse a path by the pattern that it matches; None if it matches none.
 
-        FILENAME_AMBIGUOUS if two fit it, and say other things; what `FilenamePattern.match` raises if none fits.
+        FILENAME_AMBIGUOUS if it matches two with different results. If none matches, the first error that
+        `FilenamePattern.match` raised.
         """
-        fitting = self._fitting(path)
-        if not fitting:
+        matches = self._matches(path)
+        if not matches:
             return None
-        (_, first), *others = fitting
-        if any(named != first for _, named in others):
-            both = " and ".join(repr(pattern.text) for pattern, _ in fitting)
+        (_, first), *others = matches
+        if any(parsed != first for _, parsed in others):
+            both = " and ".join(repr(pattern.text) for pattern, _ in matches)
             raise AcdError(
                 ErrorCode.FILENAME_AMBIGUOUS,
-                f"{path} fits {both}, which give it other dates or tags",
-                "Give --pattern the one that is meant.",
+                f"{path} matches {both}, which give different dates or tags",
+                "Give --pattern only the one that applies.",
             )
         return first
 
     def record_name(self, path: str) -> str:
-        """The name of the record, by the pattern that fits the path."""
-        fitting = self._fitting(path)
-        return (fitting[0][0] if fitting else self._patterns[0]).record_name(path)
+        """The record's name, by the pattern that the path matches."""
+        matches = self._matches(path)
+        return (matches[0][0] if matches else self._patterns[0]).record_name(path)
 
-    def _fitting(self, path: str) -> list[tuple[FilenamePattern, Named]]:
-        fitting: list[tuple[FilenamePattern, Named]] = []
-        error: AcdError | None = None
+    def _matches(self, path: str) -> list[tuple[FilenamePattern, ParsedName]]:
+        matches: list[tuple[FilenamePattern, ParsedName]] = []
+        first_error: AcdError | None = None
         for pattern in self._patterns:
             try:
-                named = pattern.match(path)
-            except AcdError as fault:  # it has the form of this one; perhaps it is meant by another one
-                error = error or fault
+                parsed = pattern.match(path)
+            except AcdError as error:  # this pattern's form with invalid dates; another one may still match
+                first_error = first_error or error
             else:
-                fitting += [(pattern, named)] if named is not None else []
-        if error is not None and not fitting:
-            raise error
-        return fitting
+                matches += [(pattern, parsed)] if parsed is not None else []
+        if first_error is not None and not matches:
+            raise first_error
+        return matches

@@ -1,4 +1,4 @@
-"""Which band of a raster holds the variable: the one that is asked for, the only one, or the one that is named so."""
+"""Choice of the band that holds the variable: the requested one, the only one, or the one with its name."""
 
 from __future__ import annotations
 
@@ -19,50 +19,52 @@ OTHER_QUANTITY = re.compile(
 )
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]+")
 GLUED = re.compile(r"(?P<name>[A-Za-z]{2,})(?P<polarisation>VV|VH|HV|HH)")
-NAMED_AT_MOST = 20
+BANDS_SHOWN = 20
 
 
-def chosen_band(address: str, header: Header, stated: Sequence[StatedBand], variable: str, wanted: int | None) -> int:
-    """The number of the band to read.
+def chosen_band(
+    address: str, header: Header, stated: Sequence[StatedBand], variable: str, requested: int | None
+) -> int:
+    """Choose the band to read, and return its number.
 
     Args:
         address: of the raster.
         header: of the raster.
-        stated: what its STAC item says of each band.
-        variable: the name of the variable; its polarisation and quantity are read from it.
-        wanted: the band that the user asks for; nothing else counts then.
+        stated: each band as its STAC item describes it.
+        variable: the variable's name, which gives its polarisation and quantity.
+        requested: the band that the user asks for; overrides everything else.
 
     Raises:
-        AcdError: INPUT_BANDS, with the bands and what they are called, if it is not clear.
+        AcdError: INPUT_BANDS, listing the bands with their names, if the choice is unclear.
     """
-    if wanted is not None:
-        if wanted > header.bands:
-            raise AcdError(ErrorCode.INPUT_BANDS, f"{address} has {header.bands} bands, not band {wanted}")
-        return wanted
-    texts = [_texts(band, said) for band, said in zip(header.details, stated, strict=True)]
+    if requested is not None:
+        if requested > header.bands:
+            raise AcdError(ErrorCode.INPUT_BANDS, f"{address} has {header.bands} bands, not band {requested}")
+        return requested
+    texts = [_names_of(band, item) for band, item in zip(header.details, stated, strict=True)]
     data = [number for number in range(1, header.bands + 1) if number != alpha_of(header, stated)]
     if len(data) == 1:
         if _contradicts(texts[data[0] - 1], variable):
-            raise _unclear(address, header, stated, f"and {variable} has another polarisation", data)
+            raise _unclear(address, header, stated, f"but {variable} has another polarisation", data)
         return data[0]
-    named = [number for number in data if _names(texts[number - 1], variable)]
+    named = [number for number in data if _names_variable(texts[number - 1], variable)]
     if len(named) != 1:
-        which = f"bands {', '.join(map(str, named))} are all named so" if named else "none of which is named so"
-        raise _unclear(address, header, stated, f"of which one should be {variable}; {which}", data)
+        which = f"the names of bands {', '.join(map(str, named))} all match" if named else "no name matches"
+        raise _unclear(address, header, stated, f"and one should be {variable}, but {which}", data)
     return named[0]
 
 
 def alpha_of(header: Header, stated: Sequence[StatedBand] = ()) -> int:
-    """The number of the alpha band, or 0. A band that is called something else is none, whatever its colour is."""
+    """The number of the alpha band, or 0. A band with a name other than alpha is data, whatever its colour."""
     for index, band in enumerate(header.details):
-        texts = _texts(band, stated[index] if stated else StatedBand())
-        if band.colour == "alpha" and header.bands > 1 and all(text.strip().lower() == "alpha" for text in texts):
+        names = _names_of(band, stated[index] if stated else StatedBand())
+        if band.colour == "alpha" and header.bands > 1 and all(text.strip().lower() == "alpha" for text in names):
             return index + 1
     return 0
 
 
 def list_of_bands(header: Header, stated: Sequence[StatedBand]) -> str:
-    """The bands with what they are called, for a message.
+    """List the bands with their names, for a message.
 
     >>> band = BandHeader("float32", description="coh_VV")
     >>> from acdtask.raster.grid import Grid
@@ -71,12 +73,12 @@ def list_of_bands(header: Header, stated: Sequence[StatedBand]) -> str:
     '1: coh_VV, 2: no name'
     """
     shown = []
-    for index, (band, said) in enumerate(zip(header.details, stated, strict=True), start=1):
-        texts = dict.fromkeys(_texts(band, said))
+    for index, (band, item) in enumerate(zip(header.details, stated, strict=True), start=1):
+        texts = dict.fromkeys(_names_of(band, item))
         colour = band.colour if band.colour not in ("", "gray", "undefined") else ""
         shown.append(f"{index}: {' / '.join(texts) or colour or 'no name'}")
-    more = f", and {len(shown) - NAMED_AT_MOST} more" if len(shown) > NAMED_AT_MOST else ""
-    return ", ".join(shown[:NAMED_AT_MOST]) + more
+    more = f", and {len(shown) - BANDS_SHOWN} more" if len(shown) > BANDS_SHOWN else ""
+    return ", ".join(shown[:BANDS_SHOWN]) + more
 
 
 def _unclear(address: str, header: Header, stated: Sequence[StatedBand], why: str, data: list[int]) -> AcdError:
@@ -85,14 +87,14 @@ def _unclear(address: str, header: Header, stated: Sequence[StatedBand], why: st
     return AcdError(ErrorCode.INPUT_BANDS, detail, f"Say which band to read, such as --band {data[0] if data else 1}.")
 
 
-def _texts(band: BandHeader, stated: StatedBand) -> tuple[str, ...]:
+def _names_of(band: BandHeader, stated: StatedBand) -> tuple[str, ...]:
     return tuple(text for text in (band.description, *stated.texts) if text.strip())
 
 
-def _words(text: str) -> frozenset[str]:
-    """The words of a name, in capitals.
+def _words_in(text: str) -> frozenset[str]:
+    """The words of a name, in upper case.
 
-    >>> sorted(_words("coh_IW2_VV_04Jan2020")), sorted(_words("CoherenceVV"))
+    >>> sorted(_words_in("coh_IW2_VV_04Jan2020")), sorted(_words_in("CoherenceVV"))
     (['04JAN2020', 'COH', 'IW2', 'VV'], ['COHERENCE', 'VV'])
     """
     words: list[str] = []
@@ -102,23 +104,23 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(word.upper() for word in words if word)
 
 
-def _all_words(texts: Iterable[str]) -> frozenset[str]:
-    return frozenset().union(*map(_words, texts))
+def _words_in_all(texts: Iterable[str]) -> frozenset[str]:
+    return frozenset().union(*map(_words_in, texts))
 
 
 def _contradicts(texts: Sequence[str], variable: str) -> bool:
-    """Whether a band is called by another polarisation than the variable's."""
-    own, said = _words(variable) & POLARISATIONS, _all_words(texts) & POLARISATIONS
-    return bool(own and said and not own & said)
+    """Whether a band's names state another polarisation than the variable's."""
+    own, stated = _words_in(variable) & POLARISATIONS, _words_in_all(texts) & POLARISATIONS
+    return bool(own and stated and not own & stated)
 
 
-def _names(texts: Sequence[str], variable: str) -> bool:
-    """Whether a band is called by the variable's name, or is its coherence in its polarisation, and nothing else."""
-    wanted, said = _words(variable), _all_words(texts)
-    if any(_words(text) == wanted for text in texts):
-        return not said & POLARISATIONS - wanted
+def _names_variable(texts: Sequence[str], variable: str) -> bool:
+    """Whether a band has the variable's name, or is named as coherence of its polarisation and nothing else."""
+    wanted, stated = _words_in(variable), _words_in_all(texts)
+    if any(_words_in(text) == wanted for text in texts):
+        return not stated & POLARISATIONS - wanted
     if not any(COHERENCE.fullmatch(word) for word in wanted):
         return False
-    is_coherence = any(COHERENCE.fullmatch(word) for word in said)
-    is_other = any(OTHER_QUANTITY.fullmatch(word) for word in said)
-    return is_coherence and not is_other and said & POLARISATIONS == wanted & POLARISATIONS
+    is_coherence = any(COHERENCE.fullmatch(word) for word in stated)
+    is_other = any(OTHER_QUANTITY.fullmatch(word) for word in stated)
+    return is_coherence and not is_other and stated & POLARISATIONS == wanted & POLARISATIONS

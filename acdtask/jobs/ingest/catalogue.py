@@ -1,7 +1,7 @@
-"""The STAC collection of the images of a variable and instance: `collection.json`, and a catalogue for each month.
+"""The STAC collection of the images of a variable and instance: `collection.json` and a catalogue per month.
 
-A month's catalogue names the items of its images; an ingest reads it, adds its own and writes it back. The collection
-names the months, so a day writes one document of a month (docs/decisions/0024).
+A month's catalogue links the items of its images; an ingest reads it, adds its own items and writes it back. The
+collection links only the months, so a day's ingest rewrites one month's document (docs/decisions/0024).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from acdtask.storage.store import Store
 __all__ = ["ImageCatalogue", "forget_items"]
 
 _DIGEST = re.compile(r"-[0-9a-f]{16}\.json$")
-"""How the key of an item ends, after the name of its record."""
+"""End of an item's key, after the record's name."""
 
 
 class ImageCatalogue:
     """The collection of the images of a variable and instance.
 
     Args:
-        variable: what the images show.
-        instance: which of its instances they are.
+        variable: the images' variable.
+        instance: the images' instance.
     """
 
     def __init__(self, variable: Variable, instance: str) -> None:
@@ -46,40 +46,42 @@ class ImageCatalogue:
         self._identity = f"{variable.name}_{instance}".replace("/", "_")
         self._title = f"Images of {variable.name}:{instance}"
 
-    def above(self, record: Record) -> StacLinks:
-        """Where the item of a record stands."""
+    def links_of(self, record: Record) -> StacLinks:
+        """The links from a record's item up to its month, collection and root."""
         return StacLinks(ROOT, self._month_key(month_of(record.datetime)), self._collection, self._identity)
 
     def add(self, images: Iterable[tuple[Record, str]], site: Site) -> None:
-        """Let the catalogue have the items of images, each given as its record and the key of its pixels.
+        """Add the items of images, each given as its record and the key of its pixels.
 
-        The item of a record takes the place of an earlier one of the same record. When there is no collection yet, the
-        images that the cube has already get their links too.
+        An item replaces an earlier one of the same record. If there is no collection yet, images already in the cube
+        are added too.
         """
         images, store = list(images), site.store
         if not images:
             return
         if not store.exists(self._collection):
             images = [*self._indexed(site), *images]
-        months: dict[str, dict[str, str]] = defaultdict(dict)
+        items_by_month: dict[str, dict[str, str]] = defaultdict(dict)
         for record, uri in images:
-            months[month_of(record.datetime)][_item_of(uri)] = record.name
-        for month, items in sorted(months.items()):
+            items_by_month[month_of(record.datetime)][_item_of(uri)] = record.name
+        for month, items in sorted(items_by_month.items()):
             self._add_to_month(month, items, store)
-        self._add_to_collection(months, [shape(record.footprint) for record, _ in images], store)
+        self._add_to_collection(items_by_month, [shape(record.footprint) for record, _ in images], store)
         link_images(store, self._collection, self._title)
 
     def _indexed(self, site: Site) -> list[tuple[Record, str]]:
-        """The images that this cube's own index has and that have items; none where the records are a Geocube's."""
+        """Images in this cube's own index that have items; empty if the records are on a Geocube."""
         cube = site.find_cube() if site.shared is None else None
-        if not isinstance(cube, LocalCube) or all(one.name != self._variable.name for one in cube.variables()):
+        if not isinstance(cube, LocalCube) or all(
+            variable.name != self._variable.name for variable in cube.variables()
+        ):
             return []
-        if all(one.name != self._instance for one in cube.instances(self._variable.name)):
+        if all(instance.name != self._instance for instance in cube.instances(self._variable.name)):
             return []
         datasets = {
-            one.record_id: one.uri
-            for one in cube.datasets(self._variable.name, self._instance)
-            if one.uri.startswith(f"{self._folder}/") and site.store.exists(_item_of(one.uri))
+            dataset.record_id: dataset.uri
+            for dataset in cube.datasets(self._variable.name, self._instance)
+            if dataset.uri.startswith(f"{self._folder}/") and site.store.exists(_item_of(dataset.uri))
         }
         return [(record, datasets[record.id]) for record in cube.records_by_id(list(datasets))]
 
@@ -91,8 +93,8 @@ class ImageCatalogue:
             known = linked_keys(body, key, "item")
             if body is not None and items.items() <= known.items():
                 return body
-            kept = {item: name for item, name in known.items() if _DIGEST.sub("", item) not in replaced}
-            return self._month_document(month, kept | dict(items))
+            others = {item: name for item, name in known.items() if _DIGEST.sub("", item) not in replaced}
+            return self._month_document(month, others | dict(items))
 
         revise(store, key, make)
 
@@ -107,14 +109,14 @@ class ImageCatalogue:
         return encode_document(document)
 
     def _add_to_collection(self, months: Collection[str], shapes: Sequence[BaseGeometry], store: Store) -> None:
-        """Extend the collection. Its end is open, and it names months, so that it changes once a month."""
+        """Extend the collection. Its interval is open-ended and it links months, so it changes once a month."""
 
         def make(body: bytes | None) -> bytes:
             known = linked_keys(body, self._collection)
             children = known | {self._month_key(month): month for month in months}
             collection = stac_collection(
                 self._identity,
-                f"Images of {self._variable.name}:{self._instance} as they were ingested.",
+                f"Images of {self._variable.name}:{self._instance} as ingested.",
                 href=self._collection,
                 links=StacLinks(root=ROOT, parent=ROOT, children=dict(sorted(children.items()))),
                 footprint=mapping(shapely.unary_union([_with_extent(part) for part in (*_known_boxes(body), *shapes)])),
@@ -129,26 +131,26 @@ class ImageCatalogue:
         return f"{self._folder}/stac/{month}.json"
 
 
-def forget_items(store: Store, months: Iterable[str], gone: Collection[str]) -> None:
-    """Take the links to items that are about to be removed out of catalogues of months.
+def forget_items(store: Store, months: Iterable[str], removed: Collection[str]) -> None:
+    """Remove links to items from the catalogues of months, before the items are deleted.
 
     Args:
         store: of the cube.
-        months: keys of the catalogues.
-        gone: keys of items.
+        months: the catalogues' keys.
+        removed: the items' keys.
     """
     for key in months:
 
         def make(body: bytes | None, key: str = key) -> bytes:
             known = linked_keys(body, key, "item")
-            if body is None or known.keys().isdisjoint(gone):
+            if body is None or known.keys().isdisjoint(removed):
                 return body or b""
             document = json.loads(body)
             home = posixpath.dirname(key)
             document["links"] = [
                 link
                 for link in document["links"]
-                if link["rel"] != "item" or posixpath.normpath(posixpath.join(home, link["href"])) not in gone
+                if link["rel"] != "item" or posixpath.normpath(posixpath.join(home, link["href"])) not in removed
             ]
             return encode_document(document)
 
@@ -160,12 +162,12 @@ def _item_of(uri: str) -> str:
 
 
 def _with_extent(area: BaseGeometry) -> BaseGeometry:
-    """The area, or its point or line if it is too small to be one: a union drops polygons without area."""
+    """The area, or a point or line if it is degenerate: a union would drop a polygon without area."""
     return area if area.area > 0 else shapely.envelope(area)
 
 
 def _known_boxes(body: bytes | None) -> list[BaseGeometry]:
-    """What a collection covers; nothing if it is missing or damaged."""
+    """The bounding boxes of a collection; empty if it is missing or damaged."""
     try:
         west, south, east, north = json.loads(body or b"{}")["extent"]["spatial"]["bbox"][0]
     except (ValueError, KeyError, TypeError, IndexError):

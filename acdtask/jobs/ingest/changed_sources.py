@@ -1,4 +1,4 @@
-"""Sources that give other pixels than the cube has of the same records, and the notes by which it is seen."""
+"""Detection of source files whose pixels differ from the cube's pixels of the same records."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from acdtask.cube.model import Record
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.ingest.content import IngestPlan
-from acdtask.jobs.ingest.origins import KnownFiles, Origin, has_instance, note_origins, settings_of_pixels
+from acdtask.jobs.ingest.origins import KnownFiles, Origin, has_instance, settings_of_pixels, store_origins
 from acdtask.jobs.ingest.settings import IngestSettings
 
-__all__ = ["folder_of", "note_inputs", "refuse_other_pixels"]
+__all__ = ["folder_of", "note_sources", "require_unchanged_pixels"]
 
-NAMED_AT_MOST = 3
+FILES_SHOWN = 3
 ON_GEOCUBE = (
-    "Keep the Geocube's pixels with --on-known keep; for the new ones delete the records on the Geocube and ingest them"
+    "Keep the Geocube's pixels with --on-known keep. For the new pixels, delete the records on the Geocube and ingest"
     " again, or use another instance."
 )
 
 
 def folder_of(settings: IngestSettings) -> str:
-    """Where in the cube the images of an ingest lie."""
+    """The folder of an ingest's images in the cube."""
     return f"data/{settings.variable}/{settings.instance}"
 
 
-def note_inputs(written: Iterable[tuple[Record, str]], plan: IngestPlan, site: Site) -> None:
-    """Note what the pixels of records are made of. On a Geocube this says what this site brought, and no other.
+def note_sources(written: Iterable[tuple[Record, str]], plan: IngestPlan, site: Site) -> None:
+    """Note the source of each record's pixels. On a Geocube, only pixels ingested from this site are noted.
 
     Args:
         written: records, each with the address of its pixels.
-        plan: with the files that they are made of.
-        site: whose cube has, or will have, the records.
+        plan: the plan, with the source files.
+        site: the site whose cube has, or will have, the records.
     """
     files = {file.record_id: file.fingerprint for file in plan.content.inputs}
     settings = plan.settings
-    made_with = settings_of_pixels(settings)
-    origins = [(record, Origin(file=files[record.id], settings=made_with, uri=uri)) for record, uri in written]
-    note_origins(origins, settings, site)
+    pixel_settings = settings_of_pixels(settings)
+    origins = [(record, Origin(file=files[record.id], settings=pixel_settings, uri=uri)) for record, uri in written]
+    store_origins(origins, settings, site)
 
 
-def refuse_other_pixels(digests: dict[str, str], plan: IngestPlan, site: Site) -> None:
-    """Refuse a source that has other pixels than the cube has of the same record, unless it is to replace them.
+def require_unchanged_pixels(digests: dict[str, str], plan: IngestPlan, site: Site) -> None:
+    """Require that sources have the cube's pixels of the same records, unless they are to replace them.
 
-    Where the records are a Geocube's, they are compared with what this site brought. A record that it did not bring is
-    refused when it is to be verified, and not compared otherwise.
-    SOURCE_DIFFERS, DATASET_CONFLICT.
+    Records on a Geocube are compared with the pixels ingested from this site. A record that was not ingested from here
+    fails a verification, and is not compared otherwise.
+    SOURCE_DIFFERS, or DATASET_CONFLICT when verifying.
     """
     settings = plan.settings
     cube = site.find_cube()
@@ -73,22 +73,22 @@ def refuse_other_pixels(digests: dict[str, str], plan: IngestPlan, site: Site) -
     record_id, address = changed[0]
     if settings.on_known == "verify":
         files = stored[record_id]
-        what = files[0] if len(files) == 1 else f"what was brought into {site.store.url}"
+        stored_name = files[0] if len(files) == 1 else f"the files in {site.store.url}"
         raise AcdError(
             ErrorCode.DATASET_CONFLICT,
-            f"{address} has other pixels than {what}, the same record",
+            f"the pixels of {address} differ from those of {stored_name}, the same record",
             "Replace the cube's pixels with --on-known replace, use another instance, or leave the file out.",
         )
     raise AcdError(ErrorCode.SOURCE_DIFFERS, _changed_text(changed, known, site), ON_GEOCUBE if site.shared else None)
 
 
 def _changed_text(changed: list[tuple[str, str]], known: KnownFiles, site: Site) -> str:
-    """Which files give other pixels than the cube has, and with which settings they were ingested."""
-    names = ", ".join(address for _, address in changed[:NAMED_AT_MOST])
-    more = f" and {len(changed) - NAMED_AT_MOST} more" if len(changed) > NAMED_AT_MOST else ""
+    """Name the files whose pixels differ from the cube's, and the settings that changed."""
+    names = ", ".join(address for _, address in changed[:FILES_SHOWN])
+    more = f" and {len(changed) - FILES_SHOWN} more" if len(changed) > FILES_SHOWN else ""
     first = [] if site.shared else LocalCube.open(site.address).records_by_id([changed[0][0]])
     settings = next((text for record in first if (text := known.differences(record))), "")
     files = "the files or the settings changed" if site.shared else "the files changed"
     cause = f"the settings changed: {settings}" if settings else files
     count = f"{len(changed)} file{'s' if len(changed) > 1 else ''}"
-    return f"{count} would give other pixels than the cube has of the same records ({names}{more}); {cause}"
+    return f"{count} would give pixels that differ from the cube's, for the same records ({names}{more}); {cause}"

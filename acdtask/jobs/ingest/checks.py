@@ -1,4 +1,4 @@
-"""What is checked of a source before anything is written."""
+"""Checks of a source's names and headers before anything is written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESOLUTION_TOLERANCE = 1e-6
 
 
 def check_headers(candidates: list[Candidate]) -> None:
-    """Raise for the first thing in names and headers that does not fit together.
+    """Require one CRS and resolution, and no duplicates.
 
     INPUT_CRS_MISMATCH, INPUT_RESOLUTION_MISMATCH, INPUT_DUPLICATE.
     """
@@ -26,7 +26,7 @@ def check_headers(candidates: list[Candidate]) -> None:
 
 
 def input_of(candidate: Candidate, reading: Reading) -> Input:
-    """What a shard needs to know to read a raster's pixels."""
+    """The part of a shard's work that describes one raster."""
     return Input(
         address=candidate.address,
         fingerprint=candidate.fingerprint,
@@ -41,7 +41,7 @@ def input_of(candidate: Candidate, reading: Reading) -> Input:
 def readings_of(
     candidates: list[Candidate], settings: IngestSettings
 ) -> tuple[list[tuple[Candidate, Reading]], list[Unfit]]:
-    """How each opened raster is read, and those of which that is not clear."""
+    """The reading of each opened raster, and the rasters for which it is unclear."""
     readings, unfit = [], []
     for candidate in candidates:
         if candidate.header is None:
@@ -60,30 +60,30 @@ def readings_of(
 def _check_grids(candidates: list[Candidate]) -> None:
     first = candidates[0]
     for candidate in candidates[1:]:
-        here, there = candidate.grid, first.grid
-        if here.crs != there.crs:
+        grid, expected = candidate.grid, first.grid
+        if grid.crs != expected.crs:
             raise AcdError(
                 ErrorCode.INPUT_CRS_MISMATCH,
-                f"{candidate.address} is in {_short(here.crs)}, {first.address} in {_short(there.crs)}",
+                f"{candidate.address} is in {_short(grid.crs)}, {first.address} in {_short(expected.crs)}",
             )
-        same = all(
+        is_same = all(
             math.isclose(a, b, rel_tol=RESOLUTION_TOLERANCE)
-            for a, b in zip(here.resolution, there.resolution, strict=True)
+            for a, b in zip(grid.resolution, expected.resolution, strict=True)
         )
-        if not same:
+        if not is_same:
             raise AcdError(
                 ErrorCode.INPUT_RESOLUTION_MISMATCH,
-                f"{candidate.address} has pixels of {here.resolution[0]:g}, {first.address} of {there.resolution[0]:g}",
+                f"{candidate.address} has {grid.resolution[0]:g} pixels, {first.address} {expected.resolution[0]:g}",
             )
 
 
 def _check_duplicates(candidates: list[Candidate]) -> None:
-    seen: dict[object, Candidate] = {}
+    first_of: dict[object, Candidate] = {}
     for candidate in candidates:
         record, grid = candidate.record, candidate.grid
-        where = (grid.transform, grid.shape)
-        for identity in (record.id, (record.datetime, tuple(sorted(record.tags.items())), where)):
-            other = seen.setdefault(identity, candidate)
+        pixels = (grid.transform, grid.shape)
+        for identity in (record.id, (record.datetime, tuple(sorted(record.tags.items())), pixels)):
+            other = first_of.setdefault(identity, candidate)
             if other is not candidate:
                 raise AcdError(
                     ErrorCode.INPUT_DUPLICATE,

@@ -1,4 +1,4 @@
-"""What a plan of ingest has decided, and the work of its shards."""
+"""Content of an ingest plan, and the work of its shards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["FilesWork", "IngestContent", "IngestContext", "IngestPlan", "Planned
 
 
 class PlannedFile(NamedTuple):
-    """A file that is to be ingested, and the record that it becomes."""
+    """A file to ingest, and the record that it becomes."""
 
     record_id: str
     address: str
@@ -24,22 +24,22 @@ class PlannedFile(NamedTuple):
 
 
 class UnfitFile(NamedTuple):
-    """A file that cannot be used, and the record that it would be."""
+    """A file that cannot be used, and the record that it would become."""
 
     address: str
     record: Record
 
 
 class IngestContent(Content):
-    """What an ingest brings in.
+    """The decisions of an ingest plan.
 
     Attributes:
-        inputs: the files.
-        layout: the layout to make, if it is not there.
+        inputs: files to ingest.
+        layout: layout to create if it is missing.
         left_out: files that cannot be used.
-        verification: the number of this verification of these files, if it is one.
-        compared: version and address of the cube's pixels that files are compared with, by record id.
-        given: on a Geocube, address of the pixels that this site brought, of records whose files changed, by record id.
+        verification: number of this verification of these files; None if nothing is verified.
+        compared: version and address of the cube's pixels to compare files with, by record id.
+        given: on a Geocube, addresses of pixels ingested from this site whose files changed, by record id.
     """
 
     inputs: tuple[PlannedFile, ...] = ()
@@ -56,18 +56,18 @@ class IngestContent(Content):
         return [file.record_id for file in self.inputs]
 
     def to_verify(self, settings: Settings) -> dict[str, Any]:
-        """What a verification verifies, as JSON values: the same for every verification of the same files."""
+        """Identity of the verified files as JSON values, the same for every verification of them."""
         return self.model_copy(update={"verification": None, "compared": {}, "given": {}}).identity(settings)
 
 
 class FilesWork(Work):
-    """The files of a shard; none, if only a layout is to be made."""
+    """The files of a shard; empty if only a layout is to be created."""
 
     inputs: list[Input]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Their addresses."""
+        """The files' addresses."""
         return tuple(file.address for file in self.inputs)
 
 

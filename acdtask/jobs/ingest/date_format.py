@@ -1,4 +1,4 @@
-"""Dates within filenames, in strftime's language; months as names are English, whatever the machine's locale."""
+"""Dates in filenames, as strftime formats; month names are English whatever the locale."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ DIRECTIVES = {
     "%B": f"(?i:{'|'.join(MONTHS)})",
 }
 CENTURY_STARTS = 69
-"""%y: 69 to 99 are of the twentieth century, as for strptime."""
+"""%y: 69 to 99 mean 1969 to 1999, as for strptime."""
 
 
 class DateFormat:
-    """A format such as `%Y%m%d` or `%d%b%Y`. ValueError for a directive that is not known, or without a year.
+    """A date format such as `%Y%m%d` or `%d%b%Y`. ValueError for an unknown directive or a missing year.
 
     Attributes:
         text: the format.
-        regex: what matches such a date.
+        regex: a regular expression that matches such a date.
 
     >>> DateFormat("%d%b%Y").parse("04JUN2020").isoformat()
     '2020-06-04T00:00:00+00:00'
@@ -61,16 +61,16 @@ class DateFormat:
         if not given & {"%Y", "%y"}:
             raise ValueError("has no year (%Y)")
         if given & {"%d"} and not given & {"%m", "%b", "%B"}:
-            raise ValueError("has a day of a month, and no month")
+            raise ValueError("has a day (%d) but no month (%m)")
         self.regex = body
         self._grouped = re.compile(grouped, re.ASCII)
 
     def parse(self, text: str) -> dt.datetime | None:
-        """The moment, in UTC, or None if there is no such date."""
-        found = self._grouped.fullmatch(text)
-        if found is None:
+        """Parse a date, in UTC; None if it is invalid."""
+        match = self._grouped.fullmatch(text)
+        if match is None:
             return None
-        values = dict(zip(self._directives, found.groups(), strict=True))
+        values = dict(zip(self._directives, match.groups(), strict=True))
         try:
             day = _day_of(values)
             hour, minute, second = (int(values.get(directive, 0)) for directive in ("%H", "%M", "%S"))
@@ -80,7 +80,7 @@ class DateFormat:
         return dt.datetime.combine(day, clock, UTC)
 
     def field(self, name: str) -> str:
-        """The field of a pattern that has this format."""
+        """The pattern field with this format, such as `{date:%Y%j}`."""
         return f"{{{name}}}" if self.text == "%Y%m%d" else f"{{{name}:{self.text}}}"
 
 

@@ -1,4 +1,4 @@
-"""Formats in which coherence comes and that acd does not read, each with the way to a GeoTIFF."""
+"""Formats of coherence that acd does not read, each with advice for converting it to GeoTIFF."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterable
 __all__ = ["other_formats"]
 
 FORMATS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), name, way)
-    for pattern, name, way in (
+    (re.compile(pattern, re.IGNORECASE), name, advice)
+    for pattern, name, advice in (
         (r"\.safe/", ".SAFE", "A .SAFE folder holds radar images, not coherence: process pairs to coherence first."),
         (
             r"\.zarr/",
@@ -38,14 +38,14 @@ FORMATS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         (
             r"\.vrt$",
             ".vrt",
-            "Write GeoTIFFs of the .vrt files: gdal_translate in.vrt out.tif. Plain mosaics of GeoTIFFs are read as "
-            "they are with a --pattern that ends in .vrt.",
+            "Convert the .vrt files to GeoTIFF: gdal_translate in.vrt out.tif. Plain mosaics of GeoTIFFs are read "
+            "directly, with a --pattern that ends in .vrt.",
         ),
         (
             r"\.(cor|coh|cc|slc|int)$",
             ".cor (ISCE, GAMMA)",
-            "Convert them with gdal_translate (of ISCE, the .vrt beside the file): gdal_translate in.cor.vrt out.tif. "
-            "Radar geometry must be geocoded before.",
+            "Convert with gdal_translate (for ISCE, the .vrt beside the file): gdal_translate in.cor.vrt out.tif. "
+            "Geocode files in radar geometry first.",
         ),
         (
             r"\.(jp2|grd|bil|bip|bsq|bin|dat|asc|hgt|flt|nitf|ntf)$",
@@ -58,7 +58,7 @@ FORMATS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
 
 
 def other_formats(keys: Iterable[str]) -> tuple[Counter[str], list[str]]:
-    """How many files there are of each format, and what to do about these formats, in the order of the table.
+    """Count files by format, and give the advice for these formats in the order of the table.
 
     >>> other_formats(["a.zip", "b.zip", "notes.txt"])
     (Counter({'archive (.zip, .tar)': 2}), ["Unpack the archives: unzip '*.zip'."])
@@ -68,4 +68,4 @@ def other_formats(keys: Iterable[str]) -> tuple[Counter[str], list[str]]:
         name = next((name for pattern, name, _ in FORMATS if pattern.search(key)), None)
         if name is not None:
             counts[name] += 1
-    return counts, [way for _, name, way in FORMATS if name in counts]
+    return counts, [advice for _, name, advice in FORMATS if name in counts]

@@ -1,6 +1,6 @@
-"""The source `geocube-ingester`: a Geocube ingester downloads, processes and indexes; we post the AOI and wait for it.
+"""The source `geocube-ingester`: posts the AOI to a Geocube ingester and waits until it is processed.
 
-Its results lie in the Geocube, where later jobs read them, so nothing is left to write: the plan says what there is.
+The ingester indexes its results in the Geocube, where later jobs read them, so the plan has no shards.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _events = log.events("ingest")
 
 
 @dataclass(frozen=True)
-class _Held:
-    """Of the scenes that are done: how many have a record in the cube, and how many of these an image."""
+class _IndexedScenes:
+    """Number of processed scenes, of those with a record in the cube, and of those with an image."""
 
     scenes: int
     records: int
@@ -36,47 +36,47 @@ class _Held:
 
 
 def plan_with_ingester(settings: IngestSettings, site: Site, layout: Layout | None) -> Draft[IngestContent, FilesWork]:
-    """Post the AOI if it is not there, wait as long as the settings say, and find its records in the cube.
+    """Post the AOI if the ingester does not have it, wait for it, and find its records in the cube.
 
-    Unlike other plans it changes something: the ingester gets the AOI, and the cube the layout.
+    Unlike other plans it has effects: it posts the AOI to the ingester and adds the layout to the cube.
 
     Args:
-        settings: with an AOI.
-        site: whose cube is the Geocube that the ingester indexes into.
-        layout: to make, if it is not there.
+        settings: must name an AOI.
+        site: its cube is the Geocube that the ingester indexes into.
+        layout: added to the cube, if given.
 
     Returns:
         A plan with nothing to do.
 
     Raises:
         AcdError: INGESTER_WAITING if it is not done in time, INGESTER_FAILED naming scenes, CUBE_UNKNOWN,
-            INPUT_MISSING if the cube has none of the records, and what the client raises.
+            INPUT_MISSING if the cube has none of the records, and the client's errors.
     """
     aoi = load_aoi(settings.aoi)
     client = IngesterClient.at(Place.of_environment())
     cube = _cube_of(site)
-    outcome = _brought_about(client, aoi, settings)
+    outcome = _ensure_processed(client, aoi, settings)
     if layout is not None:
         cube.add_layout(layout)
     if outcome.phase is AoiPhase.EMPTY:
         return _draft(layout, outcome, f"the ingester found no scene for AOI {aoi.name}")
-    held = _held(client, aoi, settings, cube)
-    if held.scenes and not held.records:
+    indexed = _indexed_scenes(client, aoi, settings, cube)
+    if indexed.scenes and not indexed.records:
         raise AcdError(
             ErrorCode.INPUT_MISSING,
-            f"the ingester has done {held.scenes} scenes of AOI {aoi.name}, and the cube has a record of none",
+            f"the ingester processed {indexed.scenes} scenes of AOI {aoi.name}, but the cube has no record of them",
             "Give the Geocube that the ingester indexes into (ACD_GEOCUBE_ADDRESS).",
         )
-    text = f"the ingester has done {held.scenes} scenes of AOI {aoi.name}, and the cube has images of {held.images}"
+    text = f"the ingester processed {indexed.scenes} scenes of AOI {aoi.name}; the cube has images of {indexed.images}"
     return _draft(layout, outcome, text)
 
 
-def _brought_about(client: IngesterClient, aoi: Aoi, settings: IngestSettings) -> AoiProgress:
-    """What became of the AOI, which is at the ingester now. Not over, or over with failures: raises."""
-    there = progress_of(client, aoi.name).phase if client.find_aoi(aoi.name) is not None else AoiPhase.EMPTY
-    over = there is AoiPhase.DONE or (there is AoiPhase.FAILED and settings.accept_failed)
-    posted = post_aoi(client, aoi, again=settings.post_again and over)
-    _events.info("aoi.posted" if posted.posted else "aoi.there", aoi=aoi.name, scenes=posted.scenes.total)
+def _ensure_processed(client: IngesterClient, aoi: Aoi, settings: IngestSettings) -> AoiProgress:
+    """Post the AOI if needed and wait for its outcome. Raises if it is not done in time, or done with failures."""
+    phase = progress_of(client, aoi.name).phase if client.find_aoi(aoi.name) is not None else AoiPhase.EMPTY
+    is_over = phase is AoiPhase.DONE or (phase is AoiPhase.FAILED and settings.accept_failed)
+    posted = post_aoi(client, aoi, again=settings.post_again and is_over)
+    _events.info("aoi.posted" if posted.posted else "aoi.exists", aoi=aoi.name, scenes=posted.scenes.total)
 
     def progress(scenes: Counts, tiles: Counts) -> None:
         done, total = scenes.ended + tiles.ended, scenes.total + tiles.total
@@ -99,14 +99,14 @@ def _cube_of(site: Site) -> Cube:
     return cube
 
 
-def _held(client: IngesterClient, aoi: Aoi, settings: IngestSettings, cube: Cube) -> _Held:
-    """Scenes of the AOI's time range, and what the cube has of them. A scene's record has its name."""
+def _indexed_scenes(client: IngesterClient, aoi: Aoi, settings: IngestSettings, cube: Cube) -> _IndexedScenes:
+    """Count the processed scenes in the AOI's time range, and their records and images in the cube, by name."""
     done = {scene.source_id for scene in client.scenes(aoi.name, Status.DONE) if _within(scene, aoi)}
     start, end = aoi.period()
     query = RecordQuery(start=start, end=end, area=aoi.geojson)
     records = {record.id: record.name for record in cube.records(query) if record.name in done}
     images = cube.having(settings.variable, settings.instance, records) if records else ()
-    return _Held(len(done), len(set(records.values())), len({records[one] for one in images}))
+    return _IndexedScenes(len(done), len(set(records.values())), len({records[record_id] for record_id in images}))
 
 
 def _within(scene: Scene, aoi: Aoi) -> bool:
@@ -122,7 +122,7 @@ def _draft(layout: Layout | None, outcome: AoiProgress, nothing_to_do: str) -> D
         notes={
             "scenes of the ingester": outcome.scenes.text(),
             "tiles of the ingester": outcome.tiles.text(),
-            "left out, failed for good": [problem.text() for problem in outcome.problems],
+            "excluded, failed permanently": [problem.text() for problem in outcome.problems],
         },
         nothing_to_do=nothing_to_do,
     )

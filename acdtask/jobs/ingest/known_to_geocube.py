@@ -1,4 +1,4 @@
-"""What is to do for records that a Geocube has already: nothing, but for a layout that it may lack."""
+"""The plan for records that are already on a Geocube: at most its layout has to be created."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from acdtask.jobs.ingest.settings import ON_GEOCUBE, IngestSettings
 from acdtask.jobs.stacks import area_of
 from acdtask.raster.grid import Layout
 
-__all__ = ["layout_shards", "plan_of_records_there"]
+__all__ = ["layout_shards", "plan_records_on_geocube"]
 
 
-def layout_shards(*, make: bool) -> list[Shard[FilesWork]]:
-    """One shard without a file if there is a layout to make, so that the last gather makes it."""
-    return [Shard(units=1, work=FilesWork(inputs=[]))] if make else []
+def layout_shards(*, create: bool) -> list[Shard[FilesWork]]:
+    """One shard without files if there is a layout to create, so that the last gather creates it."""
+    return [Shard(units=1, work=FilesWork(inputs=[]))] if create else []
 
 
-def plan_of_records_there(
-    settings: IngestSettings, layout: Layout | None, site: Site, *, to_make: bool
+def plan_records_on_geocube(
+    settings: IngestSettings, layout: Layout | None, site: Site, *, create_layout: bool
 ) -> Draft[IngestContent, FilesWork]:
-    """The plan for the records of the Geocube.
+    """Plan for records that are already on the Geocube.
 
     SETTING_INVALID if there is no Geocube, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, AOI_OUTSIDE.
     """
     if site.shared is None:
         raise AcdError(
             ErrorCode.SETTING_INVALID,
-            f"--source is {ON_GEOCUBE}, and no Geocube is named",
+            f"--source is {ON_GEOCUBE}, but no Geocube is configured",
             "Set ACD_GEOCUBE_ADDRESS, or give the folder or s3:// prefix of the files.",
         )
-    what = f"{settings.variable}:{settings.instance}"
+    images = f"{settings.variable}:{settings.instance}"
     if settings.aoi:
         aoi = load_aoi(settings.aoi)
-        there = [one.id for one in site.cube.records(RecordQuery(area=area_of(aoi)))]
-        count = len(site.cube.having(settings.variable, settings.instance, there))
+        record_ids = [record.id for record in site.cube.records(RecordQuery(area=area_of(aoi)))]
+        count = len(site.cube.having(settings.variable, settings.instance, record_ids))
         if not count:
-            raise AcdError(ErrorCode.AOI_OUTSIDE, f"no record of {what} on the Geocube touches the AOI {aoi.name}")
-        said = f"{count} records of {what} are on the Geocube"
+            raise AcdError(ErrorCode.AOI_OUTSIDE, f"no record of {images} on the Geocube touches the AOI {aoi.name}")
+        summary = f"{count} records of {images} are on the Geocube"
     else:
         site.cube.having(settings.variable, settings.instance, [])
-        said = f"the records of {what} are on the Geocube"
+        summary = f"the records of {images} are on the Geocube"
     return Draft(
         content=IngestContent(layout=layout),
-        shards=layout_shards(make=to_make),
+        shards=layout_shards(create=create_layout),
         estimate=Estimate(),
-        nothing_to_do="" if to_make else said,
+        nothing_to_do="" if create_layout else summary,
     )

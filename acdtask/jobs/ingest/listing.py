@@ -1,4 +1,4 @@
-"""The rasters of a folder, a bucket, a pattern of paths or a single file, and what lies beside them."""
+"""Listing of the rasters in a folder, bucket, path pattern or single file, and of the files skipped."""
 
 from __future__ import annotations
 
@@ -16,31 +16,30 @@ from acdtask.storage.store import Store
 from acdtask.storage.web import Web
 from acdtask.storage.web_address import name_of
 
-__all__ = ["Listing", "list_rasters", "place_of", "web_raster"]
+__all__ = ["Listing", "list_rasters", "root_of", "web_raster"]
 
 GEOTIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
 VRT = re.compile(r"\.vrt$", re.IGNORECASE)
 UNFINISHED = re.compile(r"(\.(part|partial|crdownload|download|tmp|temp|aria2|filepart|!ut)|~)$", re.IGNORECASE)
 WILDCARDS = re.compile(r"[*?\[]")
-CHECK_PATH = "Check the path. A relative one is looked for in the working folder."
-"""How the fingerprint of a file without bytes begins."""
+CHECK_PATH = "Check the path. Relative paths start at the working directory."
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source holds.
+    """The files of a source.
 
     Attributes:
         store: the folder or prefix; None for a file on the web.
-        rasters: fingerprints by key, sorted: of GeoTIFFs, or of VRTs if they were asked for.
-        passed_over: how many files were hidden or unfinished.
-        others: how many images in other formats there are, by their ending.
-        web_address: of the file on the web.
+        rasters: fingerprints of GeoTIFFs, or of VRTs if requested, by key, sorted.
+        skipped: number of hidden and of unfinished files.
+        others: number of images in other formats, by format.
+        web_address: address of the file, if the source is on the web.
     """
 
     store: Store | None
     rasters: dict[str, str]
-    passed_over: Counter[str]
+    skipped: Counter[str]
     others: Counter[str]
     web_address: str = ""
 
@@ -54,64 +53,64 @@ def list_rasters(source: str, *, vrt: bool = False) -> Listing:
 
     Args:
         source: a folder, an s3:// prefix, a file, or a pattern of paths: `*`, `?`, `[a-z]`, and `**` for any folders.
-            Something of that very name comes before a pattern.
-        vrt: VRTs are wanted, and not GeoTIFFs.
+            An existing path with that exact name takes precedence over a pattern.
+        vrt: list VRTs instead of GeoTIFFs.
 
     Raises:
-        AcdError: INPUT_MISSING saying what is there instead, ADDRESS_INVALID, and what a store may raise.
+        AcdError: INPUT_MISSING naming what the source holds instead, ADDRESS_INVALID, and the store's errors.
     """
-    store, file, pattern = _place(source)
-    marks = store.fingerprints(file)
+    store, file, pattern = _locate(source)
+    fingerprints = store.fingerprints(file)
     rasters: dict[str, str] = {}
-    passed_over: Counter[str] = Counter()
-    rest: list[str] = []
-    for key, mark in sorted(marks.items()):
+    skipped: Counter[str] = Counter()
+    other_keys: list[str] = []
+    for key, fingerprint in sorted(fingerprints.items()):
         if not _fits(pattern, key.split("/")):
             continue
         is_wanted = (VRT if vrt else GEOTIFF).search(key)
-        if not file and (why := _why_passed_over(key)):
-            passed_over[why] += 1
+        if not file and (reason := _why_skipped(key)):
+            skipped[reason] += 1
         elif is_wanted:
-            rasters[key] = mark
+            rasters[key] = fingerprint
         else:
-            rest.append(key)
-    others, ways = other_formats(rest)
+            other_keys.append(key)
+    others, advice = other_formats(other_keys)
     if not rasters:
-        raise _nothing(source, passed_over, others, ways, vrt=vrt, any_file=bool(marks))
-    return Listing(store, rasters, passed_over, others)
+        raise _nothing_found(source, skipped, others, advice, vrt=vrt, any_file=bool(fingerprints))
+    return Listing(store, rasters, skipped, others)
 
 
 def web_raster(source: str, web: Web, *, vrt: bool = False) -> Listing:
-    """The listing of one file on the web. INPUT_MISSING, INPUT_REFERS_OUTSIDE for a VRT, and what `Web` raises."""
+    """List one file on the web. INPUT_MISSING, INPUT_REFERS_OUTSIDE for a VRT, and the errors of `Web`."""
     name = name_of(source)
     if VRT.search(name) and vrt:
         raise AcdError(
             ErrorCode.INPUT_REFERS_OUTSIDE,
             f"{source} is a VRT on the web, whose references cannot be checked",
-            "Download the VRT and the files that it refers to, and give their folder as --source.",
+            "Download the VRT with the files that it refers to, and give their folder as --source.",
         )
     if not GEOTIFF.search(name) or vrt:
-        others, ways = other_formats([name])
-        raise _nothing(source, Counter(), others, ways, vrt=vrt, any_file=True)
-    mark = web.fingerprint(source)
-    if mark is None:
+        others, advice = other_formats([name])
+        raise _nothing_found(source, Counter(), others, advice, vrt=vrt, any_file=True)
+    fingerprint = web.fingerprint(source)
+    if fingerprint is None:
         raise AcdError(ErrorCode.INPUT_MISSING, f"there is no {source}", "Check the address.")
-    return Listing(None, {name: mark}, Counter(), Counter(), source)
+    return Listing(None, {name: fingerprint}, Counter(), Counter(), source)
 
 
-def place_of(source: str) -> str:
-    """The folder or prefix that a source lies in, without looking: what a VRT may refer to lies below it."""
+def root_of(source: str) -> str:
+    """The folder or prefix of a source, found without listing it. VRTs may refer only to files below it."""
     if GEOTIFF.search(source) or VRT.search(source):
         source = source if os.path.isdir(source) else _parent(source)  # noqa: PTH112 - as below
     parts = source.split("/")
-    wild = next((place for place, part in enumerate(parts) if WILDCARDS.search(part)), None)
+    wild = next((index for index, part in enumerate(parts) if WILDCARDS.search(part)), None)
     if wild is None or os.path.exists(source):  # noqa: PTH110 - as below
         return Store.at(source).url
     return Store.at("/".join(parts[:wild]) or ("/" if source.startswith("/") else ".")).url
 
 
-def _place(source: str) -> tuple[Store, str, list[str]]:
-    """The folder or prefix, the name of the only file that is meant, and the pattern of paths below the folder."""
+def _locate(source: str) -> tuple[Store, str, list[str]]:
+    """The folder or prefix, the name of the file if the source is one, and the pattern of paths below the folder."""
     store = Store.at(source)
     if store.is_folder:
         path = Path(store.url)
@@ -124,7 +123,7 @@ def _place(source: str) -> tuple[Store, str, list[str]]:
         if parent != "s3:/" and Store.at(parent).exists(name):
             return Store.at(parent), name, []
     if WILDCARDS.search(source) and (store.is_folder or not store.fingerprints("")):
-        base = Store.at(place_of(source))
+        base = Store.at(root_of(source))
         if base.is_folder and not Path(base.url).is_dir():
             raise AcdError(ErrorCode.INPUT_MISSING, f"there is no folder {base.url}", CHECK_PATH)
         return base, "", store.url.removeprefix(base.url).lstrip("/").split("/")
@@ -134,7 +133,7 @@ def _place(source: str) -> tuple[Store, str, list[str]]:
 
 
 def _fits(pattern: Sequence[str], key: Sequence[str]) -> bool:
-    """Whether the parts of a key match those of a pattern; what matches a folder matches all in it.
+    """Whether a key matches a pattern, both split at `/`. A pattern that matches a folder matches everything in it.
 
     >>> _fits(["**", "S1[AB]_*.tif"], ["2020", "01", "S1A_x.tif"]), _fits(["2020*"], ["2020", "a.tif"])
     (True, True)
@@ -146,7 +145,7 @@ def _fits(pattern: Sequence[str], key: Sequence[str]) -> bool:
     return bool(key) and fnmatchcase(key[0], pattern[0]) and _fits(pattern[1:], key[1:])
 
 
-def _why_passed_over(key: str) -> str:
+def _why_skipped(key: str) -> str:
     if any(part.startswith(".") for part in key.split("/")):
         return "hidden"
     if UNFINISHED.search(key):
@@ -154,17 +153,17 @@ def _why_passed_over(key: str) -> str:
     return ""
 
 
-def _nothing(
-    source: str, passed_over: Counter[str], others: Counter[str], ways: Iterable[str], *, vrt: bool, any_file: bool
+def _nothing_found(
+    source: str, skipped: Counter[str], others: Counter[str], advice: Iterable[str], *, vrt: bool, any_file: bool
 ) -> AcdError:
     wanted = "VRT (.vrt)" if vrt else "GeoTIFF (.tif, .tiff)"
-    beside = [f"{count} {ending}" for ending, count in others.items()]
-    beside += [f"{count} {why} file{'' if count == 1 else 's'}" for why, count in sorted(passed_over.items())]
-    if not beside:
-        beside = ["other files"] if any_file else []
-    what = f"there are {', '.join(beside)}" if beside else "it is empty"
+    contents = [f"{count} {ending}" for ending, count in others.items()]
+    contents += [f"{count} {reason} file{'' if count == 1 else 's'}" for reason, count in sorted(skipped.items())]
+    if not contents:
+        contents = ["other files"] if any_file else []
+    summary = f"there are {', '.join(contents)}" if contents else "it is empty"
     return AcdError(
-        ErrorCode.INPUT_MISSING, f"{source} holds no {wanted}; {what}", " ".join(dict.fromkeys(ways)) or None
+        ErrorCode.INPUT_MISSING, f"{source} holds no {wanted}; {summary}", " ".join(dict.fromkeys(advice)) or None
     )
 
 

@@ -1,4 +1,4 @@
-"""What `--on-known verify` does with files that the cube has: it repairs them, and says which."""
+"""Verification of the cube's files with `--on-known verify`: repairs damaged files and reports them."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from acdtask.storage.store import Store
 __all__ = [
     "State",
     "finish_verification",
-    "keep_repaired",
     "known_checksums",
     "repaired_files",
     "state_of",
+    "store_repaired",
     "verification_number",
 ]
 
 State = Literal["new", "same", "intact", "unchecked", "damaged", "missing", "replaced"]
-"""What a file in the cube is, compared with what its source makes of it now.
+"""State of a file in the cube, compared with the file that its source gives now.
 
-`intact` files hold the same pixels as bytes of another acd; `unchecked` files hold them too, but had no checksum.
-`replaced` ones hold other pixels, and the new file takes their place.
+`intact` files have the same pixels in other bytes, written by another version of acd. `unchecked` files do too, but
+had no checksum. `replaced` files have other pixels and are superseded by the new file.
 """
 
 REPAIRED = "repaired.json"
 
 
 def state_of(store: Store, dataset: Dataset, data: bytes, pixels: Pixels, known: str | None) -> State:
-    """What a file of the cube is.
+    """The state of a file in the cube.
 
     Args:
         store: of the cube.
-        dataset: the file's, as its source makes it now.
-        data: the file that its source makes now.
-        pixels: what it holds, shape (height, width).
-        known: the checksum in the index, perhaps empty; None if the cube does not have the record.
+        dataset: the dataset that the source gives now.
+        data: the file that the source gives now.
+        pixels: the file's pixels, shape (height, width).
+        known: the checksum in the index, empty if it has none; None if the cube does not have the record.
     """
     if known is None:
         return "new"
@@ -61,37 +61,37 @@ def state_of(store: Store, dataset: Dataset, data: bytes, pixels: Pixels, known:
         return "same"
     if known:
         return "intact" if checksum_of(stored) == known else "damaged"
-    return "unchecked" if _holds(store, dataset, pixels) else "damaged"
+    return "unchecked" if _has_pixels(store, dataset, pixels) else "damaged"
 
 
 def verification_number(content: IngestContent, settings: IngestSettings, store: Store) -> int:
-    """The number of the next verification of the same inputs: a finished one is no reason not to do it again."""
-    return newest_number(store.within(_place(content, settings))) + 1
+    """The number of the next verification of the same inputs, so that each verification is a new plan."""
+    return newest_number(store.within(_counter_folder(content, settings))) + 1
 
 
 def finish_verification(plan: IngestPlan, site: Site) -> None:
-    """Let the next verification of the same inputs be another plan."""
-    place = _place(plan.content, plan.settings)
-    site.runs.within(place).create(f"{plan.content.verification:08d}", b"")
+    """Count a verification as done, so that the next one of the same inputs is a new plan."""
+    folder = _counter_folder(plan.content, plan.settings)
+    site.runs.within(folder).create(f"{plan.content.verification:08d}", b"")
 
 
-def keep_repaired(states: Mapping[str, State], plan: IngestPlan, site: Site) -> None:
-    """Remember which files a plan has repaired, by key."""
+def store_repaired(states: Mapping[str, State], plan: IngestPlan, site: Site) -> None:
+    """Store which files a plan repaired, by key."""
     repaired = {key: state for key, state in states.items() if state in ("damaged", "missing")}
     site.scratch(plan).put(REPAIRED, json.dumps(repaired, sort_keys=True).encode())
 
 
 def repaired_files(plan: IngestPlan, site: Site) -> dict[str, str]:
-    """The files that a plan has repaired, each with what it was: damaged or missing."""
+    """The files that a plan repaired, each with its previous state: damaged or missing."""
     body = site.scratch(plan).find(REPAIRED)
     repaired: dict[str, str] = json.loads(body) if body else {}
     return repaired
 
 
 def known_checksums(settings: IngestSettings, record_ids: Iterable[str], site: Site) -> dict[str, str]:
-    """The checksums that the index has of the records' own files, by record; a Geocube's index has none.
+    """The indexed checksums of the records' own files, by record; a Geocube's index has none.
 
-    Empty unless files are to be verified.
+    Empty unless files are verified.
     """
     cube = site.find_cube() if settings.on_known == "verify" else None
     if cube is None:
@@ -106,8 +106,8 @@ def known_checksums(settings: IngestSettings, record_ids: Iterable[str], site: S
     return {dataset.record_id: dataset.checksum for dataset in datasets if not dataset.layout}
 
 
-def _holds(store: Store, dataset: Dataset, pixels: Pixels) -> bool:
-    """Whether a file holds these pixels, read without its checksums."""
+def _has_pixels(store: Store, dataset: Dataset, pixels: Pixels) -> bool:
+    """Whether a file has these pixels, read without its checksums."""
     whole = Window(row=0, column=0, height=dataset.grid.height, width=dataset.grid.width)
     try:
         (stored,) = read_window(store, dataset.uri, [(dataset.model_copy(update={"checksum": ""}), whole)])
@@ -116,6 +116,6 @@ def _holds(store: Store, dataset: Dataset, pixels: Pixels) -> bool:
     return bool(np.array_equal(stored[0], pixels, equal_nan=np.issubdtype(pixels.dtype, np.floating)))
 
 
-def _place(content: IngestContent, settings: IngestSettings) -> str:
+def _counter_folder(content: IngestContent, settings: IngestSettings) -> str:
     digest = hashlib.sha256(json.dumps(content.to_verify(settings), sort_keys=True).encode()).hexdigest()[:16]
     return f"verified/{digest}"

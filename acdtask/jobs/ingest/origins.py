@@ -1,7 +1,7 @@
-"""What files and settings the cube's pixels were made of: noted at ingest, compared when the same records come again.
+"""Notes on the files and settings that pixels were ingested from, to detect changes when records come again.
 
-The notes lie below `runs/ingest/known/`, one document a month of records. They say nothing of the pixels, so a cube
-without them is as good: its records just cannot be compared without reading their files.
+The notes are below `runs/ingest/known/`, one document per month of records. They are an optimisation: without them a
+record can only be compared by reading its file.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = [
     "KnownRecords",
     "NothingKnown",
     "Origin",
-    "Standing",
+    "RecordStatus",
+    "has_digest",
     "has_instance",
-    "holds",
-    "note_origins",
     "settings_of_pixels",
+    "store_origins",
 ]
 
 FOLDER = "ingest/known"
@@ -50,19 +50,19 @@ NOT_OF_PIXELS = frozenset(
         "pod_start",
     }
 )
-"""Settings that say which files there are and what they are called. All others may change pixels."""
+"""Settings that select and name files. All others may change pixels."""
 
-Standing = Literal["new", "same", "changed", "not noted"]
-"""What the cube has of a file's record, from the notes alone."""
+RecordStatus = Literal["new", "same", "changed", "not noted"]
+"""A file's record compared with the cube, by the notes alone."""
 
 
 class Origin(BaseModel):
-    """What a record's pixels were made of.
+    """The source of a record's pixels.
 
     Attributes:
         file: the fingerprint of the source file.
-        settings: those settings of the ingest that decide about pixels and are not at their default.
-        uri: of the pixels; a note of other pixels than the index has is out of date.
+        settings: the ingest's settings that affect pixels, without defaults.
+        uri: address of the pixels. The note is out of date if the index names another one.
     """
 
     file: str
@@ -75,23 +75,23 @@ class _Month(BaseModel):
 
 
 def settings_of_pixels(settings: IngestSettings) -> dict[str, Any]:
-    """The settings that decide about pixels, without those at their default."""
+    """The settings that affect pixels, without defaults."""
     return settings.model_dump(mode="json", exclude=set(NOT_OF_PIXELS), exclude_defaults=True)
 
 
 def has_instance(cube: Cube, settings: IngestSettings) -> bool:
-    """Whether the cube has the instance that is to be filled."""
+    """Whether the cube has the instance to fill."""
     instances = found_or_none(lambda: cube.instances(settings.variable), ErrorCode.VARIABLE_UNKNOWN)
-    return any(one.name == settings.instance for one in instances or ())
+    return any(instance.name == settings.instance for instance in instances or ())
 
 
-def holds(dataset: Dataset, digest: str) -> bool:
-    """Whether a dataset that an ingest made has the pixels of a digest."""
+def has_digest(dataset: Dataset, digest: str) -> bool:
+    """Whether a dataset written by an ingest has pixels of this digest."""
     return dataset.uri.endswith(f"-{digest}.tif")
 
 
-def note_origins(origins: Iterable[tuple[Record, Origin]], settings: IngestSettings, site: Site) -> None:
-    """Note what the pixels of some records are made of, beside what is noted of others."""
+def store_origins(origins: Iterable[tuple[Record, Origin]], settings: IngestSettings, site: Site) -> None:
+    """Add the sources of records to the notes."""
     months: dict[str, dict[str, Origin]] = defaultdict(dict)
     for record, origin in origins:
         months[month_of(record.datetime)][record.id] = origin
@@ -104,31 +104,31 @@ def note_origins(origins: Iterable[tuple[Record, Origin]], settings: IngestSetti
 
 
 class KnownRecords(Protocol):
-    """What a cube has of the records of a source."""
+    """The records of a source that a cube has."""
 
     def ids(self, record_ids: Iterable[str]) -> frozenset[str]:
-        """Which of the records have the instance."""
+        """Records that the instance already has."""
 
     def grids(self, files: Iterable[tuple[Record, str]]) -> Mapping[str, Grid]:
-        """The grids of those records whose files need not be opened, by record id."""
+        """Grids of the records whose files need not be opened, by record id."""
 
 
 class NothingKnown:
-    """No cube: every file is opened."""
+    """Used without a cube: every file is opened."""
 
     def ids(self, record_ids: Iterable[str]) -> frozenset[str]:
-        """None of the records."""
+        """Return no records."""
         del record_ids
         return frozenset()
 
     def grids(self, files: Iterable[tuple[Record, str]]) -> Mapping[str, Grid]:
-        """No grid."""
+        """Return no grids."""
         del files
         return {}
 
 
 class KnownFiles:
-    """What the cube has of the records of an ingest. VARIABLE_CONFLICT if its variable is another one."""
+    """The records of an ingest that the cube has. VARIABLE_CONFLICT if the cube's variable differs."""
 
     def __init__(self, settings: IngestSettings, site: Site) -> None:
         self._settings, self._site = settings, site
@@ -137,37 +137,37 @@ class KnownFiles:
 
     @property
     def compares(self) -> bool:
-        """Whether records that the cube has are compared with their files; a Geocube's with what this site brought."""
+        """Whether known records are compared with their files; on a Geocube, only those ingested from this site."""
         return self._settings.on_known in ("skip", "replace")
 
     def changed_on_geocube(self, files: Iterable[tuple[Record, str]]) -> dict[str, str]:
-        """The address of the pixels that this site gave a Geocube, of each record whose file or settings changed."""
+        """Addresses of pixels ingested into a Geocube from this site whose file or settings changed, by record."""
         if self._site.shared is None or not self.compares:
             return {}
         files = list(files)
-        standings = self.standings(files)
-        changed = [record for record, _ in files if standings[record.id] == "changed"]
+        statuses = self.statuses(files)
+        changed = [record for record, _ in files if statuses[record.id] == "changed"]
         return {record.id: self._month(record).records[record.id].uri for record in changed}
 
     def ids(self, record_ids: Iterable[str]) -> frozenset[str]:
-        """Which of the records have the instance."""
+        """Records that the instance already has."""
         cube = self._cube
         return cube.having(self._settings.variable, self._settings.instance, record_ids) if cube else frozenset()
 
     def datasets(self, record_ids: Iterable[str]) -> dict[str, Dataset]:
-        """The records' own images, by record; none where they are a Geocube's."""
+        """The records' own images, by record; empty if the records are on a Geocube."""
         if self._cube is None or isinstance(self._site.cube, SharedCube):
             return {}
         wanted = list(record_ids)
         unknown = [record_id for record_id in wanted if record_id not in self._datasets]
         if unknown:
-            named = self._settings.variable, self._settings.instance
-            stored = {dataset.record_id: dataset for dataset in self._site.cube.own_datasets(*named, unknown)}
-            self._datasets.update({record_id: stored.get(record_id) for record_id in unknown})
+            selection = self._settings.variable, self._settings.instance
+            found = {dataset.record_id: dataset for dataset in self._site.cube.own_datasets(*selection, unknown)}
+            self._datasets.update({record_id: found.get(record_id) for record_id in unknown})
         return {record_id: dataset for record_id in wanted if (dataset := self._datasets[record_id]) is not None}
 
-    def standings(self, files: Iterable[tuple[Record, str]]) -> dict[str, Standing]:
-        """What the cube has of each record, by its id.
+    def statuses(self, files: Iterable[tuple[Record, str]]) -> dict[str, RecordStatus]:
+        """The status of each record, by its id.
 
         Args:
             files: records, each with the fingerprint of its file.
@@ -176,39 +176,41 @@ class KnownFiles:
         known = self.ids(record.id for record, _ in files)
         datasets = self.datasets(known)
         return {
-            record.id: self._standing(record, fingerprint, datasets.get(record.id)) if record.id in known else "new"
+            record.id: self._status(record, fingerprint, datasets.get(record.id)) if record.id in known else "new"
             for record, fingerprint in files
         }
 
     def grids(self, files: Iterable[tuple[Record, str]]) -> Mapping[str, Grid]:
-        """The grids of those records whose files need not be opened, by record id."""
+        """Grids of the records whose files need not be opened, by record id."""
         files = list(files)
         closed = {"skip": ("same", "not noted"), "keep": ("same", "not noted", "changed"), "replace": ("same",)}
-        standings = self.standings(files)
+        statuses = self.statuses(files)
         wanted = closed.get(self._settings.on_known, ())
-        datasets = self.datasets(record_id for record_id, standing in standings.items() if standing in wanted)
+        datasets = self.datasets(record_id for record_id, status in statuses.items() if status in wanted)
         return {record_id: dataset.grid for record_id, dataset in datasets.items()}
 
-    def is_to_do(self, standing: Standing) -> bool:
-        """Whether a file has to be read."""
-        if standing == "new" or self._settings.on_known == "verify":
+    def must_read(self, status: RecordStatus) -> bool:
+        """Whether a file with this status has to be read."""
+        if status == "new" or self._settings.on_known == "verify":
             return True
-        return self.compares and (standing == "changed" or (standing == "not noted" and self._is_replacing))
+        return self.compares and (status == "changed" or (status == "not noted" and self._is_replacing))
 
     def differences(self, record: Record) -> str:
-        """Which settings a known record was ingested with, where they differ; empty if they are the same."""
-        then, now = self._month(record).records.get(record.id), self._pixel_settings
-        if then is None or then.settings == now:
+        """The settings that changed since a known record was ingested; empty if none did."""
+        origin, current = self._month(record).records.get(record.id), self._pixel_settings
+        if origin is None or origin.settings == current:
             return ""
         fields = IngestSettings.model_fields
-        names = sorted(name for name in then.settings.keys() | now if then.settings.get(name) != now.get(name))
-        told = [
-            f"--{name.replace('_', '-')} {_told(now.get(name, fields[name].default))},"
-            f" was {_told(then.settings.get(name, fields[name].default))}"
+        names = sorted(
+            name for name in origin.settings.keys() | current if origin.settings.get(name) != current.get(name)
+        )
+        changes = [
+            f"--{name.replace('_', '-')} {_value_text(current.get(name, fields[name].default))},"
+            f" was {_value_text(origin.settings.get(name, fields[name].default))}"
             for name in names
             if name in fields
         ]
-        return "; ".join(told)
+        return "; ".join(changes)
 
     @cached_property
     def _pixel_settings(self) -> dict[str, Any]:
@@ -222,18 +224,22 @@ class KnownFiles:
     def _cube(self) -> Cube | None:
         """The cube, if it has the instance."""
         cube, variable = self._site.find_cube(), self._settings.definition()
-        there = next((one for one in cube.variables() if one.name == variable.name), None) if cube else None
-        if cube is None or there is None:
+        stored = (
+            next((candidate for candidate in cube.variables() if candidate.name == variable.name), None)
+            if cube
+            else None
+        )
+        if cube is None or stored is None:
             return None
-        if (there.dformat, there.scale) != (variable.dformat, variable.scale):
+        if (stored.dformat, stored.scale) != (variable.dformat, variable.scale):
             raise AcdError(
                 ErrorCode.VARIABLE_CONFLICT,
-                f"{variable.name} is {there.dformat.dtype} {there.dformat.min:g} to {there.dformat.max:g},"
-                f" nodata {there.dformat.nodata:g}, scale {there.scale:g}",
+                f"{variable.name} is {stored.dformat.dtype} {stored.dformat.min:g} to {stored.dformat.max:g},"
+                f" nodata {stored.dformat.nodata:g}, scale {stored.scale:g}",
             )
         return cube if has_instance(cube, self._settings) else None
 
-    def _standing(self, record: Record, fingerprint: str, dataset: Dataset | None) -> Standing:
+    def _status(self, record: Record, fingerprint: str, dataset: Dataset | None) -> RecordStatus:
         origin = self._month(record).records.get(record.id) if self.compares else None
         if origin is None:
             return "not noted"
@@ -256,11 +262,11 @@ def _key(settings: IngestSettings, month: str) -> str:
 
 def _read(site: Site, key: str) -> _Month:
     body = site.runs.find(key)
-    fix = "Delete the file: its records are compared again with --on-known verify."
+    fix = "Delete the file, then run ingest with --on-known verify to compare its records again."
     return (
         _Month() if body is None else parse_sealed(_Month, body, site.runs.address_of(key), ErrorCode.RUN_DAMAGED, fix)
     )
 
 
-def _told(value: object) -> str:
-    return "not given" if value is None or value == "" else str(value)
+def _value_text(value: object) -> str:
+    return "not set" if value is None or value == "" else str(value)

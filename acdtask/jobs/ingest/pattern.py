@@ -1,4 +1,4 @@
-"""Filename patterns: what a file's name says about its record."""
+"""Filename patterns, which parse dates and tags from filenames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.date_format import DateFormat
 
-__all__ = ["RASTER_ENDINGS", "FilenamePattern", "Named", "without_ending"]
+__all__ = ["RASTER_ENDINGS", "FilenamePattern", "ParsedName", "without_ending"]
 
 FIELD = re.compile(r"\{(?P<name>[a-z_][a-z0-9_]*)(?::(?P<format>[^{}]+))?\}")
 DATES = ("date", "start", "end")
@@ -22,8 +22,8 @@ RASTER_ENDINGS = re.compile(rf"(?:{GEOTIFF_ENDING}|{VRT_ENDING})$")
 
 
 @dataclass(frozen=True)
-class Named:
-    """What a filename said: the image's datetime, the first date of a pair if there is one, and tags."""
+class ParsedName:
+    """A parsed filename: the image's datetime, the first date of a pair or None, and tags."""
 
     datetime: dt.datetime
     start: dt.datetime | None
@@ -33,10 +33,10 @@ class Named:
 class FilenamePattern:
     """A pattern such as `S1_{start:%Y%m%d}_{end:%Y%m%d}_{polarisation}.tif`.
 
-    `{date}`, or `{start}` and `{end}`, are dates in strftime's language (default `%Y%m%d`; `%b` and `%B` are English
-    months, in any case); a pair's datetime is its end. Any other `{name}` becomes a tag, `{name:2}` one of two letters.
-    `*` stands for anything within a name. A pattern without `/` is matched with the file's name, one with `/` with the
-    end of its path. An ending `.tif` or `.tiff` stands for both, in any case. USAGE errors: SETTING_INVALID.
+    `{date}`, or `{start}` and `{end}`, are dates in strftime formats (default `%Y%m%d`; `%b` and `%B` are English
+    months in any case); a pair's datetime is its end. Any other `{name}` becomes a tag, `{name:2}` one of two letters.
+    `*` matches anything except `/`. A pattern without `/` is matched against the file's name, one with `/` against the
+    end of its path. `.tif` and `.tiff` match each other, in any case. SETTING_INVALID if the pattern is invalid.
 
     >>> pattern = FilenamePattern("S1_{start:%Y%m%d}-{end:%Y%m%d}_{polarisation}_*.tif")
     >>> named = pattern.match("2018/S1_20180106-20180130_VV_cc.TIFF")
@@ -58,40 +58,39 @@ class FilenamePattern:
         tail = "" if ending is None else VRT_ENDING if self.takes_vrt else GEOTIFF_ENDING
         head = "(?:^|.*/)" if "/" in text else "(?:.*/)?"
         self._folders = text.count("/")
-        # A `*` takes as much as it can, or as little: where the two give other dates, the name has several.
+        # `*` matches greedily in one and lazily in the other. If their dates differ, the name is ambiguous.
         self._most, self._least = (re.compile(f"{head}{_body(parts, lazy)}{tail}$") for lazy in ("", "?"))
 
-    def match(self, path: str) -> Named | None:
-        """What the path says, or None if it does not match.
+    def match(self, path: str) -> ParsedName | None:
+        """Parse a path; None if it does not match.
 
-        DATE_INVALID if a date is not one, DATES_OUT_OF_ORDER, FILENAME_AMBIGUOUS if the pattern fits more dates than
-        it has fields.
+        DATE_INVALID, DATES_OUT_OF_ORDER, or FILENAME_AMBIGUOUS if the name has more dates than the pattern has fields.
         """
-        found = self._most.match(path)
-        if found is None:
+        match = self._most.match(path)
+        if match is None:
             return None
-        dates = self._dates(found)
-        other = self._elsewhere(path, found)
-        if other is not None and (others := self._dates(other)) is not None:
+        dates = self._dates(match)
+        other_match = self._other_match(path, match)
+        if other_match is not None and (other_dates := self._dates(other_match)) is not None:
             if dates is not None:
-                raise self._ambiguous(path, other, [*dates.values(), *others.values()])
-            found, dates = other, others
+                raise self._ambiguous(path, other_match, [*dates.values(), *other_dates.values()])
+            match, dates = other_match, other_dates
         if dates is None:
-            wrong = next(name for name, kind in self._formats.items() if kind.parse(found[name]) is None)
-            text = self._formats[wrong].text
-            raise AcdError(ErrorCode.DATE_INVALID, f"{path}: {found[wrong]} is not a date ({text})")
-        tags = {name: value for name, value in found.groupdict().items() if name not in self._formats}
+            invalid = next(name for name, kind in self._formats.items() if kind.parse(match[name]) is None)
+            text = self._formats[invalid].text
+            raise AcdError(ErrorCode.DATE_INVALID, f"{path}: {match[invalid]} is not a date ({text})")
+        tags = {name: value for name, value in match.groupdict().items() if name not in self._formats}
         start, end = dates.get("start"), dates.get("end", dates.get("date"))
         if end is None:
             raise AcdError(ErrorCode.DATE_INVALID, f"{path} has no date")
         if start is not None and start >= end:
             raise AcdError(
-                ErrorCode.DATES_OUT_OF_ORDER, f"{path} starts on {start.date()} and ends on {end.date()}, not after it"
+                ErrorCode.DATES_OUT_OF_ORDER, f"{path} starts on {start.date()} but ends on {end.date()}, not after it"
             )
-        return Named(end, start, tags)
+        return ParsedName(end, start, tags)
 
     def record_name(self, path: str) -> str:
-        """The file's name without its ending, and before it the folders that the pattern names.
+        """The file's name without its ending, preceded by the folders that the pattern includes.
 
         >>> FilenamePattern("{start}_{end}/filt_fine.cor.tif").record_name("merged/20200104_20200116/filt_fine.cor.tif")
         '20200104_20200116/filt_fine.cor'
@@ -99,19 +98,19 @@ class FilenamePattern:
         return without_ending(self._tail(path))
 
     def _tail(self, path: str) -> str:
-        """As many parts of the path as the pattern has."""
+        """The last parts of the path, as many as the pattern has."""
         return "/".join(path.split("/")[-(self._folders + 1) :])
 
-    def _dates(self, found: re.Match[str]) -> dict[str, dt.datetime] | None:
-        """The dates of a match by field, or None if a field is not a date."""
-        dates = {name: kind.parse(found[name]) for name, kind in self._formats.items()}
-        good = {name: date for name, date in dates.items() if date is not None}
-        return good if len(good) == len(dates) else None
+    def _dates(self, match: re.Match[str]) -> dict[str, dt.datetime] | None:
+        """The dates of a match by field, or None if any is invalid."""
+        dates = {name: kind.parse(match[name]) for name, kind in self._formats.items()}
+        valid = {name: date for name, date in dates.items() if date is not None}
+        return valid if len(valid) == len(dates) else None
 
-    def _elsewhere(self, path: str, found: re.Match[str]) -> re.Match[str] | None:
-        """The first match, if the last one has its dates elsewhere in the path."""
+    def _other_match(self, path: str, match: re.Match[str]) -> re.Match[str] | None:
+        """The lazy match, if it finds the dates elsewhere in the path than the greedy one."""
         other = self._least.match(path)
-        is_same = other is None or all(other.span(name) == found.span(name) for name in self._formats)
+        is_same = other is None or all(other.span(name) == match.span(name) for name in self._formats)
         return None if is_same else other
 
     def _ambiguous(self, path: str, first: re.Match[str], dates: list[dt.datetime]) -> AcdError:
@@ -119,16 +118,16 @@ class FilenamePattern:
         return AcdError(
             ErrorCode.FILENAME_AMBIGUOUS,
             f"{path} has more dates than the pattern {self.text!r} has fields, so it is ambiguous: {every}",
-            f"Write --pattern so that it says which date is which, such as {self._suggestion(path, first)!r}.",
+            f"Write a --pattern that says which date is which, such as {self._suggestion(path, first)!r}.",
         )
 
     def _suggestion(self, path: str, first: re.Match[str]) -> str:
-        """A pattern that takes the first dates of a name as its fields, and all later ones for anything."""
+        """A pattern that takes the first dates of a name as its fields and ignores later ones."""
         tail = self._tail(path)
         shift = len(path) - len(tail)
         text, position = "", 0
-        for name, kind in sorted(self._formats.items(), key=lambda one: first.span(one[0])):
-            begin, end = (place - shift for place in first.span(name))
+        for name, kind in sorted(self._formats.items(), key=lambda field: first.span(field[0])):
+            begin, end = (offset - shift for offset in first.span(name))
             text += tail[position:begin] + kind.field(name)
             position = end
         ending = RASTER_ENDINGS.search(tail)
@@ -140,13 +139,13 @@ class FilenamePattern:
         return text + re.sub(kinds, "*", rest) + (ending[0] if ending else "")
 
     def _parts(self, text: str) -> list[str]:
-        """Regular expressions in turn; `*` stays `*`."""
+        """Regular expressions of the pattern's parts, in order; `*` stays `*`."""
         parts: list[str] = []
         position = 0
-        for found in FIELD.finditer(text):
-            parts += self._literal(text[position : found.start()])
-            parts.append(self._field(found["name"], found["format"]))
-            position = found.end()
+        for match in FIELD.finditer(text):
+            parts += self._literal(text[position : match.start()])
+            parts.append(self._field(match["name"], match["format"]))
+            position = match.end()
         return parts + self._literal(text[position:])
 
     def _literal(self, text: str) -> list[str]:
@@ -159,7 +158,7 @@ class FilenamePattern:
             if date_format and not WIDTH.fullmatch(date_format):
                 raise AcdError(
                     ErrorCode.SETTING_INVALID,
-                    f"{{{name}:{date_format}}} is neither a date nor a tag with a number of letters, as {{{name}:2}}",
+                    f"{{{name}:{date_format}}} is neither a date nor a tag of fixed length, such as {{{name}:2}}",
                 )
             return f"(?P<{name}>[^/_]{{{date_format}}})" if date_format else f"(?P<{name}>[^/_]+)"
         self._formats[name] = _date_format(name, date_format or "%Y%m%d")
@@ -174,12 +173,12 @@ def without_ending(path: str) -> str:
 
 
 def _body(parts: list[str], lazy: str) -> str:
-    """The parts as one regular expression. A date beside `*` is not a piece of a longer number."""
+    """Join the parts into one regular expression. A date beside `*` must not be part of a longer number."""
     body = ""
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         is_date = part.startswith(tuple(f"(?P<{name}>" for name in DATES))
-        before = r"(?<!\d)" if is_date and place and parts[place - 1] == "*" else ""
-        after = r"(?!\d)" if is_date and parts[place + 1 : place + 2] == ["*"] else ""
+        before = r"(?<!\d)" if is_date and index and parts[index - 1] == "*" else ""
+        after = r"(?!\d)" if is_date and parts[index + 1 : index + 2] == ["*"] else ""
         body += f"[^/]*{lazy}" if part == "*" else before + part + after
     return body
 

@@ -1,4 +1,4 @@
-"""How many pixels an ingest has brought, and how many of them are valid."""
+"""Pixel counts of an ingest: all, valid, and exactly zero."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from pydantic import BaseModel
 
 from acdtask.jobs.contract import PlanHead, Site
 
-__all__ = ["PixelCounts", "keep_counts", "pixel_notes"]
+__all__ = ["PixelCounts", "pixel_notes", "store_counts"]
 
 FILE = "pixels.json"
 
 
 class PixelCounts(BaseModel):
-    """Of all files of a plan: pixels, valid ones, and valid ones of float files that are exactly 0."""
+    """Totals over a plan's files: pixels, valid pixels, and valid pixels of float files that are exactly 0."""
 
     pixels: int = 0
     valid: int = 0
     zeros: int = 0
 
 
-def keep_counts(counts: PixelCounts, plan: PlanHead, site: Site) -> None:
-    """Remember them with the plan."""
+def store_counts(counts: PixelCounts, plan: PlanHead, site: Site) -> None:
+    """Store the counts with the plan."""
     site.scratch(plan).put(FILE, counts.model_dump_json().encode())
 
 
 def pixel_notes(plan: PlanHead, site: Site) -> list[str]:
-    """What the user of a gathered plan should know of its pixels."""
+    """Sentences about a gathered plan's pixels, for the user."""
     body = site.scratch(plan).find(FILE)
     counts = PixelCounts.model_validate_json(body) if body else PixelCounts()
     if not counts.pixels:

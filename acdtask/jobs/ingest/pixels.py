@@ -1,4 +1,4 @@
-"""The pixels of a source file: read as the plan says, judged, and never taken from a file that changed since."""
+"""The pixels of a source file: read as planned, checked, and refused if the file changed after planning."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ from acdtask.raster.source_files import read_masked_strips
 from acdtask.storage.store import Store
 from acdtask.storage.web import Web
 
-__all__ = ["Input", "Judged", "each_good_one", "judge", "read_again"]
+__all__ = ["Input", "PixelSummary", "check_pixels", "process_inputs", "read_checked"]
 
 RowT = TypeVar("RowT", bound=BaseModel)
 ResultT = TypeVar("ResultT", bound=BaseModel)
 
-FILE_MARK = re.compile(r'(?P<size>\d+) "?[0-9a-f]+(?P<when>-[0-9a-f]+-[0-9a-f]+)"?')
-"""The fingerprint of a file of this machine: its size, then inode, time and size."""
+LOCAL_FINGERPRINT = re.compile(r'(?P<size>\d+) "?[0-9a-f]+(?P<when>-[0-9a-f]+-[0-9a-f]+)"?')
+"""The fingerprint of a local file: its size, then inode, modification time and size."""
 
 
 class Input(BaseModel):
-    """A raster in a shard's work: where it is, what it becomes, and how it is read.
+    """A raster in a shard's work: its address, its record, and how to read it.
 
-    `beside` has the fingerprints of the files beside it, by ending. `signed` says that its whole address has a query.
+    Attributes:
+        beside: fingerprints of its sidecar files, by ending.
+        signed: whether its full address has a query, which is not stored.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
@@ -51,147 +53,147 @@ class Input(BaseModel):
     signed: bool = False
 
 
-class Judged(BaseModel):
-    """A raster that is good: the digest of its stored pixels, how many are valid, and how many of these are 0.0."""
+class PixelSummary(BaseModel):
+    """A valid raster: the digest of its stored pixels, and the number of valid pixels and of those exactly 0.0."""
 
     digest: str
     valid: int
     zeros: int
 
 
-def judge(one: Input, dformat: DataFormat, access: Access) -> Judged:
-    """Read every pixel of a raster.
+def check_pixels(file: Input, dformat: DataFormat, access: Access) -> PixelSummary:
+    """Read and check every pixel of a raster.
 
     Args:
-        one: the raster.
-        dformat: of the variable.
-        access: the way to the files of the source.
+        file: the raster.
+        dformat: the variable's format.
+        access: access to the files of the source.
 
     Raises:
         AcdError: INPUT_NOT_FINITE, INPUT_OUT_OF_RANGE, INPUT_NODATA_UNKNOWN, INPUT_ALL_NODATA, INPUT_CHANGED.
     """
-    return _read(one, dformat, access, None)
+    return _read(file, dformat, access, None)
 
 
-def read_again(one: Input, digest: str, dformat: DataFormat, access: Access) -> tuple[NDArray[Any], Judged]:
-    """The stored pixels of a raster that was judged, shape (height, width). INPUT_CHANGED if they are others by now."""
-    pixels: NDArray[Any] = np.empty(one.grid.shape, dformat.dtype)
-    judged = _read(one, dformat, access, pixels)
-    if judged.digest != digest:
-        raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} has other pixels than it had when it was checked")
-    return pixels, judged
+def read_checked(file: Input, digest: str, dformat: DataFormat, access: Access) -> tuple[NDArray[Any], PixelSummary]:
+    """The stored pixels of a checked raster, shape (height, width). INPUT_CHANGED if they have changed since."""
+    pixels: NDArray[Any] = np.empty(file.grid.shape, dformat.dtype)
+    summary = _read(file, dformat, access, pixels)
+    if summary.digest != digest:
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"the pixels of {file.address} changed after they were checked")
+    return pixels, summary
 
 
-def _read(one: Input, dformat: DataFormat, access: Access, into: NDArray[Any] | None) -> Judged:
-    """Judge every pixel, and keep the stored ones, if there is an array for them."""
-    digest = _digest_of(one)
+def _read(file: Input, dformat: DataFormat, access: Access, into: NDArray[Any] | None) -> PixelSummary:
+    """Check every pixel, and write the stored pixels into the array, if one is given."""
+    digest = _digest_of(file)
     counts = {"valid": 0, "not_finite": 0, "outside": 0, "nan": 0, "zeros": 0}
     extreme = float("nan")
-    for row, strip in _quantised_strips(one, dformat, access):
+    for row, strip in _quantised_strips(file, dformat, access):
         digest.update(strip.pixels.tobytes())
         counts = {name: number + getattr(strip, name) for name, number in counts.items()}
         extreme = extreme if np.isnan(strip.extreme) else strip.extreme
         if into is not None:
             into[row : row + strip.pixels.shape[0]] = strip.pixels
-    _check(one, counts, extreme)
-    zeros = counts["zeros"] if one.reading.dtype.startswith("float") else 0
-    return Judged(digest=digest.hexdigest()[:16], valid=counts["valid"], zeros=zeros)
+    _check(file, counts, extreme)
+    zeros = counts["zeros"] if file.reading.dtype.startswith("float") else 0
+    return PixelSummary(digest=digest.hexdigest()[:16], valid=counts["valid"], zeros=zeros)
 
 
-def each_good_one(
+def process_inputs(
     inputs: Sequence[Input],
-    work: Callable[[Input], RowT | None],
+    process: Callable[[Input], RowT | None],
     result: Callable[[list[RowT]], ResultT],
     progress: Callable[[int], None],
 ) -> ResultT:
-    """The result of what a work makes of each raster. PartlyFailedError with it, if some of them are bad for good."""
+    """Process each raster and build the result. PartlyFailedError, with the result, if some failed permanently."""
     rows: list[RowT] = []
-    bad: dict[str, AcdError] = {}
-    for done, one in enumerate(inputs, start=1):
+    failures: dict[str, AcdError] = {}
+    for done, file in enumerate(inputs, start=1):
         try:
-            row = work(one)
+            row = process(file)
         except AcdError as error:
             if error.code.value.retryable or error.code.value.number // 100 != INPUT_ERRORS:
                 raise
-            bad[one.address] = error
+            failures[file.address] = error
         else:
             rows += [row] if row is not None else []
         progress(done)
-    if bad:
-        first = next(iter(bad.values()))
-        more = f" (and {len(bad) - 1} more files of the shard are bad)" if len(bad) > 1 else ""
-        parts = {address: Failure.of(error) for address, error in bad.items()}
+    if failures:
+        first = next(iter(failures.values()))
+        more = f" (and {len(failures) - 1} more files of the shard failed)" if len(failures) > 1 else ""
+        parts = {address: Failure.of(error) for address, error in failures.items()}
         raise PartlyFailedError(AcdError(first.code, first.detail + more, first.fix), result(rows), parts)
     return result(rows)
 
 
 INPUT_ERRORS = 2
-"""The first digit of the numbers of errors that are about one file of the source."""
+"""First digit of the numbers of errors about a single source file."""
 
 
-def _quantised_strips(one: Input, dformat: DataFormat, access: Access) -> Iterator[tuple[int, Quantised]]:
-    store, reading = access.store_of(one.address), one.reading
-    expected = (one.grid, reading.dtype)
-    with _unchanged(one, store):
-        how = (reading.band, reading.masks, access.folder, expected, one.fingerprint)
-        strips = read_masked_strips(store, one.address, *how)
+def _quantised_strips(file: Input, dformat: DataFormat, access: Access) -> Iterator[tuple[int, Quantised]]:
+    store, reading = access.store_of(file.address), file.reading
+    expected = (file.grid, reading.dtype)
+    with _unchanged(file, store):
+        how = (reading.band, reading.masks, access.folder, expected, file.fingerprint)
+        strips = read_masked_strips(store, file.address, *how)
         for row, strip, mask in strips:
             yield row, quantise(strip, reading.nodata, reading.range, dformat, mask)
 
 
-def _check(one: Input, counts: dict[str, int], extreme: float) -> None:
+def _check(file: Input, counts: dict[str, int], extreme: float) -> None:
     if counts["not_finite"]:
-        raise AcdError(ErrorCode.INPUT_NOT_FINITE, f"{one.address} has {counts['not_finite']} infinite pixels")
+        raise AcdError(ErrorCode.INPUT_NOT_FINITE, f"{file.address} has {counts['not_finite']} infinite pixels")
     if counts["outside"]:
-        least, greatest = sorted(one.reading.range)
-        detail = f"{one.address} has {counts['outside']} pixels outside {least:g} to {greatest:g}, such as {extreme:g}"
+        least, greatest = sorted(file.reading.range)
+        detail = f"{file.address} has {counts['outside']} pixels outside {least:g} to {greatest:g}, such as {extreme:g}"
         raise AcdError(ErrorCode.INPUT_OUT_OF_RANGE, detail)
-    if not one.reading.knows_nodata and not counts["nan"]:
-        detail = f"{one.address} has no nodata value, no mask and no NaN"
+    if not file.reading.knows_nodata and not counts["nan"]:
+        detail = f"{file.address} has no nodata value, no mask and no NaN"
         raise AcdError(ErrorCode.INPUT_NODATA_UNKNOWN, detail)
-    if not one.reading.knows_nodata and counts["zeros"]:
-        detail = f"{one.address} has NaN and {counts['zeros']} pixels that are exactly 0, and no nodata value"
-        fix = "Give --source-nodata 0 if 0 means nodata as well, or --source-nodata nan if it is a value."
+    if not file.reading.knows_nodata and counts["zeros"]:
+        detail = f"{file.address} has no nodata value, but NaN and {counts['zeros']} pixels that are exactly 0"
+        fix = "Give --source-nodata 0 if 0 also means nodata, or --source-nodata nan if 0 is a value."
         raise AcdError(ErrorCode.INPUT_NODATA_UNKNOWN, detail, fix)
     if not counts["valid"]:
-        raise AcdError(ErrorCode.INPUT_ALL_NODATA, f"{one.address} has only nodata")
+        raise AcdError(ErrorCode.INPUT_ALL_NODATA, f"{file.address} has only nodata")
 
 
 @contextmanager
-def _unchanged(one: Input, store: Store | Web) -> Iterator[None]:
-    """INPUT_CHANGED if the file is another one before or after it is read than the one that was planned."""
-    _check_fingerprint(one, store)
+def _unchanged(file: Input, store: Store | Web) -> Iterator[None]:
+    """Check before and after reading that the file is the planned one. INPUT_CHANGED."""
+    _check_fingerprint(file, store)
     try:
         yield
     except AcdError as error:
         if error.code is ErrorCode.INPUT_UNREADABLE:
-            _check_fingerprint(one, store)  # a file that is being written reads as damaged
+            _check_fingerprint(file, store)  # a file that is being written looks damaged
         raise
-    _check_fingerprint(one, store)
-    beside = {ending: _mark(mark) for ending, mark in marks_beside(store, one.address).items()}
-    if beside != {ending: _mark(mark) for ending, mark in one.beside.items()}:
-        raise AcdError(ErrorCode.INPUT_CHANGED, f"the mask or the metadata beside {one.address} changed meanwhile")
+    _check_fingerprint(file, store)
+    beside = {ending: _identity_of_file(mark) for ending, mark in marks_beside(store, file.address).items()}
+    if beside != {ending: _identity_of_file(mark) for ending, mark in file.beside.items()}:
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"the mask or metadata beside {file.address} changed after planning")
 
 
-def _check_fingerprint(one: Input, store: Store | Web) -> None:
-    if isinstance(store, Web):  # it compares what it fetches, and reads that
+def _check_fingerprint(file: Input, store: Store | Web) -> None:
+    if isinstance(store, Web):  # `Web` compares fingerprints as it fetches
         return
-    now = store.fingerprint(one.address.rpartition("/")[2])
-    if now is None:
-        raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} was removed after planning")
-    if _mark(now) != _mark(one.fingerprint):
-        raise AcdError(ErrorCode.INPUT_CHANGED, f"{one.address} is another file than the one that was planned")
+    current = store.fingerprint(file.address.rpartition("/")[2])
+    if current is None:
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"{file.address} was removed after planning")
+    if _identity_of_file(current) != _identity_of_file(file.fingerprint):
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"{file.address} changed after planning")
 
 
-def _mark(fingerprint: str) -> str:
-    """A fingerprint without the inode, which a network folder may number anew in every pod.
+def _identity_of_file(fingerprint: str) -> str:
+    """A fingerprint without its inode number, which can differ between pods on a network folder.
 
-    >>> _mark('4240 "1a2b-62f1-1090"') == _mark('4240 "ffff-62f1-1090"')
+    >>> _identity_of_file('4240 "1a2b-62f1-1090"') == _identity_of_file('4240 "ffff-62f1-1090"')
     True
     """
-    file = FILE_MARK.fullmatch(fingerprint)
-    return f"{file['size']}{file['when']}" if file else fingerprint
+    match = LOCAL_FINGERPRINT.fullmatch(fingerprint)
+    return f"{match['size']}{match['when']}" if match else fingerprint
 
 
-def _digest_of(one: Input) -> hashlib._Hash:
-    return hashlib.sha256(one.grid.model_dump_json().encode())
+def _digest_of(file: Input) -> hashlib._Hash:
+    return hashlib.sha256(file.grid.model_dump_json().encode())

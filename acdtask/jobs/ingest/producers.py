@@ -1,6 +1,6 @@
-"""Who makes coherence images, how their files are called, and what their numbers mean: one table.
+"""Producers of coherence images: their filename patterns and the meaning of their values.
 
-`docs/how-to/get-images.md` has a section for each.
+`docs/how-to/get-images.md` has a section on each.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ ProducerName = Literal["hyp3", "hyp3-gamma", "hyp3-isce", "opera", "aria", "lics
 
 @dataclass(frozen=True)
 class Producer:
-    """A maker of coherence images.
+    """A producer of coherence images.
 
     Attributes:
-        title: what its users call it.
-        pattern: how its files tell dates and tags.
-        examples: names of files as its documentation or its users show them, with the dates that they mean.
-        source: where these names are from.
-        settings: other settings of ingest that follow from its format.
-        dtype: the data type that these settings are for; empty for any.
-        kinds: of a name for several producers: those that it stands for.
-        coherence: how all of its coherence images are called; one that the pattern does not fit is refused then.
+        title: the name that its users know.
+        pattern: the filename pattern.
+        examples: filenames from its documentation or its users, each with its dates.
+        source: where these filenames are documented.
+        settings: other ingest settings implied by its format.
+        dtype: the data type that these settings apply to; empty for any.
+        kinds: the producers that a collective name stands for.
+        coherence: regular expression for names of coherence images; one that the pattern does not match is an error.
     """
 
     title: str
@@ -128,7 +128,7 @@ PRODUCERS: dict[ProducerName, Producer] = {
 }
 _GAMMA, _ISCE = PRODUCERS["hyp3-gamma"], PRODUCERS["hyp3-isce"]
 PRODUCERS["hyp3"] = Producer(
-    title="ASF HyP3 InSAR, of GAMMA and of ISCE2",
+    title="ASF HyP3 InSAR (GAMMA or ISCE2)",
     pattern=f"{_GAMMA.pattern}|{_ISCE.pattern}",
     examples=(*_GAMMA.examples, *_ISCE.examples),
     source="https://hyp3-docs.asf.alaska.edu",
@@ -140,41 +140,41 @@ if missing := set(get_args(ProducerName)) ^ PRODUCERS.keys():
 
 
 def advice_for(name: str) -> str | None:
-    """What to do about a filename that a pattern does not match, if it is that of a producer.
+    """Advice for a filename that the pattern does not match, if it looks like a producer's.
 
     >>> advice_for("20141024_20150128.geo.cc.tif")
-    'Its name is that of COMET LiCSAR: use --producer licsar.'
+    'The name looks like COMET LiCSAR: use --producer licsar.'
     """
     for key, producer in PRODUCERS.items():
         if producer.kinds:
             continue
         try:
             fits = Alternatives(producer.pattern).match(name) is not None
-        except AcdError:  # it has the form, and no valid dates
+        except AcdError:  # the right form, but invalid dates
             fits = False
         if fits:
-            return f"Its name is that of {producer.title}: use --producer {key}."
+            return f"The name looks like {producer.title}: use --producer {key}."
     return None
 
 
 def refuse_odd_names(producer: ProducerName | None, pattern: str, source: str, unmatched: Sequence[str]) -> None:
-    """FILENAME_UNMATCHED if a file is a coherence image of a producer, and its name fits none of the producer's kinds.
+    """Refuse coherence images whose names match none of the producer's kinds. FILENAME_UNMATCHED.
 
     Args:
-        producer: as it was chosen.
-        pattern: that is used; the user's own one says itself what is taken.
-        source: where the files are.
-        unmatched: the files that do not match it.
+        producer: the chosen producer, if any.
+        pattern: the pattern in use; a pattern other than the producer's disables the check.
+        source: the source of the files.
+        unmatched: files that do not match the pattern.
     """
-    made = PRODUCERS[producer] if producer else None
-    if made is None or not made.coherence or pattern != made.pattern:
+    chosen = PRODUCERS[producer] if producer else None
+    if chosen is None or not chosen.coherence or pattern != chosen.pattern:
         return
-    odd = [key for key in unmatched if re.search(made.coherence, key, re.IGNORECASE)]
-    if odd:
-        kinds = " and ".join(PRODUCERS[kind].title for kind in made.kinds)
+    mismatched = [key for key in unmatched if re.search(chosen.coherence, key, re.IGNORECASE)]
+    if mismatched:
+        kinds = " and ".join(PRODUCERS[kind].title for kind in chosen.kinds)
         raise AcdError(
             ErrorCode.FILENAME_UNMATCHED,
-            f"{source} has {len(odd)} coherence images whose names are none of {kinds}; the first is {odd[0]}",
-            f"Give them the names back that they came with, move them away, or use --producer {made.kinds[0]} or "
-            f"{made.kinds[1]}, which leaves out files of other names.",
+            f"{source} has {len(mismatched)} coherence images not named as by {kinds}; the first is {mismatched[0]}",
+            f"Restore their original names, move them away, or use --producer {chosen.kinds[0]} or "
+            f"{chosen.kinds[1]}, which skips files with other names.",
         )

@@ -1,4 +1,4 @@
-"""Rasters that an ingest went on without, as later jobs ask for them: `runs/ingest/left-out/<record>.json`."""
+"""Rasters that an ingest left out, noted for later jobs in `runs/ingest/left-out/<digest>.json`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from acdtask.jobs.contract import Site
 from acdtask.jobs.quarantine import Failure
 from acdtask.storage.seal import parse_sealed, seal
 
-__all__ = ["LeftOutRaster", "keep_left_out", "left_out_of"]
+__all__ = ["LeftOutRaster", "left_out_of", "store_left_out"]
 
 FOLDER = "ingest/left-out"
 
 
 class LeftOutRaster(BaseModel):
-    """A raster that failed for good the last time it was to be ingested."""
+    """A raster that failed permanently when it was last ingested."""
 
     address: str
     record: Record
@@ -29,27 +29,32 @@ class LeftOutRaster(BaseModel):
     failure: Failure
 
 
-def keep_left_out(rasters: list[LeftOutRaster], site: Site) -> None:
-    """Remember them, each under its record."""
-    for one in rasters:
-        digest = hashlib.sha256(f"{one.variable}\n{one.instance}\n{one.record.id}".encode()).hexdigest()[:32]
+def store_left_out(rasters: list[LeftOutRaster], site: Site) -> None:
+    """Store the rasters, one note per record."""
+    for raster in rasters:
+        digest = hashlib.sha256(f"{raster.variable}\n{raster.instance}\n{raster.record.id}".encode()).hexdigest()[:32]
         key = f"{FOLDER}/{digest}.json"
-        site.runs.put(key, seal(one.model_dump_json(indent=1).encode()))
+        site.runs.put(key, seal(raster.model_dump_json(indent=1).encode()))
 
 
 def _read(site: Site, key: str) -> LeftOutRaster:
-    fix = "Delete the file, and ingest again: a raster that fails again is noted again."
+    fix = "Delete the file and ingest again; a raster that fails again is noted again."
     return parse_sealed(LeftOutRaster, site.runs.get(key), site.runs.address_of(key), ErrorCode.RUN_DAMAGED, fix)
 
 
-def left_out_of(site: Site, variable: str, instance: str, area: BaseGeometry) -> list[LeftOutRaster]:
-    """Those that meet an area (longitude, latitude) and are not in the cube by now, by datetime and address.
+def _may_meet(record: Record, area: BaseGeometry) -> bool:
+    return not record.footprint or shape(record.footprint).intersects(area)
 
-    A raster whose header cannot be read may lie anywhere, and counts.
+
+def left_out_of(site: Site, variable: str, instance: str, area: BaseGeometry) -> list[LeftOutRaster]:
+    """The rasters left out of an area (longitude, latitude) that are still not in the cube, by datetime and address.
+
+    A raster whose header cannot be read has no known footprint and is always included.
     """
-    found = [_read(site, key) for key in site.runs.list(FOLDER)]
-    found = [one for one in found if (one.variable, one.instance) == (variable, instance)]
-    found = [one for one in found if not one.record.footprint or shape(one.record.footprint).intersects(area)]
-    there = site.cube.having(variable, instance, [one.record.id for one in found]) if found else frozenset()
-    found = [one for one in found if one.record.id not in there]
-    return sorted(found, key=lambda one: (one.record.datetime, one.address))
+    rasters = [_read(site, key) for key in site.runs.list(FOLDER)]
+    rasters = [raster for raster in rasters if (raster.variable, raster.instance) == (variable, instance)]
+    rasters = [raster for raster in rasters if _may_meet(raster.record, area)]
+    ids = [raster.record.id for raster in rasters]
+    ingested = site.cube.having(variable, instance, ids) if ids else frozenset()
+    rasters = [raster for raster in rasters if raster.record.id not in ingested]
+    return sorted(rasters, key=lambda raster: (raster.record.datetime, raster.address))

@@ -1,7 +1,7 @@
-"""How the pixels of a raster are read: which band, which pixels are nodata, and what the numbers mean.
+"""How to read a raster: which band, which pixels are nodata, and what the numbers mean.
 
-All of it comes from the settings, else from the file, what lies beside it and its STAC item; where none of them says
-it, the user is asked.
+Settings take precedence over the file, its sidecar files and its STAC item. Where none of them is clear, an error asks
+the user.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.stac_bands import StatedBand, stated_bands
 from acdtask.raster.source_files import BandHeader, Header, Masks
 
-__all__ = ["Reading", "reading_of", "readings_in_words"]
+__all__ = ["Reading", "describe_readings", "reading_of"]
 
-FEWEST_STEPS = 50
-"""Fewer different numbers than these are no measurement, but a setting that was forgotten."""
+MIN_STEPS = 50
+"""A variable with fewer distinct values is a forgotten setting, not a measurement."""
 
-KINDS_AT_MOST = 5
+KINDS_SHOWN = 5
 
 
 class Reading(BaseModel):
-    """How the pixels of a raster are read.
+    """How to read the pixels of a raster.
 
     Attributes:
-        band: its number, from 1.
+        band: the band's number, from 1.
         dtype: the band's data type.
         nodata: the values that mean nodata, besides NaN.
-        knows_nodata: whether anything says which pixels are nodata; otherwise NaN has to.
-        own_mask, alpha, mask_beside: the masks that count, as in `Masks`.
-        range: the source values that become the variable's minimum and maximum; descending if the scale is negative.
-        said: what is worth saying of it, as phrases.
+        knows_nodata: whether settings, file or item define nodata; if not, the raster must have NaN.
+        own_mask, alpha, mask_beside: the masks to apply, as in `Masks`.
+        range: the source values that map to the variable's minimum and maximum; descending if the scale is negative.
+        said: remarks for the user, as phrases.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
@@ -56,18 +56,18 @@ class Reading(BaseModel):
 
     @property
     def masks(self) -> Masks:
-        """The masks that count."""
+        """The masks to apply."""
         return Masks(self.own_mask, self.alpha, self.mask_beside)
 
 
 def reading_of(address: str, header: Header, asset: Mapping[str, Any], settings: IngestSettings) -> Reading:
-    """How to read a raster.
+    """Decide how to read a raster.
 
     Args:
         address: of the raster.
         header: of the raster.
-        asset: its asset in a STAC item; empty if it comes from none.
-        settings: they count before what the file and the item say.
+        asset: the raster's asset in its STAC item; empty if it has none.
+        settings: take precedence over the file and the item.
 
     Raises:
         AcdError: INPUT_BANDS, INPUT_RANGE_UNKNOWN, INPUT_CONTRADICTORY, INPUT_NODATA_UNKNOWN, STAC_INVALID,
@@ -77,13 +77,13 @@ def reading_of(address: str, header: Header, asset: Mapping[str, Any], settings:
     number = chosen_band(address, header, stated, settings.variable, settings.band)
     band, item = header.details[number - 1], stated[number - 1]
     if "complex" in band.dtype:
-        raise AcdError(ErrorCode.INPUT_BANDS, f"band {number} of {address} is {band.dtype}, not of real numbers")
-    said = []
+        raise AcdError(ErrorCode.INPUT_BANDS, f"band {number} of {address} is {band.dtype}, not real")
+    remarks = []
     if header.bands > 1 and not (header.bands == 2 and alpha_of(header, stated)):
         name = " / ".join(dict.fromkeys((band.description, *item.texts))).strip(" /")
-        said.append(f"band {number}{f' ({name})' if name else ''} of {header.bands}")
-    source_range, what = _range(address, band, item, settings)
-    said += [what] if what else []
+        remarks.append(f"band {number}{f' ({name})' if name else ''} of {header.bands}")
+    source_range, remark = _range(address, band, item, settings)
+    remarks += [remark] if remark else []
     nodata, knows = _nodata(address, band, item, settings)
     alpha = alpha_of(header, stated)
     masks = Masks(band.masked, alpha if alpha != number else 0, header.mask_file) if settings.file_nodata else Masks()
@@ -98,38 +98,38 @@ def reading_of(address: str, header: Header, asset: Mapping[str, Any], settings:
         alpha=masks.alpha,
         mask_beside=masks.beside,
         range=source_range,
-        said=tuple(said),
+        said=tuple(remarks),
     )
 
 
-def readings_in_words(readings: Iterable[Reading]) -> list[str]:
-    """What is worth saying of how rasters are read, the most frequent first."""
-    counts = Counter(", ".join(one.said) for one in readings)
-    every = [f"{count} file{'' if count == 1 else 's'}: {what}" for what, count in counts.most_common() if what]
-    more = [f"and {len(every) - KINDS_AT_MOST} more kinds"] if len(every) > KINDS_AT_MOST else []
-    return every[:KINDS_AT_MOST] + more
+def describe_readings(readings: Iterable[Reading]) -> list[str]:
+    """Remarks on how rasters are read, the most frequent first."""
+    counts = Counter(", ".join(reading.said) for reading in readings)
+    descriptions = [f"{count} file{'' if count == 1 else 's'}: {text}" for text, count in counts.most_common() if text]
+    more = [f"and {len(descriptions) - KINDS_SHOWN} more kinds"] if len(descriptions) > KINDS_SHOWN else []
+    return descriptions[:KINDS_SHOWN] + more
 
 
 def _nodata(
     address: str, band: BandHeader, item: StatedBand, settings: IngestSettings
 ) -> tuple[tuple[int | float, ...], bool]:
-    """The values that mean nodata, and whether anybody says which pixels do. SETTING_INVALID."""
-    told = settings.source_nodata
-    if told is not None and not math.isnan(told) and _number_of(band.dtype, told) is None:
+    """The values that mean nodata, and whether nodata is defined at all. SETTING_INVALID."""
+    given = settings.source_nodata
+    if given is not None and not math.isnan(given) and _number_of(band.dtype, given) is None:
         raise AcdError(
             ErrorCode.SETTING_INVALID,
-            f"--source-nodata {told:g} is not a value of {address}, which is {band.dtype}",
+            f"--source-nodata {given:g} is not a value of {address}, which is {band.dtype}",
         )
-    values = [told] if told is not None else []
+    candidates = [given] if given is not None else []
     if settings.file_nodata:
-        values += [*band.nodata, *([item.nodata] if item.nodata is not None else [])]
-    numbers = [_number_of(band.dtype, value) for value in values]
-    known = told is not None or not settings.file_nodata or any(number is not None for number in numbers)
-    return tuple(dict.fromkeys(one for one in numbers if one is not None and not math.isnan(one))), known
+        candidates += [*band.nodata, *([item.nodata] if item.nodata is not None else [])]
+    values = [_number_of(band.dtype, value) for value in candidates]
+    known = given is not None or not settings.file_nodata or any(number is not None for number in values)
+    return tuple(dict.fromkeys(value for value in values if value is not None and not math.isnan(value))), known
 
 
 def _number_of(dtype: str, value: float) -> int | float | None:
-    """A value as a number of a data type, or None if the type has no such number."""
+    """A value as a number of a data type, or None if the type cannot represent it."""
     kind = np.dtype(dtype)
     if np.issubdtype(kind, np.floating):
         most = float(np.finfo(kind).max)
@@ -142,62 +142,62 @@ def _number_of(dtype: str, value: float) -> int | float | None:
 def _range(
     address: str, band: BandHeader, item: StatedBand, settings: IngestSettings
 ) -> tuple[tuple[float, float], str]:
-    """The source values that become the variable's minimum and maximum, and what to say of it."""
+    """The source values that map to the variable's minimum and maximum, and a remark or ""."""
     variable = settings.definition()
     scale, offset = _scale_and_offset(address, band, item, settings)
     is_scaled, is_float = (scale, offset) != (1.0, 0.0), band.dtype.startswith("float")
     if settings.source_minimum is not None or settings.source_maximum is not None:
-        least, greatest = _told_range(band, is_scaled=is_scaled, settings=settings)
-        said = f"range {least:g} to {greatest:g} as told, not the file's scale {scale:g}" if is_scaled else ""
+        least, greatest = _given_range(band, is_scaled=is_scaled, settings=settings)
+        remark = f"range {least:g} to {greatest:g} as given, not the file's scale {scale:g}" if is_scaled else ""
     elif is_scaled:
         least, greatest = _scaled_range(variable, scale, offset)
         is_own = (least, greatest) == (variable.dformat.min, variable.dformat.max)
-        said = "" if is_own else f"scale {scale:g}" + (f" and offset {offset:g}" if offset else "")
+        remark = "" if is_own else f"scale {scale:g}" + (f" and offset {offset:g}" if offset else "")
     elif is_float and _is_unit(variable):
-        least, greatest, said = 0.0, 1.0, ""
+        least, greatest, remark = 0.0, 1.0, ""
     else:
         raise _unknown_range(address, band, variable)
     own = not is_float and (least, greatest) == (variable.dformat.min, variable.dformat.max)
     if not own:
         _check_steps(variable)
-    return (least, greatest), said
+    return (least, greatest), remark
 
 
 def _scale_and_offset(
     address: str, band: BandHeader, item: StatedBand, settings: IngestSettings
 ) -> tuple[float, float]:
-    """Those of the file or of its item; 1 and 0 if neither says any. INPUT_CONTRADICTORY."""
+    """Scale and offset of the file or its STAC item; 1 and 0 if neither has them. INPUT_CONTRADICTORY."""
     file, stac = (band.scale, band.offset), (1.0 if item.scale is None else item.scale, item.offset or 0.0)
-    told = settings.source_minimum is not None and settings.source_maximum is not None
+    is_given = settings.source_minimum is not None and settings.source_maximum is not None
     problems = []
     if item.data_type and item.data_type != "other" and item.data_type != band.dtype:
-        problems.append(f"is {band.dtype}, and its STAC item says {item.data_type}")
+        problems.append(f"is {band.dtype}, but its STAC item says {item.data_type}")
     if (1.0, 0.0) not in (file, stac) and not all(map(math.isclose, file, stac)):
-        problems.append(f"has scale {file[0]:g} and offset {file[1]:g}, and its STAC item {stac[0]:g} and {stac[1]:g}")
+        problems.append(f"has scale {file[0]:g} and offset {file[1]:g}, but its STAC item {stac[0]:g} and {stac[1]:g}")
     chosen = stac if file == (1.0, 0.0) else file
     if not all(map(math.isfinite, chosen)) or chosen[0] == 0 or not _spans(settings.definition(), *chosen):
-        problems.append(f"has scale {chosen[0]:g} and offset {chosen[1]:g}, which say nothing")
-    if problems and not told:
+        problems.append(f"has scale {chosen[0]:g} and offset {chosen[1]:g}, which are not usable")
+    if problems and not is_given:
         raise AcdError(ErrorCode.INPUT_CONTRADICTORY, f"{address} {problems[0]}")
     return chosen
 
 
 def _spans(variable: Variable, scale: float, offset: float) -> bool:
-    """Whether the variable's least and greatest quantity are different numbers of the source, and finite."""
+    """Whether the variable's minimum and maximum map to distinct, finite source values."""
     least, greatest = _scaled_range(variable, scale, offset)
     return math.isfinite(greatest - least) and greatest != least and math.isfinite(1 / (greatest - least))
 
 
 def _scaled_range(variable: Variable, scale: float, offset: float) -> tuple[float, float]:
-    """The source values of the variable's least and greatest quantity; its own format comes out exactly."""
+    """The source values of the variable's minimum and maximum; exact if the source has the variable's format."""
     low, high = variable.dformat.min, variable.dformat.max
     if offset == 0 and math.isclose(scale, variable.scale):
         return low, high
     return (low * variable.scale - offset) / scale, (high * variable.scale - offset) / scale
 
 
-def _told_range(band: BandHeader, *, is_scaled: bool, settings: IngestSettings) -> tuple[float, float]:
-    """The range that the settings say. One side may be missing where there is no doubt of it. SETTING_INVALID."""
+def _given_range(band: BandHeader, *, is_scaled: bool, settings: IngestSettings) -> tuple[float, float]:
+    """The range in the settings. One side may be omitted where it is unambiguous. SETTING_INVALID."""
     least, greatest = settings.source_minimum, settings.source_maximum
     plain_unit = band.dtype.startswith("float") and not is_scaled and _is_unit(settings.definition())
     if least is None and (plain_unit or settings.minimum == 0):
@@ -216,7 +216,7 @@ def _told_range(band: BandHeader, *, is_scaled: bool, settings: IngestSettings) 
 
 
 def _is_unit(variable: Variable) -> bool:
-    """Whether the variable's quantity runs from 0 to 1, so that plain floats are taken for it."""
+    """Whether the variable's quantity runs from 0 to 1, so that plain floats are read as the quantity."""
     low, high = variable.dformat.min * variable.scale, variable.dformat.max * variable.scale
     return math.isclose(low, 0, abs_tol=1e-9) and math.isclose(high, 1)
 
@@ -225,26 +225,26 @@ def _unknown_range(address: str, band: BandHeader, variable: Variable) -> AcdErr
     low, high = variable.dformat.min * variable.scale, variable.dformat.max * variable.scale
     shown = f"{variable.name} runs from {low:g} to {high:g}"
     if band.dtype.startswith("float"):
-        detail = f"{address} is {band.dtype} without a scale, and {shown}"
-        fix = f"If the numbers are {variable.name} itself, add --source-minimum {low:g} --source-maximum {high:g}."
+        detail = f"{address} is {band.dtype} without a scale, but {shown}"
+        fix = f"If the values are {variable.name} itself, add --source-minimum {low:g} --source-maximum {high:g}."
     else:
-        detail = f"{address} is {band.dtype} and does not say which number is which {variable.name}: {shown}"
+        detail = f"{address} is {band.dtype} and does not say how its values map to {variable.name}: {shown}"
         example = {"uint8": 255, "int16": 10000}.get(band.dtype, 10000)
         fix = (
-            f"Give the numbers of {low:g} and of {high:g}, such as --source-minimum 0 --source-maximum {example}, or "
+            f"Give the values for {low:g} and {high:g}, such as --source-minimum 0 --source-maximum {example}, or "
             "write the scale into the files (gdal_edit -a_scale)."
         )
     return AcdError(ErrorCode.INPUT_RANGE_UNKNOWN, detail, fix)
 
 
 def _check_steps(variable: Variable) -> None:
-    """SETTING_INVALID if nearly all of a measurement would be rounded away."""
+    """Require enough distinct values, so that rounding keeps the measurement. SETTING_INVALID."""
     dformat = variable.dformat
     steps = dformat.max - dformat.min
-    if np.issubdtype(np.dtype(dformat.dtype), np.integer) and steps < FEWEST_STEPS:
+    if np.issubdtype(np.dtype(dformat.dtype), np.integer) and steps < MIN_STEPS:
         raise AcdError(
             ErrorCode.SETTING_INVALID,
-            f"--minimum {dformat.min:g} to --maximum {dformat.max:g} leaves {steps + 1:g} different numbers of "
-            f"{dformat.dtype}, to which all values would be rounded",
-            f"Give more of them, such as --maximum {1000 * steps:g} --scale {variable.scale / 1000:g}.",
+            f"--minimum {dformat.min:g} to --maximum {dformat.max:g} leaves only {steps + 1:g} values of "
+            f"{dformat.dtype}, to which all pixels would be rounded",
+            f"Use a finer scale, such as --maximum {1000 * steps:g} --scale {variable.scale / 1000:g}.",
         )

@@ -1,7 +1,7 @@
-"""The rounds of ingest: `check` reads every pixel, `write` makes COGs, and its gather indexes them.
+"""The rounds of ingest: `check` reads every pixel, `write` writes COGs, and its gather indexes them.
 
-Two rounds, so that nothing is written into the cube before every value of every input was found good, or the input was
-left out.
+There are two rounds so that nothing is written into the cube until every value of every input has been checked, or the
+input has been left out.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from acdtask.cube.stac.items import stac_item
 from acdtask.jobs.contract import Handouts, LeftOutShard, Nothing, Results, Round
 from acdtask.jobs.ingest.access import Access
 from acdtask.jobs.ingest.catalogue import ImageCatalogue
-from acdtask.jobs.ingest.changed_sources import folder_of, note_inputs, refuse_other_pixels
+from acdtask.jobs.ingest.changed_sources import folder_of, note_sources, require_unchanged_pixels
 from acdtask.jobs.ingest.content import FilesWork, IngestContext
-from acdtask.jobs.ingest.on_known_replace import keep_replaced
-from acdtask.jobs.ingest.on_known_verify import State, finish_verification, keep_repaired, known_checksums, state_of
-from acdtask.jobs.ingest.origins import KnownFiles, holds
-from acdtask.jobs.ingest.pixel_counts import PixelCounts, keep_counts
-from acdtask.jobs.ingest.pixels import Input, each_good_one, judge, read_again
-from acdtask.jobs.ingest.quarantined import LeftOutRaster, keep_left_out
+from acdtask.jobs.ingest.on_known_replace import store_replaced
+from acdtask.jobs.ingest.on_known_verify import State, finish_verification, known_checksums, state_of, store_repaired
+from acdtask.jobs.ingest.origins import KnownFiles, has_digest
+from acdtask.jobs.ingest.pixel_counts import PixelCounts, store_counts
+from acdtask.jobs.ingest.pixels import Input, check_pixels, process_inputs, read_checked
+from acdtask.jobs.ingest.quarantined import LeftOutRaster, store_left_out
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import access_to
 from acdtask.raster.checksums import checksum_of
@@ -34,26 +34,26 @@ __all__ = ["Check", "Write", "WrittenFile", "WrittenFiles"]
 
 
 class CheckedFile(BaseModel):
-    """What `check` found in a good raster: the digest of its stored pixels."""
+    """The digest of a valid raster's pixels, as they would be stored."""
 
     address: str
     digest: str
 
 
 class CheckedFiles(BaseModel):
-    """The good rasters of a shard."""
+    """The valid rasters of a shard."""
 
     files: list[CheckedFile]
 
 
 class Digests(BaseModel):
-    """The digests of the stored pixels of a shard's good rasters, by address."""
+    """The digests of a shard's valid rasters, by address."""
 
     of_files: dict[str, str] = {}
 
 
 class WrittenFile(BaseModel):
-    """What `write` made of a raster, and what the cube's file was before."""
+    """A written raster, its pixel counts, and the previous state of the cube's file."""
 
     record: Record
     dataset: Dataset
@@ -63,69 +63,70 @@ class WrittenFile(BaseModel):
 
 
 class WrittenFiles(BaseModel):
-    """What a shard has written."""
+    """The files that a shard wrote."""
 
     files: list[WrittenFile]
 
 
 class Check(Round[FilesWork, Nothing, CheckedFiles]):
-    """Read and judge each raster."""
+    """Read each raster and check its values."""
 
     name = "check"
     checks = True
 
     def run(self, work: FilesWork, handout: Nothing, context: IngestContext) -> CheckedFiles:
-        """The digests of the good ones."""
+        """Return the digests of the valid rasters."""
         dformat, access = context.settings.definition().dformat, _access(work, context)
 
-        def checked(file: Input) -> CheckedFile:
-            return CheckedFile(address=file.address, digest=judge(file, dformat, access).digest)
+        def check(file: Input) -> CheckedFile:
+            return CheckedFile(address=file.address, digest=check_pixels(file, dformat, access).digest)
 
-        return each_good_one(work.inputs, checked, lambda files: CheckedFiles(files=files), context.progress)
+        return process_inputs(work.inputs, check, lambda files: CheckedFiles(files=files), context.progress)
 
     def gather(self, results: Results[FilesWork, CheckedFiles], context: IngestContext) -> Handouts[Digests]:
-        """Hand out the digests, unless some are not what the cube has of the same records."""
+        """Hand out the digests, if they agree with the cube's pixels of the same records."""
         digests = {shard: {file.address: file.digest for file in checked.files} for shard, checked in results}
         every = {address: digest for of_files in digests.values() for address, digest in of_files.items()}
-        refuse_other_pixels(every, context.plan, context.site)
+        require_unchanged_pixels(every, context.plan, context.site)
         return Handouts({shard: Digests(of_files=of_files) for shard, of_files in digests.items()})
 
 
 class Write(Round[FilesWork, Digests, WrittenFiles]):
-    """A COG and a STAC item for each good raster, then the index of all."""
+    """Write a COG and a STAC item for each valid raster, then index them all."""
 
     name = "write"
 
     def run(self, work: FilesWork, handout: Digests, context: IngestContext) -> WrittenFiles:
-        """Write what the cube does not have."""
+        """Write the files that the cube does not have."""
         settings, site = context.settings, context.site
         ids = [file.record.id for file in work.inputs]
         checksums = known_checksums(settings, ids, site)
         known, access = KnownFiles(settings, site), _access(work, context)
-        current = known.datasets(ids) if known.compares else {}
+        current = known.datasets(ids) if settings.on_known != "keep" else {}
 
-        def written(file: Input) -> WrittenFile | None:
+        def write(file: Input) -> WrittenFile | None:
             digest, stored = handout.of_files.get(file.address), current.get(file.record.id)
             if digest is None:
                 return None
-            if stored is not None and holds(stored, digest):
+            if known.compares and stored is not None and has_digest(stored, digest):
                 return WrittenFile(record=file.record, dataset=stored, state="same")
-            made = _write(file, digest, settings, site.store, access, checksums.get(file.record.id))
-            return _in_the_place_of(stored, made)
+            written = _write(file, digest, settings, site.store, access, checksums.get(file.record.id))
+            return _with_version(stored, written)
 
-        return each_good_one(work.inputs, written, lambda files: WrittenFiles(files=files), context.progress)
+        return process_inputs(work.inputs, write, lambda files: WrittenFiles(files=files), context.progress)
 
     def gather(self, results: Results[FilesWork, WrittenFiles], context: IngestContext) -> Handouts[Nothing]:
-        """Make the variable and index everything, at once.
+        """Create the variable and index everything in one commit.
 
-        Where the records are a Geocube's they are indexed there, and by others too: a variable is left as it is.
+        Records on a Geocube are indexed there. Others use it too, so an existing variable is not changed.
         """
         plan, site, settings, content = context.plan, context.site, context.settings, context.content
         written = [file for _, files in results for file in files.files]
-        keep_left_out([*_left_out_by_plan(context), *_left_out(results.left_out, settings)], site)
-        made = bool(content.inputs)
-        described = site.shared is not None and any(one.name == settings.variable for one in site.cube.variables())
-        note_inputs([(file.record, file.dataset.uri) for file in written], plan, site)
+        store_left_out([*_left_out_by_plan(context), *_left_out(results.left_out, settings)], site)
+        has_inputs = bool(content.inputs)
+        variables = site.cube.variables() if site.shared is not None else []
+        is_described = any(variable.name == settings.variable for variable in variables)
+        note_sources([(file.record, file.dataset.uri) for file in written], plan, site)
         images = ImageCatalogue(settings.definition(), settings.instance)
         images.add([(file.record, file.dataset.uri) for file in written], site)
         commit = site.create_cube().supersede if settings.on_known == "replace" else site.commit_inputs
@@ -133,12 +134,12 @@ class Write(Round[FilesWork, Digests, WrittenFiles]):
             Addition(
                 [file.record for file in written],
                 [file.dataset for file in written],
-                variables=[settings.definition()] if made and not described else [],
-                instances=[Instance(variable=settings.variable, name=settings.instance)] if made else [],
+                variables=[settings.definition()] if has_inputs and not is_described else [],
+                instances=[Instance(variable=settings.variable, name=settings.instance)] if has_inputs else [],
                 layouts=[content.layout] if content.layout else [],
             )
         )
-        keep_counts(
+        store_counts(
             PixelCounts(
                 pixels=sum(file.dataset.grid.width * file.dataset.grid.height for file in written),
                 valid=sum(file.valid for file in written),
@@ -148,20 +149,20 @@ class Write(Round[FilesWork, Digests, WrittenFiles]):
             site,
         )
         if settings.on_known == "replace":
-            keep_replaced([file.record for file in written if file.state == "replaced"], plan, site)
+            store_replaced([file.record for file in written if file.state == "replaced"], plan, site)
         if settings.on_known == "verify":
-            keep_repaired({file.dataset.uri: file.state for file in written}, plan, site)
+            store_repaired({file.dataset.uri: file.state for file in written}, plan, site)
             finish_verification(plan, site)
         return Handouts()
 
 
 def _access(work: FilesWork, context: IngestContext) -> Access:
-    """The way to the files of a shard."""
+    """Access to the files of a shard."""
     return access_to(context.settings, signed=any(file.signed for file in work.inputs))
 
 
 def _left_out_by_plan(context: IngestContext) -> list[LeftOutRaster]:
-    """The files whose headers the plan could not use."""
+    """The files that the plan left out for their headers."""
     return [
         LeftOutRaster(
             address=file.address,
@@ -189,23 +190,24 @@ def _left_out(shards: tuple[LeftOutShard[FilesWork], ...], settings: IngestSetti
     ]
 
 
-def _in_the_place_of(stored: Dataset | None, written: WrittenFile) -> WrittenFile:
-    """What was written, as the next version of what the cube has of the record."""
+def _with_version(stored: Dataset | None, written: WrittenFile) -> WrittenFile:
+    """The written file with the version of the record's dataset in the cube, or the next one if its pixels differ."""
     if stored is None:
         return written
-    dataset = written.dataset.model_copy(update={"version": stored.version + 1})
-    return written.model_copy(update={"dataset": dataset, "state": "replaced"})
+    is_same = stored.uri == written.dataset.uri
+    dataset = written.dataset.model_copy(update={"version": stored.version if is_same else stored.version + 1})
+    return written.model_copy(update={"dataset": dataset, "state": written.state if is_same else "replaced"})
 
 
 def _write(
-    file: Input, digest: str, settings: IngestSettings, store: Store, access: Access, known: str | None
+    file: Input, digest: str, settings: IngestSettings, store: Store, access: Access, known_checksum: str | None
 ) -> WrittenFile:
-    """Write the COG and the STAC item of a raster, unless the cube has the very file.
+    """Write the COG and the STAC item of a raster; the COG only if the cube does not have the same file.
 
-    `known` is the checksum that the index has of the record's file, or Nfile.
+    `known_checksum` is the checksum of the record's file in the index, or None.
     """
     variable = settings.definition()
-    pixels, judged = read_again(file, digest, variable.dformat, access)
+    pixels, counts = read_checked(file, digest, variable.dformat, access)
     key = f"{folder_of(settings)}/{file.record.name}-{digest}"
     data = encode_cog(pixels[np.newaxis], file.grid, nodata=variable.dformat.nodata, scale=variable.scale)
     dataset = Dataset(
@@ -217,19 +219,19 @@ def _write(
         grid=file.grid,
         checksum=checksum_of(data),
     )
-    state = state_of(store, dataset, data, pixels, known)
+    state = state_of(store, dataset, data, pixels, known_checksum)
     if state == "intact":
-        dataset = dataset.model_copy(update={"checksum": known})
+        dataset = dataset.model_copy(update={"checksum": known_checksum})
     elif state != "same":
         store.put(dataset.uri, data)
-    place = ImageCatalogue(variable, settings.instance)
+    catalogue = ImageCatalogue(variable, settings.instance)
     item = stac_item(
         file.record,
         [dataset],
         [variable],
         item_id=key.rpartition("/")[2],
         href=f"{key}.json",
-        links=place.above(file.record),
+        links=catalogue.links_of(file.record),
     )
     store.put(f"{key}.json", json.dumps(item, indent=1).encode())
-    return WrittenFile(record=file.record, dataset=dataset, state=state, valid=judged.valid, zeros=judged.zeros)
+    return WrittenFile(record=file.record, dataset=dataset, state=state, valid=counts.valid, zeros=counts.zeros)

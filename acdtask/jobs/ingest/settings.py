@@ -16,14 +16,14 @@ from acdtask.storage.web_address import take_signature
 __all__ = ["INGESTER", "ON_GEOCUBE", "IngestSettings"]
 
 INGESTER = "geocube-ingester"
-"""The source that is no place of files; a folder of that name is ./geocube-ingester."""
+"""Source that stands for a Geocube ingester. A folder of that name can be given as ./geocube-ingester."""
 
 ON_GEOCUBE = "geocube"
-"""The source that says that the records are there already."""
+"""Source that stands for records already on the Geocube."""
 
 
 class IngestSettings(Settings):
-    """What to bring in, and what its numbers mean."""
+    """Which images to ingest, and how to read their values."""
 
     execution: ClassVar[frozenset[str]] = frozenset(
         {"shard_files", "pod_start", "wait_minutes", "post_again", "accept_failed"}
@@ -33,22 +33,22 @@ class IngestSettings(Settings):
         description="GeoTIFFs: a folder, a file (https:// too), a pattern in quotes ('images/**/*.tif') or an s3:// "
         "prefix; STAC: a catalogue or items (.json, .geojson, .ndjson, .parquet), or an API "
         "(https://.../collections/NAME); "
-        "geocube-ingester: the ingester of ACD_INGESTER_ADDRESS gets the AOI and indexes its scenes, or geocube: the "
-        "records are on the Geocube of ACD_GEOCUBE_ADDRESS"
+        "geocube-ingester: post the AOI to the ingester at ACD_INGESTER_ADDRESS, which indexes its scenes; geocube: "
+        "use records already on the Geocube at ACD_GEOCUBE_ADDRESS"
     )
     pattern: str = Field(
         default="*{start:%Y%m%d}_{end:%Y%m%d}*.tif",
-        description="how filenames tell dates and tags: {date} or {start} and {end}, any other {tag}, * for the rest; "
-        "with /, the end of the path; | between several patterns",
+        description="filename pattern: {date}, or {start} and {end}; any other {tag}; * matches anything; a pattern "
+        "with / is matched against the end of the path; | separates several patterns",
     )
-    asset: str = Field(default="", description="STAC only: the asset to read; empty if each item has one GeoTIFF")
+    asset: str = Field(default="", description="STAC only: asset to read; may be empty if each item has one GeoTIFF")
     aoi: str = Field(
-        default="", description="AOI file; rasters that do not touch it are left out, records get its record_tags"
+        default="", description="AOI file; rasters outside it are excluded, and records get its record_tags"
     )
     make_layout: NameIfAny = Field(
         default="",
-        description="layout to make if it is not there: from the AOI's graph_config (projection, resolution), or of "
-        "the images' pixels",
+        description="layout to create if missing: on the grid of the AOI's graph_config (projection, resolution), or "
+        "else on the images' grid",
     )
     cell_size: int = Field(
         default=1024, ge=1, le=65536, description="width and height of that layout's cells in pixels"
@@ -56,7 +56,7 @@ class IngestSettings(Settings):
     variable: Name = Field(default="CoherenceVV", description="variable to fill; created if missing")
     instance: Name = Field(default="master", description="instance to fill; created if missing")
     dtype: DType = Field(
-        default="int16", description="data type of the variable; a baseline needs one of the integer types"
+        default="int16", description="data type of the variable; a baseline needs an integer type of 8 or 16 bits"
     )
     nodata: float = Field(default=-1, description="nodata of the variable")
     minimum: float = Field(default=0, allow_inf_nan=False, description="smallest valid value of the variable")
@@ -66,8 +66,8 @@ class IngestSettings(Settings):
     band: int | None = Field(
         default=None,
         ge=1,
-        description="band of the rasters to read; default: the only one, or the only one that is described as the "
-        "variable's coherence and polarisation",
+        description="band of the rasters to read; default: the only band, or the only one whose name matches the "
+        "variable's quantity and polarisation",
     )
     source_nodata: float | None = Field(
         default=None,
@@ -90,14 +90,14 @@ class IngestSettings(Settings):
         default="skip",
         description="records already in the cube: skip those whose file and settings are unchanged, and refuse "
         "different pixels; keep them without comparing; verify all, and repair the cube's damaged files; or replace "
-        "different pixels with the new ones",
+        "pixels that differ",
     )
     wait_minutes: float = Field(
-        default=0, ge=0, description="geocube-ingester only: how long to wait until it is done; 0 looks once"
+        default=0, ge=0, description="geocube-ingester only: minutes to wait until it is done; 0 checks once"
     )
     post_again: bool = Field(
         default=False,
-        description="geocube-ingester only: post the AOI again once its scenes are done, so that new ones are added",
+        description="geocube-ingester only: post the AOI again once its scenes are done, to add new scenes",
     )
     accept_failed: bool = Field(
         default=False, description="geocube-ingester only: continue without scenes and tiles that failed permanently"
@@ -105,8 +105,8 @@ class IngestSettings(Settings):
     shard_files: int | None = Field(default=None, ge=1, description=f"rasters per shard; {BY_COST}, or 4")
     file_nodata: bool = Field(
         default=True,
-        description="use each file's own nodata: its nodata value, mask and alpha band, the mask beside it, its "
-        "STAC item; otherwise only source_nodata and NaN count",
+        description="use each file's own nodata: its nodata value, mask, alpha band, mask file and STAC item; if off, "
+        "only source_nodata and NaN count",
     )
     producer: ProducerName | None = Field(
         default=None,
@@ -116,30 +116,30 @@ class IngestSettings(Settings):
     @field_validator("source", mode="after")
     @classmethod
     def _without_signature(cls, value: str) -> str:
-        """Settings are stored and shown: the query of a file's address goes into the environment of this process."""
+        """Move a signed query out of the address, since settings are stored and shown, into the environment."""
         return take_signature(value)
 
     @model_validator(mode="before")
     @classmethod
     def _of_producer(cls, values: Any) -> Any:
-        """The settings that follow from the producer, where none are given.
+        """Fill in the settings implied by the producer, where they are not given.
 
-        A workflow gives the default for what nobody set, so a default counts as not given.
+        A workflow passes defaults explicitly, so a default counts as not given.
         """
         name = values.get("producer") if isinstance(values, dict) else None
         producer = next((producer for key, producer in PRODUCERS.items() if key == name), None)
         if producer is None:
             return values
-        ready = {"pattern": producer.pattern, **producer.settings}
+        implied = {"pattern": producer.pattern, **producer.settings}
         return values | {
             field: value
-            for field, value in ready.items()
+            for field, value in implied.items()
             if field not in values or values[field] in (None, "", cls.model_fields[field].default)
         }
 
     track: str = Field(
         default="",
-        description="track of all files, such as A015, for the tag track; default: what the pattern, STAC or names say",
+        description="track of all files, such as A015, for the tag track; default: from pattern, STAC or filename",
     )
     polarisation: Literal["VV", "VH", "HH", "HV", "any"] | None = Field(
         default=None, description="only files of this polarisation, or any; default: the one in the variable's name"
@@ -154,7 +154,7 @@ class IngestSettings(Settings):
             raise ValueError("; ".join(f"{name} {fault}" for name, fault in faults))
         if self.minimum <= self.nodata <= self.maximum:
             raise ValueError(
-                f"--nodata {self.nodata:g} lies in the valid range, --minimum {self.minimum:g} to "
+                f"--nodata {self.nodata:g} is in the valid range, --minimum {self.minimum:g} to "
                 f"--maximum {self.maximum:g}"
             )
         least, greatest = self.source_minimum, self.source_maximum

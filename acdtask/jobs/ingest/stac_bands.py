@@ -1,4 +1,4 @@
-"""What a STAC item says of the bands of its raster: their names, and what their numbers mean."""
+"""Bands of a raster as described by its STAC item: their names, and what their numbers mean."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from acdtask.errors import AcdError, ErrorCode
 __all__ = ["StatedBand", "stated_bands"]
 
 LISTS = ("bands", "raster:bands", "eo:bands")
-"""STAC 1.1's common list, and those of the extensions of STAC 1.0."""
+"""The band list of STAC 1.1, and those of the STAC 1.0 extensions."""
 
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 @dataclass(frozen=True)
 class StatedBand:
-    """What an item says of a band; None or no text where it says nothing."""
+    """A band as described by an item; None or empty for what is missing."""
 
     texts: tuple[str, ...] = ()
     data_type: str = ""
@@ -29,44 +29,44 @@ class StatedBand:
 
 
 def stated_bands(asset: Mapping[str, Any], address: str, bands: int, alpha: int = 0) -> tuple[StatedBand, ...]:
-    """What a STAC asset says of each band of its raster.
+    """The description of each band of a raster in its STAC asset.
 
     Args:
-        asset: from the item; empty if the raster comes from no item.
+        asset: the asset; empty if the raster has no item.
         address: of the raster.
-        bands: how many it has.
-        alpha: the number of its alpha band, which a list may leave out.
+        bands: number of the raster's bands.
+        alpha: number of its alpha band, which a list may omit; 0 for none.
 
     Raises:
-        AcdError: STAC_INVALID if a list of bands has another length, or a value is no number.
+        AcdError: STAC_INVALID if a list of bands has another length, or a value is not a number.
 
     >>> (band,) = stated_bands({"raster:bands": [{"nodata": 0, "scale": 0.004}]}, "a.tif", 1)
     >>> band.nodata, band.scale, band.offset
     (0, 0.004, None)
     """
     lists = [_listed(asset, name, address, bands, alpha) for name in LISTS]
-    return tuple(_merged(asset, [one[index] for one in lists if one], address) for index in range(bands))
+    return tuple(_merged(asset, [listed[index] for listed in lists if listed], address) for index in range(bands))
 
 
 def _listed(asset: Mapping[str, Any], name: str, address: str, bands: int, alpha: int) -> list[Mapping[str, Any]]:
     listed = asset.get(name)
     if listed is None or listed == []:
         return []
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        raise AcdError(ErrorCode.STAC_INVALID, f"the STAC item of {address} has {name} that are not a list of objects")
+    if not isinstance(listed, list) or not all(isinstance(band, dict) for band in listed):
+        raise AcdError(ErrorCode.STAC_INVALID, f"in the STAC item of {address}, {name} is not a list of objects")
     if alpha and len(listed) == bands - 1:
         listed = [*listed[: alpha - 1], {}, *listed[alpha - 1 :]]
     if len(listed) != bands:
         raise AcdError(
             ErrorCode.STAC_INVALID,
-            f"the STAC item of {address} lists {len(listed)} {name}, and the file has {bands} bands",
+            f"the STAC item of {address} lists {len(listed)} {name}, but the file has {bands} bands",
             "Correct the item, or ingest the files themselves with a --pattern.",
         )
     return listed
 
 
 def _merged(asset: Mapping[str, Any], parts: list[Mapping[str, Any]], address: str) -> StatedBand:
-    """A band's own words count before those for all bands of the asset."""
+    """Merge the descriptions of a band; its own values take precedence over those of the asset."""
     texts = [part[key] for part in parts for key in ("name", "common_name", "description") if key in part]
     return StatedBand(
         texts=tuple(text for text in texts if isinstance(text, str) and text),
@@ -78,8 +78,8 @@ def _merged(asset: Mapping[str, Any], parts: list[Mapping[str, Any]], address: s
 
 
 def _first(parts: list[Mapping[str, Any]], names: tuple[str, ...]) -> object:
-    said = (part[name] for part in parts for name in names if part.get(name) is not None)
-    return next(said, None)
+    values = (part[name] for part in parts for name in names if part.get(name) is not None)
+    return next(values, None)
 
 
 def _number(parts: list[Mapping[str, Any]], names: tuple[str, ...], address: str) -> float | None:
@@ -88,4 +88,6 @@ def _number(parts: list[Mapping[str, Any]], names: tuple[str, ...], address: str
         value = NOT_FINITE.get(value.lower(), value)
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
-    raise AcdError(ErrorCode.STAC_INVALID, f"the STAC item of {address} has the {names[0]} {value!r}, no number")
+    raise AcdError(
+        ErrorCode.STAC_INVALID, f"the STAC item of {address} has a {names[0]} that is not a number: {value!r}"
+    )

@@ -1,1 +1,1 @@
-"""The report: a page without scripts that says what changed, where, how big and how sure."""
+"""The job report: writes pages without scripts that show what changed, where, how big and how sure."""

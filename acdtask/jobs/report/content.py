@@ -1,4 +1,4 @@
-"""What a plan of a report has decided, the work of its shards, and what they have drawn."""
+"""Content of a report plan, and the work and results of its shards."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ __all__ = ["Pictures", "PicturesWork", "PlannedMonth", "ReportContent", "ReportC
 
 
 class PlannedMonth(BaseModel):
-    """A month that is made: a digest of what it is made from, and for each image the folder of its pictures."""
+    """A month to write: a digest of its inputs, and the folder of pictures of each image, by label."""
 
     inputs: str
     dates: dict[str, str]
 
 
 class ReportContent(Content):
-    """What a report shows.
+    """The decisions of a report plan.
 
     Attributes:
-        aoi, report: its area, and its id.
-        monitor, version: the monitoring result, and the number of its manifest.
-        edition: the number of the newest edition, and whether it is `shown`.
-        truth: a digest of the known events, empty without.
-        ground, inputs: digests of what all pictures have in common, and of what the first page is made from.
-        months: the months that are made.
-        left_out: what other jobs left out, for the first page (`""`) and for each month that is made.
+        aoi, report: the AOI and the report's id.
+        monitor, version: the monitoring result and the number of its manifest.
+        edition: number of the newest edition; `shown` says whether its first page is in place.
+        truth: digest of the known events; empty without.
+        ground, inputs: digests of what all pictures have in common, and of the first page's inputs.
+        months: the months to write.
+        left_out: what other jobs left out, for the first page (`""`) and for each month to write.
     """
 
     aoi: str
@@ -47,23 +47,23 @@ class ReportContent(Content):
     left_out: dict[str, list[LeftOutRow]] = Field(default={}, exclude_if=lambda value: not value)
 
     def identity(self, settings: Settings) -> dict[str, Any]:
-        """Of the settings only what is shown: not where the copy goes."""
+        """The identity includes only settings that affect what is shown, not where the copy goes."""
         return {**self.decided(), **settings.model_dump(mode="json", include={"variable", "dates"})}
 
 
 class PicturesWork(Work):
-    """The images that a shard draws, by label; the baseline has none. Nothing, if only pages are to be made."""
+    """The labels of images that a shard draws; `""` is the baseline. Empty if only pages are to be written."""
 
     images: list[str]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its images; the baseline is called so."""
+        """The image labels, with `baseline` for the baseline."""
         return tuple(label or "baseline" for label in self.images)
 
 
 class Pictures(BaseModel):
-    """What a shard has drawn: the baseline, and images by label."""
+    """The pictures that a shard drew: the baseline, and images by label."""
 
     baseline: BaselinePage | None = None
     dates: dict[str, DrawnDate] = {}

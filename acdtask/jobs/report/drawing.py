@@ -1,4 +1,4 @@
-"""Draws the pictures of a baseline and of dates."""
+"""Drawing of the pictures of a baseline and of dates."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from acdtask.jobs.products import ImageProduct, baseline_variables, change_varia
 from acdtask.jobs.report import pictures
 from acdtask.jobs.report.edition import DrawnDate
 from acdtask.jobs.report.model import BaselinePage
-from acdtask.jobs.report.score import Event
+from acdtask.jobs.report.score import KnownEvent
 from acdtask.jobs.report.sources import Sources
 from acdtask.storage.store import Store
 
 __all__ = ["REASONS", "Drawer", "baseline_folder"]
 
-HIDDEN_SHARE = 0.5
+UNSEEN_SHARE = 0.5
 REASONS = {
     Quality.NO_DATA: "the image has no data",
     Quality.TOO_FEW_IMAGES: "the baseline has too few images",
-    Quality.STEADY: "the baseline hardly varies, so that any change would look abnormal",
+    Quality.STEADY: "the baseline hardly varies, so any change would look abnormal",
     Quality.NO_BASELINE: "the baseline has no image",
 }
 
 
 def baseline_folder(ground: str) -> str:
-    """The folder of the pictures of the baseline, below that of the report."""
+    """The folder of the baseline's pictures, below the report's folder."""
     return f"baseline-{ground}"
 
 
 class Drawer:
-    """Draws what one shard is for.
+    """Draws the pictures of one shard.
 
     Args:
-        sources: what to draw.
-        folder: of the report.
+        sources: the monitoring result to draw.
+        folder: the report's folder.
     """
 
     def __init__(self, sources: Sources, folder: Store) -> None:
@@ -49,7 +49,7 @@ class Drawer:
         self._view = sources.view
 
     def baseline(self) -> BaselinePage:
-        """Mean and standard deviation."""
+        """Draw mean and standard deviation."""
         manifest = self._sources.baseline
         mean, std, count, _ = baseline_variables(self._variable)
         tiles = manifest.tiles
@@ -70,30 +70,30 @@ class Drawer:
         )
 
     def date(self, product: ImageProduct, folder: str) -> DrawnDate:
-        """Image, z and patches of an image."""
+        """Draw image, z and patches of an image."""
         tiles, view, cube = product.tiles, self._view, self._cube
         image = view.read_physical(cube, self._sources.datasets(product), self._variable)
         z = view.read_physical(cube, [tile.z for tile in tiles], z_variable(self._variable))
         change, quality = view.read(cube, [tile.change for tile in tiles], change_variable(self._variable), "nearest")
         events = [event for event in self._sources.events([product]) if event.dates]
-        truth = self._burnt(events) if events else None
+        truth = self._burn(events) if events else None
         self._put(f"{folder}/image.png", pictures.coherence_png(image))
         self._put(f"{folder}/z.png", pictures.z_png(z))
         self._put(
             f"{folder}/patches.png",
             pictures.patches_png(image, change == 1, quality, [int(reason) for reason in REASONS], truth),
         )
-        return DrawnDate(folder=folder, unseen=tuple(one.id for one in events if self._is_unseen(one, quality)))
+        return DrawnDate(folder=folder, unseen=tuple(event.id for event in events if self._is_unseen(event, quality)))
 
     def _put(self, name: str, picture: bytes) -> None:
         self._folder.put(name, picture)
         self._folder.put(pictures.paper_name(name), pictures.paper_jpeg(picture))
 
-    def _burnt(self, events: list[Event]) -> NDArray[np.bool_]:
+    def _burn(self, events: list[KnownEvent]) -> NDArray[np.bool_]:
         grid = self._view.grid
         affine = rasterio.Affine(*grid.transform)
-        return np.asarray(geometry_mask([one.geometry for one in events], grid.shape, affine, invert=True))
+        return np.asarray(geometry_mask([event.geometry for event in events], grid.shape, affine, invert=True))
 
-    def _is_unseen(self, event: Event, quality: NDArray[Any]) -> bool:
-        inside = quality[self._burnt([event])]
-        return bool(inside.size) and float(np.mean(inside != Quality.VALID)) > HIDDEN_SHARE
+    def _is_unseen(self, event: KnownEvent, quality: NDArray[Any]) -> bool:
+        inside = quality[self._burn([event])]
+        return bool(inside.size) and float(np.mean(inside != Quality.VALID)) > UNSEEN_SHARE

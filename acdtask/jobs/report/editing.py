@@ -1,4 +1,4 @@
-"""Makes an edition of a report: joins what was drawn with what earlier editions have, and writes the pages."""
+"""Making of a report's edition: combines new pictures with those of earlier editions, and writes the pages."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = ["QUICKLOOK", "Drawn", "make_edition", "planned_report"]
 QUICKLOOK = "quicklook.png"
 
 TABLES = (".parquet", ".geojson", ".qml")
-"""Endings of the files with the patches of a page: tables, and their style for QGIS."""
+"""Endings of the files with a page's patches: tables, and their style for QGIS."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the shards of a plan drew: images by label, the baseline, and why others are missing (`""`: baseline)."""
+    """Pictures drawn by a plan's shards: images by label, the baseline, and failures (`""`: of the baseline)."""
 
     dates: Mapping[str, DrawnDate]
     baseline: BaselinePage | None
@@ -44,18 +44,18 @@ class Drawn:
 
 
 def planned_report(plan: ReportPlan) -> tuple[str, str]:
-    """The AOI and the id of the report that a plan is for."""
+    """The AOI and the id of a plan's report."""
     return plan.content.aoi, plan.content.report
 
 
 def make_edition(plan: ReportPlan, drawn: Drawn, known: Sequence[Edition], sources: Sources) -> Edition:
-    """The edition that a plan makes; its parts are written.
+    """Make the edition of a plan, and write its parts.
 
     Args:
-        plan: says which months are made and where their pictures are.
-        drawn: what its shards drew.
-        known: editions that may have what is not drawn now: the one that was planned on, then the newest.
-        sources: what the report is made from.
+        plan: the months to write and the folders of their pictures.
+        drawn: the pictures drawn by the plan's shards.
+        known: editions with pictures to reuse: the one that was planned on, then the newest.
+        sources: the report's inputs.
     """
     return _Editor(plan, drawn, [*known], sources).edition()
 
@@ -71,7 +71,7 @@ class _Editor:
         self._files: dict[str, str] = {}
 
     def edition(self) -> Edition:
-        """Months first, then the first page."""
+        """Write the months, then the first page."""
         months = [self._month(month.month) for month in self._sources.monitor.months]
         shown = self._shown
         first = self._first_page()
@@ -95,13 +95,13 @@ class _Editor:
         )
 
     def _month(self, name: str) -> ReportMonth:
-        """A month, with its page if the report has pages of months; kept as it is if nothing of it changed."""
+        """A month, with its page if the report has pages of months; reused if nothing in it changed."""
         planned = self._content.months.get(name)
         if planned is None:
-            kept = next(month for edition in self._known[:1] for month in edition.months if month.month == name)
+            unchanged = next(month for edition in self._known[:1] for month in edition.months if month.month == name)
             if self._paged:
                 self._files.update({file: self._known[0].files[file] for file in _files_of(name)})
-            return kept
+            return unchanged
         if self._paged:
             dates, patches = self._dates(name), self._sources.patches([name])
             page = page_of(
@@ -144,7 +144,7 @@ class _Editor:
 
     @cached_property
     def _shown(self) -> list[ShownDate]:
-        """The newest dates."""
+        """The newest dates, which the first page shows."""
         dates: list[ShownDate] = []
         for month in reversed(self._sources.monitor.months):
             if len(dates) >= self._newest:
@@ -154,14 +154,14 @@ class _Editor:
 
     @cached_property
     def _all(self) -> list[ShownDate]:
-        """All dates, for a score; a day without a truth does not read them."""
+        """All dates, for the score; not read without a truth."""
         if not self._sources.truth:
             return []
         return [date for month in self._sources.monitor.months for date in self._dates(month.month)]
 
     @cached_property
     def _patches(self) -> list[LocatedPatch]:
-        """The patches of the shown dates' months; with a truth those of all months."""
+        """The patches of the shown dates' months; of all months if there is a truth."""
         months = [month.month for month in self._sources.monitor.months]
         first = min((month_of(date.product.datetime) for date in self._shown), default="")
         return self._sources.patches(months if self._sources.truth else [name for name in months if name >= first])
@@ -179,7 +179,7 @@ class _Editor:
         ]
 
     def _drawn_of(self, name: str) -> dict[str, DrawnDate]:
-        """What was drawn of a month: now, or in an edition that has the same pictures."""
+        """The pictures of a month, drawn now or by an edition with the same pictures."""
         known = [read_drawn(edition.month(name), self._store) for edition in self._known]
         planned = self._content.months.get(name)
         if planned is None:
@@ -189,7 +189,7 @@ class _Editor:
     def _date(self, label: str, folder: str, known: list[dict[str, DrawnDate]]) -> DrawnDate:
         options = [self._drawn.dates.get(label), *(dates.get(label) for dates in known)]
         missing = DrawnDate(failure=self._drawn.missing.get(label) or Failure())
-        return next((one for one in options if one is not None and one.folder == folder), missing)
+        return next((option for option in options if option is not None and option.folder == folder), missing)
 
     @cached_property
     def _baseline(self) -> BaselinePage | None:

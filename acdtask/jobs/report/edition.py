@@ -1,8 +1,8 @@
-"""Editions of a report: numbered documents that name its pages, its pictures and what was drawn in each month.
+"""Editions of a report: numbered documents that list its pages, its pictures and the drawings of each month.
 
-Below `products/<aoi>/report/<id>/`: `editions/` holds them, `drawn/` and `pages/` immutable parts that they name, and
-`dates/` and `baseline-<digest>/` the pictures. The pages of the newest edition are copied to the names by which people
-know them, `index.html` last, so the address of a report stays the same and its page works at any moment.
+Below `products/<aoi>/report/<id>/`, `editions/` has the documents, `drawn/` and `pages/` the immutable parts that they
+list, and `dates/` and `baseline-<digest>/` the pictures. The newest edition's pages are copied to their public names,
+`index.html` last, so that a report's address is stable and its page works at any moment.
 """
 
 from __future__ import annotations
@@ -45,39 +45,39 @@ __all__ = [
 INDEX = "index.html"
 _SCREEN = ("image.png", "z.png", "patches.png")
 PICTURES = (*_SCREEN, *map(paper_name, _SCREEN))
-"""The pictures of a date, in its folder."""
-READERS = 16
-"""Objects that are looked for side by side."""
-COPIED = "edition.json"
-"""In a copy of a report: the edition that it is of."""
+"""Names of a date's pictures, in its folder."""
+CHECK_THREADS = 16
+"""Number of objects checked in parallel."""
+COPY_MARKER = "edition.json"
+"""File in a copy of a report that holds the copied edition."""
 
 
-class _Kept(BaseModel):
+class _FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class DrawnDate(_Kept):
-    """The pictures of an image: their folder, the events that they cannot show, or why they could not be drawn."""
+class DrawnDate(_FrozenModel):
+    """The pictures of an image: their folder, the events in areas without data, or why they were not drawn."""
 
     folder: str = ""
     unseen: tuple[str, ...] = ()
     failure: Failure | None = None
 
 
-class DrawnMonth(_Kept):
-    """The part that `ReportMonth.drawn` names: the images of a month by label."""
+class DrawnMonth(_FrozenModel):
+    """The part named by `ReportMonth.drawn`: the images of a month, by label."""
 
     dates: dict[str, DrawnDate]
 
 
-class ReportMonth(_Kept):
+class ReportMonth(_FrozenModel):
     """A month of a report.
 
     Attributes:
         month: such as 2018-07.
-        inputs: a digest of what its pictures and its page are made from.
+        inputs: digest of the inputs of its pictures and page.
         drawn: key of the part with its `DrawnMonth`.
-        failed: images whose pictures could not be drawn.
+        failed: number of images whose pictures could not be drawn.
     """
 
     month: str
@@ -86,18 +86,18 @@ class ReportMonth(_Kept):
     failed: int
 
 
-class Edition(_Kept):
+class Edition(_FrozenModel):
     """A version of a report.
 
     Attributes:
-        content_id, aoi: the report, and its area.
-        inputs: a digest of what the first page is made from.
-        ground: a digest of the baseline and of the view.
+        content_id, aoi: id and AOI of the report.
+        inputs: digest of the first page's inputs.
+        ground: digest of the baseline and the view.
         baseline: pictures of the baseline; None if they could not be drawn.
         months: in order.
         shown: folders of the pictures on the first page.
-        files: keys of the parts with what people open, by name; `index.html` is the first page.
-        single_page: key of the first page for places that have no pages of months; empty if it links to none.
+        files: keys of the parts with public files, by name; `index.html` is the first page.
+        single_page: key of a first page without links to months, for use elsewhere; empty if `index.html` has none.
     """
 
     content_id: str
@@ -116,18 +116,18 @@ class Edition(_Kept):
 
     @property
     def pictures_of_baseline(self) -> list[str]:
-        """Names of the pictures of the baseline, relative to the folder of the report."""
+        """Names of the baseline's pictures, relative to the report's folder."""
         screen = [self.baseline.mean, self.baseline.std] if self.baseline else []
         return [*screen, *map(paper_name, screen)]
 
     @property
     def pictures_on_first_page(self) -> list[str]:
-        """Names of pictures, relative to the folder of the report."""
+        """Names of the first page's pictures, relative to the report's folder."""
         return [*self.pictures_of_baseline, *(f"{folder}/{name}" for folder in self.shown for name in PICTURES)]
 
 
 def report_folder(aoi: str, content_id: str) -> str:
-    """Where a report is below the cube."""
+    """The folder of a report in the cube."""
     return f"products/{aoi}/report/{content_id}"
 
 
@@ -143,12 +143,12 @@ def newest_edition(chain: NumberedChain) -> tuple[int, Edition | None]:
 
 
 def find_edition(chain: NumberedChain, number: int) -> Edition | None:
-    """An edition by its number; None if there is none."""
+    """An edition by its number; None if the number is 0 or unused."""
     return parse_edition(chain.version(number), chain) if number else None
 
 
 def parse_edition(body: bytes | None, chain: NumberedChain) -> Edition | None:
-    """The edition that a document of the chain holds; None for none. CUBE_DAMAGED."""
+    """Parse a document of the chain; None for None. CUBE_DAMAGED."""
     try:
         return None if body is None else Edition.model_validate_json(body)
     except ValidationError as error:
@@ -156,58 +156,58 @@ def parse_edition(body: bytes | None, chain: NumberedChain) -> Edition | None:
 
 
 def read_drawn(month: ReportMonth | None, store: Store) -> dict[str, DrawnDate]:
-    """What was drawn of a month, by label; nothing if there is no month. CUBE_DAMAGED."""
+    """Read the drawings of a month, by label; empty if the month is None. CUBE_DAMAGED."""
     if month is None:
         return {}
     try:
         return DrawnMonth.model_validate_json(read_part(store, month.drawn)).dates
     except ValidationError as error:
-        raise AcdError(ErrorCode.CUBE_DAMAGED, f"{store.address_of(month.drawn)} lists no pictures") from error
+        raise AcdError(ErrorCode.CUBE_DAMAGED, f"{store.address_of(month.drawn)} is not a list of pictures") from error
 
 
 def write_drawn(name: str, inputs: str, dates: dict[str, DrawnDate], folder: str, store: Store) -> ReportMonth:
-    """Write what was drawn of a month."""
+    """Write the drawings of a month."""
     body = DrawnMonth(dates=dict(sorted(dates.items()))).model_dump_json().encode()
-    failed = sum(not one.folder for one in dates.values())
+    failed = sum(not date.folder for date in dates.values())
     return ReportMonth(
         month=name, inputs=inputs, drawn=write_part(store, f"{folder}/drawn/{name}", ".json", body), failed=failed
     )
 
 
 def is_shown(edition: Edition, store: Store) -> bool:
-    """Whether the first page is that of the edition: it is written last, so then all of them are."""
+    """Whether an edition's first page is in place. It is written last, so all pages are then in place."""
     index = store.find(f"{report_folder(edition.aoi, edition.content_id)}/{INDEX}")
     return index is not None and index == read_part(store, edition.files[INDEX])
 
 
 def missing_pictures(edition: Edition, store: Store) -> set[str]:
-    """The folders of the first page's pictures that lack one. Those of other pages are not looked for."""
+    """Folders on the first page with a missing picture. Pictures of other pages are not checked."""
     folder = store.within(report_folder(edition.aoi, edition.content_id))
     names = edition.pictures_on_first_page
-    with ThreadPoolExecutor(READERS) as pool:
-        there = pool.map(folder.exists, names)
-        return {name.rpartition("/")[0] for name, kept in zip(names, there, strict=True) if not kept}
+    with ThreadPoolExecutor(CHECK_THREADS) as pool:
+        exists_all = pool.map(folder.exists, names)
+        return {name.rpartition("/")[0] for name, exists in zip(names, exists_all, strict=True) if not exists}
 
 
 def is_copied(edition: Edition, out: Store) -> bool:
-    """Whether a copy is of this edition, with its first page, the pictures of this, and the files for download."""
-    if out.find(COPIED) != edition.model_dump_json(indent=1).encode():
+    """Whether a folder has a copy of this edition: first page, its pictures, and the files to download."""
+    if out.find(COPY_MARKER) != edition.model_dump_json(indent=1).encode():
         return False
     months = {f"{month.month}.html" for month in edition.months}
-    beside_months = [name for name in edition.files if name not in months]
-    with ThreadPoolExecutor(READERS) as pool:
-        return all(pool.map(out.exists, [*beside_months, *edition.pictures_on_first_page]))
+    expected = [name for name in edition.files if name not in months]
+    with ThreadPoolExecutor(CHECK_THREADS) as pool:
+        return all(pool.map(out.exists, [*expected, *edition.pictures_on_first_page]))
 
 
 def show_edition(chain: NumberedChain, names: Iterable[str] | None, store: Store) -> None:
-    """Copy files of the newest edition to where people open them, the first page last.
+    """Copy the newest edition's files to their public names, the first page last.
 
-    An edition that is published meanwhile is copied over it, so that of several writers the last one leaves the newest.
+    If another edition is published meanwhile, it is copied next, so that the last of several writers leaves the newest.
 
     Args:
         chain: the editions.
         names: files that may have changed; None for all.
-        store: of the cube.
+        store: the cube's store.
     """
     wanted = None if names is None else {*names, INDEX}
     while True:
@@ -223,10 +223,10 @@ def show_edition(chain: NumberedChain, names: Iterable[str] | None, store: Store
 
 
 def copy_edition(edition: Edition, store: Store, out: Store) -> None:
-    """Copy a report: the pictures that the copy lacks, and the pages that changed since the edition that it is of."""
+    """Copy a report: pictures missing in the copy, and pages that changed since the copied edition."""
     folder = store.within(report_folder(edition.aoi, edition.content_id))
-    earlier = _copied(edition, out)
-    if earlier == edition:  # and yet it is to be copied: something of the copy is gone
+    earlier = _edition_of_copy(edition, out)
+    if earlier == edition:  # the same edition is copied again only if files of the copy are missing
         earlier = None
     months = {month.month: month.drawn for month in earlier.months} if earlier else {}
     for month in edition.months:
@@ -242,11 +242,11 @@ def copy_edition(edition: Edition, store: Store, out: Store) -> None:
     for name in _index_last(edition.files):
         if files.get(name) != edition.files[name]:
             out.put(name, read_part(store, edition.files[name]))
-    out.put(COPIED, edition.model_dump_json(indent=1).encode())
+    out.put(COPY_MARKER, edition.model_dump_json(indent=1).encode())
 
 
 def keys_of(edition: Edition, store: Store) -> set[str]:
-    """Every key of the cube that an edition names, directly or through its months."""
+    """All keys of the cube that an edition lists, directly or through its months."""
     folder = report_folder(edition.aoi, edition.content_id)
     names = {*edition.files, *edition.pictures_on_first_page}
     names |= {name for month in edition.months for name in _pictures_of(month, store)}
@@ -255,13 +255,13 @@ def keys_of(edition: Edition, store: Store) -> set[str]:
 
 
 def _pictures_of(month: ReportMonth, store: Store) -> Iterator[str]:
-    folders = [one.folder for one in read_drawn(month, store).values() if one.folder]
+    folders = [date.folder for date in read_drawn(month, store).values() if date.folder]
     return (f"{folder}/{name}" for folder in folders for name in PICTURES)
 
 
-def _copied(edition: Edition, out: Store) -> Edition | None:
-    """The edition of the same report that a copy is of; None if that is not known."""
-    body = out.find(COPIED) if out.exists(INDEX) else None
+def _edition_of_copy(edition: Edition, out: Store) -> Edition | None:
+    """The edition of the same report in a copy; None if unknown."""
+    body = out.find(COPY_MARKER) if out.exists(INDEX) else None
     try:
         known = Edition.model_validate_json(body) if body else None
     except ValidationError:

@@ -1,4 +1,4 @@
-"""Report: pictures of every date, drawn once, and pages that show them."""
+"""The job report: draws the pictures of each date once, and writes the pages that show them."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ from acdtask.storage.store import Store
 __all__ = ["ReportJob", "ReportSettings"]
 
 ALGORITHM = 1
-"""Raise it when a report has to get another address. Pictures and pages have numbers of their own (sources.py)."""
+"""Increment to give reports new addresses. Pictures and pages have their own numbers (sources.py)."""
 
 
 class Draw(Round[PicturesWork, Nothing, Pictures]):
-    """Draw pictures, then make the pages that show them."""
+    """Draw pictures, then write the pages that show them."""
 
     name = "draw"
 
     def run(self, work: PicturesWork, handout: Nothing, context: ReportContext) -> Pictures:
-        """Draw the baseline, and dates."""
+        """Draw the pictures of the baseline and of dates."""
         if not work.images:
             return Pictures()
         plan, sources = context.plan, Sources.of_plan(context.plan, context.site)
@@ -84,12 +84,12 @@ class Draw(Round[PicturesWork, Nothing, Pictures]):
                 pictures.dates[label] = drawer.date(product, folder)
             else:
                 pictures.baseline = drawer.baseline()
-            close_idle_images()  # another image has files of its own, and an open one holds some megabytes
+            close_idle_images()  # the next image has other files, and each open file holds megabytes
             context.progress(done)
         return pictures
 
     def gather(self, results: Results[PicturesWork, Pictures], context: ReportContext) -> Handouts[Nothing]:
-        """Publish an edition, write its pages, and copy the report to where it is wanted."""
+        """Publish an edition, put its pages in place, and copy the report if requested."""
         plan, site, out = context.plan, context.site, context.settings.out
         sources = Sources.of_plan(plan, site)
         chain = edition_chain(site.store, *planned_report(plan))
@@ -109,13 +109,13 @@ class Draw(Round[PicturesWork, Nothing, Pictures]):
                 raise
         _, edition = newest_edition(chain)
         if edition is not None:
-            show_edition(chain, _changed(context.content, base, edition), site.store)
+            show_edition(chain, _changed_files(context.content, base, edition), site.store)
             if out:
                 copy_edition(edition, site.store, Store.at(out))
         return Handouts()
 
     def files_of(self, result: Pictures, plan: ReportPlan) -> tuple[str, ...]:
-        """The pictures of its images and of the baseline."""
+        """The pictures that a shard drew."""
         screen = [result.baseline.mean, result.baseline.std] if result.baseline else []
         names = [*screen, *map(paper_name, screen)]
         names += [f"{date.folder}/{name}" for date in result.dates.values() if date.folder for name in PICTURES]
@@ -129,7 +129,7 @@ def _planned_date(label: str, content: ReportContent) -> tuple[str, str]:
 
 
 def _drawn(results: Results[PicturesWork, Pictures]) -> Drawn:
-    """What the shards of a plan drew."""
+    """The pictures that a plan's shards drew."""
     missing = {label: shard.why.failure for shard in results.left_out for label in shard.work.images}
     shards = [pictures for _, pictures in results]
     return Drawn(
@@ -139,15 +139,15 @@ def _drawn(results: Results[PicturesWork, Pictures]) -> Drawn:
     )
 
 
-def _changed(content: ReportContent, base: Edition | None, edition: Edition) -> set[str] | None:
-    """The files that differ from the edition that was planned on; None for all if that may not be there whole."""
+def _changed_files(content: ReportContent, base: Edition | None, edition: Edition) -> set[str] | None:
+    """The files that changed since the edition planned on; None for all if that may be incomplete."""
     if base is None or not content.shown:
         return None
     return {name for name, key in edition.files.items() if base.files.get(name) != key}
 
 
 class ReportJob(Job[ReportSettings, ReportContent]):
-    """A folder with index.html and pictures that shows what was found."""
+    """Write a report: a folder with index.html and pictures that shows the detected changes."""
 
     name = "report"
     algorithm = ALGORITHM
@@ -157,7 +157,7 @@ class ReportJob(Job[ReportSettings, ReportContent]):
     content = ReportContent
 
     def plan(self, settings: ReportSettings, site: Site) -> Draft[ReportContent, PicturesWork]:
-        """The dates that have no pictures yet, and the pages that change. MONITOR_UNKNOWN, TRUTH_UNREADABLE."""
+        """Plan the dates without pictures, and the pages that change. MONITOR_UNKNOWN, TRUTH_UNREADABLE."""
         aoi = load_aoi(settings.aoi)
         sources = Sources.find(settings, aoi.name, site)
         monitor = sources.monitor
@@ -180,13 +180,13 @@ class ReportJob(Job[ReportSettings, ReportContent]):
             months=changes.months(),
             left_out=changes.left_out(),
         )
-        copied = edition is not None and _has_copy(edition, settings.out)
+        copied = edition is not None and _is_copy_current(edition, settings.out)
         done = content.shown and not labels and not content.months and changes.inputs == changes.known_inputs
         page = f"{report_folder(aoi.name, report)}/{INDEX}"
         tiles = [tile.tile for tile in sources.baseline.tiles]
-        drawn = sources.view.grid.width * sources.view.grid.height
-        read = drawn * sources.view.step**2
-        seconds = [REPORT.seconds(1, drawn + read // 3)] * max(1, len(labels))
+        picture_pixels = sources.view.grid.width * sources.view.grid.height
+        layout_pixels = picture_pixels * sources.view.step**2
+        seconds = [REPORT.seconds(1, picture_pixels + layout_pixels // 3)] * max(1, len(labels))
         sharding = Sharding(settings.shard_images, settings.pod_start, otherwise=10)
         return Draft(
             content=content,
@@ -196,18 +196,18 @@ class ReportJob(Job[ReportSettings, ReportContent]):
                 tiles=len(tiles),
                 dates=sum(bool(label) for label in labels),
                 core_seconds=sum(seconds),
-                memory_bytes=REPORT.memory(drawn, 3 * len(tiles), tiles[0].grid.width * tiles[0].grid.height),
+                memory_bytes=REPORT.memory(picture_pixels, 3 * len(tiles), tiles[0].grid.width * tiles[0].grid.height),
             ),
             notes={"map": tiles_as_geojson(tiles)},
-            nothing_to_do=f"{site.store.url}/{page} is there" if done and copied else "",
+            nothing_to_do=f"{site.store.url}/{page} is up to date" if done and copied else "",
         )
 
     def fenced_area(self, settings: ReportSettings) -> str:
-        """Its AOI."""
+        """The report's AOI."""
         return load_aoi(settings.aoi).name
 
     def artifacts(self, plan: ReportPlan, site: Site) -> dict[str, str]:
-        """The first page with its pictures, as the folder `report`; and one picture."""
+        """The first page with its pictures as the folder `report`, and the quicklook."""
         folder = report_folder(*planned_report(plan))
         _, edition = newest_edition(_chain(plan, site))
         if edition is None:
@@ -221,25 +221,25 @@ class ReportJob(Job[ReportSettings, ReportContent]):
         return {**shown, QUICKLOOK: edition.files[QUICKLOOK]}
 
     def findings(self, plan: ReportPlan, site: Site) -> Findings:
-        """Where the page is, and where its copy."""
+        """The addresses of the first page and of its copy."""
         files = {"report": site.store.address_of(f"{report_folder(*planned_report(plan))}/{INDEX}")}
         if plan.settings.out:
             files["report copy"] = Store.at(plan.settings.out).address_of(INDEX)
         return Findings(files=files)
 
     def is_published(self, plan: ReportPlan, site: Site) -> bool:
-        """Whether the page is where it is wanted."""
+        """Whether the first page and its copy are up to date."""
         _, edition = newest_edition(_chain(plan, site))
-        return edition is not None and is_shown(edition, site.store) and _has_copy(edition, plan.settings.out)
+        return edition is not None and is_shown(edition, site.store) and _is_copy_current(edition, plan.settings.out)
 
 
 class _Changes:
-    """What changed since an edition of a report.
+    """Changes since an edition of a report.
 
     Args:
-        settings: of the report.
-        sources: what it is made from now.
-        edition: its newest edition, if there is one.
+        settings: the report's settings.
+        sources: the report's current inputs.
+        edition: its newest edition, if any.
         rasters: images that could not be ingested.
     """
 
@@ -252,62 +252,63 @@ class _Changes:
         rows = [row.model_dump(mode="json") for row in self._left_out]
         self.inputs = digest_of([PAGE_ALGORITHM, settings.dates, sources.ground, [*self._inputs.values()], rows])
         self.known_inputs = edition.inputs if edition else ""
-        self._lost = missing_pictures(edition, sources.site.store) if edition else set()
+        self._incomplete = missing_pictures(edition, sources.site.store) if edition else set()
         paged = sum(month.images for month in sources.monitor.months) > settings.dates
         self._changed = [name for name in self._inputs if self._is_changed(name, paged=paged)]
         self._folders = {name: sources.folders(name) for name in self._changed}
 
     def months(self) -> dict[str, PlannedMonth]:
-        """The months that are made: what from, and for each image the folder of its pictures."""
+        """The months to write, with digests of their inputs and the folders of their pictures."""
         return {name: PlannedMonth(inputs=self._inputs[name], dates=self._folders[name]) for name in self._changed}
 
     def labels(self) -> list[str]:
-        """The images without pictures; the baseline has no label."""
+        """The labels of images without pictures; `""` is the baseline."""
         edition = self._edition
-        known = edition is not None and edition.ground == self._sources.ground and edition.baseline is not None
-        known = known and baseline_folder(self._sources.ground) not in self._lost
-        labels = [] if known else [""]
+        has_baseline = edition is not None and edition.ground == self._sources.ground and edition.baseline is not None
+        has_baseline = has_baseline and baseline_folder(self._sources.ground) not in self._incomplete
+        labels = [] if has_baseline else [""]
         for name in self._changed:
             drawn = read_drawn(edition.month(name) if edition else None, self._sources.site.store)
-            folders = {label: date.folder for label, date in drawn.items() if date.folder not in self._lost}
+            folders = {label: date.folder for label, date in drawn.items() if date.folder not in self._incomplete}
             labels += [label for label, folder in self._folders[name].items() if folders.get(label) != folder]
         return labels
 
     def left_out(self) -> dict[str, list[LeftOutRow]]:
-        """What other jobs left out, for the first page and for each month that is made."""
+        """What other jobs left out, for the first page and for each month to write."""
         rows = {name: self._rows(name) for name in self._changed}
-        return {name: some for name, some in {"": self._left_out, **rows}.items() if some}
+        return {name: scope_rows for name, scope_rows in {"": self._left_out, **rows}.items() if scope_rows}
 
     def _is_changed(self, name: str, *, paged: bool) -> bool:
         known = self._edition.month(name) if self._edition else None
         if self._edition is None or known is None or known.failed or known.inputs != self._inputs[name]:
             return True
-        if any(folder.startswith(f"dates/{name}/") for folder in self._lost):
+        if any(folder.startswith(f"dates/{name}/") for folder in self._incomplete):
             return True
         return paged and f"{name}.html" not in self._edition.files
 
     def _inputs_of(self, name: str) -> str:
-        """A digest of everything that a month's pictures and page are made from, without reading the month."""
+        """A digest of all inputs of a month's pictures and page, without reading the month."""
         month, sources = self._sources.month(name), self._sources
         rows = [row.model_dump(mode="json") for row in left_out_rows(sources.baseline, [], self._rasters_of(name))]
         before = sources.patches_before(name)
-        shown = [PAGE_ALGORITHM, sources.ground, month.document, month.table, before, sources.truth_digest, rows]
-        return digest_of(shown)
+        return digest_of(
+            [PAGE_ALGORITHM, sources.ground, month.document, month.table, before, sources.truth_digest, rows]
+        )
 
     def _rows(self, scope: str) -> list[LeftOutRow]:
-        """What other jobs left out of a month, or of all."""
+        """What other jobs left out of a month, or of all months."""
         sources = self._sources
         months = [month for month in sources.monitor.months if month.partial and scope in ("", month.month)]
         images = [product for month in months for product in sources.images(month.month)]
         return left_out_rows(sources.baseline, images, self._rasters_of(scope))
 
     def _rasters_of(self, scope: str) -> list[LeftOutRaster]:
-        return [one for one in self._rasters if scope in ("", month_of(one.record.datetime))]
+        return [raster for raster in self._rasters if scope in ("", month_of(raster.record.datetime))]
 
 
 def _chain(plan: ReportPlan, site: Site) -> NumberedChain:
     return edition_chain(site.store, *planned_report(plan))
 
 
-def _has_copy(edition: Edition, out: str) -> bool:
+def _is_copy_current(edition: Edition, out: str) -> bool:
     return not out or is_copied(edition, Store.at(out))

@@ -1,4 +1,4 @@
-"""What the page shows. The job fills it from the products; the page reads nothing else."""
+"""Data of a report page. The job fills it from the products; the page reads nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _beside_the_page(name: str) -> str:
 
 
 PictureName = Annotated[str, AfterValidator(_beside_the_page)]
-"""A PNG below the folder of index.html."""
+"""Name of a PNG below the folder of index.html."""
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -41,14 +41,14 @@ class _Part(BaseModel):
 
 
 class TileShape(_Part):
-    """A tile: its cell, as i/j, and its outline in longitude and latitude."""
+    """A tile: its cell as i/j, and its outline in longitude and latitude."""
 
     cell: str
     ring: tuple[tuple[float, float], ...] = Field(min_length=3)
 
 
 class QualityReason(_Part):
-    """Why a pixel has no z: the code of the quality mask, and the reason in a few words."""
+    """A reason for missing z: its code in the quality mask, and a short text."""
 
     code: int
     words: str
@@ -59,8 +59,8 @@ class BaselinePage(_Part):
 
     Attributes:
         mean, std: pictures made with `coherence_png` and `std_png`.
-        images: dates of the period.
-        count_min, count_max: the range of images that a pixel's statistics rest on.
+        images: number of images in the period.
+        count_min, count_max: range of the number of images per pixel.
     """
 
     mean: PictureName
@@ -73,17 +73,17 @@ class BaselinePage(_Part):
 
 
 class DatePage(_Part):
-    """A monitored date. Its patches and its changed area come from the rows of `ReportPage.patches`.
+    """A monitored date. Its patches and changed area come from `ReportPage.patches`.
 
     Attributes:
-        date: the later date of the pair, by which the image is called.
-        pair_start: the earlier one; what changed, changed between the two.
+        date: the later date of the pair, which names the image.
+        pair_start: the earlier date; changes happened between the two.
         image, z, patches: pictures made with `coherence_png`, `z_png` and `patches_png`; None if nothing was valid.
-        pixels: pixels of the tiles inside the AOI.
-        valid_fraction: share of these pixels that have a z.
-        quality: (code of a `QualityReason`, pixels without z for that reason).
-        tiles_left_out: tiles that belong to the date and are not in it.
-        closest: for a date without patches, what came closest to one and which option would show it; or empty.
+        pixels: number of pixels of the tiles inside the AOI.
+        valid_fraction: share of these pixels with z.
+        quality: (code of a `QualityReason`, number of pixels without z for that reason).
+        tiles_left_out: number of tiles missing in the date.
+        closest: for a date without patches, what came closest to one and which option would show it; may be empty.
     """
 
     date: datetime.date
@@ -99,7 +99,7 @@ class DatePage(_Part):
 
     @property
     def key(self) -> str:
-        """What tells this image from others of the same date: the dates of its pair."""
+        """The dates of the pair, which identify the image among those of the same date."""
         return f"{self.pair_start}_{self.date}"
 
 
@@ -107,8 +107,8 @@ class PatchRow(_Part):
     """A patch. Areas in px and hectares, drop in coherence (0..1), centroid in degrees.
 
     Attributes:
-        number: what people call it: counted over the whole report, by date, those of a date from the largest.
-        baseline_count: images that its baseline rests on, the mean of its pixels.
+        number: its number in the whole report: by date, and by decreasing area within a date.
+        baseline_count: number of baseline images, averaged over its pixels.
     """
 
     id: str
@@ -126,7 +126,7 @@ class PatchRow(_Part):
 
     @property
     def place(self) -> str:
-        """The end of the id, which tells the patches of an image apart: row and column of the first pixel.
+        """The end of the id, unique within an image: row and column of the first pixel.
 
         >>> PatchRow.model_construct(id="koln_2021-01-07_r-7_c12").place
         'r-7_c12'
@@ -140,13 +140,13 @@ class PatchRow(_Part):
 
 
 class LeftOutRow(_Part):
-    """Something that the results do not hold since it failed for good.
+    """Something that was left out of the results because it failed permanently.
 
     Attributes:
-        job: the job that went on without it.
+        job: the job that left it out.
         what: a file, a tile or pictures.
         start, end: the first and last date that it is missing from.
-        error, sentence: the error as people quote it, if there is one, and why.
+        error, sentence: the error's label, if it has one, and the reason.
     """
 
     job: str
@@ -158,13 +158,13 @@ class LeftOutRow(_Part):
 
 
 class MonthLine(_Part):
-    """A month of the report, as the first page lists it.
+    """A month of the report, as listed on the first page.
 
     Attributes:
         month: such as 2018-07.
-        dates, changed: all its dates, and those that have patches.
-        patches, area_ha: its patches, and the sum of their areas.
-        page: the name of its page; empty where the page is out of reach.
+        dates, changed: number of its dates, and of those with patches.
+        patches, area_ha: number of its patches, and the sum of their areas.
+        page: the name of its page; empty if it cannot be linked.
     """
 
     month: str
@@ -182,13 +182,13 @@ class ReportPage(_Part):
         geometry: the AOI, a GeoJSON geometry in longitude and latitude.
         start, end: the monitored period.
         low, high: the thresholds of the hysteresis, in z.
-        inputs: how many datasets were read.
-        quality_reasons: in the order in which `patches_png` was given their codes.
-        patch_files: names of the files beside the page with the full table.
+        inputs: number of datasets read.
+        quality_reasons: in the order of their codes in `patches_png`.
+        patch_files: names of the files with the full table, beside the page.
         more_files: names of other files beside the page.
-        months: all months of the report, if each has a page of its own; `dates` are then the newest.
-        month: the month that this page is of; empty for the first page.
-        months_beside: the folder of the cube that has the pages of months, for a page that is not beside them.
+        months: all months of the report, if each has its own page; `dates` are then the newest.
+        month: the month of this page; empty for the first page.
+        months_beside: the cube's folder with the pages of months, for a page that is elsewhere.
     """
 
     aoi: str
@@ -218,15 +218,15 @@ class ReportPage(_Part):
     def _consistent(self) -> ReportPage:
         days = [day.key for day in self.dates]
         if len(set(days)) != len(days):
-            raise ValueError("a date is there twice, with the same pair")
+            raise ValueError("two dates have the same pair")
         ids = [patch.id for patch in self.patches]
         if len(set(ids)) != len(ids):
-            raise ValueError("a patch id is there twice")
+            raise ValueError("two patches have the same id")
         if len({patch.number for patch in self.patches}) != len(ids):
-            raise ValueError("a patch number is there twice")
+            raise ValueError("two patches have the same number")
         stray = sorted({patch.key for patch in self.patches} - set(days))
         if stray:
-            raise ValueError(f"patches are of {stray[0]}, which is not a date of the page")
+            raise ValueError(f"a patch is of {stray[0]}, which is not a date of the page")
         known = {reason.code for reason in self.quality_reasons}
         unknown = sorted({code for day in self.dates for code, _ in day.quality} - known)
         if unknown:

@@ -1,4 +1,4 @@
-"""The page itself: what the model says, in words, tables and pictures."""
+"""Rendering of a report page from its model."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from acdtask.jobs.report.timeline import Bar, svg_timeline
 __all__ = ["MAX_ROWS", "render", "verdict"]
 
 MAX_ROWS = 500
-"""Tables show at most so many rows; the files hold all."""
+"""Maximum number of rows of a table; the files have all rows."""
 MINUS = "\u2212"
-WHOLE = 0.9
-"""The share of the area below which \"nothing abnormal\" says of how much it speaks."""
+MOSTLY_JUDGED = 0.9
+"""Below this share of judged area, \"nothing abnormal\" states the share."""
 STRONG_Z = 8.0
-"""The z that fills the bar beside it in the table."""
+"""The z at which the bar in the table is full."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class Day:
 
     @property
     def area_ha(self) -> float:
-        """Changed area."""
+        """Changed area in hectares."""
         return sum(row.area_ha for row in self.rows)
 
     @property
     def z_max(self) -> float:
-        """The highest z of the patches; call it only if there are any."""
+        """The highest z of the patches; requires at least one."""
         return max(row.z_max for row in self.rows)
 
     @property
     def short(self) -> str:
-        """The date in one line, without the date."""
+        """A one-line summary, without the date."""
         left_out = self.page.tiles_left_out
         return self._found + (f"; {wording.plural(left_out, 'tile')} left out" if left_out else "")
 
@@ -69,17 +69,17 @@ class Day:
         return f"{patches}, {wording.hectares(self.area_ha)} ha, z up to {self.z_max:.1f}"
 
     def judgement(self, reasons: Mapping[int, str]) -> str:
-        """How much of the area was judged, and why the rest was not, by code of the reason."""
-        whole = self.page.pixels
-        shares = sorted(((pixels / whole, code) for code, pixels in self.page.quality if pixels), reverse=True)
-        why = ", ".join(f"{wording.percent(share)} ({reasons[code]})" for share, code in shares)
+        """A sentence on how much of the area was judged, and why the rest was not. `reasons` are texts by code."""
+        total = self.page.pixels
+        shares = sorted(((pixels / total, code) for code, pixels in self.page.quality if pixels), reverse=True)
+        reasons_text = ", ".join(f"{wording.percent(share)} ({reasons[code]})" for share, code in shares)
         judged = f"{wording.percent(self.page.valid_fraction)} of the area was judged"
-        return f"{judged}. Not judged: {why}." if why else f"{judged}."
+        return f"{judged}. Not judged: {reasons_text}." if reasons_text else f"{judged}."
 
 
 @dataclass(frozen=True)
 class Legend:
-    """A strip of colours with numbers below it: (percent from the left, text)."""
+    """A colour strip with labelled ticks: (percent from the left, text)."""
 
     gradient: str
     title: str
@@ -87,8 +87,8 @@ class Legend:
 
 
 @dataclass(frozen=True)
-class Hidden:
-    """Why pixels have no z: the reason, its colour, and its share of each date, newest first."""
+class MissingZReason:
+    """A reason for missing z: its text, its colour, and its share of each date, newest first."""
 
     words: str
     colour: str
@@ -96,19 +96,19 @@ class Hidden:
 
 
 def render(page: ReportPage) -> bytes:
-    """Write index.html.
+    """Render a page as HTML.
 
-    The page has no script and no address outside its folder. Every text that comes from users is escaped.
+    The page has no script, and links only to its folder and to OpenStreetMap. All text from users is escaped.
 
     Returns:
-        UTF-8; the same page gives the same bytes.
+        UTF-8; equal pages give equal bytes.
     """
     return _template().render(_context(page)).encode()
 
 
 @cache
 def _template() -> Template:
-    """The page's template, compiled once: that takes longer than a page."""
+    """The page's template, compiled once because that takes longer than rendering."""
     environment = Environment(
         loader=PackageLoader("acdtask.jobs.report", "."),
         autoescape=True,
@@ -122,7 +122,7 @@ def _template() -> Template:
 
 
 def verdict(page: ReportPage) -> str:
-    """The answer to "what changed with the last pass, how big, how sure?" in one sentence."""
+    """One sentence that says what changed with the last pass, how big and how sure."""
     days = _days(page)
     return _verdict(days[0]) if days else "No date was monitored."
 
@@ -132,8 +132,8 @@ def _verdict(day: Day) -> str:
         return f"No pixel of {day.page.date} could be judged."
     if not day.rows:
         share = day.page.valid_fraction
-        place = "" if share >= WHOLE else f" in the {wording.percent(share)} of the area that could be judged"
-        return f"Nothing abnormal on {day.page.date}{place}."
+        area = "" if share >= MOSTLY_JUDGED else f" in the {wording.percent(share)} of the area that could be judged"
+        return f"Nothing abnormal on {day.page.date}{area}."
     size = wording.hectares(day.rows[0].area_ha)
     if len(day.rows) == 1:
         return f"1 patch on {day.page.date}: {size} ha, z up to {day.z_max:.1f}."
@@ -142,7 +142,7 @@ def _verdict(day: Day) -> str:
 
 
 def _days(page: ReportPage) -> list[Day]:
-    """Newest first."""
+    """The dates with their patches, newest first."""
     rows: defaultdict[str, list[PatchRow]] = defaultdict(list)
     for row in sorted(page.patches, key=lambda row: (-row.area_px, row.id)):
         rows[row.key].append(row)
@@ -190,37 +190,37 @@ def _bars(days: list[Day]) -> list[Bar]:
 def _legends(page: ReportPage) -> dict[str, Legend]:
     coherence = _legend(COHERENCE, "coherence", (0.0, 1.0), (0, 0.25, 0.5, 0.75, 1))
     std = _legend(STD, "standard deviation of coherence", STD_RANGE, (0, 0.05, 0.1, 0.15, 0.2, 0.25))
-    marks = sorted({Z_RANGE[0], 0.0, page.low, page.high, Z_RANGE[1]})
-    z = _legend(Z, "z, standard deviations below the mean", Z_RANGE, tuple(marks))
+    values = sorted({Z_RANGE[0], 0.0, page.low, page.high, Z_RANGE[1]})
+    z = _legend(Z, "z, standard deviations below the mean", Z_RANGE, tuple(values))
     return {"coherence": coherence, "std": std, "z": z}
 
 
-def _legend(colours: ColourMap, title: str, limits: tuple[float, float], marks: tuple[float, ...]) -> Legend:
+def _legend(colours: ColourMap, title: str, limits: tuple[float, float], values: tuple[float, ...]) -> Legend:
     lower, upper = limits
-    inside = [mark for mark in marks if lower <= mark <= upper]
+    visible = [value for value in values if lower <= value <= upper]
     ticks = tuple(
-        (round(100 * (mark - lower) / (upper - lower), 2), f"{mark:g}".replace("-", MINUS)) for mark in inside
+        (round(100 * (value - lower) / (upper - lower), 2), f"{value:g}".replace("-", MINUS)) for value in visible
     )
     return Legend(colours.css_gradient(), title, ticks)
 
 
-def _hidden(reasons: tuple[QualityReason, ...], days: list[Day]) -> list[Hidden]:
+def _hidden(reasons: tuple[QualityReason, ...], days: list[Day]) -> list[MissingZReason]:
     pixels = [dict(day.page.quality) for day in days]
     return [
-        Hidden(
+        MissingZReason(
             words=reason.words,
-            colour=css_hex(QUALITY[min(place, len(QUALITY) - 1)]),
+            colour=css_hex(QUALITY[min(index, len(QUALITY) - 1)]),
             shares=tuple(
                 counts.get(reason.code, 0) / day.page.pixels if day.page.pixels else 0.0
                 for counts, day in zip(pixels, days, strict=True)
             ),
         )
-        for place, reason in enumerate(reasons)
+        for index, reason in enumerate(reasons)
     ]
 
 
 def _events(page: ReportPage) -> list[EventScore]:
-    """Missed events first, then by the date on which they first show; those that could not be seen at the end."""
+    """Missed events first, then by first visible date; events that could not be seen come last."""
     if page.score is None:
         return []
 

@@ -1,4 +1,4 @@
-"""Fills the model of a page from the products: the first page, and the page of a month."""
+"""Building of the page model from the products, for the first page and for pages of months."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from acdtask.jobs.report.model import (
     TileShape,
 )
 from acdtask.jobs.report.quarantined import pictures_left_out
-from acdtask.jobs.report.score import FoundPatch, Score, score
+from acdtask.jobs.report.score import DetectedPatch, Score, score
 from acdtask.jobs.report.sources import Sources
 from acdtask.raster.tiling import LON_LAT, footprint, project
 
@@ -39,7 +39,7 @@ __all__ = ["ShownDate", "page_of", "patches_of_dates", "score_of"]
 
 @dataclass(frozen=True)
 class ShownDate:
-    """An image, what was drawn of it, and what came closest to a patch if it has none."""
+    """An image, its pictures, and what came closest to a patch if it has none."""
 
     product: ImageProduct
     drawn: DrawnDate
@@ -47,10 +47,10 @@ class ShownDate:
 
     @property
     def page(self) -> DatePage:
-        """The date as a page shows it."""
+        """The date in the page model."""
         product, folder = self.product, self.drawn.folder
-        counted = {int(one): product.quality_px.get(one.name, 0) for one in Quality if one is not Quality.OUTSIDE}
-        pixels = sum(counted.values())
+        counts = {int(code): product.quality_px.get(code.name, 0) for code in Quality if code is not Quality.OUTSIDE}
+        pixels = sum(counts.values())
         start = product.start or product.datetime
         return DatePage(
             date=product.datetime.date(),
@@ -59,8 +59,8 @@ class ShownDate:
             z=f"{folder}/z.png" if folder else None,
             patches=f"{folder}/patches.png" if folder else None,
             pixels=pixels,
-            valid_fraction=counted[int(Quality.VALID)] / pixels if pixels else 0.0,
-            quality=tuple((int(reason), counted[int(reason)]) for reason in REASONS),
+            valid_fraction=counts[int(Quality.VALID)] / pixels if pixels else 0.0,
+            quality=tuple((int(reason), counts[int(reason)]) for reason in REASONS),
             tiles_left_out=len(product.quarantined),
             closest=self.closest,
         )
@@ -78,18 +78,18 @@ def page_of(
     month: str = "",
     months_beside: str = "",
 ) -> ReportPage:
-    """The page of some dates, without a score.
+    """Build the page of some dates, without a score.
 
     Args:
         dates: by datetime and label.
         patches: of these dates, numbered.
         sources: the monitoring result and its baseline.
-        baseline: its pictures, unless they could not be drawn.
-        baseline_failure: why not.
+        baseline: the baseline's pictures; None if they could not be drawn.
+        baseline_failure: why they could not be drawn.
         left_out: what other jobs left out.
-        months: all months, if they have pages of their own.
-        month: the month that the page is of; empty for the first page.
-        months_beside: where in the cube the pages of months are, for a page that is not beside them.
+        months: all months, if they have their own pages.
+        month: the month of the page; empty for the first page.
+        months_beside: the cube's folder with the pages of months, for a page that is elsewhere.
     """
     monitor, manifest = sources.monitor, sources.baseline
     detection = monitor.settings["detection"]
@@ -127,21 +127,22 @@ def page_of(
 
 
 def patches_of_dates(dates: Sequence[ShownDate], patches: Sequence[LocatedPatch]) -> list[LocatedPatch]:
-    """Those of the patches that belong to the dates."""
+    """The patches that belong to the dates."""
     keys = {date.page.key for date in dates}
     return [patch for patch in patches if f"{_pair_start(patch)}_{patch.datetime.date()}" in keys]
 
 
 def score_of(dates: Sequence[ShownDate], patches: Sequence[LocatedPatch], sources: Sources) -> Score | None:
-    """How well patches of dates match the known events; None without a truth."""
+    """Score the patches of dates against the known events; None without a truth."""
     if not sources.truth:
         return None
     crs = sources.site.cube.layout(sources.monitor.layout).crs
     tiles = [tile.tile for date in dates for tile in date.product.tiles[:1]]
     transform = tiles[0].grid.transform if tiles else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    detected = [(patch.patch.id, patch.datetime.date(), project(patch.geometry, LON_LAT, crs)) for patch in patches]
     return score(
         sources.events(date.product for date in dates),
-        [FoundPatch(patch.patch.id, patch.datetime.date(), project(patch.geometry, LON_LAT, crs)) for patch in patches],
+        [DetectedPatch(*patch) for patch in detected],
         [date.product.datetime.date() for date in dates],
         pixel_area=abs(transform[0] * transform[4]),
         unseen=frozenset((event, date.product.datetime.date()) for date in dates for event in date.drawn.unseen),

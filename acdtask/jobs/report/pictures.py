@@ -1,7 +1,7 @@
-"""Arrays to PNG: the same array gives the same bytes.
+"""Rendering of arrays as PNG; equal arrays give equal bytes.
 
-A picture shows a whole number of its own pixels for an image pixel, or of image pixels for one of its own. The longer
-side of a picture is from ENOUGH_SIDE to MAX_SIDE px whenever that is possible.
+The scale is an integer: picture pixels per image pixel, or image pixels per picture pixel. The longer side of a picture
+has MIN_SIDE to MAX_SIDE px where an integer scale allows it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 MAX_SIDE = 1200
-"""No picture is longer, in px."""
-ENOUGH_SIDE = 600
-"""Smaller images are enlarged up to here, in px."""
+"""Maximum side of a picture, in px."""
+MIN_SIDE = 600
+"""Smaller images are enlarged up to this side, in px."""
 PAPER_SIDE = 480
-"""No picture for paper is longer, in px: three in a row of an A4 page have 190 px an inch."""
+"""Maximum side of a picture for print, in px: three in a row on A4 have 190 px per inch."""
 PAPER_QUALITY = 75
 Z_RANGE = (-2.0, 6.0)
 STD_RANGE = (0.0, 0.25)
@@ -56,7 +56,7 @@ _LINE = 2
 
 
 def magnification(shape: tuple[int, int]) -> tuple[int, int]:
-    """How an image is drawn: (picture pixels for an image pixel, image pixels for a picture pixel); one of them is 1.
+    """Scale of an image: (picture pixels per image pixel, image pixels per picture pixel); one of them is 1.
 
     >>> magnification((60, 100)), magnification((1024, 1024)), magnification((4096, 3000))
     ((6, 1), (1, 1), (1, 4))
@@ -64,36 +64,36 @@ def magnification(shape: tuple[int, int]) -> tuple[int, int]:
     longest = max(shape)
     if longest > MAX_SIDE:
         return 1, -(-longest // MAX_SIDE)
-    return max(1, ENOUGH_SIDE // longest), 1
+    return max(1, MIN_SIDE // longest), 1
 
 
 def coherence_png(values: Floats) -> bytes:
-    """Coherence 0..1 in grey, NaN hatched; shape (height, width)."""
+    """Draw coherence 0..1 in grey, NaN hatched; shape (height, width)."""
     return _mapped_png(values, COHERENCE, (0.0, 1.0))
 
 
 def z_png(z: Floats) -> bytes:
-    """The z-score over Z_RANGE: blue below 0, white at 0, ochre and red above; NaN hatched; shape (height, width)."""
+    """Draw z over Z_RANGE: blue below 0, white at 0, ochre and red above; NaN hatched; shape (height, width)."""
     return _mapped_png(z, Z, Z_RANGE)
 
 
 def std_png(values: Floats) -> bytes:
-    """Standard deviation of coherence over STD_RANGE, NaN hatched; shape (height, width)."""
+    """Draw the standard deviation of coherence over STD_RANGE, NaN hatched; shape (height, width)."""
     return _mapped_png(values, STD, STD_RANGE)
 
 
 def patches_png(
     image: Floats, change: Mask, quality: Codes, reasons: Sequence[int], truth: Mask | None = None
 ) -> bytes:
-    """Coherence in grey with patches on it.
+    """Draw patches over coherence in grey.
 
     Args:
-        image: coherence 0..1, NaN without a value, shape (height, width). The other arrays have the same shape.
+        image: coherence 0..1, NaN for nodata, shape (height, width). The other arrays have the same shape.
         change: True in patches.
         quality: a code for each pixel.
-        reasons: the codes that mean "no z here", in the order of the legend: each is hatched in its colour of QUALITY.
-            Other codes show nothing.
-        truth: True in events that show on this date; outlined.
+        reasons: the codes for missing z, in the order of the legend; each is hatched in its colour of QUALITY. Other
+            codes are not drawn.
+        truth: True in events that show on this date; drawn as outlines.
     """
     _check(image, change, quality, *([] if truth is None else [truth]))
     grey = _to_picture(image.astype(np.float64))
@@ -118,7 +118,7 @@ def patches_png(
 
 
 def paper_name(name: str) -> str:
-    """What the picture for paper is called that stands in for a picture of the screen.
+    """The name of the print version of a picture.
 
     >>> paper_name("dates/2021-08/a/z.png")
     'dates/2021-08/a/z-paper.jpg'
@@ -127,7 +127,7 @@ def paper_name(name: str) -> str:
 
 
 def paper_jpeg(picture: bytes) -> bytes:
-    """A picture at the size of paper, on white. In a PDF it is as large as the file; a PNG would be many times that.
+    """Convert a picture for print, on white. A PDF embeds a JPEG as it is, but inflates a PNG many times.
 
     Args:
         picture: a PNG of this module.
@@ -180,7 +180,7 @@ def _check(image: NDArray[Any], *others: NDArray[Any]) -> None:
 
 
 def _to_picture(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The array at the size of the picture: pixels repeated, or the mean of those that are not NaN."""
+    """Scale an array to the size of its picture: pixels repeated, or means of blocks without NaN."""
     larger, smaller = magnification((values.shape[0], values.shape[1]))
     if smaller > 1:
         return _block_means(values, smaller)
@@ -205,7 +205,7 @@ def _stripes(shape: tuple[int, ...]) -> Mask:
 
 
 def _outline(mask: Mask, distance: int) -> Mask:
-    """A line around the mask, `distance` px away from it, so that a patch of one pixel is seen too."""
+    """A line around the mask at `distance` px, so that even a patch of one pixel is visible."""
     square = generate_binary_structure(2, 2)
     inner = binary_dilation(mask, square, iterations=distance) if distance else mask
     return np.asarray(binary_dilation(inner, square, iterations=_LINE) & ~inner)

@@ -1,4 +1,4 @@
-"""What the results do not hold because it failed for good, as rows of the page."""
+"""Rows of the page about what was left out of the results."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["left_out_rows", "pictures_left_out"]
 def left_out_rows(
     baseline: BaselineManifest, products: Sequence[ImageProduct], rasters: Sequence[LeftOutRaster]
 ) -> list[LeftOutRow]:
-    """Files that are not in the cube, tiles that the baseline has not, and tiles that images lack besides."""
+    """Rows for files missing in the cube, tiles missing in the baseline, and further tiles missing in images."""
     rows = [
-        _row("ingest", one.address.rpartition("/")[2], [one.record.datetime.date()], one.failure)
-        for one in rasters
-        if one.record.datetime >= baseline.start
+        _row("ingest", raster.address.rpartition("/")[2], [raster.record.datetime.date()], raster.failure)
+        for raster in rasters
+        if raster.record.datetime >= baseline.start
     ]
     period = [baseline.start.date(), baseline.last.date()]
-    rows += [_row(one.job, f"tile {one.cell}", period, one.failure) for one in baseline.quarantined]
-    known = {(one.job, one.cell) for one in baseline.quarantined}
+    rows += [_row(tile.job, f"tile {tile.cell}", period, tile.failure) for tile in baseline.quarantined]
+    known = {(tile.job, tile.cell) for tile in baseline.quarantined}
     dates: defaultdict[tuple[str, str, Failure], list[datetime.date]] = defaultdict(list)
     for product in products:
         for tile in product.quarantined:
@@ -37,7 +37,7 @@ def left_out_rows(
 def pictures_left_out(
     products: Sequence[ImageProduct], baseline: BaselineManifest, missing: Mapping[str, Failure]
 ) -> list[LeftOutRow]:
-    """The rows of pictures that could not be drawn, by label of the image; the baseline has no label."""
+    """Rows for pictures that could not be drawn, by the image's label; `""` is the baseline."""
     rows = []
     if "" in missing:
         period = [baseline.start.date(), baseline.last.date()]
@@ -49,7 +49,7 @@ def pictures_left_out(
     ]
 
 
-def _row(job: str, what: str, dates: Sequence[datetime.date], failure: Failure) -> LeftOutRow:
+def _row(job: str, name: str, dates: Sequence[datetime.date], failure: Failure) -> LeftOutRow:
     error = f"ACD-{failure.number}" if failure.number else ""
     sentence = failure.message[:1].upper() + failure.message[1:]
-    return LeftOutRow(job=job, what=what, start=min(dates), end=max(dates), error=error, sentence=f"{sentence}.")
+    return LeftOutRow(job=job, what=name, start=min(dates), end=max(dates), error=error, sentence=f"{sentence}.")

@@ -1,4 +1,4 @@
-"""One picture that says what was found, for places that show a single file."""
+"""A single picture that summarises a report, for places that show one file."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from acdtask.jobs.report.model import BaselinePage, ReportPage
 __all__ = ["MAX_SIDE", "quicklook", "quicklook_png"]
 
 MAX_SIDE = 1024
-"""In px, with the caption."""
+"""Maximum side in px, including the caption."""
 _ENLARGED = 2
-"""The built-in font is 11 px high; one with outlines would need a library that the image of acdtask lacks."""
+"""Scale of the built-in 11 px font. An outline font would need a library that acd's image lacks."""
 _MARGIN = 8
 _PAPER, _INK = (255, 255, 255), (20, 22, 26)
 
 
 def quicklook(page: ReportPage, baseline: BaselinePage | None, picture: Callable[[str], bytes]) -> bytes:
-    """The newest image that has a picture, with its patches; where there is none, the mean of the baseline.
+    """Draw the newest image that has a picture, with its patches; if there is none, the baseline's mean.
 
     Args:
-        page: what the report shows.
-        baseline: its reference period, if there are pictures of it.
-        picture: gives a picture of the report by its name.
+        page: the report's first page.
+        baseline: its reference period, if it has pictures.
+        picture: returns a picture of the report by its name.
 
     Raises:
-        ValueError: the page has no picture at all.
+        ValueError: the page has no picture.
     """
     newest = max((day for day in page.dates if day.patches), key=lambda day: (day.date, day.pair_start), default=None)
     if newest is None or newest.patches is None:
@@ -37,16 +37,16 @@ def quicklook(page: ReportPage, baseline: BaselinePage | None, picture: Callable
         caption = f"{page.aoi}: mean of {baseline.images} images, {baseline.start} to {baseline.end}"
         return quicklook_png(picture(baseline.mean), caption)
     hectares = [patch.area_ha for patch in page.patches if patch.key == newest.key]
-    found = f"{len(hectares)} {'patches' if len(hectares) > 1 else 'patch'}, {sum(hectares):.1f} ha"
-    caption = f"{page.aoi}, {newest.pair_start} to {newest.date}: {found if hectares else 'no patch'}"
+    summary = f"{len(hectares)} {'patches' if len(hectares) > 1 else 'patch'}, {sum(hectares):.1f} ha"
+    caption = f"{page.aoi}, {newest.pair_start} to {newest.date}: {summary if hectares else 'no patch'}"
     return quicklook_png(picture(newest.patches), caption)
 
 
 def quicklook_png(picture: bytes, caption: str) -> bytes:
-    """A picture of the report on white, with a line above it; the same input gives the same bytes.
+    """Draw a picture of the report on white, with a caption above; equal input gives equal bytes.
 
     Args:
-        picture: a PNG, with transparency or without.
+        picture: a PNG, with or without transparency.
         caption: one line; characters beyond Latin-1 become '?'.
     """
     line = _line(caption)

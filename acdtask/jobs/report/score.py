@@ -1,4 +1,4 @@
-"""Patches against known events: what was found, what was missed, what was false."""
+"""Scoring of patches against known events: found, missed and false."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = [
     "FALSE_SHARE",
     "FOUND_SHARE",
     "DateScore",
-    "Event",
+    "DetectedPatch",
     "EventDate",
     "EventScore",
-    "FoundPatch",
     "KindScore",
+    "KnownEvent",
     "Score",
     "SizeScore",
     "score",
@@ -34,7 +34,7 @@ Geometry: TypeAlias = Any
 FOUND_SHARE = 0.30
 """An event is found on a date if patches of that date cover at least this share of it."""
 FALSE_SHARE = 0.10
-"""A patch is false if less than this share of it lies in events that show on its date."""
+"""A patch is false if less than this share of it is in events that show on its date."""
 SIZE_CLASSES: tuple[tuple[str, int], ...] = (
     ("under 40", 0),
     ("40 to 100", 40),
@@ -42,19 +42,19 @@ SIZE_CLASSES: tuple[tuple[str, int], ...] = (
     ("300 to 1000", 300),
     ("1000 and more", 1000),
 )
-"""Label and smallest size in px; a class ends where the next begins."""
+"""Label and smallest size in px of each class."""
 
 _ROUNDING = 1e-9
-"""Relative slack of the two thresholds: an overlap of polygons is a floating sum."""
+"""Relative tolerance of the two thresholds, since an overlap of polygons is a sum of floats."""
 
 
 @dataclass(frozen=True)
-class Event:
-    """A change that is known to be there.
+class KnownEvent:
+    """A known change.
 
     Attributes:
         geometry: shapely polygon(s) in the planar coordinates of the patches.
-        dates: the dates whose image it changes.
+        dates: the dates on whose images it shows.
     """
 
     id: str
@@ -64,8 +64,8 @@ class Event:
 
 
 @dataclass(frozen=True)
-class FoundPatch:
-    """A patch of the monitor: its date and its polygon(s), in the planar coordinates of the events."""
+class DetectedPatch:
+    """A detected patch: its date, and its polygon(s) in the planar coordinates of the events."""
 
     id: str
     date: date
@@ -77,10 +77,10 @@ class _Result(BaseModel):
 
 
 class EventDate(_Result):
-    """An event on one of the monitored dates on which it shows.
+    """An event on a monitored date on which it shows.
 
     Attributes:
-        covered: share of the event that lies in patches of the date.
+        covered: share of the event covered by patches of the date.
         seen: False where the image had no data; such a date counts neither as found nor as missed.
     """
 
@@ -110,7 +110,7 @@ class EventScore(_Result):
 
 
 class SizeScore(_Result):
-    """Events by their own size, patches by theirs, in px."""
+    """Events and patches of a size class, in px."""
 
     label: str
     events: int
@@ -138,14 +138,14 @@ class DateScore(_Result):
 
 
 class Score(_Result):
-    """What `score` found out.
+    """The result of `score`.
 
     Attributes:
-        events: every event, by id; those that no monitored date could show are not counted below.
-        matches: (patch id, ids of the events of its date that it meets), for patches that are not false, by id.
-        false_ids: ids of the false patches, by id.
-        area_recall: share of the area of events, added over the dates on which they show, that patches cover.
-        area_precision: share of the area of patches, added over dates, that events of the date cover.
+        events: all events, by id; those that no monitored date could show are not counted below.
+        matches: (patch id, ids of the events of its date that it overlaps), for patches that are not false, by id.
+        false_ids: ids of the false patches, sorted.
+        area_recall: share of the events' area covered by patches, summed over the dates on which events show.
+        area_precision: share of the patches' area covered by events of their date, summed over dates.
     """
 
     events: tuple[EventScore, ...]
@@ -164,12 +164,12 @@ class Score(_Result):
 
     @property
     def found(self) -> tuple[EventScore, ...]:
-        """The events that were found on at least one date."""
+        """The counted events found on at least one date."""
         return tuple(event for event in self.counted if event.found)
 
     @property
     def missed(self) -> tuple[EventScore, ...]:
-        """The counted events that were found on no date."""
+        """The counted events found on no date."""
         return tuple(event for event in self.counted if not event.found)
 
     @property
@@ -185,17 +185,17 @@ class Score(_Result):
 
     @property
     def patches(self) -> int:
-        """The number of patches that were judged."""
+        """The number of scored patches."""
         return sum(day.patches for day in self.dates)
 
 
 @dataclass(frozen=True)
 class _Day:
-    """One date's overlaps. Shares and areas are aligned with `events` and `patches`."""
+    """Overlaps on one date. Lists are aligned with `events` or `patches`."""
 
     date: date
-    events: list[Event]
-    patches: list[FoundPatch]
+    events: list[KnownEvent]
+    patches: list[DetectedPatch]
     seen: list[bool]
     covered: list[float]
     true_shares: list[float]
@@ -215,8 +215,8 @@ class _Day:
 
 
 def score(
-    events: Iterable[Event],
-    patches: Iterable[FoundPatch],
+    events: Iterable[KnownEvent],
+    patches: Iterable[DetectedPatch],
     dates: Iterable[date],
     pixel_area: float = 1.0,
     unseen: Collection[tuple[str, date]] = frozenset(),
@@ -224,34 +224,34 @@ def score(
     """Compare the patches of the monitored dates with the events that show on them.
 
     Args:
-        events: known events; all geometries share one planar, equal-area-like coordinate system (pixels will do).
-        patches: every patch of the monitored dates.
-        dates: the monitored dates. Events on other dates are not judged.
+        events: known events; all geometries share one planar, nearly equal-area coordinate system, such as pixels.
+        patches: all patches of the monitored dates.
+        dates: the monitored dates. Events on other dates are not scored.
         pixel_area: area of a pixel in the unit of the coordinates, for sizes in px.
-        unseen: (event id, date) pairs whose place had no data on that date.
+        unseen: (event id, date) pairs without data on that date.
 
     Returns:
-        The score; the order of events, patches and dates makes no difference.
+        The score; it does not depend on the order of events, patches and dates.
 
     Raises:
         AcdError: TRUTH_UNREADABLE if two events share an id or an event has no area.
         ValueError: if a patch has no area or a date that was not monitored.
 
     >>> day = date(2021, 8, 12)
-    >>> event = Event("E1", "building", shapely.box(0, 0, 10, 10), (day,))
-    >>> result = score([event], [FoundPatch("P1", day, shapely.box(0, 0, 10, 4))], [day])
+    >>> event = KnownEvent("E1", "building", shapely.box(0, 0, 10, 10), (day,))
+    >>> result = score([event], [DetectedPatch("P1", day, shapely.box(0, 0, 10, 4))], [day])
     >>> result.recall, result.area_recall, result.area_precision
     (1.0, 0.4, 1.0)
     """
     known = sorted((_repaired(event) for event in events), key=lambda event: event.id)
-    found = sorted((_repaired(patch) for patch in patches), key=lambda patch: patch.id)
+    detected = sorted((_repaired(patch) for patch in patches), key=lambda patch: patch.id)
     monitored = sorted(set(dates))
-    _check(known, found, monitored)
+    _check(known, detected, monitored)
     days = [
         _compare(
             day,
             [event for event in known if day in event.dates],
-            [patch for patch in found if patch.date == day],
+            [patch for patch in detected if patch.date == day],
             unseen,
         )
         for day in monitored
@@ -285,16 +285,16 @@ def score(
 
 
 def _repaired(item: Any) -> Any:
-    """The item with a valid geometry: rings that touch themselves at a corner are common on a pixel grid."""
+    """The item with a valid geometry. On a pixel grid, rings often touch themselves at a corner."""
     if shapely.is_valid(item.geometry):
         return item
     return type(item)(**{**vars(item), "geometry": shapely.make_valid(item.geometry)})
 
 
-def _check(events: list[Event], patches: list[FoundPatch], dates: list[date]) -> None:
+def _check(events: list[KnownEvent], patches: list[DetectedPatch], dates: list[date]) -> None:
     for before, event in pairwise(events):
         if before.id == event.id:
-            raise AcdError(ErrorCode.TRUTH_UNREADABLE, f"two events are called {event.id!r}")
+            raise AcdError(ErrorCode.TRUTH_UNREADABLE, f"two events have the id {event.id!r}")
     for event in events:
         if not shapely.area(event.geometry) > 0:
             raise AcdError(ErrorCode.TRUTH_UNREADABLE, f"event {event.id!r} has no area")
@@ -305,7 +305,9 @@ def _check(events: list[Event], patches: list[FoundPatch], dates: list[date]) ->
             raise ValueError(f"patch {patch.id!r} is of {patch.date}, which was not monitored")
 
 
-def _compare(day: date, events: list[Event], patches: list[FoundPatch], unseen: Collection[tuple[str, date]]) -> _Day:
+def _compare(
+    day: date, events: list[KnownEvent], patches: list[DetectedPatch], unseen: Collection[tuple[str, date]]
+) -> _Day:
     covered, _ = _overlaps([event.geometry for event in events], [patch.geometry for patch in patches])
     true, met = _overlaps([patch.geometry for patch in patches], [event.geometry for event in events])
     event_areas = [float(shapely.area(event.geometry)) for event in events]
@@ -327,7 +329,7 @@ def _compare(day: date, events: list[Event], patches: list[FoundPatch], unseen: 
 
 
 def _overlaps(items: Sequence[Geometry], others: Sequence[Geometry]) -> tuple[list[float], list[list[int]]]:
-    """For each item, the area that the others cover together, and which of them share an area with it."""
+    """For each item, the area covered by the union of the others, and the indices of those that overlap it."""
     tree = shapely.STRtree(others)
     areas, partners = [], []
     for item in items:
@@ -340,7 +342,7 @@ def _overlaps(items: Sequence[Geometry], others: Sequence[Geometry]) -> tuple[li
 
 
 def _share(part: float, whole: float) -> float | None:
-    """Rounded, since versions of GEOS differ in the last bits of an area."""
+    """A rounded share, since versions of GEOS differ in the last bits of an area."""
     return round(part / whole, 9) if whole else None
 
 
@@ -348,7 +350,7 @@ def _reaches(share: float, threshold: float) -> bool:
     return share >= threshold * (1 - _ROUNDING)
 
 
-def _event_score(event: Event, days: list[_Day], pixel_area: float) -> EventScore:
+def _event_score(event: KnownEvent, days: list[_Day], pixel_area: float) -> EventScore:
     dates = [
         EventDate(date=day.date, covered=round(covered, 6), found=found, seen=seen)
         for day in days
@@ -370,21 +372,21 @@ def _date_score(day: _Day) -> DateScore:
 
 
 def _by_size(events: Iterable[EventScore], patches: list[tuple[float, bool]]) -> tuple[SizeScore, ...]:
-    """One row for each class; the first only if something is so small."""
+    """A row per size class; the first only if it has events or patches."""
     counted = [event for event in events if event.counted]
     rows = []
-    for place, (label, smallest) in enumerate(SIZE_CLASSES):
-        end = SIZE_CLASSES[place + 1][1] if place + 1 < len(SIZE_CLASSES) else float("inf")
+    for index, (label, smallest) in enumerate(SIZE_CLASSES):
+        end = SIZE_CLASSES[index + 1][1] if index + 1 < len(SIZE_CLASSES) else float("inf")
         inside = [event for event in counted if smallest <= event.pixels < end]
-        judged = [false for pixels, false in patches if smallest <= round(pixels, 3) < end]
-        if inside or judged or place:
+        false_flags = [false for pixels, false in patches if smallest <= round(pixels, 3) < end]
+        if inside or false_flags or index:
             rows.append(
                 SizeScore(
                     label=label,
                     events=len(inside),
                     found=sum(event.found for event in inside),
-                    patches=len(judged),
-                    false_patches=sum(judged),
+                    patches=len(false_flags),
+                    false_patches=sum(false_flags),
                 )
             )
     return tuple(rows)

@@ -14,7 +14,7 @@ __all__ = ["ReportSettings"]
 
 
 class ReportSettings(Settings):
-    """Which monitoring result to show, and where."""
+    """Which monitoring result to show, and where to copy it."""
 
     execution: ClassVar[frozenset[str]] = frozenset({"out", "shard_images", "pod_start"})
 
@@ -25,6 +25,6 @@ class ReportSettings(Settings):
     monitor: str = Field(default="latest", description="content id of the monitoring result, or latest")
     truth: str = Field(default="", description="GeoJSON file of known events to compare with")
     dates: int = Field(default=30, ge=1, description="newest dates on the first page; each month has its own page")
-    out: str = Field(default="", description="folder or s3:// address that gets a copy of the report")
-    shard_images: int | None = Field(default=None, ge=1, description=f"images that one shard draws; {BY_COST}, or 10")
+    out: str = Field(default="", description="folder or s3:// address to copy the report to")
+    shard_images: int | None = Field(default=None, ge=1, description=f"images per shard; {BY_COST}, or 10")
     pod_start: float = Field(default=0, ge=0, allow_inf_nan=False, description=POD_START)

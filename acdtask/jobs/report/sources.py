@@ -1,4 +1,4 @@
-"""What a report is made from: a monitoring result with its baseline, and known events."""
+"""Inputs of a report: a monitoring result with its baseline, and known events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from acdtask.jobs.parts import month_of
 from acdtask.jobs.patches import LocatedPatch, numbered
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, MonitorMonth, find_manifest
 from acdtask.jobs.report.content import ReportPlan
-from acdtask.jobs.report.score import Event
+from acdtask.jobs.report.score import KnownEvent
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.truth import events_on, read_truth
 from acdtask.jobs.report.window import View, view_of
@@ -26,24 +26,24 @@ from acdtask.jobs.report.window import View, view_of
 __all__ = ["PAGE_ALGORITHM", "Sources", "digest_of"]
 
 PICTURE_ALGORITHM = 2
-"""Raise it when pictures of the same products change: all are drawn again, under new names."""
-PAGE_ALGORITHM = 3
-"""Raise it when pages of the same products change: all are written again."""
+"""Increment when pictures of the same products change; all are then drawn again, under new names."""
+PAGE_ALGORITHM = 4
+"""Increment when pages of the same products change; all are then written again."""
 
 
 def digest_of(content: Any) -> str:
-    """Twelve hexadecimal digits that name JSON content."""
+    """A digest of JSON content, 12 hexadecimal digits."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class Sources:
-    """Reads what a report needs, each thing once.
+    """Reads a report's inputs, each one once.
 
     Args:
-        site: where the job works.
+        site: the cube and its runs.
         monitor: the monitoring result.
         version: the number of its manifest.
-        truth: a GeoJSON document of known events, or nothing.
+        truth: a GeoJSON document of known events; may be empty.
     """
 
     def __init__(self, site: Site, monitor: MonitorManifest, version: int, truth: bytes) -> None:
@@ -54,7 +54,7 @@ class Sources:
 
     @classmethod
     def find(cls, settings: ReportSettings, aoi: str, site: Site, version: int = 0) -> Sources:
-        """The newest version of the result that settings name, or a given one. MONITOR_UNKNOWN, TRUTH_UNREADABLE."""
+        """The newest or a given version of the result named by settings. MONITOR_UNKNOWN, TRUTH_UNREADABLE."""
         name, missing = f"{settings.variable}/{settings.layout}/{settings.name}", ErrorCode.MONITOR_UNKNOWN
         number, body = find_manifest(site.store, aoi, "monitor", name, settings.monitor, missing, version)
         truth = read_truth(settings.truth) if settings.truth else b""
@@ -62,7 +62,7 @@ class Sources:
 
     @classmethod
     def of_plan(cls, plan: ReportPlan, site: Site) -> Sources:
-        """What was planned for. TRUTH_UNREADABLE if the truth changed since."""
+        """The inputs of a plan. TRUTH_UNREADABLE if the truth changed since."""
         settings, content = plan.settings.model_copy(update={"monitor": plan.content.monitor}), plan.content
         sources = cls.find(settings, content.aoi, site, content.version)
         if sources.truth_digest != content.truth:
@@ -71,7 +71,7 @@ class Sources:
 
     @property
     def truth_digest(self) -> str:
-        """A digest of the truth, empty if there is none."""
+        """A digest of the truth; empty without."""
         return hashlib.sha256(self.truth).hexdigest() if self.truth else ""
 
     @cached_property
@@ -83,19 +83,19 @@ class Sources:
 
     @cached_property
     def view(self) -> View:
-        """What every picture shows."""
+        """The part of the layout that every picture shows."""
         layout = self.site.cube.layout(self.monitor.layout)
         return view_of(shape(self.monitor.aoi_geometry), [tile.tile for tile in self.baseline.tiles], layout)
 
     @cached_property
     def ground(self) -> str:
-        """A digest of what all pages have in common: the baseline and the view."""
+        """A digest of the baseline and the view, which all pages share."""
         datasets = [[tile.mean.uri, tile.standard_deviation.uri, tile.count.uri] for tile in self.baseline.tiles]
         return digest_of([PICTURE_ALGORITHM, self.monitor.baseline, datasets, self.view.model_dump(mode="json")])
 
     @cached_property
     def frame(self) -> str:
-        """A digest of what the pictures of dates have in common. They do not show the baseline."""
+        """A digest of the view, which all pictures of dates share. They do not show the baseline."""
         return digest_of([PICTURE_ALGORITHM, self.view.model_dump(mode="json")])
 
     def month(self, name: str) -> MonitorMonth:
@@ -109,12 +109,12 @@ class Sources:
         return self._images[month]
 
     def patches(self, months: Iterable[str]) -> list[LocatedPatch]:
-        """The patches of some months, in order, with their numbers in the result."""
+        """The patches of some months, in order and numbered over the whole result."""
         return [patch for name in sorted(months) for patch in self._patches_of(name)]
 
     def patches_before(self, month: str) -> int:
-        """How many patches the months before a month have."""
-        return sum(one.patches for one in self.monitor.months if one.month < month)
+        """Number of patches in the months before a month."""
+        return sum(earlier.patches for earlier in self.monitor.months if earlier.month < month)
 
     def _patches_of(self, name: str) -> list[LocatedPatch]:
         if name not in self._patches:
@@ -123,8 +123,8 @@ class Sources:
             self._patches[name] = numbered(patches, self.patches_before(name))
         return self._patches[name]
 
-    def events(self, images: Iterable[ImageProduct]) -> list[Event]:
-        """The known events in the area, each with those dates of the images on which it shows."""
+    def events(self, images: Iterable[ImageProduct]) -> list[KnownEvent]:
+        """The known events in the area, each with the dates of images on which it shows."""
         if not self.truth:
             return []
         crs = self.site.cube.layout(self.monitor.layout).crs
@@ -132,19 +132,19 @@ class Sources:
         return events_on(self.truth, dates, crs, shape(self.monitor.aoi_geometry))
 
     def folders(self, month: str) -> dict[str, str]:
-        """For each image of a month, by label, the folder of its pictures: a digest of what they show ends its name."""
+        """The folder of pictures of each image of a month, by label. Its name ends in a digest of their content."""
         images = self.images(month)
         events = self.events(images)
         return {product.label: self._folder(product, events) for product in images}
 
-    def _folder(self, product: ImageProduct, events: list[Event]) -> str:
-        shown = [[one.id, one.geometry.wkb_hex] for one in events if product.datetime.date() in one.dates]
+    def _folder(self, product: ImageProduct, events: list[KnownEvent]) -> str:
+        visible = [[event.id, event.geometry.wkb_hex] for event in events if product.datetime.date() in event.dates]
         tiles = [[tile.tile.cell, tile.z.uri, tile.change.uri] for tile in product.tiles]
-        digest = digest_of([self.frame, product.patches, tiles, shown])
+        digest = digest_of([self.frame, product.patches, tiles, visible])
         return f"dates/{month_of(product.datetime)}/{product.label}-{digest}"
 
     def datasets(self, product: ImageProduct) -> list[Dataset]:
-        """Where the pixels of an image are now, in the order of its records: consolidation may have moved them."""
+        """The datasets of an image, in the order of its records. Consolidation may have moved their pixels."""
         grids = [tile.tile.grid for tile in product.tiles]
         layout = self.monitor.layout
         stacks = self.site.cube.where(self.monitor.variable, self.monitor.instance, product.records, grids, layout)

@@ -1,4 +1,4 @@
-"""The map of the area: AOI, tiles and patches as an inline SVG, without anything from elsewhere."""
+"""Map of the area: AOI, tiles and patches as a self-contained inline SVG."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from acdtask.wording import hectares, plural
 __all__ = ["MAX_DOTS", "svg_map"]
 
 MAX_DOTS = 2000
-"""The map shows at most so many patches, the largest ones."""
+"""Maximum number of patches on the map; the largest are shown."""
 
 WIDTH = 640.0
 MIN_HEIGHT, MAX_HEIGHT = 340.0, 640.0
 LEFT, RIGHT, TOP, BOTTOM = 28.0, 2.0, 2.0, 30.0
 MARGIN = 0.06
-"""Free space around the area, as a share of its size."""
+"""Margin around the area, as a share of its size."""
 SMALLEST_DOT, LARGEST_DOT = 3.0, 13.0
 SIZES = 34.0
-"""Height of the line below the map that says how large the patches of two dots are."""
+"""Height of the legend of dot sizes below the map."""
 MAX_NUMBERS = 20
-"""So many of the largest patches of the last date have their numbers beside their dots, where there is room."""
+"""Maximum number of patches of the last date labelled with their numbers, from the largest, where there is room."""
 DIGIT, NUMBER_HEIGHT = 10.0, 20.0
-"""Room that a digit of a number takes, in letters for a narrow page."""
+"""Width of a digit and height of a number in SVG units, for the larger font of a narrow page."""
 NAME_WIDTH = 6.6
-"""Width of a letter of a cell's name, in SVG units."""
+"""Width of a character of a cell's name, in SVG units."""
 
 Ring = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """Degrees to SVG units: an equirectangular projection that is true in the middle of the area."""
+    """Conversion of degrees to SVG units: an equirectangular projection true to scale in the area's middle."""
 
     west: float
     north: float
@@ -73,17 +73,17 @@ def svg_map(
     last: date | None,
     linked: Collection[str],
 ) -> Markup:
-    """Draw the area.
+    """Draw the map.
 
     Args:
         geometry: the AOI, a GeoJSON geometry in longitude and latitude that does not cross the antimeridian.
-        tiles: outlines, named where there is room for the name.
-        patches: dots whose area grows with the area of the patch.
-        last: the date whose patches are filled; the others are rings.
-        linked: ids of the patches whose row of the table is on the page; their dots lead there.
+        tiles: outlines, labelled with their cells where there is room.
+        patches: drawn as dots with an area proportional to the patch's.
+        last: the date whose patches are drawn as filled dots; others are rings.
+        linked: ids of patches with a row in the table on the page; their dots link to it.
 
     Returns:
-        An `<svg>` element; numbers are rounded, so the same input gives the same text.
+        An `<svg>` element; numbers are rounded, so equal input gives equal text.
     """
     aoi = shapely.geometry.shape(geometry)
     tiles = list(tiles)
@@ -106,7 +106,7 @@ def svg_map(
 
 
 def nice_step(length: float, parts: int) -> float:
-    """The largest of 1, 2, 5 times a power of ten that goes into a length at least `parts` times.
+    """The largest step of 1, 2 or 5 times a power of ten that fits a length at least `parts` times.
 
     >>> nice_step(0.31, 3), nice_step(25.0, 4)
     (0.1, 5.0)
@@ -138,7 +138,7 @@ def _frame(boxes: list[tuple[float, float, float, float]]) -> _Frame:
 
 
 def _metres_per_degree(lat: float) -> tuple[float, float]:
-    """Metres in a degree of (longitude, latitude) on WGS 84; series to about a metre (NGA, latitude calculator)."""
+    """Metres per degree of (longitude, latitude) on WGS 84, to about a metre (series of NGA's calculator)."""
     angle = math.radians(min(max(lat, -89.0), 89.0))
     lon_metres = 111412.84 * math.cos(angle) - 93.5 * math.cos(3 * angle) + 0.118 * math.cos(5 * angle)
     lat_metres = 111132.92 - 559.82 * math.cos(2 * angle) + 1.175 * math.cos(4 * angle)
@@ -208,11 +208,11 @@ def _dots(patches: list[PatchRow], last: date | None, linked: Collection[str], f
     largest = patches[0].area_px
     numbers = _number_places([patch for patch in patches if patch.date == last], largest, frame)
     for patch in sorted(patches, key=lambda patch: (patch.date == last, -patch.area_px, patch.id)):
-        words = f"Patch {patch.number}: {patch.date}, {hectares(patch.area_ha)} ha, z up to {patch.z_max:.1f}"
+        label = f"Patch {patch.number}: {patch.date}, {hectares(patch.area_ha)} ha, z up to {patch.z_max:.1f}"
         dot = Markup('<circle class="dot{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>').format(
             " last" if patch.date == last else "",
             *map(_number, (*frame.point(patch.lon, patch.lat), _radius(patch, largest))),
-            words,
+            label,
         )
         if patch.number in numbers:
             x, y, anchor = numbers[patch.number]
@@ -220,7 +220,7 @@ def _dots(patches: list[PatchRow], last: date | None, linked: Collection[str], f
                 _number(x), _number(y), anchor, patch.number
             )
         if patch.id in linked:
-            dot = Markup('<a href="#patch-{}" aria-label="{}">{}</a>').format(quote(patch.id, safe=""), words, dot)
+            dot = Markup('<a href="#patch-{}" aria-label="{}">{}</a>').format(quote(patch.id, safe=""), label, dot)
         yield dot
 
 
@@ -229,8 +229,8 @@ def _radius(patch: PatchRow, largest: int) -> float:
 
 
 def _number_places(patches: list[PatchRow], largest: int, frame: _Frame) -> dict[int, tuple[float, float, str]]:
-    """Where numbers go beside dots, by number: x, y and text-anchor. Those that would cover another are left out."""
-    places: dict[int, tuple[float, float, str]] = {}
+    """Positions of numbers beside dots, by number: x, y and text-anchor. Overlapping numbers are omitted."""
+    positions: dict[int, tuple[float, float, str]] = {}
     taken: list[tuple[float, float, float]] = []
     for patch in patches[:MAX_NUMBERS]:
         x, y = frame.point(patch.lon, patch.lat)
@@ -239,21 +239,21 @@ def _number_places(patches: list[PatchRow], largest: int, frame: _Frame) -> dict
         left = x + gap if fits else x - gap - width
         if all(abs(y - top) > NUMBER_HEIGHT or left + width < start or left > end for start, end, top in taken):
             taken.append((left, left + width, y))
-            places[patch.number] = (x + gap, y + 5, "start") if fits else (x - gap, y + 5, "end")
-    return places
+            positions[patch.number] = (x + gap, y + 5, "start") if fits else (x - gap, y + 5, "end")
+    return positions
 
 
 def _sizes(patches: list[PatchRow], frame: _Frame) -> Markup:
-    """A line that says how large the patches of a small and of the largest dot are; empty without patches."""
+    """A legend of the areas of a small and of the largest dot; empty without patches."""
     if not patches:
         return Markup("")
     y, x = frame.height + SIZES / 2, LEFT + 154
     parts = [Markup('<text x="{}" y="{}">Size = area:</text>').format(_number(LEFT), _number(y + 5))]
     for radius in (LARGEST_DOT / 3, LARGEST_DOT):
-        words = f"{hectares(patches[0].area_ha * (radius / LARGEST_DOT) ** 2)} ha"
+        label = f"{hectares(patches[0].area_ha * (radius / LARGEST_DOT) ** 2)} ha"
         parts.append(
             Markup('<circle class="dot" cx="{}" cy="{}" r="{}"/><text x="{}" y="{}">{}</text>').format(
-                *map(_number, (x, y, radius, x + radius + 7, y + 5)), words
+                *map(_number, (x, y, radius, x + radius + 7, y + 5)), label
             )
         )
         x += 150

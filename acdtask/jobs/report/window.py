@@ -1,4 +1,4 @@
-"""The part of the layout that a report shows, and reading it at the size of a picture."""
+"""The part of the layout that a report shows, and reading it at picture resolution."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ __all__ = ["View", "view_of"]
 
 
 class View(BaseModel):
-    """A rectangle of a layout, drawn with `step` layout pixels for a pixel of the picture."""
+    """A rectangle of a layout, with `step` layout pixels per picture pixel."""
 
     grid: Grid
     step: int
 
     @property
     def exact(self) -> bool:
-        """Whether a pixel of the picture is a pixel of the layout."""
+        """Whether picture pixels are layout pixels."""
         return self.step == 1
 
     def read(self, cube: Cube, datasets: list[Dataset], variable: Variable, how: Resampling) -> NDArray[Any]:
-        """The pixels of some datasets as they are stored, shape (height, width) or (bands, height, width)."""
+        """Read the stored pixels of datasets, shape (height, width) or (bands, height, width)."""
         return np.asarray(cube.read(self.grid, [Slice(label="", datasets=tuple(datasets))], variable, how)[0])
 
     def read_physical(self, cube: Cube, datasets: list[Dataset], variable: Variable) -> NDArray[np.float32]:
-        """The pixels of some datasets as quantities, NaN where there is none; averaged if the picture is coarser."""
+        """Read the pixels of datasets as quantities, NaN for nodata; averaged if the picture is coarser."""
         stored = self.read(cube, datasets, variable, "nearest" if self.exact else "average")
         physical = stored.astype(np.float32) * np.float32(variable.scale)
         physical[~variable.dformat.valid(stored)] = np.nan
@@ -43,7 +43,7 @@ class View(BaseModel):
 
 
 def view_of(area: BaseGeometry, tiles: list[Tile], layout: Layout) -> View:
-    """The view of an area (longitude, latitude): its bounding box, within the tiles, at most MAX_SIDE px a side."""
+    """The view of an area (longitude, latitude): its bounding box within the tiles, at most MAX_SIDE px a side."""
     min_x, min_y, max_x, max_y = project(area, LON_LAT, layout.crs).bounds
     size = layout.cell_pixels
     resolution = layout.cell_extent / size

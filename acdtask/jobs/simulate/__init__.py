@@ -1,1 +1,1 @@
-"""Scenes with known events: coherence from speckle."""
+"""Simulation of coherence scenes with known events, from speckle."""

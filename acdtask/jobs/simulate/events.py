@@ -1,4 +1,4 @@
-"""Known changes of the ground: where, when, how strong."""
+"""Simulated events: changes of the ground with known place, time and strength."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from acdtask.jobs.simulate.fields import Floats, Stream, generator, smooth_field
 from acdtask.jobs.simulate.land import Cover
 from acdtask.jobs.simulate.settings import SceneSettings
 
-__all__ = ["LATTICE", "MAX_AREA", "MIN_AREA", "Event", "lowered", "place_events"]
+__all__ = ["LATTICE", "MAX_AREA", "MIN_AREA", "SimulatedEvent", "lowered", "place_events"]
 
 Mask: TypeAlias = NDArray[np.bool_]
 Coordinates: TypeAlias = NDArray[np.int32]
 
 MIN_AREA, MAX_AREA = 40, 2500
-"""Bounds of the area of an event in px."""
+"""Smallest and largest area of an event in px."""
 MIN_FACTOR, MAX_FACTOR = 0.05, 0.45
 LATTICE = 256
-"""Every third event lies across a line of the grid of cells of this many px from (0, 0) of the CRS, if there is one."""
+"""Every third event crosses a line of the grid of cells of this size in px from (0, 0) of the CRS, if possible."""
 GAP = 8
-"""Pixels at least between two events of the same pair, so that nothing joins them."""
+"""Minimum distance of events of the same pair in px, so that they are not joined."""
 EDGE = 2
-"""Pixels at least between an event and the edge of the scene."""
+"""Minimum distance between an event and the edge of the scene in px."""
 ATTEMPTS = 500
 
 
 @dataclass(frozen=True)
-class Event:
+class SimulatedEvent:
     """A change of the ground, and the images on which it shows.
 
     Attributes:
         id: E001, E002, ...
-        kind: "abrupt" (a demolition, a landslide) lowers the one pair that spans it; "flood" lowers 2 to 4 in turn.
+        kind: "abrupt" (a demolition, a landslide) lowers the pair that spans it; "flood" lowers 2 to 4 in succession.
         first_pair, last_pair: the pairs that it lowers, inclusive, counted from 0.
         start_date, end_date: the dates of the images of these pairs (the second date of a pair).
-        factor: what the true coherence is multiplied by.
+        factor: factor of the true coherence.
         cover: the class that covers most of it.
         rows, columns: its pixels in the scene, in raster order.
     """
@@ -62,25 +62,25 @@ class Event:
 
     @property
     def area_px(self) -> int:
-        """How many pixels it covers."""
+        """The number of pixels of the event."""
         return len(self.rows)
 
     @cached_property
     def window(self) -> tuple[slice, slice]:
-        """The smallest rectangle of the scene that holds it."""
+        """The bounding rectangle of the event in the scene."""
         return (
             slice(int(self.rows.min()), int(self.rows.max()) + 1),
             slice(int(self.columns.min()), int(self.columns.max()) + 1),
         )
 
     def mask(self, shape: tuple[int, int]) -> Mask:
-        """True on its pixels, in a scene of that shape."""
+        """A mask of the event, in a scene of the given shape."""
         mask = np.zeros(shape, np.bool_)
         mask[self.rows, self.columns] = True
         return mask
 
     def crosses(self, lines: tuple[range, range]) -> bool:
-        """Whether it has pixels on both sides of one of the lines (see SceneSettings.lattice_lines)."""
+        """Whether the event has pixels on both sides of a line (see SceneSettings.lattice_lines)."""
         return any(
             positions.min() < line <= positions.max()
             for positions, along in zip((self.rows, self.columns), lines, strict=True)
@@ -89,9 +89,9 @@ class Event:
 
 
 def _blob(rng: np.random.Generator, area: int) -> Mask:
-    """One connected irregular shape without holes, of about `area` px, in the middle of its array.
+    """A connected irregular shape without holes, of about `area` px, centred in its array.
 
-    It is where a smooth random field on top of a paraboloid with an elliptic base is highest.
+    It is the highest part of a smooth random field added to a paraboloid with an elliptic base.
     """
     radius = math.sqrt(area / math.pi)
     half = math.ceil(2.2 * radius) + 2
@@ -107,7 +107,7 @@ def _blob(rng: np.random.Generator, area: int) -> Mask:
 
 
 class _Ground:
-    """Where there is still room for an event."""
+    """The pixels still free for events, by pair."""
 
     def __init__(self, settings: SceneSettings, cover: NDArray[np.uint8], valid: Callable[[int], Mask]) -> None:
         self.settings = settings
@@ -116,35 +116,37 @@ class _Ground:
         self.free: dict[int, Mask] = {pair: valid(pair) & (cover != Cover.WATER) for pair in monitored}
 
     def admits(self, rows: Coordinates, columns: Coordinates, pairs: range) -> bool:
-        """Inside, on land with an image, off the other events of these pairs, and not mostly forest."""
+        """Whether an event fits: in the scene, on valid land, apart from others of its pairs, not mostly forest."""
         last = self.settings.size - EDGE
         if min(rows.min(), columns.min()) < EDGE or max(rows.max(), columns.max()) >= last:
             return False
-        # The coherence of forest is so low on any day that hardly any change shows in it.
+        # Forest has so little coherence that changes hardly show.
         if 2 * np.count_nonzero(self.cover[rows, columns] == Cover.FOREST) > len(rows):
             return False
         return all(self.free[pair][rows, columns].all() for pair in pairs)
 
-    def take(self, event: Event) -> None:
-        """Keep the event's pixels and a gap around them free of others."""
-        around = ndimage.distance_transform_cdt(~event.mask(self.settings.shape), "chessboard") <= GAP
+    def take(self, event: SimulatedEvent) -> None:
+        """Reserve the event's pixels and a gap around them."""
+        blocked = ndimage.distance_transform_cdt(~event.mask(self.settings.shape), "chessboard") <= GAP
         for pair in range(event.first_pair, event.last_pair + 1):
-            self.free[pair] &= ~around
+            self.free[pair] &= ~blocked
 
 
 def _centre(rng: np.random.Generator, size: int, lines: tuple[range, range] | None) -> tuple[int, int]:
-    """Row and column of a place in the scene, on a lattice line (now and then on two) if lines are given."""
-    place = [int(rng.integers(size)), int(rng.integers(size))]
+    """A random row and column, on a lattice line (sometimes on two) if lines are given."""
+    centre = [int(rng.integers(size)), int(rng.integers(size))]
     if lines is not None:
         axes = [axis for axis in (0, 1) if len(lines[axis])]
         chosen = axes if rng.random() < 0.2 else [axes[int(rng.integers(len(axes)))]]
         for axis in chosen:
-            place[axis] = int(rng.choice(np.asarray(lines[axis])))
-    return place[0], place[1]
+            centre[axis] = int(rng.choice(np.asarray(lines[axis])))
+    return centre[0], centre[1]
 
 
-def _draw(rng: np.random.Generator, number: int, ground: _Ground, lines: tuple[range, range] | None) -> Event | None:
-    """One attempt to find an event a time, a shape and a place."""
+def _try_event(
+    rng: np.random.Generator, number: int, ground: _Ground, lines: tuple[range, range] | None
+) -> SimulatedEvent | None:
+    """Draw an event's time, shape and place; None if it does not fit."""
     settings = ground.settings
     flood = number % 3 == 2 and settings.monitored_pairs > 1
     duration = int(rng.integers(2, min(4, settings.monitored_pairs) + 1)) if flood else 1
@@ -160,7 +162,7 @@ def _draw(rng: np.random.Generator, number: int, ground: _Ground, lines: tuple[r
     last = first + duration - 1
     if not ground.admits(rows, columns, range(first, last + 1)):
         return None
-    return Event(
+    return SimulatedEvent(
         id=f"E{number + 1:03d}",
         kind="flood" if flood else "abrupt",
         first_pair=first,
@@ -174,25 +176,27 @@ def _draw(rng: np.random.Generator, number: int, ground: _Ground, lines: tuple[r
     )
 
 
-def place_events(settings: SceneSettings, cover: NDArray[np.uint8], valid: Callable[[int], Mask]) -> list[Event]:
-    """The events of a scene, by id.
+def place_events(
+    settings: SceneSettings, cover: NDArray[np.uint8], valid: Callable[[int], Mask]
+) -> list[SimulatedEvent]:
+    """Place the events of a scene, by id.
 
     Args:
-        settings: how many there are, and when and where they can be.
+        settings: number of events, and where and when they are allowed.
         cover: Cover of each pixel.
-        valid: the pixels that are not nodata in the image of a pair.
+        valid: returns the mask of valid pixels of a pair's image.
 
     Raises:
         AcdError: SETTING_INVALID if the scene has no room for them.
     """
     ground = _Ground(settings, cover, valid)
     lattice = settings.lattice_lines(LATTICE)
-    events: list[Event] = []
+    events: list[SimulatedEvent] = []
     for number in range(settings.events):
         rng = generator(settings.seed, Stream.EVENT, number)
         lines = lattice if number % 3 == 0 and any(lattice) else None
-        drawn = (_draw(rng, number, ground, lines) for _ in range(ATTEMPTS))
-        event = next((e for e in drawn if e is not None and (lines is None or e.crosses(lines))), None)
+        attempts = (_try_event(rng, number, ground, lines) for _ in range(ATTEMPTS))
+        event = next((found for found in attempts if found and (lines is None or found.crosses(lines))), None)
         if event is None:
             raise AcdError(
                 ErrorCode.SETTING_INVALID,
@@ -205,8 +209,8 @@ def place_events(settings: SceneSettings, cover: NDArray[np.uint8], valid: Calla
     return events
 
 
-def lowered(true: Floats, events: list[Event], pair: int) -> Floats:
-    """The true coherence with the events of the pair in it, in place."""
+def lowered(true: Floats, events: list[SimulatedEvent], pair: int) -> Floats:
+    """Lower the true coherence by the events of the pair, in place."""
     for event in events:
         if event.first_pair <= pair <= event.last_pair:
             true[event.rows, event.columns] *= np.float32(event.factor)

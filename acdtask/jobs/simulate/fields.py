@@ -15,7 +15,7 @@ Floats: TypeAlias = NDArray[np.float32]
 
 
 class Stream(IntEnum):
-    """What random numbers are drawn for. The numbers are part of what a seed means: never renumber them."""
+    """Purposes of random numbers. Their values are part of what a seed means: never renumber them."""
 
     LAND = 0
     EVENT = 1
@@ -29,7 +29,7 @@ class Stream(IntEnum):
 
 
 def generator(seed: int, stream: Stream, k: int = 0) -> np.random.Generator:
-    """The generator of item k (a pair, an event) of a stream: the same whatever was drawn before, by whichever worker.
+    """The generator of item k (a pair, an event) of a stream, independent of earlier draws and of the worker.
 
     >>> bool(generator(1, Stream.RAIN, 5).random() == generator(1, Stream.RAIN, 5).random())
     True
@@ -38,9 +38,9 @@ def generator(seed: int, stream: Stream, k: int = 0) -> np.random.Generator:
 
 
 def spline_weights(phase: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights of the four knots around a position, from the uniform cubic B-spline, with squares that sum to one.
+    """Weights of the four knots around a position: uniform cubic B-spline, scaled so that squares sum to 1.
 
-    So a blend of independent unit normal knots is unit normal everywhere, between knots as on them.
+    A blend of independent unit normal knots is then unit normal everywhere.
 
     Args:
         phase: position between the second and the third knot, 0..1, shape (n,).
@@ -54,16 +54,16 @@ def spline_weights(phase: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def knot_shape(shape: tuple[int, int], length: float) -> tuple[int, int]:
-    """How many knots, `length` px apart, carry a field of that shape."""
+    """Shape of the knots, `length` px apart, of a field of the given shape."""
     return math.ceil(shape[0] / length) + 4, math.ceil(shape[1] / length) + 4
 
 
 def _blend(knots: Floats, count: int, length: float) -> Floats:
-    """The field between knots along the first axis: (knots, n) to (count, n)."""
+    """Interpolate knots along the first axis: (knots, n) to (count, n)."""
     position: NDArray[np.float64] = (np.arange(count, dtype=np.float64) + 0.5) / length
     first = np.floor(position).astype(np.intp)
     weights = spline_weights(position - first).astype(np.float32)
-    # One knot after the other, and no matrix product: the sum has one order, whatever the number of threads.
+    # A loop, not a matrix product, so that the order of the sum does not depend on the number of threads.
     field = weights[0][:, None] * knots[first]
     for tap in range(1, 4):
         field += weights[tap][:, None] * knots[first + tap]
@@ -71,7 +71,7 @@ def _blend(knots: Floats, count: int, length: float) -> Floats:
 
 
 def field_from_knots(knots: Floats, shape: tuple[int, int], length: float) -> Floats:
-    """The smooth field that knots of shape `knot_shape(shape, length)` carry; float32 of that shape."""
+    """The smooth field, float32, interpolated from knots of shape `knot_shape(shape, length)`."""
     rows = _blend(knots, shape[0], length)
     return np.ascontiguousarray(_blend(np.ascontiguousarray(rows.T), shape[1], length).T)
 

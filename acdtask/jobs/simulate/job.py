@@ -1,4 +1,4 @@
-"""The job that writes a simulated scene: its images, its area of interest and its truth."""
+"""The job simulate: writes a scene's images, its area of interest and its truth."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ __all__ = ["SimulateJob", "SimulateSettings", "geotiff", "image_key"]
 
 SCENE_KEY, AOI_KEY, TRUTH_KEY = "scene.json", "aoi.json", "truth.geojson"
 STORED_SCALE = 0.001
-"""A stored number times this is the coherence."""
+"""Coherence = stored value x this."""
 BLOCK = 256
 CORE_SECONDS_PER_PIXEL = 4e-7
 BYTES_PER_PIXEL = 1.6
 
 
 class SimulateSettings(SceneSettings, Settings):
-    """The scene, and where its files go."""
+    """The scene, and where to write its files."""
 
     execution: ClassVar[frozenset[str]] = frozenset({"shard_images"})
 
@@ -54,17 +54,17 @@ class SimulateSettings(SceneSettings, Settings):
     shard_images: int = Field(default=5, ge=1, description="images per shard")
 
     def scene(self) -> SceneSettings:
-        """The settings of the scene alone."""
+        """Only the settings of the scene."""
         return SceneSettings(**{name: getattr(self, name) for name in SceneSettings.model_fields})
 
 
 class SimulateContent(Content):
-    """Where the files go: the whole address, since the same relative one means another place elsewhere."""
+    """The absolute address of the files, since a relative one depends on the working directory."""
 
     out: str
 
     def identity(self, settings: Settings) -> dict[str, Any]:
-        """The settings, with that address."""
+        """The settings, with the absolute address."""
         return {"settings": {**settings.science(), "out": self.out}}
 
 
@@ -92,7 +92,7 @@ class WriteImages(Round[ScenePairs, Nothing, WrittenImages]):
         """Write the images of a shard, and return their names."""
         scene = scene_of(context.settings.scene())
         out = Store.at(context.content.out)
-        # First, so that a folder with an image always says which scene it belongs to.
+        # Written first, so that a folder with an image always identifies its scene.
         out.put(SCENE_KEY, _scene_json(scene.settings))
         keys = []
         for done, pair in enumerate(work.pairs, start=1):
@@ -102,7 +102,7 @@ class WriteImages(Round[ScenePairs, Nothing, WrittenImages]):
         return WrittenImages(keys=keys)
 
     def gather(self, results: Results[ScenePairs, WrittenImages], context: SimulateContext) -> Handouts[Nothing]:
-        """Write the area of interest and the truth, once every image is there."""
+        """Write the area of interest and the truth, once all images are written."""
         scene = context.settings.scene()
         written = sum(len(images.keys) for _, images in results)
         if written != scene.pairs and not results.left_out:
@@ -114,7 +114,7 @@ class WriteImages(Round[ScenePairs, Nothing, WrittenImages]):
 
 
 class SimulateJob(Job[SimulateSettings, SimulateContent]):
-    """Images of ground that is known, with changes that are known.
+    """Simulate images of known ground with known changes.
 
     Below `out` it writes `images/S1_<start>_<end>_VV_coherence.tif`, `scene.json` (the settings), `aoi.json` and
     `truth.geojson`.
@@ -128,15 +128,15 @@ class SimulateJob(Job[SimulateSettings, SimulateContent]):
     content = SimulateContent
 
     def plan(self, settings: SimulateSettings, site: Site) -> Draft[SimulateContent, ScenePairs]:
-        """The pairs of each shard. SETTING_INVALID if there is no such scene, or another one in `out`."""
-        del site  # the scene comes from its settings alone
+        """Plan the pairs of each shard. SETTING_INVALID if the scene is impossible, or `out` has another one."""
+        del site  # the scene depends only on its settings
         scene = settings.scene()
         _require_metres(scene.crs)
         events = scene_of(scene).truth()
         aoi_payload(scene)
         out = Store.at(settings.out)
-        present = out.find(SCENE_KEY)
-        if present is not None and present != _scene_json(scene):
+        existing = out.find(SCENE_KEY)
+        if existing is not None and existing != _scene_json(scene):
             raise AcdError(
                 ErrorCode.SETTING_INVALID,
                 f"out: {settings.out} holds a scene with other settings",
@@ -156,7 +156,7 @@ class SimulateJob(Job[SimulateSettings, SimulateContent]):
 
 
 def image_key(settings: SceneSettings, pair: int) -> str:
-    """Where the image of a pair lies below `out`.
+    """The key of a pair's image below `out`.
 
     >>> image_key(SceneSettings(), 0)
     'images/S1_20200801_20200807_VV_coherence.tif'
@@ -166,7 +166,7 @@ def image_key(settings: SceneSettings, pair: int) -> str:
 
 
 def geotiff(pixels: NDArray[np.int16], settings: SceneSettings) -> bytes:
-    """An image of the scene as a tiled GeoTIFF with ZSTD: the same pixels, the same bytes."""
+    """Encode an image as a tiled GeoTIFF with ZSTD; equal pixels give equal bytes."""
     with MemoryFile() as memory:
         with memory.open(
             driver="GTiff",
@@ -191,10 +191,10 @@ def geotiff(pixels: NDArray[np.int16], settings: SceneSettings) -> bytes:
 
 def _require_metres(crs: str) -> None:
     try:
-        known = CRS.from_user_input(crs)
+        parsed = CRS.from_user_input(crs)
     except CRSError as error:
         raise AcdError(ErrorCode.SETTING_INVALID, f"crs: {crs!r} is not known") from error
-    if not known.is_projected or known.linear_units_factor[1] != 1.0:
+    if not parsed.is_projected or parsed.linear_units_factor[1] != 1.0:
         raise AcdError(ErrorCode.SETTING_INVALID, f"crs: {crs!r} is not a projection in metres")
 
 

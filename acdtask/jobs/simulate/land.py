@@ -1,4 +1,4 @@
-"""What covers the ground: a river, a town with villages, forest, and parcels of crops and grass."""
+"""Land cover: a river, a town with villages, forest, and parcels of crops and grass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["CLASSES", "Cover", "CoverModel", "Land", "make_land"]
 PARCEL_LENGTH, PARCEL_WIDTH = 26.0, 16.0
 """Mean size of a parcel in px."""
 PARCEL_AZIMUTH = 0.35
-"""Direction of the long side of parcels, in radians from the rows."""
+"""Direction of the parcels' long side, in radians from the rows."""
 
 
 class Cover(IntEnum):
@@ -32,14 +32,14 @@ class Cover(IntEnum):
 
 @dataclass(frozen=True)
 class CoverModel:
-    """How the coherence of a class behaves.
+    """Coherence of a land cover class.
 
     Attributes:
         coherence: mean true coherence of a dry pair at the best time of the year.
-        texture: standard deviation of it over the ground.
-        season_depth: the share that is lost at the worst time of the year.
+        texture: its standard deviation over the ground.
+        season_depth: share lost at the worst time of the year.
         season_day: day of the year of the worst time.
-        rain_loss: the share that is lost in the heaviest rain.
+        rain_loss: share lost in the heaviest rain.
         drift: standard deviation of the slow relative change in space and time.
     """
 
@@ -62,12 +62,12 @@ CLASSES: dict[Cover, CoverModel] = {
 
 @dataclass(frozen=True)
 class Land:
-    """The ground, which no date changes.
+    """The ground, which is the same on all dates.
 
     Attributes:
         cover: Cover of each pixel, uint8, shape (size, size).
-        parcel: number of the parcel of each pixel, int32, 0 <= parcel < parcels; also where no field is.
-        parcels: how many numbers there are.
+        parcel: number of the parcel of each pixel, int32, 0 <= parcel < parcels; defined outside fields too.
+        parcels: count of parcel numbers.
         coherence: true coherence of a dry pair at the best time of the year, float32.
     """
 
@@ -78,12 +78,12 @@ class Land:
 
 
 def _above_quantile(field: Floats, share: float) -> NDArray[np.bool_]:
-    """True on the `share` of the pixels where the field is highest."""
+    """A mask of the `share` of pixels with the highest values."""
     return np.asarray(field > np.quantile(field, 1 - share))
 
 
 def _parcels(rng: np.random.Generator, size: int) -> tuple[NDArray[np.int32], int]:
-    """Voronoi cells of a jittered lattice, turned and stretched: the number of the cell of each pixel."""
+    """Voronoi cells of a jittered, rotated and stretched lattice: each pixel's cell number, and their count."""
     cosine, sine = math.cos(PARCEL_AZIMUTH), math.sin(PARCEL_AZIMUTH)
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)
     u = (x * cosine + y * sine) / PARCEL_LENGTH + 2
@@ -106,7 +106,7 @@ def _parcels(rng: np.random.Generator, size: int) -> tuple[NDArray[np.int32], in
 
 
 def _river(rng: np.random.Generator, size: int) -> tuple[Floats, Floats]:
-    """Distance of each pixel from the middle of the river in px, and the column of the middle in each row."""
+    """Distance of each pixel from the river's centre line in px, and the centre line's column in each row."""
     bends = smooth_field(rng, (size, 1), size / 3)[:, 0]
     middle = np.asarray(size * (0.56 + 0.06 * bends), np.float32)
     slope = np.gradient(middle)
@@ -137,10 +137,10 @@ def _cover(rng: np.random.Generator, size: int, parcel: NDArray[np.int32], parce
 
 
 def make_land(settings: SceneSettings) -> Land:
-    """The ground of a scene.
+    """Make the ground of a scene.
 
-    Of the variance of a class's texture, 60 % is one value a parcel, 25 % a field that varies over 5 px, and 15 % is
-    white.
+    The variance of a class's texture is 60 % one value per parcel, 25 % a field that varies over 5 px, and 15 % white
+    noise.
     """
     rng = generator(settings.seed, Stream.LAND)
     parcel, parcels = _parcels(rng, settings.size)

@@ -1,4 +1,4 @@
-"""A simulated scene: a year and more of coherence images of ground that is known, with changes that are known."""
+"""Simulated scene: more than a year of coherence images of known ground with known changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.jobs.simulate.events import Event, Mask, lowered, place_events
+from acdtask.jobs.simulate.events import Mask, SimulatedEvent, lowered, place_events
 from acdtask.jobs.simulate.fields import (
     Floats,
     Stream,
@@ -30,25 +30,25 @@ DRIFT_LENGTH = 60.0
 DRIFT_DAYS = 30.0
 DATE_SPREAD = 0.02
 SWATH_SLOPE = math.tan(math.radians(12.0))
-"""Columns that the edge of the swath moves in a row: the tracks of Sentinel-1 lie about 12 degrees off north."""
+"""Shift of the swath's edge in columns per row: tracks of Sentinel-1 are about 12 degrees off north."""
 
 FARM_SEASONS = {
     Cover.CROP: ((105.0, 15.0, 0.016), (212.0, 15.0, 0.016), (268.0, 18.0, 0.016)),
     Cover.GRASS: ((150.0, 12.0, 0.012), (200.0, 12.0, 0.012), (250.0, 12.0, 0.008)),
 }
-"""Day of the year, standard deviation in days and share of the parcels worked in a pair of six days at that day."""
+"""Day of the year, standard deviation in days, and peak share of parcels worked in a six-day pair."""
 FARM_ALWAYS = 0.001
 FARM_FACTORS = {Cover.CROP: (0.30, 0.65), Cover.GRASS: (0.50, 0.80)}
 
 
 class Scene:
-    """A scene, made from its settings alone. Image k is the same whatever is made before it.
+    """A scene, which depends only on its settings. Images can be made in any order.
 
-    The true coherence of a pixel in pair k is a product, which is held between 0 and 0.97:
+    The true coherence of a pixel in pair k is a product, clipped to 0..0.97:
 
         ground x season x (1 - rain) x (1 + date) x (1 + drift) x farm work x event
 
-    and its image is an estimate of it from speckle (see `sample_coherence`).
+    and its image is an estimate from speckle (see `sample_coherence`).
 
     >>> scene = Scene(SceneSettings(size=128, events=2, reference_pairs=3, monitored_pairs=2))
     >>> scene.image(0).shape, scene.image(0).dtype, len(scene.truth())
@@ -64,23 +64,23 @@ class Scene:
         return make_land(self.settings)
 
     @cached_property
-    def _events(self) -> list[Event]:
+    def _events(self) -> list[SimulatedEvent]:
         return place_events(self.settings, self.land.cover, self.valid)
 
-    def truth(self) -> list[Event]:
+    def truth(self) -> list[SimulatedEvent]:
         """The events, by id. SETTING_INVALID if the scene has no room for them."""
         return list(self._events)
 
     def day_of_year(self, pair: int) -> float:
-        """The day of the year in the middle of a pair."""
+        """The day of the year at the middle of a pair."""
         start, end = self.settings.pair_dates(pair)
         return start.timetuple().tm_yday + (end - start).days / 2
 
     def season(self, pair: int) -> Floats:
         """The seasonal factor of each class (rows) and parcel (columns), float32.
 
-        1 - depth (1 + cos(2 pi (day - worst day) / 365.25)) / 2. Each parcel of crops has a worst day of its own, with
-        a standard deviation of 12 days.
+        1 - depth (1 + cos(2 pi (day - worst day) / 365.25)) / 2. Each crop parcel has its own worst day, with a
+        standard deviation of 12 days.
         """
         parcels = self.land.parcels
         shift = generator(self.settings.seed, Stream.PARCEL).normal(0.0, 12.0, parcels)
@@ -92,7 +92,7 @@ class Scene:
         return table
 
     def rain(self, pair: int) -> Floats:
-        """How heavy the rain was, 0..1, smooth over the scene; 0 everywhere in about half of the pairs."""
+        """Intensity of rain, 0..1, smooth over the scene; 0 everywhere in about half of the pairs."""
         rng = generator(self.settings.seed, Stream.RAIN, pair)
         if rng.random() > 0.45:
             return np.zeros(self.settings.shape, np.float32)
@@ -101,7 +101,7 @@ class Scene:
         return np.asarray(amount * (0.7 + 0.3 * np.tanh(pattern)), np.float32)
 
     def _farm_factors(self, pair: int) -> Floats:
-        """The factor of farm work on each class (rows) and parcel (columns): 1 where there is none."""
+        """The factor of farm work on each class (rows) and parcel (columns); 1 without work."""
         rng = generator(self.settings.seed, Stream.FARM, pair)
         chance, strength = rng.random(self.land.parcels), rng.random(self.land.parcels)
         day = self.day_of_year(pair)
@@ -116,7 +116,7 @@ class Scene:
         return table
 
     def farm_work(self, pair: int) -> Mask:
-        """True on the parcels that were worked between the two dates: a true drop of another cause."""
+        """A mask of parcels worked between the two dates: real drops that are not events."""
         return np.asarray(self._by_pixel(self._farm_factors(pair)) < 1)
 
     def drift(self, pair: int) -> Floats:
@@ -132,7 +132,7 @@ class Scene:
         return field_from_knots(knots, self.settings.shape, DRIFT_LENGTH)
 
     def valid(self, pair: int) -> Mask:
-        """False where the image has no data: beyond the edge of the swath, and where a slice is missing."""
+        """A mask of valid pixels: False beyond the edge of the swath and in a missing slice."""
         rng = generator(self.settings.seed, Stream.SWATH, pair)
         size = self.settings.size
         rows, columns = np.ogrid[0:size, 0:size]
@@ -145,12 +145,12 @@ class Scene:
         return np.asarray(valid)
 
     def _by_pixel(self, table: Floats) -> Floats:
-        """A table of classes and parcels, as an image."""
+        """Expand a table of classes and parcels to an image."""
         flat = self.land.cover.astype(np.int32) * np.int32(self.land.parcels) + self.land.parcel
         return np.asarray(table.ravel()[flat], np.float32)
 
     def coherence(self, pair: int) -> Floats:
-        """The true coherence of a pair, 0..0.97, float32, shape (size, size); also where the image has no data."""
+        """The true coherence of a pair, 0..0.97, float32, shape (size, size); not masked by `valid`."""
         date_term = generator(self.settings.seed, Stream.DATE, pair).normal(0.0, DATE_SPREAD)
         table = self.season(pair) * self._farm_factors(pair)
         table[Cover.FOREST :] *= np.float32(1 + date_term)
@@ -170,5 +170,5 @@ class Scene:
 
 @lru_cache(maxsize=1)
 def scene_of(settings: SceneSettings) -> Scene:
-    """The scene of these settings; the last one is kept, since its ground takes longer than an image."""
+    """The scene of these settings. The last one is cached, since making its ground takes longer than an image."""
     return Scene(settings)

@@ -1,4 +1,4 @@
-"""From true coherence to the estimate that a processor would make of it."""
+"""Speckle: from true coherence to the estimate that a processor would make."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["NODATA", "sample_coherence", "speckle_sums", "to_stored"]
 
 NODATA = -1
 STRIP_ROWS = 32
-"""Rows of pixels that are drawn at once. It decides the order of the draws, so it is part of what a seed means."""
+"""Rows of pixels drawn at once. This decides the order of draws, so it is part of what a seed means."""
 
 
 def speckle_sums(rng: np.random.Generator, rows: int, columns: int, samples: int) -> tuple[Floats, ...]:
-    """Sums over the samples of a pixel, each of shape (rows, columns): |s1|^2, |n|^2, Re and Im of s1 conj(n)."""
+    """Sums over each pixel's samples, of shape (rows, columns): |s1|^2, |n|^2, Re and Im of s1 conj(n)."""
     power1, power_n, real, imag = (np.zeros((rows, columns), np.float32) for _ in range(4))
     for _ in range(samples):
         s_re, s_im, n_re, n_im = rng.standard_normal((4, rows, columns), dtype=np.float32)
@@ -27,7 +27,7 @@ def speckle_sums(rng: np.random.Generator, rows: int, columns: int, samples: int
 
 
 def _window_sum(values: Floats, window: int) -> Floats:
-    """Sums over window x window px, only where the window is complete: each side is window - 1 shorter."""
+    """Sums over window x window px, only where the window is complete; each side is window - 1 shorter."""
     height, width = (side - window + 1 for side in values.shape)
     rows = values[:height].copy()
     for step in range(1, window):
@@ -50,17 +50,17 @@ def sample_coherence(true: Floats, rng: np.random.Generator, samples: int = 2, w
 
         |sum s1 conj(s2)| / sqrt(sum |s1|^2  sum |s2|^2)
 
-    over a window of window x window px, so over L = (samples window)^2 looks. It is biased: with no coherence at all
-    its mean is Gamma(L) Gamma(3/2) / Gamma(L + 1/2), about sqrt(pi / (4 L)). Estimates whose windows overlap are
-    correlated: those of pixels less than `window` apart.
+    over window x window px, that is L = (samples window)^2 looks. It is biased: without any coherence
+    its mean is Gamma(L) Gamma(3/2) / Gamma(L + 1/2), about sqrt(pi / (4 L)). Estimates of pixels less than
+    `window` apart are correlated, since their windows overlap.
 
-    Within a pixel g is constant, so the sums over it are found from those of s1 and n alone:
+    Within a pixel g is constant, so its sums follow from those of s1 and n alone:
     sum s1 conj(s2) = g A + q C and sum |s2|^2 = g^2 A + q^2 B + 2 g q Re C, where q = sqrt(1 - g^2),
     A = sum |s1|^2, B = sum |n|^2, C = sum s1 conj(n).
 
     Args:
-        true: true coherence, 0..1, shape (height, width). Beyond its edge the ground goes on as at the edge.
-        rng: where the speckle comes from.
+        true: true coherence, 0..1, shape (height, width). It is padded with its edge values.
+        rng: generator of the speckle.
         samples: speckle samples along each side of a pixel.
         window: side of the window in px, odd.
 
@@ -91,7 +91,7 @@ def sample_coherence(true: Floats, rng: np.random.Generator, samples: int = 2, w
 
 
 def to_stored(estimate: Floats, valid: NDArray[np.bool_]) -> NDArray[np.int16]:
-    """The estimate as it is stored: 0..1000, rounded half to even, NODATA where not valid.
+    """Convert an estimate to stored values: 0..1000, rounded half to even, NODATA where not valid.
 
     >>> to_stored(np.float32([[0.25, 1.0]]), np.array([[True, False]]))
     array([[250,  -1]], dtype=int16)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from rasterio._err import CPLE_BaseError  # rasterio.errors has no name for what PROJ refuses
+from rasterio._err import CPLE_BaseError  # rasterio.errors does not export PROJ's errors
 from rasterio.features import shapes
 from rasterio.warp import transform
 from shapely.geometry import Polygon, shape
 from shapely.geometry.polygon import orient
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.simulate.events import Event
+from acdtask.jobs.simulate.events import SimulatedEvent
 from acdtask.jobs.simulate.scene import Scene
 from acdtask.jobs.simulate.settings import SceneSettings
 
@@ -22,14 +22,14 @@ AOI_NAME = "koln-demo"
 DIGITS = 7
 """Decimals of a longitude or latitude: about a centimetre."""
 SIDE_POINTS = 8
-"""Points on a side of the AOI, since a straight line in the CRS is bent in longitude and latitude."""
+"""Points per side of the AOI, since a straight line in the CRS is curved in longitude and latitude."""
 
 Ring = list[tuple[float, float]]
 Position = list[float]
 
 
-def outline(event: Event) -> Polygon:
-    """The edge of the event's pixels: x is the column and y the row of a pixel corner in the scene."""
+def outline(event: SimulatedEvent) -> Polygon:
+    """The outline of an event's pixels: x is the column and y the row of a pixel corner in the scene."""
     rows, columns = event.window
     mask = event.mask((rows.stop, columns.stop))[event.window].astype(np.uint8)
     (geometry,) = (g for g, value in shapes(mask, mask=mask.astype(bool), connectivity=4) if value)
@@ -38,7 +38,7 @@ def outline(event: Event) -> Polygon:
 
 
 def _lon_lat(settings: SceneSettings, ring: Ring) -> list[Position]:
-    """Pixel coordinates (column, row) as longitude and latitude, counterclockwise. SETTING_INVALID."""
+    """Convert pixel coordinates (column, row) to longitude and latitude, counterclockwise. SETTING_INVALID."""
     a, _, c, _, e, f = settings.transform
     outside = AcdError(
         ErrorCode.SETTING_INVALID,
@@ -83,7 +83,7 @@ def truth_geojson(scene: Scene) -> dict[str, Any]:
 
 
 def aoi_payload(settings: SceneSettings) -> dict[str, Any]:
-    """The scene as an area of interest: a payload of the Geocube ingester, whose times are inclusive."""
+    """The scene's area of interest as a payload of the Geocube ingester; its times are inclusive."""
     size, steps = settings.size, np.linspace(0, settings.size, SIDE_POINTS, endpoint=False).tolist()
     ring: Ring = [(0.0, step) for step in steps]
     ring += [(step, float(size)) for step in steps]

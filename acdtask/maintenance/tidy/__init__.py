@@ -1,1 +1,1 @@
-"""Remove what nothing in a cube names any more."""
+"""Tidy: removal of what nothing in a cube references any more."""

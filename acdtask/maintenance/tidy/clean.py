@@ -1,10 +1,10 @@
-"""Tidy: find what nothing in a cube names any more, and remove it.
+"""Tidy: removal of what nothing in a cube references any more.
 
-What has been named is old when it is removed (`--keep-days`), so that a job that runs, a reader with an older head, and
-a writer between its pixels and its head lose nothing. Ages are compared with the newest modification time in the store,
-never with the clock of this machine: both come from the same clock, and an idle cube only keeps more. Documents go
-before what they name; a tidy that was killed has removed some of it, and the next one removes the rest. Two at once
-remove the same. Objects that acd did not make are counted and stay, and nothing outside the cube's own folders is read.
+Only objects older than `--keep-days` are removed, so that a running job, a reader with an older head, and a writer that
+has written pixels but not yet a head lose nothing. Ages count from the newest modification time in the store, not from
+this machine's clock, so that both times are from one clock; an idle cube only keeps more. Documents are removed before
+the files that they reference, so an interrupted tidy is completed by the next one, and two at once do no harm. Objects
+that acd did not make are counted and kept, and nothing outside the cube's own folders is read.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _events = log.events("tidy")
 
 @dataclass(frozen=True)
 class Tidied:
-    """What a tidy removed, or would remove.
+    """The result of a tidy.
 
     Attributes:
         now: the newest modification time in the store; ages count from it.
-        cutoff: what was modified later stays.
-        broom: what went and what stays, by kind.
+        cutoff: objects modified later are kept.
+        broom: tallies of removed and kept objects, by kind.
     """
 
     now: datetime
@@ -59,16 +59,16 @@ class Tidied:
 
 
 def tidy(site: Site, retention: Retention, *, apply: bool = False, now: datetime | None = None) -> Tidied:
-    """Remove what nothing names and is older than the retention; without `apply`, only count it.
+    """Remove objects that nothing references and that are older than the retention allows.
 
     Args:
-        site: of the cube.
-        retention: what stays in any case.
-        apply: whether to delete.
-        now: what ages count from, for tests; default: the newest modification time in the store.
+        site: the cube's site.
+        retention: what to keep in any case.
+        apply: whether to delete, or only to count.
+        now: the time from which ages count, for tests; default: the newest modification time in the store.
 
     Raises:
-        AcdError: CUBE_UNKNOWN, CUBE_VERSION, TIDY_UNSURE, or what Store raises. What was deleted by then is gone.
+        AcdError: CUBE_UNKNOWN, CUBE_VERSION, TIDY_UNSURE, or the store's errors. Earlier deletions remain.
     """
     store = LocalCube.open(site.address).store
     runs, listed = read_runs(site), read_heads(store)

@@ -1,4 +1,4 @@
-"""The one place that deletes, or only counts what would be deleted."""
+"""Deletion of objects, or in a dry run counting of what would be deleted."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["CURRENT", "NAMED", "YOUNG", "Broom", "Tally"]
 EXAMPLES = 10
 
 YOUNG = "younger than --keep-days"
-CURRENT = "the newest, or replaced lately"
+CURRENT = "newest, or replaced recently"
 NAMED = "in use"
-"""Why objects stay."""
+"""Reasons for keeping objects."""
 
 _events = log.events("tidy")
 
 
 @dataclass
 class Tally:
-    """Objects counted: how many, how large, and how old by the store's clock."""
+    """Count, size and age of objects, by the store's clock."""
 
     objects: int = 0
     bytes: int = 0
@@ -41,7 +41,7 @@ class Tally:
         self.newest = max(self.newest or entry.modified, entry.modified)
 
     def merge(self, other: Tally) -> None:
-        """Count what another one has counted."""
+        """Add another tally."""
         if other.oldest is not None and other.newest is not None:
             self.oldest = min(self.oldest or other.oldest, other.oldest)
             self.newest = max(self.newest or other.newest, other.newest)
@@ -49,7 +49,7 @@ class Tally:
         self.bytes += other.bytes
 
     def as_json(self) -> dict[str, Any]:
-        """The numbers; dates as texts, None if nothing was counted."""
+        """The tally as JSON values; dates are texts, or None without objects."""
         return {
             "objects": self.objects,
             "bytes": self.bytes,
@@ -60,14 +60,14 @@ class Tally:
 
 @dataclass
 class Broom:
-    """Deletes objects in the order in which they come, a page at a time, and counts.
+    """Deletes objects in the given order, a page at a time, and counts them.
 
     Attributes:
         store: of the cube.
-        apply: whether to delete; otherwise objects are only counted.
-        removed: what went, or would go, by kind.
-        kept: what stays, by kind and reason.
-        unknown: the first keys that acd does not know.
+        apply: whether to delete, or only to count.
+        removed: objects deleted, or to delete, by kind.
+        kept: objects kept, by kind and reason.
+        unknown: the first keys that acd does not recognise.
     """
 
     store: Store
@@ -77,7 +77,7 @@ class Broom:
     unknown: list[str] = field(default_factory=list)
 
     def remove(self, kind: str, entries: Iterable[Entry], page: int = PAGE) -> None:
-        """Delete objects of a kind; whatever is deleted already counts too."""
+        """Delete objects of a kind; objects that are already gone count too."""
         rest = iter(entries)
         while chunk := list(islice(rest, page)):
             if self.apply:
@@ -89,16 +89,16 @@ class Broom:
                 _events.info("kind.progress", kind=kind, objects=tally.objects, deleted=self.apply)
 
     def keep(self, kind: str, why: str, *entries: Entry) -> None:
-        """Count what stays, and why."""
+        """Count objects that are kept, and why."""
         for entry in entries:
             self.kept.setdefault((kind, why), Tally()).add(entry)
 
     def keep_all(self, kind: str, why: str, tally: Tally) -> None:
-        """Count what was counted by itself, and stays."""
+        """Add the tally of objects that are kept."""
         self.kept.setdefault((kind, why), Tally()).merge(tally)
 
     def keep_unknown(self, entry: Entry) -> None:
-        """Count an object that acd has not made; it stays."""
+        """Count an object that acd did not make; it is kept."""
         if len(self.unknown) < EXAMPLES:
             self.unknown.append(entry.key)
         self.keep("unknown files", "acd did not make them", entry)

@@ -1,4 +1,4 @@
-"""The index: old heads, and segments that no head names."""
+"""Tidying of the index: old heads, and segments that no head lists."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ SEGMENT = re.compile(r"index/(records|datasets)/[0-9a-f]{32}\.parquet")
 
 
 class Heads:
-    """The heads that stay, and those that go.
+    """The heads to keep and those to remove.
 
     Attributes:
         listed: number and object of each head.
-        going: those to remove, oldest first.
+        to_remove: heads to remove, oldest first.
     """
 
     def __init__(self, store: Store, listed: list[tuple[int, Entry]], retention: Retention, cutoff: datetime) -> None:
         self._store = store
         self.listed = sorted(listed, key=lambda version: version[0])
-        self.going = superseded(listed, retention.keep_heads, cutoff)
-        gone = {entry.key for entry in self.going}
-        self.kept = [(number, entry) for number, entry in self.listed if entry.key not in gone]
+        self.to_remove = superseded(listed, retention.keep_heads, cutoff)
+        removed = {entry.key for entry in self.to_remove}
+        self.kept = [(number, entry) for number, entry in self.listed if entry.key not in removed]
 
     def segments(self) -> set[str]:
-        """The segments that the heads name which stay. TIDY_UNSURE."""
+        """The segments listed by kept heads. TIDY_UNSURE."""
         return {ref.key for head in self._heads() for ref in head.segments}
 
     def containers(self) -> Names:
-        """The files of the cube that the heads name which stay, also by absolute addresses. TIDY_UNSURE."""
+        """The cube's files named by kept heads, also by absolute address. TIDY_UNSURE."""
         names = Names()
         seen: set[str] = set()
         for head in self._heads():
@@ -53,7 +53,7 @@ class Heads:
         return names
 
     def _heads(self) -> Iterator[Head]:
-        """The kept heads, and those that were committed since they were listed."""
+        """The kept heads, and heads committed since they were listed."""
         for number, _ in self.kept:
             head = self._head(number)
             if head is not None:
@@ -64,12 +64,12 @@ class Heads:
             number += 1
 
     def _head(self, number: int) -> Head | None:
-        """A head; None if there is none (any more)."""
+        """A head; None if it does not exist (any more)."""
         with unsure_if_damaged():
             return Index(self._store).numbered(number)
 
     def _uris(self, ref: SegmentRef, head: Head) -> frozenset[str]:
-        """The containers of a segment; none if another process has removed the head. Nothing stays in memory."""
+        """The containers of a segment; empty if another process removed the head. Not cached, to save memory."""
         try:
             return Index(self._store).uris(ref)
         except AcdError as error:
@@ -90,20 +90,20 @@ def unsure_if_damaged() -> Iterator[None]:
 
 
 def read_heads(store: Store) -> list[tuple[int, Entry]]:
-    """Number and object of each head."""
-    found = ((HEAD.fullmatch(entry.key), entry) for entry in store.entries("index/heads"))
-    return [(int(match[1]), entry) for match, entry in found if match]
+    """List the number and object of each head."""
+    matches = ((HEAD.fullmatch(entry.key), entry) for entry in store.entries("index/heads"))
+    return [(int(match[1]), entry) for match, entry in matches if match]
 
 
 def sweep_index(store: Store, heads: Heads, cutoff: datetime, broom: Broom) -> None:
-    """Remove old heads, oldest first, so that what is left is a chain; then segments that none of the others names."""
-    if broom.apply and heads.going:
+    """Remove old heads, oldest first, to leave an unbroken chain; then segments that no kept head lists."""
+    if broom.apply and heads.to_remove:
         _renew_hint(store, heads)
-    broom.remove("heads of the index", heads.going, page=1)
+    broom.remove("heads of the index", heads.to_remove, page=1)
     broom.keep("heads of the index", CURRENT, *(entry for _, entry in heads.kept))
     listed = [*store.entries("index/records"), *store.entries("index/datasets")]
     named = heads.segments()
-    going = []
+    to_remove = []
     for entry in listed:
         if not SEGMENT.fullmatch(entry.key):
             broom.keep_unknown(entry)
@@ -112,12 +112,12 @@ def sweep_index(store: Store, heads: Heads, cutoff: datetime, broom: Broom) -> N
         elif entry.modified > cutoff:
             broom.keep("segments of the index", YOUNG, entry)
         else:
-            going.append(entry)
-    broom.remove("segments of the index", going)
+            to_remove.append(entry)
+    broom.remove("segments of the index", to_remove)
 
 
 def _renew_hint(store: Store, heads: Heads) -> None:
-    """Let the hint name a head that stays."""
+    """Point the hint to a kept head."""
     hint = store.find(HINT)
     if hint is None or not hint.isdigit() or int(hint) < heads.kept[0][0]:
         store.put(HINT, str(heads.kept[-1][0]).encode())

@@ -1,4 +1,4 @@
-"""Pixels: ingested images and consolidated containers that the index does not name, and unfinished files."""
+"""Tidying of pixels: images and containers that the index does not name, and unfinished files."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ OWN = ("runs", "jobs", "deletions", "index", "products", "data", "consolidated")
 
 
 def sweep_images(store: Store, used: Names, managed: Names, cutoff: datetime, broom: Broom) -> None:
-    """Remove images, and their STAC items, that no head names.
+    """Remove images that no head names, and their STAC items.
 
-    Where no head names any image of an instance, its images stay: a Geocube may have indexed them instead.
+    If no head names any image of an instance, all its images are kept, since a Geocube may have indexed them.
     """
     indexed = {key.rpartition("/")[0] for key in used if key.startswith("data/") and key.endswith(".tif")}
     months: list[str] = []
-    going = list(_unused_images(store, used, managed, indexed, cutoff, broom, months))
-    items = {entry.key for entry in going if entry.key.endswith(".json")}
+    to_remove = list(_unused_images(store, used, managed, indexed, cutoff, broom, months))
+    items = {entry.key for entry in to_remove if entry.key.endswith(".json")}
     if broom.apply and items:
         forget_items(store, months, items)
-    broom.remove(IMAGES, going)
+    broom.remove(IMAGES, to_remove)
 
 
 def _unused_images(
     store: Store, used: Names, managed: Names, indexed: set[str], cutoff: datetime, broom: Broom, months: list[str]
 ) -> Iterator[Entry]:
-    """The old images that nothing names; `months` gets the keys of the catalogues that may link to them."""
+    """The old images that nothing names. Adds the keys of catalogues that may link to them to `months`."""
     for entry in store.entries("data"):
         match = IMAGE.fullmatch(entry.key)
         if CATALOGUE.fullmatch(entry.key):
@@ -61,7 +61,7 @@ def _unused_images(
 
 
 def sweep_containers(store: Store, used: Names, managed: Names, cutoff: datetime, broom: Broom) -> None:
-    """Remove consolidated containers that neither a head nor an unfinished job names, each once all of it is old."""
+    """Remove consolidated containers that no head or unfinished job names, once all their files are old."""
     unused: dict[str, Tally] = {}
     for entry in store.entries("consolidated"):
         match = CONTAINER.fullmatch(entry.key)
@@ -74,7 +74,7 @@ def sweep_containers(store: Store, used: Names, managed: Names, cutoff: datetime
         else:
             unused.setdefault(match["container"], Tally()).add(entry)
     for container, tally in sorted(unused.items()):
-        # The container's own zarr.json first: without it there is no container, whatever a killed process leaves.
+        # The container's zarr.json goes first: without it there is no container, even if this process is killed.
         entries = sorted(store.entries(container), key=lambda entry: (entry.key.count("/"), entry.key))
         if any(entry.modified > cutoff for entry in entries):
             broom.keep(CONTAINERS, YOUNG, *entries)
@@ -84,6 +84,6 @@ def sweep_containers(store: Store, used: Names, managed: Names, cutoff: datetime
 
 
 def sweep_staged(store: Store, cutoff: datetime, broom: Broom) -> None:
-    """Remove what killed writers left half-written in a folder."""
+    """Remove files left unfinished by killed writers."""
     for prefix in OWN:
         broom.remove("unfinished files", (entry for entry in store.staged(prefix) if entry.modified <= cutoff))

@@ -1,4 +1,4 @@
-"""Products: old versions of manifests and pointers, files that no manifest names, and old reports."""
+"""Tidying of products: old versions of manifests and pointers, files that no manifest names, old reports."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ KNOWN = {
     ),
     "report": re.compile(r"[\w./-]+\.(png|jpg|html|json|parquet|geojson|qml)"),
 }
-"""The files of a product that acd makes, by job."""
+"""Names of the files that acd writes into a product, by job."""
 
 NEWS = re.compile(r"news/(watermark|(pending|announced)/\d{4}-\d\d/[\w.-]+)\.json")
-"""What of a series was announced. It stays: an image that nothing remembers would be announced once more."""
+"""Records of a series' announcements. They are kept, or images would be announced again."""
 
 BESIDE = re.compile(r"/(?!product-)[\w-]+\.(json|vrt|qml)$")
-"""STAC documents, mosaics and styles, which lie beside the pixels that they are of."""
+"""STAC documents, mosaics and styles, which are beside their pixels."""
 
 CATALOGUES = re.compile(r"products/.+/catalog\.json")
 
@@ -44,11 +44,11 @@ KINDS = {"baseline": "files of baselines", "monitor": "files of monitors", "repo
 
 @dataclass
 class Products:
-    """What is below `products/`, without the files themselves.
+    """The products of a cube, without their files.
 
     Attributes:
-        chains: numbered versions of manifests and pointers, by their folder.
-        folders: the folders of products, each with the time when something in it was last written.
+        chains: numbered versions of manifests and pointers, by folder.
+        folders: folders of products, each with its last modification time.
     """
 
     chains: dict[str, list[tuple[int, Entry]]] = field(default_factory=lambda: defaultdict(list))
@@ -75,23 +75,23 @@ def read_products(store: Store, broom: Broom) -> Products:
 def sweep_products(
     store: Store, products: Products, runs: Runs, used: Names, retention: Retention, cutoff: datetime, broom: Broom
 ) -> None:
-    """Remove old versions, then what no document that stays names.
+    """Remove old versions, then files that no kept document names.
 
     Args:
         store: of the cube.
         products: from `read_products`.
-        runs: whose plans that stay may still publish.
-        used: what the index and plans name.
-        retention: how many versions and reports stay.
-        cutoff: what is younger stays.
+        runs: the runs, whose kept plans may still publish.
+        used: files named by the index and by plans.
+        retention: number of versions and reports to keep.
+        cutoff: younger files are kept.
         broom: deletes and counts.
     """
     documents = _sweep_versions(products, retention, cutoff, broom)
-    made = runs.made()
-    reports = _reports_to_remove(products, made, retention, cutoff)
+    planned = runs.planned_products()
+    reports = _reports_to_remove(products, planned, retention, cutoff)
     for folder in sorted(products.folders):
         job, content_id = folder.rstrip("/").split("/")[-2:]
-        if (job, content_id.removesuffix("-partial")) in made:
+        if (job, content_id.removesuffix("-partial")) in planned:
             used.add([folder.rstrip("/")])
         if folder in reports:
             entries = sorted(store.entries(folder.rstrip("/")), key=lambda entry: not entry.key.endswith(".html"))
@@ -99,28 +99,28 @@ def sweep_products(
                 broom.remove("old reports", entries)
                 continue
         if job == "report" and f"{folder}editions" not in products.chains:
-            used.add([folder.rstrip("/")])  # no document names the pictures of such a report
+            used.add([folder.rstrip("/")])  # no document lists the pictures of a report without editions
         named = _named_in(store, folder, job, products, documents)
         broom.remove(KINDS[job], _unnamed(store, folder, job, named, used, cutoff, broom))
 
 
 def _sweep_versions(products: Products, retention: Retention, cutoff: datetime, broom: Broom) -> dict[str, list[str]]:
-    """Remove old versions of manifests and pointers; returns those of results that stay, by folder of the product."""
+    """Remove old versions of manifests and pointers; return the kept manifests, by folder of the product."""
     kept: dict[str, list[str]] = {}
     for chain, versions in sorted(products.chains.items()):
         kind = "pointers to the latest" if chain.endswith(".latest") else "versions of results"
-        going = superseded(versions, retention.keep_versions, cutoff)
-        broom.remove(kind, going, page=1)
-        gone = {entry.key for entry in going}
-        stay = [entry for _, entry in versions if entry.key not in gone]
-        broom.keep(kind, CURRENT, *stay)
+        to_remove = superseded(versions, retention.keep_versions, cutoff)
+        broom.remove(kind, to_remove, page=1)
+        removed = {entry.key for entry in to_remove}
+        staying = [entry for _, entry in versions if entry.key not in removed]
+        broom.keep(kind, CURRENT, *staying)
         if not chain.endswith(".latest"):
-            kept[f"{chain.rpartition('/')[0]}/"] = [entry.key for entry in stay]
+            kept[f"{chain.rpartition('/')[0]}/"] = [entry.key for entry in staying]
     return kept
 
 
 def _named_in(store: Store, folder: str, job: str, products: Products, documents: dict[str, list[str]]) -> Names:
-    """What the versions of a product name that stay, and those that were published since they were listed."""
+    """Files named by a product's kept versions, and by versions published since they were listed."""
     names = Names()
     for key in documents.get(folder, []):
         names.add(names_of_manifest(store, key))
@@ -156,9 +156,9 @@ def _unnamed(
 
 
 def _is_beside(key: str, rest: str, job: str, named: Names, used: Names) -> bool:
-    """Whether a file belongs to what is in use although nothing names it: pages of a report, files beside pixels.
+    """Whether a file that nothing names is in use: pages of a report, and files beside pixels.
 
-    In acd 0.1.0 an image had an `item.json` that no document named.
+    In acd 0.1.0 images had an `item.json` that no document named.
     """
     if job == "report":
         return "/" not in rest
@@ -167,18 +167,18 @@ def _is_beside(key: str, rest: str, job: str, named: Names, used: Names) -> bool
 
 
 def _reports_to_remove(
-    products: Products, made: set[tuple[str, str]], retention: Retention, cutoff: datetime
+    products: Products, planned: set[tuple[str, str]], retention: Retention, cutoff: datetime
 ) -> set[str]:
-    """Reports without editions, as acd 0.1.0 made them, that are old, not the newest of their AOI, and not planned."""
+    """Reports without editions (acd 0.1.0) that are old, not the newest of their AOI, and not planned."""
     by_area: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
     for folder, newest in products.folders.items():
         area = folder.rstrip("/").rpartition("/")[0]
         if area.endswith("/report") and f"{folder}editions" not in products.chains:
             by_area[area].append((newest, folder))
-    going = set()
+    old_reports = set()
     for folders in by_area.values():
         for newest, folder in sorted(folders, reverse=True)[retention.keep_versions :]:
             content_id = folder.rstrip("/").rpartition("/")[2].removesuffix("-partial")
-            if newest <= cutoff and ("report", content_id) not in made:
-                going.add(folder)
-    return going
+            if newest <= cutoff and ("report", content_id) not in planned:
+                old_reports.add(folder)
+    return old_reports

@@ -1,4 +1,4 @@
-"""What is kept, by age and by number."""
+"""Retention rules, by age and by number."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from acdtask.storage.listing import Entry
 __all__ = ["SAFE_DAYS", "Retention", "superseded"]
 
 SAFE_DAYS = 2
-"""A workflow ends after a day, and what a job has written is named when it ends."""
+"""Workflows end within a day, and a job's files are referenced when it ends."""
 
 
 class Retention(BaseModel):
-    """What stays although nothing names it, or something newer has replaced it.
+    """What to keep although it is unreferenced or superseded.
 
     Attributes:
-        keep_days: whatever is younger stays.
-        keep_runs: finished runs of each AOI and job.
-        keep_versions: versions of each manifest, and reports of each AOI.
-        keep_heads: heads of the index.
+        keep_days: keep anything younger.
+        keep_runs: number of finished runs per AOI and job.
+        keep_versions: number of versions per manifest, and of reports per AOI.
+        keep_heads: number of heads of the index.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,32 +35,32 @@ class Retention(BaseModel):
     keep_heads: int = Field(default=10, ge=1)
 
     def cutoff(self, now: datetime) -> datetime:
-        """What was modified later stays."""
+        """The time after which modified objects are kept."""
         return now - timedelta(days=self.keep_days)
 
     def require_safe(self) -> None:
-        """RETENTION_TOO_SHORT if a running job might lose what it needs."""
+        """Require enough days for running jobs. RETENTION_TOO_SHORT."""
         if self.keep_days < SAFE_DAYS:
             raise AcdError(
                 ErrorCode.RETENTION_TOO_SHORT,
-                f"--keep-days {self.keep_days:g} could delete what a running job has just written",
+                f"--keep-days {self.keep_days:g} could delete files that a running job has just written",
             )
 
 
 def superseded(versions: Iterable[tuple[int, Entry]], keep: int, cutoff: datetime) -> list[Entry]:
-    """The versions that may go, oldest first, without a gap between them.
+    """The versions to remove, oldest first and without gaps.
 
-    The newest ones stay, and each that was the newest at some time after the cutoff: a reader may still have it.
+    The newest are kept, and any that was the newest at some time after the cutoff, since readers may still use it.
 
     Args:
-        versions: number and object of each.
-        keep: how many newest ones stay.
+        versions: number and object of each version.
+        keep: number of newest versions to keep.
         cutoff: from `Retention.cutoff`.
     """
     ordered = [entry for _, entry in sorted(versions, key=lambda version: version[0])]
-    going = []
+    old_versions = []
     for entry, successor in pairwise(ordered[: len(ordered) - keep + 1]):
         if successor.modified > cutoff:
             break
-        going.append(entry)
-    return going
+        old_versions.append(entry)
+    return old_versions

@@ -1,4 +1,4 @@
-"""Runs: plans with their shards, tables and scratch; accounts of workflows; tokens and announcements."""
+"""Tidying of runs: plans with their shards, tables and scratch; accounts of workflows; tokens and announcements."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ ACCOUNT = re.compile(r"runs/workflows/(?P<run>[^/]+)/.+")
 LEFT_OUT = re.compile(r"runs/ingest/left-out/[^/]+\.json")
 KNOWN = re.compile(r"runs/ingest/known/[0-9a-f]{16}/[^/]+\.json")
 OWN_TOKEN = re.compile(r"tokens/(\d{8})")
-WHOLE = re.compile(r"(?P<round>[^/]+)/gathered/[^/]+/000000-.+\.json")
+COMPLETE = re.compile(r"(?P<round>[^/]+)/gathered/[^/]+/000000-.+\.json")
 
 ACCOUNTS = "accounts of workflows"
 RUNS = "--keep-runs"
 
 PlanKey = tuple[str, str]
-"""A job, and the id of its plan."""
+"""A job and the id of its plan."""
 
 
 @dataclass
 class Folder:
-    """A folder of runs as a listing shows it. `whole_rounds` are gathered with nothing left out."""
+    """Summary of a folder of runs. `whole_rounds` are rounds gathered with nothing left out."""
 
     tally: Tally = field(default_factory=Tally)
     token: int = 0
@@ -48,30 +48,30 @@ class Folder:
     has_plan: bool = False
 
     def add(self, entry: Entry, rest: str = "") -> None:
-        """Take an object of the folder into account; `rest` is its key below a plan's folder."""
+        """Add an object; `rest` is its key relative to a plan's folder."""
         self.tally.add(entry)
         self.has_plan = self.has_plan or rest == "plan.json"
         if match := OWN_TOKEN.fullmatch(rest):
             self.token = max(self.token, int(match[1]))
-        if match := WHOLE.fullmatch(rest):
+        if match := COMPLETE.fullmatch(rest):
             self.whole_rounds.add(match["round"])
 
     def is_old(self, cutoff: datetime) -> bool:
-        """Whether nothing in it is younger than the cutoff."""
+        """Whether nothing in the folder is younger than the cutoff."""
         return self.tally.newest is not None and self.tally.newest <= cutoff
 
     def has_old(self, cutoff: datetime) -> bool:
-        """Whether something in it is old."""
+        """Whether something in the folder is older than the cutoff."""
         return self.tally.oldest is not None and self.tally.oldest <= cutoff
 
 
 @dataclass
 class Runs:
-    """Everything below `runs/`, folder by folder.
+    """Everything below `runs/`, by folder.
 
     Attributes:
-        newest: when the last object was written; None if there is none.
-        kept: the plans that stay, with the documents that are left to read of each.
+        newest: the newest modification time; None if there are no objects.
+        kept: the documents of the plans to keep.
     """
 
     plans: dict[PlanKey, Folder] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Runs:
     kept: dict[PlanKey, dict[str, Any]] = field(default_factory=dict)
 
     def names(self, site: Site, cutoff: datetime) -> Names:
-        """What the plans that stay have made or will make: folders of products, and files that older shards wrote."""
+        """Files that kept plans write: folders of products, and files of older shards."""
         names = Names()
         for (job, plan_id), document in self.kept.items():
             content = document.get("content", {})
@@ -98,13 +98,13 @@ class Runs:
                         names.add(_names_in_table(site, entry.key))
         return names
 
-    def made(self) -> set[tuple[str, str]]:
-        """Job and content id of what the plans that stay make."""
+    def planned_products(self) -> set[tuple[str, str]]:
+        """Job and content id of the products of kept plans."""
         return {(job, plan.get("content_id", "")) for (job, _), plan in self.kept.items()}
 
 
 def _names_in_table(site: Site, key: str) -> set[str]:
-    """The keys that the table of a shard names. TIDY_UNSURE."""
+    """The keys named by a shard's table. TIDY_UNSURE."""
     try:
         document = document_in(site.store.get(key))
     except ValueError as error:
@@ -117,18 +117,18 @@ def read_runs(site: Site) -> Runs:
     runs = Runs()
     for entry in site.store.entries("runs"):
         runs.newest = max(runs.newest or entry.modified, entry.modified)
-        _classify(entry, runs)
+        _add_entry(entry, runs)
     return runs
 
 
 def _pictures_of(content: dict[str, Any]) -> list[str]:
-    """The folders of pictures that a report's plan makes."""
+    """The folders of pictures that a report's plan writes."""
     report = f"products/{content.get('aoi')}/report/{content.get('report')}"
     folders = [folder for month in content.get("months", {}).values() for folder in month["dates"].values()]
     return [f"{report}/{folder}" for folder in (*folders, f"baseline-{content.get('ground')}")]
 
 
-def _classify(entry: Entry, runs: Runs) -> None:
+def _add_entry(entry: Entry, runs: Runs) -> None:
     if match := PLAN.fullmatch(entry.key):
         folder = runs.plans.setdefault((match["job"], match["plan"]), Folder())
         folder.add(entry, match["rest"])
@@ -147,7 +147,7 @@ def _classify(entry: Entry, runs: Runs) -> None:
 
 
 def sweep_runs(site: Site, runs: Runs, retention: Retention, cutoff: datetime, broom: Broom) -> None:
-    """Remove old plans, accounts, announcements, tokens, and notes of rasters that the cube has by now."""
+    """Remove old plans, accounts, announcements and tokens, and notes of rasters that the cube now has."""
     for job, plan_id in sorted(_old_plans(site, runs, retention, cutoff)):
         _remove_folder(f"runs/{job}/{plan_id}", "plans", cutoff, broom)
     for key in runs.kept:
@@ -167,33 +167,33 @@ def sweep_runs(site: Site, runs: Runs, retention: Retention, cutoff: datetime, b
 
 
 def _old_plans(site: Site, runs: Runs, retention: Retention, cutoff: datetime) -> list[PlanKey]:
-    """The plans to remove; those that stay are noted in `runs.kept`."""
-    going: list[PlanKey] = []
+    """Choose the plans to remove, and store the others in `runs.kept`."""
+    old_plans: list[PlanKey] = []
     finished: dict[tuple[str, str], int] = defaultdict(int)
     for key, folder in sorted(runs.plans.items(), key=lambda item: item[1].tally.newest or cutoff, reverse=True):
         plan = _document_of(site, key) if folder.has_plan else {}
-        place = (_area_of(plan), key[0])
+        group = (_area_of(plan), key[0])
         is_finished = bool(plan) and plan["rounds"][-1] in folder.whole_rounds
-        finished[place] += is_finished
-        if not folder.is_old(cutoff) or (is_finished and finished[place] <= retention.keep_runs):
+        finished[group] += is_finished
+        if not folder.is_old(cutoff) or (is_finished and finished[group] <= retention.keep_runs):
             runs.kept[key] = plan
         else:
-            going.append(key)
-    return going
+            old_plans.append(key)
+    return old_plans
 
 
 def _document_of(site: Site, key: PlanKey) -> dict[str, Any]:
-    """The plan; empty if another process has removed it. TIDY_UNSURE."""
-    place = f"runs/{key[0]}/{key[1]}/plan.json"
-    body = site.store.find(place)
+    """The plan's document; empty if another process removed it. TIDY_UNSURE."""
+    path = f"runs/{key[0]}/{key[1]}/plan.json"
+    body = site.store.find(path)
     if body is None:
         return {}
-    plan: dict[str, Any] = json.loads(unseal(body, site.store.address_of(place), ErrorCode.TIDY_UNSURE))
+    plan: dict[str, Any] = json.loads(unseal(body, site.store.address_of(path), ErrorCode.TIDY_UNSURE))
     return plan
 
 
 def _area_of(plan: dict[str, Any]) -> str:
-    """The AOI of a plan: its name, or the path of its file where the plan says no name; empty without one."""
+    """The AOI of a plan: its name, else the path of its file; empty if it has none."""
     content = plan.get("content", {})
     for part in (content.get("method"), content.get("settings"), content, plan.get("settings")):
         area = part.get("aoi") if isinstance(part, dict) else None
@@ -203,7 +203,7 @@ def _area_of(plan: dict[str, Any]) -> str:
 
 
 def _remove_folder(prefix: str, kind: str, cutoff: datetime, broom: Broom) -> None:
-    """Remove a folder, unless something in it is new; what names the rest, such as a plan, goes first."""
+    """Remove a folder unless something in it is new. Its plan, which refers to the rest, goes first."""
     entries = sorted(broom.store.entries(prefix), key=lambda entry: (not entry.key.endswith("/plan.json"), entry.key))
     if any(entry.modified > cutoff for entry in entries):
         broom.keep(kind, "in use again", *entries)
@@ -213,44 +213,44 @@ def _remove_folder(prefix: str, kind: str, cutoff: datetime, broom: Broom) -> No
 
 
 def _sweep_announcements(runs: Runs, cutoff: datetime, broom: Broom) -> None:
-    """An announcement keeps plans with older tokens from publishing, so it may go once there is none."""
+    """Remove old announcements once no plan with an older token is kept, which they keep from publishing."""
     oldest = _oldest_tokens(runs)
-    for place, number, entry in sorted(runs.announced, key=lambda item: item[2].key):
+    for folder, number, entry in sorted(runs.announced, key=lambda item: item[2].key):
         if entry.modified > cutoff:
             broom.keep("announcements", YOUNG, entry)
-        elif any(token < number for area, token in oldest.items() if _is_of(place, area)):
+        elif any(token < number for group, token in oldest.items() if _belongs_to(folder, group)):
             broom.keep("announcements", "an older plan is kept", entry)
         else:
             broom.remove("announcements", [entry])
 
 
 def _oldest_tokens(runs: Runs) -> dict[PlanKey, int]:
-    """For each AOI and job, the lowest of the tokens of its plans that are kept, each plan's newest one counted."""
+    """The lowest token per AOI and job among kept plans, each counted with its newest token."""
     oldest: dict[PlanKey, int] = {}
     for (job, plan_id), plan in runs.kept.items():
-        place = (_area_of(plan), job)
+        group = (_area_of(plan), job)
         token = runs.plans[job, plan_id].token
-        oldest[place] = min(oldest.get(place, token), token)
+        oldest[group] = min(oldest.get(group, token), token)
     return oldest
 
 
-def _is_of(place: str, area: PlanKey) -> bool:
-    """Whether a place belongs to an AOI and job; a plan that says no AOI may belong to any."""
-    name, job = area
-    return place.startswith(f"{name}/{job}/") if name else f"/{job}/" in f"/{place}"
+def _belongs_to(folder: str, group: PlanKey) -> bool:
+    """Whether a folder belongs to an AOI and job; a plan without an AOI may belong to any."""
+    name, job = group
+    return folder.startswith(f"{name}/{job}/") if name else f"/{job}/" in f"/{folder}"
 
 
 def _sweep_tokens(runs: Runs, cutoff: datetime, broom: Broom) -> None:
-    """The newest token of a place, or number of a verification, stays: the next one is counted from it."""
+    """Remove old tokens and verification numbers; the newest stays, since the next is counted from it."""
     for _, tokens in sorted(runs.tokens.items()):
-        going = superseded(tokens, 1, cutoff)
-        broom.remove("tokens", going)
-        gone = {entry.key for entry in going}
-        broom.keep("tokens", CURRENT, *(entry for _, entry in tokens if entry.key not in gone))
+        to_remove = superseded(tokens, 1, cutoff)
+        broom.remove("tokens", to_remove)
+        removed = {entry.key for entry in to_remove}
+        broom.keep("tokens", CURRENT, *(entry for _, entry in tokens if entry.key not in removed))
 
 
 def _sweep_left_out(site: Site, runs: Runs, cutoff: datetime, broom: Broom) -> None:
-    """A raster that was left out is shown by reports until the cube has it."""
+    """Remove notes of rasters that the cube now has; reports show the others."""
     kind = "notes of rasters left out"
     for entry in sorted(runs.left_out, key=lambda entry: entry.key):
         if entry.modified > cutoff:
@@ -268,7 +268,7 @@ def _is_ingested(site: Site, entry: Entry) -> bool:
     try:
         raster = LeftOutRaster.model_validate_json(body)
         return raster.record.id in site.cube.having(raster.variable, raster.instance, [raster.record.id])
-    except ValueError:  # a damaged note stays
+    except ValueError:  # a damaged note is kept
         return False
     except AcdError as error:
         if error.code in (ErrorCode.VARIABLE_UNKNOWN, ErrorCode.INSTANCE_UNKNOWN):

@@ -1,4 +1,4 @@
-"""What `acdtask serve` keeps of its jobs: consolidations and deletions."""
+"""Tidying of the jobs of `acdtask serve`: consolidations and deletions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONSOLIDATIONS, DELETIONS = "consolidation jobs", "deletion jobs"
 
 
 def sweep_jobs(store: Store, cutoff: datetime, broom: Broom) -> None:
-    """Remove jobs of a server that ended before the cutoff, as its clients can do themselves."""
+    """Remove a server's jobs that ended before the cutoff, as its clients also can."""
     jobs: dict[str, list[Entry]] = defaultdict(list)
     locks: list[tuple[int, Entry]] = []
     claims: dict[str, Entry] = {}
@@ -43,35 +43,35 @@ def sweep_jobs(store: Store, cutoff: datetime, broom: Broom) -> None:
         else:
             broom.keep_unknown(entry)
     _sweep_consolidations(store, jobs, claims, cutoff, broom)
-    going = superseded(locks, 1, cutoff)
-    broom.remove("tables of locks", going, page=1)
-    gone = {entry.key for entry in going}
-    broom.keep("tables of locks", CURRENT, *(one for _, one in locks if one.key not in gone))
+    to_remove = superseded(locks, 1, cutoff)
+    broom.remove("tables of locks", to_remove, page=1)
+    removed = {entry.key for entry in to_remove}
+    broom.keep("tables of locks", CURRENT, *(lock for _, lock in locks if lock.key not in removed))
     _sweep_deletions(store, cutoff, broom)
 
 
 def _sweep_consolidations(
     store: Store, jobs: dict[str, list[Entry]], claims: dict[str, Entry], cutoff: datetime, broom: Broom
 ) -> None:
-    """A job goes with the claim of its name, which goes first: without it there is no such job."""
+    """Remove ended jobs. The claim of a job's name goes first, since without it the job does not exist."""
     owners = {_owner_of(store, key): entry for key, entry in claims.items()}
     ended = _ended(store)
     for job_id, entries in sorted(jobs.items()):
         claim = owners.pop(job_id, None)
-        mine = [*([claim] if claim else []), *sorted(entries, key=lambda entry: entry.key)]
-        if any(entry.modified > cutoff for entry in mine):
-            broom.keep(CONSOLIDATIONS, YOUNG, *mine)
+        job_entries = [*([claim] if claim else []), *sorted(entries, key=lambda entry: entry.key)]
+        if any(entry.modified > cutoff for entry in job_entries):
+            broom.keep(CONSOLIDATIONS, YOUNG, *job_entries)
         elif claim is not None and job_id not in ended:
-            broom.keep(CONSOLIDATIONS, "not ended", *mine)
+            broom.keep(CONSOLIDATIONS, "not ended", *job_entries)
         else:
-            broom.remove(CONSOLIDATIONS, mine[:1])
-            broom.remove(CONSOLIDATIONS, mine[1:])
+            broom.remove(CONSOLIDATIONS, job_entries[:1])
+            broom.remove(CONSOLIDATIONS, job_entries[1:])
     for claim in owners.values():
         broom.keep(CONSOLIDATIONS, "claims of names", claim)
 
 
 def _owner_of(store: Store, key: str) -> str:
-    """The job that has claimed a name; empty if another process has removed the claim. TIDY_UNSURE."""
+    """The job that claimed a name; empty if another process removed the claim. TIDY_UNSURE."""
     body = store.find(key)
     if body is None:
         return ""
@@ -87,7 +87,7 @@ def _ended(store: Store) -> set[str]:
 
 
 def containers_of_jobs(store: Store) -> set[str]:
-    """The containers that unfinished consolidations have written or will write. TIDY_UNSURE."""
+    """The containers that unfinished consolidations write. TIDY_UNSURE."""
     journal = Journal(store)
     try:
         unfinished = [job for job in journal.all() if not is_final(job.state)]
@@ -97,7 +97,7 @@ def containers_of_jobs(store: Store) -> set[str]:
 
 
 def managed_containers(store: Store) -> Names:
-    """Containers that clients handed over, as far as they lie below the cube."""
+    """Containers below the cube that clients handed over."""
     uris = ((store.find(entry.key) or b"").decode(errors="replace") for entry in store.entries("managed"))
     return Names(key_of(uri, store) for uri in uris)
 
@@ -115,7 +115,7 @@ def _sweep_deletions(store: Store, cutoff: datetime, broom: Broom) -> None:
 
 
 def _state_of(body: bytes | None) -> str:
-    """The state of a deletion; empty for a document that is damaged or gone, which tidy leaves alone."""
+    """The state of a deletion; empty if its document is damaged or missing, which tidy then leaves alone."""
     try:
         return str(json.loads(unseal(body or b"", ""))["job"]["state"])
     except (AcdError, KeyError, TypeError):

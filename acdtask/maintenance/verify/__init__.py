@@ -1,1 +1,1 @@
-"""Verify a cube: read every file that it names, and say which are damaged and how to make them again."""
+"""Verification of a cube: reads every file that it names, and reports damaged ones and how to recreate them."""

@@ -1,4 +1,4 @@
-"""Reading the files of a cube, and comparing them with their checksums."""
+"""Comparison of a cube's files with their checksums."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from acdtask.maintenance.verify.files import NamedFile
 from acdtask.raster.checksums import digest_of
 from acdtask.storage.store import Store
 
-__all__ = ["Checked", "Fault", "check_files"]
+__all__ = ["CheckResult", "Fault", "check_files"]
 
 THREADS = 8
-"""Files read at once. Each takes some megabytes of memory, whatever its size."""
+"""Files read in parallel. Each takes a few megabytes of memory, whatever its size."""
 
 Verdict: TypeAlias = Literal["intact", "missing", "damaged", "not checked"]
 
@@ -33,14 +33,14 @@ class Fault:
 
 
 @dataclass
-class Checked:
-    """What a verification has seen.
+class CheckResult:
+    """Counts and faults of a verification.
 
     Attributes:
-        intact: files that are as they were written.
-        not_checked: files without a checksum, which are there, or lie outside the cube.
-        bytes_read: how much was read.
-        faults: what is missing or damaged, in the order of the files.
+        intact: number of files whose checksum matches.
+        not_checked: number of existing files without a checksum, and of files outside the cube.
+        bytes_read: number of bytes read.
+        faults: missing and damaged files, in the order of the files.
     """
 
     intact: int
@@ -50,7 +50,7 @@ class Checked:
 
 
 @dataclass
-class _Result:
+class _FileResult:
     verdict: Verdict
     size: int = 0
     detail: str = ""
@@ -58,63 +58,63 @@ class _Result:
 
 def check_files(
     store: Store, files: Sequence[NamedFile], progress: Callable[[int], None] = lambda _done: None
-) -> Checked:
-    """Read each file that has a checksum, and compare.
+) -> CheckResult:
+    """Read each file that has a checksum, and compare them.
 
     Args:
-        store: of the cube.
-        files: what to look at.
+        store: the cube's store.
+        files: the files to check.
         progress: called with the number of files done so far.
 
     Raises:
-        AcdError: what Store raises.
+        AcdError: the store's errors.
     """
-    checked = Checked(0, 0, 0, [])
+    total = CheckResult(0, 0, 0, [])
     with ThreadPoolExecutor(THREADS, thread_name_prefix="acd-verify") as pool:
         results = pool.map(lambda file: _check(store, file), files)
         for done, (file, result) in enumerate(zip(files, results, strict=True), start=1):
-            checked.bytes_read += result.size
-            checked.intact += result.verdict == "intact"
-            checked.not_checked += result.verdict == "not checked"
+            total.bytes_read += result.size
+            total.intact += result.verdict == "intact"
+            total.not_checked += result.verdict == "not checked"
             if result.verdict in ("missing", "damaged"):
-                checked.faults.append(Fault(file, result.verdict, result.detail))
+                total.faults.append(Fault(file, result.verdict, result.detail))
             progress(done)
-    return checked
+    return total
 
 
-def _check(store: Store, file: NamedFile) -> _Result:
+def _check(store: Store, file: NamedFile) -> _FileResult:
     if file.key.startswith(OUTSIDE):
-        return _Result("not checked")
+        return _FileResult("not checked")
     if is_stack(file.key):
         return _check_stack(store, file)
     if not file.checksum:
-        return _Result("not checked" if store.exists(file.key) else "missing")
+        return _FileResult("not checked" if store.exists(file.key) else "missing")
     pieces = store.pieces(file.key)
     if pieces is None:
-        return _Result("missing")
+        return _FileResult("missing")
     digest, size = digest_of(pieces)
-    return _Result("intact" if digest.startswith(file.checksum) else "damaged", size)
+    return _FileResult("intact" if digest.startswith(file.checksum) else "damaged", size)
 
 
-def _check_stack(store: Store, file: NamedFile) -> _Result:
-    """A container: its zarr.json, and every chunk that this lists."""
+def _check_stack(store: Store, file: NamedFile) -> _FileResult:
+    """Check a container: its zarr.json, and every chunk listed there."""
     metadata = store.find(f"{file.key}/{METADATA}")
     if metadata is None:
-        return _Result("missing")
+        return _FileResult("missing")
     if not file.checksum:
-        return _Result("not checked", len(metadata))
+        return _FileResult("not checked", len(metadata))
     stack = stack_of(metadata) if digest_of([metadata])[0] == file.checksum else None
     if stack is None:
-        return _Result("damaged", len(metadata), f"its {METADATA} is not what was written")
+        return _FileResult("damaged", len(metadata), f"the checksum of its {METADATA} does not match")
     problem, size = _damaged_file(store, file.key, stack)
     if not problem:
-        problem, of_chunks = damaged_chunk(store, stack.key(file.key), stack.layout)
-        size += of_chunks
-    return _Result("damaged" if problem else "intact", len(metadata) + size, problem)
+        problem, chunks_size = damaged_chunk(store, stack.key(file.key), stack.layout)
+        size += chunks_size
+    return _FileResult("damaged" if problem else "intact", len(metadata) + size, problem)
 
 
 def _damaged_file(store: Store, container: str, stack: Stack) -> tuple[str, int]:
-    """What is wrong with the first bad file beside the images, or nothing, and how many bytes were read."""
+    """The problem of the first damaged file beside the images, or "", and the number of bytes read."""
     size = 0
     for key, checksum in stack.files.items():
         data = store.find(f"{container}/{key}")
@@ -122,5 +122,5 @@ def _damaged_file(store: Store, container: str, stack: Stack) -> tuple[str, int]
             return f"{key} is missing", size
         size += len(data)
         if digest_of([data])[0] != checksum:
-            return f"{key} is not what was written", size
+            return f"the checksum of {key} does not match", size
     return "", size

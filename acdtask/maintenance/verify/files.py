@@ -1,4 +1,4 @@
-"""The files that a cube names, in its index and in the manifests of its products."""
+"""Files named by a cube's index and by the manifests of its products."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ MANIFEST = re.compile(PRODUCT.pattern + r"/manifests/(?P<number>\d+)\.json")
 
 @dataclass(frozen=True)
 class NamedFile:
-    """A file, or a consolidated container, that a cube names.
+    """A file or consolidated container named by a cube.
 
     Attributes:
         key: its key, or an address outside the cube.
         kind: what wrote it.
-        dataset: one that it holds; None for a document.
-        digest: of a document: its SHA-256 as a multihash, or the first half of it.
+        dataset: a dataset in the file; None for a document.
+        digest: a document's SHA-256 as a multihash, or the first half of it.
     """
 
     key: str
@@ -42,12 +42,12 @@ class NamedFile:
 
     @property
     def checksum(self) -> str:
-        """Its checksum, or how that begins; empty if it has none."""
+        """The file's checksum or its beginning; empty if it has none."""
         return self.dataset.checksum if self.dataset else self.digest
 
 
 def named_files(cube: LocalCube) -> list[NamedFile]:
-    """Every file that the newest head and the newest manifests name, once, by kind and key. CUBE_DAMAGED."""
+    """List each file named by the newest head and manifests once, by kind and key. CUBE_DAMAGED."""
     datasets = [
         dataset
         for variable in cube.variables()
@@ -65,7 +65,7 @@ def named_files(cube: LocalCube) -> list[NamedFile]:
 
 
 def product_folder(key: str) -> str:
-    """The folder of the baseline or monitoring result that a key is part of; empty if it is part of none.
+    """The folder of the baseline or monitoring result that contains a key; empty if there is none.
 
     >>> product_folder("products/koln/baseline/0123456789abcdef/mean_koln_CoherenceVV_20200101_20201231_3_4.tif")
     'products/koln/baseline/0123456789abcdef'
@@ -75,7 +75,7 @@ def product_folder(key: str) -> str:
 
 
 def _add(files: dict[str, NamedFile], file: NamedFile) -> None:
-    """Add a file; of several datasets in a file one with a checksum counts."""
+    """Add a file. Of several datasets in one file, one with a checksum takes precedence."""
     known = files.get(file.key)
     if known is None or not known.checksum:
         files[file.key] = file
@@ -104,7 +104,7 @@ def _manifests(store: Store) -> list[str]:
 
 
 def _files_of_product(store: Store, key: str) -> Iterator[NamedFile]:
-    """The files that a manifest names, through its months too. PRODUCT_DAMAGED, CUBE_DAMAGED."""
+    """The files named by a manifest and its months. PRODUCT_DAMAGED, CUBE_DAMAGED."""
     body = read_version(store, key)
     if body is None:
         return

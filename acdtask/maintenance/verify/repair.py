@@ -1,4 +1,4 @@
-"""How to make damaged files again, and taking damaged products out of the index so that their jobs make them again."""
+"""Advice for recreating damaged files, and removal of damaged products from the index to make jobs recreate them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ JOBS = ("consolidate", "baseline", "monitor")
 
 @dataclass(frozen=True)
 class Repair:
-    """How to make a file again.
+    """How to recreate a file.
 
     Attributes:
         advice: a sentence.
-        command: the command that makes it, with its variable parts in capitals; empty if nothing does.
-        after_forget: whether `acdtask verify --forget` has to come first.
+        command: the command that recreates it, with placeholders in capitals; empty if there is none.
+        after_forget: whether `acdtask verify --forget` must be run first.
     """
 
     advice: str
@@ -37,38 +37,38 @@ class Repair:
 
 
 def repair_of(fault: Fault, cube: LocalCube) -> Repair:
-    """How to make a damaged file again."""
+    """Advise how to recreate a damaged file."""
     file, dataset, address = fault.file, fault.file.dataset, cube.store.url
     if file.kind == "image" and dataset is not None:
         return Repair(
-            "It is written again from its source; give the source and the options that it was ingested with",
+            "Ingest it again from its source, with the options that it was ingested with",
             f"acdtask ingest local --cube {address} --source SOURCE --variable {dataset.variable} "
             f"--instance {dataset.instance} --on-known verify",
         )
     if file.kind == "consolidated" and dataset is not None and _has_sources(cube, file.key):
         return Repair(
-            "It is made again from the images of its records, once the index has forgotten it",
+            "Consolidate its records again, once the index has forgotten it",
             f"acdtask consolidate local --cube {address} --aoi AOI --layout {dataset.layout} "
             f"--variable {dataset.variable} --instance {dataset.instance}",
             after_forget=True,
         )
     if file.kind in ("baseline", "monitor"):
         return Repair(
-            f"It is made again by the {file.kind} job, once the index has forgotten its product",
+            f"Run the {file.kind} job again, once the index has forgotten its product",
             _job_command(file.kind, product_folder(file.key), cube.store),
             after_forget=True,
         )
-    return Repair("acd cannot make it again; restore it from a copy")
+    return Repair("acd cannot recreate it; restore it from a backup")
 
 
 def forget_products(faults: Iterable[Fault], cube: LocalCube) -> list[str]:
-    """Take damaged products and containers out of the index, and forget the runs that made them.
+    """Remove damaged products and containers from the index, and delete the runs that made them.
 
-    No pixels are deleted: manifests go on naming a damaged product, and reading it stays an error, until its job has
-    written it again under the same keys. Images stay, since `acdtask ingest local --on-known verify` repairs them.
+    No pixels are deleted. Manifests still name a damaged product, and reading it remains an error, until its job has
+    written it again under the same keys. Images are kept, since `acdtask ingest local --on-known verify` repairs them.
 
     Returns:
-        The keys of the damaged files whose jobs will make them again.
+        The keys of the damaged files that their jobs will recreate.
     """
     chosen = [fault for fault in faults if repair_of(fault, cube).after_forget]
     if not chosen:
@@ -76,12 +76,12 @@ def forget_products(faults: Iterable[Fault], cube: LocalCube) -> list[str]:
     datasets = _datasets_of(chosen, cube)
     records = {dataset.record_id for dataset in datasets if product_folder(dataset.uri)}
     cube.remove(records=records, datasets=datasets)
-    _forget_runs([_made_thing(fault, cube) for fault in chosen], cube.store)
+    _forget_runs([_plan_text_of(fault, cube) for fault in chosen], cube.store)
     return [fault.file.key for fault in chosen]
 
 
 def _has_sources(cube: LocalCube, key: str) -> bool:
-    """Whether each record in a container still has an image of its own."""
+    """Whether each record in a container still has its own image."""
     datasets = cube.datasets_at([key])
     for variable, instance in {(dataset.variable, dataset.instance) for dataset in datasets}:
         wanted = frozenset(dataset.record_id for dataset in datasets)
@@ -92,7 +92,7 @@ def _has_sources(cube: LocalCube, key: str) -> bool:
 
 
 def _datasets_of(faults: Sequence[Fault], cube: LocalCube) -> list[Dataset]:
-    """The datasets to take out: those of the containers, and all those of the records of products."""
+    """The datasets to remove: those in the containers, and all of the products' records."""
     datasets = set(cube.datasets_at([f.file.key for f in faults if f.file.kind == "consolidated"]))
     products = frozenset(_product_of(fault, cube) for fault in faults if fault.file.kind != "consolidated")
     folders = tuple(f"{product}/" for product in products)
@@ -103,7 +103,7 @@ def _datasets_of(faults: Sequence[Fault], cube: LocalCube) -> list[Dataset]:
 
 
 def _product_of(fault: Fault, cube: LocalCube) -> str:
-    """The folder of what a record stands for: a baseline, or a monitored image."""
+    """The folder of the baseline or monitored image that a file belongs to."""
     folder, key = product_folder(fault.file.key), fault.file.key
     if fault.file.kind == "baseline":
         return folder
@@ -116,7 +116,7 @@ def _image_folder(folder: str, key: str) -> str:
 
 
 def _image_of_month(folder: str, month: str, cube: LocalCube) -> str:
-    """An image of a month: the job that makes it again writes the table of its month. Else the result itself."""
+    """An image of a month, since recreating it rewrites the month's table; the result itself if there is none."""
     for variable in cube.variables():
         for instance in cube.instances(variable.name):
             keys = {d.record_id: d.uri for d in cube.datasets(variable.name, instance.name) if d.uri.startswith(folder)}
@@ -126,27 +126,27 @@ def _image_of_month(folder: str, month: str, cube: LocalCube) -> str:
     return folder
 
 
-def _made_thing(fault: Fault, cube: LocalCube) -> str:
-    """What the plan that made a file says of it: the container's key, the baseline's id or the image's folder."""
+def _plan_text_of(fault: Fault, cube: LocalCube) -> str:
+    """Text by which a file's plan is found: the container's key, the baseline's id or the image's folder."""
     if fault.file.kind == "consolidated":
         return fault.file.key
     product = _product_of(fault, cube)
     return product.rpartition("/")[2] if fault.file.kind == "baseline" else product
 
 
-def _forget_runs(things: Sequence[str], store: Store) -> None:
-    """Delete the runs that made these things: a shard with a marker would not be done again."""
+def _forget_runs(products: Sequence[str], store: Store) -> None:
+    """Delete the runs that made these products, since shards with a marker would be skipped."""
     runs = store.within("runs")
     for job in JOBS:
         plans = sorted(key for key in runs.list(job) if key.count("/") == 2 and key.endswith("/plan.json"))
         for key in plans:
             body = runs.find(key)
-            if body is not None and any(f'"{thing}"' in body.decode(errors="replace") for thing in things):
+            if body is not None and any(f'"{product}"' in body.decode(errors="replace") for product in products):
                 _delete_folder(runs, key.rpartition("/")[0])
 
 
 def _delete_folder(runs: Store, folder: str) -> None:
-    """Delete a plan's folder, its markers before the plan itself, so that what is left can be forgotten again."""
+    """Delete a plan's folder, the plan itself last, so that an interrupted deletion can be repeated."""
     keys = runs.list(folder)
     for key in sorted(keys, key=lambda key: key == f"{folder}/plan.json"):
         runs.delete(key)

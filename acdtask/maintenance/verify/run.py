@@ -1,4 +1,4 @@
-"""Verify a cube: look at every file, and say what is damaged and how it is made again."""
+"""Verification of a cube: checks files, and reports damage and how to repair it."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.maintenance.verify.check import Checked, Fault, check_files
+from acdtask.maintenance.verify.check import CheckResult, Fault, check_files
 from acdtask.maintenance.verify.files import NamedFile
 from acdtask.maintenance.verify.repair import Repair, forget_products, repair_of
 
 __all__ = ["Verification", "verify_files"]
 
-NAMED_AT_MOST = 10
+FILES_SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What a verification found.
+    """The result of a verification.
 
     Attributes:
-        address: of the cube.
-        checked: the files.
-        repairs: how to make each damaged file again, in the order of `checked.faults`.
-        forgotten: keys of damaged files whose products the index has forgotten, so that their jobs make them again.
+        address: the cube's address.
+        checked: counts and faults of the files.
+        repairs: how to recreate each damaged file, in the order of `checked.faults`.
+        forgotten: keys of damaged files whose products were removed from the index, so that their jobs recreate them.
     """
 
     address: str
-    checked: Checked
+    checked: CheckResult
     repairs: list[Repair] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
 
     @property
     def commands(self) -> list[str]:
-        """What to run, in order."""
+        """The commands to run, in order."""
         forget = any(repair.after_forget for repair in self.repairs) and not self.forgotten
         images = [repair.command for repair in self.repairs if not repair.after_forget and repair.command]
         products = [repair.command for repair in self.repairs if repair.after_forget]
@@ -57,12 +57,12 @@ class Verification:
         }
 
     def require_intact(self) -> None:
-        """FILES_DAMAGED if something is damaged that the index has not forgotten."""
+        """Require that no file in the index is damaged. FILES_DAMAGED."""
         faults = [fault for fault in self.checked.faults if fault.file.key not in self.forgotten]
         if not faults:
             return
-        named = ", ".join(f"{fault.file.key} ({fault.verdict})" for fault in faults[:NAMED_AT_MOST])
-        more = f" and {len(faults) - NAMED_AT_MOST} more" if len(faults) > NAMED_AT_MOST else ""
+        named = ", ".join(f"{fault.file.key} ({fault.verdict})" for fault in faults[:FILES_SHOWN])
+        more = f" and {len(faults) - FILES_SHOWN} more" if len(faults) > FILES_SHOWN else ""
         total = self.checked.intact + self.checked.not_checked + len(self.checked.faults)
         raise AcdError(
             ErrorCode.FILES_DAMAGED, f"{len(faults)} of {total} files of {self.address} are damaged: {named}{more}"
@@ -76,16 +76,16 @@ def verify_files(
     forget: bool = False,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> Verification:
-    """Read files that the cube names, and find out how damaged ones are made again.
+    """Check the files that a cube names, and find out how to recreate damaged ones.
 
     Args:
         cube: the cube.
-        files: what `named_files` gives.
-        forget: take damaged products out of the index, so that their jobs make them again.
+        files: from `named_files`.
+        forget: remove damaged products from the index, so that their jobs recreate them.
         progress: called with the number of files done so far.
 
     Raises:
-        AcdError: STORE_CONTENDED, or what Store raises.
+        AcdError: STORE_CONTENDED, or the store's errors.
     """
     checked = check_files(cube.store, files, progress)
     repairs = [repair_of(fault, cube) for fault in checked.faults]

@@ -26,7 +26,7 @@ from acdtask.jobs.report.model import (
     TileShape,
 )
 from acdtask.jobs.report.pictures import coherence_png, paper_jpeg, paper_name, patches_png, std_png, z_png
-from acdtask.jobs.report.score import Event, FoundPatch, score
+from acdtask.jobs.report.score import DetectedPatch, KnownEvent, score
 
 SIZE = 512
 WEST, NORTH, LON_STEP, LAT_STEP = 6.80, 51.02, 0.00029, 0.00018
@@ -93,7 +93,7 @@ def made_up() -> Report:
     pictures = {"baseline/mean.png": coherence_png(mean), "baseline/std.png": std_png(std)}
     dates: list[DatePage] = []
     rows: list[PatchRow] = []
-    found: list[FoundPatch] = []
+    found: list[DetectedPatch] = []
     for number, day in enumerate(days):
         noise = gaussian_filter(random.normal(size=mean.shape), 1.2)
         image = np.clip(mean + std * noise / noise.std() * 0.85, 0, 1)
@@ -140,7 +140,7 @@ def made_up() -> Report:
                     lat=lat,
                 )
             )
-            found.append(FoundPatch(name, day, polygon(where)))
+            found.append(DetectedPatch(name, day, polygon(where)))
         codes = {code: int((quality == code).sum()) for code in REASONS}
         dates.append(
             DatePage(
@@ -153,7 +153,7 @@ def made_up() -> Report:
             )
         )
     pictures |= {paper_name(name): paper_jpeg(png) for name, png in pictures.items()}
-    events = [Event(name, kind, polygon(mask), tuple(shown)) for name, (kind, mask, shown) in truth.items()]
+    events = [KnownEvent(name, kind, polygon(mask), tuple(shown)) for name, (kind, mask, shown) in truth.items()]
     half = SIZE // 2
     corners = [(0, 0), (0, half), (half, 0), (half, half)]
     page = ReportPage(

@@ -77,7 +77,7 @@ def opened(browser: WebDriver, address: str, width: int = 1300, scheme: str = "l
 
 
 def console(browser: WebDriver) -> list[dict[str, Any]]:
-    """What the browser has complained of since the last call."""
+    """Messages of the browser's console since the last call."""
     entries: list[dict[str, Any]] = browser.execute("getLog", {"type": "browser"})["value"]
     return entries
 
@@ -246,7 +246,7 @@ def axe_violations(browser: WebDriver) -> list[tuple[str, str]]:
         "axe.run(document, {runOnly: tags}).then(result => done([result.passes.length, result.violations]))"
     )
     assert found[0] > 20
-    return [(one["id"], one["nodes"][0]["html"][:120]) for one in found[1]]
+    return [(problem["id"], problem["nodes"][0]["html"][:120]) for problem in found[1]]
 
 
 @pytest.mark.parametrize("width", [390, 1300])

@@ -1,4 +1,4 @@
-"""A report that is made every day: what a day costs, what its pages link to, and what runs at once leave behind."""
+"""Daily reports: what a day costs, what its pages link to, and the result of concurrent runs."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def folder_of(cube: Path) -> Path:
 
 
 def broken_links(folder: Path) -> list[str]:
-    """Links of the pages in a folder that lead nowhere."""
+    """Broken links of the pages in a folder."""
     broken = []
     for page in folder.glob("*.html"):
         html = page.read_text()
@@ -202,7 +202,7 @@ def test_a_patch_has_the_same_number_on_every_page_in_every_file_and_on_every_da
         written = {feature["id"]: feature["properties"]["number"] for feature in document["features"]}
         assert written == numbers_in(month.read_text())
         table = read_patches(month.with_suffix(".parquet").read_bytes())
-        assert {one.patch.id: one.number for one in table} == written
+        assert {patch.patch.id: patch.number for patch in table} == written
         assert month.with_suffix(".qml").read_bytes() == patch_style()
     assert len(numbers) > 3
     assert sorted(numbers.values()) == list(range(1, len(numbers) + 1))
@@ -213,12 +213,13 @@ def test_a_patch_has_the_same_number_on_every_page_in_every_file_and_on_every_da
             if name.endswith("/index.html"):
                 assert numbers_in(body.decode()).items() <= numbers.items()
     features = json.loads((folder / "patches.geojson").read_text())["features"]
-    assert {one["id"]: one["properties"]["number"] for one in features} == first_page
+    assert {feature["id"]: feature["properties"]["number"] for feature in features} == first_page
     table = read_patches((folder / "patches.parquet").read_bytes())
-    assert {one.patch.id: one.number for one in table} == first_page
+    assert {patch.patch.id: patch.number for patch in table} == first_page
     assert (folder / "patches.qml").read_bytes() == patch_style()
     by_date: dict[str, list[tuple[int, int]]] = {}
-    for feature in (one for path in folder.glob("2*.geojson") for one in json.loads(path.read_text())["features"]):
+    documents = [json.loads(path.read_text()) for path in folder.glob("2*.geojson")]
+    for feature in (feature for document in documents for feature in document["features"]):
         properties = feature["properties"]
         by_date.setdefault(properties["datetime"], []).append((properties["number"], -properties["area_px"]))
     ordered = [sorted(by_date[date]) for date in sorted(by_date)]
@@ -264,7 +265,7 @@ def test_a_report_of_the_same_result_has_nothing_to_do(days: dict[str, Any], sce
     cube = tmp_path / "cube"
     shutil.copytree(days["cube"], cube)
     before = files(cube)
-    assert "is there" in report(scene, cube).nothing_to_do
+    assert "is up to date" in report(scene, cube).nothing_to_do
     assert files(cube) == before
 
 
@@ -294,11 +295,11 @@ def test_what_changed_is_made_up_for_without_drawing_again(
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """Stands for the process being killed."""
 
 
 def stop_after(writes: int, patch: pytest.MonkeyPatch) -> list[str]:
-    """Let the process be killed after so many writes; the keys that were to be written."""
+    """Kill the process after a number of writes, and return the keys that it tried to write."""
     keys: list[str] = []
     put, create = Store.put, Store.create
 
@@ -321,7 +322,7 @@ def stop_after(writes: int, patch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_run_that_is_killed_at_any_write_leaves_pages_that_work(scene: Path, cube: Path, tmp_path: Path) -> None:
-    """The next run leaves what it would have left without the one that was killed."""
+    """The next run gives the same result as without the killed run."""
     monitor(scene, cube, 7)
     report(scene, cube)
     monitor(scene, cube, 8)
@@ -379,7 +380,7 @@ def test_an_older_plan_does_not_replace_the_page_of_a_newer_one(scene: Path, cub
 def test_a_slow_writer_of_an_older_edition_leaves_the_newest(
     scene: Path, cube: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has published its edition before the newer one, and copies its pages after it."""
+    """It publishes its edition before the newer one, but copies its pages after it."""
     monitor(scene, cube, 6)
     plan = report(scene, cube)
     store = open_site(str(cube)).store

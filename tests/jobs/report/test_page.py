@@ -283,9 +283,9 @@ def test_what_is_left_out_is_named_and_a_whole_page_does_not_speak_of_it() -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dates": (day(), day())}, "a date is there twice"),
-        ({"patches": (patch(), patch())}, "a patch id is there twice"),
-        ({"patches": (patch("A", number=3), patch("B", number=3))}, "a patch number is there twice"),
+        ({"dates": (day(), day())}, "two dates have the same pair"),
+        ({"patches": (patch(), patch())}, "two patches have the same id"),
+        ({"patches": (patch("A", number=3), patch("B", number=3))}, "two patches have the same number"),
         ({"patches": (patch(date=FIRST),)}, "not a date of the page"),
         ({"dates": (day(quality=((77, 3),)),)}, "quality code 77 has no reason"),
     ],

@@ -12,8 +12,8 @@ from PIL import Image
 
 from acdtask.jobs.colours import COHERENCE, PATCH, QUALITY, STD, TRUTH, ColourMap, Z
 from acdtask.jobs.report.pictures import (
-    ENOUGH_SIDE,
     MAX_SIDE,
+    MIN_SIDE,
     PAPER_SIDE,
     coherence_png,
     magnification,
@@ -62,7 +62,7 @@ def test_a_step_in_z_is_as_light_below_zero_as_above() -> None:
 def test_no_picture_is_longer_than_allowed_and_small_ones_are_enlarged(draw: Any, shape: tuple[int, int]) -> None:
     found = pixels(draw(np.zeros(shape)))
     assert max(found.shape[:2]) <= MAX_SIDE
-    assert max(found.shape[:2]) >= min(ENOUGH_SIDE, max(shape)) * 0.5
+    assert max(found.shape[:2]) >= min(MIN_SIDE, max(shape)) * 0.5
     larger, smaller = magnification(shape)
     assert found.shape[:2] == tuple(-(-side * larger // smaller) for side in shape)
 

@@ -1,4 +1,4 @@
-"""The one picture: its size, its line, its patches, and its bytes."""
+"""The quicklook: its size, its caption, its patches, and its bytes."""
 
 from __future__ import annotations
 

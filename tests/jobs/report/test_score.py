@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.report.score import Event, FoundPatch, score
+from acdtask.jobs.report.score import DetectedPatch, KnownEvent, score
 
 FIRST, SECOND, THIRD = date(2021, 8, 6), date(2021, 8, 12), date(2021, 8, 18)
 
 
-def event(name: str, box: tuple[float, float, float, float], *dates: date, kind: str = "building") -> Event:
-    return Event(name, kind, shapely.box(*box), dates)
+def event(name: str, box: tuple[float, float, float, float], *dates: date, kind: str = "building") -> KnownEvent:
+    return KnownEvent(name, kind, shapely.box(*box), dates)
 
 
-def patch(name: str, day: date, *box: float) -> FoundPatch:
-    return FoundPatch(name, day, shapely.box(*box))
+def patch(name: str, day: date, *box: float) -> DetectedPatch:
+    return DetectedPatch(name, day, shapely.box(*box))
 
 
 def test_a_small_scene_is_scored_as_by_hand() -> None:
@@ -115,7 +115,7 @@ def test_events_under_forty_pixels_have_a_row_of_their_own() -> None:
 
 def test_an_outline_that_touches_itself_is_measured_rightly() -> None:
     bow_tie = shapely.Polygon([(0, 0), (10, 10), (0, 10), (10, 0)])
-    result = score([Event("E", "x", bow_tie, (FIRST,))], [patch("P", FIRST, 0, 0, 10, 10)], [FIRST])
+    result = score([KnownEvent("E", "x", bow_tie, (FIRST,))], [patch("P", FIRST, 0, 0, 10, 10)], [FIRST])
     assert result.events[0].pixels == 50
     assert result.area_precision == 0.5
 
@@ -127,15 +127,15 @@ def test_nothing_against_nothing_has_no_recall() -> None:
 
 def test_an_event_without_area_or_with_the_id_of_another_is_refused() -> None:
     with pytest.raises(AcdError, match="'E' has no area") as refused:
-        score([Event("E", "x", shapely.LineString([(0, 0), (1, 1)]), (FIRST,))], [], [FIRST])
+        score([KnownEvent("E", "x", shapely.LineString([(0, 0), (1, 1)]), (FIRST,))], [], [FIRST])
     assert refused.value.code is ErrorCode.TRUTH_UNREADABLE
-    with pytest.raises(AcdError, match="two events are called 'E'"):
+    with pytest.raises(AcdError, match="two events have the id 'E'"):
         score([event("E", (0, 0, 1, 1), FIRST), event("E", (5, 5, 6, 6), FIRST)], [], [FIRST])
 
 
 def test_a_patch_without_area_or_of_another_date_is_refused() -> None:
     with pytest.raises(ValueError, match="no area"):
-        score([], [FoundPatch("P", FIRST, shapely.Point(0, 0))], [FIRST])
+        score([], [DetectedPatch("P", FIRST, shapely.Point(0, 0))], [FIRST])
     with pytest.raises(ValueError, match="not monitored"):
         score([], [patch("P", FIRST, 0, 0, 1, 1)], [SECOND])
 
@@ -150,8 +150,8 @@ boxes = st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(1, 12), st
 def test_the_order_of_events_patches_and_dates_makes_no_difference(
     data: st.DataObject, shapes: list[shapely.Polygon], blobs: list[shapely.Polygon]
 ) -> None:
-    events = [Event(f"E{n}", "box", shape, (FIRST, SECOND)[n % 2 :]) for n, shape in enumerate(shapes)]
-    patches = [FoundPatch(f"P{n}", (FIRST, SECOND)[n % 2], blob) for n, blob in enumerate(blobs)]
+    events = [KnownEvent(f"E{n}", "box", shape, (FIRST, SECOND)[n % 2 :]) for n, shape in enumerate(shapes)]
+    patches = [DetectedPatch(f"P{n}", (FIRST, SECOND)[n % 2], blob) for n, blob in enumerate(blobs)]
     shuffled = score(data.draw(st.permutations(events)), data.draw(st.permutations(patches)), [SECOND, FIRST, SECOND])
     assert shuffled == score(events, patches, [FIRST, SECOND])
     assert len(shuffled.matches) + len(shuffled.false_ids) == len(patches)

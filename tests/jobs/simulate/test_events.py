@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.simulate.events import GAP, LATTICE, MAX_AREA, MIN_AREA, Event
+from acdtask.jobs.simulate.events import GAP, LATTICE, MAX_AREA, MIN_AREA, SimulatedEvent
 from acdtask.jobs.simulate.land import Cover
 from acdtask.jobs.simulate.scene import Scene, SceneSettings
 
@@ -18,18 +18,18 @@ def full() -> Scene:
 
 
 @pytest.fixture(scope="module")
-def truth(full: Scene) -> list[Event]:
+def truth(full: Scene) -> list[SimulatedEvent]:
     return full.truth()
 
 
-def test_the_usual_scene_has_at_least_forty_events_of_both_kinds(truth: list[Event]) -> None:
+def test_the_usual_scene_has_at_least_forty_events_of_both_kinds(truth: list[SimulatedEvent]) -> None:
     assert len(truth) == 44
     assert [event.id for event in truth] == [f"E{number:03d}" for number in range(1, 45)]
     assert sum(event.kind == "flood" for event in truth) == 14
     assert sum(event.kind == "abrupt" for event in truth) == 30
 
 
-def test_areas_span_the_range_that_is_promised(truth: list[Event]) -> None:
+def test_areas_span_the_range_that_is_promised(truth: list[SimulatedEvent]) -> None:
     areas = [event.area_px for event in truth]
     assert min(areas) >= MIN_AREA
     assert max(areas) <= MAX_AREA
@@ -37,7 +37,7 @@ def test_areas_span_the_range_that_is_promised(truth: list[Event]) -> None:
     assert max(areas) > 1000
 
 
-def test_a_quarter_of_the_events_lie_across_tile_edges(full: Scene, truth: list[Event]) -> None:
+def test_a_quarter_of_the_events_lie_across_tile_edges(full: Scene, truth: list[SimulatedEvent]) -> None:
     lines = full.settings.lattice_lines(LATTICE)
     crossing = [event for event in truth if event.crosses(lines)]
     assert len(crossing) >= max(10, len(truth) / 4)
@@ -50,7 +50,7 @@ def test_a_quarter_of_the_events_lie_across_tile_edges(full: Scene, truth: list[
     assert any(event.crosses(full.settings.lattice_lines(512)) for event in truth)
 
 
-def test_events_show_in_monitored_pairs_only_and_floods_in_several(full: Scene, truth: list[Event]) -> None:
+def test_events_show_in_monitored_pairs_only_and_floods_in_several(full: Scene, truth: list[SimulatedEvent]) -> None:
     settings = full.settings
     for event in truth:
         length = event.last_pair - event.first_pair + 1
@@ -62,7 +62,7 @@ def test_events_show_in_monitored_pairs_only_and_floods_in_several(full: Scene, 
     assert len({event.first_pair for event in truth}) > 5
 
 
-def test_events_keep_off_water_nodata_the_edge_and_mostly_forest(full: Scene, truth: list[Event]) -> None:
+def test_events_keep_off_water_nodata_the_edge_and_mostly_forest(full: Scene, truth: list[SimulatedEvent]) -> None:
     for event in truth:
         mask = event.mask(full.settings.shape)
         assert mask.sum() == event.area_px
@@ -76,7 +76,7 @@ def test_events_keep_off_water_nodata_the_edge_and_mostly_forest(full: Scene, tr
         assert not mask[:, [0, -1]].any()
 
 
-def test_events_of_the_same_pair_do_not_touch(full: Scene, truth: list[Event]) -> None:
+def test_events_of_the_same_pair_do_not_touch(full: Scene, truth: list[SimulatedEvent]) -> None:
     for pair in range(full.settings.reference_pairs, full.settings.pairs):
         near = np.zeros(full.settings.shape, np.int32)
         for event in truth:
@@ -86,7 +86,7 @@ def test_events_of_the_same_pair_do_not_touch(full: Scene, truth: list[Event]) -
                 near |= ndimage.maximum_filter(mask, 2 * GAP + 1)
 
 
-def test_shapes_are_one_piece_without_holes_and_no_discs(truth: list[Event]) -> None:
+def test_shapes_are_one_piece_without_holes_and_no_discs(truth: list[SimulatedEvent]) -> None:
     excess = []
     for event in truth:
         mask = np.pad(event.mask((1024, 1024))[event.window], 1)

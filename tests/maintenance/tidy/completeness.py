@@ -1,4 +1,4 @@
-"""Whether everything that a cube names is there."""
+"""Check that everything that a cube names exists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHAIN = re.compile(r"products/.+/(manifests|editions)/\d{6}\.json")
 
 
 def missing_names(store: Store) -> list[str]:
-    """Keys that a head or a manifest of a cube names and that are not there."""
+    """Keys named by a head or manifest of a cube that do not exist."""
     keys = store.list()
     present = set(keys) | {key[:end] for key in keys for end in range(len(key)) if key[end] == "/"}
     index, named = Index(store), set[str]()

@@ -1,4 +1,4 @@
-"""A cube that is tidied after every day gives what one that never was gives, bit for bit."""
+"""A cube that is tidied every day gives the same results as one that is never tidied, bit for bit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.maintenance.tidy.completeness import missing_names
 SCENE = SceneSettings(size=128, reference_pairs=6, monitored_pairs=4, events=6, seed=11)
 LEAST = Retention(keep_days=0, keep_runs=1, keep_versions=1, keep_heads=1)
 DAYS = [[0, 1, 2, 3, 4, 5], [6], [8], [7], [9]]
-"""The images that arrive each day, by number: the baseline's, and one a day, of which one is late."""
+"""The images that arrive each day, by number: those of the baseline, then one per day, one of them late."""
 QUARANTINE_DAY = 2
 
 
@@ -48,7 +48,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Area:
-    """A cube that gets an image a day."""
+    """A cube that gets one image per day."""
 
     def __init__(self, scene: Path, source: Path, address: str) -> None:
         self.scene, self.source, self.address = scene, source, address
@@ -56,13 +56,13 @@ class Area:
         self._images = sorted((scene / "images").glob("*.tif"))
 
     def run(self, day: int) -> list[LocalOutcome]:
-        """Everything that a day brings."""
+        """Run everything that a day needs."""
         for number in DAYS[day]:
             shutil.copy(self._images[number], self.source)
         return self.again(quarantine=int(day == QUARANTINE_DAY))
 
     def again(self, quarantine: int = 0) -> list[LocalOutcome]:
-        """All jobs on what is there."""
+        """Run all jobs on the images ingested so far."""
         common: dict[str, Any] = {"aoi": str(self.scene / "aoi.json"), "layout": LAYOUT}
         with WorkerPool(0) as pool:
 
@@ -98,7 +98,7 @@ class Area:
 
 
 def failing_shard(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """A switch that lets one shard of the monitor fail for good."""
+    """A switch that makes one shard of the monitor fail permanently."""
     original, active = CutMasks.run, [False]
 
     def run(me: CutMasks, work: MonitorWork, handout: Blobs, context: MonitorContext) -> CutTiles:

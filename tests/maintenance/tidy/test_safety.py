@@ -1,4 +1,4 @@
-"""Tidy beside writers, readers and other tidies, killed anywhere, and with files that it does not know."""
+"""Tidy with concurrent writers, readers and other tidies, killed at any point, and with unknown files."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Clocked:
         return open_site(str(self.root))
 
     def stamp(self) -> None:
-        """Give the time of the clock to whatever was written since the last call."""
+        """Set the clock's time on files written since the last call."""
         seconds = self.now.timestamp()
         for path in self.root.rglob("*"):
             if path.is_file() and self._stamped.get(path) != path.stat().st_mtime_ns:
@@ -67,7 +67,7 @@ class Clocked:
                 self._stamped[path] = path.stat().st_mtime_ns
 
     def put(self, key: str, body: bytes = b"x", age: float = 0.0) -> None:
-        """Write a file that is so many days old."""
+        """Write a file of the given age in days."""
         self.site.store.put(key, body)
         seconds = (self.now - timedelta(days=age)).timestamp()
         os.utime(self.root / key, (seconds, seconds))
@@ -98,7 +98,7 @@ class Clocked:
 
 
 def read_all(cube: LocalCube) -> int:
-    """Read every record and its pixels; how many there are."""
+    """Read all records and their pixels, and return their number."""
     records = cube.records(RecordQuery())
     for found in cube.datasets("CoherenceVV", "master"):
         assert Store.at(cube.store.url).exists(found.uri), found.uri
@@ -158,7 +158,7 @@ def _only(body: bytes, _earlier: bytes | None) -> bytes:
 
 
 def build_varied(root: Path) -> Clocked:
-    """A cube with some of everything that goes, all of it old."""
+    """A cube with old objects of every kind that tidy removes."""
     cube = Clocked(root)
     for number in range(4):
         cube.write_image(number)
@@ -298,7 +298,7 @@ def test_files_that_acd_did_not_make_stay_and_are_counted(tmp_path: Path) -> Non
 
 
 def test_reports_of_acd_0_1_0_go_but_for_the_newest_of_an_aoi(tmp_path: Path) -> None:
-    """They have no editions: each is a folder of its own, with its pictures."""
+    """They have no editions; each is a separate folder with its pictures."""
     cube = Clocked(tmp_path / "cube")
     for number in range(4):
         for name in ("index.html", "2018-07-01/z.png"):
@@ -414,7 +414,7 @@ def test_the_newest_finished_runs_of_each_aoi_and_job_stay(tmp_path: Path) -> No
 
 
 def test_what_a_plan_makes_stays_while_the_plan_is_young(tmp_path: Path) -> None:
-    """A plan that was broken off three weeks ago and goes on now: its pixels are old, and nothing names them yet."""
+    """A plan interrupted three weeks ago is resumed: its pixels are old, and nothing names them yet."""
     cube = Clocked(tmp_path / "cube")
     image = f"products/koln/monitor/{'d' * 16}/2018-07-01-{'e' * 12}"
     mean = f"products/koln/baseline/{'f' * 16}/0_0/mean.tif"

@@ -1,4 +1,4 @@
-"""What rots is seen by jobs and by `acdtask verify`, and what verify advises makes it again, bit for bit."""
+"""Jobs and `acdtask verify` detect damaged files, and verify's advice recreates them bit for bit."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def cube(made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def acdtask(capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command: exit status, what it printed, and its errors."""
+    """Run the command; return its exit status, output and errors."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         status = main([*arguments, *(["--workers", "0"] if "local" in arguments else [])])
@@ -107,7 +107,7 @@ def test_every_dataset_of_every_job_has_a_checksum_and_a_new_cube_is_intact(cube
 
 
 def repaired(made: Path, commands: list[str], acdtask: Command) -> list[str]:
-    """Run what verify advises, with the source and the AOI of the scene; what each command said."""
+    """Run the commands that verify advises, with the scene's source and AOI; return their outputs."""
     said = []
     for command in commands:
         text = command.replace("SOURCE", str(made / "scene/images")).replace("AOI", str(made / "scene/aoi.json"))
@@ -163,7 +163,7 @@ def test_a_verification_can_be_repeated_and_repairs_what_was_damaged_since(
 
 
 def rewritten(file: Path, compress: str, add: int = 0) -> None:
-    """The same pixels, or others, as another program writes them: without a table of checksums."""
+    """Write the same or other pixels as another program would: without a table of checksums."""
     with rasterio.open(file) as source:
         profile, pixels = {**source.profile, "driver": "GTiff", "compress": compress}, source.read()
     file.unlink()
@@ -172,7 +172,7 @@ def rewritten(file: Path, compress: str, add: int = 0) -> None:
 
 
 def of_image(cube: Path, file: Path, checksum: str) -> None:
-    """Let the index have an image with this checksum."""
+    """Store an image with this checksum in the index."""
     opened = LocalCube.open(str(cube))
     (dataset,) = opened.datasets_at([file.relative_to(cube).as_posix()])
     opened.remove(datasets=[dataset])
@@ -209,7 +209,7 @@ def test_an_image_that_another_version_wrote_is_left_alone_when_it_is_verified(
 
 
 def baseline_again(cube: Path, made: Path, quarantine: int = 0) -> LocalOutcome:
-    """A baseline of another name, so that every tile is read again."""
+    """Make a baseline with another name, so that all tiles are read again."""
     settings = BaselineSettings(
         aoi=str(made / "scene/aoi.json"), layout=LAYOUT, end=reference_end(SCENE), name="other", shard_tiles=1
     )
@@ -249,7 +249,7 @@ def test_verify_names_ten_files_and_counts_all(cube: Path, acdtask: Command) -> 
 def test_a_file_outside_the_cube_counts_as_not_checked(cube: Path, acdtask: Command) -> None:
     opened = LocalCube.open(str(cube))
     before = verified(cube).checked.not_checked
-    dataset = next(dataset for dataset in opened.datasets("CoherenceVV", "master") if not dataset.layout)
+    dataset = next(candidate for candidate in opened.datasets("CoherenceVV", "master") if not candidate.layout)
     opened.commit(Addition(datasets=[dataset.model_copy(update={"uri": "/data/elsewhere.tif", "checksum": ""})]))
     status, out, _ = acdtask("verify", "--cube", str(cube))
     assert status == 0
@@ -263,7 +263,7 @@ def test_a_container_whose_images_left_the_cube_is_never_forgotten(cube: Path) -
     rot(FILES["chunk"](cube))
     found = verified(cube, forget=True)
     assert found.forgotten == []
-    assert "restore it from a copy" in found.repairs[0].advice
+    assert "restore it from a backup" in found.repairs[0].advice
     assert found.commands == []
     with pytest.raises(AcdError):
         found.require_intact()
