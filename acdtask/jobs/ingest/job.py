@@ -29,6 +29,7 @@ from acdtask.jobs.ingest.settings import INGESTER, ON_GEOCUBE, IngestSettings
 from acdtask.jobs.ingest.source_notes import source_lines, source_notes
 from acdtask.jobs.ingest.sources import Candidate, SourceRasters, find_candidates
 from acdtask.jobs.quarantine import Failure
+from acdtask.jobs.shards import Sharding
 from acdtask.raster.grid import Grid, Layout
 
 __all__ = ["IngestJob"]
