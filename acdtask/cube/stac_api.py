@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from acdtask.cube.local.stac_read import usable_item
-from acdtask.cube.local.web_address import origin_of, without_query
+from acdtask.cube.local.web_address import without_query
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.http import BUSY, origin_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,7 +26,7 @@ MOST_ITEMS = 100_000
 
 PAGE = 250
 TIMEOUT_S = (10.0, 60.0)
-BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+
 SHOWN = 10
 
 

@@ -13,8 +13,9 @@ from urllib.parse import unquote, urljoin, urlsplit
 from acdtask.cube.local.stac_parquet import items_of_parquet
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.web import Web
-from acdtask.cube.local.web_address import check_address, is_web, is_web_api, origin_of, signed_source, without_query
+from acdtask.cube.local.web_address import check_address, is_web, is_web_api, signed_source, without_query
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.http import origin_of
 
 __all__ = ["SIGNED", "is_stac", "read_stac", "usable_item"]
 

@@ -24,10 +24,11 @@ from rasterio.io import DatasetReader
 from acdtask.cube.local.open_raster import open_raster, open_stream
 from acdtask.cube.local.store import Store
 from acdtask.cube.local.traffic import count_object_read
-from acdtask.cube.local.web_address import host_of, is_web, leads_inside, origin_of, without_query
-from acdtask.cube.local.web_request import OK, PARTIAL, UNSATISFIABLE, Answer, get, patiently
+from acdtask.cube.local.web_address import is_web, without_query
+from acdtask.cube.local.web_request import OK, PARTIAL, UNSATISFIABLE, get, patiently
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.files import SMALL_FILE_BYTES, writing
+from acdtask.http import Reply, host_of, leads_inside, origin_of
 
 __all__ = ["TIFF_MARKS", "Web"]
 
@@ -170,7 +171,7 @@ class Web:
 
         return patiently(asked)
 
-    def _digest(self, answer: Answer, address: str) -> str:
+    def _digest(self, answer: Reply, address: str) -> str:
         """The fingerprint of a file by its bytes, as its server says nothing that changes with them."""
         if answer.status != OK:
             with self._get(address, {}) as whole:
@@ -201,7 +202,7 @@ class Web:
             raise
 
     @contextmanager
-    def _get(self, address: str, headers: dict[str, str]) -> Iterator[Answer | None]:
+    def _get(self, address: str, headers: dict[str, str]) -> Iterator[Reply | None]:
         asked = {"Accept-Encoding": "identity", "Accept": "*/*", **headers}
         with get(self.signed.get(address, address), asked, public=self._is_from_outside(address)) as answer:
             yield answer
@@ -336,11 +337,11 @@ def _named(path: str, address: str) -> Iterator[None]:
         raise RasterioIOError(str(error.__cause__ or error).replace(path, address)) from None
 
 
-def _body(answer: Answer, address: str) -> Iterator[bytes]:
+def _body(answer: Reply, address: str) -> Iterator[bytes]:
     """The bytes of an answer, unpacked, some at a time. WEB_PAGE, WEB_UNREACHABLE."""
     unpack = _unpacker(answer, address)
     began, received, is_first = time.monotonic(), 0, True
-    while packed := answer.response.read1(PIECE_BYTES):
+    for packed in answer.pieces(PIECE_BYTES):
         received += len(packed)
         count_object_read(len(packed))
         seconds = time.monotonic() - began
@@ -353,7 +354,7 @@ def _body(answer: Answer, address: str) -> Iterator[bytes]:
             yield piece
 
 
-def _unpacker(answer: Answer, address: str) -> Callable[[bytes], Iterator[bytes]]:
+def _unpacker(answer: Reply, address: str) -> Callable[[bytes], Iterator[bytes]]:
     """How the pieces of a body are unpacked; a small one may become a large one, so bit by bit."""
     encoding = _encoding(answer)
     if not encoding:
@@ -379,12 +380,12 @@ def _unpacker(answer: Answer, address: str) -> Callable[[bytes], Iterator[bytes]
     return unpack
 
 
-def _encoding(answer: Answer) -> str:
+def _encoding(answer: Reply) -> str:
     encoding = answer.header("Content-Encoding").strip().lower()
     return "" if encoding == "identity" else encoding
 
 
-def _mark_of(answer: Answer, address: str) -> str:
+def _mark_of(answer: Reply, address: str) -> str:
     """The fingerprint by the headers; empty if they do not say anything that changes with the file."""
     if answer.status == UNSATISFIABLE:
         raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{address} has no bytes")
@@ -398,12 +399,12 @@ def _mark_of(answer: Answer, address: str) -> str:
     return f"{size} {modified}" if size and modified and not _encoding(answer) else ""
 
 
-def _is_page(answer: Answer) -> bool:
+def _is_page(answer: Reply) -> bool:
     return answer.header("Content-Type").strip().lower().startswith(PAGE_TYPES)
 
 
-def _page(answer: Answer, address: str) -> AcdError:
-    by = f" {answer.place} gives" if answer.place != host_of(address) else " its server gives"
+def _page(answer: Reply, address: str) -> AcdError:
+    by = f" {answer.host} gives" if answer.host != host_of(address) else " its server gives"
     return AcdError(ErrorCode.WEB_PAGE, f"in place of {without_query(address)}{by} a web page")
 
 
