@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from acdtask.cube.local.parquet import read_table
+from acdtask.cube.local.geoparquet import read_table
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["items_of_parquet"]
