@@ -74,7 +74,9 @@ def through_pystac(document: dict[str, Any]) -> dict[str, Any]:
     if isinstance(read, pystac.Item):
         return read.to_dict(include_self_link=False, transform_hrefs=False)
     assert isinstance(read, pystac.Catalog)
-    return read.to_dict(include_self_link=False, transform_hrefs=False)
+    # pystac leaves an empty list of extensions out.
+    empty = {name: [] for name in ("stac_extensions",) if document.get(name) == []}
+    return empty | read.to_dict(include_self_link=False, transform_hrefs=False)
 
 
 def pair(**tags: str) -> Record:
