@@ -88,15 +88,15 @@ def write_with_pystac(items: list[dict[str, Any]]) -> None:
 
     for document in items:
         properties = dict(document["properties"])
-        moments = {name: str_to_datetime(properties.pop(name)) for name in ("start_datetime", "end_datetime")}
         item = pystac.Item(
             id=document["id"],
             geometry=document["geometry"],
             bbox=document["bbox"],
             datetime=str_to_datetime(properties.pop("datetime")),
+            start_datetime=str_to_datetime(properties.pop("start_datetime")),
+            end_datetime=str_to_datetime(properties.pop("end_datetime")),
             properties=properties,
             stac_extensions=document["stac_extensions"],
-            **moments,
         )
         for name, asset in document["assets"].items():
             fields = {key: value for key, value in asset.items() if key not in ("href", "type", "roles")}

@@ -75,7 +75,7 @@ def through_pystac(document: dict[str, Any]) -> dict[str, Any]:
         return read.to_dict(include_self_link=False, transform_hrefs=False)
     assert isinstance(read, pystac.Catalog)
     # pystac leaves an empty list of extensions out.
-    empty = {name: [] for name in ("stac_extensions",) if document.get(name) == []}
+    empty: dict[str, Any] = {name: [] for name in ("stac_extensions",) if document.get(name) == []}
     return empty | read.to_dict(include_self_link=False, transform_hrefs=False)
 
 
