@@ -213,9 +213,9 @@ class Client:
             # It is never opened: the jar of cookies asks it for the address.
             request = Request(url)  # noqa: S310
             cookies.add_cookie_header(request)
-            sent = {"user-agent": f"acdtask/{__version__}", **(headers or {}), **policy.credentials(url)}
+            sent = {"User-Agent": f"acdtask/{__version__}", **(headers or {}), **policy.credentials(url)}
             if cookie := request.get_header("Cookie"):
-                sent["cookie"] = cookie
+                sent["Cookie"] = cookie
             reply = self._send(method, url, policy, sent, public=public, **body)
             location = reply.header("Location")
             if not policy.redirects or reply.status not in FOLLOWED or not location:
@@ -300,9 +300,11 @@ def address_fault(url: str, unfit: re.Pattern[str] = UNPRINTABLE) -> str:
         return INVALID_HOST
     if "@" in parts.netloc:
         return HAS_LOGIN
+    if parts.scheme and not host:
+        return "has no host"
     if parts.scheme not in ("http", "https"):
         return "begins with neither http:// nor https://"
-    if not host or port == 0:
+    if port == 0:
         return INVALID_HOST
     return "has a character that URLs do not allow" if unfit.search(url) else ""
 

@@ -220,7 +220,7 @@ class Transport:
         if answer.status in REDIRECTIONS:
             raise AcdError(
                 ErrorCode.INGESTER_REFUSED,
-                f"{self.place.host} answers HTTP {answer.status}, a redirect, which is not followed",
+                f"{self.place.host} answers HTTP {answer.status}, a redirection, which is not followed",
                 f"Set {ADDRESS} to the address that it leads to.",
             )
         if answer.status in TRY_AGAIN:

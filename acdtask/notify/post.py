@@ -90,7 +90,7 @@ def _unwelcome(status: int, host: str) -> AcdError:
     if status in REDIRECTIONS:
         return AcdError(
             ErrorCode.WEBHOOK_REFUSED,
-            f"{host} answers HTTP {status}, a redirect, which is not followed",
+            f"{host} answers HTTP {status}, a redirection, which is not followed",
             "Give the address that it leads to.",
         )
     return AcdError(ErrorCode.WEBHOOK_REFUSED, f"{host} answers HTTP {status}")
