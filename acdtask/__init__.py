@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from acdtask.api.baseline import Baseline, baseline
     from acdtask.api.cube import OpenedCube
     from acdtask.api.cube import open_cube as open  # noqa: A004  # acdtask.open, as xarray and rasterio have it
-    from acdtask.api.monitor import Change, monitor
-    from acdtask.api.patches import PatchTable, TablePatch, patches
+    from acdtask.api.monitor import Change, monitor, patches
+    from acdtask.api.patches import PatchTable, TablePatch
     from acdtask.errors import AcdError, ErrorCode
 
 __version__ = "0.1.0"
@@ -51,7 +51,7 @@ _PLACES = {
     "baseline": "acdtask.api.baseline:baseline",
     "monitor": "acdtask.api.monitor:monitor",
     "open": "acdtask.api.cube:open_cube",
-    "patches": "acdtask.api.patches:patches",
+    "patches": "acdtask.api.monitor:patches",
 }
 """Where each name is; it is imported when it is first used, so that the command line answers at once."""
 

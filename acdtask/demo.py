@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
@@ -21,7 +20,8 @@ from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.registry import load_job
 from acdtask.jobs.report.job import ReportSettings
 from acdtask.jobs.report.score import Score
-from acdtask.simulate.job import SimulateSettings
+from acdtask.jobs.simulate.job import SimulateSettings
+from acdtask.raster.grid import Layout, RegularGrid
 
 __all__ = ["run_demo"]
 

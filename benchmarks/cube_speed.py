@@ -21,11 +21,12 @@ from rasterio.windows import Window as RasterWindow
 from scipy.ndimage import gaussian_filter
 from shapely.geometry import box, mapping
 
-from acdtask.cube.grid import Layout, RegularGrid, Tile, Window
-from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter, array_name
-from acdtask.cube.model import Addition, CubeRequest, DataFormat, Dataset, Instance, Outcome, Pixels, Record, Variable
+from acdtask.cube.model import Addition, CubeRequest, Dataset, Instance, Outcome, Record, Variable
+from acdtask.raster.cog import write_cog
+from acdtask.raster.data_format import DataFormat, Pixels
+from acdtask.raster.grid import Layout, RegularGrid, Tile, Window
 from benchmarks.quick import Section, machine, print_section
 
 TILE = 256

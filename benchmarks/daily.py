@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
@@ -30,10 +29,11 @@ from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.report.job import ReportJob, ReportSettings
-from acdtask.simulate.job import SimulateJob, SimulateSettings, image_key
-from acdtask.simulate.settings import SceneSettings
-from acdtask.tidy.clean import tidy
-from acdtask.tidy.retention import Retention
+from acdtask.jobs.simulate.job import SimulateJob, SimulateSettings, image_key
+from acdtask.jobs.simulate.settings import SceneSettings
+from acdtask.maintenance.tidy.clean import tidy
+from acdtask.maintenance.tidy.retention import Retention
+from acdtask.raster.grid import Layout, RegularGrid
 
 SIZE, CELL, REFERENCE, EVENTS = 192, 64, 24, 20
 EARLY, WINDOW, DATES, TOLERANCE = 20, 7, 10, 0.25

@@ -19,7 +19,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from acdtask.cube.grid import Layout
 from acdtask.demo import LAYOUT
 from acdtask.engine.local import run_locally, run_planned
 from acdtask.engine.processes import WorkerPool
@@ -31,7 +30,8 @@ from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.registry import load_job
 from acdtask.jobs.report.job import ReportSettings
-from acdtask.simulate.job import SimulateSettings
+from acdtask.jobs.simulate.job import SimulateSettings
+from acdtask.raster.grid import Layout
 
 __all__ = ["TOLERANCE", "Row", "run_estimates"]
 

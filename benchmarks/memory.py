@@ -14,14 +14,15 @@ import numpy as np
 import rasterio
 from rasterio import Affine
 
-from acdtask.cube.grid import Grid, Layout, RegularGrid
-from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, Record, Variable
-from acdtask.cube.tiling import footprint
+from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.raster.data_format import DataFormat
+from acdtask.raster.grid import Grid, Layout, RegularGrid
+from acdtask.raster.tiling import footprint
 
 SIZE, CELL, WORKERS, DIFFERENT = 4096, 1024, 2, 6
 FIRST = datetime(2020, 1, 1, tzinfo=UTC)

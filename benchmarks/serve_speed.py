@@ -24,8 +24,6 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from acdtask.cube.grid import Tile
-from acdtask.cube.model import Pixels
 from acdtask.cube.protocol import services_pb2 as pb
 from acdtask.cube.protocol.convert import RESAMPLINGS, area_to_wire, dformat_to_wire, moment_to_wire, transform_to_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest, GetCubeResponse
@@ -34,7 +32,9 @@ from acdtask.cube.protocol.records_pb2 import CreateAOIRequest, CreateRecordsReq
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
 from acdtask.cube.protocol.values_pb2 import Size
 from acdtask.cube.protocol.variables_pb2 import CreateVariableRequest, InstantiateVariableRequest, Variable
-from acdtask.cube.server.ids import instance_id
+from acdtask.raster.data_format import Pixels
+from acdtask.raster.grid import Tile
+from acdtask.serve.ids import instance_id
 from benchmarks.cube_speed import COLUMNS, DATES, GEOCUBE, ROWS, TILE, VARIABLE, Scene, make_scene
 from benchmarks.quick import Section, machine, print_section
 

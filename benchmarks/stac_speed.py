@@ -22,8 +22,8 @@ def inputs(count: int) -> list[tuple[Any, Any]]:
     """Acquisitions with one image each."""
     import shapely
 
-    from acdtask.cube.grid import Grid
     from acdtask.cube.model import Dataset, Record
+    from acdtask.raster.grid import Grid
 
     grid = Grid(crs="EPSG:32632", transform=(20, 0, 3e5, 0, -20, 5.6e6), width=1024, height=1024)
     pairs = []
@@ -47,7 +47,8 @@ def inputs(count: int) -> list[tuple[Any, Any]]:
 
 
 def _variable() -> Any:
-    from acdtask.cube.model import DataFormat, Variable
+    from acdtask.cube.model import Variable
+    from acdtask.raster.data_format import DataFormat
 
     dformat = DataFormat(dtype="int16", nodata=-1, min=0, max=1000)
     return Variable(name="CoherenceVV", dformat=dformat, scale=0.001)
@@ -55,7 +56,7 @@ def _variable() -> Any:
 
 def documents(pairs: list[tuple[Any, Any]]) -> list[dict[str, Any]]:
     """Items as an ingest writes them."""
-    from acdtask.cube.local.stac import stac_item
+    from acdtask.cube.stac.items import stac_item
 
     return [
         stac_item(record, [dataset], [_variable()], item_id=f"S1_{k:06d}", href=f"data/{k:06d}/item.json")
@@ -65,7 +66,7 @@ def documents(pairs: list[tuple[Any, Any]]) -> list[dict[str, Any]]:
 
 def read_with_acd(texts: list[str]) -> None:
     """Check each item, and make its hrefs absolute."""
-    from acdtask.cube.local.stac_read import usable_item
+    from acdtask.cube.stac.read import usable_item
 
     for text in texts:
         usable_item(json.loads(text), ADDRESS)

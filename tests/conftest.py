@@ -82,3 +82,11 @@ def real_data() -> Path:
     if not (folder / "pyrate_cropA").is_dir():
         pytest.skip(f"no pyrate_cropA in {folder} (ACD_REAL_DATA)")
     return folder
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.s3)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a new, empty store: a test that takes it runs on a folder and on S3."""
+    if request.param == "folder":
+        return str(tmp_path / "cube")
+    return str(request.getfixturevalue("s3_address"))

@@ -24,7 +24,7 @@ from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Settings
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.registry import JOBS, load_job
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 
 FIRST = datetime(2020, 2, 1, tzinfo=UTC)
 PASS = datetime(2020, 2, 1, 5, 26, 40, tzinfo=UTC)

@@ -56,7 +56,7 @@ def test_acd_installs_into_an_empty_environment(form: str, checkout: Path, const
     subprocess.run([*pip, "install", *PIP, "--constraint", constraints, package], cwd=empty.parent, check=True)
     ran = subprocess.run([empty.parent / "acdtask", "--version"], cwd=empty.parent, capture_output=True, text=True)
     assert ran.stdout.startswith("acdtask ")
-    imported = "import acdtask.cube.protocol.services_pb2_grpc, acdtask.jobs.monitor.job, acdtask.cube.server.serve"
+    imported = "import acdtask.cube.protocol.services_pb2_grpc, acdtask.jobs.monitor.job, acdtask.serve.serve"
     subprocess.run([empty, "-c", imported], cwd=empty.parent, check=True)
     subprocess.run([*pip, "check", *PIP], check=True)
 

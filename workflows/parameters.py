@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from hera.workflows import Parameter
 
-from acdtask.cli.here import MEMORY_DEFAULT, SECONDS_DEFAULT
 from acdtask.cli.options import SettingOption, options_of
+from acdtask.cli.small_work import MEMORY_DEFAULT, SECONDS_DEFAULT
 from acdtask.jobs.contract import Settings
-from acdtask.tidy.retention import Retention
+from acdtask.maintenance.tidy.retention import Retention
 from workflows.retries import HERE_MEMORY, MEMORY
 
 __all__ = [

@@ -23,9 +23,9 @@ from hera.workflows.models import (
 )
 from hera.workflows.models import Container as ContainerModel
 
-from acdtask.engine.carried import POD_SECONDS
 from acdtask.engine.chain import END
-from acdtask.engine.here import Way
+from acdtask.engine.small_work import Way
+from acdtask.engine.workflow_limits import POD_SECONDS
 from acdtask.jobs.contract import Job
 from acdtask.jobs.registry import load_job
 from workflows.metrics import figure_metrics, figure_outputs

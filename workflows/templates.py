@@ -24,10 +24,10 @@ from hera.workflows.models import (
 )
 
 from acdtask import __version__
-from acdtask.engine.carried import POD_SECONDS, PODS_AT_ONCE, WORKFLOW_SECONDS
 from acdtask.engine.chain import END
-from acdtask.engine.here import Way
 from acdtask.engine.pod import NEEDED
+from acdtask.engine.small_work import Way
+from acdtask.engine.workflow_limits import POD_SECONDS, PODS_AT_ONCE, WORKFLOW_SECONDS
 from acdtask.jobs.contract import Job
 from acdtask.jobs.registry import JOBS, load_job
 from workflows.metrics import duration_metric

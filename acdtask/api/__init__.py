@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from acdtask.api.baseline import Baseline, baseline
 from acdtask.api.cube import OpenedCube, open_cube
-from acdtask.api.monitor import Change, monitor
-from acdtask.api.patches import PatchTable, TablePatch, patches
+from acdtask.api.monitor import Change, monitor, patches
+from acdtask.api.patches import PatchTable, TablePatch
 
 __all__ = [
     "Baseline",

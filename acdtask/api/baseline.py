@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.api.place import Layers, coordinates, crs_attributes, import_xarray, layers_of
-from acdtask.api.saved import Address, read_saved, write_saved
-from acdtask.api.stored import DEFAULT_SCALE, Stored
+from acdtask.api.files import Address, read_saved, write_saved
+from acdtask.api.georeference import Layers, coordinates, crs_attributes, import_xarray, layers_of
+from acdtask.api.quantise import DEFAULT_SCALE, Stored
 from acdtask.change.moments import Moments
 from acdtask.change.profile import Detection
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.warp import pixel_offset
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid
+from acdtask.raster.warp import pixel_offset
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset

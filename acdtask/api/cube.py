@@ -14,17 +14,18 @@ import shapely
 import shapely.geometry
 from shapely.geometry.base import BaseGeometry
 
+from acdtask.api.georeference import coordinates, crs_attributes, import_xarray
 from acdtask.api.lazy import LazyImages
-from acdtask.api.place import coordinates, crs_attributes, import_xarray
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Resampling, Variable
-from acdtask.cube.tiling import LON_LAT, footprint, project
+from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Variable
 from acdtask.dates import FORMS, end_of_period, parse_moment
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.stacks import image_label, start_of
 from acdtask.jobs.tracks import polarisation_of, track_of
+from acdtask.raster.data_format import Resampling
+from acdtask.raster.grid import Grid, Layout
+from acdtask.raster.tiling import LON_LAT, footprint, project
 
 if TYPE_CHECKING:
     from xarray import DataArray

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.api.place import import_xarray
-from acdtask.cube.grid import Grid, Window
+from acdtask.api.georeference import import_xarray
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import CubeRequest, Outcome, Resampling, Variable
+from acdtask.cube.model import CubeRequest, Outcome, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Resampling
+from acdtask.raster.grid import Grid, Window
 
 __all__ = ["LazyImages"]
 

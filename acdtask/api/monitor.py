@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.api.baseline import Baseline, dataset_of, stored_image
-from acdtask.api.saved import Address, read_saved, write_saved
-from acdtask.api.stored import Stored
+from acdtask.api.files import Address, read_saved, write_saved
+from acdtask.api.patches import PatchTable, table_of
+from acdtask.api.quantise import Stored
 from acdtask.change import detect
 from acdtask.change.packing import pack_rows, unpack_rows
 from acdtask.change.polygons import Outline, join_all, trace
@@ -21,16 +22,14 @@ from acdtask.change.profile import STANDARD, Detection
 from acdtask.change.seams import BLOB
 from acdtask.change.steps.registry import steps_of
 from acdtask.change.zscore import Quality, ZScore
-from acdtask.cube.grid import Grid
-from acdtask.cube.masks import inside_mask
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid
+from acdtask.raster.masks import inside_mask
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
-    from acdtask.api.patches import PatchTable
-
-__all__ = ["Area", "Change", "monitor"]
+__all__ = ["Area", "Change", "monitor", "patches"]
 
 Area: TypeAlias = NDArray[np.bool_] | BaseGeometry | dict[str, Any]
 """A mask of the image's pixels, True inside; or a shapely or GeoJSON geometry in longitude and latitude."""
@@ -88,8 +87,6 @@ class Change:
     @cached_property
     def patches(self) -> PatchTable:
         """The patches, largest first."""
-        from acdtask.api.patches import patches
-
         return patches(self)
 
     def to_xarray(self) -> Dataset:
@@ -245,3 +242,24 @@ def _require_judged(found: detect.Change, baseline: Baseline, min_count: int, mi
     }
     cause, fix = causes[reason]
     raise AcdError(ErrorCode.IMAGE_UNJUDGED, f"no pixel could be judged: {cause}", fix)
+
+
+def patches(change: Change, *, name: str = "area") -> PatchTable:
+    """The patches of a change, largest first.
+
+    Args:
+        change: from `acdtask.monitor`.
+        name: what ids begin with, such as the name of the area.
+
+    >>> import numpy as np
+    >>> import acdtask
+    >>> rng = np.random.default_rng(0)
+    >>> stack = rng.normal(0.7, 0.05, (30, 40, 40))
+    >>> usual = acdtask.baseline(stack, crs="EPSG:32632", transform=(20, 0, 346640, 0, -20, 5655340))
+    >>> image = np.full((40, 40), 0.7)
+    >>> image[10:22, 5:17] = 0.2
+    >>> acdtask.patches(acdtask.monitor(image, usual))
+    number  area_px  hectares  z_max  drop_mean  bounds
+    1       144      5.76      16.7   0.499      346740, 5654900, 346980, 5655140
+    """
+    return table_of(change.found, scale=change.scale, time=change.time, grid=change.grid, name=name)

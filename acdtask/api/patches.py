@@ -12,20 +12,19 @@ import numpy as np
 import shapely
 from shapely import MultiPolygon
 
-from acdtask.api.saved import Address, place_of
+from acdtask.api.files import Address, place_of
+from acdtask.change import detect
 from acdtask.change.patches import Patch, patch_table
 from acdtask.change.polygons import Outline, to_crs_coordinates
-from acdtask.cube.grid import Grid
-from acdtask.cube.tiling import LON_LAT, project
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.patches import DECIMALS
+from acdtask.raster.grid import Grid
+from acdtask.raster.tiling import LON_LAT, project
 
 if TYPE_CHECKING:
     import geopandas
 
-    from acdtask.api.monitor import Change
-
-__all__ = ["PatchTable", "TablePatch", "patches"]
+__all__ = ["PatchTable", "TablePatch", "table_of"]
 
 
 @dataclass(frozen=True)
@@ -154,35 +153,27 @@ PROPERTIES = tuple(field.name for field in fields(TablePatch) if field.name not 
 _HEADINGS = ("number", "area_px", "hectares", "z_max", "drop_mean", "bounds")
 
 
-def patches(change: Change, *, name: str = "area") -> PatchTable:
+def table_of(found: detect.Change, *, scale: float, time: str, grid: Grid | None, name: str) -> PatchTable:
     """The patches of a change, largest first.
 
     Args:
-        change: from `acdtask.monitor`.
-        name: what ids begin with, such as the name of the area.
-
-    >>> import numpy as np
-    >>> import acdtask
-    >>> rng = np.random.default_rng(0)
-    >>> stack = rng.normal(0.7, 0.05, (30, 40, 40))
-    >>> usual = acdtask.baseline(stack, crs="EPSG:32632", transform=(20, 0, 346640, 0, -20, 5655340))
-    >>> image = np.full((40, 40), 0.7)
-    >>> image[10:22, 5:17] = 0.2
-    >>> acdtask.patches(acdtask.monitor(image, usual))
-    number  area_px  hectares  z_max  drop_mean  bounds
-    1       144      5.76      16.7   0.499      346740, 5654900, 346980, 5655140
+        found: the blobs, in pixels and stored units.
+        scale: coherence = stored unit * scale.
+        time: of the image, ISO 8601; empty if it is not known.
+        grid: where its pixels lie, or None.
+        name: what ids begin with.
     """
-    grid, outlines = change.grid, change.found.outlines
+    outlines = found.outlines
     if grid is not None:
         outlines = {blob: to_crs_coordinates(outline, grid.transform) for blob, outline in outlines.items()}
     on_globe: dict[int, Outline] = dict.fromkeys(outlines, MultiPolygon())
     if grid is not None and grid.crs:
         on_globe = {blob: project(outline, grid.crs, LON_LAT) for blob, outline in outlines.items()}
-    image = change.time[:10] or "image"
-    table = patch_table(change.found.blobs, on_globe, aoi=name, image=image, scale=change.scale)
+    image = time[:10] or "image"
+    table = patch_table(found.blobs, on_globe, aoi=name, image=image, scale=scale)
     largest_first = sorted(table, key=lambda patch: (-patch.area_px, patch.id))
     rows = (_row(number, patch, outlines[patch.blob], grid) for number, patch in enumerate(largest_first, start=1))
-    return PatchTable(tuple(rows), change.time, grid)
+    return PatchTable(tuple(rows), time, grid)
 
 
 def _row(number: int, patch: Patch, outline: Outline, grid: Grid | None) -> TablePatch:

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from acdtask.change.components import components
 from acdtask.change.evidence import Evidence
-from acdtask.change.near import NOTHING, Near
+from acdtask.change.near_misses import NOTHING, Near
 
 __all__ = ["BORDER_PIXEL", "FIXED", "FRAGMENT", "MEASURES", "Z_LIMIT", "FragmentTable", "Fragments", "find_fragments"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.features import shapes
 from shapely import MultiPolygon, Polygon
 
-from acdtask.cube.grid import Transform
+from acdtask.raster.grid import Transform
 
 __all__ = [
     "Outline",
@@ -86,7 +86,8 @@ def to_crs_coordinates(geometry: Outline, transform: Transform) -> Outline:
 
     Args:
         geometry: in global pixel coordinates, from `join_pieces`.
-        transform: pixel to CRS for the pixel that the global coordinates count from, ordered as in `acdtask.cube.grid`.
+        transform: pixel to CRS for the pixel that the global coordinates count from, as `acdtask.raster.grid`
+            orders it.
 
     >>> from shapely import box
     >>> to_crs_coordinates(join_pieces([box(0, 0, 2, 1)]), (20, 0, 400000, 0, -20, 5600000)).wkt

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from acdtask.change.components import components
 from acdtask.change.fragments import MEASURES, FragmentTable
-from acdtask.change.near import NOTHING, Near
+from acdtask.change.near_misses import NOTHING, Near
 
 __all__ = ["BLOB", "JoinedBlobs", "join_fragments", "join_near"]
 

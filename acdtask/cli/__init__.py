@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from acdtask.engine import log
+from acdtask import log
 from acdtask.engine.signals import sigterm_as_interrupt
 from acdtask.errors import AcdError, ErrorCode, ExitStatus
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  # the one place that ends the process: whatever is left is a bug
         return _refuse(AcdError(ErrorCode.BUG, f"{type(error).__name__}: {error}"), unexpected=True)
     except BaseException as error:
-        from acdtask.cube.local.store_errors import is_panic
+        from acdtask.storage.errors import is_panic
 
         if not is_panic(error):
             raise

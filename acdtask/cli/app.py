@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 import acdtask
+from acdtask import log
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, OutputClosedError, example
 from acdtask.cli.project import choose_project
-from acdtask.engine import log
 from acdtask.jobs.registry import JOBS
 
 __all__ = ["COMMANDS", "OutputClosedError", "app"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.files import read_small_file
+from acdtask.storage.files import read_small_file
 
 __all__ = ["read_at_files"]
 

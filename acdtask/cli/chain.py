@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from acdtask.cli.here import MEMORY_DEFAULT, SECONDS_DEFAULT, HereMemory, HereSeconds
+from acdtask.cli.cube_options import Cube
 from acdtask.cli.job import Quarantine
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import Cube
 from acdtask.cli.output import say
+from acdtask.cli.small_work import MEMORY_DEFAULT, SECONDS_DEFAULT, HereMemory, HereSeconds
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
-    from acdtask.engine.here import Step
+    from acdtask.engine.small_work import Step
     from acdtask.jobs.contract import Job, Settings
 
 __all__ = ["command"]
@@ -57,11 +57,11 @@ def _chain(
     from acdtask.cli.options import values_of_parameters
     from acdtask.cli.settings import settings_of_job
     from acdtask.engine.chain import advance
-    from acdtask.engine.here import Budget
     from acdtask.engine.pod import require_writable
+    from acdtask.engine.small_work import Budget
     from acdtask.engine.stages import open_site
     from acdtask.jobs.registry import load_job
-    from acdtask.project import JOBS_IN_ORDER
+    from acdtask.project.config import JOBS_IN_ORDER
 
     require_writable(outputs)
     jobs = [load_job(name) for name in JOBS_IN_ORDER]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.cube_options import AsJson
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
-from acdtask.cli.looking import AsJson
 from acdtask.cli.output import say, say_json, table
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
-    from acdtask.cube.model import JobState
+    from acdtask.cube.jobs import JobState
     from acdtask.cube.shared import ServedCube
 
 __all__ = [
@@ -125,7 +125,7 @@ def _list(
 ) -> None:
     jobs = _geocube().jobs(name)
     if as_json:
-        say_json([one.model_dump(mode="json", exclude={"log"}) for one in jobs])
+        say_json([one.model_dump(mode="json", exclude={"log", "tasks"}) for one in jobs])
         return
     if jobs:
         table(("name", "kind", "state", "updated", "tasks", "failed"), [_row(one) for one in jobs])

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.cube_options import Aoi, AsJson, Limit
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
-from acdtask.cli.looking import Aoi, AsJson, Limit
 from acdtask.cli.output import say, say_json, table, write_text
 from acdtask.cli.project import require_aoi, taking_aoi
 from acdtask.errors import AcdError, ErrorCode

@@ -16,7 +16,7 @@ from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
     from acdtask.jobs.ingest.settings import IngestSettings
-    from acdtask.starter import Seen
+    from acdtask.project.starter import Seen
 
 __all__ = ["command"]
 
@@ -78,8 +78,8 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 def _init(
     *, cube: str, layout: str, baseline_start: str, baseline_end: str, out: str, force: bool, **given: Any
 ) -> None:
-    from acdtask.project import AREA, FILE
-    from acdtask.starter import Seen, starter_text
+    from acdtask.project.config import AREA, FILE
+    from acdtask.project.starter import Seen, starter_text
 
     file = Path(FILE)
     if not force and (file.exists() or file.is_symlink()):
@@ -110,9 +110,9 @@ def _why(seen: AcdError) -> str:
 def _ingest(options: dict[str, Any]) -> tuple[IngestSettings, list[str], Seen | AcdError]:
     """The settings of the ingest, guessed where they are not given; what was guessed, and what was seen with them."""
     from acdtask.cli.options import settings_from
-    from acdtask.cube.local.web_address import SIGNED_SOURCE, signed_source
     from acdtask.jobs.ingest.settings import IngestSettings
-    from acdtask.starter import guess_pattern, guess_source
+    from acdtask.project.starter import guess_pattern, guess_source
+    from acdtask.storage.web_address import SIGNED_SOURCE, signed_source
 
     told: list[str] = []
     if not options.get("source"):
@@ -140,7 +140,7 @@ def _ingest(options: dict[str, Any]) -> tuple[IngestSettings, list[str], Seen | 
 
 
 def _look(settings: IngestSettings) -> Seen | AcdError:
-    from acdtask.starter import look
+    from acdtask.project.starter import look
 
     try:
         return look(settings)
@@ -151,8 +151,8 @@ def _look(settings: IngestSettings) -> Seen | AcdError:
 def _area(area: dict[str, Any], seen: Seen | AcdError) -> dict[str, Any]:
     """The area as it was given, checked; else all that the images cover. What `chosen_aoi` raises."""
     from acdtask.cube.aoi import load_aoi
-    from acdtask.project import chosen_aoi
-    from acdtask.starter import Seen, area_name
+    from acdtask.project.config import chosen_aoi
+    from acdtask.project.starter import Seen, area_name
 
     shared = dict(area)
     if "bbox" in area:

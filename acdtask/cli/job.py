@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from acdtask.cli.here import MEMORY_DEFAULT, HereMemory, HereSeconds
+from acdtask import log
+from acdtask.cli.cube_options import AsJson, Cube
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
-from acdtask.cli.looking import AsJson, Cube
 from acdtask.cli.output import bytes_text, say, say_json, seconds_text, table, write_json
 from acdtask.cli.project import AREA_OPTIONS
-from acdtask.engine import log
+from acdtask.cli.small_work import MEMORY_DEFAULT, HereMemory, HereSeconds
 from acdtask.engine.progressbar import ProgressBar
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.registry import JOBS, JobEntry, load_job
@@ -119,9 +119,9 @@ def stage(name: str, stage_name: str) -> TyperCommand:
 
 
 def _plan(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
-    from acdtask.engine.account import noting_failure, record_plan
-    from acdtask.engine.here import Budget, Way, do_or_hand_over
     from acdtask.engine.pod import require_writable
+    from acdtask.engine.run_summary import noting_failure, record_plan
+    from acdtask.engine.small_work import Budget, Way, do_or_hand_over
     from acdtask.engine.stages import make_plan, open_site
 
     def call(
@@ -178,8 +178,8 @@ def _plan(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
 
 
 def _run(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
-    from acdtask.engine.account import noting_failure
     from acdtask.engine.pod import ArgoProgress
+    from acdtask.engine.run_summary import noting_failure
     from acdtask.engine.stages import load_plan, load_shard, run_shard
 
     def call(plan_id: str, round_name: str, shard: int, **given: Any) -> None:
@@ -213,8 +213,8 @@ def _run(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
 
 
 def _gather(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
-    from acdtask.engine.account import noting_failure, record_gathered
     from acdtask.engine.pod import require_writable, write_artifacts, write_figures
+    from acdtask.engine.run_summary import noting_failure, record_gathered
     from acdtask.engine.stages import gather_round, gathered_rounds, left_out_by, load_plan
 
     def call(plan_id: str, round_name: str, outputs: Path | None, quarantine: int, **given: Any) -> None:
@@ -360,7 +360,7 @@ def _notes(plan: PlanHead) -> dict[str, Any]:
 
 def _too_large(plan: Plan[Any, Any]) -> str:
     """Why a workflow would refuse the plan, or nothing."""
-    from acdtask.engine.carried import require_carried
+    from acdtask.engine.workflow_limits import require_carried
 
     try:
         require_carried(plan)

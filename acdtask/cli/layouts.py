@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.cube_options import AsJson, Cube, open_cube
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
-from acdtask.cli.looking import AsJson, Cube, open_cube
 from acdtask.cli.output import say, say_json, table
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
     from acdtask.cube import model
-    from acdtask.cube.grid import Layout, RegularGrid
+    from acdtask.raster.grid import Layout, RegularGrid
 
 __all__ = ["create_command", "delete_command", "group", "list_command", "show_command"]
 
@@ -172,8 +172,8 @@ def _layout(name: str, grid: RegularGrid | dict[str, Any]) -> Layout:
     """The layout of a name and grid. LAYOUT_INVALID, NAME_INVALID, NAME_TOO_LONG."""
     from pydantic import ValidationError
 
-    from acdtask.cube.grid import Layout
     from acdtask.cube.layout_rules import require_usable
+    from acdtask.raster.grid import Layout
 
     try:
         layout = Layout.model_validate({"name": name, "grid": grid})
@@ -188,7 +188,7 @@ def _layout(name: str, grid: RegularGrid | dict[str, Any]) -> Layout:
 
 def _delete(name: Name, cube: Cube) -> None:
     from acdtask.cube.local.cube import LocalCube
-    from acdtask.jobs.uses import uses_of_layout
+    from acdtask.jobs.layout_users import uses_of_layout
 
     opened = open_cube(cube)
     opened.layout(name)
@@ -208,7 +208,7 @@ def _delete(name: Name, cube: Cube) -> None:
 
 
 def _grid_text(layout: Layout) -> str:
-    from acdtask.cube.grid import RegularGrid
+    from acdtask.raster.grid import RegularGrid
 
     pixels = f"{layout.cell_pixels} x {layout.cell_pixels} px"
     if isinstance(layout.grid, RegularGrid):

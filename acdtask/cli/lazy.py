@@ -10,8 +10,8 @@ from typing import Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from acdtask import log
 from acdtask.cli.project import defaults_of
-from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["CONTEXT", "Lazy", "LazyGroup", "OutputClosedError", "command_of", "example"]

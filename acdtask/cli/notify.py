@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.cube_options import Cube
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import Cube
 from acdtask.cli.output import say
 
 __all__ = ["command"]

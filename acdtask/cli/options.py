@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.files import read_small_file
+from acdtask.storage.files import read_small_file
 
 __all__ = ["SettingOption", "options_of", "settings_from", "values_of_file", "values_of_parameters"]
 

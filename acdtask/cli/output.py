@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from acdtask.files import write_file, writing
+from acdtask.storage.files import write_file, writing
 
 __all__ = ["bytes_text", "say", "say_json", "seconds_text", "table", "write_json", "write_text"]
 

@@ -12,7 +12,7 @@ import typer
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
-    from acdtask.project import Project
+    from acdtask.project.config import Project
 
 __all__ = [
     "AREA_OPTIONS",
@@ -66,7 +66,7 @@ def choose_project(file: str | None) -> None:
 
 def current_project() -> Project | None:
     """The project that commands take values from, if there is one. PROJECT_INVALID."""
-    from acdtask.project import find_project
+    from acdtask.project.config import find_project
 
     return find_project(_chosen["file"])
 
@@ -84,7 +84,7 @@ def defaults_of(names: Sequence[str], command_path: str) -> dict[str, Any]:
 
 def area_given(options: Mapping[str, Any], file: Mapping[str, Any] | None = None) -> str | None:
     """The AOI that options, the environment, a settings file or the project say. What `chosen_aoi` raises."""
-    from acdtask.project import AREA, chosen_aoi, environment_values
+    from acdtask.project.config import AREA, chosen_aoi, environment_values
 
     project = current_project()
     return chosen_aoi(options, environment_values(AREA), file or {}, project.shared if project else {})

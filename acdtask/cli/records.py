@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.cube_options import Aoi, AsJson, Cube, Limit, open_cube
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import Aoi, AsJson, Cube, Limit, open_cube
 from acdtask.cli.output import say, say_json, table
 from acdtask.cli.project import taking_aoi
 from acdtask.errors import AcdError, ErrorCode

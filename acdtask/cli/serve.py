@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.cube_options import Cube
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import Cube
 from acdtask.cli.output import say
 
 if TYPE_CHECKING:
-    from acdtask.cube.server.serve import Serving
+    from acdtask.serve.serve import Serving
 
 __all__ = ["command"]
 
@@ -81,9 +81,9 @@ def _serve(
         bool, typer.Option("--open", help="Without a key, let other machines read and write the cube.")
     ] = False,
 ) -> None:
-    from acdtask.cube.server.keys import Keys
-    from acdtask.cube.server.serve import ServeSettings, Serving, cube_at, serve_until_signal
-    from acdtask.cube.server.streams import StreamLimits
+    from acdtask.serve.keys import Keys
+    from acdtask.serve.serve import ServeSettings, Serving, cube_at, serve_until_signal
+    from acdtask.serve.streams import StreamLimits
 
     settings = ServeSettings(
         host=host.strip(),

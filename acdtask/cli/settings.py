@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from acdtask import log
 from acdtask.cli.options import settings_from
 from acdtask.cli.project import area_given, current_project
-from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.project import AREA, environment_values
+from acdtask.project.config import AREA, environment_values
 
 if TYPE_CHECKING:
     from acdtask.jobs.contract import Job, Settings
@@ -59,9 +59,9 @@ def _defaults_of(job: Job[Any, Any]) -> dict[str, Any]:
 
 def _layout_of_cube(address: str, job: str, values: Mapping[str, Any]) -> str:
     """The only layout of a cube; one made from its images if it has none. LAYOUT_UNKNOWN, LAYOUT_INVALID."""
-    from acdtask.cube.grid import Layout
     from acdtask.cube.layout_rules import regular_grid_like
     from acdtask.jobs.contract import Site
+    from acdtask.raster.grid import Layout
 
     cube = Site(address).cube
     names = [layout.name for layout in cube.layouts()]

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
-from acdtask.cli.looking import (
+from acdtask.cli.cube_options import (
     Aoi,
     AsJson,
     Cube,
@@ -21,6 +20,7 @@ from acdtask.cli.looking import (
     open_cube,
     say_no_cube,
 )
+from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
 from acdtask.cli.output import say, say_json, table
 from acdtask.cli.project import require_aoi, taking_aoi
 from acdtask.errors import AcdError, ErrorCode

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.cube_options import AsJson, Cube, IfAny, say_no_cube
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import AsJson, Cube, IfAny, say_no_cube
 from acdtask.cli.output import bytes_text, say, say_json, table
 from acdtask.errors import AcdError
 
 if TYPE_CHECKING:
-    from acdtask.tidy.broom import Tally
-    from acdtask.tidy.clean import Tidied
+    from acdtask.maintenance.tidy.clean import Tidied
+    from acdtask.maintenance.tidy.deletion import Tally
 
 __all__ = ["command"]
 
@@ -59,10 +59,10 @@ def _tidy(
     if_any: IfAny = False,
     as_json: AsJson = False,
 ) -> None:
-    from acdtask.engine.account import noting_failure
+    from acdtask.engine.run_summary import noting_failure
     from acdtask.engine.stages import open_site
-    from acdtask.tidy.clean import tidy
-    from acdtask.tidy.retention import Retention
+    from acdtask.maintenance.tidy.clean import tidy
+    from acdtask.maintenance.tidy.retention import Retention
 
     retention = Retention(keep_days=keep_days, keep_runs=keep_runs, keep_versions=keep_versions, keep_heads=keep_heads)
     if apply and not unsafe_short_retention:

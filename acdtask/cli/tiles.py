@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.cube_options import Aoi, AsJson, Cube, LayoutName, open_cube
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import Aoi, AsJson, Cube, LayoutName, open_cube
 from acdtask.cli.output import say, say_json, table, write_json
 from acdtask.cli.project import require_aoi, taking_aoi
 
@@ -33,7 +33,7 @@ def _tiles(
     as_json: AsJson = False,
 ) -> None:
     from acdtask.cube.aoi import load_aoi
-    from acdtask.cube.tiling import tiles_as_geojson, tiles_of
+    from acdtask.raster.tiling import tiles_as_geojson, tiles_of
 
     tiles = tiles_of(load_aoi(require_aoi(aoi)).geometry, open_cube(cube).layout(layout))
     if geojson is not None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
+from acdtask.cli.cube_options import AsJson, Cube
 from acdtask.cli.lazy import command_of, example
-from acdtask.cli.looking import AsJson, Cube
 from acdtask.cli.output import bytes_text, say, say_json, table
 
 if TYPE_CHECKING:
-    from acdtask.verify.run import Verification
+    from acdtask.maintenance.verify.run import Verification
 
 __all__ = ["command"]
 
@@ -41,8 +41,8 @@ def _verify(
 ) -> None:
     from acdtask.cube.local.cube import LocalCube
     from acdtask.engine.progressbar import ProgressBar
-    from acdtask.verify.named import named_files
-    from acdtask.verify.run import verify_files
+    from acdtask.maintenance.verify.files import named_files
+    from acdtask.maintenance.verify.run import verify_files
 
     opened = LocalCube.open(cube)
     files = named_files(opened)

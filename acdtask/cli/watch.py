@@ -14,8 +14,8 @@ from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
     from acdtask.jobs.contract import Job, Settings
-    from acdtask.project import Project
-    from acdtask.watch import Pending
+    from acdtask.project.config import Project
+    from acdtask.project.watch import Pending
 
 __all__ = ["command"]
 
@@ -38,7 +38,7 @@ def _watch(
 ) -> None:
     from acdtask.cli.settings import settings_of_job
     from acdtask.engine.processes import cores
-    from acdtask.watch import pending_jobs, watch
+    from acdtask.project.watch import pending_jobs, watch
 
     project = _project()
     address = _cube(project)
@@ -73,7 +73,7 @@ def _project() -> Project:
 
 def _cube(project: Project) -> str:
     """The address of the cube. PROJECT_INVALID if none is named."""
-    from acdtask.project import environment_values
+    from acdtask.project.config import environment_values
 
     address = environment_values(("cube",)).get("cube") or project.shared.get("cube")
     if not address:

@@ -18,13 +18,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.aoi_area import area_of_document, features_of
-from acdtask.cube.grid import RegularGrid
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import NAME_BYTES, NAME_RULE
 from acdtask.cube.vector import VECTOR_ENDINGS, read_vector_file
 from acdtask.dates import end_of_period, parse_moment
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.files import read_small_file
+from acdtask.raster.grid import RegularGrid
+from acdtask.storage.files import read_small_file
+from acdtask.storage.store import Store
 
 __all__ = ["Aoi", "Layer", "SceneType", "aoi_document", "load_aoi"]
 
@@ -148,7 +148,7 @@ class Aoi(_Payload):
         projection, resolution = self.graph_config.get("projection"), self.graph_config.get("resolution")
         if not projection or not resolution:
             return None
-        from acdtask.cube.points import crs_of
+        from acdtask.raster.points import crs_of
 
         try:
             grid = RegularGrid(crs=projection, resolution=float(resolution), cell_size=cell_size)

@@ -11,9 +11,9 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.points import crs_of, move_points
-from acdtask.cube.repair import repaired
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.points import crs_of, move_points
+from acdtask.raster.repair import repaired
 
 __all__ = ["area_of_document", "bbox_document", "features_of"]
 

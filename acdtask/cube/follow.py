@@ -1,32 +1,35 @@
-"""Following a job of a cube until it ends, or until it needs a person: the same for every room."""
+"""Follow a job of a cube until it ends or needs a person, whatever the kind of cube."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
 
-from acdtask.cube.joblog import LogReader, is_cancelled, last_error
-from acdtask.cube.model import Consolidates, JobState, Level
+from acdtask.cube.jobs import Consolidates, JobState, Level
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["ENDED", "STUCK", "Advances", "End", "Ending", "JobEvent", "ending_of", "follow", "require_done"]
 
 ENDED = frozenset({"DONE", "DONEBUTUNTIDY", "FAILED"})
-"""A job never leaves these by itself, and holds no dataset."""
+"""States of a job that has ended: it holds no dataset."""
 
 STUCK = frozenset(
     {"INITIALISATIONFAILED", "CONSOLIDATIONFAILED", "CANCELLATIONFAILED", "ROLLBACKFAILED", "DELETIONFAILED"}
 )
-"""A job stays in these until a person retries or cancels it; its datasets are locked all the while."""
+"""States in which a job stays, with its datasets locked, until a person retries or cancels it."""
+
+ELIDED = re.compile(r"^\[\.\.\. .*\]$")
+"""The remark of a server that it left out earlier or later lines of a log."""
 
 POLL_GROWTH = 1.5
 LONGEST_POLL = 15.0
 
 INACTIVE_BUG = "A dataset with the status INACTIVE already refers to the container"
-"""What Geocube 1.0.3 says of every container of two or more records (its fault, since February 2025)."""
+"""The error of Geocube 1.0.3 for every container of two or more records (a bug since February 2025)."""
 
 
 class End(Enum):
@@ -42,13 +45,13 @@ class End(Enum):
 
 @dataclass(frozen=True)
 class Ending:
-    """How following a job ended, and what its reader may do.
+    """How following a job ended, and what to do next.
 
     Attributes:
-        job: as it was seen last.
-        error: the message of the last ERROR line of its log; empty if there is none.
-        advice: what to do; empty where there is nothing to do.
-        warning: what is wrong although it is done.
+        job: its last known state.
+        error: what failed last; empty if nothing has failed.
+        advice: what to do; empty if nothing is to be done.
+        warning: what is wrong although the job is done.
     """
 
     end: End
@@ -59,19 +62,19 @@ class Ending:
 
     @property
     def is_done(self) -> bool:
-        """Whether what was asked for is there."""
+        """Whether the job did what was asked."""
         return self.end is End.DONE
 
 
 @dataclass(frozen=True)
 class JobEvent:
-    """Something new about a job.
+    """A change of a job.
 
     Attributes:
-        job: as it is now.
-        lines: of its log, those that were not reported before.
-        entered: whether its state, or that it waits, is new.
-        continued: whether it was told just now to go on.
+        job: its current state.
+        lines: new lines of its log.
+        entered: whether it has entered a state, or begun or ended a pause.
+        continued: whether the follower has just continued it.
     """
 
     job: JobState
@@ -82,10 +85,10 @@ class JobEvent:
 
 @runtime_checkable
 class Advances(Protocol):
-    """A cube whose jobs need somebody to do their steps."""
+    """Jobs that have no server of their own: their steps are done by callers."""
 
-    def advance(self, job_id: str) -> bool:
-        """Do the next step of the job, unless there is none or another does it now. Whether something was done."""
+    def advance(self, id_or_name: str) -> bool:
+        """Do the next step of the job, unless another process is doing it. Whether anything was done."""
 
 
 class Clock(Protocol):
@@ -108,47 +111,47 @@ def follow(
     poll: float = 1.0,
     clock: Clock = time,
 ) -> Ending:
-    """Watch a job until it ends, is stuck, or time is over.
+    """Watch a job until it ends, is stuck, or the time is up.
 
-    A cube that has nobody else to do its jobs (`Advances`) has their steps done here. A pause is continued once, when
-    `approve` says yes: a Geocube takes up to ten seconds to hear of it, and shows `waiting` until then.
+    If the jobs have no server (`Advances`), their steps are done here. A pause that `approve` accepts is continued
+    once: a Geocube takes up to ten seconds to process the order, and shows `waiting` until then.
 
     Args:
         cube: where the job is.
         job_id: its id or its name.
-        approve: called at each pause with the job; no ends the following, and leaves the job where it is.
-        on_event: called when the job's state or its log has grown.
-        timeout: seconds until the following ends, whatever the job does.
-        poll: shortest pause between two looks, in seconds; it grows while nothing happens.
-        clock: what measures the time.
+        approve: called with the job at each pause; False ends the following, and leaves the job as it is.
+        on_event: called when the job's state, its tasks or its log have changed.
+        timeout: seconds until the following ends.
+        poll: shortest time between two looks, in seconds; it grows while nothing happens.
+        clock: measures the time.
 
     Raises:
-        AcdError: JOB_UNKNOWN; SETTING_INVALID if the job pauses and there is no `approve`; what the cube raises, once
-            it is no passing fault, or time is over.
+        AcdError: JOB_UNKNOWN; SETTING_INVALID if the job pauses and there is no `approve`; errors of the cube that
+            retrying does not help, or that last until the time is up.
     """
     return _Follower(cube, approve, on_event or _ignore, clock, poll).run(job_id, timeout)
 
 
 def require_done(ending: Ending) -> JobState:
-    """The job if it is done. JOB_STUCK, JOB_FAILED (also if it was cancelled), JOB_RUNNING (time over or paused)."""
+    """The job if it is done. JOB_STUCK, JOB_FAILED (also if it was cancelled), JOB_RUNNING (timed out or paused)."""
     if ending.is_done:
         return ending.job
     code = {End.STUCK: ErrorCode.JOB_STUCK, End.FAILED: ErrorCode.JOB_FAILED, End.CANCELLED: ErrorCode.JOB_FAILED}
-    said = f": {ending.error}" if ending.error else ""
+    reason = f": {ending.error}" if ending.error else ""
     how = "was cancelled" if ending.end is End.CANCELLED else f"is {ending.job.state}"
-    raise AcdError(code.get(ending.end, ErrorCode.JOB_RUNNING), f"job {ending.job.name} {how}{said}", ending.advice)
+    raise AcdError(code.get(ending.end, ErrorCode.JOB_RUNNING), f"job {ending.job.name} {how}{reason}", ending.advice)
 
 
 def ending_of(job: JobState) -> Ending | None:
-    """How a job that needs no more watching ended; None while it goes on or pauses."""
-    error = last_error(job.log)
+    """How a job ended; None while it runs or pauses."""
+    error = job.error
     if job.state == "DONE":
         return Ending(End.DONE, job)
     if job.state == "DONEBUTUNTIDY":
         warning = f"job {job.name} is done, but left files behind: {error or 'see its log'}"
         return Ending(End.DONE, job, error, "Retry the job to remove what it left.", warning)
     if job.state == "FAILED":
-        if is_cancelled(job.log):
+        if job.cancelled:
             return Ending(End.CANCELLED, job, error, "Start it again under another name if it is still wanted.")
         return Ending(End.FAILED, job, error, "Look at the job's log, then start it again under another name.")
     if job.state in STUCK:
@@ -159,28 +162,16 @@ def ending_of(job: JobState) -> Ending | None:
 def _advice(job: JobState, error: str) -> str:
     if INACTIVE_BUG in error:
         return (
-            "This version of the Geocube server cannot put two records into one container: cancel the job to set its "
-            "datasets free, and update the server or use a layout with max_records 1."
+            "This version of the Geocube server cannot put two records into one container: cancel the job to unlock "
+            "its datasets, and update the server or use a layout with max_records 1."
         )
     if job.state in ("ROLLBACKFAILED", "CANCELLATIONFAILED"):
-        return "Mend what the error names, then retry the job: it goes on taking back what it did."
-    return "Mend what the error names, then retry the job, or cancel it to set its datasets free."
+        return "Fix what the error names, then retry the job: it continues to undo its work."
+    return "Fix what the error names, then retry the job, or cancel it to unlock its datasets."
 
 
 def _ignore(event: JobEvent) -> None:
     del event
-
-
-@dataclass(frozen=True)
-class _Pause:
-    """A pause of a job: a state, and the how manieth time that it was entered (as far as the log tells)."""
-
-    state: str
-    entry: int
-
-    @classmethod
-    def of(cls, job: JobState) -> _Pause:
-        return cls(job.state, sum(f"New state: {job.state}" in line for line in job.log))
 
 
 class _Follower:
@@ -196,7 +187,7 @@ class _Follower:
         self._clock, self._poll = clock, poll
         self._log = LogReader()
         self._seen: JobState | None = None
-        self._continued: _Pause | None = None
+        self._continued: JobState | None = None
         self._is_new = False
 
     def run(self, job_id: str, timeout: float) -> Ending:
@@ -229,7 +220,7 @@ class _Follower:
             pause = max(min(pause * POLL_GROWTH, LONGEST_POLL), self._poll)
 
     def _look(self, job_id: str) -> JobState:
-        """The job as it is now; what is new is reported."""
+        """The job as it is now; changes are reported."""
         job, seen = self._cube.job(job_id), self._seen
         lines = self._log.new_lines(job.log)
         entered = seen is None or (seen.state, seen.waiting) != (job.state, job.waiting)
@@ -237,39 +228,39 @@ class _Follower:
             self._continued = None
         self._seen = job
         if entered or lines or (seen is not None and _tasks(seen) != _tasks(job)):
-            self._tell(JobEvent(job, lines, entered))
+            self._report(JobEvent(job, lines, entered))
         return job
 
-    def _tell(self, event: JobEvent) -> None:
+    def _report(self, event: JobEvent) -> None:
         self._is_new = True
         self._on_event(event)
 
     def _act(self, job: JobState) -> Ending | None:
-        """Continue a job that waits, once a pause, if it may go on."""
+        """Continue a job that waits, once for each pause, if `approve` accepts."""
         if self._approve is None and job.level is not Level.ASYNCHRONOUS:
             raise AcdError(
                 ErrorCode.SETTING_INVALID,
-                f"job {job.name} pauses (level {job.level.name}), and there is no one to approve",
-                "Say who approves its pauses, or start jobs at the level ASYNCHRONOUS.",
+                f"job {job.name} pauses (level {job.level.name}), but no `approve` function was given",
+                "Pass `approve`, or start jobs at the level ASYNCHRONOUS.",
             )
         if not job.waiting or not self._is_new_pause(job):
             return None
         if self._approve is not None and not self._approve(job):
-            return Ending(End.PAUSED, job, last_error(job.log), "Continue the job, or cancel it.")
-        self._continued = _Pause.of(job)
+            return Ending(End.PAUSED, job, job.error, "Continue the job, or cancel it.")
+        self._continued = job
         self._continue(job)
-        self._tell(JobEvent(job, continued=True))
+        self._report(JobEvent(job, continued=True))
         return None
 
     def _is_new_pause(self, job: JobState) -> bool:
-        pause, before = _Pause.of(job), self._continued
-        return before is None or before.state != pause.state or before.entry < pause.entry
+        before = self._continued
+        return before is None or before.state != job.state or before.entries < job.entries
 
     def _continue(self, job: JobState) -> None:
         try:
             self._cube.continue_job(job.id)
         except AcdError as error:
-            if error.code is not ErrorCode.JOB_STATE:  # somebody else continued it
+            if error.code is not ErrorCode.JOB_STATE:  # someone else continued it
                 raise
 
     def _advance(self, job: JobState) -> bool:
@@ -279,12 +270,38 @@ class _Follower:
 
     def _timed_out(self, failure: AcdError | None) -> Ending:
         if self._seen is None or failure is not None:
-            raise failure or AcdError(ErrorCode.BUG, "a job was followed and never seen")
+            raise failure or AcdError(ErrorCode.BUG, "a job was followed but never seen")
         advice = "Follow it again, or give it more time."
         if self._seen.waiting:
-            advice = "It waits, although it was told to go on: see whether the server's workers run, then continue it."
-        return Ending(End.TIMED_OUT, self._seen, last_error(self._seen.log), advice)
+            advice = "It still waits after it was continued: check the server's workers, then continue it again."
+        return Ending(End.TIMED_OUT, self._seen, self._seen.error, advice)
 
 
 def _tasks(job: JobState) -> tuple[int, int]:
     return job.active_tasks, job.failed_tasks
+
+
+class LogReader:
+    """Finds the new lines of a log of which each look may show only the newest part."""
+
+    def __init__(self) -> None:
+        self._seen: list[str] = []
+
+    def new_lines(self, log: Sequence[str]) -> tuple[str, ...]:
+        """The lines that no earlier call has returned."""
+        lines = [text for text in log if not ELIDED.match(text)]
+        if not lines:
+            return ()
+        fresh = lines[self._known(lines) :]
+        self._seen += fresh
+        return tuple(fresh)
+
+    def _known(self, lines: list[str]) -> int:
+        """Number of leading lines that were seen before."""
+        if not self._seen:
+            return 0
+        for length in range(len(lines), 0, -1):
+            both = min(length, len(self._seen))
+            if lines[length - 1] == self._seen[-1] and lines[length - both : length] == self._seen[-both:]:
+                return length
+        return 0

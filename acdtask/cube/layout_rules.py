@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from acdtask.cube.grid import Grid, Layout, RegularGrid
 from acdtask.cube.model import NAME_BYTES, NAME_RULE
-from acdtask.cube.points import crs_of
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid, Layout, RegularGrid
+from acdtask.raster.points import crs_of
 
 __all__ = ["regular_grid_like", "require_usable"]
 

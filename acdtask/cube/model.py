@@ -2,53 +2,38 @@
 
 from __future__ import annotations
 
-import math
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Annotated, Any, Literal, Protocol, TypeAlias
+from typing import Annotated, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from acdtask.cube.grid import Grid, Layout
+from acdtask.raster.data_format import DataFormat, Pixels, Resampling
+from acdtask.raster.grid import Grid, Layout
 
 __all__ = [
     "NAME_BYTES",
     "OUTSIDE",
     "RECORD_NAME_BYTES",
     "Addition",
-    "Consolidates",
-    "Consolidation",
     "Cube",
     "CubeRequest",
-    "DType",
-    "DataFormat",
     "Dataset",
     "DescribedName",
     "Image",
     "Instance",
-    "JobState",
-    "Level",
+    "Moment",
     "Name",
     "NameIfAny",
     "Outcome",
     "Record",
     "RecordQuery",
-    "Resampling",
     "Slice",
     "Variable",
-    "format_faults",
-]
-
-Pixels: TypeAlias = NDArray[Any]
-DType = Literal["uint8", "int16", "uint16", "int32", "int64", "float32", "float64"]
-Resampling = Literal[
-    "nearest", "bilinear", "cubic", "cubic_spline", "lanczos", "average", "mode", "max", "min", "med", "q1", "q3"
 ]
 
 NAME_RULE = re.compile(r"^[a-zA-Z0-9\-:_]+(/[a-zA-Z0-9\-:_]+)*$")
@@ -84,11 +69,6 @@ def _utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _one_nan(number: float) -> float:
-    """NaN as one object, so that two formats with nodata NaN are equal."""
-    return math.nan if math.isnan(number) else number
-
-
 Name = Annotated[str, AfterValidator(_within(NAME_BYTES))]
 DescribedName = Annotated[str, AfterValidator(_within(DESCRIBED_NAME_BYTES))]
 NameIfAny = Annotated[str, AfterValidator(lambda name: name and _within(NAME_BYTES)(name))]
@@ -98,68 +78,6 @@ Moment = Annotated[datetime, AfterValidator(_utc)]
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-
-def format_faults(
-    dtype: DType, *, nodata: float, low: float, high: float, names: tuple[str, str, str] = ("nodata", "min", "max")
-) -> list[tuple[str, str]]:
-    """What a data type cannot hold of a format, as (name, fault), and whether its range is one.
-
-    Args:
-        dtype: the data type.
-        nodata: the value that means nodata; NaN and infinity are numbers of the float types alone.
-        low: least valid value.
-        high: greatest valid value.
-        names: what the caller calls nodata, low and high.
-
-    >>> format_faults("int16", nodata=-1.5, low=0, high=100000)
-    [('nodata', '-1.5 is not a whole number, as int16 needs'), ('max', '100000 does not fit int16 (-32768 to 32767)')]
-    >>> format_faults("float32", nodata=math.nan, low=0, high=1)
-    []
-    """
-    numbers = zip(names, (nodata, low, high), strict=True)
-    faults = [(name, fault) for name, number in numbers if (fault := _misfit(dtype, number))]
-    if not low < high:
-        faults.append((names[1], f"{low:g} is not below {names[2]} {high:g}"))
-    return faults
-
-
-def _misfit(dtype: DType, number: float) -> str:
-    """Why a number is none of a data type, or an empty text."""
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        most = float(np.finfo(kind).max)
-        fits = not math.isfinite(number) or abs(number) <= most
-        return "" if fits else f"{number:g} does not fit {dtype} (-{most:g} to {most:g})"
-    least, greatest = int(np.iinfo(kind).min), int(np.iinfo(kind).max)
-    if not math.isfinite(number):
-        return f"{number:g} is no number of {dtype}"
-    if number != int(number):
-        return f"{number:g} is not a whole number, as {dtype} needs"
-    shown = f"{int(number)} does not fit {dtype} ({least} to {greatest})"
-    return "" if least <= int(number) <= greatest else shown
-
-
-class DataFormat(_Value):
-    """How a number is kept: data type, the value that means nodata, and the range of valid values."""
-
-    dtype: DType
-    nodata: Annotated[float, AfterValidator(_one_nan)]
-    min: float
-    max: float
-
-    @model_validator(mode="after")
-    def _held(self) -> DataFormat:
-        if faults := format_faults(self.dtype, nodata=self.nodata, low=self.min, high=self.max):
-            raise ValueError("; ".join(f"{name} {fault}" for name, fault in faults))
-        return self
-
-    def valid(self, pixels: Pixels) -> NDArray[np.bool_]:
-        """True where a pixel is not nodata (NaN counts as nodata in float formats)."""
-        if np.issubdtype(pixels.dtype, np.floating):
-            known = ~np.isnan(pixels)
-            return known if np.isnan(self.nodata) else known & (pixels != self.nodata)
-        return np.asarray(pixels != self.nodata)
 
 
 def _is_default(default: Any) -> Callable[[Any], bool]:
@@ -339,76 +257,6 @@ class Image:
     outcome: Outcome
     pixels: Pixels | None = None
     reason: str = ""
-
-
-class Level(Enum):
-    """Where a consolidation pauses for a person; each level pauses where those before it do, and more often."""
-
-    ASYNCHRONOUS = 1
-    CRITICAL = 2
-    MAJOR = 3
-    ALL = 4
-
-
-class Consolidation(_Value):
-    """What to consolidate: the datasets of the records, rearranged by the cells of a layout.
-
-    Attributes:
-        name: of the job; no other job of the cube has it.
-        records: ids.
-    """
-
-    name: str
-    variable: Name
-    instance: Name
-    layout: Name
-    records: tuple[str, ...]
-    level: Level = Level.ASYNCHRONOUS
-
-
-class JobState(_Value):
-    """A job of the cube at a moment, in Geocube's words.
-
-    Attributes:
-        kind: such as "consolidation" or "deletion".
-        state: such as CREATED, CONSOLIDATIONINPROGRESS, DONE (see `acdtask.cube.follow`).
-        waiting: it pauses until it is continued.
-        log: its lines, oldest first.
-    """
-
-    id: str
-    name: str
-    kind: str
-    state: str
-    waiting: bool = False
-    level: Level = Level.ASYNCHRONOUS
-    created: Moment
-    updated: Moment
-    active_tasks: int = 0
-    failed_tasks: int = 0
-    log: tuple[str, ...] = ()
-
-
-class Consolidates(Protocol):
-    """A cube that rearranges records by itself. Every method raises AcdError; JOB_UNKNOWN for an id that it has not."""
-
-    def consolidate(self, consolidation: Consolidation) -> str:
-        """Start a job and return its id. JOB_CONFLICT, DATASET_LOCKED (naming the job), LAYOUT_UNKNOWN, ..."""
-
-    def job(self, id_or_name: str) -> JobState:
-        """The job."""
-
-    def jobs(self, pattern: str = "") -> list[JobState]:
-        """Jobs whose names match a pattern (`*`, `?`), oldest first; their logs may be left out."""
-
-    def continue_job(self, job_id: str) -> None:
-        """Let a job go on that waits. JOB_STATE if it does not wait."""
-
-    def retry_job(self, job_id: str, *, force: bool = False) -> None:
-        """Let a job that failed try again what failed. JOB_STATE if it did not fail."""
-
-    def cancel_job(self, job_id: str, *, force: bool = False) -> None:
-        """End a job and take back what it did. JOB_STATE if it has ended, or cannot be stopped any more."""
 
 
 @dataclass(frozen=True)

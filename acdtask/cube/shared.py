@@ -10,26 +10,24 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from acdtask.cube.grid import Grid, Layout
+from acdtask.cube.jobs import Consolidates
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import (
     Addition,
-    Consolidates,
     Cube,
     CubeRequest,
     Dataset,
-    DType,
     Image,
     Instance,
-    Pixels,
     Record,
     RecordQuery,
-    Resampling,
     Slice,
     Variable,
 )
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DType, Pixels, Resampling
+from acdtask.raster.grid import Grid, Layout
+from acdtask.storage.store import Store
 
 __all__ = ["ADDRESS", "ServedCube", "SharedCube", "found_or_none", "geocube_of_environment", "named_in_environment"]
 

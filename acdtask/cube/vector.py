@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.files import SMALL_FILE_BYTES, require_regular
+from acdtask.storage.files import SMALL_FILE_BYTES, require_regular
 
 __all__ = ["VECTOR_ENDINGS", "read_vector_file"]
 

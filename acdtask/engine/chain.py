@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from acdtask.engine.here import Budget, Step, Way, do_or_hand_over
 from acdtask.engine.pod import write_texts
+from acdtask.engine.small_work import Budget, Step, Way, do_or_hand_over
 from acdtask.jobs.contract import Job, Settings, Site
 
 __all__ = ["END", "advance"]

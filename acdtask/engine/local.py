@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from acdtask.engine import log
+from acdtask import log
 from acdtask.engine.processes import Progress, ProgressBar, WorkerPool
 from acdtask.engine.stages import (
     gather_round,

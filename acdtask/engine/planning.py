@@ -10,16 +10,15 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from acdtask import __version__
-from acdtask.cube.local.seal import is_sealed, parse_sealed, seal
-from acdtask.cube.local.store import Store
-from acdtask.engine import log
+from acdtask import __version__, log
 from acdtask.engine.reopening import reopen
 from acdtask.engine.rounds import find_gathering, way_out
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Job, Plan, PlanHead, Settings, Shard, Site, content_id_of
 from acdtask.jobs.fence import newest_token, take_token
 from acdtask.jobs.quarantine import Failure
+from acdtask.storage.seal import is_sealed, parse_sealed, seal
+from acdtask.storage.store import Store
 
 __all__ = [
     "NAMED_AT_MOST",

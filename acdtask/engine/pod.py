@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from acdtask.engine.carried import shards_parameter
 from acdtask.engine.progressbar import ProgressBar
-from acdtask.files import writing
+from acdtask.engine.workflow_limits import shards_parameter
 from acdtask.jobs.contract import PlanHead, Site
+from acdtask.storage.files import writing
 
 __all__ = [
     "NEEDED",

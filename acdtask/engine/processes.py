@@ -19,7 +19,7 @@ from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from acdtask.engine import log
+from acdtask import log
 from acdtask.engine.progressbar import ProgressBar
 from acdtask.engine.signals import sigterm_as_interrupt
 from acdtask.engine.worker import Progress, serve

@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from acdtask.engine import log
+from acdtask import log
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -6,7 +6,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from acdtask.engine import log
+from acdtask import log
 from acdtask.engine.rounds import RoundState
 from acdtask.jobs.codec import decode
 from acdtask.jobs.contract import Job, Plan, Site

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from acdtask.cube.local.seal import parse_sealed, seal
-from acdtask.cube.local.store import Store
-from acdtask.engine import log
-from acdtask.engine.account import Meter, Work
+from acdtask import log
+from acdtask.engine.run_summary import Meter, Work
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import PlanHead, Site
 from acdtask.jobs.quarantine import Failure, LeftOut, PartlyFailedError
+from acdtask.storage.seal import parse_sealed, seal
+from acdtask.storage.store import Store
 
 __all__ = ["EncodedHandouts", "Gathering", "RoundState", "ShardError", "digest_of", "find_gathering", "way_out"]
 

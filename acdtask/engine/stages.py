@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from acdtask.engine.account import Meter, Work, current_run
 from acdtask.engine.planning import (
     NAMED_AT_MOST,
     AnyJob,
@@ -33,6 +32,7 @@ from acdtask.engine.rounds import (
     digest_of,
     find_gathering,
 )
+from acdtask.engine.run_summary import Meter, Work, current_run
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import decode, encode
 from acdtask.jobs.contract import (

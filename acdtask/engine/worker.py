@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from acdtask.engine import log
+from acdtask import log
 
 __all__ = ["Progress", "serve"]
 

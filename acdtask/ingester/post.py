@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from acdtask import log
 from acdtask.cube.aoi import Aoi
-from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.ingester.client import IngesterClient
 from acdtask.ingester.model import Counts, Scene

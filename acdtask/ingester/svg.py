@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from acdtask.ingester.graph import Cell, Chart, Fold, Link
 from acdtask.ingester.model import Status, in_one_line
-from acdtask.jobs.report.words import count, plural
+from acdtask.wording import count, plural
 
 __all__ = ["draw"]
 

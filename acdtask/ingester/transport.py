@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from acdtask.engine import log
+from acdtask import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.http import (
     HAS_LOGIN,

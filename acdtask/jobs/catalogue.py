@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from acdtask.cube.grid import Tile
-from acdtask.cube.local.stac import Json, StacLinks, stac_catalog, stac_item
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Record, Variable
-from acdtask.cube.tiling import footprint
+from acdtask.cube.stac.items import Json, StacLinks, stac_catalog, stac_item
+from acdtask.raster.grid import Tile
+from acdtask.raster.tiling import footprint
+from acdtask.storage.store import Store
 
 __all__ = [
     "CATALOGUE",

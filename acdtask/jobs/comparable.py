@@ -13,13 +13,13 @@ from itertools import combinations
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.model import Cube, CubeRequest, Record
-from acdtask.cube.tiling import LON_LAT, project
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.stacks import image_label, pair_days_of, start_of
 from acdtask.jobs.tracks import polarisation_of, track_of
+from acdtask.raster.grid import Grid, Layout
+from acdtask.raster.tiling import LON_LAT, project
 
 __all__ = [
     "Composition",

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Addition, Cube, Record, RecordQuery
 from acdtask.cube.shared import SharedCube, found_or_none, geocube_of_environment
 from acdtask.errors import ErrorCode
@@ -36,6 +35,7 @@ from acdtask.jobs.plans import (
     content_id_of,
 )
 from acdtask.jobs.quarantine import LeftOut
+from acdtask.storage.store import Store
 
 __all__ = [
     "AGAIN",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from acdtask.cube.local.open_images import HELD_BYTES, held_bytes_of
+from acdtask.raster.open_images import HELD_BYTES, held_bytes_of
 
 __all__ = ["BASELINE", "CONSOLIDATE", "INGEST", "MONITOR", "REPORT", "Cost"]
 
@@ -41,8 +41,8 @@ class Cost:
 
         Args:
             pixels: of the largest unit or part that is in memory as a whole.
-            files: rasters that a shard opens; some of them stay open.
-            file_pixels: of the largest of them.
+            files: how many rasters are opened; some of them stay open.
+            file_pixels: what is read of the largest of them.
             held: what a shard collects until it ends.
         """
         opened = min(HELD_BYTES, files * held_bytes_of(file_pixels))

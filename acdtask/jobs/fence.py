@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from acdtask.cube.local.seal import seal, unseal
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.seal import seal, unseal
+from acdtask.storage.store import Store
 
 __all__ = ["Fence", "newest_number", "newest_token", "take_token"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from acdtask.cube.grid import Tile
+from acdtask.raster.grid import Tile
 
 __all__ = ["cell_part", "date_part", "period_part", "product_stem"]
 
@@ -40,7 +40,7 @@ def period_part(start: dt.datetime, end: dt.datetime) -> str:
 def cell_part(tile: Tile) -> str:
     """The cell of a tile.
 
-    >>> from acdtask.cube.grid import Layout, RegularGrid
+    >>> from acdtask.raster.grid import Layout, RegularGrid
     >>> cell_part(Layout(name="utm32", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64)).tile(3, -5))
     '3_-5'
     """

@@ -12,11 +12,11 @@ import datetime as dt
 import json
 from collections.abc import Iterable
 
-from acdtask.cube.local.seal import seal, unseal
-from acdtask.cube.local.store import Store
 from acdtask.errors import ErrorCode
 from acdtask.jobs.contract import Series
 from acdtask.jobs.parts import month_of
+from acdtask.storage.seal import seal, unseal
+from acdtask.storage.store import Store
 
 __all__ = ["News", "news_key"]
 

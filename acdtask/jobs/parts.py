@@ -6,8 +6,8 @@ import datetime as dt
 import hashlib
 import re
 
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 
 __all__ = ["digest_in", "month_of", "read_part", "write_part"]
 

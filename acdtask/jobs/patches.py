@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.change.patches import Patch
-from acdtask.cube.local.geoparquet import (
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.geoparquet import (
     GEOMETRY,
     UTC_TIME,
     encode_table,
@@ -24,8 +25,7 @@ from acdtask.cube.local.geoparquet import (
     time_column,
     wkb_column,
 )
-from acdtask.cube.local.store import Store
-from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 
 __all__ = [
     "LocatedPatch",

@@ -12,15 +12,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from acdtask.cube.grid import Tile
-from acdtask.cube.local.seal import seal, unseal
-from acdtask.cube.local.store import Store
-from acdtask.cube.model import DataFormat, Dataset, Variable
-from acdtask.cube.suggest import known_names
+from acdtask.cube.model import Dataset, Variable
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.closest import Closest
 from acdtask.jobs.fence import Fence, newest_number
+from acdtask.jobs.near_misses import Closest
 from acdtask.jobs.quarantine import QuarantinedTile
+from acdtask.raster.data_format import DataFormat
+from acdtask.raster.grid import Tile
+from acdtask.storage.seal import seal, unseal
+from acdtask.storage.store import Store
+from acdtask.wording import known_names
 
 __all__ = [
     "MASK_NODATA",

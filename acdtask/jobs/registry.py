@@ -39,7 +39,7 @@ class JobEntry:
 JOBS: Mapping[str, JobEntry] = MappingProxyType(
     {
         "simulate": JobEntry(
-            "acdtask.simulate.job",
+            "acdtask.jobs.simulate.job",
             "SimulateJob",
             "Make coherence images with known events.",
             "Makes a year of simulated coherence images, and a truth file that says where and when the ground changed.",

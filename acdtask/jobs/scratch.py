@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import decode, encode
+from acdtask.storage.store import Store
 
 __all__ = ["leave_scratch", "read_scratch"]
 

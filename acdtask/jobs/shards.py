@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
-from acdtask.cube.grid import Tile
 from acdtask.jobs.plans import Shard, Work, WorkT
+from acdtask.raster.grid import Tile
 
 __all__ = [
     "BY_COST",

@@ -14,14 +14,14 @@ from typing import Any
 from shapely import to_geojson
 
 from acdtask.cube.aoi import Aoi
-from acdtask.cube.grid import Layout, Tile
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Cube, Dataset, Record, RecordQuery, Slice
 from acdtask.cube.patterns import matcher
-from acdtask.cube.tiling import tiles_of
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.nowhere import no_record
+from acdtask.jobs.no_records import no_record
 from acdtask.jobs.tracks import TRACK, normal_track, polarisation_of, track_of
+from acdtask.raster.grid import Layout, Tile
+from acdtask.raster.tiling import tiles_of
 
 __all__ = [
     "MIXED",

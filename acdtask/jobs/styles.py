@@ -10,9 +10,9 @@ from xml.etree.ElementTree import Element, SubElement
 import numpy as np
 
 from acdtask.change.zscore import Quality
-from acdtask.cube.local.cog import Colour
 from acdtask.cube.model import Variable
-from acdtask.jobs.report.colours import COHERENCE, PATCH, STD, ColourMap, Z, css_hex
+from acdtask.jobs.colours import COHERENCE, PATCH, STD, ColourMap, Z, css_hex
+from acdtask.raster.cog import Colour
 
 __all__ = ["CHANGE_CATEGORIES", "CHANGE_COLOURS", "QUALITY_CATEGORIES", "STYLES", "patch_style", "raster_style"]
 

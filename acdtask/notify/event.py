@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
-from acdtask.engine.account import Failure, JobRecord, failures_of, records_of
+from acdtask.engine.run_summary import Failure, JobRecord, failures_of, records_of
 from acdtask.engine.stages import load_plan_head, missing_shards
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import FoundImage, Series, Site

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 import acdtask
 from acdtask import AcdError, ErrorCode
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.store import Store
 from acdtask.engine.processes import WorkerPool
 from acdtask.jobs.monitor.months import patches_of_image, read_images
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest
+from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, SCENE, reference_end, run_chain, simulate
 
 
@@ -192,7 +192,7 @@ def test_results_are_images_too(cube: Path) -> None:
 
 
 def test_pixels_come_from_the_only_layout_or_a_named_one_or_the_first_image(cube: Path, tmp_path: Path) -> None:
-    from acdtask.cube.grid import Layout, RegularGrid
+    from acdtask.raster.grid import Layout, RegularGrid
 
     copy = tmp_path / "cube"
     shutil.copytree(cube, copy)

@@ -17,7 +17,7 @@ from acdtask.change.profile import PROFILES, STANDARD, TUTORIAL, Detection
 from acdtask.change.seams import BLOB, join_fragments
 from acdtask.change.zscore import Quality
 from acdtask.errors import AcdError, ErrorCode
-from tests.change import plain
+from tests.change import reference as plain
 from tests.change.scenes import tilings, window
 
 

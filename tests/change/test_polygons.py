@@ -18,7 +18,7 @@ from acdtask.change.polygons import (
     to_crs_coordinates,
     trace,
 )
-from tests.change import plain
+from tests.change import reference as plain
 from tests.change.scenes import Scene, Tile, scenes, tilings, window
 
 

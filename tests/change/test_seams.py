@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from acdtask.change.evidence import Evidence
 from acdtask.change.fragments import FRAGMENT, Fragments, find_fragments
 from acdtask.change.seams import BLOB, JoinedBlobs, join_fragments
-from tests.change import plain
-from tests.change.crossing import blobs_crossed, crossed, table_bytes
+from tests.change import reference as plain
+from tests.change.round_trip import blobs_crossed, crossed, table_bytes
 from tests.change.scenes import Scene, Tile, comb, evidence_of, scenes, spiral, tilings, window
 
 LOW, HIGH = 1.7, 3.0

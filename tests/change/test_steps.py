@@ -16,7 +16,7 @@ from acdtask.change.detect import Change, detect_against, detect_on_ground, scen
 from acdtask.change.fragments import find_fragments
 from acdtask.change.method import halo_before, halo_of, measure, measuring
 from acdtask.change.moments import Moments
-from acdtask.change.near import Near
+from acdtask.change.near_misses import Near
 from acdtask.change.profile import STANDARD, TUTORIAL, Detection, detection_for
 from acdtask.change.scene import Ground, Scene
 from acdtask.change.seams import join_fragments, join_near
@@ -26,7 +26,7 @@ from acdtask.change.steps.smooth import LARGEST, Smooth, gaussian_mean
 from acdtask.change.steps.step import Whole
 from acdtask.change.zscore import Quality
 from acdtask.errors import AcdError, ErrorCode
-from tests.change.crossing import crossed
+from tests.change.round_trip import crossed
 from tests.change.scenes import Tile, tilings, window
 
 METHODS = {

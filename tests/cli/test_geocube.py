@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from acdtask import log
 from acdtask.cli import main
-from acdtask.cube.grid import Grid, Layout, RegularGrid
-from acdtask.cube.model import Addition, Consolidation, DataFormat, Dataset, Instance, Level, Record, Variable
-from acdtask.engine import log
+from acdtask.cube.jobs import Consolidation, Level
+from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
+from acdtask.raster.data_format import DataFormat
+from acdtask.raster.grid import Grid, Layout, RegularGrid
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.standin import SERVED, StandIn, served_cube
 

@@ -11,7 +11,7 @@ import pytest
 
 from acdtask.cli import main
 from acdtask.errors import ExitStatus
-from tests.jobs.small import LAYOUT, ends, make_cube, steady
+from tests.jobs.small_site import LAYOUT, ends, make_cube, steady
 
 IMAGES = 3
 JOB = "--cube {cube} --aoi {aoi} --layout utm"

@@ -19,8 +19,8 @@ from acdtask.change.profile import detection_for
 from acdtask.cli.options import options_of
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.registry import JOBS, load_job
-from acdtask.project import AREA, JOBS_IN_ORDER, PLACES, SHARED, chosen_aoi, find_project, read_project
-from acdtask.starter import MOST_READ
+from acdtask.project.config import AREA, JOBS_IN_ORDER, PLACES, SHARED, chosen_aoi, find_project, read_project
+from acdtask.project.starter import MOST_READ
 from tests.cli.scene import NORTH_UP, SIZE, Run, coherence, runner, write_area, write_images
 from workflows.parameters import bound_to
 

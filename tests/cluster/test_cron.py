@@ -6,10 +6,10 @@ import json
 import time
 from pathlib import Path
 
-from acdtask.cube.local.store import Store
 from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.products import MonitorManifest
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
+from acdtask.storage.store import Store
 from tests.cluster.conftest import NewPlace
 from tests.cluster.scenes import monitor_of, parameters
 from tests.cluster.tools import Place, Workflow, until

@@ -16,7 +16,7 @@ import yaml
 from acdtask import __version__
 from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.products import MonitorManifest
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from tests.cluster.tools import Place, Surroundings, call, until
 from tests.cluster.walk import Key, Walk, folder_of, keys_of, out_of_the_way, unproven
 from tests.docs.pages import blocks_of, text_of

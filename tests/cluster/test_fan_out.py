@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from tests.cluster.conftest import NewPlace
 from tests.cluster.scenes import ALL_PODS, acdtask, monitor_of
 from tests.cluster.tools import Json, Place, Workflow, call

@@ -95,7 +95,10 @@ def test_an_aoi_that_is_not_there_ends_the_workflow_at_its_plan(
         lambda: (
             "ACD-110"
             in place.kubectl(
-                "logs", "--selector", f"workflows.argoproj.io/workflow={workflow.name}", "--container", "main"
+                "logs",
+                "--tail=-1",
+                f"--selector=workflows.argoproj.io/workflow={workflow.name}",
+                "--container=main",
             )
         ),
         "log",

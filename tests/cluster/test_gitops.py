@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from tests.cluster.conftest import NewPlace
 from tests.cluster.crds import FILES, downloaded, installed
 from tests.cluster.tools import CHART, Json, Place, call, until

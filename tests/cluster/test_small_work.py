@@ -7,14 +7,15 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from acdtask.engine.account import records_of
+from acdtask.engine.run_summary import records_of
 from acdtask.jobs.contract import Site
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from tests.cluster.conftest import NewPlace
 from tests.cluster.faults import Fault
 from tests.cluster.scenes import monitor_of, parameters, run_locally
 from tests.cluster.tools import Place, Workflow, call
-from tests.jobs.chain import digests, simulate
+from tests.jobs.chain import simulate
+from tests.jobs.other_libraries import digests_but_of_pages
 
 SCENE = SceneSettings(size=192, reference_pairs=24, monitored_pairs=6, events=3, seed=14)
 """Nine tiles and thirty images."""
@@ -60,7 +61,7 @@ def test_a_small_area_is_one_pod_a_day(
             if not (inbox / image.name).exists():
                 (inbox / image.name).write_bytes(image.read_bytes())
         run_locally(JOBS, inbox.parent, local, SCENE, cell_size="64")
-    assert digests(place.download(tmp_path / "cube")) == digests(local)
+    assert digests_but_of_pages(place.download(tmp_path / "cube")) == digests_but_of_pages(local)
 
 
 def test_a_pod_that_is_deleted_in_the_middle_goes_on(new_place: NewPlace, scene: Path, tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_a_pod_that_is_deleted_in_the_middle_goes_on(new_place: NewPlace, scene:
     assert workflow.phase == "Succeeded", workflow.why()
     assert workflow.outcome()[ONE_POD] == ("Succeeded", 2)
     run_locally(JOBS, scene, tmp_path / "local")
-    assert digests(place.download(tmp_path / "cube")) == digests(tmp_path / "local")
+    assert digests_but_of_pages(place.download(tmp_path / "cube")) == digests_but_of_pages(tmp_path / "local")
     uid = place.get("workflow", name)["metadata"]["uid"]
     records = {record.job: record for record in records_of(uid, Site(place.store.url))}
     assert records["monitor"].findings.figures["images"] == 2

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 import yaml
 from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
-from acdtask.cube.local.store import Store
+from acdtask.storage.store import Store
 from tests.cluster.faults import CONFIG_MAP, Fault, config_map, has_faults, with_faults
 from tests.cluster.scraper import Figures
 from tests.conftest import CHECKOUT

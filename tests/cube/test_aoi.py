@@ -8,10 +8,10 @@ import pytest
 import shapely
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.grid import RegularGrid
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
-from tests.cube.make import box, geojson
+from acdtask.raster.grid import RegularGrid
+from acdtask.storage.store import Store
+from tests.cube.builders import box, geojson
 
 SQUARE = box(7, 50, 8, 51)
 ISLAND = box(9, 50, 9.5, 50.5)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import zarr
 
-from acdtask.cube.local.consolidation_params import ConsolidationParams
+from acdtask.cube.jobs import ConsolidationParams
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat
 from acdtask.errors import AcdError, ErrorCode
-from tests.cube.jobs import asked, consolidated, expected_stack, make_cube, stack, work
+from acdtask.raster.data_format import DataFormat
+from tests.serve.consolidation.small_cube import asked, consolidated, expected_stack, jobs_of, make_cube, stack, work
 
 
 @pytest.fixture
@@ -27,13 +27,13 @@ def refused(code: ErrorCode, match: str = "") -> AbstractContextManager[object]:
 
 
 def test_the_parameters_of_a_variable_are_kept_and_those_of_a_job_do_not_change(cube: LocalCube) -> None:
-    assert cube.consolidation_params("CoherenceVV") is None
+    assert jobs_of(cube).params("CoherenceVV") is None
     byte = DataFormat(dtype="uint8", nodata=255, min=0, max=250)
     params = ConsolidationParams(dformat=byte, compression="LOSSY", storage_class="ARCHIVE", resampling="nearest")
-    cube.config_consolidation("CoherenceVV", params)
-    assert LocalCube.open(cube.store.url).consolidation_params("CoherenceVV") == params
-    job_id = cube.consolidate(asked())
-    cube.config_consolidation("CoherenceVV", ConsolidationParams())
+    jobs_of(cube).configure("CoherenceVV", params)
+    assert jobs_of(LocalCube.open(cube.store.url)).params("CoherenceVV") == params
+    job_id = jobs_of(cube).consolidate(asked())
+    jobs_of(cube).configure("CoherenceVV", ConsolidationParams())
     assert work(cube, job_id).state == "DONE"
     assert {one.dformat for one in consolidated(cube)} == {byte}
     found, truth = stack(cube, "0/0"), expected_stack("0/0")
@@ -48,8 +48,8 @@ def test_the_parameters_of_a_variable_are_kept_and_those_of_a_job_do_not_change(
 
 def test_numbers_of_a_container_mean_the_same_to_other_readers(cube: LocalCube) -> None:
     shifted = DataFormat(dtype="int16", nodata=-32768, min=-1000, max=1000)
-    cube.config_consolidation("CoherenceVV", ConsolidationParams(dformat=shifted))
-    work(cube, cube.consolidate(asked()))
+    jobs_of(cube).configure("CoherenceVV", ConsolidationParams(dformat=shifted))
+    work(cube, jobs_of(cube).consolidate(asked()))
     (uri,) = {one.uri for one in consolidated(cube) if one.cell == "0/0"}
     array = zarr.open_array(cube.store.zarr_store(uri, read_only=True), path="CoherenceVV", mode="r")
     numbers = np.asarray(array[:]).astype("f8")
@@ -62,12 +62,12 @@ def test_numbers_of_a_container_mean_the_same_to_other_readers(cube: LocalCube) 
 def test_parameters_that_cannot_be_are_refused(cube: LocalCube) -> None:
     for params in (ConsolidationParams(exponent=2.0), ConsolidationParams(compression="CUSTOM")):
         with refused(ErrorCode.SETTING_INVALID):
-            cube.config_consolidation("CoherenceVV", params)
-    cube.config_consolidation(
+            jobs_of(cube).configure("CoherenceVV", params)
+    jobs_of(cube).configure(
         "CoherenceVV", ConsolidationParams(compression="CUSTOM", creation_params={"COMPRESS": "ZSTD"})
     )
     with refused(ErrorCode.VARIABLE_UNKNOWN):
-        cube.config_consolidation("Nope", ConsolidationParams())
+        jobs_of(cube).configure("Nope", ConsolidationParams())
     cube.store.put("consolidation/CoherenceVV.json", b"{")
     with refused(ErrorCode.CUBE_DAMAGED, "consolidation/CoherenceVV.json"):
-        cube.consolidation_params("CoherenceVV")
+        jobs_of(cube).params("CoherenceVV")

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acdtask.cube.follow import End, JobEvent, ending_of, follow, require_done
-from acdtask.cube.joblog import LogReader, Severity, TaskState, last_error, line, tasks_of
-from acdtask.cube.model import Consolidation, JobState, Level
+from acdtask.cube.follow import End, JobEvent, LogReader, ending_of, follow, require_done
+from acdtask.cube.geocube.joblog import last_error, read_log, tasks_of
+from acdtask.cube.jobs import Consolidation, JobState, Level, TaskState
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.serve.log_lines import Severity, line
 
 START = datetime(2026, 11, 23, 3, 29, tzinfo=UTC)
 HAPPY = (
@@ -88,7 +89,7 @@ class Queue:
         if self.fault is not None and self.looks % 2 == 0:
             raise self.fault
         self._consume()
-        return JobState(
+        job = JobState(
             id="id-1",
             name="one",
             kind="consolidation",
@@ -99,6 +100,7 @@ class Queue:
             updated=START,
             log=tuple(self.log),
         )
+        return read_log(job)
 
     def jobs(self, pattern: str = "") -> list[JobState]:
         del pattern

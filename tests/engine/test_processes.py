@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from acdtask.engine import log
+from acdtask import log
 from acdtask.engine.processes import ONE_THREAD, Progress, RemoteTraceback, WorkerPool, cores
 from acdtask.errors import AcdError, ErrorCode
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from acdtask.engine import log
+from acdtask import log
 from acdtask.engine.progressbar import ProgressBar
 
 

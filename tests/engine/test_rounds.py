@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from acdtask.cube.local.seal import seal
 from acdtask.engine.local import run_planned
 from acdtask.engine.pod import NEEDED, write_plan
 from acdtask.engine.processes import WorkerPool
@@ -17,6 +16,7 @@ from acdtask.engine.stages import gather_round, load_plan, load_plan_head, make_
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Content, Context, Handouts, Nothing, Results, Round, Site
 from acdtask.jobs.registry import JOBS, load_job
+from acdtask.storage.seal import seal
 from tests.engine.letters import FirstRound, LettersJob, LettersSettings, OneLetter, Written
 
 JOB = LettersJob()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from acdtask.tidy.retention import SAFE_DAYS, Retention
+from acdtask.maintenance.tidy.retention import SAFE_DAYS, Retention
 from tests.helm.conftest import EXAMPLES, Object, Render, Template, example, merged, of_kind
 
 pytestmark = pytest.mark.helm

@@ -8,8 +8,8 @@ import pytest
 
 from acdtask.ingester.client import IngesterClient
 from acdtask.ingester.transport import Patience, Place
+from tests.ingester.http_server import serving
 from tests.ingester.standin import Standin
-from tests.ingester.wire import serving
 
 SHORT = Patience(connect=2, answer=5, post=5, attempts=3, pause=0.01, longest_pause=0.02, settle=0.4)
 TOKEN = "a-secret"  # noqa: S105  # the stand-in's

@@ -1,6 +1,6 @@
 """The state of an ingester's workflow server, and what it does (airbusgeo/geocube-ingester, workflow and catalog).
 
-`tests.ingester.routes` has its addresses, `tests.ingester.wire` its HTTP.
+`tests.ingester.routes` has its addresses, `tests.ingester.http_server` its HTTP.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from acdtask.engine import log
+from acdtask import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.ingester.client import IngesterClient
 from acdtask.ingester.transport import Place

@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.grid import Grid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import DataFormat, Dataset, Instance, Record, Variable
+from acdtask.cube.model import Dataset, Instance, Record, Variable
 from acdtask.engine.stages import make_plan, open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Plan
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.raster.data_format import DataFormat
+from acdtask.raster.grid import Grid
 from tests.conftest import CHECKOUT
 from tests.ingester.area import passes, payload
 from tests.ingester.conftest import TOKEN

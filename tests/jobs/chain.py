@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
@@ -23,8 +22,9 @@ from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.report.job import ReportJob, ReportSettings
-from acdtask.simulate.job import SimulateJob, SimulateSettings
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.job import SimulateJob, SimulateSettings
+from acdtask.jobs.simulate.settings import SceneSettings
+from acdtask.raster.grid import Layout, RegularGrid
 
 SCENE = SceneSettings(size=160, reference_pairs=24, monitored_pairs=3, events=6, seed=11)
 LAYOUT = "utm32"

@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 from shapely.geometry import shape
 
-from acdtask.cube.grid import Grid, Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, Dataset, Pixels, Record, Slice
-from acdtask.cube.tiling import footprint
+from acdtask.cube.model import Addition, Dataset, Record, Slice
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.jobs.consolidate.job import ConsolidateJob
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
-from tests.cube.make import COHERENCE, MASTER, START, dataset, geojson, grid, image, put_image
+from acdtask.raster.data_format import Pixels
+from acdtask.raster.grid import Grid, Layout, RegularGrid
+from acdtask.raster.tiling import footprint
+from tests.cube.builders import COHERENCE, MASTER, START, dataset, geojson, grid, image, put_image
 
 SIZE = 64
 GRID = grid(SIZE, SIZE)

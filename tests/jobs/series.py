@@ -10,10 +10,9 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Record, RecordQuery
-from acdtask.engine.account import record_gathered, record_plan
 from acdtask.engine.local import Outcome
+from acdtask.engine.run_summary import record_gathered, record_plan
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import ErrorCode
 from acdtask.jobs.contract import Plan
@@ -24,7 +23,8 @@ from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, find_manifest
 from acdtask.notify.event import Ending, attributes_of, message_of
-from tests.jobs.small import LAYOUT, baseline, ends, make_cube, monitor, run, steady, write_images
+from acdtask.storage.store import Store
+from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, monitor, run, steady, write_images
 
 REFERENCE, MONITORED = 22, 3
 COUNT = REFERENCE + MONITORED

@@ -10,27 +10,26 @@ from pathlib import Path
 import numpy as np
 
 import acdtask.jobs.contract
-from acdtask.cube.grid import Grid, Layout
+from acdtask.cube.jobs import Consolidation, JobState
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import (
     Addition,
-    Consolidation,
     CubeRequest,
     Dataset,
     Image,
     Instance,
-    JobState,
     Outcome,
-    Pixels,
     Record,
     RecordQuery,
-    Resampling,
     Slice,
     Variable,
 )
 from acdtask.cube.shared import ServedCube
 from acdtask.engine.processes import WorkerPool
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
+from acdtask.raster.grid import Grid, Layout
+from acdtask.serve.consolidation.jobs import ConsolidationJobs
 from tests.jobs.chain import Chain, run_chain
 
 SERVED = "TESTS_SERVED_CUBE"
@@ -42,6 +41,7 @@ class StandIn:
 
     def __init__(self, folder: str) -> None:
         self._cube = LocalCube.create(folder)
+        self._jobs = ConsolidationJobs(self._cube)
 
     def version(self) -> str:
         return "stands in"
@@ -122,26 +122,26 @@ class StandIn:
         return np.stack([_pixels(image, nothing) for image in self.images(request)])
 
     def consolidate(self, consolidation: Consolidation) -> str:
-        return self._cube.consolidations.start(consolidation)  # an unknown layout shows in the job
+        return self._jobs.start(consolidation)  # an unknown layout shows in the job
 
     def job(self, id_or_name: str) -> JobState:
-        return self._cube.job(id_or_name)
+        return self._jobs.job(id_or_name)
 
     def jobs(self, pattern: str = "") -> list[JobState]:
-        return self._cube.jobs(pattern)
+        return self._jobs.jobs(pattern)
 
     def continue_job(self, job_id: str) -> None:
-        self._cube.continue_job(job_id)
+        self._jobs.continue_job(job_id)
 
     def retry_job(self, job_id: str, *, force: bool = False) -> None:
-        self._cube.retry_job(job_id, force=force)
+        self._jobs.retry_job(job_id, force=force)
 
     def cancel_job(self, job_id: str, *, force: bool = False) -> None:
-        self._cube.cancel_job(job_id, force=force)
+        self._jobs.cancel_job(job_id, force=force)
 
     def advance(self, job_id: str) -> bool:
         """There is no worker of a server, so whoever follows a job does its steps."""
-        return self._cube.advance(job_id)
+        return self._jobs.advance(job_id)
 
 
 def _pixels(image: Image, nothing: Pixels) -> Pixels:

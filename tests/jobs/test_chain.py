@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.local.store import Store
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import gather_round, load_plan, make_plan, open_site, run_shard
@@ -30,7 +29,8 @@ from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.patches import read_patches
 from acdtask.jobs.products import ImageProduct, MonitorManifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
-from tests.change import plain
+from acdtask.storage.store import Store
+from tests.change import reference as plain
 from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, reference_end, run_chain, simulate
 
 

@@ -14,8 +14,8 @@ from pydantic_core import PydanticSerializationError
 
 from acdtask.change.evidence import Evidence
 from acdtask.change.fragments import FragmentTable, find_fragments
-from acdtask.cube.model import DataFormat
 from acdtask.jobs.codec import ArrayOf, DataclassOfArrays, Packed, decode, encode
+from acdtask.raster.data_format import DataFormat
 
 ROWS = np.dtype([("id", "<i4"), ("high", "?"), ("sum", "<f8")])
 Table = Annotated[FragmentTable, DataclassOfArrays()]

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from acdtask.cli import main
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import RecordQuery
 from acdtask.engine.local import Outcome
 from acdtask.engine.stages import gather_round, load_plan, make_plan, open_site, run_shard
@@ -30,8 +29,9 @@ from acdtask.jobs.monitor.months import read_month_patches
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.storage.store import Store
 from tests.jobs.chain import digests
-from tests.jobs.small import LAYOUT, baseline, ends, make_cube, monitor, run, steady
+from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, monitor, run, steady
 
 REFERENCE, MONITORED = 22, 2
 COUNT = REFERENCE + MONITORED

@@ -16,7 +16,6 @@ import pytest
 from acdtask.cube.local.consolidation_cell import CellWork, write_cell
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import CHUNK_TIMES
-from acdtask.cube.local.store import Store
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import gather_round, load_plan, make_plan, open_site, run_shard
@@ -25,8 +24,9 @@ from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.consolidate.job import ConsolidateJob
 from acdtask.jobs.contract import Plan
+from acdtask.storage.store import Store
 from tests.conftest import CHECKOUT
-from tests.cube.make import COHERENCE, dataset
+from tests.cube.builders import COHERENCE, dataset
 from tests.jobs.chain import digests
 from tests.jobs.daily import (
     GRID,

@@ -17,8 +17,6 @@ from typing import Any
 import pytest
 import rasterio
 
-from acdtask.cube.grid import Layout, RegularGrid
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import RecordQuery
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
@@ -34,6 +32,8 @@ from acdtask.jobs.monitor.content import MonitorContent, MonitorWork
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import MonitorManifest, NumberedChain, find_manifest, point_latest
+from acdtask.raster.grid import Layout, RegularGrid
+from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, reference_end, run_chain, simulate
 
 

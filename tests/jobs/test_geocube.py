@@ -10,7 +10,6 @@ import pytest
 
 from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.cube import GeocubeCube
-from acdtask.cube.grid import Layout, WebMercatorGrid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import RecordQuery
 from acdtask.engine.processes import WorkerPool
@@ -24,6 +23,7 @@ from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.raster.grid import Layout, WebMercatorGrid
 from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, reference_end, run_chain, simulate
 from tests.jobs.compare import counts, halves, products, run
 from tests.jobs.rasters import good_pixels, write_tiff

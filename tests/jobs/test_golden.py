@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Slice
 from acdtask.engine.stages import open_site
 from acdtask.jobs.consolidate.job import ConsolidateJob
@@ -28,9 +27,10 @@ from acdtask.jobs.monitor.months import patches_of_image, read_images
 from acdtask.jobs.products import MonitorManifest
 from acdtask.jobs.registry import load_job
 from acdtask.jobs.report.job import ReportJob, ReportSettings
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
+from acdtask.storage.store import Store
 from tests.jobs.chain import simulate
-from tests.jobs.small import LAYOUT, baseline, ends, make_cube, monitor, run, steady
+from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, monitor, run, steady
 
 GOLDEN = Path(__file__).with_name("golden.json")
 JOBS = ("simulate", "ingest", "consolidate", "baseline", "monitor", "report")

@@ -12,10 +12,10 @@ import pytest
 from pystac.stac_io import StacIO
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.store import Store
 from acdtask.engine.stages import open_site
-from acdtask.tidy.clean import tidy
-from acdtask.tidy.retention import Retention
+from acdtask.maintenance.tidy.clean import tidy
+from acdtask.maintenance.tidy.retention import Retention
+from acdtask.storage.store import Store
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.test_ingest import ingest
 

@@ -14,7 +14,6 @@ import rasterio
 from rasterio import Affine
 from rio_cogeo.cogeo import cog_validate
 
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import RecordQuery
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
@@ -22,6 +21,7 @@ from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.storage.store import Store
 from tests.jobs.rasters import good_pixels, write_tiff
 
 NAMES = ["S1_20210101_20210107_VV.tif", "S1_20210107_20210113_VV.tif"]

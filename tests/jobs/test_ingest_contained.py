@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from tests.cube.canary import SECRET_TEXT, canary_server, mosaic_vrt, raw_vrt, wms
 from tests.jobs.rasters import good_pixels, write_tiff
+from tests.storage.forbidden import SECRET_TEXT, canary_server, mosaic_vrt, raw_vrt, wms
 
 SIZE = 32
 NAME = "S1_20210101_20210107_VV"

@@ -18,8 +18,8 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
 from acdtask.errors import AcdError, ErrorCode
-from tests.jobs.odd import NAME, ingest, stored, write_odd
 from tests.jobs.rasters import CRS, ORIGIN, good_pixels
+from tests.jobs.unusual_rasters import NAME, ingest, stored, write_odd
 
 GRID = Affine(20, 0, ORIGIN[0], 0, -20, ORIGIN[1])
 DTYPES = ["uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]

@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 from acdtask.cli.app import app
 from acdtask.cube.model import RecordQuery
-from acdtask.engine.account import records_of
+from acdtask.engine.run_summary import records_of
 from acdtask.engine.stages import gather_round, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode, ExitStatus
 from acdtask.jobs.ingest.job import IngestJob
-from acdtask.jobs.ingest.leftout import left_out_of
+from acdtask.jobs.ingest.quarantined import left_out_of
 from acdtask.jobs.ingest.settings import IngestSettings
-from tests.jobs.odd import NAME, ingest, stored, write_item, write_mask_beside, write_odd
 from tests.jobs.rasters import good_pixels, write_tiff
+from tests.jobs.unusual_rasters import NAME, ingest, stored, write_item, write_mask_beside, write_odd
 
 
 def name_of(day: int) -> str:

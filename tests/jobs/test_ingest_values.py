@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
 from acdtask.errors import AcdError, ErrorCode
-from tests.jobs.odd import NAME, SIZE, ingest, stored, write_item, write_mask_beside, write_odd
+from tests.jobs.unusual_rasters import NAME, SIZE, ingest, stored, write_item, write_mask_beside, write_odd
 
 NAN = math.nan
 UNSURE = (ErrorCode.INPUT_BANDS, ErrorCode.INPUT_RANGE_UNKNOWN, ErrorCode.INPUT_NODATA_UNKNOWN)

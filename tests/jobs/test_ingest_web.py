@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.local import web_request
-from acdtask.cube.local.web_address import SIGNED_SOURCE
 from acdtask.cube.model import RecordQuery
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.settings import IngestSettings
-from tests.cube.test_stac_api import Api, item, serving
-from tests.cube.web_server import Asked, Reply, WebServer, web_server
+from acdtask.storage import web_request
+from acdtask.storage.web_address import SIGNED_SOURCE
+from tests.cube.stac.test_api import Api, item, serving
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.test_ingest import ingest
+from tests.storage.web_server import Asked, Reply, WebServer, web_server
 
 NAMES = [f"S1_202001{day:02}_202001{day + 12:02}_VV.tif" for day in (4, 5, 6)]
 SIGNATURE = "X-Amz-Signature=5ecre7"

@@ -12,8 +12,6 @@ import pystac
 import pytest
 from rio_cogeo.cogeo import cog_validate
 
-from acdtask.cube.grid import Layout, WebMercatorGrid
-from acdtask.cube.local.store import Store
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
@@ -26,6 +24,8 @@ from acdtask.jobs.monitor.months import read_images, read_month_patches
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.patches import LocatedPatch
 from acdtask.jobs.products import MonitorManifest
+from acdtask.raster.grid import Layout, WebMercatorGrid
+from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, SCENE, digests, reference_end, run_chain, simulate
 
 

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from acdtask import log
 from acdtask.cli import main
-from acdtask.cube.grid import Layout, RegularGrid
-from acdtask.cube.local.store import Store
-from acdtask.engine import log
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
@@ -29,7 +27,9 @@ from acdtask.jobs.monitor.months import keys_of, patches_of_month, read_images, 
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.patches import read_patches
 from acdtask.jobs.products import MonitorManifest, find_manifest
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
+from acdtask.raster.grid import Layout, RegularGrid
+from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, reference_end, simulate
 
 SCENE = SceneSettings(size=96, reference_pairs=24, monitored_pairs=7, events=8, seed=11)

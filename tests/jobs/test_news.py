@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.news import News
+from acdtask.storage.store import Store
 from tests.jobs.series import (
     COUNT,
     EARLIER,
@@ -29,7 +29,7 @@ from tests.jobs.series import (
     make_judged,
     planned,
 )
-from tests.jobs.small import baseline, ends, make_cube, monitor, run, write_images
+from tests.jobs.small_site import baseline, ends, make_cube, monitor, run, write_images
 
 
 @pytest.fixture(scope="module")

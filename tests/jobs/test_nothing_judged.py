@@ -19,19 +19,19 @@ import rasterio
 
 from acdtask.cli import main
 from acdtask.cli.options import options_of, settings_from
-from acdtask.cube.local.store import Store
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode, ExitStatus
 from acdtask.jobs.baseline.job import BaselineJob
-from acdtask.jobs.closest import Closest, option_for
 from acdtask.jobs.contract import Plan
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.near_misses import Closest, option_for
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
-from tests.jobs.small import LAYOUT, SIZE, baseline, ends, make_cube, monitor, run, steady, write_aoi, write_images
+from acdtask.storage.store import Store
+from tests.jobs.small_site import LAYOUT, SIZE, baseline, ends, make_cube, monitor, run, steady, write_aoi, write_images
 
 FEW = 12
 """Images of a baseline of which the standard profile judges nothing."""

@@ -15,8 +15,6 @@ import pytest
 import rasterio
 from pydantic import BaseModel
 
-from acdtask.cube.grid import Layout, RegularGrid
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import RecordQuery
 from acdtask.engine import stages
 from acdtask.engine.local import run_locally
@@ -37,7 +35,9 @@ from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
+from acdtask.raster.grid import Layout, RegularGrid
+from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, digests, reference_end, simulate
 
 SCENE = SceneSettings(size=128, reference_pairs=6, monitored_pairs=2, events=6, seed=11)

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.grid import Layout, RegularGrid
-from acdtask.cube.local.store import Store
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
@@ -22,6 +20,8 @@ from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
+from acdtask.raster.grid import Layout, RegularGrid
+from acdtask.storage.store import Store
 
 LAST_PAIR = "cropA_20180506-20180717_*"
 STEP = 0.001

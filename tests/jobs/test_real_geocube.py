@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.grid import Layout, RegularGrid, WebMercatorGrid
-from acdtask.cube.model import Pixels
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
 from acdtask.jobs.baseline.job import BaselineJob
@@ -21,6 +19,8 @@ from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import Z_SCALE
+from acdtask.raster.data_format import Pixels
+from acdtask.raster.grid import Layout, RegularGrid, WebMercatorGrid
 from tests.jobs.chain import SCENE, reference_end, simulate
 from tests.jobs.compare import halves, products, run
 

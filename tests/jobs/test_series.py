@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,6 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.cube.grid import Layout, RegularGrid
-from acdtask.cube.local.store import Store
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site, run_shard
@@ -32,8 +31,10 @@ from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.report.job import ReportJob, ReportSettings
-from acdtask.tidy.clean import tidy
-from acdtask.tidy.retention import Retention
+from acdtask.maintenance.tidy.clean import tidy
+from acdtask.maintenance.tidy.retention import Retention
+from acdtask.raster.grid import Layout, RegularGrid
+from acdtask.storage.store import Store
 from tests.jobs.rasters import CRS, ORIGIN
 from tests.jobs.series import (
     COUNT,
@@ -55,7 +56,7 @@ from tests.jobs.series import (
     version_of,
     z_of,
 )
-from tests.jobs.small import LAYOUT, RESOLUTION, baseline, ends, make_cube, monitor, run
+from tests.jobs.small_site import LAYOUT, RESOLUTION, baseline, ends, make_cube, monitor, run
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,12 @@ def nightly(cube: Path, monkeypatch: pytest.MonkeyPatch) -> Nightly:
 
 
 def a_patch_release(cube: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    for module in ("acdtask", "acdtask.engine.stages", "acdtask.jobs.provenance", "acdtask.jobs.monitor.publish"):
-        monkeypatch.setattr(f"{module}.__version__", "0.1.99")
+    modules = [
+        name for name, module in sys.modules.items() if name.startswith("acdtask") and "__version__" in vars(module)
+    ]
+    assert {"acdtask", "acdtask.engine.planning", "acdtask.jobs.monitor.publish"} <= {*modules}
+    for name in modules:
+        monkeypatch.setattr(sys.modules[name], "__version__", "0.1.99")
     return {}
 
 
@@ -263,6 +268,12 @@ def test_again_can_go_back_to_a_named_version(cube: Path) -> None:
     monitor(cube, again=True, baseline=old)
     assert images(cube) == before
     assert planned(cube, baseline=old).nothing_to_do
+    monitor(cube, again=True, baseline=new)
+    assert (
+        {record.tags["acd:baseline"] for record in records(cube)}
+        == {product.baseline for product in images(cube)}
+        == {new}
+    )
 
 
 def test_an_again_that_is_killed_before_the_index_knows_goes_on(cube: Path, monkeypatch: pytest.MonkeyPatch) -> None:

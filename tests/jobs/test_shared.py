@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from acdtask.cube.grid import Grid, Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, DataFormat, Dataset, Instance, RecordQuery, Slice, Variable
+from acdtask.cube.model import Addition, Dataset, Instance, RecordQuery, Slice, Variable
 from acdtask.cube.shared import SharedCube
-from acdtask.engine.carried import POD_SECONDS
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import gather_round, load_shard, make_plan, open_site, run_shard
+from acdtask.engine.workflow_limits import POD_SECONDS
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
@@ -30,6 +29,8 @@ from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.raster.data_format import DataFormat
+from acdtask.raster.grid import Grid, Layout, RegularGrid, WebMercatorGrid
 from tests.conftest import CHECKOUT
 from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, reference_end, run_chain, simulate
 from tests.jobs.compare import counts, halves, products, run

@@ -21,10 +21,7 @@ from acdtask.change.moments import Moments
 from acdtask.change.profile import Detection, detection_for
 from acdtask.change.zscore import Quality
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.store import Store
-from acdtask.cube.masks import inside_mask
 from acdtask.cube.model import RecordQuery, Slice
 from acdtask.engine.local import Outcome, run_locally
 from acdtask.engine.processes import WorkerPool
@@ -41,9 +38,12 @@ from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import read_images, read_month_patches
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import Z_FORMAT, Z_SCALE, MonitorManifest, manifest_chain
+from acdtask.raster.grid import Layout, RegularGrid
+from acdtask.raster.masks import inside_mask
+from acdtask.storage.store import Store
 from tests.jobs.rasters import CRS, ORIGIN
 from tests.jobs.serving import served
-from tests.jobs.small import ends, write_images
+from tests.jobs.small_site import ends, write_images
 
 SIZE, REFERENCE, MONITORED = 60, 10, 2
 LAYOUT = "cut"

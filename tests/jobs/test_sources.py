@@ -21,18 +21,18 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.vrt import WarpedVRT
 
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import RecordQuery
 from acdtask.engine.stages import make_plan, open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.listing import list_rasters
 from acdtask.jobs.ingest.settings import IngestSettings
-from tests.cube.canary import mosaic_vrt
-from tests.cube.public_bucket import public_bucket
+from acdtask.storage.store import Store
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.test_filenames import command
 from tests.jobs.test_ingest import ingest
+from tests.storage.forbidden import mosaic_vrt
+from tests.storage.public_bucket import public_bucket
 
 NAMES = ["S1_20200104_20200116_VV.tif", "S1_20200116_20200128_VV.tif", "S1_20200128_20200209_VV.tif"]
 
@@ -453,7 +453,7 @@ def test_assets_in_folders_of_their_own_are_found(images: Path, tmp_path: Path) 
 
 
 def test_an_alternate_on_s3_is_taken_for_an_asset_on_the_web(tmp_path: Path) -> None:
-    from acdtask.cube.local.stac_read import read_stac
+    from acdtask.cube.stac.read import read_stac
 
     one = item(0, "https://example.org/a.tif")
     (tmp_path / "i.json").write_bytes(as_collection([one]))

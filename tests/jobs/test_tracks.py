@@ -20,7 +20,6 @@ from rasterio import Affine
 from rasterio.warp import transform_bounds
 
 from acdtask.cli import main
-from acdtask.cube.grid import Layout, RegularGrid
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Record, RecordQuery
 from acdtask.engine.local import Outcome, run_locally
@@ -37,6 +36,7 @@ from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.raster.grid import Layout, RegularGrid
 from tests.jobs.chain import digests
 
 SIZE, LEFT, TOP, RESOLUTION = 48, 400000.0, 5600000.0, 20.0

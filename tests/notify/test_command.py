@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from acdtask import log
 from acdtask.cli import main
-from acdtask.engine import log
-from acdtask.engine.account import record_plan
+from acdtask.engine.run_summary import record_plan
 from acdtask.engine.stages import make_plan, open_site
 from tests.engine.letters import LettersJob, LettersSettings
 from tests.notify.receiver import receiving

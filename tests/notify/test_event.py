@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cloudevents.core.v1.event import CloudEvent
 
-from acdtask.engine.account import noting_failure, record_gathered, record_plan
+from acdtask.engine.run_summary import noting_failure, record_gathered, record_plan
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Nothing, Plan, Site
@@ -171,7 +171,7 @@ def test_a_run_that_left_nothing_cannot_have_succeeded(site: Site) -> None:
 
 
 def test_a_store_that_cannot_be_read_is_a_cause_of_the_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acdtask.cube.local.store.RETRIES", 0)
+    monkeypatch.setattr("acdtask.storage.store.RETRIES", 0)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")

@@ -21,15 +21,15 @@ from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Slice
 from acdtask.engine.processes import WorkerPool
 from acdtask.errors import ErrorCode
+from acdtask.jobs.colours import PATCH
 from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.patches import patches_to_parquet, read_patches
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, find_manifest
-from acdtask.jobs.report.colours import PATCH
 from acdtask.jobs.styles import CHANGE_CATEGORIES
+from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, SCENE, Chain, run_chain, simulate
 from tests.tools.geoparquet import checked_table
 

@@ -14,11 +14,12 @@ import pytest
 import rasterio
 from PIL import Image
 
-from acdtask.engine.account import records_of
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
+from acdtask.engine.run_summary import records_of
 from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.colours import PATCH
 from acdtask.jobs.consolidate.job import ConsolidateJob
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Site
@@ -26,9 +27,8 @@ from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.report.colours import PATCH
 from acdtask.jobs.report.job import ReportJob, ReportSettings
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from tests.jobs.chain import digests, reference_end, simulate
 from tests.workflows.equipment.engine import Result, run_workflow
 from tests.workflows.equipment.model import load_document

@@ -16,7 +16,7 @@ from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from tests.jobs.chain import reference_end, simulate
 from tests.notify.receiver import receiving
 from tests.workflows.equipment.engine import Result, run_workflow
@@ -133,7 +133,7 @@ def test_a_failed_workflow_tells_what_is_missing_and_stays_failed(scene: Path, t
     with receiving() as receiver:
         result = submit(
             "acd-ingest",
-            {"source": str(scene / "images"), "shard-files": "12", "webhook": receiver.url},
+            {"source": str(scene / "images"), "shard-files": "12", "here-seconds": "0", "webhook": receiver.url},
             scene,
             tmp_path / "run",
             tmp_path / "cube",

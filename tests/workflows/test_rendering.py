@@ -16,7 +16,7 @@ from acdtask.cli.notify import command as load_notify
 from acdtask.cli.options import options_of, settings_from, values_of_parameters
 from acdtask.cli.tidy import command as load_tidy
 from acdtask.jobs.registry import JOBS, load_job
-from acdtask.tidy.retention import Retention
+from acdtask.maintenance.tidy.retention import Retention
 from tests.workflows.equipment.lint import problems
 from workflows.metrics import DURATION, FIGURES
 from workflows.parameters import HERE_SECONDS, POD_START_SECONDS, QUARANTINE, WEBHOOK

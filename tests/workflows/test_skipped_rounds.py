@@ -11,7 +11,7 @@ import pytest
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
 from tests.jobs.chain import digests
-from tests.jobs.small import LAYOUT, baseline, ends, make_cube, run, steady
+from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, run, steady
 from tests.workflows.equipment.engine import Result, run_workflow
 from tests.workflows.equipment.model import load_document
 from tests.workflows.equipment.pods import Host

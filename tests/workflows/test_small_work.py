@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import rasterio
 
-from acdtask.engine.account import failures_of, records_of
+from acdtask.engine.run_summary import failures_of, records_of
 from acdtask.engine.stages import load_plan
 from acdtask.jobs.contract import Site
 from acdtask.jobs.registry import load_job
-from acdtask.simulate.settings import SceneSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from tests.jobs.chain import digests, reference_end, simulate
 from tests.workflows.equipment.engine import Result, run_workflow
 from tests.workflows.equipment.model import load_document
@@ -39,7 +39,7 @@ seen.touch()
 if fault.isdigit() and first:
     sys.exit(int(fault))
 if first:
-    import acdtask.engine.here as here, acdtask.engine.stages as stages
+    import acdtask.engine.small_work as here, acdtask.engine.stages as stages
     def dies(function, module, name, job):
         def call(*given, **more):
             if fault == "before its end":

@@ -20,7 +20,7 @@ from acdtask.cube.geocube.connection import Connection, Endpoint
 from acdtask.cube.geocube.errors import explain, is_passing
 from acdtask.cube.protocol.services_pb2_grpc import AdminStub, GeocubeDownloaderStub, GeocubeStub
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.files import read_small_file
+from acdtask.storage.files import read_small_file
 
 __all__ = ["Channel", "Kind", "close_channels"]
 

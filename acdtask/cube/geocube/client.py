@@ -19,27 +19,22 @@ from acdtask.cube.follow import Ending, JobEvent, follow
 from acdtask.cube.geocube.connection import ADDRESS, Connection
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.geocube.index import IndexResult, header_of
-from acdtask.cube.grid import Grid, Layout, RegularGrid, Tile, WebMercatorGrid
-from acdtask.cube.joblog import TaskState, tasks_of
+from acdtask.cube.jobs import Consolidation, JobState, Level, TaskState
 from acdtask.cube.model import (
     Addition,
-    Consolidation,
     CubeRequest,
-    DataFormat,
     Dataset,
     Image,
     Instance,
-    JobState,
-    Level,
     Outcome,
-    Pixels,
     Record,
     RecordQuery,
-    Resampling,
     Variable,
 )
-from acdtask.cube.tiling import footprint, tiles_of
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat, Pixels, Resampling
+from acdtask.raster.grid import Grid, Layout, RegularGrid, Tile, WebMercatorGrid
+from acdtask.raster.tiling import footprint, tiles_of
 
 __all__ = ["Geocube", "Stack", "connect"]
 
@@ -364,14 +359,12 @@ class Geocube:
             )
         )
         job_id = self.room.consolidate(wanted)
-        lines: list[str] = []
 
         def look(event: JobEvent) -> None:
-            lines.extend(event.lines)
-            tasks = tasks_of(lines)
+            job = event.job
             if say is not None and (event.entered or event.lines):
-                done = f", {tasks.count(TaskState.DONE)} of {len(tasks.cells)} cells" if tasks.cells else ""
-                say(f"{event.job.name}: {event.job.state}{' (waiting)' if event.job.waiting else ''}{done}")
+                done = f", {job.count(TaskState.DONE)} of {len(job.tasks)} cells" if job.tasks else ""
+                say(f"{job.name}: {job.state}{' (waiting)' if job.waiting else ''}{done}")
 
         return follow(self.room, job_id, approve, look, timeout=timeout)
 

@@ -15,8 +15,8 @@ from acdtask.cube.model import Outcome
 from acdtask.cube.protocol.convert import dformat_to_wire, transform_to_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest
 from acdtask.cube.protocol.values_pb2 import Size
-from acdtask.engine.log import events
 from acdtask.errors import AcdError
+from acdtask.log import events
 
 __all__ = ["Breaker", "PixelSource"]
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from acdtask.cube.model import Pixels, Variable
+from acdtask.cube.model import Variable
 from acdtask.cube.protocol.convert import DTYPES
 from acdtask.cube.protocol.cubes_pb2 import (
     GetCubeMetadataResponse,
@@ -19,6 +19,7 @@ from acdtask.cube.protocol.cubes_pb2 import (
     ImageHeader,
 )
 from acdtask.cube.protocol.values_pb2 import BigEndian
+from acdtask.raster.data_format import Pixels
 
 __all__ = ["DamagedError", "ImageReader", "Message", "Place", "StreamReader", "empty_images"]
 

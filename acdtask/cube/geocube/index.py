@@ -14,13 +14,13 @@ from acdtask.cube.geocube.catalogue import Catalogue, Served
 from acdtask.cube.geocube.channel import Channel, Kind
 from acdtask.cube.geocube.errors import cause_of
 from acdtask.cube.geocube.records import Records
-from acdtask.cube.local.rasters import Header, read_header
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import OUTSIDE, Dataset
 from acdtask.cube.protocol import datasets_pb2 as pb
 from acdtask.cube.protocol.convert import dformat_to_wire
 from acdtask.cube.protocol.records_pb2 import RecordIdList
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.source_files import Header, read_header
+from acdtask.storage.store import Store
 
 __all__ = ["Containers", "IndexResult", "Indexed", "Listed", "header_of"]
 

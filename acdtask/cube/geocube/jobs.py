@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 import grpc
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from acdtask.cube.follow import ENDED
+from acdtask.cube.follow import ELIDED, ENDED
 from acdtask.cube.geocube.catalogue import Catalogue, Served
 from acdtask.cube.geocube.channel import Channel, Kind
 from acdtask.cube.geocube.errors import cause_of, is_taken
-from acdtask.cube.joblog import ELIDED
-from acdtask.cube.local.consolidation_params import ConsolidationParams, stored_as
-from acdtask.cube.model import Consolidation, JobState, Level
+from acdtask.cube.geocube.joblog import read_log
+from acdtask.cube.jobs import Consolidation, ConsolidationParams, JobState, Level, stored_as
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import jobs_pb2 as pb
 from acdtask.cube.protocol.convert import (
@@ -125,7 +124,7 @@ class Jobs:
             page += 1
             last = _lines(self._page(job_id, page))
             lines = _joined(last, lines)
-        return _state(message, tuple(lines))
+        return read_log(_state(message, tuple(lines)))
 
     def jobs(self, pattern: str = "") -> list[JobState]:
         """Jobs whose names match, oldest first; with the last lines of their logs."""

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.errors import check_name, malformed
-from acdtask.cube.grid import WEB_MERCATOR_HALF_WIDTH, Layout, RegularGrid, Tile, WebMercatorGrid
 from acdtask.cube.protocol import layouts_pb2 as pb
 from acdtask.cube.protocol.convert import area_to_wire
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import WEB_MERCATOR_HALF_WIDTH, Layout, RegularGrid, Tile, WebMercatorGrid
 
 __all__ = ["Layouts", "layout_of", "layout_to_wire"]
 
@@ -58,7 +58,7 @@ class Layouts:
 
         What Geocube itself would take and fail with at the first use is refused here.
         """
-        from acdtask.cube.points import crs_of
+        from acdtask.raster.points import crs_of
 
         check_name("a layout", layout.name)
         crs_of(layout.crs)
@@ -185,7 +185,7 @@ def _same(mine: str, other: str) -> bool:
 
 def _crs(text: str) -> str:
     """By its EPSG number if it has one, as in other places of acd."""
-    from acdtask.cube.points import crs_of
+    from acdtask.raster.points import crs_of
 
     number = crs_of(text).to_epsg()
     return f"EPSG:{number}" if number else text

@@ -13,9 +13,10 @@ from acdtask.cube.geocube.frames import empty_images
 from acdtask.cube.geocube.index import Containers
 from acdtask.cube.geocube.records import Records
 from acdtask.cube.geocube.stream import Arrival, Asked, Group, Target
-from acdtask.cube.grid import Grid
-from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Pixels, Resampling, Slice, Variable
+from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
+from acdtask.raster.grid import Grid
 
 __all__ = ["FOREIGN", "Reader"]
 
@@ -154,7 +155,7 @@ class Reader:
 
 def _asked(served: Served, grid: Grid, resampling: Resampling | None = None) -> Asked:
     """What is asked of an instance. LAYOUT_INVALID for an unknown CRS."""
-    from acdtask.cube.points import crs_of
+    from acdtask.raster.points import crs_of
 
     crs_of(grid.crs)
     return Asked(served.id, served.variable, grid, resampling)

@@ -70,7 +70,7 @@ class Records:
         found = sorted(whole, key=lambda record: (record.datetime, record.name, record.id))
         return found[query.page * query.limit :][: query.limit] if query.limit else found
 
-    def commit(self, records: Iterable[Record]) -> bool:
+    def add(self, records: Iterable[Record]) -> bool:
         """Make the records that are not there. Whether any was new.
 
         NAME_INVALID, AOI_EMPTY, AOI_INVALID, SETTING_INVALID for a tag, before anything is made.

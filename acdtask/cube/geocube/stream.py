@@ -15,14 +15,15 @@ from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.connection import Endpoint
 from acdtask.cube.geocube.errors import LOST, is_passing, malformed, refusal_of
 from acdtask.cube.geocube.frames import DamagedError, ImageReader, Message, StreamReader
-from acdtask.cube.grid import Grid
-from acdtask.cube.model import Outcome, Pixels, Resampling, Variable
+from acdtask.cube.model import Outcome, Variable
 from acdtask.cube.protocol.convert import RESAMPLINGS, transform_to_wire
 from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest, ImageHeader
 from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, GroupedRecordIdsList
 from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
 from acdtask.cube.protocol.values_pb2 import Size
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
+from acdtask.raster.grid import Grid
 
 __all__ = ["Arrival", "Asked", "CubeStream", "Group", "Link", "Opening", "Target", "level_of"]
 
@@ -177,7 +178,10 @@ class CubeStream:
                     number = self._pending.popleft()
                     self._asked -= 1
                     if number == until and header is not None:
-                        yield self._arrival(number, header)
+                        arrival = self._arrival(number, header)
+                        if not self._pending:
+                            self._read_to_the_end()
+                        yield arrival
                         break
                     yield Arrival(number, Outcome.ABSENT)
         finally:
@@ -196,6 +200,16 @@ class CubeStream:
             raise malformed(self._channel.endpoint, str(error)) from error
         except _BrokenError as error:
             raise AcdError(ErrorCode.GEOCUBE_UNREACHABLE, f"{self._channel.endpoint.address} {error}") from error
+
+    def _read_to_the_end(self) -> None:
+        """Let the server end a stream whose images have all come.
+
+        Closing it at once resets the stream. gRPC's servers count resets as a sign of abuse and refuse new streams
+        of the connection (REFUSED_STREAM) when they come faster than it settles. What goes wrong here costs nothing.
+        """
+        with contextlib.suppress(grpc.RpcError, _BrokenError, DamagedError):
+            if self._stream is not None:
+                next(self._stream, None)
 
     def _pull(self) -> ImageHeader | None:
         begin = time.monotonic()

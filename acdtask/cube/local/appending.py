@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from acdtask.cube.grid import Tile
 from acdtask.cube.local.consolidation_cell import CellWork
 from acdtask.cube.local.containers import is_stack
 from acdtask.cube.local.stack import CHUNK_TIMES
-from acdtask.cube.model import DataFormat, Dataset, Record, Slice
+from acdtask.cube.model import Dataset, Record, Slice
+from acdtask.raster.data_format import DataFormat
+from acdtask.raster.grid import Tile
 
 __all__ = ["containers_with_room", "merge_count", "plan_containers"]
 

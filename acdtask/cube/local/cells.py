@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from acdtask.cube.grid import Grid
 from acdtask.cube.local.segments import DatasetSegment
 from acdtask.cube.model import Dataset
+from acdtask.raster.grid import Grid
 
 __all__ = ["datasets_of_small_containers", "in_order", "own_datasets", "records_by_cell"]
 

@@ -22,9 +22,9 @@ from numcodecs import blosc  # type: ignore[import-untyped]  # it has no types
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from acdtask.cube.grid import Window
-from acdtask.cube.local.store import Store
-from acdtask.cube.model import DType, Pixels
+from acdtask.raster.data_format import DType, Pixels
+from acdtask.raster.grid import Window
+from acdtask.storage.store import Store
 
 __all__ = [
     "DATA_ARRAY",

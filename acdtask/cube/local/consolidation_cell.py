@@ -1,4 +1,4 @@
-"""A cell of a consolidation: its container, and how it is written and indexed. Jobs and the local cube share it."""
+"""A cell of a consolidation: its container, and how it is written and indexed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
-from acdtask.cube.grid import Tile
 from acdtask.cube.local.mapping import Mapping
 from acdtask.cube.local.stack import StackWriter
-from acdtask.cube.local.store import Store
-from acdtask.cube.model import Cube, DataFormat, Dataset, Record, Resampling, Slice, Variable
+from acdtask.cube.model import Cube, Dataset, Record, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat, Resampling
+from acdtask.raster.grid import Tile
+from acdtask.storage.store import Store
 
 __all__ = ["CellWork", "container_key", "datasets_of", "is_written", "require_one_band", "write_cell"]
 

@@ -15,15 +15,16 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterWindow
 
-from acdtask.cube.grid import Window
-from acdtask.cube.local.blocks import BlockError, checksum_of, table_of
 from acdtask.cube.local.chunks import Target, Wanted, read_stack, stack_of
-from acdtask.cube.local.open_images import open_image
 from acdtask.cube.local.stack import METADATA
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.traffic import count_pixels_read
-from acdtask.cube.model import OUTSIDE, Dataset, Pixels
+from acdtask.cube.model import OUTSIDE, Dataset
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.checksums import BlockError, checksum_of, table_of
+from acdtask.raster.data_format import Pixels
+from acdtask.raster.grid import Window
+from acdtask.raster.open_images import open_image
+from acdtask.storage.store import Store
+from acdtask.storage.traffic import count_pixels_read
 
 __all__ = ["UNREADABLE", "is_stack", "read_window"]
 

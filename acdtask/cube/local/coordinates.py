@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.cube.grid import Grid
 from acdtask.cube.model import Record
-from acdtask.cube.points import crs_of
+from acdtask.raster.grid import Grid
+from acdtask.raster.points import crs_of
 
 __all__ = ["SPATIAL_REF", "Coordinate", "coordinates_of"]
 

@@ -6,27 +6,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from acdtask import __version__
-from acdtask.cube.grid import Grid, Layout, Tile
 from acdtask.cube.local import cells
-from acdtask.cube.local.consolidation import ConsolidatingCube
-from acdtask.cube.local.head import Head, Removal
 from acdtask.cube.local.index import Index
-from acdtask.cube.local.seal import seal, unseal
-from acdtask.cube.local.store import Store
-from acdtask.cube.model import (
-    Addition,
-    CubeRequest,
-    Dataset,
-    Image,
-    Instance,
-    Pixels,
-    Record,
-    RecordQuery,
-    Resampling,
-    Slice,
-    Variable,
-)
+from acdtask.cube.local.state import Head, Removal
+from acdtask.cube.model import Addition, CubeRequest, Dataset, Image, Instance, Record, RecordQuery, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
+from acdtask.raster.grid import Grid, Layout, Tile
+from acdtask.storage.seal import seal, unseal
+from acdtask.storage.store import Store
 
 __all__ = ["FORMAT_VERSION", "LocalCube"]
 
@@ -35,8 +23,8 @@ MARK = "cube.json"
 MARK_WAY_OUT = "Delete the file and run 'acdtask ingest' again, which writes a new one; all else in the cube stays."
 
 
-class LocalCube(ConsolidatingCube):
-    """A cube without a server: a `Cube` that `Consolidates` (acdtask.cube.model).
+class LocalCube:
+    """A cube without a server: a `Cube` (acdtask.cube.model).
 
     Picklable: every process has its own caches.
     """
@@ -318,7 +306,7 @@ class LocalCube(ConsolidatingCube):
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
-        from acdtask.cube.local.where import datasets_of_grids
+        from acdtask.cube.local.lookup import datasets_of_grids
 
         order = list(record_ids)
         return datasets_of_grids(self.datasets(variable, instance, frozenset(order)), order, grids, layout)
@@ -352,7 +340,7 @@ class LocalCube(ConsolidatingCube):
         return iter(self._found(request, self.variable(request.variable)))
 
     def _found(self, request: CubeRequest, variable: Variable) -> list[tuple[tuple[str, ...], list[Dataset]]]:
-        from acdtask.cube.local.where import Surroundings
+        from acdtask.cube.local.lookup import Surroundings
 
         around = Surroundings(request.grid, as_it_is=request.resampling in (None, variable.resampling))
         wanted = frozenset(record_id for group in request.groups for record_id in group)

@@ -9,9 +9,9 @@ from typing import TypeAlias
 import numpy as np
 
 from acdtask.cube.local.read import bytes_to_read, read_mosaics
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 
 __all__ = ["read_images"]
 

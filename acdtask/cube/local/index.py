@@ -15,16 +15,16 @@ import shapely
 from numpy.typing import NDArray
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from acdtask.cube.grid import Grid
 from acdtask.cube.local.cells import in_order
-from acdtask.cube.local.head import Head, Removal, SegmentRef, head_key
-from acdtask.cube.local.seal import parse_sealed
 from acdtask.cube.local.segment_files import WAY_OUT, SegmentFiles
 from acdtask.cube.local.segments import DatasetKey, DatasetSegment, RecordSegment, dataset_keys
-from acdtask.cube.local.store import Store
+from acdtask.cube.local.state import Head, Removal, SegmentRef, head_key
 from acdtask.cube.local.superseding import is_same, moved_records, outdated_datasets
 from acdtask.cube.model import Addition, Dataset, Record, RecordQuery, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid
+from acdtask.storage.seal import parse_sealed
+from acdtask.storage.store import Store
 
 __all__ = ["Index"]
 

@@ -9,7 +9,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.cube.model import DataFormat, Dataset, Pixels
+from acdtask.cube.model import Dataset
+from acdtask.raster.data_format import DataFormat, Pixels
 
 __all__ = ["Mapping"]
 

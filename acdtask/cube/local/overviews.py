@@ -7,12 +7,12 @@ from functools import lru_cache
 import rasterio
 from affine import Affine
 
-from acdtask.cube.grid import Grid
 from acdtask.cube.local.containers import UNREADABLE, is_stack
-from acdtask.cube.local.open_images import open_image
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.warp import middle_pixel
 from acdtask.cube.model import Dataset
+from acdtask.raster.grid import Grid
+from acdtask.raster.open_images import open_image
+from acdtask.raster.warp import middle_pixel
+from acdtask.storage.store import Store
 
 __all__ = ["coarseness", "overview_for"]
 

@@ -12,16 +12,17 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.cube.grid import Grid, Window
 from acdtask.cube.local.chunks import Target
 from acdtask.cube.local.containers import read_window
 from acdtask.cube.local.mapping import Mapping
 from acdtask.cube.local.overviews import overview_for
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.warp import intersection, lattice_blocks, pixel_offset, source_window, warp
 from acdtask.cube.local.workers import pool_of
-from acdtask.cube.model import Dataset, Pixels, Resampling, Slice, Variable
+from acdtask.cube.model import Dataset, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels, Resampling
+from acdtask.raster.grid import Grid, Window
+from acdtask.raster.warp import intersection, lattice_blocks, pixel_offset, source_window, warp
+from acdtask.storage.store import Store
 
 __all__ = ["bytes_to_read", "read_mosaics", "read_slices"]
 

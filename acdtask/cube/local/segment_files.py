@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, Self, TypeVar
 
-from acdtask.cube.local.head import SegmentRef
-from acdtask.cube.local.store import Store
+from acdtask.cube.local.state import SegmentRef
 from acdtask.cube.model import Dataset, Record
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 
 __all__ = ["WAY_OUT", "SegmentFiles"]
 

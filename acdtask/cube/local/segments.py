@@ -15,11 +15,12 @@ from arro3.core import Array, DataType, Field, Table, struct_array, struct_field
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.geoparquet import GEOMETRY, encode_table, geo_metadata, read_table, time_column, wkb_column
-from acdtask.cube.local.head import Removal
-from acdtask.cube.model import OUTSIDE, DataFormat, Dataset, Record, RecordQuery
+from acdtask.cube.local.state import Removal
+from acdtask.cube.model import OUTSIDE, Dataset, Record, RecordQuery
 from acdtask.cube.patterns import matcher
+from acdtask.raster.data_format import DataFormat
+from acdtask.raster.grid import Grid
+from acdtask.storage.geoparquet import GEOMETRY, encode_table, geo_metadata, read_table, time_column, wkb_column
 
 __all__ = ["DatasetKey", "DatasetSegment", "RecordSegment", "dataset_keys"]
 

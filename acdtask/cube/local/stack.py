@@ -22,12 +22,13 @@ from zarr.core.buffer.cpu import NDBuffer
 from zarr.core.metadata.v3 import ArrayV3Metadata
 from zarr.storage import MemoryStore, StorePath
 
-from acdtask.cube.grid import Grid, Window
-from acdtask.cube.local.blocks import checksum_of
 from acdtask.cube.local.chunks import DATA_ARRAY, NODES, WRITTEN_CHUNKS, chunk_counts, chunk_list
 from acdtask.cube.local.coordinates import SPATIAL_REF, coordinates_of
-from acdtask.cube.local.store import Store
-from acdtask.cube.model import DataFormat, Pixels, Record, Variable
+from acdtask.cube.model import Record, Variable
+from acdtask.raster.checksums import checksum_of
+from acdtask.raster.data_format import DataFormat, Pixels
+from acdtask.raster.grid import Grid, Window
+from acdtask.storage.store import Store
 
 __all__ = ["METADATA", "StackWriter", "array_name", "chunk_shape", "container_checksum"]
 

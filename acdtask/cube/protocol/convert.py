@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from acdtask.cube.grid import Grid
-from acdtask.cube.model import DataFormat, DType, Resampling, format_faults
 from acdtask.cube.protocol import layouts_pb2, records_pb2, values_pb2
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat, DType, Resampling, format_faults
+from acdtask.raster.grid import Grid
 
 __all__ = [
     "DTYPES",

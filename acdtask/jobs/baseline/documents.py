@@ -6,10 +6,8 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from acdtask.cube.local.mosaic import MosaicBand, encode_vrt
-from acdtask.cube.local.stac import Json, StacLinks, stac_collection
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Dataset, Record, Variable
+from acdtask.cube.stac.items import Json, StacLinks, stac_collection
 from acdtask.jobs.baseline.settings import ALGORITHM
 from acdtask.jobs.catalogue import (
     COLLECTION,
@@ -24,6 +22,8 @@ from acdtask.jobs.filenames import cell_part, period_part, product_stem
 from acdtask.jobs.products import BaselineManifest, BaselineTile, NumberedChain, baseline_variables
 from acdtask.jobs.provenance import processing_fields, processing_provider, tiff_tags
 from acdtask.jobs.styles import raster_style
+from acdtask.raster.mosaic import MosaicBand, encode_vrt
+from acdtask.storage.store import Store
 
 __all__ = ["VIEWS", "BaselinePlace", "files_of_baseline", "link_baseline"]
 

@@ -6,9 +6,7 @@ import numpy as np
 
 from acdtask.change.profile import PROFILES
 from acdtask.cube.aoi import Aoi, load_aoi
-from acdtask.cube.grid import Layout
 from acdtask.cube.model import RecordQuery
-from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.content import TAG_CONTENT, BaselineContent, BaselinePlan, BaselineWork, StackOfTile
 from acdtask.jobs.baseline.moments import MeasureMoments, defaults_of, name_of
@@ -38,6 +36,8 @@ from acdtask.jobs.costs import BASELINE
 from acdtask.jobs.products import BaselineManifest, find_manifest, is_latest, manifest_chain
 from acdtask.jobs.shards import Cut, no_work
 from acdtask.jobs.stacks import Stacks, area_of, tiles_of_aoi
+from acdtask.raster.grid import Layout
+from acdtask.raster.tiling import tiles_as_geojson
 
 __all__ = ["BaselineJob"]
 
@@ -108,7 +108,9 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
                 bytes_read=volume,
                 bytes_written=len(work) * layout.cell_pixels**2 * 36,
                 core_seconds=sum(seconds),
-                memory_bytes=BASELINE.memory(layout.cell_pixels**2, volume // image_bytes, layout.cell_pixels**2),
+                memory_bytes=BASELINE.memory(
+                    layout.cell_pixels**2, len(stacks.records), len(work) * layout.cell_pixels**2
+                ),
             ),
             notes={
                 "map": tiles_as_geojson([one.tile for one in work]),

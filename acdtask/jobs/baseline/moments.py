@@ -11,10 +11,6 @@ from shapely.geometry import shape
 from acdtask import __version__
 from acdtask.change.moments import Moments
 from acdtask.change.profile import PROFILES, Detection, detection_for
-from acdtask.cube.grid import Tile
-from acdtask.cube.local.blocks import checksum_of
-from acdtask.cube.local.cog import encode_cog
-from acdtask.cube.masks import inside_mask
 from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.content import (
@@ -41,6 +37,10 @@ from acdtask.jobs.products import (
     point_latest,
 )
 from acdtask.jobs.quarantine import QuarantinedTile
+from acdtask.raster.checksums import checksum_of
+from acdtask.raster.cog import encode_cog
+from acdtask.raster.grid import Tile
+from acdtask.raster.masks import inside_mask
 
 __all__ = ["MeasureMoments", "defaults_of", "name_of"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from acdtask.change.moments import Moments
 from acdtask.change.profile import Detection
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.judged import ENOUGH, percent
+from acdtask.jobs.coverage import ENOUGH, percent
 from acdtask.jobs.products import BaselinePixels, BaselineTile
 
 __all__ = ["figures_of", "pixels_of", "require_means", "sentences_of"]

@@ -6,9 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from acdtask.cube.model import DescribedName, Name, Resampling
+from acdtask.cube.model import DescribedName, Name
 from acdtask.jobs.selection import ImageSelectionSettings
 from acdtask.jobs.shards import BY_COST, POD_START
+from acdtask.raster.data_format import Resampling
 
 __all__ = ["ALGORITHM", "BaselineSettings"]
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.grid import Tile
 from acdtask.cube.local.appending import plan_containers
 from acdtask.cube.local.consolidation_cell import container_key, datasets_of, write_cell
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import CHUNK_TIMES, METADATA
 from acdtask.cube.model import Slice
 from acdtask.cube.shared import SharedCube
-from acdtask.cube.tiling import tiles_as_geojson
-from acdtask.jobs.consolidate.on_geocube import plan_on_geocube, run_on_geocube
-from acdtask.jobs.consolidate.settings import ConsolidateSettings
-from acdtask.jobs.consolidate.work import (
+from acdtask.jobs.consolidate.content import (
     CellOfWork,
     CellsWork,
     ConsolidateContent,
@@ -23,10 +19,14 @@ from acdtask.jobs.consolidate.work import (
     ConsolidatedCells,
     ConsolidatePlan,
 )
+from acdtask.jobs.consolidate.on_geocube import plan_on_geocube, run_on_geocube
+from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Nothing, Results, Round, Site
 from acdtask.jobs.costs import CONSOLIDATE
 from acdtask.jobs.shards import Cut
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
+from acdtask.raster.grid import Tile
+from acdtask.raster.tiling import tiles_as_geojson
 
 __all__ = ["ConsolidateJob"]
 
@@ -110,7 +110,7 @@ class ConsolidateJob(Job[ConsolidateSettings, ConsolidateContent]):
                 bytes_read=volume,
                 bytes_written=volume,
                 core_seconds=sum(seconds),
-                memory_bytes=CONSOLIDATE.memory(layout.cell_pixels**2, volume // image_bytes, layout.cell_pixels**2),
+                memory_bytes=CONSOLIDATE.memory(layout.cell_pixels**2, count, len(work) * layout.cell_pixels**2),
             ),
             notes={"map": tiles_as_geojson([one.tile for one in work])},
             nothing_to_do="" if work else f"all {count} records are in all {len(tiles)} cells already",

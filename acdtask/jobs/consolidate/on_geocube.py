@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from acdtask.cube.follow import JobEvent, follow, require_done
-from acdtask.cube.grid import Tile
-from acdtask.cube.joblog import TaskState, tasks_of
-from acdtask.cube.model import Consolidates, Consolidation, JobState
-from acdtask.cube.tiling import tiles_as_geojson
+from acdtask.cube.jobs import Consolidates, Consolidation, JobState, TaskState
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.consolidate.content import CellOfWork, CellsWork, ConsolidateContent, ConsolidatedCells
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
-from acdtask.jobs.consolidate.work import CellOfWork, CellsWork, ConsolidateContent, ConsolidatedCells
 from acdtask.jobs.contract import Draft, Estimate, Shard, content_id_of
+from acdtask.raster.grid import Tile
+from acdtask.raster.tiling import tiles_as_geojson
 
 __all__ = ["FOLLOW_SECONDS", "plan_on_geocube", "run_on_geocube"]
 
@@ -57,13 +56,10 @@ def run_on_geocube(work: CellsWork, cube: Consolidates, progress: Callable[[int]
     if work.consolidation is None:
         raise AcdError(ErrorCode.BUG, "a shard does not say what the Geocube is asked for")
     job_id = _started(cube, work.consolidation)
-    lines: list[str] = []
 
     def look(event: JobEvent) -> None:
-        lines.extend(event.lines)
-        tasks = tasks_of(lines)
-        if tasks.cells:
-            progress(len(work.tiles) * tasks.count(TaskState.DONE) // len(tasks.cells))
+        if event.job.tasks:
+            progress(len(work.tiles) * event.job.count(TaskState.DONE) // len(event.job.tasks))
 
     job = require_done(follow(cube, job_id, on_event=look, timeout=FOLLOW_SECONDS, poll=POLL_SECONDS))
     progress(len(work.tiles))

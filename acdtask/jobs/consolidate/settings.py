@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from acdtask.cube.model import Name, Resampling
+from acdtask.cube.model import Name
 from acdtask.jobs.selection import SelectionSettings
 from acdtask.jobs.shards import BY_COST, POD_START
+from acdtask.raster.data_format import Resampling
 
 __all__ = ["ConsolidateSettings"]
 

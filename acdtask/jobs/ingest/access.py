@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.web import Web
-from acdtask.cube.local.web_address import is_web
+from acdtask.storage.store import Store
+from acdtask.storage.web import Web
+from acdtask.storage.web_address import is_web
 
 __all__ = ["Access"]
 

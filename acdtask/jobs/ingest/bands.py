@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from acdtask.cube.local.rasters import BandHeader, Header
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.ingest.stated import StatedBand
+from acdtask.jobs.ingest.stac_bands import StatedBand
+from acdtask.raster.source_files import BandHeader, Header
 
 __all__ = ["alpha_of", "chosen_band", "list_of_bands"]
 
@@ -65,7 +65,7 @@ def list_of_bands(header: Header, stated: Sequence[StatedBand]) -> str:
     """The bands with what they are called, for a message.
 
     >>> band = BandHeader("float32", description="coh_VV")
-    >>> from acdtask.cube.grid import Grid
+    >>> from acdtask.raster.grid import Grid
     >>> grid = Grid(crs="EPSG:32632", transform=(20, 0, 0, 0, -20, 0), width=1, height=1)
     >>> list_of_bands(Header(grid, "float32", None, 2, details=(band, BandHeader("uint8"))), [StatedBand()] * 2)
     '1: coh_VV, 2: no name'

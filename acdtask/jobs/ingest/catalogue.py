@@ -18,12 +18,12 @@ from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.stac import StacLinks, stac_catalog, stac_collection
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Record, Variable
+from acdtask.cube.stac.items import StacLinks, stac_catalog, stac_collection
 from acdtask.jobs.catalogue import COLLECTION, ROOT, encode_document, link_images, linked_keys, revise
 from acdtask.jobs.contract import Site
 from acdtask.jobs.parts import month_of
+from acdtask.storage.store import Store
 
 __all__ = ["ImageCatalogue", "forget_items"]
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from acdtask.cube.grid import Layout
 from acdtask.cube.model import Record
 from acdtask.jobs.contract import Content, Context, Plan, Settings, Work
 from acdtask.jobs.ingest.pixels import Input
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.raster.grid import Layout
 
 __all__ = ["FilesWork", "IngestContent", "IngestContext", "IngestPlan", "PlannedFile", "UnfitFile"]
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from acdtask import log
 from acdtask.cube.aoi import Aoi, load_aoi
-from acdtask.cube.grid import Layout
 from acdtask.cube.model import Cube, RecordQuery
-from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.ingester.client import IngesterClient
 from acdtask.ingester.model import Counts, Scene, Status
@@ -20,6 +19,7 @@ from acdtask.ingester.wait import Ending, Outcome, look, require_done, wait
 from acdtask.jobs.contract import Draft, Estimate, Site
 from acdtask.jobs.ingest.content import FilesWork, IngestContent
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.raster.grid import Layout
 
 __all__ = ["plan_with_ingester"]
 

@@ -8,29 +8,29 @@ from typing import Any
 import numpy as np
 from shapely.geometry import shape
 
+from acdtask import log
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.grid import Grid, Layout
 from acdtask.cube.layout_rules import regular_grid_like, require_usable
-from acdtask.engine import log
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.comparable import composition_of, counts_text, grids_text
 from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Site
 from acdtask.jobs.costs import INGEST
 from acdtask.jobs.ingest.checks import check_headers, input_of, readings_of
 from acdtask.jobs.ingest.content import FilesWork, IngestContent, IngestPlan, PlannedFile, UnfitFile
-from acdtask.jobs.ingest.counts import pixel_notes
 from acdtask.jobs.ingest.ingester import plan_with_ingester
-from acdtask.jobs.ingest.known import KnownFiles
+from acdtask.jobs.ingest.known_to_geocube import layout_shards, plan_of_records_there
+from acdtask.jobs.ingest.on_known_replace import lines_on_replaced, replaced_records
+from acdtask.jobs.ingest.on_known_verify import repaired_files, verification_number
+from acdtask.jobs.ingest.origins import KnownFiles
+from acdtask.jobs.ingest.pixel_counts import pixel_notes
 from acdtask.jobs.ingest.reading import Reading, readings_in_words
-from acdtask.jobs.ingest.replaced import lines_on_replaced, replaced_records
 from acdtask.jobs.ingest.rounds import Check, Write
 from acdtask.jobs.ingest.settings import INGESTER, ON_GEOCUBE, IngestSettings
 from acdtask.jobs.ingest.source_notes import source_lines, source_notes
 from acdtask.jobs.ingest.sources import Candidate, Found, find_candidates
-from acdtask.jobs.ingest.there import layout_shards, plan_of_records_there
-from acdtask.jobs.ingest.verified import repaired_files, verification_number
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.shards import Cut
+from acdtask.raster.grid import Grid, Layout
 
 __all__ = ["IngestJob"]
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.web import Web
-from acdtask.cube.local.web_address import name_of
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.formats import other_formats
+from acdtask.storage.store import Store
+from acdtask.storage.web import Web
+from acdtask.storage.web_address import name_of
 
 __all__ = ["Listing", "list_rasters", "place_of", "web_raster"]
 

@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.rasters import read_masked_strips
-from acdtask.cube.local.sidecars import marks_beside
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.web import Web
-from acdtask.cube.model import DataFormat, Record
-from acdtask.cube.quantise import Quantised, quantise
+from acdtask.cube.model import Record
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.access import Access
 from acdtask.jobs.ingest.reading import Reading
 from acdtask.jobs.quarantine import Failure, PartlyFailedError
+from acdtask.raster.data_format import DataFormat
+from acdtask.raster.grid import Grid
+from acdtask.raster.quantise import Quantised, quantise
+from acdtask.raster.sidecars import marks_beside
+from acdtask.raster.source_files import read_masked_strips
+from acdtask.storage.store import Store
+from acdtask.storage.web import Web
 
 __all__ = ["Input", "Judged", "each_good_one", "judge", "read_again"]
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from acdtask.cube.local.rasters import BandHeader, Header, Masks
 from acdtask.cube.model import Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.bands import alpha_of, chosen_band
 from acdtask.jobs.ingest.settings import IngestSettings
-from acdtask.jobs.ingest.stated import StatedBand, stated_bands
+from acdtask.jobs.ingest.stac_bands import StatedBand, stated_bands
+from acdtask.raster.source_files import BandHeader, Header, Masks
 
 __all__ = ["Reading", "reading_of", "readings_in_words"]
 

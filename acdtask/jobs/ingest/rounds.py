@@ -11,24 +11,24 @@ import json
 import numpy as np
 from pydantic import BaseModel
 
-from acdtask.cube.local.blocks import checksum_of
-from acdtask.cube.local.cog import encode_cog
-from acdtask.cube.local.stac import stac_item
-from acdtask.cube.local.store import Store
 from acdtask.cube.model import Addition, Dataset, Instance, Record
+from acdtask.cube.stac.items import stac_item
 from acdtask.jobs.contract import Handouts, LeftOutShard, Nothing, Results, Round
 from acdtask.jobs.ingest.access import Access
 from acdtask.jobs.ingest.catalogue import ImageCatalogue
-from acdtask.jobs.ingest.changed import folder_of, note_inputs, refuse_other_pixels
+from acdtask.jobs.ingest.changed_sources import folder_of, note_inputs, refuse_other_pixels
 from acdtask.jobs.ingest.content import FilesWork, IngestContext
-from acdtask.jobs.ingest.counts import PixelCounts, keep_counts
-from acdtask.jobs.ingest.known import KnownFiles, holds
-from acdtask.jobs.ingest.leftout import LeftOutRaster, keep_left_out
+from acdtask.jobs.ingest.on_known_replace import keep_replaced
+from acdtask.jobs.ingest.on_known_verify import State, finish_verification, keep_repaired, known_checksums, state_of
+from acdtask.jobs.ingest.origins import KnownFiles, holds
+from acdtask.jobs.ingest.pixel_counts import PixelCounts, keep_counts
 from acdtask.jobs.ingest.pixels import Input, each_good_one, judge, read_again
-from acdtask.jobs.ingest.replaced import keep_replaced
+from acdtask.jobs.ingest.quarantined import LeftOutRaster, keep_left_out
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import access_to
-from acdtask.jobs.ingest.verified import State, finish_verification, keep_repaired, known_checksums, state_of
+from acdtask.raster.checksums import checksum_of
+from acdtask.raster.cog import encode_cog
+from acdtask.storage.store import Store
 
 __all__ = ["Check", "Write", "WrittenFile", "WrittenFiles"]
 

@@ -6,11 +6,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from acdtask.cube.local.web_address import take_signature
-from acdtask.cube.model import DataFormat, DType, Name, NameIfAny, Variable, format_faults
+from acdtask.cube.model import Name, NameIfAny, Variable
 from acdtask.jobs.contract import Settings
 from acdtask.jobs.ingest.producers import PRODUCERS, ProducerName
 from acdtask.jobs.shards import BY_COST, POD_START
+from acdtask.raster.data_format import DataFormat, DType, format_faults
+from acdtask.storage.web_address import take_signature
 
 __all__ = ["INGESTER", "ON_GEOCUBE", "IngestSettings"]
 

@@ -11,22 +11,16 @@ from functools import lru_cache
 from typing import Any
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.grid import Grid
-from acdtask.cube.local.rasters import Header, read_header
-from acdtask.cube.local.stac_read import SIGNED, is_stac, read_stac
-from acdtask.cube.local.store import Store
-from acdtask.cube.local.web import Web
-from acdtask.cube.local.web_address import is_web, is_web_api, name_of, signed_source
 from acdtask.cube.model import NAME_RULE, RECORD_NAME_BYTES, Record
-from acdtask.cube.stac_api import read_stac_api
-from acdtask.cube.tiling import footprint
+from acdtask.cube.stac.api import read_stac_api
+from acdtask.cube.stac.read import SIGNED, is_stac, read_stac
 from acdtask.dates import parse_moment
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.access import Access
 from acdtask.jobs.ingest.alternatives import Alternatives
-from acdtask.jobs.ingest.known import KnownRecords
-from acdtask.jobs.ingest.likeness import polarisation_of_asset, polarisation_to_take, track_to_note
 from acdtask.jobs.ingest.listing import list_rasters, place_of, web_raster
+from acdtask.jobs.ingest.origins import KnownRecords
+from acdtask.jobs.ingest.polarisations import polarisation_of_asset, polarisation_to_take, track_to_note
 from acdtask.jobs.ingest.producers import PRODUCERS, advice_for, refuse_odd_names
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.tracks import (
@@ -37,6 +31,12 @@ from acdtask.jobs.tracks import (
     track_in,
     track_of_stac,
 )
+from acdtask.raster.grid import Grid
+from acdtask.raster.source_files import Header, read_header
+from acdtask.raster.tiling import footprint
+from acdtask.storage.store import Store
+from acdtask.storage.web import Web
+from acdtask.storage.web_address import is_web, is_web_api, name_of, signed_source
 
 __all__ = ["Candidate", "Found", "Unfit", "access_to", "find_candidates"]
 

@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from acdtask.change.profile import Detection
-from acdtask.cube.model import Resampling, Slice
+from acdtask.cube.model import Slice
 from acdtask.jobs.contract import Content, Context, Plan, Settings
-from acdtask.jobs.monitor.around import BaselineViews
+from acdtask.jobs.monitor.halo import BaselineViews
+from acdtask.jobs.monitor.images import ImageWork
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.monitor.work import ImageWork
 from acdtask.jobs.quarantine import QuarantinedTile
 from acdtask.jobs.shards import TileOfWork, TilesWork
+from acdtask.raster.data_format import Resampling
 
 __all__ = [
     "Method",

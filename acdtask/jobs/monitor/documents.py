@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
-from acdtask.cube.local.mosaic import MosaicBand, encode_vrt
-from acdtask.cube.local.stac import StacLinks, stac_catalog, stac_collection
 from acdtask.cube.model import Variable
+from acdtask.cube.stac.items import StacLinks, stac_catalog, stac_collection
 from acdtask.jobs.catalogue import (
     CATALOGUE,
     COLLECTION,
@@ -21,9 +20,9 @@ from acdtask.jobs.catalogue import (
 from acdtask.jobs.contract import Site
 from acdtask.jobs.filenames import cell_part
 from acdtask.jobs.monitor.content import MonitorPlan
+from acdtask.jobs.monitor.images import ImageWork
 from acdtask.jobs.monitor.months import folders_of_month
 from acdtask.jobs.monitor.tile import CutTile
-from acdtask.jobs.monitor.work import ImageWork
 from acdtask.jobs.products import (
     MASK_NODATA,
     Z_FORMAT,
@@ -37,6 +36,7 @@ from acdtask.jobs.products import (
 )
 from acdtask.jobs.provenance import processing_fields, processing_provider, tiff_tags
 from acdtask.jobs.styles import CHANGE_CATEGORIES, CHANGE_COLOURS, QUALITY_CATEGORIES, patch_style, raster_style
+from acdtask.raster.mosaic import MosaicBand, encode_vrt
 
 __all__ = ["files_of_image", "keys_of_catalogue", "tags_of_image", "write_catalogue"]
 

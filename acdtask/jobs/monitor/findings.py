@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from acdtask.cube.local.store import Store
-from acdtask.jobs.closest import Closest
 from acdtask.jobs.contract import Findings, FoundImage, Site
-from acdtask.jobs.judged import ENOUGH, Judged
+from acdtask.jobs.coverage import ENOUGH, Judged
 from acdtask.jobs.monitor.content import MonitorPlan
 from acdtask.jobs.monitor.months import images_of_month, patches_of_image
+from acdtask.jobs.near_misses import Closest
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import ImageProduct, MonitorManifest
+from acdtask.storage.store import Store
 
 __all__ = ["findings_of", "found_image", "judged_lines", "sentences_of", "sentences_without_patches"]
 

@@ -9,9 +9,7 @@ import numpy as np
 
 from acdtask.change.method import halo_of
 from acdtask.cube.aoi import Aoi, load_aoi
-from acdtask.cube.grid import Layout
 from acdtask.cube.model import Record
-from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.comparable import (
     Composition,
@@ -32,10 +30,11 @@ from acdtask.jobs.contract import (
     Site,
 )
 from acdtask.jobs.costs import MONITOR
-from acdtask.jobs.monitor.around import views_around
 from acdtask.jobs.monitor.content import MonitorContent, MonitorPlan, MonitorWork, TileWithoutBaseline, TileWork
 from acdtask.jobs.monitor.cut import Cut
 from acdtask.jobs.monitor.findings import findings_of, sentences_of
+from acdtask.jobs.monitor.halo import views_around
+from acdtask.jobs.monitor.images import ImageWork
 from acdtask.jobs.monitor.label import Label
 from acdtask.jobs.monitor.measure import Measure, is_measured
 from acdtask.jobs.monitor.publish import patch_files
@@ -52,11 +51,12 @@ from acdtask.jobs.monitor.series import (
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.tally import require_images
 from acdtask.jobs.monitor.versions import notes_on_period, notes_on_versions
-from acdtask.jobs.monitor.work import ImageWork
 from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest
 from acdtask.jobs.shards import HELD_BYTES, no_work
 from acdtask.jobs.shards import Cut as ShardCut
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
+from acdtask.raster.grid import Layout
+from acdtask.raster.tiling import tiles_as_geojson
 
 __all__ = ["MonitorJob"]
 
@@ -90,7 +90,8 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
         found = images_of_stack(stacks, aoi, method, baseline)
         judgements = judgements_of(method, manifest, site)
         pending = _pending(found, judgements, baseline.content_id, again=settings.again)
-        versions = notes_on_versions(manifest, baseline, sum(image.anew for image in pending.values()))
+        judged_before = sum(image.content in judgements.indexed for image in pending.values())
+        versions = notes_on_versions(manifest, baseline, judged_before)
         wanted = [record for record in stacks.records if stacks.label_of(record) in pending]
         composition = _require_comparable(stacks, wanted, settings, baseline, layout, site)
         work: list[TileWork] = []
@@ -186,11 +187,7 @@ def _pending(
         done = judgements.against(baseline, [*images.values()])
     else:
         done = {label for label, image in images.items() if image.content in judgements.complete}
-    return {
-        label: image.model_copy(update={"anew": image.content in judgements.indexed})
-        for label, image in images.items()
-        if label not in done
-    }
+    return {label: image for label, image in images.items() if label not in done}
 
 
 def _published(plan: MonitorPlan, site: Site) -> MonitorManifest:

@@ -13,21 +13,21 @@ from pydantic import BaseModel
 
 from acdtask.change.detect import TileChange
 from acdtask.change.fragments import FragmentTable
-from acdtask.change.near import Near
+from acdtask.change.near_misses import Near
 from acdtask.change.seams import BLOB, join_fragments, join_near
-from acdtask.cube.local.blocks import checksum_of
-from acdtask.cube.local.cog import encode_cog
 from acdtask.jobs.codec import ArrayOf, DataclassOfArrays, Packed
 from acdtask.jobs.contract import Handouts, Results, Round
 from acdtask.jobs.monitor.content import MonitorContext, MonitorWork, TileWork
 from acdtask.jobs.monitor.documents import tags_of_image
 from acdtask.jobs.monitor.gaps import Gaps
+from acdtask.jobs.monitor.images import Subfolders, monitor_tile
 from acdtask.jobs.monitor.measure import Concluded
 from acdtask.jobs.monitor.scorer import scorer_of
 from acdtask.jobs.monitor.tally import Tally, require_judged
-from acdtask.jobs.monitor.work import Subfolders, monitor_tile
 from acdtask.jobs.products import Z_FORMAT, Z_SCALE, Z_UNIT
 from acdtask.jobs.scratch import leave_scratch
+from acdtask.raster.checksums import checksum_of
+from acdtask.raster.cog import encode_cog
 
 __all__ = ["Blobs", "ImageBlobs", "JoinedImages", "Label", "TileBlobs", "TileLabels"]
 

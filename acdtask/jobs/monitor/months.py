@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from acdtask.cube.local.store import Store
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.parts import month_of, read_part, write_part
 from acdtask.jobs.patches import LocatedPatch, numbered, patches_to_parquet, read_patches
@@ -22,6 +21,7 @@ from acdtask.jobs.products import (
     damaged_result,
     read_product,
 )
+from acdtask.storage.store import Store
 
 __all__ = [
     "folders_of_month",

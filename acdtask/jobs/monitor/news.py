@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from acdtask.jobs.contract import FoundImage, Series, Site
 from acdtask.jobs.monitor.content import MonitorPlan
 from acdtask.jobs.monitor.findings import found_image
 from acdtask.jobs.monitor.months import images_of_month
-from acdtask.jobs.monitor.work import ImageWork
 from acdtask.jobs.news import News, news_key
 from acdtask.jobs.products import ImageProduct, MonitorManifest, manifest_chain
 
 __all__ = ["add_news", "pending_images"]
 
 
-def add_news(plan: MonitorPlan, images: Mapping[str, ImageWork], products: Iterable[ImageProduct], site: Site) -> None:
-    """Let the products of a plan be announced, but for images that it judged anew."""
+def add_news(plan: MonitorPlan, products: Iterable[ImageProduct], site: Site) -> None:
+    """Let the products of a plan be announced. An image that was announced, by whatever version, is not news."""
     if plan.series is not None:
-        fresh = [product for product in products if not images[product.label].anew]
-        News(site.store, plan.series).add((product.datetime, _name(product)) for product in fresh)
+        News(site.store, plan.series).add((product.datetime, _name(product)) for product in products)
 
 
 def pending_images(series: Series, site: Site) -> tuple[list[FoundImage], list[str]]:

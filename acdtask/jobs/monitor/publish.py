@@ -9,24 +9,23 @@ import numpy as np
 from shapely import from_wkb
 
 from acdtask import __version__
-from acdtask.change.near import Near
+from acdtask.change.near_misses import Near
 from acdtask.change.patches import patch_table
 from acdtask.change.polygons import Piece, join_all, to_crs_coordinates
 from acdtask.change.zscore import Quality
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Instance, RecordQuery, Variable
-from acdtask.cube.tiling import LON_LAT, project
 from acdtask.jobs.catalogue import put_all
-from acdtask.jobs.closest import closest_of
 from acdtask.jobs.contract import Results, Site
 from acdtask.jobs.monitor.content import MonitorContext, MonitorPlan, MonitorWork
 from acdtask.jobs.monitor.documents import files_of_image, write_catalogue
 from acdtask.jobs.monitor.gaps import Gaps
+from acdtask.jobs.monitor.images import TAG_BASELINE, TAG_CONTENT, ImageWork
 from acdtask.jobs.monitor.label import ImageBlobs, JoinedImages
 from acdtask.jobs.monitor.months import images_of_month, join_months, patches_of_image, read_month_patches
 from acdtask.jobs.monitor.news import add_news
 from acdtask.jobs.monitor.tile import CutTile, CutTiles
-from acdtask.jobs.monitor.work import TAG_BASELINE, TAG_CONTENT, ImageWork
+from acdtask.jobs.near_misses import closest_of
 from acdtask.jobs.news import News
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet
@@ -42,6 +41,7 @@ from acdtask.jobs.products import (
     z_variable,
 )
 from acdtask.jobs.scratch import read_scratch
+from acdtask.raster.tiling import LON_LAT, project
 
 __all__ = ["patch_files", "publish"]
 
@@ -65,7 +65,7 @@ def publish(results: Results[MonitorWork, CutTiles], context: MonitorContext) ->
     if plan.series is not None and products:
         News(site.store, plan.series).open()
     _publish_manifest(plan, products, site)
-    add_news(plan, images, products, site)
+    add_news(plan, products, site)
     write_catalogue(plan, {month_of(product.datetime) for product in products}, variable, site)
     whole = [product for product in products if not product.quarantined]
     made = (z_variable(variable), change_variable(variable))
@@ -82,19 +82,24 @@ def publish(results: Results[MonitorWork, CutTiles], context: MonitorContext) ->
 
 
 def _retire(images: list[ImageWork], variables: list[str], instance: str, site: Site) -> None:
-    """Take the products of images that were judged anew out of the index, but for those against this baseline version.
+    """Take the images' products against other baseline versions out of the index.
 
     On a Geocube they stay: the tag acd:baseline tells them apart.
     """
     own = site.shared.own if site.shared else LocalCube.open(site.address)
-    for image in images:
-        if not image.anew or own is None:
-            continue
-        query = RecordQuery(tags={TAG_CONTENT: image.content, "acd:monitor": image.method})
-        old = frozenset(record.id for record in own.records(query) if record.tags[TAG_BASELINE] != image.baseline)
+    if own is None or not images:
+        return
+    versions = {image.content: image.baseline for image in images}
+    dates = [image.datetime for image in images]
+    records = own.records(RecordQuery(tags={"acd:monitor": images[0].method}, start=min(dates), end=max(dates)))
+    old = frozenset(
+        record.id
+        for record in records
+        if versions.get(record.tags[TAG_CONTENT], record.tags[TAG_BASELINE]) != record.tags[TAG_BASELINE]
+    )
+    if old:
         datasets = [dataset for variable in variables for dataset in own.datasets(variable, instance, old)]
-        if old:
-            own.remove(records=old, datasets=datasets)
+        own.remove(records=old, datasets=datasets)
 
 
 def patch_files(plan: MonitorPlan) -> dict[str, str]:

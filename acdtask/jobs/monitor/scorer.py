@@ -15,11 +15,12 @@ from acdtask.change.method import halo_of, measure, measuring
 from acdtask.change.profile import Detection
 from acdtask.change.scene import Ground
 from acdtask.change.steps.step import Counts, Whole
-from acdtask.cube.masks import inside_mask
-from acdtask.cube.model import Cube, Dataset, Resampling, Slice, Variable
-from acdtask.jobs.monitor.around import mask_of, windows_around
+from acdtask.cube.model import Cube, Dataset, Slice, Variable
 from acdtask.jobs.monitor.content import MonitorContext, TileWork
+from acdtask.jobs.monitor.halo import mask_of, windows_around
 from acdtask.jobs.monitor.tally import Tally, tally_of
+from acdtask.raster.data_format import Resampling
+from acdtask.raster.masks import inside_mask
 
 __all__ = ["Scorer", "scorer_of"]
 

@@ -8,10 +8,11 @@ from pydantic import Field
 
 from acdtask.change.profile import MIN_STD_SHARE, STANDARD
 from acdtask.change.steps.registry import AllStepSettings
-from acdtask.cube.model import Name, Resampling
+from acdtask.cube.model import Name
 from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.selection import ImageSelectionSettings
 from acdtask.jobs.shards import BY_COST, POD_START
+from acdtask.raster.data_format import Resampling
 
 __all__ = ["ImageSettings", "MonitorSettings"]
 

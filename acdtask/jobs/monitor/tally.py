@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from acdtask.change.detect import TileChange
-from acdtask.change.near import Near
+from acdtask.change.near_misses import Near
 from acdtask.change.profile import Detection
 from acdtask.change.zscore import Quality
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.judged import Judged
+from acdtask.jobs.coverage import Judged
 
 __all__ = ["Tally", "floor_text", "require_images", "require_judged", "tally_of"]
 

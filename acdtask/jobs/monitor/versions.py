@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
-from acdtask.jobs.monitor.work import ImageWork
+from acdtask.jobs.monitor.images import ImageWork
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 
 __all__ = ["images_by_version", "notes_on_period", "notes_on_versions"]

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from rasterio.features import geometry_mask
 
 from acdtask.change.zscore import Quality
-from acdtask.cube.local.store import Store
 from acdtask.jobs.products import ImageProduct, baseline_variables, change_variable, z_variable
 from acdtask.jobs.report import pictures
 from acdtask.jobs.report.edition import DrawnDate
 from acdtask.jobs.report.model import BaselinePage
 from acdtask.jobs.report.score import Event
 from acdtask.jobs.report.sources import Sources
+from acdtask.storage.store import Store
 
 __all__ = ["REASONS", "Drawer", "baseline_folder"]
 

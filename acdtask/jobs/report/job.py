@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from acdtask.cube.aoi import load_aoi
-from acdtask.cube.local.open_images import close_idle_images
-from acdtask.cube.local.store import Store
-from acdtask.cube.tiling import tiles_as_geojson
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import (
     Draft,
@@ -23,7 +20,7 @@ from acdtask.jobs.contract import (
     content_id_of,
 )
 from acdtask.jobs.costs import REPORT
-from acdtask.jobs.ingest.leftout import LeftOutRaster, left_out_of
+from acdtask.jobs.ingest.quarantined import LeftOutRaster, left_out_of
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import NumberedChain
 from acdtask.jobs.report.content import (
@@ -52,12 +49,15 @@ from acdtask.jobs.report.edition import (
     report_folder,
     show_edition,
 )
-from acdtask.jobs.report.leftout import left_out_rows
 from acdtask.jobs.report.model import LeftOutRow
 from acdtask.jobs.report.pictures import paper_name
+from acdtask.jobs.report.quarantined import left_out_rows
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.sources import PAGE_ALGORITHM, Sources, digest_of
 from acdtask.jobs.shards import Cut
+from acdtask.raster.open_images import close_idle_images
+from acdtask.raster.tiling import tiles_as_geojson
+from acdtask.storage.store import Store
 
 __all__ = ["ReportJob", "ReportSettings"]
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from acdtask.jobs.report import words
-from acdtask.jobs.report.colours import COHERENCE, PATCH, QUALITY, STD, TRUTH, ColourMap, Z, css_hex
+from acdtask import wording
+from acdtask.jobs.colours import COHERENCE, PATCH, QUALITY, STD, TRUTH, ColourMap, Z, css_hex
+from acdtask.jobs.report.filters import FILTERS
 from acdtask.jobs.report.model import DatePage, PatchRow, QualityReason, ReportPage
 from acdtask.jobs.report.pictures import STD_RANGE, Z_RANGE, paper_name
 from acdtask.jobs.report.score import FALSE_SHARE, FOUND_SHARE, EventScore
@@ -56,7 +57,7 @@ class Day:
     def short(self) -> str:
         """The date in one line, without the date."""
         left_out = self.page.tiles_left_out
-        return self._found + (f"; {words.plural(left_out, 'tile')} left out" if left_out else "")
+        return self._found + (f"; {wording.plural(left_out, 'tile')} left out" if left_out else "")
 
     @property
     def _found(self) -> str:
@@ -64,15 +65,15 @@ class Day:
             return "no pixel could be judged"
         if not self.rows:
             return "nothing abnormal"
-        patches = words.plural(len(self.rows), "patch", "patches")
-        return f"{patches}, {words.hectares(self.area_ha)} ha, z up to {self.z_max:.1f}"
+        patches = wording.plural(len(self.rows), "patch", "patches")
+        return f"{patches}, {wording.hectares(self.area_ha)} ha, z up to {self.z_max:.1f}"
 
     def judgement(self, reasons: Mapping[int, str]) -> str:
         """How much of the area was judged, and why the rest was not, by code of the reason."""
         whole = self.page.pixels
         shares = sorted(((pixels / whole, code) for code, pixels in self.page.quality if pixels), reverse=True)
-        why = ", ".join(f"{words.percent(share)} ({reasons[code]})" for share, code in shares)
-        judged = f"{words.percent(self.page.valid_fraction)} of the area was judged"
+        why = ", ".join(f"{wording.percent(share)} ({reasons[code]})" for share, code in shares)
+        judged = f"{wording.percent(self.page.valid_fraction)} of the area was judged"
         return f"{judged}. Not judged: {why}." if why else f"{judged}."
 
 
@@ -116,8 +117,7 @@ def _template() -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for name in words.__all__:
-        environment.filters[name] = getattr(words, name)
+    environment.filters |= FILTERS
     return environment.get_template("page.html.j2")
 
 
@@ -132,12 +132,12 @@ def _verdict(day: Day) -> str:
         return f"No pixel of {day.page.date} could be judged."
     if not day.rows:
         share = day.page.valid_fraction
-        place = "" if share >= WHOLE else f" in the {words.percent(share)} of the area that could be judged"
+        place = "" if share >= WHOLE else f" in the {wording.percent(share)} of the area that could be judged"
         return f"Nothing abnormal on {day.page.date}{place}."
-    size = words.hectares(day.rows[0].area_ha)
+    size = wording.hectares(day.rows[0].area_ha)
     if len(day.rows) == 1:
         return f"1 patch on {day.page.date}: {size} ha, z up to {day.z_max:.1f}."
-    patches = words.plural(len(day.rows), "patch", "patches")
+    patches = wording.plural(len(day.rows), "patch", "patches")
     return f"{patches} on {day.page.date}, the largest {size} ha, z up to {day.z_max:.1f}."
 
 

@@ -13,14 +13,12 @@ from shapely.geometry import mapping, shape
 
 from acdtask import __version__
 from acdtask.change.zscore import Quality
-from acdtask.cube.tiling import LON_LAT, footprint, project
 from acdtask.jobs.monitor.versions import images_by_version
 from acdtask.jobs.patches import LocatedPatch
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.drawing import REASONS
 from acdtask.jobs.report.edition import DrawnDate
-from acdtask.jobs.report.leftout import pictures_left_out
 from acdtask.jobs.report.model import (
     BaselinePage,
     DatePage,
@@ -31,8 +29,10 @@ from acdtask.jobs.report.model import (
     ReportPage,
     TileShape,
 )
+from acdtask.jobs.report.quarantined import pictures_left_out
 from acdtask.jobs.report.score import FoundPatch, Score, score
 from acdtask.jobs.report.sources import Sources
+from acdtask.raster.tiling import LON_LAT, footprint, project
 
 __all__ = ["ShownDate", "page_of", "patches_of_dates", "score_of"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_dilation, generate_binary_structure
 
-from acdtask.jobs.report.colours import COHERENCE, MISSING, PATCH, QUALITY, STD, TRUTH, ColourMap, Z
+from acdtask.jobs.colours import COHERENCE, MISSING, PATCH, QUALITY, STD, TRUTH, ColourMap, Z
 
 __all__ = [
     "MAX_SIDE",

@@ -14,7 +14,7 @@ import shapely.geometry
 from markupsafe import Markup
 
 from acdtask.jobs.report.model import PatchRow, TileShape
-from acdtask.jobs.report.words import hectares, plural
+from acdtask.wording import hectares, plural
 
 __all__ = ["MAX_DOTS", "svg_map"]
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from acdtask.jobs.report.svgmap import nice_step
-from acdtask.jobs.report.words import hectares, plural
+from acdtask.wording import hectares, plural
 
 __all__ = ["Bar", "svg_timeline"]
 

@@ -8,11 +8,11 @@ from datetime import date
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.local.store import Store
-from acdtask.cube.tiling import LON_LAT, project
 from acdtask.dates import parse_moment
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.report.score import Event
+from acdtask.raster.tiling import LON_LAT, project
+from acdtask.storage.store import Store
 
 __all__ = ["events_on", "read_truth"]
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.grid import Grid, Layout, Tile
-from acdtask.cube.model import Cube, Dataset, Resampling, Slice, Variable
-from acdtask.cube.tiling import LON_LAT, project
+from acdtask.cube.model import Cube, Dataset, Slice, Variable
 from acdtask.jobs.report.pictures import MAX_SIDE
+from acdtask.raster.data_format import Resampling
+from acdtask.raster.grid import Grid, Layout, Tile
+from acdtask.raster.tiling import LON_LAT, project
 
 __all__ = ["View", "view_of"]
 

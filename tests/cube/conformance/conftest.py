@@ -13,15 +13,15 @@ from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.cube import GeocubeCube
-from acdtask.cube.grid import Layout, Tile
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import layouts_pb2, services_pb2_grpc
 from acdtask.cube.protocol.convert import area_to_wire, grid_from_wire
-from acdtask.cube.tiling import tiles_of
+from acdtask.raster.grid import Layout, Tile
+from acdtask.raster.tiling import tiles_of
+from tests.cube.builders import geojson
+from tests.cube.conformance.messages import Wire
 from tests.cube.conformance.rooms import CANNOT, KINDS, Kind, Room
 from tests.cube.conformance.served import Served
-from tests.cube.conformance.wire import Wire
-from tests.cube.make import geojson
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

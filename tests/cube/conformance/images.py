@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from acdtask.cube.grid import Grid, Window
-from acdtask.cube.model import Image, Outcome, Pixels
-from tests.cube.make import image
+from acdtask.cube.model import Image, Outcome
+from acdtask.raster.data_format import Pixels
+from acdtask.raster.grid import Grid, Window
+from tests.cube.builders import image
 
 __all__ = ["NODATA", "ground", "shown", "window"]
 

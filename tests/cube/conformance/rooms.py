@@ -12,11 +12,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.cube.grid import Grid, Layout, RegularGrid, Tile
-from acdtask.cube.local.cog import write_cog
-from acdtask.cube.local.store import Store
-from acdtask.cube.model import Cube, CubeRequest, DataFormat, Dataset, Image, Instance, Pixels, Record, Variable
-from tests.cube import make
+from acdtask.cube.model import Cube, CubeRequest, Dataset, Image, Instance, Record, Variable
+from acdtask.raster.cog import write_cog
+from acdtask.raster.data_format import DataFormat, Pixels
+from acdtask.raster.grid import Grid, Layout, RegularGrid, Tile
+from acdtask.storage.store import Store
+from tests.cube import builders as make
 
 __all__ = ["CANNOT", "KINDS", "WIDE", "Ability", "Kind", "Room"]
 

@@ -8,10 +8,11 @@ from typing import Any, get_args
 import pytest
 import shapely
 
-from acdtask.cube.grid import Layout, RegularGrid, WebMercatorGrid
-from acdtask.cube.model import Addition, DataFormat, Instance, Resampling, Variable
-from acdtask.cube.tiling import tiles_of
+from acdtask.cube.model import Addition, Instance, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat, Resampling
+from acdtask.raster.grid import Layout, RegularGrid, WebMercatorGrid
+from acdtask.raster.tiling import tiles_of
 from tests.cube.conformance.rooms import Room, dformat
 
 

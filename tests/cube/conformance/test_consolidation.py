@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 
 from acdtask.cube.follow import End, Ending, follow
-from acdtask.cube.grid import Layout
-from acdtask.cube.model import Consolidates, Consolidation, Dataset, Instance, JobState, Level, Pixels, Record
+from acdtask.cube.jobs import Consolidates, Consolidation, JobState, Level
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.model import Dataset, Instance, Record
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels
+from acdtask.raster.grid import Layout
+from acdtask.serve.consolidation.jobs import ConsolidationJobs
+from tests.cube.builders import grid, image
 from tests.cube.conformance.rooms import Room
-from tests.cube.make import grid, image
 
 TIMEOUT = 120.0
 SCENE = grid(150, 100)
@@ -45,7 +49,8 @@ class Job:
     @property
     def jobs(self) -> Consolidates:
         """The room's side of jobs."""
-        return cast(Consolidates, self.room.cube)
+        cube = self.room.cube
+        return ConsolidationJobs(cube) if isinstance(cube, LocalCube) else cast(Consolidates, cube)
 
     def wanted(self, called: str = "job", level: Level = Level.ASYNCHRONOUS, **changes: object) -> Consolidation:
         """All records into the layout."""

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from acdtask.cube.grid import Grid, Tile, Window
 from acdtask.cube.model import CubeRequest, Dataset, Instance, Outcome, Slice
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Grid, Tile, Window
+from tests.cube.builders import COHERENCE, box, grid, image
 from tests.cube.conformance.images import NODATA, ground, shown, window
 from tests.cube.conformance.rooms import Room, dformat
-from tests.cube.make import COHERENCE, box, grid, image
 
 
 def grids_of(tiles: list[Tile]) -> list[Grid]:

@@ -15,15 +15,17 @@ import pytest
 from acdtask.cube.follow import End, follow
 from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.cube import GeocubeCube
-from acdtask.cube.grid import Grid
+from acdtask.cube.jobs import Consolidation
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Consolidation, CubeRequest, Outcome, Pixels, Record, RecordQuery
-from acdtask.cube.tiling import tiles_of
+from acdtask.cube.model import CubeRequest, Outcome, Record, RecordQuery
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels
+from acdtask.raster.grid import Grid
+from acdtask.raster.tiling import tiles_of
+from tests.cube.builders import grid, image
 from tests.cube.conformance.proxy import Faults, Proxy
 from tests.cube.conformance.rooms import Room
 from tests.cube.conformance.served import Served
-from tests.cube.make import grid, image
 
 SCENE = grid(256, 256)
 LARGE = grid(1400, 1200)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from acdtask.cube.follow import End
-from acdtask.cube.grid import Grid, Layout, Window
-from acdtask.cube.model import Instance, Pixels, Slice
+from acdtask.cube.model import Instance, Slice
+from acdtask.raster.data_format import Pixels
+from acdtask.raster.grid import Grid, Layout, Window
+from tests.cube.builders import grid, image
 from tests.cube.conformance.images import NODATA, ground
 from tests.cube.conformance.rooms import Room
 from tests.cube.conformance.test_consolidation import Job
-from tests.cube.make import grid, image
 
 SCENE = grid(150, 100)
 CELL = 64

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from acdtask.cube.grid import Window
 from acdtask.cube.model import Addition, Dataset, Instance, Outcome, Record, Slice
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Window
+from tests.cube.builders import grid
 from tests.cube.conformance.rooms import Room, dformat
-from tests.cube.make import grid
 
 SMALL = grid(50, 40)
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from acdtask.cube.model import Addition, Record, RecordQuery
+from tests.cube.builders import START, box
 from tests.cube.conformance.rooms import Room
-from tests.cube.make import START, box
 
 MICROSECOND = timedelta(microseconds=1)
 

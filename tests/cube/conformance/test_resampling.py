@@ -10,12 +10,12 @@ import pytest
 import rasterio.warp
 import scipy.ndimage
 
-from acdtask.cube.grid import Grid, Layout, RegularGrid, WebMercatorGrid
-from acdtask.cube.model import DataFormat, Pixels, Resampling
-from acdtask.cube.points import move_points
+from acdtask.raster.data_format import DataFormat, Pixels, Resampling
+from acdtask.raster.grid import Grid, Layout, RegularGrid, WebMercatorGrid
+from acdtask.raster.points import move_points
+from tests.cube.builders import COHERENCE, grid
 from tests.cube.conformance.images import NODATA, ground, shown
 from tests.cube.conformance.rooms import WIDE, Room, dformat
-from tests.cube.make import COHERENCE, grid
 
 
 def smooth(of: Grid) -> Pixels:

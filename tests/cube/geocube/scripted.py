@@ -21,7 +21,7 @@ from google.rpc.error_details_pb2 import ResourceInfo  # type: ignore[import-unt
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # likewise
 
 from acdtask.cube.geocube.connection import Connection
-from acdtask.cube.model import DataFormat, Pixels, Record, Variable
+from acdtask.cube.model import Record, Variable
 from acdtask.cube.protocol import cubes_pb2, datasets_pb2, jobs_pb2, layouts_pb2, records_pb2, services_pb2
 from acdtask.cube.protocol import variables_pb2 as variables
 from acdtask.cube.protocol.convert import DTYPES, RESAMPLINGS, dformat_to_wire, moment_from_wire, moment_to_wire
@@ -32,6 +32,7 @@ from acdtask.cube.protocol.services_pb2_grpc import (
     add_GeocubeServicer_to_server,
 )
 from acdtask.cube.protocol.values_pb2 import BigEndian, LittleEndian, Shape
+from acdtask.raster.data_format import DataFormat, Pixels
 
 __all__ = ["NO_DATA", "Fault", "Scripted", "deflated", "record_of", "scripted"]
 
@@ -87,6 +88,8 @@ class Scripted:
         big: whether it sends big-endian numbers.
         twist: changes the messages of a stream.
         delay: seconds before each message of a stream.
+        linger: seconds between the last message of a stream and its end.
+        ended, streams: how many streams came to their end, and how many were over, by whatever cause.
     """
 
     variable: Variable
@@ -102,6 +105,9 @@ class Scripted:
     big: bool = False
     twist: Callable[[Iterator[Any]], Iterator[Any]] = lambda messages: messages
     delay: float = 0.0
+    linger: float = 0.0
+    ended: int = 0
+    streams: int = 0
     address: str = ""
     instance_id: str = "7df1ce41-cc06-5006-abbc-7d33386d2e86"
     variable_id: str = "5d4ed678-f6b2-507d-88a6-7f6a69a04377"
@@ -139,6 +145,7 @@ class Scripted:
 
     def sent(self, messages: Iterator[Any], fault: Fault | None, context: grpc.ServicerContext) -> Iterator[Any]:
         """Messages up to the fault."""
+        context.add_callback(self._count_stream)
         for number, message in enumerate(self.twist(messages)):
             if fault is not None and number == fault.after:
                 if fault.code is None:
@@ -147,6 +154,12 @@ class Scripted:
             if self.delay:
                 time.sleep(self.delay)
             yield message
+        time.sleep(self.linger)
+        self.ended += context.is_active()
+
+    def _count_stream(self) -> None:
+        with self.lock:
+            self.streams += 1
 
     def cube(self, groups: list[list[str]], level: int, *, v11x: bool, bare: bool, answer: Any) -> Iterator[Any]:
         """The messages of a cube, each an `answer`."""

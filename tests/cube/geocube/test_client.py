@@ -12,13 +12,14 @@ import pytest
 from acdtask.cube.follow import End
 from acdtask.cube.geocube import Geocube, connect
 from acdtask.cube.geocube.index import Indexed
-from acdtask.cube.local.cog import write_cog
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.store import Store
-from acdtask.cube.model import Addition, Dataset, Outcome, Pixels, Record
+from acdtask.cube.model import Addition, Dataset, Outcome, Record
 from acdtask.errors import AcdError, ErrorCode
-from tests.cube.make import grid, image
-from tests.cube.server.conftest import serving
+from acdtask.raster.cog import write_cog
+from acdtask.raster.data_format import Pixels
+from acdtask.storage.store import Store
+from tests.cube.builders import grid, image
+from tests.serve.conftest import serving
 
 SCENE = grid(150, 100)
 

@@ -11,8 +11,8 @@ import pytest
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.geocube.downloader import Breaker
 from acdtask.cube.model import CubeRequest, Outcome
+from tests.cube.builders import grid
 from tests.cube.geocube.scripted import NO_DATA, Code, Fault, Scripted, record_of, scripted
-from tests.cube.make import grid
 
 COUNT = 5
 REQUEST = CubeRequest(

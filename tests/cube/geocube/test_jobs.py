@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from acdtask.cube.geocube.cube import GeocubeCube
-from acdtask.cube.model import Consolidation, Level
+from acdtask.cube.jobs import Consolidation, Level
 from acdtask.cube.protocol.jobs_pb2 import Job
 from acdtask.cube.protocol.layouts_pb2 import Layout as LayoutMessage
 from acdtask.errors import AcdError, ErrorCode

@@ -15,8 +15,8 @@ import pytest
 from acdtask.cube.geocube.client import Geocube, connect
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.model import CubeRequest
+from tests.cube.builders import grid
 from tests.cube.geocube.scripted import Scripted, record_of, scripted
-from tests.cube.make import grid
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.geocube.layouts import layout_of, layout_to_wire
-from acdtask.cube.grid import Layout, RegularGrid, WebMercatorGrid
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, DataFormat, Instance, Record, RecordQuery, Variable
+from acdtask.cube.model import Addition, Instance, Record, RecordQuery, Variable
 from acdtask.cube.protocol.layouts_pb2 import Layout as LayoutMessage
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat
+from acdtask.raster.grid import Layout, RegularGrid, WebMercatorGrid
+from tests.cube.builders import COHERENCE
 from tests.cube.geocube.scripted import Code, Fault, Scripted, record_of
-from tests.cube.make import COHERENCE
-from tests.cube.server.conftest import serving
+from tests.serve.conftest import serving
 
 
 def test_an_area_that_is_there_is_known_by_the_details(world: Scripted, cube: GeocubeCube) -> None:

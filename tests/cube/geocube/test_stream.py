@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.geocube.reader import FOREIGN
-from acdtask.cube.model import CubeRequest, DataFormat, Dataset, Image, Outcome, Pixels, Slice, Variable
+from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Slice, Variable
 from acdtask.cube.protocol.cubes_pb2 import GetCubeResponse, GetCubeResponseHeader, ImageChunk
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import DataFormat, Pixels
+from tests.cube.builders import grid
 from tests.cube.geocube.scripted import NO_DATA, Code, Fault, Scripted, record_of
-from tests.cube.make import grid
 
 DTYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
 GRID = grid(7, 5)
@@ -152,6 +154,18 @@ def test_only_missing_groups_are_asked_for_again(world: Scripted, cube: GeocubeC
     found = list(cube.images(request(world, *((number,) for number in range(6)))))
     assert [bits(one.pixels) for one in found] == [image.tobytes() for image in images]
     assert [len(call.grouped_records.records) for call in world.calls["GetCube"]] == [6, 3, 3, 2]
+
+
+def test_a_stream_is_read_to_its_end(world: Scripted, cube: GeocubeCube) -> None:
+    """Streams that are reset when all images have come make gRPC's servers refuse new ones after a while."""
+    images = filled(world, 3)
+    world.linger = 0.2
+    answers = list(cube.images(request(world, (0,), (1,), (2,))))
+    assert [bits(answer.pixels) for answer in answers] == [bits(image) for image in images]
+    deadline = time.monotonic() + 10
+    while not world.streams and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (world.ended, world.streams) == (1, 1)
 
 
 def test_attempts_without_progress_are_counted_and_come_to_an_end(world: Scripted) -> None:

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from acdtask.cube.grid import Layout, RegularGrid
-from acdtask.cube.local.store import Store
 from acdtask.engine.local import run_locally
 from acdtask.engine.pod import write_artifacts
 from acdtask.engine.processes import WorkerPool
@@ -28,8 +26,10 @@ from acdtask.jobs.patches import read_patches
 from acdtask.jobs.report.drawing import Drawer
 from acdtask.jobs.report.edition import edition_chain, keys_of, newest_edition, show_edition
 from acdtask.jobs.report.job import ReportJob, ReportSettings
+from acdtask.jobs.simulate.settings import SceneSettings
 from acdtask.jobs.styles import patch_style
-from acdtask.simulate.settings import SceneSettings
+from acdtask.raster.grid import Layout, RegularGrid
+from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, reference_end, simulate
 
 SCENE = SceneSettings(size=64, reference_pairs=24, monitored_pairs=40, events=6, seed=5, pair_days=6)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from acdtask.jobs.report.colours import PATCH
+from acdtask.jobs.colours import PATCH
 from acdtask.jobs.report.model import BaselinePage, ReportPage
 from acdtask.jobs.report.pictures import coherence_png, patches_png
 from acdtask.jobs.report.quicklook import MAX_SIDE, quicklook, quicklook_png

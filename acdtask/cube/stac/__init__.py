@@ -1,0 +1,1 @@
+"""STAC: items and collections that acd writes, and those that others wrote."""

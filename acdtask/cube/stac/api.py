@@ -1,0 +1,199 @@
+"""Items of a STAC API. Only the server that the address names is asked, whatever its answers link to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from acdtask.cube.stac.read import usable_item
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.http import BUSY, origin_of
+from acdtask.storage.web_address import without_query
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pystac_client import Client
+    from pystac_client.stac_api_io import StacApiIO
+    from requests import PreparedRequest, Response
+
+__all__ = ["MOST_ITEMS", "ApiAddress", "read_stac_api"]
+
+MOST_ITEMS = 100_000
+"""Items that are read of an API: a collection of a satellite has millions."""
+
+PAGE = 250
+TIMEOUT_S = (10.0, 60.0)
+
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class ApiAddress:
+    """What the address of a STAC API asks for.
+
+    >>> ApiAddress.of("https://x.org/v1/collections/coherence/items")
+    ApiAddress(root='https://x.org/v1', collections=('coherence',), query={})
+    >>> ApiAddress.of("https://x.org/v1/search?collections=a,b&bbox=6,50,7,51").query
+    {'bbox': '6,50,7,51'}
+    """
+
+    root: str
+    collections: tuple[str, ...]
+    query: Mapping[str, str]
+
+    @classmethod
+    def of(cls, address: str) -> ApiAddress:
+        """Take an address apart. STAC_API_FAILED."""
+        try:
+            parts = urlsplit(address)
+            fault = "" if parts.hostname and parts.port != 0 else "it has no host"
+        except ValueError as error:
+            fault = str(error)
+        if fault or parts.username or parts.password:
+            where, why = (address, fault) if fault else ("the source", "it has a user before the host")
+            raise AcdError(ErrorCode.STAC_API_FAILED, f"{where} is not the address of a STAC API: {why}")
+        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        if unknown := sorted(query.keys() - {"collections", "ids", "bbox", "datetime", "limit"}):
+            raise AcdError(
+                ErrorCode.STAC_API_FAILED,
+                f"{without_query(address)} has {', '.join(unknown)}, which acd does not pass on",
+                "Use collections, ids, bbox and datetime.",
+            )
+        named = tuple(name for name in query.pop("collections", "").split(",") if name)
+        query.pop("limit", None)
+        path = parts.path.rstrip("/").removesuffix("/items")
+        head, marker, name = path.rpartition("/collections/")
+        if marker and "/" not in name:
+            path, named = head, (unquote(name),)
+        return cls(f"{parts.scheme}://{parts.netloc}{path.removesuffix('/search')}", named, query)
+
+
+def read_stac_api(
+    address: str, area: Mapping[str, Any] | None = None, start: datetime | None = None, end: datetime | None = None
+) -> list[dict[str, Any]]:
+    """The items of a collection, or of a search, ordered by collection and id. Assets are as in `read_stac`.
+
+    Args:
+        address: `https://.../collections/NAME`, or `https://.../search?collections=NAME` with bbox, datetime or ids.
+        area: only items that intersect this GeoJSON geometry, unless the address has a bbox.
+        start: only items from then on, unless the address has a datetime.
+        end: only items until then.
+
+    Raises:
+        AcdError: EXTRA_MISSING without pystac-client, STAC_API_FAILED, STAC_API_UNREACHABLE, SOURCE_TOO_LARGE,
+            STAC_INVALID.
+    """
+    wanted = ApiAddress.of(address)
+    asked = _Asked(address)
+    query: dict[str, Any] = dict(wanted.query)
+    if area is not None and "bbox" not in query:
+        query["intersects"] = dict(area)
+    if start is not None and end is not None and "datetime" not in query:
+        query["datetime"] = (start, end)
+    client = asked.open(wanted.root)
+    if not wanted.collections and "ids" not in query:
+        raise _without_collection(asked, client, address)
+    items = asked.items(client, wanted.collections, query)
+    if len(items) > MOST_ITEMS:
+        raise AcdError(ErrorCode.SOURCE_TOO_LARGE, f"{address} has more than {MOST_ITEMS:,} items")
+    ordered = sorted(items, key=lambda item: (str(item.get("collection")), str(item.get("id"))))
+    return [usable_item(item, address) for item in ordered]
+
+
+def _without_collection(asked: _Asked, client: Client, address: str) -> AcdError:
+    names = asked.collections(client)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return AcdError(
+        ErrorCode.STAC_API_FAILED,
+        f"{address} names no collection; there are {', '.join(names[:SHOWN]) or 'none'}{more}",
+        f"Give {ApiAddress.of(address).root}/collections/NAME.",
+    )
+
+
+class _Asked:
+    """A conversation with one server, and what its failures mean."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._io, self._refused = _io_of(address)
+
+    def open(self, root: str) -> Client:
+        """The API. Its landing page is read."""
+        from pystac_client import Client
+
+        try:
+            return Client.open(root, stac_io=self._io)
+        except Exception as error:  # a server's reply may break pystac in ways that it does not name
+            raise self._explained(error) from error
+
+    def items(self, client: Client, collections: tuple[str, ...], query: dict[str, Any]) -> list[dict[str, Any]]:
+        """The items of a search, one more than are taken at most."""
+        try:
+            ways = {str(link.extra_fields.get("method", "GET")) for link in client.links if link.rel == "search"}
+            search = client.search(
+                method="GET" if ways == {"GET"} else "POST",
+                collections=list(collections) or None,
+                limit=PAGE,
+                max_items=MOST_ITEMS + 1,
+                **query,
+            )
+            return list(search.items_as_dicts())
+        except Exception as error:  # as above
+            raise self._explained(error) from error
+
+    def collections(self, client: Client) -> list[str]:
+        """The ids of the API's collections."""
+        try:
+            return sorted(collection.id for collection in client.get_collections())
+        except Exception as error:  # as above
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> AcdError:
+        from pystac_client.exceptions import APIError
+
+        if self._refused:
+            return AcdError(
+                ErrorCode.STAC_API_FAILED,
+                f"{self._address} leads to {without_query(self._refused[0])}, another server, which is not asked",
+                "If you trust it, give the address that it leads to as --source.",
+            )
+        status = getattr(error, "status_code", None)
+        reason = " ".join(str(error).split())[:200]
+        if isinstance(error, APIError) and (status is None or status in BUSY):
+            return AcdError(ErrorCode.STAC_API_UNREACHABLE, f"{self._address} does not answer: {reason}")
+        what = f"HTTP {status}" if status else "a reply that is no STAC"
+        return AcdError(ErrorCode.STAC_API_FAILED, f"{self._address} gives {what}: {reason}")
+
+
+def _io_of(address: str) -> tuple[StacApiIO, list[str]]:
+    """How the server is asked, and the list that gets the addresses that were refused. EXTRA_MISSING."""
+    try:
+        from pystac_client.stac_api_io import StacApiIO
+        from requests.adapters import HTTPAdapter
+        from urllib3 import Retry
+    except ImportError as error:
+        raise AcdError(
+            ErrorCode.EXTRA_MISSING,
+            f"{address} is a STAC API, and pystac-client is not installed",
+            "Install it with: pip install 'acdtask[stac]'",
+        ) from error
+    refused: list[str] = []
+    origin = origin_of(address)
+
+    class OneServer(HTTPAdapter):
+        """Sends each request, redirected ones too, only to the server that the user named."""
+
+        def send(self, request: PreparedRequest, *more: Any, **named: Any) -> Response:
+            if origin_of(request.url or "") != origin:
+                refused.append(request.url or "")
+                raise OSError(f"{request.url} is not on {origin}")
+            return super().send(request, *more, **named)
+
+    talk = StacApiIO(timeout=TIMEOUT_S, max_retries=None)
+    retries = Retry(total=4, backoff_factor=0.3, status_forcelist=sorted(BUSY), allowed_methods=None)
+    for scheme in ("http://", "https://"):
+        talk.session.mount(scheme, OneServer(max_retries=retries))
+    return talk, refused

@@ -1,0 +1,54 @@
+"""stac-geoparquet: STAC items as the rows of a GeoParquet file, their properties as its columns."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.geoparquet import read_table
+
+__all__ = ["items_of_parquet"]
+
+OUTSIDE_OF_PROPERTIES = frozenset(
+    {"type", "stac_version", "stac_extensions", "id", "links", "bbox", "geometry", "assets", "collection"}
+)
+"""Columns that are fields of an item; every other one is a property.
+
+Source: the stac-geoparquet specification, https://github.com/stac-utils/stac-geoparquet/blob/main/spec/stac-geoparquet-spec.md
+"""
+
+
+def items_of_parquet(data: bytes, address: str) -> list[dict[str, Any]]:
+    """The items, without geometries and links. STAC_INVALID if the file is no stac-geoparquet."""
+    try:
+        table = read_table(data)
+    except ValueError as error:
+        raise AcdError(ErrorCode.STAC_INVALID, f"{address} cannot be read: {error}") from error
+    wanted = [name for name in table.column_names if name not in ("links", "bbox", "geometry")]
+    columns = {name: table[name].to_pylist() for name in wanted}
+    if missing := sorted({"id", "assets"} - columns.keys()):
+        raise AcdError(ErrorCode.STAC_INVALID, f"{address} has no column {' and no column '.join(missing)}")
+    return [_item({name: values[row] for name, values in columns.items()}) for row in range(table.num_rows)]
+
+
+def _item(row: dict[str, Any]) -> dict[str, Any]:
+    properties = {name: _plain(value) for name, value in row.items() if name not in OUTSIDE_OF_PROPERTIES}
+    assets = row["assets"] if isinstance(row["assets"], dict) else {}
+    return {
+        "type": "Feature",
+        "id": row["id"],
+        "properties": {name: value for name, value in properties.items() if value is not None},
+        "assets": {
+            name: {key: value for key, value in asset.items() if value is not None}
+            for name, asset in assets.items()
+            if isinstance(asset, dict) and asset.get("href")
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A timestamp as the text that an item has."""
+    if isinstance(value, datetime):
+        return (value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)).isoformat()
+    return value

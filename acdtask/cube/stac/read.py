@@ -1,0 +1,269 @@
+"""STAC that others wrote: static catalogues, item collections, single items, stac-geoparquet."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from urllib.parse import unquote, urljoin, urlsplit
+
+from acdtask.cube.stac.parquet import items_of_parquet
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.http import origin_of
+from acdtask.storage.store import Store
+from acdtask.storage.web import Web
+from acdtask.storage.web_address import check_address, is_web, is_web_api, signed_source, without_query
+
+__all__ = ["SIGNED", "is_stac", "read_stac", "usable_item"]
+
+Json: TypeAlias = dict[str, Any]
+
+JSON_ENDINGS = (".json", ".geojson")
+LINES_ENDINGS = (".ndjson", ".jsonl", ".geojsonl")
+PARQUET_ENDINGS = (".parquet", ".geoparquet")
+
+READERS = 16
+"""Documents that are read at once: a request to an object store waits much longer than it works."""
+
+MOST_DOCUMENTS = 1_000_000
+
+NOWHERE = "https://"
+"""The base of hrefs that have none."""
+
+SIGNED = "acd:signed"
+"""The field of an asset with its whole address, if that has a query. It is never stored."""
+
+
+def is_stac(address: str) -> bool:
+    """Whether an address is that of a STAC document, by its ending.
+
+    >>> [is_stac(name) for name in ("a/items.GEOJSON", "s3://b/items.parquet", "a.tif")]
+    [True, True, False]
+    """
+    plain = without_query(address) if is_web(address) else address
+    return plain.lower().endswith((*JSON_ENDINGS, *LINES_ENDINGS, *PARQUET_ENDINGS))
+
+
+def read_stac(address: str) -> list[Json]:
+    """The items of a static catalogue, a collection, an item collection or a single item, in the documents' order.
+
+    Items come as .json or .geojson, one a line as .ndjson, or as stac-geoparquet (.parquet). The documents that a
+    catalogue links to are read side by side; one on the web is asked for documents of its own server alone. Hrefs of
+    assets come back as absolute paths, s3:// addresses, or addresses of the web without their query (see SIGNED).
+    Assets with an alternate on s3:// are taken from there.
+
+    Args:
+        address: path, file://, s3:// or web address of the document.
+
+    Raises:
+        AcdError: INPUT_MISSING if there is no such document, STAC_INVALID naming the document that cannot be used,
+            SOURCE_TOO_LARGE, and what `Web` raises.
+    """
+    root = _Document(address if is_web(address) else _absolute(address, ""))
+    if not is_web(address) and not _is_there(root.address):
+        raise AcdError(ErrorCode.INPUT_MISSING, f"there is no {root.address}")
+    seen, level = {root.address}, [root]
+    with ThreadPoolExecutor(READERS) as threads:
+        while level:
+            deeper: list[_Document] = []
+            for document, (items, links) in zip(level, threads.map(_read, [one.address for one in level]), strict=True):
+                document.items = items
+                document.linked = [_Document(link) for link in dict.fromkeys(links) if link not in seen]
+                seen.update(links)
+                if len(seen) > MOST_DOCUMENTS:
+                    raise AcdError(ErrorCode.SOURCE_TOO_LARGE, f"{address} has more than {MOST_DOCUMENTS:,} documents")
+                deeper += document.linked
+            level = deeper
+    return list(root.all_items())
+
+
+@dataclass
+class _Document:
+    """A document, its own items, and the documents that it links to."""
+
+    address: str
+    items: list[Json] = field(default_factory=list)
+    linked: list[_Document] = field(default_factory=list)
+
+    def all_items(self) -> Iterator[Json]:
+        """Its items and those of all documents below it, in order."""
+        waiting = [self]
+        while waiting:
+            document = waiting.pop()
+            yield from document.items
+            waiting += reversed(document.linked)
+
+
+def _read(address: str) -> tuple[list[Json], list[str]]:
+    """The items of a document, and the addresses of the documents that it links to."""
+    data, ending = _data(address), address.lower()
+    if ending.endswith(PARQUET_ENDINGS):
+        return [usable_item(item, address) for item in items_of_parquet(data, address)], []
+    if ending.endswith(LINES_ENDINGS):
+        lines = [line for line in data.splitlines() if line.strip()]
+        return [usable_item(_parsed(line, address), address) for line in lines], []
+    document = _parsed(data, address)
+    kind = document.get("type")
+    if kind == "Feature":
+        return [usable_item(document, address)], []
+    if kind == "FeatureCollection":
+        return [usable_item(feature, address) for feature in _list(document, "features", address)], []
+    if kind in ("Catalog", "Collection"):
+        return [], [
+            _linked(_text(link, "href", address), address)
+            for link in _list(document, "links", address)
+            if isinstance(link, dict) and link.get("rel") in ("item", "child")
+        ]
+    raise _invalid(address, f"has the type {kind!r}")
+
+
+def _linked(href: str, address: str) -> str:
+    """The address of a document that a document links to."""
+    link = _absolute(href, address)
+    if is_web(link) and not is_web(address):
+        raise _invalid(address, f"leads to {without_query(link)}, which is neither a file nor on s3://")
+    if is_web(link):
+        check_address(link)
+    if is_web(address) and (not is_web(link) or origin_of(link) != origin_of(address)):
+        raise _invalid(
+            address,
+            f"leads to {without_query(link)}, another server, which is not asked",
+            "If you trust it, give the address that it leads to as --source.",
+        )
+    return link
+
+
+def _data(address: str) -> bytes:
+    if is_web(address):
+        data = Web({address: signed_source(address)}).find_small(address)
+        if data is None:
+            raise AcdError(ErrorCode.INPUT_MISSING, f"there is no {address}", "Check the address.")
+        return data
+    folder, _, name = address.rpartition("/")
+    data = Store.at(folder or "/").find_small(name)
+    if data is None:
+        raise _invalid(address, "is linked to, but missing")
+    return data
+
+
+def _parsed(text: bytes, address: str) -> Json:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _invalid(address, "is not JSON") from error
+    if not isinstance(document, dict):
+        raise _invalid(address, "is not a JSON object")
+    return document
+
+
+def usable_item(item: object, address: str) -> Json:
+    """The item, with the assets that can be read here and absolute hrefs. STAC_INVALID.
+
+    Args:
+        item: a STAC item, as JSON.
+        address: of the document that has it. An item of the web must not name files of this machine.
+    """
+    if not isinstance(item, dict) or item.get("type") != "Feature" or not isinstance(item.get("id"), str):
+        raise _invalid(address, "has an item without type 'Feature' or id")
+    if not isinstance(item.get("properties"), dict) or not isinstance(item.get("assets"), dict):
+        raise _invalid(address, f"has an item {item['id']} without properties or assets")
+    base = _base_of(item, address)
+    try:
+        return {**item, "assets": {name: _usable_asset(asset, base) for name, asset in item["assets"].items()}}
+    except AcdError as error:
+        raise AcdError(error.code, f"{error.detail} (item {item['id']})", error.fix) from error
+
+
+def _usable_asset(asset: object, base: str) -> Json:
+    """The asset with an absolute href."""
+    href = _href(asset, base)
+    plain = without_query(href) if is_web(href) else href
+    fields = {name: value for name, value in (asset if isinstance(asset, dict) else {}).items() if name != SIGNED}
+    return {**fields, "href": plain, **({SIGNED: href} if plain != href else {})}
+
+
+def _base_of(item: Json, address: str) -> str:
+    """What the hrefs of an item are relative to: its document, or where an item of a STAC API says that it is.
+
+    An item of an API that does not say it cannot have such hrefs; NOWHERE then.
+    """
+    if not is_web_api(address):
+        return address
+    links = item.get("links")
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, dict) and link.get("rel") == "self" and is_web(str(link.get("href"))):
+            return str(link["href"])
+    return NOWHERE
+
+
+def _href(asset: object, base: str) -> str:
+    """Where an asset is: on s3:// if it says so, else where the item says."""
+    href = _text(asset, "href", base)
+    alternates = asset.get("alternate") if isinstance(asset, dict) else None
+    for other in alternates.values() if isinstance(alternates, dict) else ():
+        if not href.startswith("s3://") and isinstance(other, dict) and str(other.get("href", "")).startswith("s3://"):
+            return str(other["href"])
+    return _absolute(href, base)
+
+
+def _absolute(href: str, base: str) -> str:
+    """A path or s3:// address; `base` is the document in which the href stands."""
+    if href.startswith("s3://"):
+        return href
+    if is_web(href):
+        return href
+    if is_web(base):
+        return _on_web(href, base)
+    if href.startswith("file://"):
+        return unquote(urlsplit(href).path)
+    if "://" in href:
+        raise _invalid(base or href, f"leads to {href}, which is neither a file nor on s3://")
+    if href.startswith("/"):
+        return href
+    if not base:
+        return Store.at(href).url
+    scheme = "s3://" if base.startswith("s3://") else ""
+    folder = posixpath.dirname(base.removeprefix(scheme))
+    plain = scheme + posixpath.normpath(posixpath.join(folder, href))
+    # Readers of local catalogues take an href as a file name, and the standard as a URL: whichever file is there.
+    return unquote(plain) if "%" in href and not _is_there(plain) else plain
+
+
+def _on_web(href: str, base: str) -> str:
+    """What a document on the web means by an href; it must not name a file of this machine."""
+    if base == NOWHERE:
+        raise AcdError(
+            ErrorCode.STAC_INVALID,
+            f"an item leads to {without_query(href)[:200]!a}, and does not say where it is itself",
+            "Download the items and their files, and give the document as --source.",
+        )
+    if ":" in href or "\\" in href or href.startswith("/"):
+        raise _invalid(base, f"leads to {without_query(href)[:200]!a}, which is neither on the web nor on s3://")
+    return urljoin(base, href)
+
+
+def _is_there(address: str) -> bool:
+    folder, _, name = address.rpartition("/")
+    return Store.at(folder or "/").exists(name)
+
+
+def _text(node: object, name: str, address: str) -> str:
+    value = node.get(name) if isinstance(node, dict) else None
+    if not isinstance(value, str) or not value:
+        raise _invalid(address, f"has a link or an asset without {name}")
+    return value
+
+
+def _list(document: Json, name: str, address: str) -> list[Any]:
+    value = document.get(name)
+    if not isinstance(value, list):
+        raise _invalid(address, f"has no list of {name}")
+    return value
+
+
+def _invalid(address: str, what: str, fix: str | None = None) -> AcdError:
+    shown = without_query(address) if is_web(address) else address
+    return AcdError(ErrorCode.STAC_INVALID, f"{shown} {what}", fix)

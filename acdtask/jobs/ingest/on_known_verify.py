@@ -1,0 +1,121 @@
+"""What `--on-known verify` does with files that the cube has: it repairs them, and says which."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import numpy as np
+
+from acdtask.cube.local.containers import read_window
+from acdtask.cube.model import Dataset
+from acdtask.cube.shared import found_or_none
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.contract import Site
+from acdtask.jobs.fence import newest_number
+from acdtask.jobs.ingest.content import IngestContent, IngestPlan
+from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.raster.checksums import checksum_of
+from acdtask.raster.data_format import Pixels
+from acdtask.raster.grid import Window
+from acdtask.storage.store import Store
+
+__all__ = [
+    "State",
+    "finish_verification",
+    "keep_repaired",
+    "known_checksums",
+    "repaired_files",
+    "state_of",
+    "verification_number",
+]
+
+State = Literal["new", "same", "intact", "unchecked", "damaged", "missing", "replaced"]
+"""What a file in the cube is, compared with what its source makes of it now.
+
+`intact` files hold the same pixels as bytes of another acd; `unchecked` files hold them too, but had no checksum.
+`replaced` ones hold other pixels, and the new file takes their place.
+"""
+
+REPAIRED = "repaired.json"
+
+
+def state_of(store: Store, dataset: Dataset, data: bytes, pixels: Pixels, known: str | None) -> State:
+    """What a file of the cube is.
+
+    Args:
+        store: of the cube.
+        dataset: the file's, as its source makes it now.
+        data: the file that its source makes now.
+        pixels: what it holds, shape (height, width).
+        known: the checksum in the index, perhaps empty; None if the cube does not have the record.
+    """
+    if known is None:
+        return "new"
+    stored = store.find_buffer(dataset.uri)
+    if stored is None:
+        return "missing"
+    if stored == data:
+        return "same"
+    if known:
+        return "intact" if checksum_of(stored) == known else "damaged"
+    return "unchecked" if _holds(store, dataset, pixels) else "damaged"
+
+
+def verification_number(content: IngestContent, settings: IngestSettings, store: Store) -> int:
+    """The number of the next verification of the same inputs: a finished one is no reason not to do it again."""
+    return newest_number(store.within(_place(content, settings))) + 1
+
+
+def finish_verification(plan: IngestPlan, site: Site) -> None:
+    """Let the next verification of the same inputs be another plan."""
+    place = _place(plan.content, plan.settings)
+    site.runs.within(place).create(f"{plan.content.verification:08d}", b"")
+
+
+def keep_repaired(states: Mapping[str, State], plan: IngestPlan, site: Site) -> None:
+    """Remember which files a plan has repaired, by key."""
+    repaired = {key: state for key, state in states.items() if state in ("damaged", "missing")}
+    site.scratch(plan).put(REPAIRED, json.dumps(repaired, sort_keys=True).encode())
+
+
+def repaired_files(plan: IngestPlan, site: Site) -> dict[str, str]:
+    """The files that a plan has repaired, each with what it was: damaged or missing."""
+    body = site.scratch(plan).find(REPAIRED)
+    repaired: dict[str, str] = json.loads(body) if body else {}
+    return repaired
+
+
+def known_checksums(settings: IngestSettings, record_ids: Iterable[str], site: Site) -> dict[str, str]:
+    """The checksums that the index has of the records' own files, by record; a Geocube's index has none.
+
+    Empty unless files are to be verified.
+    """
+    cube = site.find_cube() if settings.on_known == "verify" else None
+    if cube is None:
+        return {}
+    variable, wanted = settings.variable, frozenset(record_ids)
+    instances = found_or_none(lambda: cube.instances(variable), ErrorCode.VARIABLE_UNKNOWN) or []
+    if settings.instance not in {instance.name for instance in instances}:
+        return {}
+    if site.shared is not None:
+        return dict.fromkeys(cube.having(variable, settings.instance, wanted), "")
+    datasets = cube.datasets(variable, settings.instance, wanted)
+    return {dataset.record_id: dataset.checksum for dataset in datasets if not dataset.layout}
+
+
+def _holds(store: Store, dataset: Dataset, pixels: Pixels) -> bool:
+    """Whether a file holds these pixels, read without its checksums."""
+    whole = Window(row=0, column=0, height=dataset.grid.height, width=dataset.grid.width)
+    try:
+        (stored,) = read_window(store, dataset.uri, [(dataset.model_copy(update={"checksum": ""}), whole)])
+    except AcdError:
+        return False
+    return bool(np.array_equal(stored[0], pixels, equal_nan=np.issubdtype(pixels.dtype, np.floating)))
+
+
+def _place(content: IngestContent, settings: IngestSettings) -> str:
+    digest = hashlib.sha256(json.dumps(content.to_verify(settings), sort_keys=True).encode()).hexdigest()[:16]
+    return f"verified/{digest}"

@@ -1,0 +1,213 @@
+"""Known changes of the ground: where, when, how strong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.simulate.fields import Floats, Stream, generator, smooth_field
+from acdtask.jobs.simulate.land import Cover
+from acdtask.jobs.simulate.settings import SceneSettings
+
+__all__ = ["LATTICE", "MAX_AREA", "MIN_AREA", "Event", "lowered", "place_events"]
+
+Mask: TypeAlias = NDArray[np.bool_]
+Coordinates: TypeAlias = NDArray[np.int32]
+
+MIN_AREA, MAX_AREA = 40, 2500
+"""Bounds of the area of an event in px."""
+MIN_FACTOR, MAX_FACTOR = 0.05, 0.45
+LATTICE = 256
+"""Every third event lies across a line of the grid of cells of this many px from (0, 0) of the CRS, if there is one."""
+GAP = 8
+"""Pixels at least between two events of the same pair, so that nothing joins them."""
+EDGE = 2
+"""Pixels at least between an event and the edge of the scene."""
+ATTEMPTS = 500
+
+
+@dataclass(frozen=True)
+class Event:
+    """A change of the ground, and the images on which it shows.
+
+    Attributes:
+        id: E001, E002, ...
+        kind: "abrupt" (a demolition, a landslide) lowers the one pair that spans it; "flood" lowers 2 to 4 in turn.
+        first_pair, last_pair: the pairs that it lowers, inclusive, counted from 0.
+        start_date, end_date: the dates of the images of these pairs (the second date of a pair).
+        factor: what the true coherence is multiplied by.
+        cover: the class that covers most of it.
+        rows, columns: its pixels in the scene, in raster order.
+    """
+
+    id: str
+    kind: Literal["abrupt", "flood"]
+    first_pair: int
+    last_pair: int
+    start_date: date
+    end_date: date
+    factor: float
+    cover: Cover
+    rows: Coordinates
+    columns: Coordinates
+
+    @property
+    def area_px(self) -> int:
+        """How many pixels it covers."""
+        return len(self.rows)
+
+    @cached_property
+    def window(self) -> tuple[slice, slice]:
+        """The smallest rectangle of the scene that holds it."""
+        return (
+            slice(int(self.rows.min()), int(self.rows.max()) + 1),
+            slice(int(self.columns.min()), int(self.columns.max()) + 1),
+        )
+
+    def mask(self, shape: tuple[int, int]) -> Mask:
+        """True on its pixels, in a scene of that shape."""
+        mask = np.zeros(shape, np.bool_)
+        mask[self.rows, self.columns] = True
+        return mask
+
+    def crosses(self, lines: tuple[range, range]) -> bool:
+        """Whether it has pixels on both sides of one of the lines (see SceneSettings.lattice_lines)."""
+        return any(
+            positions.min() < line <= positions.max()
+            for positions, along in zip((self.rows, self.columns), lines, strict=True)
+            for line in along
+        )
+
+
+def _blob(rng: np.random.Generator, area: int) -> Mask:
+    """One connected irregular shape without holes, of about `area` px, in the middle of its array.
+
+    It is where a smooth random field on top of a paraboloid with an elliptic base is highest.
+    """
+    radius = math.sqrt(area / math.pi)
+    half = math.ceil(2.2 * radius) + 2
+    stretch = math.sqrt(rng.uniform(1.0, 2.2))
+    azimuth = rng.uniform(0.0, math.pi)
+    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float32) / np.float32(radius)
+    along = (x * math.cos(azimuth) + y * math.sin(azimuth)) / stretch
+    across = (y * math.cos(azimuth) - x * math.sin(azimuth)) * stretch
+    height = 0.5 * smooth_field(rng, y.shape, max(2.5, 0.6 * radius)) - along**2 - across**2
+    parts, _ = ndimage.label(height >= np.partition(height, -area, axis=None)[-area])
+    largest = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+    return np.asarray(ndimage.binary_fill_holes(largest), np.bool_)
+
+
+class _Ground:
+    """Where there is still room for an event."""
+
+    def __init__(self, settings: SceneSettings, cover: NDArray[np.uint8], valid: Callable[[int], Mask]) -> None:
+        self.settings = settings
+        self.cover = cover
+        monitored = range(settings.reference_pairs, settings.pairs)
+        self.free: dict[int, Mask] = {pair: valid(pair) & (cover != Cover.WATER) for pair in monitored}
+
+    def admits(self, rows: Coordinates, columns: Coordinates, pairs: range) -> bool:
+        """Inside, on land with an image, off the other events of these pairs, and not mostly forest."""
+        last = self.settings.size - EDGE
+        if min(rows.min(), columns.min()) < EDGE or max(rows.max(), columns.max()) >= last:
+            return False
+        # The coherence of forest is so low on any day that hardly any change shows in it.
+        if 2 * np.count_nonzero(self.cover[rows, columns] == Cover.FOREST) > len(rows):
+            return False
+        return all(self.free[pair][rows, columns].all() for pair in pairs)
+
+    def take(self, event: Event) -> None:
+        """Keep the event's pixels and a gap around them free of others."""
+        around = ndimage.distance_transform_cdt(~event.mask(self.settings.shape), "chessboard") <= GAP
+        for pair in range(event.first_pair, event.last_pair + 1):
+            self.free[pair] &= ~around
+
+
+def _centre(rng: np.random.Generator, size: int, lines: tuple[range, range] | None) -> tuple[int, int]:
+    """Row and column of a place in the scene, on a lattice line (now and then on two) if lines are given."""
+    place = [int(rng.integers(size)), int(rng.integers(size))]
+    if lines is not None:
+        axes = [axis for axis in (0, 1) if len(lines[axis])]
+        chosen = axes if rng.random() < 0.2 else [axes[int(rng.integers(len(axes)))]]
+        for axis in chosen:
+            place[axis] = int(rng.choice(np.asarray(lines[axis])))
+    return place[0], place[1]
+
+
+def _draw(rng: np.random.Generator, number: int, ground: _Ground, lines: tuple[range, range] | None) -> Event | None:
+    """One attempt to find an event a time, a shape and a place."""
+    settings = ground.settings
+    flood = number % 3 == 2 and settings.monitored_pairs > 1
+    duration = int(rng.integers(2, min(4, settings.monitored_pairs) + 1)) if flood else 1
+    first = settings.reference_pairs + int(rng.integers(settings.monitored_pairs - duration + 1))
+    factor = round(float(rng.uniform(MIN_FACTOR, MAX_FACTOR)), 3)
+    blob = _blob(rng, round(math.exp(rng.uniform(math.log(MIN_AREA), math.log(MAX_AREA)))))
+    row, column = _centre(rng, settings.size, lines)
+    rows, columns = np.nonzero(blob)
+    if not MIN_AREA <= len(rows) <= MAX_AREA:
+        return None
+    rows = (rows + row - blob.shape[0] // 2).astype(np.int32)
+    columns = (columns + column - blob.shape[1] // 2).astype(np.int32)
+    last = first + duration - 1
+    if not ground.admits(rows, columns, range(first, last + 1)):
+        return None
+    return Event(
+        id=f"E{number + 1:03d}",
+        kind="flood" if flood else "abrupt",
+        first_pair=first,
+        last_pair=last,
+        start_date=settings.pair_dates(first)[1],
+        end_date=settings.pair_dates(last)[1],
+        factor=factor,
+        cover=Cover(int(np.bincount(ground.cover[rows, columns], minlength=len(Cover)).argmax())),
+        rows=rows,
+        columns=columns,
+    )
+
+
+def place_events(settings: SceneSettings, cover: NDArray[np.uint8], valid: Callable[[int], Mask]) -> list[Event]:
+    """The events of a scene, by id.
+
+    Args:
+        settings: how many there are, and when and where they can be.
+        cover: Cover of each pixel.
+        valid: the pixels that are not nodata in the image of a pair.
+
+    Raises:
+        AcdError: SETTING_INVALID if the scene has no room for them.
+    """
+    ground = _Ground(settings, cover, valid)
+    lattice = settings.lattice_lines(LATTICE)
+    events: list[Event] = []
+    for number in range(settings.events):
+        rng = generator(settings.seed, Stream.EVENT, number)
+        lines = lattice if number % 3 == 0 and any(lattice) else None
+        drawn = (_draw(rng, number, ground, lines) for _ in range(ATTEMPTS))
+        event = next((e for e in drawn if e is not None and (lines is None or e.crosses(lines))), None)
+        if event is None:
+            raise AcdError(
+                ErrorCode.SETTING_INVALID,
+                f"events: {settings.events} do not fit into a scene of {settings.size} px and"
+                f" {settings.monitored_pairs} monitored pairs, only {len(events)} do",
+                fix="Ask for fewer events, a larger scene or more monitored pairs.",
+            )
+        ground.take(event)
+        events.append(event)
+    return events
+
+
+def lowered(true: Floats, events: list[Event], pair: int) -> Floats:
+    """The true coherence with the events of the pair in it, in place."""
+    for event in events:
+        if event.first_pair <= pair <= event.last_pair:
+            true[event.rows, event.columns] *= np.float32(event.factor)
+    return true

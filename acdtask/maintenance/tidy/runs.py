@@ -1,0 +1,276 @@
+"""Runs: plans with their shards, tables and scratch; accounts of workflows; tokens and announcements."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.codec import document_in
+from acdtask.jobs.contract import Site
+from acdtask.jobs.ingest.quarantined import LeftOutRaster
+from acdtask.jobs.registry import JOBS
+from acdtask.maintenance.references import Names, names_in_json
+from acdtask.maintenance.tidy.deletion import CURRENT, YOUNG, Broom, Tally
+from acdtask.maintenance.tidy.retention import Retention, superseded
+from acdtask.storage.listing import Entry
+from acdtask.storage.seal import unseal
+
+__all__ = ["Runs", "read_runs", "sweep_runs"]
+
+PLAN = re.compile(rf"runs/(?P<job>{'|'.join(JOBS)})/(?P<plan>[0-9a-f]{{16}})/(?P<rest>.+)")
+TOKEN = re.compile(r"runs/(?P<place>tokens/.+|verified/[0-9a-f]{16})/(?P<number>\d{8})(\.json)?")
+ANNOUNCED = re.compile(r"runs/published/(?P<place>.+)/(?P<number>\d{8})\.json")
+ACCOUNT = re.compile(r"runs/workflows/(?P<run>[^/]+)/.+")
+LEFT_OUT = re.compile(r"runs/ingest/left-out/[^/]+\.json")
+KNOWN = re.compile(r"runs/ingest/known/[0-9a-f]{16}/[^/]+\.json")
+OWN_TOKEN = re.compile(r"tokens/(\d{8})")
+WHOLE = re.compile(r"(?P<round>[^/]+)/gathered/[^/]+/000000-.+\.json")
+
+ACCOUNTS = "accounts of workflows"
+RUNS = "--keep-runs"
+
+PlanKey = tuple[str, str]
+"""A job, and the id of its plan."""
+
+
+@dataclass
+class Folder:
+    """A folder of runs as a listing shows it. `whole_rounds` are gathered with nothing left out."""
+
+    tally: Tally = field(default_factory=Tally)
+    token: int = 0
+    whole_rounds: set[str] = field(default_factory=set)
+    has_plan: bool = False
+
+    def add(self, entry: Entry, rest: str = "") -> None:
+        """Take an object of the folder into account; `rest` is its key below a plan's folder."""
+        self.tally.add(entry)
+        self.has_plan = self.has_plan or rest == "plan.json"
+        if match := OWN_TOKEN.fullmatch(rest):
+            self.token = max(self.token, int(match[1]))
+        if match := WHOLE.fullmatch(rest):
+            self.whole_rounds.add(match["round"])
+
+    def is_old(self, cutoff: datetime) -> bool:
+        """Whether nothing in it is younger than the cutoff."""
+        return self.tally.newest is not None and self.tally.newest <= cutoff
+
+    def has_old(self, cutoff: datetime) -> bool:
+        """Whether something in it is old."""
+        return self.tally.oldest is not None and self.tally.oldest <= cutoff
+
+
+@dataclass
+class Runs:
+    """Everything below `runs/`, folder by folder.
+
+    Attributes:
+        newest: when the last object was written; None if there is none.
+        kept: the plans that stay, with the documents that are left to read of each.
+    """
+
+    plans: dict[PlanKey, Folder] = field(default_factory=dict)
+    accounts: dict[str, Folder] = field(default_factory=dict)
+    tokens: dict[str, list[tuple[int, Entry]]] = field(default_factory=lambda: defaultdict(list))
+    announced: list[tuple[str, int, Entry]] = field(default_factory=list)
+    left_out: list[Entry] = field(default_factory=list)
+    known: list[Entry] = field(default_factory=list)
+    unknown: list[Entry] = field(default_factory=list)
+    newest: datetime | None = None
+    kept: dict[PlanKey, dict[str, Any]] = field(default_factory=dict)
+
+    def names(self, site: Site, cutoff: datetime) -> Names:
+        """What the plans that stay have made or will make: folders of products, and files that older shards wrote."""
+        names = Names()
+        for (job, plan_id), document in self.kept.items():
+            content = document.get("content", {})
+            names.add(names_in_json(json.dumps(content).encode(), site.store))
+            if job == "report":
+                names.add(_pictures_of(content))
+            if job == "ingest" and self.plans[job, plan_id].has_old(cutoff):
+                for entry in site.store.entries(f"runs/{job}/{plan_id}/write"):
+                    if entry.key.endswith(".table"):
+                        names.add(_names_in_table(site, entry.key))
+        return names
+
+    def made(self) -> set[tuple[str, str]]:
+        """Job and content id of what the plans that stay make."""
+        return {(job, plan.get("content_id", "")) for (job, _), plan in self.kept.items()}
+
+
+def _names_in_table(site: Site, key: str) -> set[str]:
+    """The keys that the table of a shard names. TIDY_UNSURE."""
+    try:
+        document = document_in(site.store.get(key))
+    except ValueError as error:
+        raise AcdError(ErrorCode.TIDY_UNSURE, f"{site.store.address_of(key)} is damaged") from error
+    return names_in_json(document, site.store, place=key)
+
+
+def read_runs(site: Site) -> Runs:
+    """List `runs/`. Memory grows with the number of plans, not with their objects."""
+    runs = Runs()
+    for entry in site.store.entries("runs"):
+        runs.newest = max(runs.newest or entry.modified, entry.modified)
+        _classify(entry, runs)
+    return runs
+
+
+def _pictures_of(content: dict[str, Any]) -> list[str]:
+    """The folders of pictures that a report's plan makes."""
+    report = f"products/{content.get('aoi')}/report/{content.get('report')}"
+    folders = [folder for month in content.get("months", {}).values() for folder in month["dates"].values()]
+    return [f"{report}/{folder}" for folder in (*folders, f"baseline-{content.get('ground')}")]
+
+
+def _classify(entry: Entry, runs: Runs) -> None:
+    if match := PLAN.fullmatch(entry.key):
+        folder = runs.plans.setdefault((match["job"], match["plan"]), Folder())
+        folder.add(entry, match["rest"])
+    elif match := ACCOUNT.fullmatch(entry.key):
+        runs.accounts.setdefault(match["run"], Folder()).add(entry)
+    elif match := TOKEN.fullmatch(entry.key):
+        runs.tokens[match["place"]].append((int(match["number"]), entry))
+    elif match := ANNOUNCED.fullmatch(entry.key):
+        runs.announced.append((match["place"], int(match["number"]), entry))
+    elif LEFT_OUT.fullmatch(entry.key):
+        runs.left_out.append(entry)
+    elif KNOWN.fullmatch(entry.key):
+        runs.known.append(entry)
+    else:
+        runs.unknown.append(entry)
+
+
+def sweep_runs(site: Site, runs: Runs, retention: Retention, cutoff: datetime, broom: Broom) -> None:
+    """Remove old plans, accounts, announcements, tokens, and notes of rasters that the cube has by now."""
+    for job, plan_id in sorted(_old_plans(site, runs, retention, cutoff)):
+        _remove_folder(f"runs/{job}/{plan_id}", "plans", cutoff, broom)
+    for key in runs.kept:
+        is_old = runs.plans[key].is_old(cutoff)
+        broom.keep_all("plans", f"newest finished ones ({RUNS})" if is_old else YOUNG, runs.plans[key].tally)
+    for run, folder in sorted(runs.accounts.items()):
+        if folder.is_old(cutoff):
+            _remove_folder(f"runs/workflows/{run}", ACCOUNTS, cutoff, broom)
+        else:
+            broom.keep_all(ACCOUNTS, YOUNG, folder.tally)
+    _sweep_announcements(runs, cutoff, broom)
+    _sweep_tokens(runs, cutoff, broom)
+    _sweep_left_out(site, runs, cutoff, broom)
+    broom.keep("notes of ingested files", "later ingests compare with them", *runs.known)
+    for entry in runs.unknown:
+        broom.keep_unknown(entry)
+
+
+def _old_plans(site: Site, runs: Runs, retention: Retention, cutoff: datetime) -> list[PlanKey]:
+    """The plans to remove; those that stay are noted in `runs.kept`."""
+    going: list[PlanKey] = []
+    finished: dict[tuple[str, str], int] = defaultdict(int)
+    for key, folder in sorted(runs.plans.items(), key=lambda item: item[1].tally.newest or cutoff, reverse=True):
+        plan = _document_of(site, key) if folder.has_plan else {}
+        place = (_area_of(plan), key[0])
+        is_finished = bool(plan) and plan["rounds"][-1] in folder.whole_rounds
+        finished[place] += is_finished
+        if not folder.is_old(cutoff) or (is_finished and finished[place] <= retention.keep_runs):
+            runs.kept[key] = plan
+        else:
+            going.append(key)
+    return going
+
+
+def _document_of(site: Site, key: PlanKey) -> dict[str, Any]:
+    """The plan; empty if another process has removed it. TIDY_UNSURE."""
+    place = f"runs/{key[0]}/{key[1]}/plan.json"
+    body = site.store.find(place)
+    if body is None:
+        return {}
+    plan: dict[str, Any] = json.loads(unseal(body, site.store.address_of(place), ErrorCode.TIDY_UNSURE))
+    return plan
+
+
+def _area_of(plan: dict[str, Any]) -> str:
+    """The AOI of a plan: its name, or the path of its file where the plan says no name; empty without one."""
+    content = plan.get("content", {})
+    for part in (content.get("method"), content.get("settings"), content, plan.get("settings")):
+        area = part.get("aoi") if isinstance(part, dict) else None
+        if isinstance(area, str) and area:
+            return area
+    return ""
+
+
+def _remove_folder(prefix: str, kind: str, cutoff: datetime, broom: Broom) -> None:
+    """Remove a folder, unless something in it is new; what names the rest, such as a plan, goes first."""
+    entries = sorted(broom.store.entries(prefix), key=lambda entry: (not entry.key.endswith("/plan.json"), entry.key))
+    if any(entry.modified > cutoff for entry in entries):
+        broom.keep(kind, "in use again", *entries)
+        return
+    broom.remove(kind, entries[:1])
+    broom.remove(kind, entries[1:])
+
+
+def _sweep_announcements(runs: Runs, cutoff: datetime, broom: Broom) -> None:
+    """An announcement keeps plans with older tokens from publishing, so it may go once there is none."""
+    oldest = _oldest_tokens(runs)
+    for place, number, entry in sorted(runs.announced, key=lambda item: item[2].key):
+        if entry.modified > cutoff:
+            broom.keep("announcements", YOUNG, entry)
+        elif any(token < number for area, token in oldest.items() if _is_of(place, area)):
+            broom.keep("announcements", "an older plan is kept", entry)
+        else:
+            broom.remove("announcements", [entry])
+
+
+def _oldest_tokens(runs: Runs) -> dict[PlanKey, int]:
+    """For each AOI and job, the lowest of the tokens of its plans that are kept, each plan's newest one counted."""
+    oldest: dict[PlanKey, int] = {}
+    for (job, plan_id), plan in runs.kept.items():
+        place = (_area_of(plan), job)
+        token = runs.plans[job, plan_id].token
+        oldest[place] = min(oldest.get(place, token), token)
+    return oldest
+
+
+def _is_of(place: str, area: PlanKey) -> bool:
+    """Whether a place belongs to an AOI and job; a plan that says no AOI may belong to any."""
+    name, job = area
+    return place.startswith(f"{name}/{job}/") if name else f"/{job}/" in f"/{place}"
+
+
+def _sweep_tokens(runs: Runs, cutoff: datetime, broom: Broom) -> None:
+    """The newest token of a place, or number of a verification, stays: the next one is counted from it."""
+    for _, tokens in sorted(runs.tokens.items()):
+        going = superseded(tokens, 1, cutoff)
+        broom.remove("tokens", going)
+        gone = {entry.key for entry in going}
+        broom.keep("tokens", CURRENT, *(entry for _, entry in tokens if entry.key not in gone))
+
+
+def _sweep_left_out(site: Site, runs: Runs, cutoff: datetime, broom: Broom) -> None:
+    """A raster that was left out is shown by reports until the cube has it."""
+    kind = "notes of rasters left out"
+    for entry in sorted(runs.left_out, key=lambda entry: entry.key):
+        if entry.modified > cutoff:
+            broom.keep(kind, YOUNG, entry)
+        elif _is_ingested(site, entry):
+            broom.remove(kind, [entry])
+        else:
+            broom.keep(kind, "the cube does not have them", entry)
+
+
+def _is_ingested(site: Site, entry: Entry) -> bool:
+    body = site.store.find(entry.key)
+    if body is None:
+        return False
+    try:
+        raster = LeftOutRaster.model_validate_json(body)
+        return raster.record.id in site.cube.having(raster.variable, raster.instance, [raster.record.id])
+    except ValueError:  # a damaged note stays
+        return False
+    except AcdError as error:
+        if error.code in (ErrorCode.VARIABLE_UNKNOWN, ErrorCode.INSTANCE_UNKNOWN):
+            return False
+        raise

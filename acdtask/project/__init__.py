@@ -1,0 +1,1 @@
+"""A project: acd.toml, its first version, and watching what it lists."""

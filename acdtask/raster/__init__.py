@@ -1,0 +1,1 @@
+"""Arrays with geography: grids, tiling, warping, masks and GeoTIFFs."""

@@ -1,0 +1,79 @@
+"""Opening rasters: the only place where acd opens one that it did not write, with the drivers that it allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import RawIOBase
+
+import rasterio
+from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.io import DatasetReader
+
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.roots import Roots, open_file
+
+__all__ = ["GEOTIFF", "NOTHING_REMOTE", "TIFF_MARKS", "VRT", "open_raster", "open_stream"]
+
+GEOTIFF, VRT = "GTiff", "VRT"
+
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How a TIFF or BigTIFF begins."""
+
+ALLOWED_REMOTE = "CPL_VSIL_CURL_ALLOWED_FILENAME"
+NOTHING_REMOTE = {ALLOWED_REMOTE: "nothing", "GDAL_VRT_ENABLE_PYTHON": "NO"}
+"""Options for rasterio.Env: no file is read over the network, and no Python code of a VRT is run."""
+
+
+def open_raster(
+    path: str, level: int | None = None, roots: Roots | None = None, driver: str = GEOTIFF
+) -> DatasetReader:
+    """A raster, or an overview of it. To be called within `rasterio.Env(**store.gdal_options())`.
+
+    Files beside it (.ovr, .msk, .aux.xml, .tfw) are never read, since GDAL would open them with every driver.
+
+    Args:
+        path: from `Store.gdal_path`: an absolute path, or /vsis3/...
+        level: the number of the overview, from 0; default: the raster itself.
+        roots: a file of this machine must lie below them when it is opened; GDAL gets the open file, not its path, so
+            that a link swapped meanwhile leads nowhere. The roots of S3 are checked by `Store.gdal_path` alone.
+        driver: GDAL's; no other is tried.
+
+    Raises:
+        AcdError: ADDRESS_OUTSIDE, ADDRESS_MALFORMED.
+        RasterioIOError: it cannot be opened.
+    """
+    if path.startswith("/vsis3/"):
+        with rasterio.Env(**{ALLOWED_REMOTE: path}):
+            return _open(path, level, driver)
+    if path.startswith("/vsi"):
+        raise AcdError(ErrorCode.ADDRESS_MALFORMED, f"{path} is one of GDAL's own addresses")
+    with rasterio.Env(**NOTHING_REMOTE):
+        return _open(path, level, driver) if roots is None else _open_below(path, level, roots, driver)
+
+
+def open_stream(name: str, opener: Callable[[str, str], RawIOBase]) -> DatasetReader:
+    """A GeoTIFF whose bytes come from an object of Python; GDAL reads no file, and asks no server. RasterioIOError.
+
+    Args:
+        name: what the object is called; no file has this name.
+        opener: called with a name and a mode. FileNotFoundError for all that GDAL looks for besides.
+    """
+    with rasterio.Env(**NOTHING_REMOTE):
+        return rasterio.open(name, driver=GEOTIFF, sharing=False, opener=opener)
+
+
+def _open_below(path: str, level: int | None, roots: Roots, driver: str) -> DatasetReader:
+    descriptor = -1
+    try:
+        with open_file(path, roots) as descriptor:
+            return _open(f"/proc/self/fd/{descriptor}", level, driver)
+    except RasterioError as error:
+        reason = str(error.__cause__ or error).replace(f"/proc/self/fd/{descriptor}", path)
+        raise RasterioIOError(reason) from None
+    except OSError as error:
+        raise RasterioIOError(f"{path}: {error.strerror or 'not a file'}") from error
+
+
+def _open(path: str, level: int | None, driver: str) -> DatasetReader:
+    options = {} if level is None else {"OVERVIEW_LEVEL": level}
+    return rasterio.open(path, driver=driver, sharing=False, **options)

@@ -1,0 +1,251 @@
+"""Calls on containers and datasets; a method is the RPC of its name."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from acdtask.cube.model import Addition, Dataset, Instance, RecordQuery, Variable
+from acdtask.cube.protocol import datasets_pb2 as pb
+from acdtask.cube.protocol.convert import DTYPES, dformat_to_wire
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.source_files import Header, read_header
+from acdtask.serve.cancellation import wanted
+from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.errors import RefusalError, already_exists, invalid, not_found, not_served, uuid_of
+from acdtask.serve.frames import metas_of
+from acdtask.serve.ids import instance_id
+from acdtask.serve.managed import Managed
+from acdtask.serve.messages import bound_of, mapped_dformat_of, record_to_wire
+
+__all__ = ["DatasetCalls"]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A dataset that is to be indexed, as far as it is known without the file."""
+
+    message: pb.Dataset
+    record_id: str
+    variable: Variable
+    instance: Instance
+
+
+class DatasetCalls:
+    """Containers and datasets. Every method raises RefusalError or AcdError.
+
+    Args:
+        catalogue: of the cube, which is confined.
+        managed: the containers that were handed over.
+    """
+
+    def __init__(self, catalogue: Catalogue, managed: Managed) -> None:
+        self._catalogue = catalogue
+        self._managed = managed
+        self._cube = catalogue.cube
+
+    def index_datasets(self, request: pb.IndexDatasetsRequest) -> pb.IndexDatasetsResponse:
+        """Index the datasets of a container, all or none; the same again changes nothing."""
+        container = request.container
+        self._check_address(container.uri)
+        described = [self._wanted(one) for one in container.datasets]
+        if described:
+            header = self._header(container.uri)
+            datasets = [_dataset_of(one, container.uri, header) for one in described]
+            self._check_records(datasets)
+            self._commit(datasets)
+        if described and container.managed:
+            self._managed.mark(container.uri)
+        return pb.IndexDatasetsResponse()
+
+    def get_containers(self, request: pb.GetContainersRequest) -> pb.GetContainersResponse:
+        """Containers with their datasets, in the order of the addresses."""
+        keys = {uri: self._catalogue.key_of(uri) for uri in request.uris}
+        found: dict[str, list[Dataset]] = defaultdict(list)
+        for one in self._cube.datasets_at([*keys, *keys.values()]):
+            found[self._catalogue.address_of(one.uri)].append(one)
+        for uri in keys:
+            if uri not in found:
+                raise not_found("Container", "uri", uri)
+        variables = {variable.name: variable for variable in self._cube.variables()}
+        return pb.GetContainersResponse(
+            containers=[
+                pb.Container(
+                    uri=uri,
+                    managed=self._managed.is_marked(uri),
+                    datasets=[_to_wire(one, variables[one.variable]) for one in found[uri]],
+                )
+                for uri in keys
+            ]
+        )
+
+    def list_datasets(self, request: pb.ListDatasetsRequest) -> pb.ListDatasetsResponse:
+        """The datasets of an instance, record by record, by time."""
+        variable, instance = self._catalogue.instance(request.instance_id)
+        if request.HasField("records"):
+            records = self._cube.records_by_id(list(dict.fromkeys(request.records.ids)))
+            records.sort(key=lambda record: (record.datetime, record.name, record.id))
+        else:
+            filters = request.filters
+            query = RecordQuery(
+                tags=dict(filters.tags),
+                start=bound_of(filters.from_time, given=filters.HasField("from_time")),
+                end=bound_of(filters.to_time, given=filters.HasField("to_time")),
+            )
+            records = self._cube.records(query)
+        found: dict[str, list[Dataset]] = defaultdict(list)
+        datasets = self._cube.datasets(variable.name, instance.name, frozenset(record.id for record in records))
+        for one in wanted(datasets):
+            found[one.record_id].append(one)
+        there = [record for record in wanted(records) if record.id in found]
+        return pb.ListDatasetsResponse(
+            records=[record_to_wire(record) for record in wanted(there)],
+            dataset_metas=[
+                metas_of(found[record.id], variable, self._catalogue.address_of) for record in wanted(there)
+            ],
+        )
+
+    def _check_address(self, uri: str) -> None:
+        if uri.startswith("file://"):
+            raise invalid(f"{uri} cannot be opened: it is neither an absolute path nor an s3:// address")
+        self._cube.store.gdal_path(uri)
+
+    def _wanted(self, message: pb.Dataset) -> _Wanted:
+        record_id = _own_uuid(message.record_id, f"Invalid record id: {message.record_id}")
+        _own_uuid(message.instance_id, f"Invalid instance id: {message.instance_id}")
+        _check_mapping(message)
+        variable, instance = self._catalogue.instance(message.instance_id)
+        if len(message.bands) != len(variable.bands):
+            raise invalid("Wrong number of bands in dataset")
+        low, high = message.real_min_value, message.real_max_value
+        if low >= variable.dformat.max or high <= variable.dformat.min:
+            raise invalid(
+                f"Range of external values of the dataset [{low:f},{high:f}] does not intersect the range of values "
+                f"of the variable [{variable.dformat.min:f},{variable.dformat.max:f}]"
+            )
+        if message.container_subdir:
+            raise not_served(
+                f"acd reads the image of a GeoTIFF itself, and {message.container_subdir} is within one; index a file "
+                "for each image, or bands of one file"
+            )
+        return _Wanted(message, record_id, variable, instance)
+
+    def _header(self, uri: str) -> Header:
+        try:
+            return read_header(self._cube.store, uri)
+        except AcdError as error:
+            if error.code is not ErrorCode.INPUT_UNREADABLE:
+                raise
+            raise invalid(error.detail.replace(" cannot be opened: ", " cannot be opened: GDAL 4: ", 1)) from error
+
+    def _check_records(self, datasets: Sequence[Dataset]) -> None:
+        wanted = list(dict.fromkeys(one.record_id for one in datasets))
+        there = {record.id for record in self._cube.records_by_id(wanted)}
+        for one in wanted:
+            if one not in there:
+                raise not_found("Dataset", "record_id", one)
+
+    def _commit(self, datasets: Sequence[Dataset]) -> None:
+        try:
+            self._cube.commit(Addition(datasets=datasets))
+        except AcdError as error:
+            if error.code is not ErrorCode.DATASET_CONFLICT:
+                raise
+            raise self._conflict(datasets) from error
+
+    def _conflict(self, datasets: Sequence[Dataset]) -> RefusalError:
+        """Which dataset is in the way, in Geocube's words; those of the same request count as well."""
+        there = self._cube.datasets_at([datasets[0].uri])
+        for one in datasets:
+            variable, bands = self._cube.variable(one.variable), "-".join(map(str, one.bands))
+            for other in there:
+                meets = other.subdir == one.subdir and set(other.bands) & set(one.bands)
+                if meets and (why := _difference(other, one, variable)):
+                    message = (
+                        f"A dataset {why} already refers to the container {one.uri}, the subdir '{one.subdir}' and one "
+                        f"of the bands among: {bands}"
+                    )
+                    return already_exists("dataset", "subdir/bands", f"{one.subdir}/{bands}", message)
+            there.append(one)
+        return already_exists("dataset", "uri", datasets[0].uri)
+
+
+def _own_uuid(text: str, message: str) -> str:
+    try:
+        return uuid_of(text)
+    except RefusalError as error:
+        raise invalid(message) from error
+
+
+def _check_mapping(message: pb.Dataset) -> None:
+    low, high = message.real_min_value, message.real_max_value
+    shown = f"[{message.dformat.min_value:g} -> {message.dformat.max_value:g}], nodata:{message.dformat.no_data:g}"
+    if not message.dformat.min_value < message.dformat.max_value or not low < high:
+        raise invalid(f"Invalid Dataset.DataMapping ({shown}): min must be stricly lower than max")
+    if not math.isfinite(high - low):
+        raise invalid(f"Invalid Dataset.DataMapping ({shown}): min and max must be finite")
+    if not 0 < message.exponent < math.inf:
+        raise invalid(f"Invalid Dataset.DataMapping ({shown}): invalid exponent (must be strictly positive)")
+
+
+def _dataset_of(wanted: _Wanted, uri: str, header: Header) -> Dataset:
+    """The dataset in a file, whose own data type counts."""
+    message = wanted.message
+    for band in message.bands:
+        if not 1 <= band <= header.bands:
+            raise invalid(f"{uri} has no band: {band}")
+    if len(set(message.bands)) < len(message.bands):
+        raise invalid(f"{uri}: a band is named twice")
+    dtypes = [header.dtypes[band - 1] for band in message.bands]
+    if len(set(dtypes)) > 1:
+        found = " and ".join(sorted(set(dtypes)))
+        raise invalid(f"{uri} : all bands must have the same data type (found {found})")
+    if dtypes[0] not in DTYPES:
+        raise not_served(
+            f"{uri} has the data type {dtypes[0]}, which acd has not; use one of {', '.join(sorted(DTYPES))}"
+        )
+    return Dataset(
+        record_id=wanted.record_id,
+        variable=wanted.variable.name,
+        instance=wanted.instance.name,
+        uri=uri,
+        bands=tuple(message.bands),
+        dformat=mapped_dformat_of(message.dformat, dtypes[0]),
+        grid=header.grid,
+        real=(message.real_min_value, message.real_max_value),
+        exponent=message.exponent,
+    )
+
+
+def _difference(there: Dataset, one: Dataset, variable: Variable) -> str:
+    """How a dataset that is there differs from one of this variable; empty if it does not."""
+    if there.record_id != one.record_id:
+        return f"of another record ({there.record_id})"
+    if (there.variable, there.instance) != (one.variable, one.instance):
+        return f"of another instance ({instance_id(there.variable, there.instance)})"
+    if there.bands != one.bands:
+        return "with a different set of bands"
+    if there.grid != one.grid:
+        return "with different shape"
+    same = (there.dformat, there.exponent, _real(there, variable)) == (one.dformat, one.exponent, _real(one, variable))
+    return "" if same else "with another datamapping"
+
+
+def _real(dataset: Dataset, variable: Variable) -> tuple[float, float]:
+    return dataset.real or (variable.dformat.min, variable.dformat.max)
+
+
+def _to_wire(dataset: Dataset, variable: Variable) -> pb.Dataset:
+    low, high = _real(dataset, variable)
+    return pb.Dataset(
+        record_id=dataset.record_id,
+        instance_id=instance_id(dataset.variable, dataset.instance),
+        container_subdir=dataset.subdir,
+        bands=dataset.bands,
+        dformat=dformat_to_wire(dataset.dformat),
+        real_min_value=low,
+        real_max_value=high,
+        exponent=dataset.exponent,
+    )

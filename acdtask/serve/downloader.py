@@ -1,0 +1,205 @@
+"""The downloader: cubes straight from the files that a request names, without the catalogue."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import zarr
+import zarr.errors
+
+from acdtask.cube.local.chunks import stack_of
+from acdtask.cube.local.containers import is_stack
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.local.stack import METADATA
+from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Variable
+from acdtask.cube.protocol.convert import dformat_from_wire
+from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetCubeResponseHeader
+from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
+from acdtask.cube.protocol.services_pb2 import GetVersionRequest, GetVersionResponse
+from acdtask.cube.protocol.services_pb2_grpc import GeocubeDownloaderServicer
+from acdtask.cube.protocol.values_pb2 import DataFormat as DataFormatMessage
+from acdtask.cube.protocol.values_pb2 import GTiff
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Resampling
+from acdtask.raster.grid import Grid
+from acdtask.raster.source_files import read_header
+from acdtask.serve.cubes import check_format, check_size, grid_asked, resampling_asked
+from acdtask.serve.errors import RefusalError, invalid
+from acdtask.serve.frames import NOT_COMPRESSED, Frames, Part, first_frame
+from acdtask.serve.pixels import Group, bytes_of_work, read_images
+from acdtask.serve.service import VERSION
+from acdtask.serve.streams import StreamLimits, Streams
+from acdtask.storage.roots import plain_address
+from acdtask.storage.store import Store
+
+__all__ = ["CHUNK", "DownloaderService"]
+
+CHUNK = 1024 * 1024
+NAME = "downloaded"
+UNREADABLE = {
+    ErrorCode.CUBE_DAMAGED,
+    ErrorCode.INPUT_UNREADABLE,
+    ErrorCode.INPUT_CRS_MISSING,
+    ErrorCode.ADDRESS_OUTSIDE,
+}
+
+
+@dataclass(frozen=True)
+class _Asked:
+    grid: Grid
+    variable: Variable
+    resampling: Resampling
+
+
+class DownloaderService(GeocubeDownloaderServicer):
+    """The service GeocubeDownloader. Its calls raise RefusalError and AcdError.
+
+    Args:
+        cube: whose store has the files.
+        streams: shared with the calls on the cube, so that both together keep the limits.
+        allowed: folders and s3:// prefixes below which files may be opened, beside the cube's own.
+    """
+
+    def __init__(
+        self, cube: LocalCube, streams: Streams | StreamLimits | None = None, *, allowed: Iterable[str] = ()
+    ) -> None:
+        self.cube = cube.confined(allowed)
+        self.streams = streams if isinstance(streams, Streams) else Streams(streams or StreamLimits())
+
+    def Version(self, request: GetVersionRequest, context: grpc.ServicerContext) -> GetVersionResponse:  # noqa: N802  # the RPC's name
+        """The version of the API, and acd's."""
+        return GetVersionResponse(Version=VERSION)
+
+    def DownloadCube(  # noqa: N802  # the RPC's name
+        self, request: GetCubeMetadataRequest, context: grpc.ServicerContext
+    ) -> Iterator[Any]:
+        """The images of a cube, never compressed; each message is a GetCubeMetadataResponse, encoded already."""
+        if not request.grouped_records:
+            return iter([_global_header(request)])
+        asked = self._asked(request)
+        size = bytes_of_work(asked.grid, asked.variable, tiff=request.format == GTiff)
+        return self.streams.send(context, size, lambda: self._answer(request, asked))
+
+    def _asked(self, request: GetCubeMetadataRequest) -> _Asked:
+        grid = grid_asked(request.crs, request.pix_to_crs, request.size)
+        resampling = resampling_asked(request.resampling_alg)
+        if resampling is None:
+            raise invalid("resampling_alg must be set")
+        check_format(request.format)
+        if request.ref_dformat.dtype == DataFormatMessage.UNDEFINED:
+            raise invalid("ref_dformat must have a data type")
+        bands = _check_metas(request)
+        for one in (one for meta in request.datasets_meta for one in meta.internalsMeta):
+            self._check_address(one.container_uri)
+            _check_mapping(one)
+        variable = Variable(
+            name=NAME, dformat=dformat_from_wire(request.ref_dformat), bands=tuple(map(str, range(1, bands + 1)))
+        )
+        check_size(grid, variable, self.streams.limits)
+        return _Asked(grid, variable, resampling)
+
+    def _check_address(self, address: str) -> None:
+        plain_address(address)  # no key: the request names files as they are known outside of the cube
+        try:
+            self.cube.store.gdal_path(address)
+        except AcdError as error:
+            if error.code is not ErrorCode.ADDRESS_OUTSIDE:
+                raise
+            raise RefusalError(grpc.StatusCode.PERMISSION_DENIED, error.detail) from error
+
+    def _answer(self, request: GetCubeMetadataRequest, asked: _Asked) -> Iterator[bytes]:
+        yield _global_header(request)
+        frames = Frames(
+            asked.grid,
+            asked.variable,
+            level=NOT_COMPRESSED,
+            tiff=request.format == GTiff,
+            chunk=CHUNK,
+        )
+        images = self._images(request, asked)
+        for records, meta in zip(request.grouped_records, request.datasets_meta, strict=True):
+            yield from frames.image(Part.of(records, meta), next(images))
+
+    def _images(self, request: GetCubeMetadataRequest, asked: _Asked) -> Iterator[Image]:
+        """Images whose files cannot be opened are left out of the batches in which the others are read."""
+        opened = [self._opened(meta) for meta in request.datasets_meta]
+        whole = CubeRequest(variable=NAME, instance=NAME, grid=asked.grid, groups=(), resampling=asked.resampling)
+        groups: list[Group] = [((), datasets) for datasets in opened if isinstance(datasets, list)]
+        images = read_images(self.cube.store, whole, asked.variable, groups)
+        for one in opened:
+            yield Image((), Outcome.FAILED, reason=str(one)) if isinstance(one, AcdError) else next(images)
+
+    def _opened(self, meta: DatasetMeta) -> list[Dataset] | AcdError:
+        try:
+            return [_dataset(self.cube.store, one) for one in meta.internalsMeta]
+        except AcdError as error:
+            if error.code not in UNREADABLE:
+                raise
+            return error
+
+
+def _global_header(request: GetCubeMetadataRequest) -> bytes:
+    return first_frame(
+        GetCubeResponseHeader(
+            count=len(request.grouped_records),
+            nb_datasets=sum(len(meta.internalsMeta) for meta in request.datasets_meta),
+            ref_dformat=request.ref_dformat,
+            resampling_alg=request.resampling_alg,
+            geotransform=request.pix_to_crs,
+            crs=request.crs,
+        )
+    )
+
+
+def _check_metas(request: GetCubeMetadataRequest) -> int:
+    """How many bands every dataset has. RefusalError."""
+    if len(request.datasets_meta) != len(request.grouped_records):
+        raise invalid("number of datasetsMeta must be equal to the number of record lists")
+    bands = {len(one.bands) for meta in request.datasets_meta for one in meta.internalsMeta}
+    if len(bands) != 1 or not min(bands):
+        raise invalid("Bands number is not constant" if bands else "At least one dataset must be provided")
+    return bands.pop()
+
+
+def _check_mapping(meta: InternalMeta) -> None:
+    """RefusalError or SETTING_INVALID for bands or numbers that cannot be."""
+    dformat_from_wire(meta.dformat)
+    if min(meta.bands) < 1:
+        raise invalid(f"Invalid band of {meta.container_uri}: {min(meta.bands)}")
+    if not (meta.range_min < meta.range_max and math.isfinite(meta.range_max - meta.range_min)):
+        raise invalid(f"Invalid range of {meta.container_uri}: {meta.range_min:g} to {meta.range_max:g}")
+    if not 0 < meta.exponent < math.inf:
+        raise invalid(f"Invalid exponent of {meta.container_uri}: {meta.exponent:g}")
+
+
+def _dataset(store: Store, meta: InternalMeta) -> Dataset:
+    """A dataset of a container, which is opened to see its grid. INPUT_UNREADABLE, INPUT_CRS_MISSING."""
+    address = meta.container_uri
+    return Dataset(
+        record_id="",
+        variable=NAME,
+        instance=NAME,
+        uri=address,
+        subdir=meta.container_subdir,
+        bands=tuple(meta.bands),
+        dformat=dformat_from_wire(meta.dformat),
+        real=(meta.range_min, meta.range_max),
+        exponent=meta.exponent,
+        grid=_stack_grid(store, address) if is_stack(address) else read_header(store, address).grid,
+    )
+
+
+def _stack_grid(store: Store, address: str) -> Grid:
+    try:
+        home = store.elsewhere(address)
+        stack = stack_of(home.find(METADATA) or b"")
+        path = stack.name if stack else ""
+        array = zarr.open_array(home.zarr_store(read_only=True), path=path, mode="r", zarr_format=3)
+        _, height, width = array.shape
+        return Grid.model_validate({**array.attrs.asdict(), "height": height, "width": width})
+    except (zarr.errors.BaseZarrError, FileNotFoundError, KeyError, ValueError) as error:
+        raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{address} is missing or damaged") from error

@@ -1,0 +1,161 @@
+"""Calls on layouts, grids and tiles; a method is the RPC of its name."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import shapely
+
+from acdtask.cube.model import RecordQuery
+from acdtask.cube.patterns import matcher
+from acdtask.cube.protocol import layouts_pb2 as pb
+from acdtask.cube.protocol.convert import grid_to_tile
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.grid import Layout, Tile
+from acdtask.raster.repair import repaired
+from acdtask.raster.tiling import each_tile, edge_points
+from acdtask.serve.cancellation import check_wanted
+from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.errors import already_exists, invalid, not_found, not_served
+from acdtask.serve.layouts import LayoutDetails, layout_of
+from acdtask.serve.messages import area_of, bound_of, is_name, require_short
+
+__all__ = ["LayoutCalls"]
+
+TILES_OF_A_MESSAGE = 1000
+MOST_CELLS = 4_000_000
+"""Cells of the rectangles around the parts of an area: as many as a server may look at for one call."""
+
+MOST_EDGE_POINTS = 500_000
+"""Points of an area's edges when they are cut for a reprojection, which takes some seconds."""
+
+SEARCH_S = 10.0
+
+NO_GRIDS = "acd has regular grids only, which a layout describes itself; there are no grids of single cells to keep"
+
+
+class LayoutCalls:
+    """Layouts and tiles. Every method raises RefusalError or AcdError."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._cube = catalogue.cube
+        self._details = LayoutDetails(catalogue.cube.store)
+
+    def create_layout(self, request: pb.CreateLayoutRequest) -> pb.CreateLayoutResponse:
+        """Make a layout."""
+        layout = layout_of(request.layout)
+        with self._catalogue.lock:
+            if any(one.name == layout.name for one in self._cube.layouts()):
+                raise already_exists("Layout", "name", layout.name)
+            self._details.keep(request.layout)
+            self._cube.add_layout(layout)
+        return pb.CreateLayoutResponse()
+
+    def list_layouts(self, request: pb.ListLayoutsRequest) -> pb.ListLayoutsResponse:
+        """The layouts whose names match, as they were sent."""
+        matches = matcher(request.name_like or "*")
+        return pb.ListLayoutsResponse(
+            layouts=[self._details.of(one) for one in self._cube.layouts() if matches(one.name)]
+        )
+
+    def delete_layout(self, request: pb.DeleteLayoutRequest) -> pb.DeleteLayoutResponse:
+        """Remove a layout; one that is not there is no mistake."""
+        require_short(request.name)
+        with self._catalogue.lock:
+            self._cube.remove(layouts=[request.name])
+            if is_name(request.name):
+                self._details.forget(request.name)
+        return pb.DeleteLayoutResponse()
+
+    def tile_aoi(self, request: pb.TileAOIRequest) -> Iterator[pb.TileAOIResponse]:
+        """The tiles that an area touches, by row, then column."""
+        area = _polygons(area_of(request.aoi))
+        if request.HasField("layout"):
+            layout = layout_of(request.layout, name=request.layout.name)
+        else:
+            layout = self._named(request.layout_name)
+        yield from _messages(each_tile(area, layout, most_cells=MOST_CELLS, check=_until(SEARCH_S)))
+
+    def find_container_layouts(
+        self, request: pb.FindContainerLayoutsRequest
+    ) -> Iterator[pb.FindContainerLayoutsResponse]:
+        """The layouts that consolidated containers of an instance have, and those containers."""
+        variable, instance = self._catalogue.instance(
+            request.instance_id, f"invalid Instance.uuid {request.instance_id}"
+        )
+        if request.HasField("records"):
+            if not request.records.ids:
+                raise invalid("invalid record id list: cannot be empty")
+            wanted = frozenset(request.records.ids)
+        else:
+            filters = request.filters.filters
+            query = RecordQuery(
+                tags=dict(filters.tags),
+                start=bound_of(filters.from_time, given=filters.HasField("from_time")),
+                end=bound_of(filters.to_time, given=filters.HasField("to_time")),
+                area=area_of(request.filters.aoi) if request.filters.HasField("aoi") else None,
+            )
+            wanted = frozenset(record.id for record in self._cube.records(query))
+        found: dict[str, set[str]] = defaultdict(set)
+        for one in self._cube.datasets(variable.name, instance.name, wanted):
+            if one.layout:
+                found[one.layout].add(self._catalogue.address_of(one.uri))
+        for name, uris in sorted(found.items()):
+            yield pb.FindContainerLayoutsResponse(layout_name=name, container_uris=sorted(uris))
+
+    def create_grid(self, request: Iterable[pb.CreateGridRequest]) -> pb.CreateGridResponse:
+        """UNIMPLEMENTED."""
+        raise not_served(NO_GRIDS)
+
+    def delete_grid(self, request: pb.DeleteGridRequest) -> pb.DeleteGridResponse:
+        """UNIMPLEMENTED."""
+        raise not_served(NO_GRIDS)
+
+    def list_grids(self, request: pb.ListGridsRequest) -> pb.ListGridsResponse:
+        """None."""
+        return pb.ListGridsResponse()
+
+    def _named(self, name: str) -> Layout:
+        for layout in self._cube.layouts():
+            if layout.name == name:
+                return layout
+        raise not_found("Layout", "name", name)
+
+
+def _polygons(area: dict[str, Any]) -> Any:
+    """The area as shapely polygons; one that crosses itself is made valid. AREA_TOO_COMPLEX."""
+    shape = shapely.geometry.shape(area)
+    points = edge_points(shape)
+    if points > MOST_EDGE_POINTS:
+        raise AcdError(
+            ErrorCode.AREA_TOO_COMPLEX,
+            f"the area's edges need {points} points on a map, more than {MOST_EDGE_POINTS}",
+        )
+    valid = repaired(shape)
+    if valid is shape:
+        return shape
+    flat = [polygon for part in shapely.get_parts(valid) for polygon in shapely.get_parts(part)]
+    return shapely.union_all([polygon for polygon in flat if polygon.geom_type == "Polygon"])
+
+
+def _until(seconds: float) -> Callable[[], None]:
+    """A check that raises when the time is over, or nobody wants the answer."""
+    end = time.monotonic() + seconds
+
+    def check() -> None:
+        check_wanted()
+        if time.monotonic() > end:
+            raise AcdError(ErrorCode.AREA_TOO_COMPLEX, f"the tiles of the area were not found within {seconds:g} s")
+
+    return check
+
+
+def _messages(tiles: Iterable[Tile]) -> Iterator[pb.TileAOIResponse]:
+    rest = iter(tiles)
+    while batch := list(islice(rest, TILES_OF_A_MESSAGE)):
+        yield pb.TileAOIResponse(tiles=[grid_to_tile(tile.grid) for tile in batch])

@@ -1,0 +1,191 @@
+"""Layouts as Geocube has them: a grid in words, and how a container is built inside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from google.protobuf import json_format
+from pydantic import ValidationError
+
+from acdtask.cube.protocol import layouts_pb2 as pb
+from acdtask.errors import AcdError
+from acdtask.raster.grid import Layout, RegularGrid
+from acdtask.raster.points import crs_of
+from acdtask.serve.errors import RefusalError, invalid, not_served
+from acdtask.serve.messages import is_name, require_short
+from acdtask.storage.store import Store
+
+__all__ = ["LayoutDetails", "layout_of", "layout_to_wire"]
+
+LEVELS = 4
+KEYS = "BRZT"
+INSIDE = pb.Layout(block_x_size=256, block_y_size=256, max_records=1000, interlacing_pattern="Z=0>T>R>B;R>Z=1:>T>B")
+"""What is told of a layout that was made without Geocube's API."""
+
+
+def layout_of(message: pb.Layout, *, name: str | None = None) -> Layout:
+    """The layout of a message.
+
+    Args:
+        message: what was sent.
+        name: stands for the message's own name, which is not looked at then.
+
+    Raises:
+        RefusalError: INVALID_ARGUMENT; UNIMPLEMENTED for a grid that acd's layouts cannot be.
+    """
+    if name is None and not is_name(message.name):
+        raise invalid(f"invalid name: {message.name}")
+    require_short(message.name)
+    if message.block_x_size <= 0 or message.block_y_size <= 0:
+        raise invalid("blocksize must be positive")
+    if message.max_records <= 0:
+        raise invalid("maxRecords must be positive")
+    _check_pattern(message.interlacing_pattern)
+    return Layout(name=message.name if name is None else name, grid=_grid_of(message.grid_parameters))
+
+
+def layout_to_wire(layout: Layout) -> pb.Layout:
+    """A layout as a regular grid, with Geocube's usual blocks; a web mercator one is the grid of its tiles."""
+    ox, oy = layout.origin
+    message = pb.Layout(name=layout.name)
+    message.MergeFrom(INSIDE)
+    message.grid_parameters.update(
+        {
+            "grid": "regular",
+            "crs": layout.crs,
+            "resolution": repr(layout.cell_extent / layout.cell_pixels),
+            "cell_size": str(layout.cell_pixels),
+            "ox": repr(ox),
+            "oy": repr(oy),
+        }
+    )
+    return message
+
+
+class LayoutDetails:
+    """Layouts as they were sent, below `layouts/` beside the cube's index. Every method raises what Store raises."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def keep(self, message: pb.Layout) -> None:
+        """Keep a layout's message."""
+        self._store.put(_key(message.name), json_format.MessageToJson(message).encode())
+
+    def forget(self, name: str) -> None:
+        """Remove what was kept."""
+        self._store.delete(_key(name))
+
+    def of(self, layout: Layout) -> pb.Layout:
+        """The layout as it was sent; without that, or if the cube's layout is another by now, as it is."""
+        data = self._store.find(_key(layout.name))
+        if data is None:
+            return layout_to_wire(layout)
+        try:
+            message = json_format.Parse(data, pb.Layout())
+            same = layout_of(message) == layout
+        except (json_format.ParseError, RefusalError):
+            same = False
+        return message if same else layout_to_wire(layout)
+
+
+def _key(name: str) -> str:
+    return f"layouts/{name}.json"
+
+
+def _check_pattern(pattern: str) -> None:
+    """Four levels an alternative, each of them once, T after Z; levels but T may name values or a range."""
+    for alternative in pattern.split(";"):
+        levels = alternative.split(">")
+        if len(levels) != LEVELS:
+            raise _bad_pattern(f"{alternative} must have four level of iterations, got {len(levels)}")
+        seen = ""
+        for level in levels:
+            key, _, values = level.partition("=")
+            if key not in KEYS or len(key) != 1:
+                raise _bad_pattern(f"unknown key {key}: must be one of [{', '.join(KEYS)}]")
+            if key in seen:
+                raise _bad_pattern(f"{key} is defined twice")
+            if key == "T" and "Z" not in seen:
+                raise _bad_pattern("T cannot be defined before Z")
+            if key != "T" and "=" in level:
+                _check_values(level, values)
+            seen += key
+
+
+def _check_values(level: str, values: str) -> None:
+    parts = values.split(":", 1) if ":" in values else values.split(",")
+    for part in parts:
+        if not (part.removeprefix("-").isascii() and part.removeprefix("-").isdigit()) and not (
+            ":" in values and not part
+        ):
+            raise _bad_pattern(f"cannot parse values of {level}: {part!r} is no integer")
+
+
+def _bad_pattern(reason: str) -> RefusalError:
+    return invalid(f"InterlacingPattern is incorrect: {reason}")
+
+
+def _grid_of(parameters: Mapping[str, str]) -> RegularGrid:
+    kind = parameters.get("grid", "")
+    if not kind:
+        raise invalid("missing 'grid' in parameters")
+    if kind.lower() != "regular":
+        raise not_served(f"acd's layouts are regular grids, and {kind!r} is not one; use grid=regular with a cell_size")
+    try:
+        return RegularGrid(
+            crs=_crs_of(parameters.get("crs", "")),
+            resolution=_number(parameters, "resolution"),
+            cell_size=_cell_size(parameters),
+            ox=_number(parameters, "ox", 0.0),
+            oy=_number(parameters, "oy", 0.0),
+        )
+    except ValidationError as error:
+        raise _bad_grid(f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
+
+
+def _cell_size(parameters: Mapping[str, str]) -> int:
+    named = [parameters[key] for key in ("cell_size",) if key in parameters] or [
+        parameters[key] for key in ("cell_x_size", "cell_y_size") if key in parameters
+    ]
+    try:
+        sizes = {int(size) for size in named}
+    except ValueError:
+        sizes = set()
+    if not sizes or not all(1 <= size <= 65536 for size in sizes) or ("cell_size" not in parameters and len(named) < 2):
+        raise _bad_grid(
+            "CellSize parameters: must contain a valid 'cell_size', 'cell_x_size' or 'cell_y_size' in [1, 65536]"
+        )
+    if len(sizes) > 1:
+        raise not_served(f"acd's layouts have square cells, and these are {named[0]} x {named[1]} px")
+    return sizes.pop()
+
+
+def _number(parameters: Mapping[str, str], key: str, default: float | None = None) -> float:
+    text = parameters.get(key)
+    if text is None and default is not None:
+        return default
+    try:
+        number = float(text or "")
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or (key == "resolution" and number <= 0):
+        raise _bad_grid(f"must contain a valid '{key}', and it is {text!r}")
+    return number
+
+
+def _crs_of(text: str) -> str:
+    """The CRS by its EPSG number if it has one, so that it is the same text as in other places of the cube."""
+    try:
+        crs = crs_of(text)
+    except AcdError as error:
+        raise _bad_grid(f'CRS parameters ["crs"={text}]: {error.detail}') from error
+    if not (crs.is_projected or crs.is_geographic):
+        raise _bad_grid(f'CRS parameters ["crs"={text}]: it is not of a map')
+    epsg = crs.to_epsg()
+    return f"EPSG:{epsg}" if epsg else text
+
+
+def _bad_grid(reason: str) -> RefusalError:
+    return invalid(f"invalid RegularGrid: {reason}")

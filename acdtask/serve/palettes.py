@@ -1,0 +1,88 @@
+"""Palettes: colours for the pictures of a variable, kept beside the cube's index."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from acdtask.cube.model import Name
+from acdtask.errors import ErrorCode
+from acdtask.storage.seal import parse_sealed, seal
+from acdtask.storage.store import Store
+
+__all__ = ["Colour", "Palette", "Palettes"]
+
+Channel = Annotated[int, Field(ge=0, le=255)]
+
+
+class Colour(BaseModel):
+    """The colour of a value between 0 and 1: red, green, blue and opacity, 0..255."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float = Field(ge=0, le=1)
+    r: Channel
+    g: Channel
+    b: Channel
+    a: Channel
+
+
+def _ramp(colours: tuple[Colour, ...]) -> tuple[Colour, ...]:
+    ordered = tuple(sorted(colours, key=lambda colour: colour.value))
+    values = [colour.value for colour in ordered]
+    if len(ordered) < 2 or len(set(values)) < len(values) or values[0] != 0 or values[-1] != 1:
+        raise ValueError("the values of a palette go from 0 to 1, each once, and are at least two")
+    return ordered
+
+
+class Palette(BaseModel):
+    """Colours from value 0 to value 1, linear between its points."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    colours: Annotated[tuple[Colour, ...], AfterValidator(_ramp)]
+
+    def table(self, size: int = 256) -> NDArray[np.uint8]:
+        """The colours of `size` values from 0 to 1; shape (size, 4), RGBA.
+
+        >>> black, white = Colour(value=0, r=0, g=0, b=0, a=255), Colour(value=1, r=255, g=255, b=255, a=255)
+        >>> Palette(name="gray", colours=(black, white)).table(3).tolist()
+        [[0, 0, 0, 255], [127, 127, 127, 255], [255, 255, 255, 255]]
+        """
+        at = np.linspace(0, 1, size)
+        values = [colour.value for colour in self.colours]
+        channels = [[getattr(colour, name) for colour in self.colours] for name in "rgba"]
+        return np.stack([np.interp(at, values, channel) for channel in channels], axis=1).astype(np.uint8)
+
+
+class Palettes:
+    """The palettes of a cube; a variable names the one that it has. Every method raises what Store raises."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def create(self, palette: Palette, *, replace: bool = False) -> bool:
+        """Keep the palette; False if there is another of its name, which only `replace` overwrites."""
+        key, data = _palette_key(palette.name), seal(palette.model_dump_json().encode())
+        if replace:
+            self._store.put(key, data)
+            return True
+        return self._store.create(key, data) or self.find(palette.name) == palette
+
+    def find(self, name: str) -> Palette | None:
+        """The palette of that name, or None. CUBE_DAMAGED."""
+        data = self._store.find(_palette_key(name))
+        if data is None:
+            return None
+        address = self._store.address_of(_palette_key(name))
+        return parse_sealed(
+            Palette, data, address, ErrorCode.CUBE_DAMAGED, "Delete the file and make the palette again."
+        )
+
+
+def _palette_key(name: str) -> str:
+    return f"palettes/{name}.json"

@@ -1,0 +1,124 @@
+"""Pictures of the cube for maps: tiles of the web's map as PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from math import isfinite
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Picture
+
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.model import CubeRequest, Outcome, RecordQuery, Variable
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.raster.data_format import Pixels
+from acdtask.raster.grid import Grid, Layout, WebMercatorGrid
+from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.errors import invalid
+from acdtask.serve.palettes import Palettes
+
+__all__ = ["colours_of", "render_tile"]
+
+Point: TypeAlias = tuple[float, int, int, int, int]
+"""Of a palette: a value between 0 and 1, red, green, blue and opacity."""
+
+GREY: tuple[Point, ...] = ((0.0, 0, 0, 0, 255), (1.0, 255, 255, 255, 255))
+LAST_ZOOM = 24
+
+
+def render_tile(
+    cube: LocalCube,
+    instance_id: str,
+    which: Sequence[str] | RecordQuery,
+    tile: tuple[int, int, int],
+    limits: tuple[float, float],
+) -> bytes:
+    """A tile of the web's map: a PNG of 256 x 256 px, transparent where there is no data.
+
+    Args:
+        cube: whose pixels.
+        instance_id: as it is on the wire.
+        which: ids of records, the later one on top, or a query, the later date on top.
+        tile: x, y, z.
+        limits: the values of the first and of the last colour; 0, 0 for the range of the variable.
+
+    Raises:
+        RefusalError: for a tile, limits or records that cannot be, and an unknown instance.
+        AcdError: IMAGE_FAILED if a container cannot be read, and what the store raises.
+    """
+    grid = _grid(tile)
+    if isinstance(which, RecordQuery):
+        ids = tuple(one.id for one in cube.records(which))
+    elif which:
+        ids = tuple(which)
+    else:
+        raise invalid("At least one record must be provided")
+    variable, instance = Catalogue(cube).instance(instance_id, f"Invalid Instance.uuid {instance_id}")
+    first, last = limits if any(limits) else (variable.dformat.min, variable.dformat.max)
+    if not (first < last and isfinite(first) and isfinite(last)):
+        raise invalid(f"min {first:g} is not below max {last:g}")
+    pixels = _mosaic(cube, CubeRequest(variable=variable.name, instance=instance.name, grid=grid, groups=(ids,)))
+    if pixels is None:
+        return _png(np.zeros((*grid.shape, 4), np.uint8))
+    return _png(_coloured(pixels, variable, (first, last), _palette(cube, variable.palette)))
+
+
+def colours_of(values: NDArray[np.float64], points: Sequence[Point]) -> NDArray[np.uint8]:
+    """The colours of values: linear between the points of a palette, the first and last one beyond them.
+
+    Returns:
+        RGBA, the shape of the values and 4.
+
+    >>> colours_of(np.array([-1, 0, 0.5, 2]), GREY).tolist()
+    [[0, 0, 0, 255], [0, 0, 0, 255], [128, 128, 128, 255], [255, 255, 255, 255]]
+    """
+    ordered = sorted(points)
+    at = [point[0] for point in ordered]
+    channels = [np.interp(values, at, [point[k] for point in ordered]) for k in range(1, 5)]
+    return np.asarray(np.rint(np.stack(channels, axis=-1)), np.uint8)
+
+
+def _grid(tile: tuple[int, int, int]) -> Grid:
+    x, y, z = tile
+    if not 0 <= z <= LAST_ZOOM or not (0 <= x < 2**z and 0 <= y < 2**z):
+        raise invalid(f"Invalid tile: {x}/{y}/{z}")
+    return Layout(name="", grid=WebMercatorGrid(zoom=z)).tile(x, y).grid
+
+
+def _palette(cube: LocalCube, name: str) -> Sequence[Point]:
+    palette = Palettes(cube.store).find(name) if name else None
+    return [(one.value, one.r, one.g, one.b, one.a) for one in palette.colours] if palette else GREY
+
+
+def _mosaic(cube: LocalCube, request: CubeRequest) -> Pixels | None:
+    image = cube.picture(request)
+    if image.outcome is Outcome.FAILED:
+        raise AcdError(ErrorCode.IMAGE_FAILED, image.reason)
+    return image.pixels
+
+
+def _coloured(
+    pixels: Pixels, variable: Variable, limits: tuple[float, float], points: Sequence[Point]
+) -> NDArray[np.uint8]:
+    """Three bands or more are red, green and blue; else the first band goes through the palette."""
+    first, last = limits
+    bands = pixels.reshape(-1, *pixels.shape[-2:])
+    shown = bands[:3] if len(bands) >= 3 else bands[:1]
+    valid = variable.dformat.valid(shown).all(axis=0)
+    values = (np.where(valid, shown, first).astype(np.float64) - first) / (last - first)
+    if len(shown) == 3:
+        alpha = np.full((*valid.shape, 1), 255, np.uint8)
+        picture = np.concatenate([np.moveaxis(colours_of(values, GREY)[..., 0], 0, -1), alpha], axis=-1)
+    else:
+        picture = colours_of(values[0], points)
+    picture[~valid] = 0
+    return picture
+
+
+def _png(picture: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Picture.fromarray(picture).save(file, "PNG", compress_level=1)
+    return file.getvalue()

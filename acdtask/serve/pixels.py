@@ -1,0 +1,188 @@
+"""From an image of the cube to the bytes of a stream: interleaved, cut, deflated; nothing is held twice."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import numpy as np
+import rasterio
+from affine import Affine
+from rasterio.io import MemoryFile
+
+from acdtask.cube.local.images import read_images as read_batches
+from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Variable
+from acdtask.raster.data_format import Pixels
+from acdtask.raster.grid import Grid, Window
+from acdtask.storage.store import Store
+
+__all__ = [
+    "CHUNK",
+    "WORK",
+    "Group",
+    "bytes_of_image",
+    "bytes_of_work",
+    "cut",
+    "deflated",
+    "pieces_of",
+    "read_images",
+    "tiff_of",
+]
+
+Group: TypeAlias = tuple[tuple[str, ...], list[Dataset]]
+
+CHUNK = 512 * 1024
+"""Bytes of a message before compression. A message of 4 MiB or more is refused by most clients."""
+
+STRIP = 16 * 1024 * 1024
+"""An image of more bytes is read in strips, each straight to its place."""
+
+WORK = 128 * 1024 * 1024
+"""About the most that is at work beside the image itself."""
+
+STRIP_ROWS = 256
+"""Strips end on the lattice of blocks where the grid begins on it."""
+
+
+def bytes_of_image(grid: Grid, variable: Variable) -> int:
+    """Bytes of an image of the variable on the grid."""
+    return grid.height * grid.width * len(variable.bands) * np.dtype(variable.dformat.dtype).itemsize
+
+
+def bytes_of_work(grid: Grid, variable: Variable, *, tiff: bool) -> int:
+    """About the most that a stream of such images holds: an image, its file, and what is at work for a batch."""
+    return bytes_of_image(grid, variable) * (2 if tiff else 1) + WORK
+
+
+def read_images(store: Store, request: CubeRequest, variable: Variable, groups: Iterable[Group]) -> Iterator[Image]:
+    """The image of each group, in order, read as they are asked for.
+
+    Small ones are read in batches. A large one is put together from strips, so that it is held once, and no copy on
+    the way is as large.
+
+    Args:
+        store: the cube's store.
+        request: grid and resampling.
+        variable: whose format the images have.
+        groups: ids of records, and the datasets to read.
+    """
+    if _is_small(request.grid, variable):
+        yield from read_batches(store, request, variable, groups)
+        return
+    for group in groups:
+        yield _in_strips(store, request, variable, group)
+
+
+def _in_strips(store: Store, request: CubeRequest, variable: Variable, group: Group) -> Image:
+    grid = request.grid
+    pixels: Pixels = np.empty((len(variable.bands), *grid.shape), variable.dformat.dtype)
+    outcomes = set()
+    for window in _strips(grid, variable):
+        part = request.model_copy(update={"grid": grid.window(window)})
+        image = next(read_batches(store, part, variable, [group]))
+        if image.outcome is Outcome.FAILED:
+            return image
+        outcomes.add(image.outcome)
+        pixels[:, window.slices[0]] = variable.dformat.nodata if image.pixels is None else image.pixels
+    if Outcome.DATA in outcomes:
+        return Image(group[0], Outcome.DATA, pixels if len(variable.bands) > 1 else pixels[0])
+    return Image(group[0], Outcome.NODATA if Outcome.NODATA in outcomes else Outcome.ABSENT)
+
+
+def _is_small(grid: Grid, variable: Variable) -> bool:
+    """Whether the image is read at once. A rotated one must be, since it is warped as one block."""
+    return bool(grid.transform[1] or grid.transform[3]) or bytes_of_image(grid, variable) <= STRIP
+
+
+def _strips(grid: Grid, variable: Variable) -> Iterator[Window]:
+    row_bytes = bytes_of_image(grid, variable) // grid.height
+    rows = max(STRIP // row_bytes // STRIP_ROWS, 1) * STRIP_ROWS
+    for row in range(0, grid.height, rows):
+        yield Window(row=row, column=0, height=min(rows, grid.height - row), width=grid.width)
+
+
+def pieces_of(pixels: Pixels, size: int = CHUNK) -> Iterator[memoryview]:
+    """The bytes of an image, pixel by pixel (all bands of the first pixel first), little-endian, in pieces.
+
+    Args:
+        pixels: shape (height, width) or (bands, height, width).
+        size: bytes of a piece; the last one may be shorter.
+
+    >>> bands = np.array([[[1, 2, 3]], [[4, 5, 6]]], "uint8")
+    >>> [piece.tolist() for piece in pieces_of(bands, 4)]
+    [[1, 4, 2, 5], [3, 6]]
+    """
+    flat = pixels.reshape(len(pixels) if pixels.ndim == 3 else 1, -1)
+    flat = flat.astype(flat.dtype.newbyteorder("<"), copy=False)
+    if len(flat) == 1:
+        yield from cut(np.ascontiguousarray(flat[0]).data.cast("B"), size)
+        return
+    step = len(flat) * flat.itemsize
+    for first in range(0, flat.nbytes, size):
+        last = min(first + size, flat.nbytes)
+        start, end = first // step, -(-last // step)
+        whole = np.ascontiguousarray(flat[:, start:end].T).data.cast("B")
+        yield whole[first - start * step : last - start * step]
+
+
+def cut(data: memoryview, size: int = CHUNK) -> Iterator[memoryview]:
+    """Bytes in pieces of a size; the last one may be shorter."""
+    for first in range(0, len(data), size):
+        yield data[first : first + size]
+
+
+def deflated(pieces: Iterable[memoryview], level: int, size: int = CHUNK) -> Iterator[bytes]:
+    """The pieces as raw DEFLATE, in at most as many pieces, of less than `size` and what the next one adds.
+
+    Args:
+        pieces: at least one.
+        level: -2 (Huffman only) to 9.
+        size: when a piece is large enough to go.
+
+    >>> zlib.decompress(b"".join(deflated(pieces_of(np.zeros((300, 300), "uint8")), 6)), -15) == bytes(90000)
+    True
+    """
+    strategy = zlib.Z_HUFFMAN_ONLY if level == -2 else zlib.Z_DEFAULT_STRATEGY
+    engine = zlib.compressobj(max(level, -1), zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, strategy)
+    ready: list[bytes] = []
+    held = 0
+    for piece in pieces:
+        if held >= size:
+            yield b"".join(ready)
+            ready, held = [], 0
+        ready.append(engine.compress(piece))
+        held += len(ready[-1])
+    ready.append(engine.flush())
+    yield b"".join(ready)
+
+
+@contextmanager
+def tiff_of(pixels: Pixels, grid: Grid, nodata: float) -> Iterator[memoryview]:
+    """The bytes of a plain GeoTIFF of an image, pixel-interleaved, with its place and its nodata.
+
+    Args:
+        pixels: shape (height, width) or (bands, height, width).
+        grid: where they lie.
+        nodata: what means that there is none.
+    """
+    bands = pixels.reshape(-1, *grid.shape)
+    with MemoryFile(ext=".tif") as file:
+        with (
+            rasterio.Env(GDAL_PAM_ENABLED="NO"),
+            file.open(
+                driver="GTiff",
+                width=grid.width,
+                height=grid.height,
+                count=len(bands),
+                dtype=bands.dtype.name,
+                crs=grid.crs,
+                transform=Affine(*grid.transform),
+                nodata=nodata,
+                interleave="pixel",
+                bigtiff="IF_SAFER",
+            ) as image,
+        ):
+            image.write(bands)
+        yield memoryview(file.getbuffer()).cast("B")

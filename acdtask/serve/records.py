@@ -1,0 +1,122 @@
+"""Calls on areas and records; a method is the RPC of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from acdtask.cube.model import RECORD_NAME_BYTES, Addition, Record, RecordQuery
+from acdtask.cube.protocol import records_pb2 as pb
+from acdtask.cube.protocol.convert import area_to_wire
+from acdtask.serve.cancellation import wanted
+from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.errors import RefusalError, already_exists, invalid, not_found, not_served, still_used, uuid_of
+from acdtask.serve.messages import (
+    area_of,
+    bound_of,
+    is_name,
+    moment_of,
+    page_of,
+    record_text,
+    record_to_wire,
+    require_short,
+)
+
+__all__ = ["RecordCalls"]
+
+FIXED_TAGS = (
+    "A record's id is made of its name, time and tags, so tags cannot change; create a record with the new tags"
+)
+
+
+class RecordCalls:
+    """Areas and records. Every method raises RefusalError or AcdError."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._cube = catalogue.cube
+
+    def create_aoi(self, request: pb.CreateAOIRequest) -> pb.CreateAOIResponse:
+        """Keep an area; ALREADY_EXISTS names the id of the one that is there."""
+        identity, created = self._catalogue.areas.create(area_of(request.aoi))
+        if not created:
+            raise already_exists("AOI", "id", identity)
+        return pb.CreateAOIResponse(id=identity)
+
+    def get_aoi(self, request: pb.GetAOIRequest) -> pb.GetAOIResponse:
+        """An area that was made, or the footprint of a record."""
+        area = self._catalogue.areas.find(uuid_of(request.id, f"Invalid AOI.uuid {request.id}"))
+        if area is None:
+            raise not_found("AOI", "id", request.id)
+        return pb.GetAOIResponse(aoi=area_to_wire(area))
+
+    def create_records(self, request: pb.CreateRecordsRequest) -> pb.CreateRecordsResponse:
+        """Make all of the records, or none of them."""
+        with self._catalogue.lock:
+            records = [self._record_of(one) for one in request.records]
+            self._refuse_twins(records)
+            if records:
+                self._cube.commit(Addition(records=records))
+        return pb.CreateRecordsResponse(ids=[record.id for record in records])
+
+    def _record_of(self, message: pb.NewRecord) -> Record:
+        moment = moment_of(message.time, given=message.HasField("time"))
+        try:
+            aoi_id = uuid_of(message.aoi_id)
+        except RefusalError as error:
+            raise invalid(f"Invalid AOI uuid: {message.aoi_id}") from error
+        if not is_name(message.name):
+            raise invalid(f"Invalid Name: {message.name}")
+        require_short(message.name, RECORD_NAME_BYTES)
+        for key, value in message.tags.items():
+            if set("*?") & {*key, *value}:
+                raise invalid(f"Invalid Tag: {key}: {value}. Cannot contain neither ? or *.")
+        area = self._catalogue.areas.find(aoi_id)
+        if area is None:
+            raise not_found("AOI", "id", message.aoi_id)
+        return Record(name=message.name, datetime=moment, tags=dict(message.tags), footprint=area)
+
+    def _refuse_twins(self, records: list[Record]) -> None:
+        taken = {record.id for record in self._cube.records_by_id([record.id for record in records])}
+        for record in records:
+            if record.id in taken:
+                raise already_exists("Record", "", record_text(record), f"Record with : {record_text(record)}")
+            taken.add(record.id)
+
+    def get_records(self, request: pb.GetRecordsRequest) -> Iterator[pb.GetRecordsResponseItem]:
+        """The records of some ids, in that order."""
+        for record in self._catalogue.records(request.ids):
+            yield pb.GetRecordsResponseItem(record=record_to_wire(record))
+
+    def list_records(self, request: pb.ListRecordsRequest) -> Iterator[pb.ListRecordsResponseItem]:
+        """The records that are asked for, by time."""
+        page_of(request.limit, request.page)
+        query = RecordQuery(
+            name=request.name,
+            tags=dict(request.tags),
+            start=bound_of(request.from_time, given=request.HasField("from_time")),
+            end=bound_of(request.to_time, given=request.HasField("to_time")),
+            area=area_of(request.aoi, may_be_empty=True) or None,
+            limit=request.limit,
+            page=request.page,
+        )
+        for record in wanted(self._cube.records(query)):
+            yield pb.ListRecordsResponseItem(record=record_to_wire(record, with_aoi=request.with_aoi))
+
+    def delete_records(self, request: pb.DeleteRecordsRequest) -> pb.DeleteRecordsResponse:
+        """Remove records without datasets; unknown ones do not count."""
+        wanted = list(dict.fromkeys(uuid_of(one) for one in request.ids))
+        with self._catalogue.lock:
+            used = self._cube.records_in_use(wanted)
+            if used and not request.no_fail:
+                raise still_used("records", "datasets", next(one for one in wanted if one in used))
+            there = {record.id for record in self._cube.records_by_id(wanted)} - used
+            self._cube.remove(records=there)
+        return pb.DeleteRecordsResponse(nb=len(there))
+
+    def add_records_tags(self, request: pb.AddRecordsTagsRequest) -> pb.AddRecordsTagsResponse:
+        """UNIMPLEMENTED."""
+        raise not_served(FIXED_TAGS)
+
+    def remove_records_tags(self, request: pb.RemoveRecordsTagsRequest) -> pb.RemoveRecordsTagsResponse:
+        """UNIMPLEMENTED."""
+        raise not_served(FIXED_TAGS)

@@ -1,0 +1,115 @@
+"""Geocube's services on a local cube, put together from the calls of each topic."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, TypeAlias, cast
+
+import grpc
+
+from acdtask import __version__
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.protocol import services_pb2 as pb
+from acdtask.cube.protocol.services_pb2_grpc import AdminServicer, GeocubeServicer
+from acdtask.serve.admin import AdminCalls
+from acdtask.serve.catalogue import Catalogue
+from acdtask.serve.consolidation.jobs import ConsolidationJobs
+from acdtask.serve.cubes import CubeCalls
+from acdtask.serve.datasets import DatasetCalls
+from acdtask.serve.deletions import Deletions
+from acdtask.serve.errors import not_served
+from acdtask.serve.jobs import JobCalls
+from acdtask.serve.layout_calls import LayoutCalls
+from acdtask.serve.managed import Managed
+from acdtask.serve.records import RecordCalls
+from acdtask.serve.streams import Streams
+from acdtask.serve.variables import VariableCalls
+
+__all__ = ["VERSION", "method_name", "services_of"]
+
+VERSION = f"1.0.3-acd.{__version__}"
+"""The Geocube whose API this is, and what answers."""
+
+Method: TypeAlias = Callable[[Any, grpc.ServicerContext], Any]
+
+BEFORE_A_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def method_name(rpc: str) -> str:
+    """The name of an RPC as a method.
+
+    >>> method_name("TileAOI"), method_name("GetXYZTile")
+    ('tile_aoi', 'get_xyz_tile')
+    """
+    return BEFORE_A_WORD.sub("_", rpc).lower()
+
+
+class VersionCall:
+    """Which Geocube this is."""
+
+    def version(self, request: pb.GetVersionRequest) -> pb.GetVersionResponse:
+        """The version of the API, and acd's."""
+        return pb.GetVersionResponse(Version=VERSION)
+
+
+def services_of(
+    cube: LocalCube,
+    consolidations: ConsolidationJobs,
+    streams: Streams,
+    data: Sequence[str] = (),
+    wake: Callable[[], None] = lambda: None,
+) -> tuple[GeocubeServicer, AdminServicer]:
+    """The services Geocube and Admin on a cube.
+
+    Args:
+        cube: what is served.
+        consolidations: its jobs.
+        streams: how many cubes are streamed at once; shared with the downloader.
+        data: folders and s3:// prefixes below which containers may lie, beside the cube itself.
+        wake: called when a consolidation has something to do.
+    """
+    cube = cube.confined(data)
+    catalogue, managed = Catalogue(cube), Managed(cube.store, data)
+    jobs = JobCalls(catalogue, consolidations, Deletions(cube, managed, consolidations), wake)
+    geocube = servicer(
+        "Geocube",
+        RecordCalls(catalogue),
+        VariableCalls(catalogue),
+        LayoutCalls(catalogue),
+        DatasetCalls(catalogue, managed),
+        CubeCalls(cube, streams),
+        jobs,
+        VersionCall(),
+    )
+    return cast("GeocubeServicer", geocube), cast("AdminServicer", servicer("Admin", AdminCalls(catalogue, jobs)))
+
+
+def servicer(service: str, *parts: object) -> SimpleNamespace:
+    """A method for each RPC of a service: that of the first part which has it.
+
+    A part has methods that take request and context under the RPC's own name, or, as most, only the request under its
+    name in small letters. What no part has is UNIMPLEMENTED.
+    """
+    rpcs = [one.name for one in pb.DESCRIPTOR.services_by_name[service].methods]
+    return SimpleNamespace(**{rpc: _method(rpc, parts) for rpc in rpcs})
+
+
+def _method(rpc: str, parts: tuple[object, ...]) -> Method:
+    for part in parts:
+        whole: Method | None = getattr(part, rpc, None)
+        if whole is not None:
+            return whole
+        plain: Callable[[Any], Any] | None = getattr(part, method_name(rpc), None)
+        if plain is not None:
+            return _without_context(plain)
+
+    def missing(_: Any, __: grpc.ServicerContext) -> Any:
+        raise not_served(f"acd does not serve {rpc}")
+
+    return missing
+
+
+def _without_context(plain: Callable[[Any], Any]) -> Method:
+    return lambda request, _: plain(request)

@@ -1,0 +1,90 @@
+"""Cuts off calls whose client neither sends its request nor takes the answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import grpc
+
+from acdtask.log import events
+
+__all__ = ["StallGuard"]
+
+LOOK_EVERY_S = 1.0
+LOG = events("serve")
+
+
+@dataclass(eq=False)
+class _Wait:
+    """A call that waits for its client."""
+
+    context: grpc.ServicerContext
+    since: float
+    seconds: float
+
+
+class StallGuard:
+    """Cancels calls that wait too long for their client.
+
+    gRPC blocks the thread of a call while it waits for the client; only cancelling the call sets the thread free.
+
+    Args:
+        request_s: seconds within which a request must arrive.
+        stall_s: seconds within which a client must take a message of a stream.
+    """
+
+    def __init__(self, request_s: float, stall_s: float) -> None:
+        self.request_s, self.stall_s = request_s, stall_s
+        self._lock = threading.Lock()
+        self._waits: set[_Wait] = set()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def requesting(self, context: grpc.ServicerContext) -> Iterator[None]:
+        """While the block waits for a request."""
+        wait = self._add(context, self.request_s)
+        try:
+            yield
+        finally:
+            self._remove(wait)
+
+    @contextmanager
+    def sending(self, context: grpc.ServicerContext) -> Iterator[None]:
+        """While the block waits until the client takes a message."""
+        wait = self._add(context, self.stall_s)
+        try:
+            yield
+        finally:
+            self._remove(wait)
+
+    def _add(self, context: grpc.ServicerContext, seconds: float) -> _Wait:
+        wait = _Wait(context, time.monotonic(), seconds)
+        with self._lock:
+            self._waits.add(wait)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="stalled-calls", daemon=True)
+                self._thread.start()
+        return wait
+
+    def _remove(self, wait: _Wait) -> None:
+        with self._lock:
+            self._waits.discard(wait)
+
+    def _watch(self) -> None:
+        pause = min(LOOK_EVERY_S, self.request_s / 4, self.stall_s / 4)
+        while True:
+            time.sleep(pause)
+            now = time.monotonic()
+            with self._lock:
+                if not self._waits:
+                    self._thread = None
+                    return
+                late = [wait for wait in self._waits if now - wait.since > wait.seconds]
+                self._waits.difference_update(late)
+            for wait in late:
+                LOG.repeated("call.stalled", peer=wait.context.peer(), seconds=wait.seconds)
+                wait.context.cancel()

@@ -1,0 +1,94 @@
+"""A small cube whose records can be consolidated: three images over four cells of a layout."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acdtask.cube.jobs import Consolidation, JobState
+from acdtask.cube.local.cube import LocalCube
+from acdtask.cube.model import Addition, Dataset, Record, Slice
+from acdtask.raster.data_format import Pixels
+from acdtask.raster.grid import Grid, Layout, RegularGrid
+from acdtask.serve.consolidation.jobs import ConsolidationJobs
+from tests.cube.builders import COHERENCE, MASTER, dataset, grid, image, put_image, record
+
+LAYOUT = Layout(name="utm", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64, ox=400000, oy=5600000))
+RECORDS = tuple(record(number) for number in range(3))
+IDS = tuple(one.id for one in RECORDS)
+GRID = grid(100, 90)
+CELLS = ("0/0", "1/0", "0/1", "1/1")
+
+
+def pixels_of(number: int) -> Pixels:
+    pixels = image(GRID, seed=number)
+    pixels[:20] = -1
+    return pixels
+
+
+def make_cube(url: str, records: tuple[Record, ...] = RECORDS, of: Grid = GRID) -> LocalCube:
+    """Each record has an image in a file of its own."""
+    cube = LocalCube.create(url)
+    cube.commit(Addition(records, variables=[COHERENCE], instances=[MASTER], layouts=[LAYOUT]))
+    for number, one in enumerate(records):
+        stored = put_image(cube.store, f"pixels/{number}.tif", pixels_of(number), of)
+        cube.index([], [dataset(one, stored.uri, grid=of)])
+    return cube
+
+
+def asked(**changes: Any) -> Consolidation:
+    fields: dict[str, Any] = {
+        "name": "first",
+        "variable": "CoherenceVV",
+        "instance": "master",
+        "layout": "utm",
+        "records": IDS,
+    }
+    return Consolidation(**(fields | changes))
+
+
+def jobs_of(cube: LocalCube) -> ConsolidationJobs:
+    """The consolidation jobs of a cube."""
+    return ConsolidationJobs(cube)
+
+
+def work(cube: LocalCube, job: str) -> JobState:
+    """Do the steps of a job until it ends or waits."""
+    jobs = jobs_of(cube)
+    job_id = jobs.job(job).id
+    while jobs.advance(job_id):
+        pass
+    return jobs.job(job_id)
+
+
+def consolidated(cube: LocalCube) -> list[Dataset]:
+    return [one for one in cube.datasets("CoherenceVV", "master") if one.layout]
+
+
+def stack(cube: LocalCube, cell: str, layout: Layout = LAYOUT) -> Pixels:
+    """What the cube reads of all records for a cell; the containers that it reads are those of `where`."""
+    i, j = map(int, cell.split("/"))
+    tile = layout.tile(i, j)
+    (found,) = cube.where("CoherenceVV", "master", IDS, [tile.grid], tile.layout)
+    slices = [Slice(label=one, datasets=tuple(d for d in found if d.record_id == one)) for one in IDS]
+    return cube.read(tile.grid, slices, COHERENCE)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """What lies in a folder, whole."""
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def expected_stack(cell: str) -> Pixels:
+    """The images cut to a cell by hand."""
+    i, j = map(int, cell.split("/"))
+    padded = np.full((3, 128, 128), -1, np.int16)
+    padded[:, :90, :100] = np.stack([pixels_of(number) for number in range(3)])
+    return padded[:, 64 * j : 64 * j + 64, 64 * i : 64 * i + 64]
