@@ -41,22 +41,22 @@ LogMode = Literal["auto", "text", "json"]
 ROOT = "acd"
 TEXT_FORMAT, JSON_FORMAT = "text", "json"
 USER_AND_PASSWORD = re.compile(r"//[^/?#\s]*@")
-"""As an address may have them; they are never logged."""
+"""User and password in an address; they are never logged."""
 WEB_QUERY = re.compile(r"(https?://[^\s?#]*)[?#]\S*", re.IGNORECASE)
-"""What follows a `?` in an address on the web may be a signature; it is never logged."""
+"""The query of a web address, which may contain a signature; it is never logged."""
 MOST_CONDITIONS, LONGEST_CONDITION = 1000, 300
 _LIBRARIES = ("numpy", "rasterio", "scipy", "zarr", "obstore")
 
 
 @dataclass(frozen=True)
 class LogSettings:
-    """How a process logs. Picklable, so that worker processes log alike.
+    """Log settings of a process. Picklable, so that worker processes can use the same.
 
     Attributes:
-        mode: what was asked for: "auto", "text" or "json".
-        form: what that means here: "text" or "json".
-        level: the lowest level that is written.
-        run_id: one for the whole command, workers included.
+        mode: the requested mode: "auto", "text" or "json".
+        form: the resulting format: "text" or "json".
+        level: minimum level that is written.
+        run_id: id of the whole command, workers included.
     """
 
     mode: LogMode = "auto"
@@ -66,7 +66,7 @@ class LogSettings:
 
     @property
     def verbose(self) -> bool:
-        """Whether everything is told."""
+        """Whether debug events are written."""
         return self.level <= logging.DEBUG
 
 
@@ -75,11 +75,11 @@ _console: Console | None = None
 
 
 class Repeats:
-    """Counts how often a condition repeats, and lets one line a minute of it through.
+    """Counts repetitions of a condition, and lets through one line per minute.
 
     Args:
-        every_s: seconds between two lines of a condition.
-        clock: gives the time in seconds.
+        every_s: seconds between two lines about a condition.
+        clock: returns the time in seconds.
 
     >>> repeats = Repeats(60, iter([0.0, 1.0, 2.0, 61.0]).__next__)
     >>> [repeats.count("full") for _ in range(4)]
@@ -92,24 +92,24 @@ class Repeats:
         self._seen: dict[str, tuple[float, int]] = {}
 
     def count(self, condition: str) -> int | None:
-        """How many lines of the condition were left out since the last one; None if this one is to be left out too."""
+        """Number of lines about the condition suppressed since the last one; None if this one is suppressed too."""
         with self._lock:
             now = self._clock()
-            since, left_out = self._seen.get(condition, (-math.inf, 0))
+            since, suppressed = self._seen.get(condition, (-math.inf, 0))
             if now - since < self._every_s:
-                self._seen[condition] = since, left_out + 1
+                self._seen[condition] = since, suppressed + 1
                 return None
             if len(self._seen) >= MOST_CONDITIONS:
                 self._seen = {key: seen for key, seen in self._seen.items() if now - seen[0] < self._every_s}
             self._seen[condition] = now, 0
-            return left_out
+            return suppressed
 
 
 _repeats = Repeats()
 
 
 class EventLog:
-    """Where a part of the program writes its events.
+    """Writes the log events of a part of the program.
 
     >>> events("ingest").info("shard.done", shard=3, tiles=4)  # below the default level, so nothing shows
     """
@@ -118,32 +118,32 @@ class EventLog:
         self._logger = logging.getLogger(f"{ROOT}.{part}")
 
     def debug(self, event: str, /, **fields: Any) -> None:
-        """An event that only a developer wants."""
+        """Log an event for developers."""
         self._write(logging.DEBUG, event, fields)
 
     def info(self, event: str, /, **fields: Any) -> None:
-        """An event that says how far the run is."""
+        """Log an event about the progress of a run."""
         self._write(logging.INFO, event, fields)
 
     def warning(self, event: str, /, **fields: Any) -> None:
-        """An event that the user should look at, though the run goes on."""
+        """Log an event that the user should look at, although the run continues."""
         self._write(logging.WARNING, event, fields)
 
     def error(self, event: str, /, *, traceback: bool = False, **fields: Any) -> None:
-        """An event that ends the run. `traceback` adds the exception that is being handled."""
+        """Log an event that ends the run. `traceback` adds the exception being handled."""
         self._write(logging.ERROR, event, fields, traceback=traceback)
 
     def repeated(self, event: str, /, *, key: str = "", **fields: Any) -> None:
-        """A warning that may come thousands of times: one line a minute, which says how many were left out before it.
+        """Log a warning that may occur thousands of times: one line per minute, with the number suppressed before it.
 
         Args:
-            event: its name.
-            key: tells conditions of the same event apart.
-            fields: as always.
+            event: name of the event.
+            key: distinguishes conditions of the same event.
+            fields: fields of the event.
         """
-        left_out = _repeats.count(f"{self._logger.name}\n{event}\n{key}")
-        if left_out is not None:
-            self.warning(event, **fields, **({"left_out": left_out} if left_out else {}))
+        suppressed = _repeats.count(f"{self._logger.name}\n{event}\n{key}")
+        if suppressed is not None:
+            self.warning(event, **fields, **({"left_out": suppressed} if suppressed else {}))
 
     def _write(self, level: int, event: str, fields: dict[str, Any], *, traceback: bool = False) -> None:
         if self._logger.isEnabledFor(level):
@@ -151,18 +151,18 @@ class EventLog:
 
 
 def events(part: str) -> EventLog:
-    """The log of a part of the program, such as "ingest"."""
+    """The event log of a part of the program, such as "ingest"."""
     return EventLog(part)
 
 
 def is_terminal() -> bool:
-    """Whether a person watches stderr."""
+    """Whether stderr is a terminal."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 def console() -> Console:
-    """The one console on stderr, which progress bars and log lines share so that neither overwrites the other."""
-    global _console  # the live display and the log must meet in the same object
+    """The console on stderr, shared by progress bars and log lines so that neither overwrites the other."""
+    global _console  # the live display and the log must share one object
     if _console is None:
         from rich.console import Console
 
@@ -171,18 +171,18 @@ def console() -> Console:
 
 
 def current() -> LogSettings:
-    """How this process logs."""
+    """The log settings of this process."""
     return _current
 
 
 def configure(mode: LogMode = "auto", *, verbose: bool = False, quiet: bool = False, run_id: str = "") -> LogSettings:
-    """Set up logging of this process. Text on a terminal shows warnings; lines for machines tell how the run goes.
+    """Set up logging in this process. Text on a terminal shows warnings; other output also shows progress events.
 
     Args:
         mode: "auto" is text on a terminal and JSON lines elsewhere.
-        verbose: down to debug.
+        verbose: include debug events.
         quiet: errors only.
-        run_id: the id of this run; ACD_RUN_ID, or a new one, if empty.
+        run_id: id of this run; if empty, ACD_RUN_ID or a new id.
     """
     terminal = is_terminal()
     form = mode if mode != "auto" else TEXT_FORMAT if terminal else JSON_FORMAT
@@ -203,13 +203,13 @@ def configure(mode: LogMode = "auto", *, verbose: bool = False, quiet: bool = Fa
 
 
 def install(settings: LogSettings, handler: logging.Handler) -> None:
-    """Send the events of this process, and the warnings of libraries, to one handler."""
-    global _current  # logging is of the process, as in the standard library
+    """Send the events of this process and the warnings of libraries to a handler."""
+    global _current  # logging is global, as in the standard library
     _current = settings
     root = logging.getLogger()
     for old in [old for old in root.handlers if getattr(old, "of_acd", False)]:
         root.removeHandler(old)
-    handler.of_acd = True  # type: ignore[attr-defined]  # a mark of ours, to find the handler again
+    handler.of_acd = True  # type: ignore[attr-defined]  # a mark to find the handler again
     handler.addFilter(_LibraryFilter())
     root.addHandler(handler)
     logging.getLogger(ROOT).setLevel(settings.level)
@@ -217,7 +217,7 @@ def install(settings: LogSettings, handler: logging.Handler) -> None:
 
 
 def announce(arguments: Sequence[str]) -> None:
-    """Write the first line of a run: versions and arguments."""
+    """Log the first line of a run: versions and arguments."""
     libraries = {name: _version(name) for name in _LIBRARIES}
     events("cli").info(
         "run.started",
@@ -229,7 +229,7 @@ def announce(arguments: Sequence[str]) -> None:
 
 
 def _version(distribution: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version  # slow, and of no use to --help
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and not needed for --help
 
     try:
         return version(distribution)
@@ -238,15 +238,15 @@ def _version(distribution: str) -> str:
 
 
 class _LibraryFilter(logging.Filter):
-    """Lets a library say the same thing once a minute, such as asyncio when there are no descriptors left."""
+    """Limits repeated library messages to one per minute, such as asyncio's when file descriptors run out."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if hasattr(record, "fields"):
             return True
-        left_out = _repeats.count(f"{record.name}\n{record.getMessage()[:LONGEST_CONDITION]}")
-        if left_out:
-            record.msg, record.args = f"{record.getMessage()} ({left_out} times more in between)", ()
-        return left_out is not None
+        suppressed = _repeats.count(f"{record.name}\n{record.getMessage()[:LONGEST_CONDITION]}")
+        if suppressed:
+            record.msg, record.args = f"{record.getMessage()} (repeated {suppressed} times in between)", ()
+        return suppressed is not None
 
 
 class _TextFormatter(logging.Formatter):
@@ -254,8 +254,8 @@ class _TextFormatter(logging.Formatter):
         time = datetime.fromtimestamp(record.created, tz=UTC).strftime("%H:%M:%S")
         level = f"{record.levelname.lower()} " if record.levelno >= logging.WARNING else ""
         part, event, fields = _parts(record)
-        told = "".join(f" {key}={_text(value)}" for key, value in fields.items())
-        line = f"{time} {level}{part} {event}{told}"
+        values = "".join(f" {key}={_text(value)}" for key, value in fields.items())
+        line = f"{time} {level}{part} {event}{values}"
         return f"{line}\n{_traceback(self, record)}" if record.exc_info or record.exc_text else line
 
 
@@ -277,7 +277,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _ConsoleHandler(logging.Handler):
-    """Writes above a progress bar, if there is one."""
+    """Writes log lines above the progress bar, if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         console().print(self.format(record), markup=False, highlight=False, emoji=False, soft_wrap=True)
@@ -302,7 +302,7 @@ def _text(value: Any) -> str:
 
 
 def _json_value(value: Any) -> Any:
-    """JSON has no NaN: such numbers become text."""
+    """A value for JSON, which has no NaN or infinity: such numbers become text."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):

@@ -49,7 +49,7 @@ class Change:
         grid: where its pixels lie, or None.
     """
 
-    found: detect.Change
+    found: detect.ImageChange
     detection: Detection
     scale: float
     time: str = ""
@@ -111,7 +111,7 @@ class Change:
         words, arrays = read_saved(address, KIND)
         blob_ids = arrays["blob_ids"]
         outlines: dict[int, Outline] = join_all(trace(blob_ids, (0, 0)))
-        found = detect.Change(
+        found = detect.ImageChange(
             ZScore(arrays["z"], arrays["quality"]), blob_ids, unpack_rows(arrays["blobs"], BLOB), outlines
         )
         return cls(found, Detection.of(words["detection"]), words["scale"], words["time"], words["grid"])
@@ -220,7 +220,7 @@ def _inside(area: Area | None, baseline: Baseline) -> NDArray[np.bool_] | None:
     return inside_mask(geometry, baseline.grid)
 
 
-def _require_judged(found: detect.Change, baseline: Baseline, min_count: int, min_std: float) -> None:
+def _require_judged(found: detect.ImageChange, baseline: Baseline, min_count: int, min_std: float) -> None:
     quality = found.score.quality
     if (quality == Quality.VALID).any():
         return

@@ -153,7 +153,7 @@ PROPERTIES = tuple(field.name for field in fields(TablePatch) if field.name not 
 _HEADINGS = ("number", "area_px", "hectares", "z_max", "drop_mean", "bounds")
 
 
-def table_of(found: detect.Change, *, scale: float, time: str, grid: Grid | None, name: str) -> PatchTable:
+def table_of(found: detect.ImageChange, *, scale: float, time: str, grid: Grid | None, name: str) -> PatchTable:
     """The patches of a change, largest first.
 
     Args:

@@ -1,4 +1,4 @@
-"""Connected components of a graph that is given as pairs of nodes."""
+"""Connected components of a graph given as pairs of nodes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def components(size: int, pairs: NDArray[np.integer]) -> NDArray[np.int64]:
     """Number the connected components of nodes 0 to size - 1.
 
     Args:
-        size: how many nodes there are.
-        pairs: shape (n, 2), the nodes that are joined; repeats and loops do no harm.
+        size: number of nodes.
+        pairs: shape (n, 2), the edges; duplicates and self-loops are allowed.
 
     Returns:
-        Shape (size,), the component of each node, numbered from 0 by its first node.
+        Shape (size,), the component of each node; components are numbered from 0 in the order of their first nodes.
 
     >>> import numpy as np
     >>> components(5, np.array([[3, 1], [4, 3]]))
@@ -27,10 +27,10 @@ def components(size: int, pairs: NDArray[np.integer]) -> NDArray[np.int64]:
     if not len(pairs):
         return np.arange(size, dtype=np.int64)
     graph = coo_array((np.ones(len(pairs), np.bool_), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
-    number, found = connected_components(graph, directed=False)
+    number, unordered = connected_components(graph, directed=False)
     first = np.empty(number, np.int64)
-    first[found[::-1]] = np.arange(size - 1, -1, -1)  # of repeated indices the last one counts
+    first[unordered[::-1]] = np.arange(size - 1, -1, -1)  # the last of repeated indices wins
     rank = np.empty(number, np.int64)
     rank[np.argsort(first)] = np.arange(number)
-    component: NDArray[np.int64] = rank[found]
+    component: NDArray[np.int64] = rank[unordered]
     return component

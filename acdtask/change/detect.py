@@ -1,4 +1,4 @@
-"""The steps of the detection put together: for one tile, and for one whole image."""
+"""Change detection for a tile and for a whole image."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from acdtask.change.method import apply_steps, halo_before, halo_of, measure, me
 from acdtask.change.moments import Moments
 from acdtask.change.polygons import Outline, join_all, trace
 from acdtask.change.profile import STANDARD, Detection
-from acdtask.change.scene import Ground, Scene
+from acdtask.change.scene import BaselineArrays, Scene
 from acdtask.change.seams import join_fragments
 from acdtask.change.steps.step import Whole
 from acdtask.change.zscore import Quality, ZScore, z_score
 
 __all__ = [
-    "Change",
+    "ImageChange",
     "TileChange",
     "detect_against",
+    "detect_change",
     "detect_in_tile",
     "detect_monolithic",
-    "detect_on_ground",
     "scene_of",
     "score_tile",
 ]
@@ -33,21 +33,21 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class TileChange:
-    """What one tile knows of the change in it: the scores, and the fragments to be joined with those of other tiles."""
+    """The scores of a tile, and its fragments, which are joined with those of other tiles."""
 
     score: ZScore
     fragments: Fragments
 
 
 @dataclass(frozen=True, eq=False)
-class Change:
-    """The change in one whole image.
+class ImageChange:
+    """The change in a whole image.
 
     Attributes:
         score: z and quality of each pixel; z after the steps of the method.
-        blob_ids: shape (height, width), int32, the blob of each pixel; 0 where there is none.
+        blob_ids: shape (height, width), int32, the blob of each pixel; 0 is background.
         blobs: BLOB rows (`acdtask.change.seams`).
-        outlines: the outline of each blob in pixel coordinates, by blob.
+        outlines: outlines in pixel coordinates, by blob id.
     """
 
     score: ZScore
@@ -70,12 +70,12 @@ def score_tile(
 
     Args:
         image: shape (height, width), integers, in stored units.
-        mean: mean of the baseline, the same shape.
-        std: population standard deviation of the baseline, the same shape.
-        count: images of the baseline, the same shape.
+        mean: mean of the baseline, same shape.
+        std: population standard deviation of the baseline, same shape.
+        count: number of baseline images, same shape.
         settings: thresholds and rules.
         nodata: the variable's nodata, or None.
-        inside: the same shape, True in the area of interest; None for everywhere.
+        inside: same shape, True in the area of interest; None means everywhere.
     """
     image, nodata = settings.without_zeros(image, nodata)
     score = z_score(image, mean, std, count, nodata=nodata, min_count=settings.min_count, min_std=settings.min_std)
@@ -87,28 +87,28 @@ def score_tile(
 
 def scene_of(
     image: NDArray[Any],
-    ground: Ground,
+    baseline: BaselineArrays,
     settings: Detection,
     *,
     nodata: float | None,
     inside: NDArray[np.bool_] | None = None,
 ) -> tuple[Scene, ZScore]:
-    """An image against its baseline before any step, and its scores.
+    """Score an image against its baseline; no step is applied yet.
 
     Args:
         image: shape (height, width), integers, in stored units.
-        ground: the baseline, the same shape.
+        baseline: same shape.
         settings: thresholds and rules.
         nodata: the variable's nodata, or None.
-        inside: the same shape, True where something may be said; None for everywhere.
+        inside: same shape, True where pixels may be judged; None means everywhere.
     """
-    score = score_tile(image, ground.mean, ground.std, ground.count, settings, nodata=nodata, inside=inside)
-    return Scene.of(ground, image, score.z), score
+    score = score_tile(image, baseline.mean, baseline.std, baseline.count, settings, nodata=nodata, inside=inside)
+    return Scene.of(baseline, image, score.z), score
 
 
-def detect_on_ground(
+def detect_change(
     image: NDArray[Any],
-    ground: Ground,
+    baseline: BaselineArrays,
     settings: Detection,
     *,
     nodata: float | None,
@@ -116,19 +116,19 @@ def detect_on_ground(
     inside: NDArray[np.bool_] | None = None,
     wholes: Sequence[Whole] = (),
 ) -> TileChange:
-    """Judge a tile of a new image with its surroundings, and find the fragments of change in the tile.
+    """Judge a tile of a new image and find its fragments of change.
 
     Args:
-        image: the tile grown by the halo of the method, integers, in stored units.
-        ground: the baseline, the same shape.
+        image: the tile grown by the method's halo, integers, in stored units.
+        baseline: same shape.
         settings: the method.
         nodata: the variable's nodata, or None.
         origin: global (row, column) of the tile's first pixel.
-        inside: the same shape, True where something may be said; None for everywhere.
-        wholes: what the measuring steps of the method know of the whole image.
+        inside: same shape, True where pixels may be judged; None means everywhere.
+        wholes: what the measuring steps concluded about the whole image.
     """
     halo = halo_of(settings.steps)
-    scene, score = scene_of(image, ground, settings, nodata=nodata, inside=inside)
+    scene, score = scene_of(image, baseline, settings, nodata=nodata, inside=inside)
     scene = apply_steps(scene, settings.steps, wholes).without_margin(halo)
     fragments = find_fragments(
         scene.evidence(), low=settings.low, high=settings.high, min_area=settings.min_area, origin=origin
@@ -149,9 +149,9 @@ def detect_in_tile(
     inside: NDArray[np.bool_] | None = None,
     wholes: Sequence[Whole] = (),
 ) -> TileChange:
-    """As `detect_on_ground`, with the views of the baseline one by one."""
-    ground = Ground(mean, std, count)
-    return detect_on_ground(image, ground, settings, nodata=nodata, origin=origin, inside=inside, wholes=wholes)
+    """Like `detect_change`, with the views of the baseline as separate arrays."""
+    baseline = BaselineArrays(mean, std, count)
+    return detect_change(image, baseline, settings, nodata=nodata, origin=origin, inside=inside, wholes=wholes)
 
 
 def detect_monolithic(
@@ -161,23 +161,23 @@ def detect_monolithic(
     *,
     nodata: float | None,
     valid_range: tuple[float, float] = (0, 1000),
-) -> Change:
-    """Find the change in one whole image against a stack of earlier ones.
+) -> ImageChange:
+    """Find the change in a whole image against a stack of earlier images.
 
     Args:
         stack: the baseline, shape (images, height, width), integers of 8 or 16 bits.
-        image: the new image, shape (height, width), the same type.
+        image: the new image, shape (height, width), same type.
         settings: thresholds and rules.
-        nodata: the stored number that means no data, or None.
-        valid_range: least and greatest valid stored number, for settings that centre.
+        nodata: the stored value that means no data, or None.
+        valid_range: minimum and maximum valid stored value; centring divides it into bins.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> stack = rng.normal(700, 50, (30, 40, 40)).astype(np.int16)
     >>> image = np.full((40, 40), 700, np.int16)
     >>> image[10:22, 5:17] = 200
-    >>> found = detect_monolithic(stack, image, nodata=-1)
-    >>> found.blobs["area"], found.outlines[1].bounds
+    >>> change = detect_monolithic(stack, image, nodata=-1)
+    >>> change.blobs["area"], change.outlines[1].bounds
     (array([144]), (5.0, 10.0, 17.0, 22.0))
     """
     moments = Moments.of_images(*settings.without_zeros(stack, nodata))
@@ -192,27 +192,27 @@ def detect_against(
     nodata: float | None,
     valid_range: tuple[float, float] = (0, 1000),
     inside: NDArray[np.bool_] | None = None,
-) -> Change:
-    """Find the change in one whole image against the moments of earlier ones.
+) -> ImageChange:
+    """Find the change in a whole image against the moments of earlier images.
 
     Args:
-        moments: of the baseline, shape (height, width).
-        image: the new image, the same shape, integers of 8 or 16 bits.
+        moments: moments of the baseline, shape (height, width).
+        image: the new image, same shape, integers of 8 or 16 bits.
         settings: thresholds and rules.
-        nodata: the stored number that means no data, or None.
-        valid_range: least and greatest valid stored number, for settings that centre.
-        inside: the same shape, True in the area of interest; None for everywhere.
+        nodata: the stored value that means no data, or None.
+        valid_range: minimum and maximum valid stored value; centring divides it into bins.
+        inside: same shape, True in the area of interest; None means everywhere.
     """
     halo = halo_of(settings.steps)
     image, within = np.pad(image, halo), np.pad(np.ones(image.shape, np.bool_) if inside is None else inside, halo)
     mean, std, count = moments.mean(), moments.standard_deviation(), moments.count
-    ground = Ground(np.pad(mean, halo), np.pad(std, halo), np.pad(count, halo), valid_range)
+    baseline = BaselineArrays(np.pad(mean, halo), np.pad(std, halo), np.pad(count, halo), valid_range)
     wholes: list[Whole] = []
     for step in measuring(settings.steps):
-        scene, _ = scene_of(image, ground, settings, nodata=nodata, inside=within)
+        scene, _ = scene_of(image, baseline, settings, nodata=nodata, inside=within)
         margin = halo - halo_before(settings.steps, len(wholes))
         wholes.append(step.conclude(measure(scene.without_margin(margin), settings.steps, wholes)))
-    tile = detect_on_ground(image, ground, settings, nodata=nodata, origin=(0, 0), inside=within, wholes=wholes)
+    tile = detect_change(image, baseline, settings, nodata=nodata, origin=(0, 0), inside=within, wholes=wholes)
     joined = join_fragments([tile.fragments.table])
     blob_ids = joined.blob_ids[0][tile.fragments.labels]
-    return Change(tile.score, blob_ids, joined.blobs, join_all(trace(blob_ids, (0, 0))))
+    return ImageChange(tile.score, blob_ids, joined.blobs, join_all(trace(blob_ids, (0, 0))))

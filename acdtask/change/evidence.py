@@ -1,4 +1,4 @@
-"""The output of a method for a tile: fields that patches are found in and measured on."""
+"""The output of a method for a tile: the fields in which patches are found and measured."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["Evidence"]
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Fields of one shape (height, width).
+    """What a method says about the pixels of a tile. All fields have shape (height, width).
 
     Attributes:
-        extent: a patch is made of connected pixels in which this exceeds the lower threshold; NaN is never above.
-        seed: some pixel of each 4-connected part of a patch exceeds the upper threshold in this.
-        z: drop below the usual value, in standard deviations. Pixels where it is NaN are in no patch.
-        drop: the same in stored units, float64.
+        extent: a patch consists of connected pixels where this exceeds the lower threshold; NaN never does.
+        seed: in each 4-connected part of a patch, this exceeds the upper threshold at some pixel.
+        z: drop below the baseline mean, in standard deviations. Pixels where it is NaN belong to no patch.
+        drop: the same drop in stored units, float64.
         count: images of the baseline.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the fields differ in shape.
     """
 
     extent: NDArray[np.float32]
@@ -45,7 +45,7 @@ class Evidence:
     def of_scores(
         cls, z: NDArray[np.float32], mean: NDArray[np.float32], image: NDArray[Any], count: NDArray[Any]
     ) -> Evidence:
-        """The evidence of scores alone.
+        """Evidence in which both thresholds apply to z.
 
         Args:
             z: NaN where there is no score.

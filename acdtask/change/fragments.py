@@ -1,4 +1,4 @@
-"""What one tile knows of its blobs: fragments, to be joined with those of other tiles.
+"""Fragments: the parts of blobs that lie in one tile, to be joined with those of other tiles.
 
 A fragment is a 4-connected component of extent > low inside a tile. Everything that crosses a seam is an integer, since
 sums of floats depend on their order.
@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from acdtask.change.components import components
 from acdtask.change.evidence import Evidence
-from acdtask.change.near_misses import NOTHING, Near
+from acdtask.change.near_misses import NO_SCORE, Near
 
 __all__ = ["BORDER_PIXEL", "FIXED", "FRAGMENT", "MEASURES", "Z_LIMIT", "FragmentTable", "Fragments", "find_fragments"]
 
@@ -22,7 +22,7 @@ FIXED = 1000
 """Fixed point: integers count thousandths of a unit (of z, or of a stored number)."""
 
 Z_LIMIT = 1_000_000
-"""Larger scores are counted as this one, so that a sum of 9e9 pixels still fits 64 bits."""
+"""Scores are clipped to this, so that their sum over 9e9 pixels fits 64 bits."""
 
 MEASURES = np.dtype(
     [
@@ -39,33 +39,33 @@ MEASURES = np.dtype(
         ("max_column", "<i8"),
     ]
 )
-"""What is measured of a set of pixels.
+"""Measures of a set of pixels.
 
-area: pixels. z_max, z_sum: z in fixed point. drop_sum: mean - image in stored units, in fixed point. count_sum: images
-of the baseline. first_row, first_column: the first pixel in raster order. min_row to max_column: the bounding box,
-inclusive. Rows and columns are global.
+area: number of pixels. z_max, z_sum: z in fixed point. drop_sum: mean - image in stored units, in fixed point.
+count_sum: number of baseline images. first_row, first_column: the first pixel in raster order. min_row to max_column:
+the bounding box, inclusive. Rows and columns are global.
 """
 
 FRAGMENT = np.dtype([*MEASURES.descr, ("has_high", "?"), ("seed_max", "<i8")])
-"""A fragment: its measures, whether any of its pixels has seed > high, and the highest seed, in fixed point.
+"""A fragment: its measures, whether seed > high at any of its pixels, and its highest seed in fixed point.
 
 Row k has label k + 1.
 """
 
 BORDER_PIXEL = np.dtype([("row", "<i8"), ("column", "<i8"), ("label", "<i4")])
-"""A pixel of a fragment on the outermost rows or columns of its tile; row and column are global."""
+"""A pixel of a fragment in the outermost row or column of its tile; row and column are global."""
 
 
 @dataclass(frozen=True, eq=False)
 class FragmentTable:
-    """All that the join needs to know of a tile; no pixels but those of the border.
+    """Everything that joining needs from a tile. Border pixels are the only pixels in it.
 
     Attributes:
         origin: global (row, column) of the tile's first pixel.
         shape: (height, width) of the tile.
-        min_area: the area that pruning was done with.
+        min_area: the minimum area that was used to prune fragments.
         fragments: FRAGMENT rows in raster order of their first pixel; row k has label k + 1.
-        diagonals: shape (n, 2), int32, labels of fragments that touch at a corner inside the tile; the smaller first.
+        diagonals: shape (n, 2), int32, labels of fragments that touch at a corner inside the tile, smaller label first.
         border: BORDER_PIXEL rows in raster order.
     """
 
@@ -83,8 +83,8 @@ class Fragments:
 
     Attributes:
         labels: shape (height, width), int32, the label of each pixel; 0 is background.
-        table: what the other tiles must know.
-        near: what lies wholly inside the tile or needs no joining; `seams.join_near` adds what crosses its border.
+        table: what joining needs.
+        near: near misses inside the tile; `seams.join_near` adds those that cross its border.
     """
 
     labels: NDArray[np.int32]
@@ -94,28 +94,28 @@ class Fragments:
 
 @dataclass(frozen=True, eq=False)
 class _Pixels:
-    """The pixels of some fragments, in raster order: flat index and label of each; labels run from 0 to number - 1."""
+    """Pixels of fragments in raster order: flat index and label of each; labels run from 0 to number - 1."""
 
     index: NDArray[np.int64]
     label: NDArray[np.int32]
     number: int
 
     def only(self, kept: NDArray[np.bool_]) -> _Pixels:
-        """The pixels of the fragments that are kept, which are numbered anew in raster order."""
+        """The pixels of the kept fragments, renumbered in raster order."""
         inside = kept[self.label]
         index, old = self.index[inside], self.label[inside]
         first = np.full(self.number, np.iinfo(np.int64).max)
-        first[old[::-1]] = index[::-1]  # of repeated indices the last one counts
+        first[old[::-1]] = index[::-1]  # the last of repeated indices wins
         number = int(np.count_nonzero(kept))
         rank = np.empty(self.number, np.int32)
         rank[np.argsort(first)] = np.arange(self.number, dtype=np.int32)
         return _Pixels(index, rank[old], number)
 
     def any(self, pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """For each fragment, whether any of its pixels is true."""
-        found = np.zeros(self.number, np.bool_)
-        found[self.label[pixels]] = True
-        return found
+        """For each fragment, whether any of its pixels is True."""
+        has_true = np.zeros(self.number, np.bool_)
+        has_true[self.label[pixels]] = True
+        return has_true
 
     def sum(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
         total = np.zeros(self.number, np.int64)
@@ -131,18 +131,18 @@ class _Pixels:
 def find_fragments(evidence: Evidence, *, low: float, high: float, min_area: int, origin: tuple[int, int]) -> Fragments:
     """Find the fragments of a tile that may be part of a patch.
 
-    Joined over all tiles (`acdtask.change.seams`), they give on the whole image, where extent and seed are z, what
+    Where extent and seed are z, joining the fragments of all tiles (`acdtask.change.seams`) gives the same as
     `skimage.filters.apply_hysteresis_threshold(z, low, high)` (4 neighbours), `skimage.measure.label(connectivity=2)`
-    (8 neighbours) and area > min_area give. What can be decided inside the tile is decided here: a fragment off the
-    border in which seed never exceeds `high` is dropped, and so is a group of fragments that touch each other, are all
-    off the border, and together have no more than min_area pixels.
+    (8 neighbours) and area > min_area on the whole image. What can be decided inside the tile is decided here: a
+    fragment off the border in which seed never exceeds `high` is dropped, and so is a group of touching fragments that
+    are all off the border and together have no more than min_area pixels.
 
     Args:
-        evidence: of the tile, without its surroundings.
-        low: every pixel of a fragment has an extent above this.
-        high: a fragment becomes part of a patch if, joined over all tiles, one of its pixels has a seed above this.
+        evidence: evidence of the tile, without its halo.
+        low: lower threshold; extent exceeds it at every pixel of a fragment.
+        high: upper threshold; a fragment, joined over all tiles, is kept if seed exceeds it at one of its pixels.
         min_area: a patch has more pixels than this.
-        origin: global (row, column) of the tile's first pixel; negative numbers are fine.
+        origin: global (row, column) of the tile's first pixel; may be negative.
     """
     shape, z, seed = evidence.z.shape, evidence.z.reshape(-1), evidence.seed.reshape(-1)
     # Thresholds as doubles, as skimage compares: in single precision 1.7 is not below float32(1.7).
@@ -174,7 +174,7 @@ def find_fragments(evidence: Evidence, *, low: float, high: float, min_area: int
     fragments["z_sum"] = pixels.sum(scores)
     fragments["drop_sum"] = pixels.sum(_fixed(evidence.drop.reshape(-1)[pixels.index]))
     fragments["count_sum"] = pixels.sum(evidence.count.reshape(-1)[pixels.index].astype(np.int64))
-    _measure_places(fragments, pixels, shape[1], origin)
+    _measure_extents(fragments, pixels, shape[1], origin)
     table = FragmentTable(
         origin=origin,
         shape=(shape[0], shape[1]),
@@ -187,7 +187,7 @@ def find_fragments(evidence: Evidence, *, low: float, high: float, min_area: int
 
 
 def _near(evidence: Evidence, pixels: _Pixels, high: np.float64, min_area: int) -> Near:
-    """The seeds of a tile, and its regions that do not reach its border; `pixels` are all those of regions."""
+    """Near misses of a tile: its seeds, and its regions off the border. `pixels` are those of all regions."""
     seeds = evidence.seed.reshape(-1)[pixels.index]
     # Where there is one field, the highest of all pixels is among those above low.
     highest = seeds.max() if seeds.size and evidence.is_plain else np.fmax.reduce(evidence.seed, axis=None)
@@ -195,11 +195,11 @@ def _near(evidence: Evidence, pixels: _Pixels, high: np.float64, min_area: int) 
     inside = ~pixels.any(_on_border(pixels.index, evidence.z.shape))
     wide = inside & (area > min_area) & ~pixels.any(seeds > high)
     return Near(
-        z_max=NOTHING if np.isnan(highest) else int(_fixed_scores(highest)),
+        z_max=NO_SCORE if np.isnan(highest) else int(_fixed_scores(highest)),
         low_px=len(seeds),
         high_px=int(np.count_nonzero(seeds > high)),
         region_px=int(area[inside].max(initial=0)),
-        wide_z_max=int(_fixed_scores(seeds[wide[pixels.label]].max())) if wide.any() else NOTHING,
+        wide_z_max=int(_fixed_scores(seeds[wide[pixels.label]].max())) if wide.any() else NO_SCORE,
     )
 
 
@@ -224,19 +224,19 @@ def _labels_image(pixels: _Pixels, shape: tuple[int, ...]) -> NDArray[np.int32]:
 
 
 def _diagonal_pairs(pixels: _Pixels, labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Pairs of fragments, numbered from 0, that touch at a corner; the smaller first, sorted, each pair once."""
+    """Sorted unique pairs of fragments, numbered from 0, that touch at a corner; smaller number first."""
     height, width = labels.shape
     row, column = np.divmod(pixels.index, width)
     keys = []
     # The row below, to the right and to the left, is enough: each touching corner is seen from its upper pixel.
     for step, has_neighbour in ((1, column < width - 1), (-1, column > 0)):
-        here = has_neighbour & (row < height - 1)
-        one = pixels.label[here].astype(np.int64)
-        other = labels.reshape(-1)[pixels.index[here] + width + step].astype(np.int64) - 1
-        differ = (other >= 0) & (other != one)
-        one, other = one[differ], other[differ]
+        has_corner = has_neighbour & (row < height - 1)
+        label = pixels.label[has_corner].astype(np.int64)
+        other = labels.reshape(-1)[pixels.index[has_corner] + width + step].astype(np.int64) - 1
+        differ = (other >= 0) & (other != label)
+        label, other = label[differ], other[differ]
         # A pair as one number, so that sorting and removing duplicates is one call: (2, 5) of 10 fragments is 25.
-        keys.append(np.minimum(one, other) * pixels.number + np.maximum(one, other))
+        keys.append(np.minimum(label, other) * pixels.number + np.maximum(label, other))
     key = np.unique(np.concatenate(keys))
     return np.stack(np.divmod(key, max(pixels.number, 1)), axis=1).astype(np.int32)
 
@@ -244,9 +244,9 @@ def _diagonal_pairs(pixels: _Pixels, labels: NDArray[np.int32]) -> NDArray[np.in
 def _undecided_or_large(
     pixels: _Pixels, diagonals: NDArray[np.int32], shape: tuple[int, ...], min_area: int
 ) -> tuple[NDArray[np.bool_], int]:
-    """For each fragment, whether its group reaches the border or has more than min_area pixels.
+    """Mark fragments whose group reaches the border or has more than min_area pixels.
 
-    Also the pixels of the largest group that does not.
+    Also the area of the largest group that is neither.
     """
     group = components(pixels.number, diagonals)
     area = np.zeros(pixels.number, np.int64)
@@ -257,10 +257,10 @@ def _undecided_or_large(
     return kept[group], int(area[~kept].max(initial=0))
 
 
-def _measure_places(fragments: NDArray[np.void], pixels: _Pixels, width: int, origin: tuple[int, int]) -> None:
+def _measure_extents(fragments: NDArray[np.void], pixels: _Pixels, width: int, origin: tuple[int, int]) -> None:
     row, column = np.divmod(pixels.index, width)
     row, column = row + origin[0], column + origin[1]
-    fragments["first_row"][pixels.label[::-1]] = row[::-1]  # of repeated indices the last one counts
+    fragments["first_row"][pixels.label[::-1]] = row[::-1]  # the last of repeated indices wins
     fragments["first_column"][pixels.label[::-1]] = column[::-1]
     fragments["min_row"] = fragments["first_row"]  # raster order: no pixel of it is above the first
     fragments["min_column"] = -pixels.max(-column)
@@ -269,9 +269,9 @@ def _measure_places(fragments: NDArray[np.void], pixels: _Pixels, width: int, or
 
 
 def _border_pixels(pixels: _Pixels, shape: tuple[int, ...], origin: tuple[int, int]) -> NDArray[np.void]:
-    here = _on_border(pixels.index, shape)
-    row, column = np.divmod(pixels.index[here], shape[1])
+    on_border = _on_border(pixels.index, shape)
+    row, column = np.divmod(pixels.index[on_border], shape[1])
     border = np.empty(len(row), BORDER_PIXEL)
     border["row"], border["column"] = row + origin[0], column + origin[1]
-    border["label"] = pixels.label[here] + 1
+    border["label"] = pixels.label[on_border] + 1
     return border

@@ -11,17 +11,17 @@ __all__ = ["apply_steps", "halo_before", "halo_of", "measure", "measuring", "rea
 
 
 def halo_of(steps: Sequence[Step]) -> int:
-    """How far around a tile pixels affect the result in it, in pixels."""
+    """The halo of a method: how far beyond a tile pixels affect its result, in pixels."""
     return sum(step.halo for step in steps)
 
 
 def measuring(steps: Sequence[Step]) -> list[Step]:
-    """The steps that measure the whole image, in their order."""
+    """The steps that measure the whole image, in order."""
     return [step for step in steps if step.measures]
 
 
 def reads_twice(steps: Sequence[Step]) -> bool:
-    """Whether all tiles must be read before any is evaluated: to measure the image, or to find unreadable neighbours.
+    """Whether all tiles must be read before any is judged: to measure the image, or to detect unreadable neighbours.
 
     >>> from acdtask.change.steps.registry import steps_of
     >>> [reads_twice(steps_of(given)) for given in ({}, {"centred": True}, {"smooth": 1.2})]
@@ -31,12 +31,12 @@ def reads_twice(steps: Sequence[Step]) -> bool:
 
 
 def halo_before(steps: Sequence[Step], turn: int) -> int:
-    """The halo that measuring step number `turn` (from 0) needs for its counts."""
+    """The halo that measuring step number `turn` (from 0) needs to count."""
     return halo_of(_until(steps, turn))
 
 
 def measure(scene: Scene, steps: Sequence[Step], wholes: Sequence[Whole]) -> Counts:
-    """The counts of the next measuring step in a tile.
+    """Count in a tile for the next measuring step.
 
     Args:
         scene: the tile grown by `halo_before(steps, len(wholes))`.
@@ -49,7 +49,7 @@ def measure(scene: Scene, steps: Sequence[Step], wholes: Sequence[Whole]) -> Cou
 
 
 def apply_steps(scene: Scene, steps: Sequence[Step], wholes: Sequence[Whole]) -> Scene:
-    """The scene after all steps; only valid without a margin of `halo_of(steps)` pixels.
+    """Apply all steps. The result is valid without a margin of `halo_of(steps)` pixels.
 
     Args:
         scene: a tile, grown by that margin.
@@ -63,5 +63,5 @@ def apply_steps(scene: Scene, steps: Sequence[Step], wholes: Sequence[Whole]) ->
 
 
 def _until(steps: Sequence[Step], turn: int) -> Sequence[Step]:
-    places = [place for place, step in enumerate(steps) if step.measures]
-    return steps[: places[turn]]
+    positions = [position for position, step in enumerate(steps) if step.measures]
+    return steps[: positions[turn]]

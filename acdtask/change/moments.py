@@ -1,4 +1,4 @@
-"""Exact moments of integer images: a commutative group, so that a baseline can be added to, taken from and merged."""
+"""Exact moments of integer images. They form a commutative group: images can be added, subtracted and merged."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Image: TypeAlias = NDArray[Any]
 Mask: TypeAlias = NDArray[np.bool_]
 
 MAX_COUNT = 65535
-"""Most images a pixel may have.
+"""Maximum number of images per pixel.
 
-Values of 16 bits lie within 65535 of each other, so their variance is at most (65535/2)**2. With n <= 65535 images,
+16-bit values differ by at most 65535, so their variance is at most (65535/2)**2. With n <= 65535 images,
 n*Q - S*S is n*n times the variance, which stays below 2**62.
 """
 
@@ -29,7 +29,7 @@ _UINT8_MAX = 255
 
 
 def stored_nodata(nodata: float | None, dtype: np.dtype[Any]) -> int | None:
-    """Nodata as an integer of this type, or None if no pixel of the type can have it.
+    """Nodata as an integer of this type, or None if the type cannot represent it.
 
     >>> stored_nodata(-32768.0, np.dtype("int16")), stored_nodata(-1, np.dtype("uint8"))
     (-32768, None)
@@ -44,13 +44,13 @@ def _require_small_integers(images: Image) -> None:
     if images.dtype.kind not in "iu" or images.dtype.itemsize > 2:
         raise AcdError(
             ErrorCode.INPUT_BANDS,
-            f"Images of type {images.dtype} have no exact moments",
+            f"exact moments need integers of 8 or 16 bits, and the images are {images.dtype}",
             "Store the variable as integers of 8 or 16 bits, with a scale.",
         )
 
 
 class _BlockSums:
-    """Sums over one block of rows. They run in 32 bits as long as that is exact, and are then added to 64 bits."""
+    """Sums over a block of rows, kept in 32 bits while that is exact and then flushed to 64 bits."""
 
     def __init__(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         self.valid = np.empty(shape, np.bool_)
@@ -63,10 +63,10 @@ class _BlockSums:
         self._largest_square_sum = 0
 
     def add(self, image: Image, out: Moments) -> None:
-        """Add an image where self.valid is true."""
+        """Add an image where self.valid is True."""
         np.multiply(image, self.valid, out=self._masked)
         peak = max(int(self._masked.max()), -int(self._masked.min()))
-        # 255 values of 16 bits cannot fill the 32 bits of the total; their squares can.
+        # The sum of 255 16-bit values fits 32 bits; the sum of their squares may not.
         if self._images == _UINT8_MAX or self._largest_square_sum + peak * peak > _UINT32_MAX:
             self.flush(out)
         self._images += 1
@@ -75,11 +75,11 @@ class _BlockSums:
         np.add(self._count, self.valid.view(np.uint8), out=self._count)
         np.add(self._total, self._wide, out=self._total)
         squared = self._wide.view(np.uint32)
-        np.multiply(squared, squared, out=squared)  # modulo 2**32, which x*x does not reach for 16 bits
+        np.multiply(squared, squared, out=squared)  # modulo 2**32, and x*x of a 16-bit value is below that
         np.add(self._squares, squared, out=self._squares)
 
     def flush(self, out: Moments) -> None:
-        """Move what has been summed to `out`."""
+        """Add the sums to `out` and reset them."""
         np.add(out.count, self._count, out=out.count)
         np.add(out.total, self._total, out=out.total)
         np.add(out.total_of_squares, self._squares, out=out.total_of_squares)
@@ -91,9 +91,9 @@ class _BlockSums:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Count, sum and sum of squares of the valid images of each pixel, as exact integers.
+    """Count, sum and sum of squares of each pixel's valid values, as exact integers.
 
-    Adding and subtracting are exact and commute, so any order of add, subtract and merge gives the same bits.
+    Adding and subtracting are exact and commute, so the order of add, subtract and merge does not matter.
 
     Attributes:
         count: shape (height, width), int32.
@@ -118,19 +118,19 @@ class Moments:
 
     @classmethod
     def zeros(cls, shape: tuple[int, int]) -> Moments:
-        """The moments of no image at all, for pixels of shape (height, width)."""
+        """Moments of zero images, for pixels of shape (height, width)."""
         return cls(np.zeros(shape, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.int64))
 
     @classmethod
     def of(cls, stack: Image, valid: Mask) -> Moments:
-        """The moments of the valid pixels of a stack.
+        """Moments of the valid pixels of a stack.
 
         Args:
             stack: shape (images, height, width), integers of 8 or 16 bits.
-            valid: the same shape, True where a pixel counts.
+            valid: same shape, True where a pixel counts.
 
         Raises:
-            AcdError: INPUT_BANDS for any other type of number.
+            AcdError: INPUT_BANDS for any other type.
         """
         if valid.shape != stack.shape:
             raise ValueError(f"valid has shape {valid.shape}, the stack {stack.shape}")
@@ -142,16 +142,16 @@ class Moments:
 
     @classmethod
     def of_images(cls, stack: Image, nodata: float | None) -> Moments:
-        """The moments of a stack's pixels that are not nodata.
+        """Moments of the pixels of a stack that are not nodata.
 
-        Works through blocks of rows, so it needs no array of the stack's size.
+        Works on blocks of rows, so it never allocates an array of the stack's size.
 
         Args:
             stack: shape (images, height, width), integers of 8 or 16 bits.
-            nodata: the stored number that means no data, or None if every pixel is valid.
+            nodata: the stored value that means no data, or None if every pixel is valid.
 
         Raises:
-            AcdError: INPUT_BANDS for any other type of number.
+            AcdError: INPUT_BANDS for any other type.
         """
         _require_small_integers(stack)
         missing = stored_nodata(nodata, stack.dtype)
@@ -183,15 +183,15 @@ class Moments:
         return result
 
     def window(self, rows: slice, columns: slice) -> Moments:
-        """The moments of a part of the pixels; it shares their memory."""
+        """The moments of a window, as a view."""
         return Moments(self.count[rows, columns], self.total[rows, columns], self.total_of_squares[rows, columns])
 
     def add(self, image: Image, valid: Mask) -> Moments:
-        """The moments with one more image, where it is valid; both of shape (height, width)."""
+        """Add an image where it is valid; both of shape (height, width)."""
         return self + Moments.of(image[np.newaxis], valid[np.newaxis])
 
     def subtract(self, image: Image, valid: Mask) -> Moments:
-        """The moments without an image that was added with the same `valid`; both of shape (height, width)."""
+        """Remove an image that was added with the same `valid`; both of shape (height, width)."""
         return self - Moments.of(image[np.newaxis], valid[np.newaxis])
 
     def __add__(self, other: Moments) -> Moments:
@@ -217,7 +217,7 @@ class Moments:
 
     def _count_or_nan(self) -> NDArray[np.float64]:
         if self.count.size and not 0 <= int(self.count.min()) <= int(self.count.max()) <= MAX_COUNT:
-            raise AcdError(ErrorCode.BUG, f"A pixel's count of images is not within 0 and {MAX_COUNT}")
+            raise AcdError(ErrorCode.BUG, f"a pixel's image count is not between 0 and {MAX_COUNT}")
         return np.where(self.count == 0, np.nan, self.count.astype(np.float64))
 
     def mean(self) -> NDArray[np.float32]:
@@ -228,8 +228,8 @@ class Moments:
     def standard_deviation(self) -> NDArray[np.float32]:
         """The population standard deviation (ddof 0) in stored units, float32; NaN where count is 0.
 
-        It is sqrt(n*Q - S*S) / n with the difference in exact integers: see MAX_COUNT for why 64 bits hold it. For
-        uint16 the two products may wrap around; their difference is exact all the same, since it fits.
+        sqrt(n*Q - S*S) / n, where the difference is an exact integer that fits 64 bits (see MAX_COUNT). For uint16 the
+        two products may wrap around; their difference is exact all the same.
         """
         count = self._count_or_nan()
         spread = self.count * self.total_of_squares - self.total * self.total
@@ -237,5 +237,5 @@ class Moments:
         return deviation
 
     def count_view(self) -> NDArray[np.float32]:
-        """The count of each pixel as float32, exact; 0 where there is no image."""
+        """The count of each pixel as float32, which is exact; 0 where there is no image."""
         return self.count.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Patches: blobs with a name, a size on the ground and measures in physical units."""
+"""Patches: blobs with an id, an area on the ground and measures in physical units."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["Patch", "geodesic_area", "patch_id", "patch_table"]
 
 @dataclass(frozen=True)
 class Patch:
-    """One abnormal blob on one date.
+    """An abnormal blob on one date.
 
     Attributes:
-        id: `<aoi>_<image>_r<row>_c<column>`, from the first pixel in raster order.
+        id: `<aoi>_<image>_r<row>_c<column>`, with row and column of the first pixel in raster order.
         blob: the blob's id on that date.
-        area_px: pixels.
-        area_m2: square metres on the WGS 84 ellipsoid, holes left out.
-        z_max: the largest z, in standard deviations.
-        z_mean: the mean z.
-        drop_mean: the mean of (baseline mean - image), in the variable's physical unit.
-        baseline_count: the mean count of images in the baseline, rounded half to even.
+        area_px: area in pixels.
+        area_m2: area in square metres on the WGS 84 ellipsoid, without holes.
+        z_max: highest z, in standard deviations.
+        z_mean: mean z.
+        drop_mean: mean of (baseline mean - image), in the variable's physical unit.
+        baseline_count: mean number of baseline images, rounded half to even.
     """
 
     id: str
@@ -45,13 +45,13 @@ class Patch:
 def patch_table(
     blobs: NDArray[np.void], geometries: Mapping[int, Outline], *, aoi: str, image: str, scale: float
 ) -> list[Patch]:
-    """The patches of one date, by blob.
+    """The patches of an image, one per blob.
 
     Args:
         blobs: BLOB rows (`acdtask.change.seams`).
-        geometries: the outline of each blob in longitude and latitude (WGS 84, degrees), by blob.
+        geometries: outlines in longitude and latitude (WGS 84, degrees), by blob id.
         aoi: name of the area of interest.
-        image: what the image is called, such as its date.
+        image: label of the image, such as its date.
         scale: physical = stored * scale.
 
     Raises:
@@ -80,12 +80,12 @@ def patch_table(
 
 
 def patch_id(aoi: str, image: str, row: int, column: int) -> str:
-    """The name of the patch whose first pixel is at this global row and column."""
+    """The id of the patch whose first pixel is at this global row and column."""
     return f"{aoi}_{image}_r{row}_c{column}"
 
 
 def geodesic_area(geometry: Outline) -> float:
-    """Area in square metres of an outline in longitude and latitude, its edges taken as geodesics of WGS 84.
+    """Area in square metres of an outline in longitude and latitude, with WGS 84 geodesics as edges.
 
     C. F. F. Karney, Algorithms for geodesics, J. Geodesy 87, 43-55 (2013), section 6.
     """
@@ -104,6 +104,6 @@ def _ring_area(ring: LinearRing) -> float:
 
 
 def _rounded_quotient(dividend: int, divisor: int) -> int:
-    """Quotient rounded to the nearest integer, a half to the even one, without floats."""
+    """Quotient rounded half to even, in integer arithmetic."""
     quotient, rest = divmod(dividend, divisor)
     return quotient + int(2 * rest > divisor or (2 * rest == divisor and quotient % 2 == 1))

@@ -1,4 +1,4 @@
-"""Outlines of blobs on the pixel grid: traced tile by tile, joined exactly, the same however the image was cut."""
+"""Outlines of blobs on the pixel grid, traced tile by tile and joined exactly, whatever the tiling."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ Outline: TypeAlias = Polygon | MultiPolygon
 
 
 class Piece(NamedTuple):
-    """The outline of a 4-connected part of a blob in one tile, in global pixel coordinates (x = column, y = row)."""
+    """Outline of a 4-connected part of a blob in one tile, in global pixel coordinates (x = column, y = row)."""
 
     blob: int
     polygon: Polygon
 
 
 def trace(blob_ids: NDArray[np.int32], origin: tuple[int, int]) -> list[Piece]:
-    """Trace the blobs of a tile along the edges of their pixels.
+    """Trace the blobs of a tile along pixel edges.
 
     Args:
         blob_ids: shape (height, width), int32, the blob of each pixel; 0 is background.
         origin: global (row, column) of the tile's first pixel.
 
     Returns:
-        One piece for each 4-connected part, by blob. Pixel (row, column) covers x from column to column + 1 and y from
-        row to row + 1.
+        One piece per 4-connected part, sorted by blob. Pixel (row, column) covers x from column to column + 1 and y
+        from row to row + 1.
     """
     shift = np.array([origin[1], origin[0]], np.float64)
     pieces = []
@@ -55,39 +55,39 @@ def trace(blob_ids: NDArray[np.int32], origin: tuple[int, int]) -> list[Piece]:
 def join_pieces(polygons: Sequence[Polygon]) -> Outline:
     """Join the pieces of one blob.
 
-    The result depends on the set of pixels only. No vertex lies on a straight line; a ring starts at its first vertex
-    in raster order; polygons and holes are in raster order of their first vertices. Parts that touch at a corner only
-    are polygons of their own, and a ring that would touch itself becomes an exterior and a hole. Drawn with rows
-    growing downwards, exteriors look counter-clockwise, as RFC 7946 wants; `to_crs_coordinates` keeps it so.
+    The result depends only on the set of pixels. No vertex lies on a straight line; a ring starts at its first vertex
+    in raster order; polygons and holes are in raster order of their first vertices. Parts that touch only at a corner
+    are separate polygons, and a ring that would touch itself becomes an exterior and a hole. Drawn with rows growing
+    downwards, exteriors are counter-clockwise, as RFC 7946 requires; `to_crs_coordinates` preserves that.
 
     Args:
-        polygons: pieces from `trace`, of one blob, from any tiles.
+        polygons: pieces of one blob from `trace`, from any tiles.
 
     >>> from shapely import box
     >>> join_pieces([box(0, 0, 2, 1), box(2, 0, 3, 1), box(3, 1, 4, 2)]).wkt
     'MULTIPOLYGON (((0 0, 0 1, 3 1, 3 0, 0 0)), ((3 1, 3 2, 4 2, 4 1, 3 1)))'
     """
     if not polygons:
-        raise ValueError("there are no pieces to join")
-    # All edges run along rows or columns of whole numbers, so that the union computes no new coordinate.
+        raise ValueError("no pieces to join")
+    # All edges run along rows or columns at whole numbers, so the union computes no new coordinates.
     union = polygons[0] if len(polygons) == 1 else shapely.union_all(polygons)
     parts = sorted((_normal(part) for part in shapely.get_parts(union)), key=_first_vertex_of_polygon)
     return parts[0] if len(parts) == 1 else MultiPolygon(parts)
 
 
 def join_all(pieces: Iterable[Piece]) -> dict[int, Outline]:
-    """The outline of each blob, by blob, from the pieces of all tiles in any order."""
+    """Join the pieces of all tiles, in any order, into one outline per blob, by blob id."""
     by_blob = groupby(sorted(pieces, key=lambda piece: piece.blob), key=lambda piece: piece.blob)
     return {blob: join_pieces([piece.polygon for piece in group]) for blob, group in by_blob}
 
 
 def to_crs_coordinates(geometry: Outline, transform: Transform) -> Outline:
-    """Take an outline from pixel to CRS coordinates; its exteriors are counter-clockwise there.
+    """Transform an outline from pixel to CRS coordinates. Exteriors are counter-clockwise there.
 
     Args:
         geometry: in global pixel coordinates, from `join_pieces`.
-        transform: pixel to CRS for the pixel that the global coordinates count from, as `acdtask.raster.grid`
-            orders it.
+        transform: pixel-to-CRS transform of the origin of the global coordinates, ordered as in
+            `acdtask.raster.grid`.
 
     >>> from shapely import box
     >>> to_crs_coordinates(join_pieces([box(0, 0, 2, 1)]), (20, 0, 400000, 0, -20, 5600000)).wkt
@@ -116,12 +116,12 @@ def _normal(polygon: Polygon) -> Polygon:
 
 
 def _normal_ring(closed: NDArray[np.float64], *, positive: bool) -> NDArray[np.float64]:
-    """A ring without vertices on straight lines, from its first vertex in raster order, with an area of this sign."""
+    """Normalise a ring: no collinear vertices, first vertex in raster order first, area of the given sign."""
     ring = closed[:-1]
     before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
     ring = ring[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
     following = np.roll(ring, -1, axis=0)
-    origin = ring[0]  # areas relative to a vertex, so that large coordinates lose nothing
+    origin = ring[0]  # relative to a vertex, so that large coordinates lose no precision
     near, far = ring - origin, following - origin
     area = (near[:, 0] * far[:, 1] - near[:, 1] * far[:, 0]).sum()
     if (area > 0) != positive:

@@ -1,4 +1,4 @@
-"""Methods: thresholds, rules and steps, and the two methods that have a name."""
+"""Methods: thresholds, rules and steps, and the two named methods."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["MIN_STD_SHARE", "PROFILES", "STANDARD", "TUTORIAL", "Detection", "de
 
 @dataclass(frozen=True)
 class Detection:
-    """How abnormal change is told from the usual.
+    """A method: thresholds, rules and steps that separate abnormal change from the usual.
 
     Attributes:
-        low: every pixel of a patch has a z above this, in standard deviations.
-        high: so has at least one pixel of each 4-connected part of it, above this.
+        low: lower threshold, in standard deviations; every pixel of a patch exceeds it.
+        high: upper threshold; in each 4-connected part of a patch, at least one pixel exceeds it.
         min_area: a patch has more pixels than this.
-        min_count: the fewest images that make a baseline.
-        min_std: the smallest standard deviation that is believed, in stored units; 0 itself never is.
-        zero_is_nodata: a stored 0 means no data, beside the variable's own nodata.
-        steps: how z becomes evidence, in this order (`acdtask.change.steps`).
+        min_count: minimum number of baseline images.
+        min_std: minimum standard deviation, in stored units; 0 itself is never accepted.
+        zero_is_nodata: a stored 0 means no data, in addition to the variable's own nodata.
+        steps: steps that turn z into evidence, in order (`acdtask.change.steps`).
 
     Raises:
         AcdError: SETTING_INVALID, naming the setting.
@@ -48,16 +48,22 @@ class Detection:
     def __post_init__(self) -> None:
         for name in ("low", "high", "min_std"):
             if not math.isfinite(getattr(self, name)):
-                raise AcdError(ErrorCode.SETTING_INVALID, f"{name} is {getattr(self, name)}, not a finite number")
+                raise AcdError(
+                    ErrorCode.SETTING_INVALID, f"{name} is {getattr(self, name)}; it must be a finite number"
+                )
         if self.low > self.high:
-            raise AcdError(ErrorCode.SETTING_INVALID, f"low is {self.low}, above high, which is {self.high}")
+            raise AcdError(
+                ErrorCode.SETTING_INVALID, f"low is {self.low}; it must not exceed high, which is {self.high}"
+            )
         for name, smallest in (("low", 0), ("min_area", 0), ("min_count", 1), ("min_std", 0)):
             if getattr(self, name) < smallest:
-                raise AcdError(ErrorCode.SETTING_INVALID, f"{name} is {getattr(self, name)}, below {smallest}")
+                raise AcdError(
+                    ErrorCode.SETTING_INVALID, f"{name} is {getattr(self, name)}; it must be at least {smallest}"
+                )
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Detection:
-        """The method from what `recorded` returned. SETTING_INVALID.
+        """Recreate a method from what `recorded` returned. SETTING_INVALID.
 
         >>> Detection.of({"low": 1.5, "centred": False}).steps
         ()
@@ -74,9 +80,9 @@ class Detection:
         return {**{name: getattr(self, name) for name in RULES}, **recorded_steps(self.steps)}
 
     def without_zeros(self, images: NDArray[Any], nodata: float | None) -> tuple[NDArray[Any], float | None]:
-        """Images and their nodata, such that all that these settings take for nodata has that one value.
+        """Images with zeros replaced by nodata, and the nodata to use.
 
-        Without `zero_is_nodata` both come back as they are.
+        Without `zero_is_nodata`, both are returned unchanged.
 
         Args:
             images: integers of any shape.
@@ -94,35 +100,35 @@ class Detection:
         return np.where(images == 0, images.dtype.type(missing), images), nodata
 
 
-RULES = tuple(one.name for one in fields(Detection) if one.name != "steps")
-"""The settings of a method that are not those of its steps."""
+RULES = tuple(field.name for field in fields(Detection) if field.name != "steps")
+"""The settings of a method other than those of its steps."""
 
 STANDARD = Detection()
-"""The variable's own nodata; at least 20 images; a standard deviation of at least 5, which is 0.005 of coherence.
+"""At least 20 baseline images, a standard deviation of at least 5 (0.005 of coherence), and centred z.
 
-For a variable whose range is not 0 to 1000, `detection_for` gives the min_std that corresponds."""
+For a variable whose range is not 0 to 1000, `detection_for` scales min_std."""
 
 TUTORIAL = Detection(min_count=1, min_std=0.0, zero_is_nodata=True, steps=())
-"""The tutorial's rules: zeros are nodata, any count, any standard deviation but 0, z as it is."""
+"""The tutorial's rules: zeros are nodata, any count, any standard deviation above 0, and plain z."""
 
 PROFILES = MappingProxyType({"standard": STANDARD, "tutorial": TUTORIAL})
 """Methods by name."""
 
 MIN_STD_SHARE = 0.005
-"""The standard deviation that the standard profile believes, as a share of the variable's range."""
+"""Minimum standard deviation of the standard profile, as a fraction of the variable's range."""
 
 
 def detection_for(profile: str, valid_range: tuple[float, float], scale: float, given: Mapping[str, Any]) -> Detection:
-    """The settings of a profile, for a variable, with some of them given.
+    """The method of a profile for a variable, with some settings overridden.
 
     Args:
         profile: a name of PROFILES.
-        valid_range: least and greatest valid stored number of the variable.
-        scale: unit of the variable per stored unit.
-        given: settings by name, those of steps included; min_std in the unit of the variable.
+        valid_range: minimum and maximum valid stored value of the variable.
+        scale: physical units per stored unit.
+        given: overriding settings by name, including those of steps; min_std in physical units.
 
     Returns:
-        Settings with min_std in stored units.
+        The method, with min_std in stored units.
 
     >>> detection_for("standard", (0, 1000), 0.001, {}).min_std
     5.0
@@ -131,9 +137,9 @@ def detection_for(profile: str, valid_range: tuple[float, float], scale: float, 
     >>> detection_for("standard", (0, 250), 0.004, {"min_std": 0.002}).min_std
     0.5
     """
-    profiles = PROFILES[profile]
+    base = PROFILES[profile]
     if "min_std" in given:
         min_std = given["min_std"] / scale
     else:
-        min_std = MIN_STD_SHARE * (valid_range[1] - valid_range[0]) if profiles.min_std else 0.0
-    return Detection.of({**profiles.recorded(), **given, "min_std": float(f"{min_std:.12g}")})
+        min_std = MIN_STD_SHARE * (valid_range[1] - valid_range[0]) if base.min_std else 0.0
+    return Detection.of({**base.recorded(), **given, "min_std": float(f"{min_std:.12g}")})

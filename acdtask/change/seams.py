@@ -1,4 +1,4 @@
-"""Fragments of tiles joined into the blobs of one huge image. Only tables pass through here, never pixels."""
+"""Joining the fragments of tiles into the blobs of the whole image, from tables alone, without pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from acdtask.change.components import components
 from acdtask.change.fragments import MEASURES, FragmentTable
-from acdtask.change.near_misses import NOTHING, Near
+from acdtask.change.near_misses import NO_SCORE, Near
 
 __all__ = ["BLOB", "JoinedBlobs", "join_fragments", "join_near"]
 
@@ -24,10 +24,10 @@ class JoinedBlobs:
     """The blobs of the whole image.
 
     Attributes:
-        blobs: BLOB rows; the same bits however the image was cut.
-        tiles_spanned: shape (blobs,), int32, in how many tiles each blob has pixels; this depends on the cut.
-        blob_ids: for each table that was joined, in the same order, an int32 array that maps a label to the id of its
-            blob, or to 0 if it is part of none; `blob_ids[k][fragments.labels]` is the tile's image of blobs.
+        blobs: BLOB rows; bit-for-bit identical regardless of tiling.
+        tiles_spanned: shape (blobs,), int32, number of tiles in which each blob has pixels; depends on the tiling.
+        blob_ids: for each input table, in the same order, an int32 array that maps labels to blob ids, or to 0 if the
+            fragment belongs to no blob; `blob_ids[k][fragments.labels]` is the blob image of the tile.
     """
 
     blobs: NDArray[np.void]
@@ -36,21 +36,21 @@ class JoinedBlobs:
 
 
 def join_fragments(tables: Sequence[FragmentTable]) -> JoinedBlobs:
-    """Join the fragments of tiles, apply hysteresis and min_area to what is joined.
+    """Join the fragments of tiles, then apply hysteresis and min_area.
 
-    Fragments of neighbouring tiles that share a pixel edge become one (4 neighbours); those that never exceed `high`
-    go; the others become blobs where they touch, corners included (8 neighbours); blobs of more than min_area pixels
-    stay.
+    Fragments of neighbouring tiles that share a pixel edge become one region (4 neighbours). Regions that never exceed
+    `high` are dropped. The others form blobs where they touch, corners included (8 neighbours). Blobs of more than
+    min_area pixels are kept.
 
     Args:
-        tables: one a tile, in any order. Tiles are rectangles of any size that do not overlap; where there is no tile
-            there is no change.
+        tables: one per tile, in any order. Tiles are non-overlapping rectangles of any size; there is no change
+            outside of them.
 
     Raises:
-        ValueError: tiles overlap, or were pruned with different min_area.
+        ValueError: tiles overlap, or were pruned with different values of min_area.
     """
     if len({table.min_area for table in tables}) > 1:
-        raise ValueError("the tables were made with different min_area")
+        raise ValueError("the tables were made with different values of min_area")
     sizes = [len(table.fragments) for table in tables]
     total = sum(sizes)
     if not total:
@@ -63,9 +63,9 @@ def join_fragments(tables: Sequence[FragmentTable]) -> JoinedBlobs:
 
 
 def join_near(tables: Sequence[FragmentTable], tiles: Sequence[Near]) -> Near:
-    """How near the whole image came to having a patch, from the tables of its tiles and what each tile saw itself.
+    """Near misses of the whole image, from the tables of its tiles and the near misses inside each tile.
 
-    It is the same however the image was cut.
+    The result does not depend on the tiling.
     """
     near = sum(tiles, Near())
     sizes = [len(table.fragments) for table in tables]
@@ -75,25 +75,25 @@ def join_near(tables: Sequence[FragmentTable], tiles: Sequence[Near]) -> Near:
     groups = _groups(tables, fragments, np.concatenate([[0], np.cumsum(sizes)]))
     region_px = np.zeros(len(fragments), np.int64)
     np.add.at(region_px, groups.region, fragments["area"])
-    seed_max = np.full(len(fragments), NOTHING)
+    seed_max = np.full(len(fragments), NO_SCORE)
     np.maximum.at(seed_max, groups.region, fragments["seed_max"])
     wide = ~groups.survives & (region_px > tables[0].min_area)
     return near + Near(
         region_px=int(region_px.max()),
         group_px=int(groups.area.max()),
-        wide_z_max=int(seed_max[wide].max(initial=NOTHING)),
+        wide_z_max=int(seed_max[wide].max(initial=NO_SCORE)),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Groups:
-    """For each fragment its region and its group, by number; for each region and group by number, what is known of it.
+    """The region and group of each fragment, and facts about each region and group.
 
     Attributes:
-        region: those that share pixel edges.
-        group: surviving regions that touch each other.
-        survives: for each region, whether it exceeds `high` somewhere.
-        area: for each group its pixels; 0 for regions that do not survive.
+        region: number of the region of each fragment; its fragments share pixel edges.
+        group: number of the group of each fragment; its surviving regions touch each other.
+        survives: whether each region exceeds `high` somewhere.
+        area: area of each group in pixels; 0 for regions that do not survive.
     """
 
     region: NDArray[np.int64]
@@ -125,7 +125,7 @@ def _groups(tables: Sequence[FragmentTable], fragments: NDArray[np.void], starts
 def _touching(
     tables: Sequence[FragmentTable], starts: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of fragments, numbered over all tables: those that share a pixel edge, and those that touch at a corner."""
+    """Pairs of fragments, numbered across all tables, that share a pixel edge, and pairs that touch at a corner."""
     border = np.concatenate([table.border for table in tables])
     lengths = [len(table.border) for table in tables]
     fragment = border["label"].astype(np.int64) - 1 + np.repeat(starts[:-1], lengths)
@@ -136,7 +136,7 @@ def _touching(
     # One column to spare on either side, so that the end of a row does not touch the start of the next.
     width = int(column.max(initial=0)) + 3
     if (int(row.max(initial=0)) + 2) * width > np.iinfo(np.int64).max:
-        raise ValueError("the tiles lie too far apart to be one image")
+        raise ValueError("the tiles are too far apart to form one image")
     # A pixel's neighbours then have the keys key + 1, key + width, key + width + 1 and key + width - 1.
     key = (row + 1) * width + column + 1
     order = np.argsort(key, kind="stable")
@@ -146,9 +146,9 @@ def _touching(
 
     def pairs(step: int) -> NDArray[np.int64]:
         # Neighbours within a tile are one fragment already, or a pair in its `diagonals`.
-        place = np.minimum(np.searchsorted(key, key + step), max(len(key) - 1, 0))
-        across = (key[place] == key + step) & (tile[place] != tile)
-        return np.stack([fragment[across], fragment[place[across]]], axis=1)
+        neighbour = np.minimum(np.searchsorted(key, key + step), max(len(key) - 1, 0))
+        across = (key[neighbour] == key + step) & (tile[neighbour] != tile)
+        return np.stack([fragment[across], fragment[neighbour[across]]], axis=1)
 
     inside = [table.diagonals.astype(np.int64) - 1 + start for table, start in zip(tables, starts[:-1], strict=True)]
     return (
@@ -160,7 +160,7 @@ def _touching(
 def _number(
     fragments: NDArray[np.void], blob: NDArray[np.int64], kept: NDArray[np.int64], starts: NDArray[np.int64]
 ) -> JoinedBlobs:
-    """Sum up the kept fragments of each blob, and number the blobs by their first pixel."""
+    """Sum the kept fragments of each blob, and number the blobs by their first pixel."""
     # In raster order the first fragment of a blob has the blob's first pixel, so ids depend on pixels alone and not on
     # the order of the tables.
     kept = kept[np.lexsort((fragments["first_column"][kept], fragments["first_row"][kept]))]

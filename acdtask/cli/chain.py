@@ -16,7 +16,7 @@ from acdtask.cli.small_work import MEMORY_DEFAULT, SECONDS_DEFAULT, HereMemory, 
 from acdtask.errors import AcdError, ErrorCode
 
 if TYPE_CHECKING:
-    from acdtask.engine.small_work import Step
+    from acdtask.engine.small_work import JobOutcome
     from acdtask.jobs.contract import Job, Settings
 
 __all__ = ["command"]
@@ -74,10 +74,10 @@ def _chain(
         values_of_parameters(job.settings, given[job.name])
     wanted = jobs[[job.name for job in jobs].index(start) :]
     budget = Budget(here_seconds, here_memory)
-    advance(wanted, settings_of, open_site(cube), budget, outputs, quarantine=quarantine, told=_tell)
+    advance(wanted, settings_of, open_site(cube), budget, outputs, quarantine=quarantine, report=_tell)
 
 
-def _tell(job: Job[Any, Any], step: Step) -> None:
+def _tell(job: Job[Any, Any], step: JobOutcome) -> None:
     say(f"{job.name}: {step.summary}")
     for line in step.lines:
         say(f"{job.name}: {line}")

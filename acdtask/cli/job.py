@@ -21,7 +21,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.registry import JOBS, JobEntry, load_job
 
 if TYPE_CHECKING:
-    from acdtask.engine.local import Outcome
+    from acdtask.engine.local import LocalOutcome
     from acdtask.jobs.contract import Job, Plan, PlanHead, Settings, Site
 
 __all__ = ["group", "stage"]
@@ -120,7 +120,7 @@ def stage(name: str, stage_name: str) -> TyperCommand:
 
 def _plan(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.pod import require_writable
-    from acdtask.engine.run_summary import noting_failure, record_plan
+    from acdtask.engine.run_summary import record_plan, recording_failure
     from acdtask.engine.small_work import Budget, Way, do_or_hand_over
     from acdtask.engine.stages import make_plan, open_site
 
@@ -141,7 +141,7 @@ def _plan(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
                 "--here-seconds is for workflows, and needs --outputs",
                 f"Use 'acdtask {job.name} local' to do the plan on this machine.",
             )
-        with noting_failure(given.get("cube", ""), job.name, "plan"):
+        with recording_failure(given.get("cube", ""), job.name, "plan"):
             settings, address = _settings_and_address(job, entry, given)
             site = open_site(address)
             if outputs is None:
@@ -179,12 +179,12 @@ def _plan(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
 
 def _run(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.pod import ArgoProgress
-    from acdtask.engine.run_summary import noting_failure
+    from acdtask.engine.run_summary import recording_failure
     from acdtask.engine.stages import load_plan, load_shard, run_shard
 
     def call(plan_id: str, round_name: str, shard: int, **given: Any) -> None:
         site = _site(entry, given)
-        with noting_failure(site.address, job.name, "run", round_name, shard):
+        with recording_failure(site.address, job.name, "run", round_name, shard):
             plan = load_plan(job, plan_id, site)
             total = load_shard(job, plan, shard, site).units
             argo = ArgoProgress(total)
@@ -214,14 +214,14 @@ def _run(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
 
 def _gather(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.pod import require_writable, write_artifacts, write_figures
-    from acdtask.engine.run_summary import noting_failure, record_gathered
-    from acdtask.engine.stages import gather_round, gathered_rounds, left_out_by, load_plan
+    from acdtask.engine.run_summary import record_gathered, recording_failure
+    from acdtask.engine.stages import gather_round, gathered_rounds, left_out_lines, load_plan
 
     def call(plan_id: str, round_name: str, outputs: Path | None, quarantine: int, **given: Any) -> None:
         site = _site(entry, given)
         if outputs is not None:
             require_writable(outputs)
-        with noting_failure(site.address, job.name, "gather", round_name):
+        with recording_failure(site.address, job.name, "gather", round_name):
             plan = load_plan(job, plan_id, site)
             left_out = gather_round(job, plan, round_name, site, quarantine=quarantine)
             if round_name == plan.rounds[-1]:
@@ -234,7 +234,7 @@ def _gather(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
             say(f"{job.name}: {note}")
         for one in left_out:
             say(f"{job.name}: left out: shard {one}")
-        for line in left_out_by(plan):
+        for line in left_out_lines(plan):
             say(f"{job.name}: {line}")
 
     parameters = [
@@ -278,7 +278,7 @@ def _local(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
     return command_of(_with_settings(call, job, entry, more), text, ("cube",))
 
 
-def _outcome_as_json(job: Job[Any, Any], outcome: Outcome, address: str) -> dict[str, Any]:
+def _outcome_as_json(job: Job[Any, Any], outcome: LocalOutcome, address: str) -> dict[str, Any]:
     """How a local run ended, and what it found."""
     from acdtask.engine.stages import open_site
     from acdtask.jobs.contract import Findings
@@ -360,10 +360,10 @@ def _notes(plan: PlanHead) -> dict[str, Any]:
 
 def _too_large(plan: Plan[Any, Any]) -> str:
     """Why a workflow would refuse the plan, or nothing."""
-    from acdtask.engine.workflow_limits import require_carried
+    from acdtask.engine.workflow_limits import require_fits_workflow
 
     try:
-        require_carried(plan)
+        require_fits_workflow(plan)
     except AcdError as error:
         return str(error)
     return ""
@@ -371,11 +371,11 @@ def _too_large(plan: Plan[Any, Any]) -> str:
 
 def _show_plan(plan: Plan[Any, Any], unit: str) -> None:
     from acdtask.engine.processes import cores
-    from acdtask.engine.stages import left_out_by
+    from acdtask.engine.stages import left_out_lines
 
     if plan.nothing_to_do:
         say(f"nothing to do: {plan.nothing_to_do}")
-        for line in left_out_by(plan):
+        for line in left_out_lines(plan):
             say(line)
         return
 
@@ -391,7 +391,7 @@ def _show_plan(plan: Plan[Any, Any], unit: str) -> None:
     notes = {name: "; ".join(note) if _is_texts(note) else note for name, note in _notes(plan).items()}
     rows += [(name, note) for name, note in notes.items() if isinstance(note, (str, int, float)) and note != ""]
     table((plan.job, "plan"), rows)
-    for line in left_out_by(plan):
+    for line in left_out_lines(plan):
         say(line)
     say(f"plan id: {plan.plan_id}")
     if too_large := _too_large(plan):

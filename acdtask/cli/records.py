@@ -87,9 +87,9 @@ def _first(cube: model.Cube, query: RecordQuery, choice: RecordChoice, limit: in
     """The first records that are asked for, and how many are in all."""
     from acdtask.cube.local.cube import LocalCube
 
-    if limit and isinstance(cube, LocalCube) and not (choice.leave_out or choice.track or choice.tags != query.tags):
+    if limit and isinstance(cube, LocalCube) and not (choice.exclude or choice.track or choice.tags != query.tags):
         return cube.records(query.model_copy(update={"limit": limit})), cube.count_records(query)
-    found = [one for one in cube.records(query) if choice.takes(one)]
+    found = [one for one in cube.records(query) if choice.matches(one)]
     return found[:limit] if limit else found, len(found)
 
 

@@ -59,7 +59,7 @@ def _tidy(
     if_any: IfAny = False,
     as_json: AsJson = False,
 ) -> None:
-    from acdtask.engine.run_summary import noting_failure
+    from acdtask.engine.run_summary import recording_failure
     from acdtask.engine.stages import open_site
     from acdtask.maintenance.tidy.clean import tidy
     from acdtask.maintenance.tidy.retention import Retention
@@ -68,7 +68,7 @@ def _tidy(
     if apply and not unsafe_short_retention:
         retention.require_safe()
     try:
-        with noting_failure(cube, "tidy", "tidy"):
+        with recording_failure(cube, "tidy", "tidy"):
             tidied = tidy(open_site(cube), retention, apply=apply)
     except AcdError as error:
         say_no_cube(error, cube, if_any=if_any, as_json=as_json)

@@ -1,1 +1,1 @@
-"""What runs a job: stages, markers, processes, progress."""
+"""The engine that runs jobs: stages, markers, processes, progress."""

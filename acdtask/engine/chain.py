@@ -1,4 +1,4 @@
-"""Job after job in one pod, as long as each is small; the first that is not is handed over to pods of its own."""
+"""Runs jobs one after the other in one pod while they are small. The first larger one gets pods of its own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from acdtask.engine.pod import write_texts
-from acdtask.engine.small_work import Budget, Step, Way, do_or_hand_over
+from acdtask.engine.small_work import Budget, JobOutcome, Way, do_or_hand_over
 from acdtask.jobs.contract import Job, Settings, Site
 
 __all__ = ["END", "advance"]
 
 END = "end"
-"""In place of a job's name, after the last one."""
+"""Stands for the next job after the last one."""
 
 
 def advance(
@@ -24,39 +24,41 @@ def advance(
     outputs: Path,
     *,
     quarantine: int = 0,
-    told: Callable[[Job[Any, Any], Step], None] = lambda _job, _step: None,
-) -> list[Step]:
-    """Do jobs one after the other, up to the first that the rest of the budget does not hold.
+    report: Callable[[Job[Any, Any], JobOutcome], None] = lambda _job, _outcome: None,
+) -> list[JobOutcome]:
+    """Run jobs one after the other, up to the first that exceeds the remaining budget.
 
-    Below `outputs` there is a folder for each job, with what `do_or_hand_over` writes; jobs that come later have `way`
-    alone. `next` is the job to go on with once the pods are done, or END.
+    `outputs` gets a folder per job with the files that `do_or_hand_over` writes; later jobs only get `way`. The file
+    `next` names the job to continue with once the pods are done, or END.
 
     Args:
-        jobs: in their order.
-        settings_of: gives the settings of a job, once the jobs before it are done.
-        site: where they work.
-        budget: of all of them together.
-        outputs: the folder that gets the files which the workflow reads.
-        quarantine: inputs and shards of each job that may fail for good and are left out.
-        told: called when a job is done, or handed over.
+        jobs: in order.
+        settings_of: returns the settings of a job once the jobs before it are done.
+        site: where the jobs work.
+        budget: for all jobs together.
+        outputs: folder for the files that the workflow reads.
+        quarantine: per job, the number of inputs and shards that may fail permanently and be left out.
+        report: called when a job is done or handed over.
 
     Returns:
-        What became of each job that was planned.
+        The outcome of each job that was planned.
     """
     write_texts({"next": END}, outputs)
     for job in jobs:
         write_texts({"way": Way.LATER.value}, outputs / job.name)
-    steps: list[Step] = []
+    outcomes: list[JobOutcome] = []
     units = 0
     for number, job in enumerate(jobs, start=1):
         folder = outputs / job.name
-        step = do_or_hand_over(job, settings_of(job), site, budget, folder, quarantine=quarantine, units_before=units)
-        steps.append(step)
-        told(job, step)
-        if step.way is Way.PODS:
+        outcome = do_or_hand_over(
+            job, settings_of(job), site, budget, folder, quarantine=quarantine, units_before=units
+        )
+        outcomes.append(outcome)
+        report(job, outcome)
+        if outcome.way is Way.PODS:
             write_texts({"next": jobs[number].name if number < len(jobs) else END}, outputs)
             break
-        if step.way is Way.HERE:
-            budget = budget.without(step.plan.estimate)
-            units += step.plan.units * len(step.plan.rounds)
-    return steps
+        if outcome.way is Way.HERE:
+            budget = budget.without(outcome.plan.estimate)
+            units += outcome.plan.units * len(outcome.plan.rounds)
+    return outcomes

@@ -1,4 +1,4 @@
-"""The local engine: plan, run every shard in processes, gather; started again, it does only what is missing."""
+"""The local engine: plans, runs shards in processes, gathers. If run again, it does only what is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from acdtask.engine.processes import Progress, ProgressBar, WorkerPool
 from acdtask.engine.stages import (
     gather_round,
     is_complete,
-    left_out_by,
+    left_out_lines,
     load_plan,
     make_plan,
     missing_shards,
@@ -24,14 +24,14 @@ from acdtask.jobs.contract import AGAIN, WARNING, Job, Plan, PlanHead, Settings
 from acdtask.jobs.quarantine import LeftOut
 from acdtask.jobs.registry import load_job
 
-__all__ = ["Outcome", "run_locally", "run_planned"]
+__all__ = ["LocalOutcome", "run_locally", "run_planned"]
 
 _events = log.events("engine")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a local run ended: its plan, the seconds it took, and sentences for its user."""
+class LocalOutcome:
+    """Outcome of a local run: its plan, its duration in seconds, and sentences for its user."""
 
     plan: Plan[Any, Any]
     seconds: float
@@ -40,7 +40,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Item:
-    """A shard as a worker is told of it."""
+    """A shard to run, as sent to a worker."""
 
     job: str
     address: str
@@ -61,16 +61,16 @@ def run_locally(
     progress: bool | None = None,
     quarantine: int = 0,
     one_bar: bool = False,
-) -> Outcome:
-    """Do a job here, on the cores of this machine.
+) -> LocalOutcome:
+    """Plan and run a job on this machine.
 
     Args:
         job: the job.
         settings: its settings.
         address: the folder or s3:// address of the cube.
-        pool: worker processes; one pool can serve several jobs.
-        progress: draw a bar; None draws on a terminal only.
-        quarantine: shards that may fail for good and are left out, in all rounds together.
+        pool: worker processes; several jobs can share a pool.
+        progress: whether to draw a progress bar; None draws on a terminal only.
+        quarantine: number of shards that may fail permanently and be left out, in all rounds together.
         one_bar: draw one bar for all rounds instead of one for each.
     """
     begun = time.monotonic()
@@ -96,25 +96,25 @@ def run_planned(
     quarantine: int = 0,
     bar: ProgressBar | None = None,
     begun: float | None = None,
-) -> Outcome:
-    """Do a stored plan here, as `run_locally` does; shards and rounds that are done are skipped.
+) -> LocalOutcome:
+    """Run a stored plan on this machine, like `run_locally`. Completed shards and rounds are skipped.
 
     Args:
         job: the job.
         plan: its plan.
         address: the folder or s3:// address of the cube.
         pool: worker processes.
-        progress: draw a bar for each round; None draws on a terminal only.
-        quarantine: shards that may fail for good and are left out, in all rounds together.
-        bar: one bar for all rounds, instead of one for each.
-        begun: when the work began, by the monotonic clock; None is now.
+        progress: whether to draw a progress bar per round; None draws on a terminal only.
+        quarantine: number of shards that may fail permanently and be left out, in all rounds together.
+        bar: a single bar for all rounds, instead of one per round.
+        begun: monotonic time at which the work began; None means now.
     """
     begun = time.monotonic() if begun is None else begun
     site = open_site(address)
     _events.info("job.planned", job=job.name, plan=plan.plan_id, shards=plan.shards, units=plan.units)
     if plan.nothing_to_do:
-        lines = [f"nothing to do: {plan.nothing_to_do}", *left_out_by(plan)]
-        return Outcome(plan, time.monotonic() - begun, lines)
+        lines = [f"nothing to do: {plan.nothing_to_do}", *left_out_lines(plan)]
+        return LocalOutcome(plan, time.monotonic() - begun, lines)
     if WARNING in plan.notes:
         _events.warning("plan.warned", job=job.name, plan=plan.plan_id, text=plan.notes[WARNING])
     left_out: tuple[LeftOut, ...] = ()
@@ -129,8 +129,8 @@ def run_planned(
     _events.info("job.done", job=job.name, plan=plan.plan_id, seconds=round(seconds, 1))
     again = plan.notes.get(AGAIN, "") if not plan.units else ""
     lines = [f"done: {again or f'{plan.units} {job.unit}'} in {seconds:.1f} s", *job.notes(plan, site)]
-    lines += [f"left out: shard {one}" for one in left_out] + left_out_by(plan)
-    return Outcome(plan, seconds, lines)
+    lines += [f"left out: shard {shard}" for shard in left_out] + left_out_lines(plan)
+    return LocalOutcome(plan, seconds, lines)
 
 
 def _run_round(
@@ -143,7 +143,7 @@ def _run_round(
     quarantine: int,
     whole: ProgressBar | None = None,
 ) -> None:
-    """Run the missing shards. More failures than may be left out end the round, or are told at its end if it checks."""
+    """Run the missing shards. Too many failures end the round, at its end if `checks` is set, otherwise at once."""
     site = open_site(address)
     missing = missing_shards(plan, round_name, site)
     items = [_Item(job.name, address, plan.plan_id, round_name, shard) for shard in missing]
@@ -152,8 +152,8 @@ def _run_round(
         done = plan.units * (plan.shards - len(missing)) // plan.shards
     failures: dict[int, Exception] = {}
 
-    def goes_on(item: _Item, error: Exception) -> bool:
-        if not _is_for_good(error):
+    def tolerate(item: _Item, error: Exception) -> bool:
+        if not _is_permanent(error):
             return False
         failures[item.shard] = error
         _events.warning("shard.failed", job=job.name, round=round_name, shard=item.shard, error=str(error))
@@ -162,7 +162,7 @@ def _run_round(
     title = f"{job.name}: {round_name}"
     own = ProgressBar(title, plan.units, unit=job.unit, done=done, visible=progress)
     with own if whole is None else contextlib.nullcontext(whole) as bar:
-        for _ in pool.map_unordered(_run_item, items, on_progress=bar.update, goes_on=goes_on):
+        for _ in pool.map_unordered(_run_item, items, on_progress=bar.update, tolerate=tolerate):
             pass
     if len(failures) > quarantine:
         first = failures[min(failures)]
@@ -171,7 +171,7 @@ def _run_round(
         raise first
 
 
-def _is_for_good(error: Exception) -> bool:
+def _is_permanent(error: Exception) -> bool:
     """Whether a shard may be left out for it: the same would happen again, or its process was killed."""
     if not isinstance(error, AcdError):
         return True

@@ -1,6 +1,6 @@
-"""Plans: made, stored and read again.
+"""Makes, stores and loads plans.
 
-Below `runs/<job>/<plan id>/` lie `plan.json` and `shards/0000.json`.
+A plan is stored below `runs/<job>/<plan id>/` as `plan.json`, with its shards as `shards/0000.json`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from acdtask import __version__, log
 from acdtask.engine.reopening import reopen
-from acdtask.engine.rounds import find_gathering, way_out
+from acdtask.engine.rounds import find_gathering, repair_hint
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Job, Plan, PlanHead, Settings, Shard, Site, content_id_of
 from acdtask.jobs.fence import newest_token, take_token
@@ -24,7 +24,7 @@ __all__ = [
     "NAMED_AT_MOST",
     "AnyJob",
     "AnyPlan",
-    "left_out_by",
+    "left_out_lines",
     "load_plan",
     "load_plan_head",
     "load_shard",
@@ -38,7 +38,7 @@ AnyPlan = Plan[Any, Any]
 PlanT = TypeVar("PlanT", bound=PlanHead)
 NAMED_AT_MOST = 10
 PLAN_FORMAT = 2
-"""Raise it when plans, shards, tables or handouts are stored differently: interrupted plans then start anew. Results do
+"""Version of the stored form of plans, shards, tables and handouts. Raising it restarts interrupted plans; results do
 not depend on it."""
 PLAN_ATTEMPTS = 20
 
@@ -46,7 +46,7 @@ _events = log.events("engine")
 
 
 def open_site(address: str, *, create: bool = False) -> Site:
-    """The site at a folder or s3:// address; with create, a cube is made there if there is none. ADDRESS_INVALID."""
+    """The site at a folder or s3:// address; `create` makes a cube there if there is none. ADDRESS_INVALID."""
     site = Site(address)
     if create:
         site.create_cube()
@@ -61,24 +61,24 @@ def make_plan(
     *,
     quarantine: int = 0,
 ) -> AnyPlan:
-    """Plan a job and store the plan, unless there is nothing to do or the same plan is stored already.
+    """Plan a job and store the plan, unless there is nothing to do or the same plan is already stored.
 
-    A plan of a job that publishes under an AOI takes the next token of the AOI and the job. If another plan took it
-    meanwhile, what this one has read may be old, and it is made again.
+    A plan of a job that publishes under an AOI takes the next token of that AOI and job. If another plan takes it
+    first, this plan may have read outdated state, and is made again.
 
-    `accept` may raise: then nothing is stored. At most `quarantine` inputs may fail for good while planning; beyond
-    that all of them are named, with the error of the first. STORE_CONTENDED.
+    If `accept` raises, nothing is stored. At most `quarantine` inputs may fail permanently while planning; otherwise
+    the error of the first is raised, naming all of them. STORE_CONTENDED.
     """
     area = job.fenced_area(settings)
-    place = f"{area}/{job.name}"
+    scope = f"{area}/{job.name}"
     for _ in range(PLAN_ATTEMPTS):
-        token = newest_token(site.runs, place) + 1 if area else 0
-        plan, shards = _drafted(job, settings, site, quarantine)
+        token = newest_token(site.runs, scope) + 1 if area else 0
+        plan, shards = _draft_plan(job, settings, site, quarantine)
         if plan.nothing_to_do:
             return plan
         if job.plans_only_what_is_missing and find_gathering(plan, plan.rounds[-1], site) is not None:
-            # Done before, and to be done: by another run just now, or what it published is gone since.
-            plan, shards = _drafted(job, settings, site, quarantine)
+            # Gathered but pending: another run has just published it, or its results were deleted.
+            plan, shards = _draft_plan(job, settings, site, quarantine)
             if plan.nothing_to_do:
                 return plan
             reopen(job, plan, site)
@@ -86,14 +86,14 @@ def make_plan(
         _store_plan(plan, shards, site)
         if not area:
             return plan
-        if take_token(site.runs, place, token, plan.plan_id):
+        if take_token(site.runs, scope, token, plan.plan_id):
             site.note_token(plan, token)
             return plan
-    raise AcdError(ErrorCode.STORE_CONTENDED, f"{place} was planned by others {PLAN_ATTEMPTS} times")
+    raise AcdError(ErrorCode.STORE_CONTENDED, f"{scope}: other plans overtook this one {PLAN_ATTEMPTS} times")
 
 
-def _drafted(job: AnyJob, settings: Settings, site: Site, quarantine: int) -> tuple[AnyPlan, list[dict[str, Any]]]:
-    """The plan, and its shards as JSON values."""
+def _draft_plan(job: AnyJob, settings: Settings, site: Site, quarantine: int) -> tuple[AnyPlan, list[dict[str, Any]]]:
+    """Make the plan, and its shards as JSON values."""
     draft = job.plan(settings, site)
     if len(draft.left_out) > quarantine:
         raise _too_many_left_out(draft.left_out, quarantine)
@@ -122,7 +122,7 @@ def _drafted(job: AnyJob, settings: Settings, site: Site, quarantine: int) -> tu
 
 
 def _too_many_left_out(left_out: Mapping[str, Failure], quarantine: int) -> AcdError:
-    """The error of the first input that a plan cannot use, with all of them, a bounded number by name."""
+    """The error of the first input that a plan cannot use, naming all of them, up to NAMED_AT_MOST."""
     first, *others = left_out.values()
     code = next(code for code in ErrorCode if code.value.number == first.number)
     count = len(left_out)
@@ -132,12 +132,12 @@ def _too_many_left_out(left_out: Mapping[str, Failure], quarantine: int) -> AcdE
     same = all(failure.number == first.number for failure in others)
     named = [failure.message if same else str(failure) for failure in (first, *others)]
     more = f"; and {count - NAMED_AT_MOST} more" if count > NAMED_AT_MOST else ""
-    allowed = f", and {quarantine} may be left out" if quarantine else ""
+    allowed = f", and only {quarantine} may be left out" if quarantine else ""
     return AcdError(code, f"{count} inputs cannot be used{allowed}: {'; '.join(named[:NAMED_AT_MOST])}{more}", fix)
 
 
 def _store_plan(plan: AnyPlan, shards: list[dict[str, Any]], site: Site) -> None:
-    """Store the plan. One that is stored already stays as it is, unless it is damaged."""
+    """Store the plan. If it is already stored, it is only replaced if damaged."""
     folder = folder_of(plan.job, plan.plan_id, site)
     stored = folder.find("plan.json")
     if stored is None or not is_sealed(stored):
@@ -146,28 +146,28 @@ def _store_plan(plan: AnyPlan, shards: list[dict[str, Any]], site: Site) -> None
         for index, shard in enumerate(shards):
             folder.put(f"shards/{index:04d}.json", seal(json.dumps(shard).encode()))
         stored = seal(plan.model_dump_json(indent=1).encode())
-    # A stored plan is written again as it is: `acdtask tidy` sees by its age that it is in use again.
+    # A stored plan is rewritten unchanged, so that its age tells `acdtask tidy` that it is in use.
     folder.put("plan.json", stored)
 
 
-def left_out_by(plan: PlanHead) -> list[str]:
-    """Sentences about the inputs that a plan left out: how many, and a bounded number by name."""
+def left_out_lines(plan: PlanHead) -> list[str]:
+    """Sentences about the inputs that a plan left out: their number, and up to NAMED_AT_MOST by name."""
     if not plan.left_out:
         return []
-    told = [f"left out: {failure}" for failure in plan.left_out.values()]
-    more = len(told) - NAMED_AT_MOST
-    count = f"{len(told)} input{'' if len(told) == 1 else 's'} left out, to be tried again by the next run"
-    return [count, *told[:NAMED_AT_MOST], *([f"left out: and {more} more"] if more > 0 else [])]
+    lines = [f"left out: {failure}" for failure in plan.left_out.values()]
+    more = len(lines) - NAMED_AT_MOST
+    count = f"{len(lines)} input{'' if len(lines) == 1 else 's'} left out; the next run tries again"
+    return [count, *lines[:NAMED_AT_MOST], *([f"left out: and {more} more"] if more > 0 else [])]
 
 
 def load_plan(job: AnyJob, plan_id: str, site: Site) -> AnyPlan:
-    """The stored plan. PLAN_UNKNOWN, RUN_DAMAGED; PLAN_STALE if it was stored in another format."""
+    """Load a stored plan. PLAN_UNKNOWN, RUN_DAMAGED; PLAN_STALE if it was stored in another format."""
     load_plan_head(job.name, plan_id, site)
     return _stored_plan(_plan_type(job), job.name, plan_id, site)
 
 
 def load_plan_head(job_name: str, plan_id: str, site: Site) -> PlanHead:
-    """What the stored plan says to those who do not know the job. The same errors as `load_plan`."""
+    """Load the part of a stored plan that does not depend on the job. Same errors as `load_plan`."""
     plan = _stored_plan(PlanHead, job_name, plan_id, site)
     if plan.format != PLAN_FORMAT:
         raise stale_error(plan)
@@ -175,7 +175,7 @@ def load_plan_head(job_name: str, plan_id: str, site: Site) -> PlanHead:
 
 
 def stale_error(plan: PlanHead) -> AcdError:
-    """That a plan was made for another algorithm, or stored in another format, than this acd has."""
+    """The error for a plan made for another algorithm or stored in another format."""
     return AcdError(ErrorCode.PLAN_STALE, f"plan {plan.plan_id} was made by acd {plan.version}; this is {__version__}")
 
 
@@ -184,26 +184,26 @@ def _stored_plan(kind: type[PlanT], job_name: str, plan_id: str, site: Site) -> 
     stored = folder.find("plan.json")
     if stored is None:
         raise AcdError(ErrorCode.PLAN_UNKNOWN, f"{job_name} has no plan {plan_id} at {site.address}")
-    return parse_sealed(kind, stored, folder.address_of("plan.json"), ErrorCode.RUN_DAMAGED, way_out(folder))
+    return parse_sealed(kind, stored, folder.address_of("plan.json"), ErrorCode.RUN_DAMAGED, repair_hint(folder))
 
 
 def _plan_type(job: AnyJob) -> type[AnyPlan]:
-    """The type of a job's plans: with its settings and content."""
+    """The type of a job's plans, with its settings and content types."""
     kind: Any = Plan
     plan_type: type[AnyPlan] = kind[job.settings, job.content]
     return plan_type
 
 
 def load_shard(job: AnyJob, plan: PlanHead, index: int, site: Site) -> Shard[Any]:
-    """The work of a shard. SHARD_UNKNOWN, RUN_DAMAGED."""
+    """Load the work of a shard. SHARD_UNKNOWN, RUN_DAMAGED."""
     if not 0 <= index < plan.shards:
         raise AcdError(ErrorCode.SHARD_UNKNOWN, f"plan {plan.plan_id} has shards 0 to {plan.shards - 1}, not {index}")
     folder = folder_of(plan.job, plan.plan_id, site)
     key = f"shards/{index:04d}.json"
     stored = folder.find(key)
     if stored is None:
-        raise AcdError(ErrorCode.RUN_DAMAGED, f"{folder.address_of(key)} is missing", way_out(folder))
-    return parse_sealed(_shard_type(job), stored, folder.address_of(key), ErrorCode.RUN_DAMAGED, way_out(folder))
+        raise AcdError(ErrorCode.RUN_DAMAGED, f"{folder.address_of(key)} is missing", repair_hint(folder))
+    return parse_sealed(_shard_type(job), stored, folder.address_of(key), ErrorCode.RUN_DAMAGED, repair_hint(folder))
 
 
 def _shard_type(job: AnyJob) -> type[Shard[Any]]:
@@ -213,5 +213,5 @@ def _shard_type(job: AnyJob) -> type[Shard[Any]]:
 
 
 def folder_of(job_name: str, plan_id: str, site: Site) -> Store:
-    """Where a plan is kept, with all that its rounds keep."""
+    """The folder of a plan and of the files of its rounds."""
     return site.runs.within(f"{job_name}/{plan_id}")

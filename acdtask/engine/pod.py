@@ -1,4 +1,4 @@
-"""What a pod of a workflow needs beyond the stages: outputs as files, and progress that Argo reads."""
+"""Output files and progress of a workflow's pods, as Argo reads them."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ __all__ = [
 ]
 
 NEEDED = "yes"
-"""What the file of a round says that a plan needs; a round without a file is skipped."""
+"""Content of the file of a round that the plan needs; a round without a file is skipped."""
 PROGRESS_SECONDS = 3.0
-"""Argo's executor reads the progress file this often (argo-workflows, docs/progress.md)."""
+"""Interval at which Argo's executor reads the progress file (argo-workflows, docs/progress.md)."""
 
 
 class ArgoProgress:
-    """Writes `done/total` to the file that ARGO_PROGRESS_FILE names, at most every three seconds; else does nothing.
+    """Writes `done/total` to the file named by ARGO_PROGRESS_FILE, if any, at most every three seconds.
 
     Args:
-        total: units of the shard.
-        file: where to write; None for what the environment names.
+        total: number of units of the shard.
+        file: file to write; None takes it from the environment.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "progress"
@@ -52,7 +52,7 @@ class ArgoProgress:
         self._next = 0.0
 
     def __call__(self, done: int) -> None:
-        """Say how many units are done."""
+        """Report the number of units done."""
         now = time.monotonic()
         if not self._file or (now < self._next and done < self._total):
             return
@@ -61,14 +61,14 @@ class ArgoProgress:
 
 
 class PodBar(ProgressBar):
-    """The progress of a plan that is done in one pod, for Argo.
+    """Reports the progress of a plan that is done in one pod to Argo.
 
     Args:
         title: the job.
-        total: units of all its rounds.
+        total: number of units of all rounds.
         unit: what is counted, in the plural.
-        before: units that the pod has done for other jobs.
-        file: where to write; None for what the environment names.
+        before: number of units that the pod has done for other jobs.
+        file: file to write; None takes it from the environment.
     """
 
     def __init__(self, title: str, total: int, *, unit: str, before: int = 0, file: str | None = None) -> None:
@@ -77,30 +77,30 @@ class PodBar(ProgressBar):
         self._argo = ArgoProgress(before + total, file)
 
     def complete(self, units: int) -> None:
-        """So many units are done."""
+        """Set the number of units done."""
         super().complete(units)
         self._argo(self._earlier + self.units)
 
     def update(self, item: object, units: int) -> None:
-        """An item has done so many units."""
+        """Set the number of units that an item has done."""
         super().update(item, units)
         self._argo(self._earlier + self.units)
 
 
 def write_plan(plan: PlanHead, folder: Path, *, handed_over: bool = True) -> None:
-    """Write what the workflow and its users read of a plan.
+    """Write the files of a plan that the workflow and its users read.
 
-    That is `plan-id`, `shards` (a JSON list, empty if there is nothing to do for pods), `shard-count`, about how many
-    units a shard has (`shard-units`), and `round-<name>` for each round that the plan needs; for people it is
-    `plan.json` and `summary.md`.
+    For the workflow: `plan-id`, `shards` (a JSON list, empty if pods have nothing to do), `shard-count`, `shard-units`
+    (the mean number of units per shard), and `round-<name>` for each round that the plan needs. For people: `plan.json`
+    and `summary.md`.
     """
-    some = handed_over and not plan.nothing_to_do
+    has_pods = handed_over and not plan.nothing_to_do
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan-id").write_text(plan.plan_id)
-        (folder / "shards").write_text(shards_parameter(plan) if some else "[]")
-        (folder / "shard-units").write_text(str(max(1, round(plan.units / plan.shards)) if some else 1))
-        (folder / "shard-count").write_text(str(plan.shards if some else 0))
+        (folder / "shards").write_text(shards_parameter(plan) if has_pods else "[]")
+        (folder / "shard-units").write_text(str(max(1, round(plan.units / plan.shards)) if has_pods else 1))
+        (folder / "shard-count").write_text(str(plan.shards if has_pods else 0))
         for name in plan.rounds:
             (folder / f"round-{name}").write_text(NEEDED)
         (folder / "plan.json").write_text(plan.model_dump_json(indent=1))
@@ -108,7 +108,7 @@ def write_plan(plan: PlanHead, folder: Path, *, handed_over: bool = True) -> Non
 
 
 def write_texts(texts: Mapping[str, str], folder: Path) -> None:
-    """Write small files for the workflow: a text by its name."""
+    """Write small files for the workflow, given as {name: text}."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
@@ -116,8 +116,8 @@ def write_texts(texts: Mapping[str, str], folder: Path) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """OUTPUT_UNWRITABLE or STORE_DENIED, before any work, if the outputs cannot be written there."""
-    nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    """Check before any work that outputs can be written to a folder. OUTPUT_UNWRITABLE, STORE_DENIED."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     with writing(folder):
         if not nearest.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
@@ -126,7 +126,7 @@ def require_writable(folder: Path) -> None:
 
 
 def write_artifacts(artifacts: dict[str, str], site: Site, folder: Path) -> None:
-    """Copy files of the store, given as {name: key}, below a folder."""
+    """Copy files from the store, given as {name: key}, into a folder."""
     for name, key in sorted(artifacts.items()):
         path, data = folder / name, site.store.get(key)
         with writing(path):
@@ -135,7 +135,7 @@ def write_artifacts(artifacts: dict[str, str], site: Site, folder: Path) -> None
 
 
 def write_figures(figures: Mapping[str, float], folder: Path) -> None:
-    """Write each number into a file `figures/<name>` below a folder, as Argo reads numbers.
+    """Write each number to a file `figures/<name>` below a folder, in a form that Argo reads.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())

@@ -1,4 +1,4 @@
-"""Worker processes: each call in a process of its own kind, and none of them outlives its parent."""
+"""A pool of worker processes, none of which outlives its parent."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ ONE_THREAD = dict.fromkeys(
     ),
     "1",
 )
-"""The processes share the cores, so a library that starts a thread a core would only fight the others."""
+"""Processes share the cores, so a library that starts one thread per core would only compete with the others."""
 
 GRACE_SECONDS = 1.0
 WAKE_SECONDS = 0.5
-"""A signal that comes just before the wait begins does not end it; Python sees to it when the wait is over."""
+"""Longest wait. A signal that arrives just before a wait does not end it; Python handles it after the wait."""
 
 _events = log.events("engine")
 
 
-class RemoteTraceback(Exception):  # noqa: N818  # it is the cause of an error, and never raised by itself
-    """Where in a worker process an error came from."""
+class RemoteTraceback(Exception):  # noqa: N818  # the cause of an error, never raised itself
+    """Traceback of an error in a worker process."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -63,7 +63,7 @@ class RemoteTraceback(Exception):  # noqa: N818  # it is the cause of an error, 
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -72,17 +72,16 @@ class _Worker(Generic[Item]):
     process: SpawnProcess
     connection: Connection[Any, Any]
     items: list[Item] = field(default_factory=list)
-    """The item that it works on, or empty."""
+    """The current item, or empty."""
     was_idle: bool = False
-    """Whether it waited for the item that it was given last, and did not say yet that it has it."""
+    """Whether the worker was idle when it got the current item and has not confirmed it yet."""
 
 
 class WorkerPool:
-    """Runs calls in spawned processes. It serves any number of rounds, one at a time; processes start when needed.
+    """Runs calls in spawned processes, which start when needed. A pool serves any number of rounds, one at a time.
 
-    This is not concurrent.futures.ProcessPoolExecutor, since there a worker that is killed takes the pool with it and
-    the item is not known, and one killed while it holds the lock of the shared queue stops the others for ever. Here
-    each worker has a pipe of its own.
+    In concurrent.futures.ProcessPoolExecutor, a killed worker breaks the pool without naming its item, and one killed
+    while it holds the lock of the shared queue blocks the others forever. Here each worker has its own pipe.
 
     Args:
         workers: number of processes; 0 makes the calls in this process, one after the other, for tests and debugging.
@@ -94,7 +93,7 @@ class WorkerPool:
 
     def __init__(self, workers: int) -> None:
         if workers < 0:
-            raise AcdError(ErrorCode.SETTING_INVALID, f"workers is {workers}, and should be 0 or more")
+            raise AcdError(ErrorCode.SETTING_INVALID, f"workers is {workers}; it must be at least 0")
         self.workers = workers
         self._idle: list[_Worker[Any]] = []
         self._busy: list[_Worker[Any]] = []
@@ -120,31 +119,31 @@ class WorkerPool:
         items: Iterable[Item],
         *,
         on_progress: Callable[[Item, int], None] | None = None,
-        goes_on: Callable[[Item, Exception], bool] | None = None,
+        tolerate: Callable[[Item, Exception], bool] | None = None,
         label: Callable[[Item], str] = str,
     ) -> Generator[tuple[Item, Result], None, None]:
-        """Call the function with each item and yield (item, result) as they end.
+        """Call the function with each item and yield (item, result) as they finish.
 
-        The first failure with which it does not go on starts no more items, lets the running ones end, then is raised.
-        Leaving the iterator early ends the running items.
+        After a failure that is not tolerated, no more items start; it is raised once the running ones have finished.
+        Leaving the iterator early stops the running items.
 
         Args:
-            function: a picklable function of (item, progress); it may call `progress` as often as it likes.
+            function: a picklable function of (item, progress); it may call `progress` at any rate.
             items: picklable.
             on_progress: called in this process with an item and the units that it has done.
-            goes_on: called in this process with a failure; whether the other items are done all the same.
-            label: how a message names an item.
+            tolerate: called in this process with an item and its failure; True continues with the other items.
+            label: returns the name of an item for messages.
 
         Raises:
             AcdError: WORKER_LOST if a worker was killed, INTERRUPTED after Ctrl-C or SIGTERM, those of the function.
         """
         report = on_progress or (lambda _item, _units: None)
-        bears = goes_on or (lambda _item, _error: False)
+        tolerate = tolerate or (lambda _item, _error: False)
         try:
             if self.workers == 0:
-                yield from _map_here(function, items, report, bears)
+                yield from _map_here(function, items, report, tolerate)
             else:
-                yield from self._map(function, list(items), report, bears, label)
+                yield from self._map(function, list(items), report, tolerate, label)
         except KeyboardInterrupt:
             self._stop([*self._busy, *self._idle])
             raise _interrupted() from None
@@ -154,39 +153,39 @@ class WorkerPool:
         function: Callable[[Item, Progress], Result],
         waiting: list[Item],
         report: Callable[[Item, int], None],
-        bears: Callable[[Item, Exception], bool],
+        tolerate: Callable[[Item, Exception], bool],
         label: Callable[[Item], str],
     ) -> Generator[tuple[Item, Result], None, None]:
         if self._busy:
-            raise RuntimeError("the pool has a round that is not over")
+            raise RuntimeError("the pool is running another round")
         waiting.reverse()
-        mine: list[_Worker[Item]] = []
+        started: list[_Worker[Item]] = []
         failure: Exception | None = None
         try:
-            while (waiting and failure is None) or mine:
+            while (waiting and failure is None) or started:
                 while waiting and failure is None and len(self._busy) < self.workers:
-                    mine.append(self._give(function, waiting.pop()))
-                for connection in wait([worker.connection for worker in mine], WAKE_SECONDS):
-                    worker = next(worker for worker in mine if worker.connection is connection)
+                    started.append(self._assign(function, waiting.pop()))
+                for connection in wait([worker.connection for worker in started], WAKE_SECONDS):
+                    worker = next(worker for worker in started if worker.connection is connection)
                     item = worker.items[0]
                     kind, value = self._receive(worker, label)
-                    if _is_message(worker, kind, value, report):
+                    if _forwarded(worker, kind, value, report):
                         continue
-                    mine.remove(worker)
+                    started.remove(worker)
                     died_idle = worker.was_idle
-                    self._free(worker, lost=kind == "lost")
+                    self._release(worker, lost=kind == "lost")
                     if kind == "done":
                         yield item, value
                     elif kind == "lost" and died_idle:
                         waiting.append(item)
-                    elif not bears(item, value):
+                    elif not tolerate(item, value):
                         failure = _first_of(failure, value, label(item))
             if failure is not None:
                 raise failure
         finally:
-            self._stop(mine)
+            self._stop(started)
 
-    def _give(self, function: Callable[[Item, Progress], Result], item: Item) -> _Worker[Item]:
+    def _assign(self, function: Callable[[Item, Progress], Result], item: Item) -> _Worker[Item]:
         message = ForkingPickler.dumps((function, item))
         while True:
             was_idle = bool(self._idle)
@@ -194,7 +193,7 @@ class WorkerPool:
             worker.was_idle = was_idle
             try:
                 worker.connection.send_bytes(message)
-            except (BrokenPipeError, ConnectionResetError):  # it was killed while it had nothing to do
+            except (BrokenPipeError, ConnectionResetError):  # it was killed while idle
                 self._stop([worker])
                 continue
             worker.items = [item]
@@ -207,7 +206,7 @@ class WorkerPool:
         except (EOFError, OSError):
             worker.process.join(GRACE_SECONDS)
             how = _how_it_ended(worker.process.exitcode)
-            return "lost", AcdError(ErrorCode.WORKER_LOST, f"The worker process of {label(worker.items[0])} {how}")
+            return "lost", AcdError(ErrorCode.WORKER_LOST, f"the worker process of {label(worker.items[0])} {how}")
         kind, value = pickle.loads(message)  # noqa: S301  # from a process that this one started
         if kind != "failed":
             return kind, value
@@ -215,7 +214,7 @@ class WorkerPool:
         error.__cause__ = RemoteTraceback(text)
         return kind, error
 
-    def _free(self, worker: _Worker[Any], *, lost: bool) -> None:
+    def _release(self, worker: _Worker[Any], *, lost: bool) -> None:
         worker.items = []
         self._busy.remove(worker)
         if lost:
@@ -224,9 +223,9 @@ class WorkerPool:
             self._idle.append(worker)
 
     def _stop(self, workers: list[_Worker[Any]]) -> None:
-        """End the processes now. Whatever they write is written beside and renamed, so nothing is left half done.
+        """Stop the processes now. They write beside their target and rename, so nothing is left half written.
 
-        An idle one sees the end of its pipe and cleans up behind itself.
+        An idle process notices the end of its pipe and exits cleanly.
         """
         workers = list(workers)
         for worker in workers:
@@ -240,15 +239,15 @@ class WorkerPool:
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
-            for room in (self._idle, self._busy):
-                if worker in room:
-                    room.remove(worker)
+            for members in (self._idle, self._busy):
+                if worker in members:
+                    members.remove(worker)
             worker.connection.close()
             worker.process.close()
 
 
 def _first_of(failure: Exception | None, later: Exception, item: str) -> Exception:
-    """The failure to raise; one that comes later is logged."""
+    """The failure to raise: the first. Later ones are logged."""
     if failure is None:
         return later
     _events.error("item.failed", item=item, error=str(later))
@@ -259,20 +258,20 @@ def _map_here(
     function: Callable[[Item, Progress], Result],
     items: Iterable[Item],
     report: Callable[[Item, int], None],
-    bears: Callable[[Item, Exception], bool],
+    tolerate: Callable[[Item, Exception], bool],
 ) -> Generator[tuple[Item, Result], None, None]:
     for item in items:
         try:
             result = function(item, lambda units, item=item: report(item, units))  # type: ignore[misc]  # mypy: a lambda's default
         except Exception as error:
-            if not bears(item, error):
+            if not tolerate(item, error):
                 raise
         else:
             yield item, result
 
 
-def _is_message(worker: _Worker[Item], kind: str, value: Any, report: Callable[[Item, int], None]) -> bool:
-    """Whether a worker only says something on the way; if so, it is passed on."""
+def _forwarded(worker: _Worker[Item], kind: str, value: Any, report: Callable[[Item, int], None]) -> bool:
+    """Pass on a progress, log or start message. False if the message is a result."""
     if kind == "progress":
         report(worker.items[0], value)
     elif kind == "log":
@@ -285,7 +284,7 @@ def _is_message(worker: _Worker[Item], kind: str, value: Any, report: Callable[[
 
 
 def _interrupted() -> AcdError:
-    return AcdError(ErrorCode.INTERRUPTED, "The run was ended by Ctrl-C or by a signal")
+    return AcdError(ErrorCode.INTERRUPTED, "the run was stopped by Ctrl-C or a signal")
 
 
 def _how_it_ended(exit_code: int | None) -> str:
@@ -304,7 +303,7 @@ def _start() -> _Worker[Any]:
         name="acd-worker",
         daemon=True,
     )
-    resource_tracker.ensure_running()  # it would unblock SIGINT if it had to be started below
+    resource_tracker.ensure_running()  # starting it below would unblock SIGINT
     environment = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -316,6 +315,6 @@ def _start() -> _Worker[Any]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-        theirs.close()  # so that the end of the worker is the end of the pipe
+        theirs.close()  # so that the pipe ends when the worker does
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return _Worker(process, ours)

@@ -1,4 +1,4 @@
-"""How far a round is: a bar on a terminal, one log line at its start and its end elsewhere."""
+"""Progress of a round: a bar on a terminal, elsewhere a log line at its start and end."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _events = log.events("engine")
 
 
 class ProgressBar:
-    """Units done of a round, with rate and time left, on stderr.
+    """Shows the units done of a round, with rate and remaining time, on stderr.
 
     Args:
-        title: what is going on, such as "monitor: labels".
-        total: units of the whole round.
+        title: name of the activity, such as "monitor: label".
+        total: number of units of the whole round.
         unit: what is counted, in the plural.
-        done: units that were done before, by an earlier run.
+        done: number of units done by an earlier run.
         visible: whether to draw; None draws if stderr is a terminal.
 
     >>> with ProgressBar("ingest: read", total=5, unit="files", visible=False) as bar:
     ...     bar.update(0, 2)
-    ...     bar.update(0, 1)  # late news
+    ...     bar.update(0, 1)  # a late report
     ...     bar.update(1, 1)
     ...     bar.units
     3
@@ -74,13 +74,13 @@ class ProgressBar:
             _events.info(event, title=self.title, total=self.total, done=self.units, unit=self.unit, seconds=seconds)
 
     def complete(self, units: int) -> None:
-        """So many units are done, whatever items said before; later items count on from there."""
+        """Set the number of units done, whatever items reported before; later items add to it."""
         self._before, self._of_item = units, {}
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=self.units)
 
     def update(self, item: object, units: int) -> None:
-        """An item (anything hashable) has done so many units; it never goes back."""
+        """Set the number of units that an item (any hashable) has done; it never decreases."""
         self._of_item[item] = max(units, self._of_item.get(item, 0))
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=self.units)

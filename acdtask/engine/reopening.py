@@ -1,4 +1,4 @@
-"""Lets a plan that was done be done again where its results are gone."""
+"""Reopens a completed plan whose results were deleted."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from acdtask.jobs.contract import Job, Plan, Site
 __all__ = ["reopen"]
 
 CHECKERS = 16
-"""Shards whose files are looked for side by side."""
+"""Number of shards whose files are checked concurrently."""
 SHARD = re.compile(r"(\d{4})[.-]")
-"""How the names begin that a round keeps for a shard."""
+"""Beginning of the file names of a shard in a round."""
 
 _events = log.events("engine")
 
 
 def reopen(job: Job[Any, Any], plan: Plan[Any, Any], site: Site) -> None:
-    """Let the last round of a plan be gathered again, so that it publishes again.
+    """Reopen the last round of a plan, so that it is gathered and published again.
 
-    Shards whose files are still in the cube stay done; the others are done again, in every round.
+    Shards whose files are still in the cube stay done. The others are reopened in every round.
     """
     folder = site.runs.within(f"{plan.job}/{plan.plan_id}")
     lost = _shards_without_files(job, plan, site)
@@ -42,16 +42,16 @@ def reopen(job: Job[Any, Any], plan: Plan[Any, Any], site: Site) -> None:
 
 
 def _shards_without_files(job: Job[Any, Any], plan: Plan[Any, Any], site: Site) -> set[int]:
-    """The shards that are done and some of whose files are no longer in the cube."""
+    """The completed shards that have lost some of their files from the cube."""
     state = RoundState.find(plan, plan.rounds[-1], site)
     if state is None:
         return set()
     missing, last = state.missing(), job.round(plan.rounds[-1])
     tables = [*state.tables(state.digests(state.markers(missing), {}), missing)]
 
-    def is_whole(table: bytes) -> bool:
+    def has_all_files(table: bytes) -> bool:
         return all(map(site.store.exists, last.files_of(decode(table, last.result_type), plan)))
 
     with ThreadPoolExecutor(CHECKERS) as pool:
-        whole = list(pool.map(is_whole, [table for _, table in tables]))
-    return {index for (index, _), kept in zip(tables, whole, strict=True) if not kept}
+        complete = list(pool.map(has_all_files, [table for _, table in tables]))
+    return {index for (index, _), is_complete in zip(tables, complete, strict=True) if not is_complete}

@@ -1,7 +1,7 @@
-"""What a plan keeps of its rounds. All of it but an error is made once and never changed (docs/decisions/0011).
+"""The stored state of a plan's rounds. All files except errors are immutable (docs/decisions/0011).
 
-Below `<round>/`: `0003.table` and its marker `0003.json`, or `0003.error.json`; `handouts/0003-<digest>`;
-`gathered/<gathering before>/<units left out>-<id>.json`. In later rounds `0003` is `0003-<digest of its handout>`.
+Files below `<round>/`: `0003.table` and its marker `0003.json`, or `0003.error.json`; `handouts/0003-<digest>`;
+`gathered/<previous gathering>/<units left out>-<id>.json`. In later rounds `0003` is `0003-<digest of its handout>`.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from acdtask import log
-from acdtask.engine.run_summary import Meter, Work
+from acdtask.engine.run_summary import Meter, WorkDone
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import PlanHead, Site
 from acdtask.jobs.quarantine import Failure, LeftOut, PartlyFailedError
 from acdtask.storage.seal import parse_sealed, seal
 from acdtask.storage.store import Store
 
-__all__ = ["EncodedHandouts", "Gathering", "RoundState", "ShardError", "digest_of", "find_gathering", "way_out"]
+__all__ = ["EncodedHandouts", "Gathering", "RoundState", "ShardError", "digest_of", "find_gathering", "repair_hint"]
 
 _events = log.events("engine")
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 READERS = 16
-"""Markers that are read side by side."""
+"""Number of markers read concurrently."""
 
 FIRST = "first"
-"""The gathering before the first one."""
+"""Stands for the gathering before the first round."""
 MEMO = "memo"
 
 
 class Gathering(BaseModel):
-    """What a gather joined, and what it left for the next round.
+    """A completed gather: what it joined, and what it left for the next round.
 
     Attributes:
-        joined: the digest of each shard's table.
-        left_out: shards that came through neither this round nor an earlier one, or not with all their units.
-        handouts: the digest of each handout.
-        memo: the digest of the memo, or empty.
-        run: the run that the first gather was part of that made this.
-        work: what the joined shards have cost.
+        joined: digest of the table of each joined shard.
+        left_out: shards that failed in this or an earlier round, completely or in part.
+        handouts: digest of each handout.
+        memo: digest of the memo, or empty.
+        run: id of the run whose gather made this first.
+        work: cost of the joined shards.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,18 +58,18 @@ class Gathering(BaseModel):
     handouts: dict[int, str] = {}
     memo: str = ""
     run: str = ""
-    work: Work = Work()
+    work: WorkDone = WorkDone()
 
     @property
     def id(self) -> str:
-        """What tells it from other gatherings of the round. It says nothing of why a shard is left out."""
+        """Digest that identifies the gathering within its round, whatever the reasons for leaving shards out."""
         parts = [sorted(self.joined.items()), sorted(self.handouts.items()), self.memo]
-        return digest_of(json.dumps([*parts, [one.shard for one in self.left_out]]).encode())
+        return digest_of(json.dumps([*parts, [shard.shard for shard in self.left_out]]).encode())
 
 
 @dataclass(frozen=True)
 class EncodedHandouts:
-    """What a gather leaves for each shard of the next round, and for its gather."""
+    """Encoded handouts for the shards of the next round, and the memo for its gather."""
 
     shards: Mapping[int, bytes] = field(default_factory=dict)
     memo: bytes = b""
@@ -81,7 +81,7 @@ class EncodedHandouts:
 
 
 class Marker(BaseModel):
-    """That a shard is done: the digest of its table, and what it has cost."""
+    """The marker of a completed shard: the digest of its table, and its cost."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -93,7 +93,7 @@ class Marker(BaseModel):
 
 
 class ShardError(Failure):
-    """How a shard failed for good; `table` is the digest of the table of its good units, if it has some."""
+    """Permanent failure of a shard. `table` is the digest of the table of its good units, if there are any."""
 
     shard: int
     parts: dict[str, Failure] = Field(default_factory=dict)
@@ -101,11 +101,11 @@ class ShardError(Failure):
 
 
 class RoundState:
-    """What is kept of a round that the gathering before it, as it was when this was made, has prepared.
+    """The stored state of a round, based on the previous round's gathering at the time of construction.
 
     Attributes:
-        before: that gathering.
-        stems: what the files of each shard are called that takes part.
+        before: the gathering of the previous round.
+        stems: file name stem of each shard that takes part.
     """
 
     def __init__(self, plan: PlanHead, name: str, before: Gathering, site: Site) -> None:
@@ -116,43 +116,43 @@ class RoundState:
 
     @classmethod
     def find(cls, plan: PlanHead, name: str, site: Site) -> RoundState | None:
-        """The round, or None if the one before it is not gathered."""
+        """The state of a round, or None if the previous round has not been gathered."""
         before = _gathering_before(plan, name, site)
         return None if before is None else cls(plan, name, before, site)
 
     def gathering(self) -> Gathering | None:
-        """The gathering of this round that counts."""
+        """The gathering of this round in effect, or None."""
         return _newest(self._folder, self.name, self.before)
 
     def missing(self) -> list[int]:
-        """The shards that have no sound marker for the handout that is there now."""
+        """The shards without an intact marker for their current handout."""
         keys = set(self._folder.list(self.name))
         marked = [index for index, stem in self.stems.items() if f"{self.name}/{stem}.json" in keys]
         with ThreadPoolExecutor(READERS) as pool:
-            sound = {index for index, marker in zip(marked, pool.map(self._marker, marked), strict=True) if marker}
-        return [index for index in self.stems if index not in sound]
+            done = {index for index, marker in zip(marked, pool.map(self._marker, marked), strict=True) if marker}
+        return [index for index in self.stems if index not in done]
 
     def errors(self, missing: list[int]) -> dict[int, ShardError]:
-        """Why shards failed for good, as far as they said it."""
-        found = {index: _sound(ShardError, self._folder, self._key(index, "error.json")) for index in missing}
-        return {index: error for index, error in found.items() if error is not None}
+        """The permanent failures of missing shards, as far as recorded."""
+        errors = {index: _find_intact(ShardError, self._folder, self._key(index, "error.json")) for index in missing}
+        return {index: error for index, error in errors.items() if error is not None}
 
     def is_done(self, index: int) -> bool:
-        """Whether the shard has a sound marker."""
+        """Whether the shard has an intact marker."""
         return self._marker(index) is not None
 
     def handout(self, index: int) -> bytes:
-        """What the gather before left for the shard. RUN_DAMAGED."""
+        """The shard's handout from the previous gather; empty if there is none. RUN_DAMAGED."""
         if index not in self.before.handouts:
             return b""
-        return self._named(self._handout(self.name, index, self.before), self.before.handouts[index])
+        return self._read_by_digest(self._handout(self.name, index, self.before), self.before.handouts[index])
 
     def memo(self) -> bytes:
-        """What the gather before left for this one. RUN_DAMAGED."""
-        return self._named(f"{self.name}/handouts/{MEMO}-{self.before.memo}", self.before.memo)
+        """The memo of the previous gather; empty if there is none. RUN_DAMAGED."""
+        return self._read_by_digest(f"{self.name}/handouts/{MEMO}-{self.before.memo}", self.before.memo)
 
-    def keep_table(self, index: int, units: int, table: bytes, meter: Meter) -> None:
-        """Store a table, then its marker with what it has cost; a damaged marker is replaced."""
+    def store_table(self, index: int, units: int, table: bytes, meter: Meter) -> None:
+        """Store a table, then its marker with its cost. A damaged marker is replaced."""
         # The marker comes last: a pod that is killed in between has done nothing. Two pods that do the same shard write
         # the same bytes, so the second changes nothing; hence `create`, and `put` only over a damaged marker.
         self._folder.put(self._key(index, "table"), table)
@@ -162,67 +162,67 @@ class RoundState:
         if not self._folder.create(self._key(index, "json"), body) and self._marker(index) is None:
             self._folder.put(self._key(index, "json"), body)
 
-    def keep_error(self, index: int, error: Exception, encoded: Callable[[BaseModel], bytes]) -> None:
-        """Store why a shard failed for good, the last time it was tried; with the result of its good units, if any."""
+    def store_error(self, index: int, error: Exception, encoded: Callable[[BaseModel], bytes]) -> None:
+        """Store the permanent failure of a shard's latest attempt, with the result of its good units, if any."""
         parts, digest = {}, ""
         if isinstance(error, PartlyFailedError):
             parts, table = error.parts, encoded(error.result)
             digest = hashlib.sha256(table).hexdigest()
             # Under a name of its own: `<stem>.table` is the complete one, which a later attempt may still write.
             self._folder.create(self._part(index, digest), table)
-        kept = ShardError(**Failure.of(error).model_dump(), shard=index, parts=parts, table=digest)
-        self._folder.put(self._key(index, "error.json"), seal(kept.model_dump_json(indent=1).encode()))
+        failure = ShardError(**Failure.of(error).model_dump(), shard=index, parts=parts, table=digest)
+        self._folder.put(self._key(index, "error.json"), seal(failure.model_dump_json(indent=1).encode()))
 
     def markers(self, missing: list[int]) -> dict[int, dict[str, Any]]:
-        """The markers of the shards that are done."""
+        """The markers of the completed shards."""
         done = {index: self._marker(index) for index in self.stems if index not in missing}
         return {index: marker.model_dump() for index, marker in done.items() if marker is not None}
 
     def digests(self, markers: dict[int, dict[str, Any]], errors: dict[int, ShardError]) -> dict[int, str]:
-        """The digest of each table that there is: of a shard that is done, or of the good units of one that failed."""
-        found = {index: str(marker["sha256"]) for index, marker in markers.items()}
-        found |= {index: error.table for index, error in errors.items() if error.table}
-        return dict(sorted(found.items()))
+        """Digests of all tables: of completed shards, and of the good units of failed ones."""
+        digests = {index: str(marker["sha256"]) for index, marker in markers.items()}
+        digests |= {index: error.table for index, error in errors.items() if error.table}
+        return dict(sorted(digests.items()))
 
     def tables(self, digests: dict[int, str], missing: list[int]) -> Iterator[tuple[int, bytes]]:
-        """The tables with these digests. SHARDS_MISSING if one is damaged; its shard then counts as not done."""
+        """Read the tables with these digests. SHARDS_MISSING if one is damaged; its shard is then reopened."""
         for index, digest in digests.items():
             key = self._part(index, digest) if index in missing else self._key(index, "table")
             table = self._folder.find(key)
             if table is None or hashlib.sha256(table).hexdigest() != digest:
-                self._forget(index, key)
+                self._discard(index, key)
                 raise AcdError(
                     ErrorCode.SHARDS_MISSING,
                     f"{self._folder.address_of(key)} is {'missing' if table is None else 'damaged'}",
-                    "Run the job again: only this shard is done again.",
+                    "Run the job again; it repeats only this shard.",
                 )
             yield index, table
 
-    def keep_gathering(self, gathering: Gathering, handouts: EncodedHandouts) -> None:
-        """Store the handouts, then make the gathering known; it counts if no other left out less."""
+    def store_gathering(self, gathering: Gathering, handouts: EncodedHandouts) -> None:
+        """Store the handouts, then the gathering. It takes effect if no other left out less."""
         after = self.plan.rounds[self.plan.rounds.index(self.name) + 1 :][:1]
         for index, handout in handouts.shards.items():
-            self._keep_named(self._handout(after[0], index, gathering), handout)
+            self._store_by_digest(self._handout(after[0], index, gathering), handout)
         if handouts.memo:
-            self._keep_named(f"{after[0]}/handouts/{MEMO}-{gathering.memo}", handouts.memo)
+            self._store_by_digest(f"{after[0]}/handouts/{MEMO}-{gathering.memo}", handouts.memo)
         # Keys sort by the units left out, so that the first key of a listing is the best gathering. Example: gathering
         # without shard 3 is 000004-<id>.json; when shard 3 is done later, 000000-<id>.json takes its place.
-        units = sum(one.units for one in gathering.left_out)
+        units = sum(shard.units for shard in gathering.left_out)
         key = f"{_gatherings(self.name, self.before)}/{units:06d}-{gathering.id}.json"
         body = seal(gathering.model_dump_json().encode())
-        if not self._folder.create(key, body) and _sound(Gathering, self._folder, key) is None:
+        if not self._folder.create(key, body) and _find_intact(Gathering, self._folder, key) is None:
             self._folder.put(key, body)
 
     def _marker(self, index: int) -> Marker | None:
-        """The marker of a shard. A sound one never changes, so it is read once."""
+        """The marker of a shard, or None. An intact one never changes, so it is cached."""
         # None is not remembered: another pod may write the marker at any time.
-        marker = self._markers.get(index) or _sound(Marker, self._folder, self._key(index, "json"))
+        marker = self._markers.get(index) or _find_intact(Marker, self._folder, self._key(index, "json"))
         if marker is not None:
             self._markers[index] = marker
         return marker
 
-    def _forget(self, index: int, table: str) -> None:
-        """Let a shard whose table is damaged be done again."""
+    def _discard(self, index: int, table: str) -> None:
+        """Reopen a shard whose table is damaged."""
         _events.warning("table.damaged", file=self._folder.address_of(table))
         # The marker goes before the table, or a marker without a table would be left by a kill in between.
         for ending in ("json", "error.json"):
@@ -230,18 +230,18 @@ class RoundState:
         self._folder.delete(table)
         self._markers.pop(index, None)
 
-    def _named(self, key: str, digest: str) -> bytes:
-        """What lies under a key that names its digest. RUN_DAMAGED."""
+    def _read_by_digest(self, key: str, digest: str) -> bytes:
+        """Read data and check it against the digest in its key. RUN_DAMAGED."""
         if not digest:
             return b""
         data = self._folder.find(key)
         if data is None or digest_of(data) != digest:
-            state = "missing" if data is None else "damaged"
-            raise AcdError(ErrorCode.RUN_DAMAGED, f"{self._folder.address_of(key)} is {state}", way_out(self._folder))
+            detail = f"{self._folder.address_of(key)} is {'missing' if data is None else 'damaged'}"
+            raise AcdError(ErrorCode.RUN_DAMAGED, detail, repair_hint(self._folder))
         return data
 
-    def _keep_named(self, key: str, data: bytes) -> None:
-        """Store what the key names the digest of; what is there and differs is damaged."""
+    def _store_by_digest(self, key: str, data: bytes) -> None:
+        """Store data under a key with its digest. Existing data that differs is damaged and is replaced."""
         if not self._folder.create(key, data) and self._folder.get(key) != data:
             self._folder.put(key, data)
 
@@ -262,31 +262,31 @@ class RoundState:
 
 
 def find_gathering(plan: PlanHead, round_name: str, site: Site) -> Gathering | None:
-    """The gathering that counts: of those that build on the one that counts before, the one that left out least."""
+    """The gathering of a round in effect: of those based on the previous round's, the one that left out least."""
     before = _gathering_before(plan, round_name, site)
     return None if before is None else _newest(_folder(plan, site), round_name, before)
 
 
 def digest_of(data: bytes) -> str:
-    """Sixteen hexadecimal digits that name some bytes."""
+    """A digest of 16 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _gathering_before(plan: PlanHead, round_name: str, site: Site) -> Gathering | None:
-    """That of the round before; before the first round one in which every shard takes part."""
-    place = plan.rounds.index(round_name)
-    if place:
-        return find_gathering(plan, plan.rounds[place - 1], site)
+    """The gathering of the previous round, or None; for the first round, one in which every shard takes part."""
+    position = plan.rounds.index(round_name)
+    if position:
+        return find_gathering(plan, plan.rounds[position - 1], site)
     return Gathering(plan=plan.plan_id, round="", joined=dict.fromkeys(range(plan.shards), ""))
 
 
 def _newest(folder: Store, round_name: str, before: Gathering) -> Gathering | None:
     keys = folder.list(_gatherings(round_name, before))
-    return _sound(Gathering, folder, keys[0]) if keys else None
+    return _find_intact(Gathering, folder, keys[0]) if keys else None
 
 
-def _sound(kind: type[ModelT], folder: Store, key: str) -> ModelT | None:
-    """The document under a key; None if there is none, or if it is damaged, so that it is made again."""
+def _find_intact(kind: type[ModelT], folder: Store, key: str) -> ModelT | None:
+    """The document under a key; None if it is missing, or damaged and thus to be made again."""
     data = folder.find(key)
     if data is None:
         return None
@@ -297,9 +297,9 @@ def _sound(kind: type[ModelT], folder: Store, key: str) -> ModelT | None:
         return None
 
 
-def way_out(folder: Store) -> str:
-    """What to do when something of a plan is damaged that cannot be made again by itself; `folder` is the plan's."""
-    return f"Delete the folder {folder.url} and run the job again: the same plan is then made and done anew."
+def repair_hint(folder: Store) -> str:
+    """Advice for damage to a plan that does not repair itself; `folder` is the plan's."""
+    return f"Delete the folder {folder.url} and run the job again; it makes and runs the same plan."
 
 
 def _gatherings(round_name: str, before: Gathering) -> str:

@@ -1,8 +1,8 @@
-"""What a run did, kept for whoever asks at its end: below `runs/workflows/<run id>/` of the cube's store.
+"""Records of what a run did, stored below `runs/workflows/<run id>/` of the cube and read when the run ends.
 
-A run is what ACD_RUN_ID names; a workflow sets it to its uid. Without it nothing is kept. `<job>.json` is written when
-the job is planned and again when its last round is gathered; `errors/` holds why stages failed. None of it is read by a
-job, and none of it enters a product.
+ACD_RUN_ID names the run; a workflow sets it to its uid. Without it nothing is stored. `<job>.json` is written when the
+job is planned and again when its last round is gathered; `errors/` has one file per failed stage. Jobs never read these
+records, and nothing of them enters a product.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from acdtask.storage.store import Store
 from acdtask.storage.traffic import traffic_so_far
 
 __all__ = [
-    "Failure",
     "JobRecord",
     "Meter",
-    "Work",
+    "StageFailure",
+    "WorkDone",
     "current_run",
     "failures_of",
-    "known_in_this_run",
-    "noting_failure",
     "record_gathered",
+    "record_of_this_run",
     "record_plan",
+    "recording_failure",
     "records_of",
 ]
 
@@ -47,11 +47,11 @@ ERRORS = "errors/"
 _events = log.events("engine")
 
 
-class Work(BaseModel):
-    """What shards have cost, as it was measured in the processes that did them; work that was lost is not in it.
+class WorkDone(BaseModel):
+    """Cost of the shards done, measured in the processes that did them. Lost attempts are not included.
 
-    `units` are tiles or files, of one round. `seconds` are wall time, one shard after the other. The bytes are those of
-    `acdtask.storage.traffic.Traffic`.
+    `units` are the tiles or files of one round. `seconds` is the wall time of all shards, added up. The bytes are those
+    of `acdtask.storage.traffic.Traffic`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,44 +64,44 @@ class Work(BaseModel):
     bytes_written: int = 0
 
     @classmethod
-    def of_markers(cls, markers: Iterable[Mapping[str, Any]]) -> Work:
-        """The sum of what the markers of a round's shards say."""
-        every = list(markers)
-        return cls(shards=len(every), **{name: sum(one.get(name, 0) for one in every) for name in _SUMMED})
+    def of_markers(cls, markers: Iterable[Mapping[str, Any]]) -> WorkDone:
+        """The total of a round, from the markers of its shards."""
+        shards = list(markers)
+        return cls(shards=len(shards), **{name: sum(marker.get(name, 0) for marker in shards) for name in _SUMMED})
 
-    def then(self, later: Work) -> Work:
-        """With the work of the next round on the same units."""
-        return Work(
+    def then(self, later: WorkDone) -> WorkDone:
+        """The total with the next round, which works on the same units."""
+        return WorkDone(
             shards=self.shards + later.shards,
             units=later.units,
             **{name: getattr(self, name) + getattr(later, name) for name in _SUMMED if name != "units"},
         )
 
 
-_SUMMED = tuple(name for name in Work.model_fields if name != "shards")
+_SUMMED = tuple(name for name in WorkDone.model_fields if name != "shards")
 
 
 class GatheredRound(Protocol):
-    """What an account needs of a gathering: the run that made it, what it cost, and what it left out."""
+    """The facts about a gathering that are recorded: the run that made it, its cost, and the shards left out."""
 
     @property
     def run(self) -> str: ...
     @property
-    def work(self) -> Work: ...
+    def work(self) -> WorkDone: ...
     @property
     def left_out(self) -> tuple[LeftOut, ...]: ...
 
 
 class JobRecord(BaseModel):
-    """A job in a run.
+    """The record of a job in a run.
 
     Attributes:
-        aoi: the AOI's name, empty if the job was given none.
-        gathered: whether the last round is gathered.
-        gathered_before: whether another run had done that already; what was found is then no news.
-        left_out: the shards that it was gathered without, each with its error.
+        aoi: name of the AOI; empty if the job has none.
+        gathered: whether the last round has been gathered.
+        gathered_before: whether another run had gathered it already; its findings are then no news.
+        left_out: shards and inputs left out, each with its error.
         work, findings: of the whole plan; empty until it is gathered.
-        series: what the images belong to, for a job that has series.
+        series: series of the images, for jobs that have series.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -118,22 +118,22 @@ class JobRecord(BaseModel):
     gathered: bool = False
     gathered_before: bool = False
     left_out: list[str] = []
-    work: Work = Work()
+    work: WorkDone = WorkDone()
     findings: Findings = Findings()
     series: Series | None = None
 
     @property
     def news(self) -> dict[str, float]:
-        """Numbers by name, of the work and of what was found, to be added up over runs.
+        """Figures of work and findings by name, which can be added up over runs.
 
-        They are zeros if another run has gathered the plan, and has told them.
+        They are 0 if another run gathered the plan, since that run reported them.
         """
         numbers = {**self.work.model_dump(exclude={"shards"}), **self.findings.figures}
         return dict.fromkeys(numbers, 0.0) if self.gathered_before else numbers
 
 
-class Failure(BaseModel):
-    """Why a stage failed when it failed last; it may have gone well since. A plan has no round, a gather no shard."""
+class StageFailure(BaseModel):
+    """The latest error of a stage, which may have succeeded since. A plan has no round, a gather no shard."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -147,7 +147,7 @@ class Failure(BaseModel):
 
 
 class Meter:
-    """Measures what a shard costs this process, from now on."""
+    """Measures time and traffic of this process from its creation."""
 
     def __init__(self) -> None:
         self._begun, self._before = time.monotonic(), traffic_so_far()
@@ -164,36 +164,36 @@ class Meter:
 
 
 def current_run() -> str:
-    """The run that this process is part of, or an empty text. SETTING_INVALID."""
+    """The run that this process is part of, or an empty string. SETTING_INVALID."""
     run = os.environ.get("ACD_RUN_ID", "")
-    return run if not run else _valid(run)
+    return run if not run else _valid_run_id(run)
 
 
 def record_plan(plan: PlanHead, settings: Settings, site: Site) -> None:
-    """Keep what was planned in this run. Nothing happens if the run has gathered the job: this pod is a late double."""
+    """Record what was planned, unless this run has gathered the job: this pod is then a duplicate that started late."""
     run = current_run()
     if not run:
         return
     known = _record_of(run, plan.job, site)
     if known is None or not known.gathered:
         path = str(getattr(settings, "aoi", ""))
-        _keep(_planned(run, plan, load_aoi(path).name if path else ""), site)
+        _store_record(_planned(run, plan, load_aoi(path).name if path else ""), site)
 
 
 def record_gathered(
     job: Job[Any, Any], plan: Plan[Any, Any], rounds: Mapping[str, GatheredRound], site: Site
 ) -> JobRecord:
-    """What came out of a plan; kept if this process is part of a run.
+    """Make the record of a gathered plan, and store it if this process is part of a run.
 
     Args:
         job: the job.
-        plan: its plan, whose last round is gathered.
-        rounds: for each round what its gather left.
-        site: where it is.
+        plan: its plan, with all rounds gathered.
+        rounds: the gathering of each round, by name.
+        site: where the job works.
     """
     run = current_run()
     known = _record_of(run, plan.job, site) if run else None
-    work = Work()
+    work = WorkDone()
     for name in plan.rounds:
         work = work.then(rounds[name].work)
     last = rounds[plan.rounds[-1]]
@@ -207,58 +207,58 @@ def record_gathered(
         }
     )
     if run:
-        _keep(record, site)
+        _store_record(record, site)
     return record
 
 
-def known_in_this_run(job: str, site: Site) -> JobRecord | None:
-    """What this run has kept of a job so far, by an earlier attempt of the same pod; None without a run."""
+def record_of_this_run(job: str, site: Site) -> JobRecord | None:
+    """The record that an earlier attempt of this pod stored in this run, or None; None also without a run."""
     run = current_run()
     return _record_of(run, job, site) if run else None
 
 
 def records_of(run: str, site: Site) -> list[JobRecord]:
-    """The jobs of a run, by name."""
-    folder = _folder(_valid(run), site)
+    """The records of a run's jobs, sorted by job."""
+    folder = _folder(_valid_run_id(run), site)
     names = [name for name in folder.list() if "/" not in name]
     return [_read(JobRecord, folder, name) for name in names]
 
 
-def failures_of(run: str, site: Site) -> list[Failure]:
-    """Why stages of a run failed, in the order of their names."""
-    folder = _folder(_valid(run), site)
-    return [_read(Failure, folder, name) for name in folder.list(ERRORS.rstrip("/"))]
+def failures_of(run: str, site: Site) -> list[StageFailure]:
+    """The failures of a run's stages, sorted by file name."""
+    folder = _folder(_valid_run_id(run), site)
+    return [_read(StageFailure, folder, name) for name in folder.list(ERRORS.rstrip("/"))]
 
 
 @contextmanager
-def noting_failure(
+def recording_failure(
     address: str, job: str, stage: str, round_name: str = "", shard: int | None = None
 ) -> Iterator[None]:
-    """Keep the error that leaves the block, if this process is part of a run; then it goes on its way.
+    """Record an error raised in the block, if this process is part of a run, and re-raise it.
 
     Args:
-        address: of the cube.
+        address: address of the cube.
         job: name of the job.
         stage: plan, run or gather.
-        round_name: of the stage, if it has one.
-        shard: of the stage, if it has one.
+        round_name: round of the stage, if any.
+        shard: shard of the stage, if any.
     """
     try:
         yield
     except Exception as error:
         known = error if isinstance(error, AcdError) else AcdError(ErrorCode.BUG, f"{type(error).__name__}: {error}")
         try:
-            _note(known, address, job, stage, round_name, shard)
-        except AcdError as second:  # the store itself may be what fails: the first error is the one to tell
+            _store_failure(known, address, job, stage, round_name, shard)
+        except AcdError as second:  # the store itself may be failing; the first error is the one to raise
             _events.warning("failure.not_kept", detail=second.detail)
         raise
 
 
-def _note(error: AcdError, address: str, job: str, stage: str, round_name: str, shard: int | None) -> None:
+def _store_failure(error: AcdError, address: str, job: str, stage: str, round_name: str, shard: int | None) -> None:
     run = current_run()
     if not run or not address:
         return
-    failure = Failure(
+    failure = StageFailure(
         job=job,
         stage=stage,
         round=round_name,
@@ -289,7 +289,7 @@ def _planned(run: str, plan: PlanHead, aoi: str) -> JobRecord:
 
 
 def _record_of(run: str, job: str, site: Site) -> JobRecord | None:
-    """What was kept of a job. It only informs people, so a damaged record counts as none and is written again."""
+    """The record of a job, or None. It is only informative, so a damaged one is treated as missing and rewritten."""
     folder, key = _folder(run, site), f"{job}.json"
     data = folder.find(key)
     if data is not None and not is_sealed(data):
@@ -299,12 +299,12 @@ def _record_of(run: str, job: str, site: Site) -> JobRecord | None:
 
 
 def _read(kind: type[ModelT], folder: Store, key: str) -> ModelT:
-    """A document of a run. RUN_DAMAGED."""
-    fix = "Delete the file: it only says what the run did, and no job reads it."
+    """Read a document of a run. RUN_DAMAGED."""
+    fix = "Delete the file: it only documents the run, and no job reads it."
     return parse_sealed(kind, folder.get(key), folder.address_of(key), ErrorCode.RUN_DAMAGED, fix)
 
 
-def _keep(record: JobRecord, site: Site) -> None:
+def _store_record(record: JobRecord, site: Site) -> None:
     _folder(record.run, site).put(f"{record.job}.json", seal(record.model_dump_json(indent=1).encode()))
 
 
@@ -312,11 +312,11 @@ def _folder(run: str, site: Site) -> Store:
     return site.runs.within(f"workflows/{run}")
 
 
-def _valid(run: str) -> str:
+def _valid_run_id(run: str) -> str:
     if not RUN_ID.fullmatch(run):
         raise AcdError(
             ErrorCode.SETTING_INVALID,
-            f"the run id {run!r} cannot be part of a key",
-            "Give letters, digits, '.', '_' and '-', 128 at most (ACD_RUN_ID, or --run).",
+            f"the run id {run!r} is invalid",
+            "Use letters, digits, '.', '_' and '-', at most 128 characters (ACD_RUN_ID or --run).",
         )
     return run

@@ -1,4 +1,4 @@
-"""Signals that end a run."""
+"""Handling of signals that stop a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["sigterm_as_interrupt"]
 
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does. Nothing happens outside the main thread."""
+    """Make SIGTERM raise KeyboardInterrupt, as Ctrl-C does. Has no effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

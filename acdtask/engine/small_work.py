@@ -1,4 +1,4 @@
-"""Small work is done in the pod that plans it: a pod takes longer to start than a day of a small area takes to do."""
+"""Runs small work in the pod that plans it, since starting a pod takes longer than a day's work on a small area."""
 
 from __future__ import annotations
 
@@ -12,55 +12,55 @@ from typing import Any
 from acdtask.engine.local import run_planned
 from acdtask.engine.pod import PodBar, write_artifacts, write_figures, write_plan, write_texts
 from acdtask.engine.processes import WorkerPool
-from acdtask.engine.run_summary import JobRecord, known_in_this_run, noting_failure, record_gathered, record_plan
-from acdtask.engine.stages import gathered_rounds, left_out_by, load_plan, make_plan
-from acdtask.engine.workflow_limits import require_carried
+from acdtask.engine.run_summary import JobRecord, record_gathered, record_of_this_run, record_plan, recording_failure
+from acdtask.engine.stages import gathered_rounds, left_out_lines, load_plan, make_plan
+from acdtask.engine.workflow_limits import require_fits_workflow
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Estimate, Job, Plan, Settings, Site
 
-__all__ = ["ALWAYS_PODS", "Budget", "Step", "Way", "do_or_hand_over"]
+__all__ = ["ALWAYS_PODS", "Budget", "JobOutcome", "Way", "do_or_hand_over"]
 
 PLAN_AGAIN = frozenset({ErrorCode.PLAN_UNKNOWN, ErrorCode.PLAN_STALE, ErrorCode.RUN_DAMAGED})
-"""Why the plan of an earlier attempt cannot be continued; the job is then planned anew."""
+"""Errors after which the plan of an earlier attempt is abandoned and the job is planned again."""
 
 MIB = 1 << 20
 
 
 class Way(Enum):
-    """What becomes of a job in the pod that plans it; a workflow compares the values."""
+    """What the planning pod does with a job; workflows compare the values."""
 
     NOTHING = "nothing"
     """There is nothing to do."""
     HERE = "here"
-    """This pod does it."""
+    """This pod runs the job."""
     PODS = "pods"
-    """It needs more than this pod may use, and is handed over to pods of its own."""
+    """The job exceeds this pod's budget and gets pods of its own."""
     LATER = "later"
-    """It follows a job that was handed over, and is planned when that is done."""
+    """The job follows one that got pods of its own, and is planned once that is done."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a pod that plans may use for the work itself; 0 of either is nothing at all.
+    """Time and memory that a planning pod may use for the work itself. If either is 0, it does no work.
 
     >>> small = Estimate(core_seconds=40, memory_bytes=300 << 20)
-    >>> Budget(seconds=60, memory_mib=512).holds(small), Budget(seconds=30, memory_mib=512).holds(small)
+    >>> Budget(seconds=60, memory_mib=512).covers(small), Budget(seconds=30, memory_mib=512).covers(small)
     (True, False)
-    >>> Budget(seconds=60, memory_mib=256).holds(small), Budget(seconds=0, memory_mib=512).holds(Estimate())
+    >>> Budget(seconds=60, memory_mib=256).covers(small), Budget(seconds=0, memory_mib=512).covers(Estimate())
     (False, False)
     """
 
     seconds: float
     memory_mib: int
 
-    def holds(self, estimate: Estimate) -> bool:
-        """Whether work of this cost may be done here."""
+    def covers(self, estimate: Estimate) -> bool:
+        """Whether work of this cost may be done in this pod."""
         if not self.seconds or not self.memory_mib:
             return False
         return estimate.core_seconds <= self.seconds and estimate.memory_bytes <= self.memory_mib * MIB
 
     def without(self, estimate: Estimate) -> Budget:
-        """What is left for the jobs after this one. A budget of 0 would be none at all, so a little remains."""
+        """The budget that remains after some work. It stays above 0, which would mean no work at all."""
         return Budget(max(self.seconds - estimate.core_seconds, 0.001) if self.seconds else 0.0, self.memory_mib)
 
 
@@ -68,14 +68,14 @@ ALWAYS_PODS = Budget(0, 0)
 
 
 @dataclass(frozen=True)
-class Step:
-    """What became of a job.
+class JobOutcome:
+    """What the planning pod did with a job.
 
     Attributes:
         plan: its plan.
-        way: who does it, or has done it.
-        record: what came out, if it was done here.
-        lines: sentences for the person who reads the log.
+        way: where the job is done.
+        record: its record, if it was done in this pod.
+        lines: sentences for the log.
     """
 
     plan: Plan[Any, Any]
@@ -85,7 +85,7 @@ class Step:
 
     @property
     def summary(self) -> str:
-        """The way and its reason, in a sentence."""
+        """Where the job is done and why, in a sentence."""
         estimate = self.plan.estimate
         cost = f"{estimate.core_seconds:.0f} s and {estimate.memory_bytes / MIB:.0f} MiB expected"
         return {
@@ -104,49 +104,49 @@ def do_or_hand_over(
     *,
     quarantine: int = 0,
     units_before: int = 0,
-) -> Step:
-    """Plan a job, do it here if the budget holds it, and write for the workflow what came of it.
+) -> JobOutcome:
+    """Plan a job, run it in this pod if the budget covers it, and write the outputs that the workflow reads.
 
-    An earlier attempt of the same pod, which has the same ACD_RUN_ID, is continued: its plan is not made again, shards
-    that have markers are not done again, and what it has published already is written for the workflow once more.
+    An earlier attempt of the same pod (same ACD_RUN_ID) is continued: its plan is reused, shards with markers are
+    skipped, and outputs of results that it published are written again.
 
     Args:
         job: the job.
         settings: its settings.
-        site: where it works.
+        site: where the job works.
         budget: what this pod may use.
-        outputs: the folder that gets the files which the workflow reads.
-        quarantine: inputs and shards that may fail for good and are left out.
-        units_before: units that this pod has done for other jobs, of which its progress tells too.
+        outputs: folder for the files that the workflow reads.
+        quarantine: number of inputs and shards that may fail permanently and be left out.
+        units_before: units that this pod has done for other jobs; its progress includes them.
     """
     begun = time.monotonic()
-    with noting_failure(site.address, job.name, "plan"):
+    with recording_failure(site.address, job.name, "plan"):
         plan = _plan_of_this_run(job, settings, site) or _plan(job, settings, site, budget, quarantine)
         way = _way(plan, budget)
         write_plan(plan, outputs, handed_over=way is Way.PODS)
         write_texts({"way": way.value}, outputs)
     if way is not Way.HERE:
-        return Step(plan, way, lines=left_out_by(plan))
+        return JobOutcome(plan, way, lines=left_out_lines(plan))
     total = plan.units * len(plan.rounds)
     with (
-        noting_failure(site.address, job.name, "run"),
+        recording_failure(site.address, job.name, "run"),
         WorkerPool(0) as pool,
         PodBar(job.name, total, unit=job.unit, before=units_before) as bar,
     ):
         outcome = run_planned(
             job, plan, site.address, pool=pool, progress=False, quarantine=quarantine, bar=bar, begun=begun
         )
-    with noting_failure(site.address, job.name, "gather"):
+    with recording_failure(site.address, job.name, "gather"):
         record = record_gathered(job, plan, gathered_rounds(plan, site), site)
         write_figures(record.news, outputs)
         write_artifacts(job.artifacts(plan, site), site, outputs)
-    return Step(plan, way, record, outcome.lines)
+    return JobOutcome(plan, way, record, outcome.lines)
 
 
 def _way(plan: Plan[Any, Any], budget: Budget) -> Way:
     if plan.nothing_to_do:
         return Way.NOTHING
-    return Way.HERE if budget.holds(plan.estimate) else Way.PODS
+    return Way.HERE if budget.covers(plan.estimate) else Way.PODS
 
 
 def _plan(job: Job[Any, Any], settings: Settings, site: Site, budget: Budget, quarantine: int) -> Plan[Any, Any]:
@@ -156,21 +156,21 @@ def _plan(job: Job[Any, Any], settings: Settings, site: Site, budget: Budget, qu
 
 
 def _acceptance(budget: Budget) -> Callable[[Plan[Any, Any]], None]:
-    """What refuses a plan that goes to pods and that a workflow could not carry."""
+    """A check that refuses plans which need pods of their own and are too large for a workflow."""
 
     def accept(plan: Plan[Any, Any]) -> None:
-        if not budget.holds(plan.estimate):
-            require_carried(plan)
+        if not budget.covers(plan.estimate):
+            require_fits_workflow(plan)
 
     return accept
 
 
 def _plan_of_this_run(job: Job[Any, Any], settings: Settings, site: Site) -> Plan[Any, Any] | None:
-    """The plan that an earlier attempt of this pod has stored for these settings, or None.
+    """The plan that an earlier attempt of this pod stored for these settings, or None.
 
-    Once it is published, another plan would say that there is nothing to do, and what it found would be told nobody.
+    Once that is published, a new plan would have nothing to do, and its findings would never be reported.
     """
-    record = known_in_this_run(job.name, site)
+    record = record_of_this_run(job.name, site)
     if record is None or record.nothing_to_do:
         return None
     try:
@@ -179,5 +179,5 @@ def _plan_of_this_run(job: Job[Any, Any], settings: Settings, site: Site) -> Pla
         if error.code not in PLAN_AGAIN:
             raise
         return None
-    same = plan.settings.model_dump(mode="json") == settings.model_dump(mode="json")  # a NaN equals none
+    same = plan.settings.model_dump(mode="json") == settings.model_dump(mode="json")  # as JSON, since NaN != NaN
     return plan if same else None

@@ -1,7 +1,7 @@
-"""The stages of a job, as every caller runs them: plan, run a shard, gather a round. Markers make them repeatable.
+"""The stages of a job for all callers: plan, run a shard, gather a round. Markers make them repeatable.
 
-Below `runs/<job>/<plan id>/` lie `plan.json` and `shards/0000.json`, and what `acdtask.engine.rounds` keeps of each
-round. A marker is written last, so whatever it names is whole; a stage that finds its marker does nothing.
+`runs/<job>/<plan id>/` holds `plan.json`, `shards/0000.json`, and the state of each round (`acdtask.engine.rounds`). A
+marker is written last, so what it names is complete. A stage that finds its marker does nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from acdtask.engine.planning import (
     NAMED_AT_MOST,
     AnyJob,
     AnyPlan,
-    left_out_by,
+    left_out_lines,
     load_plan,
     load_plan_head,
     load_shard,
@@ -32,7 +32,7 @@ from acdtask.engine.rounds import (
     digest_of,
     find_gathering,
 )
-from acdtask.engine.run_summary import Meter, Work, current_run
+from acdtask.engine.run_summary import Meter, WorkDone, current_run
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import decode, encode
 from acdtask.jobs.contract import (
@@ -51,7 +51,7 @@ __all__ = [
     "gather_round",
     "gathered_rounds",
     "is_complete",
-    "left_out_by",
+    "left_out_lines",
     "load_plan",
     "load_plan_head",
     "load_shard",
@@ -71,18 +71,18 @@ def run_shard(
     site: Site,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> LeftOut | None:
-    """Do one shard of a round, unless its marker says that it is done. SHARD_UNKNOWN; SHARDS_MISSING.
+    """Run a shard of a round, unless its marker exists. SHARD_UNKNOWN, SHARDS_MISSING.
 
-    If the work fails for good, the error is kept for `gather_round` and raised.
+    A permanent error is stored for `gather_round`, then raised.
 
     Returns:
-        None, or why there was nothing to do: the shard was left out in an earlier round.
+        None, or the reason why there was nothing to do: the shard was left out in an earlier round.
     """
     _check_round(job, plan, round_name)
     shard = load_shard(job, plan, index, site)
     round_, state = job.round(round_name), _prepared(job, plan, round_name, site)
     if index not in state.stems:
-        return next(one for one in state.before.left_out if one.shard == index)
+        return next(left_out for left_out in state.before.left_out if left_out.shard == index)
     if state.is_done(index):
         return None
     meter = Meter()
@@ -96,16 +96,16 @@ def run_shard(
     except Exception as error:
         if not isinstance(error, AcdError) or not error.code.value.retryable:
             with contextlib.suppress(AcdError):  # the error itself is what matters
-                state.keep_error(index, error, encoded)
+                state.store_error(index, error, encoded)
         if isinstance(error, PartlyFailedError):
             raise AcdError(error.code, error.detail, error.fix) from error
         raise
-    state.keep_table(index, shard.units, table, meter)
+    state.store_table(index, shard.units, table, meter)
     return None
 
 
 def _handout(round_: Round[Any, Any, Any], state: RoundState, index: int) -> Any:
-    """What the gather before left for a shard; an empty handout if it left none."""
+    """The handout of the previous gather for a shard; an empty one if it left none."""
     handout = state.handout(index)
     return decode(handout, round_.handout_type) if handout else round_.handout_type()
 
@@ -113,25 +113,25 @@ def _handout(round_: Round[Any, Any, Any], state: RoundState, index: int) -> Any
 def gather_round(
     job: AnyJob, plan: AnyPlan, round_name: str, site: Site, *, quarantine: int = 0
 ) -> tuple[LeftOut, ...]:
-    """Prove that every shard of the round is done, but for so many that failed for good, and join their tables.
+    """Verify that all shards of the round are done (at most `quarantine` failed permanently), and join their tables.
 
     Args:
         job: the job.
         plan: its plan.
         round_name: the round.
         site: where the job works.
-        quarantine: shards that may be missing, in all rounds together; inputs that the plan left out count too.
+        quarantine: number of shards that may be left out, in all rounds together; inputs left out by the plan count.
 
     Returns:
-        The shards that are left out.
+        The shards left out.
 
     Raises:
-        AcdError: SHARDS_FAILED if more are missing and all of them said why, SHARDS_MISSING if one did not.
+        AcdError: SHARDS_FAILED if more are missing and all have a recorded error, otherwise SHARDS_MISSING.
     """
     _check_round(job, plan, round_name)
     round_, state = job.round(round_name), _prepared(job, plan, round_name, site)
-    known = state.gathering()
-    if known is not None and not known.left_out and _stands(job, plan, round_name, site):
+    earlier = state.gathering()
+    if earlier is not None and not earlier.left_out and _is_still_published(job, plan, round_name, site):
         return ()
     missing = state.missing()
     errors = state.errors(missing)
@@ -140,12 +140,12 @@ def gather_round(
     digests = state.digests(markers, errors)
     if (left_out and len(left_out) + len(plan.left_out) > quarantine) or not digests:
         raise _refusal(plan, state, missing, errors, left_out, quarantine)
-    if known is not None and known.joined == digests and _stands(job, plan, round_name, site):
-        return known.left_out
+    if earlier is not None and earlier.joined == digests and _is_still_published(job, plan, round_name, site):
+        return earlier.left_out
     tables = state.tables(digests, missing)
     results = Results(
         numbered=((index, decode(table, round_.result_type)) for index, table in tables),
-        left_out=tuple(LeftOutShard(why, load_shard(job, plan, why.shard, site).work) for why in left_out),
+        left_out=tuple(LeftOutShard(shard, load_shard(job, plan, shard.shard, site).work) for shard in left_out),
         encoded_memo=state.memo(),
     )
     handouts = _encoded(round_.gather(results, Context(plan, site)), job, plan, round_name)
@@ -157,16 +157,16 @@ def gather_round(
         handouts=handouts.digests,
         memo=digest_of(handouts.memo) if handouts.memo else "",
         run=current_run(),
-        work=Work.of_markers(markers.values()),
+        work=WorkDone.of_markers(markers.values()),
     )
-    state.keep_gathering(gathering, handouts)
+    state.store_gathering(gathering, handouts)
     return left_out
 
 
 def _encoded(handouts: Handouts[Any], job: AnyJob, plan: PlanHead, round_name: str) -> EncodedHandouts:
-    """The handouts of a gather, each of the type that the next round of the plan asks for."""
-    place = plan.rounds.index(round_name) + 1
-    kind = job.round(plan.rounds[place]).handout_type if place < len(plan.rounds) else Nothing
+    """Encode the handouts of a gather as the handout type of the plan's next round."""
+    following = plan.rounds.index(round_name) + 1
+    kind = job.round(plan.rounds[following]).handout_type if following < len(plan.rounds) else Nothing
     return EncodedHandouts(
         {index: encode(handout, kind) for index, handout in handouts.shards.items()},
         encode(handouts.memo, type(handouts.memo)) if handouts.memo is not None else b"",
@@ -174,61 +174,61 @@ def _encoded(handouts: Handouts[Any], job: AnyJob, plan: PlanHead, round_name: s
 
 
 def gathered_rounds(plan: PlanHead, site: Site) -> dict[str, Gathering]:
-    """The gathering of each round that counts, of a plan whose rounds are all gathered."""
-    found = {name: find_gathering(plan, name, site) for name in plan.rounds}
-    return {name: gathering for name, gathering in found.items() if gathering is not None}
+    """The gatherings in effect by round, for a plan whose rounds have all been gathered."""
+    gatherings = {name: find_gathering(plan, name, site) for name in plan.rounds}
+    return {name: gathering for name, gathering in gatherings.items() if gathering is not None}
 
 
 def is_complete(plan: PlanHead, round_name: str, site: Site) -> bool:
-    """Whether the round is joined, with nothing left out; for the last round: whether all results are published."""
+    """Whether the round was gathered with nothing left out; for the last round, all results are then published."""
     gathering = find_gathering(plan, round_name, site)
     return gathering is not None and not gathering.left_out
 
 
 def missing_shards(plan: PlanHead, round_name: str, site: Site) -> list[int]:
-    """The shards of a round that are not done for what the round before hands out now."""
+    """The shards of a round that are not done for their current handouts."""
     state = RoundState.find(plan, round_name, site)
     return list(range(plan.shards)) if state is None else state.missing()
 
 
 def shard_errors(plan: PlanHead, round_name: str, site: Site) -> dict[int, ShardError]:
-    """Why missing shards of a round failed for good, as far as they said it."""
+    """The permanent failures of a round's missing shards, as far as recorded."""
     state = RoundState.find(plan, round_name, site)
     return {} if state is None else state.errors(state.missing())
 
 
 def _prepared(job: AnyJob, plan: PlanHead, round_name: str, site: Site) -> RoundState:
-    """What is kept of a round. SHARDS_MISSING if the one before it is not gathered."""
+    """The state of a round. SHARDS_MISSING if the previous round has not been gathered."""
     state = RoundState.find(plan, round_name, site)
     if state is None:
         before = plan.rounds[plan.rounds.index(round_name) - 1]
         raise AcdError(
             ErrorCode.SHARDS_MISSING,
-            f"round {round_name} needs round {before}, which is not gathered",
+            f"round {round_name} needs round {before}, which has not been gathered",
             f"Run 'acdtask {job.name} gather --plan {plan.plan_id} --round {before}' first.",
         )
     return state
 
 
-def _stands(job: AnyJob, plan: AnyPlan, round_name: str, site: Site) -> bool:
-    """Whether what the gather of a round published is still there; rounds before the last publish nothing."""
+def _is_still_published(job: AnyJob, plan: AnyPlan, round_name: str, site: Site) -> bool:
+    """Whether results that the gather of a round published still exist. Only the last round publishes."""
     return round_name != plan.rounds[-1] or job.is_published(plan, site)
 
 
 def _left_out(
     job: AnyJob, plan: PlanHead, state: RoundState, missing: list[int], errors: dict[int, ShardError], site: Site
 ) -> tuple[LeftOut, ...]:
-    found = {one.shard: one for one in state.before.left_out}
+    left_out = {shard.shard: shard for shard in state.before.left_out}
     for index in missing:
         error = errors.get(index)
         failure = Failure(**error.model_dump(include=set(Failure.model_fields))) if error else Failure()
-        found[index] = LeftOut(
+        left_out[index] = LeftOut(
             shard=index,
             failure=failure,
             names=load_shard(job, plan, index, site).work.names,
             parts=error.parts if error else {},
         )
-    return tuple(found[index] for index in sorted(found))
+    return tuple(left_out[index] for index in sorted(left_out))
 
 
 def _refusal(
@@ -242,16 +242,16 @@ def _refusal(
     named = [f"{index} ({errors[index]})" if index in errors else str(index) for index in missing[:NAMED_AT_MOST]]
     more = ", ..." if len(missing) > NAMED_AT_MOST else ""
     text = f"{len(missing)} of {plan.shards} shards of round {state.name} are not done: {', '.join(named)}{more}"
-    before = len({one.shard for one in left_out} - set(missing))
-    text += f"; {before} more were left out before" if before else ""
+    before = len({shard.shard for shard in left_out} - set(missing))
+    text += f"; {before} more were left out in earlier rounds" if before else ""
     text += f"; {len(plan.left_out)} inputs were left out by the plan" if plan.left_out else ""
-    text += f"; {quarantine} may be left out" if quarantine else ""
-    said_why = all(one.failure.number for one in left_out)
-    return AcdError(ErrorCode.SHARDS_FAILED if said_why else ErrorCode.SHARDS_MISSING, text)
+    text += f"; only {quarantine} may be left out" if quarantine else ""
+    all_recorded = all(shard.failure.number for shard in left_out)
+    return AcdError(ErrorCode.SHARDS_FAILED if all_recorded else ErrorCode.SHARDS_MISSING, text)
 
 
 def _check_round(job: AnyJob, plan: PlanHead, round_name: str) -> None:
-    """SHARD_UNKNOWN; PLAN_STALE if the plan was made for another algorithm than this acd has."""
+    """Check that the plan has the round and fits the job's algorithm. SHARD_UNKNOWN, PLAN_STALE."""
     if plan.algorithm != job.algorithm:
         raise stale_error(plan)
     if round_name not in plan.rounds:

@@ -1,4 +1,4 @@
-"""The inside of a worker process: it answers calls until its pipe, or its parent, ends."""
+"""The main loop of a worker process, which answers calls until its pipe or its parent ends."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from acdtask import log
 __all__ = ["Progress", "serve"]
 
 Progress = Callable[[int], None]
-"""Called by a running item with the number of units that it has done so far."""
+"""Called by a running item with the number of units done so far."""
 
 PROGRESS_SECONDS = 0.1
-"""A worker reports at most this often."""
+"""Minimum interval between a worker's progress reports."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 def serve(connection: Connection[Any, Any], parent: int, logging_of_parent: log.LogSettings) -> None:
-    """Answer what comes over the pipe, one call after the other, until it ends.
+    """Answer calls from the pipe, one after the other, until it ends.
 
     Args:
         connection: the worker's end of the pipe.
-        parent: the process to die with, by the kernel's hand; 0 if it was not its main thread that started this one.
-        logging_of_parent: what the parent logs.
+        parent: id of the parent process, whose death kills this one; 0 if it was not started from its main thread.
+        logging_of_parent: the parent's log settings.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -67,22 +67,22 @@ def _failure(error: Exception) -> bytes:
     text = "".join(traceback.format_exception(error))
     try:
         message = bytes(ForkingPickler.dumps(("failed", (error, text))))
-        pickle.loads(message)  # noqa: S301  # our own bytes: some exceptions can be pickled and not unpickled
-    except Exception:  # noqa: BLE001  # whatever __reduce__ raises
+        pickle.loads(message)  # noqa: S301  # our own bytes; some exceptions can be pickled but not unpickled
+    except Exception:  # noqa: BLE001  # __reduce__ may raise anything
         return bytes(ForkingPickler.dumps(("failed", (RuntimeError(f"{type(error).__qualname__}: {error}"), text))))
     return message
 
 
 def _die_with(parent: int) -> None:
-    """End this process when its parent does, however that dies.
+    """Make this process end when its parent does, whatever the cause.
 
-    The kernel's signal also ends a call that never returns to Python; it is tied to the thread that started this
-    process, so it is asked for only if that was the main one. The watching thread is for other cases and systems.
+    The kernel's signal also ends calls that never return to Python. It is tied to the thread that started this process,
+    so it is only requested if that was the main thread. The watching thread covers other cases and systems.
     """
     threading.Thread(target=_watch_parent, name="acd-watch-parent", daemon=True).start()
     if parent and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the signal was asked for
+        if os.getppid() != parent:  # the parent died before the signal was requested
             os._exit(1)
 
 
@@ -94,7 +94,7 @@ def _watch_parent() -> None:
 
 
 class _Channel:
-    """The worker's end of the pipe, for more than one thread."""
+    """The worker's end of the pipe, safe for several threads."""
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection = connection
@@ -106,7 +106,7 @@ class _Channel:
 
 
 class _Throttle:
-    """The `progress` of a running item."""
+    """The `progress` callback of a running item, limited in rate."""
 
     def __init__(self, channel: _Channel) -> None:
         self._channel = channel
@@ -121,14 +121,14 @@ class _Throttle:
             self.flush()
 
     def flush(self) -> None:
-        """Report what the rate held back."""
+        """Report the progress that the rate limit held back."""
         if self._unsent is not None:
             self._channel.send(bytes(ForkingPickler.dumps(("progress", self._unsent))))
             self._unsent = None
 
 
 class _Forward(logging.Handler):
-    """Hands log records to the parent, which alone writes to the terminal."""
+    """Sends log records to the parent, which alone writes to the terminal."""
 
     def __init__(self, channel: _Channel) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class _Forward(logging.Handler):
         record.msg, record.args, record.exc_info = record.getMessage(), None, None
         try:
             message = bytes(ForkingPickler.dumps(("log", record)))
-        except Exception:  # noqa: BLE001  # a field of any type; the event is worth more than its type
+        except Exception:  # noqa: BLE001  # fields of any type; the event matters more than their types
             record.fields = {key: str(value) for key, value in getattr(record, "fields", {}).items()}
             message = bytes(ForkingPickler.dumps(("log", record)))
         self._channel.send(message)

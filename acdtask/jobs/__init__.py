@@ -1,1 +1,1 @@
-"""What acd does: ingest, consolidate, baseline, monitor, report; each as plan, run, gather."""
+"""The jobs of acd: ingest, consolidate, baseline, monitor, report; each as plan, run and gather."""

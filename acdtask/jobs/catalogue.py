@@ -1,9 +1,9 @@
-"""The STAC catalogue of a cube: from `catalog.json` at its root to the items of all images and of products' tiles.
+"""The STAC catalogue of a cube, from `catalog.json` at its root to the items of images and of product tiles.
 
-`catalog.json` names the collections of ingested images and the areas, an area's catalogue its collections, and a
-collection its items, or catalogues of months, which name their items or those of their dates. A day's run writes the
-documents of the day and of its month; those above only change when there is a new month, product or area, so that a
-day costs the day (docs/decisions/0024).
+`catalog.json` links to the collections of ingested images and to one catalogue per area; an area's catalogue links to
+its collections; a collection links to items, or to catalogues of months, which link to items or to catalogues of dates.
+A daily run writes the documents of the day and of its month. Those above change only with a new month, product or area,
+so the cost of a day does not grow with the history (docs/decisions/0024).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ COLLECTION = "collection.json"
 CATALOGUE = "catalog.json"
 
 WRITERS = 16
-"""Files that are written side by side."""
+"""Number of files written concurrently."""
 
 ATTEMPTS = 20
 
@@ -51,7 +51,7 @@ def area_catalogue(area: str) -> str:
 
 
 def encode_document(document: Json) -> bytes:
-    """A STAC document as it is stored."""
+    """Encode a STAC document as stored."""
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -65,16 +65,16 @@ def tile_item(
     properties: Mapping[str, Any],
     links: StacLinks,
 ) -> bytes:
-    """The item of a tile on a date or of a period: one footprint, whatever the number of its assets.
+    """The STAC item of a tile on a date or over a period, with one footprint for all assets.
 
     Args:
-        record: gives dates and tags.
-        tile: where it is.
-        assets: the files of the tile, by name of the asset.
-        href: the item's key; its name is the item's id.
-        sizes: of the files in bytes, by key.
-        properties: how the files were made.
-        links: where the item stands in the catalogue.
+        record: record with the dates and tags.
+        tile: the tile.
+        assets: dataset and variable of each asset, by name.
+        href: key of the item; its file name is the item's id.
+        sizes: file sizes in bytes, by key.
+        properties: properties that describe how the files were made.
+        links: position of the item in the catalogue.
     """
     item = stac_item(
         record.model_copy(update={"footprint": footprint(tile.grid)}),
@@ -91,9 +91,9 @@ def tile_item(
 
 
 def link_collection(store: Store, area: str, collection: str, title: str) -> None:
-    """Make sure that a collection can be reached from the root.
+    """Link a collection from its area's catalogue, and that from the root.
 
-    Of two writers at once one may lose the link of the other, which comes back when that product is published again.
+    Of two concurrent writers one may lose the other's link; publishing that product again restores it.
     """
     above = area_catalogue(area)
 
@@ -108,21 +108,21 @@ def link_collection(store: Store, area: str, collection: str, title: str) -> Non
 
 
 def link_images(store: Store, collection: str, title: str) -> None:
-    """Make sure that a collection of ingested images can be reached from the root, as `link_collection` does."""
+    """Link a collection of ingested images from the root, like `link_collection`."""
     _link(store, ROOT, collection, title, _root_document)
 
 
 def put_if_changed(store: Store, key: str, body: bytes) -> None:
-    """Write a document unless it is there as it is."""
+    """Write a document unless the stored one is identical."""
     if store.find(key) != body:
         store.put(key, body)
 
 
 def put_all(store: Store, files: Mapping[str, bytes]) -> None:
-    """Write many small files."""
+    """Write many small files concurrently."""
     with ThreadPoolExecutor(WRITERS, thread_name_prefix="acd-put") as pool:
-        for done in [pool.submit(store.put, key, body) for key, body in files.items()]:
-            done.result()
+        for write in [pool.submit(store.put, key, body) for key, body in files.items()]:
+            write.result()
 
 
 def _root_document(children: Mapping[str, str]) -> Json:
@@ -142,28 +142,28 @@ def _link(store: Store, key: str, child: str, title: str, document: Callable[[Ma
 
 
 def revise(store: Store, key: str, make: Callable[[bytes | None], bytes]) -> None:
-    """Write what is made of a document, until it is there: another writer may have replaced it meanwhile.
+    """Revise a document until the revision is stored, since another writer may replace it in the meantime.
 
     Args:
-        store: of the cube.
-        key: of the document.
-        make: from the document as it is stored, None if it is missing; what it made it leaves as it is.
+        store: store of the cube.
+        key: key of the document.
+        make: makes the revision from the stored document (None if missing). It must leave its own result unchanged.
     """
     for _ in range(ATTEMPTS):
         body = store.find(key)
-        made = make(body)
-        if made == body:
+        revised = make(body)
+        if revised == body:
             return
-        store.put(key, made)
+        store.put(key, revised)
 
 
 def linked_keys(body: bytes | None, key: str, relation: str = "child") -> dict[str, str]:
-    """The keys that a catalogue links to, with their titles; nothing if it is missing or damaged.
+    """Titles of the documents that a catalogue links to, by key; empty if it is missing or damaged.
 
     Args:
-        body: the catalogue.
-        key: where it is stored.
-        relation: which of its links, `child` or `item`.
+        body: the catalogue as stored, or None.
+        key: key of the catalogue.
+        relation: relation of the links, `child` or `item`.
     """
     try:
         links: Sequence[Any] = json.loads(body)["links"] if body else []

@@ -1,6 +1,6 @@
-"""The one encoding of what rounds hand to each other: pydantic models with arrays, the same bytes for the same value.
+"""The encoding of data passed between rounds: pydantic models with arrays. Equal values give equal bytes.
 
-A ZIP without times: `value`, the model as JSON with sorted keys, and an entry for each array that it names by number.
+A ZIP file without timestamps. Entry `value` is the model as JSON with sorted keys; arrays are entries named by number.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def encode(value: Any, kind: Any) -> bytes:
-    """The bytes of a value.
+    """Encode a value.
 
     Args:
-        value: of that type.
-        kind: a type that pydantic knows, whose arrays are annotated with `ArrayOf`.
+        value: the value.
+        kind: its type, known to pydantic, with arrays annotated with `ArrayOf`.
 
     Raises:
-        TypeError: it is a model of another type.
+        TypeError: the value is a model of another type.
 
     >>> from typing import Annotated
     >>> from pydantic import BaseModel
@@ -48,7 +48,7 @@ def encode(value: Any, kind: Any) -> bytes:
     [0, 1, 2]
     """
     if isinstance(kind, type) and not isinstance(value, kind):
-        raise TypeError(f"{type(value).__name__} where {kind.__name__} is due")
+        raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
     arrays: list[NDArray[Any]] = []
     plain = _adapter(kind).dump_python(value, mode="json", context=arrays)
     document = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
@@ -61,18 +61,18 @@ def encode(value: Any, kind: Any) -> bytes:
 
 
 def decode(data: bytes, kind: type[T]) -> T:
-    """The value that `encode` was given. ValueError if it is none of that type."""
+    """Decode what `encode` returned. ValueError if it is not of that type."""
     adapter_of: Any = _adapter
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as bundle:
             value: T = adapter_of(kind).validate_json(bundle.read(VALUE), context=bundle)
             return value
     except (ValidationError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        raise ValueError(f"no {getattr(kind, '__name__', kind)}: {error}") from error
+        raise ValueError(f"not a valid {getattr(kind, '__name__', kind)}: {error}") from error
 
 
 def document_in(data: bytes) -> bytes:
-    """The JSON of an encoded value, for those who look for names in it and do not know its type. ValueError.
+    """The JSON of an encoded value, without knowing its type. ValueError.
 
     >>> from pydantic import BaseModel
     >>> class Named(BaseModel):
@@ -84,22 +84,22 @@ def document_in(data: bytes) -> bytes:
         with zipfile.ZipFile(io.BytesIO(data)) as bundle:
             return bundle.read(VALUE)
     except (zipfile.BadZipFile, zlib.error, KeyError) as error:
-        raise ValueError(f"nothing that was encoded: {error}") from error
+        raise ValueError(f"not an encoded value: {error}") from error
 
 
 class ArrayOf:
     """Annotates an array: `Annotated[NDArray[np.int32], ArrayOf("<i4")]`. Only `encode` can serialise it.
 
     Args:
-        dtype: of the array; another one is refused. None for any.
-        dimensions: how many it has; None for any number.
+        dtype: required data type; None accepts any.
+        dimensions: required number of dimensions; None accepts any.
     """
 
     def __init__(self, dtype: DTypeLike | None, dimensions: int | None = 1) -> None:
         self._dtype, self._dimensions = None if dtype is None else np.dtype(dtype), dimensions
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """How pydantic validates and serialises it."""
+        """Tell pydantic how to validate and serialise it."""
         return core_schema.with_info_plain_validator_function(
             self._validated,
             serialization=core_schema.plain_serializer_function_ser_schema(_put, info_arg=True),
@@ -108,26 +108,26 @@ class ArrayOf:
     def _validated(self, value: Any, info: core_schema.ValidationInfo) -> NDArray[Any]:
         array = _taken(value, info)
         if not isinstance(array, np.ndarray):
-            raise ValueError(f"{type(array).__name__} where an array is due")  # noqa: TRY004  # what pydantic reports
+            raise ValueError(f"expected an array, got {type(array).__name__}")  # noqa: TRY004  # what pydantic reports
         if self._dtype not in (None, array.dtype) or self._dimensions not in (None, array.ndim):
-            raise ValueError(f"{array.ndim} x {array.dtype} where {self._dimensions} x {self._dtype} is due")
+            raise ValueError(f"expected {self._dimensions} x {self._dtype}, got {array.ndim} x {array.dtype}")
         return array
 
 
 class DataclassOfArrays:
     """Annotates a dataclass of arrays, numbers and tuples of numbers: `Annotated[FragmentTable, DataclassOfArrays()]`.
 
-    So the science needs to know nothing of how its tables travel.
+    With it, the science need not know how its tables are encoded.
     """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """How pydantic validates and serialises it."""
+        """Tell pydantic how to validate and serialise it."""
 
         def validated(value: Any, info: core_schema.ValidationInfo) -> Any:
             if isinstance(value, source):
                 return value
             if not isinstance(value, dict):
-                raise ValueError(f"{type(value).__name__} where {source.__name__} is due")  # noqa: TRY004  # pydantic's
+                raise ValueError(f"expected {source.__name__}, got {type(value).__name__}")  # noqa: TRY004  # pydantic's
             fields = {name: _field(entry, info) for name, entry in value.items()}
             return source(**fields)
 
@@ -144,30 +144,30 @@ class DataclassOfArrays:
 
 
 class Packed(Generic[T]):
-    """A value that stays encoded in memory until it is opened: a gather that joins many holds few of them decoded."""
+    """A value that stays encoded in memory until opened, so that a gather of many holds few decoded at a time."""
 
     def __init__(self, data: bytes, kind: Any) -> None:
         self._data, self._kind = data, kind
 
     @classmethod
     def of(cls, value: T, kind: Any = None) -> Packed[T]:
-        """A value, encoded. `kind` is its type, if its class does not say it."""
+        """Encode a value. `kind` is its type, if not its class."""
         kind = kind or type(value)
         return cls(encode(value, kind), kind)
 
     def open(self) -> T:
-        """The value."""
+        """Decode the value."""
         value: T = decode(self._data, self._kind)
         return value
 
     @property
     def data(self) -> bytes:
-        """Its bytes: the same for the same value."""
+        """The encoded bytes, equal for equal values."""
         return self._data
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """How pydantic validates and serialises it."""
+        """Tell pydantic how to validate and serialise it."""
         (kind,) = get_args(source)
 
         def validated(value: Any, info: core_schema.ValidationInfo) -> Packed[Any]:
@@ -187,16 +187,16 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _put(array: NDArray[Any], info: core_schema.SerializationInfo) -> int:
-    """Lay an array beside the JSON, and say its number."""
+    """Store an array beside the JSON and return its number."""
     arrays: Any = info.context
     if not isinstance(arrays, list):
-        raise TypeError("an array is no JSON: acdtask.jobs.codec encodes it")
+        raise TypeError("arrays are not JSON; use acdtask.jobs.codec to encode them")
     arrays.append(array)
     return len(arrays) - 1
 
 
 def _taken(value: Any, info: core_schema.ValidationInfo) -> Any:
-    """The array of a number; what is no number is the array itself."""
+    """The array with a number; anything else is returned unchanged."""
     bundle: Any = info.context
     if isinstance(value, int) and isinstance(bundle, zipfile.ZipFile):
         return _read_array(bundle, str(value))
@@ -210,12 +210,12 @@ def _field(entry: Any, info: core_schema.ValidationInfo) -> Any:
 
 
 def _write_array(bundle: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
-    """As .npy; rows of several fields by the bytes of a row: equal bytes side by side compress several times better."""
-    rows = array.dtype.names is not None
+    """Write an array as .npy. Structured rows are transposed to bytes (`pack_rows`), which compresses far better."""
+    is_structured = array.dtype.names is not None
     buffer = io.BytesIO()
-    np.save(buffer, pack_rows(np.ascontiguousarray(array)) if rows else array, allow_pickle=False)
+    np.save(buffer, pack_rows(np.ascontiguousarray(array)) if is_structured else array, allow_pickle=False)
     bundle.writestr(zipfile.ZipInfo(name, _EPOCH), buffer.getvalue(), zipfile.ZIP_DEFLATED)
-    if rows:
+    if is_structured:
         bundle.writestr(zipfile.ZipInfo(f"{name}.rows", _EPOCH), json.dumps(array.dtype.descr).encode())
 
 

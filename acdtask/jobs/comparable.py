@@ -1,4 +1,4 @@
-"""Whether the images of a stack compare: one track, one polarisation, one series (docs/decisions/0021)."""
+"""Checks that the images of a stack are comparable: one track, one polarisation, one series (docs/decisions/0021)."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ __all__ = [
 ]
 
 SEAM = 0.25
-"""Neighbouring slices of a pass overlap by less than this share of the smaller one."""
+"""Adjacent slices of a pass overlap by less than this fraction of the smaller one."""
 
 SAMPLES, SAMPLE_PIXELS = 5, 16
-"""An overlap is looked at in so many windows in each direction, each of so many pixels in each direction."""
+"""An overlap is sampled in SAMPLES x SAMPLES windows of SAMPLE_PIXELS x SAMPLE_PIXELS pixels."""
 
 DAY = 24 * 3600
 REVISIT_DAYS, PASS_SECONDS = 6, 240
-"""Two Sentinel-1 satellites pass on one track every 6 days, at the same time of day.
+"""Two Sentinel-1 satellites pass on a track every 6 days, at the same time of day.
 
-Neighbouring tracks are 360 / 175 degrees of longitude apart, so they pass a place 8 minutes earlier or later; tracks of
-the other direction about 12 hours. Passes that differ by less than half of the 8 minutes are of one track.
+Neighbouring tracks are 360 / 175 degrees of longitude apart, so they pass a place about 8 minutes earlier or later;
+tracks of the opposite direction pass about 12 hours apart. Passes that differ by less than half of the 8 minutes belong
+to the same track.
 """
 
 NO_TRACK = "unknown"
@@ -54,7 +55,7 @@ LONGEST_CRS = 40
 
 @dataclass(frozen=True)
 class Composition:
-    """What a stack is made of: how many images there are of each track, polarisation and pair length."""
+    """Composition of a stack: number of images per track, polarisation and pair length in days."""
 
     images: int
     tracks: Mapping[str, int]
@@ -63,16 +64,16 @@ class Composition:
 
     @property
     def track(self) -> str:
-        """The only track, or an empty text."""
+        """The track, if it is the only one, otherwise empty."""
         return _only(self.tracks)
 
     @property
     def polarisation(self) -> str:
-        """The only polarisation, or an empty text."""
+        """The polarisation, if it is the only one, otherwise empty."""
         return _only(self.polarisations)
 
     def notes(self) -> dict[str, str]:
-        """What `plan` shows; what no record says is left out."""
+        """Notes for the plan; unknown properties are omitted."""
         return {
             **({"tracks": counts_text(self.tracks)} if set(self.tracks) != {NO_TRACK} else {}),
             **({"polarisations": counts_text(self.polarisations)} if set(self.polarisations) != {NO_TRACK} else {}),
@@ -82,17 +83,17 @@ class Composition:
     def lines(self) -> list[str]:
         """Sentences for the person who runs a job."""
         notes = [f"{name}: {text}" for name, text in self.notes().items()]
-        said = [f"stacked {self.images} images; {'; '.join(notes)}"] if notes else []
+        lines = [f"stacked {self.images} images; {'; '.join(notes)}"] if notes else []
         if len(self.pair_days) > 1:
-            said.append("coherence falls with the length of a pair: choose one length with --pair-days")
-        return said
+            lines.append("coherence decreases with the length of a pair: choose one length with --pair-days")
+        return lines
 
     def _lengths(self) -> str:
         return ", ".join(f"{days} days: {count}" for days, count in sorted(self.pair_days.items()))
 
 
 def counts_text(counts: Mapping[str, int]) -> str:
-    """Counts as people read them.
+    """Counts as text.
 
     >>> counts_text({"D066": 31, "A015": 30})
     'A015: 30, D066: 31'
@@ -101,24 +102,24 @@ def counts_text(counts: Mapping[str, int]) -> str:
 
 
 def composition_of(records: Sequence[Record], *, mixed: bool = False) -> Composition:
-    """Count the images of some records; an image whose records differ counts once for each."""
-    seen: dict[str, set[tuple[str, object]]] = {
+    """Count the images of records. An image whose records differ in a property counts once per value."""
+    labels: dict[str, set[tuple[str, object]]] = {
         "images": {("", image_label(record, mixed=mixed)) for record in records},
         "tracks": {(track_of(record) or NO_TRACK, image_label(record)) for record in records},
         "polarisations": {(polarisation_of(record) or NO_TRACK, image_label(record)) for record in records},
     }
     days = {image_label(record): days for record in records if (days := pair_days_of(record)) is not None}
     return Composition(
-        images=len(seen["images"]),
-        tracks=Counter(name for name, _ in seen["tracks"]),
-        polarisations=Counter(name for name, _ in seen["polarisations"]),
+        images=len(labels["images"]),
+        tracks=Counter(name for name, _ in labels["tracks"]),
+        polarisations=Counter(name for name, _ in labels["polarisations"]),
         pair_days=Counter(days.values()),
     )
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The two days of a pair, what to call it, and at what seconds of the day it was taken, if that is known."""
+    """The two dates of a pair, its name, and the seconds of the day at which it was acquired, if known."""
 
     start: dt.date
     end: dt.date
@@ -127,7 +128,7 @@ class Pair:
 
 
 def pairs_of(records: Iterable[Record]) -> list[Pair]:
-    """The pairs among records."""
+    """The records that are pairs."""
     starts = [(start_of(record), record) for record in records]
     return [
         Pair(start.date(), record.datetime.date(), record.name, _seconds(start, record.datetime))
@@ -137,13 +138,13 @@ def pairs_of(records: Iterable[Record]) -> list[Pair]:
 
 
 def _seconds(*moments: dt.datetime) -> tuple[int, ...]:
-    """The seconds of the day of some moments; nothing if one is midnight, since that is a date without a time."""
+    """Seconds of the day of each moment; empty if one is midnight, which means a date without a time."""
     seconds = [moment.hour * 3600 + moment.minute * 60 + moment.second for moment in moments]
     return tuple(seconds) if all(seconds) else ()
 
 
 def pairs_of_labels(labels: Iterable[str]) -> list[Pair]:
-    """The pairs among images, from their labels.
+    """The labels of images that are pairs.
 
     >>> [(pair.end - pair.start).days for pair in pairs_of_labels(["2020-01-04_2020-01-16_A015", "2020-01-16_VV"])]
     [12]
@@ -153,11 +154,11 @@ def pairs_of_labels(labels: Iterable[str]) -> list[Pair]:
 
 
 def require_comparable(composition: Composition, what: str) -> None:
-    """TRACKS_MIXED, POLARISATIONS_MIXED if a stack has several.
+    """Require a single track and polarisation. TRACKS_MIXED, POLARISATIONS_MIXED.
 
     Args:
-        composition: of the stack.
-        what: what a message calls the stack.
+        composition: composition of the stack.
+        what: name of the stack for messages.
     """
     if len(composition.tracks) > 1:
         known = max(sorted(set(composition.tracks) - {NO_TRACK}), key=lambda name: composition.tracks[name])
@@ -177,31 +178,31 @@ def require_comparable(composition: Composition, what: str) -> None:
 
 
 def require_one_series(pairs: Iterable[Pair], what: str, known: Sequence[Pair] = ()) -> None:
-    """PAIRS_INTERLEAVED if pairs form series that share no date and overlap in time.
+    """Require that pairs do not form several series that overlap in time but share no date. PAIRS_INTERLEAVED.
 
-    The pairs of one track are linked by their dates, be it in a chain or in a network. A chain that is broken by a
-    missing date goes on later, so its parts do not overlap. Two satellites that take turns on one track give two
-    chains: they are known by their time of day, and their dates are multiples of REVISIT_DAYS apart.
+    The pairs of a track are linked by their dates, in a chain or a network. If a missing date breaks a chain, its parts
+    do not overlap. Two satellites that alternate on a track give two chains; they pass at the same time of day, and
+    their dates are multiples of REVISIT_DAYS apart.
 
     Args:
-        pairs: to look at.
-        what: what a message calls them.
-        known: pairs that are one series, whatever their dates.
+        pairs: pairs to check.
+        what: name of the stack for messages.
+        known: pairs known to be one series, whatever their dates.
     """
-    series = sorted(_linked(pairs, known), key=lambda some: (min(pair.start for pair in some), some[0].name))
+    series = sorted(_linked(pairs, known), key=lambda group: (min(pair.start for pair in group), group[0].name))
     if not series:
         return
     longest = series[0]
     for later in series[1:]:
         is_later = min(pair.start for pair in later) >= max(pair.end for pair in longest)
-        if not is_later and not _take_turns(longest, later):
+        if not is_later and not _alternate(longest, later):
             raise _interleaved(what, longest, later)
         longest = later if is_later else [*longest, *later]
 
 
-def _take_turns(one: Sequence[Pair], other: Sequence[Pair]) -> bool:
-    """Whether two series are those of two satellites on one track, as far as dates and times of day say it."""
-    pairs = [*one, *other]
+def _alternate(first_series: Sequence[Pair], second_series: Sequence[Pair]) -> bool:
+    """Whether two series come from two satellites on one track, judging by dates and times of day."""
+    pairs = [*first_series, *second_series]
     if not _have_steady_dates(pairs) or not all(pair.seconds for pair in pairs):
         return False
     first = pairs[0].seconds[0]
@@ -214,38 +215,39 @@ def _have_steady_dates(pairs: Sequence[Pair]) -> bool:
     return len({day.toordinal() % REVISIT_DAYS for pair in pairs for day in (pair.start, pair.end)}) == 1
 
 
-def _interleaved(what: str, one: Sequence[Pair], other: Sequence[Pair]) -> AcdError:
-    series = f"{what} has {len(one)} pairs such as {one[0].name} and {len(other)} such as {other[0].name}, interleaved:"
-    if not _have_steady_dates([*one, *other]):
-        detail = f"{series} they overlap in time and share no date, as those of two tracks do"
+def _interleaved(what: str, first: Sequence[Pair], second: Sequence[Pair]) -> AcdError:
+    series = f"{what} has two interleaved series: {len(first)} pairs such as {first[0].name} and {len(second)} such as"
+    series += f" {second[0].name};"
+    if not _have_steady_dates([*first, *second]):
+        detail = f"{series} they overlap in time and share no date, which is typical of two tracks"
         return AcdError(ErrorCode.PAIRS_INTERLEAVED, detail)
     return AcdError(
         ErrorCode.PAIRS_INTERLEAVED,
-        f"{series} they are of two tracks, or of two satellites on one track {REVISIT_DAYS} days after one another, and"
-        " neither a track nor the time of day is known",
-        "If they are of one track, ingest them with --track and its name, such as --track A015, and choose it with the"
-        " same option here, or add --mixed. If they are of two, choose one with --records.",
+        f"{series} they belong to two tracks, or to two satellites {REVISIT_DAYS} days apart on one track; neither the"
+        " track nor the time of day is known",
+        "If they belong to one track, ingest them with --track and its name, such as --track A015, and choose it with"
+        " the same option here, or add --mixed. If they belong to two, choose one with --records.",
     )
 
 
 def _linked(pairs: Iterable[Pair], known: Sequence[Pair]) -> list[list[Pair]]:
-    """The pairs in groups that are connected by their dates, each in the order of the pairs."""
+    """Group the pairs that are connected by dates; each group is sorted by date and name."""
     whole = list(known)
     group_of: dict[dt.date, list[Pair]] = {day: whole for pair in known for day in (pair.start, pair.end)}
     for pair in pairs:
-        mine = group_of.setdefault(pair.start, [])
-        other = group_of.get(pair.end, mine)
-        if other is not mine:
-            mine += other
-            group_of.update({day: mine for member in other for day in (member.start, member.end)})
-        group_of[pair.end] = mine
-        mine.append(pair)
+        group = group_of.setdefault(pair.start, [])
+        other = group_of.get(pair.end, group)
+        if other is not group:
+            group += other
+            group_of.update({day: group for member in other for day in (member.start, member.end)})
+        group_of[pair.end] = group
+        group.append(pair)
     groups = {id(group): group for group in group_of.values()}
     return [sorted(group, key=lambda pair: (pair.end, pair.start, pair.name)) for group in groups.values()]
 
 
 def grids_note(site: Site, variable: str, instance: str, records: Sequence[Record]) -> dict[str, str]:
-    """What `plan` says of the grids that the records' images have; nothing where the records are a Geocube's."""
+    """Notes for the plan about the grids of the records' images; empty if the records are in a Geocube."""
     if site.shared is not None:
         return {}
     datasets = site.cube.datasets(variable, instance, frozenset(record.id for record in records))
@@ -253,7 +255,7 @@ def grids_note(site: Site, variable: str, instance: str, records: Sequence[Recor
 
 
 def grids_text(grids: Iterable[Grid]) -> str:
-    """Coordinate systems and pixel sizes, with how many images have them.
+    """Coordinate systems and pixel sizes, with the number of images that have them.
 
     >>> grid = Grid(crs="EPSG:32632", transform=(20, 0, 0, 0, -20, 0), width=9, height=9)
     >>> grids_text([grid, grid])
@@ -264,13 +266,13 @@ def grids_text(grids: Iterable[Grid]) -> str:
 
 
 def short_crs(crs: str) -> str:
-    """The beginning of a coordinate system's text."""
+    """A coordinate system's text, truncated."""
     return crs if len(crs) < LONGEST_CRS else f"{crs[: LONGEST_CRS - 3]}..."
 
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Looks for records of one day that cover the same ground, and of which nobody knows the track."""
+    """Detects records of one day that cover the same ground and whose track is unknown."""
 
     cube: Cube
     variable: str
@@ -278,37 +280,37 @@ class Overlaps:
     layout: Layout
 
     def require_none(self, records: Sequence[Record]) -> None:
-        """RECORDS_OVERLAP, naming both, if two records of an image overlap by more than a slice's seam."""
+        """Require that records of an image overlap by no more than adjacent slices do. RECORDS_OVERLAP."""
         images: dict[str, list[Record]] = defaultdict(list)
         for record in records:
             if not track_of(record):
                 images[image_label(record)].append(record)
         for label, members in images.items():
-            for one, other in combinations(members, 2):
-                share = self._overlap(one, other)
+            for first, second in combinations(members, 2):
+                share = self._overlap(first, second)
                 if share > SEAM:
                     raise AcdError(
                         ErrorCode.RECORDS_OVERLAP,
-                        f"{one.name} and {other.name} are both of {label.replace('_', ' to ')}, overlap by"
-                        f" {share:.0%}, and have no track",
+                        f"{first.name} and {second.name}, both of {label.replace('_', ' to ')}, overlap by {share:.0%}"
+                        " and have no track",
                     )
 
-    def _overlap(self, one: Record, other: Record) -> float:
-        """The share of the smaller footprint where both have valid pixels."""
-        if not one.footprint or not other.footprint:
+    def _overlap(self, first: Record, second: Record) -> float:
+        """The fraction of the smaller footprint where both records have valid pixels."""
+        if not first.footprint or not second.footprint:
             return 0.0
-        first, second = shape(one.footprint), shape(other.footprint)
-        common = first.intersection(second)
-        smaller = min(first.area, second.area)
+        footprints = shape(first.footprint), shape(second.footprint)
+        common = footprints[0].intersection(footprints[1])
+        smaller = min(footprint.area for footprint in footprints)
         share = common.area / smaller if smaller else 0.0
-        return share * self._valid_in_both(one, other, common) if share > SEAM else share
+        return share * self._valid_in_both(first, second, common) if share > SEAM else share
 
-    def _valid_in_both(self, one: Record, other: Record, common: BaseGeometry) -> float:
-        """The share of an area's pixels that are valid in both records, from some windows of it."""
+    def _valid_in_both(self, first: Record, second: Record, common: BaseGeometry) -> float:
+        """The fraction of an area's pixels that are valid in both records, estimated from windows."""
         variable = self.cube.variable(self.variable)
         both = total = 0
         for grid in _windows(common, self.layout):
-            groups = ((one.id,), (other.id,))
+            groups = ((first.id,), (second.id,))
             request = CubeRequest(variable=self.variable, instance=self.instance, grid=grid, groups=groups)
             images = [image.pixels for image in self.cube.images(request)]
             total += grid.height * grid.width
@@ -319,7 +321,7 @@ class Overlaps:
 
 
 def _windows(area: BaseGeometry, layout: Layout) -> list[Grid]:
-    """Small grids of the layout's pixels, spread evenly over an area in longitude and latitude."""
+    """Small grids of the layout's pixels, evenly spread over an area given in longitude and latitude."""
     min_x, min_y, max_x, max_y = project(area, LON_LAT, layout.crs).bounds
     transform = layout.pixel_grid(0, 0, 1, 1).transform
     columns = sorted(((min_x - transform[2]) / transform[0], (max_x - transform[2]) / transform[0]))
@@ -332,7 +334,7 @@ def _windows(area: BaseGeometry, layout: Layout) -> list[Grid]:
 
 
 def _spread(first: float, last: float) -> list[tuple[int, int]]:
-    """First pixel and size of windows that lie evenly between two pixels.
+    """First pixel and size of windows evenly spread between two pixels.
 
     >>> _spread(0, 160), _spread(0, 10)
     ([(8, 16), (40, 16), (72, 16), (104, 16), (136, 16)], [(0, 2), (2, 2), (4, 2), (6, 2), (8, 2)])

@@ -1,4 +1,4 @@
-"""What a job is: a plan, then rounds of run and gather. The callers are in acdtask.engine."""
+"""The contract of a job: a plan, then rounds of run and gather. acdtask.engine calls it."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ __all__ = [
     "Draft",
     "Estimate",
     "Findings",
-    "FoundImage",
     "Handouts",
+    "ImageFindings",
     "Job",
     "LeftOutShard",
     "Nothing",
@@ -67,12 +67,12 @@ ResultT = TypeVar("ResultT", bound=BaseModel)
 MemoT = TypeVar("MemoT", bound=BaseModel)
 
 
-class FoundImage(BaseModel):
-    """An image that a plan brought or compared. What is not of its label and datetime is None for nothing compared.
+class ImageFindings(BaseModel):
+    """Findings about an image that a plan ingested or judged. Fields about patches and pixels are None if not judged.
 
     Attributes:
-        area_px, judged_px: pixels in the area of interest, and those that could be judged.
-        z_max: the highest z.
+        area_px, judged_px: number of pixels in the area of interest, and of those that could be judged.
+        z_max: highest z.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -87,26 +87,26 @@ class FoundImage(BaseModel):
 
 
 class Findings(BaseModel):
-    """What came out of a plan that is gathered, in words and numbers that mean something to its user.
+    """Findings of a gathered plan, for its user.
 
     Attributes:
-        figures: numbers by name; all of this plan alone.
-        images: the images of the plan, by datetime.
-        files: addresses by name; they may hold results of earlier plans too.
+        figures: numbers by name, of this plan alone.
+        images: images of the plan, by datetime.
+        files: addresses by name; the files may also contain results of earlier plans.
     """
 
     model_config = ConfigDict(frozen=True)
 
     figures: dict[str, float] = {}
-    images: list[FoundImage] = []
+    images: list[ImageFindings] = []
     files: dict[str, str] = {}
 
 
 class Site:
-    """Where a job works: a folder or bucket with the products, the runs (plans, markers, scratch), and the cube.
+    """Where a job works: a folder or bucket with the cube, the products, and the runs (plans, markers, scratch).
 
-    If the environment names a Geocube (ACD_GEOCUBE_ADDRESS), the records are there, and the cube in the folder or
-    bucket has the products alone.
+    If the environment names a Geocube (ACD_GEOCUBE_ADDRESS), it has the records, and the cube in the folder or bucket
+    only has the products.
     """
 
     def __init__(self, address: str) -> None:
@@ -116,56 +116,56 @@ class Site:
 
     @cached_property
     def cube(self) -> LocalCube | SharedCube:
-        """Where records are found and products become visible. CUBE_UNKNOWN if there is none at this address."""
+        """The cube with the records and published products. CUBE_UNKNOWN if there is none at this address."""
         return self.shared or LocalCube.open(self.address)
 
     @cached_property
     def shared(self) -> SharedCube | None:
-        """The cube, if it is a Geocube's and ours."""
+        """The combined view of the Geocube and the site's own cube; None without a Geocube."""
         geocube = geocube_of_environment()
         return SharedCube(geocube, self.address) if geocube else None
 
     def find_cube(self) -> Cube | None:
-        """The cube, or None where none was made yet."""
+        """The cube, or None if there is none yet."""
         return found_or_none(lambda: self.cube, ErrorCode.CUBE_UNKNOWN)
 
     def commit_inputs(self, addition: Addition) -> None:
-        """Make inputs visible: on the Geocube, or in the cube here, which is made now if there was none."""
+        """Make inputs visible in the Geocube, or in the cube of this site, which is created if missing."""
         commit = self.shared.commit_inputs if self.shared else self.create_cube().commit
         commit(addition)
 
     def published(self, query: RecordQuery) -> list[Record]:
-        """The records of products that are visible, as this site knows it."""
+        """The published records that match a query, according to this site's cube."""
         own = self.shared.own if self.shared else self.cube
         return own.records(query) if own else []
 
     def create_cube(self) -> LocalCube:
-        """The cube in the folder or bucket, made now if there was none."""
+        """The cube in the folder or bucket, created if missing."""
         created = LocalCube.create(self.address)
         if self.shared is None:
             self.__dict__["cube"] = created
         return created
 
     def scratch(self, plan: PlanHead) -> Store:
-        """Where a plan's shards may leave what only later rounds of the same plan read, under names of its content."""
+        """Store for data that only later rounds of the plan read. Keys must contain a digest of the content."""
         return self.runs.within(f"{plan.job}/{plan.plan_id}/scratch")
 
     def note_token(self, plan: PlanHead, token: int) -> None:
-        """Let a plan have a token. It may have several; the newest counts."""
+        """Record a token of a plan. It may have several; the newest counts."""
         self.runs.create(f"{plan.job}/{plan.plan_id}/tokens/{token:08d}", b"")
 
     def fence(self, plan: PlanHead) -> Fence:
-        """What keeps the plan from replacing what a newer one has published."""
+        """The fence that keeps the plan from replacing results of a newer one."""
         return Fence(self.runs, newest_number(self.runs.within(f"{plan.job}/{plan.plan_id}/tokens")))
 
 
 class Context(Generic[SettingsT, ContentT]):
-    """Where a round works: the plan, the site, and whom to tell how far it is.
+    """The context of a round: plan, site and progress callback.
 
     Attributes:
-        plan: with its settings and its content.
+        plan: the plan, with settings and content.
         site: where the job works.
-        progress: called with the number of units of the shard that are done so far.
+        progress: called with the number of units of the shard done so far.
     """
 
     def __init__(
@@ -176,13 +176,13 @@ class Context(Generic[SettingsT, ContentT]):
 
     @property
     def scratch(self) -> Store:
-        """Where shards may leave what only later rounds of the plan read, under names of its content."""
+        """Store for data that only later rounds of the plan read; see `Site.scratch`."""
         return self.site.scratch(self.plan)
 
 
 @dataclass(frozen=True)
 class LeftOutShard(Generic[WorkT]):
-    """A shard whose result a gather does not get, and its work. With `why.parts` it gets the result of the rest."""
+    """A shard that failed, and its work. If `why.parts` is not empty, the gather still gets its good units."""
 
     why: LeftOut
     work: WorkT
@@ -190,14 +190,14 @@ class LeftOutShard(Generic[WorkT]):
 
 @dataclass(frozen=True)
 class Results(Generic[WorkT, ResultT]):
-    """What a gather joins: iterate it once for number and result of each shard that came through, in order.
+    """The results that a gather joins. Iterating, once, yields number and result of each completed shard, in order.
 
-    A result is read and decoded when it is its turn, so that a gather holds one at a time.
+    Results are read and decoded one at a time.
 
     Attributes:
-        numbered: the results.
-        left_out: the shards that did not come through, in this round or in an earlier one.
-        encoded_memo: what the gather of the round before left for this one.
+        numbered: numbers and results.
+        left_out: shards that failed in this or an earlier round.
+        encoded_memo: encoded memo of the previous round's gather.
     """
 
     numbered: Iterator[tuple[int, ResultT]]
@@ -208,15 +208,15 @@ class Results(Generic[WorkT, ResultT]):
         return self.numbered
 
     def memo(self, kind: type[MemoT]) -> MemoT:
-        """What the gather of the round before left for this one."""
+        """Decode the memo of the previous round's gather."""
         return decode(self.encoded_memo, kind)
 
 
 @dataclass(frozen=True)
 class Handouts(Generic[HandoutT]):
-    """What a gather leaves for the next round: something for each shard that needs it, and a memo for its gather.
+    """What a gather leaves for the next round: handouts for its shards, and a memo for its gather.
 
-    A shard is done again when its handout changes, so a handout says everything that the shard's result depends on.
+    A changed handout makes its shard run again, so it must contain everything that the shard's result depends on.
     """
 
     shards: Mapping[int, HandoutT] = field(default_factory=dict)
@@ -224,22 +224,22 @@ class Handouts(Generic[HandoutT]):
 
 
 class Nothing(BaseModel):
-    """The handout of a round that needs none."""
+    """An empty handout, for rounds that need none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Round(ABC, Generic[WorkT, HandoutT, ResultT]):
-    """A round of a job: what is done with each shard, and what is made of all results together.
+    """A round of a job: `run` works on each shard, `gather` joins all results.
 
-    Work, handout and result are pydantic models, arrays included (`acdtask.jobs.codec`); the engine encodes, decodes
-    and checks them. A shard that no gather has left a handout for gets an empty one, so all its fields have defaults.
+    Work, handout and result are pydantic models that may contain arrays (`acdtask.jobs.codec`); the engine encodes,
+    decodes and checks them. Shards without a handout get an empty one, so all fields of a handout have defaults.
 
     Attributes:
-        name: of the round.
-        optional: whether there are plans that do without it; then its name is not among the rounds of the plan.
-        checks: whether it looks at everything although something was found bad already, so that all is told at once.
-        work_type, handout_type, result_type: what the class was declared with: `Round[Work, Handout, Result]`.
+        name: name of the round.
+        optional: whether some plans skip the round; it is then not among their rounds.
+        checks: whether the remaining shards run although too many failed, so that all errors are reported at once.
+        work_type, handout_type, result_type: type arguments of the base class `Round[Work, Handout, Result]`.
     """
 
     name: ClassVar[str]
@@ -257,32 +257,33 @@ class Round(ABC, Generic[WorkT, HandoutT, ResultT]):
 
     @abstractmethod
     def run(self, work: WorkT, handout: HandoutT, context: Context[Any, Any]) -> ResultT:
-        """Do one shard. Raises PartlyFailedError if some units failed and others did not."""
+        """Run a shard. Raises PartlyFailedError if only some units failed."""
 
     @abstractmethod
     def gather(self, results: Results[WorkT, ResultT], context: Context[Any, Any]) -> Handouts[Any]:
-        """Join the results of all shards; the gather of the last round publishes.
+        """Join the results of all shards. The last round's gather publishes.
 
-        What is left out must not show as if it were done. A gather that joins more may publish before one that joins
-        less, so publishing never takes away what is there.
+        What is left out must not appear as done. A gather that joins more may publish before one that joins less, so
+        publishing never removes anything.
         """
 
     def files_of(self, result: ResultT, plan: Plan[Any, Any]) -> tuple[str, ...]:
-        """Of the last round: keys of the files of products that a shard wrote.
+        """Keys of the product files that a shard of the last round wrote.
 
-        If one of them is gone when the plan is to be published again, the shard is done again.
+        If one is missing when the plan is published again, the shard runs again.
         """
         del result, plan
         return ()
 
 
 class Job(ABC, Generic[SettingsT, ContentT]):
-    """A job. It holds no state: everything that a stage needs comes with the plan.
+    """A job. It has no state: everything that a stage needs is in the plan.
 
-    A job that plans only what is missing has nothing to do once all is published; others plan the same work each time.
+    Jobs with `plans_only_what_is_missing` have nothing to do once everything is published; others plan the same work
+    each time.
 
-    `algorithm` is the job's `ALGORITHM`: raise it when the same inputs and settings give other results, so that they
-    get other ids. tests/jobs/test_golden.py fails when results change and it does not.
+    `algorithm` is the job's `ALGORITHM`. Raise it when the same inputs and settings give different results, so that
+    these get different ids; tests/jobs/test_golden.py fails if results change and it does not.
     """
 
     name: ClassVar[str]
@@ -295,38 +296,38 @@ class Job(ABC, Generic[SettingsT, ContentT]):
 
     @abstractmethod
     def plan(self, settings: SettingsT, site: Site) -> Draft[ContentT, Any]:
-        """Decide everything. Reads the catalogue, the index and file headers, and writes nothing."""
+        """Decide everything: reads the catalogue, the index and file headers, and writes nothing."""
 
     def round(self, name: str) -> Round[Any, Any, Any]:
         """The round of that name. KeyError."""
-        return {one.name: one for one in self.rounds}[name]
+        return {round_.name: round_ for round_ in self.rounds}[name]
 
     @property
     def round_names(self) -> tuple[str, ...]:
-        """The names of all its rounds; a plan may need fewer."""
-        return tuple(one.name for one in self.rounds)
+        """The names of all rounds; a plan may need fewer."""
+        return tuple(round_.name for round_ in self.rounds)
 
     def fenced_area(self, settings: SettingsT) -> str:
-        """The AOI whose results it may replace, if there is one; its plans get tokens."""
+        """The AOI whose results the job may replace, or empty. Its plans get tokens."""
         del settings
         return ""
 
     def artifacts(self, plan: Plan[SettingsT, ContentT], site: Site) -> dict[str, str]:
-        """What a workflow shows of a published result: {name of a file: key in the store}."""
+        """Files of a published result that a workflow shows: {file name: key in the store}."""
         del plan, site
         return {}
 
     def findings(self, plan: Plan[SettingsT, ContentT], site: Site) -> Findings:
-        """What a gathered plan has brought."""
+        """The findings of a gathered plan."""
         del plan, site
         return Findings()
 
     def notes(self, plan: Plan[SettingsT, ContentT], site: Site) -> list[str]:
-        """Sentences about a gathered plan, for the person who runs it."""
+        """Sentences about a gathered plan, for its user."""
         del plan, site
         return []
 
     def is_published(self, plan: Plan[SettingsT, ContentT], site: Site) -> bool:
-        """Whether what the last gather made is still there; if not, it is made again."""
+        """Whether the results of the last gather still exist. If not, it runs again."""
         del plan, site
         return True

@@ -1,4 +1,4 @@
-"""How much of an area was judged, and why the rest was not."""
+"""The share of an area that was judged, and the reasons why the rest was not."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from acdtask.change.zscore import Quality
 
-__all__ = ["ENOUGH", "Judged", "percent"]
+__all__ = ["ENOUGH", "JudgedPixels", "percent"]
 
 ENOUGH = 0.5
-"""Below this share of judged pixels a result comes with a warning."""
+"""A result with a smaller share of judged pixels gets a warning."""
 
 _REASONS = {
     Quality.NO_DATA: "no data in the image",
@@ -21,49 +21,49 @@ _REASONS = {
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Pixels of images by `Quality`, by name."""
+class JudgedPixels:
+    """Number of pixels per name of `Quality`, over one or more images."""
 
     quality_px: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def judged_px(self) -> int:
-        """Pixels with a z."""
+        """Number of pixels with a z."""
         return self.quality_px.get(Quality.VALID.name, 0)
 
     @property
     def area_px(self) -> int:
-        """Pixels in the area of interest, those of each image."""
+        """Number of pixels in the area of interest, summed over images."""
         return sum(count for name, count in self.quality_px.items() if name != Quality.OUTSIDE.name)
 
     @property
     def share(self) -> float:
-        """The share of the area that was judged; 0 if there is no pixel."""
+        """The share of the area that was judged; 0 if it has no pixels."""
         return self.judged_px / self.area_px if self.area_px else 0.0
 
     @property
     def figures(self) -> dict[str, float]:
-        """Pixels by what they are."""
+        """Numbers of pixels as figures, by name."""
         reasons = {f"{reason.name.lower()}_px": self.quality_px.get(reason.name, 0) for reason in _REASONS}
         return {"area_px": self.area_px, "judged_px": self.judged_px, **reasons}
 
     @property
     def reasons(self) -> str:
-        """Why pixels have no z, the most frequent reason first.
+        """The reasons why pixels have no z, most frequent first.
 
-        >>> Judged({"VALID": 5, "NO_DATA": 2, "STEADY": 3, "OUTSIDE": 9}).reasons
+        >>> JudgedPixels({"VALID": 5, "NO_DATA": 2, "STEADY": 3, "OUTSIDE": 9}).reasons
         '3 px std too small, 2 px no data in the image'
         """
-        counted = [(self.quality_px.get(reason.name, 0), text) for reason, text in _REASONS.items()]
-        return ", ".join(f"{count} px {text}" for count, text in sorted(counted, key=_most_first) if count)
+        counts = [(self.quality_px.get(reason.name, 0), text) for reason, text in _REASONS.items()]
+        return ", ".join(f"{count} px {text}" for count, text in sorted(counts, key=_by_decreasing_count) if count)
 
     @property
     def sentence(self) -> str:
-        """The share that was judged, and why not more.
+        """The share that was judged, and the reasons for the rest.
 
-        >>> Judged({"VALID": 3, "NO_DATA": 1}).sentence
+        >>> JudgedPixels({"VALID": 3, "NO_DATA": 1}).sentence
         'judged 75% of the area (3 of 4 px); without z: 1 px no data in the image'
-        >>> Judged({"VALID": 1999, "NO_DATA": 1}).sentence
+        >>> JudgedPixels({"VALID": 1999, "NO_DATA": 1}).sentence
         'judged 99.9% of the area (1999 of 2000 px); without z: 1 px no data in the image'
         """
         only = "" if self.share >= ENOUGH else "only "
@@ -74,7 +74,7 @@ class Judged:
 
 
 def percent(part: int, whole: int) -> str:
-    """A percentage rounded down, so that 100% means all, with a decimal close to it.
+    """A percentage, rounded down so that 100% means all, with a decimal above 99%.
 
     >>> percent(1, 3), percent(999, 1000), percent(0, 0)
     ('33%', '99.9%', '0%')
@@ -83,5 +83,5 @@ def percent(part: int, whole: int) -> str:
     return f"{tenths // 10}%" if tenths % 10 == 0 or tenths < 990 else f"{tenths / 10:.1f}%"
 
 
-def _most_first(counted: tuple[int, str]) -> tuple[int, str]:
-    return -counted[0], counted[1]
+def _by_decreasing_count(entry: tuple[int, str]) -> tuple[int, str]:
+    return -entry[0], entry[1]

@@ -1,4 +1,4 @@
-"""What the files of products are called: what it is, of which area and variable, when, and the tile."""
+"""File names of products: product, area, variable, date and tile."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from acdtask.raster.grid import Tile
 __all__ = ["cell_part", "date_part", "period_part", "product_stem"]
 
 LONGEST_PART = 80
-"""Of the name of an area or variable in a file's name. The folder tells which one it is, so nothing is lost."""
+"""Maximum length of an area's or variable's name in a file name. The folder has the full name."""
 
 
 def product_stem(area: str, variable: str, product: str, when: str, cell: str = "") -> str:
-    """The name of a product's file without its ending. All tiles of a date are the same name without the cell.
+    """The file name of a product without its extension. Without the cell, it is the same for all tiles of a date.
 
     >>> product_stem("koln", "CoherenceVV", "z", date_part("2020-01-04_2020-01-16"), "3_5")
     'z_koln_CoherenceVV_20200104_20200116_3_5'
@@ -24,7 +24,7 @@ def product_stem(area: str, variable: str, product: str, when: str, cell: str = 
 
 
 def date_part(label: str) -> str:
-    """An image's label without hyphens.
+    """The label of an image without hyphens.
 
     >>> date_part("2018-05-06_2018-06-11")
     '20180506_20180611'
@@ -38,7 +38,7 @@ def period_part(start: dt.datetime, end: dt.datetime) -> str:
 
 
 def cell_part(tile: Tile) -> str:
-    """The cell of a tile.
+    """The cell of a tile, for file names.
 
     >>> from acdtask.raster.grid import Layout, RegularGrid
     >>> cell_part(Layout(name="utm32", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64)).tile(3, -5))
@@ -48,5 +48,5 @@ def cell_part(tile: Tile) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name without '/' and ':', which are no part of a file's name everywhere."""
+    """A name without '/' and ':', which not all file systems allow."""
     return name.replace("/", "_").replace(":", "_")[:LONGEST_PART]

@@ -1,4 +1,4 @@
-"""Who uses a layout: the consolidated images and the results that name it."""
+"""Uses of a layout: consolidated images and results."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MANIFEST = re.compile(r"products/(?P<aoi>.+)/(?P<job>baseline|monitor)/(?P<id>[0
 
 
 def uses_of_layout(cube: LocalCube, name: str) -> list[str]:
-    """What names the layout, each in a few words; results that are not whole yet are among it. PRODUCT_DAMAGED."""
+    """Descriptions of the images and results that use a layout, incomplete results included. PRODUCT_DAMAGED."""
     uses = [
         f"images of {instance.variable}:{instance.name}, consolidated"
         for variable in cube.variables()
         for instance in cube.instances(variable.name)
-        if any(_is_consolidated_to(name, one) for one in cube.datasets(instance.variable, instance.name))
+        if any(_is_consolidated_to(name, dataset) for dataset in cube.datasets(instance.variable, instance.name))
     ]
     newest = {key.rpartition("/")[0]: key for key in cube.store.list("products") if MANIFEST.fullmatch(key)}
     for key in newest.values():
@@ -34,5 +34,5 @@ def uses_of_layout(cube: LocalCube, name: str) -> list[str]:
 
 
 def _is_consolidated_to(layout: str, dataset: Dataset) -> bool:
-    """Whether it is an image, moved to a tile of the layout; results lie elsewhere, and have their manifests."""
+    """Whether a dataset is an image consolidated to the layout; results are below `products/`."""
     return dataset.layout == layout and not dataset.uri.startswith("products/")

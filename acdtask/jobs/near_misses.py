@@ -1,4 +1,4 @@
-"""What came closest to a patch where none was found, and which setting would show it."""
+"""The closest near miss where no patch was found, and the setting that would show it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from acdtask.change.fragments import FIXED
-from acdtask.change.near_misses import NOTHING, Near
+from acdtask.change.near_misses import NO_SCORE, Near
 
 __all__ = ["Closest", "closest_of", "option_for"]
 
 
 class Closest(BaseModel):
-    """How near an image came to having a patch (`acdtask.change.near_misses.Near`). A score is None if no pixel has it.
+    """Near misses of an image (`acdtask.change.near_misses.Near`). A score is None if no pixel has one.
 
-    A score is what the thresholds apply to: z, or smoothed z.
+    Thresholds apply to scores: z, or smoothed z.
 
     Attributes:
-        z_max: highest z.
-        low_px, high_px: pixels above low and above high.
-        region_px: pixels of the largest connected region above low.
-        group_px: pixels of the largest group of regions that exceed high.
-        wide_z_max: highest z of the regions that are large enough and never exceed high.
+        z_max: highest score.
+        low_px, high_px: number of pixels above low and above high.
+        region_px: area of the largest connected region above low.
+        group_px: area of the largest group of regions that exceed high.
+        wide_z_max: highest score of the regions that are large enough but never exceed high.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,7 +37,7 @@ class Closest(BaseModel):
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """The greater, the closer. A group too small lacks area alone, a wide region too low lacks z alone."""
+        """Sort key; greater is closer. A small group lacks only area, a wide region only z."""
         lowest = float("-inf")
         return (
             self.group_px,
@@ -48,10 +48,10 @@ class Closest(BaseModel):
         )
 
     def sentence(self, detection: Mapping[str, Any]) -> str:
-        """What there was, against the thresholds of the detection, and which option would show a patch.
+        """Compare the near misses with the thresholds, and name the option that would show a patch.
 
-        >>> seen = Closest(z_max=2.745, low_px=310, region_px=140, wide_z_max=2.745)
-        >>> for part in seen.sentence({"low": 1.7, "high": 3.0, "min_area": 100}).split("; "):
+        >>> closest = Closest(z_max=2.745, low_px=310, region_px=140, wide_z_max=2.745)
+        >>> for part in closest.sentence({"low": 1.7, "high": 3.0, "min_area": 100}).split("; "):
         ...     print(part)
         highest z 2.75 (high is 3)
         310 px above low (1.7), 0 px above high
@@ -60,17 +60,17 @@ class Closest(BaseModel):
         """
         if self.z_max is None:
             return "no pixel has a z"
-        seen = (
+        text = (
             f"highest {_score_name(detection)} {self.z_max:.2f} (high is {detection['high']:g}); "
             f"{self.low_px} px above low ({detection['low']:g}), {self.high_px} px above high; "
             f"largest region {self.region_px} px (a patch has more than {detection['min_area']})"
         )
         option = option_for(self, detection)
-        return f"{seen}; {option} would show it" if option else seen
+        return f"{text}; {option} would show it" if option else text
 
 
 def _score_name(detection: Mapping[str, Any]) -> str:
-    """What the thresholds are compared with.
+    """The name of the score that thresholds apply to.
 
     >>> _score_name({"smooth": 1.2})
     'smoothed z'
@@ -79,7 +79,7 @@ def _score_name(detection: Mapping[str, Any]) -> str:
 
 
 def closest_of(near: Near) -> Closest:
-    """The same in the unit of z."""
+    """Convert near misses from fixed point to the unit of z."""
     return Closest(
         z_max=_score(near.z_max),
         low_px=near.low_px,
@@ -91,7 +91,7 @@ def closest_of(near: Near) -> Closest:
 
 
 def option_for(closest: Closest, detection: Mapping[str, Any]) -> str:
-    """Options of `acdtask monitor` that make one patch of what came closest; empty if none can."""
+    """Options of `acdtask monitor` with which the closest near miss becomes a patch; empty if there are none."""
     low = detection["low"]
     if closest.group_px:
         return f"--min-area {closest.group_px - 1}"
@@ -102,12 +102,12 @@ def option_for(closest: Closest, detection: Mapping[str, Any]) -> str:
 
 
 def _thresholds(high: float, low: float) -> str:
-    """Options for a high threshold; low must not lie above it."""
+    """Options for an upper threshold. The lower one must not exceed it."""
     return f"--high {high:g}" if high >= low else f"--low {high:g} --high {high:g}"
 
 
 def _below(score: float) -> float:
-    """The tenth below a score that was rounded to thousandths.
+    """The next tenth below a score in thousandths.
 
     >>> _below(2.745), _below(2.7)
     (2.7, 2.6)
@@ -116,4 +116,4 @@ def _below(score: float) -> float:
 
 
 def _score(fixed: int) -> float | None:
-    return None if fixed == NOTHING else fixed / FIXED
+    return None if fixed == NO_SCORE else fixed / FIXED

@@ -1,9 +1,9 @@
-"""What of a series was announced and what is still to be, kept with the series (docs/decisions/0027).
+"""Images of a series that were announced, and images that are to be announced (docs/decisions/0027).
 
-Below `products/<aoi>/monitor/<series>/news/`: `watermark.json` is created once, by the first publication or the first
-notification, whichever comes first. A publication then creates `pending/<month>/<image>.json` for each image after the
-watermark that was not announced. Once an event is delivered, `announced/<month>/<image>.json` is created and the
-pending one deleted. Whatever is killed in between, an image stays pending until an event that names it was delivered.
+Below `products/<aoi>/monitor/<series>/news/`, `watermark.json` is created once, by the first publication or the first
+notification. A publication creates `pending/<month>/<image>.json` for each image after the watermark that was not
+announced yet. Once an event is delivered, `announced/<month>/<image>.json` is created and the pending file deleted. If
+anything is killed in between, the image stays pending until an event that names it is delivered.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from acdtask.storage.store import Store
 __all__ = ["News", "news_key"]
 
 WATERMARK, PENDING, ANNOUNCED = "watermark.json", "pending", "announced"
-WAY_OUT = "Delete the file: it is made again by the next run, which then announces no image that there is by now."
+REPAIR_HINT = "Delete the file: the next run recreates it, and announces none of the existing images."
 
 
 def news_key(datetime: dt.datetime, image: str) -> str:
-    """What an image is called among the news of its series.
+    """The key of an image in the news of its series.
 
     >>> news_key(dt.datetime(2018, 7, 31, tzinfo=dt.UTC), "2018-07-19_2018-07-31-0123456789ab")
     '2018-07/2018-07-19_2018-07-31-0123456789ab'
@@ -34,11 +34,11 @@ def news_key(datetime: dt.datetime, image: str) -> str:
 
 
 class News:
-    """The news of a series.
+    """Tracks which images of a series have been announced.
 
     Args:
-        store: of the cube.
-        series: whose news it is.
+        store: store of the cube.
+        series: the series.
     """
 
     def __init__(self, store: Store, series: Series) -> None:
@@ -46,15 +46,15 @@ class News:
         self._series = series
 
     def open(self) -> None:
-        """Give the series its watermark, unless it has one."""
+        """Create the watermark of the series, unless it exists."""
         body = json.dumps({"watermark": self._series.watermark.isoformat()}).encode()
         self._store.create(WATERMARK, seal(body))
 
     def add(self, images: Iterable[tuple[dt.datetime, str]]) -> None:
-        """Let images be announced by the next event: those after the watermark that were not announced.
+        """Mark images as pending if they are after the watermark and were not announced.
 
         Args:
-            images: datetime and name of each.
+            images: datetime and name of each image.
 
         Raises:
             AcdError: PRODUCT_DAMAGED.
@@ -67,16 +67,16 @@ class News:
                 self._store.create(f"{PENDING}/{key}", seal(b"{}"))
 
     def pending(self) -> list[str]:
-        """The images that are to be announced, as `news_key` names them, in order."""
+        """Keys (`news_key`) of the images to announce, sorted."""
         keys = [key.removeprefix(f"{PENDING}/").removesuffix(".json") for key in self._store.list(PENDING)]
         return [key for key in keys if not self._store.exists(f"{ANNOUNCED}/{key}.json")]
 
     def acknowledge(self, keys: Iterable[str], run: str) -> None:
-        """Remember that an event with these images was delivered.
+        """Mark images as announced, after an event with them was delivered.
 
         Args:
-            keys: as `pending` gives them.
-            run: whose event it was.
+            keys: keys from `pending`.
+            run: id of the run that sent the event.
         """
         for key in keys:
             self._store.create(f"{ANNOUNCED}/{key}.json", seal(json.dumps({"run": run}).encode()))
@@ -86,5 +86,5 @@ class News:
 
     def _watermark(self) -> dt.datetime:
         address = self._store.address_of(WATERMARK)
-        body = unseal(self._store.get(WATERMARK), address, ErrorCode.PRODUCT_DAMAGED, WAY_OUT)
+        body = unseal(self._store.get(WATERMARK), address, ErrorCode.PRODUCT_DAMAGED, REPAIR_HINT)
         return dt.datetime.fromisoformat(json.loads(body)["watermark"])

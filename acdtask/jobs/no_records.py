@@ -1,4 +1,4 @@
-"""Why an AOI has no record: its place, its coordinates in the wrong order, or its period."""
+"""Explains why an AOI has no records: location, swapped coordinates, or period."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ WORLD = shapely.box(-180, -90, 180, 90)
 def no_record(
     cube: Cube, variable: str, instance: str, aoi: Aoi, start: datetime | None, end: datetime | None
 ) -> AcdError:
-    """AOI_OUTSIDE, with what would find records.
+    """The error AOI_OUTSIDE, with advice on how to find records.
 
     Args:
-        cube: where none was found.
+        cube: the cube that was searched.
         variable: name of the variable.
         instance: name of the instance.
         aoi: the area.
-        start: of the period that was asked for.
-        end: of the same period.
+        start: start of the requested period, or None.
+        end: end of the requested period, or None.
     """
     what = f"{variable}:{instance}"
     in_area = cube.records(RecordQuery(area=json.loads(shapely.to_geojson(aoi.geometry))))
     having = cube.having(variable, instance, [record.id for record in in_area])
     at_any_time = [record for record in in_area if record.id in having]
     if at_any_time:
-        first, last = (f"{place.datetime.date()}" for place in (at_any_time[0], at_any_time[-1]))
+        first, last = (f"{record.datetime.date()}" for record in (at_any_time[0], at_any_time[-1]))
         period = f"from {start.date() if start else 'the first'} to {end.date() if end else 'the last'}"
         return AcdError(
             ErrorCode.AOI_OUTSIDE,
             f"no record of {what} touches the AOI {aoi.name} {period}; there are {len(at_any_time)} records from "
             f"{first} to {last}",
-            "Give --start and --end that include some, or the --variable and --instance that these records have.",
+            "Choose --start and --end to include some of them, or the --variable and --instance that they have.",
         )
     swapped = shapely.transform(aoi.geometry, _swapped)
     if WORLD.contains(swapped) and cube.records(RecordQuery(area=json.loads(shapely.to_geojson(swapped)))):
         return AcdError(
             ErrorCode.AOI_OUTSIDE,
-            f"no record of {what} touches the AOI {aoi.name}, but would if its latitudes and longitudes were exchanged",
-            "GeoJSON has the longitude first: exchange the coordinates in the AOI file.",
+            f"no record of {what} touches the AOI {aoi.name}, but would if its latitudes and longitudes were swapped",
+            "In GeoJSON, longitude comes first: swap the coordinates in the AOI file.",
         )
     return AcdError(ErrorCode.AOI_OUTSIDE, f"no record of {what} touches the AOI {aoi.name}")
 

@@ -1,4 +1,4 @@
-"""Parts of a product that grows: immutable objects, one for each month, named by a digest of their bytes."""
+"""Parts of a growing product: immutable objects, one per month, named by a digest of their bytes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def month_of(datetime: dt.datetime) -> str:
 
 
 def write_part(store: Store, stem: str, ending: str, body: bytes) -> str:
-    """Write a part and return its key, `<stem>-<digest><ending>`.
+    """Write a part and return its key `<stem>-<digest><ending>`.
 
-    A part that exists is written again, so that its age shows that it is in use.
+    An existing part is written again, so that its age shows that it is in use.
     """
     key = f"{stem}-{_digest(body)}{ending}"
     store.put(key, body)
@@ -42,13 +42,13 @@ def read_part(store: Store, key: str) -> bytes:
 
 
 def digest_in(key: str) -> str:
-    """The digest in the key of a part, the first half of a SHA-256; empty for another key.
+    """The digest in the key of a part (the first half of a SHA-256); empty for other keys.
 
     >>> digest_in("patches/2018-07-0123456789abcdef0123456789abcdef.parquet")
     '0123456789abcdef0123456789abcdef'
     """
-    named = _DIGEST.search(key)
-    return named[1] if named else ""
+    match = _DIGEST.search(key)
+    return match[1] if match else ""
 
 
 def _digest(body: bytes) -> str:

@@ -39,7 +39,7 @@ __all__ = [
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 DECIMALS = 7
-"""Of a degree: about a centimetre."""
+"""Decimals of coordinates in degrees, about a centimetre."""
 
 COLUMNS: tuple[tuple[str, DataType], ...] = (
     ("number", DataType.int64()),
@@ -65,16 +65,16 @@ NEWER = frozenset({"number"})
 
 @dataclass(frozen=True)
 class LocatedPatch:
-    """A patch where and when it is.
+    """A patch with its place and time.
 
     Attributes:
-        patch: what was measured of it.
-        aoi, variable: where it was looked for, and in what.
-        datetime: of the image in which it shows; the ground changed between `start` and then.
-        start: the first date of the pair, if it is known.
+        patch: its measures.
+        aoi, variable: names of the area and variable.
+        datetime: datetime of the image; the ground changed between `start` and this.
+        start: first date of the pair, if known.
         geometry: polygon(s) in longitude and latitude, exteriors counter-clockwise.
-        number: its number in the whole result (`numbered`); None in the tables of one image or month, which are
-            written before earlier months may grow.
+        number: number in the whole result (`numbered`); None in tables of an image or month, since earlier months may
+            still grow.
     """
 
     patch: Patch
@@ -87,7 +87,7 @@ class LocatedPatch:
 
     @property
     def properties(self) -> dict[str, Any]:
-        """The attributes of a GeoJSON feature, and the columns of a table."""
+        """Properties of the GeoJSON feature, and columns of the table."""
         return {
             **({} if self.number is None else {"number": self.number}),
             "id": self.patch.id,
@@ -106,41 +106,41 @@ class LocatedPatch:
 
 
 def numbered(patches: Sequence[LocatedPatch], before: int) -> list[LocatedPatch]:
-    """The patches of a month with their numbers in the whole result, in the order in which they are given.
+    """Number the patches of a month within the whole result; their order is kept.
 
-    Patches are counted by date, then by the first date of the pair, those of an image from the largest. A later date
-    only adds numbers; an image that is added or judged again among earlier ones renumbers all that follow.
+    Patches are numbered by date, then by the first date of the pair, then by decreasing area. A later date only adds
+    numbers; adding an image among earlier ones, or judging it again, renumbers all that follow.
 
     Args:
-        patches: all those of a month.
-        before: how many patches the months before have.
+        patches: all patches of a month.
+        before: number of patches in earlier months.
     """
-    ranks = {one.patch.id: rank for rank, one in enumerate(sorted(patches, key=_turn), before + 1)}
-    return [replace(one, number=ranks[one.patch.id]) for one in patches]
+    ranks = {located.patch.id: rank for rank, located in enumerate(sorted(patches, key=_order), before + 1)}
+    return [replace(located, number=ranks[located.patch.id]) for located in patches]
 
 
-def _turn(one: LocatedPatch) -> tuple[dt.datetime, dt.datetime, int, str]:
-    return one.datetime, one.start or one.datetime, -one.patch.area_px, one.patch.id
+def _order(located: LocatedPatch) -> tuple[dt.datetime, dt.datetime, int, str]:
+    return located.datetime, located.start or located.datetime, -located.patch.area_px, located.patch.id
 
 
 def patches_to_geojson(patches: Sequence[LocatedPatch]) -> bytes:
-    """A FeatureCollection, one feature a line; a patch whose number is known has the property `number`."""
+    """A FeatureCollection with one feature per line. Patches with a known number have the property `number`."""
     features = []
-    for one in patches:
-        geometry = json.loads(shapely.to_geojson(_rounded(one.geometry)))
-        feature = {"type": "Feature", "id": one.patch.id, "properties": one.properties, "geometry": geometry}
+    for located in patches:
+        geometry = json.loads(shapely.to_geojson(_rounded(located.geometry)))
+        feature = {"type": "Feature", "id": located.patch.id, "properties": located.properties, "geometry": geometry}
         features.append(json.dumps(feature, ensure_ascii=False))
     body = ",\n".join(features)
     return f'{{"type": "FeatureCollection", "features": [\n{body}\n]}}\n'.encode()
 
 
 def patches_to_parquet(patches: Sequence[LocatedPatch]) -> bytes:
-    """A GeoParquet 1.1 table with a WKB column `geometry`; times are UTC, an unknown number or start is null."""
+    """A GeoParquet 1.1 table with a WKB column `geometry`. Times are UTC; an unknown number or start is null."""
     rows = [
-        one.properties | {"number": one.number, "datetime": one.datetime, "start_datetime": one.start}
-        for one in patches
+        located.properties | {"number": located.number, "datetime": located.datetime, "start_datetime": located.start}
+        for located in patches
     ]
-    geometries = [_rounded(one.geometry) for one in patches]
+    geometries = [_rounded(located.geometry) for located in patches]
     columns = {name: _column([row[name] for row in rows], dtype) for name, dtype in COLUMNS}
     columns[GEOMETRY] = wkb_column([shapely.to_wkb(geometry) for geometry in geometries])
     metadata = geo_metadata(geometries, orientation="counterclockwise")
@@ -148,7 +148,7 @@ def patches_to_parquet(patches: Sequence[LocatedPatch]) -> bytes:
 
 
 def read_patches(body: bytes) -> list[LocatedPatch]:
-    """What `patches_to_parquet` wrote, also in acd 0.1.0: no numbers, and times as text. CUBE_DAMAGED."""
+    """Read a table of patches, also of acd 0.1.0, which has no numbers and times as text. CUBE_DAMAGED."""
     try:
         table = read_table(body)
     except ValueError as error:
@@ -161,9 +161,9 @@ def read_patches(body: bytes) -> list[LocatedPatch]:
 
 
 def require_format(address: str) -> None:
-    """Check that the name of an output file, if there is one, names a format. FORMAT_UNKNOWN."""
+    """Check that the address of an output file, if not empty, has the extension of a format. FORMAT_UNKNOWN."""
     if address and not address.endswith(tuple(_WRITERS)):
-        raise AcdError(ErrorCode.FORMAT_UNKNOWN, f"{address} ends neither with .parquet nor with .geojson")
+        raise AcdError(ErrorCode.FORMAT_UNKNOWN, f"{address} ends with neither .parquet nor .geojson")
 
 
 def save_patches(patches: Sequence[LocatedPatch], address: str) -> None:
@@ -207,7 +207,7 @@ def _moment(value: dt.datetime | str | None) -> dt.datetime | None:
 
 
 def _rounded(geometry: BaseGeometry) -> BaseGeometry:
-    """Coordinates as they are written. Pixels are far larger, so no ring changes its shape."""
+    """Round coordinates for writing. Pixels are far larger, so rings keep their shape."""
 
     def to_decimals(points: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.round(points, DECIMALS)

@@ -1,4 +1,4 @@
-"""What a job plans: its settings, the content of a plan, the work of its shards."""
+"""Parts of a plan: settings, content, shards and their work."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ __all__ = [
 ]
 
 AGAIN = "again"
-"""In the notes of a plan that computes nothing and makes a published result the current one: a sentence about it."""
+"""Key in a plan's notes: a sentence that the plan only makes a published result the current one again."""
 
 WARNING = "warning"
-"""In the notes of a plan: a sentence that its user should read before the work begins."""
+"""Key in a plan's notes: a sentence that its user should read before the work begins."""
 
 
 class Settings(BaseModel):
-    """The settings of a job. Options, workflow parameters and the reference are made from it.
+    """The settings of a job, from which options, workflow parameters and the reference are generated.
 
-    Settings that say how to run, and not what comes out, are named in `execution`: they never enter a content id.
+    `execution` names the settings that affect how a job runs but not its results; they never enter a content id.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
     execution: ClassVar[frozenset[str]] = frozenset({"shard_tiles", "pod_start"})
 
     def science(self) -> dict[str, Any]:
-        """The settings that decide what comes out, as JSON values."""
+        """The settings that affect results, as JSON values."""
         return self.model_dump(mode="json", exclude=set(self.execution))
 
 
 class Estimate(BaseModel):
-    """What a plan will cost. `memory_bytes` is what a process holds at once that does any of its shards."""
+    """Expected cost of a plan. `memory_bytes` is the peak memory of a process that runs any of its shards."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
@@ -66,27 +66,27 @@ class Estimate(BaseModel):
 
 
 class Content(BaseModel):
-    """What a plan has decided, beside its settings. Each job has its own."""
+    """Decisions of a plan, in addition to its settings. Each job has its own class."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
     described: ClassVar[frozenset[str]] = frozenset()
-    """Fields that follow from the others: they never enter a content id."""
+    """Fields that follow from the others; they never enter a content id."""
 
     def identity(self, settings: Settings) -> dict[str, Any]:
-        """Everything that decides what comes out, as JSON values: the content id is made from it."""
+        """Everything that affects results, as JSON values, from which the content id is made."""
         return {"settings": settings.science(), **self.decided()}
 
     def decided(self) -> dict[str, Any]:
-        """The fields that decide what comes out, as JSON values; what is not there is left out."""
+        """The fields that affect results, as JSON values; empty optional fields are omitted."""
         return self.model_dump(mode="json", exclude=set(self.described))
 
 
 class Series(BaseModel):
-    """What a person watches: a series of images judged the same way (docs/decisions/0027).
+    """A series of images that are judged the same way, as watched by a user (docs/decisions/0027).
 
     Attributes:
         aoi: name of the AOI.
-        id: content id, made from what the person asked for.
+        id: content id, made from what the user asked for.
         watermark: datetime of the newest image when the plan was made. If this plan opens the series, only later
             images are news.
     """
@@ -99,13 +99,13 @@ class Series(BaseModel):
 
 
 class Work(BaseModel):
-    """The work of one shard; every round of a job gets the same. Each job has its own."""
+    """The work of a shard, the same in all rounds of a job. Each job has its own class."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What people call its tiles or files."""
+        """Names of its tiles or files, for messages."""
         return ()
 
 
@@ -115,7 +115,7 @@ WorkT = TypeVar("WorkT", bound=Work)
 
 
 class Shard(BaseModel, Generic[WorkT]):
-    """The work of one pod, and how many `units` (tiles or files) it is."""
+    """The work of one pod, and its number of `units` (tiles or files)."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
@@ -125,17 +125,17 @@ class Shard(BaseModel, Generic[WorkT]):
 
 @dataclass(frozen=True)
 class Draft(Generic[ContentT, WorkT]):
-    """What `Job.plan` decides.
+    """The result of `Job.plan`, from which the engine makes a `Plan`.
 
     Attributes:
-        content: what it has decided.
+        content: its decisions.
         shards: the work.
-        rounds: the names of the rounds that it needs, in order; None for all.
-        notes: what the caller of `plan` should see, such as the tiles as GeoJSON under "map", or WARNING. A plan that
-            computes nothing, and only makes a published result the current one again, says so under AGAIN.
-        nothing_to_do: a sentence that says why there is no work, or empty.
-        left_out: inputs that failed for good while planning, by what people call them. `content` has to name them.
-        series: what the images belong to, if the job has series.
+        rounds: names of the rounds that the plan needs, in order; None means all.
+        notes: notes for the caller, such as the tiles as GeoJSON under "map", or WARNING. A plan that computes nothing
+            and only makes a published result the current one again has a sentence under AGAIN.
+        nothing_to_do: a sentence that explains why there is no work, or empty.
+        left_out: inputs that failed permanently while planning, by name. `content` must name them too.
+        series: series of the images, for jobs that have series.
     """
 
     content: ContentT
@@ -149,11 +149,11 @@ class Draft(Generic[ContentT, WorkT]):
 
 
 class PlanHead(BaseModel):
-    """What all plans have, whatever the job. The same inputs, settings and shards make the same plan_id.
+    """The part of a plan that does not depend on the job. Equal inputs, settings and shards give the same plan_id.
 
-    `content_id` leaves the sharding out: products are named by it. `rounds` are those that this plan needs. `version`
-    is the acd that made the plan, for people; `algorithm` is the job's, `format` that of what a plan and its rounds
-    store. `series` is what the images belong to, for a job that has series.
+    `content_id` does not depend on the sharding; products are named by it. `rounds` are the rounds that the plan needs.
+    `version` is that of the acd which made the plan, for information; `algorithm` is the job's; `format` is that of the
+    stored plan and rounds. `series` is the series of the images, for jobs that have series.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
@@ -175,21 +175,21 @@ class PlanHead(BaseModel):
 
 
 class Plan(PlanHead, Generic[SettingsT, ContentT]):
-    """A plan as it is stored, with the settings that it was made with, and what it has decided."""
+    """A stored plan, with the settings that it was made with and its content."""
 
     settings: SettingsT
     content: ContentT
 
 
 def content_id_of(job: str, algorithm: int, content: dict[str, Any]) -> str:
-    """Sixteen hexadecimal digits that name what a job makes: the same content, the same id.
+    """The content id of a job's results: 16 hexadecimal digits, equal for equal content.
 
-    The version of acd is not part of it: a release that changes no results makes nothing pending.
+    It does not depend on the version of acd, so a release that changes no results makes nothing pending.
 
     Args:
         job: name of the job.
         algorithm: the job's `ALGORITHM`.
-        content: everything else that decides what comes out, as JSON values.
+        content: everything else that affects results, as JSON values.
     """
     canonical = json.dumps([job, algorithm, content], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

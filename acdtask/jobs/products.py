@@ -1,4 +1,4 @@
-"""What the jobs make: names of variables and keys, and the manifests that say where a product's files are."""
+"""Products of the jobs: variables, keys, and the manifests that list a product's files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 Z_SCALE = 0.01
-"""A stored z of 1 is a z of 0.01."""
+"""z per stored unit."""
 
 Z_UNIT = "standard deviations"
 
@@ -62,12 +62,12 @@ Z_FORMAT = DataFormat(dtype="int16", nodata=-32768, min=-32767, max=32767)
 MASK_NODATA = 255
 
 PARTIAL = "partial"
-"""The folder, in that of an image, of what is made while tiles are missing; below it, a folder for each content."""
+"""Subfolder for products of an incomplete image; it has a folder per digest of their inputs."""
 
 PUBLISH_ATTEMPTS = 50
 
 LATEST = re.compile(r"products/(?P<aoi>.+?)/(?P<job>baseline|monitor)/(?P<name>.+)\.latest/\d+")
-"""The key of a pointer to the last publication of a name."""
+"""Matches the key of a pointer to the latest publication of a name."""
 
 
 class _Manifest(BaseModel):
@@ -75,15 +75,15 @@ class _Manifest(BaseModel):
 
 
 class BaselinePixels(_Manifest):
-    """The pixels of a baseline's tile that lie in the area of interest.
+    """Numbers of pixels of a baseline tile inside the area of interest.
 
     Attributes:
-        area_px: all of them.
-        mean_px: those that have a mean.
-        scored_px: those that can get a z with the default settings of the baseline's profile.
-        few_px, steady_px: those that cannot, for too few images or too small a std.
-        most_images: as many as some pixel has.
-        half_count: as many as half of the pixels with a mean have at least.
+        area_px: all pixels.
+        mean_px: pixels that have a mean.
+        scored_px: pixels that can get a z with the default settings of the baseline's profile.
+        few_px, steady_px: pixels that cannot, because of too few images or too small a std.
+        most_images: maximum number of images of a pixel.
+        half_count: number of images that at least half of the pixels with a mean have.
     """
 
     area_px: int = 0
@@ -96,7 +96,7 @@ class BaselinePixels(_Manifest):
 
 
 class BaselineTile(_Manifest):
-    """The products of a tile, and the key and digest of its STAC item.
+    """The products of a baseline tile, and the key and digest of its STAC item.
 
     `pixels` is None in documents of earlier versions.
     """
@@ -112,7 +112,7 @@ class BaselineTile(_Manifest):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Their keys."""
+        """The keys of the files."""
         return self.mean.uri, self.standard_deviation.uri, self.count.uri, self.moments.uri
 
 
@@ -121,10 +121,10 @@ def _is_empty(value: tuple[Any, ...] | str) -> bool:
 
 
 class BaselineManifest(_Manifest):
-    """A published baseline. `start` and `end` are the period that was asked for, `last` its last image's datetime.
+    """A published baseline. `start` and `end` are the requested period, `last` is the datetime of the last image.
 
-    `quarantined` are tiles that it should have and has not yet. `files` has the digest of each mosaic of its tiles and
-    of each style, by key. `track` and `polarisation` are those of its images, if all have the same one and it is known.
+    `quarantined` lists the tiles that are still missing. `files` has the digests of mosaics and styles, by key. `track`
+    and `polarisation` are those of the images, if known and the same for all.
     """
 
     content_id: str
@@ -148,20 +148,20 @@ class BaselineManifest(_Manifest):
     polarisation: str = Field(default="", exclude_if=_is_empty)
 
     def joined_with(self, earlier: BaselineManifest) -> BaselineManifest:
-        """This one with the tiles that an earlier version of the same baseline has and it has not."""
-        mine = {one.tile.cell for one in self.tiles}
-        tiles = [*self.tiles, *(one for one in earlier.tiles if one.tile.cell not in mine)]
-        there = {one.tile.cell for one in tiles}
+        """Add the tiles that only an earlier version of the same baseline has."""
+        own_cells = {product.tile.cell for product in self.tiles}
+        tiles = [*self.tiles, *(product for product in earlier.tiles if product.tile.cell not in own_cells)]
+        cells = {product.tile.cell for product in tiles}
         return self.model_copy(
             update={
-                "tiles": sorted(tiles, key=lambda one: (one.tile.j, one.tile.i)),
-                "quarantined": tuple(one for one in self.quarantined if one.cell not in there),
+                "tiles": sorted(tiles, key=lambda product: (product.tile.j, product.tile.i)),
+                "quarantined": tuple(tile for tile in self.quarantined if tile.cell not in cells),
             }
         )
 
 
 class MonitorTile(_Manifest):
-    """The products of a tile on a date."""
+    """The products of a tile and image."""
 
     tile: Tile
     z: Dataset
@@ -169,15 +169,15 @@ class MonitorTile(_Manifest):
 
 
 class ImageProduct(_Manifest):
-    """What was found in an image. `start` is the first date of the pair, if the records say it.
+    """The product of an image. `start` is the first date of the pair, if known.
 
-    `records` are the ids of the image's records in the order of the stack. The index says where their pixels are:
+    `records` are the ids of the image's records in stacking order. The index knows where their pixels are, since
     consolidation moves them.
 
-    `quarantined` are tiles that it should have and has not yet: it is partial, and not in the index.
-    `content` is its label and a digest of its inputs, `baseline` the content id of the version that it was judged
-    against. `checksums` has the digest of each file beside its pixels, by file name. `closest` is what came closest to
-    a patch; None in documents of earlier versions.
+    `quarantined` lists the tiles that are still missing; such an image is partial and not in the index. `content` is
+    the label and a digest of the inputs; `baseline` is the content id of the baseline version that the image was judged
+    against. `checksums` has the digest of each file other than rasters, by file name. `closest` is the closest near
+    miss; None in documents of earlier versions.
     """
 
     label: str
@@ -198,7 +198,7 @@ class ImageProduct(_Manifest):
 
     @property
     def folder(self) -> str:
-        """Where the image's products lie once it is complete; another one if its records change."""
+        """The folder of the image's products once it is complete. It changes if the records do."""
         folder = self.patches.rpartition("/")[0]
         return folder.rpartition(f"/{PARTIAL}/")[0] if self.quarantined else folder
 
@@ -208,15 +208,15 @@ class MonitorMonth(_Manifest):
 
     Attributes:
         month: such as 2018-07.
-        images, partial, changed: all images, those that lack tiles, and those that have patches.
-        patches: the patches of all images.
-        changed_area_m2: the sum of their areas.
+        images, partial, changed: number of images, of those that lack tiles, and of those that have patches.
+        patches: number of patches of all images.
+        changed_area_m2: sum of their areas.
         document: key of the part with the `MonthOfImages`.
         table: key of the part with the patches, a GeoParquet file.
-        quality_px: pixels of all images by reason, as `ImageProduct.quality_px`; empty if that was not counted.
-        closest: of the image that came closest to a patch, and the image's label; None if it is not known.
-        baselines: how many of the images were judged against each baseline version.
-        baseline: that of the newest image.
+        quality_px: sum of `ImageProduct.quality_px`; empty if not counted.
+        closest, closest_image: closest near miss of all images, None if unknown, and the label of its image.
+        baselines: number of images judged against each baseline version.
+        baseline: baseline version of the newest image.
     """
 
     month: str
@@ -242,9 +242,9 @@ class MonthImage(_Manifest):
 
 
 class MonthOfImages(_Manifest):
-    """The part that `MonitorMonth.document` names: the images of a month by datetime and label.
+    """The images of a month by datetime and label, stored as the part `MonitorMonth.document`.
 
-    It is written again with every image of the month, so it says no more of an image than where to read on.
+    It is rewritten with every image of the month, so it only has references to the images' documents.
     """
 
     images: list[MonthImage]
@@ -253,10 +253,10 @@ class MonthOfImages(_Manifest):
 class MonitorManifest(_Manifest):
     """A published monitoring result, month by month. `content_id` is the id of the series.
 
-    `baseline` is the content id of the version that the newest image was judged against; `ImageProduct` has that of
-    each image. `since` is where the images of the series begin if no start is given.
+    `baseline` is the content id of the baseline version that the newest image was judged against; `ImageProduct` has
+    that of each image. `since` is the start of the series if none is given.
 
-    The months are in order. What they name is read with `acdtask.jobs.monitor.months`.
+    The months are sorted. `acdtask.jobs.monitor.months` reads the documents that they refer to.
     """
 
     content_id: str
@@ -318,71 +318,75 @@ def change_variable(variable: Variable) -> Variable:
 
 
 class NumberedChain:
-    """Versions of a JSON object, numbered from 1. A writer makes the next one, and only one writer can.
+    """A chain of versions of a JSON document, numbered from 1. Only one writer can add the next number.
 
-    Each is stored with its checksum.
+    Each version is stored with its checksum.
 
     Args:
-        store: of the cube.
-        aoi, job: whose it is.
-        name: what it is called below them, and how its versions end.
+        store: store of the cube.
+        aoi, job: names of the AOI and job.
+        name: name of the document below these.
+        ending: file name extension of the versions.
     """
 
     def __init__(self, store: Store, aoi: str, job: str, name: str, ending: str = "") -> None:
-        self.place = f"{aoi}/{job}/{name}"
-        self._store = store.within(f"products/{self.place}")
+        self.scope = f"{aoi}/{job}/{name}"
+        self._store = store.within(f"products/{self.scope}")
         self._ending = ending
 
     @property
     def folder(self) -> str:
-        """The address of the versions."""
+        """Address of the folder with the versions."""
         return self._store.url
 
     def newest(self) -> tuple[int, bytes | None]:
-        """The newest version and its number; 0 and None before the first. PRODUCT_DAMAGED."""
+        """Number and content of the newest version; 0 and None before the first. PRODUCT_DAMAGED."""
         number = newest_number(self._store)
         return (number, self.version(number)) if number else (0, None)
 
     def version(self, number: int) -> bytes | None:
-        """A version, or None. PRODUCT_DAMAGED."""
+        """The content of a version, or None. PRODUCT_DAMAGED."""
         data, address = self._store.find(self._key(number)), self._store.address_of(self._key(number))
-        return None if data is None else unseal(data, address, ErrorCode.PRODUCT_DAMAGED, self._way_out)
+        return None if data is None else unseal(data, address, ErrorCode.PRODUCT_DAMAGED, self._repair_hint)
 
     def publish(self, make: Callable[[bytes | None], bytes], fence: Fence, holds: Mapping[str, str]) -> None:
-        """Add a version, made from the newest one; nothing is added if it would be the same.
+        """Add a version made from the newest one, unless it is the same.
 
-        What it holds is announced first, and others are looked for after the newest number is read: whoever announces
-        later finds this version or takes its number, so an older plan never replaces what a newer one made.
+        The content is announced first, and announcements of others are checked after the newest number is read. A plan
+        that announces later therefore sees this version or takes its number, so an older plan never replaces results of
+        a newer one.
 
         Raises:
-            AcdError: PLAN_OVERTAKEN if a plan with a newer token announced another version of what this one holds;
+            AcdError: PLAN_OVERTAKEN if a plan with a newer token announced another version of any name in `holds`;
                 PRODUCT_DAMAGED, STORE_CONTENDED.
         """
-        fence.announce(self.place, holds)
+        fence.announce(self.scope, holds)
         for _ in range(PUBLISH_ATTEMPTS):
             number, newest = self.newest()
             body = make(newest)
             if body == newest:
                 return
-            fence.require(self.place, holds)
+            fence.require(self.scope, holds)
             if self._store.create(self._key(number + 1), seal(body)):
                 return
-        raise AcdError(ErrorCode.STORE_CONTENDED, f"{self._store.url} was changed by others {PUBLISH_ATTEMPTS} times")
+        raise AcdError(
+            ErrorCode.STORE_CONTENDED, f"{self._store.url}: other writers were faster {PUBLISH_ATTEMPTS} times"
+        )
 
     def require(self, fence: Fence, holds: Mapping[str, str]) -> None:
-        """PLAN_OVERTAKEN if that is known already, so that nothing is written in vain."""
-        fence.require(self.place, holds)
+        """Fail before writing anything if a newer plan is already known. PLAN_OVERTAKEN."""
+        fence.require(self.scope, holds)
 
     @property
-    def _way_out(self) -> str:
-        return f"Restore it from a copy, or delete the folder {self.folder} and run the job that wrote it again."
+    def _repair_hint(self) -> str:
+        return f"Restore it from a backup, or delete the folder {self.folder} and rerun the job that wrote it."
 
     def _key(self, number: int) -> str:
         return f"{number:06d}{self._ending}"
 
 
 def body_of(manifest: BaselineManifest | MonitorManifest, earlier: bytes | None) -> bytes:
-    """A manifest as it is stored. One that differs from the earlier version only in the acd that wrote it, is that."""
+    """Encode a manifest. If it differs from the earlier version only in the version of acd, that is returned."""
     if earlier is not None:
         known = type(manifest).model_validate_json(earlier)
         if manifest.model_copy(update={"version": known.version}) == known:
@@ -396,7 +400,7 @@ def manifest_chain(store: Store, aoi: str, job: str, content_id: str) -> Numbere
 
 
 def point_latest(store: Store, aoi: str, job: str, name: str, content_id: str, fence: Fence) -> None:
-    """Let `latest` of a name, such as the variable and layout, be this content id, unless a newer plan's is."""
+    """Make a content id the `latest` of a name (such as variable and layout), unless a newer plan has set it."""
     try:
         body = json.dumps({"latest": content_id}).encode()
         _pointer(store, aoi, job, name).publish(lambda _: body, fence, {"latest": content_id})
@@ -406,12 +410,12 @@ def point_latest(store: Store, aoi: str, job: str, name: str, content_id: str, f
 
 
 def is_latest(store: Store, aoi: str, job: str, name: str, content_id: str) -> bool:
-    """Whether `latest` of a name is this content id. PRODUCT_DAMAGED."""
+    """Whether a content id is the `latest` of a name. PRODUCT_DAMAGED."""
     return _latest(store, aoi, job, name) == content_id
 
 
 def _latest(store: Store, aoi: str, job: str, name: str) -> str:
-    """What `latest` of a name is; empty if nothing was published. PRODUCT_DAMAGED."""
+    """The content id that is the `latest` of a name; empty if nothing was published. PRODUCT_DAMAGED."""
     body = _pointer(store, aoi, job, name).newest()[1]
     return str(json.loads(body)["latest"]) if body else ""
 
@@ -423,14 +427,14 @@ def _pointer(store: Store, aoi: str, job: str, name: str) -> NumberedChain:
 def find_manifest(
     store: Store, aoi: str, job: str, name: str, content_id: str, missing: ErrorCode, version: int = 0
 ) -> tuple[int, bytes]:
-    """A manifest and its version: the newest if version is 0; with content id `latest` that of the last publication.
+    """Find a manifest; returns its version and content. The content id `latest` means the latest publication of a name.
 
-    Raises `missing` if there is none, and PRODUCT_DAMAGED.
+    Version 0 means the newest one. Raises the error `missing` if there is none, and PRODUCT_DAMAGED.
     """
     latest = content_id == "latest"
-    found = _latest(store, aoi, job, name) if latest else content_id
-    if found:
-        chain = manifest_chain(store, aoi, job, found)
+    wanted_id = _latest(store, aoi, job, name) if latest else content_id
+    if wanted_id:
+        chain = manifest_chain(store, aoi, job, wanted_id)
         number, body = (version, chain.version(version)) if version else chain.newest()
         if body is not None:
             return number, body
@@ -439,21 +443,21 @@ def find_manifest(
 
 
 def _known_results(store: Store, aoi: str, job: str, name: str) -> str:
-    """What there is in place of a result that is not there: those of the AOI, or the AOIs that have some."""
-    found = [LATEST.fullmatch(key) for key in store.list("products")]
-    pointers = [(one["aoi"], one["name"]) for one in found if one and one["job"] == job]
+    """Alternatives to a missing result: other results of the AOI, or AOIs that have results."""
+    matches = [LATEST.fullmatch(key) for key in store.list("products")]
+    pointers = [(match["aoi"], match["name"]) for match in matches if match and match["job"] == job]
     if names := [other for area, other in pointers if area == aoi]:
         return known_names(name, names, what="it has")
     return known_names(aoi, (area for area, _ in pointers), what=f"AOIs with a {job} are") if pointers else ""
 
 
 def digest_of_file(data: bytes) -> str:
-    """The digest of a product's file, as its manifest has it: SHA-256 in hexadecimal."""
+    """The digest of a product's file as in its manifest: SHA-256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def read_product(store: Store, key: str, digest: str) -> bytes:
-    """A file of an image's product, whose digest the manifest has. PRODUCT_DAMAGED."""
+    """Read a file of an image's product and check its digest. PRODUCT_DAMAGED."""
     data = store.find(key)
     if data is None or digest_of_file(data) != digest:
         state = "missing" if data is None else "damaged"
@@ -462,11 +466,11 @@ def read_product(store: Store, key: str, digest: str) -> bytes:
 
 
 def damaged_result(store: Store, key: str, detail: str) -> AcdError:
-    """PRODUCT_DAMAGED for a file of a monitoring result, with the way to make it again."""
+    """The error PRODUCT_DAMAGED for a file of a monitoring result, with advice on how to recreate it."""
     manifests = store.address_of("/".join([*key.split("/")[:4], "manifests"]))
     return AcdError(
         ErrorCode.PRODUCT_DAMAGED,
         detail,
-        f"Restore it from a copy, or delete the folder {manifests} and run the monitor again: it judges the images"
-        " anew, with the same result.",
+        f"Restore it from a backup, or delete the folder {manifests} and rerun the monitor: it judges the images again,"
+        " with the same result.",
     )

@@ -1,6 +1,6 @@
-"""What a product's files say of their making: TIFF tags, and fields of STAC's processing extension.
+"""Provenance in a product's files: TIFF tags, and fields of STAC's processing extension.
 
-Files say nothing of the version of acd that wrote them: a release that changes no pixels changes no file.
+Files do not contain the version of acd that wrote them, so a release that changes no pixels changes no file.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ SOFTWARE = "acd"
 
 
 def tiff_tags(title: str, datetime: dt.datetime, facts: Mapping[str, str]) -> dict[str, str]:
-    """The metadata of a GeoTIFF.
+    """The TIFF tags of a GeoTIFF.
 
     Args:
-        title: a sentence for people.
-        datetime: of the image, or the end of the period.
-        facts: what it was made from and how, by lower-case names; empty values are left out.
+        title: description for people.
+        datetime: datetime of the image, or end of the period.
+        facts: inputs and method, by lower-case names; empty values are omitted.
 
     >>> tiff_tags("z", dt.datetime(2020, 1, 16, tzinfo=dt.UTC), {"baseline": "0f"})["ACD_BASELINE"]
     '0f'
@@ -36,12 +36,12 @@ def tiff_tags(title: str, datetime: dt.datetime, facts: Mapping[str, str]) -> di
 
 
 def processing_fields(lineage: str, facts: Mapping[str, str], algorithm: str) -> dict[str, Any]:
-    """Properties of a STAC item.
+    """Properties of a STAC item about its processing.
 
     Args:
-        lineage: how it was made, for people.
-        facts: as for `tiff_tags`.
-        algorithm: the job and its `ALGORITHM`.
+        lineage: description of the processing, for people.
+        facts: see `tiff_tags`.
+        algorithm: name of the job and its `ALGORITHM`.
     """
     return {
         "processing:software": {SOFTWARE: algorithm},
@@ -51,7 +51,7 @@ def processing_fields(lineage: str, facts: Mapping[str, str], algorithm: str) ->
 
 
 def processing_provider(lineage: str) -> dict[str, Any]:
-    """Who made a collection, in its `providers`."""
+    """An entry of a collection's `providers` for acd."""
     return {
         "name": SOFTWARE,
         "roles": ["processor"],

@@ -1,4 +1,4 @@
-"""What failed for good, as it is kept: the failure of a shard, what a gather leaves out, and what a product says."""
+"""Records of permanent failures: of an input or shard, of what a gather leaves out, and in a product."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["Failure", "LeftOut", "PartlyFailedError", "QuarantinedTile"]
 
-SAID_NOTHING = "no error was recorded"
+NO_ERROR_RECORDED = "no error was recorded"
 
 
-class _Kept(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Failure(_Kept):
-    """Why something failed. `number` is that of the error, or 0 if a process ended without a word."""
+class Failure(_Frozen):
+    """Cause of a failure. `number` is the number of the error, or 0 if a process ended without one."""
 
     number: int = 0
-    message: str = SAID_NOTHING
+    message: str = NO_ERROR_RECORDED
     fix: str = ""
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        """What an error says; a bug says its type and its sentence.
+        """The record of an error. For a bug, the message has the exception's type and text.
 
         >>> str(Failure.of(ZeroDivisionError("division by zero")))
         'ACD-900: ZeroDivisionError: division by zero'
@@ -40,14 +40,14 @@ class Failure(_Kept):
         return f"ACD-{self.number}: {self.message}" if self.number else self.message
 
 
-class LeftOut(_Kept):
-    """A shard that a gather went on without.
+class LeftOut(_Frozen):
+    """A shard that a gather left out.
 
     Attributes:
-        shard: its number.
-        failure: why.
-        names: what people call its tiles or files.
-        parts: if only some of its units failed: those, by name. The others are in the shard's table.
+        shard: number of the shard.
+        failure: cause.
+        names: names of its tiles or files, for messages.
+        parts: failures by unit name, if only some units failed. The others are in the shard's table.
     """
 
     shard: int
@@ -57,7 +57,7 @@ class LeftOut(_Kept):
 
     @property
     def units(self) -> int:
-        """How many of its units are left out."""
+        """Number of units left out."""
         return len(self.parts) or len(self.names) or 1
 
     def __str__(self) -> str:
@@ -65,8 +65,8 @@ class LeftOut(_Kept):
         return f"{self.shard} ({', '.join(names)}): {self.failure}" if names else f"{self.shard}: {self.failure}"
 
 
-class QuarantinedTile(_Kept):
-    """A tile that a product should have and has not. `job` is the one that failed there."""
+class QuarantinedTile(_Frozen):
+    """A tile that a product lacks. `job` is the job that failed there."""
 
     cell: str
     job: str
@@ -74,12 +74,12 @@ class QuarantinedTile(_Kept):
 
 
 class PartlyFailedError(AcdError):
-    """Some units of a shard failed for good, and what the others came to is not lost.
+    """Raised if some units of a shard failed permanently, to keep the result of the others.
 
     Args:
-        error: the first of the failures.
-        result: the shard's result, of the units that are good.
-        parts: the failures, by what people call the unit.
+        error: the first failure.
+        result: the shard's result for its good units.
+        parts: failures by unit name.
     """
 
     def __init__(self, error: AcdError, result: BaseModel, parts: Mapping[str, Failure]) -> None:

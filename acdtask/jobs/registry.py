@@ -1,4 +1,4 @@
-"""The jobs by name. Only the module of the job that is asked for is imported."""
+"""The jobs by name. Only the module of the requested job is imported."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["JOBS", "JobEntry", "load_job"]
 
 @dataclass(frozen=True)
 class JobEntry:
-    """Where a job is, and what a command line says about it before the job is imported.
+    """Location of a job's class, and help texts that are shown without importing it.
 
     Attributes:
-        module, attribute: where its class is.
-        summary: one line for a list of commands.
-        help: what it does, in a paragraph.
-        example: settings of a command that works.
-        site_setting: the setting that names the folder it works in, if that is not a cube.
+        module, attribute: module and name of its class.
+        summary: one line for lists of commands.
+        help: a paragraph about what it does.
+        example: options of a working example.
+        site_setting: setting that names the folder in which it works, if that is not a cube.
     """
 
     module: str
@@ -42,7 +42,7 @@ JOBS: Mapping[str, JobEntry] = MappingProxyType(
             "acdtask.jobs.simulate.job",
             "SimulateJob",
             "Make coherence images with known events.",
-            "Makes a year of simulated coherence images, and a truth file that says where and when the ground changed.",
+            "Makes a year of simulated coherence images, and a truth file with the places and dates of changes.",
             "--out scene --size 1024 --seed 7",
             site_setting="out",
         ),
@@ -57,15 +57,15 @@ JOBS: Mapping[str, JobEntry] = MappingProxyType(
         "consolidate": JobEntry(
             "acdtask.jobs.consolidate.job",
             "ConsolidateJob",
-            "Store the images of an area tile by tile, all dates together.",
-            "Writes the images of each tile side by side as Zarr, so that later jobs read them faster. Optional: every "
+            "Store the images of an area by tile, with all dates together.",
+            "Writes all images of each tile into one Zarr group, so that later jobs read them faster. Optional: every "
             "job gives the same result without it.",
             "--cube cube --aoi aoi.json --layout utm",
         ),
         "baseline": JobEntry(
             "acdtask.jobs.baseline.job",
             "BaselineJob",
-            "Learn what each pixel usually does.",
+            "Compute the usual coherence of each pixel.",
             "Computes mean, standard deviation and count of each pixel over a reference period.",
             "--cube cube --aoi aoi.json --layout utm",
         ),
@@ -80,7 +80,7 @@ JOBS: Mapping[str, JobEntry] = MappingProxyType(
         "report": JobEntry(
             "acdtask.jobs.report.job",
             "ReportJob",
-            "Show a monitoring result as a page.",
+            "Show a monitoring result as a web page.",
             "Writes a folder with index.html and pictures: the area, the baseline, each date and its patches.",
             "--cube cube --aoi aoi.json --layout utm --out report",
         ),
@@ -89,7 +89,7 @@ JOBS: Mapping[str, JobEntry] = MappingProxyType(
 
 
 def load_job(name: str) -> Job[Any, Any]:
-    """The job of that name. USAGE if there is none."""
+    """Load the job with a name. USAGE if there is none."""
     entry = JOBS.get(name)
     if entry is None:
         raise AcdError(ErrorCode.USAGE, f"there is no job {name!r}; the jobs are {', '.join(JOBS)}")

@@ -1,4 +1,4 @@
-"""What the rounds of a plan leave for later ones, each under a name of its content."""
+"""Data that rounds of a plan leave for later rounds, under keys that contain a digest of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def leave_scratch(scratch: Store, name: str, value: BaseModel) -> str:
-    """Store a value under a name of its content, so that a late shard replaces nothing newer; returns its key."""
+    """Store a value and return its key. The key contains a digest, so a late duplicate replaces nothing newer."""
     body = encode(value, type(value))
     key = f"{name}-{_digest(body)}{ENDING}"
     scratch.put(key, body)
@@ -27,13 +27,13 @@ def leave_scratch(scratch: Store, name: str, value: BaseModel) -> str:
 
 
 def read_scratch(scratch: Store, key: str, kind: type[ModelT]) -> ModelT:
-    """What `leave_scratch` stored. RUN_DAMAGED."""
+    """Read a value stored by `leave_scratch`. RUN_DAMAGED."""
     body = scratch.find(key)
     if body is None or not key.endswith(f"-{_digest(body)}{ENDING}"):
         raise AcdError(
             ErrorCode.RUN_DAMAGED,
             f"{scratch.address_of(key)} is {'missing' if body is None else 'damaged'}",
-            f"Delete the folder {scratch.url.rpartition('/')[0]} and run the job again: it is then done anew.",
+            f"Delete the folder {scratch.url.rpartition('/')[0]} and run the job again; it then starts over.",
         )
     return decode(body, kind)
 

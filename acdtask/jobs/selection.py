@@ -1,4 +1,4 @@
-"""Settings that select records: the same for every job that stacks images."""
+"""Settings that select records, shared by all jobs that stack images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ImageSelectionSettings", "SelectionSettings"]
 
 
 class SelectionSettings(Settings):
-    """Which records a job takes."""
+    """Settings that select a job's records."""
 
     aoi: str = Field(description="AOI file (a Geocube ingester payload)")
     layout: Name = Field(description="layout whose tiles are computed")
@@ -30,28 +30,28 @@ class SelectionSettings(Settings):
     track: str = Field(default="", description=ONE_TRACK)
 
     def choice(self) -> RecordChoice:
-        """Which records to take of those in the area and the period."""
+        """The filters for records in the area and period."""
         return RecordChoice(tags=self.tags, track=self.track)
 
     def selection(self, aoi: Aoi, start: datetime | None, end: datetime | None) -> Selection:
-        """The records to take.
+        """The records selected by these settings.
 
         Args:
-            aoi: the one that the settings name.
-            start: first datetime, where the settings give none.
-            end: last datetime, where the settings give none.
+            aoi: the AOI that the settings name.
+            start: default for the first datetime.
+            end: default for the last datetime.
         """
         return Selection(aoi, self.variable, self.instance, self.start or start, self.end or end, self.choice())
 
 
 class ImageSelectionSettings(SelectionSettings):
-    """Which records make the images that are compared."""
+    """Settings that select the records of the images that are compared."""
 
     records: str = Field(default="", description="only records whose names match this pattern (* and ?)")
-    leave_out: tuple[str, ...] = Field(default=(), description="records to leave out: patterns of names (* and ?)")
+    leave_out: tuple[str, ...] = Field(default=(), description="records to exclude: patterns of names (* and ?)")
     pair_days: tuple[int, ...] = Field(default=(), description=PAIR_DAYS)
     mixed: bool = Field(default=False, description=MIXED)
 
     def choice(self) -> RecordChoice:
-        """Which records to take of those in the area and the period."""
+        """The filters for records in the area and period."""
         return RecordChoice(self.records, self.leave_out, self.tags, self.track, self.pair_days, self.mixed)

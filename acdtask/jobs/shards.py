@@ -1,4 +1,4 @@
-"""Cutting work into shards."""
+"""Division of work into shards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
     "HELD_BYTES",
     "MAX_SHARDS",
     "POD_START",
-    "Cut",
+    "Sharding",
     "TileOfWork",
     "TilesWork",
     "no_work",
@@ -24,19 +24,19 @@ __all__ = [
 ]
 
 MAX_SHARDS = 400
-"""Beyond it, the status of an Argo workflow no longer fits into its object."""
+"""With more shards, the status of an Argo workflow no longer fits into its object."""
 
 WORTH = 10
-"""Seconds of work that a shard has for each second that its pod takes to start, where there is that much work."""
+"""Minimum seconds of work per second of pod start, if there is enough work."""
 HELD_BYTES = 256 << 20
-"""What a shard collects until it ends, such as tables of fragments, where 400 shards are enough for that."""
-POD_START = "seconds that a pod takes to start: a shard gets ten times as many seconds of work, if there are that many"
-"""What the setting `pod_start` means."""
-BY_COST = "default: what pod_start asks for"
+"""Maximum of the data that a shard accumulates, such as tables of fragments, as long as 400 shards suffice."""
+POD_START = "seconds that a pod takes to start; a shard gets at least ten times as much work, if there is enough"
+"""Description of the setting `pod_start`."""
+BY_COST = "default: derived from pod_start"
 
 
 class TileOfWork(BaseModel):
-    """A tile to work on. Each job adds what it needs to know of it."""
+    """A tile to work on. Each job adds its own fields."""
 
     tile: Tile
 
@@ -46,29 +46,29 @@ TileT = TypeVar("TileT", bound=TileOfWork)
 
 
 class TilesWork(Work, Generic[TileT]):
-    """The work of a shard of tiles."""
+    """The work of a shard that consists of tiles."""
 
     tiles: list[TileT]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its cells."""
-        return tuple(work.tile.cell for work in self.tiles)
+        """The cells of the tiles."""
+        return tuple(tile.tile.cell for tile in self.tiles)
 
 
 def no_work(work: WorkT) -> list[Shard[WorkT]]:
-    """The one shard of a plan that computes nothing, and only publishes; its work is empty."""
+    """The single shard of a plan that only publishes; its work is empty."""
     return [Shard(units=0, work=work)]
 
 
 @dataclass(frozen=True)
-class Cut:
-    """How work is cut into shards.
+class Sharding:
+    """How work is divided into shards.
 
     Attributes:
-        units: units of a shard; None to go by what they cost.
-        pod_start: seconds that a pod takes to start; 0 is for processes that run already.
-        otherwise: units of a shard for such a process.
+        units: number of units per shard; None derives it from their cost.
+        pod_start: seconds that a pod takes to start; 0 if the work is done by running processes.
+        otherwise: number of units per shard in that case.
     """
 
     units: int | None
@@ -82,26 +82,26 @@ class Cut:
         seconds: Sequence[float],
         held: Sequence[int] = (),
     ) -> list[Shard[WorkT]]:
-        """Runs of units: as few as make a pod worth its start, and 400 at most.
+        """Divide units into consecutive shards, each with enough work for a pod, at most 400.
 
         Args:
-            units: tiles or files, each with what has to be known of it.
-            work: makes the work of a shard of its units.
-            seconds: what each unit is expected to take.
-            held: bytes that each unit adds to what its shard holds until it ends.
+            units: the tiles or files.
+            work: makes the work of a shard from its units.
+            seconds: expected seconds per unit.
+            held: bytes that each unit adds to the data its shard accumulates.
 
-        >>> some = lambda units: Work()
-        >>> [shard.units for shard in Cut(units=None, pod_start=10).shards(range(9), some, [30.0] * 9)]
+        >>> no_content = lambda units: Work()
+        >>> [shard.units for shard in Sharding(units=None, pod_start=10).shards(range(9), no_content, [30.0] * 9)]
         [4, 5]
-        >>> [shard.units for shard in Cut(units=None).shards(range(3), some, [30.0] * 3)]
+        >>> [shard.units for shard in Sharding(units=None).shards(range(3), no_content, [30.0] * 3)]
         [1, 1, 1]
         """
         if self.units is not None or not self.pod_start:
             return shards_of(units, self.units or self.otherwise, work)
         sizes = _sizes(seconds, max(WORTH * self.pod_start, sum(seconds) / MAX_SHARDS), held, HELD_BYTES)
-        if len(sizes) > MAX_SHARDS:  # so much is held that memory alone would ask for more shards
+        if len(sizes) > MAX_SHARDS:  # memory alone would require more shards, so it is not limited
             sizes = _sizes(seconds, max(WORTH * self.pod_start, sum(seconds) / MAX_SHARDS), (), HELD_BYTES)
-        if len(sizes) > MAX_SHARDS:  # nothing is known of what items cost
+        if len(sizes) > MAX_SHARDS:  # the costs are unknown
             return shards_of(units, 1, work)
         ends = [sum(sizes[: number + 1]) for number in range(len(sizes))]
         parts = [[*units[end - size : end]] for size, end in zip(sizes, ends, strict=True)]
@@ -109,11 +109,11 @@ class Cut:
 
 
 def _sizes(seconds: Sequence[float], enough: float, held: Sequence[int], most: int) -> list[int]:
-    """Items of each run. A run ends when it has enough seconds, or when the next item would be too much to hold.
+    """Number of items per run. A run ends when it has enough seconds, or when the next item would exceed the memory.
 
-    What is left at the end joins the last run, unless that would hold too much.
+    The remainder joins the last run, unless that would exceed the memory.
     """
-    runs: list[tuple[int, int]] = []  # items of a run, and bytes that it holds
+    runs: list[tuple[int, int]] = []  # number of items and bytes held per run
     size, worked, kept = 0, 0.0, 0
     for number, cost in enumerate(seconds):
         adds = held[number] if held else 0
@@ -132,18 +132,18 @@ def _sizes(seconds: Sequence[float], enough: float, held: Sequence[int], most: i
 
 
 def shards_of(units: Sequence[UnitT], at_most: int, work: Callable[[list[UnitT]], WorkT]) -> list[Shard[WorkT]]:
-    """Runs of at most so many units each, or of more if there would be over 400 shards otherwise.
+    """Divide units into consecutive shards of at most `at_most` units, or more if there would be over 400 shards.
 
     Args:
-        units: tiles or files, each with what has to be known of it.
-        at_most: units of a shard.
-        work: makes the work of a shard of its units.
+        units: the tiles or files.
+        at_most: maximum number of units per shard.
+        work: makes the work of a shard from its units.
 
     >>> class Numbers(Work):
     ...     numbers: list[int]
-    >>> [shard.work.numbers for shard in shards_of([1, 2, 3], 2, lambda some: Numbers(numbers=some))]
+    >>> [shard.work.numbers for shard in shards_of([1, 2, 3], 2, lambda units: Numbers(numbers=units))]
     [[1, 2], [3]]
-    >>> len(shards_of([0] * 1000, 1, lambda some: Numbers(numbers=some)))
+    >>> len(shards_of([0] * 1000, 1, lambda units: Numbers(numbers=units)))
     334
     """
     size = max(at_most, -(-len(units) // MAX_SHARDS))

@@ -1,4 +1,4 @@
-"""What a tile's stack is made of: the slices of its dates or records, and where their pixels are."""
+"""Stacks of tiles: the slices of dates or records, and the datasets with their pixels."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ __all__ = [
     "tiles_of_aoi",
 ]
 
-TAGS = "only records with this tag; the value may be a pattern (* and ?), an empty one matches any value"
-ONE_TRACK = "only records of this track, such as A015: their tag track, or what their names say"
+TAGS = "only records with this tag; the value may be a pattern (* and ?), and an empty one matches any value"
+ONE_TRACK = "only records of this track, such as A015, according to their tag track or their name"
 PAIR_DAYS = "only pairs of this many days between their dates"
-MIXED = "stack records of several tracks or polarisations, and same-day images over one another, instead of an error"
+MIXED = "allow records of several tracks or polarisations, and overlapping records of a day, in one stack"
 """Descriptions of the settings that choose records."""
 
 
 def image_label(record: Record, *, mixed: bool = False) -> str:
-    """Which image a record is part of (`group_by date`), UTC.
+    """The label of the image that a record belongs to (`group_by date`), in UTC.
 
-    The records of a day make one image, but pairs that end on the same day and begin on different ones are different
-    images. Where tracks and polarisations are mixed on purpose, each has images of its own.
+    The records of a day form one image, but pairs that end on the same day and start on different ones are different
+    images. If tracks and polarisations are mixed on purpose, each has its own images.
 
     >>> from datetime import UTC, datetime
     >>> tags = {"start_datetime": "2018-05-06T00:00:00+00:00"}
@@ -66,13 +66,13 @@ def image_label(record: Record, *, mixed: bool = False) -> str:
 
 
 def pair_days_of(record: Record) -> int | None:
-    """The days between the two dates of a pair; None for a record of one date."""
+    """Days between the two dates of a pair; None for a record with one date."""
     start = start_of(record)
     return (record.datetime.date() - start.date()).days if start else None
 
 
 def start_of(record: Record) -> datetime | None:
-    """The first date of a pair: the record's tag `start_datetime`."""
+    """First date of a pair, from the record's tag `start_datetime`."""
     text = record.tags.get("start_datetime")
     return datetime.fromisoformat(text).astimezone(UTC) if text else None
 
@@ -84,56 +84,56 @@ def area_of(aoi: Aoi) -> dict[str, Any]:
 
 
 def tiles_of_aoi(aoi: Aoi, layout: Layout) -> list[Tile]:
-    """The tiles that the AOI meets. AOI_OUTSIDE if it meets none, since it lies outside the layout's CRS."""
+    """The tiles that intersect the AOI. AOI_OUTSIDE if there are none, since it is outside the layout's CRS."""
     tiles = tiles_of(aoi.geometry, layout)
     if not tiles:
-        raise AcdError(ErrorCode.AOI_OUTSIDE, f"the AOI {aoi.name} meets no cell of the layout {layout.name}")
+        raise AcdError(ErrorCode.AOI_OUTSIDE, f"the AOI {aoi.name} intersects no cell of the layout {layout.name}")
     return tiles
 
 
 @dataclass(frozen=True)
 class RecordChoice:
-    """Which records of an AOI to take.
+    """Filters that select records of an AOI.
 
     Attributes:
-        records: pattern of names.
-        leave_out: patterns of names not to take.
-        tags: patterns of values that tags must have; an empty one asks that the tag is there. `track` and
-            `polarisation` may also be what a name says.
-        track: the only track; empty for any.
-        pair_days: the only lengths of pairs, in days; empty for any.
-        mixed: records that do not compare may make one stack.
+        records: pattern of names; empty for any.
+        exclude: patterns of names to exclude.
+        tags: patterns of tag values; an empty one requires that the tag exists. `track` and `polarisation` may also be
+            derived from names.
+        track: required track; empty for any.
+        pair_days: allowed lengths of pairs, in days; empty for any.
+        mixed: whether records that are not comparable may form one stack.
     """
 
     records: str = ""
-    leave_out: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     track: str = ""
     pair_days: tuple[int, ...] = ()
     mixed: bool = False
 
-    def leaves_out(self, record: Record) -> bool:
-        """Whether the record is not to be taken, whatever `records` says."""
-        return any(fnmatchcase(record.name, pattern) for pattern in self.leave_out)
+    def excludes(self, record: Record) -> bool:
+        """Whether the record's name matches a pattern in `exclude`."""
+        return any(fnmatchcase(record.name, pattern) for pattern in self.exclude)
 
-    def takes(self, record: Record) -> bool:
-        """Whether the record has the name, the tags, the track and the pair length that are asked for."""
-        if self.leaves_out(record) or not matcher(self.records or "*")(record.name):
+    def matches(self, record: Record) -> bool:
+        """Whether the record has the required name, tags, track and pair length."""
+        if self.excludes(record) or not matcher(self.records or "*")(record.name):
             return False
-        return self.takes_any_length(record) and (not self.pair_days or pair_days_of(record) in self.pair_days)
+        return self.matches_any_length(record) and (not self.pair_days or pair_days_of(record) in self.pair_days)
 
-    def takes_any_length(self, record: Record) -> bool:
-        """Whether the record has the tags and the track that are asked for."""
+    def matches_any_length(self, record: Record) -> bool:
+        """Whether the record has the required tags and track."""
         if self.track and track_of(record) != normal_track(self.track):
             return False
         return all(_has_tag(record, tag, pattern) for tag, pattern in self.tags.items())
 
     def tags_alone(self) -> dict[str, str]:
-        """The tags that only tags can have, as a query asks for them."""
+        """The tag filters that need no names of records, for use in a query."""
         return {tag: pattern for tag, pattern in self.tags.items() if tag not in RECOGNISED}
 
     def text(self) -> str:
-        """The settings that `takes` looks at, as options."""
+        """The filters on tags, track and pair length as options."""
         options = [f"--tags {tag}={pattern}" for tag, pattern in self.tags.items()]
         options += [f"--track {self.track}"] if self.track else []
         return " ".join([*options, *(f"--pair-days {days}" for days in self.pair_days)])
@@ -141,13 +141,13 @@ class RecordChoice:
 
 @dataclass(frozen=True)
 class Selection:
-    """The records that a job works on: those of an area and a period that have an instance, and that it chooses.
+    """Selection of the records that a job works on: area, period, variable, instance and filters.
 
     Attributes:
         aoi: the area.
-        variable, instance: what to read.
-        start, end: the period; None where it is open.
-        choice: which records to take of them.
+        variable, instance: names of the variable and instance to read.
+        start, end: the period; None leaves it open.
+        choice: filters.
     """
 
     aoi: Aoi
@@ -159,7 +159,7 @@ class Selection:
 
 
 RECOGNISED: dict[str, Callable[[Record], str]] = {TRACK: track_of, "polarisation": polarisation_of}
-"""Tags that a record may also have by its name."""
+"""Tags that can also be derived from a record's name."""
 
 
 def _has_tag(record: Record, tag: str, pattern: str) -> bool:
@@ -168,10 +168,10 @@ def _has_tag(record: Record, tag: str, pattern: str) -> bool:
 
 
 class Stacks:
-    """The records of an AOI that have an instance, and the slices that they make in tiles of a layout.
+    """The selected records of an AOI, and their slices in the tiles of a layout.
 
-    `records` are by datetime, name and id; `of_any_length` are those and the pairs that only their length excludes.
-    `mixed` says whether tracks and polarisations make images of their own.
+    `records` are sorted by datetime, name and id. `of_any_length` also has the pairs that only their length excludes.
+    `mixed` tells whether tracks and polarisations have separate images.
     """
 
     def __init__(self, cube: Cube, selection: Selection) -> None:
@@ -181,66 +181,66 @@ class Stacks:
         query = RecordQuery(
             area=area_of(selection.aoi), start=selection.start, end=selection.end, name=self._choice.records
         )
-        named = [record for record in cube.records(query) if not self._choice.leaves_out(record)]
+        named = [record for record in cube.records(query) if not self._choice.excludes(record)]
         having = cube.having(*self._of, [record.id for record in named])
         stored = [record for record in named if record.id in having]
-        self.records: list[Record] = [record for record in stored if self._choice.takes(record)]
-        self.of_any_length = [record for record in stored if self._choice.takes_any_length(record)]
-        self._passed_over = [record for record in stored if not self._choice.takes(record)]
+        self.records: list[Record] = [record for record in stored if self._choice.matches(record)]
+        self.of_any_length = [record for record in stored if self._choice.matches_any_length(record)]
+        self._not_chosen = [record for record in stored if not self._choice.matches(record)]
 
     def until(self, end: datetime) -> Stacks:
-        """The same without the records after a moment."""
+        """A copy without the records after `end`."""
         shorter = copy(self)
         shorter.records = [record for record in self.records if record.datetime <= end]
         shorter.of_any_length = [record for record in self.of_any_length if record.datetime <= end]
         return shorter
 
     def require_records(self) -> None:
-        """AOI_OUTSIDE if there is no record, NOTHING_CHOSEN if there are only such as the settings do not choose."""
+        """Require a selected record. NOTHING_CHOSEN if filters exclude all, AOI_OUTSIDE if there are none."""
         self.require_choice()
         if not self.records:
-            of = self.selection
-            raise no_record(self._cube, *self._of, of.aoi, of.start, of.end)
+            selection = self.selection
+            raise no_record(self._cube, *self._of, selection.aoi, selection.start, selection.end)
 
     def require_choice(self) -> None:
-        """NOTHING_CHOSEN if there are records, and none that the settings choose."""
-        if self.records or not self._passed_over:
+        """Require that filters do not exclude all records. NOTHING_CHOSEN."""
+        if self.records or not self._not_chosen:
             return
-        tracks = Counter(track_of(record) or "none" for record in self._passed_over)
-        days = Counter(pair_days_of(record) or 0 for record in self._passed_over)
+        tracks = Counter(track_of(record) or "none" for record in self._not_chosen)
+        days = Counter(pair_days_of(record) or 0 for record in self._not_chosen)
         raise AcdError(
             ErrorCode.NOTHING_CHOSEN,
-            f"none of {len(self._passed_over)} records of {':'.join(self._of)} fits {self._choice.text()}; their tracks"
-            f" are {', '.join(sorted(tracks))}, the days between their dates {', '.join(map(str, sorted(days)))}",
+            f"none of the {len(self._not_chosen)} records of {':'.join(self._of)} matches {self._choice.text()}; their"
+            f" tracks are {', '.join(sorted(tracks))}, their pair lengths {', '.join(map(str, sorted(days)))} days",
         )
 
     def label_of(self, record: Record) -> str:
-        """The image that the record is part of."""
+        """The label of the image that the record belongs to."""
         return image_label(record, mixed=self.mixed)
 
     def replaced(self, records: Iterable[Record] | None = None) -> dict[str, str]:
-        """The address of the pixels of every record that got others after it was ingested, by record id."""
+        """Addresses of pixels that were replaced after ingestion, by record id."""
         if not isinstance(self._cube, LocalCube):
             return {}
         ids = [record.id for record in (self.records if records is None else records)]
         return self._cube.replaced(*self._of, ids)
 
     def by_record(self, tiles: Sequence[Tile], records: Iterable[Record] | None = None) -> Iterator[list[Slice]]:
-        """For each tile a slice for each record that meets it, in the records' order, labelled with the record's id.
+        """For each tile, one slice per record that intersects it, in record order, labelled with the record's id.
 
-        With `records`, only these are asked for.
+        `records` restricts the records.
         """
-        for datasets in self._where(tiles, 0, records):
-            yield _slices((one.record_id, one) for one in datasets)
+        for datasets in self._datasets(tiles, 0, records):
+            yield _slices((dataset.record_id, dataset) for dataset in datasets)
 
     def by_image(
         self, tiles: Sequence[Tile], records: Iterable[Record] | None = None, halo: int = 0
     ) -> Iterator[list[Slice]]:
-        """For each tile a slice for each image that meets it, by datetime; in an image, later records lie on top.
+        """For each tile, one slice per image that intersects it, by datetime; later records of an image are on top.
 
         Args:
-            tiles: of one layout.
-            records: only these are asked for; default: all.
+            tiles: tiles of one layout.
+            records: restricts the records; default: all.
             halo: return slices for reading tiles grown by this many pixels. The images are those of the tile itself.
         """
         label_of = {record.id: self.label_of(record) for record in self.records}
@@ -249,14 +249,16 @@ class Stacks:
             return _slices((label_of[dataset.record_id], dataset) for dataset in datasets)
 
         if not halo:
-            yield from map(images, self._where(tiles, 0, records))
+            yield from map(images, self._datasets(tiles, 0, records))
             return
-        for datasets, around in zip(self._where(tiles, 0, records), self._where(tiles, halo, records), strict=True):
+        for datasets, around in zip(
+            self._datasets(tiles, 0, records), self._datasets(tiles, halo, records), strict=True
+        ):
             labels = {label_of[dataset.record_id] for dataset in datasets}
             yield [image for image in images(around) if image.label in labels]
 
-    def _where(self, tiles: Sequence[Tile], halo: int, records: Iterable[Record] | None) -> Iterator[list[Dataset]]:
-        """The datasets to read on each tile grown by a halo."""
+    def _datasets(self, tiles: Sequence[Tile], halo: int, records: Iterable[Record] | None) -> Iterator[list[Dataset]]:
+        """The datasets to read for each tile grown by a halo."""
         wanted = None if records is None else {record.id for record in records}
         order = [record.id for record in self.records if wanted is None or record.id in wanted]
         layout = tiles[0].layout if tiles else ""
@@ -264,7 +266,7 @@ class Stacks:
 
 
 def _slices(labelled: Iterable[tuple[str, Dataset]]) -> list[Slice]:
-    """A slice for each label, in the order in which they come first."""
+    """One slice per label, in order of first appearance."""
     grouped: dict[str, list[Dataset]] = {}
     for label, dataset in labelled:
         grouped.setdefault(label, []).append(dataset)

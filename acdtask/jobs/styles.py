@@ -1,4 +1,4 @@
-"""How products look in QGIS: colour tables, and styles (.qml) that QGIS loads with a raster of the same name."""
+"""Appearance of products in QGIS: colour tables, and styles (.qml) that QGIS loads with a raster of the same name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["CHANGE_CATEGORIES", "CHANGE_COLOURS", "QUALITY_CATEGORIES", "STYLES"
 
 CHANGE_CATEGORIES = ("not changed", "changed")
 CHANGE_COLOURS: Mapping[int, Colour] = {0: (0, 0, 0, 0), 1: (*PATCH, 255)}
-"""Only what changed is drawn, so that the mask can lie on any map."""
+"""Only changed pixels are drawn, so that the mask can be laid over any map."""
 
 QUALITY_CATEGORIES = tuple(
     {
@@ -37,7 +37,7 @@ STOPS = 17
 
 @dataclass(frozen=True)
 class _Ramp:
-    """Colours from one physical value to another."""
+    """A colour ramp between two physical values."""
 
     colours: ColourMap
     least: float
@@ -46,11 +46,11 @@ class _Ramp:
 
 
 def raster_style(product: str, variable: Variable) -> bytes:
-    """The style of a product's rasters, in physical values: QGIS applies the scale of a raster before its style.
+    """The style of a product's rasters in physical values, since QGIS applies the scale before the style.
 
     Args:
         product: a name in `STYLES`.
-        variable: what the baseline describes.
+        variable: variable of the images.
     """
     if product == "change":
         return _document(_paletted())
@@ -68,7 +68,7 @@ STYLES = ("z", "change", "mean", "std", "count")
 
 
 def patch_style() -> bytes:
-    """The style of patches: outlines, the higher z the wider."""
+    """The style of patches: outlines whose width grows with z."""
     renderer = Element("renderer-v2", type="singleSymbol", symbollevels="0", enableorderby="0", forceraster="0")
     symbol = SubElement(SubElement(renderer, "symbols"), "symbol", name="0", type="fill", alpha="1", clip_to_extent="1")
     layer = SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})

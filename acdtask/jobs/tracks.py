@@ -1,4 +1,4 @@
-"""Track and polarisation of records: what their tags say, or else the names that producers give their files."""
+"""Track and polarisation of records, from their tags or from producers' file names."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = [
 ]
 
 TRACK = "track"
-"""The tag with the orbit direction and the relative orbit of a record, such as A015."""
+"""Tag with the orbit direction and relative orbit of a record, such as A015."""
 
 RELATIVE_ORBITS = 175
-"""Sentinel-1 repeats its orbits after 175."""
+"""Number of relative orbits of Sentinel-1."""
 
 POLARISATION = "polarisation"
-"""The tag with the polarisation of a record, where its name does not say it."""
+"""Tag with the polarisation of a record whose name does not contain it."""
 
 POLARISATION_TAGS = (POLARISATION, "polarization", "pol", "sar:polarizations")
 POLARISATION_WORD = re.compile(r"(?<![A-Za-z0-9])(VV|VH|HH|HV)(?![A-Za-z0-9])", re.IGNORECASE)
@@ -44,7 +44,7 @@ SHORT_TRACK = re.compile(r"(?P<direction>[AD])(?P<orbit>\d{1,3})", re.IGNORECASE
 
 
 def track_in(text: str) -> str:
-    """The track that a file's path or a record's name says, or an empty text if it says none, or several.
+    """The track in a file's path or a record's name; empty if there is none or several.
 
     >>> track_in("S1_A015_20200104_20200116_VV.tif"), track_in("S1-GUNW-D-R-087-tops-20180807_20180726.tif")
     ('A015', 'D087')
@@ -63,7 +63,7 @@ def track_in(text: str) -> str:
 
 
 def normal_track(text: str) -> str:
-    """A track as records have it: letter and three digits where it is an orbit's, as it is otherwise.
+    """Normalise a track: letter and three digits if it denotes an orbit, otherwise unchanged.
 
     >>> normal_track("a15"), normal_track("D066"), normal_track("frame-3")
     ('A015', 'D066', 'frame-3')
@@ -73,7 +73,7 @@ def normal_track(text: str) -> str:
 
 
 def track_of_stac(properties: Mapping[str, object]) -> str:
-    """The track that STAC's satellite extension gives; empty if it does not.
+    """The track from STAC's satellite extension; empty if unknown.
 
     >>> track_of_stac({"sat:orbit_state": "descending", "sat:relative_orbit": 66})
     'D066'
@@ -88,13 +88,13 @@ def track_of_stac(properties: Mapping[str, object]) -> str:
 
 
 def track_of(record: Record) -> str:
-    """The track of a record: its tag, the tags of STAC's satellite extension, or else its name; empty if unknown."""
+    """The track of a record, from its tag, the tags of STAC's satellite extension, or its name; empty if unknown."""
     tag = record.tags.get(TRACK, "")
     return normal_track(tag) if tag else track_of_stac(record.tags) or track_in(record.name)
 
 
 def polarisation_in(text: str) -> str:
-    """The polarisation that a path or a name says, its last part first; empty if it says none, or several.
+    """The polarisation in a path or name, last path component first; empty if there is none or several.
 
     >>> polarisation_in("S1_20200104_20200116_VV.tif"), polarisation_in("vh/20200104_20200116.cc.tif")
     ('VV', 'VH')
@@ -102,24 +102,24 @@ def polarisation_in(text: str) -> str:
     ('', '')
     """
     for part in reversed(text.split("/")):
-        found = {match.upper() for match in POLARISATION_WORD.findall(part)}
-        if found:
-            return found.pop() if len(found) == 1 else ""
+        polarisations = {match.upper() for match in POLARISATION_WORD.findall(part)}
+        if polarisations:
+            return polarisations.pop() if len(polarisations) == 1 else ""
     return ""
 
 
 def polarisation_of_variable(name: str) -> str:
-    """The polarisation that a variable's name says; empty if it says none.
+    """The polarisation in a variable's name; empty if there is none or several.
 
     >>> [polarisation_of_variable(name) for name in ("CoherenceVV", "coh_HV", "COHVH", "CoherenceVVVH", "Coherence")]
     ['VV', 'HV', 'VH', '', '']
     """
-    found = set(VARIABLE_POLARISATION.findall(name))
-    return found.pop() if len(found) == 1 else ""
+    polarisations = set(VARIABLE_POLARISATION.findall(name))
+    return polarisations.pop() if len(polarisations) == 1 else ""
 
 
 def polarisation_of_tags(tags: Mapping[str, str]) -> str:
-    """The polarisation that tags say; empty if they say none, or several."""
+    """The polarisation in tags; empty if there is none or several."""
     for tag in POLARISATION_TAGS:
         if tag in tags:
             return polarisation_in(tags[tag])
@@ -127,5 +127,5 @@ def polarisation_of_tags(tags: Mapping[str, str]) -> str:
 
 
 def polarisation_of(record: Record) -> str:
-    """The polarisation of a record: its tag, or else its name; empty if unknown."""
+    """The polarisation of a record, from its tags or its name; empty if unknown."""
     return polarisation_of_tags(record.tags) or polarisation_in(record.name)

@@ -1,4 +1,4 @@
-"""What the documents of a cube name: the files that have to stay as long as the document does."""
+"""Files that a cube's documents refer to and that must be kept as long as the document is."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from acdtask.storage.store import Store
 __all__ = ["PRODUCT", "Names", "key_of", "names_in_json", "names_of_manifest", "read_version"]
 
 OWN = ("data/", "consolidated/", "products/")
-"""Where a cube keeps what documents name."""
+"""Folders of a cube whose files documents refer to."""
 
 PRODUCT = re.compile(r"products/.+?/(?P<job>baseline|monitor|report)/[0-9a-f]{16}(-partial)?/")
-"""The folder of a product, at the beginning of a key."""
+"""Matches the folder of a product at the beginning of a key."""
 
 
 class Names:
-    """Keys and folders of a store. A key is among them if it, or a folder above it, was added.
+    """A set of keys and folders of a store. It contains a key if that, or a folder above it, was added.
 
     >>> names = Names(["products/a/z.tif", "consolidated/utm/b.zarr"])
     >>> [key in names for key in ("products/a/z.tif", "consolidated/utm/b.zarr/c/0", "products/a/y.tif")]
@@ -43,7 +43,7 @@ class Names:
         self.add(keys)
 
     def add(self, keys: Iterable[str]) -> None:
-        """Add keys, or folders without the last slash."""
+        """Add keys, or folders without trailing slash."""
         for key in keys:
             self._keys.add(key)
             self._folders.add(key.rpartition("/")[0])
@@ -60,17 +60,17 @@ class Names:
         return iter(self._keys)
 
     def has_beside(self, key: str) -> bool:
-        """Whether something in the same folder is named."""
+        """Whether a key in the same folder was added."""
         return key.rpartition("/")[0] in self._folders
 
 
-def names_in_json(body: bytes, store: Store, place: str = "") -> set[str]:
-    """The keys that a JSON document names, wherever in it.
+def names_in_json(body: bytes, store: Store, key: str = "") -> set[str]:
+    """The keys that appear anywhere in a JSON document.
 
     Args:
         body: the document.
-        store: of the cube; absolute addresses below it are keys too.
-        place: what an error calls the document.
+        store: store of the cube; absolute addresses below it count as keys.
+        key: key of the document, for error messages.
 
     Raises:
         AcdError: TIDY_UNSURE if it is not JSON.
@@ -78,28 +78,28 @@ def names_in_json(body: bytes, store: Store, place: str = "") -> set[str]:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise AcdError(ErrorCode.TIDY_UNSURE, f"{store.address_of(place)} is damaged") from error
-    return {key for text in _texts(document) for key in _keys_of(text, store)}
+        raise AcdError(ErrorCode.TIDY_UNSURE, f"{store.address_of(key)} is damaged") from error
+    return {name for text in _texts(document) for name in _keys_of(text, store)}
 
 
 def names_of_manifest(store: Store, key: str) -> set[str]:
-    """The keys below `products/` that a document of a product names, also through its months.
+    """The keys below `products/` that a product's document refers to, directly or through its months.
 
-    The images that a product was made from are not among them: the index says where their pixels are now.
+    Input images are not included: the index knows where their pixels are.
 
     Args:
-        store: of the cube.
-        key: of a manifest of a baseline or monitor, or of an edition of a report.
+        store: store of the cube.
+        key: key of a manifest of a baseline or monitor, or of an edition of a report.
 
     Raises:
-        AcdError: TIDY_UNSURE if the document, or a month of it, is damaged. One that is gone names nothing: another
-            tidy has removed it.
+        AcdError: TIDY_UNSURE if the document or one of its months is damaged. A missing document refers to nothing:
+            another tidy has removed it.
     """
     try:
         body = read_version(store, key)
         if body is None:
             return set()
-        names = names_in_json(body, store, place=key) | _names_of_months(body, key, store)
+        names = names_in_json(body, store, key) | _names_of_months(body, key, store)
     except AcdError as error:
         if error.code in (ErrorCode.CUBE_DAMAGED, ErrorCode.PRODUCT_DAMAGED):
             raise AcdError(ErrorCode.TIDY_UNSURE, error.detail) from error
@@ -110,15 +110,15 @@ def names_of_manifest(store: Store, key: str) -> set[str]:
 
 
 def read_version(store: Store, key: str) -> bytes | None:
-    """A version of a product, read as jobs read it; None if it is gone. PRODUCT_DAMAGED."""
-    place, _, name = key.removeprefix("products/").rpartition("/")
-    area, job, content_id, folder = place.rsplit("/", 3)
+    """Read a version of a product's document as jobs do; None if it is missing. PRODUCT_DAMAGED."""
+    parent, _, name = key.removeprefix("products/").rpartition("/")
+    area, job, content_id, folder = parent.rsplit("/", 3)
     number, _, ending = name.partition(".")
     return NumberedChain(store, area, job, f"{content_id}/{folder}", f".{ending}").version(int(number))
 
 
 def _names_of_months(body: bytes, key: str, store: Store) -> set[str]:
-    """What the months of a monitor or report name; nothing for a manifest of acd 0.1.0, which has no months."""
+    """The keys that the months of a monitor or report refer to; empty for acd 0.1.0, which has no months."""
     try:
         if "/monitor/" in key:
             manifest = MonitorManifest.model_validate_json(body)
@@ -142,7 +142,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def key_of(uri: str, store: Store) -> str:
-    """The key of a file of the cube that is named by its address, also through a symlink; others stay as they are.
+    """The key of a file of the cube given by its address, also through a symlink. Others are returned unchanged.
 
     >>> key_of("file:///cubes/my%20cube/data/a.tif", Store.at("/cubes/my cube"))
     'data/a.tif'

@@ -8,10 +8,10 @@ from itertools import groupby
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
-from acdtask.engine.run_summary import Failure, JobRecord, failures_of, records_of
+from acdtask.engine.run_summary import JobRecord, StageFailure, failures_of, records_of
 from acdtask.engine.stages import load_plan_head, missing_shards
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import FoundImage, Series, Site
+from acdtask.jobs.contract import ImageFindings, Series, Site
 from acdtask.jobs.news import News
 
 __all__ = ["Ending", "Message", "Status", "attributes_of", "message_of"]
@@ -87,7 +87,7 @@ class _Account:
     records: Sequence[JobRecord] = ()
     jobs: Sequence[dict[str, Any]] = ()
     causes: Sequence[dict[str, Any]] = ()
-    images: Sequence[FoundImage] = ()
+    images: Sequence[ImageFindings] = ()
     announces: tuple[tuple[Series, list[str]], ...] = ()
 
 
@@ -118,7 +118,7 @@ def _read(ending: Ending, site: Site) -> _Account:
     failed = ending.status != "Succeeded"
     causes = _causes(records, failures_of(ending.run, site), site) if failed else []
     jobs = [_job(record, site) for record in records]
-    images: list[FoundImage] = []
+    images: list[ImageFindings] = []
     announces: list[tuple[Series, list[str]]] = []
     for record in records:
         if record.series is not None:
@@ -130,7 +130,7 @@ def _read(ending: Ending, site: Site) -> _Account:
     return _Account(records, jobs, causes, images, tuple(announces))
 
 
-def _news_of(series: Series, site: Site) -> tuple[list[FoundImage], list[str]]:
+def _news_of(series: Series, site: Site) -> tuple[list[ImageFindings], list[str]]:
     from acdtask.jobs.monitor.news import pending_images
 
     News(site.store, series).open()
@@ -193,7 +193,7 @@ def _missing(record: JobRecord, site: Site) -> list[dict[str, Any]]:
     return [{"round": name, "shards": count, "of": record.shards} for name, count in counted if count]
 
 
-def _causes(records: Sequence[JobRecord], failures: Sequence[Failure], site: Site) -> list[dict[str, Any]]:
+def _causes(records: Sequence[JobRecord], failures: Sequence[StageFailure], site: Site) -> list[dict[str, Any]]:
     """The errors of stages that never went well, those of one kind together."""
     left = sorted(_unsolved(records, failures, site), key=_kind)
     grouped = [(kind, list(group)) for kind, group in groupby(left, _kind)]
@@ -213,11 +213,11 @@ def _cause(kind: Kind, name: str, detail: str, pods: int) -> dict[str, Any]:
     }
 
 
-def _kind(failure: Failure) -> Kind:
+def _kind(failure: StageFailure) -> Kind:
     return failure.job, failure.stage, failure.round, failure.error
 
 
-def _unsolved(records: Sequence[JobRecord], failures: Sequence[Failure], site: Site) -> Iterator[Failure]:
+def _unsolved(records: Sequence[JobRecord], failures: Sequence[StageFailure], site: Site) -> Iterator[StageFailure]:
     """What failed, and did not go well when it was tried again."""
     by_job = {record.job: record for record in records}
     missing: dict[tuple[str, str], set[int]] = {}

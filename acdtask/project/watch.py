@@ -168,7 +168,7 @@ def _period_to_come(settings: Settings, ingest: Draft[Any, FilesWork], site: Sit
     moments = sorted(
         record.datetime
         for record in records
-        if choice.takes(record) and (start or record.datetime) <= record.datetime <= (end or record.datetime)
+        if choice.matches(record) and (start or record.datetime) <= record.datetime <= (end or record.datetime)
     )
     if not moments:
         return ""

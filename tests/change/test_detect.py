@@ -129,7 +129,7 @@ def test_the_standard_profile_keeps_zeros_and_mistrusts_thin_and_steady_baseline
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"low": 4.0}, "low is 4.0, above high"),
+        ({"low": 4.0}, "low is 4.0; it must not exceed high"),
         ({"low": -1.0}, "low is -1.0"),
         ({"high": float("nan")}, "high is nan"),
         ({"min_std": float("inf")}, "min_std is inf"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from acdtask.change.fragments import FIXED, find_fragments
-from acdtask.change.near_misses import NOTHING, Near
+from acdtask.change.near_misses import NO_SCORE, Near
 from acdtask.change.seams import join_near
 from tests.change.round_trip import crossed
 from tests.change.scenes import Scene, Tile, evidence_of, scenes, tilings
@@ -42,12 +42,12 @@ def plain(scene: Scene) -> Near:
     wide = [z_max for k, z_max in enumerate(highest, 1) if k not in seeded and area[k] > scene.min_area]
     groups, _ = ndimage.label(np.isin(regions, seeded) & above, structure=ALL_NEIGHBOURS)
     return Near(
-        z_max=NOTHING if np.isnan(z).all() else fixed(np.nanmax(z)),
+        z_max=NO_SCORE if np.isnan(z).all() else fixed(np.nanmax(z)),
         low_px=int(above.sum()),
         high_px=int((z > HIGH).sum()),
         region_px=int(area[1:].max(initial=0)),
         group_px=int(np.bincount(groups.ravel())[1:].max(initial=0)),
-        wide_z_max=fixed(max(wide)) if wide else NOTHING,
+        wide_z_max=fixed(max(wide)) if wide else NO_SCORE,
     )
 
 

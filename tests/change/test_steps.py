@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
-from acdtask.change.detect import Change, detect_against, detect_on_ground, scene_of
+from acdtask.change.detect import ImageChange, detect_against, detect_change, scene_of
 from acdtask.change.fragments import find_fragments
 from acdtask.change.method import halo_before, halo_of, measure, measuring
 from acdtask.change.moments import Moments
 from acdtask.change.near_misses import Near
 from acdtask.change.profile import STANDARD, TUTORIAL, Detection, detection_for
-from acdtask.change.scene import Ground, Scene
+from acdtask.change.scene import BaselineArrays, Scene
 from acdtask.change.seams import join_fragments, join_near
 from acdtask.change.steps.centring import Centring
 from acdtask.change.steps.registry import STEPS, AllStepSettings, recorded_steps, steps_of
@@ -43,7 +43,7 @@ class Image:
     """An image, its baseline, and where something may be said of it."""
 
     pixels: NDArray[np.int16]
-    ground: Ground
+    baseline: BaselineArrays
     moments: Moments
     inside: NDArray[np.bool_]
 
@@ -66,8 +66,8 @@ def image_of(seed: int, height: int, width: int) -> Image:
     inside = (rows - height / 2) ** 2 / height**2 + (columns - width / 2) ** 2 / width**2 < rng.uniform(0.1, 0.6)
     inside &= rng.random((height, width)) > 0.02
     moments = Moments.of_images(stack, -1)
-    ground = Ground(moments.mean(), moments.standard_deviation(), moments.count_view())
-    return Image(pixels, ground, moments, inside)
+    baseline = BaselineArrays(moments.mean(), moments.standard_deviation(), moments.count_view())
+    return Image(pixels, baseline, moments, inside)
 
 
 def grown(array: NDArray[Any], tile: Tile, halo: int, beyond: float) -> NDArray[Any]:
@@ -76,17 +76,17 @@ def grown(array: NDArray[Any], tile: Tile, halo: int, beyond: float) -> NDArray[
     return padded[tile[0] : tile[2] + 2 * halo, tile[1] : tile[3] + 2 * halo]
 
 
-def ground_of(image: Image, tile: Tile, halo: int) -> Ground:
-    ground = image.ground
+def baseline_of(image: Image, tile: Tile, halo: int) -> BaselineArrays:
+    baseline = image.baseline
     views = (
-        grown(ground.mean, tile, halo, 800),
-        grown(ground.std, tile, halo, 30),
-        grown(ground.count, tile, halo, 60),
+        grown(baseline.mean, tile, halo, 800),
+        grown(baseline.std, tile, halo, 30),
+        grown(baseline.count, tile, halo, 60),
     )
-    return Ground(*views)
+    return BaselineArrays(*views)
 
 
-def detect_in_tiles(image: Image, method: Detection, tiles: list[Tile]) -> tuple[Change, Near]:
+def detect_in_tiles(image: Image, method: Detection, tiles: list[Tile]) -> tuple[ImageChange, Near]:
     """A round for each step that measures, then one for fragments, as pods do it."""
     wholes: list[Whole] = []
     for turn, step in enumerate(measuring(method.steps)):
@@ -95,15 +95,15 @@ def detect_in_tiles(image: Image, method: Detection, tiles: list[Tile]) -> tuple
         for tile in tiles:
             inside = grown(image.inside, tile, halo, False)
             scene, _ = scene_of(
-                grown(image.pixels, tile, halo, 3), ground_of(image, tile, halo), method, nodata=-1, inside=inside
+                grown(image.pixels, tile, halo, 3), baseline_of(image, tile, halo), method, nodata=-1, inside=inside
             )
             counts.append(measure(scene, method.steps, wholes))
         wholes.append(step.conclude(np.sum(counts, axis=0)))
     halo = halo_of(method.steps)
     parts = [
-        detect_on_ground(
+        detect_change(
             grown(image.pixels, tile, halo, 3),
-            ground_of(image, tile, halo),
+            baseline_of(image, tile, halo),
             method,
             nodata=-1,
             origin=tile[:2],
@@ -120,7 +120,7 @@ def detect_in_tiles(image: Image, method: Detection, tiles: list[Tile]) -> tuple
         window(z, tile)[...], window(quality, tile)[...] = part.score.z, part.score.quality
         window(blob_ids, tile)[...] = ids[part.fragments.labels]
     score = replace(parts[0].score, z=z, quality=quality)
-    return Change(score, blob_ids, joined.blobs, {}), join_near(tables, [part.fragments.near for part in parts])
+    return ImageChange(score, blob_ids, joined.blobs, {}), join_near(tables, [part.fragments.near for part in parts])
 
 
 @settings(deadline=None, max_examples=70)
@@ -255,13 +255,13 @@ def test_a_monitor_has_one_round_for_what_is_measured_and_measures_tiles_without
 
 def test_a_step_that_measured_nothing_does_nothing() -> None:
     z = np.zeros((3, 3), np.float32)
-    scene = Scene.of(Ground(z, z, z), z, z)
+    scene = Scene.of(BaselineArrays(z, z, z), z, z)
     assert Centring().apply(scene, None) is scene
 
 
 def test_a_pixel_without_z_is_in_no_patch_whatever_a_step_says() -> None:
     image = image_of(5, 30, 30)
-    scene, score = scene_of(image.pixels, image.ground, STANDARD, nodata=-1, inside=image.inside)
+    scene, score = scene_of(image.pixels, image.baseline, STANDARD, nodata=-1, inside=image.inside)
     everywhere = np.full(scene.z.shape, 9, np.float32)
     evidence = replace(scene, extent=everywhere, seed=everywhere).evidence()
     found = find_fragments(evidence, low=1.7, high=3.0, min_area=0, origin=(0, 0))

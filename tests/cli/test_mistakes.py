@@ -87,15 +87,15 @@ MISTAKES: dict[str, tuple[str, ExitStatus, str, str]] = {
         "baseline local --cube {cube} --aoi {folder}/swapped.json --layout utm",
         ExitStatus.CONFIG,
         "error ACD-113: no record of CoherenceVV:master touches the AOI site, but would if its latitudes and "
-        "longitudes were exchanged.",
-        "GeoJSON has the longitude first: exchange the coordinates in the AOI file.",
+        "longitudes were swapped.",
+        "In GeoJSON, longitude comes first: swap the coordinates in the AOI file.",
     ),
     "a period without images": (
         f"baseline local {JOB} --start 2021-01-01 --end 2021-12-31",
         ExitStatus.CONFIG,
         "error ACD-113: no record of CoherenceVV:master touches the AOI site from 2021-01-01 to 2021-12-31; there are "
         "3 records from 2020-01-16 to 2020-02-09.",
-        "Give --start and --end that include some, or the --variable and --instance that these records have.",
+        "Choose --start and --end to include some of them, or the --variable and --instance that they have.",
     ),
     "monitor before baseline": (
         f"monitor local {JOB}",

@@ -12,8 +12,8 @@ from acdtask.jobs.contract import (
     Draft,
     Estimate,
     Findings,
-    FoundImage,
     Handouts,
+    ImageFindings,
     Job,
     Nothing,
     Plan,
@@ -82,7 +82,7 @@ class LettersJob(Job[LettersSettings, Content]):
     def findings(self, plan: Plan[LettersSettings, Content], site: Site) -> Findings:
         start = datetime(2021, 1, 1, tzinfo=UTC)
         images = [
-            FoundImage(label=f"image-{day}", datetime=start + timedelta(days=day), patches=2, changed_area_m2=100.5)
+            ImageFindings(label=f"image-{day}", datetime=start + timedelta(days=day), patches=2, changed_area_m2=100.5)
             for day in range(plan.settings.images)
         ]
         files = {"all": site.store.address_of("out/second.all")}

@@ -19,11 +19,11 @@ from acdtask.cube.model import Dataset, Record, Variable
 from acdtask.engine import run_summary as account
 from acdtask.engine.run_summary import (
     JobRecord,
-    Work,
+    WorkDone,
     failures_of,
-    noting_failure,
     record_gathered,
     record_plan,
+    recording_failure,
     records_of,
 )
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
@@ -133,15 +133,15 @@ def test_a_late_double_of_the_plan_changes_no_end(site: Site, in_run: Callable[[
 
 
 def test_a_marker_without_figures_adds_none() -> None:
-    work = Work.of_markers([{"units": 2}, {"units": 3, "seconds": 1.5, "bytes_written": 10}])
+    work = WorkDone.of_markers([{"units": 2}, {"units": 3, "seconds": 1.5, "bytes_written": 10}])
     assert (work.shards, work.units, work.seconds, work.bytes_written) == (2, 5, 1.5, 10)
 
 
 def test_why_a_stage_failed_is_kept(site: Site, in_run: Callable[[str], None]) -> None:
     in_run(RUN)
-    with pytest.raises(AcdError), noting_failure(site.address, "letters", "run", "first", 2):
+    with pytest.raises(AcdError), recording_failure(site.address, "letters", "run", "first", 2):
         raise AcdError(ErrorCode.INPUT_UNREADABLE, "b.tif is damaged")
-    with pytest.raises(KeyError), noting_failure(site.address, "letters", "gather", "first"):
+    with pytest.raises(KeyError), recording_failure(site.address, "letters", "gather", "first"):
         raise KeyError("x")
     gather, run = failures_of(RUN, site)
     assert (run.stage, run.round, run.shard, run.error, run.name) == ("run", "first", 2, 201, "INPUT_UNREADABLE")
@@ -153,7 +153,7 @@ def test_why_a_stage_failed_is_kept(site: Site, in_run: Callable[[str], None]) -
 def test_a_store_that_fails_does_not_hide_the_first_error(tmp_path: Path, in_run: Callable[[str], None]) -> None:
     in_run(RUN)
     (tmp_path / "cube").write_text("a file where a folder should be")
-    with pytest.raises(AcdError, match="ACD-201"), noting_failure(str(tmp_path / "cube"), "letters", "plan"):
+    with pytest.raises(AcdError, match="ACD-201"), recording_failure(str(tmp_path / "cube"), "letters", "plan"):
         raise AcdError(ErrorCode.INPUT_UNREADABLE, "b.tif is damaged")
 
 
@@ -216,7 +216,7 @@ class TestTraffic:
             writer.finish()
 
         def size() -> int:
-            return sum(one.stat().st_size for one in (tmp_path / "a.zarr").rglob("*") if one.is_file())
+            return sum(path.stat().st_size for path in (tmp_path / "a.zarr").rglob("*") if path.is_file())
 
         assert self.moved(write) == Traffic(bytes_written=size())
         dataset = Dataset(

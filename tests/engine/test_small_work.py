@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from acdtask.engine.chain import END, advance
-from acdtask.engine.run_summary import known_in_this_run
-from acdtask.engine.small_work import ALWAYS_PODS, Budget, Step, Way, do_or_hand_over
+from acdtask.engine.run_summary import record_of_this_run
+from acdtask.engine.small_work import ALWAYS_PODS, Budget, JobOutcome, Way, do_or_hand_over
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Estimate, Job, Site
@@ -99,7 +99,7 @@ def test_a_second_attempt_of_the_same_run_tells_what_the_first_has_published(
     assert again.way is Way.HERE
     assert (tmp_path / "again/figures/units").read_text() == str(FILES)
     assert digests(tmp_path / "cube") == made
-    record = known_in_this_run("ingest", site)
+    record = record_of_this_run("ingest", site)
     assert record is not None
     assert (record.gathered, record.gathered_before) == (True, False)
     once_more = do_or_hand_over(IngestJob(), settings, site, PLENTY, tmp_path / "more")
@@ -130,10 +130,10 @@ def test_a_damaged_plan_of_the_first_attempt_is_made_again(
 
 def test_the_budget_is_for_all_jobs_of_a_pod_together() -> None:
     budget = Budget(100, 512).without(Estimate(core_seconds=60))
-    assert budget.holds(Estimate(core_seconds=40))
-    assert not budget.holds(Estimate(core_seconds=41))
-    assert Budget(10, 512).without(Estimate(core_seconds=60)).holds(Estimate(core_seconds=0))
-    assert not ALWAYS_PODS.without(Estimate(core_seconds=60)).holds(Estimate())
+    assert budget.covers(Estimate(core_seconds=40))
+    assert not budget.covers(Estimate(core_seconds=41))
+    assert Budget(10, 512).without(Estimate(core_seconds=60)).covers(Estimate(core_seconds=0))
+    assert not ALWAYS_PODS.without(Estimate(core_seconds=60)).covers(Estimate())
 
 
 def test_a_chain_ends_at_the_first_job_that_is_too_large(settings: IngestSettings, site: Site, tmp_path: Path) -> None:
@@ -145,11 +145,11 @@ def test_a_chain_ends_at_the_first_job_that_is_too_large(settings: IngestSetting
 
     told: list[str] = []
 
-    def tell(job: Job[Any, Any], step: Step) -> None:
+    def tell(job: Job[Any, Any], step: JobOutcome) -> None:
         told.append(f"{job.name} {step.way.value}")
 
     steps = advance(
-        [IngestJob(), Second(), Third()], lambda _job: settings, site, ALWAYS_PODS, tmp_path / "out", told=tell
+        [IngestJob(), Second(), Third()], lambda _job: settings, site, ALWAYS_PODS, tmp_path / "out", report=tell
     )
     assert [step.way for step in steps] == [Way.PODS]
     assert told == ["ingest pods"]

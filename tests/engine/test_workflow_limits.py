@@ -1,4 +1,4 @@
-"""Plans that a workflow could not carry are refused where the workflow starts, and nothing is left of them."""
+"""Plans that are too large for a workflow are refused when it starts, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from acdtask.engine.workflow_limits import (
     PODS_AT_ONCE,
     STATUS_BYTES,
     WORKFLOW_SECONDS,
-    require_carried,
+    require_fits_workflow,
     shards_parameter,
 )
 from acdtask.errors import AcdError, ErrorCode, ExitStatus
@@ -65,7 +65,7 @@ def plan(tmp_path: Path) -> Plan[Any, Any]:
 
 def refused(plan: Plan[Any, Any], **changes: Any) -> AcdError:
     with pytest.raises(AcdError) as caught:
-        require_carried(plan.model_copy(update=changes))
+        require_fits_workflow(plan.model_copy(update=changes))
     assert caught.value.code is ErrorCode.PLAN_TOO_LARGE
     return caught.value
 
@@ -77,7 +77,7 @@ def test_shards_that_are_too_long_for_a_pod_are_refused_with_a_size_that_is_not(
     assert done.returncode == ExitStatus.CONFIG
     assert "ACD-506" in done.stderr
     said = " ".join(done.stderr.split())
-    assert "expected to take 2.4 h, and its pod is ended after 4.0 h" in said
+    assert "expected to take 2.4 h; its pod is stopped after 4.0 h" in said
     size = re.search(r"Set shard-files to (\d+) or less", said)
     assert size is not None
     assert not outputs.exists()
@@ -99,7 +99,7 @@ def test_on_one_machine_such_a_plan_is_only_told_of(large: Path, tmp_path: Path)
 
 
 def test_a_usual_plan_is_carried(plan: Plan[Any, Any]) -> None:
-    require_carried(plan)
+    require_fits_workflow(plan)
     assert plan.estimate.core_seconds > 0
 
 
@@ -114,13 +114,13 @@ def test_what_no_size_of_shards_mends_gets_another_fix(plan: Plan[Any, Any]) -> 
 
 
 def test_too_many_shards_or_nodes_are_refused(plan: Plan[Any, Any]) -> None:
-    assert "no job makes more than 400" in str(refused(plan, shards=401))
+    assert "the maximum is 400" in str(refused(plan, shards=401))
     rounds = tuple(f"round-{number}" for number in range(10))
     error = refused(plan, shards=400, rounds=rounds)
     assert "400 shards in each of 10 rounds do not fit into the status" in str(error)
-    assert f"Have {MAX_SHARD_ROUNDS // 10} shards at most" in str(error)
-    require_carried(plan.model_copy(update={"shards": MAX_SHARD_ROUNDS // 10, "rounds": rounds}))
-    require_carried(plan.model_copy(update={"shards": 401, "nothing_to_do": "all is done"}))
+    assert f"Plan at most {MAX_SHARD_ROUNDS // 10} shards" in str(error)
+    require_fits_workflow(plan.model_copy(update={"shards": MAX_SHARD_ROUNDS // 10, "rounds": rounds}))
+    require_fits_workflow(plan.model_copy(update={"shards": 401, "nothing_to_do": "all is done"}))
 
 
 def test_all_jobs_of_a_workflow_with_the_most_shards_fit_together() -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
 from acdtask.jobs.baseline.job import BaselineJob
@@ -63,7 +63,7 @@ def reference_end(scene: SceneSettings = SCENE) -> datetime:
     return datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(hours=23)
 
 
-def run_chain(scene: Path, cube: str, pool: WorkerPool, how: Chain | None = None) -> list[Outcome]:
+def run_chain(scene: Path, cube: str, pool: WorkerPool, how: Chain | None = None) -> list[LocalOutcome]:
     """Ingest, layout, consolidate, baseline, monitor, report."""
     how = how or Chain()
     aoi = str(scene / "aoi.json")

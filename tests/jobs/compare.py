@@ -10,7 +10,7 @@ from rasterio.windows import Window
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import RecordQuery
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.jobs.contract import Job, Settings
 from tests.jobs.chain import digests
@@ -28,16 +28,16 @@ def counts(cube: Path) -> dict[str, int]:
     """How many records and datasets a cube has, and how often something was added."""
     opened = LocalCube.open(str(cube))
     datasets = [
-        one
+        dataset
         for variable in opened.variables()
         for instance in opened.instances(variable.name)
-        for one in opened.datasets(variable.name, instance.name)
+        for dataset in opened.datasets(variable.name, instance.name)
     ]
     heads = len(list((cube / "index/heads").iterdir()))
     return {"records": len(opened.records(RecordQuery())), "datasets": len(datasets), "heads": heads}
 
 
-def run(job: Job[Any, Any], settings: Settings, site: Path, pool: WorkerPool) -> Outcome:
+def run(job: Job[Any, Any], settings: Settings, site: Path, pool: WorkerPool) -> LocalOutcome:
     return run_locally(job, settings, str(site), pool=pool, progress=False)
 
 

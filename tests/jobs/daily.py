@@ -13,7 +13,7 @@ from shapely.geometry import shape
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Dataset, Record, Slice
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.jobs.consolidate.job import ConsolidateJob
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
@@ -71,18 +71,18 @@ def consolidation(address: str, **settings: object) -> ConsolidateSettings:
     return ConsolidateSettings(aoi=str(Path(address).parent / "aoi.json"), layout=LAYOUT.name, **settings)
 
 
-def consolidate(address: str, **settings: object) -> Outcome:
+def consolidate(address: str, **settings: object) -> LocalOutcome:
     with WorkerPool(0) as pool:
         return run_locally(ConsolidateJob(), consolidation(address, **settings), address, pool=pool, progress=False)
 
 
 def copies(address: str) -> list[Dataset]:
-    return [one for one in LocalCube.open(address).datasets("CoherenceVV", "master") if one.is_copy]
+    return [dataset for dataset in LocalCube.open(address).datasets("CoherenceVV", "master") if dataset.is_copy]
 
 
 def sizes(address: str) -> list[int]:
     """How many records the containers of the tile have, as the index says."""
-    uris = [one.uri for one in copies(address)]
+    uris = [dataset.uri for dataset in copies(address)]
     return sorted((uris.count(uri) for uri in set(uris)), reverse=True)
 
 
@@ -90,7 +90,7 @@ def slices_of(address: str, days: Sequence[int]) -> list[Slice]:
     """What a job plans to read of the tile."""
     ids = [record_of(day).id for day in days]
     (found,) = LocalCube.open(address).where("CoherenceVV", "master", ids, [TILE.grid], TILE.layout)
-    return [Slice(label=one, datasets=tuple(d for d in found if d.record_id == one)) for one in ids]
+    return [Slice(label=record_id, datasets=tuple(d for d in found if d.record_id == record_id)) for record_id in ids]
 
 
 def stack(address: str, days: Sequence[int]) -> Pixels:

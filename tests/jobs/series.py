@@ -11,7 +11,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from acdtask.cube.model import Record, RecordQuery
-from acdtask.engine.local import Outcome
+from acdtask.engine.local import LocalOutcome
 from acdtask.engine.run_summary import record_gathered, record_plan
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import ErrorCode
@@ -42,7 +42,7 @@ def make_judged(folder: Path) -> Path:
     return folder
 
 
-def version_of(outcome: Outcome) -> str:
+def version_of(outcome: LocalOutcome) -> str:
     return outcome.plan.content_id
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.warp import transform_bounds
 
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
 from acdtask.jobs.baseline.job import BaselineJob
@@ -78,17 +78,17 @@ def make_cube(folder: Path, count: int, pixels: Callable[[int], NDArray[Any]], c
     return cube
 
 
-def run(job: Job[Any, Any], settings: Settings, cube: Path) -> Outcome:
+def run(job: Job[Any, Any], settings: Settings, cube: Path) -> LocalOutcome:
     """A job in this process."""
     with WorkerPool(0) as pool:
         return run_locally(job, settings, str(cube), pool=pool, progress=False)
 
 
-def baseline(cube: Path, **settings: Any) -> Outcome:
+def baseline(cube: Path, **settings: Any) -> LocalOutcome:
     """The baseline of the cube's AOI."""
     return run(BaselineJob(), BaselineSettings(aoi=str(cube.parent / "aoi.json"), layout=LAYOUT, **settings), cube)
 
 
-def monitor(cube: Path, **settings: Any) -> Outcome:
+def monitor(cube: Path, **settings: Any) -> LocalOutcome:
     """Monitor the cube's AOI."""
     return run(MonitorJob(), MonitorSettings(aoi=str(cube.parent / "aoi.json"), layout=LAYOUT, **settings), cube)

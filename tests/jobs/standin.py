@@ -48,12 +48,12 @@ class StandIn:
 
     def commit(self, addition: Addition) -> bool:
         datasets, variables = addition.datasets, addition.variables
-        formats = [one.dformat for one in datasets] + [one.dformat for one in variables]
-        if any(one.dtype == "int64" for one in formats):
+        formats = [dataset.dformat for dataset in datasets] + [variable.dformat for variable in variables]
+        if any(dformat.dtype == "int64" for dformat in formats):
             raise AcdError(ErrorCode.SETTING_INVALID, "Geocube has no data type int64")
-        for one in datasets:
-            if not Path(one.uri).is_file():
-                raise AcdError(ErrorCode.GEOCUBE_REFUSED, f"{one.uri} cannot be opened")
+        for dataset in datasets:
+            if not Path(dataset.uri).is_file():
+                raise AcdError(ErrorCode.GEOCUBE_REFUSED, f"{dataset.uri} cannot be opened")
         return self._cube.commit(addition)
 
     def add_variable(self, variable: Variable) -> None:
@@ -106,14 +106,14 @@ class StandIn:
                     dformat=self.variable(variable).dformat,
                     grid=grid,
                 )
-                for record_id in dict.fromkeys(one.record_id for one in datasets)
+                for record_id in dict.fromkeys(dataset.record_id for dataset in datasets)
             ]
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
         return self._cube.images(request)
 
     def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
-        groups = tuple(tuple(one.uri.removeprefix("geocube:") for one in part.datasets) for part in slices)
+        groups = tuple(tuple(dataset.uri.removeprefix("geocube:") for dataset in part.datasets) for part in slices)
         instance = slices[0].datasets[0].instance
         request = CubeRequest(
             variable=variable.name, instance=instance, grid=grid, groups=groups, resampling=resampling

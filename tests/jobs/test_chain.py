@@ -66,7 +66,7 @@ def patches_of(cube: Path) -> list[tuple[object, ...]]:
     """Everything about the patches that must not depend on how the area was cut."""
     months = read_month_patches(manifest_of(cube), Store.at(str(cube)))
     patches = [patch for month in months for patch in month]
-    return [(json.dumps(one.properties), one.geometry.wkt) for one in patches]
+    return [(json.dumps(patch.properties), patch.geometry.wkt) for patch in patches]
 
 
 def mask_of(cube: Path, day: int) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
@@ -135,7 +135,7 @@ def test_patches_and_masks_do_not_depend_on_the_tiles(
 def test_running_the_chain_again_does_nothing(scene: Path, inline_cube: Path, four_workers: WorkerPool) -> None:
     before = files_of(inline_cube)
     outcomes = run_chain(scene, str(inline_cube), four_workers)
-    assert [bool(one.plan.nothing_to_do) for one in outcomes] == [True] * 5
+    assert [bool(outcome.plan.nothing_to_do) for outcome in outcomes] == [True] * 5
     assert files_of(inline_cube) == before, "runs and index included"
 
 
@@ -170,7 +170,7 @@ def test_the_tutorial_profile_equals_plain_numpy_and_skimage(
         change, _ = mask_of(cube, day)
         np.testing.assert_array_equal(change == 1, blobs > 0)
         found = read_patches((cube / images_of(cube)[day].patches).read_bytes())
-        assert [one.patch.area_px for one in found] == np.bincount(blobs.ravel())[1:].tolist()
+        assert [patch.patch.area_px for patch in found] == np.bincount(blobs.ravel())[1:].tolist()
 
 
 def test_shards_in_any_order_and_twice_give_the_same_bytes(
@@ -207,7 +207,7 @@ def backwards(job: Job[Any, Any], settings: Settings, cube: str) -> None:
 
 
 def test_layout_is_in_the_cube(inline_cube: Path) -> None:
-    assert [one.name for one in open_site(str(inline_cube)).cube.layouts()] == [LAYOUT]
+    assert [layout.name for layout in open_site(str(inline_cube)).cube.layouts()] == [LAYOUT]
 
 
 def test_a_report_of_more_dates_than_shards_is_the_same(

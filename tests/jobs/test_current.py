@@ -17,7 +17,7 @@ import pytest
 
 from acdtask.cli import main
 from acdtask.cube.model import RecordQuery
-from acdtask.engine.local import Outcome
+from acdtask.engine.local import LocalOutcome
 from acdtask.engine.stages import gather_round, load_plan, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
@@ -55,15 +55,15 @@ def cube(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "made")) / "cube"
 
 
-def consolidate(cube: Path) -> Outcome:
+def consolidate(cube: Path) -> LocalOutcome:
     return run(ConsolidateJob(), ConsolidateSettings(aoi=str(cube.parent / "aoi.json"), layout=LAYOUT), cube)
 
 
-def report(cube: Path, **settings: Any) -> Outcome:
+def report(cube: Path, **settings: Any) -> LocalOutcome:
     return run(ReportJob(), ReportSettings(aoi=str(cube.parent / "aoi.json"), layout=LAYOUT, **settings), cube)
 
 
-def chain(cube: Path) -> list[Outcome]:
+def chain(cube: Path) -> list[LocalOutcome]:
     """What a nightly workflow does."""
     return [consolidate(cube), baseline(cube, end=LAST), monitor(cube), report(cube)]
 
@@ -83,7 +83,7 @@ def current_result(cube: Path) -> MonitorManifest:
 
 def patches(cube: Path) -> list[Any]:
     months = read_month_patches(current_result(cube), Store.at(str(cube)))
-    return [one.properties for month in months for one in month]
+    return [patch.properties for month in months for patch in month]
 
 
 def products(cube: Path) -> dict[str, str]:
@@ -115,9 +115,9 @@ def test_what_is_judged_next_is_judged_with_the_baseline_that_was_asked_for_last
     monitor(cube, name="again", start=LAST)
     rows = MonitorManifest.model_validate_json(latest(cube, "monitor", "again"))
     assert rows.baseline == current_baseline(cube).content_id
-    found = [one for month in read_month_patches(rows, Store.at(str(cube))) for one in month]
-    assert {one.patch.baseline_count for one in found} == {REFERENCE}
-    assert min(one.patch.z_max for one in found) > 8
+    found = [patch for month in read_month_patches(rows, Store.at(str(cube))) for patch in month]
+    assert {patch.patch.baseline_count for patch in found} == {REFERENCE}
+    assert min(patch.patch.z_max for patch in found) > 8
 
 
 def test_the_pointer_can_go_back_and_forth_any_number_of_times(cube: Path) -> None:
@@ -230,7 +230,7 @@ def test_the_chain_makes_again_what_was_deleted(cube: Path, gone: str, keeps_run
     assert {key: after.get(key) for key in before if not is_counted(key)} == {
         key: before[key] for key in before if not is_counted(key)
     }
-    assert all(one.plan.nothing_to_do for one in chain(cube))
+    assert all(outcome.plan.nothing_to_do for outcome in chain(cube))
 
 
 def is_counted(key: str) -> bool:

@@ -110,7 +110,7 @@ def test_a_container_has_the_same_bytes_whatever_its_history(eighty: Days, tmp_p
     consolidate(whole)
     assert sizes(whole) == [64, 16]
     of_days, of_one_run = (
-        {one.record_id: digests(Path(address, one.uri)) | {"at": one.subdir} for one in copies(address)}
+        {dataset.record_id: digests(Path(address, dataset.uri)) | {"at": dataset.subdir} for dataset in copies(address)}
         for address in (eighty.address, whole)
     )
     assert of_days == of_one_run
@@ -209,7 +209,7 @@ def test_two_consolidations_at_once_lose_nothing(first: int, tmp_path: Path) -> 
             run_shard(ConsolidateJob(), plan, "write", shard, open_site(address))
     for plan in (plans[first], plans[1 - first], plans[first]):
         gather_round(ConsolidateJob(), plan, "write", open_site(address))
-    assert sorted(one.record_id for one in copies(address)) == sorted(record_of(day).id for day in range(7))
+    assert sorted(dataset.record_id for dataset in copies(address)) == sorted(record_of(day).id for day in range(7))
     assert sizes(address) == ([6, 1] if first == 0 else [7])
     np.testing.assert_array_equal(stack(address, range(7)), expected(range(7)))
     arrays = [ConsolidateJob().findings(plan, open_site(address)).figures["arrays"] for plan in plans]

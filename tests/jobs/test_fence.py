@@ -182,13 +182,13 @@ THREE = [Publisher(1, {"a": "a1"}), Publisher(2, {"a": "a2", "b": "b2"}), Publis
 
 @pytest.mark.parametrize("publishers", [SAME_IMAGE, OTHER_IMAGES, SAME_VERSION, THREE], ids=str)
 def test_in_no_order_does_an_older_plan_replace_what_a_newer_one_published(publishers: list[Publisher]) -> None:
-    token_of = {version: one.token for one in publishers for version in one.images.values()}
+    token_of = {version: publisher.token for publisher in publishers for version in publisher.images.values()}
     outcomes = set()
     for content, ends in every_order(publishers, 4000):
         outcomes.add(tuple(ends))
         history = [json.loads(body) for body in versions(content, "m/manifests")]
         for name in ("a", "b", "c"):
-            tokens = [token_of[one[name]] for one in history if name in one]
+            tokens = [token_of[version[name]] for version in history if name in version]
             assert tokens == sorted(tokens), (name, history)
         for one, end in zip(publishers, ends, strict=True):
             assert end in {"done", "PLAN_OVERTAKEN"}
@@ -227,7 +227,7 @@ def publish_once(address: str, who: int) -> tuple[int, str]:
 
 def check_processes(address: str) -> None:
     with ProcessPoolExecutor(6, multiprocessing.get_context("spawn")) as pool:
-        ends = [one.result() for one in [pool.submit(publish_once, address, who) for who in range(24)]]
+        ends = [future.result() for future in [pool.submit(publish_once, address, who) for who in range(24)]]
     assert sorted(token for token, _ in ends) == list(range(1, 25))
     assert {end for _, end in ends} <= {"done", "PLAN_OVERTAKEN"}
     chain = NumberedChain(Store.at(address), "aoi", "monitor", "m/manifests", ".json")
@@ -341,7 +341,7 @@ def test_an_overtaken_plan_is_refused_with_nothing_published_and_nothing_is_lost
     assert not raised.value.code.value.retryable
     assert digests(cube) == before
     assert open_site(str(cube)).cube.records(RecordQuery()) == records
-    assert "monitored with these settings already" in monitor(scene, cube).nothing_to_do
+    assert "already monitored with these settings" in monitor(scene, cube).nothing_to_do
     assert digests(cube) == before
 
 

@@ -126,7 +126,9 @@ def test_months_are_english_whatever_the_locale(tmp_path: Path) -> None:
     pattern = "coh_{start:%d%b%Y}_{end:%d%b%Y}.tif"
     done = command(tmp_path, "--source", "in", "--pattern", pattern, LC_ALL="de_DE.UTF-8", LANG="de_DE.UTF-8")
     assert done.returncode == 0, done.stderr
-    assert [str(one.datetime.date()) for one in open_site(f"{tmp_path}/cube").cube.records(_all())] == ["2020-12-16"]
+    assert [str(record.datetime.date()) for record in open_site(f"{tmp_path}/cube").cube.records(_all())] == [
+        "2020-12-16"
+    ]
 
 
 def test_records_with_dates_in_folders_have_names_of_their_own(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_whole_chain_in_worker_processes_makes_the_same_files(
         assert products(site) == products(local)
         before = counts(geocube), counts(site), digests(site)
         outcomes = run_chain(scene, str(site), two, Chain(consolidate=True))
-    assert [bool(one.plan.nothing_to_do) for one in outcomes] == [True] * 5
+    assert [bool(outcome.plan.nothing_to_do) for outcome in outcomes] == [True] * 5
     assert (counts(geocube), counts(site), digests(site)) == before
     own, theirs = LocalCube.open(str(site)), client()
     made = {record.id for record in own.records(RecordQuery())}
@@ -85,10 +85,10 @@ def test_the_whole_chain_in_worker_processes_makes_the_same_files(
     assert made < {record.id for record in theirs.records(RecordQuery())}
     for variable in own.variables():
         if variable.dformat.dtype == "int64":
-            assert variable.name not in [one.name for one in theirs.variables()]
+            assert variable.name not in [shared.name for shared in theirs.variables()]
         else:
             (instance,) = own.instances(variable.name)
-            mine = {one.record_id for one in own.datasets(variable.name, instance.name)}
+            mine = {dataset.record_id for dataset in own.datasets(variable.name, instance.name)}
             assert theirs.having(variable.name, instance.name, made) == mine
             assert theirs.variable(variable.name) == variable
 
@@ -142,7 +142,7 @@ def test_a_consolidation_that_runs_is_followed_and_not_started_twice(
     settings = ConsolidateSettings(aoi=str(scene / "aoi.json"), layout=LAYOUT)
     outcome = run(ConsolidateJob(), settings, site, pool)
     theirs = client()
-    assert [one.state for one in theirs.jobs(f"{outcome.plan.notes['job']}*")] == ["DONE"]
+    assert [job.state for job in theirs.jobs(f"{outcome.plan.notes['job']}*")] == ["DONE"]
     assert outcome.plan.notes["job"] in run(ConsolidateJob(), settings, site, pool).plan.nothing_to_do
 
 

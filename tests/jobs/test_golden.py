@@ -71,7 +71,7 @@ def copies(cube: Path) -> Iterator[Any]:
     opened = open_site(str(cube)).cube
     variable = opened.variable("CoherenceVV")
     datasets = [dataset for dataset in opened.datasets("CoherenceVV", "master") if dataset.is_copy]
-    labels = {record: number for number, record in enumerate(dict.fromkeys(one.record_id for one in datasets))}
+    labels = {record: number for number, record in enumerate(dict.fromkeys(dataset.record_id for dataset in datasets))}
     for dataset in sorted(datasets, key=lambda one: (labels[one.record_id], one.cell)):
         yield opened.read(dataset.grid, [Slice(label="", datasets=(dataset,))], variable)
 

@@ -62,7 +62,7 @@ def shown(cube: str) -> list[str]:
 def images(cube: str) -> list[str]:
     opened = LocalCube.open(cube)
     datasets = opened.datasets("CoherenceVV", "master")
-    return sorted(opened.store.address_of(one.uri) for one in datasets if not one.layout)
+    return sorted(opened.store.address_of(dataset.uri) for dataset in datasets if not dataset.layout)
 
 
 def walked(cube: str, source: Path) -> None:
@@ -132,7 +132,7 @@ def test_tidy_takes_links_away_with_their_items_and_knows_the_catalogue(tmp_path
     cube = str(tmp_path / "cube")
     ingest(cube, source=deliver(tmp_path / "source", *DATES))
     local = LocalCube.open(cube)
-    (gone,) = [one for one in local.datasets("CoherenceVV", "master") if "20210107_20210113" in one.uri]
+    (gone,) = [dataset for dataset in local.datasets("CoherenceVV", "master") if "20210107_20210113" in dataset.uri]
     local.remove(records=[gone.record_id], datasets=[gone])
     ingest(cube, source=deliver(tmp_path / "later", "20210202_20210208"))  # the plan that is kept names no old image
     later = datetime.now(UTC) + timedelta(days=30)

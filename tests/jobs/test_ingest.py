@@ -15,7 +15,7 @@ from rasterio import Affine
 from rio_cogeo.cogeo import cog_validate
 
 from acdtask.cube.model import RecordQuery
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
@@ -27,7 +27,7 @@ from tests.jobs.rasters import good_pixels, write_tiff
 NAMES = ["S1_20210101_20210107_VV.tif", "S1_20210107_20210113_VV.tif"]
 
 
-def ingest(cube: Path | str, **settings: Any) -> Outcome:
+def ingest(cube: Path | str, **settings: Any) -> LocalOutcome:
     with WorkerPool(0) as pool:
         return run_locally(IngestJob(), IngestSettings(**settings), str(cube), pool=pool, progress=False)
 

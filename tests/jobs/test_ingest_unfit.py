@@ -93,7 +93,7 @@ def test_a_file_that_the_plan_cannot_use_is_left_out_and_made_up_for(
 
     outcome = ingest(cube, source, quarantine=1)
     assert ingested(cube) == {path.name for path in source.glob("*.tif")} - {bad.name}
-    assert outcome.lines[-2:][0] == "1 input left out, to be tried again by the next run"
+    assert outcome.lines[-2:][0] == "1 input left out; the next run tries again"
     assert outcome.lines[-1].startswith(f"left out: {code.label}: ")
     assert str(bad) in outcome.lines[-1]
 
@@ -114,7 +114,7 @@ def test_all_bad_files_are_named_at_once(source: Path, tmp_path: Path) -> None:
     with pytest.raises(AcdError) as raised:
         ingest(tmp_path / "cube", source, quarantine=1)
     detail = raised.value.detail
-    assert detail.startswith("2 inputs cannot be used, and 1 may be left out: ACD-201: ")
+    assert detail.startswith("2 inputs cannot be used, and only 1 may be left out: ACD-201: ")
     assert "ACD-202: " in detail
     assert name_of(2) in detail
     assert name_of(4) in detail

@@ -31,7 +31,7 @@ def is_catalogue_so_far(path: Path, whole: Path) -> bool:
     """Whether a STAC catalogue has links of the whole one alone: it names what is published so far."""
     if path.name != "catalog.json":
         return False
-    links, whole_links = (json.loads(one.read_text())["links"] for one in (path, whole))
+    links, whole_links = (json.loads(document.read_text())["links"] for document in (path, whole))
     return all(link in whole_links for link in links)
 
 

@@ -84,8 +84,8 @@ def test_pass_after_pass_gives_what_one_run_gives(scene: Path, cube: Path) -> No
         assert "16 tiles" in monitor(scene, cube, name="passes", end=end)
         assert count(cube, "passes") == before + 1
     assert "already" in monitor(scene, cube, name="passes")
-    ours = [(one.properties, one.geometry) for one in patches(cube, name="passes")]
-    assert ours == [(one.properties, one.geometry) for one in patches(cube)]
+    ours = [(patch.properties, patch.geometry) for patch in patches(cube, name="passes")]
+    assert ours == [(patch.properties, patch.geometry) for patch in patches(cube)]
 
 
 def test_two_runs_at_once_lose_nothing(scene: Path, cube: Path) -> None:
@@ -93,9 +93,9 @@ def test_two_runs_at_once_lose_nothing(scene: Path, cube: Path) -> None:
     ends = [f"S1_*_{SCENE.pair_dates(SCENE.reference_pairs + k)[1]:%Y%m%d}_*" for k in range(SCENE.monitored_pairs)]
     with ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as pool:
         done = [pool.submit(monitor, scene, cube, name="at-once", records=pattern) for pattern in ends]
-        assert all("16 tiles" in one.result() for one in done)
-    ours = [(one.properties, one.geometry) for one in patches(cube, name="at-once")]
-    assert ours == [(one.properties, one.geometry) for one in patches(cube)]
+        assert all("16 tiles" in future.result() for future in done)
+    ours = [(patch.properties, patch.geometry) for patch in patches(cube, name="at-once")]
+    assert ours == [(patch.properties, patch.geometry) for patch in patches(cube)]
 
 
 def test_other_thresholds_are_another_result(scene: Path, cube: Path) -> None:
@@ -124,6 +124,6 @@ def test_web_mercator_tiles_of_any_size_give_the_same_patches(
             baseline = BaselineSettings(aoi=aoi, layout=layout.name, end=reference_end())
             run_locally(BaselineJob(), baseline, str(cube), pool=pool, progress=False)
             monitor(scene, cube, layout=layout.name, min_area=20)
-            found[layout.name] = [(one.properties, one.geometry) for one in patches(cube, layout.name)]
+            found[layout.name] = [(patch.properties, patch.geometry) for patch in patches(cube, layout.name)]
     assert found["z12"] == found["z11"]
     assert len(found["z12"]) > 0

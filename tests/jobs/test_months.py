@@ -135,13 +135,13 @@ def test_the_files_of_a_run_hold_the_patches_of_its_images(scene: Path, tmp_path
     last = read_images(manifest_of(cube), store)[-1]
     ours = read_patches(Path(files["patches.parquet"]).read_bytes())
     theirs = read_patches(store.get(last.patches))
-    assert [replace(one, number=None) for one in ours] == theirs
-    shown = {one.patch.id: one.number for month in read_month_patches(manifest_of(cube), store) for one in month}
+    assert [replace(patch, number=None) for patch in ours] == theirs
+    shown = {patch.patch.id: patch.number for month in read_month_patches(manifest_of(cube), store) for patch in month}
     assert sorted(number or 0 for number in shown.values()) == list(range(1, len(shown) + 1))
-    assert {one.patch.id: one.number for one in ours}.items() <= shown.items()
+    assert {patch.patch.id: patch.number for patch in ours}.items() <= shown.items()
     assert len(shown) > len(ours) > 0
     features = json.loads(Path(files["patches.geojson"]).read_text())["features"]
-    assert [one["id"] for one in features] == [one.patch.id for one in ours]
+    assert [feature["id"] for feature in features] == [patch.patch.id for patch in ours]
 
 
 def test_the_keys_of_a_manifest_are_all_that_a_first_run_published(monitored: Path) -> None:
@@ -202,10 +202,12 @@ def test_show_lists_the_patches_of_all_months_or_of_some(show: Show, monitored: 
     collection = json.loads(out)
     assert (status, collection["type"], len(collection["features"])) == (0, "FeatureCollection", total)
     month = next(month for month in manifest.months if month.patches)
-    of_month = [one for one in collection["features"] if one["properties"]["datetime"].startswith(month.month)]
+    of_month = [
+        feature for feature in collection["features"] if feature["properties"]["datetime"].startswith(month.month)
+    ]
     assert json.loads(show("--json", "--limit", "0", "--date", month.month)[1])["features"] == of_month
     date = of_month[0]["properties"]["datetime"][:10]
-    of_date = [one for one in of_month if one["properties"]["datetime"].startswith(date)]
+    of_date = [feature for feature in of_month if feature["properties"]["datetime"].startswith(date)]
     assert json.loads(show("--json", "--date", date)[1])["features"] == of_date
     assert show("--limit", "1")[1].splitlines()[-1] == f"{total} patches, the first 1 shown"
 
@@ -215,9 +217,11 @@ def test_all_patches_go_into_one_file_on_demand(show: Show, monitored: Path, tmp
     patches = [patch for month in read_month_patches(manifest_of(monitored), store) for patch in month]
     table, features = tmp_path / "all.parquet", tmp_path / "all.geojson"
     assert show("--out", str(table))[:2] == (0, f"{len(patches)} patches, written to {table}\n")
-    assert [one.properties for one in read_patches(table.read_bytes())] == [one.properties for one in patches]
+    assert [patch.properties for patch in read_patches(table.read_bytes())] == [patch.properties for patch in patches]
     assert show("--out", str(features), "--limit", "1")[0] == 0
-    assert [one["id"] for one in json.loads(features.read_text())["features"]] == [one.patch.id for one in patches]
+    assert [feature["id"] for feature in json.loads(features.read_text())["features"]] == [
+        patch.patch.id for patch in patches
+    ]
 
 
 def test_a_file_of_an_unknown_format_is_refused(show: Show, tmp_path: Path) -> None:

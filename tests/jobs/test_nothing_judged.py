@@ -172,7 +172,7 @@ def test_equal_images_are_an_error_that_blames_no_threshold(tmp_path: Path) -> N
     cube = make_cube(tmp_path, ENOUGH + 1, steady(99, noise=0.0))
     baseline(cube, end=ends(ENOUGH - 1))
     error = refused(cube)
-    assert "All images of the baseline are equal" in error.fix
+    assert "All baseline images are equal" in error.fix
     assert "--min-std" not in error.fix
 
 
@@ -238,7 +238,7 @@ def test_figures_count_what_the_masks_hold(cube: Path) -> None:
     )
     manifest = max((cube / "products").glob("site/baseline/*/manifests/*")).read_bytes()
     pixels = [tile.pixels for tile in BaselineManifest.model_validate_json(manifest).tiles]
-    assert sum(one.mean_px for one in pixels if one) == sum(one.scored_px for one in pixels if one) == WHOLE
+    assert sum(tile.mean_px for tile in pixels if tile) == sum(tile.scored_px for tile in pixels if tile) == WHOLE
     again = baseline(cube, end=ends(ENOUGH - 2))
     assert figures(cube, BaselineJob(), again.plan)["mean_px"] == WHOLE
 

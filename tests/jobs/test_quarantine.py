@@ -166,26 +166,26 @@ def index_of(cube: Path) -> tuple[set[str], set[str]]:
     """Records and datasets, as JSON."""
     there = open_site(str(cube)).cube
     datasets = {
-        one.model_dump_json()
+        dataset.model_dump_json()
         for variable in there.variables()
         for instance in there.instances(variable.name)
-        for one in there.datasets(variable.name, instance.name)
+        for dataset in there.datasets(variable.name, instance.name)
     }
-    return {one.model_dump_json() for one in there.records(RecordQuery())}, datasets
+    return {record.model_dump_json() for record in there.records(RecordQuery())}, datasets
 
 
 def without_inputs(cube: Path) -> list[dict[str, Any]]:
     """The newest monitoring results, but for where the pixels of the images were read."""
     inputs, months = {"tiles": {"__all__": {"image"}}}, {"months": {"__all__": {"document"}}}
-    found = [MonitorManifest.model_validate_json(body) for body in newest(cube, "monitor")]
+    manifests = [MonitorManifest.model_validate_json(body) for body in newest(cube, "monitor")]
     return [
         {
-            **one.model_dump(mode="json", exclude=months),
+            **manifest.model_dump(mode="json", exclude=months),
             "images": [
-                image.model_dump(mode="json", exclude=inputs) for image in read_images(one, Store.at(str(cube)))
+                image.model_dump(mode="json", exclude=inputs) for image in read_images(manifest, Store.at(str(cube)))
             ],
         }
-        for one in found
+        for manifest in manifests
     ]
 
 
@@ -289,16 +289,18 @@ def test_what_is_left_out_is_in_no_product_and_not_in_the_index(
     (tile,) = baseline.quarantined
     assert (tile.job, tile.failure.number) == ("baseline", 900)
     assert str(tile.failure) == f"ACD-900: RuntimeError: {SENTENCE}"
-    assert tile.cell not in {one.tile.cell for one in baseline.tiles}
+    assert tile.cell not in {product.tile.cell for product in baseline.tiles}
     (body,) = newest(cube, "monitor")
     for image in read_images(MonitorManifest.model_validate_json(body), Store.at(str(cube))):
         assert image.quarantined == (tile,)
         assert image.tiles
-        assert tile.cell not in {one.tile.cell for one in image.tiles}
-        assert all((cube / one.change.uri).is_file() and (cube / one.z.uri).is_file() for one in image.tiles)
+        assert tile.cell not in {product.tile.cell for product in image.tiles}
+        assert all(
+            (cube / product.change.uri).is_file() and (cube / product.z.uri).is_file() for product in image.tiles
+        )
     records, datasets = index_of(cube)
-    assert not any('"acd:job"' in one for one in records)
-    assert not any("products/" in one for one in datasets)
+    assert not any('"acd:job"' in record for record in records)
+    assert not any("products/" in dataset for dataset in datasets)
 
 
 def test_a_file_that_is_bad_leaves_its_shard_mates_alone(scene: Path, tmp_path: Path) -> None:
@@ -319,12 +321,12 @@ def test_a_file_that_is_bad_leaves_its_shard_mates_alone(scene: Path, tmp_path: 
         assert [line for line in outcome.lines if "shard" in line] == [
             f"left out: shard 0 ({bad}): ACD-205: {bad} has only nodata",
         ]
-        names = {one.name for one in open_site(cube).cube.records(RecordQuery())}
+        names = {record.name for record in open_site(cube).cube.records(RecordQuery())}
         assert names == {path.stem for path in images.iterdir()} - {bad.stem}
         bad.write_bytes(good)
         again = run_locally(IngestJob(), settings, cube, pool=pool, progress=False)
     assert again.plan.units == 1
-    assert bad.stem in {one.name for one in open_site(cube).cube.records(RecordQuery())}
+    assert bad.stem in {record.name for record in open_site(cube).cube.records(RecordQuery())}
 
 
 def test_a_shard_that_was_killed_says_nothing_and_may_be_tried_again(scene: Path, tmp_path: Path) -> None:
@@ -362,7 +364,7 @@ def test_more_failures_than_the_budget_are_told_with_their_errors(
     assert raised.value.detail == (
         "4 of 4 shards of round check are not done: "
         + ", ".join(f"{shard} (ACD-402: the key is wrong)" for shard in range(4))
-        + "; 2 may be left out"
+        + "; only 2 may be left out"
     )
     with pytest.raises(AcdError, match="4 of 4 shards"):  # no budget publishes nothing at all
         gather_round(job, plan, "check", open_site(cube), quarantine=4)

@@ -213,14 +213,14 @@ def test_after_a_replacement_baseline_and_monitor_are_those_of_a_cube_that_never
         assert again.plan.units == 1
     baseline, monitored = judge(area)
     assert baseline.plan.content_id != first.plan.content_id
-    assert [one.label for one in monitored.plan.content.images] == [f"{a}_{b}"]
+    assert [image.label for image in monitored.plan.content.images] == [f"{a}_{b}"]
     assert any(
         f"judged against other versions of the baseline annual: {first.plan.content_id} (2)" in line
         for line in monitored.lines
     )
     anew = area.monitor(min_count=2, min_std=0.001, centred=False, again=True)
     c, d = days(6)[4]
-    assert [one.label for one in anew.plan.content.images] == [f"{c}_{d}"]
+    assert [image.label for image in anew.plan.content.images] == [f"{c}_{d}"]
     other = Area(area.folder / "other")
     shutil.copytree(area.folder / "images", other.folder / "images")
     other.ingest()
@@ -228,7 +228,7 @@ def test_after_a_replacement_baseline_and_monitor_are_those_of_a_cube_that_never
     np.testing.assert_array_equal(area.mean(baseline), other.mean(theirs))
     for a, b in days(6)[4:]:
         np.testing.assert_array_equal(z_of(area, f"{a}_{b}"), z_of(other, f"{a}_{b}"))
-    assert "published already" in area.baseline(end=days(4)[-1][1].isoformat()).lines[0]
+    assert "already published" in area.baseline(end=days(4)[-1][1].isoformat()).lines[0]
 
 
 @CONSOLIDATED
@@ -243,9 +243,9 @@ def test_only_the_image_that_was_replaced_is_judged_again(area: Area, consolidat
     write(area.folder / f"images/{image(5)}.tif", pixels_of(0.2, 25))
     area.ingest(on_known="replace")
     again = area.monitor(min_count=2, min_std=0.001, centred=False)
-    assert [one.label for one in again.plan.content.images] == [f"{a}_{b}"]
+    assert [image.label for image in again.plan.content.images] == [f"{a}_{b}"]
     assert np.median(z_of(area, f"{a}_{b}")) > np.median(before) + 1000
-    assert "monitored with these settings already" in area.monitor(min_count=2, min_std=0.001, centred=False).lines[0]
+    assert "already monitored with these settings" in area.monitor(min_count=2, min_std=0.001, centred=False).lines[0]
 
 
 def test_going_back_and_forth_ends_at_the_last_pixels(area: Area) -> None:
@@ -282,7 +282,7 @@ def test_a_consolidation_that_was_planned_before_indexes_no_copy_of_old_pixels(a
     gather_round(job, plan, "write", open_site(str(area.cube)))
     cube = LocalCube.open(str(area.cube))
     names = {record.id: record.name for record in area.records()}
-    copies = {names[one.record_id] for one in cube.datasets("CoherenceVV", "master") if one.is_copy}
+    copies = {names[dataset.record_id] for dataset in cube.datasets("CoherenceVV", "master") if dataset.is_copy}
     assert copies == {image(0), image(2)}
     baseline = area.baseline()
     fresh = [pixels_of(0.4, 0), pixels_of(0.8, 1), pixels_of(0.4, 2)]

@@ -237,7 +237,7 @@ def test_again_judges_exactly_the_images_that_were_asked_for(cube: Path, tmp_pat
     new = version_of(baseline(cube, end=EARLIER))
     asked = before[1].datetime
     outcome = monitor(cube, again=True, start=asked, end=asked + timedelta(hours=23))
-    assert [one.label for one in outcome.plan.content.images] == [before[1].label]
+    assert [image.label for image in outcome.plan.content.images] == [before[1].label]
     after = images(cube)
     assert [product.baseline for product in after] == [old, new, old]
     assert [after[0], after[2]] == [before[0], before[2]]
@@ -245,7 +245,7 @@ def test_again_judges_exactly_the_images_that_were_asked_for(cube: Path, tmp_pat
         z_of(cube, product)
     assert sorted(record.tags["acd:baseline"] for record in records(cube)) == sorted([old, new, old])
     datasets = open_site(str(cube)).cube.datasets("CoherenceVV_Z", "monitor")
-    assert {one.uri for one in datasets} == {tile.z.uri for product in after for tile in product.tiles}
+    assert {dataset.uri for dataset in datasets} == {tile.z.uri for product in after for tile in product.tiles}
     assert planned(cube).nothing_to_do
     again = planned(cube, again=True, start=asked, end=asked + timedelta(hours=23))
     assert f"against version {new}" in again.nothing_to_do

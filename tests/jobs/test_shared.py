@@ -83,10 +83,10 @@ def test_the_chain_makes_the_same_files_and_both_know_them(
         mine = own.datasets(variable.name, instance.name)
         assert len(mine) > 0
         if variable.dformat.dtype == "int64":
-            assert variable.name not in [one.name for one in theirs.variables()]
+            assert variable.name not in [shared.name for shared in theirs.variables()]
             continue
         there = theirs.datasets(variable.name, instance.name)
-        assert [str(site / one.uri) for one in mine] == [one.uri for one in there]
+        assert [str(site / dataset.uri) for dataset in mine] == [dataset.uri for dataset in there]
     assert own.layout(LAYOUT) == theirs.layout(LAYOUT)
 
 
@@ -95,7 +95,7 @@ def test_a_second_run_indexes_nothing_twice(scene: Path, served: Path, tmp_path:
     run_chain(scene, str(site), pool, WITHOUT)
     before = counts(served), counts(site), digests(site)
     outcomes = run_chain(scene, str(site), pool, WITHOUT)
-    assert [bool(one.plan.nothing_to_do) for one in outcomes] == [True] * 4
+    assert [bool(outcome.plan.nothing_to_do) for outcome in outcomes] == [True] * 4
     assert (counts(served), counts(site), digests(site)) == before
 
 
@@ -112,7 +112,7 @@ def test_kills_between_the_two_are_mended_by_the_next_run(
         return counts(served)
 
     there = [chain(deadly) for deadly in (1, 2, 3, 0)]
-    assert [one["heads"] for one in there] == [2, 3, 4, 4]
+    assert [call["heads"] for call in there] == [2, 3, 4, 4]
     assert there[3] == there[2]
     assert products(site) == products(local)
     assert len(LocalCube.open(str(site)).records(RecordQuery())) == 1 + SCENE.monitored_pairs
@@ -133,7 +133,7 @@ def test_web_mercator_and_grouped_dates_are_the_same(
         common = {"aoi": aoi, "layout": MERCATOR.name}
         run(BaselineJob(), BaselineSettings(**common, end=reference_end()), site, pool)
         outcome = run(MonitorJob(), MonitorSettings(**common, min_area=20), site, pool)
-        assert [len(one.records) for one in outcome.plan.content.images] == [2] * SCENE.monitored_pairs
+        assert [len(image.records) for image in outcome.plan.content.images] == [2] * SCENE.monitored_pairs
         found[name] = products(site)
     assert found["site"] == found["local"]
     assert sum("/z_" in name and name.endswith(".tif") for name in found["site"]) > SCENE.monitored_pairs
@@ -147,7 +147,7 @@ def test_records_that_are_there_need_no_ingest(
     before, site = counts(served), tmp_path / "site"
     there = IngestSettings(source="geocube", aoi=str(scene / "aoi.json"), make_layout=LAYOUT, cell_size=64)
     assert not run(IngestJob(), there, site, pool).plan.nothing_to_do
-    assert [one.name for one in LocalCube.open(str(served)).layouts()] == [LAYOUT]
+    assert [layout.name for layout in LocalCube.open(str(served)).layouts()] == [LAYOUT]
     said = run(IngestJob(), there, site, pool).plan.nothing_to_do
     assert said == f"{SCENE.reference_pairs + SCENE.monitored_pairs} records of CoherenceVV:master are on the Geocube"
     assert counts(served) == {**before, "heads": before["heads"] + 1}
@@ -229,7 +229,11 @@ def test_known_records_are_compared_with_what_the_site_brought(served: Path, tmp
     run(IngestJob(), into, tmp_path / "site", pool)
     cube = open_site(str(tmp_path / "site")).cube
     for instance, seed in (("master", 0), ("again", 5)):
-        (dataset,) = [one for one in cube.datasets("CoherenceVV", instance) if "20210107" in one.uri.rpartition("/")[2]]
+        (dataset,) = [
+            dataset
+            for dataset in cube.datasets("CoherenceVV", instance)
+            if "20210107" in dataset.uri.rpartition("/")[2]
+        ]
         slices = [Slice(label="first", datasets=(dataset,))]
         pixels = cube.read(dataset.grid, slices, settings.definition())
         np.testing.assert_allclose(np.squeeze(pixels), np.rint(good_pixels(seed) * 1000), atol=1)
@@ -304,7 +308,7 @@ def test_a_stuck_consolidation_ends_the_shard_and_a_cancelled_one_is_started_ane
         pass
     there.add_layout(layout)
     run(ConsolidateJob(), consolidation(scene), site, pool)
-    assert [(one.name, one.state) for one in there.jobs()] == [(stuck.name, "FAILED"), (f"{stuck.name}-2", "DONE")]
+    assert [(job.name, job.state) for job in there.jobs()] == [(stuck.name, "FAILED"), (f"{stuck.name}-2", "DONE")]
     assert run(ConsolidateJob(), consolidation(scene), site, pool).plan.nothing_to_do
 
 
@@ -332,10 +336,10 @@ def test_the_catalogue_is_that_of_both(shared: SharedCube) -> None:
     shared.add_instance(Instance(variable="Exact", name="x"))
     shared.add_instance(Instance(variable="Theirs", name="b"))
     assert shared.variables() == [exact, theirs]
-    assert [one.name for one in shared.instances("Theirs")] == ["a", "b"]
-    assert [one.name for one in shared.instances("Exact")] == ["x"]
+    assert [instance.name for instance in shared.instances("Theirs")] == ["a", "b"]
+    assert [instance.name for instance in shared.instances("Exact")] == ["x"]
     assert shared.variable("Exact") == exact
-    assert [one.name for one in shared.geocube.variables()] == ["Theirs"]
+    assert [variable.name for variable in shared.geocube.variables()] == ["Theirs"]
     for ask in (shared.instances, shared.variable):
         with pytest.raises(AcdError) as raised:
             ask("None")

@@ -16,14 +16,14 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.warp import transform_geom
 
-from acdtask.change.detect import Change, detect_against
+from acdtask.change.detect import ImageChange, detect_against
 from acdtask.change.moments import Moments
 from acdtask.change.profile import Detection, detection_for
 from acdtask.change.zscore import Quality
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import RecordQuery, Slice
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
@@ -104,7 +104,7 @@ def layout_of(how: How) -> Layout:
     return Layout(name=LAYOUT, grid=RegularGrid(crs=CRS, resolution=20, cell_size=how.cell, ox=ox, oy=oy))
 
 
-def run(job: Job[Any, Any], settings: Settings, site: str, quarantine: int = 0) -> Outcome:
+def run(job: Job[Any, Any], settings: Settings, site: str, quarantine: int = 0) -> LocalOutcome:
     with WorkerPool(0) as pool:
         return run_locally(job, settings, site, pool=pool, progress=False, quarantine=quarantine)
 
@@ -120,14 +120,14 @@ def make(scene: Path, site: str, how: How) -> str:
     return site
 
 
-def baseline(scene: Path, site: str, how: How, quarantine: int = 0) -> Outcome:
+def baseline(scene: Path, site: str, how: How, quarantine: int = 0) -> LocalOutcome:
     settings = BaselineSettings(
         aoi=str(scene / "aoi.json"), layout=LAYOUT, end=ends(REFERENCE - 1), min_dates=5, shard_tiles=how.shard_tiles
     )
     return run(BaselineJob(), settings, site, quarantine)
 
 
-def monitor(scene: Path, site: str, how: How, quarantine: int = 0, **method: Any) -> Outcome:
+def monitor(scene: Path, site: str, how: How, quarantine: int = 0, **method: Any) -> LocalOutcome:
     settings = MonitorSettings(aoi=str(scene / "aoi.json"), layout=LAYOUT, shard_tiles=how.shard_tiles, **method)
     return run(MonitorJob(), settings, site, quarantine)
 
@@ -148,7 +148,7 @@ class Result:
         assert self.patches == other.patches
 
 
-def result_of(site: str, outcome: Outcome, how: How) -> Result:
+def result_of(site: str, outcome: LocalOutcome, how: How) -> Result:
     store = Store.at(site)
     body = manifest_chain(store, "site", "monitor", outcome.plan.content.method.id).newest()[1]
     assert body is not None
@@ -161,7 +161,7 @@ def result_of(site: str, outcome: Outcome, how: How) -> Result:
         for tile in image.tiles:
             row, column = tile.tile.origin
             row, column = row - 3 + 20, column - 5 + 20
-            rows, columns = (slice(max(one, 0), max(one + how.cell, 0)) for one in (row, column))
+            rows, columns = (slice(max(start, 0), max(start + how.cell, 0)) for start in (row, column))
             of_tile = slice(max(-row, 0), None), slice(max(-column, 0), None)
 
             bands = np.concatenate([read(store, tile.z.uri), read(store, tile.change.uri)])[:, *of_tile]
@@ -169,7 +169,7 @@ def result_of(site: str, outcome: Outcome, how: How) -> Result:
                 place = target[rows, columns]
                 place[...] = pixels[: place.shape[0], : place.shape[1]]
     patches = [patch for month in read_month_patches(manifest, store) for patch in month]
-    return Result(z, change, quality, [(json.dumps(one.properties), one.geometry.wkt) for one in patches])
+    return Result(z, change, quality, [(json.dumps(patch.properties), patch.geometry.wkt) for patch in patches])
 
 
 def read(store: Store, key: str) -> NDArray[Any]:
@@ -177,7 +177,9 @@ def read(store: Store, key: str) -> NDArray[Any]:
         return np.asarray(raster.read())
 
 
-def expected(scene: Path, site: str, how: How, method: dict[str, Any], masked: list[str] | None = None) -> list[Change]:
+def expected(
+    scene: Path, site: str, how: How, method: dict[str, Any], masked: list[str] | None = None
+) -> list[ImageChange]:
     """Every new image judged as a whole, from pixels that are read in one piece; some cells are no part of the area."""
     cube, layout = LocalCube.open(site), layout_of(how)
     variable = cube.variable("CoherenceVV")
@@ -190,7 +192,7 @@ def expected(scene: Path, site: str, how: How, method: dict[str, Any], masked: l
     for cell in masked or []:
         i, j = map(int, cell.split("/"))
         row, column = layout.tile(i, j).origin
-        rows, columns = (max(one + 20, 0) for one in (row - 3, column - 5))
+        rows, columns = (max(start + 20, 0) for start in (row - 3, column - 5))
         inside[rows : row - 3 + 20 + how.cell, columns : column - 5 + 20 + how.cell] = False
     given = {name: value for name, value in method.items() if name != "profile"}
     detection: Detection = detection_for(method.get("profile", "standard"), (0, 1000), 0.001, given)
@@ -199,7 +201,7 @@ def expected(scene: Path, site: str, how: How, method: dict[str, Any], masked: l
     return [detect_against(moments, image, detection, nodata=-1, inside=inside) for image in images[REFERENCE:]]
 
 
-def assert_as_expected(result: Result, changes: list[Change]) -> None:
+def assert_as_expected(result: Result, changes: list[ImageChange]) -> None:
     for number, change in enumerate(changes):
         np.testing.assert_array_equal(result.quality[number], change.score.quality)
         judged = change.score.quality == Quality.VALID
@@ -289,7 +291,9 @@ def test_no_cut_shows_on_a_geocube(
 def damage(site: str, cell: str) -> Callable[[], None]:
     """Let what was consolidated for a cell be unreadable; what makes it good again."""
     (key,) = {
-        one.uri for one in LocalCube.open(site).datasets("CoherenceVV", "master") if one.is_copy and one.cell == cell
+        dataset.uri
+        for dataset in LocalCube.open(site).datasets("CoherenceVV", "master")
+        if dataset.is_copy and dataset.cell == cell
     }
     chunks = [path for path in Path(site, key).rglob("c/*/*/*") if path.is_file()]
     assert chunks

@@ -332,18 +332,18 @@ def as_lines(items: list[dict[str, Any]]) -> bytes:
 def as_parquet(items: list[dict[str, Any]]) -> bytes:
     """As the stac-geoparquet specification has it: properties are columns, assets a struct."""
     micros = {
-        name: np.array([int(datetime.fromisoformat(one["properties"][name]).timestamp()) * 10**6 for one in items])
+        name: np.array([int(datetime.fromisoformat(item["properties"][name]).timestamp()) * 10**6 for item in items])
         for name in ("start_datetime", "end_datetime")
     }
     text = DataType.string()
-    parts = {name: Array([one["assets"]["coh"][name] for one in items], type=text) for name in ("href", "type")}
+    parts = {name: Array([item["assets"]["coh"][name] for item in items], type=text) for name in ("href", "type")}
     coh = struct_array(list(parts.values()), fields=[Field(name, text) for name in parts])
     columns: dict[str, Any] = {
         "type": Array(["Feature"] * len(items), type=text),
-        "id": Array([one["id"] for one in items], type=text),
+        "id": Array([item["id"] for item in items], type=text),
         "geometry": Array([b""] * len(items), type=DataType.binary()),
         "assets": struct_array([coh], fields=[Field("coh", coh.type)]),
-        "orbit": Array([one["properties"]["orbit"] for one in items], type=text),
+        "orbit": Array([item["properties"]["orbit"] for item in items], type=text),
         **{name: Array.from_numpy(values).cast(DataType.timestamp("us", tz="UTC")) for name, values in micros.items()},
     }
     schema = Schema([Field(name, column.type) for name, column in columns.items()])
@@ -431,7 +431,7 @@ def test_a_catalogue_in_a_bucket_is_read_side_by_side_and_its_assets_a_folder_at
         for name, value in {**bucket.environment, "AWS_NO_SIGN_REQUEST": "YES"}.items():
             monkeypatch.setenv(name, value)
         plan = make_plan(IngestJob(), IngestSettings(source="s3://pub/catalog.json"), open_site(str(tmp_path / "cube")))
-        asked = [one for one in bucket.requests if "list-type" in one]
+        asked = [request for request in bucket.requests if "list-type" in request]
     assert plan.units == count
     assert [record_id for record_id, _, _ in plan.content.inputs]
     assert [address for _, address, _ in plan.content.inputs] == [f"s3://pub/coh/{n:02}.tif" for n in range(count)]

@@ -22,7 +22,7 @@ from rasterio.warp import transform_bounds
 from acdtask.cli import main
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Record, RecordQuery
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import make_plan, open_site
 from acdtask.errors import AcdError, ErrorCode
@@ -82,27 +82,27 @@ class Area:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "aoi.json").write_text(json.dumps(body | times))
 
-    def ingest(self, source: Path | None = None, **more: Any) -> Outcome:
+    def ingest(self, source: Path | None = None, **more: Any) -> LocalOutcome:
         given = {"pattern": "*{start}_{end}*.tif", "source": str(source or self.folder / "images")}
         outcome = self.run(IngestJob(), IngestSettings(**(given | more)))
         grid = RegularGrid(crs="EPSG:32632", resolution=RESOLUTION, cell_size=SIZE, ox=LEFT, oy=TOP)
         open_site(str(self.cube)).cube.add_layout(Layout(name="utm", grid=grid))
         return outcome
 
-    def baseline(self, **more: Any) -> Outcome:
+    def baseline(self, **more: Any) -> LocalOutcome:
         return self.run(BaselineJob(), self.of(BaselineSettings, **more))
 
-    def monitor(self, **more: Any) -> Outcome:
+    def monitor(self, **more: Any) -> LocalOutcome:
         return self.run(MonitorJob(), self.of(MonitorSettings, **more))
 
     def of(self, kind: Callable[..., Any], **more: Any) -> Any:
         return kind(aoi=str(self.folder / "aoi.json"), layout="utm", **more)
 
-    def run(self, job: Job[Any, Any], chosen: Settings) -> Outcome:
+    def run(self, job: Job[Any, Any], chosen: Settings) -> LocalOutcome:
         with WorkerPool(0) as pool:
             return run_locally(job, chosen, str(self.cube), pool=pool, progress=False)
 
-    def mean(self, outcome: Outcome) -> NDArray[np.float64]:
+    def mean(self, outcome: LocalOutcome) -> NDArray[np.float64]:
         """The mean of the baseline that a run has made, in units of coherence."""
         folder = self.cube / "products/site/baseline" / outcome.plan.content_id
         (path,) = folder.rglob("mean_*.tif")
@@ -167,9 +167,10 @@ def test_a_cube_without_track_tags_is_read_by_the_names_of_its_records_and_inges
     tagged = cube.records(RecordQuery())
     datasets = cube.datasets("CoherenceVV", "master")
     plain = {
-        one.id: one.model_copy(update={"tags": {k: v for k, v in one.tags.items() if k != "track"}}) for one in tagged
+        record.id: record.model_copy(update={"tags": {k: v for k, v in record.tags.items() if k != "track"}})
+        for record in tagged
     }
-    moved = [one.model_copy(update={"record_id": plain[one.record_id].id}) for one in datasets]
+    moved = [dataset.model_copy(update={"record_id": plain[dataset.record_id].id}) for dataset in datasets]
     cube.remove(records=plain, datasets=datasets)
     cube.commit(Addition([*plain.values()], moved))
     write_series(area.folder / "images", "S1_D066_{a}_{b}_VV.tif", 1, mean=0.3, first=FIRST + timedelta(5))
@@ -524,7 +525,7 @@ def test_the_advice_for_two_satellites_with_dates_alone_works(area: Area) -> Non
     write_turns(area.folder / "images", ("", ""), means=(0.7, 0.6))
     area.ingest()
     refused = refusal(area.baseline)
-    assert "two satellites on one track 6 days after one another" in refused.detail
+    assert "two satellites 6 days apart on one track" in refused.detail
     assert "--track A015" in refused.fix
     assert "--mixed" in refused.fix
     for name, options in (("mixed", {"mixed": True}), ("track", {"track": "A015"})):
@@ -553,13 +554,13 @@ def pair(a: int, b: int, name: str = "") -> Pair:
     ids=["nothing", "a chain", "a chain with a gap", "a network", "a network in any order"],
 )
 def test_chains_and_networks_are_one_series(pairs: list[tuple[int, int]]) -> None:
-    require_one_series([pair(*one) for one in pairs], "it")
+    require_one_series([pair(*dates) for dates in pairs], "it")
 
 
 @given(st.permutations([(0, 12), (12, 24), (24, 36), (5, 17), (17, 29)]))
 def test_two_chains_are_found_in_any_order(pairs: list[tuple[int, int]]) -> None:
     with pytest.raises(AcdError, match="3 pairs such as 0-12 and 2 such as 5-17"):
-        require_one_series([pair(*one) for one in pairs], "it")
+        require_one_series([pair(*dates) for dates in pairs], "it")
 
 
 def test_two_images_of_one_day_over_one_another_are_refused_naming_both(area: Area) -> None:
@@ -624,7 +625,7 @@ def test_an_image_of_a_length_that_the_baseline_does_not_have_is_told(area: Area
     area.ingest()
     area.baseline(end=a.isoformat())
     told = area.monitor(min_count=2, min_std=0.001).lines
-    assert any("no pair of the baseline is as long" in line and "24 days: 1" in line for line in told)
+    assert any("the baseline has no pairs of the length" in line and "24 days: 1" in line for line in told)
 
 
 def test_plan_says_tracks_lengths_grids_and_how_many_files_match(area: Area) -> None:

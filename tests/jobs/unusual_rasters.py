@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rasterio import Affine
 from rasterio.enums import ColorInterp
 
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -97,7 +97,7 @@ def write_item(folder: Path, raster: Path, asset: dict[str, Any]) -> Path:
     return path
 
 
-def ingest(cube: Path, source: Path, *, quarantine: int = 0, **settings: Any) -> Outcome:
+def ingest(cube: Path, source: Path, *, quarantine: int = 0, **settings: Any) -> LocalOutcome:
     """Ingest a folder or an item in this process."""
     with WorkerPool(0) as pool:
         chosen = IngestSettings(source=str(source), **settings)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cloudevents.core.v1.event import CloudEvent
 
-from acdtask.engine.run_summary import noting_failure, record_gathered, record_plan
+from acdtask.engine.run_summary import record_gathered, record_plan, recording_failure
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Nothing, Plan, Site
@@ -46,7 +46,7 @@ def finished(plan: Plan[Any, Any], site: Site) -> Plan[Any, Any]:
 
 
 def failed(site: Site, stage: str, round_name: str = "", shard: int | None = None, detail: str = "b.tif") -> None:
-    with pytest.raises(AcdError), noting_failure(site.address, JOB.name, stage, round_name, shard):
+    with pytest.raises(AcdError), recording_failure(site.address, JOB.name, stage, round_name, shard):
         raise AcdError(ErrorCode.INPUT_UNREADABLE, detail)
 
 

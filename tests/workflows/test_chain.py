@@ -175,7 +175,7 @@ def test_the_workflow_makes_the_bytes_of_local_and_then_finds_nothing_to_do(scen
     assert digests(tmp_path / "cube") == made
     (record,) = records_of(again.uid, Site(str(tmp_path / "cube")))
     assert (record.job, record.gathered, record.shards) == ("monitor", False, 0)
-    assert "monitored with these settings already" in record.nothing_to_do
+    assert "already monitored with these settings" in record.nothing_to_do
     assert again.metric("acd_job_duration_seconds", job="monitor", aoi="koln") > 0
     counted = {series.name: value for series, value in again.metrics.items() if series.name.endswith("_total")}
     assert counted == dict.fromkeys(counted, 0.0)

@@ -1,13 +1,13 @@
 """Centring: z relative to similar pixels of the same image.
 
-Rain, snow or a long baseline lowers the coherence of a land cover everywhere. A pixel is abnormal if it dropped more
-than others like it did on the same date. "Like it" means: about as coherent as a rule. So
+Rain, snow or a long perpendicular baseline lowers the coherence of a land cover everywhere. A pixel is abnormal if it
+dropped more than similar pixels did on the same date, where similar means a similar mean coherence:
 
     z'(p) = z(p) - median of z over the image's pixels whose mean is in the bin of p's mean
 
 with ten bins of equal width over the variable's range (Table 1 of `docs/decisions/0007-centred-scores.md`). Medians
-come from histograms of whole numbers, which can be added over tiles in any order: they are those of the whole image,
-bit for bit, however it was cut. Halo: none.
+come from integer histograms, which are added over tiles in any order, so they are bit-for-bit those of the whole image
+regardless of tiling. Halo: none.
 """
 
 from __future__ import annotations
@@ -35,38 +35,38 @@ __all__ = [
 ]
 
 BINS = 10
-"""The range of the variable is cut into so many bins of equal width."""
+"""Number of bins of equal width over the variable's range."""
 
 STEP = 0.01
-"""Width of a histogram's step, and the precision of a median."""
+"""Width of a histogram level, and so the precision of a median."""
 
 LIMIT = 20.0
-"""Scores beyond are counted at the ends; no median of an image lies there."""
+"""Scores are clipped to this when counted; no median of an image comes near it."""
 
 MIN_PIXELS = 500
-"""A bin with fewer scores in the whole image is left as it is."""
+"""Bins with fewer scores in the whole image are not centred."""
 
 _LEVELS = round(2 * LIMIT / STEP) + 1
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreHistogram:
-    """How often each score occurs in each bin of mean coherence.
+    """Histograms of z, one per bin of mean coherence.
 
     Attributes:
-        counts: shape (BINS, levels), int64; level k stands for z from k * STEP - LIMIT, rounded.
+        counts: shape (BINS, levels), int64; level k counts scores that round to k * STEP - LIMIT.
     """
 
     counts: NDArray[np.int64]
 
     @classmethod
     def empty(cls) -> ScoreHistogram:
-        """No score yet."""
+        """A histogram without scores."""
         return cls(np.zeros((BINS, _LEVELS), np.int64))
 
     @classmethod
     def of(cls, z: NDArray[np.float32], bins: NDArray[np.intp]) -> ScoreHistogram:
-        """The histogram of a tile.
+        """Count the scores of a tile.
 
         Args:
             z: shape (height, width), NaN where there is no score.
@@ -96,19 +96,19 @@ class ScoreHistogram:
 
 
 def coherence_bins(mean: NDArray[np.float32], least: float, greatest: float) -> NDArray[np.intp]:
-    """The bin of each pixel's mean, 0 to BINS - 1; NaN goes to any bin.
+    """The bin of each pixel's mean, from 0 to BINS - 1; NaN goes to an arbitrary bin.
 
     Args:
         mean: mean of the baseline, in stored units, shape (height, width).
-        least: least valid value of the variable.
-        greatest: greatest valid value of the variable.
+        least: minimum valid value of the variable.
+        greatest: maximum valid value of the variable.
     """
     edges = np.linspace(least, greatest, BINS + 1)[1:-1]
     return np.digitize(mean, edges)
 
 
 def common_score(bins: NDArray[np.intp], medians: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What each pixel's z has in common with its bin: to be taken away from it; float32, the shape of bins."""
+    """The median z of each pixel's bin, which centring subtracts; float32, same shape as bins."""
     return medians[bins]
 
 
@@ -116,11 +116,11 @@ def common_score(bins: NDArray[np.intp], medians: NDArray[np.float32]) -> NDArra
 class Centring(Step):
     """Subtracts from each z the image's median z of pixels with similar mean coherence.
 
-    >>> from acdtask.change.scene import Ground
+    >>> from acdtask.change.scene import BaselineArrays
     >>> z = np.full((30, 30), 0.5, np.float32)
     >>> z[3, 4] = 2.5
     >>> count = np.full((30, 30), 60)
-    >>> scene = Scene.of(Ground(np.full_like(z, 650), np.full_like(z, 30), count), count, z)
+    >>> scene = Scene.of(BaselineArrays(np.full_like(z, 650), np.full_like(z, 30), count), count, z)
     >>> whole = Centring().conclude(Centring().measure(scene))
     >>> Centring().apply(scene, whole).z[3, 3:6]
     array([0., 2., 0.], dtype=float32)
@@ -147,12 +147,12 @@ class Centring(Step):
         return ScoreHistogram(counts).medians()
 
     def apply(self, scene: Scene, whole: Whole | None) -> Scene:
-        """The scene with centred scores."""
+        """Subtract the median of its bin from each z."""
         return scene if whole is None else scene.with_z(scene.z - common_score(_bins(scene), whole))
 
 
 class CentringSettings(StepSettings):
-    """Whether z is centred; default: as the profile says."""
+    """Whether z is centred; default: the profile's."""
 
     step: ClassVar[type[Step]] = Centring
     centred: bool | None = Field(
@@ -162,4 +162,6 @@ class CentringSettings(StepSettings):
 
 
 def _bins(scene: Scene) -> NDArray[np.intp]:
-    return scene.ground.once("coherence bins", lambda: coherence_bins(scene.ground.mean, *scene.ground.valid_range))
+    return scene.baseline.once(
+        "coherence bins", lambda: coherence_bins(scene.baseline.mean, *scene.baseline.valid_range)
+    )

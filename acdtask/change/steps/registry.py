@@ -13,14 +13,14 @@ __all__ = ["STEPS", "AllStepSettings", "recorded_steps", "steps_of"]
 
 
 class AllStepSettings(CentringSettings, SmoothSettings):
-    """The settings of all steps. To add a step, add its settings here; methods apply steps in this order."""
+    """The settings of all steps. To add a step, add its settings to the bases; methods apply steps in their order."""
 
 
 STEPS: tuple[type[Step], ...] = tuple(cast(type[StepSettings], base).step for base in AllStepSettings.__bases__)
 
 
 def steps_of(given: Mapping[str, Any]) -> tuple[Step, ...]:
-    """The steps that the settings ask for. SETTING_INVALID, naming the setting.
+    """Create the steps that the settings ask for. SETTING_INVALID, naming the setting.
 
     >>> steps_of({"centred": True, "smooth": 1.2})
     (Centring(), Smooth(sigma=1.2))

@@ -31,10 +31,10 @@ from acdtask.errors import AcdError, ErrorCode
 __all__ = ["LARGEST", "Smooth", "SmoothSettings", "gaussian_mean"]
 
 CUT_OFF = 4.0
-"""Where the kernel is truncated, in sigma."""
+"""Truncation of the kernel, in sigma."""
 
 LARGEST = 16.0
-"""The largest sigma, in pixels; its halo is 64 px."""
+"""Maximum sigma, in pixels; its halo is 64 px."""
 
 WEIGHT_STEPS = 2**20
 Z_LIMIT = 1e6
@@ -45,10 +45,10 @@ Z_LIMIT = 1e6
 class Smooth(Step):
     """Applies the thresholds to the Gaussian mean of z; `sigma` is in pixels.
 
-    >>> from acdtask.change.scene import Ground
+    >>> from acdtask.change.scene import BaselineArrays
     >>> z = np.zeros((5, 5), np.float32)
     >>> z[2, 2], z[2, 3] = 4, np.nan
-    >>> scene = Smooth(0.5).apply(Scene.of(Ground(z, z, z), z, z), None)
+    >>> scene = Smooth(0.5).apply(Scene.of(BaselineArrays(z, z, z), z, z), None)
     >>> scene.extent[2, :4].round(2), scene.z is z
     (array([0.  , 0.34, 2.7 ,  nan], dtype=float32), True)
 
@@ -60,12 +60,12 @@ class Smooth(Step):
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma <= LARGEST:
-            detail = f"smooth is {self.sigma}, and it is 0 or up to {LARGEST:g} px"
+            detail = f"smooth is {self.sigma}; it must be 0, or up to {LARGEST:g} px"
             raise AcdError(ErrorCode.SETTING_INVALID, detail)
 
     @property
     def halo(self) -> int:
-        """The half width of the kernel."""
+        """Half width of the kernel, in pixels."""
         return math.ceil(CUT_OFF * self.sigma - 0.5)
 
     @classmethod
@@ -84,7 +84,7 @@ class Smooth(Step):
         return replace(scene, extent=smooth, seed=smooth)
 
     def weights(self) -> list[float]:
-        """Weights of the pixels at distance 0, 1, ... halo along an axis."""
+        """Weights of the pixels at distances 0, 1, ... halo along an axis."""
         exact = [math.exp(-0.5 * (distance / self.sigma) ** 2) for distance in range(self.halo + 1)]
         return [round(weight * WEIGHT_STEPS) / WEIGHT_STEPS for weight in exact]
 
@@ -107,7 +107,7 @@ def gaussian_mean(z: NDArray[np.float32], weights: list[float]) -> NDArray[np.fl
 
     Args:
         z: shape (height, width).
-        weights: of the pixels at distance 0, 1, ... along an axis; that at distance 0 is not 0.
+        weights: weights of the pixels at distances 0, 1, ... along an axis; the first is not 0.
 
     >>> gaussian_mean(np.array([[0, 3, np.nan, 9]], np.float32), [1.0, 0.5])
     array([[ 1.,  2., nan,  9.]], dtype=float32)
@@ -132,8 +132,8 @@ def _along_columns(field: NDArray[np.float64], weights: list[float]) -> NDArray[
     padded = np.pad(field, ((reach, reach), (0, 0)))
     total = weights[0] * field
     pair = np.empty_like(field)
-    # One pair of taps after the other, over the whole array, so the order of a sum does not depend on the pixel's
-    # position. Adding padding (0.0) changes no bit: the edge of the array has the same effect as masked pixels.
+    # Pairs of taps are added one after the other over the whole array, so the order of a sum is the same for every
+    # pixel. Adding padding (0.0) changes no bit: the edge of the array has the same effect as masked pixels.
     for distance in range(1, reach + 1):
         before, after = padded[reach - distance :][:height], padded[reach + distance :][:height]
         np.add(before, after, out=pair)

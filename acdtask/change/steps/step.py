@@ -15,14 +15,14 @@ from acdtask.change.scene import Scene
 __all__ = ["Counts", "Step", "StepSettings", "Whole"]
 
 Counts: TypeAlias = NDArray[np.int64]
-"""What a step counts in a tile: integers of a fixed shape, whose sum over tiles does not depend on the order."""
+"""What a step counts in a tile: integers of a fixed shape, so that their sum over tiles does not depend on order."""
 
 Whole: TypeAlias = NDArray[Any]
 """What a step concludes about the whole image."""
 
 
 class Step(ABC):
-    """An array function that sharpens the evidence. It sees a tile and `halo` pixels around it.
+    """An array function that refines the evidence of a tile. It sees the tile and `halo` pixels around it.
 
     A step that depends on the whole image (a median, for example) sets `measures`. The counts of all tiles are added,
     `conclude` reduces the sum, and `apply` receives the result in every tile.
@@ -35,13 +35,13 @@ class Step(ABC):
 
     @property
     def halo(self) -> int:
-        """How far around a tile pixels affect the result in it, in pixels."""
+        """How far beyond a tile pixels affect its result, in pixels."""
         return 0
 
     @classmethod
     @abstractmethod
     def chosen(cls, given: Mapping[str, Any]) -> Self | None:
-        """The step with these settings, or None if they do not ask for it. SETTING_INVALID, naming the setting."""
+        """Create the step if the settings ask for it, otherwise None. SETTING_INVALID, naming the setting."""
 
     @classmethod
     @abstractmethod
@@ -52,7 +52,7 @@ class Step(ABC):
         """
 
     def measure(self, scene: Scene) -> Counts:
-        """Count in a tile, without its halo."""
+        """Count in a tile without its halo."""
         raise NotImplementedError
 
     def conclude(self, counts: Counts) -> Whole:
@@ -61,7 +61,7 @@ class Step(ABC):
 
     @abstractmethod
     def apply(self, scene: Scene, whole: Whole | None) -> Scene:
-        """Return the scene after this step. Pixels without z must stay without.
+        """Return the scene after this step. Pixels without z must stay without z.
 
         If nothing was measured, `whole` is None, and a step that measures changes nothing.
         """

@@ -1,1 +1,1 @@
-"""Per-pixel moments of a reference period."""
+"""Per-pixel moments over a reference period."""

@@ -1,4 +1,4 @@
-"""What a plan of the baseline has decided, the work of its shards, and what they have written."""
+"""Data of the baseline's rounds: the content of a plan, the work of its shards, and their results."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ TAG_CONTENT = "acd:content"
 
 
 class BaselineContent(Content):
-    """What a baseline is made of.
+    """Inputs of a baseline.
 
     Attributes:
         aoi, area: name and GeoJSON geometry of the area.
         start, end: the period.
         last: datetime of the last image.
         images, records: labels of the images, and ids of their records.
-        tiles: the cells.
-        replaced: addresses of pixels that were replaced after they were ingested, by record id.
-        track, polarisation: of all images; empty if they have none, or several.
-        lines: sentences about the images, for the person who runs the plan.
+        tiles: cells of the tiles.
+        replaced: addresses of pixels that were replaced after ingestion, by record id.
+        track, polarisation: the only track and polarisation of the images; empty if unknown or several.
+        lines: sentences about the images, for the user.
     """
 
     described: ClassVar[frozenset[str]] = frozenset(
@@ -59,17 +59,17 @@ class BaselineContent(Content):
     lines: tuple[str, ...] = ()
 
     def science(self, settings: Settings) -> dict[str, Any]:
-        """The settings that decide what comes out, with the area and the period that they came to, as JSON values."""
+        """The settings that affect results, with the resulting area and period, as JSON values."""
         fixed = {"aoi": self.aoi, "start": self.start.isoformat(), "end": self.end.isoformat()}
         return {**settings.science(), **fixed}
 
     def identity(self, settings: Settings) -> dict[str, Any]:
-        """Those settings, and the images."""
+        """Settings and images."""
         return {"settings": self.science(settings), "last": self.last.isoformat(), **self.decided()}
 
 
 class StackOfTile(TileOfWork):
-    """A tile, and its part of each image."""
+    """A tile with its slices of images."""
 
     slices: list[Slice]
 
@@ -79,7 +79,7 @@ class BaselineWork(TilesWork[StackOfTile]):
 
 
 class BaselineTiles(BaseModel):
-    """What a shard has written."""
+    """The tiles that a shard has written."""
 
     tiles: list[BaselineTile]
 
@@ -89,7 +89,7 @@ BaselineContext = Context[BaselineSettings, BaselineContent]
 
 
 def record_of(plan: BaselinePlan) -> Record:
-    """The record that the baseline's datasets belong to."""
+    """The record of the baseline's datasets."""
     content = plan.content
     return Record(
         name=f"{content.aoi}/baseline/{plan.content_id}",

@@ -1,4 +1,4 @@
-"""What lies beside the pixels of a baseline, so that other tools open them: STAC, mosaics, styles, TIFF tags."""
+"""Files and metadata for other tools in a baseline: STAC, mosaics, styles, TIFF tags."""
 
 from __future__ import annotations
 
@@ -25,22 +25,21 @@ from acdtask.jobs.styles import raster_style
 from acdtask.raster.mosaic import MosaicBand, encode_vrt
 from acdtask.storage.store import Store
 
-__all__ = ["VIEWS", "BaselinePlace", "files_of_baseline", "link_baseline"]
+__all__ = ["VIEWS", "BaselineDocuments", "files_of_baseline", "link_baseline"]
 
 VIEWS = ("mean", "std", "count")
-"""What a baseline shows; its moments are for acd alone."""
-
+"""Views of a baseline for users; its moments are only for acd."""
 
 TITLES = {"mean": "Mean", "std": "Standard deviation", "count": "Valid images", "moments": "Exact moments"}
 
 
-class BaselinePlace:
-    """Where the files of a baseline lie, and what they say of themselves.
+class BaselineDocuments:
+    """File names and metadata of a baseline.
 
     Args:
-        area, content_id: whose folder it is.
-        variable: what it describes.
-        science: the settings that decide what comes out, with the dates `start` and `end`.
+        area, content_id: area and content id of the baseline.
+        variable: variable of the images.
+        science: settings that affect results, with the dates `start` and `end`.
     """
 
     def __init__(self, area: str, content_id: str, variable: Variable, science: Mapping[str, Any]) -> None:
@@ -58,7 +57,7 @@ class BaselinePlace:
         }
 
     def stem(self, product: str, cell: str = "") -> str:
-        """What a file is called, without its ending."""
+        """The file name of a product without its extension."""
         when = period_part(self._start, self._end)
         return product_stem(self._area, self._variable.name, product, when, cell)
 
@@ -69,7 +68,7 @@ class BaselinePlace:
         return tiff_tags(f"{TITLES[product]} of {self._variable.name}, {self._area}, {days}", self._end, facts)
 
     def item(self, tile: BaselineTile, record: Record, sizes: Mapping[str, int]) -> tuple[str, bytes]:
-        """The STAC item of a tile: its key, and what it says."""
+        """The key and content of a tile's STAC item."""
         key = f"{self.folder}/{self.stem('', cell_part(tile.tile))}.json"
         variables = dict(zip(VIEWS, baseline_variables(self._variable), strict=False))
         assets = {name: (dataset, variables[name]) for name, dataset in _views(tile).items()}
@@ -80,7 +79,7 @@ class BaselinePlace:
 
     @property
     def lineage(self) -> str:
-        """How it was made."""
+        """A sentence about how the baseline was computed."""
         return (
             f"Mean, population standard deviation and number of the valid images of {self._variable.name} in the "
             "period, from exact integer sums per pixel."
@@ -93,56 +92,56 @@ class BaselinePlace:
 
 
 def files_of_baseline(manifest: BaselineManifest, variable: Variable) -> dict[str, bytes]:
-    """The mosaics of all tiles of a baseline and their styles, by key."""
-    place = _place(manifest, variable)
+    """Mosaics of all tiles of a baseline, and their styles, by key."""
+    documents = _documents(manifest, variable)
     files = {}
     views = baseline_variables(variable)[:3]
     for product, view in zip(VIEWS, views, strict=True) if manifest.tiles else ():
-        stem = f"{place.folder}/{place.stem(product)}"
+        stem = f"{documents.folder}/{documents.stem(product)}"
         unit = "images" if product == "count" else view.unit
         band = MosaicBand(product, view.dformat.dtype, view.dformat.nodata, view.scale, unit)
         tiles = {_views(tile)[product].uri: tile.tile.grid for tile in manifest.tiles}
-        files[f"{stem}.vrt"] = encode_vrt(tiles, [band], href=f"{stem}.vrt", metadata=place.tags(product))
+        files[f"{stem}.vrt"] = encode_vrt(tiles, [band], href=f"{stem}.vrt", metadata=documents.tags(product))
         files[f"{stem}.qml"] = raster_style(product, variable)
     return files
 
 
 def link_baseline(chain: NumberedChain, variable: Variable, area: Json, store: Store) -> None:
-    """Write the collection of a published baseline, and let it be found from the root.
+    """Write the STAC collection of a published baseline, and link it from the root.
 
-    A slow writer may write what a faster one has replaced, so whoever writes looks whether something newer was
-    published meanwhile.
+    A slow writer may overwrite the work of a faster one, so each writer checks afterwards whether a newer version was
+    published in the meantime.
 
     Args:
         chain: the baseline's manifests, at least one.
-        variable: what it describes.
+        variable: variable of the images.
         area: GeoJSON geometry of the AOI.
-        store: of the cube.
+        store: store of the cube.
     """
     number, body = chain.newest()
     while body is not None:
         manifest = BaselineManifest.model_validate_json(body)
-        place = _place(manifest, variable)
-        put_if_changed(store, place.collection, _collection(place, manifest, area))
+        documents = _documents(manifest, variable)
+        put_if_changed(store, documents.collection, _collection(documents, manifest, area))
         newest, body = chain.newest()
         if newest == number:
-            link_collection(store, manifest.aoi, place.collection, _title(manifest))
+            link_collection(store, manifest.aoi, documents.collection, _title(manifest))
             return
         number = newest
 
 
-def _collection(place: BaselinePlace, manifest: BaselineManifest, area: Json) -> bytes:
+def _collection(documents: BaselineDocuments, manifest: BaselineManifest, area: Json) -> bytes:
     items = {tile.item: cell_part(tile.tile) for tile in manifest.tiles if tile.item}
     collection = stac_collection(
-        place.identity,
+        documents.identity,
         f"Mean, standard deviation and count of {manifest.variable} in {manifest.aoi}, of {len(manifest.images)} "
         "images.",
-        href=place.collection,
+        href=documents.collection,
         links=StacLinks(root=ROOT, parent=area_catalogue(manifest.aoi), items=items),
         footprint=area,
-        interval=place.interval,
+        interval=documents.interval,
         title=_title(manifest),
-        providers=[processing_provider(place.lineage)],
+        providers=[processing_provider(documents.lineage)],
     )
     return encode_document(collection)
 
@@ -151,8 +150,8 @@ def _title(manifest: BaselineManifest) -> str:
     return f"Baseline of {manifest.variable} ({manifest.layout}, {manifest.name})"
 
 
-def _place(manifest: BaselineManifest, variable: Variable) -> BaselinePlace:
-    return BaselinePlace(manifest.aoi, manifest.content_id, variable, manifest.settings)
+def _documents(manifest: BaselineManifest, variable: Variable) -> BaselineDocuments:
+    return BaselineDocuments(manifest.aoi, manifest.content_id, variable, manifest.settings)
 
 
 def _views(tile: BaselineTile) -> dict[str, Dataset]:

@@ -1,4 +1,4 @@
-"""Baseline: the moments of every pixel over a reference period, and their views."""
+"""The baseline job: moments of each pixel over a reference period, and their views."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from acdtask.jobs.contract import (
 )
 from acdtask.jobs.costs import BASELINE
 from acdtask.jobs.products import BaselineManifest, find_manifest, is_latest, manifest_chain
-from acdtask.jobs.shards import Cut, no_work
+from acdtask.jobs.shards import Sharding, no_work
 from acdtask.jobs.stacks import Stacks, area_of, tiles_of_aoi
 from acdtask.raster.grid import Layout
 from acdtask.raster.tiling import tiles_as_geojson
@@ -43,7 +43,7 @@ __all__ = ["BaselineJob"]
 
 
 class BaselineJob(Job[BaselineSettings, BaselineContent]):
-    """Count, mean and standard deviation of each pixel over a year, from exact integer moments."""
+    """Computes count, mean and standard deviation of each pixel over a period, from exact integer moments."""
 
     name = "baseline"
     algorithm = ALGORITHM
@@ -52,15 +52,15 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
     content = BaselineContent
 
     def plan(self, settings: BaselineSettings, site: Site) -> Draft[BaselineContent, BaselineWork]:
-        """The dates and tiles. TOO_FEW_DATES, AOI_OUTSIDE."""
+        """Select images and tiles. TOO_FEW_DATES, AOI_OUTSIDE."""
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
         selection = settings.selection(aoi, aoi.start, aoi.end)
-        given = selection.start, selection.end
+        requested = selection.start, selection.end
         stacks = Stacks(site.cube, selection)
         stacks.require_records()
-        start, end = period_of(*given, [record.datetime for record in stacks.records], aoi.name)
+        start, end = period_of(*requested, [record.datetime for record in stacks.records], aoi.name)
         stacks = stacks.until(end)
         composition = _require_comparable(stacks, settings, layout, aoi, site)
         tiles = tiles_of_aoi(aoi, layout)
@@ -81,27 +81,27 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
             last=stacks.records[-1].datetime,
             images=tuple(images),
             records=tuple(record.id for record in stacks.records),
-            tiles=tuple(one.tile.cell for one in work),
+            tiles=tuple(stack.tile.cell for stack in work),
             replaced=stacks.replaced(),
             track=composition.track,
             polarisation=composition.polarisation,
             lines=tuple(composition.lines()),
         )
         content_id = content_id_of(self.name, self.algorithm, content.identity(settings))
-        stands = _stands(aoi.name, content_id, site)
-        most = max((len(one.slices) for one in work), default=0)
-        current = stands and is_latest(site.store, aoi.name, self.name, name_of(settings), content_id)
-        if stands:
+        is_published = _is_published(aoi.name, content_id, site)
+        most = max((len(stack.slices) for stack in work), default=0)
+        current = is_published and is_latest(site.store, aoi.name, self.name, name_of(settings), content_id)
+        if is_published:
             work = []
         image_bytes = layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
-        volume = sum(len(one.slices) for one in work) * image_bytes
-        seconds = [BASELINE.seconds(len(one.slices), image_bytes) for one in work]
-        cut = Cut(settings.shard_tiles, settings.pod_start)
+        volume = sum(len(stack.slices) for stack in work) * image_bytes
+        seconds = [BASELINE.seconds(len(stack.slices), image_bytes) for stack in work]
+        sharding = Sharding(settings.shard_tiles, settings.pod_start)
         return Draft(
             content=content,
             shards=no_work(BaselineWork(tiles=[]))
-            if stands
-            else cut.shards(work, lambda tiles: BaselineWork(tiles=tiles), seconds),
+            if is_published
+            else sharding.shards(work, lambda tiles: BaselineWork(tiles=tiles), seconds),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(images),
@@ -113,22 +113,22 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
                 ),
             ),
             notes={
-                "map": tiles_as_geojson([one.tile for one in work]),
-                "baseline period": period_text(start, end, by_default=given[1] is None),
+                "map": tiles_as_geojson([stack.tile for stack in work]),
+                "baseline period": period_text(start, end, by_default=requested[1] is None),
                 **composition.notes(),
                 **grids_note(site, settings.variable, settings.instance, stacks.records),
                 **({WARNING: warning} if (warning := _too_few(most, settings)) else {}),
-                **({AGAIN: "this baseline is published already, and becomes the latest again"} if stands else {}),
+                **({AGAIN: "this baseline is already published and becomes the latest again"} if is_published else {}),
             },
-            nothing_to_do="this baseline is published already, and is the latest" if current else "",
+            nothing_to_do="this baseline is already published and is the latest" if current else "",
         )
 
     def fenced_area(self, settings: BaselineSettings) -> str:
-        """Its AOI."""
+        """The AOI of the baseline."""
         return load_aoi(settings.aoi).name
 
     def findings(self, plan: BaselinePlan, site: Site) -> Findings:
-        """How many images and tiles the baseline has."""
+        """Numbers of images, tiles and pixels."""
         aoi, missing = plan.content.aoi, ErrorCode.BASELINE_UNKNOWN
         _, body = find_manifest(site.store, aoi, self.name, "", plan.content_id, missing)
         manifest = BaselineManifest.model_validate_json(body)
@@ -137,7 +137,7 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
         return Findings(figures={**figures, **figures_of(manifest.tiles)})
 
     def notes(self, plan: BaselinePlan, site: Site) -> list[str]:
-        """What its images are; the share of the area that has a mean, and the share that can be judged."""
+        """The composition of the images, and the shares of the area that have a mean and that can be judged."""
         settings = plan.settings
         aoi, missing = plan.content.aoi, ErrorCode.BASELINE_UNKNOWN
         _, body = find_manifest(site.store, aoi, self.name, "", plan.content_id, missing)
@@ -147,29 +147,29 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
 
 
 def _too_few(most: int, settings: BaselineSettings) -> str:
-    """A warning if no pixel can have enough images; `most` is the number of images of the fullest tile."""
+    """A warning if no pixel can have enough images; `most` is the largest number of images of a tile."""
     min_count = PROFILES[settings.profile].min_count
     if not 0 < most < min_count:
         return ""
     return (
-        f"no pixel can have more than {most} images, and the monitor asks for {min_count}: widen the period, or give "
-        f"the monitor --min-count {most}"
+        f"no pixel can have more than {most} images, but the monitor requires {min_count}: widen the period, or run "
+        f"the monitor with --min-count {most}"
     )
 
 
-def _stands(aoi: str, content_id: str, site: Site) -> bool:
-    """Whether a whole baseline is in the index, has its manifest, and all files that this names. PRODUCT_DAMAGED."""
+def _is_published(aoi: str, content_id: str, site: Site) -> bool:
+    """Whether a complete baseline is in the index and has its manifest and all files. PRODUCT_DAMAGED."""
     body = manifest_chain(site.store, aoi, "baseline", content_id).newest()[1]
     if body is None or not site.published(RecordQuery(tags={TAG_CONTENT: content_id})):
         return False
-    there = set(site.store.list(f"products/{aoi}/baseline/{content_id}"))
-    return there.issuperset(key for tile in BaselineManifest.model_validate_json(body).tiles for key in tile.files)
+    existing = set(site.store.list(f"products/{aoi}/baseline/{content_id}"))
+    return existing.issuperset(key for tile in BaselineManifest.model_validate_json(body).tiles for key in tile.files)
 
 
 def _require_comparable(
     stacks: Stacks, settings: BaselineSettings, layout: Layout, aoi: Aoi, site: Site
 ) -> Composition:
-    """What the images are, which compare with each other unless it is asked otherwise.
+    """Check that the images are comparable, unless mixing them is requested, and return their composition.
 
     TRACKS_MIXED, POLARISATIONS_MIXED, RECORDS_OVERLAP, PAIRS_INTERLEAVED.
     """

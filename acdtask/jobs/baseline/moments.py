@@ -1,4 +1,4 @@
-"""The round of the baseline: the moments of each tile, and their views."""
+"""The round of the baseline, which computes the moments of each tile and their views."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from acdtask.jobs.baseline.content import (
     StackOfTile,
     record_of,
 )
-from acdtask.jobs.baseline.documents import BaselinePlace, files_of_baseline, link_baseline
+from acdtask.jobs.baseline.documents import BaselineDocuments, files_of_baseline, link_baseline
 from acdtask.jobs.baseline.pixels import pixels_of, require_means
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.catalogue import put_all
@@ -46,16 +46,16 @@ __all__ = ["MeasureMoments", "defaults_of", "name_of"]
 
 BLOCK = 512
 IMAGES_AT_ONCE = 64
-"""As many as a chunk of a consolidated container holds."""
+"""Number of images in a chunk of a consolidated container."""
 
 
 class MeasureMoments(Round[BaselineWork, Nothing, BaselineTiles]):
-    """Measure the moments of each tile, then publish."""
+    """Computes the moments of each tile, then publishes."""
 
     name = "moments"
 
     def run(self, work: BaselineWork, handout: Nothing, context: BaselineContext) -> BaselineTiles:
-        """Each tile's moments, block by block, and four COGs."""
+        """Compute each tile's moments block by block, and write four COGs."""
         settings, site, area = context.settings, context.site, shape(context.content.area)
         variable = site.cube.variable(settings.variable)
         record, detection = record_of(context.plan), defaults_of(settings, variable)
@@ -69,7 +69,7 @@ class MeasureMoments(Round[BaselineWork, Nothing, BaselineTiles]):
         return BaselineTiles(tiles=tiles)
 
     def gather(self, results: Results[BaselineWork, BaselineTiles], context: BaselineContext) -> Handouts[Nothing]:
-        """Publish: the manifest; once no tile is missing, record and datasets in one commit."""
+        """Publish the manifest and, once no tile is missing, record and datasets in one commit."""
         plan, site, settings = context.plan, context.site, context.settings
         variable = site.cube.variable(settings.variable)
         tiles = [tile for _, written in results for tile in written.tiles]
@@ -79,7 +79,7 @@ class MeasureMoments(Round[BaselineWork, Nothing, BaselineTiles]):
             for shard in results.left_out
             for cell in shard.work.names
         )
-        mine = _manifest(plan, tiles, quarantined)
+        manifest = _manifest(plan, tiles, quarantined)
 
         def make(earlier: bytes | None) -> bytes:
             if earlier is None and not tiles:
@@ -88,45 +88,44 @@ class MeasureMoments(Round[BaselineWork, Nothing, BaselineTiles]):
                     "the baseline was removed while 'latest' was being set to it",
                     "Plan it again.",
                 )
-            whole = mine.joined_with(BaselineManifest.model_validate_json(earlier)) if earlier else mine
+            whole = manifest.joined_with(BaselineManifest.model_validate_json(earlier)) if earlier else manifest
             files = files_of_baseline(whole, variable)
             put_all(site.store, files)
             digests = {key: digest_of_file(body) for key, body in files.items()}
             return body_of(whole.model_copy(update={"files": digests}), earlier)
 
-        fence, chain = site.fence(plan), manifest_chain(site.store, mine.aoi, "baseline", plan.content_id)
+        fence, chain = site.fence(plan), manifest_chain(site.store, manifest.aoi, "baseline", plan.content_id)
         chain.publish(make, fence, {})
         link_baseline(chain, variable, context.content.area, site.store)
-        point_latest(site.store, mine.aoi, "baseline", name_of(settings), plan.content_id, fence)
-        made = baseline_variables(variable)
-        whole = not mine.quarantined
+        point_latest(site.store, manifest.aoi, "baseline", name_of(settings), plan.content_id, fence)
+        views = baseline_variables(variable)
+        complete = [] if manifest.quarantined else tiles
         site.cube.commit(
             Addition(
-                [record_of(plan)] if whole else [],
+                [] if manifest.quarantined else [record_of(plan)],
                 [
-                    one
-                    for tile in tiles
-                    if whole
-                    for one in (tile.mean, tile.standard_deviation, tile.count, tile.moments)
+                    dataset
+                    for tile in complete
+                    for dataset in (tile.mean, tile.standard_deviation, tile.count, tile.moments)
                 ],
-                variables=made,
-                instances=[Instance(variable=one.name, name=settings.name) for one in made],
+                variables=views,
+                instances=[Instance(variable=view.name, name=settings.name) for view in views],
             )
         )
         return Handouts()
 
     def files_of(self, result: BaselineTiles, plan: BaselinePlan) -> tuple[str, ...]:
-        """The files of its tiles."""
+        """The keys of the files of its tiles."""
         return tuple(key for tile in result.tiles for key in tile.files)
 
 
 def name_of(settings: BaselineSettings) -> str:
-    """What `latest` of the baseline is kept under."""
+    """The name under which `latest` of the baseline is stored."""
     return f"{settings.variable}/{settings.layout}/{settings.name}"
 
 
 def defaults_of(settings: BaselineSettings, variable: Variable) -> Detection:
-    """What a monitor of the same profile asks of a baseline unless it is told otherwise."""
+    """The default method of a monitor with the same profile."""
     dformat = variable.dformat
     return detection_for(settings.profile, (dformat.min, dformat.max), variable.scale, {})
 
@@ -158,7 +157,7 @@ def _manifest(
 
 
 def _moments(work: StackOfTile, variable: Variable, settings: BaselineSettings, site: Site) -> Moments:
-    """The moments of a tile. A block and IMAGES_AT_ONCE images at a time: memory does not grow with the dates."""
+    """The moments of a tile, from a block and IMAGES_AT_ONCE images at a time, so that memory stays bounded."""
     grid, nodata = work.tile.grid, variable.dformat.nodata
     profile = PROFILES[settings.profile]
     whole = Moments.zeros(grid.shape)
@@ -178,30 +177,30 @@ def _write(
 ) -> BaselineTile:
     """Write a tile's files and its STAC item."""
     plan, site = context.plan, context.site
-    place = BaselinePlace(plan.content.aoi, plan.content_id, variable, plan.content.science(plan.settings))
-    made = baseline_variables(variable)
+    documents = BaselineDocuments(plan.content.aoi, plan.content_id, variable, plan.content.science(plan.settings))
+    views = baseline_variables(variable)
     sizes: dict[str, int] = {}
 
-    def write(bands: NDArray[Any], one: Variable, product: str) -> Dataset:
-        key = f"{place.folder}/{place.stem(product, cell_part(tile))}.tif"
+    def write(bands: NDArray[Any], view: Variable, product: str) -> Dataset:
+        key = f"{documents.folder}/{documents.stem(product, cell_part(tile))}.tif"
         data = encode_cog(
             bands,
             tile.grid,
-            nodata=one.dformat.nodata,
-            scale=one.scale,
-            band_names=one.bands if len(one.bands) > 1 else (one.name,),
-            unit="images" if product == "count" else one.unit,
-            tags=place.tags(product),
+            nodata=view.dformat.nodata,
+            scale=view.scale,
+            band_names=view.bands if len(view.bands) > 1 else (view.name,),
+            unit="images" if product == "count" else view.unit,
+            tags=documents.tags(product),
         )
         site.store.put(key, data)
         sizes[key] = len(data)
         return Dataset(
             record_id=record.id,
-            variable=one.name,
+            variable=view.name,
             instance=instance,
             uri=key,
             bands=tuple(range(1, len(bands) + 1)),
-            dformat=one.dformat,
+            dformat=view.dformat,
             grid=tile.grid,
             layout=tile.layout,
             cell=tile.cell,
@@ -210,13 +209,13 @@ def _write(
 
     written = BaselineTile(
         tile=tile,
-        mean=write(moments.mean()[np.newaxis], made[0], "mean"),
-        standard_deviation=write(moments.standard_deviation()[np.newaxis], made[1], "std"),
-        count=write(moments.count_view()[np.newaxis], made[2], "count"),
+        mean=write(moments.mean()[np.newaxis], views[0], "mean"),
+        standard_deviation=write(moments.standard_deviation()[np.newaxis], views[1], "std"),
+        count=write(moments.count_view()[np.newaxis], views[2], "count"),
         moments=write(
-            np.stack([moments.count.astype(np.int64), moments.total, moments.total_of_squares]), made[3], "moments"
+            np.stack([moments.count.astype(np.int64), moments.total, moments.total_of_squares]), views[3], "moments"
         ),
     )
-    key, item = place.item(written, record, sizes)
+    key, item = documents.item(written, record, sizes)
     site.store.put(key, item)
     return written.model_copy(update={"item": key, "item_checksum": digest_of_file(item)})

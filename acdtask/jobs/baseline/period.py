@@ -1,4 +1,4 @@
-"""Which period a baseline covers: the one that was asked for, or else the first year of the images."""
+"""The period of a baseline: the requested one, or the first year of the images."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ FEBRUARY, LEAP_DAY = 2, 29
 def period_of(
     start: datetime | None, end: datetime | None, images: Sequence[datetime], area: str
 ) -> tuple[datetime, datetime]:
-    """First and last moment of the baseline.
+    """First and last datetime of the baseline.
 
-    Without a start it begins with the first image. Without an end it ends a year after its first image, and there
-    must be a later image: a baseline that may still grow would be another one with every image.
+    Without a start, it begins with the first image. Without an end, it ends a year after its first image, and a later
+    image must exist: a baseline that could still grow would change with every image.
 
     Args:
-        start: as it was given.
-        end: as it was given.
-        images: the datetimes of the images from `start` to `end`, in order; at least one.
+        start: requested start, or None.
+        end: requested end, or None.
+        images: sorted datetimes of the images from `start` to `end`; at least one.
         area: name of the area, for messages.
 
     Raises:
@@ -41,8 +41,8 @@ def period_of(
     if last < next_year:
         raise AcdError(
             ErrorCode.BASELINE_PERIOD_OPEN,
-            f"the {len(set(images))} images of {area} go from {first.date()} to {last.date()}; a baseline of the first "
-            f"year needs an image on {next_year.date()} or later, to be monitored",
+            f"the {len(set(images))} images of {area} span {first.date()} to {last.date()}; a baseline of the first "
+            f"year needs an image to monitor on {next_year.date()} or later",
         )
     return start or first, next_year - timedelta(microseconds=1)
 
@@ -59,7 +59,7 @@ def year_after(moment: datetime) -> datetime:
 
 
 def period_text(start: datetime, end: datetime, *, by_default: bool) -> str:
-    """The period for people, and why it is this one.
+    """The period as text, with the reason if it is the default.
 
     >>> period_text(datetime(2020, 1, 1), datetime(2020, 12, 31, 23, 59), by_default=True)
     '2020-01-01 to 2020-12-31, the first year of the images; later ones are monitored'

@@ -1,4 +1,4 @@
-"""How much of an area a baseline describes, and how much of it can be judged."""
+"""The shares of an area that have a baseline and that can be judged."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SUMMED = ("area_px", "mean_px", "scored_px", "few_px", "steady_px")
 
 
 def pixels_of(moments: Moments, inside: NDArray[np.bool_], detection: Detection) -> BaselinePixels:
-    """Count the pixels of a tile.
+    """Count the pixels of a baseline tile.
 
     Args:
-        moments: of the tile.
-        inside: True in the area of interest, the shape of the moments.
-        detection: what a pixel needs to be judged.
+        moments: moments of the tile, shape (height, width).
+        inside: same shape, True in the area of interest.
+        detection: method that defines which pixels can be judged.
     """
     count = moments.count[inside]
     known = count[count > 0]
@@ -43,13 +43,13 @@ def pixels_of(moments: Moments, inside: NDArray[np.bool_], detection: Detection)
 
 
 def figures_of(tiles: Sequence[BaselineTile]) -> dict[str, int]:
-    """The pixels of all tiles, by what they are; nothing for a baseline of an earlier version."""
-    counted = [tile.pixels for tile in tiles if tile.pixels]
-    return {name: sum(getattr(pixels, name) for pixels in counted) for name in _SUMMED} if counted else {}
+    """Numbers of pixels of all tiles, by name; empty for a baseline of an earlier version."""
+    counts = [tile.pixels for tile in tiles if tile.pixels]
+    return {name: sum(getattr(pixels, name) for pixels in counts) for name in _SUMMED} if counts else {}
 
 
 def require_means(tiles: Sequence[BaselineTile], aoi: str) -> None:
-    """BASELINE_EMPTY if there are tiles, and no pixel of them has a mean."""
+    """Require that some pixel has a mean, if there are tiles. BASELINE_EMPTY."""
     figures = figures_of(tiles)
     if figures and not figures["mean_px"]:
         raise AcdError(
@@ -59,7 +59,7 @@ def require_means(tiles: Sequence[BaselineTile], aoi: str) -> None:
 
 
 def sentences_of(tiles: Sequence[BaselineTile], min_count: int) -> list[str]:
-    """The share with a mean and the share that can be judged, with a warning if that is small."""
+    """Sentences about the shares with a mean and that can be judged, with a warning if the latter is small."""
     figures = figures_of(tiles)
     if not figures or not figures["area_px"]:
         return []
@@ -74,5 +74,5 @@ def sentences_of(tiles: Sequence[BaselineTile], min_count: int) -> list[str]:
     can = f"{can}; without z: {', '.join(reasons)}" if reasons else can
     most = max((tile.pixels.most_images for tile in tiles if tile.pixels), default=0)
     if not scored and most < min_count:
-        can += f"; no pixel has more than {most} images: widen the period, or give the monitor --min-count {most}"
+        can += f"; no pixel has more than {most} images: widen the period, or run the monitor with --min-count {most}"
     return [*lines, f"warning: only {can}" if scored < ENOUGH * area else can]

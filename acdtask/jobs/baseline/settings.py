@@ -1,4 +1,4 @@
-"""Settings of baseline."""
+"""Settings of the baseline job."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from acdtask.raster.data_format import Resampling
 __all__ = ["ALGORITHM", "BaselineSettings"]
 
 ALGORITHM = 1
-"""Raise it when the same images and settings give another baseline."""
+"""Raise it when the same images and settings give a different baseline."""
 
 
 class BaselineSettings(ImageSelectionSettings):
-    """Which images make the baseline."""
+    """Settings that select the images of a baseline and describe its result."""
 
     variable: DescribedName = Field(default="CoherenceVV", description="variable to describe")
     profile: Literal["standard", "tutorial"] = Field(
-        default="standard", description="tutorial: zeros are nodata, as in the notebook that acd grew from"
+        default="standard", description="tutorial: zeros are nodata, as in the notebook that acd is based on"
     )
-    name: Name = Field(default="annual", description="name of the result: the instance of its variables")
+    name: Name = Field(default="annual", description="name of the result, used as instance of its variables")
     min_dates: int = Field(default=2, ge=1, description="minimum number of dates; fewer are an error")
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
     shard_tiles: int | None = Field(default=None, ge=1, description=f"tiles per shard; {BY_COST}")

@@ -23,7 +23,7 @@ from acdtask.jobs.consolidate.on_geocube import plan_on_geocube, run_on_geocube
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Draft, Estimate, Findings, Handouts, Job, Nothing, Results, Round, Site
 from acdtask.jobs.costs import CONSOLIDATE
-from acdtask.jobs.shards import Cut
+from acdtask.jobs.shards import Sharding
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
 from acdtask.raster.grid import Tile
 from acdtask.raster.tiling import tiles_as_geojson
@@ -98,12 +98,12 @@ class ConsolidateJob(Job[ConsolidateSettings, ConsolidateContent]):
         image_bytes = layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
         volume = sum(tile_work.images for tile_work in work) * image_bytes
         seconds = [CONSOLIDATE.seconds(tile_work.images, image_bytes) for tile_work in work]
-        cut = Cut(settings.shard_tiles, settings.pod_start)
+        sharding = Sharding(settings.shard_tiles, settings.pod_start)
         keys = [container.key for tile_work in work for container in tile_work.containers]
         count = len(stacks.records)
         return Draft(
             content=ConsolidateContent(cells=tuple(keys)),
-            shards=cut.shards(work, lambda cells: CellsWork(tiles=cells), seconds),
+            shards=sharding.shards(work, lambda cells: CellsWork(tiles=cells), seconds),
             estimate=Estimate(
                 tiles=len(work),
                 dates=max((one.images for one in work), default=0),

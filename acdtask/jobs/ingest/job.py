@@ -29,7 +29,7 @@ from acdtask.jobs.ingest.settings import INGESTER, ON_GEOCUBE, IngestSettings
 from acdtask.jobs.ingest.source_notes import source_lines, source_notes
 from acdtask.jobs.ingest.sources import Candidate, Found, find_candidates
 from acdtask.jobs.quarantine import Failure
-from acdtask.jobs.shards import Cut
+from acdtask.jobs.shards import Sharding
 from acdtask.raster.grid import Grid, Layout
 
 __all__ = ["IngestJob"]
@@ -92,7 +92,7 @@ class IngestJob(Job[IngestSettings, IngestContent]):
         volumes = [size * np.dtype(how.dtype).itemsize for size, (_, how) in zip(sizes, readings, strict=True)]
         read = 2 * sum(volumes)
         seconds = [INGEST.seconds(1, volume) for volume in volumes]
-        cut = Cut(settings.shard_files, settings.pod_start, otherwise=4)
+        sharding = Sharding(settings.shard_files, settings.pod_start, otherwise=4)
         compared = known.datasets(one.record.id for one in todo) if known.compares else {}
         given = known.changed_on_geocube((one.record, one.fingerprint) for one in todo)
         content = IngestContent(
@@ -107,7 +107,8 @@ class IngestJob(Job[IngestSettings, IngestContent]):
         not_noted = sum(standings[one.record.id] == "not noted" for one in candidates) if known.compares else 0
         return Draft(
             content=content,
-            shards=cut.shards(inputs, lambda files: FilesWork(inputs=files), seconds) or layout_shards(make=to_make),
+            shards=sharding.shards(inputs, lambda files: FilesWork(inputs=files), seconds)
+            or layout_shards(make=to_make),
             estimate=Estimate(
                 tiles=len(todo),
                 dates=len({one.record.datetime for one in todo}),

@@ -1,1 +1,1 @@
-"""Compare new images with the baseline: z, change masks, patches."""
+"""Comparison of new images with the baseline: z, change masks, patches."""

@@ -1,4 +1,4 @@
-"""What a plan of the monitor has decided, and the work of its shards."""
+"""The content of a monitor's plan, and the work of its shards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Method(BaseModel):
-    """What the person asked to watch, and the series id made of it. `area` is a GeoJSON geometry."""
+    """What the user asked to watch, and the resulting series id. `area` is a GeoJSON geometry."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,37 +52,37 @@ class Method(BaseModel):
 
     @cached_property
     def rules(self) -> Detection:
-        """The detection, as the science knows it."""
+        """The detection as an object of acdtask.change."""
         return Detection.of(self.detection)
 
     @property
     def folder(self) -> str:
-        """The folder of the results of the series."""
+        """The folder of the series' results."""
         return f"products/{self.aoi}/monitor/{self.id}"
 
     @property
     def as_settings(self) -> dict[str, Any]:
-        """As results keep it."""
+        """The method as JSON values, as results store it."""
         return self.model_dump(mode="json")
 
 
 class TileWithoutBaseline(BaseModel):
-    """A tile that was left out of the baseline, and the labels of the images that have data there."""
+    """A tile that was left out of the baseline, and the labels of the images with data there."""
 
     tile: QuarantinedTile
     images: list[str]
 
 
 class MonitorContent(Content):
-    """What a monitor judges.
+    """The images that a monitor judges, and how.
 
     Attributes:
-        method: how.
+        method: the method.
         baseline: content id of the baseline version.
-        since: where the series begins.
+        since: start of the series.
         images: the images.
-        without_baseline: tiles that the baseline should have and has not.
-        lines: sentences about the images, for the person who runs the plan.
+        without_baseline: tiles that the baseline lacks.
+        lines: sentences about the images, for the user.
     """
 
     described: ClassVar[frozenset[str]] = frozenset({"lines"})
@@ -95,7 +95,7 @@ class MonitorContent(Content):
     lines: tuple[str, ...] = ()
 
     def identity(self, settings: Settings) -> dict[str, Any]:
-        """Without the settings: the method has those that count."""
+        """The content without the settings, since the method contains the relevant ones."""
         del settings
         return self.decided()
 
@@ -106,13 +106,13 @@ class MonitorContent(Content):
 
 
 class TileWork(TileOfWork):
-    """A tile, its baseline, and its part of each image, as far around the tile as the method reaches."""
+    """A tile with its baseline and its slices of images, including the method's halo."""
 
     baseline: BaselineViews
     images: list[Slice]
 
     def part(self, label: str) -> str:
-        """The name of what a round says of this tile and image."""
+        """The key of this tile and image in results of rounds."""
         return f"{label}/{self.tile.j}_{self.tile.i}"
 
 

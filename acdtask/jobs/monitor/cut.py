@@ -1,4 +1,4 @@
-"""Third round: change masks, and the pieces of each patch's outline."""
+"""Third round: writes change masks and traces the outlines of patches."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from acdtask.jobs.styles import CHANGE_COLOURS
 from acdtask.raster.checksums import checksum_of
 from acdtask.raster.cog import encode_cog
 
-__all__ = ["Cut"]
+__all__ = ["CutMasks"]
 
 
-class Cut(Round[MonitorWork, Blobs, CutTiles]):
-    """Write the mask of each tile, then join outlines into patches, and publish."""
+class CutMasks(Round[MonitorWork, Blobs, CutTiles]):
+    """Writes the mask of each tile, then joins outlines into patches and publishes."""
 
     name = "cut"
 
     def run(self, work: MonitorWork, handout: Blobs, context: MonitorContext) -> CutTiles:
-        """Write the change mask of each tile and image, and trace the outlines in it."""
+        """Write the change mask of each tile and image, and trace its outlines."""
         content = context.content
         variable = context.site.cube.variable(context.settings.variable)
         tags = {label: tags_of_image(image, variable, context.plan)["change"] for label, image in content.image.items()}
@@ -51,18 +51,18 @@ class Cut(Round[MonitorWork, Blobs, CutTiles]):
         return Handouts()
 
     def files_of(self, result: CutTiles, plan: MonitorPlan) -> tuple[str, ...]:
-        """The rasters of its tiles and images."""
+        """The keys of the rasters of its tiles and images."""
         return tuple(key for tile in result.tiles for key in (tile.place.z.uri, tile.place.change.uri))
 
 
 def _cut(
     tile: TileWork, label: str, place: MonitorTile, blobs: TileBlobs, tags: Mapping[str, str], context: MonitorContext
 ) -> CutTile:
-    """Write the change mask of a tile and image, and say what is in it."""
-    files, left = blobs.files, read_scratch(context.scratch, blobs.files.labels, TileLabels)
-    ids = blobs.blob_ids[left.labels].astype(np.int32)
+    """Write the change mask of a tile and image, and describe its content."""
+    files, tile_labels = blobs.files, read_scratch(context.scratch, blobs.files.labels, TileLabels)
+    ids = blobs.blob_ids[tile_labels.labels].astype(np.int32)
     data = encode_cog(
-        _mask(ids, left.quality),
+        _mask(ids, tile_labels.quality),
         tile.tile.grid,
         nodata=MASK_NODATA,
         band_names=("change", "quality"),
@@ -73,7 +73,7 @@ def _cut(
     context.site.store.put(place.change.uri, data)
     change = place.change.model_copy(update={"checksum": checksum_of(data)})
     z = place.z.model_copy(update={"checksum": files.z_checksum})
-    counts = np.bincount(left.quality.ravel(), minlength=len(Quality))
+    counts = np.bincount(tile_labels.quality.ravel(), minlength=len(Quality))
     return CutTile(
         label=label,
         place=place.model_copy(update={"z": z, "change": change}),

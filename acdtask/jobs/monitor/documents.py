@@ -1,4 +1,4 @@
-"""What lies beside the pixels of a monitored image, so that other tools open them: STAC, mosaics, styles, TIFF tags."""
+"""Files and metadata for other tools in a monitored image: STAC, mosaics, styles, TIFF tags."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def tags_of_image(image: ImageWork, variable: Variable, plan: MonitorPlan) -> di
 def files_of_image(
     image: ImageWork, cuts: Sequence[CutTile], folder: str, variable: Variable, plan: MonitorPlan
 ) -> dict[str, bytes]:
-    """The files that a folder of an image's products has beside its tables, by name.
+    """The files of an image's product other than rasters and tables, by name.
 
     Args:
         image: the image.
-        cuts: its tiles; there may be none.
-        folder: where the files go, the image's own or one of a partial image.
-        variable: what the image is compared in.
-        plan: what it is part of.
+        cuts: its tiles; may be empty.
+        folder: folder for the files: the image's own, or that of a partial image.
+        variable: variable of the image.
+        plan: the plan that judges the image.
     """
     z, change, facts = z_variable(variable), change_variable(variable), _facts(image, variable, plan)
     known = {name: facts[name] for name in ("baseline", "layout", "method", "variable")}
@@ -107,10 +107,10 @@ def files_of_image(
 
 
 def write_catalogue(plan: MonitorPlan, months: set[str], variable: Variable, site: Site) -> None:
-    """Let the catalogue have the images of some months as they are published.
+    """Update the catalogue of some months to the published images.
 
-    A slow writer may write what a faster one has replaced, so whoever writes looks whether something newer was
-    published meanwhile.
+    A slow writer may overwrite the work of a faster one, so each writer checks afterwards whether a newer version was
+    published in the meantime.
     """
     method = plan.content.method
     chain = manifest_chain(site.store, method.aoi, "monitor", method.id)
@@ -130,7 +130,7 @@ def write_catalogue(plan: MonitorPlan, months: set[str], variable: Variable, sit
 
 
 def keys_of_catalogue(manifest: MonitorManifest) -> set[str]:
-    """The keys of the documents above those of the images."""
+    """The keys of the catalogue documents above those of images."""
     folder = f"products/{manifest.aoi}/monitor/{manifest.content_id}"
     return {f"{folder}/{COLLECTION}", *(_month_key(folder, month.month) for month in manifest.months)}
 
@@ -148,7 +148,7 @@ def _month_document(folder: str, month: MonitorMonth, site: Site) -> bytes:
 
 
 def _collection(folder: str, manifest: MonitorManifest, variable: Variable) -> bytes:
-    """The collection. Its end is open, and it names months, so that it changes once a month."""
+    """The STAC collection. Its interval is open and it links to months, so it changes only once a month."""
     children = {_month_key(folder, month.month): month.month for month in manifest.months}
     first = dt.datetime.fromisoformat(f"{manifest.months[0].month}-01T00:00:00+00:00") if manifest.months else None
     collection = stac_collection(

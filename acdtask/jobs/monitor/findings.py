@@ -1,4 +1,4 @@
-"""What a monitoring plan has found, in numbers and in sentences."""
+"""Findings of a monitoring plan, as figures and sentences."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from acdtask.jobs.contract import Findings, FoundImage, Site
-from acdtask.jobs.coverage import ENOUGH, Judged
+from acdtask.jobs.contract import Findings, ImageFindings, Site
+from acdtask.jobs.coverage import ENOUGH, JudgedPixels
 from acdtask.jobs.monitor.content import MonitorPlan
 from acdtask.jobs.monitor.months import images_of_month, patches_of_image
 from acdtask.jobs.near_misses import Closest
@@ -15,80 +15,83 @@ from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import ImageProduct, MonitorManifest
 from acdtask.storage.store import Store
 
-__all__ = ["findings_of", "found_image", "judged_lines", "sentences_of", "sentences_without_patches"]
+__all__ = ["findings_of", "findings_of_image", "judged_lines", "sentences_of", "sentences_without_patches"]
 
 
 def findings_of(plan: MonitorPlan, published: MonitorManifest, files: Mapping[str, str], site: Site) -> Findings:
-    """The images of a published plan, each with its patches.
+    """The findings of a published plan.
 
     Args:
         plan: a plan whose last round is gathered.
-        published: the newest manifest of its method.
-        files: keys by name.
-        site: where it was published.
+        published: newest manifest of the series.
+        files: keys of files by name.
+        site: where the plan was published.
     """
     products = _products_of(plan, published, site)
-    found = [found_image(product, site) for product in products]
+    images = [findings_of_image(product, site) for product in products]
     return Findings(
         figures={
-            "images": len(found),
-            "patches": sum(one.patches or 0 for one in found),
-            "changed_area_m2": round(sum(one.changed_area_m2 or 0.0 for one in found), 1),
+            "images": len(images),
+            "patches": sum(image.patches or 0 for image in images),
+            "changed_area_m2": round(sum(image.changed_area_m2 or 0.0 for image in images), 1),
             "tiles_left_out": sum(len(product.quarantined) for product in products),
             **_judged(products).figures,
         },
-        images=found,
+        images=images,
         files={name: site.store.address_of(key) for name, key in files.items()},
     )
 
 
 def sentences_of(plan: MonitorPlan, published: MonitorManifest, site: Site) -> list[str]:
-    """What a person should know of a published plan: patches, the share that was judged, what came closest."""
+    """Sentences about a published plan: patches, the share that was judged, the closest near miss."""
     products = _products_of(plan, published, site)
     if not products:
         return []
     patches = sum(product.patch_count for product in products)
     lines = [f"{_plural(patches, 'patch', 'patches')} in {_plural(len(products), 'image')}"]
     if not patches:
-        near = [(one.closest.rank, one.label, one.closest) for one in products if one.closest]
+        near = [(product.closest.rank, product.label, product.closest) for product in products if product.closest]
         lines += _closest(near, published.settings["detection"])
     return lines + judged_lines(_judged(products))
 
 
 def sentences_without_patches(published: MonitorManifest, date: str, store: Store) -> list[str]:
-    """What a person should know of a result, or of a date, month or year of it, in which there is no patch."""
+    """Sentences about a result, or a date, month or year of it, that has no patches."""
     months = [month for month in published.months if month.month.startswith(date[:7])]
     if len(date) > len("2018-07"):
         products = [product for month in months for product in images_of_month(month, store)]
         products = [product for product in products if product.datetime.isoformat().startswith(date)]
         images, judged = len(products), _judged(products)
-        near = [(one.closest.rank, one.label, one.closest) for one in products if one.closest]
+        near = [(product.closest.rank, product.label, product.closest) for product in products if product.closest]
     else:
-        images, judged = sum(month.images for month in months), Judged(_added(month.quality_px for month in months))
-        near = [(one.closest.rank, one.closest_image, one.closest) for one in months if one.closest]
+        images, judged = (
+            sum(month.images for month in months),
+            JudgedPixels(_summed(month.quality_px for month in months)),
+        )
+        near = [(month.closest.rank, month.closest_image, month.closest) for month in months if month.closest]
     if not images:
         return [f"no image of {date} was monitored"] if date else []
     return [*_closest(near, published.settings["detection"]), *judged_lines(judged)]
 
 
-def judged_lines(judged: Judged) -> list[str]:
-    """The share that was judged; a warning if it is small; nothing if pixels were not counted."""
+def judged_lines(judged: JudgedPixels) -> list[str]:
+    """A sentence about the share that was judged, as a warning if it is small; empty if pixels were not counted."""
     if not judged.area_px:
         return []
     return [f"warning: {judged.sentence}" if judged.share < ENOUGH else judged.sentence]
 
 
 def _closest(near: Sequence[tuple[tuple[float, ...], str, Closest]], detection: Mapping[str, Any]) -> list[str]:
-    """The closest of (rank, label of the image, what came closest in it), in a sentence; nothing if there is none."""
+    """A sentence about the closest of (rank, image label, near miss); empty if there are none."""
     if not near:
         return []
-    _, label, closest = max(near, key=lambda one: one[:2])
+    _, label, closest = max(near, key=lambda candidate: candidate[:2])
     return [f"closest, in {label}: {closest.sentence(detection)}"]
 
 
-def _added(every: Iterable[Mapping[str, int]]) -> dict[str, int]:
+def _summed(qualities: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: Counter[str] = Counter()
-    for quality in every:
+    for quality in qualities:
         total.update(quality)
     return dict(total)
 
@@ -106,24 +109,24 @@ def _products_of(plan: MonitorPlan, published: MonitorManifest, site: Site) -> l
     return [products[image.folder] for image in images if image.folder in products]
 
 
-def _judged(products: Sequence[ImageProduct]) -> Judged:
-    return Judged(_added(product.quality_px for product in products))
+def _judged(products: Sequence[ImageProduct]) -> JudgedPixels:
+    return JudgedPixels(_summed(product.quality_px for product in products))
 
 
-def found_image(product: ImageProduct, site: Site) -> FoundImage:
-    """What is published of an image. PRODUCT_DAMAGED."""
+def findings_of_image(product: ImageProduct, site: Site) -> ImageFindings:
+    """The findings about a published image. PRODUCT_DAMAGED."""
     patches = patches_of_image(product, site.store)
-    judged = Judged(product.quality_px)
-    return FoundImage(
+    judged = JudgedPixels(product.quality_px)
+    return ImageFindings(
         label=product.label,
         datetime=product.datetime,
         patches=len(patches),
-        changed_area_m2=round(sum(one.patch.area_m2 for one in patches), 1),
+        changed_area_m2=round(sum(located.patch.area_m2 for located in patches), 1),
         area_px=judged.area_px,
         judged_px=judged.judged_px,
         z_max=product.closest.z_max if product.closest else None,
     )
 
 
-def _plural(count: int, one: str, many: str = "") -> str:
-    return f"{count} {one if count == 1 else many or f'{one}s'}"
+def _plural(count: int, singular: str, plural: str = "") -> str:
+    return f"{count} {singular if count == 1 else plural or f'{singular}s'}"

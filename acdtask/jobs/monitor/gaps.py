@@ -1,4 +1,4 @@
-"""Tiles that images have to do without: everything that the monitor knows of partial images."""
+"""Gaps: tiles that images lack. Everything about partial images is here."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Gaps"]
 
 
 class Gaps:
-    """The tiles that images have to do without, since they failed, or since the baseline lacks them.
+    """The tiles that images lack, because they failed or because the baseline lacks them.
 
-    Whoever writes a product asks for its `subfolder`. That of a whole image is empty. Products of a partial image lie
-    in a subfolder that is named by what they were made from: so they never replace those of the whole one.
+    Products are written below `subfolder`, which is empty for a complete image. For a partial image, it is named by a
+    digest of the inputs, so its products never replace those of the complete image.
 
     Args:
-        content: of the plan.
-        left_out: shards that are left out so far.
+        content: content of the plan.
+        left_out: shards left out so far.
     """
 
     def __init__(self, content: MonitorContent, left_out: Iterable[LeftOutShard[MonitorWork]] = ()) -> None:
@@ -35,18 +35,18 @@ class Gaps:
                 for image in work.images:
                     tile = QuarantinedTile(cell=work.tile.cell, job="monitor", failure=shard.why.failure)
                     tiles[image.label].append(tile)
-        self._tiles = {label: tuple(sorted(some, key=lambda tile: tile.cell)) for label, some in tiles.items()}
+        self._tiles = {label: tuple(sorted(gaps, key=lambda tile: tile.cell)) for label, gaps in tiles.items()}
 
     def __iter__(self) -> Iterator[str]:
-        """The labels of the images that have gaps, in order."""
+        """Iterate over the labels of images with gaps, sorted."""
         return iter(sorted(self._tiles))
 
     def of(self, label: str) -> tuple[QuarantinedTile, ...]:
-        """The gaps of an image; none if it is whole."""
+        """The gaps of an image; empty if it is complete."""
         return self._tiles.get(label, ())
 
     def subfolder(self, label: str, *made_from: bytes) -> str:
-        """Where below the folder of an image something lies that was made from these inputs; empty or with a slash."""
+        """Subfolder for products of an incomplete image, named by a digest of their inputs; empty if complete."""
         if label not in self._tiles:
             return ""
         digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""The halo of a tile: which neighbours a method needs, and which windows of them to read."""
+"""The halo of a tile: the neighbours that a method needs, and the windows to read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["BaselineViews", "mask_of", "views_around", "windows_around"]
 
 
 class BaselineViews(BaseModel):
-    """Mean, standard deviation and count of a tile and of neighbours that have a baseline; its own come first."""
+    """Mean, standard deviation and count of a tile, which come first, and of its neighbours with a baseline."""
 
     mean: tuple[Dataset, ...]
     standard_deviation: tuple[Dataset, ...]
@@ -29,7 +29,7 @@ class BaselineViews(BaseModel):
 
 
 def views_around(tile: Tile, baseline: Mapping[str, BaselineTile], halo: int) -> BaselineViews:
-    """The baseline of a tile and of its neighbours within a halo; the tile's own come first.
+    """The baseline views of a tile and of its neighbours within a halo.
 
     Args:
         tile: a tile with a baseline.
@@ -39,9 +39,9 @@ def views_around(tile: Tile, baseline: Mapping[str, BaselineTile], halo: int) ->
     cells = [tile.cell, *(cell for cell in _cells(tile, halo) if cell in baseline)]
     tiles = [baseline[cell] for cell in cells]
     return BaselineViews(
-        mean=tuple(one.mean for one in tiles),
-        standard_deviation=tuple(one.standard_deviation for one in tiles),
-        count=tuple(one.count for one in tiles),
+        mean=tuple(product.mean for product in tiles),
+        standard_deviation=tuple(product.standard_deviation for product in tiles),
+        count=tuple(product.count for product in tiles),
     )
 
 
@@ -67,7 +67,7 @@ def windows_around(tile: Tile, cells: Collection[str], halo: int) -> list[Window
     for (_, top, bottom), of_row in zip(rows, wanted, strict=True):
         for first, last in _runs(of_row):
             left, right = columns[first][1], columns[last][2]
-            above = next((one for one in windows if _continues(one, top, left, right)), None)
+            above = next((window for window in windows if _continues(window, top, left, right)), None)
             start = top
             if above is not None:
                 windows.remove(above)
@@ -77,7 +77,7 @@ def windows_around(tile: Tile, cells: Collection[str], halo: int) -> list[Window
 
 
 def mask_of(windows: Collection[Window], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """True inside the windows, in an array of the given shape."""
+    """A mask of the given shape that is True inside the windows."""
     mask = np.zeros(shape, np.bool_)
     for window in windows:
         mask[window.slices] = True
@@ -85,7 +85,7 @@ def mask_of(windows: Collection[Window], shape: tuple[int, int]) -> NDArray[np.b
 
 
 def _cells(tile: Tile, halo: int) -> list[str]:
-    """The cells within a halo of a tile, without it, by row, then column."""
+    """The cells within a halo of a tile, without the tile, by row, then column."""
     height, width = tile.grid.shape
     return [
         f"{tile.i + across}/{tile.j + down}"
@@ -112,11 +112,11 @@ def _runs(wanted: list[bool]) -> list[tuple[int, int]]:
     >>> _runs([True, True, False, True])
     [(0, 1), (3, 3)]
     """
-    starts = [place for place, one in enumerate(wanted) if one and not (place and wanted[place - 1])]
-    ends = [place for place, one in enumerate(wanted) if one and not (wanted[place + 1 :] and wanted[place + 1])]
+    starts = [index for index, flag in enumerate(wanted) if flag and not (index and wanted[index - 1])]
+    ends = [index for index, flag in enumerate(wanted) if flag and not (wanted[index + 1 :] and wanted[index + 1])]
     return list(zip(starts, ends, strict=True))
 
 
 def _continues(window: Window, top: int, left: int, right: int) -> bool:
-    """Whether a window ends above a row, with the same columns."""
+    """Whether a window ends just above a row and has the same columns."""
     return window.row + window.height == top and (window.column, window.column + window.width) == (left, right)

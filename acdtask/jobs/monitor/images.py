@@ -1,4 +1,4 @@
-"""An image that the monitor judges, and where its products lie."""
+"""An image that the monitor judges, and the places of its products."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class ImageWork(BaseModel):
     """An image to monitor.
 
     Attributes:
-        start: the first date of the pair.
-        folder: holds its products; another one for each baseline version.
+        start: first date of the pair.
+        folder: folder of its products, different for each baseline version.
         content: its label and a digest of its inputs, the same for all baseline versions.
-        baseline: content id of the version that it is judged against.
+        baseline: content id of the baseline version that it is judged against.
         method: id of the series.
     """
 
@@ -42,7 +42,7 @@ class ImageWork(BaseModel):
 
     @property
     def record(self) -> Record:
-        """The record that the image's products belong to."""
+        """The record of the image's products."""
         tags = {
             "acd:job": "monitor",
             "acd:aoi": self.aoi,
@@ -56,29 +56,31 @@ class ImageWork(BaseModel):
         return Record(name=name, datetime=self.datetime, tags=tags, footprint=self.area)
 
     def stem(self, variable: Variable, product: str = "", tile: Tile | None = None) -> str:
-        """What a file of the image's products is called, without its ending."""
+        """The file name of a product of the image without its extension."""
         cell = cell_part(tile) if tile else ""
         return product_stem(self.aoi, variable.name, product, date_part(self.label), cell)
 
 
 class Subfolders(BaseModel):
-    """Where below the image's folder z and change of a tile lie; empty for a whole image."""
+    """Subfolders of a tile's z and change rasters in the image's folder; empty for a complete image."""
 
     z: str = ""
     change: str = ""
 
 
-def monitor_tile(tile: Tile, of: ImageWork, variable: Variable, instance: str, subfolders: Subfolders) -> MonitorTile:
-    """Where the products of a tile and image lie."""
+def monitor_tile(
+    tile: Tile, image: ImageWork, variable: Variable, instance: str, subfolders: Subfolders
+) -> MonitorTile:
+    """The datasets of a tile and image, before their files are written."""
 
-    def dataset(one: Variable, file: str, subfolder: str) -> Dataset:
+    def dataset(product: Variable, name: str, subfolder: str) -> Dataset:
         return Dataset(
-            record_id=of.record.id,
-            variable=one.name,
+            record_id=image.record.id,
+            variable=product.name,
             instance=instance,
-            uri=f"{of.folder}/{subfolder}{of.stem(variable, file, tile)}.tif",
-            bands=tuple(range(1, len(one.bands) + 1)),
-            dformat=one.dformat,
+            uri=f"{image.folder}/{subfolder}{image.stem(variable, name, tile)}.tif",
+            bands=tuple(range(1, len(product.bands) + 1)),
+            dformat=product.dformat,
             grid=tile.grid,
             layout=tile.layout,
             cell=tile.cell,

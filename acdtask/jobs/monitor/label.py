@@ -1,4 +1,4 @@
-"""Second round: z and fragments of each tile and image, then fragments joined into blobs."""
+"""Second round: computes z and fragments of each tile and image, then joins fragments into blobs."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from acdtask.jobs.monitor.content import MonitorContext, MonitorWork, TileWork
 from acdtask.jobs.monitor.documents import tags_of_image
 from acdtask.jobs.monitor.gaps import Gaps
 from acdtask.jobs.monitor.images import Subfolders, monitor_tile
-from acdtask.jobs.monitor.measure import Concluded
+from acdtask.jobs.monitor.measure import Conclusions
 from acdtask.jobs.monitor.scorer import scorer_of
-from acdtask.jobs.monitor.tally import Tally, require_judged
+from acdtask.jobs.monitor.tally import PixelTally, require_judged
 from acdtask.jobs.products import Z_FORMAT, Z_SCALE, Z_UNIT
 from acdtask.jobs.scratch import leave_scratch
 from acdtask.raster.checksums import checksum_of
 from acdtask.raster.cog import encode_cog
 
-__all__ = ["Blobs", "ImageBlobs", "JoinedImages", "Label", "TileBlobs", "TileLabels"]
+__all__ = ["Blobs", "ImageBlobs", "JoinedImages", "LabelTiles", "TileBlobs", "TileLabels"]
 
-Fragments: TypeAlias = Annotated[FragmentTable, DataclassOfArrays()]
+EncodedFragments: TypeAlias = Annotated[FragmentTable, DataclassOfArrays()]
 
 
 class TileLabels(BaseModel):
-    """What `label` leaves of a tile and image for `cut`, in the scratch: the label and the quality of each pixel."""
+    """Label and quality of each pixel of a tile and image, left in the scratch for the next round."""
 
     labels: Annotated[NDArray[np.int32], ArrayOf(np.int32, 2)]
     quality: Annotated[NDArray[np.uint8], ArrayOf(np.uint8, 2)]
 
 
 class ImageBlobs(BaseModel):
-    """The blobs of an image, in the scratch."""
+    """The blobs of an image, left in the scratch."""
 
     blobs: Annotated[NDArray[np.void], ArrayOf(BLOB)]
 
 
 class LabelledFiles(BaseModel):
-    """What `label` has written of a tile and image: the key of its `TileLabels`, and the file of z."""
+    """The files written for a tile and image: the key of its `TileLabels`, and facts about its z raster."""
 
     labels: str
     z_checksum: str
@@ -57,21 +57,21 @@ class LabelledFiles(BaseModel):
 
 
 class LabelledTile(BaseModel):
-    """What `label` says of a tile and image. The fragments stay packed until it is the image's turn to be joined."""
+    """The result for a tile and image. Fragments stay encoded until their image is joined."""
 
     files: LabelledFiles
-    fragments: Packed[Fragments]
-    tally: Tally
+    fragments: Packed[EncodedFragments]
+    tally: PixelTally
 
 
 class Labelled(BaseModel):
-    """What a shard has labelled, by `TileWork.part`."""
+    """The result of a shard, by `TileWork.part`."""
 
     parts: dict[str, LabelledTile]
 
 
 class TileBlobs(BaseModel):
-    """What `cut` is told of a tile and image: the blob of each label, and where the mask goes."""
+    """The handout for a tile and image: the blob id of each label, and the subfolder of the mask."""
 
     files: LabelledFiles
     blob_ids: Annotated[NDArray[np.int32], ArrayOf(np.int32)]
@@ -79,25 +79,25 @@ class TileBlobs(BaseModel):
 
 
 class Blobs(BaseModel):
-    """What a shard is told of its tiles and images, by `TileWork.part`."""
+    """The handout of a shard, by `TileWork.part`."""
 
     parts: dict[str, TileBlobs] = {}
 
 
 class JoinedImages(BaseModel):
-    """The memo of `label`: by label of each image, where in the scratch its blobs lie, and how near it came to one."""
+    """The memo: key of the blobs in the scratch, and near misses, by image label."""
 
     blobs: dict[str, str]
     near: dict[str, tuple[int, ...]]
 
 
-class Label(Round[MonitorWork, Concluded, Labelled]):
-    """Score and label each tile, then join its fragments with those of the others."""
+class LabelTiles(Round[MonitorWork, Conclusions, Labelled]):
+    """Scores and labels each tile, then joins its fragments with those of other tiles."""
 
     name = "label"
 
-    def run(self, work: MonitorWork, handout: Concluded, context: MonitorContext) -> Labelled:
-        """Write z of each tile and image, and leave its labels."""
+    def run(self, work: MonitorWork, handout: Conclusions, context: MonitorContext) -> Labelled:
+        """Write z of each tile and image, and leave its labels for the next round."""
         content, concluded = context.content, handout.of(context.content)
         variable = context.site.cube.variable(context.settings.variable)
         tags = {label: tags_of_image(image, variable, context.plan)["z"] for label, image in content.image.items()}
@@ -112,14 +112,14 @@ class Label(Round[MonitorWork, Concluded, Labelled]):
                 change = scorer.change(image, of_image.wholes)
                 parts[tile.part(label)] = LabelledTile(
                     files=_written(change, place.z.uri, tile, label, of_image.subfolder, tags[label], context),
-                    fragments=Packed.of(change.fragments.table, Fragments),
+                    fragments=Packed.of(change.fragments.table, EncodedFragments),
                     tally=scorer.tally(change),
                 )
             context.progress(done)
         return Labelled(parts=parts)
 
     def gather(self, results: Results[MonitorWork, Labelled], context: MonitorContext) -> Handouts[Blobs]:
-        """Join the fragments of every tile, an image at a time. NOTHING_JUDGED if no pixel of any image was judged."""
+        """Join the fragments of all tiles, one image at a time. NOTHING_JUDGED if no pixel of any image was judged."""
         gaps = Gaps(context.content, results.left_out)
         images: dict[str, list[tuple[int, str, LabelledTile]]] = defaultdict(list)
         handouts: dict[int, dict[str, TileBlobs]] = {}
@@ -143,11 +143,11 @@ class Label(Round[MonitorWork, Concluded, Labelled]):
 
 
 def _require_judged(images: Mapping[str, list[tuple[int, str, LabelledTile]]], context: MonitorContext) -> None:
-    """NOTHING_JUDGED, before anything is published, if there are images and no pixel of them was judged."""
+    """Require, before anything is published, that some pixel was judged if there are images. NOTHING_JUDGED."""
     tallies = [tile.tally for parts in images.values() for _, _, tile in parts]
     if tallies:
         scale = context.site.cube.variable(context.settings.variable).scale
-        require_judged(sum(tallies, Tally()), len(images), context.content.method.rules, scale)
+        require_judged(sum(tallies, PixelTally()), len(images), context.content.method.rules, scale)
 
 
 def _written(
@@ -159,15 +159,15 @@ def _written(
     tags: Mapping[str, str],
     context: MonitorContext,
 ) -> LabelledFiles:
-    """Write the z of a tile and image, and leave its labels for the next round."""
+    """Write z of a tile and image, and leave its labels for the next round."""
     pixels = _stored_z(change.score.z)[np.newaxis]
     data = encode_cog(
         pixels, tile.tile.grid, nodata=Z_FORMAT.nodata, scale=Z_SCALE, band_names=("z",), unit=Z_UNIT, tags=tags
     )
     context.site.store.put(z_uri, data)
-    left = TileLabels(labels=change.fragments.labels, quality=change.score.quality)
+    tile_labels = TileLabels(labels=change.fragments.labels, quality=change.score.quality)
     return LabelledFiles(
-        labels=leave_scratch(context.scratch, f"labels/{tile.part(label)}", left),
+        labels=leave_scratch(context.scratch, f"labels/{tile.part(label)}", tile_labels),
         z_checksum=checksum_of(data),
         z_size=len(data),
         z_subfolder=subfolder,

@@ -1,4 +1,4 @@
-"""First round: what a method measures of each image, and what it concludes over all tiles."""
+"""First round: measures each image for the method's steps, and concludes over all tiles."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ from acdtask.jobs.monitor.content import MonitorContent, MonitorContext, Monitor
 from acdtask.jobs.monitor.gaps import Gaps
 from acdtask.jobs.monitor.scorer import scorer_of
 
-__all__ = ["Concluded", "ImageConcluded", "Measure", "is_measured"]
+__all__ = ["Conclusions", "ImageConclusions", "MeasureImages", "is_measured"]
 
 
 class Measured(BaseModel):
-    """What the tiles of a shard have counted of each image, by label."""
+    """Counts of the tiles of a shard, by image label."""
 
     counts: dict[str, Annotated[NDArray[np.int64], ArrayOf(np.int64, None)]]
 
 
-class ImageConcluded(BaseModel):
-    """What is known of a whole image.
+class ImageConclusions(BaseModel):
+    """Conclusions about a whole image.
 
     Attributes:
-        wholes: what each measuring step of the method has concluded.
-        subfolder: where below the image's folder its z lies.
+        wholes: conclusion of each measuring step of the method.
+        subfolder: subfolder of its z rasters in the image's folder.
     """
 
     wholes: list[Annotated[NDArray[Any], ArrayOf(None, None)]] = []
     subfolder: str = ""
 
 
-class Concluded(BaseModel):
-    """What a shard is told of its images, by label, and the cells of tiles that failed: none may look into them."""
+class Conclusions(BaseModel):
+    """Handout of a shard: conclusions by image label, and the cells of failed tiles, which must not be read."""
 
-    images: dict[str, ImageConcluded] = {}
+    images: dict[str, ImageConclusions] = {}
     left_out: list[str] = []
 
-    def of(self, content: MonitorContent) -> dict[str, ImageConcluded]:
-        """What is known of the images: in a plan without this round, what the plan alone says."""
+    def of(self, content: MonitorContent) -> dict[str, ImageConclusions]:
+        """Conclusions about the images; without this round, those that follow from the plan alone."""
         if self.images:
             return self.images
         gaps = Gaps(content)
-        return {label: ImageConcluded(subfolder=gaps.subfolder(label)) for label in content.image}
+        return {label: ImageConclusions(subfolder=gaps.subfolder(label)) for label in content.image}
 
 
 def is_measured(detection: Detection) -> bool:
-    """Whether a method needs this round: to measure, or since tiles that cannot be read must be known beforehand."""
+    """Whether a method needs this round, to measure or to detect tiles that cannot be read."""
     return reads_twice(detection.steps)
 
 
-class Measure(Round[MonitorWork, Nothing, Measured]):
-    """Measure each tile, then conclude over all of them."""
+class MeasureImages(Round[MonitorWork, Nothing, Measured]):
+    """Measures each tile, then concludes over all of them."""
 
     name = "statistics"
     optional = True
 
     def run(self, work: MonitorWork, handout: Nothing, context: MonitorContext) -> Measured:
-        """What the tiles of a shard count, added up."""
+        """Sum the counts of the shard's tiles, per image."""
         counts: dict[str, NDArray[np.int64]] = {}
         for done, tile in enumerate(work.tiles, start=1):
             scorer = scorer_of(tile, context, around=False)
@@ -73,8 +73,8 @@ class Measure(Round[MonitorWork, Nothing, Measured]):
             context.progress(done)
         return Measured(counts=counts)
 
-    def gather(self, results: Results[MonitorWork, Measured], context: MonitorContext) -> Handouts[Concluded]:
-        """What the method's measuring step concludes of each image, as each shard needs it."""
+    def gather(self, results: Results[MonitorWork, Measured], context: MonitorContext) -> Handouts[Conclusions]:
+        """Sum the counts of all shards, and hand out the conclusions about their images."""
         steps, gaps = context.content.method.rules.steps, Gaps(context.content, results.left_out)
         total: dict[str, NDArray[np.int64]] = {}
         labels: dict[int, list[str]] = {}
@@ -82,15 +82,15 @@ class Measure(Round[MonitorWork, Nothing, Measured]):
             labels[shard] = sorted(measured.counts)
             for label, counts in measured.counts.items():
                 total[label] = total[label] + counts if label in total else counts
-        concluded: dict[str, ImageConcluded] = {}
+        concluded: dict[str, ImageConclusions] = {}
         for label, counts in total.items():
             wholes = [step.conclude(counts) for step in measuring(steps)[:1]]
             subfolder = gaps.subfolder(label, *(whole.tobytes() for whole in wholes))
-            concluded[label] = ImageConcluded(wholes=wholes, subfolder=subfolder)
+            concluded[label] = ImageConclusions(wholes=wholes, subfolder=subfolder)
         failed = sorted({cell for shard in results.left_out for cell in shard.work.names}) if halo_of(steps) else []
         return Handouts(
             {
-                shard: Concluded(images={label: concluded[label] for label in mine}, left_out=failed)
-                for shard, mine in labels.items()
+                shard: Conclusions(images={label: concluded[label] for label in image_labels}, left_out=failed)
+                for shard, image_labels in labels.items()
             }
         )

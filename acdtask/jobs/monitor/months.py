@@ -1,4 +1,4 @@
-"""Reads and writes the months of a monitoring result: the images of each, and a table of their patches."""
+"""Reads and writes the months of a monitoring result: their images, and tables of their patches."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 READERS = 16
-"""Documents that are read side by side."""
+"""Number of documents read concurrently."""
 
 
 def images_of_month(month: MonitorMonth, store: Store) -> list[ImageProduct]:
@@ -46,7 +46,7 @@ def images_of_month(month: MonitorMonth, store: Store) -> list[ImageProduct]:
 
 
 def folders_of_month(month: MonitorMonth, store: Store) -> dict[str, str]:
-    """The folder of each image of a month, by label, in order. CUBE_DAMAGED."""
+    """The folder of each image of a month, by label, sorted. CUBE_DAMAGED."""
     return {entry.label: entry.document.rpartition("/")[0] for entry in _entries_of_month(month, store)}
 
 
@@ -60,11 +60,11 @@ def _images_of(entries: Sequence[MonthImage], store: Store) -> list[ImageProduct
 
 
 def _parsed(model: type[ModelT], key: str, store: Store) -> ModelT:
-    """A document of a result. PRODUCT_DAMAGED, which says how to make it again."""
+    """Read a document of a result. PRODUCT_DAMAGED, with advice on how to recreate it."""
     try:
         return model.model_validate_json(read_part(store, key))
     except ValidationError as error:
-        raise damaged_result(store, key, f"{store.address_of(key)} is no {model.__name__}") from error
+        raise damaged_result(store, key, f"{store.address_of(key)} is not a valid {model.__name__}") from error
     except AcdError as error:
         if error.code is ErrorCode.CUBE_DAMAGED:
             raise damaged_result(store, key, error.detail) from error
@@ -72,7 +72,7 @@ def _parsed(model: type[ModelT], key: str, store: Store) -> ModelT:
 
 
 def patches_of_month(month: MonitorMonth, store: Store) -> list[LocatedPatch]:
-    """The patches of a month, in the order of its images. CUBE_DAMAGED."""
+    """The patches of a month, ordered by image. CUBE_DAMAGED."""
     return read_patches(read_part(store, month.table))
 
 
@@ -87,12 +87,12 @@ def read_images(manifest: MonitorManifest, store: Store) -> list[ImageProduct]:
 
 
 def read_month_patches(manifest: MonitorManifest, store: Store, date: str = "") -> Iterator[list[LocatedPatch]]:
-    """The patches of each month that has some, in order, with their numbers in the result.
+    """Yield the patches of each month that has any, in order, with their numbers in the result.
 
     Args:
         manifest: the monitoring result.
-        store: of the cube.
-        date: only months that may have images of this date, such as 2018-07-03, 2018-07 or 2018; empty for all.
+        store: store of the cube.
+        date: restricts to months that may have images of this date, such as 2018-07-03, 2018-07 or 2018.
     """
     before = 0
     for month in manifest.months:
@@ -104,13 +104,13 @@ def read_month_patches(manifest: MonitorManifest, store: Store, date: str = "") 
 def join_months(
     known: Sequence[MonitorMonth], products: Iterable[ImageProduct], folder: str, store: Store
 ) -> list[MonitorMonth]:
-    """The months of an earlier version with further images; only the months of these are read and written.
+    """Add images to the months of an earlier version. Only the affected months are read and written.
 
     Args:
-        known: the months of the earlier version.
-        products: further images; each replaces the one with its label unless that lacks fewer tiles.
-        folder: of the monitoring result.
-        store: of the cube.
+        known: months of the earlier version.
+        products: the images to add; each replaces the one with its label unless that lacks fewer tiles.
+        folder: folder of the monitoring result.
+        store: store of the cube.
     """
     months = {month.month: month for month in known}
     grouped: dict[str, list[ImageProduct]] = {}
@@ -125,9 +125,9 @@ def join_months(
 
 
 def keys_of(manifest: MonitorManifest, store: Store) -> set[str]:
-    """Every key of the cube that a manifest names, directly or through its months.
+    """All keys of the cube that a manifest refers to, directly or through its months.
 
-    The images that the products were made from are inputs, and not among them.
+    Input images are not included.
     """
     keys: set[str] = set()
     for month in manifest.months:
@@ -156,7 +156,7 @@ def _write_month(name: str, entries: Mapping[str, MonthImage], folder: str, stor
         partial=sum(bool(product.quarantined) for product in ordered),
         changed=sum(product.patch_count > 0 for product in ordered),
         patches=len(patches),
-        changed_area_m2=round(sum(one.patch.area_m2 for one in patches), 1),
+        changed_area_m2=round(sum(located.patch.area_m2 for located in patches), 1),
         document=write_part(store, f"{folder}/months/{name}", ".json", document),
         table=write_part(store, f"{folder}/patches/{name}", ".parquet", patches_to_parquet(patches)),
         quality_px=dict(sorted(quality.items())),
@@ -168,7 +168,7 @@ def _write_month(name: str, entries: Mapping[str, MonthImage], folder: str, stor
 
 
 def _fuller(known: MonthImage | None, product: ImageProduct, store: Store) -> MonthImage:
-    """The product, unless one of the same inputs that lacks fewer tiles is known: a partial one may come late."""
+    """The entry of a product, or the known entry if it has the same inputs and lacks fewer tiles (a late duplicate)."""
     if known is not None:
         (earlier,) = _images_of([known], store)
         lacking, lacked = ({tile.cell for tile in image.quarantined} for image in (product, earlier))

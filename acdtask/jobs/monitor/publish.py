@@ -1,4 +1,4 @@
-"""The end of a monitoring run: outlines joined into patches, tables written, everything made visible at once."""
+"""Publication of a monitoring result: joins outlines into patches, writes tables, and makes all visible at once."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ __all__ = ["patch_files", "publish"]
 
 
 def publish(results: Results[MonitorWork, CutTiles], context: MonitorContext) -> None:
-    """Publish the images: the tables of each, the months that they are in, the manifest, then one commit of the index.
+    """Publish the images: their tables, their months, the manifest, then the index in one commit.
 
-    Images that lack tiles are not in the index: the next plan takes them again.
+    Images that lack tiles are not added to the index, so the next plan takes them again.
     """
     plan, site, settings, images = context.plan, context.site, context.settings, context.content.image
     variable = site.cube.variable(settings.variable)
@@ -68,23 +68,23 @@ def publish(results: Results[MonitorWork, CutTiles], context: MonitorContext) ->
     add_news(plan, products, site)
     write_catalogue(plan, {month_of(product.datetime) for product in products}, variable, site)
     whole = [product for product in products if not product.quarantined]
-    made = (z_variable(variable), change_variable(variable))
+    variables = (z_variable(variable), change_variable(variable))
     site.cube.commit(
         Addition(
             [images[product.label].record for product in whole],
             [dataset for product in whole for tile in product.tiles for dataset in (tile.z, tile.change)],
-            variables=made,
-            instances=[Instance(variable=one.name, name=settings.name) for one in made],
+            variables=variables,
+            instances=[Instance(variable=product.name, name=settings.name) for product in variables],
         )
     )
-    _retire([images[product.label] for product in whole], [one.name for one in made], settings.name, site)
+    _retire([images[product.label] for product in whole], [product.name for product in variables], settings.name, site)
     _write_patch_files(plan, site)
 
 
 def _retire(images: list[ImageWork], variables: list[str], instance: str, site: Site) -> None:
-    """Take the images' products against other baseline versions out of the index.
+    """Remove products of the images that were judged against other baseline versions from the index.
 
-    On a Geocube they stay: the tag acd:baseline tells them apart.
+    On a Geocube they stay; the tag acd:baseline distinguishes them.
     """
     own = site.shared.own if site.shared else LocalCube.open(site.address)
     if own is None or not images:
@@ -103,22 +103,22 @@ def _retire(images: list[ImageWork], variables: list[str], instance: str, site: 
 
 
 def patch_files(plan: MonitorPlan) -> dict[str, str]:
-    """Keys of the files with the patches of a plan's images, by name. They are kept as long as the run."""
+    """Keys of the files with the patches of a plan's images, by name. They live as long as the run."""
     names = ("patches.parquet", "patches.geojson")
     return {name: f"runs/{plan.job}/{plan.plan_id}/{name}" for name in names}
 
 
 def _write_patch_files(plan: MonitorPlan, site: Site) -> None:
-    """Write the patches of the plan's images as they are published, so that a late partial run takes none away."""
+    """Write the published patches of the plan's images, so that a late partial run removes none."""
     _, body = _chain(plan, site).newest()
     images = plan.content.image
     months = {month_of(image.datetime) for image in images.values()}
     manifest = MonitorManifest.model_validate_json(body or b"")
     numbers = {
-        one.patch.id: one.number
+        located.patch.id: located.number
         for month in sorted(months)
         for patches in read_month_patches(manifest, site.store, month)
-        for one in patches
+        for located in patches
     }
     patches = [
         replace(patch, number=numbers[patch.patch.id])
@@ -135,7 +135,7 @@ def _write_patch_files(plan: MonitorPlan, site: Site) -> None:
 
 @dataclass(frozen=True)
 class _ImagePublisher:
-    """Writes what is not of one tile."""
+    """Writes the files of an image that do not belong to a tile."""
 
     plan: MonitorPlan
     variable: Variable
@@ -174,7 +174,7 @@ class _ImagePublisher:
         )
 
     def _patches(self, image: ImageWork, cuts: list[CutTile]) -> list[LocatedPatch]:
-        """The patches. An outline ends where a tile is missing, and a patch without one lies in missing tiles alone."""
+        """The patches of an image. Outlines end at missing tiles; patches without one lie entirely in missing tiles."""
         if not cuts:
             return []
         layout = self.site.cube.layout(self.plan.content.method.layout)
@@ -195,13 +195,13 @@ class _ImagePublisher:
 
 
 def _publish_manifest(plan: MonitorPlan, products: list[ImageProduct], site: Site) -> None:
-    """Add a version to the manifest of this method: the new images, month by month, beside those of earlier runs."""
+    """Add a version of the series' manifest, with the new images in addition to those of earlier runs."""
     settings, content, method = plan.settings, plan.content, plan.content.method
 
     def make(earlier: bytes | None) -> bytes:
         known = MonitorManifest.model_validate_json(earlier) if earlier else None
         months = join_months(known.months if known else [], products, method.folder, site.store)
-        made = MonitorManifest(
+        manifest = MonitorManifest(
             content_id=method.id,
             aoi=method.aoi,
             aoi_geometry=method.area,
@@ -214,7 +214,7 @@ def _publish_manifest(plan: MonitorPlan, products: list[ImageProduct], site: Sit
             version=__version__,
             since=known.since if known else content.since,
         )
-        return body_of(made, earlier)
+        return body_of(manifest, earlier)
 
     fence = site.fence(plan)
     _chain(plan, site).publish(make, fence, _holds(plan))
@@ -228,5 +228,5 @@ def _chain(plan: MonitorPlan, site: Site) -> NumberedChain:
 
 
 def _holds(plan: MonitorPlan) -> dict[str, str]:
-    """What a plan publishes: for each image the folder that is named by its records."""
+    """The names and versions that a plan publishes: for each image its folder, which depends on its records."""
     return {label: image.folder for label, image in plan.content.image.items()}

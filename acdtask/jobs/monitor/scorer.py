@@ -1,4 +1,4 @@
-"""Reads a tile with its baseline, and scores images there."""
+"""Reads tiles with their baselines, and scores images."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from numpy.typing import NDArray
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from acdtask.change.detect import TileChange, detect_on_ground, scene_of
+from acdtask.change.detect import TileChange, detect_change, scene_of
 from acdtask.change.method import halo_of, measure, measuring
 from acdtask.change.profile import Detection
-from acdtask.change.scene import Ground
+from acdtask.change.scene import BaselineArrays
 from acdtask.change.steps.step import Counts, Whole
 from acdtask.cube.model import Cube, Dataset, Slice, Variable
 from acdtask.jobs.monitor.content import MonitorContext, TileWork
 from acdtask.jobs.monitor.halo import mask_of, windows_around
-from acdtask.jobs.monitor.tally import Tally, tally_of
+from acdtask.jobs.monitor.tally import PixelTally, tally_of
 from acdtask.raster.data_format import Resampling
 from acdtask.raster.masks import inside_mask
 
 __all__ = ["Scorer", "scorer_of"]
 
 NOTHING_MEASURED: Counts = np.zeros(0, np.int64)
-"""Of a method that measures nothing of the whole image."""
+"""Counts of a method that does not measure the whole image."""
 
 
 def scorer_of(
     work: TileWork, context: MonitorContext, *, around: bool = True, left_out: Collection[str] = ()
 ) -> Scorer:
-    """The scorer of a tile, as the plan asks for it; `around` and `left_out` are those of `Scorer`."""
+    """The scorer of a tile for a plan; see `Scorer` for `around` and `left_out`."""
     cube, settings, method = context.site.cube, context.settings, context.content.method
     variable, area = cube.variable(settings.variable), shape(method.area)
     return Scorer(work, cube, variable, area, method.rules, settings.resampling, around=around, left_out=left_out)
 
 
 class Scorer:
-    """Reads a tile and its baseline, and judges it image by image.
+    """Reads a tile and its baseline, and judges images one by one.
 
     Args:
         work: the tile.
-        cube: where its pixels are.
-        variable: that of the images.
-        area: the area of interest, in longitude and latitude.
+        cube: the cube to read from.
+        variable: variable of the images.
+        area: area of interest, in longitude and latitude.
         detection: the method.
-        resampling: default: the variable's.
-        around: whether the neighbours are read that the method reaches into; the tile alone is enough to measure it.
-        left_out: cells of tiles that are left out: what lies there is not read, and is absent.
+        resampling: resampling; None means the variable's.
+        around: whether to read the method's halo too. Measuring only needs the tile.
+        left_out: cells of tiles that were left out. They are not read, and their pixels are missing.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Scorer:
         self._windows = windows_around(work.tile, neighbours, self._halo)
         self._inside = inside_mask(area, self._grid) & mask_of(self._windows, self._grid.shape)
         dformat = variable.dformat
-        self._ground = Ground(
+        self._baseline = BaselineArrays(
             self._read_view(work.baseline.mean),
             self._read_view(work.baseline.standard_deviation),
             np.nan_to_num(self._read_view(work.baseline.count), nan=0.0),
@@ -80,13 +80,13 @@ class Scorer:
         )
 
     def measure(self, image: Slice) -> Counts:
-        """What the method measures of the image in the tile, which may be nothing.
+        """Count in the tile for the method's first measuring step, if any.
 
-        The tile is read anyway, so that one that cannot be read is left out before its neighbours look into it.
+        The tile is read in any case, so that an unreadable one is left out before its neighbours need it.
         """
         scene, _ = scene_of(
             self._read(image),
-            self._ground,
+            self._baseline,
             self._detection,
             nodata=self._variable.dformat.nodata,
             inside=self._inside,
@@ -95,10 +95,10 @@ class Scorer:
         return measure(scene, steps, ()) if measuring(steps) else NOTHING_MEASURED
 
     def change(self, image: Slice, wholes: Sequence[Whole]) -> TileChange:
-        """Scores and fragments. Pixels outside the AOI have no z, so that patches never depend on the tiles."""
-        return detect_on_ground(
+        """Compute scores and fragments. Pixels outside the AOI get no z, so patches do not depend on the tiling."""
+        return detect_change(
             self._read(image),
-            self._ground,
+            self._baseline,
             self._detection,
             nodata=self._variable.dformat.nodata,
             origin=self._work.tile.origin,
@@ -106,21 +106,21 @@ class Scorer:
             wholes=wholes,
         )
 
-    def tally(self, change: TileChange) -> Tally:
-        """What its scores amount to."""
-        ground = self._ground.without_margin(self._halo)
-        return tally_of(change, ground.count, ground.std, self._detection)
+    def tally(self, change: TileChange) -> PixelTally:
+        """Tally the scores of the tile."""
+        baseline = self._baseline.without_margin(self._halo)
+        return tally_of(change, baseline.count, baseline.std, self._detection)
 
     def _read(self, image: Slice) -> NDArray[Any]:
         if len(self._windows) == 1 and self._grid.shape == (self._windows[0].height, self._windows[0].width):
             return np.asarray(self._cube.read(self._grid, [image], self._variable, self._resampling)[0])
-        whole = np.full(self._grid.shape, self._variable.dformat.nodata, self._variable.dformat.dtype)
+        pixels = np.full(self._grid.shape, self._variable.dformat.nodata, self._variable.dformat.dtype)
         for window in self._windows:
-            on = self._grid.window(window)
-            whole[window.slices] = self._cube.read(on, [image], self._variable, self._resampling)[0]
-        return whole
+            grid = self._grid.window(window)
+            pixels[window.slices] = self._cube.read(grid, [image], self._variable, self._resampling)[0]
+        return pixels
 
     def _read_view(self, datasets: Sequence[Dataset]) -> NDArray[np.float32]:
         variable = self._cube.variable(datasets[0].variable)
-        wanted = Slice(label="", datasets=tuple(one for one in datasets if one.cell in self._cells))
+        wanted = Slice(label="", datasets=tuple(dataset for dataset in datasets if dataset.cell in self._cells))
         return np.asarray(self._cube.read(self._grid, [wanted], variable)[0])

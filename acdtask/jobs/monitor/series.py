@@ -1,7 +1,7 @@
-"""What a monitor watches: the identity of a series, its images, and which of them have been judged.
+"""A monitor's series: its identity, its images, and which of them have been judged.
 
-A series id is made from what the person asked for. The baseline version that an image was judged against is a fact of
-the image's product (docs/decisions/0027).
+A series id is made from what the user asked for. The baseline version that an image was judged against belongs to the
+image's product, not to the series (docs/decisions/0027).
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ __all__ = [
 ]
 
 ALGORITHM = 1
-"""Raise it when the same images, baseline and settings give other results."""
+"""Raise it when the same images, baseline and settings give different results."""
 
 THRESHOLDS = ("low", "high", "min_area", "min_count", "min_std", *AllStepSettings.model_fields)
 
 
 def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable) -> Method:
-    """What the person asked to watch, and the series id made of it.
+    """The method that the settings ask for, with the series id.
 
-    The period, `records` and `leave_out` are not part of it: they choose among the images of the series.
+    The period, `records` and `leave_out` are not part of it, since they only select images of the series.
     """
     given = {name: value for name in THRESHOLDS if (value := getattr(settings, name)) is not None}
     dformat = variable.dformat
@@ -79,17 +79,17 @@ def newest_manifest(method: Method, site: Site) -> MonitorManifest | None:
 
 
 def start_of_series(baseline: BaselineManifest, manifest: MonitorManifest | None) -> datetime:
-    """Where the images of the series begin by default: after the first baseline version that it was judged against.
+    """The default start of the series: the end of the first baseline version that it was judged against.
 
-    A later baseline of another period neither adds images to a series nor drops some.
+    A later baseline with another period neither adds images to the series nor removes any.
     """
     return manifest.since if manifest and manifest.since else baseline.end + timedelta(microseconds=1)
 
 
 def images_of_stack(stacks: Stacks, aoi: Aoi, method: Method, baseline: BaselineManifest) -> dict[str, ImageWork]:
-    """The images of the stack by label, to be judged against a baseline version.
+    """The images of a stack, by label, to be judged against a baseline version.
 
-    An image whose records change, or the pixels of one, has another `content`: it has to be judged again.
+    If an image's records or their pixels change, so does its `content`, and it must be judged again.
     """
     grouped: dict[str, list[Record]] = {}
     for record in stacks.records:
@@ -97,7 +97,7 @@ def images_of_stack(stacks: Stacks, aoi: Aoi, method: Method, baseline: Baseline
     images, replaced = {}, stacks.replaced()
     for label, records in sorted(grouped.items()):
         ids = [record.id for record in records]
-        inputs = [*ids, *(replaced[one] for one in ids if one in replaced)]
+        inputs = [*ids, *(replaced[record_id] for record_id in ids if record_id in replaced)]
         content = f"{label}-{_digest([method.id, label, inputs])}"
         product = f"{label}-{_digest([content, baseline.content_id])}"
         images[label] = ImageWork(
@@ -122,30 +122,29 @@ def series_of(
     stacks: Stacks,
     cube: Cube,
 ) -> Series:
-    """The series, with the watermark that it gets if this plan opens it: the newest image that there is by now.
+    """The series, with the watermark to use if this plan opens it: the datetime of the newest image.
 
     Args:
-        method: from `method_of`.
-        start: of the stack.
-        manifest: the newest one of the series; None before its first publication, which gives it its watermark.
+        method: the method.
+        start: start of the stack's period.
+        manifest: newest manifest of the series; None before its first publication.
         stacks: the stack.
-        cube: where its records are.
+        cube: cube with the records.
     """
     selection, choice = stacks.selection, stacks.selection.choice
-    if manifest is None and (selection.end or choice.records or choice.leave_out):
-        every = replace(selection, end=None, choice=replace(choice, records="", leave_out=()))
-        stacks = Stacks(cube, every)
+    if manifest is None and (selection.end or choice.records or choice.exclude):
+        stacks = Stacks(cube, replace(selection, end=None, choice=replace(choice, records="", exclude=())))
     newest = max((record.datetime for record in stacks.records), default=start - timedelta(microseconds=1))
     return Series(aoi=method.aoi, id=method.id, watermark=newest)
 
 
 @dataclass(frozen=True)
 class Judgements:
-    """Which images of a series have been judged.
+    """The images of a series that have been judged.
 
     Attributes:
-        complete: `content` of the images that both the index and the newest manifest have.
-        indexed: `content` of all images that the index has, complete or not.
+        complete: `content` of the images in both the index and the newest manifest.
+        indexed: `content` of all images in the index.
     """
 
     complete: frozenset[str]
@@ -155,7 +154,7 @@ class Judgements:
     _site: Site
 
     def against(self, baseline: str, images: Sequence[ImageWork]) -> set[str]:
-        """Labels of those images that are complete and were judged against this baseline version."""
+        """Labels of the images that are complete and were judged against a baseline version."""
         wanted = {image.content: image.label for image in images}
         months = {month_of(image.datetime) for image in images}.intersection(self._months)
         pairs = {pair for name in months for pair in _complete(self._months[name], self._pairs[name], self._site)}
@@ -163,9 +162,9 @@ class Judgements:
 
 
 def judgements_of(method: Method, manifest: MonitorManifest | None, site: Site) -> Judgements:
-    """What of a series has been judged. PRODUCT_DAMAGED.
+    """Determine which images of a series have been judged. PRODUCT_DAMAGED.
 
-    A month in which manifest and index agree in numbers is not read, so that the cost does not grow with the history.
+    Months in which the counts of manifest and index agree are not read, so the cost does not grow with the history.
     """
     pairs: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for record in site.published(RecordQuery(tags={"acd:monitor": method.id})):
@@ -176,12 +175,12 @@ def judgements_of(method: Method, manifest: MonitorManifest | None, site: Site) 
         agrees = _agrees(month, pairs[name])
         judged = pairs[name] if agrees else _complete(month, pairs[name], site)
         complete |= {content for content, _ in judged}
-    indexed = frozenset(content for some in pairs.values() for content, _ in some)
+    indexed = frozenset(content for of_month in pairs.values() for content, _ in of_month)
     return Judgements(frozenset(complete), indexed, pairs, months, site)
 
 
 def _agrees(month: MonitorMonth, pairs: set[tuple[str, str]]) -> bool:
-    """Whether the index has as many images of a month as the manifest, of each baseline version."""
+    """Whether index and manifest have equally many images of a month, per baseline version."""
     versions = [version for _, version in pairs]
     same = all(versions.count(version) == images for version, images in month.baselines.items())
     return same and len(pairs) == len({content for content, _ in pairs}) == month.images and not month.partial

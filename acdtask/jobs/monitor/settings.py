@@ -1,4 +1,4 @@
-"""Settings of monitor."""
+"""Settings of the monitor job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ImageSettings", "MonitorSettings"]
 
 
 class ImageSettings(ImageSelectionSettings):
-    """Settings of the monitor, without those of the method's steps."""
+    """Settings of the monitor other than those of the method's steps."""
 
     layout: Name = Field(description="layout of the baseline")
     variable: Name = Field(default="CoherenceVV", description="variable to compare")
@@ -26,7 +26,7 @@ class ImageSettings(ImageSelectionSettings):
     end: LastMoment | None = Field(default=None, description="last datetime (of a day, 00:00 UTC); default: no limit")
     baseline_name: Name = Field(default="annual", description="instance of the baseline")
     baseline: str = Field(default="latest", description="content id of the baseline, or latest")
-    name: Name = Field(default="monitor", description="name of the result: the instance of its variables")
+    name: Name = Field(default="monitor", description="name of the result, used as instance of its variables")
     profile: Literal["standard", "tutorial"] = Field(
         default="standard",
         description="tutorial: zeros are nodata and std > 0 is the only guard, as in the first notebook",
@@ -55,13 +55,13 @@ class ImageSettings(ImageSelectionSettings):
     shard_tiles: int | None = Field(default=None, ge=1, description=f"tiles per shard; {BY_COST}")
     again: bool = Field(
         default=False,
-        description="judge images anew that were judged against another baseline version; start and end say which",
+        description="judge images between start and end again if they were judged against another baseline version",
     )
     pod_start: float = Field(default=0, ge=0, allow_inf_nan=False, description=POD_START)
 
 
 class MonitorSettings(AllStepSettings, ImageSettings):
-    """Which images to compare with which baseline, and what counts as abnormal.
+    """Settings that select images and baseline, and define what counts as abnormal.
 
-    Thresholds and step settings that are not given are those of the profile.
+    Missing thresholds and step settings are taken from the profile.
     """

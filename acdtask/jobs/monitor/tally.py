@@ -1,4 +1,4 @@
-"""What a tile's scores of an image amount to, and the error of a run in which no pixel has a score."""
+"""Counts of scored and unscored pixels, and the error if no pixel of a run has a score."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from acdtask.change.near_misses import Near
 from acdtask.change.profile import Detection
 from acdtask.change.zscore import Quality
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.coverage import Judged
+from acdtask.jobs.coverage import JudgedPixels
 
-__all__ = ["Tally", "floor_text", "require_images", "require_judged", "tally_of"]
+__all__ = ["PixelTally", "floor_text", "require_images", "require_judged", "tally_of"]
 
 LEVELS = 100
-"""Standard deviations below min_std are counted in so many steps."""
+"""Number of histogram levels for standard deviations below min_std."""
 FEWEST = 2
-"""Images of which a standard deviation can be other than 0."""
+"""Minimum number of images with a standard deviation other than 0."""
 
 
-class Tally(BaseModel):
-    """Counts of a tile and image, or of several; all are integers that add up in any order.
+class PixelTally(BaseModel):
+    """Counts of one or more tiles and images, as integers that add up in any order.
 
     Attributes:
-        quality_px: pixels by name of `Quality`.
-        near: the fields of `Near`.
-        counts: pixels with too few images, by the number of images; only of tiles where no pixel has a score.
-        stds: pixels whose std is too small but not 0, by its share of min_std in hundredths; likewise.
+        quality_px: number of pixels by name of `Quality`.
+        near: fields of `Near`.
+        counts: number of pixels with too few images, by number of images; only of tiles without scores.
+        stds: number of pixels with too small a std other than 0, by std in hundredths of min_std; likewise.
     """
 
     quality_px: dict[str, int] = {}
@@ -41,8 +41,8 @@ class Tally(BaseModel):
     counts: dict[int, int] = {}
     stds: dict[int, int] = {}
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
+    def __add__(self, other: PixelTally) -> PixelTally:
+        return PixelTally(
             quality_px=dict(Counter(self.quality_px) + Counter(other.quality_px)),
             near=astuple(Near(*self.near) + Near(*other.near)),
             counts=dict(Counter(self.counts) + Counter(other.counts)),
@@ -50,14 +50,14 @@ class Tally(BaseModel):
         )
 
 
-def tally_of(change: TileChange, count: NDArray[Any], std: NDArray[np.float32], detection: Detection) -> Tally:
-    """The tally of a tile and image.
+def tally_of(change: TileChange, count: NDArray[Any], std: NDArray[np.float32], detection: Detection) -> PixelTally:
+    """Tally the scores of a tile and image.
 
     Args:
-        change: scores and fragments.
-        count: images of the baseline, shape (height, width).
-        std: standard deviation of the baseline in stored units, the same shape.
-        detection: what was judged with.
+        change: scores and fragments, shape (height, width).
+        count: number of baseline images, same shape.
+        std: standard deviation of the baseline in stored units, same shape.
+        detection: the method.
     """
     quality = change.score.quality
     pixels = np.bincount(quality.ravel(), minlength=len(Quality))
@@ -67,7 +67,7 @@ def tally_of(change: TileChange, count: NDArray[Any], std: NDArray[np.float32], 
         counts = _histogram(count[quality == Quality.TOO_FEW_IMAGES])
         steady = std[(quality == Quality.STEADY) & (std > 0)].astype(np.float64)
         stds = _histogram(np.floor(steady / detection.min_std * LEVELS)) if steady.size else {}
-    return Tally(
+    return PixelTally(
         quality_px={reason.name: int(pixels[reason]) for reason in Quality},
         near=astuple(change.fragments.near),
         counts=counts,
@@ -76,49 +76,49 @@ def tally_of(change: TileChange, count: NDArray[Any], std: NDArray[np.float32], 
 
 
 def require_images(images: int, most: int, detection: Detection) -> None:
-    """NOTHING_JUDGED if no pixel can have as many images as the detection asks for.
+    """Require that the baseline has enough images for the method. NOTHING_JUDGED.
 
     Args:
-        images: of the baseline.
-        most: images that many of its pixels have; 0 if that is not known.
-        detection: what is judged with.
+        images: number of baseline images.
+        most: number of images that many of its pixels have; 0 if unknown.
+        detection: the method.
     """
     if images < detection.min_count:
         raise AcdError(
             ErrorCode.NOTHING_JUDGED,
-            f"the baseline has {images} images, so no pixel has the {detection.min_count} that min_count asks for",
+            f"the baseline has {images} images, so no pixel has the {detection.min_count} that min_count requires",
             _more_images(min(most or images, images)),
         )
 
 
-def require_judged(tally: Tally, images: int, detection: Detection, scale: float) -> None:
-    """NOTHING_JUDGED if no pixel has a score.
+def require_judged(tally: PixelTally, images: int, detection: Detection, scale: float) -> None:
+    """Require that some pixel has a score. NOTHING_JUDGED.
 
     Args:
-        tally: of all tiles and images.
-        images: how many images there are.
-        detection: what was judged with.
-        scale: unit of the variable per stored unit.
+        tally: tally of all tiles and images.
+        images: number of images.
+        detection: the method.
+        scale: physical units per stored unit.
     """
-    judged = Judged(tally.quality_px)
+    judged = JudgedPixels(tally.quality_px)
     if judged.judged_px:
         return
     what = f"{images} image{'' if images == 1 else 's'}"
     if not judged.area_px:
         raise AcdError(
             ErrorCode.NOTHING_JUDGED,
-            f"no pixel's centre lies in the AOI, so nothing of {what} was judged",
-            "Draw the AOI larger than a pixel of the layout.",
+            f"the AOI contains no pixel centre, so nothing of {what} was judged",
+            "Make the AOI larger than a pixel of the layout.",
         )
     raise AcdError(
         ErrorCode.NOTHING_JUDGED,
         f"none of {judged.area_px} px of {what} was judged: {judged.reasons}",
-        _way_out(tally, detection, scale),
+        _advice(tally, detection, scale),
     )
 
 
-def _way_out(tally: Tally, detection: Detection, scale: float) -> str:
-    """What would help against the most frequent reason."""
+def _advice(tally: PixelTally, detection: Detection, scale: float) -> str:
+    """Advice for the most frequent reason."""
     reasons = {Quality[name]: count for name, count in tally.quality_px.items()}
     for outside in (Quality.VALID, Quality.OUTSIDE):
         reasons.pop(outside, None)
@@ -129,32 +129,32 @@ def _way_out(tally: Tally, detection: Detection, scale: float) -> str:
         return _smaller_std(tally.stds, detection.min_std * scale)
     if reason is Quality.NO_BASELINE:
         return (
-            "Make a baseline of images that cover this place: give 'acdtask baseline local' another --start, --end or "
-            "--instance, or the AOI that is monitored."
+            "Compute a baseline from images that cover this area: run 'acdtask baseline local' with another --start, "
+            "--end or --instance, or with the AOI that is monitored."
         )
     return (
-        "The images have no data in the AOI: look at them with 'acdtask show dataset', check --variable and "
-        "--instance, or leave their records out with --leave-out."
+        "The images have no data in the AOI: inspect them with 'acdtask show dataset', check --variable and "
+        "--instance, or exclude their records with --leave-out."
     )
 
 
 def _more_images(many: int) -> str:
-    """The way out for a baseline whose pixels have so many images."""
+    """Advice for a baseline whose pixels have this many images."""
     widen = "Widen the baseline's period with --start and --end of 'acdtask baseline local'"
     if many < FEWEST:
-        return f"{widen}; its pixels have one image, which has no spread."
+        return f"{widen}; its pixels have only one image, so their standard deviation is 0."
     return f"{widen}, or judge with fewer images, which is less reliable: --min-count {many}."
 
 
 def _smaller_std(stds: Mapping[int, int], min_std: float) -> str:
     if not stds:
         return (
-            "All images of the baseline are equal there: check that they are different images, and that the source "
-            "range given at ingest is that of the values."
+            "All baseline images are equal there: check that they are different images, and that the source range "
+            "given at ingest matches the values."
         )
     level = _median(stds)
     return (
-        "Check that the source range given at ingest is that of the values; or accept a smaller standard deviation, "
+        "Check that the source range given at ingest matches the values; or accept a smaller standard deviation, "
         f"in the unit of the variable: --min-std {floor_text(level / LEVELS * min_std)}."
     )
 
@@ -187,5 +187,5 @@ def floor_text(value: float) -> str:
 
 
 def _histogram(values: NDArray[Any]) -> dict[int, int]:
-    found, pixels = np.unique(values.astype(np.int64), return_counts=True)
-    return dict(zip(found.tolist(), pixels.tolist(), strict=True))
+    levels, pixels = np.unique(values.astype(np.int64), return_counts=True)
+    return dict(zip(levels.tolist(), pixels.tolist(), strict=True))

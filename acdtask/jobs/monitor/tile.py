@@ -1,4 +1,4 @@
-"""What the last round of the monitor says of tiles, for whoever publishes them."""
+"""Results of the monitor's last round for tiles and images."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["CutTile", "CutTiles"]
 
 
 class CutTile(BaseModel):
-    """What the last round says of a tile and image.
+    """Result of the last round for a tile and image.
 
-    `pieces` are (blob id, polygon as hexadecimal WKB in whole pixels of the layout). `sizes` are those of the files of
-    z and change in bytes, by their keys.
+    `pieces` are (blob id, polygon as hexadecimal WKB in whole pixels of the layout). `sizes` are the file sizes of the
+    z and change rasters in bytes, by key.
     """
 
     label: str
@@ -25,6 +25,6 @@ class CutTile(BaseModel):
 
 
 class CutTiles(BaseModel):
-    """What a shard has cut."""
+    """Result of a shard in the last round."""
 
     tiles: list[CutTile]

@@ -1,4 +1,4 @@
-"""What to tell of the baseline versions that the images of a series were judged against."""
+"""Notes on the baseline versions that the images of a series were judged against."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["images_by_version", "notes_on_period", "notes_on_versions"]
 
 
 def images_by_version(manifest: MonitorManifest) -> dict[str, int]:
-    """How many images of a result were judged against each baseline version."""
+    """Number of images of a result judged against each baseline version."""
     versions: Counter[str] = Counter()
     for month in manifest.months:
         versions.update(month.baselines)
@@ -21,48 +21,48 @@ def images_by_version(manifest: MonitorManifest) -> dict[str, int]:
 
 
 def notes_on_versions(manifest: MonitorManifest | None, baseline: BaselineManifest, anew: int) -> list[str]:
-    """Sentences about images that stay judged against other versions than the plan's, and how to judge them anew.
+    """Sentences about images judged against versions other than the plan's, and how to judge them again.
 
     Args:
-        manifest: of the series; None before its first publication.
-        baseline: the version of the plan.
-        anew: how many images the plan judges anew.
+        manifest: manifest of the series; None before its first publication.
+        baseline: baseline version of the plan.
+        anew: number of images that the plan judges again.
     """
     others = {v: n for v, n in images_by_version(manifest).items() if v != baseline.content_id} if manifest else {}
     count = sum(others.values())
     if not count:
         return []
     versions = ", ".join(f"{version} ({images})" for version, images in others.items())
-    told = (
+    note = (
         f"{count} image{'' if count == 1 else 's'} of this series {'was' if count == 1 else 'were'} judged against"
         f" other versions of the baseline {baseline.name}: {versions}; this is version {baseline.content_id}"
     )
     if anew:
-        return [f"{told}; {anew} of the series' images are judged anew"]
-    return [f"{told}. To judge them anew: --again, with --start and --end for some of them"]
+        return [f"{note}; this run judges {anew} images of the series again"]
+    return [f"{note}. To judge them again, use --again; --start and --end restrict it"]
 
 
 def notes_on_period(
     baseline: BaselineManifest, since: datetime, pending: Sequence[ImageWork], given: datetime | None
 ) -> list[str]:
-    """Sentences about a baseline that ends elsewhere than the series begins.
+    """Sentences about a baseline that does not end where the series begins.
 
     Args:
-        baseline: the version of the plan.
-        since: where the series begins.
-        pending: the images of the plan.
-        given: the start that was asked for, if it was.
+        baseline: baseline version of the plan.
+        since: start of the series.
+        pending: images of the plan.
+        given: requested start, or None.
     """
     inside = [image.label for image in pending if image.datetime <= baseline.end]
     notes = []
     if inside and given is None:
         notes.append(
-            f"{len(inside)} of these images lie in the period of their baseline, so their changes are partly in it: "
+            f"{len(inside)} of these images are in the period of their baseline, which contains part of their changes: "
             f"{inside[0]}{' and others' if len(inside) > 1 else ''}"
         )
     if given is None and baseline.end.date() < since.date() and baseline.end < since:
         notes.append(
-            f"the baseline ends on {baseline.end.date()}, and this series begins on {since.date()}: images in between "
-            f"are judged with --start {baseline.end.date()}"
+            f"the baseline ends on {baseline.end.date()}, but this series begins on {since.date()}: judge the images "
+            f"in between with --start {baseline.end.date()}"
         )
     return notes

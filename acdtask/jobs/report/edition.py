@@ -152,7 +152,7 @@ def parse_edition(body: bytes | None, chain: NumberedChain) -> Edition | None:
     try:
         return None if body is None else Edition.model_validate_json(body)
     except ValidationError as error:
-        raise AcdError(ErrorCode.CUBE_DAMAGED, f"an edition of the report in {chain.place} cannot be read") from error
+        raise AcdError(ErrorCode.CUBE_DAMAGED, f"an edition of the report in {chain.scope} cannot be read") from error
 
 
 def read_drawn(month: ReportMonth | None, store: Store) -> dict[str, DrawnDate]:

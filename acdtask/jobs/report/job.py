@@ -54,7 +54,7 @@ from acdtask.jobs.report.pictures import paper_name
 from acdtask.jobs.report.quarantined import left_out_rows
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.sources import PAGE_ALGORITHM, Sources, digest_of
-from acdtask.jobs.shards import Cut
+from acdtask.jobs.shards import Sharding
 from acdtask.raster.open_images import close_idle_images
 from acdtask.raster.tiling import tiles_as_geojson
 from acdtask.storage.store import Store
@@ -187,10 +187,10 @@ class ReportJob(Job[ReportSettings, ReportContent]):
         drawn = sources.view.grid.width * sources.view.grid.height
         read = drawn * sources.view.step**2
         seconds = [REPORT.seconds(1, drawn + read // 3)] * max(1, len(labels))
-        cut = Cut(settings.shard_images, settings.pod_start, otherwise=10)
+        sharding = Sharding(settings.shard_images, settings.pod_start, otherwise=10)
         return Draft(
             content=content,
-            shards=cut.shards(labels, lambda images: PicturesWork(images=images), seconds[: len(labels)])
+            shards=sharding.shards(labels, lambda images: PicturesWork(images=images), seconds[: len(labels)])
             or [Shard(units=1, work=PicturesWork(images=[]))],
             estimate=Estimate(
                 tiles=len(tiles),

@@ -109,7 +109,7 @@ def _names_in_table(site: Site, key: str) -> set[str]:
         document = document_in(site.store.get(key))
     except ValueError as error:
         raise AcdError(ErrorCode.TIDY_UNSURE, f"{site.store.address_of(key)} is damaged") from error
-    return names_in_json(document, site.store, place=key)
+    return names_in_json(document, site.store, key)
 
 
 def read_runs(site: Site) -> Runs:

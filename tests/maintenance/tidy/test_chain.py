@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from acdtask.cli import main
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
 from acdtask.errors import ErrorCode
@@ -21,7 +21,7 @@ from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.content import MonitorContext, MonitorWork
-from acdtask.jobs.monitor.cut import Cut
+from acdtask.jobs.monitor.cut import CutMasks
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.label import Blobs
 from acdtask.jobs.monitor.settings import MonitorSettings
@@ -55,18 +55,18 @@ class Area:
         source.mkdir()
         self._images = sorted((scene / "images").glob("*.tif"))
 
-    def run(self, day: int) -> list[Outcome]:
+    def run(self, day: int) -> list[LocalOutcome]:
         """Everything that a day brings."""
         for number in DAYS[day]:
             shutil.copy(self._images[number], self.source)
         return self.again(quarantine=int(day == QUARANTINE_DAY))
 
-    def again(self, quarantine: int = 0) -> list[Outcome]:
+    def again(self, quarantine: int = 0) -> list[LocalOutcome]:
         """All jobs on what is there."""
         common: dict[str, Any] = {"aoi": str(self.scene / "aoi.json"), "layout": LAYOUT}
         with WorkerPool(0) as pool:
 
-            def run(job: Any, settings: Any) -> Outcome:
+            def run(job: Any, settings: Any) -> LocalOutcome:
                 return run_locally(job, settings, self.address, pool=pool, progress=False, quarantine=quarantine)
 
             outcomes = [run(IngestJob(), IngestSettings(source=str(self.source), shard_files=2))]
@@ -99,14 +99,14 @@ class Area:
 
 def failing_shard(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """A switch that lets one shard of the monitor fail for good."""
-    original, active = Cut.run, [False]
+    original, active = CutMasks.run, [False]
 
-    def run(me: Cut, work: MonitorWork, handout: Blobs, context: MonitorContext) -> CutTiles:
+    def run(me: CutMasks, work: MonitorWork, handout: Blobs, context: MonitorContext) -> CutTiles:
         if active[0] and work.tiles[0].tile.i == 0:
             raise RuntimeError("the disk of this node is full of bees")
         return original(me, work, handout, context)
 
-    monkeypatch.setattr(Cut, "run", run)
+    monkeypatch.setattr(CutMasks, "run", run)
 
     def switch(to: bool) -> None:
         active[0] = to

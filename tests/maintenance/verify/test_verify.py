@@ -16,7 +16,7 @@ import rasterio
 from acdtask.cli import main
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition
-from acdtask.engine.local import Outcome, run_locally
+from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.job import BaselineJob
@@ -208,7 +208,7 @@ def test_an_image_that_another_version_wrote_is_left_alone_when_it_is_verified(
     verified(cube).require_intact()
 
 
-def baseline_again(cube: Path, made: Path, quarantine: int = 0) -> Outcome:
+def baseline_again(cube: Path, made: Path, quarantine: int = 0) -> LocalOutcome:
     """A baseline of another name, so that every tile is read again."""
     settings = BaselineSettings(
         aoi=str(made / "scene/aoi.json"), layout=LAYOUT, end=reference_end(SCENE), name="other", shard_tiles=1
@@ -219,7 +219,7 @@ def baseline_again(cube: Path, made: Path, quarantine: int = 0) -> Outcome:
 
 def test_a_damaged_image_fails_the_baseline_with_its_name_and_nothing_is_published(cube: Path, made: Path) -> None:
     opened = LocalCube.open(str(cube))
-    opened.remove(datasets=[one for one in opened.datasets("CoherenceVV", "master") if one.layout])
+    opened.remove(datasets=[dataset for dataset in opened.datasets("CoherenceVV", "master") if dataset.layout])
     key = rot(FILES["image"](cube))
     before = digests(cube)
     with pytest.raises(AcdError, match=re.escape(key)) as raised:
@@ -249,7 +249,7 @@ def test_verify_names_ten_files_and_counts_all(cube: Path, acdtask: Command) -> 
 def test_a_file_outside_the_cube_counts_as_not_checked(cube: Path, acdtask: Command) -> None:
     opened = LocalCube.open(str(cube))
     before = verified(cube).checked.not_checked
-    dataset = next(one for one in opened.datasets("CoherenceVV", "master") if not one.layout)
+    dataset = next(dataset for dataset in opened.datasets("CoherenceVV", "master") if not dataset.layout)
     opened.commit(Addition(datasets=[dataset.model_copy(update={"uri": "/data/elsewhere.tif", "checksum": ""})]))
     status, out, _ = acdtask("verify", "--cube", str(cube))
     assert status == 0
@@ -259,7 +259,7 @@ def test_a_file_outside_the_cube_counts_as_not_checked(cube: Path, acdtask: Comm
 def test_a_container_whose_images_left_the_cube_is_never_forgotten(cube: Path) -> None:
     opened = LocalCube.open(str(cube))
     datasets: list[Any] = opened.datasets("CoherenceVV", "master")
-    opened.remove(datasets=[one for one in datasets if not one.layout])
+    opened.remove(datasets=[dataset for dataset in datasets if not dataset.layout])
     rot(FILES["chunk"](cube))
     found = verified(cube, forget=True)
     assert found.forgotten == []
