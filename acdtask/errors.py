@@ -592,12 +592,6 @@ class ErrorCode(Enum):
         "A document that lists files in use cannot be read, so tidy stopped.",
         "Restore the named document, or recreate its product; no file that it could list was deleted.",
     )
-    FOLDER_IN_USE = ErrorSpec(
-        530,
-        _CONFIG,
-        "The folder for a workflow's pods contains an earlier run.",
-        "Give another folder with --folder, or delete this one; the cube itself is elsewhere and keeps its results.",
-    )
     WEB_CREDENTIALS = ErrorSpec(
         531,
         _CONFIG,

@@ -31,7 +31,7 @@ LAYERS = {
         change
         raster
         storage
-        errors log dates wording
+        errors log dates wording http
     """,
     "acdtask.cube": """
         shared stac

@@ -1,1 +1,1 @@
-"""WorkflowTemplates for Argo, made from the jobs and their settings; and a runner for machines without a cluster."""
+"""WorkflowTemplates for Argo, made from the jobs and their settings."""

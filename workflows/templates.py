@@ -56,7 +56,7 @@ from workflows.pods import (
     run_pod,
 )
 
-__all__ = ["CHAIN", "TIDY", "after_all_of", "build_all", "version_suffix"]
+__all__ = ["CHAIN", "TIDY", "after_all_of", "build_all"]
 
 CHAIN = tuple(name for name in JOBS if name != "simulate")
 """Jobs with a workflow, in the order of `acd-all`."""
@@ -75,17 +75,10 @@ FAILED_WITH_WEBHOOK = f"{WITH_WEBHOOK} && workflow.status != 'Succeeded'"
 
 
 def build_all() -> dict[str, WorkflowTemplate]:
-    """Build every WorkflowTemplate by name: each job, `acd-all` and `acd-tidy`, with a stable and a versioned name."""
+    """Build every WorkflowTemplate by name: each job, `acd-all` and `acd-tidy`. The chart adds versioned names."""
     chains = {**{name: [name] for name in CHAIN}, "all": list(CHAIN)}
-    templates = {}
-    for title, jobs in chains.items():
-        for name in _names(title):
-            templates[name] = _workflow(name, title, jobs)
-    return templates | {name: _tidy_workflow(name) for name in _names(TIDY)}
-
-
-def _names(title: str) -> tuple[str, str]:
-    return f"acd-{title}", f"acd-{title}-{version_suffix()}"
+    templates = {f"acd-{title}": _workflow(title, jobs) for title, jobs in chains.items()}
+    return templates | {f"acd-{TIDY}": _tidy_workflow()}
 
 
 def after_all_of(fan_out: str) -> str:
@@ -97,23 +90,14 @@ def after_all_of(fan_out: str) -> str:
     return f"{fan_out} || {fan_out}.Failed || {fan_out}.Errored"
 
 
-def version_suffix() -> str:
-    """The version in the form of a part of a Kubernetes name.
-
-    >>> version_suffix() == __version__.replace(".", "-")
-    True
-    """
-    return "".join(letter if letter.isalnum() else "-" for letter in __version__.lower())
-
-
-def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
+def _workflow(title: str, jobs: list[str]) -> WorkflowTemplate:
     bounds = [bound for job in jobs for bound in bound_to(job, load_job(job).settings, alone=len(jobs) == 1)]
     by_parameter: dict[str, list[Bound]] = {}
     for bound in bounds:
         by_parameter.setdefault(bound.parameter, []).append(bound)
     parameters = [parameter_of(group) for group in by_parameter.values()]
     parameters += [memory_parameter(), *here_parameters(), quarantine_parameter(), webhook_parameter()]
-    workflow = _empty_workflow(name, title, _annotations(title, jobs), parameters)
+    workflow = _empty_workflow(title, _annotations(title, jobs), parameters)
     aoi = reference(workflow, AOI)
     workflow.synchronization = Synchronization(mutexes=[Mutex(name=f"acd-{aoi}")])
     # Optional, so that a missing AOI is an error of the plan instead of a pod that waits forever.
@@ -128,9 +112,7 @@ def _workflow(name: str, title: str, jobs: list[str]) -> WorkflowTemplate:
     return workflow
 
 
-def _empty_workflow(
-    name: str, title: str, annotations: dict[str, str], parameters: list[Parameter]
-) -> WorkflowTemplate:
+def _empty_workflow(title: str, annotations: dict[str, str], parameters: list[Parameter]) -> WorkflowTemplate:
     """A workflow without templates: restricted, with limits, labels and a time to live."""
     labels = {
         "app.kubernetes.io/name": "acd",
@@ -138,7 +120,7 @@ def _empty_workflow(
         "app.kubernetes.io/version": __version__,
     }
     return WorkflowTemplate(
-        name=name,
+        name=f"acd-{title}",
         labels=labels,
         annotations=annotations,
         workflow_metadata=WorkflowMetadata(labels=labels, annotations=annotations),
@@ -158,7 +140,7 @@ def _empty_workflow(
     )
 
 
-def _tidy_workflow(name: str) -> WorkflowTemplate:
+def _tidy_workflow() -> WorkflowTemplate:
     """Build the workflow of tidy: one pod, without an AOI's mutex, since it may run beside the jobs."""
     retention = retention_parameters()
     help_text = (
@@ -168,7 +150,7 @@ def _tidy_workflow(name: str) -> WorkflowTemplate:
     annotations = _description(
         TIDY, "delete what the cube no longer needs", help_text, f"argo submit --from workflowtemplate/acd-{TIDY}"
     )
-    workflow = _empty_workflow(name, TIDY, annotations, [*retention, webhook_parameter()])
+    workflow = _empty_workflow(TIDY, annotations, [*retention, webhook_parameter()])
     workflow.synchronization = Synchronization(mutexes=[Mutex(name=f"acd.{TIDY}")])
     args = [TIDY, "--apply", "--if-any", "--json"]
     for parameter in retention:

@@ -147,14 +147,19 @@ def find_fragments(evidence: Evidence, *, low: float, high: float, min_area: int
     shape, z, seed = evidence.z.shape, evidence.z.reshape(-1), evidence.seed.reshape(-1)
     # Thresholds as doubles, as skimage compares: in single precision 1.7 is not below float32(1.7).
     low, high = np.float64(min(low, high)), np.float64(high)
+    # 1 1 0 0    Label 1 and label 2 share no pixel edge, so they are two fragments. They touch at a corner, so they
+    # 0 0 2 0    become one blob, unless one of them has no seed above `high` anywhere in the image: then it goes first.
     above = evidence.extent > low
     if not evidence.is_plain:
         above &= ~np.isnan(evidence.z)
     all_labels, number = ndimage.label(above)
+    # Lists of the pixels above low, mostly a few per cent of a tile, are far quicker than passes over whole images.
     index = np.flatnonzero(above)
     pixels = _Pixels(index, all_labels.reshape(-1)[index] - 1, number)
     near = _near(evidence, pixels, high, min_area)
+    # Off the border a fragment is complete, so its own pixels decide. On the border its seed may lie in the next tile.
     pixels = pixels.only(pixels.any(_on_border(index, shape)) | pixels.any(seed[index] > high))
+    # Only now the groups: a fragment that hysteresis removes must not connect two others at its corners.
     labels = _labels_image(pixels, shape)
     kept, dropped_px = _undecided_or_large(pixels, _diagonal_pairs(pixels, labels), shape, min_area)
     pixels = pixels.only(kept)
@@ -223,12 +228,14 @@ def _diagonal_pairs(pixels: _Pixels, labels: NDArray[np.int32]) -> NDArray[np.in
     height, width = labels.shape
     row, column = np.divmod(pixels.index, width)
     keys = []
+    # The row below, to the right and to the left, is enough: each touching corner is seen from its upper pixel.
     for step, has_neighbour in ((1, column < width - 1), (-1, column > 0)):
         has_corner = has_neighbour & (row < height - 1)
         label = pixels.label[has_corner].astype(np.int64)
         other = labels.reshape(-1)[pixels.index[has_corner] + width + step].astype(np.int64) - 1
         differ = (other >= 0) & (other != label)
         label, other = label[differ], other[differ]
+        # A pair as one number, so that sorting and removing duplicates is one call: (2, 5) of 10 fragments is 25.
         keys.append(np.minimum(label, other) * pixels.number + np.maximum(label, other))
     key = np.unique(np.concatenate(keys))
     return np.stack(np.divmod(key, max(pixels.number, 1)), axis=1).astype(np.int32)
@@ -255,9 +262,9 @@ def _measure_extents(fragments: NDArray[np.void], pixels: _Pixels, width: int, o
     row, column = row + origin[0], column + origin[1]
     fragments["first_row"][pixels.label[::-1]] = row[::-1]  # the last of repeated indices wins
     fragments["first_column"][pixels.label[::-1]] = column[::-1]
-    fragments["min_row"] = fragments["first_row"]
+    fragments["min_row"] = fragments["first_row"]  # raster order: no pixel of it is above the first
     fragments["min_column"] = -pixels.max(-column)
-    fragments["max_row"][pixels.label] = row
+    fragments["max_row"][pixels.label] = row  # and none is below the last
     fragments["max_column"] = pixels.max(column)
 
 

@@ -105,11 +105,16 @@ class _Groups:
 def _groups(tables: Sequence[FragmentTable], fragments: NDArray[np.void], starts: NDArray[np.int64]) -> _Groups:
     total = len(fragments)
     edges, corners = _touching(tables, starts)
+    # Hysteresis comes before corners, as in find_fragments. Example: S and T exceed `high`, b does not, | is a seam.
+    #   S . | . .    b is one region across the seam, and touches S and T at corners. It has no seed, so it goes, and S
+    #   . b | b .    and T are two blobs. Joining corners first would make one blob of all three.
+    #   . . | . T
     region = components(total, edges)
     survives = np.zeros(total, np.bool_)
     survives[region[fragments["has_high"]]] = True
     corners = region[corners]
     corners = corners[survives[corners].all(axis=1)]
+    # `corners` has numbers of regions, so the components are of regions too; [region] makes them those of fragments.
     group = components(total, corners)[region]
     area = np.zeros(total, np.int64)
     alive = survives[region]
@@ -132,6 +137,7 @@ def _touching(
     width = int(column.max(initial=0)) + 3
     if (int(row.max(initial=0)) + 2) * width > np.iinfo(np.int64).max:
         raise ValueError("the tiles are too far apart to form one image")
+    # A pixel's neighbours then have the keys key + 1, key + width, key + width + 1 and key + width - 1.
     key = (row + 1) * width + column + 1
     order = np.argsort(key, kind="stable")
     key, fragment, tile = key[order], fragment[order], tile[order]
@@ -139,6 +145,7 @@ def _touching(
         raise ValueError("tiles overlap")
 
     def pairs(step: int) -> NDArray[np.int64]:
+        # Neighbours within a tile are one fragment already, or a pair in its `diagonals`.
         neighbour = np.minimum(np.searchsorted(key, key + step), max(len(key) - 1, 0))
         across = (key[neighbour] == key + step) & (tile[neighbour] != tile)
         return np.stack([fragment[across], fragment[neighbour[across]]], axis=1)
@@ -154,6 +161,8 @@ def _number(
     fragments: NDArray[np.void], blob: NDArray[np.int64], kept: NDArray[np.int64], starts: NDArray[np.int64]
 ) -> JoinedBlobs:
     """Sum the kept fragments of each blob, and number the blobs by their first pixel."""
+    # In raster order the first fragment of a blob has the blob's first pixel, so ids depend on pixels alone and not on
+    # the order of the tables.
     kept = kept[np.lexsort((fragments["first_column"][kept], fragments["first_row"][kept]))]
     part = fragments[kept]
     _, first, index = np.unique(blob[kept], return_index=True, return_inverse=True)

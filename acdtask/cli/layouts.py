@@ -21,6 +21,8 @@ __all__ = ["create_command", "delete_command", "group", "list_command", "show_co
 Name = Annotated[str, typer.Argument(help="Name of the layout.")]
 DEFAULT_CELL_SIZE = 1024
 MAX_USES = 5
+DEFAULT_ORIGIN = (0.0, 0.0)
+DEFAULT_SCALE = 1
 
 
 def group() -> LazyGroup:
@@ -109,16 +111,23 @@ def _create(
     ] = None,
     cell_size: Annotated[
         int | None,
-        typer.Option(metavar="PIXELS", help="Regular: width and height of a cell in pixels.  [default: 1024]"),
+        typer.Option(
+            metavar="PIXELS", help=f"Regular: width and height of a cell in pixels.  [default: {DEFAULT_CELL_SIZE}]"
+        ),
     ] = None,
     origin: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="X Y", help="Regular: coordinates of a cell corner.  [default: 0 0]"),
+        typer.Option(
+            metavar="X Y", help="Regular: coordinates of a cell corner.  [default: {:g} {:g}]".format(*DEFAULT_ORIGIN)
+        ),
     ] = None,
     zoom: Annotated[int | None, typer.Option(metavar="ZOOM", help="Web mercator: zoom level.")] = None,
     scale: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Web mercator: width of a cell, 1, 2, 4, 8 or 16 times 256 px.  [default: 1]"),
+        typer.Option(
+            metavar="N",
+            help=f"Web mercator: width of a cell, 1, 2, 4, 8 or 16 times 256 px.  [default: {DEFAULT_SCALE}]",
+        ),
     ] = None,
     like: Annotated[
         str,
@@ -157,9 +166,9 @@ def _grid(regular: dict[str, Any], mercator: dict[str, Any]) -> dict[str, Any]:
     if not is_regular and mercator["zoom"] is None:
         raise AcdError(ErrorCode.USAGE, "a web mercator layout needs --zoom")
     if not is_regular:
-        scale = 1 if mercator["scale"] is None else mercator["scale"]
+        scale = DEFAULT_SCALE if mercator["scale"] is None else mercator["scale"]
         return {"kind": "web_mercator", "zoom": mercator["zoom"], "scale": scale}
-    ox, oy = regular["origin"] or (0.0, 0.0)
+    ox, oy = regular["origin"] or DEFAULT_ORIGIN
     cell_size = DEFAULT_CELL_SIZE if regular["cell_size"] is None else regular["cell_size"]
     grid = {"kind": "regular", "crs": regular["crs"], "resolution": regular["resolution"], "ox": ox, "oy": oy}
     return {**grid, "cell_size": cell_size}

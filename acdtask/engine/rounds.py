@@ -153,6 +153,8 @@ class RoundState:
 
     def store_table(self, index: int, units: int, table: bytes, meter: Meter) -> None:
         """Store a table, then its marker with its cost. A damaged marker is replaced."""
+        # The marker comes last: a pod that is killed in between has done nothing. Two pods that do the same shard write
+        # the same bytes, so the second changes nothing; hence `create`, and `put` only over a damaged marker.
         self._folder.put(self._key(index, "table"), table)
         marker = {"plan": self.plan.plan_id, "round": self.name, "shard": index, "units": units}
         marker["sha256"] = hashlib.sha256(table).hexdigest()
@@ -166,6 +168,7 @@ class RoundState:
         if isinstance(error, PartlyFailedError):
             parts, table = error.parts, encoded(error.result)
             digest = hashlib.sha256(table).hexdigest()
+            # Under a name of its own: `<stem>.table` is the complete one, which a later attempt may still write.
             self._folder.create(self._part(index, digest), table)
         failure = ShardError(**Failure.of(error).model_dump(), shard=index, parts=parts, table=digest)
         self._folder.put(self._key(index, "error.json"), seal(failure.model_dump_json(indent=1).encode()))
@@ -202,6 +205,8 @@ class RoundState:
             self._store_by_digest(self._handout(after[0], index, gathering), handout)
         if handouts.memo:
             self._store_by_digest(f"{after[0]}/handouts/{MEMO}-{gathering.memo}", handouts.memo)
+        # Keys sort by the units left out, so that the first key of a listing is the best gathering. Example: gathering
+        # without shard 3 is 000004-<id>.json; when shard 3 is done later, 000000-<id>.json takes its place.
         units = sum(shard.units for shard in gathering.left_out)
         key = f"{_gatherings(self.name, self.before)}/{units:06d}-{gathering.id}.json"
         body = seal(gathering.model_dump_json().encode())
@@ -210,6 +215,7 @@ class RoundState:
 
     def _marker(self, index: int) -> Marker | None:
         """The marker of a shard, or None. An intact one never changes, so it is cached."""
+        # None is not remembered: another pod may write the marker at any time.
         marker = self._markers.get(index) or _find_intact(Marker, self._folder, self._key(index, "json"))
         if marker is not None:
             self._markers[index] = marker
@@ -218,6 +224,7 @@ class RoundState:
     def _discard(self, index: int, table: str) -> None:
         """Reopen a shard whose table is damaged."""
         _events.warning("table.damaged", file=self._folder.address_of(table))
+        # The marker goes before the table, or a marker without a table would be left by a kill in between.
         for ending in ("json", "error.json"):
             self._folder.delete(self._key(index, ending))
         self._folder.delete(table)
@@ -239,6 +246,7 @@ class RoundState:
             self._folder.put(key, data)
 
     def _stem(self, index: int) -> str:
+        # With another handout a shard has other files: a table made from an older handout is never taken for its own.
         digest = self.before.handouts.get(index)
         return f"{index:04d}-{digest}" if digest else f"{index:04d}"
 

@@ -5,30 +5,28 @@ The token is sent and never told: no message, log line or `repr` has it.
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urlencode
 
-import urllib3
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    LocationParseError,
-    ProxyError,
-    ReadTimeoutError,
-    SSLError,
-)
-
-from acdtask import __version__, log
+from acdtask import log
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.http import (
+    HAS_LOGIN,
+    REDIRECTIONS,
+    UNPRINTABLE,
+    Client,
+    HttpError,
+    Policy,
+    Reason,
+    address_fault,
+    host_of,
+    is_this_machine,
+    repeatedly,
+)
 from acdtask.ingester.model import in_one_line
 
 __all__ = [
@@ -47,9 +45,6 @@ ADDRESS, TOKEN, INSECURE = "ACD_INGESTER_ADDRESS", "ACD_INGESTER_TOKEN", "ACD_IN
 """The environment variables: where the ingester is, its bearer token, and whether plain HTTP may carry it."""
 
 LARGEST_ANSWER = 512 * 2**20
-PIECE = 2**16
-UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
-REDIRECTIONS = range(300, 400)
 TRY_AGAIN = frozenset({408, 425, 429, 502, 503, 504})
 """Said by a proxy, or by a server that is too busy: the request may or may not have been done."""
 UNFINISHED = frozenset({408, 504})
@@ -105,7 +100,7 @@ class Place:
         host = _checked_host(self.address)
         if UNPRINTABLE.search(self.token):
             raise _invalid(f"{TOKEN} has a character that no token has", "Give the bare token, without 'Bearer '.")
-        if self.token and not (self.insecure or self.address.startswith("https://") or _is_this_machine(host)):
+        if self.token and not (self.insecure or self.address.startswith("https://") or is_this_machine(host)):
             raise _invalid(
                 f"the token would go to {host} over plain HTTP, where others can read it",
                 f"Give an https:// address, or allow it with {INSECURE}=yes (--insecure).",
@@ -160,7 +155,7 @@ class Transport:
         self.place = place
         self.patience = patience or Patience()
         self.sleep = sleep
-        self._pool = _pool(place)
+        self._client = Client()
 
     def request(
         self,
@@ -193,43 +188,33 @@ class Transport:
         url = f"{self.place.address}{path}" + (f"?{urlencode(query)}" if query else "")
         body: dict[str, Any] = {"fields": files} if files else {"body": json}
         again = (_NotSentError, LostAnswerError) if repeatable else (_NotSentError,)
-        attempts = Retrying(
-            retry=retry_if_exception_type(again),
-            stop=stop_after_attempt(self.patience.attempts),
-            wait=wait_exponential(self.patience.pause, self.patience.longest_pause)
-            + wait_random(0, self.patience.pause),
-            sleep=self.sleep,
-            reraise=True,
-        )
         if not repeatable:
-            self._pool.clear()  # a connection that the server has closed meanwhile would look like a lost answer
-        return attempts(self._once, method, url, path, body, deadline or self.patience.answer)
+            self._client.forget_connections()
+        return repeatedly(
+            lambda: self._once(method, url, path, body, deadline or self.patience.answer),
+            lambda error: isinstance(error, again),
+            attempts=self.patience.attempts,
+            pause=self.patience.pause,
+            longest_pause=self.patience.longest_pause,
+            sleep=self.sleep,
+        )
 
     def _once(self, method: str, url: str, path: str, body: dict[str, Any], seconds: float) -> Answer:
         started = time.monotonic()
-        headers = {"user-agent": f"acdtask/{__version__}"}
-        if self.place.token:
-            headers["authorization"] = f"Bearer {self.place.token}"
-        timeout = urllib3.Timeout(connect=min(self.patience.connect, seconds), read=seconds)
+        policy = Policy(
+            min(self.patience.connect, seconds), seconds, proxy_for_this_machine=False, credentials=self._credentials
+        )
         try:
-            response = self._pool.request(
-                method,
-                url,
-                headers=headers,
-                timeout=timeout,
-                retries=False,
-                redirect=False,
-                preload_content=False,
-                **body,
-            )
-            answer = Answer(response.status, self._whole(response, started + seconds))
-        except LocationParseError:
-            raise _invalid(f"{self.place.host} is not a valid address", f"Set {ADDRESS} to http://host:port.") from None
-        except HTTPError as error:
-            raise self._trouble(error) from error
+            reply = self._client.request(method, url, policy, **body)
+            answer = Answer(reply.status, reply.whole(LARGEST_ANSWER, started + seconds))
+        except HttpError as error:
+            raise self._trouble(error) from None
         taken = round(time.monotonic() - started, 3)
         _events.debug("request.answered", method=method, path=path, status=answer.status, seconds=taken)
         return self._judged(answer)
+
+    def _credentials(self, _: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.place.token}"} if self.place.token else {}
 
     def _judged(self, answer: Answer) -> Answer:
         if answer.status in REDIRECTIONS:
@@ -243,87 +228,49 @@ class Transport:
             raise lost(ErrorCode.INGESTER_UNREACHABLE, f"{self.place.host} answers HTTP {answer.status}")
         return answer
 
-    def _trouble(self, error: HTTPError) -> AcdError:
-        """What an exception of urllib3 means for the caller."""
-        host, kind = self.place.host, type(error).__name__
-        causes = [error, error.__cause__, error.__context__, *error.args]
-        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-            return AcdError(
-                ErrorCode.INGESTER_REFUSED,
-                f"the certificate of {host} is not trusted",
-                "Give the ingester a certificate that this machine trusts, or name its authority in SSL_CERT_FILE.",
-            )
-        if isinstance(error, SSLError):
-            return AcdError(
-                ErrorCode.INGESTER_REFUSED,
-                f"{host} and this client do not agree on TLS ({in_one_line(str(error), 120)})",
-                "Say https:// for a server with TLS, and http:// for one without.",
-            )
-        if isinstance(error, (ConnectTimeoutError, ProxyError)):  # the first: refused and unknown names too
-            return _NotSentError(ErrorCode.INGESTER_UNREACHABLE, f"{host} takes no connection ({kind})")
-        if isinstance(error, ReadTimeoutError):
-            return UnfinishedError(ErrorCode.INGESTER_UNREACHABLE, f"{host} did not answer in time")
-        return LostAnswerError(ErrorCode.INGESTER_UNREACHABLE, f"{host} broke the connection ({kind})")
-
-    def _whole(self, response: urllib3.BaseHTTPResponse, until: float) -> bytes:
-        """The body. A read that hangs ends by itself; this ends one that drips."""
-        pieces, size = [], 0
-        try:
-            while piece := response.read1(PIECE):
-                pieces.append(piece)
-                size += len(piece)
-                self._require_bearable(size, until)
-        except BaseException:
-            response.close()
-            raise
-        response.release_conn()
-        return b"".join(pieces)
-
-    def _require_bearable(self, size: int, until: float) -> None:
-        if time.monotonic() > until:
-            late = f"{self.place.host} did not answer in full in time"
-            raise UnfinishedError(ErrorCode.INGESTER_UNREACHABLE, late)
-        if size > LARGEST_ANSWER:
-            raise AcdError(ErrorCode.INGESTER_REFUSED, f"the answer is larger than {LARGEST_ANSWER // 2**20} MiB")
+    def _trouble(self, error: HttpError) -> AcdError:
+        """What a request without a usable reply means for the caller."""
+        host = self.place.host
+        match error.reason:
+            case Reason.ADDRESS:
+                return _invalid(f"{host} is not a valid address", f"Set {ADDRESS} to http://host:port.")
+            case Reason.CERTIFICATE:
+                return AcdError(
+                    ErrorCode.INGESTER_REFUSED,
+                    f"the certificate of {host} is not trusted",
+                    "Give the ingester a certificate that this machine trusts, or name its authority in SSL_CERT_FILE.",
+                )
+            case Reason.TLS:
+                return AcdError(
+                    ErrorCode.INGESTER_REFUSED,
+                    f"{host} and this client do not agree on TLS ({in_one_line(error.detail, 120)})",
+                    "Say https:// for a server with TLS, and http:// for one without.",
+                )
+            case Reason.TOO_LARGE:
+                largest = f"the answer is larger than {LARGEST_ANSWER // 2**20} MiB"
+                return AcdError(ErrorCode.INGESTER_REFUSED, largest)
+            case Reason.NOT_SENT:
+                return _NotSentError(ErrorCode.INGESTER_UNREACHABLE, f"{host} takes no connection ({error.kind})")
+            case Reason.TIMEOUT:
+                return UnfinishedError(ErrorCode.INGESTER_UNREACHABLE, f"{host} did not answer in time")
+            case Reason.LATE:
+                return UnfinishedError(ErrorCode.INGESTER_UNREACHABLE, f"{host} did not answer in full in time")
+        return LostAnswerError(ErrorCode.INGESTER_UNREACHABLE, f"{host} broke the connection ({error.kind})")
 
     def scrubbed(self, text: str) -> str:
         """A server's words in one line, without the token, should it be among them."""
         return in_one_line(text.replace(self.place.token, "***") if self.place.token else text)
 
 
-def _pool(place: Place) -> urllib3.PoolManager:
-    """Through the proxy of HTTP_PROXY, HTTPS_PROXY and NO_PROXY, but never to this machine."""
-    proxy = getproxies().get(urlsplit(place.address).scheme, "")
-    if not proxy or _is_this_machine(place.host) or proxy_bypass(place.host):
-        return urllib3.PoolManager()
-    return urllib3.ProxyManager(proxy)
-
-
 def _checked_host(address: str) -> str:
     """The host of an address. SETTING_INVALID, without a word of what may be secret in it."""
-    try:
-        parts = urlsplit(address)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise _invalid("the ingester's address is none", f"Set {ADDRESS} to http://host:port.") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise _invalid("the ingester's address is not http:// or https:// and a host", "Give http://host:port.")
-    if "@" in parts.netloc:
-        raise _invalid("the ingester's address has a user or a password in it", f"A token goes into {TOKEN}.")
-    if parts.query or parts.fragment or UNPRINTABLE.search(address):
-        raise _invalid(
-            "the ingester's address has a query, or a character that URLs do not allow", "Give http://host:port."
-        )
-    return host
-
-
-def _is_this_machine(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    fault = address_fault(address)
+    if not fault and set("?#") & set(address):
+        fault = "has a query"
+    if fault:
+        fix = f"A token goes into {TOKEN}." if fault == HAS_LOGIN else f"Set {ADDRESS} to http://host:port."
+        raise _invalid(f"the ingester's address {fault}", fix)
+    return host_of(address)
 
 
 def _invalid(detail: str, fix: str) -> AcdError:

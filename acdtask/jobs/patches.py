@@ -16,8 +16,15 @@ from shapely.geometry.base import BaseGeometry
 
 from acdtask.change.patches import Patch
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.storage.geoparquet import GEOMETRY, encode_table, geo_metadata
-from acdtask.storage.parquet import read_table
+from acdtask.storage.geoparquet import (
+    GEOMETRY,
+    UTC_TIME,
+    encode_table,
+    geo_metadata,
+    read_table,
+    time_column,
+    wkb_column,
+)
 from acdtask.storage.store import Store
 
 __all__ = [
@@ -33,8 +40,6 @@ __all__ = [
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 DECIMALS = 7
 """Decimals of coordinates in degrees, about a centimetre."""
-
-UTC_TIME = DataType.timestamp("us", tz="UTC")
 
 COLUMNS: tuple[tuple[str, DataType], ...] = (
     ("number", DataType.int64()),
@@ -137,12 +142,8 @@ def patches_to_parquet(patches: Sequence[LocatedPatch]) -> bytes:
     ]
     geometries = [_rounded(located.geometry) for located in patches]
     columns = {name: _column([row[name] for row in rows], dtype) for name, dtype in COLUMNS}
-    columns[GEOMETRY] = Array([shapely.to_wkb(geometry) for geometry in geometries], DataType.binary())
-    metadata = geo_metadata(
-        sorted({geometry.geom_type for geometry in geometries}),
-        shapely.total_bounds(geometries).tolist() if geometries else None,
-        orientation="counterclockwise",
-    )
+    columns[GEOMETRY] = wkb_column([shapely.to_wkb(geometry) for geometry in geometries])
+    metadata = geo_metadata(geometries, orientation="counterclockwise")
     return encode_table(columns, metadata, required=columns.keys() - MAY_BE_UNKNOWN)
 
 
@@ -180,7 +181,7 @@ def _column(values: Sequence[Any], dtype: DataType) -> Array:
     if dtype != UTC_TIME:
         return Array(values, dtype)
     micros = [None if value is None else (value - EPOCH) // dt.timedelta(microseconds=1) for value in values]
-    return Array(micros, DataType.int64()).cast(UTC_TIME)
+    return time_column(micros)
 
 
 def _located(row: dict[str, Any]) -> LocatedPatch:

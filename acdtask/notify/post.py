@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
-import urllib3
 from cloudevents.core.bindings.http import to_structured_event
 from cloudevents.core.v1.event import CloudEvent
-from urllib3.exceptions import HTTPError, LocationParseError
 
-from acdtask import __version__
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.http import BUSY, REDIRECTIONS, Client, HttpError, Policy, Reason, address_fault, host_of
 
 __all__ = ["AUTHORIZATION", "check_webhook", "post_event"]
 
@@ -24,28 +19,15 @@ AUTHORIZATION = "ACD_WEBHOOK_AUTHORIZATION"
 """The environment variable with the value of the header Authorization."""
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 30
-UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 NO_HEADER_VALUE = re.compile(r"[^\x20-\x7e]")
-OK, REDIRECTIONS, CLIENT_ERRORS, SERVER_ERRORS = range(200, 300), range(300, 400), range(400, 500), range(500, 600)
-TRY_AGAIN = frozenset({408, 429, *SERVER_ERRORS})
+OK, SERVER_ERRORS = range(200, 300), range(500, 600)
 
 
 def check_webhook(url: str) -> str:
     """The host of a webhook's address, for messages. WEBHOOK_INVALID, without a word of what may be secret in it."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise AcdError(ErrorCode.WEBHOOK_INVALID, f"the webhook's address is invalid: {error}") from None
-    if parts.scheme not in ("http", "https"):
-        raise AcdError(ErrorCode.WEBHOOK_INVALID, "the webhook's address begins with neither http:// nor https://")
-    if "@" in parts.netloc:
-        raise AcdError(ErrorCode.WEBHOOK_INVALID, "the webhook's address has a user or a password in it")
-    if not host or UNPRINTABLE.search(url):
-        raise AcdError(
-            ErrorCode.WEBHOOK_INVALID, "the webhook's address has no host, or a character that URLs do not allow"
-        )
-    return host
+    if fault := address_fault(url):
+        raise AcdError(ErrorCode.WEBHOOK_INVALID, f"the webhook's address {fault}")
+    return host_of(url)
 
 
 def post_event(url: str, attributes: dict[str, str], data: dict[str, Any]) -> int:
@@ -66,33 +48,16 @@ def post_event(url: str, attributes: dict[str, str], data: dict[str, Any]) -> in
     """
     host = check_webhook(url)
     message = to_structured_event(CloudEvent({**attributes, "time": datetime.now(UTC)}, data))
-    headers = {**message.headers, "user-agent": f"acdtask/{__version__}", **_authorization()}
-    timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS)
+    policy = Policy(CONNECT_SECONDS, ANSWER_SECONDS)
+    headers = {**message.headers, **_authorization()}
     try:
-        answer = _pool(url, host).request(
-            "POST",
-            url,
-            body=message.body,
-            headers=headers,
-            timeout=timeout,
-            retries=False,
-            redirect=False,
-            preload_content=False,
-        )
-        status = answer.status
-        answer.close()
-    except LocationParseError:
-        raise AcdError(ErrorCode.WEBHOOK_INVALID, f"the webhook's address is invalid: {host}") from None
-    except HTTPError as error:
-        raise _unreachable(error, host) from error
-    if status not in OK:
-        raise _unwelcome(status, host)
-    return status
-
-
-def _pool(url: str, host: str) -> urllib3.PoolManager:
-    proxy = getproxies().get(urlsplit(url).scheme, "")
-    return urllib3.ProxyManager(proxy) if proxy and not proxy_bypass(host) else urllib3.PoolManager()
+        reply = Client().request("POST", url, policy, headers=headers, body=message.body)
+    except HttpError as error:
+        raise _unreachable(error, host) from None
+    reply.close()
+    if reply.status not in OK:
+        raise _unwelcome(reply.status, host)
+    return reply.status
 
 
 def _authorization() -> dict[str, str]:
@@ -107,19 +72,20 @@ def _authorization() -> dict[str, str]:
     return {"authorization": value} if value else {}
 
 
-def _unreachable(error: HTTPError, host: str) -> AcdError:
-    causes = [error, error.__cause__, error.__context__, *error.args]
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+def _unreachable(error: HttpError, host: str) -> AcdError:
+    if error.reason is Reason.ADDRESS:
+        return AcdError(ErrorCode.WEBHOOK_INVALID, f"the webhook's address is invalid: {host}")
+    if error.reason is Reason.CERTIFICATE:
         return AcdError(
             ErrorCode.WEBHOOK_REFUSED,
             f"the certificate of {host} is not trusted",
             "Give the receiver a certificate that this machine trusts, or name its authority in SSL_CERT_FILE.",
         )
-    return AcdError(ErrorCode.WEBHOOK_UNREACHABLE, f"{host} does not answer ({type(error).__name__})")
+    return AcdError(ErrorCode.WEBHOOK_UNREACHABLE, f"{host} does not answer ({error.kind})")
 
 
 def _unwelcome(status: int, host: str) -> AcdError:
-    if status in TRY_AGAIN:
+    if status in SERVER_ERRORS or status in BUSY:
         return AcdError(ErrorCode.WEBHOOK_UNREACHABLE, f"{host} answers HTTP {status}")
     if status in REDIRECTIONS:
         return AcdError(

@@ -85,6 +85,8 @@ def lattice_blocks(grid: Grid) -> Iterator[tuple[Grid, Window]]:
         return
     first_column, x_phase = _lattice(grid.transform[2] / a)
     first_row, y_phase = _lattice(grid.transform[5] / e)
+    # Example in one dimension: a grid from column 300 on begins in the block of columns 256 to 511, and uses of it the
+    # pixels from 44 on. GDAL interpolates positions within a block, so a block must never depend on the request.
     for row in range(first_row - first_row % BLOCK, first_row + grid.height, BLOCK):
         for column in range(first_column - first_column % BLOCK, first_column + grid.width, BLOCK):
             origin = (a, 0.0, (column + x_phase) * a, 0.0, e, (row + y_phase) * e)
@@ -100,6 +102,7 @@ def _lattice(pixels: float) -> tuple[int, float]:
 
 def source_window(grid: Grid, source: Grid, resampling: Resampling) -> Window | None:
     """The window of the source that the grid needs with a resampling, or None if it needs nothing of it."""
+    # 22 x 22 samples: between two CRSs edges are curves, and the farthest point may lie inside (a pole, for example).
     steps = np.linspace(0, 1, 22)
     columns, rows = (axis.ravel() for axis in np.meshgrid(steps * grid.width, steps * grid.height))
     xs, ys = _moved(Affine(*grid.transform), columns, rows)
@@ -107,6 +110,7 @@ def source_window(grid: Grid, source: Grid, resampling: Resampling) -> Window | 
     known = np.isfinite(xs) & np.isfinite(ys)
     if not known.any():
         return None
+    # Beyond what the CRS can express nothing says how far the curve goes on, so the whole source is needed.
     if not known.all():
         return Window(row=0, column=0, height=source.height, width=source.width)
     source_columns, source_rows = _moved(~Affine(*source.transform), xs, ys)
@@ -128,6 +132,7 @@ def _span(positions: Positions, pixels: int, resampling: Resampling) -> tuple[in
     """
     first, last = float(positions.min()), float(positions.max())
     spread = last - first
+    # Two pixels for rounding, and one per cent for what bends between two samples.
     margin = math.ceil(REACH[resampling] * max(1.0, spread / pixels)) + 2 + math.ceil(spread * 0.01)
     start, end = math.floor(first) - margin, math.ceil(last) + margin
     return start, max(end, math.ceil(spread) + margin) if start < 0 < end else end
@@ -172,6 +177,8 @@ def _with_same_edges(block: Grid, source: Grid) -> Grid:
     if b or d or b2 or d2 or crs_of(block.crs) != crs_of(source.crs):
         return block
     numbers = np.array([a / a2, (c - c2) / a2, e / e2, (f - f2) / e2])
+    # Example: a block of 60 m pixels on a source of 20 m has edges at 2.9999999 columns after the lattice's rounding; a
+    # kernel that ranks would take the column before as well. They are moved to 3.
     near = np.rint(numbers * EDGE_STEPS) / EDGE_STEPS
     if (np.abs(near - numbers) * (block.width, 1, block.height, 1) > EDGE).any():
         return block

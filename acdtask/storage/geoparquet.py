@@ -1,4 +1,4 @@
-"""GeoParquet 1.1 tables: the one place that writes Parquet files, and the metadata that makes geometries visible.
+"""GeoParquet 1.1: all Parquet files of acd are written and read here, with the metadata that makes geometries visible.
 
 Readers such as GDAL, DuckDB and GeoPandas look for the key `geo` in the metadata of the file. Metadata of the Arrow
 schema is kept in another key, where only Arrow finds it.
@@ -11,13 +11,24 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from arro3.core import Array, Field, Schema, Table
-from arro3.io import write_parquet
+import numpy as np
+import shapely
+from arro3.core import Array, DataType, Field, Schema, Table
+from arro3.io import read_parquet, write_parquet
+from numpy.typing import NDArray
 
-__all__ = ["CRS84", "GEOMETRY", "encode_table", "geo_metadata"]
+from acdtask.storage.errors import is_panic
+
+__all__ = ["GEOMETRY", "UTC_TIME", "encode_table", "geo_metadata", "read_table", "time_column", "wkb_column"]
 
 GEOMETRY = "geometry"
 """The name of the geometry column, which holds WKB."""
+
+UTC_TIME = DataType.timestamp("us", tz="UTC")
+
+MAGIC = b"PAR1"
+SMALLEST = 12
+"""Bytes of a file that has only its two magic numbers and a length."""
 
 CRS84: dict[str, Any] = {
     "$schema": "https://proj.org/schemas/v0.5/projjson.schema.json",
@@ -40,22 +51,38 @@ CRS84: dict[str, Any] = {
 """Longitude and latitude on WGS 84, as PROJJSON (from the GeoParquet specification)."""
 
 
-def geo_metadata(geometry_types: Sequence[str], bbox: Sequence[float] | None = None, **column: Any) -> dict[str, str]:
+def geo_metadata(geometries: Sequence[Any] | NDArray[Any], *, with_bbox: bool = True, **column: Any) -> dict[str, str]:
     """The file's metadata for a table whose column `geometry` is WKB in longitude and latitude.
 
     Args:
-        geometry_types: those that occur, such as "Polygon".
-        bbox: west, south, east, north of all geometries; None if there are none.
+        geometries: all of them, as shapely has them; None for a row without one.
+        with_bbox: whether to add the box around all geometries.
         column: further members of the column's metadata, such as its orientation.
 
-    >>> json.loads(geo_metadata(["Polygon"], [7, 50, 8, 51])["geo"])["columns"]["geometry"]["bbox"]
-    [7, 50, 8, 51]
+    >>> geo = json.loads(geo_metadata([shapely.box(7, 50, 8, 51)])["geo"])
+    >>> geo["columns"]["geometry"]["geometry_types"], geo["columns"]["geometry"]["bbox"]
+    (['Polygon'], [7.0, 50.0, 8.0, 51.0])
     """
-    described = {"encoding": "WKB", "geometry_types": sorted(geometry_types), "crs": CRS84, **column}
-    if bbox is not None:
-        described["bbox"] = list(bbox)
+    shapes = np.asarray(geometries, dtype=object)
+    kinds, first_of_kind = np.unique(shapely.get_type_id(shapes), return_index=True)
+    types = sorted(shapes[row].geom_type for kind, row in zip(kinds, first_of_kind, strict=True) if kind >= 0)
+    described = {"encoding": "WKB", "geometry_types": types, "crs": CRS84, **column}
+    if with_bbox and types:
+        described["bbox"] = shapely.total_bounds(shapes).tolist()
     geo = {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: described}}
     return {"geo": json.dumps(geo, sort_keys=True)}
+
+
+def wkb_column(geometries: Sequence[bytes | None]) -> Array:
+    """Geometries as WKB; null for a row without one."""
+    return Array(geometries, DataType.binary())
+
+
+def time_column(microseconds: Sequence[int | None] | NDArray[np.int64]) -> Array:
+    """Moments in UTC, from microseconds since 1970; null where there is none."""
+    if isinstance(microseconds, np.ndarray):
+        return Array.from_numpy(microseconds).cast(UTC_TIME)
+    return Array(microseconds, DataType.int64()).cast(UTC_TIME)
 
 
 def encode_table(columns: Mapping[str, Array], metadata: Mapping[str, str], required: Collection[str] = ()) -> bytes:
@@ -71,3 +98,23 @@ def encode_table(columns: Mapping[str, Array], metadata: Mapping[str, str], requ
     sink = io.BytesIO()
     write_parquet(table, sink, key_value_metadata=dict(metadata) or None, compression="zstd(3)", created_by="acd")
     return sink.getvalue()
+
+
+def read_table(data: bytes) -> Table:
+    """The table of a Parquet file. ValueError if the file is damaged or is not Parquet.
+
+    >>> read_table(b"{}")
+    Traceback (most recent call last):
+    ...
+    ValueError: it is not a Parquet file
+    """
+    if len(data) < SMALLEST or not (data.startswith(MAGIC) and data.endswith(MAGIC)):
+        raise ValueError("it is not a Parquet file")
+    try:
+        return read_parquet(io.BytesIO(data)).read_all()
+    except Exception as error:  # arro3 raises bare Exceptions of its own
+        raise ValueError(f"it is damaged: {error}") from error
+    except BaseException as error:
+        if is_panic(error):
+            raise ValueError(f"it is damaged: {error}") from error
+        raise

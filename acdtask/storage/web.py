@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import IO
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.http import Reply, leads_inside, origin_of
 from acdtask.storage.files import SMALL_FILE_BYTES, writing
-from acdtask.storage.web_address import is_web, leads_inside, origin_of
+from acdtask.storage.web_address import is_web
 from acdtask.storage.web_answers import body, is_page, mark_of, within_bounds
-from acdtask.storage.web_request import OK, UNSATISFIABLE, Answer, get, patiently
+from acdtask.storage.web_request import OK, UNSATISFIABLE, get, patiently
 
 __all__ = ["BLOCK_BYTES", "Web"]
 
@@ -97,7 +98,7 @@ class Web:
 
         return patiently(asked)
 
-    def _digest(self, answer: Answer, address: str) -> str:
+    def _digest(self, answer: Reply, address: str) -> str:
         """The fingerprint of a file by its bytes, as its server says nothing that changes with them."""
         if answer.status != OK:
             with self.ask(address, {}) as whole:
@@ -128,7 +129,7 @@ class Web:
             raise
 
     @contextmanager
-    def ask(self, address: str, headers: dict[str, str]) -> Iterator[Answer | None]:
+    def ask(self, address: str, headers: dict[str, str]) -> Iterator[Reply | None]:
         """The answer to a GET with these headers; None if there is no such file. What `web_request.get` raises."""
         asked = {"Accept-Encoding": "identity", "Accept": "*/*", **headers}
         with get(self.signed.get(address, address), asked, public=self._is_from_outside(address)) as answer:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
-import socket
 from urllib.parse import unquote, urlsplit
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.http import HAS_LOGIN, INVALID_HOST, address_fault
 
 __all__ = [
     "SIGNED_SOURCE",
     "check_address",
-    "host_of",
-    "is_public",
     "is_web",
     "is_web_api",
-    "leads_inside",
     "name_of",
-    "origin_of",
     "signed_source",
     "take_signature",
     "without_query",
@@ -37,8 +32,6 @@ FILE = re.compile(
     re.IGNORECASE,
 )
 """How the addresses of files end; those of an API do not."""
-
-SHARED_NETWORK = ipaddress.ip_network("100.64.0.0/10")
 
 
 def is_web(address: str) -> bool:
@@ -77,63 +70,20 @@ def name_of(address: str) -> str:
     return unquote(urlsplit(address).path).rpartition("/")[2]
 
 
-def host_of(address: str) -> str:
-    """The host of an address, in lower case."""
-    return (urlsplit(address).hostname or "").lower()
-
-
-def origin_of(address: str) -> str:
-    """Scheme, host and port.
-
-    >>> origin_of("https://X.org/a"), origin_of("http://x.org:8080/a")
-    ('https://x.org:443', 'http://x.org:8080')
-    """
-    parts = urlsplit(address)
-    scheme = parts.scheme.lower()
-    return f"{scheme}://{host_of(address)}:{parts.port or {'http': 80, 'https': 443}.get(scheme)}"
-
-
 def check_address(address: str) -> None:
     """WEB_ADDRESS if no request can be made of an address, or if it has a user or a password."""
-    try:
-        parts = urlsplit(address)
-        fault = "" if parts.hostname and parts.port != 0 else "has no host"
-    except ValueError:
-        raise AcdError(ErrorCode.WEB_ADDRESS, "an address on the web has no valid host or port") from None
-    if parts.username is not None or parts.password is not None:
-        host = parts.netloc.rpartition("@")[2]
+    fault = address_fault(address, UNFIT) or ("is too long" if len(address) > LONGEST else "")
+    if fault == HAS_LOGIN:
+        host = urlsplit(address).netloc.rpartition("@")[2]
         raise AcdError(
             ErrorCode.WEB_ADDRESS,
-            f"an address at {host} has a user or a password in it",
+            f"an address at {host} {fault}",
             "Leave them out of the address, and write them into ~/.netrc.",
         )
-    if not fault and not is_web(address):
-        fault = "begins with neither http:// nor https://"
-    if not fault and (UNFIT.search(address) or len(address) > LONGEST):
-        fault = "has blanks, or characters that no address has, or is too long"
+    if fault == INVALID_HOST:
+        raise AcdError(ErrorCode.WEB_ADDRESS, f"an address on the web {fault}")
     if fault:
-        shown = ascii(without_query(address)[:200])
-        raise AcdError(ErrorCode.WEB_ADDRESS, f"{shown} {fault}")
-
-
-def is_public(ip: str) -> bool:
-    """Whether an IP address is one of the public internet, and not of this machine or of a network around it.
-
-    >>> is_public("8.8.8.8"), is_public("169.254.169.254"), is_public("::ffff:127.0.0.1")
-    (True, False, False)
-    """
-    number = ipaddress.ip_address(ip.partition("%")[0])
-    mapped = getattr(number, "ipv4_mapped", None) or number
-    return mapped.is_global and not mapped.is_multicast and mapped not in SHARED_NETWORK
-
-
-def leads_inside(address: str) -> bool:
-    """Whether an address is of this machine or of a network around it; if its host is unknown, it is not."""
-    try:
-        answers = socket.getaddrinfo(host_of(address), None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return False
-    return not all(is_public(str(answer[4][0])) for answer in answers)
+        raise AcdError(ErrorCode.WEB_ADDRESS, f"{without_query(address)[:200]!a} {fault}")
 
 
 def take_signature(source: str) -> str:

@@ -8,9 +8,10 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.http import Reply, host_of
 from acdtask.storage.traffic import count_object_read
-from acdtask.storage.web_address import host_of, without_query
-from acdtask.storage.web_request import PARTIAL, UNSATISFIABLE, Answer
+from acdtask.storage.web_address import without_query
+from acdtask.storage.web_request import PARTIAL, UNSATISFIABLE
 
 __all__ = ["CONTENT_RANGE", "body", "encoding_of", "is_page", "mark_of", "page_error", "within_bounds"]
 
@@ -27,11 +28,11 @@ PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)\b", re.IGNORE
 PAGE_TYPES = ("text/html", "application/xhtml")
 
 
-def body(answer: Answer, address: str) -> Iterator[bytes]:
+def body(answer: Reply, address: str) -> Iterator[bytes]:
     """The bytes of an answer, unpacked, some at a time. WEB_PAGE, WEB_UNREACHABLE."""
     unpack = _unpacker(answer, address)
     began, received, is_first = time.monotonic(), 0, True
-    while packed := answer.response.read1(PIECE_BYTES):
+    for packed in answer.pieces(PIECE_BYTES):
         received += len(packed)
         count_object_read(len(packed))
         seconds = time.monotonic() - began
@@ -44,7 +45,7 @@ def body(answer: Answer, address: str) -> Iterator[bytes]:
             yield piece
 
 
-def _unpacker(answer: Answer, address: str) -> Callable[[bytes], Iterator[bytes]]:
+def _unpacker(answer: Reply, address: str) -> Callable[[bytes], Iterator[bytes]]:
     """How the pieces of a body are unpacked; a small one may become a large one, so bit by bit."""
     encoding = encoding_of(answer)
     if not encoding:
@@ -70,13 +71,13 @@ def _unpacker(answer: Answer, address: str) -> Callable[[bytes], Iterator[bytes]
     return unpack
 
 
-def encoding_of(answer: Answer) -> str:
+def encoding_of(answer: Reply) -> str:
     """The Content-Encoding; empty for plain bytes."""
     encoding = answer.header("Content-Encoding").strip().lower()
     return "" if encoding == "identity" else encoding
 
 
-def mark_of(answer: Answer, address: str) -> str:
+def mark_of(answer: Reply, address: str) -> str:
     """The fingerprint by the headers; empty if they do not say anything that changes with the file."""
     if answer.status == UNSATISFIABLE:
         raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{address} has no bytes")
@@ -90,14 +91,14 @@ def mark_of(answer: Answer, address: str) -> str:
     return f"{size} {modified}" if size and modified and not encoding_of(answer) else ""
 
 
-def is_page(answer: Answer) -> bool:
+def is_page(answer: Reply) -> bool:
     """Whether the answer says that it is a web page."""
     return answer.header("Content-Type").strip().lower().startswith(PAGE_TYPES)
 
 
-def page_error(answer: Answer, address: str) -> AcdError:
+def page_error(answer: Reply, address: str) -> AcdError:
     """WEB_PAGE, naming the server."""
-    by = f" {answer.place} gives" if answer.place != host_of(address) else " its server gives"
+    by = f" {answer.host} gives" if answer.host != host_of(address) else " its server gives"
     return AcdError(ErrorCode.WEB_PAGE, f"in place of {without_query(address)}{by} a web page")
 
 

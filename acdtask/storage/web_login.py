@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import netrc
 import os
 import re
@@ -11,14 +10,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.storage.web_address import host_of
+from acdtask.http import UNPRINTABLE, host_of, is_this_machine
 
 __all__ = ["TOKEN", "TOKEN_HOST", "authorization_for"]
 
 TOKEN, TOKEN_HOST = "ACD_WEB_TOKEN", "ACD_WEB_TOKEN_HOST"
 """The environment variables: a bearer token, and the hosts that it is for."""
 
-NO_TOKEN = re.compile(r"[^\x21-\x7e]")
 HOST = re.compile(r"\.?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
@@ -32,7 +30,7 @@ def authorization_for(address: str) -> dict[str, str]:
     login = None if token else _login_for(host)
     if not (token or login):
         return {}
-    if urlsplit(address).scheme.lower() != "https" and not _is_this_machine(host):
+    if urlsplit(address).scheme.lower() != "https" and not is_this_machine(host):
         raise AcdError(
             ErrorCode.WEB_CREDENTIALS,
             f"the credentials for {host} would be sent without TLS",
@@ -41,19 +39,12 @@ def authorization_for(address: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}" if token else f"Basic {login}"}
 
 
-def _is_this_machine(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _token_for(host: str) -> str:
     """The token, if it is for this host. A secret made of a file often ends with a line end, no part of it."""
     token, hosts = os.environ.get(TOKEN, "").strip(), _hosts()
     if not token:
         return ""
-    if NO_TOKEN.search(token):
+    if UNPRINTABLE.search(token):
         raise AcdError(ErrorCode.WEB_CREDENTIALS, f"{TOKEN} has a blank, or a character that no token has")
     if not hosts:
         raise AcdError(ErrorCode.WEB_CREDENTIALS, f"{TOKEN} is set, and {TOKEN_HOST} does not say for which host")

@@ -21,8 +21,6 @@ PACKAGE = Path(acdtask.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 COMMAND = re.compile(r"'?\bacdtask ([a-z]+)(?: ([a-z]+))?(?=['\s.,:])")
 SNAKE = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
-OF_OTHERS = {"--folder"}
-"""Options of `python -m workflows.run`."""
 NAMES_OF_OTHERS = {
     "reproject_match",
     "gdal_edit",
@@ -58,7 +56,7 @@ def commands() -> dict[str, set[str]]:
 
 
 COMMANDS = commands()
-OPTIONS = set().union(*COMMANDS.values()) | {"--help", "-h"} | OF_OTHERS
+OPTIONS = set().union(*COMMANDS.values()) | {"--help", "-h"}
 
 
 def texts() -> Iterator[tuple[str, str]]:

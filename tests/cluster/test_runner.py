@@ -14,10 +14,10 @@ from tests.cluster.faults import CONFIG_MAP, Fault, config_map, has_faults, with
 from tests.cluster.scenes import ALL_PODS, monitor_of
 from tests.conftest import CHECKOUT
 from tests.jobs.chain import digests
+from tests.workflows.equipment.engine import Result, run_workflow
+from tests.workflows.equipment.model import Document, load_document
+from tests.workflows.equipment.pods import Host
 from workflows.rendering import CHART_FILES
-from workflows.runner.engine import Result, run_workflow
-from workflows.runner.model import Document, load_document
-from workflows.runner.pods import Host
 
 SHARD = ("run", "check", "1")
 NODE = "ingest.run-check(1:1)"

@@ -241,7 +241,7 @@ class Place:
                 "endpoint": self.surroundings.s3,
                 "existingSecret": {"name": "acd-s3"},
             },
-            "resources": {"plan": small, "gather": small, "here": whole, "run": whole},
+            "resources": {"plan": small, "gather": small, "here": {**whole, "memoryMiB": 1024}, "run": whole},
         }
 
     def install(self, changes: Mapping[str, Any], folder: Path) -> None:

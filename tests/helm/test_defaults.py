@@ -19,8 +19,9 @@ def values_of(workflow: Object) -> dict[str, str]:
 
 
 def shipped(name: str) -> dict[str, str]:
-    """The defaults in the files of the chart."""
-    return values_of(objects((CHART / "files" / f"{name}.yaml").read_text())[0])
+    """The defaults in the files of the chart; a versioned name has those of the stable one."""
+    stable = name.removesuffix("-0-1-0")
+    return values_of(objects((CHART / "files" / f"{stable}.yaml").read_text())[0])
 
 
 def changed(rendered: list[Object]) -> dict[str, dict[str, str]]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.helm.conftest import CHART, EXAMPLES, Object, Render, example, merged, objects, of_kind
+from acdtask import __version__
+from tests.helm.conftest import CHART, EXAMPLES, VALUES, Object, Render, Run, example, merged, objects, of_kind
 
 pytestmark = pytest.mark.helm
 
@@ -28,11 +31,12 @@ SCHEDULING = ("nodeSelector", "tolerations", "affinity", "podPriorityClassName")
 
 @cache
 def shipped() -> dict[str, Object]:
-    """The rendered WorkflowTemplates by name, from the files of the chart."""
-    found: list[Object] = []
-    for path in sorted((CHART / "files").glob("*.yaml")):
-        found += objects(path.read_text())
-    return {workflow["metadata"]["name"]: workflow for workflow in found}
+    """The WorkflowTemplates by name: those of the chart's files, and each again under a name with the version."""
+    stable = [document for path in sorted((CHART / "files").glob("*.yaml")) for document in objects(path.read_text())]
+    versioned = copy.deepcopy(stable)
+    for document in versioned:
+        document["metadata"]["name"] += f"-{__version__.replace('.', '-')}"
+    return {document["metadata"]["name"]: document for document in [*stable, *versioned]}
 
 
 def containers(rendered: list[Object]) -> list[Object]:
@@ -94,6 +98,26 @@ def test_everything_else_is_as_it_was_rendered(name: str, render: Render) -> Non
                 key: label for key, label in workflow["metadata"].get("labels", {}).items() if "kubernetes" not in key
             }.items()
         )
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_versioned_name_is_another_name_of_the_same_template(name: str, render: Render) -> None:
+    emitted = {one["metadata"]["name"]: one for one in of_kind(render(example(name)), "WorkflowTemplate")}
+    for path in (CHART / "files").glob("*.yaml"):
+        stable, versioned = emitted[path.stem], emitted[f"{path.stem}-{__version__.replace('.', '-')}"]
+        assert versioned["metadata"].pop("name") == f"{stable['metadata'].pop('name')}-0-1-0"
+        assert versioned == stable
+
+
+def test_the_versioned_name_follows_the_version_and_is_one_that_kubernetes_takes(helm: Run, tmp_path: Path) -> None:
+    chart = shutil.copytree(CHART, tmp_path / "acd")
+    for path in (chart / "files").glob("*.yaml"):
+        path.write_text(path.read_text().replace(f"version: {__version__}\n", "version: 1.2.3RC1+local\n"))
+    rendered = helm("template", "acd", str(chart), "--values", str(VALUES / "minimal.yaml"))
+    assert rendered.returncode == 0, rendered.stderr
+    names = [one["metadata"]["name"] for one in of_kind(objects(rendered.stdout), "WorkflowTemplate")]
+    stable = [path.stem for path in (CHART / "files").glob("*.yaml")]
+    assert sorted(names) == sorted([*stable, *(f"{name}-1-2-3rc1-local" for name in stable)])
 
 
 def test_every_parameter_has_a_default() -> None:

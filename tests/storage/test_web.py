@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from acdtask import http
 from acdtask.cube.stac.read import read_stac
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.source_files import read_header, read_strips
@@ -331,7 +332,7 @@ def test_no_credentials_are_sent_in_the_clear(monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def half_public(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loopback's first address counts as the public internet, all others as a network inside."""
-    monkeypatch.setattr(web_address, "is_public", lambda ip: ip == "127.0.0.1")
+    monkeypatch.setattr(http, "is_public", lambda ip: ip == "127.0.0.1")
 
 
 @pytest.mark.usefixtures("half_public")
@@ -352,7 +353,7 @@ def test_a_name_that_means_another_address_when_it_is_asked_leads_nowhere(
     server: WebServer, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with web_server({"/b/a.tif": data}, "127.0.0.2") as inside:
-        monkeypatch.setattr(web_request, "leads_inside", lambda address: False)
+        monkeypatch.setattr(http, "leads_inside", lambda address: False)
         server.rule = only_ruled("/b/a.tif", Reply(302, headers={"Location": f"{inside.address}/b/a.tif"}))
         assert refusal(address_in(server)).code is ErrorCode.WEB_REDIRECTED
         assert inside.asked == []

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
+from tests.workflows.equipment.engine import Result, run_workflow
+from tests.workflows.equipment.model import load_document
+from tests.workflows.equipment.pods import Host
 from workflows.retries import LIMIT, retry_expression
-from workflows.runner.engine import Result, run_workflow
-from workflows.runner.model import load_document
-from workflows.runner.pods import Host
 
 PRINT = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
 

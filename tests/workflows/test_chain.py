@@ -30,10 +30,10 @@ from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.jobs.simulate.settings import SceneSettings
 from tests.jobs.chain import digests, reference_end, simulate
+from tests.workflows.equipment.engine import Result, run_workflow
+from tests.workflows.equipment.model import load_document
+from tests.workflows.equipment.pods import Host
 from workflows.rendering import CHART_FILES
-from workflows.runner.engine import Result, run_workflow
-from workflows.runner.model import load_document
-from workflows.runner.pods import Host
 
 SCENE = SceneSettings(size=128, reference_pairs=20, monitored_pairs=2, events=4, seed=11)
 JOBS = ("ingest", "consolidate", "baseline", "monitor", "report")

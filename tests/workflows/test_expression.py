@@ -7,8 +7,8 @@ import json
 import pytest
 
 from acdtask.errors import AcdError, ErrorCode, ExitStatus
+from tests.workflows.equipment.expression import evaluate, substitute
 from workflows.retries import RETRIED_EXIT_CODES, memory_patch, retry_expression
-from workflows.runner.expression import evaluate, substitute
 
 ARGOS = {64, 65, 137, 143, -1}
 """Exit codes set by Argo's executor, the kernel and the kubelet, and Argo's value for a missing code."""

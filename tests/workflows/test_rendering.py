@@ -17,13 +17,13 @@ from acdtask.cli.options import options_of, settings_from, values_of_parameters
 from acdtask.cli.tidy import command as load_tidy
 from acdtask.jobs.registry import JOBS, load_job
 from acdtask.maintenance.tidy.retention import Retention
-from workflows.lint import problems
+from tests.workflows.equipment.lint import problems
 from workflows.metrics import DURATION, FIGURES
 from workflows.parameters import HERE_SECONDS, POD_START_SECONDS, QUARANTINE, WEBHOOK
 from workflows.pods import OUTPUTS
 from workflows.rendering import CHART_FILES, render_all, write_all
 from workflows.retries import HERE_MEMORY, MEMORY
-from workflows.templates import CHAIN, TIDY, version_suffix
+from workflows.templates import CHAIN, TIDY
 
 RENDERED = {name.removesuffix(".yaml"): yaml.safe_load(text) for name, text in render_all().items()}
 STABLE = [f"acd-{name}" for name in (*CHAIN, "all")]
@@ -44,16 +44,13 @@ def test_rendering_removes_a_template_that_is_no_longer_made(tmp_path: Any) -> N
 
 def test_every_job_but_simulate_has_a_template_and_there_is_one_for_all() -> None:
     assert list(CHAIN) == [name for name in JOBS if name != "simulate"]
-    assert set(RENDERED) == {*EVERY, *(f"{name}-{version_suffix()}" for name in EVERY)}
+    assert set(RENDERED) == set(EVERY)
+    assert all(document["metadata"]["name"] == name for name, document in RENDERED.items())
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_the_stable_name_is_another_name_of_the_version(name: str) -> None:
-    versioned = copy.deepcopy(RENDERED[f"{name}-{version_suffix()}"])
-    assert versioned["metadata"].pop("name") == f"{name}-{__version__.replace('.', '-')}"
-    stable = copy.deepcopy(RENDERED[name])
-    assert stable["metadata"].pop("name") == name
-    assert stable == versioned
+def test_a_template_has_the_version_that_the_chart_puts_behind_its_name(name: str) -> None:
+    assert RENDERED[name]["metadata"]["labels"]["app.kubernetes.io/version"] == __version__
 
 
 @pytest.mark.parametrize("name", sorted(RENDERED))

@@ -12,10 +12,10 @@ from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
 from tests.jobs.chain import digests
 from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, run, steady
+from tests.workflows.equipment.engine import Result, run_workflow
+from tests.workflows.equipment.model import load_document
+from tests.workflows.equipment.pods import Host
 from workflows.rendering import CHART_FILES
-from workflows.runner.engine import Result, run_workflow
-from workflows.runner.model import load_document
-from workflows.runner.pods import Host
 
 REFERENCE = 21
 ROUNDS = ("statistics", "label", "cut")

@@ -19,11 +19,11 @@ from acdtask.jobs.contract import Site
 from acdtask.jobs.registry import load_job
 from acdtask.jobs.simulate.settings import SceneSettings
 from tests.jobs.chain import digests, reference_end, simulate
+from tests.workflows.equipment.engine import Result, run_workflow
+from tests.workflows.equipment.model import load_document
+from tests.workflows.equipment.pods import Host
 from tests.workflows.test_chain import ACDTASK, JOBS, pods_of
 from workflows.rendering import CHART_FILES
-from workflows.runner.engine import Result, run_workflow
-from workflows.runner.model import load_document
-from workflows.runner.pods import Host
 
 SCENE = SceneSettings(size=128, reference_pairs=20, monitored_pairs=3, events=4, seed=11)
 FIRST = SCENE.reference_pairs + 1

@@ -163,6 +163,8 @@ class _Canvas:
         image = self._image(request.slice)
         shown = _without(valid, place, request.hidden) if request.hidden else valid
         if self.layers[request.slice] > 1:
+            # Datasets come container by container, so an upper one may be painted first. `top` has the layer of each
+            # pixel so far; equal layers are parts of one dataset, which do not overlap.
             top = self._top.setdefault(request.slice, np.full(image.shape, -1, dtype=np.int32))
             above = top[:, *place]
             shown = shown & (above <= request.layer)
@@ -239,6 +241,8 @@ def _hidden(grid: Grid, datasets: Sequence[Dataset]) -> dict[int, tuple[Window, 
         return {}
     hidden: dict[int, tuple[Window, ...]] = {}
     later: dict[str, list[tuple[str, Window]]] = {}
+    # From the top down, so that `later` has the copies above. Example: record A as a file, then tiles 1 and 2 of its
+    # copy. The file is hidden in both tiles; tile 1 is not hidden by tile 2, which is of the same layout.
     for number, dataset in reversed(list(enumerate(datasets))):
         above = later.setdefault(dataset.record_id, [])
         if windows := tuple(window for layout, window in above if layout != dataset.layout or not dataset.is_copy):
@@ -256,6 +260,7 @@ def _without(valid: NDArray[np.bool_], place: tuple[slice, slice], hidden: tuple
     shown = valid.copy()
     for window in hidden:
         top, left = window.row - place[0].start, window.column - place[1].start
+        # A window may begin before this part, or end before it: slices must not count from the end then.
         shown[:, max(top, 0) : max(top + window.height, 0), max(left, 0) : max(left + window.width, 0)] = False
     return shown
 
@@ -271,6 +276,7 @@ def _need(grid: Grid, source: Grid, resampling: Resampling) -> tuple[Window | No
     if offset is not None:
         whole = Window(row=offset[0], column=offset[1], height=grid.height, width=grid.width)
         return intersection(whole, source.shape), offset
+    # The sum of the blocks' windows, not that of the grid: whole blocks are warped, also beyond the grid's edge.
     windows = [source_window(block, source, resampling) for block, _ in lattice_blocks(grid)]
     found = [window for window in windows if window is not None]
     if not found:
@@ -313,6 +319,7 @@ def _warp_all(requests: list[_Request], grid: Grid, resampling: Resampling, canv
             need, seen = source_window(block, source, resampling), intersection(window, grid.shape)
             if need is None or seen is None:
                 continue
+            # One window for all members: they have the same grid, and `_need` depends on nothing else of them.
             first = members[0].window
             local = need.model_copy(update={"row": need.row - first.row, "column": need.column - first.column})
             cut = [pixels[:, local.slices[0], local.slices[1]] for pixels in working]
@@ -320,6 +327,7 @@ def _warp_all(requests: list[_Request], grid: Grid, resampling: Resampling, canv
             for request, pixels in zip(members, warp(cut, source.window(need), nodata, block, resampling), strict=True):
                 part = pixels[:, inside.slices[0], inside.slices[1]]
                 canvas.paint(request, seen.slices, *_from_warped(part, mapping, resampling))
+    # The batch keeps its requests until the last is painted; their pixels would add up.
     for request in requests:
         request.pixels = None
 
@@ -353,6 +361,7 @@ def _from_warped(pixels: Pixels, mapping: Mapping, resampling: Resampling) -> tu
     low, high = (source.min, source.max) if mapping.is_linear else mapping.real
     valid = ~np.isnan(pixels)
     values = np.where(valid, pixels, low).astype(np.float64)
+    # A cubic kernel has negative weights: beside a step from 0 to 1000 it gives -70 and 1070.
     if resampling in OVERSHOOTING:
         values = np.clip(values, low, high)
     return mapping.rounded(mapping.numbers(values) if mapping.is_linear else values, snap=True), valid

@@ -20,8 +20,7 @@ from acdtask.cube.model import OUTSIDE, Dataset, Record, RecordQuery
 from acdtask.cube.patterns import matcher
 from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Grid
-from acdtask.storage.geoparquet import encode_table, geo_metadata
-from acdtask.storage.parquet import read_table
+from acdtask.storage.geoparquet import GEOMETRY, encode_table, geo_metadata, read_table, time_column, wkb_column
 
 __all__ = ["DatasetKey", "DatasetSegment", "RecordSegment", "dataset_keys"]
 
@@ -43,15 +42,6 @@ FIELDS_OF_A_DATASET = set(Dataset.model_fields)
 FIELDS_OF_A_RECORD = set(Record.model_fields)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BBOX = ("xmin", "ymin", "xmax", "ymax")
-GEOMETRY_TYPES = {
-    0: "Point",
-    1: "LineString",
-    3: "Polygon",
-    4: "MultiPoint",
-    5: "MultiLineString",
-    6: "MultiPolygon",
-    7: "GeometryCollection",
-}
 
 
 def dataset_keys(dataset: Dataset) -> list[DatasetKey]:
@@ -104,17 +94,16 @@ class RecordSegment:
 
     def encode(self) -> bytes:
         """The segment as GeoParquet 1.1, the same bytes for the same records."""
-        kinds = np.unique(shapely.get_type_id(shapely.from_wkb(self.footprints)))
-        types = [GEOMETRY_TYPES[kind] for kind in kinds if kind >= 0]
-        metadata = geo_metadata(types, covering={"bbox": {name: ["bbox", name] for name in BBOX}})
+        covering = {"bbox": {name: ["bbox", name] for name in BBOX}}
+        metadata = geo_metadata(shapely.from_wkb(self.footprints), with_bbox=False, covering=covering)
         box = [Array.from_numpy(np.ascontiguousarray(self.bounds[:, k])) for k in range(4)]
         bbox = struct_array(box, fields=[Field(name, DataType.float64()) for name in BBOX])
         columns = {
             "id": _text(self.ids),
             "name": _text(self.names),
-            "datetime": Array.from_numpy(self.micros).cast(DataType.timestamp("us", tz="UTC")),
+            "datetime": time_column(self.micros),
             "tags": _text(self.tags),
-            "geometry": Array(self.footprints.tolist(), type=DataType.binary()),
+            GEOMETRY: wkb_column(self.footprints.tolist()),
             "bbox": bbox,
         }
         return encode_table(columns, metadata)

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from acdtask.cube.stac.read import usable_item
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.storage.web_address import origin_of, without_query
+from acdtask.http import BUSY, origin_of
+from acdtask.storage.web_address import without_query
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,7 +26,7 @@ MOST_ITEMS = 100_000
 
 PAGE = 250
 TIMEOUT_S = (10.0, 60.0)
-BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+
 SHOWN = 10
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.storage.parquet import read_table
+from acdtask.storage.geoparquet import read_table
 
 __all__ = ["items_of_parquet"]
 

@@ -12,9 +12,10 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from acdtask.cube.stac.parquet import items_of_parquet
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.http import origin_of
 from acdtask.storage.store import Store
 from acdtask.storage.web import Web
-from acdtask.storage.web_address import check_address, is_web, is_web_api, origin_of, signed_source, without_query
+from acdtask.storage.web_address import check_address, is_web, is_web_api, signed_source, without_query
 
 __all__ = ["SIGNED", "is_stac", "read_stac", "usable_item"]
 

@@ -216,13 +216,17 @@ The values of `monitorDefaults.settings` for the parameters of a template, as JS
 {{- toYaml (omit $resources "memoryMiB") -}}
 {{- end }}
 
-{{/* The rendered WorkflowTemplates by name, as JSON. */}}
+{{/* The WorkflowTemplates by name, as JSON: each under its own name, and under this name with the version behind it. */}}
 {{- define "acd.templates" -}}
 {{- $found := dict -}}
 {{- range $path, $_ := .Files.Glob "files/*.yaml" -}}
 {{- $template := $.Files.Get $path | fromYaml -}}
 {{- if $template.Error }}{{ fail (printf "%s is not YAML: %s" $path $template.Error) }}{{ end -}}
-{{- $_ := set $found $template.metadata.name $template -}}
+{{- $name := $template.metadata.name -}}
+{{- $version := index $template.metadata.labels "app.kubernetes.io/version" | lower -}}
+{{- $versioned := printf "%s-%s" $name (regexReplaceAll "[^a-z0-9]" $version "-") -}}
+{{- $_ := set $found $name $template -}}
+{{- $_ := set $found $versioned (merge (dict "metadata" (dict "name" $versioned)) (deepCopy $template)) -}}
 {{- end -}}
 {{- toJson $found -}}
 {{- end }}

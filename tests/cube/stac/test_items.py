@@ -65,7 +65,19 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
     uri = f"https://schemas.stacspec.org/v1.1.0/{kind}-spec/json-schema/{kind}.json"
     problems = Draft7Validator(SCHEMAS[uri], registry=REGISTRY).iter_errors(again)
     assert [problem.message for problem in problems] == []
+    assert through_pystac(again) == again
     return again
+
+
+def through_pystac(document: dict[str, Any]) -> dict[str, Any]:
+    """The document as pystac reads it and writes it again."""
+    read = pystac.read_dict(json.loads(json.dumps(document)))
+    if isinstance(read, pystac.Item):
+        return read.to_dict(include_self_link=False, transform_hrefs=False)
+    assert isinstance(read, pystac.Catalog)
+    # pystac leaves an empty list of extensions out.
+    empty: dict[str, Any] = {name: [] for name in ("stac_extensions",) if document.get(name) == []}
+    return empty | read.to_dict(include_self_link=False, transform_hrefs=False)
 
 
 def pair(**tags: str) -> Record:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from acdtask.errors import AcdError, ErrorCode
-from workflows.runner.expression import evaluate, evaluate_when, substitute
-from workflows.runner.metrics import Registry, Series
-from workflows.runner.model import Dag, Document, Retry, Task, Template
-from workflows.runner.pods import Attempt, Host, run_pod
+from tests.workflows.equipment.expression import evaluate, evaluate_when, substitute
+from tests.workflows.equipment.metrics import Registry, Series
+from tests.workflows.equipment.model import Dag, Document, Retry, Task, Template
+from tests.workflows.equipment.pods import Attempt, Host, run_pod
 
 __all__ = ["Node", "Result", "run_workflow"]
 

@@ -1,4 +1,4 @@
-"""`python -m workflows.run FILE --parameter NAME=VALUE` runs a template on this machine, each pod as a process."""
+"""Run a rendered template on this machine, each pod as a process."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from acdtask.errors import AcdError, ErrorCode
-from workflows.runner.engine import Node, run_workflow
-from workflows.runner.model import load_document
-from workflows.runner.pods import Host
+from tests.workflows.equipment.engine import Node, run_workflow
+from tests.workflows.equipment.model import load_document
+from tests.workflows.equipment.pods import Host
 
 __all__ = ["main"]
 
@@ -42,11 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _require_unused(folder: Path) -> None:
     if (folder / "pods").exists():
-        raise AcdError(ErrorCode.FOLDER_IN_USE, f"{folder} holds the pods of an earlier run")
+        raise AcdError(
+            ErrorCode.SETTING_INVALID,
+            f"{folder} holds the pods of an earlier run",
+            "Give another folder with --folder, or delete this one.",
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m workflows.run", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.workflows.equipment.run", description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE", help="a rendered WorkflowTemplate")
     parser.add_argument("--parameter", "-p", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
     parser.add_argument(

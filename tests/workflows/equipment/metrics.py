@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from acdtask.errors import AcdError, ErrorCode
-from workflows.runner.expression import evaluate_when, substitute
-from workflows.runner.model import Metric
+from tests.workflows.equipment.expression import evaluate_when, substitute
+from tests.workflows.equipment.model import Metric
 
 __all__ = ["Registry", "Series"]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from acdtask.errors import AcdError, ErrorCode
-from workflows.runner.expression import substitute
-from workflows.runner.model import Artifact, Container, Mount, Template, Volume
+from tests.workflows.equipment.expression import substitute
+from tests.workflows.equipment.model import Artifact, Container, Mount, Template, Volume
 
 __all__ = ["Attempt", "Host", "run_pod"]
 
@@ -103,7 +103,7 @@ def run_pod(template: Template, scope: Mapping[str, str], volumes: Sequence[Volu
 def _exit_code(command: Sequence[str], environment: Mapping[str, str], log: Path, seconds: int | None) -> int:
     with log.open("wb") as stream:
         try:
-            process = subprocess.run(  # noqa: S603  # the commands of the file that the user runs
+            process = subprocess.run(  # the commands of the file that the user runs
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, timeout=seconds
             )
         except subprocess.TimeoutExpired:
