@@ -105,7 +105,7 @@ class Wrong(BaseModel):
 def test_a_result_of_another_type_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FirstRound, "run", lambda *_: Wrong())
     plan = make_plan(JOB, LettersSettings(), site)
-    with pytest.raises(TypeError, match="Wrong where Written is due"):
+    with pytest.raises(TypeError, match="expected Written, got Wrong"):
         run_shard(JOB, plan, "first", 0, site)
 
 
@@ -113,7 +113,7 @@ def test_a_handout_of_another_type_is_refused(site: Site, monkeypatch: pytest.Mo
     monkeypatch.setattr(FirstRound, "gather", lambda *_: Handouts({0: Wrong()}))
     plan = make_plan(JOB, LettersSettings(letters="a"), site)
     run_shard(JOB, plan, "first", 0, site)
-    with pytest.raises(TypeError, match="Wrong where Nothing is due"):
+    with pytest.raises(TypeError, match="expected Nothing, got Wrong"):
         gather_round(JOB, plan, "first", site)
 
 
