@@ -16,6 +16,7 @@ SMALL = {
     "serve_speed": ["--rounds", "1"],
     "index_query": ["--records", "500"],
     "estimates": ["--small"],
+    "stac_speed": ["--count", "100"],
 }
 IN_OTHER_TESTS = {"daily"}
 FIGURES = {
@@ -23,6 +24,7 @@ FIGURES = {
     "cube_speed": r"\| rasterio, the same COGs +\| +\d+",
     "serve_speed": r"\| acd, COGs +\| +\d+",
     "estimates": r"│ monitor +│ +\d+\.\d+ │ +\d+\.\d+ │ +\d+\.\d+ │ +\d+ │ +\d+ │",
+    "stac_speed": r"read pystac +\d+ µs an item",
     "index_query": r"everything: 500 records, first \d+\.\d+ s",
 }
 
