@@ -236,7 +236,7 @@ def rot(path: Path) -> None:
 
 def take_advice(error: AcdError) -> None:
     """Delete the folder that the error's fix names."""
-    advised = re.search(r"[Dd]elete the folder (\S+) and run", error.fix)
+    advised = re.search(r"[Dd]elete the folder (\S+) and (?:re)?run", error.fix)
     assert advised, error.fix
     shutil.rmtree(advised[1])
 
