@@ -16,7 +16,7 @@ from acdtask.errors import AcdError, ErrorCode, ExitStatus
 __all__ = ["main"]
 
 
-QUOTE = "Quote patterns, so that the shell does not expand them: --source 'images/*.tif'."
+QUOTE = "Put patterns in quotes, so that the shell does not expand them: --source 'images/*.tif'."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

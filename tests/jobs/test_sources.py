@@ -134,7 +134,7 @@ def test_a_source_that_is_not_there_is_not_an_empty_one(given: str, words: str, 
 def test_a_pattern_that_the_shell_has_replaced_is_told(images: Path, tmp_path: Path) -> None:
     done = command(tmp_path, "--source", *[f"in/{name}" for name in NAMES])
     assert done.returncode == 2
-    assert "Quote patterns" in done.stderr
+    assert "in quotes" in done.stderr
     assert command(tmp_path, "--source", "in/*.tif").returncode == 0
 
 

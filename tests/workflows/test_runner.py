@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from acdtask.errors import ErrorCode, ExitStatus
+from tests.conftest import CHECKOUT
 from tests.workflows.equipment.run import main
 from tests.workflows.pods import PRINT, dag, pod, retry, run, workflow
 
@@ -206,3 +209,10 @@ def test_the_command_says_how_pods_ended_and_ends_as_they_did(
     file.write_text("[")
     assert main([str(file)]) == ExitStatus.CONFIG
     assert capsys.readouterr().err.count("error ACD-") == 3
+
+
+def test_the_runner_is_called_from_a_checkout() -> None:
+    command = [sys.executable, "-m", "workflows.run", "--help"]
+    finished = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("usage: python -m workflows.run")

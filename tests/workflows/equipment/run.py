@@ -50,7 +50,7 @@ def _require_unused(folder: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.workflows.equipment.run", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m workflows.run", description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE", help="a rendered WorkflowTemplate")
     parser.add_argument("--parameter", "-p", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
     parser.add_argument(
