@@ -11,6 +11,7 @@ from hera.workflows.models import ValueFrom
 
 __all__ = [
     "DURATION",
+    "DURATION_HELP",
     "FIGURES",
     "PREFIX",
     "SUCCEEDED",

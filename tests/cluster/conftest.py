@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -41,8 +42,27 @@ def surroundings() -> Surroundings:
     return Surroundings.of_environment()
 
 
+@pytest.fixture(scope="session")
+def known_metrics(surroundings: Surroundings, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let one workflow make every metric, before those of several tests do it at once.
+
+    Argo 3.7.3 loses a value when two workflows are the first to report a metric at the same time: each of them makes
+    it, and the later one replaces the earlier one with its values.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (folder / "metrics.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if lock.tell() == 0:
+            place = Place.new(surroundings, "metrics")
+            place.make()
+            place.make_metrics()
+            place.remove()
+            lock.write("made")
+
+
 @pytest.fixture
-def new_place(surroundings: Surroundings, request: pytest.FixtureRequest) -> Iterator[NewPlace]:
+def new_place(surroundings: Surroundings, known_metrics: None, request: pytest.FixtureRequest) -> Iterator[NewPlace]:
     """Makes a namespace; it is removed when the test has passed, and kept to look at when it has failed."""
     made: list[Place] = []
 

@@ -23,6 +23,7 @@ from acdtask.storage.store import Store
 from tests.cluster.faults import CONFIG_MAP, Fault, config_map, has_faults, with_faults
 from tests.cluster.scraper import Figures
 from tests.conftest import CHECKOUT
+from workflows.metrics import DURATION, DURATION_HELP, FIGURES, PREFIX
 
 Json: TypeAlias = dict[str, Any]
 Made = TypeVar("Made")
@@ -299,6 +300,22 @@ class Place:
 
         until(runs, f"{name} in Argo's controller", 120)
         self.kubectl("delete", "workflowtemplate", name)
+
+    def make_metrics(self) -> None:
+        """Let Argo's controller have every metric of the templates, with the value 0 of a job that does not exist."""
+        labels = [{"key": "job", "value": "none"}, {"key": "aoi", "value": "none"}]
+        counters: list[Json] = [
+            {"name": figure.metric, "help": figure.help, "labels": labels, "counter": {"value": "0"}}
+            for figure in FIGURES
+        ]
+        gauge: Json = {"realtime": False, "value": "0"}
+        metrics = [*counters, {"name": DURATION, "help": DURATION_HELP, "labels": labels, "gauge": gauge}]
+        wait: Json = {"name": "wait", "suspend": {"duration": "1"}}
+        spec: Json = {"entrypoint": "wait", "templates": [wait], "metrics": {"prometheus": metrics}}
+        self.apply(argo_object("Workflow", "metrics", spec))
+        assert self.ended("metrics").phase == "Succeeded"
+        made = {PREFIX + metric["name"] for metric in metrics}
+        until(lambda: made == {name for name, _ in self.figures("none")}, "metrics of the templates", 60)
 
     def submit(self, source: str, parameters: Mapping[str, str] | None = None) -> str:
         """`argo submit --from`, as users do it. Returns the workflow's name."""
