@@ -157,7 +157,7 @@ def test_only_missing_groups_are_asked_for_again(world: Scripted, cube: GeocubeC
 
 
 def test_a_stream_is_read_to_its_end(world: Scripted, cube: GeocubeCube) -> None:
-    """Streams that are reset when all images have come make gRPC's servers refuse new ones after a while."""
+    """When all images have come, the call ends by itself and is not cancelled."""
     images = filled(world, 3)
     world.linger = 0.2
     answers = list(cube.images(request(world, (0,), (1,), (2,))))
