@@ -178,10 +178,7 @@ class CubeStream:
                     number = self._pending.popleft()
                     self._asked -= 1
                     if number == until and header is not None:
-                        arrival = self._arrival(number, header)
-                        if not self._pending:
-                            self._read_to_the_end()
-                        yield arrival
+                        yield self._arrival(number, header)
                         break
                     yield Arrival(number, Outcome.ABSENT)
         finally:
@@ -200,15 +197,6 @@ class CubeStream:
             raise malformed(self._channel.endpoint, str(error)) from error
         except _BrokenError as error:
             raise AcdError(ErrorCode.GEOCUBE_UNREACHABLE, f"{self._channel.endpoint.address} {error}") from error
-
-    def _read_to_the_end(self) -> None:
-        """Let the server end a stream whose images have all come, instead of cancelling its call.
-
-        Errors do not matter any more.
-        """
-        with contextlib.suppress(grpc.RpcError, _BrokenError, DamagedError):
-            if self._stream is not None:
-                next(self._stream, None)
 
     def _pull(self) -> ImageHeader | None:
         begin = time.monotonic()

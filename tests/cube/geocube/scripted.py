@@ -88,8 +88,6 @@ class Scripted:
         big: whether it sends big-endian numbers.
         twist: changes the messages of a stream.
         delay: seconds before each message of a stream.
-        linger: seconds between the last message of a stream and its end.
-        ended, streams: how many streams came to their end, and how many were over, by whatever cause.
     """
 
     variable: Variable
@@ -105,9 +103,6 @@ class Scripted:
     big: bool = False
     twist: Callable[[Iterator[Any]], Iterator[Any]] = lambda messages: messages
     delay: float = 0.0
-    linger: float = 0.0
-    ended: int = 0
-    streams: int = 0
     address: str = ""
     instance_id: str = "7df1ce41-cc06-5006-abbc-7d33386d2e86"
     variable_id: str = "5d4ed678-f6b2-507d-88a6-7f6a69a04377"
@@ -145,7 +140,6 @@ class Scripted:
 
     def sent(self, messages: Iterator[Any], fault: Fault | None, context: grpc.ServicerContext) -> Iterator[Any]:
         """Messages up to the fault."""
-        context.add_callback(self._count_stream)
         for number, message in enumerate(self.twist(messages)):
             if fault is not None and number == fault.after:
                 if fault.code is None:
@@ -154,12 +148,6 @@ class Scripted:
             if self.delay:
                 time.sleep(self.delay)
             yield message
-        time.sleep(self.linger)
-        self.ended += context.is_active()
-
-    def _count_stream(self) -> None:
-        with self.lock:
-            self.streams += 1
 
     def cube(self, groups: list[list[str]], level: int, *, v11x: bool, bare: bool, answer: Any) -> Iterator[Any]:
         """The messages of a cube, each an `answer`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -154,18 +153,6 @@ def test_only_missing_groups_are_asked_for_again(world: Scripted, cube: GeocubeC
     found = list(cube.images(request(world, *((number,) for number in range(6)))))
     assert [bits(one.pixels) for one in found] == [image.tobytes() for image in images]
     assert [len(call.grouped_records.records) for call in world.calls["GetCube"]] == [6, 3, 3, 2]
-
-
-def test_a_stream_is_read_to_its_end(world: Scripted, cube: GeocubeCube) -> None:
-    """When all images have come, the call ends by itself and is not cancelled."""
-    images = filled(world, 3)
-    world.linger = 0.2
-    answers = list(cube.images(request(world, (0,), (1,), (2,))))
-    assert [bits(answer.pixels) for answer in answers] == [bits(image) for image in images]
-    deadline = time.monotonic() + 10
-    while not world.streams and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert (world.ended, world.streams) == (1, 1)
 
 
 def test_attempts_without_progress_are_counted_and_come_to_an_end(world: Scripted) -> None:
