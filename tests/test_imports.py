@@ -31,7 +31,8 @@ LAYERS = {
         change
         raster
         storage
-        errors log dates wording http
+        http
+        errors log dates wording hosts
     """,
     "acdtask.cube": """
         shared stac

@@ -96,7 +96,7 @@ def lattice_blocks(grid: Grid) -> Iterator[tuple[Grid, Window]]:
 
 
 def _lattice(pixels: float) -> tuple[int, float]:
-    """Split a position into whole pixels and a fraction, rounded so that all grids of a lattice have the same fraction."""
+    """Split a position into whole pixels and a fraction, rounded so that all grids of a lattice share the fraction."""
     fine = round(pixels * LATTICE_STEPS)
     return fine // LATTICE_STEPS, fine % LATTICE_STEPS / LATTICE_STEPS
 

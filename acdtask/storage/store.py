@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.storage.backend import ELSEWHERE, RETRIES, RETRY_SECONDS
+from acdtask.storage import backend
+from acdtask.storage.backend import ELSEWHERE
 from acdtask.storage.errors import PARENT_IS_OBJECT, is_unreachable, os_error
 from acdtask.storage.files import SMALL_FILE_BYTES, read_small_file, require_regular
 from acdtask.storage.listing import PLAIN_KEY, ListedStore
@@ -66,7 +67,7 @@ class Store(ListedStore):
         # obstore retries broken connections for all requests except conditional ones like this.
         attempts = Retrying(
             retry=retry_if_exception(is_unreachable),
-            stop=stop_after_attempt(RETRIES) | stop_after_delay(RETRY_SECONDS),
+            stop=stop_after_attempt(backend.RETRIES) | stop_after_delay(backend.RETRY_SECONDS),
             wait=wait_random_exponential(multiplier=0.1, max=5),
             reraise=True,
         )

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.http import Reply, leads_inside, origin_of
+from acdtask.hosts import leads_inside, origin_of
+from acdtask.http import Reply
 from acdtask.storage.files import SMALL_FILE_BYTES, writing
 from acdtask.storage.web_address import is_web
 from acdtask.storage.web_answers import body, is_page, mark_of, within_bounds

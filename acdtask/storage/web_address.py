@@ -7,7 +7,7 @@ import re
 from urllib.parse import unquote, urlsplit
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.http import HAS_LOGIN, INVALID_HOST, address_fault
+from acdtask.hosts import HAS_LOGIN, INVALID_HOST, address_fault
 
 __all__ = [
     "SIGNED_SOURCE",

@@ -8,7 +8,8 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.http import Reply, host_of
+from acdtask.hosts import host_of
+from acdtask.http import Reply
 from acdtask.storage.traffic import count_object_read
 from acdtask.storage.web_address import without_query
 from acdtask.storage.web_request import PARTIAL, UNSATISFIABLE

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.http import UNPRINTABLE, host_of, is_this_machine
+from acdtask.hosts import UNPRINTABLE, host_of, is_this_machine
 
 __all__ = ["TOKEN", "TOKEN_HOST", "authorization_for"]
 

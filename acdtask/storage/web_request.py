@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.http import BUSY, Client, HttpError, Policy, Reason, Reply, host_of, repeatedly
+from acdtask.hosts import host_of
+from acdtask.http import BUSY, Client, HttpError, Policy, Reason, Reply, repeatedly
 from acdtask.storage.web_address import check_address, without_query
 from acdtask.storage.web_login import authorization_for
 

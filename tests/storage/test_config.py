@@ -14,7 +14,7 @@ import pytest
 import rasterio
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.storage import store as store_module
+from acdtask.storage import backend
 from acdtask.storage.store import Store
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.storage.public_bucket import PublicBucket, public_bucket
@@ -28,7 +28,7 @@ def _no_aws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         return
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(store_module, "RETRIES", 1)
+    monkeypatch.setattr(backend, "RETRIES", 1)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import rasterio
 import zarr
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.storage import store as store_module
+from acdtask.storage import backend
 from acdtask.storage.store import Store
 from tests.limited import with_file_size
 
@@ -201,7 +201,7 @@ def test_a_killed_writer_leaves_nothing_half_written(tmp_path: Path) -> None:
 class TestFaultsOfS3:
     @pytest.fixture(autouse=True)
     def _impatient(self, s3_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(store_module, "RETRIES", 1)
+        monkeypatch.setattr(backend, "RETRIES", 1)
 
     def check(self, url: str, code: ErrorCode, words: str) -> None:
         for ask in ("find", "exists", "size", "list", "delete", "get"):
