@@ -223,12 +223,12 @@ def test_each_failure_has_its_number(
     assert caught.value.code.value.exit_status == status
 
 
-def test_a_file_that_goes_between_plan_and_run_is_told(server: WebServer, tmp_path: Path) -> None:
+def test_a_file_removed_between_plan_and_run_is_an_error(server: WebServer, tmp_path: Path) -> None:
     def gone(asked: ReceivedRequest) -> Reply | None:
         return Reply(404) if asked.first is None and asked.path.endswith(".tif") else None
 
     server.rule = gone
-    with pytest.raises(AcdError, match="gone"):
+    with pytest.raises(AcdError, match="changed or removed"):
         ingest(tmp_path / "cube", source=f"{server.address}/coh/{NAMES[0]}")
     assert not (tmp_path / "cube/data").exists()
 
