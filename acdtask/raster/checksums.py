@@ -60,6 +60,7 @@ def block_tags(levels: Sequence[Pixels], blocksize: int) -> dict[str, str]:
     """
     tags = {}
     for number, bands in enumerate(levels):
+        # Checksums of decoded pixels, since GDAL does not expose the compressed blocks when it reads a window.
         crcs = np.array(list(_crcs(bands, blocksize)), dtype="<u4")
         tags[_item(number)] = base64.b64encode(crcs.tobytes()).decode()
     return tags

@@ -114,6 +114,7 @@ def _unset_alpha(data: bytearray) -> None:
     Args:
         data: little-endian TIFF or BigTIFF, as written by GDAL's COG driver; changed in place.
     """
+    # The value of ExtraSamples is stored in its directory entry, so it can be changed without moving anything.
     is_big = data[2:4] == struct.pack("<H", 43)
     first, count, entry, pointer = ("<Q", "<Q", "<HHQQ", "<Q") if is_big else ("<I", "<H", "<HHII", "<I")
     (offset,) = struct.unpack_from(first, data, 8 if is_big else 4)

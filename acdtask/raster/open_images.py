@@ -120,6 +120,7 @@ class OpenImages:
         except BaseException:
             image.close()
             raise
+        # In object stores (no mark), and for a file just written, a change could go unnoticed.
         if mark is None or not mark.is_settled():
             image.close()
         else:
@@ -149,6 +150,7 @@ class OpenImages:
             image = None
             for number in self._by_path.pop(path, []):
                 idle = self._idle[number]
+                # Take one image only; other readers may need its overviews and further copies.
                 if idle.mark == mark and (image is not None or idle.kind != kind):
                     self._by_path.setdefault(path, []).append(number)
                     continue

@@ -77,6 +77,7 @@ def quantise(
             values = (values - least) * ((dformat.max - dformat.min) / (greatest - least)) + dformat.min
     if np.issubdtype(dtype, np.integer):
         values = np.rint(values, out=values)
+    # After rounding, so that values up to half a step outside are still stored.
     outside = usable & ((values < dformat.min) | (values > dformat.max))
     stored = usable & ~outside
     pixels = np.full(source.shape, dformat.nodata, dtype)

@@ -171,12 +171,13 @@ def _cells_meeting_polygon(polygon: BaseGeometry, layout: Layout, inset: float) 
         blocks = first + BLOCK * np.column_stack(np.divmod(numbers, columns))
         boxes = _boxes(blocks, layout, BLOCK)
         within = shapely.contains_properly(polygon, boxes)
-        for corner in blocks[within]:
+        for corner in blocks[within]:  # all cells of such a block overlap
             yield corner + inside
         for corner in blocks[~within & shapely.intersects(polygon, boxes)]:
             cells = corner + inside
             cells = cells[(cells <= last).all(axis=1)]
             small = _boxes(cells, layout, 1, inset)
+            # Without an inset, cells that only share an edge or a corner must not count: T requires common interior.
             yield cells[
                 shapely.intersects(polygon, small) if inset else shapely.relate_pattern(polygon, small, "T********")
             ]
@@ -216,6 +217,8 @@ def _footprint_text(grid: Grid) -> str:
     outline = shapely.Polygon(ring)
     outline = outline if outline.is_valid else shapely.make_valid(outline)
     min_x, _, max_x, _ = outline.bounds
+    # Longitudes may exceed 180: cut the outline into worlds of 360 degrees, and shift each part back to -180..180.
+    # Example: an outline from 170 to 190 becomes the parts 170..180 and -180..-170.
     parts = []
     for world in range(math.floor((min_x + 180) / 360), math.floor((max_x + 180) / 360) + 1):
         part = shapely.clip_by_rect(outline, world * 360 - 180, -90, world * 360 + 180, 90)
@@ -231,6 +234,7 @@ def _footprint_text(grid: Grid) -> str:
 def _outline(grid: Grid) -> NDArray[np.float64]:
     """Closed outline in longitude and latitude, densified until its edges are nearly straight."""
     pieces = 8
+    # Twice as many points include the previous ones, so the deviation of the odd points measures the remaining error.
     while True:
         edges = _edges(grid, pieces)
         if not (np.abs(edges) < FARTHEST_IN_CRS).all():  # PROJ may never return from such numbers

@@ -120,6 +120,7 @@ class Store(ListedStore):
             return self._find_file(self._root / key, key)
         if self._is_absent():
             return None
+        # Keys with unusual characters are escaped by obstore, which opens the file itself: check the path before.
         if self._root is not None and self.roots is not None:
             self.roots.resolve(f"{self.url}/{key}")
         with self.explained(key):

@@ -102,6 +102,8 @@ class RangedFile(io.RawIOBase):
         """Fetch a block; None if the whole file was downloaded instead."""
         start = number * BLOCK_BYTES
         headers = {"Range": f"bytes={start}-{start + BLOCK_BYTES - 1}"}
+        # A server without ranges sends status 200 and the whole file; one that compresses sends other bytes than asked
+        # for. In both cases the file is downloaded instead.
         with self._web.ask(self._address, headers) as reply:
             if reply is None:
                 raise AcdError(ErrorCode.INPUT_MISSING, f"{self._address} does not exist", "Check the address.")
