@@ -216,7 +216,7 @@ def test_without_data_only_files_of_the_cube_are_opened(cube: LocalCube, tmp_pat
         refused = refusal(lambda: world.index(outside, world.dataset()))
         assert refused[:2] == (
             "INVALID_ARGUMENT",
-            f"{outside} cannot be opened: it does not lie where this server may read",
+            f"{outside} cannot be opened: this server may not read there",
         )
         world.index(inside, world.dataset())
     assert [one.uri for one in cube.datasets("CoherenceVV", "master")] == [inside]

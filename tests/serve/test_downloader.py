@@ -165,7 +165,7 @@ def test_files_outside_of_what_is_allowed_are_never_opened(tmp_path: Path) -> No
             "s3://bucket/a.tif",
         ):
             code, message = refused(here, datasets_meta=[meta_of(uri)])
-            assert (code, message) == (DENIED, f"{uri} cannot be opened: it does not lie where this server may read")
+            assert (code, message) == (DENIED, f"{uri} cannot be opened: this server may not read there")
         for uri in ("", "a.tif", "/vsicurl/http://127.0.0.1/a.tif", f"/vsizip/{outside}/a.zip", "s3://b/x/../a.tif"):
             code, message = refused(here, datasets_meta=[meta_of(uri)])
             assert code is INVALID

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from acdtask.cube.stac.read import usable_item
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.http import BUSY, origin_of
+from acdtask.hosts import origin_of
+from acdtask.http import BUSY
 from acdtask.storage.web_address import without_query
 
 if TYPE_CHECKING:

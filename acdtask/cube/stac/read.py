@@ -12,7 +12,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from acdtask.cube.stac.parquet import items_of_parquet
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.http import origin_of
+from acdtask.hosts import origin_of
 from acdtask.storage.store import Store
 from acdtask.storage.web import Web
 from acdtask.storage.web_address import check_address, is_web, is_web_api, signed_source, without_query
