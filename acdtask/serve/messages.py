@@ -1,4 +1,4 @@
-"""Records, variables and areas as messages, and what a message must be to become one of them."""
+"""Conversion and validation of messages for records, variables and areas."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = [
 
 CORNERS = 4
 MOST_POINTS = 100_000
-"""Points of an area."""
+"""Maximum number of points of an area."""
 
 NANOS = 1_000_000_000
 
@@ -51,11 +51,11 @@ def require_short(name: str, limit: int = NAME_BYTES) -> None:
     """INVALID_ARGUMENT if a name is too long."""
     size = len(name.encode())
     if size > limit:
-        raise invalid(f"Invalid Name: it may have {limit} bytes at most, and has {size}: {name[:20]}...")
+        raise invalid(f"Invalid Name: it has {size} bytes, more than {limit}: {name[:20]}...")
 
 
 def is_name(text: str) -> bool:
-    """Whether Geocube takes it as a name.
+    """Whether the text is a valid name in Geocube.
 
     >>> is_name("S1/2021-01-07"), is_name("Köln"), is_name("a.b")
     (True, False, False)
@@ -64,15 +64,15 @@ def is_name(text: str) -> bool:
 
 
 def area_of(message: records_pb2.AOI, *, may_be_empty: bool = False) -> dict[str, Any]:
-    """The GeoJSON of an area; {} if it is empty and may be. INVALID_ARGUMENT, UNKNOWN for a ring that is none."""
-    polygons = [one for one in message.polygons if any(ring.points for ring in one.linearrings)]
+    """The GeoJSON of an area; {} if it may be empty and is. INVALID_ARGUMENT; UNKNOWN for an invalid ring."""
+    polygons = [polygon for polygon in message.polygons if any(ring.points for ring in polygon.linearrings)]
     if not polygons:
         if may_be_empty:
             return {}
         raise invalid("AOI must not be empty")
     points = sum(len(ring.points) for polygon in polygons for ring in polygon.linearrings)
     if points > MOST_POINTS:
-        raise invalid(f"the area has {points} points, more than {MOST_POINTS}: simplify it, or ask in parts")
+        raise invalid(f"the area has {points} points, more than {MOST_POINTS}: simplify it, or divide it into parts")
     for ring in (ring for polygon in polygons for ring in polygon.linearrings):
         _check_ring(ring)
     return area_from_wire(records_pb2.AOI(polygons=polygons))
@@ -89,7 +89,7 @@ def _check_ring(ring: records_pb2.LinearRing) -> None:
 
 
 def moment_of(message: Timestamp, *, given: bool) -> datetime:
-    """The time of a record. INVALID_ARGUMENT."""
+    """The datetime of a record. INVALID_ARGUMENT."""
     moment = moment_from_wire(message) if given and 0 <= message.nanos < NANOS else None
     if moment is None:
         what = f"seconds:{message.seconds} nanos:{message.nanos}" if given else "invalid nil Timestamp"
@@ -98,19 +98,19 @@ def moment_of(message: Timestamp, *, given: bool) -> datetime:
 
 
 def bound_of(message: Timestamp, *, given: bool) -> datetime | None:
-    """A bound of a search; None if it is not given, or no date."""
+    """A time bound of a query; None if it is absent or invalid."""
     return moment_from_wire(message) if given and 0 <= message.nanos < NANOS else None
 
 
 def page_of(limit: int, page: int) -> slice:
-    """The rows of a page, counted from 0; all if there is no limit. INVALID_ARGUMENT for negative numbers."""
+    """The rows of a page, counted from 0; all rows without a limit. INVALID_ARGUMENT for negative numbers."""
     if limit < 0 or page < 0:
         raise invalid(f"limit {limit} and page {page} must not be negative")
     return slice(page * limit, (page + 1) * limit) if limit else slice(None)
 
 
 def record_to_wire(record: Record, *, with_aoi: bool = False) -> records_pb2.Record:
-    """A record, with the id of its area, and the area itself if it was asked for."""
+    """The message of a record, with the id of its area, and with the area itself if requested."""
     return records_pb2.Record(
         id=record.id,
         name=record.name,
@@ -122,7 +122,7 @@ def record_to_wire(record: Record, *, with_aoi: bool = False) -> records_pb2.Rec
 
 
 def record_text(record: Record) -> str:
-    """Name, tags and time of a record, as the database of a Geocube shows what must be unique.
+    """Name, tags and datetime of a record, in the format of Geocube's message for a duplicate record.
 
     >>> from datetime import datetime
     >>> record_text(Record(name="S1", datetime=datetime(2021, 1, 7), tags={"orbit": "37", "a": "b"}, footprint={}))
@@ -135,17 +135,17 @@ def record_text(record: Record) -> str:
 
 
 def instance_to_wire(instance: Instance) -> variables_pb2.Instance:
-    """An instance."""
+    """The message of an instance."""
     return variables_pb2.Instance(
         id=instance_id(instance.variable, instance.name), name=instance.name, metadata=instance.metadata
     )
 
 
 def variable_to_wire(variable: Variable, instances: list[Instance]) -> variables_pb2.Variable:
-    """A variable with its instances. UNIMPLEMENTED if Geocube has no such data type."""
+    """The message of a variable with its instances. UNIMPLEMENTED if Geocube does not support its data type."""
     if variable.dformat.dtype not in DTYPES:
         raise not_served(
-            f"The variable {variable.name} has the data type {variable.dformat.dtype}, which Geocube's API has not"
+            f"variable {variable.name} has the data type {variable.dformat.dtype}, which Geocube's API does not support"
         )
     return variables_pb2.Variable(
         id=variable_id(variable.name),
@@ -156,12 +156,12 @@ def variable_to_wire(variable: Variable, instances: list[Instance]) -> variables
         bands=variable.bands,
         palette=variable.palette,
         resampling_alg=RESAMPLINGS[variable.resampling],
-        instances=[instance_to_wire(one) for one in instances],
+        instances=[instance_to_wire(instance) for instance in instances],
     )
 
 
 def dformat_of(message: values_pb2.DataFormat) -> DataFormat:
-    """The format of a variable. INVALID_ARGUMENT, UNIMPLEMENTED; UNKNOWN if the data type is left open."""
+    """The data format of a variable. INVALID_ARGUMENT, UNIMPLEMENTED; UNKNOWN if the data type is undefined."""
     what = "Incorrect data format"
     if message.dtype == values_pb2.DataFormat.UNDEFINED:
         raise failed(f"{what}: the data type is not defined")
@@ -169,12 +169,15 @@ def dformat_of(message: values_pb2.DataFormat) -> DataFormat:
         raise invalid(f"{what}: data type {message.dtype} is unknown")
     if message.dtype not in DTYPES.values():
         name = values_pb2.DataFormat.Dtype.Name(message.dtype)
-        raise not_served(f"acd has no data type {name}; use one of {', '.join(sorted(DTYPES))}")
+        raise not_served(f"acd does not support the data type {name}; use one of {', '.join(sorted(DTYPES))}")
     return _checked(message, next(name for name, number in DTYPES.items() if number == message.dtype), what)
 
 
 def mapped_dformat_of(message: values_pb2.DataFormat, dtype: str) -> DataFormat:
-    """The format of a container of some data type, whatever type the message says. INVALID_ARGUMENT, UNIMPLEMENTED."""
+    """The data format of a container of data type `dtype`; the message's own data type is ignored.
+
+    INVALID_ARGUMENT, UNIMPLEMENTED.
+    """
     return _checked(message, dtype, "Invalid Dataset.DFormat")
 
 
@@ -188,12 +191,13 @@ def _checked(message: values_pb2.DataFormat, dtype: str, what: str) -> DataForma
         raise invalid(f"{what}: min/max value are out of bounds [{low:f}, {high:f}]")
     if math.isnan(message.no_data):
         if kind.kind in "iu":
-            raise not_served(f"acd needs a nodata value for {dtype}; give one that is no valid pixel")
+            raise not_served(f"acd requires a nodata value for {dtype}; give one outside of the valid range")
     elif not low <= message.no_data <= high:
         raise invalid(f"{what}: noData value ({message.no_data:f}) is not supported by the data type ({dtype})")
     name, numbers = _dtype_of(dtype), (message.no_data, message.min_value, message.max_value)
     if faults := format_faults(name, nodata=numbers[0], low=numbers[1], high=numbers[2]):
-        raise not_served(f"acd takes no such format: {'; '.join(f'{field} {fault}' for field, fault in faults)}")
+        reasons = "; ".join(f"{field} {fault}" for field, fault in faults)
+        raise not_served(f"acd does not support this data format: {reasons}")
     return DataFormat(dtype=name, nodata=numbers[0], min=numbers[1], max=numbers[2])
 
 

@@ -52,11 +52,11 @@ class Story:
         self.ids = list(client.create_records([aoi] * len(NAMES), NAMES, TAGS, DATES))
         assert client.create_record(aoi, NAMES[0], TAGS[0], DATES[0], exist_ok=True) == self.ids[0]
         self.records = client.list_records("S1/*", tags={"orbit": ""}, aoi=AOI, with_aoi=True)
-        assert [(one.id, one.datetime, one.tags) for one in self.records] == list(
+        assert [(record.id, record.datetime, record.tags) for record in self.records] == list(
             zip(self.ids, DATES, TAGS, strict=True)
         )
         some = client.list_records(tags={"orbit": "37"}, from_time=DATES[1], to_time=DATES[2])
-        assert [one.name for one in some] == NAMES[1:2]
+        assert [record.name for record in some] == NAMES[1:2]
         assert client.record(self.ids[2]).tags == TAGS[2]
         assert refused(lambda: client.add_records_tags(self.ids, {"a": "b"})) == "UNIMPLEMENTED"
 
@@ -71,7 +71,7 @@ class Story:
         self.master.add_metadata("track", "37")
         self.variable.description = "of Sentinel-1"
         assert client.variable("CoherenceVV").description == "of Sentinel-1"
-        assert [one.name for one in client.list_variables("coherence*(?i)")] == ["CoherenceVV"]
+        assert [variable.name for variable in client.list_variables("coherence*(?i)")] == ["CoherenceVV"]
         assert refused(lambda: client.variable("nope")) == "NOT_FOUND"
 
     def index(self) -> None:
@@ -95,7 +95,7 @@ class Story:
         assert client.tile_aoi(AOI, resolution=20.0, crs="epsg:32632", shape=(SIZE, SIZE))
         assert client.tile_aoi(AOI, layout=self.entities.Layout.web_mercator("web", 12))
         tiles = client.tile_aoi(AOI, "utm")
-        (self.tile,) = [one for one in tiles if (one.transform.c, one.transform.f) == (400000.0, 5600000.0)]
+        (self.tile,) = [tile for tile in tiles if (tile.transform.c, tile.transform.f) == (400000.0, 5600000.0)]
 
     def check_cube(self, compression: int = 0) -> None:
         """The cube of the tile has the pixels of the files, in the order of the records."""

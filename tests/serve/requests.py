@@ -74,7 +74,7 @@ def create_records(stub: GeocubeStub, *records: records_pb2.NewRecord) -> list[s
 
 
 def list_records(stub: GeocubeStub, **asked: Any) -> list[records_pb2.Record]:
-    return [one.record for one in stub.ListRecords(records_pb2.ListRecordsRequest(**asked))]
+    return [item.record for item in stub.ListRecords(records_pb2.ListRecordsRequest(**asked))]
 
 
 def int16(low: float = 0, high: float = 1000, nodata: float = -1) -> values_pb2.DataFormat:

@@ -111,7 +111,7 @@ def receive(
 
 
 def _receive_image(header: ImageHeader, messages: Iterator[Any], *, ends_early: bool) -> Received:
-    ids = [one.id for one in header.grouped_records.records]
+    ids = [record.id for record in header.grouped_records.records]
     image, data = Received(header, records=ids), header.data
     for part in range(1, header.nb_parts):
         message = next(messages)
@@ -142,9 +142,9 @@ def ask(
     if isinstance(groups, RecordFilters):
         asked["filters"] = groups
     elif plain:
-        asked["records"] = RecordIdList(ids=[one for group in groups for one in group])
+        asked["records"] = RecordIdList(ids=[record_id for group in groups for record_id in group])
     else:
-        asked["grouped_records"] = GroupedRecordIdsList(records=[GroupedRecordIds(ids=one) for one in groups])
+        asked["grouped_records"] = GroupedRecordIdsList(records=[GroupedRecordIds(ids=group) for group in groups])
     asked |= {
         "instances_id": [instance_id(variable.name, instance)],
         "crs": grid.crs,
@@ -195,6 +195,6 @@ def of_zeros(folder: Path, side: int, bands: int, count: int = 1) -> tuple[Local
     for path in paths:
         with rasterio.open(path, "w", **profile):
             pass  # blocks that were never written are zeros
-    datasets = [dataset(one, path, **fields) for one, path in zip(records, paths, strict=True)]
+    datasets = [dataset(record, path, **fields) for record, path in zip(records, paths, strict=True)]
     cube.commit(Addition(records, datasets, variables=[variable], instances=[Instance(variable="Huge", name="master")]))
     return cube, variable, on

@@ -78,7 +78,7 @@ def test_an_area_with_a_hole_that_crosses_itself_is_kept(stub: GeocubeStub) -> N
     identity = stub.CreateAOI(records_pb2.CreateAOIRequest(aoi=sent)).id
     assert get_aoi(stub, identity) == sent
     create_records(stub, new_record(identity))
-    assert [one.aoi_id for one in list_records(stub, aoi=area(SQUARE))] == [identity]
+    assert [record.aoi_id for record in list_records(stub, aoi=area(SQUARE))] == [identity]
 
 
 def test_the_footprint_of_a_record_that_acd_ingested_is_an_area(cube: LocalCube, stub: GeocubeStub) -> None:
@@ -105,9 +105,9 @@ def test_any_area_comes_back_as_it_was_sent(stub: GeocubeStub, points: list[tupl
 def test_records_have_the_ids_that_acd_gives_them(cube: LocalCube, stub: GeocubeStub) -> None:
     aoi = new_aoi(stub)
     ids = create_records(stub, new_record(aoi, "B", 7), new_record(aoi, "A", 1, tags={}))
-    assert ids == [one.id for one in reversed(cube.records(RecordQuery()))]
-    got = [one.record for one in stub.GetRecords(records_pb2.GetRecordsRequest(ids=[ids[0], ids[1], ids[0]]))]
-    assert [(one.id, one.name, dict(one.tags), one.aoi_id) for one in got] == [
+    assert ids == [record.id for record in reversed(cube.records(RecordQuery()))]
+    got = [item.record for item in stub.GetRecords(records_pb2.GetRecordsRequest(ids=[ids[0], ids[1], ids[0]]))]
+    assert [(record.id, record.name, dict(record.tags), record.aoi_id) for record in got] == [
         (ids[0], "B", {"k": "v"}, aoi),
         (ids[1], "A", {}, aoi),
     ]
@@ -131,7 +131,7 @@ def test_records_are_found_by_pattern_tag_time_and_area(stub: GeocubeStub) -> No
     )
 
     def names(**asked: object) -> list[str]:
-        return [one.name for one in list_records(stub, **asked)]
+        return [record.name for record in list_records(stub, **asked)]
 
     assert names() == ["S1/a", "S1/b", "S2/a"]
     assert names(name="S1*") == names(name="s1/?(?i)") == names(tags={"orbit": ""}) == ["S1/a", "S1/b"]
@@ -161,7 +161,7 @@ def test_records_are_deleted_unless_they_have_datasets(cube: LocalCube, stub: Ge
     assert refused == ("FAILED_PRECONDITION", f"records and datasets with id: {ids[0]}", "datasets", ids[0], "records")
     assert delete(*ids, no_fail=True) == 1
     assert delete(ids[1]) == 0
-    assert [one.name for one in list_records(stub)] == ["A"]
+    assert [record.name for record in list_records(stub)] == ["A"]
 
 
 def test_a_variable_comes_back_with_its_instances(stub: GeocubeStub) -> None:
@@ -170,7 +170,9 @@ def test_a_variable_comes_back_with_its_instances(stub: GeocubeStub) -> None:
     got = get_variable(stub, instance_id=made.id)
     assert got == get_variable(stub, id=identity) == get_variable(stub, name="test/NDVI")
     assert (got.name, got.unit, got.description, list(got.bands)) == ("test/NDVI", "1", "green", ["a", "b"])
-    assert [(one.id, one.name, dict(one.metadata)) for one in got.instances] == [(made.id, "v1", {"sensor": "S2"})]
+    assert [(instance.id, instance.name, dict(instance.metadata)) for instance in got.instances] == [
+        (made.id, "v1", {"sensor": "S2"})
+    ]
     assert got.resampling_alg == values_pb2.BILINEAR
 
 
@@ -253,7 +255,7 @@ def test_variables_and_instances_are_deleted_unless_they_have_datasets(cube: Loc
     for call in (lambda: delete_instance(used), delete_variable):
         assert refusal(call) == ("FAILED_PRECONDITION", told, "datasets", used, "variable_instances")
     delete_instance(unused)
-    assert [one.name for one in get_variable(stub, id=identity).instances] == ["master"]
+    assert [instance.name for instance in get_variable(stub, id=identity).instances] == ["master"]
     cube.remove(datasets=cube.datasets("CoherenceVV", "master"))
     delete_variable()
     assert list_variables(stub) == []
@@ -337,7 +339,7 @@ def test_layouts_of_consolidated_containers_are_found(cube: LocalCube, stub: Geo
 
     def found(**asked: object) -> list[tuple[str, list[str]]]:
         request = layouts_pb2.FindContainerLayoutsRequest(instance_id=instance, **asked)  # type: ignore[arg-type]  # of many types
-        return [(one.layout_name, list(one.container_uris)) for one in stub.FindContainerLayouts(request)]
+        return [(item.layout_name, list(item.container_uris)) for item in stub.FindContainerLayouts(request)]
 
     address = str(Path(cube.store.url) / "consolidated/x.zarr")
     assert found(records=records_pb2.RecordIdList(ids=[record(0).id])) == [("utm", [address])]

@@ -219,7 +219,7 @@ def test_without_data_only_files_of_the_cube_are_opened(cube: LocalCube, tmp_pat
             f"{outside} cannot be opened: it does not lie where this server may read",
         )
         world.index(inside, world.dataset())
-    assert [one.uri for one in cube.datasets("CoherenceVV", "master")] == [inside]
+    assert [dataset.uri for dataset in cube.datasets("CoherenceVV", "master")] == [inside]
 
 
 def to_the_secret(place: Place, uri: str) -> None:

@@ -71,7 +71,7 @@ def expected(
 ) -> tuple[Pixels, bool]:
     """The pixels of a group, shape (height, width, bands), as the cube itself reads them, and whether any is valid."""
     (datasets,) = cube.where(variable.name, "master", list(dict.fromkeys(group)), [on])
-    ordered = tuple(one for identity in group for one in datasets if one.record_id == identity)
+    ordered = tuple(dataset for identity in group for dataset in datasets if dataset.record_id == identity)
     read = cube.read(on, [Slice(label="", datasets=ordered)], variable, resampling)[0]
     bands = read.reshape(len(variable.bands), *on.shape)
     return np.moveaxis(bands, 0, -1), bool(variable.dformat.valid(bands).any())
@@ -114,16 +114,16 @@ def test_what_arrives_is_what_the_cube_reads(
     request = ask(variable, on, ids, level=level, protocol_v11x=ends_early)
     first, images = receive(here.geocube.GetCube(request), ends_early=ends_early)
     assert first.ref_dformat == dformat_to_wire(variable.dformat) or np.isnan(variable.dformat.nodata)
-    assert [one.records for one in images] == (ids if images else [])
-    for group, one in zip(ids, images, strict=False):
+    assert [received.records for received in images] == (ids if images else [])
+    for group, received in zip(ids, images, strict=False):
         pixels, any_valid = expected(here.cube, variable, on, group)
         if any_valid:
-            assert one.header.error == ""
-            assert one.header.order == values_pb2.LittleEndian
-            assert one.header.compression is (level != -3)
-            np.testing.assert_array_equal(one.pixels, pixels, strict=True)
+            assert received.header.error == ""
+            assert received.header.order == values_pb2.LittleEndian
+            assert received.header.compression is (level != -3)
+            np.testing.assert_array_equal(received.pixels, pixels, strict=True)
         else:
-            assert (one.header.error, one.header.nb_parts, one.header.size) == (NO_DATA, 0, 0)
+            assert (received.header.error, received.header.nb_parts, received.header.size) == (NO_DATA, 0, 0)
 
 
 @pytest.mark.parametrize("resampling", ["nearest", "cubic", "average"])
@@ -171,14 +171,17 @@ def test_images_come_in_the_order_asked_for_and_absent_ones_are_left_out(ground:
     _, one, two, three, four = ground.ids
     groups = [[two], [three], [one], [ground.ids[0]], [three, one, two], [two, one], [two]]
     first, images = ground.get(ask(COHERENCE, SIZE, groups))
-    assert [one.records for one in images] == [[two], [one], [one, two], [two, one], [two]]
+    assert [received.records for received in images] == [[two], [one], [one, two], [two, one], [two]]
     assert (first.count, first.nb_datasets, first.crs) == (5, 7, SIZE.crs)
     assert first.geotransform == transform_to_wire(SIZE)
     np.testing.assert_array_equal(images[2].pixels, images[0].pixels)  # the later record lies on top
     np.testing.assert_array_equal(images[3].pixels[:, 300:], images[1].pixels[:, 300:])
     np.testing.assert_array_equal(images[3].pixels[:, :300], images[0].pixels[:, :300])
     assert ground.get(ask(COHERENCE, SIZE, [[three]]))[1] == []
-    assert [one.records for one in ground.get(ask(COHERENCE, SIZE, [[four], [two]], plain=True))[1]] == [[four], [two]]
+    assert [received.records for received in ground.get(ask(COHERENCE, SIZE, [[four], [two]], plain=True))[1]] == [
+        [four],
+        [two],
+    ]
 
 
 def test_filters_give_the_records_by_datetime(ground: Ground) -> None:
@@ -192,7 +195,7 @@ def test_filters_give_the_records_by_datetime(ground: Ground) -> None:
         (RecordFilters(from_time=moment_to_wire(None), to_time=moment_to_wire(None)), [one, two, four]),
     ):
         images = ground.get(ask(COHERENCE, SIZE, filters))[1]
-        assert [ids for one in images for ids in one.records] == there
+        assert [ids for received in images for ids in received.records] == there
 
 
 def test_a_file_that_is_gone_fails_its_own_image_and_no_other(ground: Ground) -> None:
@@ -230,8 +233,8 @@ def test_headers_alone_tell_what_there_is(ground: Ground) -> None:
         assert (header.nb_parts, header.size, header.data, header.error) == (0, 0, b"", "")
     metas = images[0].header.dataset_meta.internalsMeta
     root = ground.served.cube.store.url
-    assert [one.container_uri for one in metas] == [f"{root}/pixels/1.tif", f"{root}/pixels/0.tif"]
-    assert [list(one.bands) for one in metas] == [[1], [1]]
+    assert [meta.container_uri for meta in metas] == [f"{root}/pixels/1.tif", f"{root}/pixels/0.tif"]
+    assert [list(meta.bands) for meta in metas] == [[1], [1]]
     assert (metas[0].range_min, metas[0].range_max, metas[0].exponent) == (0, 1000, 1)
     assert metas[0].dformat == dformat_to_wire(COHERENCE.dformat)
     tags = images[1].header.grouped_records.records[0]
@@ -276,10 +279,10 @@ def test_an_image_as_a_file_opens_as_one(
     part = SIZE.window(Window(row=90, column=40, height=333, width=222))
     request = ask(variable, part, [[record(0).id], [record(1).id]], level=level, file=values_pb2.GTiff)
     _, images = receive(here.geocube.GetCube(request), ends_early=False)
-    for number, one in enumerate(images):
-        assert len(one.data) == one.header.size
-        assert (one.header.shape.dim1, one.header.shape.dim2, one.header.shape.dim3) == (bands, 222, 333)
-        with MemoryFile(one.data) as file, file.open() as opened:
+    for number, received in enumerate(images):
+        assert len(received.data) == received.header.size
+        assert (received.header.shape.dim1, received.header.shape.dim2, received.header.shape.dim3) == (bands, 222, 333)
+        with MemoryFile(received.data) as file, file.open() as opened:
             assert opened.driver == "GTiff"
             assert opened.crs == rasterio.CRS.from_user_input(part.crs)
             assert tuple(opened.transform)[:6] == part.transform
@@ -297,7 +300,9 @@ def test_a_large_image_read_in_strips_is_the_same(
     at_once = [receive(here.geocube.GetCube(request), ends_early=False)[1] for request in requests]
     monkeypatch.setattr(pixels_module, "STRIP", 600_000)
     in_strips = [receive(here.geocube.GetCube(request), ends_early=False)[1] for request in requests]
-    assert [[one.data for one in cube] for cube in in_strips] == [[one.data for one in cube] for cube in at_once]
+    assert [[received.data for received in cube] for cube in in_strips] == [
+        [received.data for received in cube] for cube in at_once
+    ]
 
 
 @pytest.mark.parametrize("gone", [False, True])
@@ -392,5 +397,5 @@ def test_fifty_clients_at_once_get_exactly_their_own(tmp_path: Path) -> None:
             pool.map(lambda on: receive(here.geocube.GetCube(ask(COHERENCE, on, ids)), ends_early=False), tiles)
         )
     for on, (_, images) in zip(tiles, cubes, strict=True):
-        for (identity,), one in zip(ids, images, strict=True):
-            np.testing.assert_array_equal(one.pixels, expected(cube, COHERENCE, on, [identity])[0])
+        for (identity,), received in zip(ids, images, strict=True):
+            np.testing.assert_array_equal(received.pixels, expected(cube, COHERENCE, on, [identity])[0])

@@ -87,7 +87,7 @@ def world(stub: GeocubeStub) -> World:
 def read(cube: LocalCube) -> Any:
     """The pixels of everything that is indexed, on its own grid."""
     datasets = cube.datasets("CoherenceVV", "master")
-    slices = [Slice(label="", datasets=(one,)) for one in datasets]
+    slices = [Slice(label="", datasets=(dataset,)) for dataset in datasets]
     return cube.read(datasets[0].grid, slices, cube.variable("CoherenceVV"))
 
 
@@ -118,7 +118,7 @@ def test_bands_of_a_container_are_datasets_of_several_records(cube: LocalCube, w
     world.index(uri, world.dataset(), world.dataset(record_id=world.records[1], bands=[2]))
     pixels = read(cube)
     assert (pixels[0] != pixels[1]).any()
-    assert [list(one.bands) for one in world.container(uri).datasets] == [[1], [2]]
+    assert [list(dataset.bands) for dataset in world.container(uri).datasets] == [[1], [2]]
 
 
 def test_a_record_may_lie_in_several_containers(cube: LocalCube, world: World, tmp_path: Path) -> None:
@@ -261,7 +261,9 @@ def test_datasets_are_listed_by_record_and_time(world: World, tmp_path: Path) ->
         uris = [meta.internalsMeta[0].container_uri for meta in got.dataset_metas]
         return list(zip([record.name for record in got.records], uris, strict=True))
 
-    everything = [(name, str(tmp_path / f"{one}.tif")) for name, one in zip("AB", world.records, strict=True)]
+    everything = [
+        (name, str(tmp_path / f"{record_id}.tif")) for name, record_id in zip("AB", world.records, strict=True)
+    ]
     assert listed(filters=records_pb2.RecordFilters()) == everything
     assert listed(filters=records_pb2.RecordFilters(tags={"k": "w"})) == []
     assert listed(records=records_pb2.RecordIdList(ids=world.records[1:])) == everything[1:]
@@ -287,7 +289,7 @@ def test_admin_gives_datasets_other_numbers(cube: LocalCube, tmp_path: Path) -> 
         assert cube.datasets("CoherenceVV", "master") == before
         asked.simulate = False
         assert AdminStub(channel).UpdateDatasets(asked).results == told
-        assert [one.dformat.max for one in cube.datasets("CoherenceVV", "master")] == [500]
+        assert [dataset.dformat.max for dataset in cube.datasets("CoherenceVV", "master")] == [500]
         assert refusal(lambda: AdminStub(channel).TidyDB(services_pb2.TidyDBRequest())).code == "UNIMPLEMENTED"
 
 

@@ -66,8 +66,8 @@ def headers(served: Served, variable: Variable, on: Grid, groups: list[list[str]
 def by_metadata(variable: Variable, on: Grid, there: list[Received], **changes: Any) -> GetCubeMetadataRequest:
     """The request that a client makes of the headers of a cube."""
     fields: dict[str, Any] = {
-        "datasets_meta": [one.header.dataset_meta for one in there],
-        "grouped_records": [one.header.grouped_records for one in there],
+        "datasets_meta": [received.header.dataset_meta for received in there],
+        "grouped_records": [received.header.grouped_records for received in there],
         "ref_dformat": dformat_to_wire(variable.dformat),
         "resampling_alg": RESAMPLINGS[variable.resampling],
         "pix_to_crs": transform_to_wire(on),
@@ -84,13 +84,13 @@ def test_it_gives_the_same_bits_as_getcube(served: Served, window: Grid) -> None
     first, downloaded = receive(served.downloader.DownloadCube(request), ends_early=False)
     assert (first.count, first.nb_datasets) == (5, 6)
     assert first.ref_dformat == dformat_to_wire(COHERENCE.dformat)
-    assert [one.header.error for one in downloaded] == ["", "", NO_DATA, "", ""]
-    assert [one.data for one in downloaded] == [one.data for one in direct]
-    assert [one.records for one in downloaded] == GROUPS
-    for one, other in zip(downloaded, direct, strict=True):
-        assert one.header.dataset_meta == other.header.dataset_meta
-        assert (one.header.shape, one.header.dtype) == (other.header.shape, other.header.dtype)
-        assert not one.header.compression
+    assert [received.header.error for received in downloaded] == ["", "", NO_DATA, "", ""]
+    assert [received.data for received in downloaded] == [received.data for received in direct]
+    assert [received.records for received in downloaded] == GROUPS
+    for received, other in zip(downloaded, direct, strict=True):
+        assert received.header.dataset_meta == other.header.dataset_meta
+        assert (received.header.shape, received.header.dtype) == (other.header.shape, other.header.dtype)
+        assert not received.header.compression
 
 
 def test_a_large_image_comes_in_chunks_of_a_mebibyte(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_large_image_comes_in_chunks_of_a_mebibyte(tmp_path: Path) -> None:
         _, (only,) = receive(messages, ends_early=False)
     assert only.header.size == 1500 * 1500 * 2 * 4
     assert only.header.nb_parts == len(messages) - 1 == -(-only.header.size // 2**20)
-    assert {len(one.chunk.data) for one in messages[2:-1]} == {2**20}
+    assert {len(message.chunk.data) for message in messages[2:-1]} == {2**20}
     assert not only.pixels.any()
 
 
@@ -119,7 +119,7 @@ def test_a_file_that_is_gone_fails_its_own_image_and_no_other(served: Served) ->
     for key in served.cube.store.list("pixels/stack.zarr"):
         served.cube.store.delete(key)
     _, images = receive(served.downloader.DownloadCube(by_metadata(COHERENCE, GROUND, there)), ends_early=False)
-    errors = [one.header.error for one in images]
+    errors = [received.header.error for received in images]
     assert "pixels/0.tif" in errors[0]
     assert errors[1:3] == ["", NO_DATA]
     assert "pixels/stack.zarr is missing or damaged" in errors[3]

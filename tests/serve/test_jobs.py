@@ -84,9 +84,9 @@ def test_a_consolidation_is_followed_to_its_end(cube: LocalCube, world: World) -
     done = waited(world, consolidate(world), "DONE")
     assert (done.type, done.active_tasks, done.failed_tasks, done.waiting) == ("CONSOLIDATION", 0, 0, False)
     assert " - INFO | Status: NEW - Message: " in done.logs[0]
-    assert [one.layout for one in cube.datasets("CoherenceVV", "master") if one.layout]
+    assert [dataset.layout for dataset in cube.datasets("CoherenceVV", "master") if dataset.layout]
     listed = world.stub.ListJobs(pb.ListJobsRequest(name_like="j*")).jobs
-    assert [(one.id, one.state) for one in listed] == [(done.id, "DONE")]
+    assert [(job.id, job.state) for job in listed] == [(done.id, "DONE")]
     assert list(listed[0].logs) == list(done.logs[-10:])
 
 
@@ -216,7 +216,7 @@ def test_jobs_are_listed_in_pages_and_cleaned_when_they_have_ended(world: World)
     stuck = waited(world, consolidate(world, "stuck", layout_name="nope"), "INITIALISATIONFAILED")
 
     def names(**asked: Any) -> list[str]:
-        return [one.name for one in world.stub.ListJobs(pb.ListJobsRequest(**asked)).jobs]
+        return [job.name for job in world.stub.ListJobs(pb.ListJobsRequest(**asked)).jobs]
 
     assert names() == ["first", "stuck"]
     assert names(limit=1, page=1) == names(name_like="STUCK(?i)") == ["stuck"]
@@ -248,7 +248,7 @@ def test_a_deletion_takes_only_what_is_asked_for(cube: LocalCube, world: World) 
     assert refusal(lambda: delete(world, record_ids=[NOBODY])).code == "NOT_FOUND"
     assert refusal(lambda: delete(world, instance_ids=[NOBODY])).code == "NOT_FOUND"
     delete(world, dataset_patterns=[f"*{world.records[0].upper()}*(?i)"])
-    assert [one.record_id for one in cube.datasets("CoherenceVV", "master")] == [world.records[1]]
+    assert [dataset.record_id for dataset in cube.datasets("CoherenceVV", "master")] == [world.records[1]]
 
 
 def test_a_deletion_waits_for_a_person(cube: LocalCube, world: World) -> None:

@@ -269,7 +269,7 @@ def test_a_refused_call_changes_nothing(stub: GeocubeStub) -> None:
     create_records(stub, new_record(aoi))
     refusal(lambda: create_records(stub, new_record(aoi, name="fresh"), new_record(aoi)))
     refusal(lambda: create_records(stub, new_record(aoi, name="fresh"), new_record(aoi, name="fresh")))
-    assert [one.name for one in list_records(stub)] == ["S1"]
+    assert [record.name for record in list_records(stub)] == ["S1"]
 
 
 def test_a_request_that_is_too_large_is_refused(stub: GeocubeStub) -> None:

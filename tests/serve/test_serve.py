@@ -140,7 +140,7 @@ def test_health_and_version_answer_while_every_worker_is_at_work(cube: LocalCube
         asking: Any = health_pb2_grpc.HealthStub(other)
         assert asking.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE).status == SERVING
         assert GeocubeStub(other).Version(services_pb2.GetVersionRequest(), timeout=5).Version
-        assert sum(len(one.tiles) for one in tiles) > TILES - 1000
+        assert sum(len(message.tiles) for message in tiles) > TILES - 1000
         assert GeocubeStub(other).Version(services_pb2.GetVersionRequest(), timeout=PATIENCE).Version
 
 
@@ -207,14 +207,14 @@ def test_a_bug_is_told_by_a_number_that_the_log_has(caplog: pytest.LogCaptureFix
                 assert refused.code == "INTERNAL"
                 assert "secret" not in refused.message
                 number = refused.message.split()[-1]
-                failed = [one for one in caplog.records if getattr(one, "fields", {}).get("incident") == number]
+                failed = [entry for entry in caplog.records if getattr(entry, "fields", {}).get("incident") == number]
                 assert len(failed) == 1
                 assert failed[0].exc_info
             assert refusal(lambda: stub.ListGrids(layouts_pb2.ListGridsRequest())).code == "UNIMPLEMENTED"
         server.stop(None).wait()
         lanes.shut_down()
-    ended = [one.fields for one in caplog.records if one.getMessage() == "call.done"]  # type: ignore[attr-defined]  # ours
-    assert [(one["rpc"].rpartition("/")[2], one["code"], one["messages"]) for one in ended] == [
+    ended = [entry.fields for entry in caplog.records if entry.getMessage() == "call.done"]  # type: ignore[attr-defined]  # ours
+    assert [(fields["rpc"].rpartition("/")[2], fields["code"], fields["messages"]) for fields in ended] == [
         ("ListLayouts", "INTERNAL", 0),
         ("ListRecords", "INTERNAL", 1),
         ("ListGrids", "UNIMPLEMENTED", 0),

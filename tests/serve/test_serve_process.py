@@ -123,7 +123,7 @@ def test_a_call_that_runs_is_answered_to_its_end_before_the_server_ends(tmp_path
         count += sum(len(answer.tiles) for answer in answers)
         assert count > TILES
         assert server.running.wait(PATIENCE) == 0
-        (ended,) = [one for one in server.events() if one["event"] == "call.done" and "TileAOI" in one["rpc"]]
+        (ended,) = [event for event in server.events() if event["event"] == "call.done" and "TileAOI" in event["rpc"]]
         assert (ended["code"], ended["messages"]) == ("OK", -(-count // 1000))
 
 
@@ -155,12 +155,12 @@ def test_a_call_is_a_line_of_the_log_without_the_key(tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError):
             stub.Version(asked, metadata=(("authorization", "Bearer Wrong-Guess"),))
         assert server.end() == 0
-        calls = [one for one in server.events() if one["event"] == "call.done"]
-        assert [(one["rpc"], one["code"]) for one in calls] == [
+        calls = [event for event in server.events() if event["event"] == "call.done"]
+        assert [(event["rpc"], event["code"]) for event in calls] == [
             ("/geocube.Geocube/Version", "OK"),
             ("/geocube.Geocube/Version", "UNAUTHENTICATED"),
         ]
-        assert all(one["seconds"] < PATIENCE for one in calls)
+        assert all(event["seconds"] < PATIENCE for event in calls)
         assert secret not in server.log.read_text()
         assert "Wrong-Guess" not in server.log.read_text()
 

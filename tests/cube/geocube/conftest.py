@@ -8,7 +8,7 @@ import pytest
 
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.geocube.downloader import Breaker
-from acdtask.cube.geocube.stream import Link
+from acdtask.cube.geocube.stream import LinkSpeed
 from tests.cube.geocube.scripted import Scripted, scripted
 
 
@@ -16,7 +16,7 @@ from tests.cube.geocube.scripted import Scripted, scripted
 def world() -> Iterator[Scripted]:
     """A scripted Geocube; what this process remembers of others is forgotten."""
     Breaker.reset()
-    Link.forget()
+    LinkSpeed.forget()
     with scripted() as server:
         yield server
 

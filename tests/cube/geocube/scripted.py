@@ -163,15 +163,15 @@ class Scripted:
 
     def cube(self, groups: list[list[str]], level: int, *, v11x: bool, bare: bool, answer: Any) -> Iterator[Any]:
         """The messages of a cube, each an `answer`."""
-        there = [found for group in groups if (found := [one for one in group if one in self.images])]
+        there = [found for group in groups if (found := [identity for identity in group if identity in self.images])]
         yield answer(global_header=cubes_pb2.GetCubeResponseHeader(count=len(there), nb_datasets=len(there)))
         for ids in there:
             yield from self._image(ids, level, v11x=v11x and self.knows_v11x, bare=bare, answer=answer)
 
     def _image(self, ids: list[str], level: int, *, v11x: bool, bare: bool, answer: Any) -> Iterator[Any]:
         header = cubes_pb2.ImageHeader(
-            grouped_records=records_pb2.GroupedRecords(records=[self.records[one] for one in ids]),
-            dataset_meta=datasets_pb2.DatasetMeta(internalsMeta=[self.meta(one) for one in ids]),
+            grouped_records=records_pb2.GroupedRecords(records=[self.records[identity] for identity in ids]),
+            dataset_meta=datasets_pb2.DatasetMeta(internalsMeta=[self.meta(identity) for identity in ids]),
             dtype=DTYPES[self.variable.dformat.dtype],
         )
         image = self.images[ids[-1]]
@@ -254,15 +254,15 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
         fault = world.enter("ListRecords", request, context)
         first, last = moment_from_wire(request.from_time), moment_from_wire(request.to_time)
         with world.lock:
-            found = sorted(world.records.values(), key=lambda one: one.time.seconds)
+            found = sorted(world.records.values(), key=lambda record: record.time.seconds)
         chosen = [
-            one
-            for one in found
-            if (moment := moment_from_wire(one.time))
+            record
+            for record in found
+            if (moment := moment_from_wire(record.time))
             and (first is None or moment >= first)
             and (last is None or moment <= last)
         ]
-        answers = (records_pb2.ListRecordsResponseItem(record=one) for one in chosen)
+        answers = (records_pb2.ListRecordsResponseItem(record=record) for record in chosen)
         yield from world.sent(answers, fault, context)
 
     def CreateAOI(self, request: Any, context: Any) -> Any:  # noqa: N802  # the RPC's name
@@ -273,17 +273,22 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
         world = self._world
         fault = world.enter("CreateRecords", request, context)
         with world.lock:
-            there = {(one.name, one.time.seconds, tuple(sorted(one.tags.items()))) for one in world.records.values()}
-            new = [(one.name, one.time.seconds, tuple(sorted(one.tags.items()))) for one in request.records]
+            there = {
+                (record.name, record.time.seconds, tuple(sorted(record.tags.items())))
+                for record in world.records.values()
+            }
+            new = [
+                (message.name, message.time.seconds, tuple(sorted(message.tags.items()))) for message in request.records
+            ]
         if there.intersection(new):
             fail(context, Fault(Code.ALREADY_EXISTS, "Record with : ...", ("Record", "...")))
         made = []
-        for one in request.records:
+        for message in request.records:
             identity = str(uuid.uuid4())
             made.append(identity)
             with world.lock:
                 world.records[identity] = records_pb2.Record(
-                    id=identity, name=one.name, time=one.time, tags=one.tags, aoi_id=one.aoi_id
+                    id=identity, name=message.name, time=message.time, tags=message.tags, aoi_id=message.aoi_id
                 )
         if fault is not None and fault.heard:
             fail(context, fault)
@@ -293,10 +298,10 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
         world = self._world
         world.enter("ListDatasets", request, context)
         wanted = list(request.records.ids) or list(world.images)
-        there = [one for one in wanted if one in world.images]
+        there = [identity for identity in wanted if identity in world.images]
         return datasets_pb2.ListDatasetsResponse(
-            records=[world.records[one] for one in there],
-            dataset_metas=[datasets_pb2.DatasetMeta(internalsMeta=[world.meta(one)]) for one in there],
+            records=[world.records[identity] for identity in there],
+            dataset_metas=[datasets_pb2.DatasetMeta(internalsMeta=[world.meta(identity)]) for identity in there],
         )
 
     def IndexDatasets(self, request: Any, context: Any) -> Any:  # noqa: N802  # the RPC's name
@@ -306,7 +311,7 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
     def GetCube(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802  # the RPC's name
         world = self._world
         fault = world.enter("GetCube", request, context)
-        groups = [list(one.ids) for one in request.grouped_records.records]
+        groups = [list(group.ids) for group in request.grouped_records.records]
         messages = world.cube(
             groups,
             request.compression_level,
@@ -320,7 +325,7 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
         world = self._world
         fault = world.enter("DownloadCube", request, context)
         assert request.ref_dformat.dtype, "a Geocube's downloader ends itself now"
-        groups = [[record.id for record in one.records] for one in request.grouped_records]
+        groups = [[record.id for record in group.records] for group in request.grouped_records]
         messages = world.cube(groups, -3, v11x=True, bare=False, answer=cubes_pb2.GetCubeMetadataResponse)
         yield from world.sent(messages, fault, context)
 

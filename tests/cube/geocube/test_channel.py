@@ -84,7 +84,7 @@ def test_the_key_goes_with_every_call(world: Scripted) -> None:
     cube = GeocubeCube(world.connection(api_key=key))
     cube.version()
     cube.records(RecordQuery())
-    assert [one.get("authorization") for one in world.metadata] == [f"Bearer {key}"] * 2
+    assert [metadata.get("authorization") for metadata in world.metadata] == [f"Bearer {key}"] * 2
     GeocubeCube(world.connection()).version()
     assert "authorization" not in world.metadata[-1]
 

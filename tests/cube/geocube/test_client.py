@@ -58,14 +58,14 @@ def test_the_tutorial(geocube: Geocube, tmp_path: Path) -> None:
     geocube.create_instance("CoherenceVV", "master", by="the tutorial")
     layout = geocube.create_layout("utm", crs="EPSG:32632", resolution=20, cell_size=64, origin=(400000, 5600000))
     results = geocube.index_files(sorted(tmp_path.glob("*.tif")), record_of, "CoherenceVV")
-    assert [one.outcome for one in results] == [Indexed.NEW] * 6
+    assert [result.outcome for result in results] == [Indexed.NEW] * 6
     records = geocube.records("S1-*", tags={"n": ""})
-    assert [one.name for one in records] == [path.stem for path in sorted(tmp_path.glob("*.tif"))]
+    assert [record.name for record in records] == [path.stem for path in sorted(tmp_path.glob("*.tif"))]
     tiles = geocube.tile(records[0].footprint, layout)
     assert {tile.cell for tile in tiles} >= {"0/0", "1/0", "2/0", "0/1", "1/1", "2/1"}
     tile = layout.tile(1, 0)
     single = geocube.cube("CoherenceVV", "master", tile, group_by_date=False)
-    assert [one[0].name for one in single.records] == [one.name for one in records]
+    assert [record[0].name for record in single.records] == [record.name for record in records]
     np.testing.assert_array_equal(single.pixels, [pixels[:64, 64:128] for pixels in images])
     daily = geocube.cube("CoherenceVV", "master", tile, records=records)
     assert [date.day for date in daily.dates] == [1, 2, 3]
@@ -79,7 +79,7 @@ def test_the_tutorial(geocube: Geocube, tmp_path: Path) -> None:
     after = geocube.cube("CoherenceVV", "master", tile, records=records)
     np.testing.assert_array_equal(after.pixels, daily.pixels)
     again = geocube.index_files(sorted(tmp_path.glob("*.tif")), record_of, "CoherenceVV")
-    assert {one.outcome for one in again} == {Indexed.THERE}
+    assert {result.outcome for result in again} == {Indexed.THERE}
 
 
 def test_every_container_has_a_result(geocube: Geocube, tmp_path: Path) -> None:
@@ -107,16 +107,16 @@ def test_every_container_has_a_result(geocube: Geocube, tmp_path: Path) -> None:
     geocube.create_records(record_of(path).model_copy(update={"footprint": outline}) for path in paths)
     paths[5].unlink()
     results = geocube.room.index_containers(datasets)
-    assert [one.uri for one in results] == [str(path) for path in paths]
-    assert [one.outcome.name for one in results] == ["THERE", "REFUSED", "NEW", "REFUSED", "REFUSED", "REFUSED"]
-    codes = [one.error.code for one in results if one.error]
+    assert [result.uri for result in results] == [str(path) for path in paths]
+    assert [result.outcome.name for result in results] == ["THERE", "REFUSED", "NEW", "REFUSED", "REFUSED", "REFUSED"]
+    codes = [result.error.code for result in results if result.error]
     assert codes == [
         ErrorCode.DATASET_CONFLICT,
         ErrorCode.INPUT_BANDS,
         ErrorCode.INPUT_BANDS,
         ErrorCode.INPUT_MISSING,
     ]
-    assert all(one.error is None or one.uri in one.error.detail for one in results)
+    assert all(result.error is None or result.uri in result.error.detail for result in results)
     with pytest.raises(AcdError, match="4 of 6 containers were refused"):
         geocube.room.commit(Addition(datasets=datasets))
 

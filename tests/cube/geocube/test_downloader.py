@@ -38,8 +38,8 @@ def near(world: Scripted, beside: Scripted) -> GeocubeCube:
 def exact(cube: GeocubeCube) -> bool:
     found = list(cube.images(REQUEST))
     kinds = ["DATA", "DATA", "DATA", "NODATA", "DATA", "ABSENT"]
-    assert [one.outcome.name for one in found] == kinds
-    return all(one.pixels is None or np.all(one.pixels == number + 1) for number, one in enumerate(found))
+    assert [answer.outcome.name for answer in found] == kinds
+    return all(answer.pixels is None or np.all(answer.pixels == number + 1) for number, answer in enumerate(found))
 
 
 def test_pixels_come_from_the_downloader(world: Scripted, beside: Scripted, near: GeocubeCube) -> None:
@@ -72,8 +72,8 @@ def test_a_downloader_that_breaks_off_is_gone_on_from_by_the_server(
 
 
 def test_a_downloader_that_does_not_see_the_files(world: Scripted, beside: Scripted, near: GeocubeCube) -> None:
-    for one in beside.images:
-        beside.images[one] = "rpc error: code = Unknown desc = GDAL 4: no such file"
+    for identity in beside.images:
+        beside.images[identity] = "rpc error: code = Unknown desc = GDAL 4: no such file"
     assert exact(near)
     assert len(beside.calls["DownloadCube"]) == 1
     assert Breaker.is_open(near._reader._source._downloader.endpoint)  # type: ignore[union-attr]  # it has one
@@ -83,7 +83,7 @@ def test_an_image_that_nobody_can_read_fails_alone(world: Scripted, beside: Scri
     broken = list(world.images)[1]
     world.images[broken] = beside.images[broken] = "rpc error: code = Unknown desc = GDAL 4: damaged"
     found = list(near.images(REQUEST))
-    assert [one.outcome.name for one in found] == ["DATA", "FAILED", "DATA", "NODATA", "DATA", "ABSENT"]
+    assert [answer.outcome.name for answer in found] == ["DATA", "FAILED", "DATA", "NODATA", "DATA", "ABSENT"]
     assert len(beside.calls["DownloadCube"]) == 1
     assert found[1].outcome is Outcome.FAILED
     assert "damaged" in found[1].reason

@@ -46,7 +46,9 @@ def test_records_are_made_in_requests_below_4_mib(world: Scripted, cube: Geocube
     sizes = [call.ByteSize() for call in world.calls["CreateRecords"]]
     assert len(sizes) > 2
     assert max(sizes) < 4 * 1024 * 1024
-    assert [one.name for call in world.calls["CreateRecords"] for one in call.records] == [one.name for one in records]
+    assert [record.name for call in world.calls["CreateRecords"] for record in call.records] == [
+        record.name for record in records
+    ]
     assert GeocubeCube(world.connection()).commit(Addition(records)) is False
 
 
@@ -54,7 +56,7 @@ def test_only_missing_records_are_made(world: Scripted, cube: GeocubeCube) -> No
     cube.commit(Addition([record_of(1), record_of(3)]))
     other = GeocubeCube(world.connection())
     assert other.commit(Addition([record_of(number) for number in range(5)])) is True
-    assert [one.name for one in world.calls["CreateRecords"][1].records] == ["S1/000", "S1/002", "S1/004"]
+    assert [record.name for record in world.calls["CreateRecords"][1].records] == ["S1/000", "S1/002", "S1/004"]
     assert other.commit(Addition([record_of(number) for number in range(5)])) is False
     assert len(world.calls["CreateRecords"]) == 2
 
@@ -63,7 +65,7 @@ def test_an_answer_that_is_lost_does_no_harm(world: Scripted, cube: GeocubeCube)
     world.faults["CreateRecords"] = deque([Fault(heard=True)])
     cube.commit(Addition([record_of(number) for number in range(3)]))
     assert len(world.records) == 3
-    assert [one.name for one in cube.records(RecordQuery())] == ["S1/000", "S1/001", "S1/002"]
+    assert [record.name for record in cube.records(RecordQuery())] == ["S1/000", "S1/001", "S1/002"]
 
 
 def test_many_make_the_same_records_at_once(tmp_path: Path) -> None:

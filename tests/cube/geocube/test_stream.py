@@ -56,7 +56,7 @@ def filled(world: Scripted, count: int, shape: tuple[int, int] = (5, 7)) -> list
 
 
 def slices_of(world: Scripted, cube: GeocubeCube, groups: list[tuple[int, ...]]) -> list[Slice]:
-    ids = {one.name: identity for identity, one in world.records.items()}
+    ids = {record.name: identity for identity, record in world.records.items()}
     datasets = {
         number: Dataset(
             record_id=record_of(number).id,
@@ -112,8 +112,8 @@ def test_any_stream_is_the_exact_array(
     on = grid(width, height)
     found = list(cube.images(request(world, (0,), (1,), (2,), on=on)))
     stack, _ = cube.stack(request(world, (2,), (0,), on=on))
-    assert [one.outcome for one in found] == [Outcome.DATA] * 3
-    assert [bits(one.pixels) for one in found] == [image.tobytes() for image in images]
+    assert [answer.outcome for answer in found] == [Outcome.DATA] * 3
+    assert [bits(answer.pixels) for answer in found] == [image.tobytes() for image in images]
     assert stack.dtype == np.dtype(dtype)
     assert stack.tobytes() == images[2].tobytes() + images[0].tobytes()
 
@@ -143,7 +143,7 @@ def test_a_stream_that_breaks_anywhere_is_gone_on_with(
     )
     cube = GeocubeCube(world.connection(compression=level, attempts=8))
     found = list(cube.images(request(world, (0,), (1,), (9,), (2,), (3, 1))))
-    kinds = [one.outcome for one in found]
+    kinds = [answer.outcome for answer in found]
     assert kinds == [Outcome.NODATA, Outcome.DATA, Outcome.ABSENT, Outcome.DATA, Outcome.DATA]
     assert [bits(found[place].pixels) for place in (1, 3, 4)] == [images[n].tobytes() for n in (1, 2, 1)]
 
@@ -152,7 +152,7 @@ def test_only_missing_groups_are_asked_for_again(world: Scripted, cube: GeocubeC
     images = filled(world, 6)
     world.faults["GetCube"] = deque([Fault(after=4), Fault(), Fault(code=None, after=2)])
     found = list(cube.images(request(world, *((number,) for number in range(6)))))
-    assert [bits(one.pixels) for one in found] == [image.tobytes() for image in images]
+    assert [bits(answer.pixels) for answer in found] == [image.tobytes() for image in images]
     assert [len(call.grouped_records.records) for call in world.calls["GetCube"]] == [6, 3, 3, 2]
 
 
@@ -210,22 +210,22 @@ def test_every_group_has_its_outcome(world: Scripted, cube: GeocubeCube) -> None
     groups = [(0,), (1,), (2,), (3,), (8,), (3, 0), (0, 9), (1, 0), (0,), (0, 2)]
     found = list(cube.images(request(world, *groups)))
     names = ["DATA", "NODATA", "FAILED", "ABSENT", "ABSENT", "DATA", "DATA", "DATA", "DATA", "FAILED"]
-    assert [one.outcome.name for one in found] == names
-    assert [one.records for one in found] == [tuple(record_of(n).id for n in group) for group in groups]
+    assert [answer.outcome.name for answer in found] == names
+    assert [answer.records for answer in found] == [tuple(record_of(n).id for n in group) for group in groups]
     assert found[2].reason == f"backend.GetCube.CastFile: GDAL 4: no such file (/data/{broken}.tif)"
-    for one in found:
-        assert (one.pixels is not None) == (one.outcome is Outcome.DATA)
-        assert one.pixels is None or np.array_equal(one.pixels, data)
+    for answer in found:
+        assert (answer.pixels is not None) == (answer.outcome is Outcome.DATA)
+        assert answer.pixels is None or np.array_equal(answer.pixels, data)
 
 
 def test_images_are_asked_for_once_though_they_are_wanted_twice(world: Scripted, cube: GeocubeCube) -> None:
     images = filled(world, 2)
     found = list(cube.images(request(world, (0,), (1,), (0,), (0,))))
-    assert [bits(one.pixels) for one in found] == [images[n].tobytes() for n in (0, 1, 0, 0)]
+    assert [bits(answer.pixels) for answer in found] == [images[n].tobytes() for n in (0, 1, 0, 0)]
     assert [len(call.grouped_records.records) for call in world.calls["GetCube"]] == [2]
     stack, images_of_stack = cube.stack(request(world, (0,), (1,), (0,)))
     assert stack.shape == (2, 5, 7)
-    assert [bits(one.pixels) for one in images_of_stack] == [images[n].tobytes() for n in (0, 1, 0)]
+    assert [bits(answer.pixels) for answer in images_of_stack] == [images[n].tobytes() for n in (0, 1, 0)]
 
 
 def test_images_that_are_not_taken_are_not_sent(world: Scripted, cube: GeocubeCube) -> None:
@@ -372,8 +372,8 @@ def test_any_message_out_of_place_is_refused_or_harmless(world: Scripted, places
         assert failure.code in (ErrorCode.GEOCUBE_FAILED, ErrorCode.GEOCUBE_UNREACHABLE)
         return
     assume(not any(passes_for_another(labels) for labels in streams))
-    for one, image in zip(found, images, strict=True):
-        assert one.outcome is Outcome.ABSENT or bits(one.pixels) == image.tobytes()
+    for answer, image in zip(found, images, strict=True):
+        assert answer.outcome is Outcome.ABSENT or bits(answer.pixels) == image.tobytes()
 
 
 def labelled(messages: Iterator[Any]) -> list[tuple[tuple[int, int], Any]]:
@@ -407,7 +407,7 @@ def test_many_groups_are_asked_for_in_several_requests(world: Scripted, cube: Ge
     ids = [record_of(number).id for number in range(3)]
     groups = tuple((ids[0], *[ids[1]] * n, ids[2]) for n in range(150, 450))
     ask = CubeRequest(variable="v", instance="master", grid=grid(1, 1), groups=groups)
-    assert [one.outcome for one in cube.images(ask)] == [Outcome.DATA] * 300
+    assert [answer.outcome for answer in cube.images(ask)] == [Outcome.DATA] * 300
     sizes = [call.ByteSize() for call in world.calls["GetCube"]]
     assert len(sizes) > 3
     assert max(sizes) < 1024 * 1024

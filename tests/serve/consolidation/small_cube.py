@@ -18,7 +18,7 @@ from tests.cube.builders import COHERENCE, MASTER, dataset, grid, image, put_ima
 
 LAYOUT = Layout(name="utm", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64, ox=400000, oy=5600000))
 RECORDS = tuple(record(number) for number in range(3))
-IDS = tuple(one.id for one in RECORDS)
+IDS = tuple(record.id for record in RECORDS)
 GRID = grid(100, 90)
 CELLS = ("0/0", "1/0", "0/1", "1/1")
 
@@ -33,9 +33,9 @@ def make_cube(url: str, records: tuple[Record, ...] = RECORDS, of: Grid = GRID) 
     """Each record has an image in a file of its own."""
     cube = LocalCube.create(url)
     cube.commit(Addition(records, variables=[COHERENCE], instances=[MASTER], layouts=[LAYOUT]))
-    for number, one in enumerate(records):
+    for number, item in enumerate(records):
         stored = put_image(cube.store, f"pixels/{number}.tif", pixels_of(number), of)
-        cube.index([], [dataset(one, stored.uri, grid=of)])
+        cube.index([], [dataset(item, stored.uri, grid=of)])
     return cube
 
 
@@ -65,7 +65,7 @@ def work(cube: LocalCube, job: str) -> JobState:
 
 
 def consolidated(cube: LocalCube) -> list[Dataset]:
-    return [one for one in cube.datasets("CoherenceVV", "master") if one.layout]
+    return [dataset for dataset in cube.datasets("CoherenceVV", "master") if dataset.layout]
 
 
 def stack(cube: LocalCube, cell: str, layout: Layout = LAYOUT) -> Pixels:
@@ -73,7 +73,7 @@ def stack(cube: LocalCube, cell: str, layout: Layout = LAYOUT) -> Pixels:
     i, j = map(int, cell.split("/"))
     tile = layout.tile(i, j)
     (found,) = cube.where("CoherenceVV", "master", IDS, [tile.grid], tile.layout)
-    slices = [Slice(label=one, datasets=tuple(d for d in found if d.record_id == one)) for one in IDS]
+    slices = [Slice(label=record_id, datasets=tuple(d for d in found if d.record_id == record_id)) for record_id in IDS]
     return cube.read(tile.grid, slices, COHERENCE)
 
 

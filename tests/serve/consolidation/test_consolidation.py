@@ -95,7 +95,9 @@ def test_the_whole_life_of_a_job_pauses_where_its_level_says(place: str, level: 
             jobs_of(cube).continue_job(job_id)
     assert pauses == PAUSES[level]
     assert (job.waiting, job.active_tasks, job.failed_tasks, job.kind) == (False, 0, 0, "consolidation")
-    assert {(one.record_id, one.cell) for one in consolidated(cube)} == {(one, cell) for one in IDS for cell in CELLS}
+    assert {(dataset.record_id, dataset.cell) for dataset in consolidated(cube)} == {
+        (record_id, cell) for record_id in IDS for cell in CELLS
+    }
     for cell in CELLS:
         np.testing.assert_array_equal(stack(cube, cell), expected_stack(cell))
     assert len(cube.datasets("CoherenceVV", "master")) == 3 + 12, "sources stay"
@@ -181,12 +183,12 @@ def test_job_after_job_appends_to_small_containers(tmp_path: Path) -> None:
     sizes: list[list[int]] = []
     files: dict[str, str] = {}
     for number in range(6):
-        wanted = tuple(one.id for one in records[: number + 1])
+        wanted = tuple(record.id for record in records[: number + 1])
         job = work(cube, jobs_of(cube).consolidate(asked(name=f"day{number}", records=wanted)))
         assert job.state == "DONE"
         assert files.items() <= digests(tmp_path / "cube" / "consolidated").items(), "older containers are not changed"
         files = digests(tmp_path / "cube" / "consolidated")
-        uris = [one.uri for one in consolidated(cube) if one.cell == "1/0"]
+        uris = [dataset.uri for dataset in consolidated(cube) if dataset.cell == "1/0"]
         sizes.append(sorted((uris.count(uri) for uri in set(uris)), reverse=True))
     assert sizes == [[1], [2], [2, 1], [4], [4, 1], [4, 2]]
     np.testing.assert_array_equal(stack(cube, "1/0"), expected_stack("1/0"))
@@ -435,5 +437,7 @@ def test_what_others_consolidated_meanwhile_stays_theirs(cube: LocalCube) -> Non
     jobs_of(cube).continue_job(job_id)
     job = work_to(cube, job_id, "DONE")
     assert any("1 dataset(s) were consolidated by others" in text for text in job.log)
-    assert [one.uri for one in consolidated(cube) if (one.record_id, one.cell) == (IDS[1], "0/0")] == ["theirs.tif"]
+    assert [dataset.uri for dataset in consolidated(cube) if (dataset.record_id, dataset.cell) == (IDS[1], "0/0")] == [
+        "theirs.tif"
+    ]
     np.testing.assert_array_equal(stack(cube, "0/0"), expected_stack("0/0"))

@@ -402,12 +402,12 @@ def test_a_store_that_does_not_answer_is_tried_again_and_a_bug_is_a_state(
 
     monkeypatch.setattr(LocalCube, "replace", away)
     job_id = jobs_of(cube).consolidate(asked())
-    with JobRunner(jobs_of(cube), lambda one, error: faults.append((one, error)), poll=0.05):
+    with JobRunner(jobs_of(cube), lambda job, error: faults.append((job, error)), poll=0.05):
         deadline = time.monotonic() + 120
         while jobs_of(cube).job(job_id).state != "CONSOLIDATIONFAILED" and time.monotonic() < deadline:
             time.sleep(0.05)
         assert [type(error).__name__ for _, error in faults] == ["AcdError", "AcdError", "ZeroDivisionError"]
-        assert {one for one, _ in faults} == {job_id}
+        assert {job for job, _ in faults} == {job_id}
         assert "seven by nought" in "".join(jobs_of(cube).job(job_id).log)
         jobs_of(cube).retry_job(job_id)
         assert follow_only(cube, job_id) == "DONE"
