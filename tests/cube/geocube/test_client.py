@@ -1,4 +1,4 @@
-"""The client of a notebook, on a server of acd's own: the tutorial in thirty lines, and each container's fate."""
+"""The notebook client on acd's own server: the tutorial in thirty lines, and the result of each container."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def geocube(address: str) -> Geocube:
 
 
 def scenes(folder: Path, count: int) -> list[Pixels]:
-    """Images of the days from 2021-01-01, two a day."""
+    """Images from 2021-01-01, two per day."""
     images = [image(SCENE, number, low=1) for number in range(count)]
     for number, pixels in enumerate(images):
         write_cog(
@@ -72,10 +72,10 @@ def test_the_tutorial(geocube: Geocube, tmp_path: Path) -> None:
     np.testing.assert_array_equal(daily.pixels, single.pixels[1::2])
     assert daily.physical().dtype == np.float32
     np.testing.assert_allclose(daily.physical(), daily.pixels * 0.001, rtol=1e-6)
-    said: list[str] = []
-    ending = geocube.consolidate("tutorial", "CoherenceVV", "master", "utm", records, say=said.append, timeout=120)
+    lines: list[str] = []
+    ending = geocube.consolidate("tutorial", "CoherenceVV", "master", "utm", records, say=lines.append, timeout=120)
     assert ending.end is End.DONE, ending
-    assert "DONE" in said[-1]
+    assert "DONE" in lines[-1]
     after = geocube.cube("CoherenceVV", "master", tile, records=records)
     np.testing.assert_array_equal(after.pixels, daily.pixels)
     again = geocube.index_files(sorted(tmp_path.glob("*.tif")), record_of, "CoherenceVV")
@@ -121,7 +121,7 @@ def test_every_container_has_a_result(geocube: Geocube, tmp_path: Path) -> None:
         geocube.room.commit(Addition(datasets=datasets))
 
 
-def test_a_cube_with_gaps_says_why(geocube: Geocube, tmp_path: Path) -> None:
+def test_missing_images_have_a_reason(geocube: Geocube, tmp_path: Path) -> None:
     scenes(tmp_path, 4)
     geocube.create_variable("CoherenceVV", "int16", nodata=-1, valid=(0, 1000))
     geocube.create_instance("CoherenceVV")
@@ -141,7 +141,7 @@ def test_a_cube_with_gaps_says_why(geocube: Geocube, tmp_path: Path) -> None:
     assert {image.outcome for _, image in empty.without} == {Outcome.ABSENT}
 
 
-def test_a_mistake_is_a_sentence(geocube: Geocube) -> None:
+def test_mistakes_are_reported_in_a_sentence(geocube: Geocube) -> None:
     with pytest.raises(AcdError, match="min 5 is not below max 1"):
         geocube.create_variable("v", "int16", nodata=-1, valid=(5, 1))
     with pytest.raises(AcdError, match="'Köln' is not a name") as error:
@@ -158,7 +158,7 @@ def test_a_mistake_is_a_sentence(geocube: Geocube) -> None:
         geocube.index_files(["/nowhere.tif"], record_of, "v")
 
 
-def test_no_address_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ACD_GEOCUBE_ADDRESS", raising=False)
     with pytest.raises(AcdError, match="no address is given, and ACD_GEOCUBE_ADDRESS is not set"):
         connect()

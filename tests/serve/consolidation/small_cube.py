@@ -1,4 +1,4 @@
-"""A small cube whose records can be consolidated: three images over four cells of a layout."""
+"""A small cube for consolidations: three images over four cells of a layout."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pixels_of(number: int) -> Pixels:
 
 
 def make_cube(url: str, records: tuple[Record, ...] = RECORDS, of: Grid = GRID) -> LocalCube:
-    """Each record has an image in a file of its own."""
+    """A cube with one file per record."""
     cube = LocalCube.create(url)
     cube.commit(Addition(records, variables=[COHERENCE], instances=[MASTER], layouts=[LAYOUT]))
     for number, item in enumerate(records):
@@ -39,7 +39,7 @@ def make_cube(url: str, records: tuple[Record, ...] = RECORDS, of: Grid = GRID) 
     return cube
 
 
-def asked(**changes: Any) -> Consolidation:
+def consolidation(**changes: Any) -> Consolidation:
     fields: dict[str, Any] = {
         "name": "first",
         "variable": "CoherenceVV",
@@ -69,16 +69,18 @@ def consolidated(cube: LocalCube) -> list[Dataset]:
 
 
 def stack(cube: LocalCube, cell: str, layout: Layout = LAYOUT) -> Pixels:
-    """What the cube reads of all records for a cell; the containers that it reads are those of `where`."""
+    """The pixels of all records that the cube reads for a cell, from the datasets of `where`."""
     i, j = map(int, cell.split("/"))
     tile = layout.tile(i, j)
-    (found,) = cube.where("CoherenceVV", "master", IDS, [tile.grid], tile.layout)
-    slices = [Slice(label=record_id, datasets=tuple(d for d in found if d.record_id == record_id)) for record_id in IDS]
+    (datasets,) = cube.where("CoherenceVV", "master", IDS, [tile.grid], tile.layout)
+    slices = [
+        Slice(label=record_id, datasets=tuple(d for d in datasets if d.record_id == record_id)) for record_id in IDS
+    ]
     return cube.read(tile.grid, slices, COHERENCE)
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """What lies in a folder, whole."""
+    """The digests of all files in a folder."""
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(folder.rglob("*"))
@@ -87,7 +89,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def expected_stack(cell: str) -> Pixels:
-    """The images cut to a cell by hand."""
+    """The expected pixels of a cell, cut from the images."""
     i, j = map(int, cell.split("/"))
     padded = np.full((3, 128, 128), -1, np.int16)
     padded[:, :90, :100] = np.stack([pixels_of(number) for number in range(3)])

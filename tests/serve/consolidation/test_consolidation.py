@@ -1,4 +1,4 @@
-"""Consolidation jobs of a local cube, from their start to each of their ends."""
+"""Consolidation jobs of a local cube, from start to each possible end."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.serve.consolidation.small_cube import (
     IDS,
     LAYOUT,
     RECORDS,
-    asked,
     consolidated,
+    consolidation,
     digests,
     expected_stack,
     jobs_of,
@@ -53,7 +53,7 @@ def cube(tmp_path: Path) -> LocalCube:
 
 
 def work_to(cube: LocalCube, job: str, state: str) -> JobState:
-    """Do steps, and continue at every pause before, until the job enters the state."""
+    """Do steps, continuing at every pause, until the job enters the state."""
     jobs = jobs_of(cube)
     for _ in range(100):
         seen = jobs.job(job)
@@ -78,9 +78,9 @@ def test_jobs_of_a_local_cube_consolidate(cube: LocalCube) -> None:
 
 
 @pytest.mark.parametrize("level", list(Level))
-def test_the_whole_life_of_a_job_pauses_where_its_level_says(place: str, level: Level) -> None:
+def test_a_job_pauses_as_its_level_says(place: str, level: Level) -> None:
     cube = make_cube(place)
-    job_id = jobs_of(cube).consolidate(asked(level=level))
+    job_id = jobs_of(cube).consolidate(consolidation(level=level))
     assert jobs_of(cube).job("first") == jobs_of(cube).job(job_id)
     assert (jobs_of(cube).job(job_id).state, jobs_of(cube).job(job_id).waiting) == ("NEW", False)
     pauses = []
@@ -103,15 +103,15 @@ def test_the_whole_life_of_a_job_pauses_where_its_level_says(place: str, level: 
     assert len(cube.datasets("CoherenceVV", "master")) == 3 + 12, "sources stay"
 
 
-def test_what_is_read_then_comes_from_the_container(cube: LocalCube) -> None:
-    work(cube, jobs_of(cube).consolidate(asked()))
+def test_consolidated_pixels_are_read_from_the_container(cube: LocalCube) -> None:
+    work(cube, jobs_of(cube).consolidate(consolidation()))
     for number in range(3):
         cube.store.delete(f"pixels/{number}.tif")
     np.testing.assert_array_equal(stack(cube, "1/1"), expected_stack("1/1"))
 
 
-def test_its_log_is_written_as_a_geocube_writes_it(cube: LocalCube) -> None:
-    job = work(cube, jobs_of(cube).consolidate(asked()))
+def test_its_log_has_geocubes_format(cube: LocalCube) -> None:
+    job = work(cube, jobs_of(cube).consolidate(consolidation()))
     log = job.log
     form = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z - (DEBUG|INFO|WARN|ERROR) \| Status: [A-Z]+ - Message: .+"
     assert [text for text in log if not re.fullmatch(form, text)] == []
@@ -140,7 +140,7 @@ def test_a_client_reads_the_state_of_the_job_in_its_log(cube: LocalCube, tmp_pat
     pixels = source.read_bytes()
     if life in ("failed", "retried"):
         source.unlink()
-    job_id = jobs.consolidate(asked())
+    job_id = jobs.consolidate(consolidation())
     if life == "cancelled":
         work_to(cube, job_id, "CONSOLIDATIONINPROGRESS")
         assert jobs.advance(job_id)
@@ -161,17 +161,17 @@ def test_a_client_reads_the_state_of_the_job_in_its_log(cube: LocalCube, tmp_pat
 
 
 def test_consolidating_again_is_done_without_tasks(cube: LocalCube, tmp_path: Path) -> None:
-    work(cube, jobs_of(cube).consolidate(asked()))
+    work(cube, jobs_of(cube).consolidate(consolidation()))
     before = digests(tmp_path / "cube" / "consolidated")
-    job = work(cube, jobs_of(cube).consolidate(asked(name="again")))
+    job = work(cube, jobs_of(cube).consolidate(consolidation(name="again")))
     assert job.state == "DONE"
     assert job.tasks == ()
     assert digests(tmp_path / "cube" / "consolidated") == before
 
 
 def test_a_new_record_gets_a_container_of_its_own(cube: LocalCube) -> None:
-    work(cube, jobs_of(cube).consolidate(asked(records=IDS[:2])))
-    job = work(cube, jobs_of(cube).consolidate(asked(name="more", records=(*IDS, IDS[0]))))
+    work(cube, jobs_of(cube).consolidate(consolidation(records=IDS[:2])))
+    job = work(cube, jobs_of(cube).consolidate(consolidation(name="more", records=(*IDS, IDS[0]))))
     assert job.state == "DONE"
     assert {task.records for task in job.tasks} == {1}
     np.testing.assert_array_equal(stack(cube, "0/0"), expected_stack("0/0"))
@@ -184,7 +184,7 @@ def test_job_after_job_appends_to_small_containers(tmp_path: Path) -> None:
     files: dict[str, str] = {}
     for number in range(6):
         wanted = tuple(record.id for record in records[: number + 1])
-        job = work(cube, jobs_of(cube).consolidate(asked(name=f"day{number}", records=wanted)))
+        job = work(cube, jobs_of(cube).consolidate(consolidation(name=f"day{number}", records=wanted)))
         assert job.state == "DONE"
         assert files.items() <= digests(tmp_path / "cube" / "consolidated").items(), "older containers are not changed"
         files = digests(tmp_path / "cube" / "consolidated")
@@ -195,9 +195,9 @@ def test_job_after_job_appends_to_small_containers(tmp_path: Path) -> None:
 
 
 def test_a_cancelled_job_leaves_the_containers_that_it_would_have_appended_to(cube: LocalCube, tmp_path: Path) -> None:
-    work(cube, jobs_of(cube).consolidate(asked(records=IDS[:1])))
+    work(cube, jobs_of(cube).consolidate(consolidation(records=IDS[:1])))
     before, copies = digests(tmp_path / "cube" / "consolidated"), consolidated(cube)
-    job_id = jobs_of(cube).consolidate(asked(name="second", level=Level.CRITICAL))
+    job_id = jobs_of(cube).consolidate(consolidation(name="second", level=Level.CRITICAL))
     work_to(cube, job_id, "CONSOLIDATIONINPROGRESS")
     jobs_of(cube).continue_job(job_id)
     assert jobs_of(cube).advance(job_id)
@@ -216,7 +216,7 @@ def test_a_cancelled_job_leaves_the_containers_that_it_would_have_appended_to(cu
 )
 def test_another_layout_is_made_from_the_sources(cube: LocalCube, layout: Layout) -> None:
     cube.add_layout(layout)
-    job = work(cube, jobs_of(cube).consolidate(asked(layout=layout.name)))
+    job = work(cube, jobs_of(cube).consolidate(consolidation(layout=layout.name)))
     assert job.state == "DONE"
     cells = [task.cell for task in job.tasks]
     before = {cell: stack(make_cube(f"{cube.store.url}-2"), cell, layout) for cell in cells}
@@ -224,34 +224,38 @@ def test_another_layout_is_made_from_the_sources(cube: LocalCube, layout: Layout
     assert any((pixels != -1).any() for pixels in before.values())
     for cell, pixels in before.items():
         np.testing.assert_array_equal(stack(cube, cell, layout), pixels)
-    assert work(cube, jobs_of(cube).consolidate(asked(name="utm"))).state == "DONE"
+    assert work(cube, jobs_of(cube).consolidate(consolidation(name="utm"))).state == "DONE"
     np.testing.assert_array_equal(stack(cube, "1/0"), expected_stack("1/0"))
 
 
-def test_an_unknown_layout_of_a_client_shows_in_the_job_and_is_mended_by_a_retry(cube: LocalCube) -> None:
-    job_id = jobs_of(cube).start(asked(layout="nowhere"))
+def test_an_unknown_layout_fails_the_job_and_a_retry_repairs_it(cube: LocalCube) -> None:
+    job_id = jobs_of(cube).start(consolidation(layout="nowhere"))
     job = work(cube, job_id)
     assert (job.state, job.waiting) == ("INITIALISATIONFAILED", False)
     assert "nowhere" in job.error
     with refused(ErrorCode.DATASET_LOCKED, "job first"):
-        jobs_of(cube).consolidate(asked(name="second"))
+        jobs_of(cube).consolidate(consolidation(name="second"))
     cube.add_layout(Layout(name="nowhere", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=50)))
     jobs_of(cube).retry_job(job_id)
     assert work(cube, job_id).state == "DONE"
 
 
-def test_what_cannot_be_is_refused_at_once(cube: LocalCube) -> None:
+def test_invalid_consolidations_are_refused_immediately(cube: LocalCube) -> None:
     cube.add_variable(COHERENCE.model_copy(update={"name": "Two", "bands": ("a", "b")}))
     cube.add_instance(Instance(variable="Two", name="master"))
     for wrong, code, match in (
-        (asked(records=(record(77).id,)), ErrorCode.INPUT_MISSING, "No dataset found for these records and instances"),
-        (asked(records=()), ErrorCode.SETTING_INVALID, "names no record"),
-        (asked(variable="Nope"), ErrorCode.VARIABLE_UNKNOWN, "Nope"),
-        (asked(instance="nope"), ErrorCode.INSTANCE_UNKNOWN, "nope"),
-        (asked(layout="nowhere"), ErrorCode.LAYOUT_UNKNOWN, "nowhere"),
-        (asked(variable="Two"), ErrorCode.INPUT_BANDS, "Two"),
-        (asked(name=" "), ErrorCode.SETTING_INVALID, "name"),
-        (asked(name="x" * 201), ErrorCode.SETTING_INVALID, "name"),
+        (
+            consolidation(records=(record(77).id,)),
+            ErrorCode.INPUT_MISSING,
+            "No dataset found for these records and instances",
+        ),
+        (consolidation(records=()), ErrorCode.SETTING_INVALID, "names no record"),
+        (consolidation(variable="Nope"), ErrorCode.VARIABLE_UNKNOWN, "Nope"),
+        (consolidation(instance="nope"), ErrorCode.INSTANCE_UNKNOWN, "nope"),
+        (consolidation(layout="nowhere"), ErrorCode.LAYOUT_UNKNOWN, "nowhere"),
+        (consolidation(variable="Two"), ErrorCode.INPUT_BANDS, "Two"),
+        (consolidation(name=" "), ErrorCode.SETTING_INVALID, "name"),
+        (consolidation(name="x" * 201), ErrorCode.SETTING_INVALID, "name"),
     ):
         with refused(code, match):
             jobs_of(cube).consolidate(wrong)
@@ -265,38 +269,38 @@ def test_what_cannot_be_is_refused_at_once(cube: LocalCube) -> None:
 
 def test_a_name_is_taken_once(place: str) -> None:
     cube = make_cube(place)
-    jobs_of(cube).consolidate(asked())
+    jobs_of(cube).consolidate(consolidation())
     with refused(ErrorCode.JOB_CONFLICT, "'first'"):
-        jobs_of(cube).consolidate(asked())
+        jobs_of(cube).consolidate(consolidation())
     work(cube, "first")
     with refused(ErrorCode.JOB_CONFLICT):
-        jobs_of(cube).consolidate(asked())
+        jobs_of(cube).consolidate(consolidation())
     assert jobs_of(cube).forget("fir*") == 1
     with refused(ErrorCode.JOB_UNKNOWN):
         jobs_of(cube).job("first")
-    assert work(cube, jobs_of(cube).consolidate(asked())).state == "DONE"
+    assert work(cube, jobs_of(cube).consolidate(consolidation())).state == "DONE"
 
 
 def test_datasets_are_locked_until_the_job_has_ended(cube: LocalCube) -> None:
     cube.add_instance(Instance(variable="CoherenceVV", name="other"))
     stored = put_image(cube.store, "pixels/other.tif", np.ones((90, 100), np.int16), grid(100, 90))
     cube.index([], [dataset(RECORDS[2], stored.uri, grid=grid(100, 90), instance="other")])
-    jobs_of(cube).consolidate(asked(records=IDS[:2]))
+    jobs_of(cube).consolidate(consolidation(records=IDS[:2]))
     other = LocalCube.open(cube.store.url)
     with refused(ErrorCode.DATASET_LOCKED, r"job first \(NEW\) holds 1 of the 2 records"):
-        jobs_of(other).consolidate(asked(name="second", records=IDS[1:]))
-    jobs_of(other).consolidate(asked(name="third", records=IDS[2:]))
+        jobs_of(other).consolidate(consolidation(name="second", records=IDS[1:]))
+    jobs_of(other).consolidate(consolidation(name="third", records=IDS[2:]))
     work(cube, "third")
-    jobs_of(other).consolidate(asked(name="fourth", instance="other"))
+    jobs_of(other).consolidate(consolidation(name="fourth", instance="other"))
     assert [job.name for job in jobs_of(other).jobs()] == ["first", "third", "fourth"]
     work(cube, "first")
-    assert work(other, jobs_of(other).consolidate(asked(name="second", records=IDS[1:]))).state == "DONE"
+    assert work(other, jobs_of(other).consolidate(consolidation(name="second", records=IDS[1:]))).state == "DONE"
 
 
 def test_jobs_are_listed_by_pattern_and_age(place: str) -> None:
     cube = make_cube(place)
     for number, name in enumerate(["b/1", "a/2", "A [x]"]):
-        jobs_of(cube).consolidate(asked(name=name, records=(IDS[number],)))
+        jobs_of(cube).consolidate(consolidation(name=name, records=(IDS[number],)))
     assert [job.name for job in jobs_of(cube).jobs()] == ["b/1", "a/2", "A [x]"]
     assert [job.name for job in jobs_of(cube).jobs("a*")] == ["a/2"]
     assert [job.name for job in jobs_of(cube).jobs("a*(?i)")] == ["a/2", "A [x]"]
@@ -312,7 +316,7 @@ def test_a_damaged_source_fails_its_cells_and_a_retry_does_only_them(cube: Local
     file = tmp_path / "late.tif"
     stored = put_image(cube.store, "late.tif", np.ones((90, 30), np.int16), right)
     cube.index([], [dataset(late, str(file), grid=right)])
-    job_id = jobs_of(cube).consolidate(asked(records=(*IDS, late.id)))
+    job_id = jobs_of(cube).consolidate(consolidation(records=(*IDS, late.id)))
     job = work(cube, job_id)
     assert (job.state, job.failed_tasks, job.active_tasks) == ("CONSOLIDATIONFAILED", 2, 0)
     assert str(file) in job.error
@@ -323,7 +327,7 @@ def test_a_damaged_source_fails_its_cells_and_a_retry_does_only_them(cube: Local
     assert not jobs_of(cube).advance(job_id)
     written = digests(tmp_path / "cube" / "consolidated")
     jobs_of(cube).retry_job(job_id)
-    assert work(cube, job_id).state == "CONSOLIDATIONFAILED", "nothing was mended"
+    assert work(cube, job_id).state == "CONSOLIDATIONFAILED", "the file is still damaged"
     file.write_bytes((tmp_path / "cube" / stored.uri).read_bytes())
     jobs_of(cube).retry_job(job_id)
     job = work(cube, job_id)
@@ -336,7 +340,7 @@ def test_a_damaged_source_fails_its_cells_and_a_retry_does_only_them(cube: Local
 
 
 def test_a_container_that_is_lost_before_it_is_indexed_is_made_again(cube: LocalCube) -> None:
-    job_id = jobs_of(cube).consolidate(asked(level=Level.MAJOR))
+    job_id = jobs_of(cube).consolidate(consolidation(level=Level.MAJOR))
     work_to(cube, job_id, "CONSOLIDATIONDONE")
     lost = next(key for key in cube.store.list("consolidated") if key.endswith(".zarr/zarr.json"))
     cube.store.delete(lost)
@@ -370,10 +374,10 @@ CANCELS = [
 
 
 @pytest.mark.parametrize(("state", "paused", "force", "ends"), CANCELS)
-def test_a_job_is_cancelled_where_that_can_be(
+def test_a_job_is_cancelled_in_the_states_that_allow_it(
     cube: LocalCube, tmp_path: Path, state: str, paused: bool, force: bool, ends: bool
 ) -> None:
-    job_id = jobs_of(cube).consolidate(asked(level=Level.ALL if paused else Level.ASYNCHRONOUS))
+    job_id = jobs_of(cube).consolidate(consolidation(level=Level.ALL if paused else Level.ASYNCHRONOUS))
     job = work_to(cube, job_id, state)
     assert job.waiting is paused
     if not ends:
@@ -388,25 +392,25 @@ def test_a_job_is_cancelled_where_that_can_be(
     assert digests(tmp_path / "cube" / "consolidated") == {}
     with refused(ErrorCode.JOB_STATE):
         jobs_of(cube).cancel_job(job_id, force=True)
-    assert work(cube, jobs_of(cube).consolidate(asked(name="second"))).state == "DONE", "nothing is locked"
+    assert work(cube, jobs_of(cube).consolidate(consolidation(name="second"))).state == "DONE", "nothing is locked"
 
 
 @pytest.mark.parametrize("state", ["INITIALISATIONFAILED", "CONSOLIDATIONFAILED"])
 def test_a_stuck_job_is_cancelled(cube: LocalCube, tmp_path: Path, state: str) -> None:
     if state == "INITIALISATIONFAILED":
-        job_id = jobs_of(cube).start(asked(layout="nowhere"))
+        job_id = jobs_of(cube).start(consolidation(layout="nowhere"))
     else:
         cube.store.delete("pixels/1.tif")
-        job_id = jobs_of(cube).consolidate(asked())
+        job_id = jobs_of(cube).consolidate(consolidation())
     assert work(cube, job_id).state == state
     jobs_of(cube).cancel_job(job_id)
     assert work(cube, job_id).state == "FAILED"
     assert digests(tmp_path / "cube" / "consolidated") == {}
-    jobs_of(cube).consolidate(asked(name="second"))
+    jobs_of(cube).consolidate(consolidation(name="second"))
 
 
 def test_a_job_in_progress_is_cancelled_after_some_cells(cube: LocalCube, tmp_path: Path) -> None:
-    job_id = jobs_of(cube).consolidate(asked())
+    job_id = jobs_of(cube).consolidate(consolidation())
     work_to(cube, job_id, "CONSOLIDATIONINPROGRESS")
     assert jobs_of(cube).advance(job_id)
     assert jobs_of(cube).job(job_id).active_tasks == 3
@@ -417,7 +421,7 @@ def test_a_job_in_progress_is_cancelled_after_some_cells(cube: LocalCube, tmp_pa
 
 
 def test_containers_that_may_be_in_the_index_are_not_removed(cube: LocalCube, tmp_path: Path) -> None:
-    job_id = jobs_of(cube).consolidate(asked())
+    job_id = jobs_of(cube).consolidate(consolidation())
     work_to(cube, job_id, "CONSOLIDATIONINDEXED")
     cube.store.delete(next(key for key in cube.store.list("jobs") if "/orders/" in key))
     job = work(cube, job_id)
@@ -429,8 +433,8 @@ def test_containers_that_may_be_in_the_index_are_not_removed(cube: LocalCube, tm
     assert digests(tmp_path / "cube" / "consolidated") == before != {}
 
 
-def test_what_others_consolidated_meanwhile_stays_theirs(cube: LocalCube) -> None:
-    job_id = jobs_of(cube).consolidate(asked(level=Level.ALL))
+def test_datasets_consolidated_by_others_meanwhile_are_kept(cube: LocalCube) -> None:
+    job_id = jobs_of(cube).consolidate(consolidation(level=Level.ALL))
     work_to(cube, job_id, "CONSOLIDATIONINDEXED")
     theirs = put_image(cube.store, "theirs.tif", expected_stack("0/0")[1], grid(64, 64))
     cube.index([], [dataset(RECORDS[1], theirs.uri, grid=grid(64, 64), layout="utm", cell="0/0")])
