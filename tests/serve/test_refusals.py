@@ -229,7 +229,7 @@ OURS: list[tuple[str, Call, str]] = [
         "does not support the data type UInt32",
     ),
     ("nodata", make_variable(dformat=int16(nodata=float("nan"))), "requires a nodata value for int16"),
-    ("one cell", make_layout(parameters={"grid": "singlecell"}), "'singlecell' is not one"),
+    ("one cell", make_layout(parameters={"grid": "singlecell"}), "only regular grids, not 'singlecell'"),
     ("oblong cells", tile(layout=layout("", grid_parameters=OBLONG)), "square cells"),
     ("grids", lambda s: s.CreateGrid(iter([layouts_pb2.CreateGridRequest()])), "only regular grids"),
     ("no grids", lambda s: s.DeleteGrid(layouts_pb2.DeleteGridRequest(name="x")), "only regular grids"),
