@@ -119,7 +119,7 @@ class Listener(socket.socket):
             connection.listener, connection.key = self, peer
             self._opened[peer] = _OpenConnection(connection, address, time.monotonic() + self._request_s)
             self._by_address[address] += 1
-            if self._thread is None:
+            if self._thread is None:  # the watcher runs only while connections are open
                 self._thread = threading.Thread(target=self._watch, name="late-connections", daemon=True)
                 self._thread.start()
         return True

@@ -119,7 +119,7 @@ class Frames:
         known = b"".join((self._shape, part.fields, HEADER_SIZE, _varint(size), HEADER_PARTS, _varint(count)))
         yield _framed(HEADER, known, HEADER_DATA, next(payload))
         for number in range(1, count):
-            piece = next(payload, b"")
+            piece = next(payload, b"")  # compression needs fewer pieces than announced: the rest is empty
             yield _framed(CHUNK_FIELD, CHUNK_PART + _varint(number), CHUNK_DATA, piece)
             if not piece and self.ends_early:
                 return

@@ -76,6 +76,7 @@ def read_images(store: Store, request: CubeRequest, variable: Variable, groups: 
 
 
 def _in_strips(store: Store, request: CubeRequest, variable: Variable, group: Group) -> Image:
+    # A strip may have no dataset or no valid pixel although the image has: the outcomes of all strips decide.
     grid = request.grid
     pixels: Pixels = np.empty((len(variable.bands), *grid.shape), variable.dformat.dtype)
     outcomes = set()

@@ -65,7 +65,7 @@ class StallGuard:
         wait = _Wait(context, time.monotonic(), seconds)
         with self._lock:
             self._waits.add(wait)
-            if self._thread is None:
+            if self._thread is None:  # the watcher runs only while calls wait
                 self._thread = threading.Thread(target=self._watch, name="stalled-calls", daemon=True)
                 self._thread.start()
         return wait

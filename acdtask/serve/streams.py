@@ -81,6 +81,7 @@ class Streams:
         with self.turns.turn(context, size) as granted:
             if not granted:
                 return
+            # `messages` is called only now: a stream must not read pixels before its turn.
             for message in messages():
                 yield message
                 if not context.is_active():

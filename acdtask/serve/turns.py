@@ -60,7 +60,7 @@ class Turns:
     def __init__(self, most: int, waiting: int, wait_s: float, *, memory: int | None = None, work: str) -> None:
         self.most, self.waiting_most, self.memory = most, waiting, memory
         self._wait_s, self._work = wait_s, work
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held only for bookkeeping: calls wait on the event of their ticket
         self._queue: list[_Ticket] = []
         self._running: set[_Ticket] = set()
         self._by_address: Counter[str] = Counter()
@@ -127,6 +127,7 @@ class Turns:
 
     def _wait(self, ticket: _Ticket, context: grpc.ServicerContext) -> None:
         deadline = time.monotonic() + self._wait_s
+        # gRPC does not wake the thread of a call whose client leaves, so look for that once a second.
         while not ticket.granted.wait(min(LOOK_EVERY_S, self._wait_s)) and context.is_active():
             if time.monotonic() > deadline:
                 raise self._busy(f"{self.running} {self._work}: no turn within {self._wait_s:g} s")
@@ -161,7 +162,7 @@ class Turns:
         return self._by_address[ticket.address], self._by_connection[ticket.connection], ticket.number
 
     def _fits(self, ticket: _Ticket) -> bool:
-        if not self._running:
+        if not self._running:  # a call larger than all of the memory runs alone
             return True
         fits_memory = self.memory is None or self._held() + ticket.size <= self.memory
         return len(self._running) < self.most and fits_memory

@@ -216,6 +216,7 @@ class Channel:
         pauses = wait_random_exponential(multiplier=self.connection.first_pause, max=self.connection.longest_pause)
         patience = self.connection.retry_seconds
 
+        # `idle_for` is the time spent in pauses so far, without the calls themselves.
         def is_enough(state: RetryCallState) -> bool:
             return state.attempt_number >= attempts or state.idle_for >= patience
 
@@ -240,6 +241,7 @@ class Channel:
             yield from map(call, items)
             return
         with ThreadPoolExecutor(width, thread_name_prefix="geocube") as pool:
+            # Submit the next call only when a result is consumed, so that few results wait in memory.
             waiting = [pool.submit(call, item) for item in items[: 2 * width]]
             try:
                 for following in [*items[2 * width :], *([None] * len(waiting))]:

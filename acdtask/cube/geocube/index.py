@@ -73,7 +73,7 @@ class Containers:
         wanted = list(dict.fromkeys(own_ids))
         if not wanted:
             return []
-        if self._records.unknown(wanted):
+        if self._records.unknown(wanted):  # list all datasets: their records bring the missing ids
             chosen = frozenset(wanted)
             return [listed for listed in self._list(served, None) if listed.record_id in chosen]
         server_ids = [server_id for own in wanted if (server_id := self._records.identities.server_id(own))]
@@ -146,6 +146,7 @@ class Containers:
         *,
         managed: bool,
     ) -> IndexResult:
+        # A container's error is its result, so that the other containers are still indexed.
         try:
             missing = []
             for dataset in datasets:

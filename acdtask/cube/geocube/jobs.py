@@ -119,6 +119,7 @@ class Jobs:
         """The job with its complete log."""
         job_id = self._id_of(id_or_name)
         message = self._page(job_id, 0)
+        # Pages are counted from the newest line; a full page means that there may be older ones.
         lines = last = _lines(message)
         page = 0
         while len(last) >= LINES_OF_A_PAGE:

@@ -79,6 +79,7 @@ class Records:
         for record in wanted.values():
             _check(record)
         any_new = False
+        # Batches are all or nothing: after a conflict, look again which records are missing.
         for _ in range(ATTEMPTS):
             missing = self._missing(list(wanted.values()))
             if not missing:

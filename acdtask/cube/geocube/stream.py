@@ -236,6 +236,7 @@ class CubeStream:
         return header
 
     def _begin(self) -> Iterator[ImageHeader]:
+        # As many pending groups as fit into one request, and at least one.
         numbers: list[int] = []
         ids = 0
         for number in self._pending:
@@ -314,6 +315,7 @@ def _is_broken(error: BaseException) -> bool:
     refusal = refusal_of(error)
     if refusal.code in LOST - {grpc.StatusCode.UNAVAILABLE}:
         return True
+    # gRPC also reports a cut connection as INTERNAL or UNKNOWN; the server's own errors have other messages.
     cut = refusal.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
     return is_passing(error) or (cut and any(mark in refusal.message for mark in BROKEN_TRANSPORT))
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from acdtask.cube.jobs import Consolidation, JobState
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Dataset, Record, Slice
+from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Layout, RegularGrid
 from acdtask.serve.consolidation.jobs import ConsolidationJobs
@@ -62,6 +66,24 @@ def work(cube: LocalCube, job: str) -> JobState:
     while jobs.advance(job_id):
         pass
     return jobs.job(job_id)
+
+
+def work_to(cube: LocalCube, job: str, state: str) -> JobState:
+    """Do steps, continuing at every pause, until the job enters the state."""
+    jobs = jobs_of(cube)
+    for _ in range(100):
+        seen = jobs.job(job)
+        if seen.state == state:
+            return seen
+        if seen.waiting:
+            jobs.continue_job(seen.id)
+        else:
+            jobs.advance(seen.id)
+    raise AssertionError(f"{job} never was {state}: {seen}")
+
+
+def refused(code: ErrorCode, match: str = "") -> AbstractContextManager[object]:
+    return pytest.raises(AcdError, match=re.escape(code.label) + ".*" + match)
 
 
 def consolidated(cube: LocalCube) -> list[Dataset]:
