@@ -14,8 +14,8 @@ from acdtask.cube.model import CubeRequest, Record, RecordQuery, Variable
 from acdtask.cube.protocol.convert import (
     RESAMPLING_NAMES,
     RESAMPLINGS,
-    dformat_to_wire,
-    grid_from_wire,
+    dformat_to_message,
+    grid_from_message,
 )
 from acdtask.cube.protocol.cubes_pb2 import (
     GetCubeRequest,
@@ -35,9 +35,9 @@ from acdtask.serve.cancellation import GoneError
 from acdtask.serve.catalogue import Catalogue
 from acdtask.serve.errors import RefusalError, invalid, uuid_of
 from acdtask.serve.frames import Frames, Part, first_frame, metas_of
-from acdtask.serve.messages import bound_of, record_to_wire
+from acdtask.serve.messages import bound_of, record_to_message
 from acdtask.serve.pictures import render_tile
-from acdtask.serve.pixels import WORK, Group, bytes_of_image, bytes_of_work, read_images
+from acdtask.serve.pixels import WORKING_BYTES, Group, bytes_of_image, bytes_of_stream, read_images
 from acdtask.serve.streams import StreamLimits, Streams
 
 __all__ = ["CubeCalls", "check_format", "check_size", "grid_asked", "query_of", "resampling_asked"]
@@ -64,7 +64,7 @@ def grid_asked(crs: str, transform: GeoTransform, size: Size) -> Grid:
         raise invalid(f"Invalid crs: {crs} ({error.detail})") from error
     if size.width <= 0 or size.height <= 0:
         raise invalid(f"Invalid shape: {size.width}x{size.height}")
-    return grid_from_wire(crs, transform, size)
+    return grid_from_message(crs, transform, size)
 
 
 def resampling_asked(number: ResamplingMessage.ValueType) -> Resampling | None:
@@ -129,7 +129,7 @@ class _RecordMessages:
 
 
 def _encoded(record: Record) -> bytes:
-    return GroupedRecords(records=[record_to_wire(record)]).SerializeToString()
+    return GroupedRecords(records=[record_to_message(record)]).SerializeToString()
 
 
 class CubeCalls:
@@ -151,7 +151,7 @@ class CubeCalls:
         checked = self._checked(request)
         if request.headers_only:
             return self._answer(request, checked)
-        size = bytes_of_work(checked.request.grid, checked.variable, tiff=request.format == GTiff)
+        size = bytes_of_stream(checked.request.grid, checked.variable, tiff=request.format == GTiff)
         return self.streams.send(context, size, lambda: self._answer(request, checked))
 
     def GetXYZTile(self, request: GetTileRequest, context: grpc.ServicerContext) -> GetTileResponse:  # noqa: N802  # the RPC's name
@@ -164,7 +164,7 @@ class CubeCalls:
         else:
             raise invalid("either record ids or record filters must be provided")
         tile, limits = (request.x, request.y, request.z), (request.min, request.max)
-        with self.streams.turns.turn(context, WORK) as granted:
+        with self.streams.turns.turn(context, WORKING_BYTES) as granted:
             if not granted:
                 raise GoneError
             return GetTileResponse(
@@ -198,7 +198,7 @@ class CubeCalls:
             GetCubeResponseHeader(
                 count=len(checked.groups),
                 nb_datasets=sum(len(datasets) for _, datasets in checked.groups),
-                ref_dformat=dformat_to_wire(variable.dformat),
+                ref_dformat=dformat_to_message(variable.dformat),
                 resampling_alg=RESAMPLINGS[checked.request.resampling or variable.resampling],
                 geotransform=request.pix_to_crs,
                 crs=request.crs,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from acdtask.cube.model import Addition, Dataset, Instance, RecordQuery, Variable
 from acdtask.cube.protocol import datasets_pb2 as pb
-from acdtask.cube.protocol.convert import DTYPES, dformat_to_wire
+from acdtask.cube.protocol.convert import DTYPES, dformat_to_message
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.source_files import Header, read_header
 from acdtask.serve.cancellation import wanted
@@ -18,7 +18,7 @@ from acdtask.serve.errors import RefusalError, already_exists, invalid, not_foun
 from acdtask.serve.frames import metas_of
 from acdtask.serve.ids import instance_id
 from acdtask.serve.managed import Managed
-from acdtask.serve.messages import bound_of, mapped_dformat_of, record_to_wire
+from acdtask.serve.messages import bound_of, mapped_dformat_of, record_to_message
 
 __all__ = ["DatasetCalls"]
 
@@ -75,7 +75,7 @@ class DatasetCalls:
                 pb.Container(
                     uri=uri,
                     managed=self._managed.is_marked(uri),
-                    datasets=[_to_wire(dataset, variables[dataset.variable]) for dataset in by_uri[uri]],
+                    datasets=[_to_message(dataset, variables[dataset.variable]) for dataset in by_uri[uri]],
                 )
                 for uri in keys
             ]
@@ -101,7 +101,7 @@ class DatasetCalls:
             by_record[dataset.record_id].append(dataset)
         listed = [record for record in wanted(records) if record.id in by_record]
         return pb.ListDatasetsResponse(
-            records=[record_to_wire(record) for record in wanted(listed)],
+            records=[record_to_message(record) for record in wanted(listed)],
             dataset_metas=[
                 metas_of(by_record[record.id], variable, self._catalogue.address_of) for record in wanted(listed)
             ],
@@ -237,14 +237,14 @@ def _real(dataset: Dataset, variable: Variable) -> tuple[float, float]:
     return dataset.real or (variable.dformat.min, variable.dformat.max)
 
 
-def _to_wire(dataset: Dataset, variable: Variable) -> pb.Dataset:
+def _to_message(dataset: Dataset, variable: Variable) -> pb.Dataset:
     low, high = _real(dataset, variable)
     return pb.Dataset(
         record_id=dataset.record_id,
         instance_id=instance_id(dataset.variable, dataset.instance),
         container_subdir=dataset.subdir,
         bands=dataset.bands,
-        dformat=dformat_to_wire(dataset.dformat),
+        dformat=dformat_to_message(dataset.dformat),
         real_min_value=low,
         real_max_value=high,
         exponent=dataset.exponent,

@@ -16,7 +16,7 @@ from acdtask.cube.local.containers import is_stack
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import METADATA
 from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Variable
-from acdtask.cube.protocol.convert import dformat_from_wire
+from acdtask.cube.protocol.convert import dformat_from_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetCubeResponseHeader
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.services_pb2 import GetVersionRequest, GetVersionResponse
@@ -30,7 +30,7 @@ from acdtask.raster.source_files import read_header
 from acdtask.serve.cubes import check_format, check_size, grid_asked, resampling_asked
 from acdtask.serve.errors import RefusalError, invalid
 from acdtask.serve.frames import NOT_COMPRESSED, Frames, Part, first_frame
-from acdtask.serve.pixels import Group, bytes_of_work, read_images
+from acdtask.serve.pixels import Group, bytes_of_stream, read_images
 from acdtask.serve.service import VERSION
 from acdtask.serve.streams import StreamLimits, Streams
 from acdtask.storage.roots import plain_address
@@ -83,7 +83,7 @@ class DownloaderService(GeocubeDownloaderServicer):
         if not request.grouped_records:
             return iter([_global_header(request)])
         checked = self._checked(request)
-        size = bytes_of_work(checked.grid, checked.variable, tiff=request.format == GTiff)
+        size = bytes_of_stream(checked.grid, checked.variable, tiff=request.format == GTiff)
         return self.streams.send(context, size, lambda: self._answer(request, checked))
 
     def _checked(self, request: GetCubeMetadataRequest) -> _CheckedRequest:
@@ -100,7 +100,7 @@ class DownloaderService(GeocubeDownloaderServicer):
                 self._check_address(dataset_meta.container_uri)
                 _check_mapping(dataset_meta)
         variable = Variable(
-            name=NAME, dformat=dformat_from_wire(request.ref_dformat), bands=tuple(map(str, range(1, bands + 1)))
+            name=NAME, dformat=dformat_from_message(request.ref_dformat), bands=tuple(map(str, range(1, bands + 1)))
         )
         check_size(grid, variable, self.streams.limits)
         return _CheckedRequest(grid, variable, resampling)
@@ -170,7 +170,7 @@ def _check_metas(request: GetCubeMetadataRequest) -> int:
 
 def _check_mapping(meta: InternalMeta) -> None:
     """RefusalError or SETTING_INVALID for invalid bands or an invalid data mapping."""
-    dformat_from_wire(meta.dformat)
+    dformat_from_message(meta.dformat)
     if min(meta.bands) < 1:
         raise invalid(f"Invalid band of {meta.container_uri}: {min(meta.bands)}")
     if not (meta.range_min < meta.range_max and math.isfinite(meta.range_max - meta.range_min)):
@@ -189,7 +189,7 @@ def _dataset(store: Store, meta: InternalMeta) -> Dataset:
         uri=address,
         subdir=meta.container_subdir,
         bands=tuple(meta.bands),
-        dformat=dformat_from_wire(meta.dformat),
+        dformat=dformat_from_message(meta.dformat),
         real=(meta.range_min, meta.range_max),
         exponent=meta.exponent,
         grid=_stack_grid(store, address) if is_stack(address) else read_header(store, address).grid,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from acdtask.cube.model import Dataset, Image, Outcome, Variable
-from acdtask.cube.protocol.convert import DTYPES, dformat_to_wire
+from acdtask.cube.protocol.convert import DTYPES, dformat_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeResponse, GetCubeResponseHeader, ImageChunk, ImageHeader
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.records_pb2 import GroupedRecords
@@ -62,7 +62,7 @@ def metas_of(datasets: Iterable[Dataset], variable: Variable, address_of: Callab
                 container_uri=address_of(dataset.uri),
                 container_subdir=dataset.subdir,
                 bands=dataset.bands,
-                dformat=dformat_to_wire(dataset.dformat),
+                dformat=dformat_to_message(dataset.dformat),
                 range_min=(dataset.real or whole)[0],
                 range_max=(dataset.real or whole)[1],
                 exponent=dataset.exponent,

@@ -11,7 +11,7 @@ from acdtask.cube.model import Dataset, RecordQuery, Variable
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import datasets_pb2, values_pb2
 from acdtask.cube.protocol import jobs_pb2 as pb
-from acdtask.cube.protocol.convert import RESAMPLING_NAMES, RESAMPLINGS, dformat_to_wire, moment_to_wire
+from acdtask.cube.protocol.convert import RESAMPLING_NAMES, RESAMPLINGS, dformat_to_message, moment_to_message
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.serve.catalogue import Catalogue
 from acdtask.serve.consolidation.jobs import NO_DATASETS, ConsolidationJobs
@@ -129,7 +129,7 @@ class JobCalls:
         name = request.job_name or str(uuid.uuid4())
         self._refuse_name(name)
         job = self._deletions.start(name, _level(request.execution_level) or Level.ASYNCHRONOUS, datasets)
-        return datasets_pb2.DeleteDatasetsResponse(job=_to_wire(job, job.log[-1000:]))
+        return datasets_pb2.DeleteDatasetsResponse(job=_to_message(job, job.log[-1000:]))
 
     def list_jobs(self, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
         """List the jobs whose names match, oldest first, with the newest lines of their logs."""
@@ -139,14 +139,14 @@ class JobCalls:
             [*self._consolidations.jobs(pattern), *self._deletions.all(pattern)], key=lambda job: (job.created, job.id)
         )
         jobs = [self._job(job.id) for job in matching[rows]]
-        return pb.ListJobsResponse(jobs=[_to_wire(job, job.log[-LINES_OF_A_LIST:]) for job in jobs])
+        return pb.ListJobsResponse(jobs=[_to_message(job, job.log[-LINES_OF_A_LIST:]) for job in jobs])
 
     def get_job(self, request: pb.GetJobRequest) -> pb.GetJobResponse:
         """Return a job with a page of its log, counted from the newest line; without a limit, no log."""
         page = page_of(request.log_limit, request.log_page)
         job = self._job(request.id)
         newest_first = job.log[::-1][page] if request.log_limit else ()
-        return pb.GetJobResponse(job=_to_wire(job, newest_first[::-1]))
+        return pb.GetJobResponse(job=_to_message(job, newest_first[::-1]))
 
     def continue_job(self, request: pb.ContinueJobRequest) -> pb.ContinueJobResponse:
         """Continue a job that pauses."""
@@ -183,7 +183,7 @@ class JobCalls:
         if params is None:
             raise _no_params(identity)
         return pb.ConsolidationParams(
-            dformat=dformat_to_wire(params.dformat or variable.dformat),
+            dformat=dformat_to_message(params.dformat or variable.dformat),
             exponent=params.exponent,
             resampling_alg=RESAMPLINGS[params.resampling or variable.resampling],
             compression=pb.ConsolidationParams.Compression.Value(params.compression),
@@ -276,14 +276,14 @@ def _level(number: values_pb2.ExecutionLevel.ValueType) -> Level | None:
     return Level(number)
 
 
-def _to_wire(job: JobState, lines: tuple[str, ...]) -> pb.Job:
+def _to_message(job: JobState, lines: tuple[str, ...]) -> pb.Job:
     return pb.Job(
         id=job.id,
         name=job.name,
         type=job.kind.upper(),
         state=job.state,
-        creation_time=moment_to_wire(job.created),
-        last_update_time=moment_to_wire(job.updated),
+        creation_time=moment_to_message(job.created),
+        last_update_time=moment_to_message(job.updated),
         logs=lines,
         active_tasks=job.active_tasks,
         failed_tasks=job.failed_tasks,

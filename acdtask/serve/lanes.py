@@ -125,4 +125,4 @@ class Lanes:
 
 
 def _turns(workers: int) -> Turns:
-    return Turns(workers, WAITING, WAIT_S, work="calls are running")
+    return Turns(workers, WAITING, WAIT_S, activity="calls are running")

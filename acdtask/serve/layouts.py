@@ -16,7 +16,7 @@ from acdtask.serve.errors import RefusalError, invalid, not_served
 from acdtask.serve.messages import is_name, require_short
 from acdtask.storage.store import Store
 
-__all__ = ["LayoutDetails", "layout_of", "layout_to_wire"]
+__all__ = ["LayoutDetails", "layout_of", "layout_to_message"]
 
 LEVELS = 4
 KEYS = "BRZT"
@@ -45,7 +45,7 @@ def layout_of(message: pb.Layout, *, name: str | None = None) -> Layout:
     return Layout(name=message.name if name is None else name, grid=_grid_of(message.grid_parameters))
 
 
-def layout_to_wire(layout: Layout) -> pb.Layout:
+def layout_to_message(layout: Layout) -> pb.Layout:
     """The message of a layout, as a regular grid with Geocube's default blocks; web mercator tiles become its cells."""
     ox, oy = layout.origin
     message = pb.Layout(name=layout.name)
@@ -81,13 +81,13 @@ class LayoutDetails:
         """The message of a layout: the stored one if it still matches the cube's layout, or else a default one."""
         data = self._store.find(_key(layout.name))
         if data is None:
-            return layout_to_wire(layout)
+            return layout_to_message(layout)
         try:
             message = json_format.Parse(data, pb.Layout())
             same = layout_of(message) == layout
         except (json_format.ParseError, RefusalError):
             same = False
-        return message if same else layout_to_wire(layout)
+        return message if same else layout_to_message(layout)
 
 
 def _key(name: str) -> str:

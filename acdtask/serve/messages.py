@@ -14,11 +14,11 @@ from acdtask.cube.protocol import records_pb2, values_pb2, variables_pb2
 from acdtask.cube.protocol.convert import (
     DTYPES,
     RESAMPLINGS,
-    area_from_wire,
-    area_to_wire,
-    dformat_to_wire,
-    moment_from_wire,
-    moment_to_wire,
+    area_from_message,
+    area_to_message,
+    dformat_to_message,
+    moment_from_message,
+    moment_to_message,
 )
 from acdtask.raster.data_format import DataFormat, DType, format_faults
 from acdtask.serve.areas import area_id
@@ -29,15 +29,15 @@ __all__ = [
     "area_of",
     "bound_of",
     "dformat_of",
-    "instance_to_wire",
+    "instance_to_message",
     "is_name",
     "mapped_dformat_of",
     "moment_of",
     "page_of",
     "record_text",
-    "record_to_wire",
+    "record_to_message",
     "require_short",
-    "variable_to_wire",
+    "variable_to_message",
 ]
 
 CORNERS = 4
@@ -75,7 +75,7 @@ def area_of(message: records_pb2.AOI, *, may_be_empty: bool = False) -> dict[str
         raise invalid(f"the area has {points} points, more than {MOST_POINTS}: simplify it, or divide it into parts")
     for ring in (ring for polygon in polygons for ring in polygon.linearrings):
         _check_ring(ring)
-    return area_from_wire(records_pb2.AOI(polygons=polygons))
+    return area_from_message(records_pb2.AOI(polygons=polygons))
 
 
 def _check_ring(ring: records_pb2.LinearRing) -> None:
@@ -90,7 +90,7 @@ def _check_ring(ring: records_pb2.LinearRing) -> None:
 
 def moment_of(message: Timestamp, *, given: bool) -> datetime:
     """The datetime of a record. INVALID_ARGUMENT."""
-    moment = moment_from_wire(message) if given and 0 <= message.nanos < NANOS else None
+    moment = moment_from_message(message) if given and 0 <= message.nanos < NANOS else None
     if moment is None:
         what = f"seconds:{message.seconds} nanos:{message.nanos}" if given else "invalid nil Timestamp"
         raise invalid(f"Invalid time: {what}")
@@ -99,7 +99,7 @@ def moment_of(message: Timestamp, *, given: bool) -> datetime:
 
 def bound_of(message: Timestamp, *, given: bool) -> datetime | None:
     """A time bound of a query; None if it is absent or invalid."""
-    return moment_from_wire(message) if given and 0 <= message.nanos < NANOS else None
+    return moment_from_message(message) if given and 0 <= message.nanos < NANOS else None
 
 
 def page_of(limit: int, page: int) -> slice:
@@ -109,15 +109,15 @@ def page_of(limit: int, page: int) -> slice:
     return slice(page * limit, (page + 1) * limit) if limit else slice(None)
 
 
-def record_to_wire(record: Record, *, with_aoi: bool = False) -> records_pb2.Record:
+def record_to_message(record: Record, *, with_aoi: bool = False) -> records_pb2.Record:
     """The message of a record, with the id of its area, and with the area itself if requested."""
     return records_pb2.Record(
         id=record.id,
         name=record.name,
-        time=moment_to_wire(record.datetime),
+        time=moment_to_message(record.datetime),
         tags=record.tags,
         aoi_id=area_id(record.footprint),
-        aoi=area_to_wire(record.footprint) if with_aoi and area_id(record.footprint) else None,
+        aoi=area_to_message(record.footprint) if with_aoi and area_id(record.footprint) else None,
     )
 
 
@@ -134,14 +134,14 @@ def record_text(record: Record) -> str:
     return f"{record.name}, {shown}, {moment}"
 
 
-def instance_to_wire(instance: Instance) -> variables_pb2.Instance:
+def instance_to_message(instance: Instance) -> variables_pb2.Instance:
     """The message of an instance."""
     return variables_pb2.Instance(
         id=instance_id(instance.variable, instance.name), name=instance.name, metadata=instance.metadata
     )
 
 
-def variable_to_wire(variable: Variable, instances: list[Instance]) -> variables_pb2.Variable:
+def variable_to_message(variable: Variable, instances: list[Instance]) -> variables_pb2.Variable:
     """The message of a variable with its instances. UNIMPLEMENTED if Geocube does not support its data type."""
     if variable.dformat.dtype not in DTYPES:
         raise not_served(
@@ -152,11 +152,11 @@ def variable_to_wire(variable: Variable, instances: list[Instance]) -> variables
         name=variable.name,
         unit=variable.unit,
         description=variable.description,
-        dformat=dformat_to_wire(variable.dformat),
+        dformat=dformat_to_message(variable.dformat),
         bands=variable.bands,
         palette=variable.palette,
         resampling_alg=RESAMPLINGS[variable.resampling],
-        instances=[instance_to_wire(instance) for instance in instances],
+        instances=[instance_to_message(instance) for instance in instances],
     )
 
 

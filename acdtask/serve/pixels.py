@@ -20,10 +20,10 @@ from acdtask.storage.store import Store
 
 __all__ = [
     "CHUNK",
-    "WORK",
+    "WORKING_BYTES",
     "Group",
     "bytes_of_image",
-    "bytes_of_work",
+    "bytes_of_stream",
     "cut",
     "deflated",
     "pieces_of",
@@ -39,7 +39,7 @@ CHUNK = 512 * 1024
 STRIP = 16 * 1024 * 1024
 """Larger images, in bytes, are read in strips directly into the image."""
 
-WORK = 128 * 1024 * 1024
+WORKING_BYTES = 128 * 1024 * 1024
 """Approximate maximum memory needed in addition to the image itself."""
 
 STRIP_ROWS = 256
@@ -51,9 +51,9 @@ def bytes_of_image(grid: Grid, variable: Variable) -> int:
     return grid.height * grid.width * len(variable.bands) * np.dtype(variable.dformat.dtype).itemsize
 
 
-def bytes_of_work(grid: Grid, variable: Variable, *, tiff: bool) -> int:
+def bytes_of_stream(grid: Grid, variable: Variable, *, tiff: bool) -> int:
     """Approximate maximum memory of a stream of images, in bytes: an image, its file, and the reading of a batch."""
-    return bytes_of_image(grid, variable) * (2 if tiff else 1) + WORK
+    return bytes_of_image(grid, variable) * (2 if tiff else 1) + WORKING_BYTES
 
 
 def read_images(store: Store, request: CubeRequest, variable: Variable, groups: Iterable[Group]) -> Iterator[Image]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from acdtask.cube.model import RECORD_NAME_BYTES, Addition, Record, RecordQuery
 from acdtask.cube.protocol import records_pb2 as pb
-from acdtask.cube.protocol.convert import area_to_wire
+from acdtask.cube.protocol.convert import area_to_message
 from acdtask.serve.cancellation import wanted
 from acdtask.serve.catalogue import Catalogue
 from acdtask.serve.errors import RefusalError, already_exists, invalid, not_found, not_served, still_used, uuid_of
@@ -17,7 +17,7 @@ from acdtask.serve.messages import (
     moment_of,
     page_of,
     record_text,
-    record_to_wire,
+    record_to_message,
     require_short,
 )
 
@@ -47,7 +47,7 @@ class RecordCalls:
         area = self._catalogue.areas.find(uuid_of(request.id, f"Invalid AOI.uuid {request.id}"))
         if area is None:
             raise not_found("AOI", "id", request.id)
-        return pb.GetAOIResponse(aoi=area_to_wire(area))
+        return pb.GetAOIResponse(aoi=area_to_message(area))
 
     def create_records(self, request: pb.CreateRecordsRequest) -> pb.CreateRecordsResponse:
         """Create all of the records, or none of them."""
@@ -85,7 +85,7 @@ class RecordCalls:
     def get_records(self, request: pb.GetRecordsRequest) -> Iterator[pb.GetRecordsResponseItem]:
         """Stream the records with these ids, in that order."""
         for record in self._catalogue.records(request.ids):
-            yield pb.GetRecordsResponseItem(record=record_to_wire(record))
+            yield pb.GetRecordsResponseItem(record=record_to_message(record))
 
     def list_records(self, request: pb.ListRecordsRequest) -> Iterator[pb.ListRecordsResponseItem]:
         """Stream the records that match the request, sorted by datetime."""
@@ -100,7 +100,7 @@ class RecordCalls:
             page=request.page,
         )
         for record in wanted(self._cube.records(query)):
-            yield pb.ListRecordsResponseItem(record=record_to_wire(record, with_aoi=request.with_aoi))
+            yield pb.ListRecordsResponseItem(record=record_to_message(record, with_aoi=request.with_aoi))
 
     def delete_records(self, request: pb.DeleteRecordsRequest) -> pb.DeleteRecordsResponse:
         """Remove records without datasets; unknown ids are ignored."""

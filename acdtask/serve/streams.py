@@ -47,7 +47,7 @@ class Streams:
             self.limits.waiting,
             self.limits.wait_s,
             memory=self.limits.memory_mb * MIB,
-            work="streams are running",
+            activity="streams are running",
         )
 
     @property

@@ -54,12 +54,12 @@ class Turns:
         waiting: maximum number of waiting calls; further ones are refused.
         wait_s: seconds that a call waits before it is refused.
         memory: maximum memory of all running calls in bytes; None for no limit. A larger call runs alone.
-        work: what the calls do, for messages, such as "calls are running".
+        activity: what the calls do, for messages, such as "calls are running".
     """
 
-    def __init__(self, most: int, waiting: int, wait_s: float, *, memory: int | None = None, work: str) -> None:
+    def __init__(self, most: int, waiting: int, wait_s: float, *, memory: int | None = None, activity: str) -> None:
         self.most, self.waiting_most, self.memory = most, waiting, memory
-        self._wait_s, self._work = wait_s, work
+        self._wait_s, self._activity = wait_s, activity
         self._lock = threading.Lock()  # held only for bookkeeping: calls wait on the event of their ticket
         self._queue: list[_Ticket] = []
         self._running: set[_Ticket] = set()
@@ -120,7 +120,7 @@ class Turns:
         if own >= _share(self.most + self.waiting_most):
             raise self._busy(f"this client has {own} calls, the maximum for one client: send fewer at once")
         if len(self._queue) >= self.waiting_most:
-            raise self._busy(f"{self.running} {self._work} and {self.waiting} are waiting: try again later")
+            raise self._busy(f"{self.running} {self._activity} and {self.waiting} are waiting: try again later")
 
     def _busy(self, message: str) -> RefusalError:
         return RefusalError(grpc.StatusCode.UNAVAILABLE, f"{message} {TEMPORARY}")
@@ -130,7 +130,7 @@ class Turns:
         # gRPC does not wake the thread of a call whose client leaves, so look for that once a second.
         while not ticket.granted.wait(min(LOOK_EVERY_S, self._wait_s)) and context.is_active():
             if time.monotonic() > deadline:
-                raise self._busy(f"{self.running} {self._work}: no turn within {self._wait_s:g} s")
+                raise self._busy(f"{self.running} {self._activity}: no turn within {self._wait_s:g} s")
 
     def _leave(self, ticket: _Ticket) -> None:
         with self._lock:

@@ -16,7 +16,7 @@ from acdtask.raster.data_format import Resampling
 from acdtask.serve.catalogue import Catalogue
 from acdtask.serve.errors import already_exists, failed, invalid, not_found, not_served, still_used
 from acdtask.serve.ids import instance_id
-from acdtask.serve.messages import dformat_of, instance_to_wire, is_name, page_of, require_short, variable_to_wire
+from acdtask.serve.messages import dformat_of, instance_to_message, is_name, page_of, require_short, variable_to_message
 from acdtask.serve.palettes import Colour, Palette
 
 __all__ = ["VariableCalls"]
@@ -39,7 +39,7 @@ class VariableCalls:
                 raise already_exists("Variable", "name", variable.name)
             self._check_palette(variable.palette)
             self._cube.add_variable(variable)
-        return pb.CreateVariableResponse(id=self._to_wire(variable).id)
+        return pb.CreateVariableResponse(id=self._to_message(variable).id)
 
     def get_variable(self, request: pb.GetVariableRequest) -> pb.GetVariableResponse:
         """Return a variable with its instances, by its id, the id of an instance, or its name."""
@@ -51,7 +51,7 @@ class VariableCalls:
             variable = self._named(request.name)
         else:
             raise invalid("GetVariable: all parameters are empty")
-        return pb.GetVariableResponse(variable=self._to_wire(variable))
+        return pb.GetVariableResponse(variable=self._to_message(variable))
 
     def list_variables(self, request: pb.ListVariablesRequest) -> Iterator[pb.ListVariablesResponseItem]:
         """Stream the variables whose names match, sorted by name, except those with a data type unknown to Geocube."""
@@ -59,7 +59,7 @@ class VariableCalls:
         supported = [variable for variable in self._cube.variables() if variable.dformat.dtype in DTYPES]
         matching = [variable for variable in supported if matches(variable.name)]
         for variable in matching[page_of(request.limit, request.page)]:
-            yield pb.ListVariablesResponseItem(variable=self._to_wire(variable))
+            yield pb.ListVariablesResponseItem(variable=self._to_message(variable))
 
     def instantiate_variable(self, request: pb.InstantiateVariableRequest) -> pb.InstantiateVariableResponse:
         """Create an instance of a variable."""
@@ -73,7 +73,7 @@ class VariableCalls:
                 raise already_exists("Instance", "name", f"{variable.name}:{name}")
             instance = Instance(variable=variable.name, name=name, metadata=dict(request.instance_metadata))
             self._cube.add_instance(instance)
-        return pb.InstantiateVariableResponse(instance=instance_to_wire(instance))
+        return pb.InstantiateVariableResponse(instance=instance_to_message(instance))
 
     def update_variable(self, request: pb.UpdateVariableRequest) -> pb.UpdateVariableResponse:
         """Change the given fields of a variable. UNIMPLEMENTED for a new name."""
@@ -141,8 +141,8 @@ class VariableCalls:
                 return variable
         raise not_found("Variable", "name", name)
 
-    def _to_wire(self, variable: Variable) -> pb.Variable:
-        return variable_to_wire(variable, self._cube.instances(variable.name))
+    def _to_message(self, variable: Variable) -> pb.Variable:
+        return variable_to_message(variable, self._cube.instances(variable.name))
 
 
 def _variable_of(message: pb.Variable) -> Variable:

@@ -13,7 +13,7 @@ from grpc_status import rpc_status
 from rasterio.crs import CRS
 
 from acdtask.cube.protocol import layouts_pb2, records_pb2, values_pb2, variables_pb2
-from acdtask.cube.protocol.convert import moment_to_wire
+from acdtask.cube.protocol.convert import moment_to_message
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
 
 SQUARE = ((7.0, 50.0), (8.0, 50.0), (8.0, 51.0), (7.0, 51.0), (7.0, 50.0))
@@ -65,7 +65,10 @@ def new_aoi(stub: GeocubeStub, ring: Sequence[tuple[float, float]] = SQUARE) -> 
 
 
 def new_record(aoi_id: str, name: str = "S1", day: int = 1, **changes: Any) -> records_pb2.NewRecord:
-    fields: dict[str, Any] = {"tags": {"k": "v"}, "time": moment_to_wire(datetime(2021, 1, day, tzinfo=UTC))} | changes
+    fields: dict[str, Any] = {
+        "tags": {"k": "v"},
+        "time": moment_to_message(datetime(2021, 1, day, tzinfo=UTC)),
+    } | changes
     return records_pb2.NewRecord(name=name, aoi_id=aoi_id, **fields)
 
 

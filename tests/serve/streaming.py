@@ -17,7 +17,7 @@ from affine import Affine
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
-from acdtask.cube.protocol.convert import transform_to_wire
+from acdtask.cube.protocol.convert import transform_to_message
 from acdtask.cube.protocol.cubes_pb2 import (
     GetCubeMetadataResponse,
     GetCubeRequest,
@@ -148,7 +148,7 @@ def ask(
     request |= {
         "instances_id": [instance_id(variable.name, instance)],
         "crs": grid.crs,
-        "pix_to_crs": transform_to_wire(grid),
+        "pix_to_crs": transform_to_message(grid),
         "size": Size(width=grid.width, height=grid.height),
         "compression_level": level,
         "format": file,

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, RecordQuery, Variable
 from acdtask.cube.protocol import layouts_pb2, records_pb2, services_pb2, values_pb2, variables_pb2
-from acdtask.cube.protocol.convert import NO_MOMENT, area_to_wire, grid_from_wire, moment_to_wire
+from acdtask.cube.protocol.convert import NO_MOMENT, area_to_message, grid_from_message, moment_to_message
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
 from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Layout, RegularGrid, WebMercatorGrid
 from acdtask.serve.areas import area_id
-from acdtask.serve.layouts import layout_of, layout_to_wire
+from acdtask.serve.layouts import layout_of, layout_to_message
 from tests.cube.builders import MASTER, box, dataset, record
 from tests.serve.conftest import serving
 from tests.serve.requests import (
@@ -85,7 +85,7 @@ def test_the_footprint_of_an_ingested_record_is_an_area(cube: LocalCube, stub: G
     cube.index([record(0)], [])
     (listed,) = list_records(stub, with_aoi=True)
     assert listed.id == record(0).id
-    assert get_aoi(stub, listed.aoi_id) == listed.aoi == area_to_wire(record(0).footprint)
+    assert get_aoi(stub, listed.aoi_id) == listed.aoi == area_to_message(record(0).footprint)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -137,7 +137,7 @@ def test_records_are_found_by_pattern_tag_time_and_area(stub: GeocubeStub) -> No
     assert names(name="S1*") == names(name="s1/?(?i)") == names(tags={"orbit": ""}) == ["S1/a", "S1/b"]
     assert names(tags={"orbit": "1*"}) == ["S1/b"]
     assert names(aoi=area(SQUARE)) == ["S1/a", "S2/a"]
-    seventh = moment_to_wire(datetime(2021, 1, 7, tzinfo=UTC))
+    seventh = moment_to_message(datetime(2021, 1, 7, tzinfo=UTC))
     assert names(from_time=seventh, to_time=seventh) == ["S1/b"]
     assert names(from_time=NO_MOMENT, to_time=seventh) == ["S1/a", "S1/b"]
     assert names(limit=2) == ["S1/a", "S1/b"]
@@ -280,7 +280,7 @@ def test_a_stored_message_is_used_only_for_its_own_layout(cube: LocalCube, stub:
     cube.remove(layouts=["utm"])
     other = Layout(name="utm", grid=RegularGrid(crs="EPSG:32631", resolution=10, cell_size=256))
     cube.add_layout(other)
-    assert list_layouts(stub) == [layout_to_wire(other)]
+    assert list_layouts(stub) == [layout_to_message(other)]
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_tiles_are_those_of_the_layout_in_messages_of_a_thousand(stub: GeocubeSt
     received = [tile for message in messages for tile in message]
     assert [len(message) for message in messages][:-1] == [1000] * (len(received) // 1000)
     assert len(received) > 1000
-    first = grid_from_wire(received[0].crs, received[0].transform, received[0].size_px)
+    first = grid_from_message(received[0].crs, received[0].transform, received[0].size_px)
     assert (first.crs, first.width, first.height, first.resolution) == ("EPSG:32632", 128, 128, (20.0, 20.0))
     assert len({(tile.transform.a, tile.transform.d) for tile in received}) == len(received)
     inline = layout("", parameters={"cell_size": "128"})
@@ -348,7 +348,7 @@ def test_layouts_of_consolidated_containers_are_found(cube: LocalCube, stub: Geo
     assert find(records=records_pb2.RecordIdList(ids=[record(0).id])) == [("utm", [address])]
     assert find(records=records_pb2.RecordIdList(ids=[record(1).id])) == []
     filters = records_pb2.RecordFiltersWithAOI(
-        filters=records_pb2.RecordFilters(tags={"orbit": "3?"}), aoi=area_to_wire(box(7, 50, 8, 51))
+        filters=records_pb2.RecordFilters(tags={"orbit": "3?"}), aoi=area_to_message(box(7, 50, 8, 51))
     )
     assert find(filters=filters) == [("utm", [address])]
     assert refusal(lambda: find(records=records_pb2.RecordIdList())).code == "INVALID_ARGUMENT"

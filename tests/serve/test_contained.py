@@ -22,7 +22,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter, array_name
 from acdtask.cube.model import Addition
 from acdtask.cube.protocol import values_pb2
-from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_wire, transform_to_wire
+from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_message, transform_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetTileRequest
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, GroupedRecords, RecordIdList
@@ -81,16 +81,16 @@ class Place:
             container_uri=uri,
             container_subdir="0" if uri.endswith(".zarr") else "",
             bands=[1],
-            dformat=dformat_to_wire(COHERENCE.dformat),
+            dformat=dformat_to_message(COHERENCE.dformat),
             range_max=1000,
             exponent=1,
         )
         request = GetCubeMetadataRequest(
             datasets_meta=[DatasetMeta(internalsMeta=[meta])],
             grouped_records=[GroupedRecords()],
-            ref_dformat=dformat_to_wire(COHERENCE.dformat),
+            ref_dformat=dformat_to_message(COHERENCE.dformat),
             resampling_alg=RESAMPLINGS[COHERENCE.resampling],
-            pix_to_crs=transform_to_wire(GROUND),
+            pix_to_crs=transform_to_message(GROUND),
             crs=GROUND.crs,
             size=values_pb2.Size(width=WIDTH, height=HEIGHT),
         )

@@ -21,7 +21,7 @@ from rasterio.io import MemoryFile
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Slice, Variable
 from acdtask.cube.protocol import values_pb2
-from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_wire, moment_to_wire, transform_to_wire
+from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_message, moment_to_message, transform_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest, GetCubeResponseHeader
 from acdtask.cube.protocol.records_pb2 import RecordFilters
 from acdtask.raster.data_format import DataFormat, DType, Pixels, Resampling
@@ -113,7 +113,7 @@ def test_what_arrives_is_what_the_cube_reads(
     ids = [[record(k).id for k in group] for group in groups]
     request = ask(variable, on, ids, level=level, protocol_v11x=ends_early)
     first, images = receive(server.geocube.GetCube(request), ends_early=ends_early)
-    assert first.ref_dformat == dformat_to_wire(variable.dformat) or np.isnan(variable.dformat.nodata)
+    assert first.ref_dformat == dformat_to_message(variable.dformat) or np.isnan(variable.dformat.nodata)
     assert [received.records for received in images] == (ids if images else [])
     for group, received in zip(ids, images, strict=False):
         pixels, any_valid = expected(server.cube, variable, on, group)
@@ -173,7 +173,7 @@ def test_images_come_in_the_requested_order_without_absent_ones(ground: Ground) 
     first, images = ground.get(ask(COHERENCE, SIZE, groups))
     assert [received.records for received in images] == [[two], [one], [one, two], [two, one], [two]]
     assert (first.count, first.nb_datasets, first.crs) == (5, 7, SIZE.crs)
-    assert first.geotransform == transform_to_wire(SIZE)
+    assert first.geotransform == transform_to_message(SIZE)
     np.testing.assert_array_equal(images[2].pixels, images[0].pixels)  # the later record lies on top
     np.testing.assert_array_equal(images[3].pixels[:, 300:], images[1].pixels[:, 300:])
     np.testing.assert_array_equal(images[3].pixels[:, :300], images[0].pixels[:, :300])
@@ -189,10 +189,10 @@ def test_filters_give_the_records_by_datetime(ground: Ground) -> None:
     for filters, ids in (
         (RecordFilters(), [one, two, four]),
         (RecordFilters(tags={"orbit": "1*"}), []),
-        (RecordFilters(from_time=moment_to_wire(record(2).datetime)), [two, four]),
-        (RecordFilters(to_time=moment_to_wire(record(2).datetime)), [one, two]),
-        (RecordFilters(to_time=moment_to_wire(record(2).datetime - timedelta(microseconds=1))), [one]),
-        (RecordFilters(from_time=moment_to_wire(None), to_time=moment_to_wire(None)), [one, two, four]),
+        (RecordFilters(from_time=moment_to_message(record(2).datetime)), [two, four]),
+        (RecordFilters(to_time=moment_to_message(record(2).datetime)), [one, two]),
+        (RecordFilters(to_time=moment_to_message(record(2).datetime - timedelta(microseconds=1))), [one]),
+        (RecordFilters(from_time=moment_to_message(None), to_time=moment_to_message(None)), [one, two, four]),
     ):
         images = ground.get(ask(COHERENCE, SIZE, filters))[1]
         assert [record_id for received in images for record_id in received.records] == ids
@@ -236,9 +236,9 @@ def test_headers_alone_describe_the_images(ground: Ground) -> None:
     assert [meta.container_uri for meta in metas] == [f"{root}/pixels/1.tif", f"{root}/pixels/0.tif"]
     assert [list(meta.bands) for meta in metas] == [[1], [1]]
     assert (metas[0].range_min, metas[0].range_max, metas[0].exponent) == (0, 1000, 1)
-    assert metas[0].dformat == dformat_to_wire(COHERENCE.dformat)
+    assert metas[0].dformat == dformat_to_message(COHERENCE.dformat)
     tags = images[1].header.grouped_records.records[0]
-    assert (tags.name, dict(tags.tags), tags.time) == ("S1/002", {"orbit": "37"}, moment_to_wire(record(2).datetime))
+    assert (tags.name, dict(tags.tags), tags.time) == ("S1/002", {"orbit": "37"}, moment_to_message(record(2).datetime))
 
 
 @pytest.mark.parametrize("level", [-3, -2, -1, 0, 1, 6, 9])

@@ -14,7 +14,7 @@ from rasterio.io import MemoryFile
 from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.model import Addition, Variable
 from acdtask.cube.protocol import values_pb2
-from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_wire, transform_to_wire
+from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_message, transform_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetCubeMetadataResponse
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.records_pb2 import GroupedRecords
@@ -68,9 +68,9 @@ def by_metadata(variable: Variable, on: Grid, listed: list[Received], **changes:
     fields: dict[str, Any] = {
         "datasets_meta": [received.header.dataset_meta for received in listed],
         "grouped_records": [received.header.grouped_records for received in listed],
-        "ref_dformat": dformat_to_wire(variable.dformat),
+        "ref_dformat": dformat_to_message(variable.dformat),
         "resampling_alg": RESAMPLINGS[variable.resampling],
-        "pix_to_crs": transform_to_wire(on),
+        "pix_to_crs": transform_to_message(on),
         "crs": on.crs,
         "size": Size(width=on.width, height=on.height),
     }
@@ -83,7 +83,7 @@ def test_it_sends_the_same_bits_as_getcube(served: Served, window: Grid) -> None
     request = by_metadata(COHERENCE, window, headers(served, COHERENCE, window, GROUPS))
     first, downloaded = receive(served.downloader.DownloadCube(request), ends_early=False)
     assert (first.count, first.nb_datasets) == (5, 6)
-    assert first.ref_dformat == dformat_to_wire(COHERENCE.dformat)
+    assert first.ref_dformat == dformat_to_message(COHERENCE.dformat)
     assert [received.header.error for received in downloaded] == ["", "", NO_DATA, "", ""]
     assert [received.data for received in downloaded] == [received.data for received in direct]
     assert [received.records for received in downloaded] == GROUPS
@@ -130,7 +130,7 @@ def meta_of(uri: str, **changes: Any) -> DatasetMeta:
     fields: dict[str, Any] = {
         "container_uri": uri,
         "bands": [1],
-        "dformat": dformat_to_wire(COHERENCE.dformat),
+        "dformat": dformat_to_message(COHERENCE.dformat),
         "range_max": 1000,
         "exponent": 1,
     }

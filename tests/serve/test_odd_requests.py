@@ -25,7 +25,7 @@ from acdtask.cube.protocol import (
     values_pb2,
     variables_pb2,
 )
-from acdtask.cube.protocol.convert import transform_to_wire
+from acdtask.cube.protocol.convert import transform_to_message
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
 from tests.cube.builders import grid
 from tests.serve.conftest import serving
@@ -192,7 +192,7 @@ def honest_requests(known: tuple[str, ...], folder: Path) -> list[tuple[str, str
     )
     place: dict[str, Any] = {
         "crs": on.crs,
-        "pix_to_crs": transform_to_wire(on),
+        "pix_to_crs": transform_to_message(on),
         "size": values_pb2.Size(width=64, height=64),
     }
     filters = records_pb2.RecordFilters(tags={"k": "v"})

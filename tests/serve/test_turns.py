@@ -55,7 +55,7 @@ def waiting(turns: Turns, peer: str, order: list[str]) -> Iterator[None]:
 
 
 def test_one_address_leaves_a_quarter_of_the_turns_to_others() -> None:
-    turns = Turns(4, 10, 30, work="calls are running")
+    turns = Turns(4, 10, 30, activity="calls are running")
     order: list[str] = []
     with ExitStack() as stack, ExitStack() as working:
         for port in range(3):
@@ -69,7 +69,7 @@ def test_one_address_leaves_a_quarter_of_the_turns_to_others() -> None:
 
 
 def test_the_address_with_the_fewest_turns_is_next_then_the_connection_with_the_fewest() -> None:
-    turns = Turns(2, 10, 30, work="calls are running")
+    turns = Turns(2, 10, 30, activity="calls are running")
     order: list[str] = []
     with ExitStack() as stack, turns.turn(call(f"{OWN}:1")):
         with turns.turn(call(f"{OWN}:2")):
@@ -81,7 +81,7 @@ def test_the_address_with_the_fewest_turns_is_next_then_the_connection_with_the_
 
 
 def test_calls_beyond_the_limits_are_refused_immediately() -> None:
-    turns = Turns(1, 3, 30, work="calls are running")
+    turns = Turns(1, 3, 30, activity="calls are running")
     order: list[str] = []
     with ExitStack() as stack, turns.turn(call(f"{OWN}:1")):
         for port in (2, 3):
@@ -96,7 +96,7 @@ def test_calls_beyond_the_limits_are_refused_immediately() -> None:
 
 
 def test_a_client_that_leaves_gets_no_turn() -> None:
-    turns = Turns(1, 3, 30, work="calls are running")
+    turns = Turns(1, 3, 30, activity="calls are running")
     with turns.turn(call(f"{OWN}:1")):
         gone = Client(f"{OWN}:2")
         gone.active = False

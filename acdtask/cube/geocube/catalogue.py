@@ -13,7 +13,7 @@ from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.errors import check_name, is_taken, malformed
 from acdtask.cube.model import Instance, Variable
 from acdtask.cube.protocol import variables_pb2 as pb
-from acdtask.cube.protocol.convert import RESAMPLING_NAMES, RESAMPLINGS, dformat_from_wire, dformat_to_wire
+from acdtask.cube.protocol.convert import RESAMPLING_NAMES, RESAMPLINGS, dformat_from_message, dformat_to_message
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["SCALE_KEY", "Catalogue", "Colour", "ServedInstance"]
@@ -48,7 +48,7 @@ class Catalogue:
 
     def variable(self, name: str) -> Variable:
         """The variable of that name. VARIABLE_UNKNOWN; SETTING_INVALID if acd does not support its data type."""
-        return self._of_wire(self._message(name))
+        return self._variable_of(self._message(name))
 
     def variables(self) -> list[Variable]:
         """All variables that acd can read, sorted by name."""
@@ -56,7 +56,7 @@ class Catalogue:
         variables = []
         for item in self._channel.listed(stub.ListVariables, pb.ListVariablesRequest()):
             try:
-                variables.append(self._of_wire(item.variable))
+                variables.append(self._variable_of(item.variable))
             except AcdError as error:
                 if error.code is not ErrorCode.SETTING_INVALID:
                     raise
@@ -73,7 +73,7 @@ class Catalogue:
         key = variable, instance
         if key not in self._served:
             message = self._message(variable)
-            definition = self._of_wire(message)
+            definition = self._variable_of(message)
             instances = {
                 (variable, item.name): ServedInstance(item.id, message.id, definition, _instance(variable, item))
                 for item in message.instances
@@ -111,7 +111,7 @@ class Catalogue:
             name=variable.name,
             unit=variable.unit,
             description=variable.description,
-            dformat=dformat_to_wire(variable.dformat),
+            dformat=dformat_to_message(variable.dformat),
             bands=variable.bands,
             palette=variable.palette,
             resampling_alg=RESAMPLINGS[variable.resampling],
@@ -141,7 +141,7 @@ class Catalogue:
         message = self._message(instance.variable)
         if any(item.name == instance.name for item in message.instances):
             return False
-        known = self._of_wire(message).scale if scale is None else scale
+        known = self._variable_of(message).scale if scale is None else scale
         return self._instantiate(message.id, instance.name, instance.metadata | _scale_metadata(known))
 
     def create_palette(self, name: str, colours: Iterable[Colour], *, replace: bool = False) -> None:
@@ -192,9 +192,9 @@ class Catalogue:
             return False  # another client was faster
         return True
 
-    def _of_wire(self, message: pb.Variable) -> Variable:
+    def _variable_of(self, message: pb.Variable) -> Variable:
         try:
-            dformat = dformat_from_wire(message.dformat)
+            dformat = dformat_from_message(message.dformat)
         except AcdError as error:
             raise AcdError(error.code, f"variable {message.name}: {error.detail}") from error
         try:
@@ -213,7 +213,7 @@ class Catalogue:
 
     def _compare(self, wanted: Variable, message: pb.Variable) -> None:
         """VARIABLE_CONFLICT if the existing variable differs from the wanted one."""
-        existing = self._of_wire(message)
+        existing = self._variable_of(message)
         fields = ["dformat", "bands", "unit", "description", "resampling"]
         fields += ["palette"] if wanted.palette else []
         fields += ["scale"] if _scale_of(message) is not None else []

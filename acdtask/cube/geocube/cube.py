@@ -17,7 +17,7 @@ from acdtask.cube.geocube.reader import Reader
 from acdtask.cube.geocube.records import Records
 from acdtask.cube.jobs import Consolidation, ConsolidationParams, JobState
 from acdtask.cube.model import Addition, CubeRequest, Dataset, Image, Instance, Record, RecordQuery, Slice, Variable
-from acdtask.cube.protocol.convert import DTYPES, dformat_from_wire
+from acdtask.cube.protocol.convert import DTYPES, dformat_from_message
 from acdtask.cube.protocol.services_pb2 import GetVersionRequest
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels, Resampling
@@ -272,7 +272,7 @@ def _dataset(listed: ListedDataset, served: ServedInstance, grid: Grid) -> Datas
         uri=meta.container_uri,
         subdir=meta.container_subdir,
         bands=tuple(meta.bands),
-        dformat=dformat_from_wire(meta.dformat, variable.dformat.dtype),
+        dformat=dformat_from_message(meta.dformat, variable.dformat.dtype),
         grid=grid,
         real=None if real == (variable.dformat.min, variable.dformat.max) else real,
         exponent=meta.exponent or 1.0,

@@ -12,7 +12,7 @@ from acdtask.cube.geocube.connection import Endpoint
 from acdtask.cube.geocube.frames import Message
 from acdtask.cube.geocube.stream import Arrival, CubeStream, Group, ImageSpec, LinkSpeed, Target, level_of
 from acdtask.cube.model import Outcome
-from acdtask.cube.protocol.convert import dformat_to_wire, transform_to_wire
+from acdtask.cube.protocol.convert import dformat_to_message, transform_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest
 from acdtask.cube.protocol.values_pb2 import Size
 from acdtask.errors import AcdError
@@ -73,23 +73,23 @@ class PixelSource:
             return cls(server)
         return cls(server, Channel(connection.model_copy(update={"attempts": DOWNLOADER_ATTEMPTS}), endpoint))
 
-    def outlines(self, asked: ImageSpec, groups: Sequence[Group]) -> Iterator[Arrival]:
+    def outlines(self, spec: ImageSpec, groups: Sequence[Group]) -> Iterator[Arrival]:
         """The header of each group's image, without pixels; DATA means that it has datasets."""
 
         def opening(numbers: Sequence[int]) -> Generator[Message, None, None]:
-            request = asked.request((groups[number] for number in numbers), -3, headers_only=True)
+            request = spec.request((groups[number] for number in numbers), -3, headers_only=True)
             return self._server.messages(self._server.geocube.GetCube, request)
 
-        return iter(CubeStream(self._server, opening, groups, asked.variable, None))
+        return iter(CubeStream(self._server, opening, groups, spec.variable, None))
 
-    def images(self, asked: ImageSpec, groups: Sequence[Group], target: Target) -> Iterator[Arrival]:
+    def images(self, spec: ImageSpec, groups: Sequence[Group], target: Target) -> Iterator[Arrival]:
         """The images of the groups, in order. Raises AcdError as `CubeStream` does."""
         if self._downloader is None or Breaker.is_open(self._downloader.endpoint):
-            yield from self._from_server(asked, groups, range(len(groups)), target)
+            yield from self._from_server(spec, groups, range(len(groups)), target)
             return
-        outlines = list(self.outlines(asked, groups))
+        outlines = list(self.outlines(spec, groups))
         rest = 0  # index of the first group that has not been yielded
-        downloaded = self._from_downloader(self._downloader, asked, outlines, target)
+        downloaded = self._from_downloader(self._downloader, spec, outlines, target)
         while rest < len(outlines):
             outline = outlines[rest]
             if outline.header is None or outline.outcome is not Outcome.DATA:
@@ -101,7 +101,7 @@ class PixelSource:
                 break
             if arrival.outcome in (Outcome.FAILED, Outcome.ABSENT):
                 # The file may be unreadable, or only out of the downloader's reach: the server decides which.
-                (arrival,) = self._from_server(asked, groups, [outline.number], target)
+                (arrival,) = self._from_server(spec, groups, [outline.number], target)
                 if arrival.outcome is not Outcome.FAILED:
                     Breaker.trip(self._downloader.endpoint, "it cannot read what the server can")
                     yield arrival
@@ -110,7 +110,7 @@ class PixelSource:
             yield arrival
             rest += 1
         if rest < len(outlines):
-            yield from self._from_server(asked, groups, range(rest, len(groups)), target)
+            yield from self._from_server(spec, groups, range(rest, len(groups)), target)
 
     @staticmethod
     def _downloaded(arrivals: Iterator[Arrival], endpoint: Endpoint) -> Arrival | None:
@@ -122,16 +122,16 @@ class PixelSource:
             return None
 
     def _from_server(
-        self, asked: ImageSpec, groups: Sequence[Group], numbers: Sequence[int], target: Target
+        self, spec: ImageSpec, groups: Sequence[Group], numbers: Sequence[int], target: Target
     ) -> Iterator[Arrival]:
         level = level_of(self._server)
 
         def opening(part: Sequence[int]) -> Generator[Message, None, None]:
-            request = asked.request((groups[numbers[place]] for place in part), level)
+            request = spec.request((groups[numbers[place]] for place in part), level)
             return self._server.messages(self._server.geocube.GetCube, request)
 
         chosen = [groups[number] for number in numbers]
-        stream = CubeStream(self._server, opening, chosen, asked.variable, _renumbered(target, numbers))
+        stream = CubeStream(self._server, opening, chosen, spec.variable, _renumbered(target, numbers))
         try:
             for arrival in stream:
                 yield replace(arrival, number=numbers[arrival.number])
@@ -140,7 +140,7 @@ class PixelSource:
                 LinkSpeed.learn(self._server.endpoint, *stream.throughput)
 
     def _from_downloader(
-        self, downloader: Channel, asked: ImageSpec, outlines: Sequence[Arrival], target: Target
+        self, downloader: Channel, spec: ImageSpec, outlines: Sequence[Arrival], target: Target
     ) -> Iterator[Arrival]:
         readable = [outline for outline in outlines if outline.header is not None and outline.outcome is Outcome.DATA]
         numbers = [outline.number for outline in readable]
@@ -151,16 +151,16 @@ class PixelSource:
             request = GetCubeMetadataRequest(
                 datasets_meta=[headers[place].dataset_meta for place in part],
                 grouped_records=[headers[place].grouped_records for place in part],
-                ref_dformat=dformat_to_wire(asked.variable.dformat),  # without it, Geocube's downloader crashes
-                resampling_alg=asked.kernel,
-                pix_to_crs=transform_to_wire(asked.grid),
-                crs=asked.grid.crs,
-                size=Size(width=asked.grid.width, height=asked.grid.height),
+                ref_dformat=dformat_to_message(spec.variable.dformat),  # without it, Geocube's downloader crashes
+                resampling_alg=spec.kernel,
+                pix_to_crs=transform_to_message(spec.grid),
+                crs=spec.grid.crs,
+                size=Size(width=spec.grid.width, height=spec.grid.height),
                 protocol_v11x=True,
             )
             return downloader.messages(downloader.downloader.DownloadCube, request)
 
-        for arrival in CubeStream(downloader, opening, groups, asked.variable, _renumbered(target, numbers)):
+        for arrival in CubeStream(downloader, opening, groups, spec.variable, _renumbered(target, numbers)):
             yield replace(arrival, number=numbers[arrival.number])
 
 

@@ -16,7 +16,7 @@ from acdtask.cube.geocube.errors import cause_of
 from acdtask.cube.geocube.records import Records
 from acdtask.cube.model import OUTSIDE, Dataset
 from acdtask.cube.protocol import datasets_pb2 as pb
-from acdtask.cube.protocol.convert import dformat_to_wire
+from acdtask.cube.protocol.convert import dformat_to_message
 from acdtask.cube.protocol.records_pb2 import RecordIdList
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.source_files import Header, read_header
@@ -170,7 +170,7 @@ class Containers:
             instance_id=served.id,
             container_subdir=dataset.subdir,
             bands=dataset.bands,
-            dformat=dformat_to_wire(dataset.dformat),
+            dformat=dformat_to_message(dataset.dformat),
             real_min_value=low,
             real_max_value=high,
             exponent=dataset.exponent,

@@ -19,9 +19,9 @@ from acdtask.cube.protocol import jobs_pb2 as pb
 from acdtask.cube.protocol.convert import (
     RESAMPLING_NAMES,
     RESAMPLINGS,
-    dformat_from_wire,
-    dformat_to_wire,
-    moment_from_wire,
+    dformat_from_message,
+    dformat_to_message,
+    moment_from_message,
 )
 from acdtask.cube.protocol.records_pb2 import RecordIdList
 from acdtask.cube.protocol.values_pb2 import ExecutionLevel, StorageClass
@@ -50,7 +50,7 @@ class Jobs:
         """Set the consolidation parameters of a variable. VARIABLE_UNKNOWN, SETTING_INVALID."""
         definition = self._catalogue.variable(variable)
         message = pb.ConsolidationParams(
-            dformat=dformat_to_wire(stored_as(definition, params)),
+            dformat=dformat_to_message(stored_as(definition, params)),
             exponent=params.exponent,
             resampling_alg=RESAMPLINGS[params.resampling or definition.resampling],
             compression=pb.ConsolidationParams.Compression.Value(params.compression),
@@ -75,7 +75,7 @@ class Jobs:
         definition = self._catalogue.variable(variable)
         return ConsolidationParams.model_validate(
             {
-                "dformat": dformat_from_wire(message.dformat, definition.dformat.dtype),
+                "dformat": dformat_from_message(message.dformat, definition.dformat.dtype),
                 "exponent": message.exponent,
                 "resampling": RESAMPLING_NAMES.get(message.resampling_alg),
                 "compression": pb.ConsolidationParams.Compression.Name(message.compression),
@@ -254,8 +254,8 @@ def _state(message: pb.Job, log: tuple[str, ...]) -> JobState:
         state=message.state,
         waiting=message.waiting,
         level=Level(message.execution_level) if known else Level.ASYNCHRONOUS,
-        created=moment_from_wire(message.creation_time) or FIRST_MOMENT,
-        updated=moment_from_wire(message.last_update_time) or FIRST_MOMENT,
+        created=moment_from_message(message.creation_time) or FIRST_MOMENT,
+        updated=moment_from_message(message.last_update_time) or FIRST_MOMENT,
         active_tasks=message.active_tasks,
         failed_tasks=message.failed_tasks,
         log=log,

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.errors import check_name, malformed
 from acdtask.cube.protocol import layouts_pb2 as pb
-from acdtask.cube.protocol.convert import area_to_wire
+from acdtask.cube.protocol.convert import area_to_message
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import WEB_MERCATOR_HALF_WIDTH, Layout, RegularGrid, Tile, WebMercatorGrid
 
-__all__ = ["Layouts", "layout_of", "layout_to_wire"]
+__all__ = ["Layouts", "layout_of", "layout_to_message"]
 
 WEB_MERCATOR = "EPSG:3857"
 SCALES = (1, 2, 4, 8, 16)
@@ -65,7 +65,7 @@ class Layouts:
         crs_of(layout.crs)
         existing = self._find(layout.name)
         if existing is None:
-            request = pb.CreateLayoutRequest(layout=layout_to_wire(layout))
+            request = pb.CreateLayoutRequest(layout=layout_to_message(layout))
             try:
                 self._channel.call(self._channel.geocube.CreateLayout, request)
             except AcdError as error:
@@ -88,7 +88,7 @@ class Layouts:
             area: GeoJSON polygons in longitude and latitude. The protocol rounds them by up to a metre.
             layout: may be unknown to the server.
         """
-        request = pb.TileAOIRequest(aoi=area_to_wire(area), layout=layout_to_wire(layout))
+        request = pb.TileAOIRequest(aoi=area_to_message(area), layout=layout_to_message(layout))
         messages = self._channel.listed(self._channel.geocube.TileAOI, request)
         cells = {self._cell(tile, layout) for message in messages for tile in message.tiles}
         return [layout.tile(i, j) for j, i in sorted(cells)]
@@ -118,11 +118,11 @@ class Layouts:
             raise AcdError(ErrorCode.LAYOUT_CONFLICT, detail)
 
 
-def layout_to_wire(layout: Layout) -> pb.Layout:
+def layout_to_message(layout: Layout) -> pb.Layout:
     """The message of a layout, as a regular grid; `layout_of` recognises web mercator tiles by origin and cell size.
 
-    >>> wire = layout_to_wire(Layout(name="z9", grid=WebMercatorGrid(zoom=9, scale=2)))
-    >>> layout_of(wire).grid
+    >>> message = layout_to_message(Layout(name="z9", grid=WebMercatorGrid(zoom=9, scale=2)))
+    >>> layout_of(message).grid
     WebMercatorGrid(kind='web_mercator', zoom=9, scale=2)
     """
     return pb.Layout(

@@ -15,7 +15,7 @@ from acdtask.cube.geocube.channel import CallKind, Channel
 from acdtask.cube.geocube.errors import cause_of, check_name, is_taken, malformed
 from acdtask.cube.model import Record, RecordQuery
 from acdtask.cube.protocol import records_pb2 as pb
-from acdtask.cube.protocol.convert import area_from_wire, area_to_wire, moment_from_wire, moment_to_wire
+from acdtask.cube.protocol.convert import area_from_message, area_to_message, moment_from_message, moment_to_message
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["Identities", "Records"]
@@ -133,16 +133,16 @@ class Records:
         return int(self._channel.call(self._channel.geocube.DeleteRecords, request, CallKind.LISTING).nb)
 
     def _area(self, aoi_id: str) -> dict[str, Any]:
-        return area_from_wire(self._channel.call(self._channel.geocube.GetAOI, pb.GetAOIRequest(id=aoi_id)).aoi)
+        return area_from_message(self._channel.call(self._channel.geocube.GetAOI, pb.GetAOIRequest(id=aoi_id)).aoi)
 
     def _ask(self, query: RecordQuery, *, with_aoi: bool, until: int = 0) -> list[Record]:
         """Records by datetime. With `until`, at least that number, complete to the datetime of the last one."""
         request = pb.ListRecordsRequest(
             name=query.name,
             tags=query.tags,
-            from_time=moment_to_wire(query.start),
-            to_time=moment_to_wire(query.end),
-            aoi=area_to_wire(query.area) if query.area else None,
+            from_time=moment_to_message(query.start),
+            to_time=moment_to_message(query.end),
+            aoi=area_to_message(query.area) if query.area else None,
             with_aoi=with_aoi,
         )
 
@@ -157,9 +157,9 @@ class Records:
         try:
             record = Record(
                 name=message.name,
-                datetime=moment_from_wire(message.time) or FIRST_MOMENT,
+                datetime=moment_from_message(message.time) or FIRST_MOMENT,
                 tags=dict(message.tags),
-                footprint=area_from_wire(message.aoi),
+                footprint=area_from_message(message.aoi),
             )
         except ValidationError as error:
             raise malformed(
@@ -192,7 +192,7 @@ class Records:
         return {key: self._aoi_ids[key] for key in wanted}
 
     def _aoi(self, footprint: dict[str, Any]) -> str:
-        request = pb.CreateAOIRequest(aoi=area_to_wire(footprint))
+        request = pb.CreateAOIRequest(aoi=area_to_message(footprint))
         try:
             return self._channel.call(self._channel.geocube.CreateAOI, request).id
         except AcdError as error:
@@ -207,7 +207,7 @@ def _key_of(footprint: dict[str, Any]) -> str:
 
 
 def _new(record: Record, aoi_id: str) -> pb.NewRecord:
-    return pb.NewRecord(name=record.name, time=moment_to_wire(record.datetime), tags=record.tags, aoi_id=aoi_id)
+    return pb.NewRecord(name=record.name, time=moment_to_message(record.datetime), tags=record.tags, aoi_id=aoi_id)
 
 
 def _batches(messages: Sequence[pb.NewRecord]) -> Iterator[slice]:
@@ -242,7 +242,7 @@ def _check(record: Record) -> None:
             detail = f"record {record.name} has the tag {key}={value}, but Geocube reserves '*' and '?' for patterns"
             raise AcdError(ErrorCode.SETTING_INVALID, detail)
     try:
-        message = area_to_wire(record.footprint)
+        message = area_to_message(record.footprint)
     except AcdError as error:
         raise AcdError(error.code, f"the footprint of record {record.name}: {error.detail}", error.fix) from error
     for ring in (ring for polygon in message.polygons for ring in polygon.linearrings):

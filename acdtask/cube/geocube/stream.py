@@ -16,7 +16,7 @@ from acdtask.cube.geocube.connection import Endpoint
 from acdtask.cube.geocube.errors import LOST, is_passing, malformed, refusal_of
 from acdtask.cube.geocube.frames import DamagedError, ImageReader, Message, StreamReader
 from acdtask.cube.model import Outcome, Variable
-from acdtask.cube.protocol.convert import RESAMPLINGS, transform_to_wire
+from acdtask.cube.protocol.convert import RESAMPLINGS, transform_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest, ImageHeader
 from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, GroupedRecordIdsList
 from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
@@ -76,7 +76,7 @@ class ImageSpec:
             grouped_records=GroupedRecordIdsList(records=[GroupedRecordIds(ids=group) for group in groups]),
             instances_id=[self.instance_id],
             crs=self.grid.crs,
-            pix_to_crs=transform_to_wire(self.grid),
+            pix_to_crs=transform_to_message(self.grid),
             size=Size(width=self.grid.width, height=self.grid.height),
             compression_level=level,
             headers_only=headers_only,

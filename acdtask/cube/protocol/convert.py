@@ -19,15 +19,15 @@ __all__ = [
     "NO_MOMENT",
     "RESAMPLINGS",
     "RESAMPLING_NAMES",
-    "area_from_wire",
-    "area_to_wire",
-    "dformat_from_wire",
-    "dformat_to_wire",
-    "grid_from_wire",
+    "area_from_message",
+    "area_to_message",
+    "dformat_from_message",
+    "dformat_to_message",
+    "grid_from_message",
     "grid_to_tile",
-    "moment_from_wire",
-    "moment_to_wire",
-    "transform_to_wire",
+    "moment_from_message",
+    "moment_to_message",
+    "transform_to_message",
 ]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -64,7 +64,7 @@ NO_MOMENT = Timestamp(seconds=-62135596800)
 """0001-01-01, which means no bound in Geocube."""
 
 
-def dformat_to_wire(dformat: DataFormat) -> values_pb2.DataFormat:
+def dformat_to_message(dformat: DataFormat) -> values_pb2.DataFormat:
     """The message of a data format. SETTING_INVALID if Geocube does not support its data type."""
     if dformat.dtype not in DTYPES:
         raise AcdError(ErrorCode.SETTING_INVALID, f"Geocube does not support the data type {dformat.dtype}")
@@ -73,7 +73,7 @@ def dformat_to_wire(dformat: DataFormat) -> values_pb2.DataFormat:
     )
 
 
-def dformat_from_wire(message: values_pb2.DataFormat, dtype: DType | None = None) -> DataFormat:
+def dformat_from_message(message: values_pb2.DataFormat, dtype: DType | None = None) -> DataFormat:
     """The data format of a message; `dtype` is used if the message leaves it undefined.
 
     SETTING_INVALID for a data type that acd does not support, or an invalid range.
@@ -89,13 +89,13 @@ def dformat_from_wire(message: values_pb2.DataFormat, dtype: DType | None = None
     return DataFormat(dtype=name, nodata=message.no_data, min=message.min_value, max=message.max_value)
 
 
-def transform_to_wire(grid: Grid) -> values_pb2.GeoTransform:
+def transform_to_message(grid: Grid) -> values_pb2.GeoTransform:
     """The transform of a grid in GDAL's order."""
     a, b, c, d, e, f = grid.transform
     return values_pb2.GeoTransform(a=c, b=a, c=b, d=f, e=d, f=e)
 
 
-def grid_from_wire(crs: str, transform: values_pb2.GeoTransform, size: values_pb2.Size) -> Grid:
+def grid_from_message(crs: str, transform: values_pb2.GeoTransform, size: values_pb2.Size) -> Grid:
     """The grid of a request or a tile. pydantic.ValidationError if the size is not positive."""
     t = transform
     return Grid(crs=crs, transform=(t.b, t.c, t.a, t.e, t.f, t.d), width=size.width, height=size.height)
@@ -104,10 +104,10 @@ def grid_from_wire(crs: str, transform: values_pb2.GeoTransform, size: values_pb
 def grid_to_tile(grid: Grid) -> layouts_pb2.Tile:
     """The tile of a grid."""
     size = values_pb2.Size(width=grid.width, height=grid.height)
-    return layouts_pb2.Tile(transform=transform_to_wire(grid), size_px=size, crs=grid.crs)
+    return layouts_pb2.Tile(transform=transform_to_message(grid), size_px=size, crs=grid.crs)
 
 
-def moment_to_wire(moment: datetime | None) -> Timestamp:
+def moment_to_message(moment: datetime | None) -> Timestamp:
     """The timestamp of a moment; NO_MOMENT for None."""
     if moment is None:
         return NO_MOMENT
@@ -115,14 +115,14 @@ def moment_to_wire(moment: datetime | None) -> Timestamp:
     return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
 
 
-def moment_from_wire(message: Timestamp) -> datetime | None:
+def moment_from_message(message: Timestamp) -> datetime | None:
     """The moment of a timestamp, to the microsecond; None for 0001-01-01 and for times outside of the calendar."""
     if message.seconds <= NO_MOMENT.seconds or message.seconds > 253402300799:
         return None
     return EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
 
 
-def area_to_wire(area: dict[str, Any]) -> records_pb2.AOI:
+def area_to_message(area: dict[str, Any]) -> records_pb2.AOI:
     """The AOI of a GeoJSON Polygon or MultiPolygon, with 32-bit coordinates. AOI_EMPTY for any other geometry."""
     kind, coordinates = area.get("type"), area.get("coordinates")
     if kind not in ("Polygon", "MultiPolygon") or not coordinates:
@@ -141,7 +141,7 @@ def area_to_wire(area: dict[str, Any]) -> records_pb2.AOI:
     )
 
 
-def area_from_wire(message: records_pb2.AOI) -> dict[str, Any]:
+def area_from_message(message: records_pb2.AOI) -> dict[str, Any]:
     """The GeoJSON Polygon or MultiPolygon of an AOI; {} if it is empty.
 
     Coordinates are the shortest decimals that round to the same 32-bit floats, so that 50.8 is returned as 50.8.

@@ -24,7 +24,13 @@ from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.model import Record, Variable
 from acdtask.cube.protocol import cubes_pb2, datasets_pb2, jobs_pb2, layouts_pb2, records_pb2, services_pb2
 from acdtask.cube.protocol import variables_pb2 as variables
-from acdtask.cube.protocol.convert import DTYPES, RESAMPLINGS, dformat_to_wire, moment_from_wire, moment_to_wire
+from acdtask.cube.protocol.convert import (
+    DTYPES,
+    RESAMPLINGS,
+    dformat_to_message,
+    moment_from_message,
+    moment_to_message,
+)
 from acdtask.cube.protocol.services_pb2_grpc import (
     GeocubeDownloaderServicer,
     GeocubeServicer,
@@ -121,7 +127,7 @@ class Scripted:
         """Add a record, and its image; returns the server's id of the record."""
         identity = str(uuid.uuid4())
         self.records[identity] = records_pb2.Record(
-            id=identity, name=record.name, time=moment_to_wire(record.datetime), tags=record.tags
+            id=identity, name=record.name, time=moment_to_message(record.datetime), tags=record.tags
         )
         if image is not None:
             self.images[identity] = image
@@ -206,7 +212,7 @@ class Scripted:
         return datasets_pb2.InternalMeta(
             container_uri=f"/data/{identity}.tif",
             bands=range(1, len(self.variable.bands) + 1),
-            dformat=dformat_to_wire(dformat),
+            dformat=dformat_to_message(dformat),
             range_min=dformat.min,
             range_max=dformat.max,
             exponent=1,
@@ -243,7 +249,7 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
         message = variables.Variable(
             id=world.variable_id,
             name=variable.name,
-            dformat=dformat_to_wire(variable.dformat),
+            dformat=dformat_to_message(variable.dformat),
             bands=variable.bands,
             resampling_alg=RESAMPLINGS[variable.resampling],
             instances=[variables.Instance(id=world.instance_id, name="master")],
@@ -253,13 +259,13 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
     def ListRecords(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802  # the RPC's name
         world = self._world
         fault = world.enter("ListRecords", request, context)
-        first, last = moment_from_wire(request.from_time), moment_from_wire(request.to_time)
+        first, last = moment_from_message(request.from_time), moment_from_message(request.to_time)
         with world.lock:
             records = sorted(world.records.values(), key=lambda record: record.time.seconds)
         chosen = [
             record
             for record in records
-            if (moment := moment_from_wire(record.time))
+            if (moment := moment_from_message(record.time))
             and (first is None or moment >= first)
             and (last is None or moment <= last)
         ]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.cube import GeocubeCube
-from acdtask.cube.geocube.layouts import layout_of, layout_to_wire
+from acdtask.cube.geocube.layouts import layout_of, layout_to_message
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Instance, Record, RecordQuery, Variable
 from acdtask.cube.protocol.layouts_pb2 import Layout as LayoutMessage
@@ -180,7 +180,7 @@ def test_64_bit_integers_are_refused_before_anything_is_created(world: Scripted,
 )
 def test_a_layout_survives_a_round_trip(grid: RegularGrid | WebMercatorGrid) -> None:
     layout = Layout(name="l", grid=grid)
-    assert layout_of(LayoutMessage.FromString(layout_to_wire(layout).SerializeToString())) == layout
+    assert layout_of(LayoutMessage.FromString(layout_to_message(layout).SerializeToString())) == layout
 
 
 def test_unsupported_layouts_are_not_listed(world: Scripted, cube: GeocubeCube) -> None:
