@@ -14,7 +14,15 @@ from acdtask.cube.jobs import ConsolidationParams
 from acdtask.cube.local.cube import LocalCube
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import DataFormat
-from tests.serve.consolidation.small_cube import asked, consolidated, expected_stack, jobs_of, make_cube, stack, work
+from tests.serve.consolidation.small_cube import (
+    consolidated,
+    consolidation,
+    expected_stack,
+    jobs_of,
+    make_cube,
+    stack,
+    work,
+)
 
 
 @pytest.fixture
@@ -32,7 +40,7 @@ def test_the_parameters_of_a_variable_are_kept_and_those_of_a_job_do_not_change(
     params = ConsolidationParams(dformat=byte, compression="LOSSY", storage_class="ARCHIVE", resampling="nearest")
     jobs_of(cube).configure("CoherenceVV", params)
     assert jobs_of(LocalCube.open(cube.store.url)).params("CoherenceVV") == params
-    job_id = jobs_of(cube).consolidate(asked())
+    job_id = jobs_of(cube).consolidate(consolidation())
     jobs_of(cube).configure("CoherenceVV", ConsolidationParams())
     assert work(cube, job_id).state == "DONE"
     assert {one.dformat for one in consolidated(cube)} == {byte}
@@ -49,7 +57,7 @@ def test_the_parameters_of_a_variable_are_kept_and_those_of_a_job_do_not_change(
 def test_numbers_of_a_container_mean_the_same_to_other_readers(cube: LocalCube) -> None:
     shifted = DataFormat(dtype="int16", nodata=-32768, min=-1000, max=1000)
     jobs_of(cube).configure("CoherenceVV", ConsolidationParams(dformat=shifted))
-    work(cube, jobs_of(cube).consolidate(asked()))
+    work(cube, jobs_of(cube).consolidate(consolidation()))
     (uri,) = {one.uri for one in consolidated(cube) if one.cell == "0/0"}
     array = zarr.open_array(cube.store.zarr_store(uri, read_only=True), path="CoherenceVV", mode="r")
     numbers = np.asarray(array[:]).astype("f8")

@@ -15,7 +15,7 @@ from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import layouts_pb2, services_pb2_grpc
-from acdtask.cube.protocol.convert import area_to_wire, grid_from_wire
+from acdtask.cube.protocol.convert import area_to_message, grid_from_message
 from acdtask.raster.grid import Layout, Tile
 from acdtask.raster.tiling import tiles_of
 from tests.cube.builders import geojson
@@ -119,12 +119,12 @@ def geocube_room(geocube_address: str, tmp_path: Path) -> Iterator[Room]:
 
 def tiles_of_server(stub: services_pb2_grpc.GeocubeStub, area: BaseGeometry, layout: Layout) -> list[Tile]:
     """The cells of a layout that an area needs, as a server finds them."""
-    request = layouts_pb2.TileAOIRequest(aoi=area_to_wire(geojson(area)), layout_name=layout.name)
+    request = layouts_pb2.TileAOIRequest(aoi=area_to_message(geojson(area)), layout_name=layout.name)
     crs = CRS.from_user_input(layout.crs)
     found = []
     for one in (tile for answer in stub.TileAOI(request) for tile in answer.tiles):
         assert CRS.from_user_input(one.crs) == crs
-        grid = grid_from_wire(layout.crs, one.transform, one.size_px)
+        grid = grid_from_message(layout.crs, one.transform, one.size_px)
         (ox, oy), extent = layout.origin, layout.cell_extent
         i, j = round((grid.transform[2] - ox) / extent), round((oy - grid.transform[5]) / extent)
         found.append(Tile(layout=layout.name, i=i, j=j, grid=grid))

@@ -24,7 +24,7 @@ from acdtask.cube.protocol import (
     values_pb2,
     variables_pb2,
 )
-from acdtask.cube.protocol.convert import area_to_wire, moment_to_wire, transform_to_wire
+from acdtask.cube.protocol.convert import area_to_message, moment_to_message, transform_to_message
 from acdtask.raster.cog import write_cog
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid
@@ -89,7 +89,7 @@ class Wire:
     def area(self) -> records_pb2.AOI:
         """An area that no other test has."""
         east, north = (round(int(part, 16) / 2**20 * 0.5, 5) for part in (self.prefix[1:6], self.prefix[6:11]))
-        return area_to_wire(box(7 + east, 50 + north, 8 + east, 51 + north))
+        return area_to_message(box(7 + east, 50 + north, 8 + east, 51 + north))
 
     @cached_property
     def area_id(self) -> str:
@@ -100,7 +100,7 @@ class Wire:
         """What makes a record."""
         fields = {
             "name": self.name(f"r{number}"),
-            "time": moment_to_wire(START.replace(day=number + 1)),
+            "time": moment_to_message(START.replace(day=number + 1)),
             "tags": {"orbit": "37"},
             "aoi_id": self.area_id,
         }
@@ -150,7 +150,7 @@ class Wire:
             ),
             "instances_id": [self.instance],
             "crs": on.crs,
-            "pix_to_crs": transform_to_wire(on),
+            "pix_to_crs": transform_to_message(on),
             "size": values_pb2.Size(width=on.width, height=on.height),
             "compression_level": -3,
             "protocol_v11x": True,

@@ -21,7 +21,7 @@ from acdtask.cube.protocol import (
     values_pb2,
     variables_pb2,
 )
-from acdtask.cube.protocol.convert import area_from_wire, area_to_wire
+from acdtask.cube.protocol.convert import area_from_message, area_to_message
 from tests.cube.builders import box
 from tests.cube.conformance.messages import INT16, SCENE, UNKNOWN_ID, Call, Wire, told
 
@@ -264,7 +264,7 @@ def test_an_area_comes_back(wire: Wire) -> None:
     assert [list(polygon.linearrings[0].points) for polygon in found.polygons] == [
         list(polygon.linearrings[0].points) for polygon in wire.area.polygons
     ]
-    assert area_from_wire(found)["type"] == "Polygon"
+    assert area_from_message(found)["type"] == "Polygon"
 
 
 def test_a_refused_batch_of_records_makes_none(wire: Wire) -> None:
@@ -285,7 +285,7 @@ def test_containers_come_back(wire: Wire) -> None:
 
 
 def test_tiles_come_in_messages_of_a_thousand(wire: Wire) -> None:
-    area = area_to_wire(box(7, 50, 7.5, 50.4))
+    area = area_to_message(box(7, 50, 7.5, 50.4))
     answers = list(wire.stub.TileAOI(layouts_pb2.TileAOIRequest(aoi=area, layout_name=wire.layout)))
     counts = [len(answer.tiles) for answer in answers]
     assert sum(counts) > 1000
