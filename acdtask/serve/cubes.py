@@ -188,7 +188,7 @@ class CubeCalls:
         whole = CubeRequest(
             variable=variable.name, instance=found_instance.name, grid=grid, groups=groups, resampling=resampling
         )
-        return _Asked(variable, whole, [(ids, datasets) for ids, datasets in self.cube.found(whole) if datasets])
+        return _Asked(variable, whole, [(ids, datasets) for ids, datasets in self.cube.groups(whole) if datasets])
 
     def _answer(self, request: GetCubeRequest, asked: _Asked) -> Iterator[bytes]:
         variable, grid = asked.variable, asked.request.grid

@@ -140,7 +140,7 @@ FLAT = {"type": "Polygon", "coordinates": [[[7, 50], [8, 51], [7, 50], [7, 50]]]
 
 
 @pytest.mark.parametrize(
-    ("source", "code", "words"),
+    ("source", "code", "message"),
     [
         ("{", ErrorCode.AOI_UNREADABLE, "not JSON"),
         ("[]", ErrorCode.AOI_UNREADABLE, "not a JSON object"),
@@ -150,9 +150,13 @@ FLAT = {"type": "Polygon", "coordinates": [[[7, 50], [8, 51], [7, 50], [7, 50]]]
         (text(type=None), ErrorCode.AOI_UNREADABLE, "None"),
         (text(type="FeatureCollection"), ErrorCode.AOI_UNREADABLE, "not GeoJSON"),
         (text(type="FeatureCollection", features=[1]), ErrorCode.AOI_UNREADABLE, "not GeoJSON"),
-        (text(geometry={"type": "Polygon"}), ErrorCode.AOI_UNREADABLE, "coordinates are damaged"),
-        (text(geometry={"type": "Polygon", "coordinates": [[["x", 1]]]}), ErrorCode.AOI_UNREADABLE, "damaged"),
-        (text(geometry={"type": "Polygon", "coordinates": 3}), ErrorCode.AOI_UNREADABLE, "damaged"),
+        (text(geometry={"type": "Polygon"}), ErrorCode.AOI_UNREADABLE, "invalid coordinates"),
+        (
+            text(geometry={"type": "Polygon", "coordinates": [[["x", 1]]]}),
+            ErrorCode.AOI_UNREADABLE,
+            "invalid coordinates",
+        ),
+        (text(geometry={"type": "Polygon", "coordinates": 3}), ErrorCode.AOI_UNREADABLE, "invalid coordinates"),
         (text(name=None), ErrorCode.AOI_UNREADABLE, "no name"),
         (text(name=7), ErrorCode.AOI_UNREADABLE, "name of the AOI"),
         (text(graph_config={"resolution": 20}), ErrorCode.AOI_UNREADABLE, "graph_config.resolution"),
@@ -175,9 +179,9 @@ FLAT = {"type": "Polygon", "coordinates": [[[7, 50], [8, 51], [7, 50], [7, 50]]]
         (text(end_time="2020-01-01T00:00:00Z"), ErrorCode.DATE_INVALID, "before it starts"),
     ],
 )
-def test_what_is_no_aoi_is_refused_with_its_reason(source: str, code: ErrorCode, words: str) -> None:
+def test_what_is_no_aoi_is_refused_with_its_reason(source: str, code: ErrorCode, message: str) -> None:
     error = refused(source)
-    assert (error.code, words in error.detail) == (code, True), str(error)
+    assert (error.code, message in error.detail) == (code, True), str(error)
 
 
 def test_the_file_is_named(tmp_path: Path) -> None:

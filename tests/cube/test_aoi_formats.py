@@ -88,7 +88,7 @@ def test_all_that_is_missing_is_said_at_once() -> None:
     error = refused(GEOJSON_IO % ("{}", ""))
     assert error.code is ErrorCode.AOI_UNREADABLE
     assert all(word in error.detail for word in ("no name", "start_time", "end_time"))
-    assert all(word in error.fix for word in ("--aoi-name", "beside 'type'", "property", "--aoi-start"))
+    assert all(word in error.fix for word in ("--aoi-name", "top-level", "property", "--aoi-start"))
     assert "end_time" not in refused(GEOJSON_IO % ('{"start_time": "2020-01-01", "end_time": "2021-01-01"}', "")).detail
 
 
@@ -165,12 +165,12 @@ def test_a_crs_member_counts_wherever_it_is(place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("crs", "words"),
+    ("crs", "message"),
     [
         ({"type": "name", "properties": {"name": "EPSG:99999"}}, "EPSG:99999"),
         ({"type": "name", "properties": {"name": "EPSG:3857"}}, "look like degrees"),
         ({"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32632"}}, "look like degrees"),
-        ({"type": "name", "properties": {"name": "EPSG:4978"}}, "not a map's"),
+        ({"type": "name", "properties": {"name": "EPSG:4978"}}, "neither geographic nor projected"),
         ({"type": "name", "properties": {"name": "/etc/passwd"}}, "unknown"),
         ({"type": "link", "properties": {"href": "http://example.com/crs.prj"}}, "without a name"),
         ({"type": "name"}, "without a name"),
@@ -178,9 +178,9 @@ def test_a_crs_member_counts_wherever_it_is(place: str) -> None:
         (None, "without a name"),
     ],
 )
-def test_a_crs_that_is_not_understood_is_never_ignored(crs: Any, words: str) -> None:
+def test_a_crs_that_is_not_understood_is_never_ignored(crs: Any, message: str) -> None:
     error = refused(json.dumps(json.loads(qgis()) | {"crs": crs}))
-    assert (error.code, words in error.detail) == (ErrorCode.AOI_CRS, True), str(error)
+    assert (error.code, message in error.detail) == (ErrorCode.AOI_CRS, True), str(error)
 
 
 @pytest.mark.parametrize("shift", [0, -360])
@@ -266,7 +266,7 @@ def test_a_layer_of_several_is_named_as_qgis_does(write: Any) -> None:
     assert "west, east" in error.detail
     assert "|layername=" in error.fix
     assert load_aoi(f"{path}|layername=east").name == "east"
-    assert "its layers are: west, east" in refused(f"{path}|layername=north").detail
+    assert "its layers: west, east" in refused(f"{path}|layername=north").detail
 
 
 def test_a_zipped_shapefile_is_read(write: Any, tmp_path: Path) -> None:

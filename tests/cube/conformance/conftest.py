@@ -122,9 +122,9 @@ def tiles_of_server(stub: services_pb2_grpc.GeocubeStub, area: BaseGeometry, lay
     request = layouts_pb2.TileAOIRequest(aoi=area_to_wire(geojson(area)), layout_name=layout.name)
     crs = CRS.from_user_input(layout.crs)
     found = []
-    for one in (tile for answer in stub.TileAOI(request) for tile in answer.tiles):
-        assert CRS.from_user_input(one.crs) == crs
-        grid = grid_from_wire(layout.crs, one.transform, one.size_px)
+    for message in (tile for answer in stub.TileAOI(request) for tile in answer.tiles):
+        assert CRS.from_user_input(message.crs) == crs
+        grid = grid_from_wire(layout.crs, message.transform, message.size_px)
         (ox, oy), extent = layout.origin, layout.cell_extent
         i, j = round((grid.transform[2] - ox) / extent), round((oy - grid.transform[5]) / extent)
         found.append(Tile(layout=layout.name, i=i, j=j, grid=grid))

@@ -138,8 +138,8 @@ class Wire:
     def images(self) -> list[Pixels]:
         """Pixels of the three records, indexed."""
         pixels = [image(SCENE, number, low=1) for number in range(3)]
-        for one, record in zip(pixels, self.records, strict=True):
-            self.stub.IndexDatasets(self.container(self.write(one), record))
+        for raster, record in zip(pixels, self.records, strict=True):
+            self.stub.IndexDatasets(self.container(self.write(raster), record))
         return pixels
 
     def cube(self, *groups: tuple[str, ...], on: Grid = SCENE, **changes: object) -> cubes_pb2.GetCubeRequest:

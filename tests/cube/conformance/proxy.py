@@ -80,8 +80,8 @@ class Proxy:
         """Cut every connection that is open."""
         with self._lock:
             doomed = list(self._open)
-        for one in doomed:
-            _end(one, reset=True)
+        for connection in doomed:
+            _end(connection, reset=True)
 
     def close(self) -> None:
         """Stop listening and end every connection."""
@@ -144,11 +144,11 @@ class Proxy:
         _end(source, reset=reset)
 
 
-def _end(one: socket.socket, *, reset: bool) -> None:
+def _end(connection: socket.socket, *, reset: bool) -> None:
     with contextlib.suppress(OSError):
         if reset:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
         # Wakes the thread that reads it, too: a socket stays open as long as somebody waits in it.
-        one.shutdown(socket.SHUT_RD if reset else socket.SHUT_RDWR)
+        connection.shutdown(socket.SHUT_RD if reset else socket.SHUT_RDWR)
     with contextlib.suppress(OSError):
-        one.close()
+        connection.close()

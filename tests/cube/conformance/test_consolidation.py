@@ -41,7 +41,8 @@ class Job:
         instance, layout = room.instance(), room.layout()
         records = [room.record(number) for number in range(count)]
         datasets = [
-            room.container(one, instance, image(SCENE, number, low=1), SCENE) for number, one in enumerate(records)
+            room.container(record, instance, image(SCENE, number, low=1), SCENE)
+            for number, record in enumerate(records)
         ]
         room.cube.index(records, datasets)
         return cls(room, instance, layout, records, datasets)
@@ -70,9 +71,11 @@ class Job:
     def pixels(self) -> list[Pixels]:
         """Every image on two cells, one of them with an edge of the scenes in it."""
         groups = [(record.id,) for record in self.records]
-        found = [one for i in (0, 2) for one in self.room.images(self.instance, self.layout.tile(i, 1).grid, *groups)]
-        assert all(one.pixels is not None for one in found), [one.reason for one in found]
-        return [np.asarray(one.pixels) for one in found]
+        found = [
+            result for i in (0, 2) for result in self.room.images(self.instance, self.layout.tile(i, 1).grid, *groups)
+        ]
+        assert all(result.pixels is not None for result in found), [result.reason for result in found]
+        return [np.asarray(result.pixels) for result in found]
 
     def break_one(self) -> bytes:
         """Take a container away; what it held."""
@@ -108,8 +111,8 @@ def consolidates(room: Room, count: int) -> None:
     assert (ending.job.failed_tasks, ending.job.waiting, ending.error) == (0, False, "")
     assert ending.job.log
     assert ending.job.created <= ending.job.updated
-    for one, other in zip(before, job.pixels(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for pixels, other in zip(before, job.pixels(), strict=True):
+        np.testing.assert_array_equal(pixels, other)
     ids = [record.id for record in job.records]
     assert room.cube.having(job.instance.variable, "master", ids) == frozenset(ids)
 
@@ -212,10 +215,10 @@ def test_jobs_are_found_by_id_name_and_pattern(room: Room) -> None:
         assert job.followed(ids[-1]).end is End.DONE
     assert job.jobs.job(ids[0]).name == room.name("b")
     assert job.jobs.job(room.name("b")).id == ids[0]
-    listed = [one for one in job.jobs.jobs(room.name("*")) if one.kind == "consolidation"]
-    assert [one.id for one in listed] == ids
-    assert [one.id for one in job.jobs.jobs(room.name("?")) if one.kind == "consolidation"] == ids[:2]
-    assert [one.id for one in job.jobs.jobs(room.name("other"))] == ids[2:]
+    listed = [state for state in job.jobs.jobs(room.name("*")) if state.kind == "consolidation"]
+    assert [state.id for state in listed] == ids
+    assert [state.id for state in job.jobs.jobs(room.name("?")) if state.kind == "consolidation"] == ids[:2]
+    assert [state.id for state in job.jobs.jobs(room.name("other"))] == ids[2:]
     assert job.jobs.jobs(room.name("none*")) == []
 
 

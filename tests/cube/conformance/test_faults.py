@@ -62,10 +62,10 @@ class Place:
 
 def check(cube: GeocubeCube, request: CubeRequest, expected: list[Pixels]) -> None:
     found = list(cube.images(request))
-    assert [one.records for one in found] == list(request.groups)
-    assert {one.outcome for one in found} == {Outcome.DATA}, [one.reason for one in found if one.reason]
-    for one, given in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one.pixels, given)
+    assert [result.records for result in found] == list(request.groups)
+    assert {result.outcome for result in found} == {Outcome.DATA}, [result.reason for result in found if result.reason]
+    for result, given in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(result.pixels, given)
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +106,8 @@ def test_a_server_that_is_unavailable_for_a_while_is_waited_for(place: Place) ->
         first = next(arriving)
         proxy.refuse(2.0)
         found = [first, *arriving]
-        for one, given in zip(found, place.images, strict=True):
-            np.testing.assert_array_equal(one.pixels, given)
+        for result, given in zip(found, place.images, strict=True):
+            np.testing.assert_array_equal(result.pixels, given)
         assert len(cube.records(RecordQuery(name=place.room.name("*")))) == COUNT + 1
 
 
@@ -131,7 +131,9 @@ def test_writing_through_cuts_makes_each_thing_once(place: Place) -> None:
         instance = room.instance()
         records = room.stack(instance, place.images[:6], SCENE)
         assert proxy.cuts >= 1
-        assert cube.having(instance.variable, "master", [one.id for one in records]) == {one.id for one in records}
+        assert cube.having(instance.variable, "master", [record.id for record in records]) == {
+            record.id for record in records
+        }
         check(cube, place.asked(*records).model_copy(update={"variable": instance.variable}), place.images[:6])
         assert len(place.local.records(RecordQuery(name=room.name("*")))) == 6
         assert len(place.local.datasets(instance.variable, "master")) == 6
@@ -149,8 +151,8 @@ def test_fifty_workers_at_once_are_exact(place: Place) -> None:
             cube = pickle.loads(packed[number])  # noqa: S301  # made two lines above
             start.wait(60)
             chosen = [(number * 7 + step * 5) % COUNT for step in range(4)]
-            request = place.asked(*(place.records[one] for one in chosen))
-            check(cube, request, [place.images[one] for one in chosen])
+            request = place.asked(*(place.records[index] for index in chosen))
+            check(cube, request, [place.images[index] for index in chosen])
 
         with ThreadPoolExecutor(50) as pool:
             list(pool.map(work, range(50)))
@@ -167,8 +169,8 @@ def test_a_server_that_is_killed_in_the_middle_of_a_stream(tmp_path: Path) -> No
         back.start()
         found += arriving
         back.join()
-        for one, given in zip(found, place.images, strict=True):
-            np.testing.assert_array_equal(one.pixels, given)
+        for result, given in zip(found, place.images, strict=True):
+            np.testing.assert_array_equal(result.pixels, given)
         place.check_all(cube)
 
 

@@ -23,7 +23,7 @@ ASIDE = grid(150, 100, transform=(20, 0, 400007, 0, -20, 5599993))
 def read(room: Room, instance: Instance, ids: list[str], on: Grid, layout: str = "") -> Pixels:
     """Each record on a grid, and all of them as one image: what `where` finds there, read."""
     (found,) = room.cube.where(instance.variable, instance.name, ids, [on], layout)
-    slices = [Slice(label=one, datasets=tuple(d for d in found if d.record_id == one)) for one in ids]
+    slices = [Slice(label=record_id, datasets=tuple(d for d in found if d.record_id == record_id)) for record_id in ids]
     slices.append(Slice(label="", datasets=tuple(found)))
     return room.cube.read(on, slices, room.cube.variable(instance.variable))
 
@@ -55,8 +55,8 @@ def stacked(room: Room, of: Grid) -> tuple[Instance, list[str]]:
     records = [room.record(number) for number in range(3)]
     part = of.window(Window(row=20, column=50, height=60, width=70))
     datasets = [
-        room.container(one, instance, ground(place, number), place)
-        for number, (one, place) in enumerate(zip(records, (of, part, of), strict=True))
+        room.container(record, instance, ground(place, number), place)
+        for number, (record, place) in enumerate(zip(records, (of, part, of), strict=True))
     ]
     room.cube.index(records, datasets)
     return instance, [record.id for record in records]

@@ -33,7 +33,7 @@ def test_indexing_twice_adds_nothing(room: Room) -> None:
     assert room.cube.commit(Addition([record], [dataset])) is True
     assert room.cube.commit(Addition([record], [dataset])) is False
     assert room.cube.commit(Addition([record], [dataset, dataset])) is False
-    assert [one.record_id for one in room.cube.datasets(instance.variable, "master")] == [record.id]
+    assert [dataset.record_id for dataset in room.cube.datasets(instance.variable, "master")] == [record.id]
 
 
 def test_having_says_which_records_have_a_dataset(room: Room) -> None:
@@ -53,11 +53,11 @@ def test_datasets_come_by_record(room: Room) -> None:
     pairs = [written(room, instance, number) for number in range(4)]
     room.cube.index([record for record, _ in pairs], [dataset for _, dataset in pairs])
     ids = [record.id for record, _ in pairs]
-    assert [one.record_id for one in room.cube.datasets(instance.variable, "master")] == sorted(ids)
+    assert [dataset.record_id for dataset in room.cube.datasets(instance.variable, "master")] == sorted(ids)
     some = frozenset(ids[1:3])
     found = room.cube.datasets(instance.variable, "master", some)
-    assert [one.record_id for one in found] == sorted(some)
-    assert {(one.variable, one.instance) for one in found} == {(instance.variable, "master")}
+    assert [dataset.record_id for dataset in found] == sorted(some)
+    assert {(dataset.variable, dataset.instance) for dataset in found} == {(instance.variable, "master")}
     assert room.cube.datasets(instance.variable, "master", frozenset()) == []
 
 
@@ -82,7 +82,7 @@ def test_containers_of_one_record_join(room: Room) -> None:
     room.cube.index([record], datasets[:1])
     assert room.cube.commit(Addition([record], datasets)) is True
     np.testing.assert_array_equal(room.image(instance, SMALL, record).pixels, whole)
-    assert [one.record_id for one in room.cube.datasets(instance.variable, "master")] == [record.id] * 2
+    assert [dataset.record_id for dataset in room.cube.datasets(instance.variable, "master")] == [record.id] * 2
 
 
 def test_another_mapping_of_the_same_container_is_refused(room: Room) -> None:
@@ -100,7 +100,9 @@ def test_bands_of_one_container_may_be_of_several_instances(room: Room) -> None:
     bands = np.stack([np.full((40, 50), value, "int16") for value in (3, 4)])
     dataset = room.container(record, first, bands, SMALL, bands=(1,))
     room.cube.index([record], [dataset, dataset.model_copy(update={"instance": "VH", "bands": (2,)})])
-    values = [np.unique(np.asarray(room.image(one, SMALL, record).pixels)).tolist() for one in (first, second)]
+    values = [
+        np.unique(np.asarray(room.image(instance, SMALL, record).pixels)).tolist() for instance in (first, second)
+    ]
     assert values == [[3], [4]]
 
 
@@ -164,7 +166,7 @@ def test_after_a_refusal_the_rest_can_be_indexed(room: Room) -> None:
     assert room.cube.commit(Addition(*both)) is True
     assert room.cube.commit(Addition(*both)) is False
     found = room.images(instance, SMALL, (good[0].id,), (bad[0].id,))
-    assert [np.unique(np.asarray(one.pixels)).tolist() for one in found] == [[1], [2]]
+    assert [np.unique(np.asarray(result.pixels)).tolist() for result in found] == [[1], [2]]
 
 
 def test_products_of_tiles_are_datasets_of_their_cells(room: Room) -> None:
@@ -189,7 +191,7 @@ def test_products_of_tiles_are_datasets_of_their_cells(room: Room) -> None:
     variable = room.cube.variable(instance.variable)
     found = room.cube.where(instance.variable, "master", [record.id], [tile.grid for tile in tiles])
     for tile, near in zip(tiles, found, strict=True):
-        assert [one.record_id for one in near] == [record.id]
+        assert [dataset.record_id for dataset in near] == [record.id]
         pixels = room.cube.read(tile.grid, [Slice(label="", datasets=tuple(near))], variable)
         np.testing.assert_array_equal(pixels[0], np.full((64, 64), tile.i + 1))
         np.testing.assert_array_equal(room.image(instance, tile.grid, record).pixels, pixels[0])

@@ -38,7 +38,7 @@ def twice(call: Call) -> Call:
 
 def new_records(*changes: dict[str, Any]) -> Call:
     def call(wire: Wire) -> Any:
-        records = [wire.new_record(5, **one) for one in changes]
+        records = [wire.new_record(5, **fields) for fields in changes]
         return wire.stub.CreateRecords(records_pb2.CreateRecordsRequest(records=records))
 
     return call

@@ -51,7 +51,7 @@ def test_headers_only(wire: Wire) -> None:
     request = wire.cube(*((record,) for record in wire.records[::-1]), headers_only=True)
     head, *slices = streamed(wire.stub.GetCube(request))
     assert head.count == 3
-    assert [one.grouped_records.records[0].id for one, _ in slices] == wire.records[::-1]
+    assert [header.grouped_records.records[0].id for header, _ in slices] == wire.records[::-1]
     for header, chunks in slices:
         assert (header.nb_parts, header.size, header.data, chunks) == (0, 0, b"", [])
         assert (header.shape.dim1, header.shape.dim2, header.shape.dim3) == (1, SCENE.width, SCENE.height)
@@ -78,7 +78,7 @@ def test_slices_without_pixels(wire: Wire) -> None:
     groups = [(gone,), (UNKNOWN_ID,), (data,), (empty,)]
     head, *slices = streamed(wire.stub.GetCube(wire.cube(*groups)))
     assert head.count == 3
-    assert [one.grouped_records.records[0].id for one, _ in slices] == [gone, data, empty]
+    assert [header.grouped_records.records[0].id for header, _ in slices] == [gone, data, empty]
     assert lost in slices[0][0].error
     assert slices[1][0].error == ""
     assert slices[2][0].error == NOT_ENOUGH
@@ -111,4 +111,4 @@ def test_a_cube_by_filters_is_one_of_datetimes(wire: Wire) -> None:
     request = wire.cube(filters=records_pb2.RecordFilters(tags={"orbit": "37"}))
     head, *slices = streamed(wire.stub.GetCube(request))
     assert head.count == 3
-    assert [one.grouped_records.records[0].id for one, _ in slices] == wire.records
+    assert [header.grouped_records.records[0].id for header, _ in slices] == wire.records

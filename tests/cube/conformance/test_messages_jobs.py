@@ -148,7 +148,7 @@ def test_jobs_have_names_of_their_own_and_are_listed_by_them(wire: Wire) -> None
     assert f"Job with name: {wire.name('job')}" in details_of(error)
     for pattern in (wire.name("job"), wire.name("jo?"), wire.name("JOB(?i)")):
         listed = wire.stub.ListJobs(jobs_pb2.ListJobsRequest(name_like=pattern)).jobs
-        assert [one.id for one in listed] == [job_id], pattern
+        assert [listed_job.id for listed_job in listed] == [job_id], pattern
     assert not wire.stub.ListJobs(jobs_pb2.ListJobsRequest(name_like=wire.name("none"))).jobs
 
 

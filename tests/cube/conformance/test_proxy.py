@@ -68,10 +68,10 @@ def test_a_seed_cuts_at_the_same_bytes(source: tuple[str, int]) -> None:
         with Proxy(source, Faults(seed=7, cut_after=(1, 400_000), cuts_at_most=6)) as proxy:
             found = [fetched(proxy) for _ in range(8)]
             assert proxy.cuts == 6
-        assert all(DATA.startswith(one) for one in found)
-        assert all(len(one) <= 400_000 for one in found[:6])
+        assert all(DATA.startswith(piece) for piece in found)
+        assert all(len(piece) <= 400_000 for piece in found[:6])
         assert found[6:] == [DATA, DATA]
-        lengths.append([len(one) for one in found if len(one) < len(DATA)])
+        lengths.append([len(piece) for piece in found if len(piece) < len(DATA)])
     assert len(set(lengths[0])) > 1
 
 

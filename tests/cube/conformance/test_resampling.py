@@ -147,11 +147,11 @@ def test_an_image_does_not_depend_on_what_else_is_asked_for(room: Room, resampli
     Path(room.put(gone, instance, ground(on), on).uri).unlink()
     ids = [record.id for record in records]
     shifted = grid(150, 100, transform=(20, 0, 400007, 0, -20, 5599993))
-    groups = [(gone.id,), *((one,) for one in ids), tuple(ids)]
+    groups = [(gone.id,), *((record_id,) for record_id in ids), tuple(ids)]
     together = room.images(instance, shifted, *groups, resampling=resampling)
-    for group, one in zip(groups[1:], together[1:], strict=True):
+    for group, mosaic in zip(groups[1:], together[1:], strict=True):
         (alone,) = room.images(instance, shifted, group, resampling=resampling)
-        np.testing.assert_array_equal(shown(one), shown(alone))
+        np.testing.assert_array_equal(shown(mosaic), shown(alone))
 
 
 def maps(room: Room, stored: DataFormat, target: DataFormat) -> None:

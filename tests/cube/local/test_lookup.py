@@ -101,9 +101,9 @@ def test_without_a_layout_a_pixel_has_one_value_too(cube: LocalCube, row: int, c
 
 def test_the_same_record_may_be_consolidated_in_a_tile_and_not_in_its_neighbour(cube: LocalCube) -> None:
     (found,) = cube.where("CoherenceVV", "master", [record(0).id], [layout_of(24).tile(0, 0).grid.grown(16)], "tiles")
-    assert {one.cell for one in found} == {"", "0/0", "1/1"}
+    assert {chosen.cell for chosen in found} == {"", "0/0", "1/1"}
     (found,) = cube.where("CoherenceVV", "master", [record(0).id], [layout_of(24).tile(0, 0).grid], "tiles")
-    assert [one.cell for one in found] == ["0/0"]
+    assert [chosen.cell for chosen in found] == ["0/0"]
 
 
 def test_copies_of_the_layout_stand_in_for_a_records_own() -> None:
@@ -120,7 +120,7 @@ def test_copies_of_the_layout_stand_in_for_a_records_own() -> None:
 
     def found(of: list[Dataset], on: Grid, layout: str) -> list[str]:
         (picked,) = datasets_of_grids(of, order, [on], layout)
-        return [one.uri for one in picked]
+        return [chosen.uri for chosen in picked]
 
     everything = native + copies
     assert found(everything, here.grid, "tiles") == ["2.tif", "x.zarr"]

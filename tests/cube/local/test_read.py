@@ -86,7 +86,7 @@ def test_order_within_a_slice_holds_across_containers_and_kinds(place: str) -> N
     orders = [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0), (2, 0)]
     inner = grid().window(Window(row=5, column=5, height=20, width=20))
     found = cube.read(inner, [one_slice(*(parts[n] for n in order)) for order in orders], COHERENCE, "nearest")
-    assert [np.unique(one).tolist() for one in found] == [[order[-1]] for order in orders]
+    assert [np.unique(mosaic).tolist() for mosaic in found] == [[order[-1]] for order in orders]
 
 
 def test_several_bands_come_in_the_order_of_the_dataset(place: str) -> None:
@@ -223,7 +223,7 @@ def test_images_read_together_are_as_if_read_alone(place: str, kernel: Resamplin
     target = grid(200, 150, crs="EPSG:32633", transform=(20, 0, -24000, 0, -20, 5625000))
     together = cube.read(target, slices, COHERENCE, kernel)
     assert ((together == NODATA).any(axis=0) & (together != NODATA).any(axis=0)).any() == holes
-    alone = np.concatenate([cube.read(target, [one], COHERENCE, kernel) for one in slices])
+    alone = np.concatenate([cube.read(target, [part], COHERENCE, kernel) for part in slices])
     np.testing.assert_array_equal(together, alone)
 
 
@@ -283,9 +283,9 @@ def test_a_missing_or_damaged_container_is_named(place: str, tmp_path: Any) -> N
         (f"{outside.url}/b.tif", ErrorCode.INPUT_UNREADABLE, "other/b.tif is missing"),
         ("data/missing.zarr", ErrorCode.CUBE_DAMAGED, "data/missing.zarr is missing"),
     ]
-    for uri, code, words in cases:
+    for uri, code, message in cases:
         broken = stored.model_copy(update={"uri": uri, "subdir": "0"})
-        with pytest.raises(AcdError, match=words) as caught:
+        with pytest.raises(AcdError, match=message) as caught:
             cube.read(grid(600, 600), [one_slice(stored), one_slice(broken)], COHERENCE)
         assert caught.value.code is code
     with pytest.raises(AcdError, match="600 x 600"):

@@ -68,12 +68,14 @@ def described(field: FieldDescriptor) -> list[Any]:
 
 
 def test_every_message_has_the_fields_of_geocube() -> None:
-    ours = {one.full_name: {field.name: described(field) for field in one.fields} for one in every_message()}
+    ours = {
+        message.full_name: {field.name: described(field) for field in message.fields} for message in every_message()
+    }
     assert ours == RECORDED["messages"]
 
 
 def test_every_enum_has_the_numbers_of_geocube() -> None:
-    ours = {one.full_name: {value.name: value.number for value in one.values} for one in every_enum()}
+    ours = {enum.full_name: {value.name: value.number for value in enum.values} for enum in every_enum()}
     assert ours == RECORDED["enums"]
 
 

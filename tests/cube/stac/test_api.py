@@ -86,15 +86,19 @@ class Api:
 
     def page(self, query: dict[str, Any]) -> dict[str, Any]:
         """A page of a search."""
-        chosen = [one for one in self.items if one["collection"] in query.get("collections", [one["collection"]])]
+        chosen = [
+            feature
+            for feature in self.items
+            if feature["collection"] in query.get("collections", [feature["collection"]])
+        ]
         if "intersects" in query:
             area = shape(query["intersects"])
-            chosen = [one for one in chosen if shape(one["geometry"]).intersects(area)]
+            chosen = [feature for feature in chosen if shape(feature["geometry"]).intersects(area)]
         if "bbox" in query:
-            chosen = [one for one in chosen if shape(one["geometry"]).intersects(box(*query["bbox"]))]
+            chosen = [feature for feature in chosen if shape(feature["geometry"]).intersects(box(*query["bbox"]))]
         if "datetime" in query:
             first, _, last = query["datetime"].partition("/")
-            chosen = [one for one in chosen if first <= one["properties"]["datetime"] <= last]
+            chosen = [feature for feature in chosen if first <= feature["properties"]["datetime"] <= last]
         first_row = int(query.get("token", 0))
         more = first_row + PAGE < len(chosen)
         following: dict[str, Any] = {"rel": "next", "href": f"{self.address}/v1/search"}
@@ -176,7 +180,7 @@ def refusal(address: str) -> AcdError:
 @pytest.mark.parametrize("path", ["/v1/collections/coherence", "/v1/collections/coherence/items/"])
 def test_a_collection_is_read_page_by_page_and_in_an_order_of_its_own(path: str, api: Api) -> None:
     items = read_stac_api(api.address + path)
-    assert [one["id"] for one in items] == [f"pair-{number}" for number in range(5)]
+    assert [feature["id"] for feature in items] == [f"pair-{number}" for number in range(5)]
     assert items[0]["assets"]["coh"]["href"] == "s3://pub/coh/0.tif"
     assert sum(path == "/v1/search" for path, _ in api.asked) == 3
 
@@ -184,16 +188,16 @@ def test_a_collection_is_read_page_by_page_and_in_an_order_of_its_own(path: str,
 def test_a_search_has_its_own_area_and_times(api: Api) -> None:
     api.items.append(item(5, "s3://pub/coh/5.tif", west=7.5))
     ask = f"{api.address}/v1/search?collections=coherence"
-    assert [one["id"] for one in read_stac_api(f"{ask}&bbox=7.4,50,7.6,52")] == ["pair-5"]
+    assert [feature["id"] for feature in read_stac_api(f"{ask}&bbox=7.4,50,7.6,52")] == ["pair-5"]
     times = "2020-01-17T00:00:00Z/2020-01-18T23:59:59Z"
-    assert [one["id"] for one in read_stac_api(f"{ask}&datetime={times}")] == ["pair-1", "pair-2"]
+    assert [feature["id"] for feature in read_stac_api(f"{ask}&datetime={times}")] == ["pair-1", "pair-2"]
 
 
 def test_an_aoi_bounds_what_is_asked_for(api: Api) -> None:
     api.items.append(item(5, "s3://pub/coh/5.tif", west=7.5))
     start, end = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 12, 31, tzinfo=UTC)
     found = read_stac_api(f"{api.address}/v1/collections/coherence", mapping(box(7.4, 50, 7.6, 52)), start, end)
-    assert [one["id"] for one in found] == ["pair-5"]
+    assert [feature["id"] for feature in found] == ["pair-5"]
     asked = next(query for path, query in api.asked if path == "/v1/search")
     assert asked["datetime"] == "2020-01-01T00:00:00Z/2020-12-31T00:00:00Z"
 
@@ -202,7 +206,7 @@ def test_an_address_without_a_collection_is_told_those_that_are_there(api: Api) 
     for path in ("/v1", "/v1/search"):
         error = refusal(api.address + path)
         assert error.code is ErrorCode.STAC_API_FAILED
-        assert "there are coherence" in error.detail
+        assert "those of the API are coherence" in error.detail
         assert f"{api.address}/v1/collections/" in error.fix
 
 
@@ -284,12 +288,12 @@ def test_an_item_of_the_web_names_no_file_of_this_machine(href: str) -> None:
 
 @pytest.mark.parametrize("href", ["./x.tif", "../x.tif", "x.tif"])
 def test_a_relative_asset_is_looked_for_beside_its_item_and_nowhere_if_that_is_not_said(href: str) -> None:
-    one = item(0, href)
-    with serving(Api([one])) as running:
+    feature = item(0, href)
+    with serving(Api([feature])) as running:
         error = refusal(f"{running.address}/v1/collections/coherence")
         assert error.code is ErrorCode.STAC_INVALID
         assert "pair-0" in error.detail
-        one["links"] = [{"rel": "self", "href": "https://example.org/c/items/pair-0"}]
+        feature["links"] = [{"rel": "self", "href": "https://example.org/c/items/pair-0"}]
         (read,) = read_stac_api(f"{running.address}/v1/collections/coherence")
     folder = "https://example.org/c" if href.startswith("../") else "https://example.org/c/items"
     assert read["assets"]["coh"]["href"] == f"{folder}/x.tif"

@@ -86,20 +86,20 @@ def pair(**tags: str) -> Record:
 
 def test_an_asset_has_the_checksum_of_its_file(tmp_path: Path) -> None:
     checksum = write_cog(Store.at(str(tmp_path)), "x.tif", image(grid())[np.newaxis], grid(), nodata=-1)
-    one = pair()
-    item = checked(stac_item(one, [dataset(one, "x.tif", checksum=checksum)], [COHERENCE], item_id="a"))
+    owner = pair()
+    item = checked(stac_item(owner, [dataset(owner, "x.tif", checksum=checksum)], [COHERENCE], item_id="a"))
     (asset,) = item["assets"].values()
     assert asset["file:checksum"] == "1220" + hashlib.sha256((tmp_path / "x.tif").read_bytes()).hexdigest()
     assert [uri.split("/")[3] for uri in item["stac_extensions"]] == ["projection", "file", "raster"]
     assert (asset["raster:scale"], asset["raster:offset"]) == (COHERENCE.scale, 0)
-    container = dataset(one, "x.zarr", subdir="0", checksum=checksum)
-    assert "file:checksum" not in str(stac_item(one, [container], [COHERENCE], item_id="a"))
+    container = dataset(owner, "x.zarr", subdir="0", checksum=checksum)
+    assert "file:checksum" not in str(stac_item(owner, [container], [COHERENCE], item_id="a"))
 
 
 def test_an_item_says_where_when_and_what() -> None:
-    one = pair()
-    datasets = [dataset(one, "data/a/x.tif"), dataset(one, "data/b/z 1.tif", variable=Z.name, dformat=Z.dformat)]
-    item = checked(stac_item(one, datasets, [COHERENCE, Z], item_id="a-1", href="data/a/x.json"))
+    owner = pair()
+    datasets = [dataset(owner, "data/a/x.tif"), dataset(owner, "data/b/z 1.tif", variable=Z.name, dformat=Z.dformat)]
+    item = checked(stac_item(owner, datasets, [COHERENCE, Z], item_id="a-1", href="data/a/x.json"))
     assert item["id"] == "a-1"
     assert item["properties"] == {
         "datetime": "2021-01-07T00:00:00Z",
@@ -165,9 +165,9 @@ def test_an_item_without_footprint_has_no_geometry() -> None:
 def write_catalogue(store: Store) -> None:
     items = {}
     for number in range(3):
-        one = record(number)
+        owner = record(number)
         key = f"items/köln {number}/item.json"
-        items[key] = stac_item(one, [dataset(one, f"items/köln {number}/x.tif")], [COHERENCE], href=key)
+        items[key] = stac_item(owner, [dataset(owner, f"items/köln {number}/x.tif")], [COHERENCE], href=key)
         store.put(key, json.dumps(items[key]).encode())
     collection = checked(
         stac_collection(
@@ -219,32 +219,35 @@ def test_relative_addresses_and_circles_are_followed(tmp_path: Path, monkeypatch
     for key, document in (("catalog.json", circle), ("b/catalog.json", back), ("b/item.json", item)):
         Store.at(".").put(key, json.dumps(document).encode())
     for address in ("catalog.json", "./catalog.json", f"file://{tmp_path}/catalog.json"):
-        assert [one["assets"]["CoherenceVV"]["href"] for one in read_stac(address)] == [f"{tmp_path}/b/x.tif"]
+        assert [found["assets"]["CoherenceVV"]["href"] for found in read_stac(address)] == [f"{tmp_path}/b/x.tif"]
 
 
 ITEM: dict[str, Any] = {"type": "Feature", "id": "i", "properties": {}, "assets": {"a": {"href": "a.tif"}}}
 
 
 @pytest.mark.parametrize(
-    ("document", "words"),
+    ("document", "message"),
     [
         ("{", "not JSON"),
         ([], "not a JSON object"),
         ({"type": "Nothing"}, "type 'Nothing'"),
         ({"type": "Catalog"}, "no list of links"),
         ({"type": "FeatureCollection", "features": [3]}, "item without"),
-        ({"type": "FeatureCollection", "features": [ITEM | {"id": None}]}, "without type 'Feature' or id"),
+        ({"type": "FeatureCollection", "features": [ITEM | {"id": None}]}, "without an id or the type 'Feature'"),
         ({"type": "Catalog", "links": [{"rel": "item"}]}, "without href"),
-        ({"type": "Catalog", "links": [{"rel": "item", "href": "./gone.json"}]}, "gone.json is linked to, but missing"),
-        ({"type": "Catalog", "links": [{"rel": "child", "href": "https://x.org/c.json"}]}, "leads to https://x.org"),
+        (
+            {"type": "Catalog", "links": [{"rel": "item", "href": "./gone.json"}]},
+            "gone.json is linked, but does not exist",
+        ),
+        ({"type": "Catalog", "links": [{"rel": "child", "href": "https://x.org/c.json"}]}, "links to https://x.org"),
         (ITEM | {"assets": None}, "without properties or assets"),
         (ITEM | {"assets": {"a": {}}}, "without href"),
     ],
 )
-def test_a_document_that_cannot_be_used_is_named(tmp_path: Path, document: Any, words: str) -> None:
+def test_a_document_that_cannot_be_used_is_named(tmp_path: Path, document: Any, message: str) -> None:
     path = tmp_path / "stac.json"
     path.write_text(document if isinstance(document, str) else json.dumps(document))
-    with pytest.raises(AcdError, match=words) as caught:
+    with pytest.raises(AcdError, match=message) as caught:
         read_stac(str(path))
     assert caught.value.code is ErrorCode.STAC_INVALID
     assert str(tmp_path) in str(caught.value)
