@@ -44,7 +44,7 @@ OPTION_OF = {"name": "--aoi-name", "start_time": "--aoi-start", "end_time": "--a
 
 
 def _moment(value: object) -> datetime:
-    """Parse a date from a JSON string. ValueError, also for numbers."""
+    """Parse a date from a JSON string. ValueError for anything else."""
     return parse_moment(_text(value))
 
 

@@ -11,7 +11,7 @@ ANY_CASE = "(?i)"
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
-    """Make a test whether a whole text matches a pattern.
+    """Compile a pattern to a function that tests whether a whole text matches.
 
     `*` matches any text and `?` any character. With `(?i)` at the end, case is ignored.
 

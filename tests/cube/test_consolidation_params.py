@@ -1,4 +1,4 @@
-"""How consolidated containers are written."""
+"""Parameters of consolidated containers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_numbers_of_a_container_mean_the_same_to_other_readers(cube: LocalCube) 
     np.testing.assert_array_equal(stack(cube, "0/0"), truth)
 
 
-def test_parameters_that_cannot_be_are_refused(cube: LocalCube) -> None:
+def test_unsupported_parameters_are_refused(cube: LocalCube) -> None:
     for params in (ConsolidationParams(exponent=2.0), ConsolidationParams(compression="CUSTOM")):
         with refused(ErrorCode.SETTING_INVALID):
             jobs_of(cube).configure("CoherenceVV", params)

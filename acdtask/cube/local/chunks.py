@@ -195,6 +195,7 @@ class StackArray:
 @lru_cache(maxsize=1024)
 def stack_of(metadata: bytes) -> StackArray | None:
     """The array that a container's zarr.json describes, or None if StackWriter did not write it."""
+    # In acd 0.1.0, a container was the array itself; now it is a group.
     with suppress(ValidationError):
         return StackArray(StackLayout.model_validate_json(metadata))
     with suppress(ValidationError):
@@ -249,6 +250,7 @@ def read_stack(
         ValueError, RuntimeError: a chunk is damaged.
         AcdError: what Store raises.
     """
+    # Requests may share chunks, so they are first collected by chunk: each chunk is decoded once.
     images = [None if request.target is None else request.target.image for request in requests]
     parts: dict[Chunk, list[int]] = {}
     written = layout.written
@@ -260,6 +262,7 @@ def read_stack(
         run = _run(layout, chunk, [requests[number] for number in parts[chunk]])
         is_listed = written is not None and bool(written[chunk])
         data = store.find_buffer("/".join(map(str, (*([key] if key else []), "c", *chunk))))
+        # Chunks that are all nodata are not listed and not stored, so only a listed one can be missing.
         if is_listed and data is None:
             raise ValueError(f"chunk {chunk} is missing")
         return _decoded(data, layout, run), run is not None
@@ -320,6 +323,7 @@ def _run(layout: StackLayout, chunk: Chunk, requests: list[Request]) -> Pixels |
         return None
     if (window.row, window.column) != (chunk[1] * rows, chunk[2] * columns):
         return None
+    # A gap or another order would leave images in the wrong targets.
     for number, request in enumerate(requests):
         is_next = request.target is not None and request.target.index == target.index + number
         if not is_next or request.time != chunk[0] * times + number or request.window != window:
@@ -356,7 +360,7 @@ def _decoded(data: memoryview | None, layout: StackLayout, out: Pixels | None) -
     """Decode a chunk to an array of the chunks' shape. A chunk that does not exist is nodata."""
     dtype = np.dtype(layout.data_type).newbyteorder("<")
     if data is None:
-        if out is None:
+        if out is None:  # a read-only view of one number, which takes no memory
             return np.broadcast_to(np.array(layout.fill_value, dtype), layout.chunks)
         out[...] = layout.fill_value
         return out

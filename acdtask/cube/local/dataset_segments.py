@@ -139,6 +139,7 @@ class DatasetSegment:
     @cached_property
     def row_of(self) -> dict[DatasetKey, int]:
         """The row of each key (see `dataset_keys`)."""
+        # Keys in the cube are columns. Those outside need bands, so their datasets are built.
         columns = (self.record_ids, self.variables, self.instances, self.layouts, self.cells)
         keys = zip(*[column.tolist() for column in columns], strict=True)
         uris = self.uris.tolist()
@@ -216,6 +217,7 @@ class DatasetSegment:
 
     def _make(self, row: int) -> Dataset:
         dformat, rare = _format_of(self.dformats[row])
+        # The values were validated before they were stored, so they are not validated again.
         return Dataset.model_construct(
             FIELDS_OF_A_DATASET,
             record_id=self.record_ids[row],

@@ -30,6 +30,7 @@ class HeadEditor:
         head = head.with_catalogue(addition)
         records = self._new_records(head, addition.records)
         datasets, renewed = self._new_datasets(head, addition.datasets, {record.id for record in records})
+        # Segments never change: a dataset gets a new checksum by removing its row and adding another.
         kept = self._files.reduced(head.datasets, "datasets", DatasetSegment, lambda s: s.rows_of(renewed))
         return head.model_copy(
             update={
@@ -57,6 +58,7 @@ class HeadEditor:
 
         DATASET_CONFLICT if it lacks some that are to be removed, unless the exchange was done before.
         """
+        # After a crash, a caller repeats an exchange that may be done: then no old one and every new one is present.
         present = [dataset for dataset in removed if self.has(head, dataset)]
         is_done = bool(added) and not present and all(self.has(head, dataset) for dataset in added)
         if len(present) < len(removed) and not is_done:
@@ -75,6 +77,7 @@ class HeadEditor:
         datasets = [_normalised(dataset, _variable_of(dataset, head, addition)) for dataset in addition.datasets]
         outdated = outdated_datasets(datasets, list(self._dataset_segments(head)))
         reduced, _ = self.removed(head, Removal(datasets=outdated))
+        # `added` ignores known records. Those with a new footprint are removed first, so that they are added again.
         ids = {dataset.record_id for dataset in outdated}
         moved = moved_records(addition.records, ids, list(self._record_segments(head)))
         kept = self._files.reduced(reduced.records, "records", RecordSegment, lambda s: s.rows_of(moved))
@@ -85,6 +88,7 @@ class HeadEditor:
     ) -> tuple[Head, list[Dataset]]:
         """The head with copies replaced, as `LocalCube.replace` says, and the new copies that did not fit."""
         old = {key: dataset for dataset in replaced for key in dataset_keys(dataset)}
+        # Copies made from sources that have been replaced since would bring old pixels back.
         stale = {source.record_id for source in sources if not self.has(head, source)}
         fitting = [
             copy

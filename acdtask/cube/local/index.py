@@ -316,6 +316,7 @@ def _earliest(segments: list[RecordSegment], rows: list[NDArray[np.int64]], coun
     every = np.concatenate([*moments, np.empty(0, np.int64)])
     if len(every) <= count:
         return rows
+    # The datetime of the last record needed. A partition finds it without sorting all rows.
     last = np.partition(every, count - 1)[count - 1]
     return [matching[micros <= last] for matching, micros in zip(rows, moments, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Images of a cube: pixels bit for bit, and why there are none."""
+"""Images of a cube: exact pixels, or the reason why there are none."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_later_record_of_a_group_lies_on_top_where_it_is_valid(room: Room) -
     assert [result.records for result in both] == [(bottom.id, top.id), (top.id, bottom.id), (top.id,)]
 
 
-def test_a_group_joins_records_that_lie_beside_each_other(room: Room) -> None:
+def test_a_group_joins_adjacent_records(room: Room) -> None:
     instance, pixels = room.instance(), ground(grid())
     records = [room.record(number) for number in range(3)]
     parts = [Window(row=0, column=c, height=200, width=100) for c in (0, 100, 200)]
@@ -126,8 +126,8 @@ def test_a_group_joins_records_that_lie_beside_each_other(room: Room) -> None:
     np.testing.assert_array_equal(hole[:, 100:200], NODATA)
 
 
-def test_why_there_is_no_image(room: Room) -> None:
-    """Nothing is lost in silence: every group has its outcome, in its place."""
+def test_the_outcome_says_why_an_image_has_no_pixels(room: Room) -> None:
+    """Nothing is omitted silently: every group has its outcome, in order."""
     instance = room.instance()
     data, empty, gone, elsewhere, bare = (room.record(number) for number in range(5))
     full, none = np.full((40, 50), 7, "int16"), np.full((40, 50), NODATA, "int16")
@@ -158,7 +158,7 @@ def test_why_there_is_no_image(room: Room) -> None:
 
 
 def test_a_group_with_a_file_that_is_gone_fails_as_a_whole(room: Room) -> None:
-    """An image without what should lie on top would be another image."""
+    """Without the record on top, it would be a different image."""
     instance = room.instance()
     records = [room.record(number) for number in range(2)]
     datasets = [room.container(record, instance, np.full((40, 50), 7, "int16"), grid(50, 40)) for record in records]
@@ -168,7 +168,7 @@ def test_a_group_with_a_file_that_is_gone_fails_as_a_whole(room: Room) -> None:
     assert room.image(instance, grid(50, 40), records[0]).outcome is Outcome.DATA
 
 
-def test_a_file_that_is_no_raster_any_more_fails(room: Room) -> None:
+def test_a_file_that_is_not_a_raster_any_more_fails(room: Room) -> None:
     instance = room.instance()
     record = room.record()
     dataset = room.put(record, instance, np.full((40, 50), 7, "int16"), grid(50, 40))
@@ -198,7 +198,7 @@ def test_unknown_variable_and_instance_are_refused(room: Room) -> None:
 
 
 @pytest.mark.parametrize("crs", ["EPSG:999999", "nonsense"])
-def test_a_crs_that_is_none_is_refused(room: Room, crs: str) -> None:
+def test_an_invalid_crs_is_refused(room: Room, crs: str) -> None:
     instance = room.instance()
     (record,) = room.stack(instance, [np.full((40, 50), 7, "int16")], grid(50, 40))
     with pytest.raises(AcdError) as error:
@@ -259,7 +259,7 @@ def test_a_downloader_gives_the_same_images(room: Room) -> None:
 
 
 def test_read_gives_the_same_as_images(room: Room) -> None:
-    """What `where` finds is what `read` takes."""
+    """The datasets of `where` are the input of `read`."""
     instance = room.instance()
     layout = room.layout()
     records = room.stack(instance, [ground(grid(150, 100), seed) for seed in range(4)], grid(150, 100))
@@ -283,7 +283,7 @@ def test_read_gives_the_same_as_images(room: Room) -> None:
 
 
 @pytest.mark.needs("outlines")
-def test_where_says_which_records_lie_in_a_tile(room: Room) -> None:
+def test_where_returns_the_records_of_a_tile(room: Room) -> None:
     found, expected = lying(room)
     assert found == expected
 
@@ -299,7 +299,7 @@ def test_where_misses_no_record_and_keeps_their_order(room: Room) -> None:
 
 
 def lying(room: Room) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """The records that `where` finds in each cell, and those whose pixels lie there."""
+    """The records that `where` returns for each cell, and those with pixels in it."""
     instance, layout = room.instance(), room.layout()
     records = [room.record(number, footprint=box(7, 50, 8, 51)) for number in range(3)]
     places = [layout.tile(0, 0).grid, layout.tile(1, 0).grid, layout.pixel_grid(32, 32, 64, 64)]

@@ -1,4 +1,4 @@
-"""Datasets: indexed once, never twice, and refused where they cannot be right."""
+"""Datasets are indexed once, and refused if they are invalid."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_indexing_twice_adds_nothing(room: Room) -> None:
     assert [dataset.record_id for dataset in room.cube.datasets(instance.variable, "master")] == [record.id]
 
 
-def test_having_says_which_records_have_a_dataset(room: Room) -> None:
+def test_having_returns_the_records_with_a_dataset(room: Room) -> None:
     instance = room.instance()
     pairs = [written(room, instance, number) for number in range(3)]
     bare = room.record(9)
@@ -61,7 +61,7 @@ def test_datasets_come_by_record(room: Room) -> None:
     assert room.cube.datasets(instance.variable, "master", frozenset()) == []
 
 
-def test_one_container_is_of_one_record(room: Room) -> None:
+def test_a_container_belongs_to_one_record(room: Room) -> None:
     instance = room.instance()
     record, dataset = written(room, instance)
     room.cube.index([record], [dataset])
@@ -74,7 +74,7 @@ def test_one_container_is_of_one_record(room: Room) -> None:
 
 
 def test_containers_of_one_record_join(room: Room) -> None:
-    """Parts of a scene, each in a file of its own."""
+    """Parts of a scene, each in its own file."""
     instance, whole = room.instance(), np.arange(2000, dtype="int16").reshape(40, 50) % 1000
     record = room.record()
     parts = [Window(row=0, column=column, height=40, width=25) for column in (0, 25)]
@@ -107,7 +107,7 @@ def test_bands_of_one_container_may_be_of_several_instances(room: Room) -> None:
 
 
 @pytest.mark.needs("opening")
-def test_a_container_that_is_not_there_is_refused(room: Room) -> None:
+def test_a_missing_container_is_refused(room: Room) -> None:
     instance = room.instance()
     record, dataset = written(room, instance)
     Path(dataset.uri).unlink()
@@ -118,7 +118,7 @@ def test_a_container_that_is_not_there_is_refused(room: Room) -> None:
 
 
 @pytest.mark.needs("opening")
-def test_a_container_that_is_no_raster_is_refused(room: Room) -> None:
+def test_a_container_that_is_not_a_raster_is_refused(room: Room) -> None:
     instance = room.instance()
     record, dataset = written(room, instance)
     Path(dataset.uri).write_text("no raster")
@@ -128,7 +128,7 @@ def test_a_container_that_is_no_raster_is_refused(room: Room) -> None:
 
 
 @pytest.mark.needs("opening")
-def test_a_band_that_is_not_there_is_refused(room: Room) -> None:
+def test_a_missing_band_is_refused(room: Room) -> None:
     instance = room.instance()
     record, dataset = written(room, instance)
     error = refused(room, [record], [dataset.model_copy(update={"bands": (2,)})])
@@ -137,7 +137,7 @@ def test_a_band_that_is_not_there_is_refused(room: Room) -> None:
 
 
 @pytest.mark.needs("opening")
-def test_as_many_bands_as_the_variable_has(room: Room) -> None:
+def test_a_dataset_with_too_many_bands_is_refused(room: Room) -> None:
     instance = room.instance()
     record = room.record()
     dataset = room.container(record, instance, np.full((2, 40, 50), 3, "int16"), SMALL)
@@ -155,7 +155,7 @@ def test_unknown_variable_instance_and_record_are_refused(room: Room) -> None:
 
 @pytest.mark.needs("opening")
 def test_after_a_refusal_the_rest_can_be_indexed(room: Room) -> None:
-    """What broke off half way is made whole by the next commit."""
+    """After an interruption, the next commit adds the rest."""
     instance = room.instance()
     good, bad = written(room, instance), written(room, instance, 1)
     content = Path(bad[1].uri).read_bytes()

@@ -1,4 +1,4 @@
-"""Streams of pixels of a Geocube, message for message: the same of `acdtask serve` and of a real server."""
+"""Streams of a Geocube, message by message: those of `acdtask serve` equal those of a real server."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_headers_only(wire: Wire) -> None:
 
 
 def test_slices_without_pixels(wire: Wire) -> None:
-    """No data and failures are slices with an error; groups without a dataset are not there at all."""
+    """No data and failures are slices with an error; groups without a dataset are omitted."""
     full = np.full(SCENE.shape, 7, "int16")
     empty, gone, data = wire.records
     wire.stub.IndexDatasets(wire.container(wire.write(np.full(SCENE.shape, -1, "int16")), empty))

@@ -136,7 +136,7 @@ def test_the_same_records_make_the_same_containers_in_any_order() -> None:
     assert planned([8, 9], old) == planned([9, 8], old[::-1])
 
 
-def test_copies_are_those_of_the_cell_of_all_records(place: str) -> None:
+def test_copies_with_room_are_those_of_the_cell(place: str) -> None:
     cube = ready(place)
     mine = [copy(number, "a.zarr", subdir=str(number)) for number in range(3)]
     others = [copy(0, "b.zarr", cell="9/9"), copy(0, "c.zarr", layout="other"), dataset(record(0), "0.tif")]
@@ -162,7 +162,7 @@ def test_a_replacement_is_one_head_and_happens_once(place: str) -> None:
     assert cube.store.list() == before
 
 
-def test_what_others_changed_meanwhile_stays_as_they_left_it(place: str) -> None:
+def test_changes_of_others_are_kept(place: str) -> None:
     cube = ready(place)
     old = [copy(number, "a.zarr", subdir=str(number)) for number in (1, 2, 3)]
     cube.index([record(number) for number in range(1, 6)], old)
@@ -185,7 +185,7 @@ def test_what_others_changed_meanwhile_stays_as_they_left_it(place: str) -> None
     assert cube.store.list() == before
 
 
-def test_a_late_repetition_does_not_bring_an_older_container_back(place: str) -> None:
+def test_repeating_an_old_replacement_does_not_restore_an_older_container(place: str) -> None:
     cube = ready(place)
     cube.index([record(number) for number in (1, 2, 3)], [])
     days = [[copy(n, f"{day}.zarr", subdir=str(n)) for n in range(1, day + 1)] for day in (1, 2, 3)]
@@ -209,7 +209,7 @@ def test_a_copy_of_a_record_that_was_removed_meanwhile_is_not_indexed(place: str
     assert copies_in(cube) == new[2:]
 
 
-def test_a_replacement_is_made_on_what_a_faster_writer_left(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replacement_is_applied_to_the_state_of_a_faster_writer(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cube, rival, create = ready(place), LocalCube.open(place), Store.create
     old = [copy(1, "a.zarr", subdir="0"), copy(2, "a.zarr", subdir="1")]
     cube.index([record(1), record(2), record(3)], old)
@@ -228,7 +228,7 @@ def test_a_replacement_is_made_on_what_a_faster_writer_left(place: str, monkeypa
     assert len(copies_in(cube)) == 3
 
 
-def test_the_live_index_does_not_grow_by_the_day(tmp_path: Any) -> None:
+def test_the_current_index_stays_small_day_after_day(tmp_path: Any) -> None:
     """After 130 days with one new record each, there are few segments, no larger than their rows need."""
     cube = ready(str(tmp_path / "cube"))
     copies: list[Dataset] = []

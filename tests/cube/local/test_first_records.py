@@ -55,7 +55,7 @@ def test_pages_are_parts_of_all_records(address: Path, query: RecordQuery) -> No
     assert everything == sorted(everything, key=lambda record: (record.datetime, record.name, record.id))
 
 
-def test_a_limit_makes_objects_of_a_few_rows_only(address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_decodes_only_a_few_rows(address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
     strings = columns.strings
 

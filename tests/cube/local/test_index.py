@@ -132,7 +132,7 @@ def test_everything_of_a_commit_shows_at_once(place: str) -> None:
     assert reader.datasets("CoherenceVV", "master") == [dataset(record(1), "a.tif")]
 
 
-def test_a_cube_is_opened_only_where_one_is(place: str) -> None:
+def test_only_existing_cubes_are_opened(place: str) -> None:
     with pytest.raises(AcdError) as caught:
         LocalCube.open(place)
     assert caught.value.code is ErrorCode.CUBE_UNKNOWN
@@ -292,7 +292,7 @@ def plainly(records: list[Record], query: RecordQuery) -> list[Record]:
 
 @settings(max_examples=60, deadline=None)
 @given(RECORDS, RECORDS, QUERIES)
-def test_a_query_finds_what_a_plain_search_finds(
+def test_a_query_equals_a_plain_search(
     tmp_path_factory: pytest.TempPathFactory, first: list[Record], second: list[Record], query: RecordQuery
 ) -> None:
     cube = LocalCube.create(str(tmp_path_factory.mktemp("cube")))
@@ -314,7 +314,7 @@ def test_pages_are_counted_from_0_and_only_with_a_limit(place: str) -> None:
     assert len(cube.records(RecordQuery(page=2))) == 7
 
 
-def test_dates_are_inclusive_and_without_zone_are_utc(place: str) -> None:
+def test_dates_are_inclusive_and_in_utc_by_default(place: str) -> None:
     cube = ready(place)
     cube.index([record(1)], [])
     moment = record(1).datetime
@@ -358,7 +358,7 @@ def test_two_writers_at_once_lose_nothing_and_duplicate_nothing(place: str) -> N
     assert len(heads(cube)) >= 1 + 2 * count
 
 
-def test_a_writer_that_is_always_overtaken_says_so(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_is_always_overtaken_gives_up(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cube = ready(str(tmp_path))
     monkeypatch.setattr(index_module, "COMMIT_ATTEMPTS", 3)
     monkeypatch.setattr(Store, "create", lambda *_: False)
