@@ -189,7 +189,7 @@ class CubeCalls:
             variable=variable.name, instance=served_instance.name, grid=grid, groups=groups, resampling=resampling
         )
         return _CheckedRequest(
-            variable, whole, [(ids, datasets) for ids, datasets in self.cube.found(whole) if datasets]
+            variable, whole, [(ids, datasets) for ids, datasets in self.cube.groups(whole) if datasets]
         )
 
     def _answer(self, request: GetCubeRequest, checked: _CheckedRequest) -> Iterator[bytes]:
