@@ -24,7 +24,6 @@ from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.consolidate.job import ConsolidateJob
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
-from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.raster.grid import Layout, RegularGrid
 from tests.conftest import CHECKOUT
@@ -161,17 +160,14 @@ def handovers(cube: Path) -> set[Handover]:
         if not frame.f_code.co_name.startswith("<") and (own or any(map(holds_pixels, given))):
             seen.add(Handover(file_of(frame.f_back), file_of(frame), own))
 
-    aoi, few = str(cube.parent / "aoi.json"), {"min_count": REFERENCE, "min_area": 20}
+    aoi = str(cube.parent / "aoi.json")
     with profiled(hook):
         baseline(cube, end=ends(REFERENCE - 1))
-        monitor(cube, smooth=1.2, **few)
-        finer = {"aoi": aoi, "layout": "finer"}
-        run(BaselineJob(), BaselineSettings(**finer, end=ends(REFERENCE - 1)), cube)
-        run(MonitorJob(), MonitorSettings(**finer, **few), cube)
+        monitor(cube, smooth=1.2, min_count=REFERENCE)
+        run(BaselineJob(), BaselineSettings(aoi=aoi, layout="finer", end=ends(REFERENCE - 1)), cube)
     run(ConsolidateJob(), ConsolidateSettings(aoi=aoi, layout=LAYOUT), cube)
     with profiled(hook):
         baseline(cube, end=ends(REFERENCE - 1), name="copies")
-        monitor(cube, baseline_name="copies", name="copies", **few)
     return {handover for handover in seen if handover.caller != handover.callee}
 
 
