@@ -51,6 +51,9 @@ OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_REQUEST),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_concurrent_streams", STREAMS_OF_A_CONNECTION),
+    # Only running streams count. Else finished ones do until Python's garbage collector frees them, and a connection
+    # with many short calls is refused (REFUSED_STREAM). Turns limit what a client can have running.
+    ("grpc.http.overload_protection", 0),
     ("grpc.keepalive_time_ms", PING_SECONDS * 1000),
     ("grpc.keepalive_timeout_ms", PONG_SECONDS * 1000),
     ("grpc.keepalive_permit_without_calls", 1),

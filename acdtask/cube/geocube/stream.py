@@ -206,10 +206,9 @@ class CubeStream:
             raise AcdError(ErrorCode.GEOCUBE_UNREACHABLE, f"{self._channel.endpoint.address} {error}") from error
 
     def _read_to_the_end(self) -> None:
-        """Let the server end a stream after its last image.
+        """Let the server end a stream after its last image, instead of cancelling the call.
 
-        Closing it at once would reset it. gRPC servers treat frequent resets as abuse and refuse new streams on the
-        connection (REFUSED_STREAM). Errors are ignored, as all images have arrived.
+        Errors are ignored, as all images have arrived.
         """
         with contextlib.suppress(grpc.RpcError, _BrokenError, DamagedError):
             if self._stream is not None:

@@ -103,3 +103,11 @@ def test_a_grown_tile_has_what_its_neighbours_have_when_some_records_are_consoli
     ids = [record.id for record in job.records]
     assert job.followed(job.jobs.consolidate(job.wanted(records=tuple(ids[:2])))).end is End.DONE
     assert_grown_tiles_hold_their_neighbours(room, job.instance, ids, job.layout, job.layout.name)
+
+
+def test_hundreds_of_reads_on_one_connection_are_answered(room: Room) -> None:
+    instance, ids = stacked(room, SCENE)
+    layout = room.layout()
+    expected = read(room, instance, ids, layout.tile(0, 0).grid, layout.name)
+    for _ in range(400):
+        np.testing.assert_array_equal(read(room, instance, ids, layout.tile(0, 0).grid, layout.name), expected)
