@@ -55,9 +55,7 @@ RECORD_NAME_BYTES = 255
 def _within(limit: int) -> Callable[[str], str]:
     def check(name: str) -> str:
         if not NAME_RULE.match(name):
-            raise ValueError(
-                f"{name[:limit]!r} is not a valid name: use letters, digits, '-', ':' and '_', with '/' between parts"
-            )
+            raise ValueError(f"{name[:limit]!r} is not a valid name")
         if len(name) > limit:
             raise ValueError(f"a name may have at most {limit} bytes, but this one has {len(name)}: {name[:20]}...")
         return name

@@ -172,6 +172,6 @@ def test_the_name_of_an_aoi_has_a_limit(cube: Path, tmp_path: Path, capsys: pyte
     aoi = tmp_path / "long.json"
     aoi.write_text(AOI.replace('"koln"', f'"{LONG}"'))
     said = refused(READERS["baseline --aoi"], str(aoi), cube, capsys)
-    assert f"ACD-103: {aoi} has a name of 201 bytes, and may have 200 at most" in said
+    assert f"ACD-103: the name of {aoi} has 201 bytes, more than 200" in said
     aoi.write_text(AOI.replace('"koln"', f'"{LONG[1:]}"'))
     assert "ACD-103" not in refused(READERS["baseline --aoi"], str(aoi), cube, capsys)

@@ -144,7 +144,7 @@ def test_missing_images_have_a_reason(geocube: Geocube, tmp_path: Path) -> None:
 def test_mistakes_are_reported_in_a_sentence(geocube: Geocube) -> None:
     with pytest.raises(AcdError, match="min 5 is not below max 1"):
         geocube.create_variable("v", "int16", nodata=-1, valid=(5, 1))
-    with pytest.raises(AcdError, match="'Köln' is not a name") as error:
+    with pytest.raises(AcdError, match="'Köln' is not a valid name") as error:
         geocube.create_variable("Köln", "int16", nodata=-1, valid=(0, 1))
     assert error.value.code is ErrorCode.NAME_INVALID
     with pytest.raises(AcdError, match="dtype") as error:
