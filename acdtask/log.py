@@ -286,7 +286,7 @@ class _ConsoleHandler(logging.Handler):
 def _parts(record: logging.LogRecord) -> tuple[str, str, dict[str, Any]]:
     fields: dict[str, Any] | None = getattr(record, "fields", None)
     if fields is None:
-        return record.name, "library.said", {"message": record.getMessage().strip()}
+        return record.name, "library.logged", {"message": record.getMessage().strip()}
     return record.name.removeprefix(f"{ROOT}."), record.getMessage(), fields
 
 

@@ -36,7 +36,7 @@ def hectares(area: float) -> str:
 
 
 def known_names(wrong: str, known: Iterable[str], *, what: str = "there are") -> str:
-    """What to add to a message about an unknown name.
+    """List the known names and the closest match, as the end of a message about an unknown name.
 
     >>> known_names("umt", ["utm", "web"])
     '; there are: utm, web; did you mean utm?'

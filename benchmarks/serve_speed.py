@@ -25,7 +25,13 @@ import grpc
 import numpy as np
 
 from acdtask.cube.protocol import services_pb2 as pb
-from acdtask.cube.protocol.convert import RESAMPLINGS, area_to_wire, dformat_to_wire, moment_to_wire, transform_to_wire
+from acdtask.cube.protocol.convert import (
+    RESAMPLINGS,
+    area_to_message,
+    dformat_to_message,
+    moment_to_message,
+    transform_to_message,
+)
 from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest, GetCubeResponse
 from acdtask.cube.protocol.datasets_pb2 import Container, Dataset, IndexDatasetsRequest
 from acdtask.cube.protocol.records_pb2 import CreateAOIRequest, CreateRecordsRequest, NewRecord, RecordIdList
@@ -65,7 +71,7 @@ class Way:
             records=RecordIdList(ids=self.records),
             instances_id=[self.instance],
             crs=tile.grid.crs,
-            pix_to_crs=transform_to_wire(tile.grid),
+            pix_to_crs=transform_to_message(tile.grid),
             size=Size(width=TILE, height=TILE),
             compression_level=self.level,
             protocol_v11x=True,
@@ -126,14 +132,14 @@ def serving(folder: str) -> Iterator[tuple[str, int]]:
 def register(stub: GeocubeStub, scene: Scene) -> tuple[str, list[str]]:
     """Index the scene's COGs in a Geocube under a new name, and return the ids of the instance and of the records."""
     name = f"acd-benchmark-{uuid.uuid4().hex[:8]}"
-    area = area_to_wire({**scene.records[0].footprint})
+    area = area_to_message({**scene.records[0].footprint})
     area.polygons[0].linearrings[0].points[0].lon += int(name[-4:], 16) * 1e-6  # an AOI that does not exist yet
     area.polygons[0].linearrings[0].points[-1].CopyFrom(area.polygons[0].linearrings[0].points[0])
     aoi = stub.CreateAOI(CreateAOIRequest(aoi=area)).id
     names = [(f"{name}/{number}", record.datetime) for number, record in enumerate(scene.records)]
-    new_records = [NewRecord(name=label, time=moment_to_wire(moment), aoi_id=aoi) for label, moment in names]
+    new_records = [NewRecord(name=label, time=moment_to_message(moment), aoi_id=aoi) for label, moment in names]
     records = list(stub.CreateRecords(CreateRecordsRequest(records=new_records)).ids)
-    dformat = dformat_to_wire(VARIABLE.dformat)
+    dformat = dformat_to_message(VARIABLE.dformat)
     resampling = RESAMPLINGS[VARIABLE.resampling]
     variable = Variable(name=name, dformat=dformat, bands=["b"], resampling_alg=resampling)
     variable_id = stub.CreateVariable(CreateVariableRequest(variable=variable)).id

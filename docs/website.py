@@ -34,6 +34,10 @@ SOURCES = (
     "docs/**/*.md",
     "docs/**/*.ipynb",
     "docs/**/*.png",
+    "docs/**/*.svg",
+    "acdtask/**/*.py",
+    "workflows/*.py",
+    "tests/test_imports.py",
     "helm/acd/values.yaml",
 )
 """Files on the site, and files that its pages link to."""

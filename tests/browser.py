@@ -1,4 +1,4 @@
-"""Chromium for tests, and a server of a folder that it looks at."""
+"""Chromium for tests, and a web server for the pages of a folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEEDS_CHROMIUM = [
     pytest.mark.browser,
     pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason="chromium or chromedriver is not installed"),
 ]
-"""Marks of a module whose tests look at pages in a browser."""
+"""Marks for a module whose tests open pages in a browser."""
 
 FLAGS = (
     "--headless",
@@ -40,7 +40,7 @@ FLAGS = (
 
 
 def _handler_of(sent: Mapping[str, str]) -> type[SimpleHTTPRequestHandler]:
-    """A handler that gives files, each with further headers, and logs nothing."""
+    """Create a handler that serves files with additional headers and logs nothing."""
 
     class Files(SimpleHTTPRequestHandler):
         def end_headers(self) -> None:
@@ -49,21 +49,21 @@ def _handler_of(sent: Mapping[str, str]) -> type[SimpleHTTPRequestHandler]:
             super().end_headers()
 
         def do_GET(self) -> None:
-            if self.path == "/favicon.ico":  # A browser asks every server for it; the page does not.
+            if self.path == "/favicon.ico":  # browsers request it from every server
                 self.send_response(204)
                 self.end_headers()
             else:
                 super().do_GET()
 
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     return Files
 
 
 @contextlib.contextmanager
 def served(folder: Path, headers: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Serve a folder; gives its address, which ends with a slash."""
+    """Serve a folder; yields its address, which ends with a slash."""
     files = functools.partial(_handler_of(headers or {}), directory=str(folder))
     server = ThreadingHTTPServer(("127.0.0.1", 0), files)
     thread = threading.Thread(target=server.serve_forever)
@@ -78,7 +78,7 @@ def served(folder: Path, headers: Mapping[str, str] | None = None) -> Iterator[s
 
 @contextlib.contextmanager
 def driven(profile: Path) -> Iterator[WebDriver]:
-    """A Chromium that keeps its things in a folder, and the messages of its console."""
+    """Run a Chromium with its profile in a folder; it records console messages."""
     from selenium import webdriver
     from selenium.webdriver.chrome.options import Options
     from selenium.webdriver.chrome.service import Service

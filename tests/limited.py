@@ -1,4 +1,4 @@
-"""Commands with limits of the system: the size of files, as on a disk with a quota, and open files."""
+"""Commands with system limits: file size, as on a disk with a quota, and number of open files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 def with_file_size(most: int, *command: str) -> list[str]:
-    """The command, with a limit in bytes. It is not set in between fork and exec: gRPC's threads are there too."""
+    """Limit a command's file size in bytes. A preexec function would be unsafe beside gRPC's threads."""
     return [sys.executable, "-c", LIMIT, "RLIMIT_FSIZE", str(most), *command]
 
 
 def with_open_files(most: int, *command: str) -> list[str]:
-    """The command, with at most so many open files."""
+    """Limit a command's number of open files."""
     return [sys.executable, "-c", LIMIT, "RLIMIT_NOFILE", str(most), *command]

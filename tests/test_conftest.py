@@ -1,4 +1,4 @@
-"""A skip is a failure where ACD_REQUIRE says that nothing may be skipped."""
+"""ACD_REQUIRE turns skipped tests with a required marker into failures."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def outcome(folder: Path, require: str) -> tuple[dict[str, int], str]:
         env=environment,
         check=False,
     )
-    told = done.stdout + done.stderr
-    counts = re.findall(r"(\d+) (passed|failed|skipped|error)", told.strip().splitlines()[-1])
-    return {kind: int(count) for count, kind in counts}, told
+    output = done.stdout + done.stderr
+    counts = re.findall(r"(\d+) (passed|failed|skipped|error)", output.strip().splitlines()[-1])
+    return {kind: int(count) for count, kind in counts}, output
 
 
 @pytest.fixture
@@ -57,19 +57,19 @@ def test_a_skip_stays_a_skip_unless_it_is_required(folder: Path) -> None:
 
 
 def test_a_required_skip_fails_wherever_it_comes_from(folder: Path) -> None:
-    counts, told = outcome(folder, "s3,browser,realdata")
+    counts, output = outcome(folder, "s3,browser,realdata")
     assert counts == {"failed": 1, "error": 2, "skipped": 1}
     for reason in ("AWS_ENDPOINT_URL is unset", "no chromium here", "no data here"):
-        assert reason in told
+        assert reason in output
     assert outcome(folder, "browser")[0] == {"error": 1, "skipped": 3}
 
 
-def test_a_file_that_skips_itself_fails_where_anything_is_required(folder: Path) -> None:
+def test_a_file_that_skips_itself_fails_if_any_marker_is_required(folder: Path) -> None:
     (folder / "test_probes.py").write_text("import pytest\npytest.skip('all of it', allow_module_level=True)\n")
     assert outcome(folder, "")[0] == {"skipped": 1}
-    counts, told = outcome(folder, "s3")
+    counts, output = outcome(folder, "s3")
     assert counts == {"error": 1}
-    assert "all of it" in told
+    assert "all of it" in output
 
 
 def test_an_unknown_requirement_is_refused(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""One date parser, and everything that takes a date uses it."""
+"""There is one date parser, and everything that takes a date uses it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from acdtask.jobs.simulate.settings import SceneSettings
 FIRST = datetime(2020, 2, 1, tzinfo=UTC)
 PASS = datetime(2020, 2, 1, 5, 26, 40, tzinfo=UTC)
 
-TAKEN: list[tuple[Any, datetime]] = [
+VALID: list[tuple[Any, datetime]] = [
     ("2020-02-01", FIRST),
     ("20200201", FIRST),
     (" 2020-02-01 ", FIRST),
@@ -55,7 +55,7 @@ TAKEN: list[tuple[Any, datetime]] = [
     ("2020-02-01T00:30:00+02:00", datetime(2020, 1, 31, 22, 30, tzinfo=UTC)),
 ]
 
-REFUSED: list[Any] = [
+INVALID: list[Any] = [
     "",
     "2020",
     2020,
@@ -96,15 +96,15 @@ REFUSED: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "expected"), TAKEN, ids=repr)
-def test_what_is_a_date(value: Any, expected: datetime) -> None:
+@pytest.mark.parametrize(("value", "expected"), VALID, ids=repr)
+def test_valid_dates(value: Any, expected: datetime) -> None:
     parsed = parse_moment(value)
     assert parsed == expected
     assert parsed.utcoffset() == timedelta(0)
 
 
-@pytest.mark.parametrize("value", REFUSED, ids=repr)
-def test_what_is_no_date(value: Any) -> None:
+@pytest.mark.parametrize("value", INVALID, ids=repr)
+def test_invalid_dates(value: Any) -> None:
     with pytest.raises(ValueError, match=r"is not a (date|day of the calendar)"):
         parse_moment(value)
 
@@ -127,12 +127,12 @@ def test_every_form_of_a_moment_is_that_moment(naive: datetime) -> None:
         ("2020-02-01T05:26Z", "2020-02-01T05:26:00+00:00"),
     ],
 )
-def test_the_last_moment_of_what_a_text_names(text: str, last: str) -> None:
+def test_the_last_moment_of_a_day_or_month(text: str, last: str) -> None:
     assert end_of_period(text).isoformat() == last
     assert moment(text, "--to", end_of_day=True).isoformat() == last
 
 
-def test_an_end_is_no_month_and_a_day_has_no_time() -> None:
+def test_a_month_is_no_end_and_a_day_has_no_time() -> None:
     with pytest.raises(ValueError, match="write the last day"):
         parse_last_moment("2020-02")
     with pytest.raises(ValueError, match="is a time"):
@@ -150,18 +150,18 @@ MODELS: list[tuple[type[Settings], dict[str, str]]] = [
 
 @pytest.mark.parametrize(("model", "needed"), MODELS, ids=[model.__name__ for model, _ in MODELS])
 @pytest.mark.parametrize("field", ["start", "end"])
-@pytest.mark.parametrize("written", ["20200201", "2020-02-01", "2020-02-01T00:00:00", "2020-02-01T01:00:00+01:00"])
+@pytest.mark.parametrize("text", ["20200201", "2020-02-01", "2020-02-01T00:00:00", "2020-02-01T01:00:00+01:00"])
 def test_options_and_settings_files_take_the_same_dates(
-    model: type[Settings], needed: dict[str, str], field: str, written: str, tmp_path: Path
+    model: type[Settings], needed: dict[str, str], field: str, text: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "s.json").write_text(json.dumps(needed | {field: written}))
+    (tmp_path / "s.json").write_text(json.dumps(needed | {field: text}))
     toml = "".join(f'{key} = "{value}"\n' for key, value in needed.items())
-    (tmp_path / "s.toml").write_text(f'{toml}{field} = "{written}"\n')
-    bare = written if "-" in written else "20200201"
+    (tmp_path / "s.toml").write_text(f'{toml}{field} = "{text}"\n')
+    bare = text if "-" in text else "20200201"
     (tmp_path / "bare.toml").write_text(f"{toml}{field} = {bare}\n")
     assert field in tomllib.loads((tmp_path / "bare.toml").read_text())
     for options, file in (
-        (needed | {field: written}, None),
+        (needed | {field: text}, None),
         ({}, tmp_path / "s.json"),
         ({}, tmp_path / "s.toml"),
         ({}, tmp_path / "bare.toml"),
@@ -171,7 +171,7 @@ def test_options_and_settings_files_take_the_same_dates(
 
 @pytest.mark.parametrize(("model", "needed"), MODELS, ids=[model.__name__ for model, _ in MODELS])
 @pytest.mark.parametrize("value", [2020, 1580515200, 1580515200.5, True, "1580515200", [2020, 2, 1]], ids=repr)
-def test_numbers_that_are_no_days_are_refused_with_the_option(
+def test_numbers_that_are_not_days_are_refused_with_the_option(
     model: type[Settings], needed: dict[str, str], value: Any, tmp_path: Path
 ) -> None:
     file = tmp_path / "s.json"
@@ -182,7 +182,7 @@ def test_numbers_that_are_no_days_are_refused_with_the_option(
         assert caught.value.code is ErrorCode.SETTING_INVALID
 
 
-def test_the_first_date_of_a_scene_is_a_day_however_it_is_written(tmp_path: Path) -> None:
+def test_the_first_date_of_a_scene_is_a_day_in_any_form(tmp_path: Path) -> None:
     for text in ("20200801", "2020-08-01"):
         assert settings_from(SceneSettings, {"first_date": text}).first_date == date(2020, 8, 1)
     (tmp_path / "s.toml").write_text("first_date = 20200801\n")
@@ -191,8 +191,10 @@ def test_the_first_date_of_a_scene_is_a_day_however_it_is_written(tmp_path: Path
         settings_from(SceneSettings, {"first_date": "1596240000"})
 
 
-def test_no_setting_of_any_job_takes_a_number_for_seconds_of_1970(tmp_path: Path) -> None:
-    dates = [(name, one) for name in JOBS for one in options_of(load_job(name).settings) if "DATE" in one.metavar]
+def test_no_setting_accepts_seconds_since_1970(tmp_path: Path) -> None:
+    dates = [
+        (name, option) for name in JOBS for option in options_of(load_job(name).settings) if "DATE" in option.metavar
+    ]
     assert {option.field for _, option in dates} >= {"start", "end", "first_date"}
     for name, option in dates:
         (tmp_path / "s.json").write_text(json.dumps({option.field: 1580515200}))

@@ -1,4 +1,4 @@
-"""The demonstration, on a small scene: everything that `make demo` does."""
+"""The demonstration on a small scene, with all steps of `make demo`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from acdtask.demo import run_demo
 
 def test_the_demo_ends_with_a_report_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     score = run_demo(tmp_path / "demo", workers=0, size=320, seed=3)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (tmp_path / "demo/report/index.html").is_file()
     assert len(score.events) >= 40
     assert score.recall is not None
     assert score.recall > 0.3
-    assert "recall" in said
-    assert "false" in said
+    assert "recall" in output
+    assert "false" in output
 
 
-def test_the_demo_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_continues_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = run_demo(tmp_path / "demo", workers=0, size=256, seed=3)
     (tmp_path / "demo/report/index.html").unlink()
     again = run_demo(tmp_path / "demo", workers=0, size=256, seed=3)

@@ -1,7 +1,6 @@
-"""Imports go down only: the layers of the packages, and no circle among files.
+"""Packages form layers whose imports only go down, and files do not import each other in circles.
 
-The layers are written here and nowhere else. An import anywhere in a file counts, also one inside a function or for
-type checkers alone.
+All imports count, including those inside functions and those for type checkers only.
 """
 
 from __future__ import annotations
@@ -31,7 +30,8 @@ LAYERS = {
         change
         raster
         storage
-        errors log dates wording http
+        http
+        errors log dates wording hosts
     """,
     "acdtask.cube": """
         shared stac
@@ -47,13 +47,13 @@ LAYERS = {
         *
     """,
 }
-"""Packages and files from top to bottom. Each may import what stands in the lines below its own, and nothing else.
+"""Packages and files from top to bottom. Each may only import from lines below its own.
 
-`*` is all that the package has besides; these files may import each other.
+`*` stands for all other files of the package, which may import each other.
 """
 
 KNOWN: set[tuple[str, str]] = set()
-"""Imports that still go up. None may be added."""
+"""Imports that still go up; do not add any."""
 
 
 class Import(NamedTuple):
@@ -75,8 +75,8 @@ def modules() -> dict[str, Path]:
 
 @cache
 def imports() -> tuple[Import, ...]:
-    """Every import but those of acdtask/__init__.py, which imports the names of the Python interface on first use."""
-    return tuple(one for module, path in modules().items() if module != PACKAGE for one in imports_of(module, path))
+    """All imports except those of acdtask/__init__.py, which imports the Python interface on first use."""
+    return tuple(found for module, path in modules().items() if module != PACKAGE for found in imports_of(module, path))
 
 
 def imports_of(module: str, path: Path) -> Iterator[Import]:
@@ -93,12 +93,12 @@ def imports_of(module: str, path: Path) -> Iterator[Import]:
 
 
 def rows(package: str) -> dict[str, int]:
-    """The line of each name in the layers of a package, counted from the top."""
+    """Line number of each name in the layers of a package, from the top."""
     return {name: row for row, line in enumerate(LAYERS[package].split("\n")) for name in line.split()}
 
 
 def part_of(module: str, package: str) -> str:
-    """The file or folder of a package that a module is or lies in; empty if it does not lie there.
+    """File or folder directly below a package that a module belongs to; empty if the module is elsewhere.
 
     >>> part_of("acdtask.cube.local.read", "acdtask"), part_of("acdtask.cube.local.read", "acdtask.cube")
     ('cube', 'local')
@@ -110,7 +110,7 @@ def part_of(module: str, package: str) -> str:
 
 
 def climbing(package: str) -> Iterator[str]:
-    """Imports within a package that do not go down, as sentences."""
+    """Describe the imports within a package that do not go down."""
     layers = rows(package)
     rest = layers.get("*")
     for importer, imported, line in imports():
@@ -118,11 +118,11 @@ def climbing(package: str) -> Iterator[str]:
         if not upper or not lower or upper == lower or (importer, imported) in KNOWN:
             continue
         above, below = layers.get(upper, rest), layers.get(lower, rest)
-        assert above is not None, f"{package}.{upper} has no place in LAYERS"
-        assert below is not None, f"{package}.{lower} has no place in LAYERS"
+        assert above is not None, f"{package}.{upper} is missing in LAYERS"
+        assert below is not None, f"{package}.{lower} is missing in LAYERS"
         if above > below or (above == below and above != rest):
-            where = modules()[importer].relative_to(ROOT)
-            yield f"{where}:{line} imports {imported}, but {upper}/ does not stand above {lower}/ in LAYERS"
+            path = modules()[importer].relative_to(ROOT)
+            yield f"{path}:{line} imports {imported}, but {upper}/ is not above {lower}/ in LAYERS"
 
 
 @pytest.mark.parametrize("package", LAYERS)
@@ -131,7 +131,7 @@ def test_imports_go_down_only(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", LAYERS)
-def test_the_layers_name_what_there_is(package: str) -> None:
+def test_all_names_in_the_layers_exist(package: str) -> None:
     parts = {part_of(module, package) for module in modules()}
     assert not sorted(rows(package).keys() - parts - {"*"})
 
@@ -139,16 +139,16 @@ def test_the_layers_name_what_there_is(package: str) -> None:
 def test_no_files_import_each_other_in_a_circle() -> None:
     graph: dict[str, set[str]] = {module: set() for module in modules()}
     for importer, imported, _ in imports():
-        # acdtask/__init__.py has the version besides; its own imports are left out above.
+        # Every module may import acdtask itself for the version; `imports` ignores the imports of its __init__.py.
         if importer != imported and imported != PACKAGE and (importer, imported) not in KNOWN:
             graph[importer].add(imported)
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         steps = " imports ".join(reversed(error.args[1]))
-        pytest.fail(f"a circle: {steps}")
+        pytest.fail(f"import circle: {steps}")
 
 
-def test_what_still_goes_up_is_still_there() -> None:
-    """An entry of KNOWN that is done has to go."""
-    assert not sorted(KNOWN - {(one.importer, one.imported) for one in imports()})
+def test_known_upward_imports_still_exist() -> None:
+    """Entries of KNOWN that are fixed must be removed."""
+    assert not sorted(KNOWN - {(found.importer, found.imported) for found in imports()})

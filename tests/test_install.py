@@ -1,4 +1,4 @@
-"""acd installs as any Python package does: from a checkout and from its source archive, built in isolation."""
+"""acd installs like any Python package: from a checkout and from its source archive, built in isolation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PIP = ("--disable-pip-version-check", "--quiet")
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files that git knows, as a fresh clone has them."""
+    """Copy of the files that git tracks, like a fresh clone."""
     copy = tmp_path_factory.mktemp("clone")
     names = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, check=True).stdout
     for name in names.decode().split("\0"):
@@ -28,7 +28,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def constraints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The locked versions, so that a release of somebody else's cannot change what is tested here."""
+    """Locked versions, so that new releases of dependencies cannot affect the test."""
     pinned = [line.split("\\")[0] for line in (CHECKOUT / "requirements" / "run.txt").read_text().splitlines()]
     path = tmp_path_factory.mktemp("constraints") / "constraints.txt"
     path.write_text("\n".join(line for line in pinned if "==" in line and not line.lstrip().startswith(("#", "--"))))
@@ -37,7 +37,7 @@ def constraints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Path:
-    """The Python of an environment that has pip alone."""
+    """Python of an environment that contains only pip."""
     venv.create(tmp_path / "empty", with_pip=True)
     python = tmp_path / "empty" / "bin" / "python"
     probe = [str(python), "-m", "pip", "download", *PIP, "--no-deps", "--dest", str(tmp_path / "probe"), "hatchling"]

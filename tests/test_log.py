@@ -18,7 +18,7 @@ from acdtask import log
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
+def _restore_logging() -> Iterator[None]:
     yield
     log.install(log.LogSettings(), logging.NullHandler())
     logging.captureWarnings(capture=False)
@@ -59,7 +59,7 @@ def test_json_has_time_level_event_run_and_fields(monkeypatch: pytest.MonkeyPatc
         max_size=4,
     )
 )
-def test_whatever_the_fields_a_line_is_json(fields: dict[str, Any]) -> None:
+def test_a_line_is_json_for_any_fields(fields: dict[str, Any]) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
@@ -70,13 +70,13 @@ def test_whatever_the_fields_a_line_is_json(fields: dict[str, Any]) -> None:
     assert json.loads(line, parse_constant=refuse)["event"] == "fields.seen"
 
 
-def test_text_quotes_what_would_be_read_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_quotes_ambiguous_values(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = lines_of(monkeypatch, "text")
     log.events("ingest").info("file.read", name="a b", path="x=y", count=3, empty="", plain="tile")
     assert stream.getvalue().rstrip().endswith('ingest file.read name="a b" path="x=y" count=3 empty="" plain=tile')
 
 
-def test_away_from_a_terminal_auto_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_json_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = lines_of(monkeypatch, "auto")
     log.events("probe").warning("disk.low", left=3)
     assert json.loads(stream.getvalue())["level"] == "warning"
@@ -112,7 +112,7 @@ def test_the_run_id_is_kept_and_can_be_given(monkeypatch: pytest.MonkeyPatch) ->
     assert first["run"] == second["run"] == "workflow-7"
 
 
-def test_warnings_and_other_libraries_are_told_in_the_same_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_and_messages_of_libraries_have_the_same_form(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = lines_of(monkeypatch, "json")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -137,7 +137,7 @@ def test_a_traceback_is_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ValueError: invalid literal" in line["traceback"]
 
 
-def test_a_library_that_repeats_itself_is_heard_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_messages_are_logged_once_per_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "_repeats", log.Repeats())
     stream = lines_of(monkeypatch, "json")
     library = logging.getLogger("a.library")

@@ -1,4 +1,4 @@
-"""The oldest and the newest Python, each with the libraries locked for it, make the same bits."""
+"""The oldest and the newest Python, each with its locked libraries, give identical results."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ with WorkerPool(0) as pool:
 
 
 def newest() -> tuple[int, int]:
-    """The newest Python that the project says it supports."""
-    found = re.findall(r"Programming Language :: Python :: (\d+)\.(\d+)", (CHECKOUT / "pyproject.toml").read_text())
-    return max((int(major), int(minor)) for major, minor in found)
+    """Find the newest Python that the project supports."""
+    versions = re.findall(r"Programming Language :: Python :: (\d+)\.(\d+)", (CHECKOUT / "pyproject.toml").read_text())
+    return max((int(major), int(minor)) for major, minor in versions)
 
 
 def other_python() -> str | None:
-    """A Python on this machine that is furthest from the one that runs this, and can make an environment."""
+    """Find the Python on this machine whose version differs most from the running one, and that has venv."""
     mine = sys.version_info[:2]
     minors = sorted(range(OLDEST[1], newest()[1] + 1), key=lambda minor: -abs(minor - mine[1]))
     installed = os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))
@@ -52,7 +52,7 @@ def _makes_environments(python: str) -> bool:
     return subprocess.run([python, "-c", "import ensurepip, venv"], capture_output=True, check=False).returncode == 0
 
 
-def test_the_newest_python_comes_first_wherever_one_is_chosen() -> None:
+def test_the_newest_python_is_preferred_everywhere() -> None:
     major, minor = newest()
     order = re.findall(r"python3\.\d+", MAKEFILE.partition("for candidate in ")[2].partition(";")[0])
     assert order == [f"python{major}.{number}" for number in range(minor, OLDEST[1] - 1, -1)]
@@ -62,10 +62,10 @@ def test_the_newest_python_comes_first_wherever_one_is_chosen() -> None:
 
 
 @pytest.mark.install
-def test_another_python_with_other_libraries_makes_the_same_bits(tmp_path: Path) -> None:
+def test_another_python_with_other_libraries_gives_identical_results(tmp_path: Path) -> None:
     other = other_python()
     if other is None:
-        pytest.skip("there is only one Python of the supported ones here")
+        pytest.skip("only one supported Python is installed")
     subprocess.run([other, "-m", "venv", tmp_path / "env"], check=True)
     python = tmp_path / "env" / "bin" / "python"
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
@@ -85,5 +85,5 @@ def test_another_python_with_other_libraries_makes_the_same_bits(tmp_path: Path)
 
 
 def _without_reports(folder: Path) -> dict[str, str]:
-    """The digests of all products; reports name the Python that wrote them."""
+    """Digests of all products except reports, which name the Python version."""
     return {key: digest for key, digest in digests(folder).items() if "/report/" not in key}

@@ -10,22 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acdtask.change.fragments import Fragments, find_fragments
-from acdtask.change.method import apply_steps, halo_before, halo_of, measure, measuring
 from acdtask.change.moments import Moments
 from acdtask.change.polygons import Outline, join_all, trace
 from acdtask.change.profile import STANDARD, Detection
 from acdtask.change.scene import BaselineArrays, Scene
 from acdtask.change.seams import join_fragments
-from acdtask.change.steps.step import Whole
+from acdtask.change.steps.step import Counts, Step, Whole, halo_of, measuring
 from acdtask.change.zscore import Quality, ZScore, z_score
 
 __all__ = [
     "ImageChange",
     "TileChange",
+    "apply_steps",
     "detect_against",
     "detect_change",
     "detect_in_tile",
     "detect_monolithic",
+    "halo_before",
+    "measure",
     "scene_of",
     "score_tile",
 ]
@@ -104,6 +106,43 @@ def scene_of(
     """
     score = score_tile(image, baseline.mean, baseline.std, baseline.count, settings, nodata=nodata, inside=inside)
     return Scene.of(baseline, image, score.z), score
+
+
+def halo_before(steps: Sequence[Step], turn: int) -> int:
+    """The halo that measuring step number `turn` (from 0) needs to count."""
+    return halo_of(_until(steps, turn))
+
+
+def measure(scene: Scene, steps: Sequence[Step], wholes: Sequence[Whole]) -> Counts:
+    """Count in a tile for the next measuring step.
+
+    Args:
+        scene: the tile grown by `halo_before(steps, len(wholes))`.
+        steps: the method.
+        wholes: conclusions of the measuring steps before it.
+    """
+    turn = len(wholes)
+    before = apply_steps(scene, _until(steps, turn), wholes)
+    return measuring(steps)[turn].measure(before.without_margin(halo_before(steps, turn)))
+
+
+def apply_steps(scene: Scene, steps: Sequence[Step], wholes: Sequence[Whole]) -> Scene:
+    """Apply all steps. The result is valid without a margin of `halo_of(steps)` pixels.
+
+    Args:
+        scene: a tile, grown by that margin.
+        steps: the method.
+        wholes: conclusions of the measuring steps; measuring steps without one change nothing.
+    """
+    concluded = iter(wholes)
+    for step in steps:
+        scene = step.apply(scene, next(concluded, None) if step.measures else None)
+    return scene
+
+
+def _until(steps: Sequence[Step], turn: int) -> Sequence[Step]:
+    positions = [position for position, step in enumerate(steps) if step.measures]
+    return steps[: positions[turn]]
 
 
 def detect_change(

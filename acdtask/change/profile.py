@@ -17,7 +17,7 @@ from acdtask.change.steps.registry import recorded_steps, steps_of
 from acdtask.change.steps.step import Step
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["MIN_STD_SHARE", "PROFILES", "STANDARD", "TUTORIAL", "Detection", "detection_for"]
+__all__ = ["MIN_STD_SHARE", "PROFILES", "RULES", "STANDARD", "TUTORIAL", "Detection", "detection_for"]
 
 
 @dataclass(frozen=True)

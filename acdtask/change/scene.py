@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,19 +22,14 @@ class BaselineArrays:
         std: population standard deviation, in stored units; NaN where the baseline has no image.
         count: number of images.
         valid_range: minimum and maximum valid stored value of the variable.
+        derived: arrays that steps compute from the baseline alone, by name: filled at the first image, then reused.
     """
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
     count: NDArray[Any]
     valid_range: tuple[float, float] = (0, 1000)
-    _cache: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
-
-    def once(self, name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """Return an array that a step derives from the baseline alone: computed for the first image, then cached."""
-        if name not in self._cache:
-            self._cache[name] = make()
-        return self._cache[name]
+    derived: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
 
     def without_margin(self, margin: int) -> BaselineArrays:
         """Crop `margin` pixels on each side."""
@@ -47,7 +41,7 @@ class BaselineArrays:
             self.std[cut],
             self.count[cut],
             self.valid_range,
-            {name: derived[cut] for name, derived in self._cache.items()},
+            {name: derived[cut] for name, derived in self.derived.items()},
         )
 
 

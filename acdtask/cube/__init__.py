@@ -1,1 +1,1 @@
-"""Where pixels live."""
+"""Cubes: records and datasets, with their pixels."""

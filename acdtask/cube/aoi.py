@@ -1,7 +1,7 @@
-"""Areas of interest: any GeoJSON or vector file with a name, such as the payload of the Geocube ingester.
+"""Areas of interest: any GeoJSON or vector file with a name, such as a payload of the Geocube ingester.
 
-Field names and types are those of AreaToIngest (airbusgeo/geocube-ingester, catalog/entities/entities.go), so that one
-file serves both. Fields that acd does not use are kept, and checked only for what their server would refuse.
+Field names and types are those of AreaToIngest (airbusgeo/geocube-ingester, catalog/entities/entities.go), so a file
+can be used for both. Fields that acd does not use are kept, and validated only as far as the ingester's server does.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from acdtask.storage.store import Store
 __all__ = ["Aoi", "Layer", "SceneType", "aoi_document", "load_aoi"]
 
 SLASHED = re.compile(r"^(\d{4})/(\d\d)/(\d\d)")
-"""How GDAL writes a date field into GeoJSON."""
+"""A date field in GeoJSON that GDAL wrote."""
 
 GIVEN = ("name", "start_time", "end_time")
-"""The fields that an AOI may have as properties of its features, or get from options."""
+"""Fields of an AOI that may also be properties of its features, or given as options."""
 
-HOW_TO_GIVE = (
-    "Give it with --aoi-name, or write it into the file: beside 'type', or as a property of the feature. --aoi-start "
-    "and --aoi-end, or start_time and end_time in the file, limit the dates."
+NAME_FIX = (
+    "Give --aoi-name, or add name to the file, as a top-level member or as a property of the feature. To limit the "
+    "dates, give --aoi-start and --aoi-end, or add start_time and end_time."
 )
 
 OPTION_OF = {"name": "--aoi-name", "start_time": "--aoi-start", "end_time": "--aoi-end"}
-"""The option that gives a property of an area."""
+"""Options for the fields of an area."""
 
 
 def _moment(value: object) -> datetime:
-    """A date as a JSON text; numbers are refused."""
+    """Parse a date from a JSON string. ValueError for anything else."""
     return parse_moment(_text(value))
 
 
 def _last_moment(value: object) -> datetime:
-    """The same, where a day means all of it."""
+    """Parse a date; a day without a time means its end."""
     return end_of_period(_text(value))
 
 
@@ -70,14 +70,14 @@ class _Payload(BaseModel):
 
 
 class SceneType(_Payload):
-    """Which scenes the ingester downloads."""
+    """The scenes that the ingester downloads."""
 
     constellation: str = ""
     parameters: dict[str, str] = {}
 
 
 class Layer(_Payload):
-    """The variable and instance that an output of the ingester becomes."""
+    """The variable and instance of an output of the ingester."""
 
     variable: str = ""
     instance: str = ""
@@ -88,9 +88,9 @@ class Aoi(_Payload):
     """An area, a time range, tags and settings.
 
     Attributes:
-        geojson: a GeoJSON Polygon or MultiPolygon in longitude and latitude, the union of all that the file has, cut
-            at the antimeridian, as RFC 7946 asks.
-        start_time, end_time: UTC, inclusive; None is no limit.
+        geojson: a GeoJSON Polygon or MultiPolygon in longitude and latitude: the union of all geometries in the file,
+            cut at the antimeridian (RFC 7946, section 3.1.9).
+        start_time, end_time: UTC, inclusive; None for no limit.
     """
 
     name: str
@@ -112,38 +112,38 @@ class Aoi(_Payload):
 
     @cached_property
     def geometry(self) -> BaseGeometry:
-        """The area as a shapely Polygon or MultiPolygon."""
+        """The area as a shapely Polygon or MultiPolygon, in degrees."""
         return shapely.geometry.shape(self.geojson)
 
     @property
     def start(self) -> datetime | None:
-        """The first moment; None is no limit."""
+        """Start of the time range; None for no limit."""
         return self.start_time
 
     @property
     def end(self) -> datetime | None:
-        """The last moment; None is no limit."""
+        """End of the time range, inclusive; None for no limit."""
         return self.end_time
 
     def period(self) -> tuple[datetime, datetime]:
-        """First and last moment, for whoever needs both. AOI_UNREADABLE if one of them is not given."""
+        """Start and end of the time range. AOI_UNREADABLE if one of them is missing."""
         if self.start_time is None or self.end_time is None:
             missing = [name for name in ("start_time", "end_time") if getattr(self, name) is None]
             raise AcdError(
                 ErrorCode.AOI_UNREADABLE,
-                f"the AOI {self.name} has no {' and no '.join(missing)}, and an ingester asks for both",
-                "Write both into the file beside 'type', or give --aoi-start and --aoi-end.",
+                f"the AOI {self.name} has no {' and no '.join(missing)}, but an ingester needs both",
+                "Add both to the file as top-level members, or give --aoi-start and --aoi-end.",
             )
         return self.start_time, self.end_time
 
     def layout_grid(self, cell_size: int = 1024) -> RegularGrid | None:
-        """The grid of graph_config's projection and resolution, or None if one of them is not given.
+        """The grid of the projection and resolution in graph_config; None if one of them is missing.
 
         Args:
             cell_size: width and height of a cell in pixels.
 
         Raises:
-            AcdError: LAYOUT_INVALID if they make no grid.
+            AcdError: LAYOUT_INVALID if they are invalid.
         """
         projection, resolution = self.graph_config.get("projection"), self.graph_config.get("resolution")
         if not projection or not resolution:
@@ -156,14 +156,17 @@ class Aoi(_Payload):
         except (ValueError, AcdError) as error:
             raise AcdError(
                 ErrorCode.LAYOUT_INVALID,
-                f"graph_config of AOI {self.name} has projection {projection!r} and resolution {resolution!r}",
+                f"graph_config of AOI {self.name} has the projection {projection!r} and the resolution {resolution!r}",
             ) from error
         if not (known.is_projected or known.is_geographic):
-            raise AcdError(ErrorCode.LAYOUT_INVALID, f"{projection!r} of AOI {self.name} is not a map's CRS")
+            raise AcdError(
+                ErrorCode.LAYOUT_INVALID,
+                f"{projection!r} of AOI {self.name} is neither a geographic nor a projected CRS",
+            )
         return grid
 
     def payload(self) -> dict[str, Any]:
-        """The AOI as a GeoJSON Feature that the ingester's server takes. AOI_UNREADABLE if a time is not given."""
+        """The AOI as a GeoJSON Feature for the ingester's server. AOI_UNREADABLE if start or end is missing."""
         self.period()
         fields = self.model_dump(mode="json", exclude_unset=True)
         return {"type": "Feature", "properties": {}, "geometry": self.geojson, **fields}
@@ -173,11 +176,11 @@ def load_aoi(source: str, given: Mapping[str, Any] | None = None) -> Aoi:
     """Read an AOI from a file, a file:// or s3:// address, or JSON text.
 
     Args:
-        source: a path or an address of GeoJSON, a path of another vector file (VECTOR_ENDINGS), or JSON text.
-        given: name, start_time and end_time, those that were given beside the file; they win.
+        source: path or address of GeoJSON, path of another vector file (VECTOR_ENDINGS), or JSON text.
+        given: name, start_time and end_time from options, if given; they override the file.
 
     Raises:
-        AcdError: AOI_UNREADABLE, AOI_EMPTY, AOI_INVALID (naming the place), AOI_CRS, EXTRA_MISSING, NAME_INVALID,
+        AcdError: AOI_UNREADABLE, AOI_EMPTY, AOI_INVALID (with the coordinates), AOI_CRS, EXTRA_MISSING, NAME_INVALID,
             NAME_TOO_LONG, DATE_INVALID, FILE_UNFIT.
 
     >>> load_aoi('{"name": "koln", "type": "Polygon", "coordinates": [[[7, 50], [7.1, 50], [7.1, 50.1], [7, 50]]]}'
@@ -199,7 +202,7 @@ def load_aoi(source: str, given: Mapping[str, Any] | None = None) -> Aoi:
         )
     if len(aoi.name) > NAME_BYTES:
         raise AcdError(
-            ErrorCode.NAME_TOO_LONG, f"{label} has a name of {len(aoi.name)} bytes, and may have {NAME_BYTES} at most"
+            ErrorCode.NAME_TOO_LONG, f"the name of {label} has {len(aoi.name)} bytes, more than {NAME_BYTES}"
         )
     if aoi.start and aoi.end and aoi.end < aoi.start:
         raise AcdError(
@@ -211,9 +214,10 @@ def load_aoi(source: str, given: Mapping[str, Any] | None = None) -> Aoi:
 
 
 def aoi_document(source: str, given: Mapping[str, Any]) -> str:
-    """An AOI with what was given beside its file, as JSON text that `load_aoi` reads anywhere.
+    """An AOI and its options as JSON text that `load_aoi` can read on any machine.
 
-    Raises what `load_aoi` raises.
+    Raises:
+        AcdError: what `load_aoi` raises.
     """
     aoi = load_aoi(source, given)
     fields = aoi.model_dump(mode="json", exclude_unset=True, exclude_none=True)
@@ -233,7 +237,7 @@ def _document_of(source: str) -> tuple[dict[str, Any], str]:
         raise AcdError(
             ErrorCode.AOI_UNREADABLE,
             f"{label} is not JSON: {error}",
-            f"Give GeoJSON, or a file that ends with {', '.join(VECTOR_ENDINGS)}.",
+            f"Give GeoJSON, or a file with one of the endings {', '.join(VECTOR_ENDINGS)}.",
         ) from error
     if not isinstance(document, dict):
         raise AcdError(ErrorCode.AOI_UNREADABLE, f"{label} is not a JSON object")
@@ -245,13 +249,13 @@ def _text_of(source: str) -> tuple[bytes | str, str]:
         return source, "the AOI"
     if source.startswith(("s3://", "file://")):
         parent, _, name = source.rpartition("/")
-        found = Store.at(parent).find_small(name)
-        if found is None:
-            raise AcdError(ErrorCode.AOI_UNREADABLE, f"there is no {source}")
-        return found, source
+        data = Store.at(parent).find_small(name)
+        if data is None:
+            raise AcdError(ErrorCode.AOI_UNREADABLE, f"{source} does not exist")
+        return data, source
     try:
         return read_small_file(source), source
-    except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
+    except (OSError, ValueError) as error:  # ValueError: the path contains a zero byte
         reason = error.strerror if isinstance(error, OSError) else error
         raise AcdError(ErrorCode.AOI_UNREADABLE, f"{source} cannot be read: {reason}") from error
 
@@ -261,53 +265,53 @@ def _refuse_constant(name: str) -> None:
 
 
 def _fields_of(document: dict[str, Any], label: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Name and times: those given, then those of the features, then those beside 'type'.
+    """Name, start and end: from options, otherwise from properties of features, otherwise from top-level members.
 
-    A document with a time beside 'type' is an ingester's payload, whose features are not asked. A layer's name that
-    QGIS writes beside 'type' counts for less than a feature's property.
+    A document with a top-level time is an ingester's payload; then properties are ignored. Otherwise they override a
+    top-level name, which QGIS sets to the name of the layer.
     """
-    said = {name: document.get(name) for name in GIVEN}
-    if said["start_time"] is None and said["end_time"] is None:
+    fields = {name: document.get(name) for name in GIVEN}
+    if fields["start_time"] is None and fields["end_time"] is None:
         for name, values in _properties_of(document).items():
             if given.get(name) is None and len(values) > 1:
                 shown = ", ".join(repr(value) for value in values[:3])
                 raise AcdError(
                     ErrorCode.AOI_UNREADABLE,
                     f"the features of {label} have different values of {name}: {shown}",
-                    f"Give one {name} for the whole area: {OPTION_OF[name]}.",
+                    f"Give {OPTION_OF[name]} for the whole area.",
                 )
-            said[name] = values[0] if values else said[name]
-    return said | {name: value for name, value in given.items() if value is not None}
+            fields[name] = values[0] if values else fields[name]
+    return fields | {name: value for name, value in given.items() if value is not None}
 
 
 def _properties_of(document: dict[str, Any]) -> dict[str, list[Any]]:
-    """The different values that the features' properties have for each of GIVEN, in whatever case they are written."""
-    found: dict[str, list[Any]] = {name: [] for name in GIVEN}
+    """Distinct values of the features' properties for each of GIVEN. Names of properties are case-insensitive."""
+    values_of: dict[str, list[Any]] = {name: [] for name in GIVEN}
     for feature in features_of(document):
         properties = feature.get("properties")
         for key, value in properties.items() if isinstance(properties, dict) else ():
             name = str(key).lower()
-            if name in found and value not in (None, "") and value not in found[name]:
-                found[name].append(value)
-    return found
+            if name in values_of and value not in (None, "") and value not in values_of[name]:
+                values_of[name].append(value)
+    return values_of
 
 
 def _explain(error: ValidationError, label: str) -> AcdError:
-    """All that is missing, or the first field that is wrong."""
+    """The error about a missing name, otherwise about the first invalid field."""
     errors = error.errors()
-    if any(one["type"] == "missing" for one in errors):
+    if any(problem["type"] == "missing" for problem in errors):
         return _missing(error, label)
     first = errors[0]
-    where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
+    field = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
     reason = first["msg"].removeprefix("Value error, ")
-    if where in ("start_time", "end_time"):
+    if field in ("start_time", "end_time"):
         fix = "Write dates as 2021-01-07 or 2021-01-07T00:00:00Z."
-        return AcdError(ErrorCode.DATE_INVALID, f"{where} of {label}: {reason}", fix)
-    return AcdError(ErrorCode.AOI_UNREADABLE, f"{where} of {label}: {reason}")
+        return AcdError(ErrorCode.DATE_INVALID, f"{field} of {label}: {reason}", fix)
+    return AcdError(ErrorCode.AOI_UNREADABLE, f"{field} of {label}: {reason}")
 
 
 def _missing(error: ValidationError, label: str) -> AcdError:
     fields = error.errors()[0]["input"]
     optional = [name for name in ("start_time", "end_time") if fields.get(name) is None]
-    also = f"; it has no {' and no '.join(optional)} either, which means no limit" if optional else ""
-    return AcdError(ErrorCode.AOI_UNREADABLE, f"{label} has no name{also}", HOW_TO_GIVE)
+    also = f"; it also has no {' and no '.join(optional)}, which means no limit" if optional else ""
+    return AcdError(ErrorCode.AOI_UNREADABLE, f"{label} has no name{also}", NAME_FIX)

@@ -1,4 +1,4 @@
-"""Follow a job of a cube until it ends or needs a person, whatever the kind of cube."""
+"""Follows a job of any cube until it ends or needs a person."""
 
 from __future__ import annotations
 
@@ -15,43 +15,44 @@ from acdtask.errors import AcdError, ErrorCode
 __all__ = ["ENDED", "STUCK", "Advances", "End", "Ending", "JobEvent", "ending_of", "follow", "require_done"]
 
 ENDED = frozenset({"DONE", "DONEBUTUNTIDY", "FAILED"})
-"""States of a job that has ended: it holds no dataset."""
+"""States of a job that has ended and locks no datasets."""
 
 STUCK = frozenset(
     {"INITIALISATIONFAILED", "CONSOLIDATIONFAILED", "CANCELLATIONFAILED", "ROLLBACKFAILED", "DELETIONFAILED"}
 )
-"""States in which a job stays, with its datasets locked, until a person retries or cancels it."""
+"""States in which a job stays, with its datasets locked, until it is retried or cancelled."""
 
 ELIDED = re.compile(r"^\[\.\.\. .*\]$")
-"""The remark of a server that it left out earlier or later lines of a log."""
+"""A server's note that it omitted earlier or later lines of a log."""
 
 POLL_GROWTH = 1.5
 LONGEST_POLL = 15.0
 
 INACTIVE_BUG = "A dataset with the status INACTIVE already refers to the container"
-"""The error of Geocube 1.0.3 for every container of two or more records (a bug since February 2025)."""
+"""The error of Geocube 1.0.3 for every container with two or more records (a bug since February 2025)."""
 
 
 class End(Enum):
-    """How following a job ended."""
+    """Reason why a job is no longer followed."""
 
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
     STUCK = "stuck"
-    PAUSED = "paused"  # it waits, and the approval was refused
+    PAUSED = "paused"  # it waits, and was not approved
     TIMED_OUT = "timed out"
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How following a job ended, and what to do next.
+    """Result of following a job.
 
     Attributes:
+        end: why the job is no longer followed.
         job: its last known state.
-        error: what failed last; empty if nothing has failed.
-        advice: what to do; empty if nothing is to be done.
-        warning: what is wrong although the job is done.
+        error: the latest error; empty if nothing has failed.
+        advice: what to do next; empty if there is nothing to do.
+        warning: a problem of a job that is done.
     """
 
     end: End
@@ -62,7 +63,7 @@ class Ending:
 
     @property
     def is_done(self) -> bool:
-        """Whether the job did what was asked."""
+        """Whether the job has succeeded."""
         return self.end is End.DONE
 
 
@@ -73,7 +74,7 @@ class JobEvent:
     Attributes:
         job: its current state.
         lines: new lines of its log.
-        entered: whether it has entered a state, or begun or ended a pause.
+        entered: whether it has entered a state, or started or ended a pause.
         continued: whether the follower has just continued it.
     """
 
@@ -85,20 +86,20 @@ class JobEvent:
 
 @runtime_checkable
 class Advances(Protocol):
-    """Jobs that have no server of their own: their steps are done by callers."""
+    """Jobs without a server of their own, whose steps are done by callers."""
 
     def advance(self, id_or_name: str) -> bool:
-        """Do the next step of the job, unless another process is doing it. Whether anything was done."""
+        """Do the next step of a job unless another process is doing it, and return whether anything was done."""
 
 
 class Clock(Protocol):
-    """Seconds that pass; the module `time` is one."""
+    """A clock, such as the module `time`."""
 
     def monotonic(self) -> float:
-        """Now."""
+        """The current time in seconds."""
 
     def sleep(self, seconds: float, /) -> None:
-        """Wait."""
+        """Wait for some seconds."""
 
 
 def follow(
@@ -111,49 +112,49 @@ def follow(
     poll: float = 1.0,
     clock: Clock = time,
 ) -> Ending:
-    """Watch a job until it ends, is stuck, or the time is up.
+    """Follow a job until it ends, is stuck, or the timeout expires.
 
-    If the jobs have no server (`Advances`), their steps are done here. A pause that `approve` accepts is continued
-    once: a Geocube takes up to ten seconds to process the order, and shows `waiting` until then.
+    If the jobs have no server (`Advances`), their steps are done here. If `approve` accepts a pause, the job is
+    continued once: a Geocube takes up to ten seconds to process the request, and reports `waiting` until then.
 
     Args:
-        cube: where the job is.
-        job_id: its id or its name.
-        approve: called with the job at each pause; False ends the following, and leaves the job as it is.
-        on_event: called when the job's state, its tasks or its log have changed.
-        timeout: seconds until the following ends.
-        poll: shortest time between two looks, in seconds; it grows while nothing happens.
+        cube: cube with the job.
+        job_id: id or name of the job.
+        approve: called with the job at each pause. If it returns False, the job stays paused and is no longer followed.
+        on_event: called when the state, tasks or log of the job have changed.
+        timeout: seconds.
+        poll: shortest interval between two requests, in seconds. It grows while nothing happens.
         clock: measures the time.
 
     Raises:
-        AcdError: JOB_UNKNOWN; SETTING_INVALID if the job pauses and there is no `approve`; errors of the cube that
-            retrying does not help, or that last until the time is up.
+        AcdError: JOB_UNKNOWN; SETTING_INVALID if the job pauses and there is no `approve`; errors of the cube that are
+            permanent, or that last until the timeout.
     """
     return _Follower(cube, approve, on_event or _ignore, clock, poll).run(job_id, timeout)
 
 
 def require_done(ending: Ending) -> JobState:
-    """The job if it is done. JOB_STUCK, JOB_FAILED (also if it was cancelled), JOB_RUNNING (timed out or paused)."""
+    """Require that a job is done. JOB_STUCK, JOB_FAILED (also if cancelled), JOB_RUNNING (timed out or paused)."""
     if ending.is_done:
         return ending.job
     code = {End.STUCK: ErrorCode.JOB_STUCK, End.FAILED: ErrorCode.JOB_FAILED, End.CANCELLED: ErrorCode.JOB_FAILED}
     reason = f": {ending.error}" if ending.error else ""
-    how = "was cancelled" if ending.end is End.CANCELLED else f"is {ending.job.state}"
-    raise AcdError(code.get(ending.end, ErrorCode.JOB_RUNNING), f"job {ending.job.name} {how}{reason}", ending.advice)
+    state = "was cancelled" if ending.end is End.CANCELLED else f"is {ending.job.state}"
+    raise AcdError(code.get(ending.end, ErrorCode.JOB_RUNNING), f"job {ending.job.name} {state}{reason}", ending.advice)
 
 
 def ending_of(job: JobState) -> Ending | None:
-    """How a job ended; None while it runs or pauses."""
+    """The ending of a job; None while it runs or pauses."""
     error = job.error
     if job.state == "DONE":
         return Ending(End.DONE, job)
     if job.state == "DONEBUTUNTIDY":
-        warning = f"job {job.name} is done, but left files behind: {error or 'see its log'}"
-        return Ending(End.DONE, job, error, "Retry the job to remove what it left.", warning)
+        warning = f"job {job.name} is done, but did not delete all its old files: {error or 'see its log'}"
+        return Ending(End.DONE, job, error, "Retry the job to delete them.", warning)
     if job.state == "FAILED":
         if job.cancelled:
-            return Ending(End.CANCELLED, job, error, "Start it again under another name if it is still wanted.")
-        return Ending(End.FAILED, job, error, "Look at the job's log, then start it again under another name.")
+            return Ending(End.CANCELLED, job, error, "If it is still needed, start it again under another name.")
+        return Ending(End.FAILED, job, error, "Check the job's log, then start it again under another name.")
     if job.state in STUCK:
         return Ending(End.STUCK, job, error, _advice(job, error))
     return None
@@ -162,12 +163,12 @@ def ending_of(job: JobState) -> Ending | None:
 def _advice(job: JobState, error: str) -> str:
     if INACTIVE_BUG in error:
         return (
-            "This version of the Geocube server cannot put two records into one container: cancel the job to unlock "
-            "its datasets, and update the server or use a layout with max_records 1."
+            "This version of the Geocube server cannot put two records into one container. Cancel the job to unlock "
+            "its datasets, then update the server or use a layout with max_records 1."
         )
     if job.state in ("ROLLBACKFAILED", "CANCELLATIONFAILED"):
-        return "Fix what the error names, then retry the job: it continues to undo its work."
-    return "Fix what the error names, then retry the job, or cancel it to unlock its datasets."
+        return "Fix the cause of the error, then retry the job: it continues to undo its work."
+    return "Fix the cause of the error, then retry the job, or cancel it to unlock its datasets."
 
 
 def _ignore(event: JobEvent) -> None:
@@ -186,7 +187,7 @@ class _Follower:
         self._cube, self._approve, self._on_event = cube, approve, on_event
         self._clock, self._poll = clock, poll
         self._log = LogReader()
-        self._seen: JobState | None = None
+        self._last: JobState | None = None
         self._continued: JobState | None = None
         self._is_new = False
 
@@ -197,7 +198,7 @@ class _Follower:
         while True:
             try:
                 self._is_new = False
-                job, failure = self._look(job_id), None
+                job, failure = self._current(job_id), None
                 ending = ending_of(job) or self._act(job)
                 if ending is not None:
                     return ending
@@ -219,15 +220,15 @@ class _Follower:
             yield pause
             pause = max(min(pause * POLL_GROWTH, LONGEST_POLL), self._poll)
 
-    def _look(self, job_id: str) -> JobState:
-        """The job as it is now; changes are reported."""
-        job, seen = self._cube.job(job_id), self._seen
+    def _current(self, job_id: str) -> JobState:
+        """Get the current state of the job, and report changes."""
+        job, previous = self._cube.job(job_id), self._last
         lines = self._log.new_lines(job.log)
-        entered = seen is None or (seen.state, seen.waiting) != (job.state, job.waiting)
-        if not job.waiting or (seen is not None and seen.state != job.state):
+        entered = previous is None or (previous.state, previous.waiting) != (job.state, job.waiting)
+        if not job.waiting or (previous is not None and previous.state != job.state):
             self._continued = None
-        self._seen = job
-        if entered or lines or (seen is not None and _tasks(seen) != _tasks(job)):
+        self._last = job
+        if entered or lines or (previous is not None and _tasks(previous) != _tasks(job)):
             self._report(JobEvent(job, lines, entered))
         return job
 
@@ -236,7 +237,7 @@ class _Follower:
         self._on_event(event)
 
     def _act(self, job: JobState) -> Ending | None:
-        """Continue a job that waits, once for each pause, if `approve` accepts."""
+        """Continue a waiting job, once for each pause, if `approve` accepts."""
         if self._approve is None and job.level is not Level.ASYNCHRONOUS:
             raise AcdError(
                 ErrorCode.SETTING_INVALID,
@@ -253,6 +254,7 @@ class _Follower:
         return None
 
     def _is_new_pause(self, job: JobState) -> bool:
+        # Between two requests, a job may leave a state and enter it again. Only `entries` shows a new pause.
         before = self._continued
         return before is None or before.state != job.state or before.entries < job.entries
 
@@ -260,7 +262,7 @@ class _Follower:
         try:
             self._cube.continue_job(job.id)
         except AcdError as error:
-            if error.code is not ErrorCode.JOB_STATE:  # someone else continued it
+            if error.code is not ErrorCode.JOB_STATE:  # another client has continued it
                 raise
 
     def _advance(self, job: JobState) -> bool:
@@ -269,12 +271,12 @@ class _Follower:
         return False
 
     def _timed_out(self, failure: AcdError | None) -> Ending:
-        if self._seen is None or failure is not None:
-            raise failure or AcdError(ErrorCode.BUG, "a job was followed but never seen")
-        advice = "Follow it again, or give it more time."
-        if self._seen.waiting:
-            advice = "It still waits after it was continued: check the server's workers, then continue it again."
-        return Ending(End.TIMED_OUT, self._seen, self._seen.error, advice)
+        if self._last is None or failure is not None:
+            raise failure or AcdError(ErrorCode.BUG, "a job timed out, but its state is unknown")
+        advice = "Follow it again, or with a longer timeout."
+        if self._last.waiting:
+            advice = "It still waits after it was continued. Check the server's workers, then continue it again."
+        return Ending(End.TIMED_OUT, self._last, self._last.error, advice)
 
 
 def _tasks(job: JobState) -> tuple[int, int]:
@@ -282,26 +284,30 @@ def _tasks(job: JobState) -> tuple[int, int]:
 
 
 class LogReader:
-    """Finds the new lines of a log of which each look may show only the newest part."""
+    """Finds the new lines of a log that may be truncated to its newest lines."""
 
     def __init__(self) -> None:
-        self._seen: list[str] = []
+        self._known: list[str] = []
 
     def new_lines(self, log: Sequence[str]) -> tuple[str, ...]:
-        """The lines that no earlier call has returned."""
+        """The lines that earlier calls have not returned."""
         lines = [text for text in log if not ELIDED.match(text)]
         if not lines:
             return ()
-        fresh = lines[self._known(lines) :]
-        self._seen += fresh
+        fresh = lines[self._count_known(lines) :]
+        self._known += fresh
         return tuple(fresh)
 
-    def _known(self, lines: list[str]) -> int:
-        """Number of leading lines that were seen before."""
-        if not self._seen:
+    def _count_known(self, lines: list[str]) -> int:
+        """Number of leading lines that are known.
+
+        That is the longest beginning of the lines that ends as the known lines do. Example: c d e begins with c d, the
+        end of the known lines a b c d.
+        """
+        if not self._known:
             return 0
         for length in range(len(lines), 0, -1):
-            both = min(length, len(self._seen))
-            if lines[length - 1] == self._seen[-1] and lines[length - both : length] == self._seen[-both:]:
+            both = min(length, len(self._known))
+            if lines[length - 1] == self._known[-1] and lines[length - both : length] == self._known[-both:]:
                 return length
         return 0

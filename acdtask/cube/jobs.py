@@ -1,13 +1,13 @@
-"""Jobs of a cube that consolidates by itself: what is asked for, and the state of a job."""
+"""Jobs of a cube that consolidates on its own: requests, and states of jobs."""
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
-from acdtask.cube.model import Moment, Name, Variable
+from acdtask.cube.model import Moment, Name, Value, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import DataFormat, Resampling
 
@@ -23,12 +23,8 @@ __all__ = [
 ]
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-
 class Level(Enum):
-    """Where a job pauses for a person. Each level adds pauses to those of the one before."""
+    """Where a job pauses for approval. Each level adds pauses to those of the previous one."""
 
     ASYNCHRONOUS = 1
     CRITICAL = 2
@@ -36,12 +32,12 @@ class Level(Enum):
     ALL = 4
 
 
-class Consolidation(_Value):
-    """What to consolidate: the datasets of the records, rearranged by the cells of a layout.
+class Consolidation(Value):
+    """A request to consolidate datasets of records: rearrange them by the cells of a layout.
 
     Attributes:
         name: name of the job, unique in the cube.
-        records: ids.
+        records: ids of the records.
     """
 
     name: str
@@ -52,15 +48,15 @@ class Consolidation(_Value):
     level: Level = Level.ASYNCHRONOUS
 
 
-class ConsolidationParams(_Value):
-    """How consolidated containers of a variable are written; the fields are Geocube's.
+class ConsolidationParams(Value):
+    """How to write the consolidated containers of a variable. The fields are Geocube's.
 
-    acd's own server uses `dformat` and `resampling`. It stores and returns the others, but they have no effect: its
+    acd's server uses `dformat` and `resampling`. It stores and returns the others, but they have no effect: its
     containers are Zarr arrays with lossless compression, in the store's default class, without overviews.
 
     Attributes:
-        dformat: number format; its range maps linearly onto the variable's. Default: the variable's own.
-        exponent: of the mapping; only 1 is supported.
+        dformat: data format; its range maps linearly onto the variable's. Default: the variable's own.
+        exponent: exponent of the mapping; only 1 is supported.
         resampling: for sources that are not on the layout's grid. Default: the variable's.
     """
 
@@ -68,29 +64,29 @@ class ConsolidationParams(_Value):
     exponent: float = 1.0
     resampling: Resampling | None = None
     compression: Literal["NO", "LOSSLESS", "LOSSY", "CUSTOM"] = "NO"
-    creation_params: dict[str, str] = {}
+    creation_params: dict[str, str] = Field(default={})
     storage_class: Literal["STANDARD", "INFREQUENT", "ARCHIVE", "DEEPARCHIVE"] = "STANDARD"
     create_overviews: bool = False
     bands_interleave: bool = False
 
 
 def stored_as(variable: Variable, params: ConsolidationParams) -> DataFormat:
-    """The number format of consolidated containers. SETTING_INVALID if the parameters are not supported."""
+    """The data format of consolidated containers. SETTING_INVALID if the parameters are not supported."""
     if params.exponent != 1:
         raise AcdError(
             ErrorCode.SETTING_INVALID,
             f"consolidated {variable.name} cannot have the exponent {params.exponent:g}",
-            "Use the exponent 1: numbers of a container map linearly onto those of the variable.",
+            "Use the exponent 1, a linear mapping.",
         )
     if params.compression == "CUSTOM" and "COMPRESS" not in params.creation_params:
         raise AcdError(
-            ErrorCode.SETTING_INVALID, "the compression CUSTOM of a consolidation has no COMPRESS in creation_params"
+            ErrorCode.SETTING_INVALID, "compression is CUSTOM, but creation_params does not contain COMPRESS"
         )
     return params.dformat or variable.dformat
 
 
 class TaskState(Enum):
-    """State of the task that fills a cell."""
+    """State of a cell's task."""
 
     PREPARED = "prepared"
     DONE = "done"
@@ -98,8 +94,8 @@ class TaskState(Enum):
     CANCELLED = "cancelled"
 
 
-class CellTask(_Value):
-    """The part of a job that fills one cell of a layout. A count is 0 if the server does not report it."""
+class CellTask(Value):
+    """The part of a job that consolidates one cell of a layout. Counts that the server does not report are 0."""
 
     cell: str
     state: TaskState
@@ -109,18 +105,20 @@ class CellTask(_Value):
     reason: str = ""
 
 
-class JobState(_Value):
-    """A job of a cube at a moment.
+class JobState(Value):
+    """The state of a job.
+
+    In lists of a Geocube's jobs, `entries`, `cancelled`, `error` and `tasks` are not set.
 
     Attributes:
         kind: such as "consolidation" or "deletion".
-        state: in Geocube's words, such as CREATED, CONSOLIDATIONINPROGRESS, DONE (see `acdtask.cube.follow`).
-        waiting: it pauses until it is continued.
+        state: Geocube's name of the state, such as CREATED, CONSOLIDATIONINPROGRESS, DONE (see `acdtask.cube.follow`).
+        waiting: whether it pauses until it is continued.
         entries: how often it has entered this state; 0 if the server does not report it.
-        cancelled: a person has cancelled it.
-        error: what failed last; empty if nothing has failed.
-        tasks: its cells. `entries`, `cancelled`, `error` and `tasks` are not filled in lists of a Geocube's jobs.
-        log: for people, oldest line first.
+        cancelled: whether a person has cancelled it.
+        error: the latest error; empty if nothing has failed.
+        tasks: the tasks of its cells.
+        log: lines for people, oldest first.
     """
 
     id: str
@@ -145,22 +143,22 @@ class JobState(_Value):
 
 
 class Consolidates(Protocol):
-    """A cube that consolidates by itself. Every method raises AcdError; JOB_UNKNOWN if there is no such job."""
+    """A cube that consolidates on its own. All methods raise AcdError: JOB_UNKNOWN if a job does not exist, ..."""
 
     def consolidate(self, consolidation: Consolidation) -> str:
         """Start a job and return its id. JOB_CONFLICT, DATASET_LOCKED (naming the job), LAYOUT_UNKNOWN, ..."""
 
     def job(self, id_or_name: str) -> JobState:
-        """The job."""
+        """The state of a job."""
 
     def jobs(self, pattern: str = "") -> list[JobState]:
-        """Jobs whose names match a pattern (`*`, `?`), oldest first; their logs may be left out."""
+        """Jobs whose names match a pattern (`*`, `?`), oldest first. Their logs may be omitted."""
 
     def continue_job(self, job_id: str) -> None:
-        """Continue a job that pauses. JOB_STATE if it does not pause."""
+        """Continue a paused job. JOB_STATE if it is not paused."""
 
     def retry_job(self, job_id: str, *, force: bool = False) -> None:
-        """Retry what failed. JOB_STATE if nothing failed."""
+        """Retry failed tasks of a job. JOB_STATE if nothing failed."""
 
     def cancel_job(self, job_id: str, *, force: bool = False) -> None:
-        """End a job and undo its work. JOB_STATE if it has ended, or is past the point of return."""
+        """Cancel a job and undo its work. JOB_STATE if it has ended, or can no longer be undone."""

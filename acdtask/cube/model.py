@@ -1,4 +1,4 @@
-"""The words of the cube: records, variables, instances, datasets."""
+"""The cube's model: records, variables, instances, datasets, and the interface of a cube."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ __all__ = [
     "Record",
     "RecordQuery",
     "Slice",
+    "Value",
     "Variable",
 ]
 
@@ -40,14 +41,13 @@ NAME_RULE = re.compile(r"^[a-zA-Z0-9\-:_]+(/[a-zA-Z0-9\-:_]+)*$")
 """Geocube's rule for names (airbusgeo/geocube, internal/geocube/urn.go)."""
 
 OUTSIDE = ("/", "s3://", "file://")
-"""How the addresses of containers begin that are not the cube's own."""
-
+"""Prefixes of the addresses of containers outside the cube."""
 
 NAME_BYTES = 200
-"""Longest name of an AOI, variable, instance, layout or palette: files are called by it, with an ending."""
+"""Limit for names of AOIs, variables, instances, layouts and palettes, which are also names of files."""
 
 DESCRIBED_NAME_BYTES = 180
-"""Longest name of a variable that gets a baseline, whose variables have its name and more."""
+"""Limit for the name of a variable with a baseline, whose variables have longer names."""
 
 RECORD_NAME_BYTES = 255
 
@@ -55,11 +55,9 @@ RECORD_NAME_BYTES = 255
 def _within(limit: int) -> Callable[[str], str]:
     def check(name: str) -> str:
         if not NAME_RULE.match(name):
-            raise ValueError(
-                f"{name[:limit]!r} is not a name: letters, digits, '-', ':' and '_', with '/' between parts"
-            )
+            raise ValueError(f"{name[:limit]!r} is not a valid name")
         if len(name) > limit:
-            raise ValueError(f"a name may have {limit} bytes at most, and this one has {len(name)}: {name[:20]}...")
+            raise ValueError(f"a name may have at most {limit} bytes, but this one has {len(name)}: {name[:20]}...")
         return name
 
     return check
@@ -76,19 +74,23 @@ RecordName = Annotated[str, AfterValidator(_within(RECORD_NAME_BYTES))]
 Moment = Annotated[datetime, AfterValidator(_utc)]
 
 
-class _Value(BaseModel):
+class Value(BaseModel):
+    """An immutable value without unknown fields. Infinity and NaN are strings in JSON."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 def _is_default(default: Any) -> Callable[[Any], bool]:
-    """Leaves a newer field out of JSON at its default, so that what was written before keeps its bytes."""
+    """For fields added later: omitted from JSON at their default, so that older documents keep their bytes."""
     return lambda value: bool(value == default)
 
 
-class Variable(_Value):
-    """A quantity. `scale` turns a stored number into the unit: physical = stored * scale.
+class Variable(Value):
+    """A quantity.
 
-    `palette` is the name of a palette that pictures of it are drawn with.
+    Attributes:
+        scale: physical value = stored * scale, in `unit`.
+        palette: name of the palette for pictures.
     """
 
     name: Name
@@ -101,7 +103,7 @@ class Variable(_Value):
     palette: str = Field(default="", exclude_if=_is_default(""))
 
 
-class Instance(_Value):
+class Instance(Value):
     """A version of a variable."""
 
     variable: Name
@@ -109,10 +111,11 @@ class Instance(_Value):
     metadata: dict[str, str] = {}
 
 
-class Record(_Value):
-    """One acquisition. Name, tags and datetime together are its identity.
+class Record(Value):
+    """One acquisition, identified by its name, datetime and tags.
 
-    `footprint` is a GeoJSON geometry in longitude and latitude.
+    Attributes:
+        footprint: GeoJSON geometry in longitude and latitude; may be empty.
     """
 
     name: RecordName
@@ -122,7 +125,7 @@ class Record(_Value):
 
     @property
     def id(self) -> str:
-        """A UUID made from the identity, so that the same record has the same id everywhere.
+        """A UUID computed from name, datetime and tags, so a record has the same id in every cube.
 
         >>> from datetime import datetime
         >>> Record(name="S1A", datetime=datetime(2021, 1, 7), footprint={}).id
@@ -132,28 +135,27 @@ class Record(_Value):
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"acd:record\n{self.name}\n{self.datetime.isoformat()}\n{tags}"))
 
 
-class Dataset(_Value):
+class Dataset(Value):
     """One record x instance in a container.
 
     Attributes:
-        uri: the container: a key below the cube's root, or an absolute path or an s3:// or file:// address outside it;
-            `geocube:` and the server's id of the record, if a server reads it for us.
-        subdir: where in the container: empty for a GeoTIFF, the time index for a consolidated Zarr.
+        uri: address of the container: a key below the cube's root; an absolute path, s3:// or file:// address outside
+            the cube; or `geocube:` and the server's id of the record, if a server reads it.
+        subdir: position in the container: empty for a GeoTIFF, the time index for a consolidated Zarr array.
         bands: band numbers in the container, from 1, in the order of the variable's bands.
-        dformat: how the container keeps its numbers; its range maps onto `real`.
-        grid: the container's own grid; that of the tile that was asked for, if a server reads it.
-        layout, cell: for a consolidated container or a product, the tile that it is; empty otherwise.
-        real: what dformat.min and dformat.max are in the variable's numbers; default: the variable's own range.
-        exponent: a number v of the container is
-            (real max - real min) * ((v - min) / (max - min)) ** exponent + real min, rounded for a variable of whole
-            numbers. What lies outside the range is mapped too, but with an exponent that is not 1 it counts as the
-            nearer end, as in GDAL.
-        exchanged: it took the place of the datasets that it was made of (`LocalCube.exchange`), so it is read wherever
-            it lies. Others with a layout stand in for a record's own datasets where they have the very pixels that are
-            asked for, and where there are no others.
-        checksum: SHA-256 of the file as it was written, as hexadecimal multihash; of `zarr.json` for a consolidated
-            container. Readers check the pixels of a dataset that has one. Empty for files that acd did not write.
-        version: 1, and one more for each time that an ingest gave the record other pixels.
+        dformat: data format of the container; its range maps onto `real`.
+        grid: grid of the container; if a server reads it, the grid of the requested tile.
+        layout, cell: the tile, for a consolidated container or a product; empty otherwise.
+        real: dformat.min and dformat.max in the variable's numbers; default: the variable's own range.
+        exponent: a number v of the container means
+            (real max - real min) * ((v - min) / (max - min)) ** exponent + real min, rounded if the variable has
+            integers. Numbers outside the range are mapped too, but clipped first if the exponent is not 1, as in GDAL.
+        exchanged: it replaced the datasets from which it was made (`LocalCube.exchange`), so it is read on all grids.
+            Other tiles of a layout are only read where they have the requested pixels, or where their record has no
+            other dataset.
+        checksum: SHA-256 of the written file as a hexadecimal multihash; for a consolidated container, that of
+            `zarr.json`. Readers verify the pixels of datasets with a checksum. Empty for files that acd did not write.
+        version: 1, increased each time an ingest replaces the record's pixels.
     """
 
     record_id: str
@@ -180,33 +182,32 @@ class Dataset(_Value):
 
     @property
     def is_copy(self) -> bool:
-        """Whether it is a tile of a layout that others of its record may have been consolidated to."""
+        """Whether it is a tile of a layout, and may be a copy of its record's other datasets."""
         return bool(self.layout) and not self.exchanged
 
     @property
     def is_outside(self) -> bool:
-        """Whether its container lies outside the cube."""
+        """Whether its container is outside the cube."""
         return self.uri.startswith(OUTSIDE)
 
 
-class Slice(_Value):
-    """The records that make one image of a stack (`group_by date`), and where their pixels are.
-
-    Where datasets overlap, the later one in the list lies on top.
-    """
+class Slice(Value):
+    """The datasets that form one image of a stack (`group_by date`). Where they overlap, the later one is on top."""
 
     label: str
     datasets: tuple[Dataset, ...]
 
 
-class RecordQuery(_Value):
-    """Which records. An empty field asks for nothing; bounds are inclusive.
+class RecordQuery(Value):
+    """A query for records. Records match if they meet the conditions of all fields that are set.
 
     Attributes:
-        name: pattern with `*` and `?`; a last `(?i)` makes it match in any case (`acdtask.cube.patterns`).
-        tags: each must be there; the value may be a pattern, and an empty value means that the tag exists.
-        area: GeoJSON geometry in longitude and latitude that the footprint must meet.
-        limit, page: with a limit, only so many records: those of a page, counted from 0. Without one, everything.
+        name: pattern with `*` and `?`; with `(?i)` at the end, case is ignored (`acdtask.cube.patterns`).
+        tags: tags that a record must have. Values may be patterns; an empty one matches any value.
+        start, end: first and last datetime, inclusive.
+        area: GeoJSON geometry in longitude and latitude that the footprint must intersect.
+        limit: maximum number of records; 0 for no limit.
+        page: with a limit, the number of the page, from 0.
     """
 
     name: str = ""
@@ -218,11 +219,11 @@ class RecordQuery(_Value):
     page: int = Field(default=0, ge=0)
 
 
-class CubeRequest(_Value):
-    """Images of an instance on a grid, one for each group of records.
+class CubeRequest(Value):
+    """A request for images of an instance on a grid, one for each group of records.
 
     Attributes:
-        groups: ids of records; where the records of a group overlap, the later one lies on top.
+        groups: ids of records. Where the records of a group overlap, the later one is on top.
         resampling: default: the variable's.
     """
 
@@ -234,21 +235,21 @@ class CubeRequest(_Value):
 
 
 class Outcome(Enum):
-    """What became of an image of a cube."""
+    """Outcome of reading an image."""
 
     DATA = "data"
-    NODATA = "no data"  # datasets, but no valid pixel
-    ABSENT = "absent"  # no dataset
+    NODATA = "no data"  # it has datasets, but no valid pixel
+    ABSENT = "absent"  # it has no dataset
     FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image of a cube, or why there is none.
+    """An image of a request, or the reason why it has no pixels.
 
     Attributes:
-        records: ids of its group, as it was asked for.
-        pixels: shape (height, width), for variables of several bands (bands, height, width), the variable's dtype;
+        records: ids of its group, as requested.
+        pixels: shape (height, width), or (bands, height, width) for variables of several bands; the variable's dtype.
             None unless the outcome is DATA.
         reason: why it failed; empty otherwise.
     """
@@ -261,7 +262,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Addition:
-    """What a commit adds: all of it becomes visible, and what is there already is left alone."""
+    """What a commit adds to a cube."""
 
     records: Sequence[Record] = ()
     datasets: Sequence[Dataset] = ()
@@ -271,13 +272,13 @@ class Addition:
 
 
 class Cube(Protocol):
-    """Where pixels live. Every method raises AcdError."""
+    """A cube: an index of records and datasets, and their pixels. All methods raise AcdError."""
 
     def commit(self, addition: Addition) -> bool:
-        """Make all of it visible; what is there already is left alone.
+        """Make an addition visible. What the cube already has stays unchanged.
 
-        A local cube does it at once. Another does it in this order: variables, instances, layouts, records, datasets;
-        what broke off half way is made whole by the same commit again.
+        A local cube adds everything at once. Others add it in this order: variables, instances, layouts, records,
+        datasets. After an interruption, the same commit adds the rest.
 
         Returns:
             Whether anything was new.
@@ -287,40 +288,40 @@ class Cube(Protocol):
         """
 
     def add_variable(self, variable: Variable) -> None:
-        """Make the variable; nothing happens if the same is there. VARIABLE_CONFLICT if another is."""
+        """Create a variable unless it exists. VARIABLE_CONFLICT if it exists and differs."""
 
     def add_instance(self, instance: Instance) -> None:
-        """Make the instance; nothing happens if it is there. VARIABLE_UNKNOWN."""
+        """Create an instance unless it exists. VARIABLE_UNKNOWN."""
 
     def add_layout(self, layout: Layout) -> None:
-        """Make the layout; nothing happens if the same is there. LAYOUT_CONFLICT if another is."""
+        """Create a layout unless it exists. LAYOUT_CONFLICT if it exists and differs."""
 
     def variable(self, name: str) -> Variable:
-        """The variable of that name. VARIABLE_UNKNOWN."""
+        """The variable with a name. VARIABLE_UNKNOWN."""
 
     def variables(self) -> list[Variable]:
-        """Every variable, by name."""
+        """All variables, ordered by name."""
 
     def instances(self, variable: str) -> list[Instance]:
-        """The instances of a variable, by name. VARIABLE_UNKNOWN."""
+        """The instances of a variable, ordered by name. VARIABLE_UNKNOWN."""
 
     def layout(self, name: str) -> Layout:
-        """The layout of that name. LAYOUT_UNKNOWN."""
+        """The layout with a name. LAYOUT_UNKNOWN."""
 
     def layouts(self) -> list[Layout]:
-        """Every layout, by name."""
+        """All layouts, ordered by name."""
 
     def records(self, query: RecordQuery) -> list[Record]:
-        """The records that the query asks for, by datetime, then name, then id."""
+        """The records that match a query, ordered by datetime, name and id."""
 
     def datasets(self, variable: str, instance: str, record_ids: frozenset[str] | None = None) -> list[Dataset]:
-        """The datasets of an instance (of some records), by record, layout, cell and uri.
+        """The datasets of an instance (of some records), ordered by record, layout, cell and uri.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
 
     def index(self, records: list[Record], datasets: list[Dataset]) -> None:
-        """Make records and datasets visible, all at once; what is there already is left alone. DATASET_CONFLICT."""
+        """Make records and datasets visible, all at once. Known ones stay unchanged. DATASET_CONFLICT."""
 
     def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
         """Which of the records have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
@@ -328,22 +329,25 @@ class Cube(Protocol):
     def where(
         self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
     ) -> Iterator[list[Dataset]]:
-        """For each grid, the datasets of the records to read there, as `read` takes them, in the records' order.
+        """For each grid, the datasets of the records to read, in the records' order, as input for `read`.
 
-        Any grid will do: the margin of a grown tile contains exactly what its neighbours read. With a layout, of all
-        consolidated copies only those of this layout are used. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        The grid may be any, such as a tile grown by a margin: the margin has the same pixels as the neighbouring tiles.
+        With a layout, only consolidated copies of this layout are used. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
-        """Each group's image or why there is none, in the order of the groups; read as they are asked for.
+        """The image of each group, or why it has none, in the order of the groups. Images are read lazily.
 
-        A container that cannot be read is that image's outcome. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        An unreadable container only affects the outcome of its image. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
 
     def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
-        """The pixels of each slice on the grid. Raises if a container cannot be read.
+        """Read the pixels of each slice on a grid.
 
         Returns:
-            Shape (slices, height, width), for variables of several bands (slices, bands, height, width); the
+            Shape (slices, height, width), or (slices, bands, height, width) for variables of several bands; the
             variable's dtype; its nodata where no dataset has a valid pixel.
+
+        Raises:
+            AcdError: a container is unreadable.
         """

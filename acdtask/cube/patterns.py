@@ -1,4 +1,4 @@
-"""Patterns of names, as Geocube has them."""
+"""Geocube's patterns for names."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ ANY_CASE = "(?i)"
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether a text matches a pattern as a whole: `*` is any text, `?` any character; a last `(?i)` ignores case.
+    """Compile a pattern to a function that tests whether a whole text matches.
+
+    `*` matches any text and `?` any character. With `(?i)` at the end, case is ignored.
 
     >>> [matcher("s1?/*(?i)")(name) for name in ("S1A/037", "S1A", "S2A/037")]
     [True, False, False]
     """
     text = pattern.removesuffix(ANY_CASE)
-    ignoring = re.IGNORECASE if text != pattern else re.NOFLAG
+    case = re.IGNORECASE if text != pattern else re.NOFLAG
     if text == "*":
         return lambda _: True
-    if not ignoring and "*" not in text and "?" not in text:
+    if not case and "*" not in text and "?" not in text:
         return text.__eq__
     parts = [".*" if char == "*" else "." if char == "?" else re.escape(char) for char in text]
-    compiled = re.compile("".join(parts), re.DOTALL | ignoring)
+    compiled = re.compile("".join(parts), re.DOTALL | case)
     return lambda value: compiled.fullmatch(value) is not None

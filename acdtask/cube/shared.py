@@ -1,4 +1,4 @@
-"""A Geocube that others use too, and a site of one's own: records lie there; products lie here, and are known there."""
+"""A Geocube combined with a site: records are in the Geocube, products are stored in the site and known to both."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ from acdtask.raster.data_format import DType, Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout
 from acdtask.storage.store import Store
 
-__all__ = ["ADDRESS", "ServedCube", "SharedCube", "found_or_none", "geocube_of_environment", "named_in_environment"]
+__all__ = ["ADDRESS", "ServedCube", "SharedCube", "find_or_none", "geocube_of_environment", "named_in_environment"]
 
 ADDRESS = "ACD_GEOCUBE_ADDRESS"
-"""The variable of the environment that names the Geocube."""
+"""The environment variable with the address of the Geocube."""
 
 FOREIGN = "geocube:"
-"""How the address of a dataset begins that the server reads for us."""
+"""Prefix of the addresses of datasets that the server reads."""
 
-NOT_THERE: frozenset[DType] = frozenset({"int64"})
-"""Data types that Geocube has not: what has one of them is in the site's index alone."""
+SITE_ONLY_TYPES: frozenset[DType] = frozenset({"int64"})
+"""Data types that Geocube does not have. Variables of these types are only in the site's index."""
 
-FoundT = TypeVar("FoundT")
+ResultT = TypeVar("ResultT")
 
 
 class ServedCube(Cube, Consolidates, Protocol):
-    """A cube that a server keeps, which rearranges records by itself."""
+    """A cube on a server, which consolidates on its own."""
 
     def version(self) -> str:
-        """The server's version."""
+        """Version of the server."""
 
 
 class SharedCube:
-    """Inputs from a Geocube, products in a site; it implements `acdtask.cube.model.Cube` (docs/decisions/0013).
+    """A cube with inputs in a Geocube and products in a site. It implements `acdtask.cube.model.Cube`.
 
-    Records, datasets and images are the Geocube's. A variable, instance or layout is described by the site if the site
-    made it, and else by the Geocube.
+    Records, datasets and images are those of the Geocube. Variables, instances and layouts that the site created are
+    read from the site, others from the Geocube (docs/decisions/0013).
 
     Args:
-        geocube: where the records are.
+        geocube: cube with the records.
         address: folder or s3:// address of the site.
     """
 
@@ -71,126 +71,131 @@ class SharedCube:
     def own(self) -> LocalCube | None:
         """The site's own index; None before the first product."""
         if self._own is None:
-            self._own = found_or_none(lambda: LocalCube.open(self.address), ErrorCode.CUBE_UNKNOWN)
+            self._own = find_or_none(lambda: LocalCube.open(self.address), ErrorCode.CUBE_UNKNOWN)
         return self._own
 
     def commit(self, addition: Addition) -> bool:
-        """Make products known on the Geocube, then in the site: what the site has, the Geocube has too.
+        """Make products visible in the Geocube, then in the site, so that the Geocube has everything the site has.
 
-        Datasets are of files below the site, which the Geocube knows by absolute address. What was broken off between
-        the two is made whole by the same commit again.
+        The files of datasets are below the site; the Geocube gets their absolute addresses. After an interruption, the
+        same commit adds the rest.
         """
-        left = {one.name for one in (*addition.variables, *self._described()) if one.dformat.dtype in NOT_THERE}
-        there = self.commit_inputs(
+        variables = (*addition.variables, *self._site_variables())
+        site_only = {variable.name for variable in variables if variable.dformat.dtype in SITE_ONLY_TYPES}
+        is_new_in_geocube = self.commit_inputs(
             replace(
                 addition,
-                datasets=[one for one in addition.datasets if one.variable not in left],
-                variables=[one for one in addition.variables if one.name not in left],
-                instances=[one for one in addition.instances if one.variable not in left],
+                datasets=[dataset for dataset in addition.datasets if dataset.variable not in site_only],
+                variables=[variable for variable in addition.variables if variable.name not in site_only],
+                instances=[instance for instance in addition.instances if instance.variable not in site_only],
             )
         )
         self._own = LocalCube.create(self.address)
-        return self._own.commit(addition) or there
+        return self._own.commit(addition) or is_new_in_geocube
 
     def commit_inputs(self, addition: Addition) -> bool:
-        """Make inputs visible, which are the Geocube's alone; their files may lie below the site."""
-        placed = [self._placed(one) for one in addition.datasets]
-        return self.geocube.commit(replace(addition, datasets=placed))
+        """Make inputs visible, only in the Geocube. Their files may be below the site."""
+        datasets = [self._with_address(dataset) for dataset in addition.datasets]
+        return self.geocube.commit(replace(addition, datasets=datasets))
 
     def add_variable(self, variable: Variable) -> None:
-        """Make the variable in both. VARIABLE_CONFLICT."""
+        """Create a variable in both. VARIABLE_CONFLICT."""
         self.commit(Addition(variables=[variable]))
 
     def add_instance(self, instance: Instance) -> None:
-        """Make the instance in both. VARIABLE_UNKNOWN."""
+        """Create an instance in both. VARIABLE_UNKNOWN."""
         self.commit(Addition(variables=[self.variable(instance.variable)], instances=[instance]))
 
     def add_layout(self, layout: Layout) -> None:
-        """Make the layout in both. LAYOUT_CONFLICT."""
+        """Create a layout in both. LAYOUT_CONFLICT."""
         self.commit(Addition(layouts=[layout]))
 
     def index(self, records: list[Record], datasets: list[Dataset]) -> None:
-        """Make products visible, as `commit` says."""
+        """Make products visible, as `commit` does."""
         self.commit(Addition(records, datasets))
 
     def variable(self, name: str) -> Variable:
-        """The variable of that name. VARIABLE_UNKNOWN."""
-        described = {one.name: one for one in self._described()}
-        return described[name] if name in described else self.geocube.variable(name)
+        """The variable with a name. VARIABLE_UNKNOWN."""
+        own = {variable.name: variable for variable in self._site_variables()}
+        return own[name] if name in own else self.geocube.variable(name)
 
     def variables(self) -> list[Variable]:
-        """Every variable, by name."""
-        found = {one.name: one for one in (*self.geocube.variables(), *self._described())}
-        return [found[name] for name in sorted(found)]
+        """All variables, ordered by name."""
+        variables = {variable.name: variable for variable in (*self.geocube.variables(), *self._site_variables())}
+        return [variables[name] for name in sorted(variables)]
 
     def instances(self, variable: str) -> list[Instance]:
-        """The instances of a variable, by name. VARIABLE_UNKNOWN."""
-        own, described = self.own, {one.name for one in self._described()}
-        mine = own.instances(variable) if own and variable in described else []
-        there = found_or_none(lambda: self.geocube.instances(variable), ErrorCode.VARIABLE_UNKNOWN)
-        if there is None and variable not in described:
+        """The instances of a variable, ordered by name. VARIABLE_UNKNOWN."""
+        own = self.own
+        is_own = variable in {known.name for known in self._site_variables()}
+        site_instances = own.instances(variable) if own and is_own else []
+        served = find_or_none(lambda: self.geocube.instances(variable), ErrorCode.VARIABLE_UNKNOWN)
+        if served is None and not is_own:
             raise AcdError(ErrorCode.VARIABLE_UNKNOWN, f"there is no variable {variable!r}")
-        found = {one.name: one for one in (*(there or []), *mine)}
-        return [found[name] for name in sorted(found)]
+        instances = {instance.name: instance for instance in (*(served or []), *site_instances)}
+        return [instances[name] for name in sorted(instances)]
 
     def layout(self, name: str) -> Layout:
-        """The layout of that name. LAYOUT_UNKNOWN."""
+        """The layout with a name. LAYOUT_UNKNOWN."""
         own = self.own
-        mine = found_or_none(lambda: own.layout(name), ErrorCode.LAYOUT_UNKNOWN) if own else None
-        return mine or self.geocube.layout(name)
+        layout = find_or_none(lambda: own.layout(name), ErrorCode.LAYOUT_UNKNOWN) if own else None
+        return layout or self.geocube.layout(name)
 
     def layouts(self) -> list[Layout]:
-        """Every layout, by name."""
-        found = {one.name: one for one in (*self.geocube.layouts(), *(self.own.layouts() if self.own else ()))}
-        return [found[name] for name in sorted(found)]
+        """All layouts, ordered by name."""
+        site_layouts = self.own.layouts() if self.own else ()
+        layouts = {layout.name: layout for layout in (*self.geocube.layouts(), *site_layouts)}
+        return [layouts[name] for name in sorted(layouts)]
 
     def records(self, query: RecordQuery) -> list[Record]:
-        """The records of the Geocube that the query asks for, by datetime, then name, then id."""
+        """The records of the Geocube that match a query, ordered by datetime, name and id."""
         return self.geocube.records(query)
 
     def datasets(self, variable: str, instance: str, record_ids: frozenset[str] | None = None) -> list[Dataset]:
-        """The datasets of the Geocube, by record, layout, cell and uri. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        """The datasets of the Geocube, ordered by record, layout, cell and uri. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
         return self.geocube.datasets(variable, instance, record_ids)
 
     def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
-        """Which of the records have a dataset on the Geocube. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        """Which of the records have a dataset in the Geocube. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
         return self.geocube.having(variable, instance, record_ids)
 
     def where(
         self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
     ) -> Iterator[list[Dataset]]:
-        """For each grid, the Geocube's datasets of the records that lie there, in the records' order."""
+        """For each grid, the Geocube's datasets of the records to read, in the records' order."""
         return self.geocube.where(variable, instance, record_ids, grids, layout)
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
-        """Each group's image or why there is none, as the Geocube says it."""
+        """The Geocube's image of each group, or why it has none."""
         return self.geocube.images(request)
 
     def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
-        """The pixels of each slice: the Geocube reads its own datasets, acd those of the site."""
+        """Read the pixels of each slice: the Geocube reads its own datasets, acd those of the site."""
+        # Consecutive slices of the same kind are read together, since each call to the server has a cost.
         parts = [
             (self.geocube if foreign else self._files).read(grid, list(run), variable, resampling)
             for foreign, run in groupby(slices, key=_is_foreign)
         ] or [self._files.read(grid, [], variable, resampling)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _described(self) -> list[Variable]:
+    def _site_variables(self) -> list[Variable]:
         own = self.own
         return own.variables() if own else []
 
-    def _placed(self, dataset: Dataset) -> Dataset:
+    def _with_address(self, dataset: Dataset) -> Dataset:
+        """The dataset with the absolute address of its container."""
         if "://" in dataset.uri or dataset.uri.startswith("/"):
             return dataset
         return dataset.model_copy(update={"uri": self._store.address_of(dataset.uri)})
 
 
 def named_in_environment() -> str:
-    """The address of the Geocube that the environment names; empty if it names none."""
+    """The address of the Geocube according to the environment; empty if it is not set."""
     return os.environ.get(ADDRESS, "").strip()
 
 
 def geocube_of_environment() -> ServedCube | None:
-    """The Geocube that the environment names, or None. Whatever its client raises for an address or a key."""
+    """Connect to the Geocube of the environment; None if it is not set. Raises what the connection raises."""
     if not named_in_environment():
         return None
     from acdtask.cube.geocube.connection import Connection
@@ -200,16 +205,16 @@ def geocube_of_environment() -> ServedCube | None:
     return GeocubeCube(connection) if connection else None
 
 
-def _is_foreign(one: Slice) -> bool:
-    """Whether the server reads the slice."""
-    kinds = {dataset.uri.startswith(FOREIGN) for dataset in one.datasets}
+def _is_foreign(part: Slice) -> bool:
+    """Whether the server reads a slice."""
+    kinds = {dataset.uri.startswith(FOREIGN) for dataset in part.datasets}
     if len(kinds) > 1:
-        raise AcdError(ErrorCode.BUG, f"the image {one.label!r} has datasets of the Geocube and of the site")
+        raise AcdError(ErrorCode.BUG, f"the image {part.label!r} has datasets of the Geocube and of the site")
     return True in kinds
 
 
-def found_or_none(find: Callable[[], FoundT], missing: ErrorCode) -> FoundT | None:
-    """What is found, or None where the answer is that error."""
+def find_or_none(find: Callable[[], ResultT], missing: ErrorCode) -> ResultT | None:
+    """Call a function, and return None if it raises an AcdError with a certain code."""
     try:
         return find()
     except AcdError as error:

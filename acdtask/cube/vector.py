@@ -1,4 +1,4 @@
-"""Vector files as GeoJSON: GeoPackage, Shapefile, FlatGeobuf, KML. Reading them needs the extra `vector` (pyogrio)."""
+"""Reads vector files (GeoPackage, Shapefile, FlatGeobuf, KML) as GeoJSON. Needs the extra `vector` (pyogrio)."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ STARTS: dict[str, tuple[bytes, ...]] = {
     ".kml": (b"<?xml", b"<kml", b"\xef\xbb\xbf<?xml"),
     ".zip": (b"PK\x03\x04",),
 }
-"""How files of each ending begin. GDAL would go by the content, and a file of another kind may lead anywhere."""
+"""First bytes of files by ending. GDAL ignores the ending, and other formats, such as VRT, may refer to any file."""
 
 VECTOR_ENDINGS = tuple(STARTS)
 LAYER = "|layername="
-"""How QGIS writes the layer of a file, after its path."""
+"""Separates the path and the layer of a file in QGIS."""
 
 
 def read_vector_file(source: str) -> dict[str, Any]:
-    """The polygons of a layer as a FeatureCollection with a crs member.
+    """Read the features of a layer as a FeatureCollection with a crs member.
 
     Args:
-        source: a path that ends with one of VECTOR_ENDINGS (a zipped Shapefile with .zip), and after it
-            `|layername=NAME` if the file has several layers.
+        source: a path with one of VECTOR_ENDINGS (.zip for a zipped Shapefile), followed by `|layername=NAME` if the
+            file has several layers.
 
     Raises:
         AcdError: AOI_UNREADABLE, AOI_CRS, FILE_UNFIT, EXTRA_MISSING.
     """
     text, _, layer = source.partition(LAYER)
     path = Path(text.partition("|")[0])
-    place = _checked(path)
+    gdal_path = _checked(path)
     try:
         import pyogrio.raw as pyogrio
     except ImportError as error:
@@ -54,11 +54,11 @@ def read_vector_file(source: str) -> dict[str, Any]:
     from pyogrio.errors import DataLayerError, DataSourceError
 
     try:
-        meta, _, geometries, columns = pyogrio.read(place, layer=_layer(place, path, layer))
+        meta, _, geometries, columns = pyogrio.read(gdal_path, layer=_layer(gdal_path, path, layer))
     except (DataSourceError, DataLayerError, ValueError) as error:
         raise AcdError(ErrorCode.AOI_UNREADABLE, f"{path} cannot be read: {_one_line(error)}") from error
     if not meta["crs"]:
-        raise AcdError(ErrorCode.AOI_CRS, f"{path} does not say its coordinate system{_hint(path)}")
+        raise AcdError(ErrorCode.AOI_CRS, f"{path} has no coordinate system{_hint(path)}")
     shapes = shapely.from_wkb(geometries if geometries is not None else [])
     rows = zip(*columns, strict=True) if columns else [()] * len(shapes)
     features = [
@@ -74,7 +74,7 @@ def read_vector_file(source: str) -> dict[str, Any]:
 
 
 def _checked(path: Path) -> str:
-    """What GDAL is to open, once the file is known to be what its ending says. AOI_UNREADABLE, FILE_UNFIT."""
+    """Require that the file's content matches its ending, and return its path for GDAL. AOI_UNREADABLE, FILE_UNFIT."""
     ending = path.suffix.lower()
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -95,41 +95,43 @@ def _checked(path: Path) -> str:
 
 
 def _zipped_shapefile(path: Path) -> str:
-    """The Shapefile in an archive. AOI_UNREADABLE, FILE_UNFIT."""
+    """Find the only Shapefile in an archive. AOI_UNREADABLE, FILE_UNFIT."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            found = [one.filename for one in members if one.filename.lower().endswith(".shp")]
-            begins = archive.open(found[0]).read(4) if len(found) == 1 else b""
+            names = [member.filename for member in members if member.filename.lower().endswith(".shp")]
+            start = archive.open(names[0]).read(4) if len(names) == 1 else b""
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
         raise AcdError(ErrorCode.AOI_UNREADABLE, f"{path} cannot be read: {_one_line(error)}") from error
-    if sum(one.file_size for one in members) > SMALL_FILE_BYTES:
-        raise AcdError(ErrorCode.FILE_UNFIT, f"{path} holds more than {SMALL_FILE_BYTES:,} bytes")
-    if not begins.startswith(STARTS[".shp"]):
-        raise AcdError(ErrorCode.AOI_UNREADABLE, f"{path} does not hold exactly one Shapefile (.shp)")
-    return found[0]
+    if sum(member.file_size for member in members) > SMALL_FILE_BYTES:
+        raise AcdError(ErrorCode.FILE_UNFIT, f"{path} contains more than {SMALL_FILE_BYTES:,} bytes")
+    if not start.startswith(STARTS[".shp"]):
+        raise AcdError(ErrorCode.AOI_UNREADABLE, f"{path} does not contain exactly one Shapefile (.shp)")
+    return names[0]
 
 
-def _layer(place: str, path: Path, wanted: str) -> str | None:
-    """The layer to read: the one that is wanted, or the only one. AOI_UNREADABLE."""
+def _layer(gdal_path: str, path: Path, wanted: str) -> str | None:
+    """Name of the layer to read: the wanted one, or the only one. AOI_UNREADABLE."""
     import pyogrio
 
-    names = [str(name) for name, kind in pyogrio.list_layers(place) if kind is not None]
+    names = [str(name) for name, kind in pyogrio.list_layers(gdal_path) if kind is not None]
     if wanted in names or (len(names) == 1 and not wanted):
         return wanted or names[0]
     listed = ", ".join(names) or "none"
-    problem = f"has no layer {wanted!r}" if wanted else "has several layers" if names else "has no layer of geometries"
-    raise AcdError(ErrorCode.AOI_UNREADABLE, f"{path} {problem}; its layers are: {listed}", f"Write {path}{LAYER}NAME.")
+    problem = (
+        f"has no layer {wanted!r}" if wanted else "has several layers" if names else "has no layer with geometries"
+    )
+    raise AcdError(ErrorCode.AOI_UNREADABLE, f"{path} {problem}; its layers: {listed}", f"Give {path}{LAYER}NAME.")
 
 
 def _plain(value: Any) -> Any:
-    """A value of a column as JSON has it."""
+    """A value of a column as a JSON value."""
     if isinstance(value, np.datetime64):
         return None if np.isnat(value) else str(np.datetime_as_string(value, unit="s" if _has_time(value) else "D"))
     if isinstance(value, dt.date):
         return value.isoformat()
     plain = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(plain, float) and plain != plain else plain  # nan is a column's null
+    return None if isinstance(plain, float) and plain != plain else plain  # NaN means null
 
 
 def _has_time(value: np.datetime64) -> bool:

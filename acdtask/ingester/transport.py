@@ -14,19 +14,8 @@ from urllib.parse import urlencode
 
 from acdtask import log
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.http import (
-    HAS_LOGIN,
-    REDIRECTIONS,
-    UNPRINTABLE,
-    Client,
-    HttpError,
-    Policy,
-    Reason,
-    address_fault,
-    host_of,
-    is_this_machine,
-    repeatedly,
-)
+from acdtask.hosts import HAS_LOGIN, UNPRINTABLE, address_fault, host_of, is_this_machine
+from acdtask.http import REDIRECTIONS, Client, HttpError, Policy, Reason, repeatedly
 from acdtask.ingester.model import in_one_line
 
 __all__ = [

@@ -1,11 +1,13 @@
-"""The encoding of data passed between rounds: pydantic models with arrays. Equal values give equal bytes.
+"""What rounds pass on: pydantic models with arrays, as bytes or as files in the scratch. Equal values give equal bytes.
 
 A ZIP file without timestamps. Entry `value` is the model as JSON with sorted keys; arrays are entries named by number.
+Keys in the scratch contain a digest of the file.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import zipfile
@@ -15,17 +17,21 @@ from typing import Any, Generic, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic import BaseModel, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import core_schema
 
 from acdtask.change.packing import pack_rows, unpack_rows
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.storage.store import Store
 
-__all__ = ["ArrayOf", "DataclassOfArrays", "Packed", "decode", "document_in", "encode"]
+__all__ = ["ArrayOf", "DataclassOfArrays", "Packed", "decode", "document_in", "encode", "leave_scratch", "read_scratch"]
 
 T = TypeVar("T")
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 VALUE = "value"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+SCRATCH_ENDING = ".zip"
 
 
 def encode(value: Any, kind: Any) -> bytes:
@@ -85,6 +91,26 @@ def document_in(data: bytes) -> bytes:
             return bundle.read(VALUE)
     except (zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise ValueError(f"not an encoded value: {error}") from error
+
+
+def leave_scratch(scratch: Store, name: str, value: BaseModel) -> str:
+    """Store a value and return its key. The key contains a digest, so a late duplicate replaces nothing newer."""
+    body = encode(value, type(value))
+    key = f"{name}-{_digest(body)}{SCRATCH_ENDING}"
+    scratch.put(key, body)
+    return key
+
+
+def read_scratch(scratch: Store, key: str, kind: type[ModelT]) -> ModelT:
+    """Read a value stored by `leave_scratch`. RUN_DAMAGED."""
+    body = scratch.find(key)
+    if body is None or not key.endswith(f"-{_digest(body)}{SCRATCH_ENDING}"):
+        raise AcdError(
+            ErrorCode.RUN_DAMAGED,
+            f"{scratch.address_of(key)} is {'missing' if body is None else 'damaged'}",
+            f"Delete the folder {scratch.url.rpartition('/')[0]} and run the job again; it then starts over.",
+        )
+    return decode(body, kind)
 
 
 class ArrayOf:
@@ -179,6 +205,10 @@ class Packed(Generic[T]):
         return core_schema.with_info_plain_validator_function(
             validated, serialization=core_schema.plain_serializer_function_ser_schema(plain, info_arg=True)
         )
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:16]
 
 
 @lru_cache(maxsize=64)

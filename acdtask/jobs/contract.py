@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Cube, Record, RecordQuery
-from acdtask.cube.shared import SharedCube, found_or_none, geocube_of_environment
+from acdtask.cube.shared import SharedCube, find_or_none, geocube_of_environment
 from acdtask.errors import ErrorCode
 from acdtask.jobs.codec import decode
 from acdtask.jobs.fence import Fence, newest_number
@@ -127,7 +127,7 @@ class Site:
 
     def find_cube(self) -> Cube | None:
         """The cube, or None if there is none yet."""
-        return found_or_none(lambda: self.cube, ErrorCode.CUBE_UNKNOWN)
+        return find_or_none(lambda: self.cube, ErrorCode.CUBE_UNKNOWN)
 
     def commit_inputs(self, addition: Addition) -> None:
         """Make inputs visible in the Geocube, or in the cube of this site, which is created if missing."""

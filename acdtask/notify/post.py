@@ -11,7 +11,8 @@ from cloudevents.core.bindings.http import to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.http import BUSY, REDIRECTIONS, Client, HttpError, Policy, Reason, address_fault, host_of
+from acdtask.hosts import address_fault, host_of
+from acdtask.http import BUSY, REDIRECTIONS, Client, HttpError, Policy, Reason
 
 __all__ = ["AUTHORIZATION", "check_webhook", "post_event"]
 

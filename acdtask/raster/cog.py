@@ -1,4 +1,4 @@
-"""Cloud Optimized GeoTIFFs from arrays, the same bytes every time."""
+"""Writes arrays as Cloud Optimized GeoTIFFs, byte for byte reproducibly."""
 
 from __future__ import annotations
 
@@ -35,37 +35,36 @@ def encode_cog(
     tags: Mapping[str, str] | None = None,
     blocksize: int = 256,
 ) -> bytes:
-    """The array as a Cloud Optimized GeoTIFF: ZSTD, tiled, with overviews when it is larger than a block.
+    """Encode an array as a Cloud Optimized GeoTIFF: ZSTD, tiled, with overviews if it is larger than a block.
 
     The same array gives the same bytes. The file carries checksums of its blocks (acdtask.raster.checksums). Memory:
-    about the array once or twice more, and the compressed file twice.
+    one to two copies of the array and two of the compressed file.
 
     Args:
         bands: shape (bands, height, width); uint8, int16, uint16, int32, int64, float32 or float64.
-        grid: where the pixels lie.
-        nodata: the value that means nodata; None if every pixel is valid.
+        grid: grid of the array.
+        nodata: value of invalid pixels; None if all pixels are valid.
         scale: physical = stored * scale, written into each band.
-        band_names: a description for each band.
-        overview_resampling: how overviews are made; "nearest" for classes and masks. nodata is left out of averages.
-        colormap: red, green, blue, alpha (0..255) by value, for the first of at most two bands of uint8.
-        unit: of the scaled values, written into each band.
+        band_names: description of each band.
+        overview_resampling: "nearest" for classes and masks. Averages ignore nodata.
+        colormap: red, green, blue, alpha (0..255) by value, for the first of at most two uint8 bands.
+        unit: unit of the scaled values, written into each band.
         tags: metadata of the file, such as TIFFTAG_DATETIME.
         blocksize: width and height of a block in pixels, a multiple of 16.
     """
     count, height, width = bands.shape
     if (height, width) != grid.shape:
-        raise ValueError(f"an array of {height} x {width} px does not fit a grid of {grid.height} x {grid.width} px")
+        raise ValueError(f"array of {height} x {width} px does not match grid of {grid.height} x {grid.width} px")
     with (
         rasterio.Env(GDAL_NUM_THREADS="1", GDAL_PAM_ENABLED="NO"),
         MemoryFile(ext=".tif") as file,
         MemoryFile() as scratch,
     ):
-        # GDAL's MEM driver loses the nodata of 64-bit integers that rasterio sets.
-        whole_numbers_of_64_bits = bands.dtype.name == "int64"
+        # rasterio's nodata of an int64 band is lost in GDAL's MEM driver.
         with rasterio.open(
             scratch.name,
             "w+",
-            driver="GTiff" if whole_numbers_of_64_bits else "MEM",
+            driver="GTiff" if bands.dtype.name == "int64" else "MEM",
             width=width,
             height=height,
             count=count,
@@ -110,11 +109,12 @@ UNSPECIFIED = 0
 
 
 def _unset_alpha(data: bytearray) -> None:
-    """Let the band after one with a colour table be plain data. GDAL calls it alpha when it copies such an image.
+    """Clear the alpha flag that GDAL's COG driver sets on the band after a band with a colour table.
 
     Args:
-        data: a little-endian TIFF or BigTIFF, as GDAL's COG driver writes it.
+        data: little-endian TIFF or BigTIFF, as written by GDAL's COG driver; changed in place.
     """
+    # The value of ExtraSamples is stored in its directory entry, so it can be changed without moving anything.
     is_big = data[2:4] == struct.pack("<H", 43)
     first, count, entry, pointer = ("<Q", "<Q", "<HHQQ", "<Q") if is_big else ("<I", "<H", "<HHII", "<I")
     (offset,) = struct.unpack_from(first, data, 8 if is_big else 4)
@@ -131,7 +131,7 @@ def _unset_alpha(data: bytearray) -> None:
 
 
 def _overviews(image: DatasetWriter, resampling: Literal["average", "nearest"], blocksize: int) -> Iterator[Pixels]:
-    """Make the overviews that the COG will have, and give their pixels. GDAL's COG driver takes them as they are."""
+    """Build the overviews of the COG and yield their pixels. GDAL's COG driver copies them unchanged."""
     factors: list[int] = []
     while max(image.shape) // 2 ** len(factors) > blocksize:
         factors.append(2 ** (len(factors) + 1))
@@ -156,7 +156,7 @@ def write_cog(
     tags: Mapping[str, str] | None = None,
     blocksize: int = 256,
 ) -> str:
-    """Put `encode_cog` of the array under the key; returns the file's checksum, as a `Dataset` has it."""
+    """Write an array to a store with `encode_cog`; returns the file's checksum, as in `Dataset.checksum`."""
     data = encode_cog(
         bands,
         grid,

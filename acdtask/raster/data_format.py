@@ -1,4 +1,4 @@
-"""Pixels and how their numbers are stored: data type, nodata, valid range, resampling."""
+"""How pixel values are stored: data type, nodata, valid range, resampling."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Resampling = Literal[
 
 
 def _one_nan(number: float) -> float:
-    """NaN as one object, so that two formats with nodata NaN are equal."""
+    """Replace NaN by one object, so that formats with nodata NaN compare equal."""
     return math.nan if math.isnan(number) else number
 
 
 def format_faults(
     dtype: DType, *, nodata: float, low: float, high: float, names: tuple[str, str, str] = ("nodata", "min", "max")
 ) -> list[tuple[str, str]]:
-    """What a data type cannot hold of a format, as (name, fault), and whether its range is one.
+    """Check nodata and a valid range against a data type; returns the faults as (name, fault).
 
     Args:
-        dtype: the data type.
-        nodata: the value that means nodata; NaN and infinity are numbers of the float types alone.
-        low: least valid value.
-        high: greatest valid value.
-        names: what the caller calls nodata, low and high.
+        dtype: data type of the stored values.
+        nodata: value of invalid pixels; NaN and infinity need a float type.
+        low: smallest valid value.
+        high: largest valid value.
+        names: the caller's names for nodata, low and high.
 
     >>> format_faults("int16", nodata=-1.5, low=0, high=100000)
     [('nodata', '-1.5 is not a whole number, as int16 needs'), ('max', '100000 does not fit int16 (-32768 to 32767)')]
@@ -48,7 +48,7 @@ def format_faults(
 
 
 def _misfit(dtype: DType, number: float) -> str:
-    """Why a number is none of a data type, or an empty text."""
+    """Say why a data type cannot hold a number; empty if it can."""
     kind = np.dtype(dtype)
     if kind.kind == "f":
         most = float(np.finfo(kind).max)
@@ -56,7 +56,7 @@ def _misfit(dtype: DType, number: float) -> str:
         return "" if fits else f"{number:g} does not fit {dtype} (-{most:g} to {most:g})"
     least, greatest = int(np.iinfo(kind).min), int(np.iinfo(kind).max)
     if not math.isfinite(number):
-        return f"{number:g} is no number of {dtype}"
+        return f"{number:g} cannot be stored as {dtype}"
     if number != int(number):
         return f"{number:g} is not a whole number, as {dtype} needs"
     shown = f"{int(number)} does not fit {dtype} ({least} to {greatest})"
@@ -64,7 +64,7 @@ def _misfit(dtype: DType, number: float) -> str:
 
 
 class DataFormat(BaseModel):
-    """How a number is kept: data type, the value that means nodata, and the range of valid values."""
+    """Storage format of pixel values: data type, nodata, and the range of valid values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
@@ -80,7 +80,7 @@ class DataFormat(BaseModel):
         return self
 
     def valid(self, pixels: Pixels) -> NDArray[np.bool_]:
-        """True where a pixel is not nodata (NaN counts as nodata in float formats)."""
+        """Mask of valid pixels, True where not nodata; in float formats NaN is always nodata."""
         if np.issubdtype(pixels.dtype, np.floating):
             known = ~np.isnan(pixels)
             return known if np.isnan(self.nodata) else known & (pixels != self.nodata)

@@ -1,4 +1,4 @@
-"""Grids, layouts and tiles: where a pixel lies."""
+"""Grids, layouts and tiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Transform = tuple[float, float, float, float, float, float]
 
 
 class Window(BaseModel):
-    """A rectangle of pixels: the first row and column, and how many of each."""
+    """A rectangle of pixels: first row and column, height and width."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
@@ -49,7 +49,7 @@ class Grid(BaseModel):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(height, width), as numpy has it."""
+        """Shape of an array on the grid: (height, width)."""
         return self.height, self.width
 
     @property
@@ -66,7 +66,7 @@ class Grid(BaseModel):
         return min(xs), min(ys), max(xs), max(ys)
 
     def window(self, window: Window) -> Grid:
-        """The grid of a window of this grid; the window may reach beyond it."""
+        """Grid of a window; the window may extend beyond this grid."""
         a, b, c, d, e, f = self.transform
         return Grid(
             crs=self.crs,
@@ -83,7 +83,7 @@ class Grid(BaseModel):
         )
 
     def grown(self, margin: int) -> Grid:
-        """The grid with so many pixels more on each side.
+        """Grow the grid by a margin of pixels on each side.
 
         >>> Grid(crs="EPSG:32632", transform=(20, 0, 400000, 0, -20, 5600000), width=5, height=5).grown(2).bounds
         (399960.0, 5599860.0, 400140.0, 5600040.0)
@@ -94,7 +94,7 @@ class Grid(BaseModel):
         return self.window(Window(row=-margin, column=-margin, height=height, width=width))
 
     def blocks(self, size: int) -> list[Window]:
-        """The grid cut into windows of at most size x size px, row by row."""
+        """Cut the grid into windows of at most size x size px, row by row."""
         return [
             Window(row=row, column=column, height=min(size, self.height - row), width=min(size, self.width - column))
             for row in range(0, self.height, size)
@@ -143,12 +143,12 @@ class Tile(BaseModel):
 
     @property
     def cell(self) -> str:
-        """The cell as Geocube writes it: i/j."""
+        """Address of the cell, i/j, as in Geocube."""
         return f"{self.i}/{self.j}"
 
     @property
     def origin(self) -> tuple[int, int]:
-        """(row, column) of the first pixel, counted over the whole layout from cell 0/0."""
+        """(row, column) of the first pixel, counted from the corner of cell 0/0."""
         return self.j * self.grid.height, self.i * self.grid.width
 
 
@@ -192,7 +192,7 @@ class Layout(BaseModel):
         return -WEB_MERCATOR_HALF_WIDTH, WEB_MERCATOR_HALF_WIDTH
 
     def pixel_grid(self, row: int, column: int, height: int, width: int) -> Grid:
-        """The grid of a rectangle of the layout's pixels, counted from the upper-left corner of cell 0/0."""
+        """Grid of a rectangle of pixels; row and column count from the upper-left corner of cell 0/0."""
         resolution = self.cell_extent / self.cell_pixels
         ox, oy = self.origin
         return Grid(
@@ -203,12 +203,12 @@ class Layout(BaseModel):
         )
 
     def tile(self, i: int, j: int) -> Tile:
-        """The cell (i, j)."""
+        """Tile of cell (i, j)."""
         size = self.cell_pixels
         return Tile(layout=self.name, i=i, j=j, grid=self.pixel_grid(j * size, i * size, size, size))
 
     def cells_within(self, bounds: tuple[float, float, float, float]) -> list[Tile]:
-        """The cells whose inside meets bounds (min x, min y, max x, max y) in the layout's CRS, by row, then column."""
+        """Cells that overlap bounds (min x, min y, max x, max y) in the layout's CRS, by row, then column."""
         ox, oy = self.origin
         extent = self.cell_extent
         min_x, min_y, max_x, max_y = bounds

@@ -1,4 +1,4 @@
-"""Which pixels of a grid lie in an area."""
+"""Masks of the pixels inside an area."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from acdtask.raster.tiling import LON_LAT, project
 __all__ = ["inside_mask"]
 
 LATTICE_STEPS = 2**20
-"""Steps per pixel to which positions are rounded: 20 micrometres for pixels of 20 m."""
+"""Positions are rounded to 1/LATTICE_STEPS of a pixel: 20 micrometres for 20 m pixels."""
 
 
 def inside_mask(area: BaseGeometry, grid: Grid) -> NDArray[np.bool_]:
-    """True where the centre of a pixel lies in the area (longitude, latitude); shape (height, width).
+    """Mask of the pixels whose centre lies inside an area; True inside, shape (height, width).
+
+    Args:
+        area: geometry in longitude and latitude.
+        grid: grid of the mask.
 
     >>> from shapely.geometry import box
     >>> grid = Grid(crs="EPSG:4326", transform=(1, 0, 0, 0, -1, 3), width=3, height=3)
@@ -32,8 +36,8 @@ def inside_mask(area: BaseGeometry, grid: Grid) -> NDArray[np.bool_]:
     a, b, c, d, e, f = grid.transform
     if b or d:
         return np.asarray(geometry_mask([outline], grid.shape, Affine(*grid.transform), invert=True))
-    # Outline in pixels of the lattice that all grids of the same pixels share, rounded so that subtracting the grid's
-    # first pixel is exact: where an edge runs through pixel centres, all grids decide alike.
+    # Pixel coordinates count from the CRS origin, so they are the same for all grids with the same pixels. Rounding
+    # makes subtracting the grid's first pixel exact: an edge through pixel centres gives the same mask in every tiling.
     first = _on_lattice(np.array([c / a, f / e]))
     pixels = shapely.transform(outline, lambda xy: (_on_lattice(xy / [a, e]) - first) * [1.0, -1.0])
     return np.asarray(geometry_mask([pixels], grid.shape, Affine(1.0, 0.0, 0.0, 0.0, -1.0, 0.0), invert=True))

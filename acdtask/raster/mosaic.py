@@ -1,7 +1,6 @@
-"""VRTs of a product's tiles, so that GDAL and QGIS open a date as one image.
+"""Writes VRTs of a product's tiles, so that GDAL and QGIS open a date as one image.
 
-A VRT names its tiles by paths relative to its own, so that a copied cube still opens. It is an output: acd never reads
-one of its own.
+Paths are relative to the VRT, so a copied cube still opens. VRTs are output only: acd never reads its own.
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ DATA_TYPES = {
     "float32": "Float32",
     "float64": "Float64",
 }
-"""GDAL's names."""
+"""GDAL's data type names."""
 
 BLOCK = 256
 
 
 @dataclass(frozen=True)
 class MosaicBand:
-    """What a band of a mosaic says of itself.
+    """Description of a mosaic's band.
 
     Attributes:
-        name: its description.
+        name: description of the band.
         dtype: numpy's name of the data type.
-        nodata: the value that means nodata.
+        nodata: value of invalid pixels.
         scale: physical = stored * scale.
-        unit: of the physical value.
+        unit: unit of the physical value.
         colours: red, green, blue, alpha (0..255) by value.
-        categories: what the values 0, 1, ... mean.
+        categories: names of the values 0, 1, ...
     """
 
     name: str
@@ -59,13 +58,13 @@ class MosaicBand:
 def encode_vrt(
     tiles: Mapping[str, Grid], bands: Sequence[MosaicBand], *, href: str, metadata: Mapping[str, str] | None = None
 ) -> bytes:
-    """A VRT of tiles that lie on the pixels of one grid without rotation; the same bytes for the same tiles.
+    """Encode a VRT of tiles aligned to one north-up grid; the same tiles give the same bytes.
 
     Args:
-        tiles: the grid of each tile by its key, at least one.
-        bands: what the tiles hold.
-        href: the VRT's own key; paths of tiles are relative to it.
-        metadata: of the whole image.
+        tiles: grid of each tile by its key, at least one.
+        bands: bands of the tiles.
+        href: key of the VRT; paths of tiles are relative to it.
+        metadata: metadata items of the mosaic.
     """
     grids = list(tiles.values())
     whole = _union(grids)
@@ -84,7 +83,7 @@ def encode_vrt(
 
 
 def _union(grids: Sequence[Grid]) -> Grid:
-    """The smallest grid that has all of them as windows."""
+    """Smallest grid that contains all grids as windows."""
     first = grids[0]
     a, b, c, d, e, f = first.transform
     if (
@@ -92,19 +91,19 @@ def _union(grids: Sequence[Grid]) -> Grid:
         or d
         or any((grid.crs, grid.transform[:2], grid.transform[3:5]) != (first.crs, (a, b), (d, e)) for grid in grids)
     ):
-        raise ValueError("the tiles of a mosaic lie on one grid without rotation")
-    places = [_place(grid, first) for grid in grids]
-    left, top = (min(place[axis] for place in places) for axis in (0, 1))
-    right = max(place[0] + grid.width for place, grid in zip(places, grids, strict=True))
-    bottom = max(place[1] + grid.height for place, grid in zip(places, grids, strict=True))
-    # The corner of a tile of the layout, not a multiple of a pixel's size, so that it has that tile's very bits.
+        raise ValueError("tiles of a mosaic must be aligned to one grid without rotation")
+    offsets = [_offset(grid, first) for grid in grids]
+    left, top = (min(offset[axis] for offset in offsets) for axis in (0, 1))
+    right = max(offset[0] + grid.width for offset, grid in zip(offsets, grids, strict=True))
+    bottom = max(offset[1] + grid.height for offset, grid in zip(offsets, grids, strict=True))
+    # Take the corner from a tile instead of computing it: both then agree to the last bit.
     x = min((grid.transform[2] for grid in grids), key=lambda x: (x - c) / a)
     y = min((grid.transform[5] for grid in grids), key=lambda y: (y - f) / e)
     return Grid(crs=first.crs, transform=(a, b, x, d, e, y), width=right - left, height=bottom - top)
 
 
-def _place(grid: Grid, origin: Grid) -> tuple[int, int]:
-    """The column and row of a grid's first pixel in another one."""
+def _offset(grid: Grid, origin: Grid) -> tuple[int, int]:
+    """(column, row) in another grid of a grid's first pixel."""
     a, _, c, _, e, f = origin.transform
     return round((grid.transform[2] - c) / a), round((grid.transform[5] - f) / e)
 
@@ -133,17 +132,17 @@ def _add_band(root: Element, number: int, band: MosaicBand, tiles: Mapping[str, 
         table = SubElement(node, "ColorTable")
         for value in range(max(band.colours) + 1):
             colour = band.colours.get(value, (0, 0, 0, 0))
-            SubElement(table, "Entry", {f"c{place + 1}": str(channel) for place, channel in enumerate(colour)})
+            SubElement(table, "Entry", {f"c{index}": str(channel) for index, channel in enumerate(colour, start=1)})
     for key, grid in tiles.items():
-        _add_source(node, number, band, posixpath.relpath(key, home or "."), grid, _place(grid, whole))
+        _add_source(node, number, band, posixpath.relpath(key, home or "."), grid, _offset(grid, whole))
 
 
-def _add_source(node: Element, number: int, band: MosaicBand, path: str, grid: Grid, place: tuple[int, int]) -> None:
+def _add_source(node: Element, number: int, band: MosaicBand, path: str, grid: Grid, offset: tuple[int, int]) -> None:
     width, height = str(grid.width), str(grid.height)
     source = SubElement(node, "SimpleSource")
     SubElement(source, "SourceFilename", relativeToVRT="1").text = path
     SubElement(source, "SourceBand").text = str(number)
-    # What GDAL knows of a source this way, it need not open the file for.
+    # With these properties, GDAL opens the VRT without opening each tile.
     SubElement(
         source,
         "SourceProperties",
@@ -154,7 +153,7 @@ def _add_source(node: Element, number: int, band: MosaicBand, path: str, grid: G
         BlockYSize=str(BLOCK),
     )
     SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=width, ySize=height)
-    SubElement(source, "DstRect", xOff=str(place[0]), yOff=str(place[1]), xSize=width, ySize=height)
+    SubElement(source, "DstRect", xOff=str(offset[0]), yOff=str(offset[1]), xSize=width, ySize=height)
 
 
 def _number(value: float) -> str:

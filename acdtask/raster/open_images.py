@@ -1,4 +1,4 @@
-"""GeoTIFFs of a file system stay open between two reads: to open one takes longer than to read a tile of it."""
+"""Keeps GeoTIFFs of a file system open between reads: opening one takes longer than reading a tile."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ __all__ = [
 
 _FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 MOST = 512 if _FILES == resource.RLIM_INFINITY else min(512, _FILES // 4)
-"""Files that stay open at most."""
+"""Maximum number of files that stay open."""
 
 HELD_BYTES = 384 << 20
-"""Memory that idle images hold at most, all together."""
+"""Maximum memory of all idle images together."""
 FILE_BYTES, PIXEL_BYTES, READ_PIXELS = 600_000, 60, 256 * 256
-"""What GDAL keeps of an image that stays open (measured): for the file, and for a pixel of what was read."""
+"""Memory that GDAL keeps for an open image (measured): per file, and per pixel for at most READ_PIXELS pixels."""
 
 SETTLED_SECONDS = 2.0
-"""A file that was written less than so long ago may be written again within one tick of its clock."""
+"""A younger file is not kept open: a second write within the clock's resolution would leave its mtime unchanged."""
 
 
 def held_bytes_of(pixels: int) -> int:
-    """About the memory that an open image of so many pixels holds.
+    """Estimate the memory in bytes that an open image of this many pixels holds.
 
     >>> held_bytes_of(128 * 128) < held_bytes_of(256 * 256) == held_bytes_of(4096 * 4096) < 5_000_000
     True
@@ -53,7 +53,7 @@ def held_bytes_of(pixels: int) -> int:
 
 @dataclass(frozen=True)
 class _Mark:
-    """What tells a file from one that has taken its place."""
+    """Identity of a file, which changes when the file is replaced or written."""
 
     device: int
     inode: int
@@ -63,10 +63,10 @@ class _Mark:
     @classmethod
     def of(cls, path: str) -> _Mark | None:
         try:
-            found = Path(path).stat()
+            status = Path(path).stat()
         except OSError:
-            return None  # /vsis3/..., or it is not there
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+            return None  # /vsis3/..., or the file is missing
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
     def is_settled(self) -> bool:
         return time.time() - self.written_ns / 1e9 > SETTLED_SECONDS
@@ -77,7 +77,7 @@ _Kind: TypeAlias = tuple[int | None, Roots | None]
 
 @dataclass(frozen=True)
 class _Idle:
-    """An image that nobody reads; `kind` has the number of its overview, if it is one, and its roots."""
+    """An open image that is not being read; `kind` is its overview number (None: full resolution) and its roots."""
 
     path: str
     kind: _Kind
@@ -86,14 +86,18 @@ class _Idle:
 
     @property
     def held_bytes(self) -> int:
-        """About the memory that it holds."""
+        """Estimated memory of the image."""
         return held_bytes_of(self.image.width * self.image.height)
 
 
 class OpenImages:
-    """Images that nobody reads just now, least recently used first. Each is read by one thread at a time.
+    """Pool of idle open images, least recently used first. Each image is read by one thread at a time.
 
-    A file that was replaced, changed or removed is opened anew. What lies elsewhere is opened and closed each time.
+    A file that was replaced, changed or removed is reopened. Images in object stores are opened and closed each time.
+
+    Args:
+        most: maximum number of idle images.
+        held_bytes: maximum memory of idle images.
     """
 
     def __init__(self, most: int = MOST, held_bytes: int = HELD_BYTES) -> None:
@@ -105,9 +109,9 @@ class OpenImages:
 
     @contextmanager
     def opened(self, path: str, level: int | None = None, roots: Roots | None = None) -> Iterator[DatasetReader]:
-        """The image, or an overview of it, for this thread alone.
+        """Open an image, or one of its overviews, for use by this thread only.
 
-        Raises what `open_raster` does; an error within closes the image.
+        Raises the errors of `open_raster`. An error inside the context closes the image.
         """
         mark, kind = _Mark.of(path), (level, roots)
         image = self._take(path, kind, mark) or open_raster(path, level, roots)
@@ -116,21 +120,22 @@ class OpenImages:
         except BaseException:
             image.close()
             raise
+        # In object stores (no mark), and for a file just written, a change could go unnoticed.
         if mark is None or not mark.is_settled():
             image.close()
         else:
             self._put(_Idle(path, kind, mark, image))
 
     def forget(self, path: str) -> None:
-        """Close the idle images of a file, so that its space is free when it is deleted."""
+        """Close a file's idle images, so that deleting the file frees its space."""
         with self._lock:
             images = [self._idle.pop(number).image for number in self._by_path.pop(path, [])]
         _close(images)
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close all idle images."""
         with self._lock:
-            images = [one.image for one in self._idle.values()]
+            images = [idle.image for idle in self._idle.values()]
             self._idle.clear()
             self._by_path.clear()
         _close(images)
@@ -139,43 +144,44 @@ class OpenImages:
         return len(self._idle)
 
     def _take(self, path: str, kind: _Kind, mark: _Mark | None) -> DatasetReader | None:
-        """An idle image of the very file; those of one that was there before are closed."""
+        """Take an idle image of this file; images of a file since replaced are closed."""
         with self._lock:
             stale = []
-            found = None
+            image = None
             for number in self._by_path.pop(path, []):
-                one = self._idle[number]
-                if one.mark == mark and (found is not None or one.kind != kind):
+                idle = self._idle[number]
+                # Take one image only; other readers may need its overviews and further copies.
+                if idle.mark == mark and (image is not None or idle.kind != kind):
                     self._by_path.setdefault(path, []).append(number)
                     continue
                 del self._idle[number]
-                if one.mark == mark:
-                    found = one.image
+                if idle.mark == mark:
+                    image = idle.image
                 else:
-                    stale.append(one.image)
+                    stale.append(idle.image)
         _close(stale)
-        return found
+        return image
 
-    def _put(self, one: _Idle) -> None:
+    def _put(self, idle: _Idle) -> None:
         with self._lock:
             self._number += 1
-            self._idle[self._number] = one
-            self._by_path.setdefault(one.path, []).append(self._number)
-            over = []
-            held = sum(idle.held_bytes for idle in self._idle.values())
+            self._idle[self._number] = idle
+            self._by_path.setdefault(idle.path, []).append(self._number)
+            dropped = []
+            held = sum(each.held_bytes for each in self._idle.values())
             while len(self._idle) > self._most or held > self._held_bytes:
-                dropped = self._drop_oldest()
-                held -= dropped.held_bytes
-                over.append(dropped.image)
-        _close(over)
+                oldest = self._drop_oldest()
+                held -= oldest.held_bytes
+                dropped.append(oldest.image)
+        _close(dropped)
 
     def _drop_oldest(self) -> _Idle:
-        number, one = self._idle.popitem(last=False)
-        numbers = self._by_path[one.path]
+        number, idle = self._idle.popitem(last=False)
+        numbers = self._by_path[idle.path]
         numbers.remove(number)
         if not numbers:
-            del self._by_path[one.path]
-        return one
+            del self._by_path[idle.path]
+        return idle
 
 
 def _close(images: Iterable[DatasetReader]) -> None:
@@ -184,32 +190,32 @@ def _close(images: Iterable[DatasetReader]) -> None:
 
 
 _images = OpenImages()
-_of_parents: list[OpenImages] = []
+_inherited: list[OpenImages] = []  # kept, so that the child never closes its parent's images
 
 
 def open_image(
     path: str, level: int | None = None, roots: Roots | None = None
 ) -> AbstractContextManager[DatasetReader]:
-    """An image, or an overview of it, of this process' own store of open ones, as `OpenImages.opened`."""
+    """Open an image, or one of its overviews, from this process's pool; see `OpenImages.opened`."""
     return _images.opened(path, level, roots)
 
 
 def forget_image(path: str) -> None:
-    """Close the idle images of a file that is about to be deleted."""
+    """Close this process's idle images of a file that is about to be deleted."""
     _images.forget(path)
 
 
 def close_idle_images() -> None:
-    """Close all idle images of this process, where none of them will be read again: each holds memory of its own."""
+    """Close all idle images of this process, to free their memory."""
     _images.close()
 
 
-def _begin_anew() -> None:
-    """A forked child shares the place in the file with its parent: it opens its own, and leaves those alone."""
+def _replace_pool() -> None:
+    """Give a forked child its own pool: the file offsets of inherited images are shared with the parent."""
     global _images
-    _of_parents.append(_images)
+    _inherited.append(_images)
     _images = OpenImages()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_replace_pool)
 atexit.register(lambda: _images.close())

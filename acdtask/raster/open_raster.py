@@ -17,46 +17,46 @@ __all__ = ["GEOTIFF", "NOTHING_REMOTE", "TIFF_MARKS", "VRT", "open_raster", "ope
 GEOTIFF, VRT = "GTiff", "VRT"
 
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""How a TIFF or BigTIFF begins."""
+"""First bytes of a TIFF or BigTIFF."""
 
 ALLOWED_REMOTE = "CPL_VSIL_CURL_ALLOWED_FILENAME"
 NOTHING_REMOTE = {ALLOWED_REMOTE: "nothing", "GDAL_VRT_ENABLE_PYTHON": "NO"}
-"""Options for rasterio.Env: no file is read over the network, and no Python code of a VRT is run."""
+"""Options for rasterio.Env: no reads over the network, and no Python code in VRTs."""
 
 
 def open_raster(
     path: str, level: int | None = None, roots: Roots | None = None, driver: str = GEOTIFF
 ) -> DatasetReader:
-    """A raster, or an overview of it. To be called within `rasterio.Env(**store.gdal_options())`.
+    """Open a raster or one of its overviews. Call it within `rasterio.Env(**store.gdal_options())`.
 
-    Files beside it (.ovr, .msk, .aux.xml, .tfw) are never read, since GDAL would open them with every driver.
+    Sidecar files (.ovr, .msk, .aux.xml, .tfw) are never read, since GDAL would open them with any driver.
 
     Args:
         path: from `Store.gdal_path`: an absolute path, or /vsis3/...
-        level: the number of the overview, from 0; default: the raster itself.
-        roots: a file of this machine must lie below them when it is opened; GDAL gets the open file, not its path, so
-            that a link swapped meanwhile leads nowhere. The roots of S3 are checked by `Store.gdal_path` alone.
-        driver: GDAL's; no other is tried.
+        level: number of the overview, from 0; None opens the raster itself.
+        roots: folders that a local file must lie below when it is opened. GDAL gets the open descriptor, not the path,
+            so swapping a link meanwhile has no effect. For S3, only `Store.gdal_path` checks the roots.
+        driver: the only GDAL driver to try.
 
     Raises:
         AcdError: ADDRESS_OUTSIDE, ADDRESS_MALFORMED.
-        RasterioIOError: it cannot be opened.
+        RasterioIOError: the raster cannot be opened.
     """
     if path.startswith("/vsis3/"):
         with rasterio.Env(**{ALLOWED_REMOTE: path}):
             return _open(path, level, driver)
     if path.startswith("/vsi"):
-        raise AcdError(ErrorCode.ADDRESS_MALFORMED, f"{path} is one of GDAL's own addresses")
+        raise AcdError(ErrorCode.ADDRESS_MALFORMED, f"{path} is a GDAL virtual path")
     with rasterio.Env(**NOTHING_REMOTE):
         return _open(path, level, driver) if roots is None else _open_below(path, level, roots, driver)
 
 
 def open_stream(name: str, opener: Callable[[str, str], RawIOBase]) -> DatasetReader:
-    """A GeoTIFF whose bytes come from an object of Python; GDAL reads no file, and asks no server. RasterioIOError.
+    """Open a GeoTIFF through a Python file object; GDAL itself accesses neither files nor servers. RasterioIOError.
 
     Args:
-        name: what the object is called; no file has this name.
-        opener: called with a name and a mode. FileNotFoundError for all that GDAL looks for besides.
+        name: virtual name of the object, which must not be an existing file.
+        opener: called with a name and a mode; raises FileNotFoundError for any other name.
     """
     with rasterio.Env(**NOTHING_REMOTE):
         return rasterio.open(name, driver=GEOTIFF, sharing=False, opener=opener)

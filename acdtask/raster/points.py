@@ -1,4 +1,4 @@
-"""Points from one CRS to another."""
+"""Parsing of CRSs, and transformation of points between them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["crs_of", "move_points"]
 KNOWN_TEXTS = re.compile(
     r"\s*(?:(?:WGS|NAD|CRS)[0-9]{2}\s*$|[A-Za-z]\w*:[\w.+-]+\s*$|urn:ogc:def:crs:[\w:.,-]+\s*$|\+(?:proj=|init=epsg:)|[A-Za-z]\w*\s*\[|\{)"
 )
-"""An authority's code, a URN, a PROJ string, WKT or PROJJSON. GDAL would also open files and fetch from the web."""
+"""An authority code, URN, PROJ string, WKT or PROJJSON. For other texts GDAL might open files or fetch URLs."""
 
 NAMED_FILE = re.compile(
     r"""(?:grids|file|init)\W++(?!epsg:)[^\s,\]}]*[/\\:]|file\s*\[\s*"[^"]*"\s*,\s*"[^"]*[/\\:]|"value"\s*:\s*\"""",
     re.IGNORECASE,
 )
-"""A file of shifts, or of definitions, given by a path or a URL."""
+"""A grid-shift or definition file given by path or URL."""
 
 
 @lru_cache(maxsize=256)
 def crs_of(text: str) -> CRS:
-    """The CRS of an authority code, a PROJ string, WKT or PROJJSON; no file is opened. LAYOUT_INVALID.
+    """Parse a CRS from an authority code, a PROJ string, WKT or PROJJSON; opens no file. LAYOUT_INVALID.
 
     >>> crs_of("epsg:32632").to_epsg()
     32632
@@ -45,12 +45,25 @@ def crs_of(text: str) -> CRS:
 
 
 def move_points(points: NDArray[np.float64], source: str, target: str) -> NDArray[np.float64]:
-    """Points (n, 2) as x, y (longitude first) in another CRS; not finite where that is not defined. LAYOUT_INVALID."""
+    """Transform points between CRSs.
+
+    Args:
+        points: shape (n, 2): x, y (longitude first).
+        source: CRS of the points.
+        target: CRS to transform to.
+
+    Returns:
+        Points of shape (n, 2); not finite where the target CRS is undefined.
+
+    Raises:
+        AcdError: LAYOUT_INVALID if a CRS is unknown.
+    """
     if crs_of(source) == crs_of(target) or not len(points):
         return points
     try:
         return np.column_stack(transform(crs_of(source), crs_of(target), points[:, 0], points[:, 1]))
     except CPLE_BaseError:
+        # PROJ rejects the whole batch for one bad point: bisect until only bad points are left.
         if len(points) == 1:
             return np.full((1, 2), np.inf)
         half = len(points) // 2

@@ -1,4 +1,4 @@
-"""From the values of a source to the stored numbers of a variable, with nothing clipped in silence."""
+"""Converts source values to a variable's stored numbers; nothing is clipped silently."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["Quantised", "quantise"]
 
 @dataclass(frozen=True)
 class Quantised:
-    """Stored numbers, and what kept pixels from becoming one.
+    """Stored numbers, with counts of the pixels that could not be converted.
 
     Attributes:
-        pixels: shape of the source, the format's dtype, its nodata where there is no value.
-        valid: number of pixels with a value.
-        not_finite: number of infinite pixels that are not nodata.
-        outside: number of pixels whose stored number would lie outside the format's range.
-        extreme: the value farthest outside, NaN if none is.
-        nan: number of NaN pixels, valid or not by a mask.
-        zeros: number of pixels with a value that are exactly 0 in the source.
+        pixels: shape of the source, dtype of the format; nodata where there is no value.
+        valid: number of finite source pixels that are neither nodata nor masked, including those outside the range.
+        not_finite: number of infinite pixels that are neither nodata nor masked.
+        outside: number of pixels whose stored number would be outside the format's range.
+        extreme: source value farthest outside the range; NaN if none is outside.
+        nan: number of NaN pixels, masked or not.
+        zeros: number of valid pixels that are exactly 0 in the source.
     """
 
     pixels: NDArray[Any]
@@ -46,14 +46,14 @@ def quantise(
 ) -> Quantised:
     """Map source_range linearly onto the format's range, rounding half to even for integer formats.
 
-    A value is outside if it would be stored outside the format's range: up to half a step beyond is rounding.
+    A value is outside if its rounded number is outside the format's range.
 
     Args:
         source: values, shape (height, width).
-        source_nodata: values that mean nodata, each a number of the source's data type; NaN always means nodata.
-        source_range: what becomes the format's min and max; descending if the values run the other way.
-        dformat: of the stored numbers.
-        mask: True where a pixel may be valid, of the source's shape.
+        source_nodata: nodata values, each representable in the source's data type; NaN is always nodata.
+        source_range: source values mapped to the format's min and max; may be descending.
+        dformat: format of the stored numbers.
+        mask: True where a pixel may be valid; shape of the source.
 
     >>> byte = DataFormat(dtype="int16", nodata=-1, min=0, max=1000)
     >>> done = quantise(np.array([0.0, 0.5, 1.0, 80.0, np.nan], "f4"), [0.0], (0.0, 1.0), byte)
@@ -73,10 +73,11 @@ def quantise(
     identical = (least, greatest) == (dformat.min, dformat.max)
     values = source.astype(np.float64)
     if not identical:
-        with np.errstate(over="ignore"):  # what overflows is outside
+        with np.errstate(over="ignore"):  # an overflow counts as outside
             values = (values - least) * ((dformat.max - dformat.min) / (greatest - least)) + dformat.min
     if np.issubdtype(dtype, np.integer):
         values = np.rint(values, out=values)
+    # After rounding, so that values up to half a step outside are still stored.
     outside = usable & ((values < dformat.min) | (values > dformat.max))
     stored = usable & ~outside
     pixels = np.full(source.shape, dformat.nodata, dtype)

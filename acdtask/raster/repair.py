@@ -1,4 +1,4 @@
-"""Repairs polygons that cross themselves, as long as that ends in reasonable time."""
+"""Repairs self-intersecting polygons, within limits that keep the running time reasonable."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from acdtask.errors import AcdError, ErrorCode
 __all__ = ["MOST_CROSSINGS", "repaired"]
 
 MOST_CROSSINGS = 200
-"""The time of a repair grows with the cube of the crossings: 200 take a fraction of a second, 40,000 never end."""
+"""Repair time grows with the cube of the crossings: 200 take a fraction of a second, 40,000 never finish."""
 
 EDGES_AT_ONCE = 64
 COUNTING_S = 5.0
 
 
 def repaired(shape: BaseGeometry) -> BaseGeometry:
-    """The shape if it is valid, else its area by the even-odd rule. AREA_TOO_COMPLEX if it crosses itself too often.
+    """Repair an invalid shape by the even-odd rule. AREA_TOO_COMPLEX if it crosses itself too often.
 
     >>> bow_tie = shapely.Polygon([(0, 0), (2, 2), (2, 0), (0, 2), (0, 0)])
     >>> repaired(bow_tie).area
@@ -39,9 +39,9 @@ def _check_crossings(shape: BaseGeometry) -> None:
     edges = shapely.linestrings(np.stack([points[:-1][is_edge], points[1:][is_edge]], axis=1))
     tree, crossings, end = shapely.STRtree(edges), 0.0, time.monotonic() + COUNTING_S
     for first in range(0, len(edges), EDGES_AT_ONCE):
-        some = edges[first : first + EDGES_AT_ONCE]
-        own = 3 * len(some)  # each edge meets itself and its two neighbours
-        crossings += max(tree.query(some, predicate="intersects").shape[1] - own, 0) / 2
+        batch = edges[first : first + EDGES_AT_ONCE]
+        touching = 3 * len(batch)  # each edge touches itself and its two neighbours
+        crossings += max(tree.query(batch, predicate="intersects").shape[1] - touching, 0) / 2
         if crossings > MOST_CROSSINGS or time.monotonic() > end:
             raise AcdError(
                 ErrorCode.AREA_TOO_COMPLEX,

@@ -1,4 +1,4 @@
-"""Files beside a raster that say something of it: GDAL's mask (.msk) and its metadata (.aux.xml)."""
+"""Sidecar files of a raster: GDAL's mask (.msk) and metadata (.aux.xml)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LARGEST_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class PamBand:
-    """What an .aux.xml file says of a band; None where it says nothing."""
+    """Metadata of a band from an .aux.xml file; None for missing items."""
 
     nodata: float | None = None
     scale: float | None = None
@@ -29,7 +29,7 @@ class PamBand:
 
 
 def marks_beside(store: Store | Web, address: str) -> dict[str, str]:
-    """The fingerprints of the files beside a raster, by ending; of those that are there."""
+    """Fingerprints of a raster's existing sidecar files, by ending."""
     if isinstance(store, Web):
         return store.marks_beside(address, {MASK_ENDING: TIFF_MARKS, PAM_ENDING: (b"<PAMDataset", b"<?xml")})
     folder, _, name = address.rpartition("/")
@@ -42,18 +42,18 @@ def _mark(store: Store, key: str) -> str | None:
     try:
         return store.fingerprint(key)
     except AcdError as error:
-        if error.code is ErrorCode.STORE_DENIED:  # S3's answer for a missing key to whoever may not list the bucket
+        if error.code is ErrorCode.STORE_DENIED:  # S3 reports a missing key this way if the bucket cannot be listed
             return None
         raise
 
 
 def read_pam(store: Store | Web, address: str) -> dict[int, PamBand]:
-    """What the raster's .aux.xml says of its bands, by number from 1; empty if it is gone.
+    """Read band metadata from a raster's .aux.xml, by band number from 1; empty if there is no such file.
 
-    GDAL does not read it for us, since it would then open every other file beside the raster too.
+    GDAL is not used for this, since it would also open all other files beside the raster.
 
     Raises:
-        AcdError: INPUT_UNREADABLE if it is damaged.
+        AcdError: INPUT_UNREADABLE if the file is damaged.
     """
     path = address + PAM_ENDING
     folder, _, name = path.rpartition("/")
@@ -66,22 +66,22 @@ def read_pam(store: Store | Web, address: str) -> dict[int, PamBand]:
     try:
         text = data.decode("utf-8")
         if "<!DOCTYPE" in text.upper():
-            raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{path} has a document type")
-        root = ElementTree.fromstring(text)  # noqa: S314 - without a document type there are no entities to expand
+            raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{path} has a document type declaration")
+        root = ElementTree.fromstring(text)  # noqa: S314 - no document type, hence no entities to expand
         return {int(node.get("band", "0")): _band(node) for node in root.findall("PAMRasterBand")}
     except (ElementTree.ParseError, ValueError) as error:
-        fix = "Delete the file if nothing in it matters, or write it again with GDAL."
-        raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{path} is not GDAL's metadata: {error}", fix) from error
+        fix = "Delete the file if it is not needed, or write it again with GDAL."
+        raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{path} is not GDAL metadata: {error}", fix) from error
 
 
 def _band(node: ElementTree.Element) -> PamBand:
-    found: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for tag, name in (("NoDataValue", "nodata"), ("Scale", "scale"), ("Offset", "offset")):
         child = node.find(tag)
         if child is not None and child.text:
-            found[name] = _number(child)
+            numbers[name] = _number(child)
     description = node.find("Description")
-    return PamBand(**found, description=description.text if description is not None else None)
+    return PamBand(**numbers, description=description.text if description is not None else None)
 
 
 def _number(node: ElementTree.Element) -> float:

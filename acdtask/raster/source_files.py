@@ -1,4 +1,4 @@
-"""Reading rasters that are not in the cube yet: their headers, and their pixels in strips."""
+"""Reads rasters to be ingested: their headers, and their pixels in strips."""
 
 from __future__ import annotations
 
@@ -29,20 +29,22 @@ __all__ = ["BandHeader", "Header", "Masks", "read_header", "read_masked_strips",
 
 STRIP_PIXELS = 16 * 1024 * 1024
 MOST_PIXELS = 2**31
-"""Of one raster: its stored pixels are in memory at once."""
+"""Maximum size of a raster: all its stored pixels are in memory at once."""
 
 Strip: TypeAlias = tuple[int, NDArray[Any], NDArray[np.bool_] | None]
 
 
 @dataclass(frozen=True)
 class BandHeader:
-    """What a raster says of one of its bands, in its header or in files beside it.
+    """Metadata of a band, from the raster's header or its sidecar files.
 
     Attributes:
-        nodata: every value that is said to mean nodata.
-        scale, offset: number of the file * scale + offset is the quantity.
+        dtype: data type.
+        nodata: all declared nodata values.
+        scale, offset: physical = stored * scale + offset.
+        description: name of the band.
         colour: GDAL's colour interpretation.
-        masked: whether the raster has a mask for it, which is no other band.
+        masked: whether the raster contains a mask for the band, other than an alpha band.
     """
 
     dtype: str
@@ -56,9 +58,16 @@ class BandHeader:
 
 @dataclass(frozen=True)
 class Header:
-    """What a raster says of itself. `nodata` is None where it says none; `dtypes` has that of each band.
+    """Metadata of a raster.
 
-    `details` has more of each band; `beside` the fingerprints of the files beside it, if they were asked for.
+    Attributes:
+        grid: grid of its pixels.
+        dtype: data type of the first band.
+        nodata: nodata value of the first band, or None.
+        bands: number of bands.
+        dtypes: data type of each band.
+        details: further metadata of each band.
+        beside: fingerprints of its sidecar files by ending, if requested.
     """
 
     grid: Grid
@@ -71,18 +80,18 @@ class Header:
 
     @property
     def mask_file(self) -> bool:
-        """Whether a mask lies beside it."""
+        """Whether it has a mask file (.msk)."""
         return MASK_ENDING in self.beside
 
 
 @dataclass(frozen=True)
 class Masks:
-    """Where it is said which pixels of a band are valid, besides nodata values and NaN.
+    """Masks to apply to a band, in addition to nodata values and NaN.
 
     Attributes:
-        own: the raster's own mask.
-        alpha: the number of the alpha band, or 0.
-        beside: the mask file beside it.
+        own: whether to use the mask inside the raster.
+        alpha: number of the alpha band, or 0.
+        beside: whether to use the mask file (.msk).
     """
 
     own: bool = False
@@ -94,13 +103,13 @@ class Masks:
 
 
 def read_header(store: Store | Web, address: str, vrt_folder: str = "", *, beside: bool = False) -> Header:
-    """The header of a GeoTIFF.
+    """Read the header of a GeoTIFF, or of a VRT if allowed.
 
     Args:
-        store: the cube's store, or that of the source. No store but `Web` reads from the web.
-        address: of the raster.
-        vrt_folder: a VRT is read too, if all that it refers to is below this folder; default: no VRT is read.
-        beside: look at the mask and the metadata beside it too.
+        store: store of the cube or of the source; only `Web` reads from the web.
+        address: address of the raster.
+        vrt_folder: allow a VRT if all its sources are below this folder; empty allows no VRT.
+        beside: also read the sidecar files (mask and metadata).
 
     Raises:
         AcdError: INPUT_UNREADABLE, INPUT_CRS_MISSING, INPUT_REFERS_OUTSIDE, INPUT_TOO_LARGE; ADDRESS_OUTSIDE or
@@ -120,7 +129,7 @@ def read_header(store: Store | Web, address: str, vrt_folder: str = "", *, besid
 def read_strips(
     store: Store | Web, address: str, band: int, vrt_folder: str = ""
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """The rows of a band from top to bottom, as (first row, array) of some million pixels. As `read_header`."""
+    """Read a band from top to bottom, as (first row, array) of up to about 16 million pixels; see `read_header`."""
     for row, strip, _ in read_masked_strips(store, address, band, Masks(), vrt_folder):
         yield row, strip
 
@@ -134,44 +143,45 @@ def read_masked_strips(
     expected: tuple[Grid, str] | None = None,
     mark: str | None = None,
 ) -> Iterator[Strip]:
-    """As `read_strips`, each strip with an array that is True where its pixels are valid by the masks.
+    """Like `read_strips`, with a third item: a mask that is True where the masks say that a pixel is valid.
 
     Args:
-        store: of the source.
-        address: of the raster.
-        band: to read.
-        masks: to read; without any there is no such array.
+        store: store of the source.
+        address: address of the raster.
+        band: number of the band, from 1.
+        masks: masks to apply; if empty, the third item is None.
         vrt_folder: as in `read_header`.
-        expected: the grid and the data type that the header had. INPUT_CHANGED if it has others by now.
-        mark: of the web alone: the fingerprint of the file. INPUT_CHANGED if it has another one by now.
+        expected: grid and data type of the header; INPUT_CHANGED if they differ now.
+        mark: for the web only, fingerprint of the file; INPUT_CHANGED if it differs now.
     """
     with ExitStack() as stack:
         raster = stack.enter_context(_opened(store, address, vrt_folder, mark=mark))
-        beside = stack.enter_context(_mask_beside(store, address)) if masks.beside else None
+        mask_file = stack.enter_context(_mask_beside(store, address)) if masks.beside else None
         if expected is not None:
             _check_unchanged(raster, address, band, expected)
-        if beside is not None:
-            _check_mask(beside, address, raster.shape, raster.count)
+        if mask_file is not None:
+            _check_mask(mask_file, address, raster.shape, raster.count)
+        # Strips are whole rows of the file's blocks, so that no block is decoded twice.
         block = max(raster.block_shapes[band - 1][0], 1)
         rows = max(STRIP_PIXELS // raster.width // block, 1) * block
         for row in range(0, raster.height, rows):
             window = RasterWindow(0, row, raster.width, min(rows, raster.height - row))
             strip = np.asarray(raster.read(band, window=window))
             count_pixels_read(strip.nbytes)
-            yield row, strip, _valid(raster, beside, band, masks, window)
+            yield row, strip, _valid(raster, mask_file, band, masks, window)
 
 
 def _valid(
-    raster: DatasetReader, beside: DatasetReader | None, band: int, masks: Masks, window: RasterWindow
+    raster: DatasetReader, mask_file: DatasetReader | None, band: int, masks: Masks, window: RasterWindow
 ) -> NDArray[np.bool_] | None:
-    kept = []
+    valid = []
     if masks.own:
-        kept.append(raster.read_masks(band, window=window) != 0)
+        valid.append(raster.read_masks(band, window=window) != 0)
     if masks.alpha:
-        kept.append(raster.read(masks.alpha, window=window) != 0)
-    if beside is not None:
-        kept.append(beside.read(band if beside.count > 1 else 1, window=window) != 0)
-    return np.logical_and.reduce(kept) if kept else None
+        valid.append(raster.read(masks.alpha, window=window) != 0)
+    if mask_file is not None:
+        valid.append(mask_file.read(band if mask_file.count > 1 else 1, window=window) != 0)
+    return np.logical_and.reduce(valid) if valid else None
 
 
 def _grid(raster: DatasetReader, address: str) -> Grid:
@@ -180,7 +190,7 @@ def _grid(raster: DatasetReader, address: str) -> Grid:
     if transform.is_identity and points:
         raise AcdError(
             ErrorCode.INPUT_CRS_MISSING,
-            f"{address} has only {points} ground control points, and no geotransform",
+            f"{address} has {points} ground control points but no geotransform",
             "Warp it onto a grid first: gdalwarp -t_srs EPSG:... -r bilinear in.tif out.tif.",
         )
     if not crs or transform.is_identity:
@@ -188,14 +198,14 @@ def _grid(raster: DatasetReader, address: str) -> Grid:
     if not (crs.is_projected or crs.is_geographic):
         raise AcdError(
             ErrorCode.INPUT_CRS_MISSING,
-            f"{address} has a coordinate system that is not of the Earth ({' '.join(crs.to_wkt().split())[:60]})",
-            "If it is in a map's coordinates, say in which: gdal_edit.py -a_srs EPSG:... FILE. If it is in radar "
+            f"{address} has neither a projected nor a geographic CRS ({' '.join(crs.to_wkt().split())[:60]})",
+            "If it is in map coordinates, set its CRS: gdal_edit.py -a_srs EPSG:... FILE. If it is in radar "
             "coordinates, geocode it first.",
         )
     if not all(map(math.isfinite, transform)) or transform.determinant == 0:
-        raise AcdError(ErrorCode.INPUT_CRS_MISSING, f"{address} has a geotransform without extent")
+        raise AcdError(ErrorCode.INPUT_CRS_MISSING, f"{address} has a degenerate geotransform")
     if raster.width * raster.height > MOST_PIXELS:
-        detail = f"{address} has {raster.width} x {raster.height} px, more than {MOST_PIXELS:,} in all"
+        detail = f"{address} has {raster.width} x {raster.height} px; the limit is {MOST_PIXELS:,} in total"
         raise AcdError(ErrorCode.INPUT_TOO_LARGE, detail)
     epsg = crs.to_epsg()
     return Grid(
@@ -207,13 +217,13 @@ def _grid(raster: DatasetReader, address: str) -> Grid:
 
 
 def _band(raster: DatasetReader, number: int, pam: PamBand | None) -> BandHeader:
-    """What the file and its .aux.xml say; where both say a scale or a description, the latter counts, as in GDAL."""
+    """Merge metadata of the file and its .aux.xml; for scale, offset and description .aux.xml wins, as in GDAL."""
     index, pam = number - 1, pam or PamBand()
     flags = raster.mask_flag_enums[index]
-    said = [value for value in (raster.nodatavals[index], pam.nodata) if value is not None]
+    nodata = [value for value in (raster.nodatavals[index], pam.nodata) if value is not None]
     return BandHeader(
         dtype=raster.dtypes[index],
-        nodata=tuple(said),
+        nodata=tuple(nodata),
         scale=float(raster.scales[index] if pam.scale is None else pam.scale),
         offset=float(raster.offsets[index] if pam.offset is None else pam.offset),
         description=pam.description or raster.descriptions[index] or "",
@@ -225,22 +235,22 @@ def _band(raster: DatasetReader, number: int, pam: PamBand | None) -> BandHeader
 def _colour(raster: DatasetReader, index: int) -> str:
     try:
         return str(raster.colorinterp[index].name)
-    except ValueError:  # of a GDAL newer than rasterio; it is no alpha band
+    except ValueError:  # a value of a newer GDAL, unknown to rasterio; alpha bands are known
         return ""
 
 
 def _check_unchanged(raster: DatasetReader, address: str, band: int, expected: tuple[Grid, str]) -> None:
     grid, dtype = expected
     if raster.count < band or (_grid(raster, address), raster.dtypes[band - 1]) != (grid, dtype):
-        raise AcdError(ErrorCode.INPUT_CHANGED, f"{address} has another grid or data type than it had in the plan")
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"the grid or data type of {address} has changed since the plan")
 
 
 def _check_mask(mask: DatasetReader, address: str, shape: tuple[int, int], bands: int) -> None:
     if mask.shape != shape or mask.count not in (1, bands):
-        have = f"{mask.width} x {mask.height} px and {mask.count} bands"
         raise AcdError(
             ErrorCode.INPUT_UNREADABLE,
-            f"{address}{MASK_ENDING} is not a mask of {address}: it has {have}",
+            f"{address}{MASK_ENDING} does not fit {address}: it has {mask.width} x {mask.height} px and {mask.count} "
+            "bands",
             "Write the mask again, or remove it if it belongs to another file.",
         )
 
@@ -281,12 +291,12 @@ def _mask_beside(store: Store | Web, address: str) -> Iterator[DatasetReader]:
 @contextmanager
 def _environment(store: Store, *, is_mosaic: bool = False) -> Iterator[None]:
     with rasterio.Env(**store.gdal_options()), rasterio.Env(**(NOTHING_REMOTE if is_mosaic else {})):
-        yield  # a mosaic's sources are opened when they are read
+        yield  # NOTHING_REMOTE must last while pixels are read: GDAL opens a mosaic's sources only then
 
 
 @contextmanager
 def _explained(address: str, doing: str = "read") -> Iterator[None]:
-    """INPUT_UNREADABLE for whatever a damaged file makes GDAL and its bindings raise."""
+    """Turn all errors that GDAL and rasterio raise for a damaged file into INPUT_UNREADABLE."""
     try:
         yield
     except AcdError:

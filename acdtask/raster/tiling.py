@@ -1,4 +1,4 @@
-"""Areas and tiles: which cells of a layout an area needs, and where a grid lies on the globe."""
+"""Tiles that cover an area, and footprints of grids in longitude and latitude."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ __all__ = ["each_tile", "edge_points", "footprint", "project", "tiles_as_geojson
 
 LON_LAT = "EPSG:4326"
 EDGE_STEP_DEGREES = 0.02
-"""Longest piece of an edge that is reprojected as a straight line: at 2 km the bend is below 0.1 m."""
+"""Longest piece of an edge reprojected as a straight line: over 2 km the curvature is below 0.1 m."""
 
 SLIVER_PIXELS = 1e-3
-"""A cell that the area enters by less than this is not needed; rounding in a reprojection is far smaller."""
+"""A cell that the area enters by less than this is skipped; rounding errors of a reprojection are far smaller."""
 
 MOST_CELLS = 1_000_000
-"""Cells that a job may look at: a continent at 20 m has fewer, and more of them have no use."""
+"""Maximum number of cells to search: a continent at 20 m has fewer."""
 
 WEB_MERCATOR_LIMIT = 85.0511287798066
 BLOCK, BLOCKS_AT_ONCE = 32, 1000
 FOOTPRINT_TOLERANCE_DEGREES = 1e-6
 FARTHEST_IN_CRS = 1e10
-"""In any unit from centimetres to degrees."""
+"""Largest coordinate that is plausible in any unit, from centimetres to degrees."""
 FARTHEST = np.array([720.0, 90.0 + 1e-6])
-"""Longitude and latitude of no outline are beyond: a raster may go on past 180, and not round the earth twice."""
+"""Largest longitude and latitude of an outline: a raster may extend past 180 degrees, but not twice around."""
 
 
 def tiles_of(area: BaseGeometry, layout: Layout) -> list[Tile]:
-    """The cells whose inside meets the area, by row, then column.
+    """Tiles that overlap an area, by row, then column.
 
     Args:
-        area: polygons in longitude and latitude; their edges are straight in longitude and latitude, as in RFC 7946.
-            Parts on both sides of the antimeridian are found wherever the layout's CRS places them.
-        layout: the cells.
+        area: polygons in longitude and latitude, with edges straight in longitude and latitude, as in RFC 7946. Parts
+            on both sides of the antimeridian may be given.
+        layout: layout of the tiles.
 
     Raises:
-        AcdError: AOI_INVALID if the area reaches where the layout's CRS is not defined, LAYOUT_INVALID if the CRS is
+        AcdError: AOI_INVALID if the layout's CRS is undefined in a part of the area, LAYOUT_INVALID if the CRS is
             unknown, LAYOUT_TOO_FINE if the area spans more than MOST_CELLS.
 
     >>> from acdtask.raster.grid import RegularGrid
@@ -70,16 +70,16 @@ def tiles_of(area: BaseGeometry, layout: Layout) -> list[Tile]:
 def each_tile(
     area: BaseGeometry, layout: Layout, *, most_cells: int | None = None, check: Callable[[], None] = lambda: None
 ) -> Iterator[Tile]:
-    """The tiles of `tiles_of`, made one by one.
+    """Iterate over the tiles of `tiles_of`.
 
     Args:
-        area: as there.
-        layout: as there.
-        most_cells: how many cells of the rectangles around the area's parts may be looked at; None for any number.
-        check: called now and then; what it raises ends the search.
+        area: as in `tiles_of`.
+        layout: as in `tiles_of`.
+        most_cells: maximum number of cells in the bounding boxes of the area's parts; None means no limit.
+        check: called from time to time; an exception that it raises ends the search.
 
     Raises:
-        AcdError: as `tiles_of`; AREA_TOO_COMPLEX if there are too many cells to look at.
+        AcdError: as in `tiles_of`, but AREA_TOO_COMPLEX if there are more than `most_cells`.
     """
     if isinstance(layout.grid, WebMercatorGrid):
         area = shapely.clip_by_rect(area, -180, -WEB_MERCATOR_LIMIT, 180, WEB_MERCATOR_LIMIT)
@@ -88,7 +88,7 @@ def each_tile(
         _check_cells(projected, layout, most_cells)
     inset = SLIVER_PIXELS * layout.cell_extent / layout.cell_pixels
     cells = _cells_meeting(projected, layout, inset, check)
-    if not len(cells):
+    if not len(cells):  # an area thinner than the inset: take every cell that it touches
         cells = _cells_meeting(projected, layout, 0.0, check)
     if isinstance(layout.grid, WebMercatorGrid):
         count = 2**layout.grid.zoom
@@ -98,19 +98,19 @@ def each_tile(
 
 
 def _check_cells(area: BaseGeometry, layout: Layout, most: int) -> None:
-    """AREA_TOO_COMPLEX before a single cell is made."""
+    """Raise AREA_TOO_COMPLEX if the area's bounding boxes span too many cells."""
     bounds = shapely.bounds(shapely.get_parts(area))
     spans = (bounds[:, 2:] - bounds[:, :2]) / layout.cell_extent + 2
-    cells = float(np.nansum(spans[:, 0] * spans[:, 1]))  # an empty part has no bounds
+    cells = float(np.nansum(spans[:, 0] * spans[:, 1]))  # the bounds of an empty part are NaN
     if not cells <= most:
-        raise AcdError(ErrorCode.AREA_TOO_COMPLEX, f"the area spans {cells:.0f} cells, more than {most}")
+        raise AcdError(ErrorCode.AREA_TOO_COMPLEX, f"the area spans {cells:.0f} cells; the limit is {most}")
 
 
 def project(geometry: BaseGeometry, source: str, target: str) -> BaseGeometry:
-    """The geometry in another CRS, its edges cut finely enough to stay where they were.
+    """Reproject a geometry, densifying its edges so that they stay in place.
 
     Raises:
-        AcdError: AOI_INVALID, LAYOUT_INVALID, as `tiles_of` says.
+        AcdError: AOI_INVALID or LAYOUT_INVALID, as in `tiles_of`.
     """
     if source == target:
         return geometry
@@ -131,7 +131,7 @@ def project(geometry: BaseGeometry, source: str, target: str) -> BaseGeometry:
 
 
 def edge_points(area: BaseGeometry) -> int:
-    """About how many points the area has when its edges are cut for a reprojection.
+    """Estimate the number of points of an area after `project` densifies its edges.
 
     >>> edge_points(shapely.box(7, 50, 8, 51))
     205
@@ -140,16 +140,17 @@ def edge_points(area: BaseGeometry) -> int:
 
 
 def _cells_meeting(area: BaseGeometry, layout: Layout, inset: float, check: Callable[[], None]) -> NDArray[np.int64]:
-    """(j, i) of the cells that, made smaller by `inset` at each side, meet the area; sorted, each once."""
-    found = [np.empty((0, 2), np.int64)]
+    """(j, i) of the cells that overlap the area when shrunk by `inset` on each side; sorted and unique."""
+    pieces = [np.empty((0, 2), np.int64)]
     for part in shapely.get_parts(area):
         if not part.is_empty:
             for cells in _cells_meeting_polygon(part, layout, inset):
-                found.append(cells)
+                pieces.append(cells)
                 check()
-    cells = np.concatenate(found)
+    cells = np.concatenate(pieces)
     if not len(cells):
         return cells
+    # np.unique of one number per cell is much faster than of pairs.
     first, width = cells.min(axis=0), int(np.ptp(cells[:, 1])) + 1
     numbers = np.unique((cells[:, 0] - first[0]) * width + cells[:, 1] - first[1])
     sorted_cells: NDArray[np.int64] = first + np.column_stack(np.divmod(numbers, width))
@@ -157,7 +158,7 @@ def _cells_meeting(area: BaseGeometry, layout: Layout, inset: float, check: Call
 
 
 def _cells_meeting_polygon(polygon: BaseGeometry, layout: Layout, inset: float) -> Iterator[NDArray[np.int64]]:
-    """Blocks of cells first: the cells of a block within the polygon need no look, nor do those of one outside."""
+    """Yield cells that overlap a polygon, testing blocks of cells first: only blocks on its outline are searched."""
     extent, (ox, oy) = layout.cell_extent, layout.origin
     min_x, min_y, max_x, max_y = polygon.bounds
     first = np.array([math.floor((oy - max_y) / extent), math.floor((min_x - ox) / extent)])
@@ -170,20 +171,21 @@ def _cells_meeting_polygon(polygon: BaseGeometry, layout: Layout, inset: float) 
         blocks = first + BLOCK * np.column_stack(np.divmod(numbers, columns))
         boxes = _boxes(blocks, layout, BLOCK)
         within = shapely.contains_properly(polygon, boxes)
-        for corner in blocks[within]:
+        for corner in blocks[within]:  # all cells of such a block overlap
             yield corner + inside
         for corner in blocks[~within & shapely.intersects(polygon, boxes)]:
             cells = corner + inside
             cells = cells[(cells <= last).all(axis=1)]
             small = _boxes(cells, layout, 1, inset)
+            # Without an inset, cells that only share an edge or a corner must not count: T requires common interior.
             yield cells[
                 shapely.intersects(polygon, small) if inset else shapely.relate_pattern(polygon, small, "T********")
             ]
-        yield inside[:0]
+        yield inside[:0]  # so that the caller's check runs even if nothing overlaps
 
 
 def _boxes(cells: NDArray[np.int64], layout: Layout, size: int, inset: float = 0.0) -> NDArray[np.object_]:
-    """The squares that begin at cells (j, i), `size` cells wide, made smaller by `inset` at each side."""
+    """Squares with cells (j, i) at their upper left, `size` cells wide, shrunk by `inset` on each side."""
     extent, (ox, oy) = layout.cell_extent, layout.origin
     left, top = ox + cells[:, 1] * extent, oy - cells[:, 0] * extent
     width = size * extent
@@ -192,13 +194,13 @@ def _boxes(cells: NDArray[np.int64], layout: Layout, size: int, inset: float = 0
 
 
 def footprint(grid: Grid) -> dict[str, Any]:
-    """The outline of a grid as a GeoJSON geometry in longitude and latitude (RFC 7946).
+    """Outline of a grid as a GeoJSON geometry in longitude and latitude (RFC 7946).
 
-    Edges that bend are cut until they are right to 1e-6 degrees; coordinates are rounded to 1e-7 degrees. An outline
-    over the antimeridian is cut there, so that it is a MultiPolygon; one around a pole goes along the pole.
+    Curved edges are densified to an accuracy of 1e-6 degrees; coordinates are rounded to 1e-7 degrees. An outline that
+    crosses the antimeridian is split there into a MultiPolygon; one around a pole includes the pole.
 
     Raises:
-        AcdError: LAYOUT_INVALID if the CRS is unknown, or not defined at the grid.
+        AcdError: LAYOUT_INVALID if the CRS is unknown or undefined at the grid.
     """
     outline: dict[str, Any] = json.loads(_footprint_text(grid))
     return outline
@@ -206,15 +208,17 @@ def footprint(grid: Grid) -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def _footprint_text(grid: Grid) -> str:
-    """The outline as JSON: the images of a series have one grid, or a few."""
+    """Outline as JSON text, cached because the images of a series share one or a few grids."""
     ring = _unwrapped(_outline(grid))
     turn = round((ring[-1, 0] - ring[0, 0]) / 360)
-    if turn:
+    if turn:  # the outline goes around a pole: close it along the pole
         pole = math.copysign(90.0, ring[:, 1].mean())
         ring = np.vstack([ring, [ring[-1, 0], pole], [ring[0, 0], pole], ring[:1]])
     outline = shapely.Polygon(ring)
     outline = outline if outline.is_valid else shapely.make_valid(outline)
     min_x, _, max_x, _ = outline.bounds
+    # Longitudes may exceed 180: cut the outline into worlds of 360 degrees, and shift each part back to -180..180.
+    # Example: an outline from 170 to 190 becomes the parts 170..180 and -180..-170.
     parts = []
     for world in range(math.floor((min_x + 180) / 360), math.floor((max_x + 180) / 360) + 1):
         part = shapely.clip_by_rect(outline, world * 360 - 180, -90, world * 360 + 180, 90)
@@ -228,30 +232,31 @@ def _footprint_text(grid: Grid) -> str:
 
 
 def _outline(grid: Grid) -> NDArray[np.float64]:
-    """The closed outline in longitude and latitude, as fine as the bend of its edges asks for."""
+    """Closed outline in longitude and latitude, densified until its edges are nearly straight."""
     pieces = 8
+    # Twice as many points include the previous ones, so the deviation of the odd points measures the remaining error.
     while True:
         edges = _edges(grid, pieces)
-        if not (np.abs(edges) < FARTHEST_IN_CRS).all():  # PROJ may never come back from such numbers
-            raise AcdError(ErrorCode.LAYOUT_INVALID, f"{grid.bounds} is not on earth ({grid.crs})")
+        if not (np.abs(edges) < FARTHEST_IN_CRS).all():  # PROJ may never return from such numbers
+            raise AcdError(ErrorCode.LAYOUT_INVALID, f"the coordinates {grid.bounds} are too large ({grid.crs})")
         ring = move_points(edges, grid.crs, LON_LAT)
         if not np.isfinite(ring).all() or (np.abs(ring) > FARTHEST).any():
             raise AcdError(ErrorCode.LAYOUT_INVALID, f"{grid.crs} is not defined everywhere within {grid.bounds}")
-        if _bend(_unwrapped(ring)) < FOOTPRINT_TOLERANCE_DEGREES or pieces >= 1024:
+        if _deviation(_unwrapped(ring)) < FOOTPRINT_TOLERANCE_DEGREES or pieces >= 1024:
             return ring
         pieces *= 2
 
 
-def _bend(ring: NDArray[np.float64]) -> float:
-    """How far the ring's odd points lie beside the line between their neighbours, at most."""
+def _deviation(ring: NDArray[np.float64]) -> float:
+    """Largest distance of the ring's odd points from the line between their neighbours."""
     chord, middle = ring[2::2] - ring[:-1:2], ring[1::2] - ring[:-1:2]
-    beside = chord[:, 0] * middle[:, 1] - chord[:, 1] * middle[:, 0]
+    cross = chord[:, 0] * middle[:, 1] - chord[:, 1] * middle[:, 0]
     length = np.hypot(chord[:, 0], chord[:, 1])
-    return float(np.max(np.divide(np.abs(beside), length, out=np.zeros_like(length), where=length > 0)))
+    return float(np.max(np.divide(np.abs(cross), length, out=np.zeros_like(length), where=length > 0)))
 
 
 def _edges(grid: Grid, pieces: int) -> NDArray[np.float64]:
-    """Points along the four edges in the grid's CRS, `pieces` an edge, counter-clockwise for a north-up grid."""
+    """Points along the four edges in the grid's CRS, `pieces` per edge, counter-clockwise for a north-up grid."""
     a, b, c, d, e, f = grid.transform
     width, height = grid.width, grid.height
     corners = np.array([(0, 0), (0, height), (width, height), (width, 0), (0, 0)], dtype=np.float64)
@@ -262,7 +267,7 @@ def _edges(grid: Grid, pieces: int) -> NDArray[np.float64]:
 
 
 def _unwrapped(ring: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The ring with longitudes that go on beyond 180 instead of jumping."""
+    """Ring with longitudes that continue past 180 degrees instead of jumping."""
     return np.column_stack([np.unwrap(ring[:, 0], period=360), ring[:, 1]])
 
 
@@ -274,7 +279,7 @@ def _rounded(mapping: dict[str, Any]) -> dict[str, Any]:
 
 
 def tiles_as_geojson(tiles: Iterable[Tile]) -> dict[str, Any]:
-    """A FeatureCollection of the tiles' outlines, with layout, cell, i and j as properties."""
+    """FeatureCollection of the tiles' outlines, with layout, cell, i and j as properties."""
     return {
         "type": "FeatureCollection",
         "features": [

@@ -1,4 +1,4 @@
-"""VRTs that may be ingested: mosaics of GeoTIFFs, and of such VRTs, below one folder."""
+"""Checks VRTs before ingestion: only mosaics of GeoTIFFs, and of such VRTs, below one folder are allowed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PLAIN_TAGS = frozenset(
     | {"nodatavalue", "hidenodatavalue", "simplesource", "complexsource", "sourcefilename", "sourceband"}
     | {"sourceproperties", "srcrect", "dstrect", "nodata", "scaleoffset", "scaleratio", "lut", "usemaskband"}
 )
-"""What a mosaic consists of. GDAL ignores case. Everything else may name files or run code, and is refused."""
+"""Tags of a plain mosaic, in lower case as GDAL ignores case. Others may name files or run code, and are refused."""
 
 
 def is_vrt(address: str) -> bool:
-    """Whether a raster is a VRT by its name.
+    """Whether an address ends in .vrt.
 
     >>> is_vrt("/images/2021.VRT"), is_vrt("/images/2021.tif")
     (True, False)
@@ -34,7 +34,7 @@ def is_vrt(address: str) -> bool:
 
 
 def check_vrt(address: str, folder: str) -> None:
-    """Verify that a VRT refers to nothing but GeoTIFFs, and VRTs like it, below a folder.
+    """Verify that a VRT refers only to GeoTIFFs, and to such VRTs, below a folder.
 
     Only plain mosaics pass: warped, pansharpened and processed VRTs, raw bands and pixel functions are refused. Call it
     right before GDAL opens the VRT, since files may change in between.
@@ -47,7 +47,7 @@ def check_vrt(address: str, folder: str) -> None:
         AcdError: INPUT_REFERS_OUTSIDE naming the file and the reference, INPUT_UNREADABLE if the VRT cannot be read.
     """
     if not (address.startswith("/") and folder.startswith("/")):
-        raise _refused(address, "is not in a folder of this machine, where its references can be checked")
+        raise _refused(address, "is not a local file, so its references cannot be checked")
     roots = Roots((folder,))
     queue, seen = [_resolved(address, address, roots)], set[str]()
     while queue:
@@ -61,13 +61,13 @@ def check_vrt(address: str, folder: str) -> None:
 
 
 def _sources(path: str, roots: Roots) -> list[str]:
-    """The files that a VRT refers to, without links."""
+    """Files that a VRT refers to, with symbolic links resolved."""
     sources = []
     for node in _document(path, roots).iter():
         tag, attributes = node.tag.lower(), {key.lower(): value for key, value in node.attrib.items()}
         kind = attributes.get("subclass", "").lower()
         if tag not in PLAIN_TAGS or kind not in (PLAIN_BANDS if tag == "vrtrasterband" else ("",)):
-            raise _refused(path, f"has {node.tag} {attributes.get('subclass', '')}".rstrip())
+            raise _refused(path, f"contains {node.tag} {attributes.get('subclass', '')}".rstrip())
         if tag == "sourcefilename":
             sources.append(_resolved(_source(node, attributes, path), path, roots))
     return sources
@@ -80,7 +80,7 @@ def _source(node: ElementTree.Element, attributes: dict[str, str], path: str) ->
     if attributes.get("relativetovrt", "0") == "1":
         return f"{path.rpartition('/')[0]}/{name}"
     if not name.startswith("/"):
-        raise _refused(path, f"refers to {name!r}, which is relative to whatever folder acd runs in")
+        raise _refused(path, f"refers to {name!r}, which is relative to acd's working folder")
     return name
 
 
@@ -96,7 +96,7 @@ def _resolved(name: str, path: str, roots: Roots) -> str:
 
 
 def _is_tiff(source: str, path: str, roots: Roots) -> bool:
-    """Whether a source is a GeoTIFF; False for a VRT. INPUT_REFERS_OUTSIDE for anything else."""
+    """Whether a source is a GeoTIFF (True) or a VRT (False). INPUT_REFERS_OUTSIDE for other files."""
     head = _read(source, roots, 512)
     if head.startswith(TIFF_MARKS):
         return True
@@ -108,12 +108,12 @@ def _is_tiff(source: str, path: str, roots: Roots) -> bool:
 def _document(path: str, roots: Roots) -> ElementTree.Element:
     data = _read(path, roots, LARGEST_BYTES + 1)
     if len(data) > LARGEST_BYTES:
-        raise _refused(path, f"has more than {LARGEST_BYTES} bytes")
+        raise _refused(path, f"is larger than {LARGEST_BYTES} bytes")
     try:
         text = data.decode("utf-8")
         if "<!" in text.replace("<!--", ""):
-            raise _refused(path, "has a document type or raw text")
-        return ElementTree.fromstring(text)  # noqa: S314 - without a document type there are no entities to expand
+            raise _refused(path, "contains a document type declaration or raw text")
+        return ElementTree.fromstring(text)  # noqa: S314 - no document type, hence no entities to expand
     except (UnicodeDecodeError, ElementTree.ParseError, ValueError) as error:
         raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{path} is not a VRT: {error}") from error
 
@@ -123,7 +123,7 @@ def _read(path: str, roots: Roots, size: int) -> bytes:
         with open_file(path, roots) as descriptor, open(descriptor, "rb", closefd=False) as file:
             return file.read(size)
     except OSError as error:
-        reason = error.strerror or "it is not a file"
+        reason = error.strerror or "not a file"
         raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{Path(path)} cannot be opened: {reason}") from error
 
 

@@ -1,6 +1,6 @@
-"""Rasters on the web: their headers by ranges, their pixels as a copy.
+"""Opens rasters on the web: headers by range requests, pixels from a temporary copy.
 
-No part of a cube is read in this way: whoever reads one has a `Store`, which opens no address of the web.
+Used only for ingestion. Cubes are read through `Store`, which opens no web addresses.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ __all__ = ["web_copy", "web_header"]
 
 @contextmanager
 def web_header(web: Web, address: str) -> Iterator[DatasetReader]:
-    """A GeoTIFF, of which its header may be looked at: only what is asked for is fetched.
+    """Open a GeoTIFF to read its header, fetching only the ranges needed.
 
-    WEB_PAGE, INPUT_MISSING, INPUT_CHANGED, INPUT_TOO_LARGE, INPUT_UNREADABLE.
+    Raises:
+        AcdError: WEB_PAGE, INPUT_MISSING, INPUT_CHANGED, INPUT_TOO_LARGE, INPUT_UNREADABLE.
     """
     with RangedFile(web, address) as file:
         if not file.begin.startswith(TIFF_MARKS):
@@ -57,16 +58,14 @@ def web_header(web: Web, address: str) -> Iterator[DatasetReader]:
 
 @contextmanager
 def web_copy(web: Web, address: str, mark: str | None = None) -> Iterator[DatasetReader]:
-    """A GeoTIFF, fetched whole. INPUT_CHANGED if it has another fingerprint; as `web_header` otherwise.
+    """Download and open a GeoTIFF. INPUT_CHANGED if its fingerprint is not `mark`; other errors as in `web_header`.
 
-    The copy has no name in a folder, so that nothing is left of it whatever happens.
+    The copy is an unnamed temporary file, so nothing remains of it even after a crash.
     """
     with tempfile.TemporaryFile() as file:
         fetched = web.fetch(address, file)
         if mark is not None and fetched != mark:
-            raise AcdError(
-                ErrorCode.INPUT_CHANGED, f"{address} is another file than the one that was planned, or is gone"
-            )
+            raise AcdError(ErrorCode.INPUT_CHANGED, f"{address} was changed or removed after planning")
         path = f"/proc/self/fd/{file.fileno()}"
         with _named(path, address), rasterio.Env(**Store.gdal_options()), open_raster(path) as raster:
             yield raster
@@ -74,7 +73,7 @@ def web_copy(web: Web, address: str, mark: str | None = None) -> Iterator[Datase
 
 @contextmanager
 def _named(path: str, address: str) -> Iterator[None]:
-    """What GDAL says of a path, said of the address instead."""
+    """Replace the path in GDAL's errors by the address."""
     try:
         yield
     except RasterioError as error:

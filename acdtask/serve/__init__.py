@@ -1,1 +1,1 @@
-"""The local cube served over Geocube's API."""
+"""Server of a local cube over Geocube's API."""

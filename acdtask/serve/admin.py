@@ -1,4 +1,4 @@
-"""The service Admin; a method is the RPC of its name."""
+"""The RPCs of the service Admin; each method serves the RPC of the same name."""
 
 from __future__ import annotations
 
@@ -25,34 +25,32 @@ class AdminCalls:
         self._jobs = jobs
 
     def tidy_db(self, request: pb.TidyDBRequest) -> pb.TidyDBResponse:
-        """UNIMPLEMENTED."""
-        raise not_served(
-            "acd has no database to tidy: what nothing refers to costs nothing; delete records by their ids"
-        )
+        """Refuse the call: UNIMPLEMENTED."""
+        raise not_served("acd has no database to tidy; delete unused records by their ids")
 
     def update_datasets(self, request: pb.UpdateDatasetsRequest) -> pb.UpdateDatasetsResponse:
-        """Give datasets of an instance other numbers; with `simulate` only tell which."""
+        """Change the data mapping of datasets of an instance; with `simulate` only report which would change."""
         low, high = request.real_min_value, request.real_max_value
         if not low < high or not math.isfinite(high - low) or not 0 < request.exponent < math.inf:
             raise invalid("Invalid Dataset.DataMapping: min must be stricly lower than max, and the exponent positive")
         variable, instance = self._catalogue.instance(request.instance_id)
-        found = self._cube.datasets(variable.name, instance.name, frozenset(request.record_ids))
-        chosen = [one for one in found if one.is_outside]
-        changed = [_mapped(one, request) for one in chosen]
+        datasets = self._cube.datasets(variable.name, instance.name, frozenset(request.record_ids))
+        chosen = [dataset for dataset in datasets if dataset.is_outside]
+        changed = [_mapped(dataset, request) for dataset in chosen]
         if not request.simulate and changed != chosen:
             self._cube.exchange(chosen, changed)
-        return pb.UpdateDatasetsResponse(results=Counter(_told(one, variable) for one in chosen))
+        return pb.UpdateDatasetsResponse(results=Counter(_mapping_text(dataset, variable) for dataset in chosen))
 
     def delete_datasets(self, request: datasets_pb2.DeleteDatasetsRequest) -> datasets_pb2.DeleteDatasetsResponse:
-        """Delete datasets by a job."""
+        """Start a job that deletes datasets."""
         return self._jobs.delete_datasets(request)
 
 
-def _told(dataset: Dataset, variable: Variable) -> str:
-    """How a dataset is mapped now, as Geocube tells it."""
+def _mapping_text(dataset: Dataset, variable: Variable) -> str:
+    """The current data mapping of a dataset, in Geocube's words."""
     dformat, (low, high) = dataset.dformat, dataset.real or (variable.dformat.min, variable.dformat.max)
-    kept = f"({dformat.dtype}, {dformat.min:g}, {dformat.max:g}, no_data={dformat.nodata:g})"
-    return f"{kept} currently maps to ({low:g}, {high:g}) with exponent={dataset.exponent:g}"
+    stored = f"({dformat.dtype}, {dformat.min:g}, {dformat.max:g}, no_data={dformat.nodata:g})"
+    return f"{stored} currently maps to ({low:g}, {high:g}) with exponent={dataset.exponent:g}"
 
 
 def _mapped(dataset: Dataset, request: pb.UpdateDatasetsRequest) -> Dataset:

@@ -1,4 +1,4 @@
-"""Areas by themselves, as Geocube has them: an id made of the coordinates, and the polygons under it."""
+"""Stored areas (Geocube's AOIs), each with an id computed from its coordinates."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Geometry: TypeAlias = dict[str, Any]
 
 
 def area_id(area: Geometry) -> str:
-    """The id of a GeoJSON Polygon or MultiPolygon: a UUID made of its coordinates in 32 bits, point by point.
+    """The id of a GeoJSON Polygon or MultiPolygon: a UUID computed from its coordinates as 32-bit floats.
 
-    So another first point makes another area, and a polygon is the same as a multipolygon of it alone. An empty
-    string for a geometry without polygons.
+    The same ring with another first point is a different area; a MultiPolygon of a single polygon is the same area as
+    the Polygon. Returns an empty string for a geometry without polygons.
 
     >>> square = [[[7.0, 50.0], [8.0, 50.0], [8.0, 51.0], [7.0, 50.0]]]
     >>> area_id({"type": "Polygon", "coordinates": square})
@@ -46,11 +46,11 @@ def _polygons(area: Geometry) -> list[Any]:
 
 
 class Areas:
-    """The areas of a cube: those that were made, below `aois/`, and the footprints of its records.
+    """The areas of a cube: those created by clients, stored below `aois/`, and the footprints of its records.
 
     Args:
         store: the cube's store.
-        records: gives the records of the cube as they are now.
+        records: returns the current records of the cube.
     """
 
     def __init__(self, store: Store, records: Callable[[], Iterable[Record]]) -> None:
@@ -59,25 +59,27 @@ class Areas:
         self._known: dict[str, Geometry] = {}
 
     def create(self, area: Geometry) -> tuple[str, bool]:
-        """Keep the area; returns its id and whether it is new."""
+        """Store the area. Returns its id and whether it is new."""
         identity = area_id(area)
         created = self._store.create(_key(identity), seal(json.dumps(area).encode()))
         self._known[identity] = area
         return identity, created
 
     def find(self, identity: str) -> Geometry | None:
-        """The area of an id, in lower case with dashes; None if no area and no footprint has it. CUBE_DAMAGED."""
+        """The area or footprint with an id (lower case, with dashes), or None. CUBE_DAMAGED."""
         if identity not in self._known:
             data = self._store.find(_key(identity))
             if data is not None:
                 self._known[identity] = _decoded(data, self._store.address_of(_key(identity)))
             else:
-                self._known |= {area_id(one.footprint): one.footprint for one in self._records() if one.footprint}
+                self._known |= {
+                    area_id(record.footprint): record.footprint for record in self._records() if record.footprint
+                }
         return self._known.get(identity)
 
 
 def _decoded(data: bytes, address: str) -> Geometry:
-    fix = "Delete the file and make the area again: it gets the same id."
+    fix = "Delete the file and create the area again; it gets the same id."
     body = unseal(data, address, ErrorCode.CUBE_DAMAGED, fix)
     try:
         area = json.loads(body)
@@ -85,7 +87,7 @@ def _decoded(data: bytes, address: str) -> Geometry:
             return dict(area)
     except (ValueError, TypeError, AttributeError, struct.error):
         pass
-    raise AcdError(ErrorCode.CUBE_DAMAGED, f"{address} is damaged: it holds no area", fix)
+    raise AcdError(ErrorCode.CUBE_DAMAGED, f"{address} is damaged: it does not contain an area", fix)
 
 
 def _key(identity: str) -> str:

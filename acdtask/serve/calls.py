@@ -1,4 +1,4 @@
-"""Around every call: its key, its refusals, and its line in the log."""
+"""Handling common to all calls: keys, refusals, and logging."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from acdtask.serve.stalls import StallGuard
 __all__ = ["CallInterceptor"]
 
 LOG = events("serve")
-BUSY = "too many calls wait already: try again later (this error may be temporary)"
+BUSY = "too many calls are waiting: try again later (this error may be temporary)"
 MOST_WATCHERS = 128
-SELDOM = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE)
-"""Codes of calls that cost a client nothing, so that their lines could fill the disk."""
+LOGGED_RARELY = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE)
+"""Such calls cost a client nothing, so logging each of them could fill the disk."""
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = grpc.ServicerContext
 Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
@@ -35,21 +35,21 @@ Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 
 @dataclass
 class _Count:
-    """How many messages were answered."""
+    """Number of messages sent."""
 
     total: int = 0
 
 
 class CallInterceptor(grpc.ServerInterceptor):
-    """Checks keys, turns what a call raises into the answer that it means, and logs how each call ended.
+    """Checks keys, translates exceptions into gRPC statuses, and logs how each call ended.
 
-    Every method reads its request itself, as bytes: gRPC would leave a call whose request it cannot decode, or that
-    never sends one, waiting in its thread.
+    Requests are read here, as bytes: otherwise gRPC blocks the thread of a call whose request never arrives or cannot
+    be decoded.
 
     Args:
-        keys: who may call.
+        keys: keys that authorise calls.
         lanes: the threads that calls run in.
-        guard: cuts off the calls of clients that send nothing or take nothing.
+        guard: cancels the calls of clients that send nothing or read nothing.
     """
 
     def __init__(self, keys: Keys, lanes: Lanes, guard: StallGuard) -> None:
@@ -61,7 +61,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     @property
     def active(self) -> int:
-        """How many calls are worked on, without those that only look at the server."""
+        """Number of running calls, without those to health and reflection."""
         with self._lock:
             return self._active
 
@@ -70,7 +70,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """The handler of a call with all this around it; None for a method that there is not."""
+        """The wrapped handler of a call, or None for an unknown method."""
         method = handler_call_details.method
         around = self._around.get(method)
         if around is None:
@@ -82,7 +82,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         return around if refusal is None else self._refusing(refusal, method)
 
     def _refusal(self, method: str, metadata: Metadata, *, streams: bool) -> RefusalError | None:
-        """Why a call does not even get a thread to work in."""
+        """The reason to refuse a call before it gets a thread, or None."""
         reason = self._keys.refuse(method, [str(value) for key, value in metadata if key == "authorization"])
         if reason:
             return RefusalError(grpc.StatusCode.UNAUTHENTICATED, reason)
@@ -105,7 +105,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             return self._watching(handler, method)
         encode = _serializer(handler)
 
-        def one(messages: Iterator[bytes], context: Context) -> Any:
+        def single(messages: Iterator[bytes], context: Context) -> Any:
             with self._answering(method, context) as count, _turn_of(lane, context) as granted:
                 request = self._request(handler, messages, context)
                 answer = behaviour(request, context) if granted else None
@@ -121,7 +121,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                         yield answer
 
         return self._handler(
-            several if handler.response_streaming else one, lane, encode, streams=handler.response_streaming
+            several if handler.response_streaming else single, lane, encode, streams=handler.response_streaming
         )
 
     def _handler(
@@ -133,7 +133,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         return made
 
     def _watching(self, handler: Handler, method: str) -> Handler:
-        """The watch on health, which holds no thread while nothing changes."""
+        """The handler of the health watch, which needs no thread while nothing changes."""
 
         def watch(messages: Iterator[bytes], context: Context, send: Callable[[Any], None]) -> None:
             with self._answering(method, context):
@@ -153,20 +153,22 @@ class CallInterceptor(grpc.ServerInterceptor):
 
         with self._lock:
             if self._watchers >= MOST_WATCHERS:
-                raise RefusalError(grpc.StatusCode.UNAVAILABLE, f"{MOST_WATCHERS} clients watch already: use Check")
+                raise RefusalError(
+                    grpc.StatusCode.UNAVAILABLE, f"{MOST_WATCHERS} clients are watching already: use Check"
+                )
             self._watchers += 1
         if not context.add_callback(gone):
             gone()
 
     def _request(self, handler: Handler, messages: Iterator[bytes], context: Context) -> Any:
-        """The request of a call, or an iterator of them. INVALID_ARGUMENT."""
+        """The request of a call, or an iterator of its requests. INVALID_ARGUMENT."""
         requests = self._requests(handler, messages, context)
         if handler.request_streaming:
             return requests
         try:
             return next(requests)
         except StopIteration:
-            raise invalid("the call ended without its request") from None
+            raise invalid("the call ended without a request") from None
 
     def _requests(self, handler: Handler, messages: Iterator[bytes], context: Context) -> Iterator[Any]:
         decode: Any = handler.request_deserializer
@@ -190,16 +192,16 @@ class CallInterceptor(grpc.ServerInterceptor):
         try:
             yield count
         except GoneError:
-            pass  # nobody waits for an answer
+            pass  # the client has left
         except RefusalError as error:
             _refuse(context, error)
         except AcdError as error:
             _refuse_cube(context, error, method)
         except NotImplementedError:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, f"acd does not serve {method.rpartition('/')[2]}")
-        except Exception as error:  # the edge of the server: whatever is left is a bug of ours
+        except Exception as error:  # the edge of the server: anything else is a bug
             if _code(context) is not None or (isinstance(error, grpc.RpcError) and not context.is_active()):
-                raise  # the call was aborted, or its client is gone
+                raise  # the call was aborted, or its client has left
             _refuse_unexpected(context, error, method)
         finally:
             self._count(method, -1)
@@ -212,7 +214,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
 
 def _serializer(handler: Handler) -> Callable[[Any], bytes]:
-    """That of the handler, for answers that are not encoded already; None is for a client that has left."""
+    """A serializer that passes encoded responses through, and encodes None (the client has left) as no bytes."""
     encode: Any = handler.response_serializer
     return lambda answer: answer if isinstance(answer, bytes) else b"" if answer is None else encode(answer)
 
@@ -231,7 +233,7 @@ def _behaviour(handler: Handler) -> Callable[[Any, Context], Any]:
 
 @contextmanager
 def _turn_of(lane: Lane, context: Context) -> Iterator[bool]:
-    """A turn of the lane; False if the client left before."""
+    """Wait for a turn of the lane. Yields False if the client left before."""
     if lane.turns is None:
         yield True
         return
@@ -240,8 +242,8 @@ def _turn_of(lane: Lane, context: Context) -> Iterator[bool]:
 
 
 def _code(context: Context) -> grpc.StatusCode | None:
-    """What the call was aborted with; None as long as it was not."""
-    code: grpc.StatusCode | None = context.code()  # type: ignore[attr-defined]  # the stubs do not know it
+    """The status that the call was aborted with, or None."""
+    code: grpc.StatusCode | None = context.code()  # type: ignore[attr-defined]  # missing in the stubs
     return code
 
 
@@ -261,17 +263,17 @@ def _refuse_cube(context: Context, error: AcdError, method: str) -> NoReturn:
 
 
 def _refuse_unexpected(context: Context, error: Exception, method: str) -> NoReturn:
-    """The client gets a number that finds the traceback in the log, and nothing of the traceback."""
+    """Abort with an incident number that is logged with the traceback; the client gets only the number."""
     incident = uuid.uuid4().hex[:12]
     LOG.error("call.failed", traceback=True, rpc=method, incident=incident, error=type(error).__name__)
-    context.abort(grpc.StatusCode.INTERNAL, f"acd met a condition that it does not expect; its log has {incident}")
+    context.abort(grpc.StatusCode.INTERNAL, f"internal error of acd; its log has the details under {incident}")
 
 
 def _log(method: str, context: Context, messages: int, seconds: float) -> None:
     code = _code(context)
     ended = "OK" if code is None and context.is_active() else "CANCELLED" if code is None else code.name
     fields = {"rpc": method, "code": ended, "seconds": round(seconds, 4), "messages": messages, "peer": context.peer()}
-    if code in SELDOM:
+    if code in LOGGED_RARELY:
         LOG.repeated("call.done", key=f"{method} {ended}", **fields)
     elif method.startswith(OPEN_SERVICES):
         LOG.debug("call.done", **fields)

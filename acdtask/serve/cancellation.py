@@ -1,4 +1,4 @@
-"""Whether the client of a call still waits for its answer."""
+"""Stops work on calls whose client has left."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ __all__ = ["CALL", "GoneError", "check_wanted", "wanted"]
 ItemT = TypeVar("ItemT")
 
 CALL: ContextVar[grpc.ServicerContext | None] = ContextVar("CALL", default=None)
-"""The call that this thread works on; None outside of calls."""
+"""The current call of this thread; None outside of calls."""
 
 ITEMS_AT_ONCE = 256
 
 
 class GoneError(Exception):
-    """The client has left, so that nobody wants the answer."""
+    """The client of the call has left."""
 
 
 def check_wanted() -> None:
-    """GoneError if the client has left; long loops of a call ask now and then."""
+    """Raise GoneError if the client has left; called now and then by long loops."""
     context = CALL.get()
     if context is not None and not context.is_active():
         raise GoneError
 
 
 def wanted(items: Iterable[ItemT]) -> Iterator[ItemT]:
-    """The items, as long as the client is there. GoneError.
+    """The items, until the client leaves. GoneError.
 
     >>> list(wanted("abc"))
     ['a', 'b', 'c']

@@ -1,4 +1,4 @@
-"""What the calls of the server share: the cube, what lies beside its index, and the finding of things by their ids."""
+"""State shared by the calls of the server: the cube, its areas and palettes, and lookups by id."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Catalogue"]
 
 
 class Catalogue:
-    """The cube of a server.
+    """The cube of a server, with its areas and palettes.
 
     Attributes:
-        lock: held while something is looked up that must not be there, and made; other servers of the same cube are
-            kept out by the cube itself, which then finds its own conflicts.
+        lock: held while a call checks that an item does not exist and creates it. Conflicts with other servers of the
+            same cube are detected by the cube itself.
     """
 
     def __init__(self, cube: LocalCube) -> None:
@@ -32,7 +32,7 @@ class Catalogue:
         self._directory = InstanceDirectory(cube)
 
     def variable(self, identity: str) -> Variable:
-        """The variable of an id. INVALID_ARGUMENT, NOT_FOUND."""
+        """The variable with an id. INVALID_ARGUMENT, NOT_FOUND."""
         wanted = uuid_of(identity)
         for variable in self.cube.variables():
             if variable_id(variable.name) == wanted:
@@ -40,7 +40,7 @@ class Catalogue:
         raise not_found("Variable", "id", identity)
 
     def instance(self, identity: str, what: str = "Invalid uuid") -> tuple[Variable, Instance]:
-        """The instance of an id, and its variable. INVALID_ARGUMENT (beginning with `what`), NOT_FOUND."""
+        """The instance with an id, and its variable. INVALID_ARGUMENT (message beginning with `what`), NOT_FOUND."""
         wanted = uuid_of(identity, what)
         try:
             return self._directory.find(wanted)
@@ -50,18 +50,18 @@ class Catalogue:
             raise not_found("Variable Instance", "id", identity) from error
 
     def records(self, identities: Sequence[str]) -> list[Record]:
-        """The records of some ids, each once, in that order. INVALID_ARGUMENT, NOT_FOUND."""
-        wanted = list(dict.fromkeys(uuid_of(one) for one in identities))
-        found = self.cube.records_by_id(wanted)
-        if len(found) < len(wanted):
-            there = {record.id for record in found}
-            raise not_found("Record", "id", next(one for one in wanted if one not in there))
-        return found
+        """The records with these ids, each once, in that order. INVALID_ARGUMENT, NOT_FOUND."""
+        wanted = list(dict.fromkeys(uuid_of(record_id) for record_id in identities))
+        records = self.cube.records_by_id(wanted)
+        if len(records) < len(wanted):
+            known = {record.id for record in records}
+            raise not_found("Record", "id", next(record_id for record_id in wanted if record_id not in known))
+        return records
 
     def address_of(self, uri: str) -> str:
-        """The absolute address of a container, as clients know it."""
+        """The absolute address of a container, as sent to clients."""
         return uri if uri.startswith(("/", "s3://", "file://")) else self.cube.store.address_of(uri)
 
     def key_of(self, address: str) -> str:
-        """The key of a container of the cube from its absolute address; other addresses as they are."""
+        """The key of a container of the cube from its absolute address; other addresses unchanged."""
         return address.removeprefix(f"{self.cube.store.url}/")

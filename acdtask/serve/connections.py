@@ -1,4 +1,4 @@
-"""How many connections a server takes, and how long one may stay without a request."""
+"""Limits on connections: their number, and their idle time."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LOG = events("serve")
 LOOK_EVERY_S = 1.0
 ANSWER_S = 300.0
 FILES = 256
-"""Descriptors that the server needs beside its connections: the cube's files, the index, gRPC's own."""
+"""File descriptors needed besides connections: the cube's files, the index, gRPC's own."""
 
 MOST_FILES = 65536
 
 
 def raise_file_limit(connections: int) -> None:
-    """Let this process open as many files as the system allows. SERVE_FAILED if that is too few for the connections."""
+    """Raise this process's limit of open files as far as allowed. SERVE_FAILED if it is too low for the connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < allowed:
@@ -35,14 +35,14 @@ def raise_file_limit(connections: int) -> None:
     if connections + FILES > most:
         raise AcdError(
             ErrorCode.SERVE_FAILED,
-            f"{connections} connections need {connections + FILES} open files, and this process may have {most}",
-            "Give a lower --connections, or raise the limit of open files (ulimit -n).",
+            f"{connections} connections need {connections + FILES} open files, but this process may open only {most}",
+            "Lower --connections, or raise the limit of open files (ulimit -n).",
         )
 
 
 @dataclass(eq=False)
-class _Open:
-    """A connection, and when it ends unless a request comes before."""
+class _OpenConnection:
+    """A connection, and the time at which it is closed unless a request arrives before."""
 
     socket: socket.socket
     address: str
@@ -50,13 +50,13 @@ class _Open:
 
 
 class _Connection(socket.socket):
-    """A socket that tells its listener when it is closed."""
+    """A socket that notifies its listener when it is closed."""
 
     listener: Listener | None = None
     key: tuple[Any, ...] = ()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the socket."""
         listener, self.listener = self.listener, None
         if listener is not None:
             listener.forget(self.key)
@@ -64,27 +64,27 @@ class _Connection(socket.socket):
 
 
 class Listener(socket.socket):
-    """A listening socket that closes connections that are too many, or too late.
+    """A listening socket that limits the number of connections and the time until they send a request.
 
-    Connections beyond the limit, or beyond three quarters of it from one address, are closed at once. A connection
-    ends that sends no complete request in time, from the moment it is accepted, so that a TLS handshake counts too.
+    Connections beyond the limit, or beyond three quarters of it from one address, are closed immediately. A connection
+    must send a complete request in time; the time starts when it is accepted, so it includes a TLS handshake.
     """
 
     def __init__(self, family: int, most: int, request_s: float) -> None:
         super().__init__(family, socket.SOCK_STREAM)
         self._most, self._share, self._request_s = most, -(-most * 3 // 4), request_s
         self._registry = threading.Lock()
-        self._opened: dict[tuple[Any, ...], _Open] = {}
+        self._opened: dict[tuple[Any, ...], _OpenConnection] = {}
         self._by_address: Counter[str] = Counter()
         self._thread: threading.Thread | None = None
 
     @property
     def opened(self) -> int:
-        """Connections that are open."""
+        """Number of open connections."""
         return len(self._opened)
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection that may stay. OSError as `socket.accept` raises it."""
+        """Accept the next connection within the limits. Raises OSError as `socket.accept` does."""
         while True:
             number, peer = self._accept()  # type: ignore[attr-defined]  # what socket.accept itself calls
             connection = _Connection(self.family, self.type, self.proto, fileno=number)
@@ -94,15 +94,15 @@ class Listener(socket.socket):
             connection.close()
 
     def busy(self, peer: tuple[Any, ...] | None) -> None:
-        """The connection has sent a request, which is worked on."""
+        """Extend the deadline of a connection whose request is being processed."""
         self._extend(peer, ANSWER_S)
 
     def idle(self, peer: tuple[Any, ...] | None) -> None:
-        """The request was answered; the next one has its time from now."""
+        """Restart the time of a connection for its next request."""
         self._extend(peer, self._request_s)
 
     def forget(self, key: tuple[Any, ...]) -> None:
-        """The connection is closed."""
+        """Remove a closed connection."""
         with self._registry:
             gone = self._opened.pop(key, None)
             if gone is not None:
@@ -117,9 +117,9 @@ class Listener(socket.socket):
                 LOG.repeated("connection.refused", port="http", address=address, connections=len(self._opened))
                 return False
             connection.listener, connection.key = self, peer
-            self._opened[peer] = _Open(connection, address, time.monotonic() + self._request_s)
+            self._opened[peer] = _OpenConnection(connection, address, time.monotonic() + self._request_s)
             self._by_address[address] += 1
-            if self._thread is None:
+            if self._thread is None:  # the watcher runs only while connections are open
                 self._thread = threading.Thread(target=self._watch, name="late-connections", daemon=True)
                 self._thread.start()
         return True
@@ -143,6 +143,6 @@ class Listener(socket.socket):
 
 
 def _end(connection: socket.socket) -> None:
-    """Let the loop that reads from the connection see its end, and close it."""
-    with contextlib.suppress(OSError):  # the client may have been faster
+    """Shut the connection down; the loop that reads from it then closes it."""
+    with contextlib.suppress(OSError):  # the client may have closed it already
         connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""GetCube and GetXYZTile: the pixels of the local cube as Geocube streams them."""
+"""The RPCs GetCube and GetXYZTile: streams pixels of the local cube in Geocube's protocol."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from acdtask.cube.model import CubeRequest, Record, RecordQuery, Variable
 from acdtask.cube.protocol.convert import (
     RESAMPLING_NAMES,
     RESAMPLINGS,
-    dformat_to_wire,
-    grid_from_wire,
+    dformat_to_message,
+    grid_from_message,
 )
 from acdtask.cube.protocol.cubes_pb2 import (
     GetCubeRequest,
@@ -35,9 +35,9 @@ from acdtask.serve.cancellation import GoneError
 from acdtask.serve.catalogue import Catalogue
 from acdtask.serve.errors import RefusalError, invalid, uuid_of
 from acdtask.serve.frames import Frames, Part, first_frame, metas_of
-from acdtask.serve.messages import bound_of, record_to_wire
+from acdtask.serve.messages import bound_of, record_to_message
 from acdtask.serve.pictures import render_tile
-from acdtask.serve.pixels import WORK, Group, bytes_of_image, bytes_of_work, read_images
+from acdtask.serve.pixels import WORKING_BYTES, Group, bytes_of_image, bytes_of_stream, read_images
 from acdtask.serve.streams import StreamLimits, Streams
 
 __all__ = ["CubeCalls", "check_format", "check_size", "grid_asked", "query_of", "resampling_asked"]
@@ -47,7 +47,7 @@ Groups: TypeAlias = tuple[tuple[str, ...], ...]
 MIB = 1024 * 1024
 MESSAGES_KEPT = 20_000
 FLAT = 1e-10
-"""GDAL inverts no rotated transform whose determinant is below this part of its largest number, squared."""
+"""GDAL does not invert a rotated transform whose determinant is below this times the square of its largest number."""
 
 
 def grid_asked(crs: str, transform: GeoTransform, size: Size) -> Grid:
@@ -64,18 +64,18 @@ def grid_asked(crs: str, transform: GeoTransform, size: Size) -> Grid:
         raise invalid(f"Invalid crs: {crs} ({error.detail})") from error
     if size.width <= 0 or size.height <= 0:
         raise invalid(f"Invalid shape: {size.width}x{size.height}")
-    return grid_from_wire(crs, transform, size)
+    return grid_from_message(crs, transform, size)
 
 
 def resampling_asked(number: ResamplingMessage.ValueType) -> Resampling | None:
-    """The kernel of a request, None for the variable's. RefusalError."""
+    """The resampling method of a request, None for the variable's. RefusalError."""
     if number and number not in RESAMPLING_NAMES:
         raise invalid(f"Invalid resampling: {number}")
     return RESAMPLING_NAMES.get(number)
 
 
 def check_format(number: FileFormat.ValueType) -> None:
-    """RefusalError for a file format that there is not."""
+    """RefusalError for an unknown file format."""
     if number not in FileFormat.values():
         raise invalid(f"Invalid file format: {number}")
 
@@ -86,13 +86,13 @@ def check_size(grid: Grid, variable: Variable, limits: StreamLimits) -> None:
     if size > limits.image_mb * MIB:
         raise RefusalError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"an image of {grid.width}x{grid.height} px has {size} bytes, more than the {limits.image_mb} MiB that "
-            "this server sends: ask for a smaller one",
+            f"an image of {grid.width}x{grid.height} px has {size} bytes; this server's limit is "
+            f"{limits.image_mb} MiB: request a smaller image",
         )
 
 
 def query_of(filters: RecordFilters) -> RecordQuery:
-    """The records that filters ask for."""
+    """The query for the records selected by filters."""
     return RecordQuery(
         tags=dict(filters.tags),
         start=bound_of(filters.from_time, given=filters.HasField("from_time")),
@@ -101,43 +101,43 @@ def query_of(filters: RecordFilters) -> RecordQuery:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A request that can be answered: the variable, the images that there are, and what each is made of."""
+class _CheckedRequest:
+    """A valid request: the variable, and the groups that have datasets, with these."""
 
     variable: Variable
     request: CubeRequest
-    found: list[Group]
+    groups: list[Group]
 
 
 class _RecordMessages:
-    """Records as they go over the wire. They are kept until the index changes: one costs as much as its image."""
+    """Encoded records, cached until the index changes: encoding a record costs as much as a small image."""
 
     def __init__(self, cube: LocalCube) -> None:
         self._cube = cube
         self._kept: tuple[int, dict[str, bytes]] = (-1, {})
 
     def messages(self, ids: frozenset[str]) -> dict[str, bytes]:
-        """The records of these ids that the cube has, and maybe others, by id."""
+        """The encoded records with these ids as far as they exist, and possibly others, by id."""
         state, (kept_state, kept) = self._cube.state(), self._kept
         if state != kept_state or len(kept) > MESSAGES_KEPT:
             kept = {}
         missing = sorted(ids - kept.keys())
         if missing:
-            kept = kept | {one.id: _alone(one) for one in self._cube.records_by_id(missing)}
+            kept = kept | {record.id: _encoded(record) for record in self._cube.records_by_id(missing)}
         self._kept = state, kept
         return kept
 
 
-def _alone(record: Record) -> bytes:
-    return GroupedRecords(records=[record_to_wire(record)]).SerializeToString()
+def _encoded(record: Record) -> bytes:
+    return GroupedRecords(records=[record_to_message(record)]).SerializeToString()
 
 
 class CubeCalls:
-    """The calls of the Geocube service that answer with pixels. They raise RefusalError and AcdError.
+    """The RPCs of the service Geocube that return pixels. They raise RefusalError and AcdError.
 
     Args:
-        cube: whose pixels.
-        streams: shared with a downloader, so that both together keep the limits.
+        cube: the cube to read.
+        streams: shared with a downloader, so that the limits apply to both together.
     """
 
     def __init__(self, cube: LocalCube, streams: Streams | StreamLimits | None = None) -> None:
@@ -146,32 +146,32 @@ class CubeCalls:
         self._catalogue = Catalogue(cube)
         self._records = _RecordMessages(cube)
 
-    def GetCube(self, request: GetCubeRequest, context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: N802  # the name of the call
-        """The images of a cube, one after the other; each message is a GetCubeResponse, encoded already."""
-        asked = self._asked(request)
+    def GetCube(self, request: GetCubeRequest, context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: N802  # the RPC's name
+        """Stream the images of a cube. Each message is an encoded GetCubeResponse."""
+        checked = self._checked(request)
         if request.headers_only:
-            return self._answer(request, asked)
-        size = bytes_of_work(asked.request.grid, asked.variable, tiff=request.format == GTiff)
-        return self.streams.send(context, size, lambda: self._answer(request, asked))
+            return self._answer(request, checked)
+        size = bytes_of_stream(checked.request.grid, checked.variable, tiff=request.format == GTiff)
+        return self.streams.send(context, size, lambda: self._answer(request, checked))
 
-    def GetXYZTile(self, request: GetTileRequest, context: grpc.ServicerContext) -> GetTileResponse:  # noqa: N802  # the name of the call
-        """A tile of the web's map as PNG."""
+    def GetXYZTile(self, request: GetTileRequest, context: grpc.ServicerContext) -> GetTileResponse:  # noqa: N802  # the RPC's name
+        """Return a web map tile as PNG."""
         which: Sequence[str] | RecordQuery
         if request.WhichOneof("records_lister") == "records":
-            which = [uuid_of(one, f"Invalid Record.uuid {one}") for one in request.records.ids]
+            which = [uuid_of(record_id, f"Invalid Record.uuid {record_id}") for record_id in request.records.ids]
         elif request.WhichOneof("records_lister") == "filters":
             which = query_of(request.filters)
         else:
             raise invalid("either record ids or record filters must be provided")
-        place, limits = (request.x, request.y, request.z), (request.min, request.max)
-        with self.streams.turns.turn(context, WORK) as granted:
+        tile, limits = (request.x, request.y, request.z), (request.min, request.max)
+        with self.streams.turns.turn(context, WORKING_BYTES) as granted:
             if not granted:
                 raise GoneError
             return GetTileResponse(
-                image=ImageFile(data=render_tile(self.cube, request.instance_id, which, place, limits))
+                image=ImageFile(data=render_tile(self.cube, request.instance_id, which, tile, limits))
             )
 
-    def _asked(self, request: GetCubeRequest) -> _Asked:
+    def _checked(self, request: GetCubeRequest) -> _CheckedRequest:
         if not -3 <= request.compression_level <= 9:
             raise invalid("CompressionLevel must be in [-3, 9]")
         groups, instance = _groups_asked(request), _instance_asked(request)
@@ -180,24 +180,26 @@ class CubeCalls:
         check_format(request.format)
         if groups is not None and not (groups and groups[0]):
             raise invalid("At least one record must be provided")
-        variable, found_instance = self._catalogue.instance(instance)
+        variable, served_instance = self._catalogue.instance(instance)
         if not request.headers_only:
             check_size(grid, variable, self.streams.limits)
         if groups is None:
-            groups = tuple((one.id,) for one in self.cube.records(query_of(request.filters)))
+            groups = tuple((record.id,) for record in self.cube.records(query_of(request.filters)))
         whole = CubeRequest(
-            variable=variable.name, instance=found_instance.name, grid=grid, groups=groups, resampling=resampling
+            variable=variable.name, instance=served_instance.name, grid=grid, groups=groups, resampling=resampling
         )
-        return _Asked(variable, whole, [(ids, datasets) for ids, datasets in self.cube.found(whole) if datasets])
+        return _CheckedRequest(
+            variable, whole, [(ids, datasets) for ids, datasets in self.cube.groups(whole) if datasets]
+        )
 
-    def _answer(self, request: GetCubeRequest, asked: _Asked) -> Iterator[bytes]:
-        variable, grid = asked.variable, asked.request.grid
+    def _answer(self, request: GetCubeRequest, checked: _CheckedRequest) -> Iterator[bytes]:
+        variable, grid = checked.variable, checked.request.grid
         yield first_frame(
             GetCubeResponseHeader(
-                count=len(asked.found),
-                nb_datasets=sum(len(datasets) for _, datasets in asked.found),
-                ref_dformat=dformat_to_wire(variable.dformat),
-                resampling_alg=RESAMPLINGS[asked.request.resampling or variable.resampling],
+                count=len(checked.groups),
+                nb_datasets=sum(len(datasets) for _, datasets in checked.groups),
+                ref_dformat=dformat_to_message(variable.dformat),
+                resampling_alg=RESAMPLINGS[checked.request.resampling or variable.resampling],
                 geotransform=request.pix_to_crs,
                 crs=request.crs,
             )
@@ -209,35 +211,38 @@ class CubeCalls:
             tiff=request.format == GTiff,
             ends_early=request.protocol_v11x,
         )
-        parts = self._parts(asked)
+        parts = self._parts(checked)
         if request.headers_only:
             yield from map(frames.outline, parts)
             return
-        images = read_images(self.cube.store, asked.request, variable, asked.found)
+        images = read_images(self.cube.store, checked.request, variable, checked.groups)
         for part in parts:
-            yield from frames.image(part, next(images))  # no name for it here: it is gone before the next one is read
+            yield from frames.image(part, next(images))  # not bound to a name, so it is freed before the next is read
 
-    def _parts(self, asked: _Asked) -> Iterator[Part]:
-        """What each image is made of: of the records of its group those that have pixels there."""
-        records = self._records.messages(frozenset(one.record_id for _, datasets in asked.found for one in datasets))
-        for group, datasets in asked.found:
-            there = {one.record_id for one in datasets}
+    def _parts(self, checked: _CheckedRequest) -> Iterator[Part]:
+        """The records and datasets of each image, without records that have no dataset on the grid."""
+        ids = frozenset(dataset.record_id for _, datasets in checked.groups for dataset in datasets)
+        records = self._records.messages(ids)
+        for group, datasets in checked.groups:
+            with_pixels = {dataset.record_id for dataset in datasets} & records.keys()
             yield Part.joined(
-                (records[one] for one in group if one in there and one in records),
-                metas_of(datasets, asked.variable, self._catalogue.address_of),
+                (records[record_id] for record_id in group if record_id in with_pixels),
+                metas_of(datasets, checked.variable, self._catalogue.address_of),
             )
 
 
 def _groups_asked(request: GetCubeRequest) -> Groups | None:
-    """The groups of record ids; None if filters say which."""
+    """The groups of record ids, or None if the request has filters."""
     lister = request.WhichOneof("records_lister")
     if lister == "records":
-        groups = [[one] for one in request.records.ids]
+        groups = [[record_id] for record_id in request.records.ids]
     elif lister == "grouped_records":
-        groups = [list(one.ids) for one in request.grouped_records.records]
+        groups = [list(group_message.ids) for group_message in request.grouped_records.records]
     else:
         return None
-    return tuple(tuple(uuid_of(one, f"Invalid Record.uuid {one}") for one in group) for group in groups)
+    return tuple(
+        tuple(uuid_of(record_id, f"Invalid Record.uuid {record_id}") for record_id in group) for group in groups
+    )
 
 
 def _instance_asked(request: GetCubeRequest) -> str:

@@ -1,4 +1,4 @@
-"""Calls on containers and datasets; a method is the RPC of its name."""
+"""The RPCs on containers and datasets; each method serves the RPC of the same name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from acdtask.cube.model import Addition, Dataset, Instance, RecordQuery, Variable
 from acdtask.cube.protocol import datasets_pb2 as pb
-from acdtask.cube.protocol.convert import DTYPES, dformat_to_wire
+from acdtask.cube.protocol.convert import DTYPES, dformat_to_message
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.source_files import Header, read_header
 from acdtask.serve.cancellation import wanted
@@ -18,14 +18,14 @@ from acdtask.serve.errors import RefusalError, already_exists, invalid, not_foun
 from acdtask.serve.frames import metas_of
 from acdtask.serve.ids import instance_id
 from acdtask.serve.managed import Managed
-from acdtask.serve.messages import bound_of, mapped_dformat_of, record_to_wire
+from acdtask.serve.messages import bound_of, mapped_dformat_of, record_to_message
 
 __all__ = ["DatasetCalls"]
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """A dataset that is to be indexed, as far as it is known without the file."""
+class _DescribedDataset:
+    """A dataset to index, as described by the request, before its file is opened."""
 
     message: pb.Dataset
     record_id: str
@@ -34,11 +34,11 @@ class _Wanted:
 
 
 class DatasetCalls:
-    """Containers and datasets. Every method raises RefusalError or AcdError.
+    """The RPCs on containers and datasets. Every method raises RefusalError or AcdError.
 
     Args:
-        catalogue: of the cube, which is confined.
-        managed: the containers that were handed over.
+        catalogue: of a confined cube.
+        managed: the containers that clients handed over.
     """
 
     def __init__(self, catalogue: Catalogue, managed: Managed) -> None:
@@ -47,13 +47,13 @@ class DatasetCalls:
         self._cube = catalogue.cube
 
     def index_datasets(self, request: pb.IndexDatasetsRequest) -> pb.IndexDatasetsResponse:
-        """Index the datasets of a container, all or none; the same again changes nothing."""
+        """Index the datasets of a container, all or none. Indexing them again changes nothing."""
         container = request.container
         self._check_address(container.uri)
-        described = [self._wanted(one) for one in container.datasets]
+        described = [self._described(message) for message in container.datasets]
         if described:
             header = self._header(container.uri)
-            datasets = [_dataset_of(one, container.uri, header) for one in described]
+            datasets = [_dataset_of(description, container.uri, header) for description in described]
             self._check_records(datasets)
             self._commit(datasets)
         if described and container.managed:
@@ -61,13 +61,13 @@ class DatasetCalls:
         return pb.IndexDatasetsResponse()
 
     def get_containers(self, request: pb.GetContainersRequest) -> pb.GetContainersResponse:
-        """Containers with their datasets, in the order of the addresses."""
+        """Return containers with their datasets, in the order of the request's addresses."""
         keys = {uri: self._catalogue.key_of(uri) for uri in request.uris}
-        found: dict[str, list[Dataset]] = defaultdict(list)
-        for one in self._cube.datasets_at([*keys, *keys.values()]):
-            found[self._catalogue.address_of(one.uri)].append(one)
+        by_uri: dict[str, list[Dataset]] = defaultdict(list)
+        for dataset in self._cube.datasets_at([*keys, *keys.values()]):
+            by_uri[self._catalogue.address_of(dataset.uri)].append(dataset)
         for uri in keys:
-            if uri not in found:
+            if uri not in by_uri:
                 raise not_found("Container", "uri", uri)
         variables = {variable.name: variable for variable in self._cube.variables()}
         return pb.GetContainersResponse(
@@ -75,14 +75,14 @@ class DatasetCalls:
                 pb.Container(
                     uri=uri,
                     managed=self._managed.is_marked(uri),
-                    datasets=[_to_wire(one, variables[one.variable]) for one in found[uri]],
+                    datasets=[_to_message(dataset, variables[dataset.variable]) for dataset in by_uri[uri]],
                 )
                 for uri in keys
             ]
         )
 
     def list_datasets(self, request: pb.ListDatasetsRequest) -> pb.ListDatasetsResponse:
-        """The datasets of an instance, record by record, by time."""
+        """List the datasets of an instance by record, sorted by the records' datetime."""
         variable, instance = self._catalogue.instance(request.instance_id)
         if request.HasField("records"):
             records = self._cube.records_by_id(list(dict.fromkeys(request.records.ids)))
@@ -95,15 +95,15 @@ class DatasetCalls:
                 end=bound_of(filters.to_time, given=filters.HasField("to_time")),
             )
             records = self._cube.records(query)
-        found: dict[str, list[Dataset]] = defaultdict(list)
+        by_record: dict[str, list[Dataset]] = defaultdict(list)
         datasets = self._cube.datasets(variable.name, instance.name, frozenset(record.id for record in records))
-        for one in wanted(datasets):
-            found[one.record_id].append(one)
-        there = [record for record in wanted(records) if record.id in found]
+        for dataset in wanted(datasets):
+            by_record[dataset.record_id].append(dataset)
+        listed = [record for record in wanted(records) if record.id in by_record]
         return pb.ListDatasetsResponse(
-            records=[record_to_wire(record) for record in wanted(there)],
+            records=[record_to_message(record) for record in wanted(listed)],
             dataset_metas=[
-                metas_of(found[record.id], variable, self._catalogue.address_of) for record in wanted(there)
+                metas_of(by_record[record.id], variable, self._catalogue.address_of) for record in wanted(listed)
             ],
         )
 
@@ -112,7 +112,7 @@ class DatasetCalls:
             raise invalid(f"{uri} cannot be opened: it is neither an absolute path nor an s3:// address")
         self._cube.store.gdal_path(uri)
 
-    def _wanted(self, message: pb.Dataset) -> _Wanted:
+    def _described(self, message: pb.Dataset) -> _DescribedDataset:
         record_id = _own_uuid(message.record_id, f"Invalid record id: {message.record_id}")
         _own_uuid(message.instance_id, f"Invalid instance id: {message.instance_id}")
         _check_mapping(message)
@@ -127,10 +127,10 @@ class DatasetCalls:
             )
         if message.container_subdir:
             raise not_served(
-                f"acd reads the image of a GeoTIFF itself, and {message.container_subdir} is within one; index a file "
-                "for each image, or bands of one file"
+                f"acd does not read images within a container ({message.container_subdir}); index one file per image, "
+                "or bands of a file"
             )
-        return _Wanted(message, record_id, variable, instance)
+        return _DescribedDataset(message, record_id, variable, instance)
 
     def _header(self, uri: str) -> Header:
         try:
@@ -141,11 +141,11 @@ class DatasetCalls:
             raise invalid(error.detail.replace(" cannot be opened: ", " cannot be opened: GDAL 4: ", 1)) from error
 
     def _check_records(self, datasets: Sequence[Dataset]) -> None:
-        wanted = list(dict.fromkeys(one.record_id for one in datasets))
-        there = {record.id for record in self._cube.records_by_id(wanted)}
-        for one in wanted:
-            if one not in there:
-                raise not_found("Dataset", "record_id", one)
+        wanted = list(dict.fromkeys(dataset.record_id for dataset in datasets))
+        known = {record.id for record in self._cube.records_by_id(wanted)}
+        for record_id in wanted:
+            if record_id not in known:
+                raise not_found("Dataset", "record_id", record_id)
 
     def _commit(self, datasets: Sequence[Dataset]) -> None:
         try:
@@ -156,19 +156,19 @@ class DatasetCalls:
             raise self._conflict(datasets) from error
 
     def _conflict(self, datasets: Sequence[Dataset]) -> RefusalError:
-        """Which dataset is in the way, in Geocube's words; those of the same request count as well."""
-        there = self._cube.datasets_at([datasets[0].uri])
-        for one in datasets:
-            variable, bands = self._cube.variable(one.variable), "-".join(map(str, one.bands))
-            for other in there:
-                meets = other.subdir == one.subdir and set(other.bands) & set(one.bands)
-                if meets and (why := _difference(other, one, variable)):
+        """The refusal that describes the conflict in Geocube's words; datasets may also conflict within a request."""
+        indexed = self._cube.datasets_at([datasets[0].uri])
+        for dataset in datasets:
+            variable, bands = self._cube.variable(dataset.variable), "-".join(map(str, dataset.bands))
+            for other in indexed:
+                meets = other.subdir == dataset.subdir and set(other.bands) & set(dataset.bands)
+                if meets and (why := _difference(other, dataset, variable)):
                     message = (
-                        f"A dataset {why} already refers to the container {one.uri}, the subdir '{one.subdir}' and one "
-                        f"of the bands among: {bands}"
+                        f"A dataset {why} already refers to the container {dataset.uri}, the subdir "
+                        f"'{dataset.subdir}' and one of the bands among: {bands}"
                     )
-                    return already_exists("dataset", "subdir/bands", f"{one.subdir}/{bands}", message)
-            there.append(one)
+                    return already_exists("dataset", "subdir/bands", f"{dataset.subdir}/{bands}", message)
+            indexed.append(dataset)
         return already_exists("dataset", "uri", datasets[0].uri)
 
 
@@ -190,26 +190,26 @@ def _check_mapping(message: pb.Dataset) -> None:
         raise invalid(f"Invalid Dataset.DataMapping ({shown}): invalid exponent (must be strictly positive)")
 
 
-def _dataset_of(wanted: _Wanted, uri: str, header: Header) -> Dataset:
-    """The dataset in a file, whose own data type counts."""
-    message = wanted.message
+def _dataset_of(described: _DescribedDataset, uri: str, header: Header) -> Dataset:
+    """The dataset of a file; its data type is read from the file, not from the request."""
+    message = described.message
     for band in message.bands:
         if not 1 <= band <= header.bands:
             raise invalid(f"{uri} has no band: {band}")
     if len(set(message.bands)) < len(message.bands):
-        raise invalid(f"{uri}: a band is named twice")
+        raise invalid(f"{uri}: a band is listed twice")
     dtypes = [header.dtypes[band - 1] for band in message.bands]
     if len(set(dtypes)) > 1:
-        found = " and ".join(sorted(set(dtypes)))
-        raise invalid(f"{uri} : all bands must have the same data type (found {found})")
+        names = " and ".join(sorted(set(dtypes)))
+        raise invalid(f"{uri} : all bands must have the same data type (found {names})")
     if dtypes[0] not in DTYPES:
         raise not_served(
-            f"{uri} has the data type {dtypes[0]}, which acd has not; use one of {', '.join(sorted(DTYPES))}"
+            f"{uri} has the data type {dtypes[0]}, which acd does not support; use one of {', '.join(sorted(DTYPES))}"
         )
     return Dataset(
-        record_id=wanted.record_id,
-        variable=wanted.variable.name,
-        instance=wanted.instance.name,
+        record_id=described.record_id,
+        variable=described.variable.name,
+        instance=described.instance.name,
         uri=uri,
         bands=tuple(message.bands),
         dformat=mapped_dformat_of(message.dformat, dtypes[0]),
@@ -219,32 +219,32 @@ def _dataset_of(wanted: _Wanted, uri: str, header: Header) -> Dataset:
     )
 
 
-def _difference(there: Dataset, one: Dataset, variable: Variable) -> str:
-    """How a dataset that is there differs from one of this variable; empty if it does not."""
-    if there.record_id != one.record_id:
-        return f"of another record ({there.record_id})"
-    if (there.variable, there.instance) != (one.variable, one.instance):
-        return f"of another instance ({instance_id(there.variable, there.instance)})"
-    if there.bands != one.bands:
+def _difference(indexed: Dataset, new: Dataset, variable: Variable) -> str:
+    """How an indexed dataset differs from a new one of this variable; empty if they are equal."""
+    if indexed.record_id != new.record_id:
+        return f"of another record ({indexed.record_id})"
+    if (indexed.variable, indexed.instance) != (new.variable, new.instance):
+        return f"of another instance ({instance_id(indexed.variable, indexed.instance)})"
+    if indexed.bands != new.bands:
         return "with a different set of bands"
-    if there.grid != one.grid:
+    if indexed.grid != new.grid:
         return "with different shape"
-    same = (there.dformat, there.exponent, _real(there, variable)) == (one.dformat, one.exponent, _real(one, variable))
-    return "" if same else "with another datamapping"
+    mappings = [(dataset.dformat, dataset.exponent, _real(dataset, variable)) for dataset in (indexed, new)]
+    return "" if mappings[0] == mappings[1] else "with another datamapping"
 
 
 def _real(dataset: Dataset, variable: Variable) -> tuple[float, float]:
     return dataset.real or (variable.dformat.min, variable.dformat.max)
 
 
-def _to_wire(dataset: Dataset, variable: Variable) -> pb.Dataset:
+def _to_message(dataset: Dataset, variable: Variable) -> pb.Dataset:
     low, high = _real(dataset, variable)
     return pb.Dataset(
         record_id=dataset.record_id,
         instance_id=instance_id(dataset.variable, dataset.instance),
         container_subdir=dataset.subdir,
         bands=dataset.bands,
-        dformat=dformat_to_wire(dataset.dformat),
+        dformat=dformat_to_message(dataset.dformat),
         real_min_value=low,
         real_max_value=high,
         exponent=dataset.exponent,

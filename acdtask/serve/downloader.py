@@ -1,4 +1,4 @@
-"""The downloader: cubes straight from the files that a request names, without the catalogue."""
+"""The downloader: streams cubes from the files named by a request, without using the catalogue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from acdtask.cube.local.containers import is_stack
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import METADATA
 from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Variable
-from acdtask.cube.protocol.convert import dformat_from_wire
+from acdtask.cube.protocol.convert import dformat_from_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetCubeResponseHeader
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.services_pb2 import GetVersionRequest, GetVersionResponse
@@ -30,7 +30,7 @@ from acdtask.raster.source_files import read_header
 from acdtask.serve.cubes import check_format, check_size, grid_asked, resampling_asked
 from acdtask.serve.errors import RefusalError, invalid
 from acdtask.serve.frames import NOT_COMPRESSED, Frames, Part, first_frame
-from acdtask.serve.pixels import Group, bytes_of_work, read_images
+from acdtask.serve.pixels import Group, bytes_of_stream, read_images
 from acdtask.serve.service import VERSION
 from acdtask.serve.streams import StreamLimits, Streams
 from acdtask.storage.roots import plain_address
@@ -49,19 +49,21 @@ UNREADABLE = {
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _CheckedRequest:
+    """Grid, variable and resampling of a valid request."""
+
     grid: Grid
     variable: Variable
     resampling: Resampling
 
 
 class DownloaderService(GeocubeDownloaderServicer):
-    """The service GeocubeDownloader. Its calls raise RefusalError and AcdError.
+    """The service GeocubeDownloader. Its RPCs raise RefusalError and AcdError.
 
     Args:
-        cube: whose store has the files.
-        streams: shared with the calls on the cube, so that both together keep the limits.
-        allowed: folders and s3:// prefixes below which files may be opened, beside the cube's own.
+        cube: its store opens the files.
+        streams: shared with the RPCs on the cube, so that the limits apply to both together.
+        allowed: folders and s3:// prefixes below which files may be opened, in addition to the cube itself.
     """
 
     def __init__(
@@ -71,20 +73,20 @@ class DownloaderService(GeocubeDownloaderServicer):
         self.streams = streams if isinstance(streams, Streams) else Streams(streams or StreamLimits())
 
     def Version(self, request: GetVersionRequest, context: grpc.ServicerContext) -> GetVersionResponse:  # noqa: N802  # the RPC's name
-        """The version of the API, and acd's."""
+        """Return the version of the API and of acd."""
         return GetVersionResponse(Version=VERSION)
 
     def DownloadCube(  # noqa: N802  # the RPC's name
         self, request: GetCubeMetadataRequest, context: grpc.ServicerContext
     ) -> Iterator[Any]:
-        """The images of a cube, never compressed; each message is a GetCubeMetadataResponse, encoded already."""
+        """Stream the images of a cube, uncompressed. Each message is an encoded GetCubeMetadataResponse."""
         if not request.grouped_records:
             return iter([_global_header(request)])
-        asked = self._asked(request)
-        size = bytes_of_work(asked.grid, asked.variable, tiff=request.format == GTiff)
-        return self.streams.send(context, size, lambda: self._answer(request, asked))
+        checked = self._checked(request)
+        size = bytes_of_stream(checked.grid, checked.variable, tiff=request.format == GTiff)
+        return self.streams.send(context, size, lambda: self._answer(request, checked))
 
-    def _asked(self, request: GetCubeMetadataRequest) -> _Asked:
+    def _checked(self, request: GetCubeMetadataRequest) -> _CheckedRequest:
         grid = grid_asked(request.crs, request.pix_to_crs, request.size)
         resampling = resampling_asked(request.resampling_alg)
         if resampling is None:
@@ -93,17 +95,18 @@ class DownloaderService(GeocubeDownloaderServicer):
         if request.ref_dformat.dtype == DataFormatMessage.UNDEFINED:
             raise invalid("ref_dformat must have a data type")
         bands = _check_metas(request)
-        for one in (one for meta in request.datasets_meta for one in meta.internalsMeta):
-            self._check_address(one.container_uri)
-            _check_mapping(one)
+        for image_meta in request.datasets_meta:
+            for dataset_meta in image_meta.internalsMeta:
+                self._check_address(dataset_meta.container_uri)
+                _check_mapping(dataset_meta)
         variable = Variable(
-            name=NAME, dformat=dformat_from_wire(request.ref_dformat), bands=tuple(map(str, range(1, bands + 1)))
+            name=NAME, dformat=dformat_from_message(request.ref_dformat), bands=tuple(map(str, range(1, bands + 1)))
         )
         check_size(grid, variable, self.streams.limits)
-        return _Asked(grid, variable, resampling)
+        return _CheckedRequest(grid, variable, resampling)
 
     def _check_address(self, address: str) -> None:
-        plain_address(address)  # no key: the request names files as they are known outside of the cube
+        plain_address(address)  # requests have full addresses, never keys relative to the cube
         try:
             self.cube.store.gdal_path(address)
         except AcdError as error:
@@ -111,31 +114,31 @@ class DownloaderService(GeocubeDownloaderServicer):
                 raise
             raise RefusalError(grpc.StatusCode.PERMISSION_DENIED, error.detail) from error
 
-    def _answer(self, request: GetCubeMetadataRequest, asked: _Asked) -> Iterator[bytes]:
+    def _answer(self, request: GetCubeMetadataRequest, checked: _CheckedRequest) -> Iterator[bytes]:
         yield _global_header(request)
         frames = Frames(
-            asked.grid,
-            asked.variable,
+            checked.grid,
+            checked.variable,
             level=NOT_COMPRESSED,
             tiff=request.format == GTiff,
             chunk=CHUNK,
         )
-        images = self._images(request, asked)
+        images = self._images(request, checked)
         for records, meta in zip(request.grouped_records, request.datasets_meta, strict=True):
             yield from frames.image(Part.of(records, meta), next(images))
 
-    def _images(self, request: GetCubeMetadataRequest, asked: _Asked) -> Iterator[Image]:
-        """Images whose files cannot be opened are left out of the batches in which the others are read."""
+    def _images(self, request: GetCubeMetadataRequest, checked: _CheckedRequest) -> Iterator[Image]:
+        """The images in order; those whose files cannot be opened are excluded from the batches that are read."""
         opened = [self._opened(meta) for meta in request.datasets_meta]
-        whole = CubeRequest(variable=NAME, instance=NAME, grid=asked.grid, groups=(), resampling=asked.resampling)
+        whole = CubeRequest(variable=NAME, instance=NAME, grid=checked.grid, groups=(), resampling=checked.resampling)
         groups: list[Group] = [((), datasets) for datasets in opened if isinstance(datasets, list)]
-        images = read_images(self.cube.store, whole, asked.variable, groups)
-        for one in opened:
-            yield Image((), Outcome.FAILED, reason=str(one)) if isinstance(one, AcdError) else next(images)
+        images = read_images(self.cube.store, whole, checked.variable, groups)
+        for datasets in opened:
+            yield Image((), Outcome.FAILED, reason=str(datasets)) if isinstance(datasets, AcdError) else next(images)
 
     def _opened(self, meta: DatasetMeta) -> list[Dataset] | AcdError:
         try:
-            return [_dataset(self.cube.store, one) for one in meta.internalsMeta]
+            return [_dataset(self.cube.store, dataset_meta) for dataset_meta in meta.internalsMeta]
         except AcdError as error:
             if error.code not in UNREADABLE:
                 raise
@@ -156,18 +159,18 @@ def _global_header(request: GetCubeMetadataRequest) -> bytes:
 
 
 def _check_metas(request: GetCubeMetadataRequest) -> int:
-    """How many bands every dataset has. RefusalError."""
+    """The number of bands of every dataset. RefusalError."""
     if len(request.datasets_meta) != len(request.grouped_records):
         raise invalid("number of datasetsMeta must be equal to the number of record lists")
-    bands = {len(one.bands) for meta in request.datasets_meta for one in meta.internalsMeta}
+    bands = {len(dataset_meta.bands) for meta in request.datasets_meta for dataset_meta in meta.internalsMeta}
     if len(bands) != 1 or not min(bands):
         raise invalid("Bands number is not constant" if bands else "At least one dataset must be provided")
     return bands.pop()
 
 
 def _check_mapping(meta: InternalMeta) -> None:
-    """RefusalError or SETTING_INVALID for bands or numbers that cannot be."""
-    dformat_from_wire(meta.dformat)
+    """RefusalError or SETTING_INVALID for invalid bands or an invalid data mapping."""
+    dformat_from_message(meta.dformat)
     if min(meta.bands) < 1:
         raise invalid(f"Invalid band of {meta.container_uri}: {min(meta.bands)}")
     if not (meta.range_min < meta.range_max and math.isfinite(meta.range_max - meta.range_min)):
@@ -177,7 +180,7 @@ def _check_mapping(meta: InternalMeta) -> None:
 
 
 def _dataset(store: Store, meta: InternalMeta) -> Dataset:
-    """A dataset of a container, which is opened to see its grid. INPUT_UNREADABLE, INPUT_CRS_MISSING."""
+    """A dataset of a container, with the grid read from its file. INPUT_UNREADABLE, INPUT_CRS_MISSING."""
     address = meta.container_uri
     return Dataset(
         record_id="",
@@ -186,7 +189,7 @@ def _dataset(store: Store, meta: InternalMeta) -> Dataset:
         uri=address,
         subdir=meta.container_subdir,
         bands=tuple(meta.bands),
-        dformat=dformat_from_wire(meta.dformat),
+        dformat=dformat_from_message(meta.dformat),
         real=(meta.range_min, meta.range_max),
         exponent=meta.exponent,
         grid=_stack_grid(store, address) if is_stack(address) else read_header(store, address).grid,

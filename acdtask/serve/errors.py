@@ -1,4 +1,4 @@
-"""Answers that refuse: the status, message and google.rpc.ResourceInfo that Geocube's clients know."""
+"""Refusals: the status, message and google.rpc.ResourceInfo that Geocube's clients expect."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 DETAILS_KEY = "grpc-status-details-bin"
 LONGEST_MESSAGE, LONGEST_DETAIL = 3000, 1000
-"""Geocube's own: a message and its details share 8 KiB of trailers."""
+"""Geocube's limits, in characters: message and details share 8 KiB of trailers."""
 
 _CODES = {
     ErrorCode.VARIABLE_UNKNOWN: grpc.StatusCode.NOT_FOUND,
@@ -49,16 +49,16 @@ _CODES = {
     ErrorCode.BUCKET_UNKNOWN: grpc.StatusCode.UNKNOWN,
     ErrorCode.CUBE_UNKNOWN: grpc.StatusCode.UNKNOWN,
 }
-"""The codes that are not INVALID_ARGUMENT, nor UNAVAILABLE because the same call may succeed later."""
+"""Statuses of errors; all others are UNAVAILABLE if they are retryable, and INVALID_ARGUMENT if not."""
 
 
 class RefusalError(Exception):
-    """A call is refused.
+    """The refusal of a call.
 
     Attributes:
         code: the status.
-        message: what its user reads.
-        resource: which thing it is about, for programs; None if the status says it all.
+        message: text for the user.
+        resource: the item concerned, for programs; None if the status suffices.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str, resource: ResourceInfo | None = None) -> None:
@@ -68,7 +68,7 @@ class RefusalError(Exception):
         super().__init__(code, message)
 
     def details(self) -> bytes:
-        """The google.rpc.Status that goes with the answer in `grpc-status-details-bin`; empty if there is no more."""
+        """The encoded google.rpc.Status for `grpc-status-details-bin`; empty without a resource."""
         if self.resource is None:
             return b""
         detail = AnyMessage()
@@ -78,22 +78,22 @@ class RefusalError(Exception):
 
 
 def invalid(message: str) -> RefusalError:
-    """INVALID_ARGUMENT."""
+    """A refusal with INVALID_ARGUMENT."""
     return RefusalError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def failed(message: str) -> RefusalError:
-    """UNKNOWN: what Geocube's database refuses, not Geocube itself."""
+    """A refusal with UNKNOWN, for what is refused by Geocube's database rather than by Geocube itself."""
     return RefusalError(grpc.StatusCode.UNKNOWN, message)
 
 
 def not_served(reason: str) -> RefusalError:
-    """UNIMPLEMENTED, with a sentence that says why."""
+    """A refusal with UNIMPLEMENTED, with the reason."""
     return RefusalError(grpc.StatusCode.UNIMPLEMENTED, reason)
 
 
 def not_found(entity: str, key: str, value: str, message: str = "") -> RefusalError:
-    """NOT_FOUND.
+    """A refusal with NOT_FOUND.
 
     >>> not_found("Layout", "name", "utm").message
     'Layout with name: utm'
@@ -102,12 +102,12 @@ def not_found(entity: str, key: str, value: str, message: str = "") -> RefusalEr
 
 
 def already_exists(entity: str, key: str, value: str, message: str = "") -> RefusalError:
-    """ALREADY_EXISTS; `value` is also the name of the resource in the details."""
+    """A refusal with ALREADY_EXISTS; `value` is also the resource's name in the details."""
     return _about(grpc.StatusCode.ALREADY_EXISTS, entity, key, value, message)
 
 
 def still_used(entities: str, users: str, value: str) -> RefusalError:
-    """FAILED_PRECONDITION: `users` refer to the `entities` of that id.
+    """A refusal with FAILED_PRECONDITION: `users` refer to the `entities` with that id.
 
     >>> still_used("records", "datasets", "96e5").message
     'records and datasets with id: 96e5'
@@ -118,12 +118,12 @@ def still_used(entities: str, users: str, value: str) -> RefusalError:
 
 
 def unhandled(message: str) -> RefusalError:
-    """FAILED_PRECONDITION: a job in its state cannot do that."""
+    """A refusal with FAILED_PRECONDITION: the job's state does not allow the operation."""
     return RefusalError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
 def refusal_of(error: AcdError) -> RefusalError:
-    """The answer that an error of the cube is."""
+    """The refusal that corresponds to an error of the cube."""
     code = _CODES.get(error.code)
     if code is None:
         code = grpc.StatusCode.UNAVAILABLE if error.code.value.retryable else grpc.StatusCode.INVALID_ARGUMENT
@@ -132,11 +132,11 @@ def refusal_of(error: AcdError) -> RefusalError:
 
 
 def uuid_of(text: str, what: str = "Invalid uuid") -> str:
-    """The UUID in its usual form, or INVALID_ARGUMENT.
+    """The UUID in canonical form. INVALID_ARGUMENT.
 
     Args:
-        text: as it was sent: with or without dashes, in braces, or after `urn:uuid:`.
-        what: how the message begins.
+        text: with or without dashes, in braces, or with the prefix `urn:uuid:`.
+        what: beginning of the message.
 
     >>> uuid_of("96E564C9562D57EB96E2EC1E734D55E4")
     '96e564c9-562d-57eb-96e2-ec1e734d55e4'
@@ -149,7 +149,7 @@ def uuid_of(text: str, what: str = "Invalid uuid") -> str:
 
 @lru_cache(maxsize=65536)
 def _canonical(text: str) -> str:
-    """As `uuid_of`. A cube is asked for tile by tile with the same ids."""
+    """Like `uuid_of`, cached, since a cube is requested tile by tile with the same ids. ValueError."""
     core = text[9:] if len(text) == 45 and text[:9].lower() == "urn:uuid:" else text
     core = core[1:-1] if len(core) == 38 else core
     if len(core) not in (32, 36):

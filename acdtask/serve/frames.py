@@ -1,7 +1,7 @@
-"""Images as the messages of a stream: a header each, then chunks in order.
+"""Encodes images as messages of a stream: for each image a header, then its chunks in order.
 
-GetCubeResponse and GetCubeMetadataResponse are the same on the wire. They are written here around the pixels, since
-protobuf would copy each of them twice more; `CallInterceptor` lets them through as they are.
+GetCubeResponse and GetCubeMetadataResponse are identical on the wire. Messages are encoded here by hand, because
+protobuf would copy all pixels twice more; `CallInterceptor` sends encoded messages unchanged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from acdtask.cube.model import Dataset, Image, Outcome, Variable
-from acdtask.cube.protocol.convert import DTYPES, dformat_to_wire
+from acdtask.cube.protocol.convert import DTYPES, dformat_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeResponse, GetCubeResponseHeader, ImageChunk, ImageHeader
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.records_pb2 import GroupedRecords
@@ -22,69 +22,70 @@ from acdtask.serve.pixels import CHUNK, cut, deflated, pieces_of, tiff_of
 __all__ = ["NOT_COMPRESSED", "NO_DATA", "Frames", "Part", "first_frame", "metas_of"]
 
 NO_DATA = "rpc error: code = NotFound desc = Not enough valid pixels (skipped)"
-"""Geocube's own client compares the whole text."""
+"""Geocube's client compares the complete text."""
 
-GONE = "its datasets were taken out of the index while the cube was read"
+GONE = "its datasets were removed from the index while the cube was read"
 
 NOT_COMPRESSED = -3
-"""The compression level that means none."""
+"""The compression level for no compression."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What an image is made of: its records that have pixels there, and their datasets.
+    """Records and datasets of an image.
 
     Attributes:
-        fields: both of them, as an ImageHeader has them on the wire.
+        fields: both, encoded as fields of an ImageHeader.
     """
 
     fields: bytes
 
     @classmethod
     def of(cls, records: GroupedRecords, datasets: DatasetMeta) -> Part:
-        """Out of messages."""
+        """Build a part from messages."""
         return cls(ImageHeader(grouped_records=records, dataset_meta=datasets).SerializeToString())
 
     @classmethod
     def joined(cls, records: Iterable[bytes], datasets: DatasetMeta) -> Part:
-        """Out of records that are encoded already, each as a GroupedRecords of its own."""
+        """Build a part from records that are encoded, each as a separate GroupedRecords."""
+        # Concatenated messages of one type merge: repeated fields are joined (protobuf's encoding rules).
         coded, metas = b"".join(records), datasets.SerializeToString()
         return cls(b"".join((RECORDS, _varint(len(coded)), coded, DATASETS, _varint(len(metas)), metas)))
 
 
 def metas_of(datasets: Iterable[Dataset], variable: Variable, address_of: Callable[[str], str]) -> DatasetMeta:
-    """Datasets as a reader without the catalogue needs them, by absolute addresses."""
+    """The message of datasets for readers without the catalogue, with absolute addresses."""
     whole = (variable.dformat.min, variable.dformat.max)
     return DatasetMeta(
         internalsMeta=[
             InternalMeta(
-                container_uri=address_of(one.uri),
-                container_subdir=one.subdir,
-                bands=one.bands,
-                dformat=dformat_to_wire(one.dformat),
-                range_min=(one.real or whole)[0],
-                range_max=(one.real or whole)[1],
-                exponent=one.exponent,
+                container_uri=address_of(dataset.uri),
+                container_subdir=dataset.subdir,
+                bands=dataset.bands,
+                dformat=dformat_to_message(dataset.dformat),
+                range_min=(dataset.real or whole)[0],
+                range_max=(dataset.real or whole)[1],
+                exponent=dataset.exponent,
             )
-            for one in datasets
+            for dataset in datasets
         ]
     )
 
 
 def first_frame(header: GetCubeResponseHeader) -> bytes:
-    """The message with which a stream begins."""
+    """The first message of a stream."""
     return GetCubeResponse(global_header=header).SerializeToString()
 
 
 @dataclass(frozen=True)
 class Frames:
-    """How the images of an answer are sent.
+    """Encoder for the images of a response.
 
     Attributes:
         grid, variable: of every image.
         level: -3 none, -2 Huffman only, -1 to 9 DEFLATE.
-        tiff: whether an image is sent as a file.
-        ends_early: whether a compressed image ends with its first empty chunk, or has all of them.
+        tiff: send images as GeoTIFF files.
+        ends_early: end a compressed image with its first empty chunk instead of sending all empty chunks.
         chunk: bytes of a message before compression.
     """
 
@@ -100,7 +101,7 @@ class Frames:
         return _framed(HEADER, self._shape + part.fields)
 
     def image(self, part: Part, image: Image) -> Iterator[bytes]:
-        """The messages of an image, or the one that says why there is none."""
+        """The messages of an image, or a single message with the reason why it has no pixels."""
         if image.pixels is None:
             why = NO_DATA if image.outcome is Outcome.NODATA else image.reason or GONE
             yield _framed(HEADER, part.fields + ImageHeader(error=why).SerializeToString())
@@ -118,14 +119,14 @@ class Frames:
         known = b"".join((self._shape, part.fields, HEADER_SIZE, _varint(size), HEADER_PARTS, _varint(count)))
         yield _framed(HEADER, known, HEADER_DATA, next(payload))
         for number in range(1, count):
-            piece = next(payload, b"")
+            piece = next(payload, b"")  # compression needs fewer pieces than announced: the rest is empty
             yield _framed(CHUNK_FIELD, CHUNK_PART + _varint(number), CHUNK_DATA, piece)
             if not piece and self.ends_early:
                 return
 
     @cached_property
     def _shape(self) -> bytes:
-        """What is the same in the header of every image."""
+        """The header fields common to all images."""
         return ImageHeader(
             shape=Shape(dim1=len(self.variable.bands), dim2=self.grid.width, dim3=self.grid.height),
             dtype=DTYPES[self.variable.dformat.dtype],
@@ -134,14 +135,14 @@ class Frames:
 
 
 def _framed(field: bytes, known: bytes, data_field: bytes = b"", data: bytes | memoryview = b"") -> bytes:
-    """A response with one message in it: the fields that are encoded already, and the bytes of another one."""
+    """A response containing one message, from its encoded fields and the bytes of its data field."""
     before_data = data_field + _varint(len(data)) if data_field else b""
     size = len(known) + len(before_data) + len(data)
     return b"".join((field, _varint(size), known, before_data, data))
 
 
 def _varint(number: int) -> bytes:
-    """A number as protobuf writes it: seven bits a byte, the lowest first.
+    """A number in protobuf's varint encoding: seven bits per byte, lowest first.
 
     >>> _varint(1).hex(), _varint(300).hex()
     ('01', 'ac02')
@@ -159,7 +160,7 @@ def _tag(field: int, kind: int) -> bytes:
 
 
 NUMBER, LENGTH = 0, 2
-"""Kinds of fields on the wire."""
+"""Protobuf's wire types."""
 
 HEADER = _tag(GetCubeResponse.HEADER_FIELD_NUMBER, LENGTH)
 RECORDS = _tag(ImageHeader.GROUPED_RECORDS_FIELD_NUMBER, LENGTH)

@@ -1,4 +1,4 @@
-"""HTTP beside gRPC: whether the server lives, and map tiles for browsers."""
+"""The HTTP server: health checks, and map tiles for browsers."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def application(cube: LocalCube, keys: Keys, is_serving: Callable[[], bool]) -> 
     """The HTTP application.
 
     Args:
-        cube: what is served.
+        cube: the served cube.
         keys: the same as for gRPC.
-        is_serving: tells `/health` whether the server takes calls.
+        is_serving: returns whether the server accepts calls, for `/health`.
     """
 
     async def root(_: Request) -> Response:
@@ -66,7 +66,7 @@ def application(cube: LocalCube, keys: Keys, is_serving: Callable[[], bool]) -> 
         serving = is_serving()
         return JSONResponse({"status": "SERVING" if serving else "NOT_SERVING"}, 200 if serving else 503)
 
-    def tile(request: Request) -> Response:  # no coroutine: it runs in a thread of its own
+    def tile(request: Request) -> Response:  # not a coroutine, so it runs in a worker thread
         began = time.monotonic()
         response = _answer(cube, keys, request)
         seconds = round(time.monotonic() - began, 4)
@@ -92,7 +92,7 @@ def _answer(cube: LocalCube, keys: Keys, request: Request) -> Response:
     except AcdError as error:
         LOG.warning("call.refused", path=request.url.path, error=error.code.label, detail=error.detail)
         return _refused(refusal_of(error))
-    except Exception as error:  # noqa: BLE001  # the edge of the server: whatever is left is a bug of ours
+    except Exception as error:  # noqa: BLE001  # the edge of the server: anything else is a bug
         return _refused(_unexpected(request, error))
 
 
@@ -116,11 +116,11 @@ def _tile(cube: LocalCube, request: Request) -> bytes:
 
 
 def _which(query: QueryParams) -> list[str] | RecordQuery:
-    """Records by their ids, or by tags and times."""
+    """The requested records, by their ids or by tags and times."""
     ids = query.getlist("records.ids")
     if ids:
-        return [uuid_of(one, f"Invalid Record.uuid {one}") for one in ids]
-    tags = {found[1]: value for key, value in query.multi_items() if (found := TAG.fullmatch(key))}
+        return [uuid_of(record_id, f"Invalid Record.uuid {record_id}") for record_id in ids]
+    tags = {match[1]: value for key, value in query.multi_items() if (match := TAG.fullmatch(key))}
     start, end = (_moment(query, f"filters.{name}") for name in ("from_time", "to_time"))
     if not tags and start is None and end is None:
         raise invalid("At least one record must be provided")
@@ -131,7 +131,7 @@ def _number(query: QueryParams, name: str) -> float:
     try:
         return float(query.get(name, "0"))
     except ValueError as error:
-        raise invalid(f"{name} is {query[name]!r}, which is no number") from error
+        raise invalid(f"{name} is {query[name]!r}, which is not a number") from error
 
 
 def _moment(query: QueryParams, name: str) -> datetime | None:
@@ -144,7 +144,7 @@ def _moment(query: QueryParams, name: str) -> datetime | None:
 
 
 class HttpServing:
-    """The application on a port, in a thread of its own."""
+    """Runs the HTTP application on a port, in a background thread."""
 
     def __init__(
         self, cube: LocalCube, keys: Keys, is_serving: Callable[[], bool], *, connections: int, request_s: float
@@ -155,15 +155,15 @@ class HttpServing:
         self._thread: threading.Thread | None = None
 
     def start(self, host: str, port: int, certificate: Path | None, key: Path | None) -> int:
-        """Listen, and return the port. SERVE_FAILED."""
+        """Start listening and return the port. SERVE_FAILED."""
         listening = _listen(host, port, self._connections, self._request_s)
         config = uvicorn.Config(
             _timed(self._app, listening),
-            loop="asyncio",  # another loop would accept connections past the listener
+            loop="asyncio",  # other loops would bypass the listener when accepting connections
             http="h11",
             log_config=None,
             access_log=False,
-            proxy_headers=False,  # a header must not change whose connection it is
+            proxy_headers=False,  # a header must not change the client's address
             lifespan="off",
             ssl_certfile=certificate,
             ssl_keyfile=key,
@@ -180,7 +180,7 @@ class HttpServing:
         return int(listening.getsockname()[1])
 
     def stop(self, grace: float) -> None:
-        """Take no more requests, and wait for the running ones."""
+        """Accept no more requests, and wait up to `grace` seconds for the running ones."""
         if self._server is None or self._thread is None:
             return
         self._server.should_exit = True
@@ -190,7 +190,7 @@ class HttpServing:
 
 
 def _timed(app: ASGIApp, listener: Listener) -> ASGIApp:
-    """The application; the listener knows which connections have a request."""
+    """Wrap the application so that the listener knows which connections have a request."""
 
     async def timed(scope: Scope, receive: Receive, send: Send) -> None:
         listener.busy(scope.get("client"))
@@ -210,7 +210,5 @@ def _listen(host: str, port: int, connections: int, request_s: float) -> Listene
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise AcdError(
-            ErrorCode.SERVE_FAILED, f"{host}:{port} cannot be listened on: {error.strerror or error}"
-        ) from error
+        raise AcdError(ErrorCode.SERVE_FAILED, f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     return listener

@@ -1,4 +1,4 @@
-"""Ids on the wire: UUIDs made of names, so that every server of a cube gives the same ones."""
+"""Ids in Geocube's protocol: UUIDs computed from names, so that all servers of a cube use the same ids."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def instance_id(variable: str, name: str) -> str:
 
 
 class InstanceDirectory:
-    """Finds instances by their ids."""
+    """Finds instances by id."""
 
     def __init__(self, cube: LocalCube) -> None:
         self._cube = cube
         self._names: dict[str, tuple[str, str]] = {}
 
-    def find(self, instance: str) -> tuple[Variable, Instance]:
-        """The instance of that id and its variable, as they are now. INSTANCE_UNKNOWN."""
-        if instance not in self._names:
+    def find(self, identity: str) -> tuple[Variable, Instance]:
+        """The instance with an id, and its variable, in their current state. INSTANCE_UNKNOWN."""
+        if identity not in self._names:
             self._names = {
-                instance_id(one.variable, one.name): (one.variable, one.name)
+                instance_id(instance.variable, instance.name): (instance.variable, instance.name)
                 for variable in self._cube.variables()
-                for one in self._cube.instances(variable.name)
+                for instance in self._cube.instances(variable.name)
             }
-        variable_name, name = self._names.get(instance, ("", ""))
+        variable_name, name = self._names.get(identity, ("", ""))
         for variable in self._cube.variables():
             if variable.name == variable_name:
-                for one in self._cube.instances(variable_name):
-                    if one.name == name:
-                        return variable, one
-        raise AcdError(ErrorCode.INSTANCE_UNKNOWN, f"there is no variable instance with the id {instance}")
+                for instance in self._cube.instances(variable_name):
+                    if instance.name == name:
+                        return variable, instance
+        raise AcdError(ErrorCode.INSTANCE_UNKNOWN, f"there is no variable instance with the id {identity}")

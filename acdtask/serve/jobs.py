@@ -1,4 +1,4 @@
-"""Calls on jobs, consolidation and deletion; a method is the RPC of its name."""
+"""The RPCs on jobs, consolidation and deletion; each method serves the RPC of the same name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from acdtask.cube.model import Dataset, RecordQuery, Variable
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import datasets_pb2, values_pb2
 from acdtask.cube.protocol import jobs_pb2 as pb
-from acdtask.cube.protocol.convert import RESAMPLING_NAMES, RESAMPLINGS, dformat_to_wire, moment_to_wire
+from acdtask.cube.protocol.convert import RESAMPLING_NAMES, RESAMPLINGS, dformat_to_message, moment_to_message
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.serve.catalogue import Catalogue
 from acdtask.serve.consolidation.jobs import NO_DATASETS, ConsolidationJobs
@@ -32,13 +32,13 @@ CREATION_PARAMS = frozenset(
 
 
 class JobCalls:
-    """Jobs of both kinds. Every method raises RefusalError or AcdError.
+    """The RPCs on jobs of both kinds. Every method raises RefusalError or AcdError.
 
     Args:
         catalogue: of the cube.
-        consolidations: the jobs that consolidate datasets.
-        deletions: the jobs that delete datasets.
-        wake: called when a consolidation has something to do.
+        consolidations: the consolidation jobs.
+        deletions: the deletion jobs.
+        wake: called when a consolidation job has a step to do.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class JobCalls:
         self._wake = wake
 
     def config_consolidation(self, request: pb.ConfigConsolidationRequest) -> pb.ConfigConsolidationResponse:
-        """Let these be the parameters of a variable, whatever they were."""
+        """Set the consolidation parameters of a variable, replacing any previous ones."""
         params = request.consolidation_params
         if params.resampling_alg not in RESAMPLING_NAMES:
             raise invalid("Resampling algorithm cannot be undefined")
@@ -81,7 +81,7 @@ class JobCalls:
         return pb.ConfigConsolidationResponse()
 
     def get_consolidation_params(self, request: pb.GetConsolidationParamsRequest) -> pb.GetConsolidationParamsResponse:
-        """The parameters of a variable."""
+        """Return the consolidation parameters of a variable."""
         uuid_of(request.variable_id, f"Invalid uuid {request.variable_id}")
         try:
             variable = self._variable(request.variable_id)
@@ -91,11 +91,11 @@ class JobCalls:
 
     def consolidate(self, request: pb.ConsolidateRequest) -> pb.ConsolidateResponse:
         """Start a consolidation."""
-        for one in request.records.ids:
-            uuid_of(one, f"Invalid Record.uuid {one}")
+        for record_id in request.records.ids:
+            uuid_of(record_id, f"Invalid Record.uuid {record_id}")
         uuid_of(request.instance_id, f"Invalid Instance.uuid {request.instance_id}")
         if request.collapse_on_record_id:
-            raise not_served("acd consolidates each record by itself, and collapses none on another")
+            raise not_served("acd consolidates each record separately and does not support collapse_on_record_id")
         level = _level(request.execution_level)
         if level is None:
             raise invalid("a consolidation job cannot be executed synchronously")
@@ -122,53 +122,53 @@ class JobCalls:
         return pb.ConsolidateResponse(job_id=job_id)
 
     def delete_datasets(self, request: datasets_pb2.DeleteDatasetsRequest) -> datasets_pb2.DeleteDatasetsResponse:
-        """Delete datasets by a job; without ids and patterns, those of all records, instances or addresses."""
-        found = self._chosen(request)
-        if not found:
+        """Start a job that deletes datasets. Without record ids, instance ids or patterns, these do not restrict it."""
+        datasets = self._chosen(request)
+        if not datasets:
             raise not_found("", "", "", "No dataset found for these records, instances and/or pattern")
         name = request.job_name or str(uuid.uuid4())
         self._refuse_name(name)
-        job = self._deletions.start(name, _level(request.execution_level) or Level.ASYNCHRONOUS, found)
-        return datasets_pb2.DeleteDatasetsResponse(job=_to_wire(job, job.log[-1000:]))
+        job = self._deletions.start(name, _level(request.execution_level) or Level.ASYNCHRONOUS, datasets)
+        return datasets_pb2.DeleteDatasetsResponse(job=_to_message(job, job.log[-1000:]))
 
     def list_jobs(self, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
-        """The jobs whose names match, oldest first, with the newest lines of their logs."""
+        """List the jobs whose names match, oldest first, with the newest lines of their logs."""
         rows = page_of(request.limit, request.page)
         pattern = request.name_like or "*"
-        found = sorted(
+        matching = sorted(
             [*self._consolidations.jobs(pattern), *self._deletions.all(pattern)], key=lambda job: (job.created, job.id)
         )
-        jobs = [self._job(one.id) for one in found[rows]]
-        return pb.ListJobsResponse(jobs=[_to_wire(job, job.log[-LINES_OF_A_LIST:]) for job in jobs])
+        jobs = [self._job(job.id) for job in matching[rows]]
+        return pb.ListJobsResponse(jobs=[_to_message(job, job.log[-LINES_OF_A_LIST:]) for job in jobs])
 
     def get_job(self, request: pb.GetJobRequest) -> pb.GetJobResponse:
-        """A job, with a page of its log counted from the newest line; without a limit no log."""
+        """Return a job with a page of its log, counted from the newest line; without a limit, no log."""
         page = page_of(request.log_limit, request.log_page)
         job = self._job(request.id)
         newest_first = job.log[::-1][page] if request.log_limit else ()
-        return pb.GetJobResponse(job=_to_wire(job, newest_first[::-1]))
+        return pb.GetJobResponse(job=_to_message(job, newest_first[::-1]))
 
     def continue_job(self, request: pb.ContinueJobRequest) -> pb.ContinueJobResponse:
-        """Let a job go on that waits."""
-        self._act(request.id, "Continue", self._consolidations.continue_job, self._deletions.go_on)
+        """Continue a job that pauses."""
+        self._act(request.id, "Continue", self._consolidations.continue_job, self._deletions.resume)
         return pb.ContinueJobResponse()
 
     def retry_job(self, request: pb.RetryJobRequest) -> pb.RetryJobResponse:
-        """Let a job that failed try again."""
+        """Retry a failed job."""
         event = "RetryForced" if request.force_any_state else "Retried"
         retry = partial(self._consolidations.retry_job, force=request.force_any_state)
         self._act(request.id, event, retry, self._deletions.retry)
         return pb.RetryJobResponse()
 
     def cancel_job(self, request: pb.CancelJobRequest) -> pb.CancelJobResponse:
-        """End a job, and take back what it did."""
+        """End a job and undo what it did."""
         event = "CancelledByUserForced" if request.force_any_state else "CancelledByUser"
         cancel = partial(self._consolidations.cancel_job, force=request.force_any_state)
         self._act(request.id, event, cancel, self._deletions.cancel)
         return pb.CancelJobResponse()
 
     def clean_jobs(self, request: pb.CleanJobsRequest) -> pb.CleanJobsResponse:
-        """Forget jobs that have ended."""
+        """Remove jobs that have ended."""
         if request.state and request.state not in CLEANED:
             raise invalid(f"Invalid state: must be one of {', '.join(CLEANED)}")
         count = self._consolidations.forget(request.name_like, request.state)
@@ -183,7 +183,7 @@ class JobCalls:
         if params is None:
             raise _no_params(identity)
         return pb.ConsolidationParams(
-            dformat=dformat_to_wire(params.dformat or variable.dformat),
+            dformat=dformat_to_message(params.dformat or variable.dformat),
             exponent=params.exponent,
             resampling_alg=RESAMPLINGS[params.resampling or variable.resampling],
             compression=pb.ConsolidationParams.Compression.Value(params.compression),
@@ -195,7 +195,7 @@ class JobCalls:
         if request.HasField("records"):
             if not request.records.ids:
                 raise invalid("At least one record must be provided")
-            return list(dict.fromkeys(uuid_of(one) for one in request.records.ids))
+            return list(dict.fromkeys(uuid_of(record_id) for record_id in request.records.ids))
         filters = request.filters
         query = RecordQuery(
             tags=dict(filters.tags),
@@ -210,7 +210,7 @@ class JobCalls:
 
     def _started(self, wanted: Consolidation) -> str:
         try:
-            return self._consolidations.start(wanted)  # an unknown layout is found out by the job
+            return self._consolidations.start(wanted)  # the job itself detects an unknown layout
         except AcdError as error:
             if error.code is ErrorCode.JOB_CONFLICT:
                 raise already_exists("Job", "name", wanted.name) from error
@@ -221,14 +221,14 @@ class JobCalls:
 
     def _chosen(self, request: datasets_pb2.DeleteDatasetsRequest) -> list[Dataset]:
         records = frozenset(request.record_ids) or None
-        patterns = [matcher(one) for one in request.dataset_patterns]
+        patterns = [matcher(pattern) for pattern in request.dataset_patterns]
         return [
-            one
+            dataset
             for variable in self._cube.variables()
             for instance in self._cube.instances(variable.name)
             if not request.instance_ids or instance_id(variable.name, instance.name) in request.instance_ids
-            for one in self._cube.datasets(variable.name, instance.name, records)
-            if not patterns or any(fits(self._catalogue.address_of(one.uri)) for fits in patterns)
+            for dataset in self._cube.datasets(variable.name, instance.name, records)
+            if not patterns or any(fits(self._catalogue.address_of(dataset.uri)) for fits in patterns)
         ]
 
     def _job(self, identity: str) -> JobState:
@@ -257,7 +257,7 @@ class JobCalls:
 
 
 def _require_layout_name(name: str) -> None:
-    """INVALID_ARGUMENT if no layout can have the name; the job itself finds out whether one has it."""
+    """INVALID_ARGUMENT if the name is not valid for a layout; the job itself checks that the layout exists."""
     require_short(name)
     if not is_name(name):
         raise invalid(f"invalid layout name: {name}")
@@ -268,7 +268,7 @@ def _no_params(identity: str) -> RefusalError:
 
 
 def _level(number: values_pb2.ExecutionLevel.ValueType) -> Level | None:
-    """None for synchronous."""
+    """The execution level, or None for synchronous execution."""
     if number == values_pb2.ExecutionSynchronous:
         return None
     if number not in values_pb2.ExecutionLevel.values():
@@ -276,14 +276,14 @@ def _level(number: values_pb2.ExecutionLevel.ValueType) -> Level | None:
     return Level(number)
 
 
-def _to_wire(job: JobState, lines: tuple[str, ...]) -> pb.Job:
+def _to_message(job: JobState, lines: tuple[str, ...]) -> pb.Job:
     return pb.Job(
         id=job.id,
         name=job.name,
         type=job.kind.upper(),
         state=job.state,
-        creation_time=moment_to_wire(job.created),
-        last_update_time=moment_to_wire(job.updated),
+        creation_time=moment_to_message(job.created),
+        last_update_time=moment_to_message(job.updated),
         logs=lines,
         active_tasks=job.active_tasks,
         failed_tasks=job.failed_tasks,

@@ -1,4 +1,4 @@
-"""API keys: who may call what."""
+"""API keys, and the calls that they authorise."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ ADMIN_SERVICE = "/geocube.Admin/"
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of a server; an empty one is none.
+    """The keys of a server; an empty string means no key.
 
     Attributes:
-        user: for the cube. Without it everybody may call.
-        admin: for the cube and for the service Admin. Without it Admin is closed where there is a user key.
+        user: authorises calls on the cube. Without it, anyone may call.
+        admin: authorises calls on the cube and the service Admin. With only a user key, Admin is disabled.
     """
 
     user: str = field(default="", repr=False)
@@ -32,20 +32,20 @@ class Keys:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """The keys of ACD_SERVE_KEY and ACD_SERVE_ADMIN_KEY. SETTING_INVALID if one cannot be in a header."""
+        """The keys in ACD_SERVE_KEY and ACD_SERVE_ADMIN_KEY. SETTING_INVALID if one is not allowed in a header."""
         return cls(_key(USER_VARIABLE), _key(ADMIN_VARIABLE))
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody may read and write the cube."""
+        """Whether anyone may read and write the cube."""
         return not self.user
 
     def refuse(self, method: str, headers: Iterable[str]) -> str:
-        """Why a call is refused; empty if it is not.
+        """The reason to refuse a call; empty if it is authorised.
 
         Args:
             method: such as `/geocube.Geocube/GetCube`.
-            headers: the values of its `authorization`.
+            headers: values of its `authorization` headers.
 
         >>> keys = Keys(user="secret")
         >>> [keys.refuse("/geocube.Geocube/GetCube", [sent]) for sent in ("Bearer secret", "Bearer x", "secret")]
@@ -69,7 +69,7 @@ class Keys:
 
 
 def _is_one_of(given: str, allowed: Iterable[str]) -> bool:
-    """Compares with every key, in a time that does not tell how much of it was right."""
+    """Compare with all keys in constant time, so that timing does not reveal a partial match."""
     same = [hmac.compare_digest(given.encode(), key.encode()) for key in allowed if key]
     return any(same)
 
@@ -78,6 +78,8 @@ def _key(variable: str) -> str:
     key = os.environ.get(variable, "").strip()
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise AcdError(
-            ErrorCode.SETTING_INVALID, f"{variable} has characters that no header can have", "Use letters and digits."
+            ErrorCode.SETTING_INVALID,
+            f"{variable} has characters that are not allowed in a header",
+            "Use letters and digits.",
         )
     return key

@@ -1,4 +1,4 @@
-"""The threads that calls run in: lanes by the kind of call, so that none can block another."""
+"""Thread pools for calls: one lane per kind of call, so that no kind can block another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIXELS = frozenset(
 
 
 class _Pool(ThreadPoolExecutor):
-    """Threads that know how many calls they have."""
+    """A thread pool that counts its pending and running calls."""
 
     def __init__(self, threads: int, name: str) -> None:
         super().__init__(threads, thread_name_prefix=name)
@@ -34,11 +34,11 @@ class _Pool(ThreadPoolExecutor):
 
     @property
     def is_full(self) -> bool:
-        """Whether one more call would wait for a thread."""
+        """Whether another call would have to wait for a thread."""
         return self._pending >= self.threads
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run a call."""
+        """Run a call in a thread of the pool."""
         self._change(1)
         try:
             future = super().submit(fn, *args, **kwargs)
@@ -58,8 +58,8 @@ class Lane:
     """Threads for one kind of call.
 
     Attributes:
-        pool: the threads; a call that waits for its turn or its client holds one of them.
-        turns: how many calls work at once; None if calls are short, or wait for their turn elsewhere.
+        pool: the threads; a call that waits for its turn or its client occupies one of them.
+        turns: limits the number of concurrent calls; None if calls are short, or wait for their turn elsewhere.
     """
 
     pool: _Pool
@@ -67,7 +67,7 @@ class Lane:
 
     @property
     def is_full(self) -> bool:
-        """Whether all threads have a call."""
+        """Whether all threads are occupied."""
         return self.pool.is_full
 
 
@@ -77,12 +77,12 @@ class Lanes:
     Attributes:
         side: health, versions, refusals.
         reflection: descriptions of the services.
-        calls: calls with one answer.
+        calls: calls with a single response.
         lists: streams of records, tiles and the like.
-        pixels: streams of pixels, whose turns `Streams` gives.
+        pixels: streams of pixels, which get their turns from `Streams`.
 
     Args:
-        workers: calls that are worked on at once, by lane.
+        workers: maximum number of concurrent calls per lane.
         limits: of the streams of pixels.
     """
 
@@ -95,12 +95,12 @@ class Lanes:
 
     @property
     def all(self) -> tuple[Lane, ...]:
-        """Every lane."""
+        """All lanes."""
         return self.side, self.reflection, self.calls, self.lists, self.pixels
 
     @property
     def threads(self) -> int:
-        """Of all lanes."""
+        """Number of threads of all lanes."""
         return sum(lane.pool.threads for lane in self.all)
 
     def of(self, method: str, *, streams: bool) -> Lane:
@@ -108,7 +108,7 @@ class Lanes:
 
         Args:
             method: such as `/geocube.Geocube/GetCube`.
-            streams: whether it has more than one answer.
+            streams: whether its response is a stream.
         """
         if method.startswith(HEALTH) or method in TRIVIAL:
             return self.side
@@ -119,10 +119,10 @@ class Lanes:
         return self.lists if streams else self.calls
 
     def shut_down(self) -> None:
-        """Start nothing more; what runs goes on."""
+        """Start no more calls; running ones continue."""
         for lane in self.all:
             lane.pool.shutdown(wait=False)
 
 
 def _turns(workers: int) -> Turns:
-    return Turns(workers, WAITING, WAIT_S, work="calls are worked on")
+    return Turns(workers, WAITING, WAIT_S, activity="calls are running")

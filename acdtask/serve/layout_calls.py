@@ -1,4 +1,4 @@
-"""Calls on layouts, grids and tiles; a method is the RPC of its name."""
+"""The RPCs on layouts, grids and tiles; each method serves the RPC of the same name."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ __all__ = ["LayoutCalls"]
 
 TILES_OF_A_MESSAGE = 1000
 MOST_CELLS = 4_000_000
-"""Cells of the rectangles around the parts of an area: as many as a server may look at for one call."""
+"""Maximum number of cells in the bounding boxes of an area's parts that one call may examine."""
 
 MOST_EDGE_POINTS = 500_000
-"""Points of an area's edges when they are cut for a reprojection, which takes some seconds."""
+"""Maximum number of points of an area's edges after densification for the reprojection, which takes some seconds."""
 
 SEARCH_S = 10.0
 
-NO_GRIDS = "acd has regular grids only, which a layout describes itself; there are no grids of single cells to keep"
+NO_GRIDS = "acd supports only regular grids, which are defined by their layout; it does not store grids of single cells"
 
 
 class LayoutCalls:
-    """Layouts and tiles. Every method raises RefusalError or AcdError."""
+    """The RPCs on layouts and tiles. Every method raises RefusalError or AcdError."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -47,24 +47,24 @@ class LayoutCalls:
         self._details = LayoutDetails(catalogue.cube.store)
 
     def create_layout(self, request: pb.CreateLayoutRequest) -> pb.CreateLayoutResponse:
-        """Make a layout."""
+        """Create a layout."""
         layout = layout_of(request.layout)
         with self._catalogue.lock:
-            if any(one.name == layout.name for one in self._cube.layouts()):
+            if any(existing.name == layout.name for existing in self._cube.layouts()):
                 raise already_exists("Layout", "name", layout.name)
             self._details.keep(request.layout)
             self._cube.add_layout(layout)
         return pb.CreateLayoutResponse()
 
     def list_layouts(self, request: pb.ListLayoutsRequest) -> pb.ListLayoutsResponse:
-        """The layouts whose names match, as they were sent."""
+        """List the layouts whose names match, as clients sent them."""
         matches = matcher(request.name_like or "*")
         return pb.ListLayoutsResponse(
-            layouts=[self._details.of(one) for one in self._cube.layouts() if matches(one.name)]
+            layouts=[self._details.of(layout) for layout in self._cube.layouts() if matches(layout.name)]
         )
 
     def delete_layout(self, request: pb.DeleteLayoutRequest) -> pb.DeleteLayoutResponse:
-        """Remove a layout; one that is not there is no mistake."""
+        """Remove a layout if it exists."""
         require_short(request.name)
         with self._catalogue.lock:
             self._cube.remove(layouts=[request.name])
@@ -73,7 +73,7 @@ class LayoutCalls:
         return pb.DeleteLayoutResponse()
 
     def tile_aoi(self, request: pb.TileAOIRequest) -> Iterator[pb.TileAOIResponse]:
-        """The tiles that an area touches, by row, then column."""
+        """Stream the tiles that an area touches, sorted by row, then column."""
         area = _polygons(area_of(request.aoi))
         if request.HasField("layout"):
             layout = layout_of(request.layout, name=request.layout.name)
@@ -84,7 +84,7 @@ class LayoutCalls:
     def find_container_layouts(
         self, request: pb.FindContainerLayoutsRequest
     ) -> Iterator[pb.FindContainerLayoutsResponse]:
-        """The layouts that consolidated containers of an instance have, and those containers."""
+        """Stream the layouts of the consolidated containers of an instance, with those containers."""
         variable, instance = self._catalogue.instance(
             request.instance_id, f"invalid Instance.uuid {request.instance_id}"
         )
@@ -101,23 +101,23 @@ class LayoutCalls:
                 area=area_of(request.filters.aoi) if request.filters.HasField("aoi") else None,
             )
             wanted = frozenset(record.id for record in self._cube.records(query))
-        found: dict[str, set[str]] = defaultdict(set)
-        for one in self._cube.datasets(variable.name, instance.name, wanted):
-            if one.layout:
-                found[one.layout].add(self._catalogue.address_of(one.uri))
-        for name, uris in sorted(found.items()):
+        uris_by_layout: dict[str, set[str]] = defaultdict(set)
+        for dataset in self._cube.datasets(variable.name, instance.name, wanted):
+            if dataset.layout:
+                uris_by_layout[dataset.layout].add(self._catalogue.address_of(dataset.uri))
+        for name, uris in sorted(uris_by_layout.items()):
             yield pb.FindContainerLayoutsResponse(layout_name=name, container_uris=sorted(uris))
 
     def create_grid(self, request: Iterable[pb.CreateGridRequest]) -> pb.CreateGridResponse:
-        """UNIMPLEMENTED."""
+        """Refuse the call: UNIMPLEMENTED."""
         raise not_served(NO_GRIDS)
 
     def delete_grid(self, request: pb.DeleteGridRequest) -> pb.DeleteGridResponse:
-        """UNIMPLEMENTED."""
+        """Refuse the call: UNIMPLEMENTED."""
         raise not_served(NO_GRIDS)
 
     def list_grids(self, request: pb.ListGridsRequest) -> pb.ListGridsResponse:
-        """None."""
+        """Return an empty list."""
         return pb.ListGridsResponse()
 
     def _named(self, name: str) -> Layout:
@@ -128,13 +128,13 @@ class LayoutCalls:
 
 
 def _polygons(area: dict[str, Any]) -> Any:
-    """The area as shapely polygons; one that crosses itself is made valid. AREA_TOO_COMPLEX."""
+    """The area as shapely polygons; self-intersections are repaired. AREA_TOO_COMPLEX."""
     shape = shapely.geometry.shape(area)
     points = edge_points(shape)
     if points > MOST_EDGE_POINTS:
         raise AcdError(
             ErrorCode.AREA_TOO_COMPLEX,
-            f"the area's edges need {points} points on a map, more than {MOST_EDGE_POINTS}",
+            f"the area's edges need {points} points for reprojection, more than {MOST_EDGE_POINTS}",
         )
     valid = repaired(shape)
     if valid is shape:
@@ -144,7 +144,7 @@ def _polygons(area: dict[str, Any]) -> Any:
 
 
 def _until(seconds: float) -> Callable[[], None]:
-    """A check that raises when the time is over, or nobody wants the answer."""
+    """A check that raises when the time is over or the client has left. AREA_TOO_COMPLEX, GoneError."""
     end = time.monotonic() + seconds
 
     def check() -> None:

@@ -1,4 +1,4 @@
-"""Layouts as Geocube has them: a grid in words, and how a container is built inside."""
+"""Geocube's layout messages: the parameters of a grid, and the internal structure of containers."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from acdtask.serve.errors import RefusalError, invalid, not_served
 from acdtask.serve.messages import is_name, require_short
 from acdtask.storage.store import Store
 
-__all__ = ["LayoutDetails", "layout_of", "layout_to_wire"]
+__all__ = ["LayoutDetails", "layout_of", "layout_to_message"]
 
 LEVELS = 4
 KEYS = "BRZT"
-INSIDE = pb.Layout(block_x_size=256, block_y_size=256, max_records=1000, interlacing_pattern="Z=0>T>R>B;R>Z=1:>T>B")
-"""What is told of a layout that was made without Geocube's API."""
+STRUCTURE = pb.Layout(block_x_size=256, block_y_size=256, max_records=1000, interlacing_pattern="Z=0>T>R>B;R>Z=1:>T>B")
+"""Internal structure reported for a layout that was created without Geocube's API."""
 
 
 def layout_of(message: pb.Layout, *, name: str | None = None) -> Layout:
     """The layout of a message.
 
     Args:
-        message: what was sent.
-        name: stands for the message's own name, which is not looked at then.
+        message: the message from a client.
+        name: replaces the name in the message, which is then not validated.
 
     Raises:
-        RefusalError: INVALID_ARGUMENT; UNIMPLEMENTED for a grid that acd's layouts cannot be.
+        RefusalError: INVALID_ARGUMENT; UNIMPLEMENTED for a grid that acd does not support.
     """
     if name is None and not is_name(message.name):
         raise invalid(f"invalid name: {message.name}")
@@ -45,11 +45,11 @@ def layout_of(message: pb.Layout, *, name: str | None = None) -> Layout:
     return Layout(name=message.name if name is None else name, grid=_grid_of(message.grid_parameters))
 
 
-def layout_to_wire(layout: Layout) -> pb.Layout:
-    """A layout as a regular grid, with Geocube's usual blocks; a web mercator one is the grid of its tiles."""
+def layout_to_message(layout: Layout) -> pb.Layout:
+    """The message of a layout, as a regular grid with Geocube's default blocks; web mercator tiles become its cells."""
     ox, oy = layout.origin
     message = pb.Layout(name=layout.name)
-    message.MergeFrom(INSIDE)
+    message.MergeFrom(STRUCTURE)
     message.grid_parameters.update(
         {
             "grid": "regular",
@@ -64,30 +64,30 @@ def layout_to_wire(layout: Layout) -> pb.Layout:
 
 
 class LayoutDetails:
-    """Layouts as they were sent, below `layouts/` beside the cube's index. Every method raises what Store raises."""
+    """Layout messages as sent by clients, stored below `layouts/`. Every method raises the store's errors."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def keep(self, message: pb.Layout) -> None:
-        """Keep a layout's message."""
+        """Store a layout's message."""
         self._store.put(_key(message.name), json_format.MessageToJson(message).encode())
 
     def forget(self, name: str) -> None:
-        """Remove what was kept."""
+        """Remove the stored message of a layout."""
         self._store.delete(_key(name))
 
     def of(self, layout: Layout) -> pb.Layout:
-        """The layout as it was sent; without that, or if the cube's layout is another by now, as it is."""
+        """The message of a layout: the stored one if it still matches the cube's layout, or else a default one."""
         data = self._store.find(_key(layout.name))
         if data is None:
-            return layout_to_wire(layout)
+            return layout_to_message(layout)
         try:
             message = json_format.Parse(data, pb.Layout())
             same = layout_of(message) == layout
         except (json_format.ParseError, RefusalError):
             same = False
-        return message if same else layout_to_wire(layout)
+        return message if same else layout_to_message(layout)
 
 
 def _key(name: str) -> str:
@@ -95,7 +95,7 @@ def _key(name: str) -> str:
 
 
 def _check_pattern(pattern: str) -> None:
-    """Four levels an alternative, each of them once, T after Z; levels but T may name values or a range."""
+    """Check that each alternative has every level once, with T after Z; levels except T may have values or a range."""
     for alternative in pattern.split(";"):
         levels = alternative.split(">")
         if len(levels) != LEVELS:
@@ -132,7 +132,7 @@ def _grid_of(parameters: Mapping[str, str]) -> RegularGrid:
     if not kind:
         raise invalid("missing 'grid' in parameters")
     if kind.lower() != "regular":
-        raise not_served(f"acd's layouts are regular grids, and {kind!r} is not one; use grid=regular with a cell_size")
+        raise not_served(f"acd supports only regular grids, not {kind!r}; use grid=regular with a cell_size")
     try:
         return RegularGrid(
             crs=_crs_of(parameters.get("crs", "")),
@@ -158,7 +158,7 @@ def _cell_size(parameters: Mapping[str, str]) -> int:
             "CellSize parameters: must contain a valid 'cell_size', 'cell_x_size' or 'cell_y_size' in [1, 65536]"
         )
     if len(sizes) > 1:
-        raise not_served(f"acd's layouts have square cells, and these are {named[0]} x {named[1]} px")
+        raise not_served(f"acd supports only square cells, not {named[0]} x {named[1]} px")
     return sizes.pop()
 
 
@@ -171,18 +171,18 @@ def _number(parameters: Mapping[str, str], key: str, default: float | None = Non
     except ValueError:
         number = math.nan
     if not math.isfinite(number) or (key == "resolution" and number <= 0):
-        raise _bad_grid(f"must contain a valid '{key}', and it is {text!r}")
+        raise _bad_grid(f"must contain a valid '{key}', not {text!r}")
     return number
 
 
 def _crs_of(text: str) -> str:
-    """The CRS by its EPSG number if it has one, so that it is the same text as in other places of the cube."""
+    """The CRS as `EPSG:<number>` if it has an EPSG number, as everywhere in the cube."""
     try:
         crs = crs_of(text)
     except AcdError as error:
         raise _bad_grid(f'CRS parameters ["crs"={text}]: {error.detail}') from error
     if not (crs.is_projected or crs.is_geographic):
-        raise _bad_grid(f'CRS parameters ["crs"={text}]: it is not of a map')
+        raise _bad_grid(f'CRS parameters ["crs"={text}]: it is neither projected nor geographic')
     epsg = crs.to_epsg()
     return f"EPSG:{epsg}" if epsg else text
 

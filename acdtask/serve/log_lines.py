@@ -1,4 +1,4 @@
-"""Lines of a job's log as Geocube writes them."""
+"""Lines of job logs in Geocube's format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Severity", "line"]
 
 
 class Severity(Enum):
-    """How much a line matters."""
+    """Severity of a line."""
 
     DEBUG = "DEBUG"
     INFO = "INFO"
@@ -18,7 +18,7 @@ class Severity(Enum):
 
 
 def line(moment: datetime, severity: Severity, state: str, message: str) -> str:
-    """A line as Geocube writes it.
+    """Format a line of a job log.
 
     >>> line(datetime(2026, 11, 23, 3, 29, 43, 600000, UTC), Severity.INFO, "NEW", "Create")
     '2026-11-23T03:29:43.6Z - INFO | Status: NEW - Message: Create'

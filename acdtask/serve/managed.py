@@ -1,4 +1,4 @@
-"""Containers that clients handed over: their files go with their last dataset."""
+"""Managed containers: their files are deleted together with their last dataset."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NOT_OURS = (ErrorCode.ADDRESS_OUTSIDE, ErrorCode.ADDRESS_MALFORMED)
 
 
 class Managed:
-    """Which containers are managed, below `managed/` beside the cube's index.
+    """The list of managed containers, stored below `managed/`.
 
     Args:
-        store: the cube's.
-        data: folders and s3:// prefixes where the server may delete files; elsewhere it never does.
+        store: the cube's store.
+        data: the folders and s3:// prefixes in which the server may delete files.
     """
 
     def __init__(self, store: Store, data: Sequence[str] = ()) -> None:
@@ -30,7 +30,7 @@ class Managed:
         self._data = Roots(tuple(Store.at(address).url for address in data))
 
     def mark(self, uri: str) -> None:
-        """Let a container be managed."""
+        """Mark a container as managed."""
         self._store.create(_key(uri), uri.encode())
 
     def is_marked(self, uri: str) -> bool:
@@ -40,17 +40,18 @@ class Managed:
             raise AcdError(
                 ErrorCode.CUBE_DAMAGED,
                 f"{self._store.address_of(_key(uri))} is damaged: it should hold {uri}",
-                "Delete the file: the container's own file then stays when its last dataset is deleted.",
+                "Delete the file; the container's own file is then kept when its last dataset is deleted.",
             )
         return data is not None
 
-    def let_go(self, uri: str) -> str:
-        """Delete a managed container that has no dataset any more; returns what became of its file, for the job's log.
+    def release(self, uri: str) -> str:
+        """Delete a managed container after its last dataset was deleted. Returns a line for the job's log.
 
-        Raises AcdError: what Store raises.
+        Raises:
+            AcdError: CUBE_DAMAGED, and errors of the store.
         """
         if not self.is_marked(uri):
-            return f"{uri} is not managed: its file stays"
+            return f"{uri} is not managed: its file is kept"
         self._store.delete(_key(uri))
         try:
             forget_image(self._store.gdal_path(uri))
@@ -58,8 +59,8 @@ class Managed:
         except AcdError as error:
             if error.code not in NOT_OURS:
                 raise
-            return f"{uri} does not lie where this server may delete files: its file stays"
-        return f"{uri} is deleted"
+            return f"this server may not delete files at {uri}: the file is kept"
+        return f"{uri} was deleted"
 
     def _delete(self, address: str) -> None:
         if address.startswith("s3://"):

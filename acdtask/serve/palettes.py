@@ -1,4 +1,4 @@
-"""Palettes: colours for the pictures of a variable, kept beside the cube's index."""
+"""Palettes: the colours of pictures of a variable, stored in the cube."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def _ramp(colours: tuple[Colour, ...]) -> tuple[Colour, ...]:
     ordered = tuple(sorted(colours, key=lambda colour: colour.value))
     values = [colour.value for colour in ordered]
     if len(ordered) < 2 or len(set(values)) < len(values) or values[0] != 0 or values[-1] != 1:
-        raise ValueError("the values of a palette go from 0 to 1, each once, and are at least two")
+        raise ValueError("a palette needs at least two different values, the first 0 and the last 1")
     return ordered
 
 
 class Palette(BaseModel):
-    """Colours from value 0 to value 1, linear between its points."""
+    """Colours from value 0 to value 1, interpolated linearly between its points."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,13 +60,13 @@ class Palette(BaseModel):
 
 
 class Palettes:
-    """The palettes of a cube; a variable names the one that it has. Every method raises what Store raises."""
+    """The palettes of a cube, referred to by variables by name. Every method raises the store's errors."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def create(self, palette: Palette, *, replace: bool = False) -> bool:
-        """Keep the palette; False if there is another of its name, which only `replace` overwrites."""
+        """Store the palette. False if a different one has the name, which only `replace` overwrites."""
         key, data = _palette_key(palette.name), seal(palette.model_dump_json().encode())
         if replace:
             self._store.put(key, data)
@@ -80,7 +80,7 @@ class Palettes:
             return None
         address = self._store.address_of(_palette_key(name))
         return parse_sealed(
-            Palette, data, address, ErrorCode.CUBE_DAMAGED, "Delete the file and make the palette again."
+            Palette, data, address, ErrorCode.CUBE_DAMAGED, "Delete the file and create the palette again."
         )
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the cube for maps: tiles of the web's map as PNG."""
+"""Renders web map tiles of the cube as PNG."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from acdtask.serve.palettes import Palettes
 __all__ = ["colours_of", "render_tile"]
 
 Point: TypeAlias = tuple[float, int, int, int, int]
-"""Of a palette: a value between 0 and 1, red, green, blue and opacity."""
+"""Point of a palette: a value between 0 and 1, then red, green, blue and opacity, 0..255."""
 
 GREY: tuple[Point, ...] = ((0.0, 0, 0, 0, 255), (1.0, 255, 255, 255, 255))
 LAST_ZOOM = 24
@@ -36,22 +36,22 @@ def render_tile(
     tile: tuple[int, int, int],
     limits: tuple[float, float],
 ) -> bytes:
-    """A tile of the web's map: a PNG of 256 x 256 px, transparent where there is no data.
+    """Render a web map tile: a PNG of 256 x 256 px, transparent at nodata.
 
     Args:
-        cube: whose pixels.
-        instance_id: as it is on the wire.
-        which: ids of records, the later one on top, or a query, the later date on top.
+        cube: the cube to read.
+        instance_id: id of the instance in Geocube's protocol.
+        which: ids of records, later ones on top, or a query, later dates on top.
         tile: x, y, z.
-        limits: the values of the first and of the last colour; 0, 0 for the range of the variable.
+        limits: values of the first and the last colour; 0, 0 for the range of the variable.
 
     Raises:
-        RefusalError: for a tile, limits or records that cannot be, and an unknown instance.
-        AcdError: IMAGE_FAILED if a container cannot be read, and what the store raises.
+        RefusalError: for an invalid tile, invalid limits or records, and an unknown instance.
+        AcdError: IMAGE_FAILED if a container cannot be read, and errors of the store.
     """
     grid = _grid(tile)
     if isinstance(which, RecordQuery):
-        ids = tuple(one.id for one in cube.records(which))
+        ids = tuple(record.id for record in cube.records(which))
     elif which:
         ids = tuple(which)
     else:
@@ -59,7 +59,7 @@ def render_tile(
     variable, instance = Catalogue(cube).instance(instance_id, f"Invalid Instance.uuid {instance_id}")
     first, last = limits if any(limits) else (variable.dformat.min, variable.dformat.max)
     if not (first < last and isfinite(first) and isfinite(last)):
-        raise invalid(f"min {first:g} is not below max {last:g}")
+        raise invalid(f"min {first:g} must be less than max {last:g}")
     pixels = _mosaic(cube, CubeRequest(variable=variable.name, instance=instance.name, grid=grid, groups=(ids,)))
     if pixels is None:
         return _png(np.zeros((*grid.shape, 4), np.uint8))
@@ -67,10 +67,10 @@ def render_tile(
 
 
 def colours_of(values: NDArray[np.float64], points: Sequence[Point]) -> NDArray[np.uint8]:
-    """The colours of values: linear between the points of a palette, the first and last one beyond them.
+    """The colours of values, interpolated linearly between the points of a palette and clamped beyond them.
 
     Returns:
-        RGBA, the shape of the values and 4.
+        RGBA, uint8, shape (*values.shape, 4).
 
     >>> colours_of(np.array([-1, 0, 0.5, 2]), GREY).tolist()
     [[0, 0, 0, 255], [0, 0, 0, 255], [128, 128, 128, 255], [255, 255, 255, 255]]
@@ -90,7 +90,7 @@ def _grid(tile: tuple[int, int, int]) -> Grid:
 
 def _palette(cube: LocalCube, name: str) -> Sequence[Point]:
     palette = Palettes(cube.store).find(name) if name else None
-    return [(one.value, one.r, one.g, one.b, one.a) for one in palette.colours] if palette else GREY
+    return [(colour.value, colour.r, colour.g, colour.b, colour.a) for colour in palette.colours] if palette else GREY
 
 
 def _mosaic(cube: LocalCube, request: CubeRequest) -> Pixels | None:
@@ -103,7 +103,7 @@ def _mosaic(cube: LocalCube, request: CubeRequest) -> Pixels | None:
 def _coloured(
     pixels: Pixels, variable: Variable, limits: tuple[float, float], points: Sequence[Point]
 ) -> NDArray[np.uint8]:
-    """Three bands or more are red, green and blue; else the first band goes through the palette."""
+    """RGBA of an image: three or more bands are red, green and blue; otherwise the palette colours the first band."""
     first, last = limits
     bands = pixels.reshape(-1, *pixels.shape[-2:])
     shown = bands[:3] if len(bands) >= 3 else bands[:1]

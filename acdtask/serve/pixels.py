@@ -1,4 +1,4 @@
-"""From an image of the cube to the bytes of a stream: interleaved, cut, deflated; nothing is held twice."""
+"""Converts images to the bytes of a stream: interleaved, cut into pieces, compressed, without a second copy."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from acdtask.storage.store import Store
 
 __all__ = [
     "CHUNK",
-    "WORK",
+    "WORKING_BYTES",
     "Group",
     "bytes_of_image",
-    "bytes_of_work",
+    "bytes_of_stream",
     "cut",
     "deflated",
     "pieces_of",
@@ -34,39 +34,39 @@ __all__ = [
 Group: TypeAlias = tuple[tuple[str, ...], list[Dataset]]
 
 CHUNK = 512 * 1024
-"""Bytes of a message before compression. A message of 4 MiB or more is refused by most clients."""
+"""Bytes of a message before compression. Most clients refuse messages of 4 MiB or more."""
 
 STRIP = 16 * 1024 * 1024
-"""An image of more bytes is read in strips, each straight to its place."""
+"""Larger images, in bytes, are read in strips directly into the image."""
 
-WORK = 128 * 1024 * 1024
-"""About the most that is at work beside the image itself."""
+WORKING_BYTES = 128 * 1024 * 1024
+"""Approximate maximum memory needed in addition to the image itself."""
 
 STRIP_ROWS = 256
-"""Strips end on the lattice of blocks where the grid begins on it."""
+"""Height of a block: strips end at block boundaries if the grid begins at one."""
 
 
 def bytes_of_image(grid: Grid, variable: Variable) -> int:
-    """Bytes of an image of the variable on the grid."""
+    """Size in bytes of an image of the variable on the grid."""
     return grid.height * grid.width * len(variable.bands) * np.dtype(variable.dformat.dtype).itemsize
 
 
-def bytes_of_work(grid: Grid, variable: Variable, *, tiff: bool) -> int:
-    """About the most that a stream of such images holds: an image, its file, and what is at work for a batch."""
-    return bytes_of_image(grid, variable) * (2 if tiff else 1) + WORK
+def bytes_of_stream(grid: Grid, variable: Variable, *, tiff: bool) -> int:
+    """Approximate maximum memory of a stream of images, in bytes: an image, its file, and the reading of a batch."""
+    return bytes_of_image(grid, variable) * (2 if tiff else 1) + WORKING_BYTES
 
 
 def read_images(store: Store, request: CubeRequest, variable: Variable, groups: Iterable[Group]) -> Iterator[Image]:
-    """The image of each group, in order, read as they are asked for.
+    """The image of each group, in order, read lazily.
 
-    Small ones are read in batches. A large one is put together from strips, so that it is held once, and no copy on
-    the way is as large.
+    Small images are read in batches. A large image is assembled from strips, so that there is only one copy of it in
+    memory.
 
     Args:
         store: the cube's store.
         request: grid and resampling.
-        variable: whose format the images have.
-        groups: ids of records, and the datasets to read.
+        variable: the variable of the images.
+        groups: record ids, with the datasets to read.
     """
     if _is_small(request.grid, variable):
         yield from read_batches(store, request, variable, groups)
@@ -76,6 +76,7 @@ def read_images(store: Store, request: CubeRequest, variable: Variable, groups: 
 
 
 def _in_strips(store: Store, request: CubeRequest, variable: Variable, group: Group) -> Image:
+    # A strip may have no dataset or no valid pixel although the image has: the outcomes of all strips decide.
     grid = request.grid
     pixels: Pixels = np.empty((len(variable.bands), *grid.shape), variable.dformat.dtype)
     outcomes = set()
@@ -92,7 +93,7 @@ def _in_strips(store: Store, request: CubeRequest, variable: Variable, group: Gr
 
 
 def _is_small(grid: Grid, variable: Variable) -> bool:
-    """Whether the image is read at once. A rotated one must be, since it is warped as one block."""
+    """Whether the image is read at once; rotated images always are, since they are warped as one block."""
     return bool(grid.transform[1] or grid.transform[3]) or bytes_of_image(grid, variable) <= STRIP
 
 
@@ -104,11 +105,11 @@ def _strips(grid: Grid, variable: Variable) -> Iterator[Window]:
 
 
 def pieces_of(pixels: Pixels, size: int = CHUNK) -> Iterator[memoryview]:
-    """The bytes of an image, pixel by pixel (all bands of the first pixel first), little-endian, in pieces.
+    """The bytes of an image in pieces, band-interleaved by pixel (all bands of the first pixel first), little-endian.
 
     Args:
         pixels: shape (height, width) or (bands, height, width).
-        size: bytes of a piece; the last one may be shorter.
+        size: bytes of a piece; the last piece may be shorter.
 
     >>> bands = np.array([[[1, 2, 3]], [[4, 5, 6]]], "uint8")
     >>> [piece.tolist() for piece in pieces_of(bands, 4)]
@@ -119,8 +120,9 @@ def pieces_of(pixels: Pixels, size: int = CHUNK) -> Iterator[memoryview]:
     if len(flat) == 1:
         yield from cut(np.ascontiguousarray(flat[0]).data.cast("B"), size)
         return
-    step = len(flat) * flat.itemsize
+    step = len(flat) * flat.itemsize  # bytes of a pixel
     for first in range(0, flat.nbytes, size):
+        # A piece may begin and end within a pixel: interleave all pixels that it touches, then cut its bytes out.
         last = min(first + size, flat.nbytes)
         start, end = first // step, -(-last // step)
         whole = np.ascontiguousarray(flat[:, start:end].T).data.cast("B")
@@ -128,18 +130,18 @@ def pieces_of(pixels: Pixels, size: int = CHUNK) -> Iterator[memoryview]:
 
 
 def cut(data: memoryview, size: int = CHUNK) -> Iterator[memoryview]:
-    """Bytes in pieces of a size; the last one may be shorter."""
+    """Cut bytes into pieces of a size; the last piece may be shorter."""
     for first in range(0, len(data), size):
         yield data[first : first + size]
 
 
 def deflated(pieces: Iterable[memoryview], level: int, size: int = CHUNK) -> Iterator[bytes]:
-    """The pieces as raw DEFLATE, in at most as many pieces, of less than `size` and what the next one adds.
+    """Compress pieces with raw DEFLATE, into at most as many pieces.
 
     Args:
         pieces: at least one.
         level: -2 (Huffman only) to 9.
-        size: when a piece is large enough to go.
+        size: a compressed piece is yielded once it has at least this number of bytes.
 
     >>> zlib.decompress(b"".join(deflated(pieces_of(np.zeros((300, 300), "uint8")), 6)), -15) == bytes(90000)
     True
@@ -160,12 +162,12 @@ def deflated(pieces: Iterable[memoryview], level: int, size: int = CHUNK) -> Ite
 
 @contextmanager
 def tiff_of(pixels: Pixels, grid: Grid, nodata: float) -> Iterator[memoryview]:
-    """The bytes of a plain GeoTIFF of an image, pixel-interleaved, with its place and its nodata.
+    """The bytes of an uncompressed, pixel-interleaved GeoTIFF of an image.
 
     Args:
         pixels: shape (height, width) or (bands, height, width).
-        grid: where they lie.
-        nodata: what means that there is none.
+        grid: the grid of the pixels.
+        nodata: the value of pixels without data.
     """
     bands = pixels.reshape(-1, *grid.shape)
     with MemoryFile(ext=".tif") as file:

@@ -1,4 +1,4 @@
-"""Calls on areas and records; a method is the RPC of its name."""
+"""The RPCs on areas and records; each method serves the RPC of the same name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from acdtask.cube.model import RECORD_NAME_BYTES, Addition, Record, RecordQuery
 from acdtask.cube.protocol import records_pb2 as pb
-from acdtask.cube.protocol.convert import area_to_wire
+from acdtask.cube.protocol.convert import area_to_message
 from acdtask.serve.cancellation import wanted
 from acdtask.serve.catalogue import Catalogue
 from acdtask.serve.errors import RefusalError, already_exists, invalid, not_found, not_served, still_used, uuid_of
@@ -17,43 +17,43 @@ from acdtask.serve.messages import (
     moment_of,
     page_of,
     record_text,
-    record_to_wire,
+    record_to_message,
     require_short,
 )
 
 __all__ = ["RecordCalls"]
 
 FIXED_TAGS = (
-    "A record's id is made of its name, time and tags, so tags cannot change; create a record with the new tags"
+    "tags cannot be changed because a record's id is computed from its name, time and tags; create a new record instead"
 )
 
 
 class RecordCalls:
-    """Areas and records. Every method raises RefusalError or AcdError."""
+    """The RPCs on areas and records. Every method raises RefusalError or AcdError."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._cube = catalogue.cube
 
     def create_aoi(self, request: pb.CreateAOIRequest) -> pb.CreateAOIResponse:
-        """Keep an area; ALREADY_EXISTS names the id of the one that is there."""
+        """Create an area. If it exists already, ALREADY_EXISTS contains its id."""
         identity, created = self._catalogue.areas.create(area_of(request.aoi))
         if not created:
             raise already_exists("AOI", "id", identity)
         return pb.CreateAOIResponse(id=identity)
 
     def get_aoi(self, request: pb.GetAOIRequest) -> pb.GetAOIResponse:
-        """An area that was made, or the footprint of a record."""
+        """Return a created area, or the footprint of a record."""
         area = self._catalogue.areas.find(uuid_of(request.id, f"Invalid AOI.uuid {request.id}"))
         if area is None:
             raise not_found("AOI", "id", request.id)
-        return pb.GetAOIResponse(aoi=area_to_wire(area))
+        return pb.GetAOIResponse(aoi=area_to_message(area))
 
     def create_records(self, request: pb.CreateRecordsRequest) -> pb.CreateRecordsResponse:
-        """Make all of the records, or none of them."""
+        """Create all of the records, or none of them."""
         with self._catalogue.lock:
-            records = [self._record_of(one) for one in request.records]
-            self._refuse_twins(records)
+            records = [self._record_of(message) for message in request.records]
+            self._refuse_duplicates(records)
             if records:
                 self._cube.commit(Addition(records=records))
         return pb.CreateRecordsResponse(ids=[record.id for record in records])
@@ -75,7 +75,7 @@ class RecordCalls:
             raise not_found("AOI", "id", message.aoi_id)
         return Record(name=message.name, datetime=moment, tags=dict(message.tags), footprint=area)
 
-    def _refuse_twins(self, records: list[Record]) -> None:
+    def _refuse_duplicates(self, records: list[Record]) -> None:
         taken = {record.id for record in self._cube.records_by_id([record.id for record in records])}
         for record in records:
             if record.id in taken:
@@ -83,12 +83,12 @@ class RecordCalls:
             taken.add(record.id)
 
     def get_records(self, request: pb.GetRecordsRequest) -> Iterator[pb.GetRecordsResponseItem]:
-        """The records of some ids, in that order."""
+        """Stream the records with these ids, in that order."""
         for record in self._catalogue.records(request.ids):
-            yield pb.GetRecordsResponseItem(record=record_to_wire(record))
+            yield pb.GetRecordsResponseItem(record=record_to_message(record))
 
     def list_records(self, request: pb.ListRecordsRequest) -> Iterator[pb.ListRecordsResponseItem]:
-        """The records that are asked for, by time."""
+        """Stream the records that match the request, sorted by datetime."""
         page_of(request.limit, request.page)
         query = RecordQuery(
             name=request.name,
@@ -100,23 +100,23 @@ class RecordCalls:
             page=request.page,
         )
         for record in wanted(self._cube.records(query)):
-            yield pb.ListRecordsResponseItem(record=record_to_wire(record, with_aoi=request.with_aoi))
+            yield pb.ListRecordsResponseItem(record=record_to_message(record, with_aoi=request.with_aoi))
 
     def delete_records(self, request: pb.DeleteRecordsRequest) -> pb.DeleteRecordsResponse:
-        """Remove records without datasets; unknown ones do not count."""
-        wanted = list(dict.fromkeys(uuid_of(one) for one in request.ids))
+        """Remove records without datasets; unknown ids are ignored."""
+        wanted = list(dict.fromkeys(uuid_of(record_id) for record_id in request.ids))
         with self._catalogue.lock:
             used = self._cube.records_in_use(wanted)
             if used and not request.no_fail:
-                raise still_used("records", "datasets", next(one for one in wanted if one in used))
-            there = {record.id for record in self._cube.records_by_id(wanted)} - used
-            self._cube.remove(records=there)
-        return pb.DeleteRecordsResponse(nb=len(there))
+                raise still_used("records", "datasets", next(record_id for record_id in wanted if record_id in used))
+            unused = {record.id for record in self._cube.records_by_id(wanted)} - used
+            self._cube.remove(records=unused)
+        return pb.DeleteRecordsResponse(nb=len(unused))
 
     def add_records_tags(self, request: pb.AddRecordsTagsRequest) -> pb.AddRecordsTagsResponse:
-        """UNIMPLEMENTED."""
+        """Refuse the call: UNIMPLEMENTED."""
         raise not_served(FIXED_TAGS)
 
     def remove_records_tags(self, request: pb.RemoveRecordsTagsRequest) -> pb.RemoveRecordsTagsResponse:
-        """UNIMPLEMENTED."""
+        """Refuse the call: UNIMPLEMENTED."""
         raise not_served(FIXED_TAGS)

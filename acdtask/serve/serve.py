@@ -1,4 +1,4 @@
-"""The server as a whole: ports, TLS, health, limits, and how it starts and ends."""
+"""The server: ports, TLS, health, limits, start and shutdown."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ LOOK_EVERY_S, IDLE_LOOKS = 0.05, 4
 SIGNAL_EVERY_S = 0.5
 STREAMS_OF_A_CONNECTION = 100
 IDLE_OF_REQUEST = 3
-"""A connection without a call is closed after this many times the seconds that a request has; clients reconnect."""
+"""A connection without calls is closed after this multiple of `request_s`; clients reconnect."""
 
 PING_SECONDS, PONG_SECONDS, PINGS_AT_MOST_EVERY = 60, 20, 10
 
 OPTIONS = (
-    ("grpc.so_reuseport", 0),  # a port that is taken is an error, not shared
+    ("grpc.so_reuseport", 0),  # a port in use is an error instead of being shared
     ("grpc.max_receive_message_length", LARGEST_REQUEST),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_concurrent_streams", STREAMS_OF_A_CONNECTION),
@@ -63,20 +63,19 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """How a cube is served.
+    """Settings of a server.
 
     Attributes:
-        port, http_port: 0 takes a free one; without an HTTP port there is no HTTP.
-        tls_cert, tls_key: PEM files; TLS on both ports with both of them, none without.
-        connections: that gRPC takes at once; HTTP takes half as many.
-        workers: calls that are worked on at once, and as many lists; others wait.
-        request_s: seconds within which a connection must speak and a call must send its request.
-        jobs: consolidations that are worked on at once; with 0 they wait for another server of the cube.
-        grace: seconds that running calls have when the server ends.
-        allow_open: serve beyond this machine although there is no key.
-        data: folders and s3:// prefixes whose files the server opens for clients, as it does the cube's own. Nothing
-            else is opened.
-        limits: of the streams of pixels.
+        port, http_port: 0 for any free port; http_port None disables HTTP.
+        tls_cert, tls_key: PEM files; both together enable TLS on both ports.
+        connections: maximum number of gRPC connections; HTTP accepts half as many.
+        workers: maximum number of concurrent calls, and the same number of concurrent lists; further ones wait.
+        request_s: seconds within which a connection must become active and a call must send its request.
+        jobs: maximum number of concurrent consolidations; with 0, jobs wait for another server of the cube.
+        grace: seconds that running calls may continue after a stop.
+        allow_open: allow other machines to connect although there is no key.
+        data: folders and s3:// prefixes with files that the server may open, in addition to the cube itself.
+        limits: limits of the streams of pixels.
     """
 
     host: str = "127.0.0.1"
@@ -95,24 +94,24 @@ class ServeSettings:
 
     @property
     def http_connections(self) -> int:
-        """That HTTP takes at once."""
+        """Maximum number of HTTP connections."""
         return max(self.connections // 2, 1)
 
 
 class Serving:
-    """A cube that is served, from `start` to `stop`.
+    """The server of a cube.
 
     Raises:
-        AcdError: SERVE_FAILED if a file cannot be used, or an open cube would be served beyond this machine;
-            ADDRESS_INVALID for `data` that is neither a folder nor an s3:// prefix.
+        AcdError: SERVE_FAILED if a file cannot be used, or if other machines could access the cube without a key;
+            ADDRESS_INVALID if an item of `data` is neither a folder nor an s3:// prefix.
     """
 
     def __init__(self, cube: LocalCube, settings: ServeSettings, keys: Keys) -> None:
         if keys.is_open and not settings.allow_open and not is_loopback(settings.host):
             raise AcdError(
                 ErrorCode.SERVE_FAILED,
-                f"{settings.host} can be reached from other machines, and there is no key",
-                f"Set {USER_VARIABLE}, or say --open if everybody may read and write the cube.",
+                f"{settings.host} can be reached from other machines, but there is no key",
+                f"Set {USER_VARIABLE}, or use --open if anyone may read and write the cube.",
             )
         self._settings = settings
         self._credentials = _credentials(settings)
@@ -145,7 +144,7 @@ class Serving:
         self.http_port = 0
 
     def start(self) -> Self:
-        """Listen; `port` and `http_port` are known then. SERVE_FAILED."""
+        """Start listening, and set `port` and `http_port`. SERVE_FAILED."""
         settings = self._settings
         raise_file_limit(settings.connections + (settings.http_connections if self._http is not None else 0))
         self.port = _bind(self._server, settings.host, settings.port, self._credentials)
@@ -166,18 +165,18 @@ class Serving:
 
     @property
     def address(self) -> str:
-        """As acd's client and people know it."""
+        """The gRPC address, as `connect` accepts it."""
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         return f"{'geocubes' if self._credentials else 'geocube'}://{host}:{self.port}"
 
     @property
     def http_address(self) -> str:
-        """Of the HTTP port; empty without one."""
+        """The HTTP address; empty without HTTP."""
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         return f"{'https' if self._credentials else 'http'}://{host}:{self.http_port}" if self.http_port else ""
 
     def stop(self, grace: float | None = None) -> None:
-        """Take no more calls, let the running ones go on for `grace` seconds (the settings' own if None), and end."""
+        """Accept no more calls, wait up to `grace` seconds (default: the settings') for running ones, and stop."""
         seconds = self._settings.grace if grace is None else grace
         self._serving.clear()
         self._health.enter_graceful_shutdown()
@@ -191,7 +190,7 @@ class Serving:
         LOG.info("server.stopped")
 
     def _wait_for_calls(self, ended: threading.Event) -> None:
-        """Whoever only watches the server's health does not hold it up."""
+        """Wait until the server has ended; calls that only watch its health do not delay it."""
         idle = 0
         while not ended.wait(LOOK_EVERY_S):
             idle = 0 if self._calls.active else idle + 1
@@ -203,7 +202,7 @@ class Serving:
 
 
 def cube_at(address: str) -> LocalCube:
-    """The cube at an address, made if there is none. CUBE_VERSION, ADDRESS_INVALID, and what Store raises."""
+    """Open the cube at an address, or create it. CUBE_VERSION, ADDRESS_INVALID, and errors of the store."""
     try:
         return LocalCube.open(address)
     except AcdError as error:
@@ -214,23 +213,25 @@ def cube_at(address: str) -> LocalCube:
 
 
 def serve_until_signal(serving: Serving, started: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT, and end gracefully; a second signal ends the grace. SERVE_FAILED.
+    """Serve until SIGTERM or SIGINT, then stop gracefully; a second signal stops immediately. SERVE_FAILED.
+
+    Call it in the main thread.
 
     Args:
-        serving: what to start, in the main thread.
-        started: called when it listens.
+        serving: the server to start.
+        started: called when the server listens.
     """
-    wanted, hurry = threading.Event(), threading.Event()
+    stop_wanted, hurry = threading.Event(), threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
-        (hurry if wanted.is_set() else wanted).set()
+        (hurry if stop_wanted.is_set() else stop_wanted).set()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         serving.start()
         started()
-        while not wanted.wait(SIGNAL_EVERY_S):
-            pass  # a signal that another thread gets does not wake this one, and only this one runs its handler
+        while not stop_wanted.wait(SIGNAL_EVERY_S):
+            pass  # only the main thread runs signal handlers, but a signal to another thread does not wake it
         stopping = threading.Thread(target=serving.stop, name="stopping")
         stopping.start()
         while stopping.is_alive():
@@ -244,7 +245,7 @@ def serve_until_signal(serving: Serving, started: Callable[[], None]) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server there.
+    """Whether only this machine can reach a server on the host.
 
     >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
     (True, True, True, False)
@@ -258,7 +259,7 @@ def is_loopback(host: str) -> bool:
 def _add_services(
     server: grpc.Server, cube: LocalCube, settings: ServeSettings, healths: health.HealthServicer, runner: JobRunner
 ) -> tuple[str, ...]:
-    """Adds every service, and returns the names that health is asked by."""
+    """Add all services. Returns their names in the health service; "" stands for the whole server."""
     streams = Streams(settings.limits)
     geocube, admin = services_of(cube, runner.jobs, streams, settings.data, runner.wake)
     downloader = DownloaderService(cube, streams, allowed=settings.data)
@@ -294,10 +295,10 @@ def _bind(server: grpc.Server, host: str, port: int, credentials: grpc.ServerCre
         bound = add()
     except RuntimeError as error:
         raise AcdError(
-            ErrorCode.SERVE_FAILED, f"{address} cannot be listened on; another program may have it"
+            ErrorCode.SERVE_FAILED, f"cannot listen on {address}; another program may be using it"
         ) from error
     if not bound:
-        raise AcdError(ErrorCode.SERVE_FAILED, f"{address} cannot be listened on; another program may have it")
+        raise AcdError(ErrorCode.SERVE_FAILED, f"cannot listen on {address}; another program may be using it")
     return bound
 
 
@@ -316,5 +317,5 @@ def _credentials(settings: ServeSettings) -> grpc.ServerCredentials | None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise AcdError(
-            ErrorCode.SERVE_FAILED, f"{certificate} and {key} are not a certificate and its key: {reason}"
+            ErrorCode.SERVE_FAILED, f"{certificate} and {key} are not a valid certificate and its key: {reason}"
         ) from error

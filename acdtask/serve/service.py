@@ -1,4 +1,4 @@
-"""Geocube's services on a local cube, put together from the calls of each topic."""
+"""Assembles Geocube's services on a local cube from the RPCs of each topic."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from acdtask.serve.variables import VariableCalls
 __all__ = ["VERSION", "method_name", "services_of"]
 
 VERSION = f"1.0.3-acd.{__version__}"
-"""The Geocube whose API this is, and what answers."""
+"""The version of Geocube's API, and of acd."""
 
 Method: TypeAlias = Callable[[Any, grpc.ServicerContext], Any]
 
@@ -38,7 +38,7 @@ BEFORE_A_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def method_name(rpc: str) -> str:
-    """The name of an RPC as a method.
+    """The name of the method that serves an RPC.
 
     >>> method_name("TileAOI"), method_name("GetXYZTile")
     ('tile_aoi', 'get_xyz_tile')
@@ -47,10 +47,10 @@ def method_name(rpc: str) -> str:
 
 
 class VersionCall:
-    """Which Geocube this is."""
+    """The RPC Version."""
 
     def version(self, request: pb.GetVersionRequest) -> pb.GetVersionResponse:
-        """The version of the API, and acd's."""
+        """Return the version of the API and of acd."""
         return pb.GetVersionResponse(Version=VERSION)
 
 
@@ -64,11 +64,11 @@ def services_of(
     """The services Geocube and Admin on a cube.
 
     Args:
-        cube: what is served.
-        consolidations: its jobs.
-        streams: how many cubes are streamed at once; shared with the downloader.
-        data: folders and s3:// prefixes below which containers may lie, beside the cube itself.
-        wake: called when a consolidation has something to do.
+        cube: the served cube.
+        consolidations: its consolidation jobs.
+        streams: limits concurrent streams; shared with the downloader.
+        data: folders and s3:// prefixes that may contain containers, in addition to the cube itself.
+        wake: called when a consolidation job has a step to do.
     """
     cube = cube.confined(data)
     catalogue, managed = Catalogue(cube), Managed(cube.store, data)
@@ -87,12 +87,12 @@ def services_of(
 
 
 def servicer(service: str, *parts: object) -> SimpleNamespace:
-    """A method for each RPC of a service: that of the first part which has it.
+    """An object with a method for each RPC of a service, taken from the first part that serves it.
 
-    A part has methods that take request and context under the RPC's own name, or, as most, only the request under its
-    name in small letters. What no part has is UNIMPLEMENTED.
+    A part serves an RPC by a method with the RPC's own name that takes request and context, or, usually, by a method
+    with its name in snake case that takes only the request. RPCs without a method are UNIMPLEMENTED.
     """
-    rpcs = [one.name for one in pb.DESCRIPTOR.services_by_name[service].methods]
+    rpcs = [method.name for method in pb.DESCRIPTOR.services_by_name[service].methods]
     return SimpleNamespace(**{rpc: _method(rpc, parts) for rpc in rpcs})
 
 

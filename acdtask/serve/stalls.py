@@ -1,4 +1,4 @@
-"""Cuts off calls whose client neither sends its request nor takes the answer."""
+"""Cancels calls whose client neither sends its request nor reads the response."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class _Wait:
 class StallGuard:
     """Cancels calls that wait too long for their client.
 
-    gRPC blocks the thread of a call while it waits for the client; only cancelling the call sets the thread free.
+    gRPC blocks the thread of a call while it waits for the client; only cancelling the call frees the thread.
 
     Args:
         request_s: seconds within which a request must arrive.
-        stall_s: seconds within which a client must take a message of a stream.
+        stall_s: seconds within which a client must read a message of a stream.
     """
 
     def __init__(self, request_s: float, stall_s: float) -> None:
@@ -45,7 +45,7 @@ class StallGuard:
 
     @contextmanager
     def requesting(self, context: grpc.ServicerContext) -> Iterator[None]:
-        """While the block waits for a request."""
+        """Guard a block that waits for a request."""
         wait = self._add(context, self.request_s)
         try:
             yield
@@ -54,7 +54,7 @@ class StallGuard:
 
     @contextmanager
     def sending(self, context: grpc.ServicerContext) -> Iterator[None]:
-        """While the block waits until the client takes a message."""
+        """Guard a block that waits until the client reads a message."""
         wait = self._add(context, self.stall_s)
         try:
             yield
@@ -65,7 +65,7 @@ class StallGuard:
         wait = _Wait(context, time.monotonic(), seconds)
         with self._lock:
             self._waits.add(wait)
-            if self._thread is None:
+            if self._thread is None:  # the watcher runs only while calls wait
                 self._thread = threading.Thread(target=self._watch, name="stalled-calls", daemon=True)
                 self._thread.start()
         return wait

@@ -1,4 +1,4 @@
-"""How many cubes are streamed at once, and how much memory they hold."""
+"""Limits on concurrent streams of pixels and their memory."""
 
 from __future__ import annotations
 
@@ -19,22 +19,26 @@ WAITING = 256
 
 
 class StreamLimits(BaseModel):
-    """What streams of pixels may take of a server."""
+    """Limits of the streams of pixels of a server."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    streams: int = Field(default=16, ge=1, description="cubes that are streamed at once; the others wait their turn")
-    memory_mb: int = Field(default=2048, ge=64, description="MiB of pixels that they hold together, about")
-    image_mb: int = Field(default=2048, ge=1, description="MiB of the largest image that may be asked for")
-    wait_s: float = Field(default=300, gt=0, description="seconds that a cube waits for its turn before it is refused")
-    waiting: int = Field(default=WAITING, ge=1, description="cubes that may wait for their turn")
+    streams: int = Field(
+        default=16, ge=1, description="maximum number of concurrent streams; others wait for their turn"
+    )
+    memory_mb: int = Field(default=2048, ge=64, description="approximate MiB of memory for all streams together")
+    image_mb: int = Field(default=2048, ge=1, description="maximum size of a requested image in MiB")
+    wait_s: float = Field(
+        default=300, gt=0, description="seconds that a stream waits for its turn before it is refused"
+    )
+    waiting: int = Field(default=WAITING, ge=1, description="maximum number of waiting streams")
     stall_s: float = Field(
-        default=30, gt=0, description="seconds after which a client that takes no message is cut off"
+        default=30, gt=0, description="seconds after which a client that reads no message is disconnected"
     )
 
 
 class Streams:
-    """The streams of a server. One for all the services that send pixels."""
+    """The streams of a server, shared by all services that send pixels."""
 
     def __init__(self, limits: StreamLimits | None = None) -> None:
         self.limits = limits or StreamLimits()
@@ -43,40 +47,41 @@ class Streams:
             self.limits.waiting,
             self.limits.wait_s,
             memory=self.limits.memory_mb * MIB,
-            work="cubes are streamed",
+            activity="streams are running",
         )
 
     @property
     def running(self) -> int:
-        """Streams that send."""
+        """Number of running streams."""
         return self.turns.running
 
     @property
     def held(self) -> int:
-        """Bytes that they may hold."""
+        """Memory reserved for the running streams, in bytes."""
         return self.turns.held
 
     @property
     def waiting(self) -> int:
-        """Streams that wait for their turn."""
+        """Number of streams that wait for their turn."""
         return self.turns.waiting
 
     def send(
         self, context: grpc.ServicerContext, size: int, messages: Callable[[], Iterator[MessageT]]
     ) -> Iterator[MessageT]:
-        """The messages, from when it is their turn, until the client has all of them or is gone.
+        """Wait for a turn, then yield the messages until the client has all of them or leaves.
 
         Args:
             context: of the call.
-            size: bytes that the stream holds at most.
-            messages: begins the work.
+            size: maximum memory of the stream in bytes.
+            messages: starts the work.
 
         Raises:
-            RefusalError: UNAVAILABLE if there was no turn in time, or too many streams wait already.
+            RefusalError: UNAVAILABLE if the stream did not get a turn in time, or too many streams are waiting.
         """
         with self.turns.turn(context, size) as granted:
             if not granted:
                 return
+            # `messages` is called only now: a stream must not read pixels before its turn.
             for message in messages():
                 yield message
                 if not context.is_active():

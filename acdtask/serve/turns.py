@@ -1,4 +1,4 @@
-"""Turns: a limited number of calls work at once, the others wait, and no client can take all the places."""
+"""Turns: limits the number of concurrent calls, with a fair queue in which no client can take all places."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEMPORARY = "(this error may be temporary)"
 
 
 def address_of_peer(peer: str) -> str:
-    """The address of a peer as gRPC names it, without the port.
+    """The address of a gRPC peer without the port.
 
     >>> address_of_peer("ipv4:10.0.0.7:51234"), address_of_peer("ipv6:%5B::1%5D:51234")
     ('ipv4:10.0.0.7', 'ipv6:%5B::1%5D')
@@ -30,7 +30,7 @@ def address_of_peer(peer: str) -> str:
 
 @dataclass(eq=False)
 class _Ticket:
-    """A call that works or waits."""
+    """A call that is running or waiting."""
 
     number: int
     connection: str
@@ -43,24 +43,24 @@ class _Ticket:
 
 
 class Turns:
-    """Gives calls their turn, fairly between clients.
+    """Assigns turns to calls, fairly among clients.
 
     The next turn goes to the address with the fewest turns, then to the connection with the fewest, then to the call
-    that came first. One address may have at most three quarters of the turns and of all places, so that the rest stays
-    free for others.
+    that came first. An address may have at most three quarters of the turns and of all places, which leaves the rest to
+    others.
 
     Args:
-        most: calls that work at once.
-        waiting: calls that may wait; one more is refused.
+        most: maximum number of running calls.
+        waiting: maximum number of waiting calls; further ones are refused.
         wait_s: seconds that a call waits before it is refused.
-        memory: bytes that the calls at work may hold together; None for no limit. A call that is larger runs alone.
-        work: what the calls do, for messages, such as "calls are worked on".
+        memory: maximum memory of all running calls in bytes; None for no limit. A larger call runs alone.
+        activity: what the calls do, for messages, such as "calls are running".
     """
 
-    def __init__(self, most: int, waiting: int, wait_s: float, *, memory: int | None = None, work: str) -> None:
+    def __init__(self, most: int, waiting: int, wait_s: float, *, memory: int | None = None, activity: str) -> None:
         self.most, self.waiting_most, self.memory = most, waiting, memory
-        self._wait_s, self._work = wait_s, work
-        self._lock = threading.Lock()
+        self._wait_s, self._activity = wait_s, activity
+        self._lock = threading.Lock()  # held only for bookkeeping: calls wait on the event of their ticket
         self._queue: list[_Ticket] = []
         self._running: set[_Ticket] = set()
         self._by_address: Counter[str] = Counter()
@@ -69,31 +69,31 @@ class Turns:
 
     @property
     def running(self) -> int:
-        """Calls at work."""
+        """Number of running calls."""
         return len(self._running)
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for their turn."""
+        """Number of calls that wait for their turn."""
         return len(self._queue)
 
     @property
     def held(self) -> int:
-        """Bytes that the calls at work may hold."""
+        """Memory reserved for the running calls, in bytes."""
         with self._lock:
             return self._held()
 
     @contextmanager
     def turn(self, context: grpc.ServicerContext, size: int = 0) -> Iterator[bool]:
-        """A turn, as long as the block runs; False if the client left while it waited.
+        """Wait for a turn and hold it while the block runs. Yields False if the client left while waiting.
 
         Args:
             context: of the call.
-            size: bytes that the call holds at most.
+            size: maximum memory of the call in bytes.
 
         Raises:
-            RefusalError: UNAVAILABLE if the client, or all clients together, have too many calls here, or if there was
-                no turn in time.
+            RefusalError: UNAVAILABLE if the client, or all clients together, have too many calls, or if the call did
+                not get a turn in time.
         """
         ticket = self._join(context.peer(), size)
         try:
@@ -108,6 +108,7 @@ class Turns:
             ticket = _Ticket(self._numbers, peer, size)
             self._queue.append(ticket)
             self._grant()
+            # Only a call that has to wait counts against the limits, and it must not count itself.
             if not ticket.granted.is_set():
                 self._queue.remove(ticket)
                 self._refuse_too_many(ticket)
@@ -117,18 +118,19 @@ class Turns:
     def _refuse_too_many(self, ticket: _Ticket) -> None:
         own = self._by_address[ticket.address] + sum(other.address == ticket.address for other in self._queue)
         if own >= _share(self.most + self.waiting_most):
-            raise self._busy(f"this client has {own} calls here, the most that one client may have: ask for fewer")
+            raise self._busy(f"this client has {own} calls, the maximum for one client: send fewer at once")
         if len(self._queue) >= self.waiting_most:
-            raise self._busy(f"{self.running} {self._work} and {self.waiting} wait: try again later")
+            raise self._busy(f"{self.running} {self._activity} and {self.waiting} are waiting: try again later")
 
     def _busy(self, message: str) -> RefusalError:
         return RefusalError(grpc.StatusCode.UNAVAILABLE, f"{message} {TEMPORARY}")
 
     def _wait(self, ticket: _Ticket, context: grpc.ServicerContext) -> None:
         deadline = time.monotonic() + self._wait_s
+        # gRPC does not wake the thread of a call whose client leaves, so look for that once a second.
         while not ticket.granted.wait(min(LOOK_EVERY_S, self._wait_s)) and context.is_active():
             if time.monotonic() > deadline:
-                raise self._busy(f"{self.running} {self._work} already")
+                raise self._busy(f"{self.running} {self._activity}: no turn within {self._wait_s:g} s")
 
     def _leave(self, ticket: _Ticket) -> None:
         with self._lock:
@@ -143,7 +145,7 @@ class Turns:
             self._grant()
 
     def _grant(self) -> None:
-        """Give free turns away. The one who is next is not overtaken, so that a large call does not wait forever."""
+        """Assign free turns. The next call in line is never overtaken, so a large one does not wait forever."""
         share = _share(self.most)
         while self._queue and len(self._running) < self.most:
             allowed = (ticket for ticket in self._queue if self._by_address[ticket.address] < share)
@@ -160,7 +162,7 @@ class Turns:
         return self._by_address[ticket.address], self._by_connection[ticket.connection], ticket.number
 
     def _fits(self, ticket: _Ticket) -> bool:
-        if not self._running:
+        if not self._running:  # a call larger than all of the memory runs alone
             return True
         fits_memory = self.memory is None or self._held() + ticket.size <= self.memory
         return len(self._running) < self.most and fits_memory

@@ -1,4 +1,4 @@
-"""Calls on variables, their instances and palettes; a method is the RPC of its name."""
+"""The RPCs on variables, instances and palettes; each method serves the RPC of the same name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from acdtask.raster.data_format import Resampling
 from acdtask.serve.catalogue import Catalogue
 from acdtask.serve.errors import already_exists, failed, invalid, not_found, not_served, still_used
 from acdtask.serve.ids import instance_id
-from acdtask.serve.messages import dformat_of, instance_to_wire, is_name, page_of, require_short, variable_to_wire
+from acdtask.serve.messages import dformat_of, instance_to_message, is_name, page_of, require_short, variable_to_message
 from acdtask.serve.palettes import Colour, Palette
 
 __all__ = ["VariableCalls"]
@@ -25,24 +25,24 @@ INSTANCE_NAME = re.compile(r"[a-zA-Z0-9\-:_]+")
 
 
 class VariableCalls:
-    """Variables, instances and palettes. Every method raises RefusalError or AcdError."""
+    """The RPCs on variables, instances and palettes. Every method raises RefusalError or AcdError."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._cube = catalogue.cube
 
     def create_variable(self, request: pb.CreateVariableRequest) -> pb.CreateVariableResponse:
-        """Make a variable; its palette must be there."""
+        """Create a variable; its palette must exist."""
         variable = _variable_of(request.variable)
         with self._catalogue.lock:
-            if any(one.name == variable.name for one in self._cube.variables()):
+            if any(existing.name == variable.name for existing in self._cube.variables()):
                 raise already_exists("Variable", "name", variable.name)
             self._check_palette(variable.palette)
             self._cube.add_variable(variable)
-        return pb.CreateVariableResponse(id=self._to_wire(variable).id)
+        return pb.CreateVariableResponse(id=self._to_message(variable).id)
 
     def get_variable(self, request: pb.GetVariableRequest) -> pb.GetVariableResponse:
-        """The variable of an id, of an instance's id, or of a name, with all its instances."""
+        """Return a variable with its instances, by its id, the id of an instance, or its name."""
         if request.id:
             variable = self._catalogue.variable(request.id)
         elif request.instance_id:
@@ -51,34 +51,37 @@ class VariableCalls:
             variable = self._named(request.name)
         else:
             raise invalid("GetVariable: all parameters are empty")
-        return pb.GetVariableResponse(variable=self._to_wire(variable))
+        return pb.GetVariableResponse(variable=self._to_message(variable))
 
     def list_variables(self, request: pb.ListVariablesRequest) -> Iterator[pb.ListVariablesResponseItem]:
-        """The variables whose names match, by name; without those whose data type Geocube has not."""
+        """Stream the variables whose names match, sorted by name, except those with a data type unknown to Geocube."""
         matches = matcher(request.name or "*")
-        found = [one for one in self._cube.variables() if matches(one.name) and one.dformat.dtype in DTYPES]
-        for variable in found[page_of(request.limit, request.page)]:
-            yield pb.ListVariablesResponseItem(variable=self._to_wire(variable))
+        supported = [variable for variable in self._cube.variables() if variable.dformat.dtype in DTYPES]
+        matching = [variable for variable in supported if matches(variable.name)]
+        for variable in matching[page_of(request.limit, request.page)]:
+            yield pb.ListVariablesResponseItem(variable=self._to_message(variable))
 
     def instantiate_variable(self, request: pb.InstantiateVariableRequest) -> pb.InstantiateVariableResponse:
-        """Make an instance of a variable."""
+        """Create an instance of a variable."""
         name = request.instance_name
         if not INSTANCE_NAME.fullmatch(name):
             raise invalid(f"Invalid Name: {name}")
         require_short(name)
         with self._catalogue.lock:
             variable = self._catalogue.variable(request.variable_id)
-            if any(one.name == name for one in self._cube.instances(variable.name)):
+            if any(existing.name == name for existing in self._cube.instances(variable.name)):
                 raise already_exists("Instance", "name", f"{variable.name}:{name}")
             instance = Instance(variable=variable.name, name=name, metadata=dict(request.instance_metadata))
             self._cube.add_instance(instance)
-        return pb.InstantiateVariableResponse(instance=instance_to_wire(instance))
+        return pb.InstantiateVariableResponse(instance=instance_to_message(instance))
 
     def update_variable(self, request: pb.UpdateVariableRequest) -> pb.UpdateVariableResponse:
-        """Change what is given. UNIMPLEMENTED for another name."""
+        """Change the given fields of a variable. UNIMPLEMENTED for a new name."""
         variable = self._catalogue.variable(request.id)
         if request.HasField("name") and request.name.value != variable.name:
-            raise not_served("The ids of a variable and of its instances are made of its name, so it cannot be renamed")
+            raise not_served(
+                "a variable cannot be renamed: its id and those of its instances are computed from its name"
+            )
         palette = request.palette.value if request.HasField("palette") else None
         if palette and len(variable.bands) != 1:
             raise invalid("Cannot define a palette to a multi-bands variable")
@@ -94,17 +97,17 @@ class VariableCalls:
         return pb.UpdateVariableResponse()
 
     def update_instance(self, request: pb.UpdateInstanceRequest) -> pb.UpdateInstanceResponse:
-        """Set and remove metadata. UNIMPLEMENTED for another name."""
+        """Set and remove metadata of an instance. UNIMPLEMENTED for a new name."""
         variable, instance = self._catalogue.instance(request.id)
         if request.HasField("name") and request.name.value != instance.name:
-            raise not_served("The id of an instance is made of its name, so it cannot be renamed")
-        # Geocube adds, then removes: a key that is in both is gone.
+            raise not_served("an instance cannot be renamed: its id is computed from its name")
+        # Geocube adds first and then removes, so a key in both is removed.
         added = {key: value for key, value in request.add_metadata.items() if key not in request.del_metadata_keys}
         self._cube.update_instance(variable.name, instance.name, added, request.del_metadata_keys)
         return pb.UpdateInstanceResponse()
 
     def delete_variable(self, request: pb.DeleteVariableRequest) -> pb.DeleteVariableResponse:
-        """Remove a variable and its instances, unless one has datasets."""
+        """Remove a variable and its instances, unless an instance has datasets."""
         variable = self._catalogue.variable(request.id)
         for instance in self._cube.instances(variable.name):
             self._check_unused(instance)
@@ -123,7 +126,7 @@ class VariableCalls:
             raise still_used("variable_instances", "datasets", instance_id(instance.variable, instance.name))
 
     def create_palette(self, request: pb.CreatePaletteRequest) -> pb.CreatePaletteResponse:
-        """Keep a palette; the same again is no conflict."""
+        """Store a palette. Storing the same palette again is not a conflict."""
         if not self._catalogue.palettes.create(_palette_of(request.palette), replace=request.replace):
             raise already_exists("Palette", "name", request.palette.name)
         return pb.CreatePaletteResponse()
@@ -138,8 +141,8 @@ class VariableCalls:
                 return variable
         raise not_found("Variable", "name", name)
 
-    def _to_wire(self, variable: Variable) -> pb.Variable:
-        return variable_to_wire(variable, self._cube.instances(variable.name))
+    def _to_message(self, variable: Variable) -> pb.Variable:
+        return variable_to_message(variable, self._cube.instances(variable.name))
 
 
 def _variable_of(message: pb.Variable) -> Variable:
@@ -170,7 +173,7 @@ def _variable_of(message: pb.Variable) -> Variable:
 
 
 def _require_palette_name(name: str) -> None:
-    """INVALID_ARGUMENT if it can be no palette's name; empty is none."""
+    """INVALID_ARGUMENT if the name is not valid for a palette; empty means no palette."""
     require_short(name)
     if name and not is_name(name):
         raise invalid(f"Incorrect palette name: {name}")
@@ -187,7 +190,7 @@ def _palette_of(message: pb.Palette) -> Palette:
         raise invalid(f"Invalid Palette Name: {message.name}")
     require_short(message.name)
     try:
-        points = [Colour(value=one.value, r=one.r, g=one.g, b=one.b, a=one.a) for one in message.colors]
+        points = [Colour(value=point.value, r=point.r, g=point.g, b=point.b, a=point.a) for point in message.colors]
         return Palette(name=message.name, colours=tuple(points))
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")

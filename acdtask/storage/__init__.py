@@ -1,1 +1,1 @@
-"""Bytes under keys: the store on a folder or an object store, files on the web, and their errors."""
+"""Storage: the object store (a folder or S3), files on the web, and their errors."""

@@ -1,4 +1,4 @@
-"""What the environment says of an object store, for obstore and for GDAL alike."""
+"""Configuration of object stores from the environment, for both obstore and GDAL."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["gdal_options", "gdal_s3_options", "open_bucket", "s3_config"]
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-"""Variables that say where the object store is; the first one that is set counts."""
+"""Variables with the address of the object store; the first one set is used."""
 
 UNSIGNED = ("AWS_NO_SIGN_REQUEST", "AWS_SKIP_SIGNATURE")
-"""GDAL's and obstore's names for the same: the bucket is public, and no keys are looked for."""
+"""GDAL's and obstore's variables for public buckets: requests are not signed."""
 
 SENT_IN_HEADERS = (
     "AWS_ACCESS_KEY_ID",
@@ -32,16 +32,17 @@ SENT_IN_HEADERS = (
 YES = frozenset({"1", "true", "yes", "y", "on"})
 NO = frozenset({"", "0", "false", "no", "n", "off"})
 GDAL_CACHE_BYTES = 16 * 1024 * 1024
-"""So much of decoded blocks is kept in a process that reads; GDAL alone would keep 5 % of the machine's memory."""
+"""Size of GDAL's cache of decoded blocks in each process; the default is 5 % of the machine's memory."""
 
 USER = re.compile(r"//[^/]*@")
 HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
 
 def s3_config() -> S3Config:
-    """Options of obstore's S3Store beside those that it reads from the environment itself.
+    """Options for obstore's S3Store in addition to those that it reads from the environment itself.
 
-    ENDPOINT_INVALID, STORE_CONFIG_INVALID.
+    Raises:
+        AcdError: ENDPOINT_INVALID, STORE_CONFIG_INVALID.
     """
     _check_plain()
     _check_unsigned()
@@ -52,7 +53,7 @@ def s3_config() -> S3Config:
 
 
 def open_bucket(bucket: str, prefix: str, retries: int, retry_seconds: float) -> S3Store:
-    """A prefix of a bucket as obstore has it. ENDPOINT_INVALID, STORE_CONFIG_INVALID."""
+    """Open a prefix of a bucket with obstore. ENDPOINT_INVALID, STORE_CONFIG_INVALID."""
     from obstore.store import S3Store
 
     return S3Store(
@@ -73,7 +74,7 @@ def open_bucket(bucket: str, prefix: str, retries: int, retry_seconds: float) ->
 
 
 def gdal_options() -> dict[str, str | int]:
-    """Options for rasterio.Env: where S3 is, no listing of folders beside a file, few decoded blocks kept."""
+    """Options for rasterio.Env: S3 access, no search for sidecar files, a small block cache."""
     options: dict[str, str | int] = {
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
         "GDAL_HTTP_MAX_RETRY": "6",
@@ -88,55 +89,55 @@ def gdal_options() -> dict[str, str | int]:
 
 
 def gdal_s3_options() -> dict[str, str | int]:
-    """Options for rasterio.Env: where S3 is, and whether requests are signed.
+    """Options for rasterio.Env: the S3 endpoint, and whether requests are signed.
 
-    Keys and web identity stay in the environment, where GDAL finds them by itself. Nothing is checked, since these are
-    options for files of this machine too; whatever is on S3 was listed before, with `s3_config`.
+    GDAL reads keys and web identity from the environment itself. Nothing is checked here, since local files use these
+    options too; `s3_config` checks the environment when a bucket is listed.
     """
     options: dict[str, str | int] = {}
     _, endpoint = _endpoint()
     if endpoint:
-        scheme, _, place = endpoint.rpartition("://")
-        options["AWS_S3_ENDPOINT"] = place.rstrip("/")
+        scheme, _, host = endpoint.rpartition("://")
+        options["AWS_S3_ENDPOINT"] = host.rstrip("/")
         options["AWS_HTTPS"] = "NO" if scheme.lower() == "http" else "YES"
         options["AWS_VIRTUAL_HOSTING"] = "FALSE"
-    # Always said: rasterio keeps what an earlier environment of this process said.
+    # Always set: rasterio keeps the value of an earlier Env of this process.
     options["AWS_NO_SIGN_REQUEST"] = "YES" if _is_anonymous() else "NO"
     return options
 
 
 def _check_plain() -> None:
-    """STORE_CONFIG_INVALID for a variable with a line end or a blank, as a secret made of a file may have."""
+    """Reject variables with whitespace, such as the newline of a secret made from a file. STORE_CONFIG_INVALID."""
     for name in SENT_IN_HEADERS:
         if re.search(r"[\s\x00-\x1f\x7f]", os.environ.get(name, "")):
             raise AcdError(
                 ErrorCode.STORE_CONFIG_INVALID,
-                f"{name} has a blank or a line end in it",
-                f"Set {name} without blanks and line ends.",
+                f"{name} contains whitespace",
+                f"Set {name} without spaces and line breaks.",
             )
 
 
 def _endpoint() -> tuple[str, str]:
-    """The variable that says where the object store is, and what it says; empty for AWS."""
+    """Name and value of the variable with the object store's address; both empty for AWS."""
     name = next((name for name in ENDPOINTS if os.environ.get(name)), "")
     return name, os.environ.get(name, "")
 
 
 def _checked_endpoint() -> str:
     name, text = _endpoint()
-    if text and (wrong := _fault(text)):
+    if text and (fault := _fault(text)):
         raise AcdError(
             ErrorCode.ENDPOINT_INVALID,
-            f"{name} is {USER.sub('//...@', text)!r}, which {wrong}",
+            f"{name} is {USER.sub('//...@', text)!r}, which {fault}",
             f"Set {name} to an address such as http://localhost:9000 or https://s3.example.org.",
         )
     return text
 
 
 def _fault(text: str) -> str:
-    """What is wrong with an address; empty if nothing is."""
+    """Describe what is wrong with an address; empty if it is valid."""
     if text != text.strip() or re.search(r"\s", text):
-        return "has blanks"
+        return "contains whitespace"
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -147,7 +148,7 @@ def _fault(text: str) -> str:
     if not parts.hostname or not HOST.fullmatch(parts.hostname) or port == 0:
         return "has no valid host"
     if parts.username or parts.query or parts.fragment:
-        return "has more than a host, a port and a path"
+        return "may only have a host, a port and a path"
     return ""
 
 

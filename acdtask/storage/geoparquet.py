@@ -1,7 +1,7 @@
-"""GeoParquet 1.1: all Parquet files of acd are written and read here, with the metadata that makes geometries visible.
+"""Reads and writes acd's Parquet files (GeoParquet 1.1).
 
-Readers such as GDAL, DuckDB and GeoPandas look for the key `geo` in the metadata of the file. Metadata of the Arrow
-schema is kept in another key, where only Arrow finds it.
+GDAL, DuckDB and GeoPandas recognise geometries by the key `geo` in the file's metadata. Metadata of the Arrow schema is
+in a different key, which only Arrow reads.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from acdtask.storage.errors import is_panic
 __all__ = ["GEOMETRY", "UTC_TIME", "encode_table", "geo_metadata", "read_table", "time_column", "wkb_column"]
 
 GEOMETRY = "geometry"
-"""The name of the geometry column, which holds WKB."""
+"""Name of the geometry column (WKB)."""
 
 UTC_TIME = DataType.timestamp("us", tz="UTC")
 
 MAGIC = b"PAR1"
 SMALLEST = 12
-"""Bytes of a file that has only its two magic numbers and a length."""
+"""Minimum size of a Parquet file in bytes: two magic numbers and a length."""
 
 CRS84: dict[str, Any] = {
     "$schema": "https://proj.org/schemas/v0.5/projjson.schema.json",
@@ -52,12 +52,12 @@ CRS84: dict[str, Any] = {
 
 
 def geo_metadata(geometries: Sequence[Any] | NDArray[Any], *, with_bbox: bool = True, **column: Any) -> dict[str, str]:
-    """The file's metadata for a table whose column `geometry` is WKB in longitude and latitude.
+    """File metadata of a table whose `geometry` column is WKB in longitude and latitude.
 
     Args:
-        geometries: all of them, as shapely has them; None for a row without one.
-        with_bbox: whether to add the box around all geometries.
-        column: further members of the column's metadata, such as its orientation.
+        geometries: shapely geometries of all rows; None for a row without one.
+        with_bbox: whether to add the bounding box of all geometries.
+        column: further members of the column's metadata, such as `orientation`.
 
     >>> geo = json.loads(geo_metadata([shapely.box(7, 50, 8, 51)])["geo"])
     >>> geo["columns"]["geometry"]["geometry_types"], geo["columns"]["geometry"]["bbox"]
@@ -74,24 +74,24 @@ def geo_metadata(geometries: Sequence[Any] | NDArray[Any], *, with_bbox: bool = 
 
 
 def wkb_column(geometries: Sequence[bytes | None]) -> Array:
-    """Geometries as WKB; null for a row without one."""
+    """Column of WKB geometries; None becomes null."""
     return Array(geometries, DataType.binary())
 
 
 def time_column(microseconds: Sequence[int | None] | NDArray[np.int64]) -> Array:
-    """Moments in UTC, from microseconds since 1970; null where there is none."""
+    """Column of UTC timestamps from microseconds since 1970; None becomes null."""
     if isinstance(microseconds, np.ndarray):
         return Array.from_numpy(microseconds).cast(UTC_TIME)
     return Array(microseconds, DataType.int64()).cast(UTC_TIME)
 
 
 def encode_table(columns: Mapping[str, Array], metadata: Mapping[str, str], required: Collection[str] = ()) -> bytes:
-    """A Parquet file, the same bytes for the same columns.
+    """Encode columns as a Parquet file; the same columns give the same bytes.
 
     Args:
-        columns: by name, in order.
-        metadata: of the file.
-        required: the columns that have no nulls.
+        columns: columns by name, in order.
+        metadata: metadata of the file.
+        required: names of the columns without nulls.
     """
     schema = Schema([Field(name, column.type, nullable=name not in required) for name, column in columns.items()])
     table = Table.from_arrays(list(columns.values()), schema=schema)
@@ -101,7 +101,7 @@ def encode_table(columns: Mapping[str, Array], metadata: Mapping[str, str], requ
 
 
 def read_table(data: bytes) -> Table:
-    """The table of a Parquet file. ValueError if the file is damaged or is not Parquet.
+    """Decode a Parquet file. ValueError if the file is damaged or is not Parquet.
 
     >>> read_table(b"{}")
     Traceback (most recent call last):
@@ -112,7 +112,7 @@ def read_table(data: bytes) -> Table:
         raise ValueError("it is not a Parquet file")
     try:
         return read_parquet(io.BytesIO(data)).read_all()
-    except Exception as error:  # arro3 raises bare Exceptions of its own
+    except Exception as error:  # arro3 raises plain Exceptions
         raise ValueError(f"it is damaged: {error}") from error
     except BaseException as error:
         if is_panic(error):

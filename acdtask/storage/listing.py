@@ -1,64 +1,50 @@
-"""Listings, fingerprints, and deletion in bulk: the part of a store that handles many objects."""
+"""Listing, fingerprinting and deleting many objects of a store."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from acdtask.storage.backend import StoreBackend
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
-    from obstore.store import LocalStore, S3Store
 
 __all__ = ["PAGE", "PLAIN_KEY", "Entry", "ListedStore"]
 
 PLAIN_KEY = re.compile(r"[\w:-][\w.:-]*(/[\w:-][\w.:-]*)*", re.ASCII)
-"""A key that is the name of its file as it is."""
+"""A key that obstore uses unescaped as a file name."""
 
 PAGE = 1000
-"""Objects in a page of a listing, and in a request that deletes."""
+"""Objects per page of a listing and per delete request."""
 
 STAGED = re.compile(r"#\d+$")
-"""How a folder names a file until it is whole; a process that was killed leaves it behind."""
-
+"""Suffix of a file that is still being written in a folder; a killed process leaves such files behind."""
 
 LISTED_TOGETHER = 3
-"""So many files of a folder are found sooner by a listing of it than one by one."""
+"""Number of files from which one listing of their folder is faster than a request for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object as a listing shows it; `modified` is by the clock of the store."""
+    """An object in a listing; `modified` is in the store's clock."""
 
     key: str
     size: int
     modified: datetime
 
 
-class Backed(Protocol):
-    """What the methods below need of a store."""
+class ListedStore(StoreBackend):
+    """The part of `Store` that lists, compares and deletes objects."""
 
-    _root: Path | None
-    _bucket_seen: bool
-
-    def _is_absent(self) -> bool: ...
-    def _backend(self, *, write: bool = False) -> LocalStore | S3Store: ...
-    def explained(self, key: str) -> AbstractContextManager[None]: ...
-    def delete(self, key: str) -> None: ...
-    def fingerprints(self, prefix: str = "") -> dict[str, str]: ...
-    def _check_bucket(self, error: FileNotFoundError) -> None: ...
-
-
-class ListedStore:
-    """The part of a `Store` that lists, compares and deletes many objects."""
-
-    def entries(self: Backed, prefix: str = "") -> Iterator[Entry]:
-        """The objects below the prefix, page by page, however many there are. On S3 they are sorted."""
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Iterate over the objects below a prefix, page by page. On S3 they are sorted by key."""
         import obstore
 
         if self._is_absent():
@@ -68,10 +54,10 @@ class ListedStore:
                 for entry in batch:
                     yield Entry(entry["path"], entry["size"], entry["last_modified"])
 
-    def list(self: Backed, prefix: str = "") -> list[str]:
-        """The keys below the prefix (a whole part of a key: 'a' has 'a/b', not 'ab'), relative to the store, sorted.
+    def list(self, prefix: str = "") -> list[str]:
+        """List the keys below a prefix, relative to the store and sorted. Prefix 'a' matches 'a/b', but not 'ab'.
 
-        What a writer has not finished is not listed.
+        Files that are still being written are not listed.
         """
         import obstore
 
@@ -83,8 +69,8 @@ class ListedStore:
         self._bucket_seen = True
         return keys
 
-    def fingerprints(self: Backed, prefix: str = "") -> dict[str, str]:
-        """The keys below the prefix (or the key itself), each with a text that changes when what is there does."""
+    def fingerprints(self, prefix: str = "") -> dict[str, str]:
+        """Fingerprints, which change with content, of the objects below a prefix or of the object with this key."""
         import obstore
 
         if self._is_absent():
@@ -100,8 +86,8 @@ class ListedStore:
                     self._check_bucket(error)
         return {entry["path"]: _fingerprint(entry) for entry in sorted(entries, key=lambda entry: entry["path"])}
 
-    def fingerprint(self: Backed, key: str) -> str | None:
-        """The text that `fingerprints` has for a key, or None if nothing is under it."""
+    def fingerprint(self, key: str) -> str | None:
+        """Fingerprint of an object, as in `fingerprints`; None if it is missing."""
         import obstore
 
         if self._is_absent():
@@ -113,38 +99,46 @@ class ListedStore:
                 self._check_bucket(error)
                 return None
 
-    def fingerprints_in(self: Backed, names: Collection[str]) -> dict[str, str]:
-        """The fingerprints of those of the names that are there. Several are listed together, not asked for one by one.
-
-        Folders below this one are not listed.
-        """
+    def fingerprints_in(self, names: Collection[str]) -> dict[str, str]:
+        """Fingerprints by name of the existing objects among `names`, which are directly below the store."""
         import obstore
 
         if len(names) < LISTED_TOGETHER:
-            marks = [self.fingerprints(name) for name in names]
-            return {name: found[name] for name, found in zip(names, marks, strict=True) if name in found}
+            return {name: mark for name in names for key, mark in self.fingerprints(name).items() if key == name}
         if self._is_absent():
             return {}
         with self.explained(""):
             entries = obstore.list_with_delimiter(self._backend())["objects"]
         return {entry["path"]: _fingerprint(entry) for entry in entries if entry["path"] in names}
 
-    def staged(self: Backed, prefix: str = "") -> Iterator[Entry]:
-        """Files below the prefix that no writer has finished yet. On S3 there are none."""
+    def staged(self, prefix: str = "") -> Iterator[Entry]:
+        """Iterate over unfinished files below a prefix: being written, or left by a killed writer. None on S3."""
         if self._root is None:
             return
         for folder, _, names in os.walk(self._root / prefix):
             for name in filter(STAGED.search, names):
                 path = Path(folder, name)
-                with suppress(FileNotFoundError):  # its writer has just finished it
+                with suppress(FileNotFoundError):  # finished meanwhile
                     status = path.stat()
                     modified = datetime.fromtimestamp(status.st_mtime, UTC)
                     yield Entry(path.relative_to(self._root).as_posix(), status.st_size, modified)
 
-    def delete_all(self: Backed, keys: Sequence[str]) -> None:
-        """Remove what is under the keys, as far as anything is; on S3, a thousand in a request.
+    def delete(self, key: str) -> None:
+        """Delete an object if it exists."""
+        import obstore
 
-        A folder loses the directories that become empty.
+        if self._is_absent():
+            return
+        with self.explained(key):
+            try:
+                obstore.delete(self._backend(), key)
+            except FileNotFoundError as error:
+                self._check_bucket(error)
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Delete the objects with these keys, ignoring missing ones; on S3, a thousand per request.
+
+        In a folder, directories that become empty are removed too.
         """
         import obstore
 
@@ -162,16 +156,16 @@ class ListedStore:
 
 
 def _fingerprint(entry: ObjectMeta) -> str:
-    """The size of an object, and what tells its content from another one of that size."""
+    """Size of an object with its ETag, or with the time of its last change."""
     return f"{entry['size']} {entry['e_tag'] or entry['last_modified'].isoformat()}"
 
 
 def _remove_empty_folders(path: Path, root: Path) -> None:
-    """Remove the folders above a path that are empty; a writer makes its folder again when it needs it."""
+    """Remove empty folders above a path; writers recreate them when needed."""
     for folder in path.parents:
         if folder == root:
             return
         try:
             folder.rmdir()
-        except OSError:  # it is not empty, or another process has removed it
+        except OSError:  # not empty, or already removed by another process
             return

@@ -1,4 +1,4 @@
-"""Roots: the folders and s3:// prefixes below which a server may open files, checked when a file is opened."""
+"""Roots: the folders and s3:// prefixes below which a server may open files."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ URL_SYNTAX = re.compile(r"[?#\\]")
 
 @dataclass(frozen=True)
 class Roots:
-    """Folders (absolute paths) and s3:// prefixes. Only files below them are opened.
+    """Folders (absolute paths) and s3:// prefixes below which files may be opened.
 
-    A path is resolved at the moment of opening: links and '..' count for where they lead then. Hard links and mounts
-    cannot be told from files of the folder; only who may write there can make them.
+    Paths are checked when a file is opened, after resolving symbolic links and '..'. Hard links and mounts cannot be
+    detected; creating them requires write access to the folder.
     """
 
     addresses: tuple[str, ...]
 
     def resolve(self, address: str) -> str:
-        """The path without links, or the s3:// address. ADDRESS_MALFORMED, ADDRESS_OUTSIDE.
+        """Resolve an address to a path without links, or an s3:// address. ADDRESS_MALFORMED, ADDRESS_OUTSIDE.
 
         >>> Roots(("s3://bucket/images",)).resolve("s3://bucket/images/a.tif")
         's3://bucket/images/a.tif'
@@ -43,35 +43,35 @@ class Roots:
                 raise _outside(address)
             return plain
         path = _real_path(plain)
-        if not self._holds(path):
+        if not self._contain(path):
             raise _outside(address)
         return path
 
     def check(self, descriptor: int, path: str) -> None:
-        """Raise ADDRESS_OUTSIDE if an open file is not below the roots, wherever its path leads by now."""
-        if not self._holds(_place_of(descriptor, path)):
+        """Raise ADDRESS_OUTSIDE if an open file is not below the roots, even if its path has been changed since."""
+        if not self._contain(_path_of(descriptor, path)):
             raise _outside(path)
 
     def remove(self, path: str) -> None:
         """Remove a file by its absolute path. ADDRESS_OUTSIDE, OSError.
 
-        Its folder is opened, checked and used, so that no link swapped meanwhile leads elsewhere.
+        The file is removed relative to its checked, open folder, so that swapping a link meanwhile has no effect.
         """
         folder, _, name = path.rpartition("/")
         descriptor = os.open(folder or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            if not self._holds(f"{_place_of(descriptor, folder or '/')}/"):
+            if not self._contain(f"{_path_of(descriptor, folder or '/')}/"):
                 raise _outside(path)
             os.unlink(name, dir_fd=descriptor)
         finally:
             os.close(descriptor)
 
-    def _holds(self, path: str) -> bool:
+    def _contain(self, path: str) -> bool:
         return any(_is_below(path, _real_path(root)) for root in self.addresses if root.startswith("/"))
 
 
 def plain_address(address: str) -> str:
-    """An absolute path or an s3:// address, free of GDAL's and URLs' syntax. ADDRESS_MALFORMED for anything else.
+    """Normalise an address to an absolute path or an s3:// address. ADDRESS_MALFORMED for any other syntax.
 
     >>> plain_address("file:///data/a%20b.tif")
     '/data/a b.tif'
@@ -90,9 +90,9 @@ def plain_address(address: str) -> str:
 
 @contextmanager
 def open_file(path: str, roots: Roots | None = None) -> Iterator[int]:
-    """The descriptor of a regular file, open for reading, that lies below the roots. OSError, ADDRESS_OUTSIDE.
+    """Open a regular file below the roots for reading, as a descriptor. OSError, ADDRESS_OUTSIDE.
 
-    The file is opened first and checked then, so that a link swapped in between is noticed.
+    The open descriptor is checked, not the path, so that swapping a link in between is detected.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
@@ -108,15 +108,15 @@ def open_file(path: str, roots: Roots | None = None) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _place_of(descriptor: int, path: str) -> str:
+def _path_of(descriptor: int, path: str) -> str:
     try:
-        return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - a Path takes three times as long
-    except OSError:  # no /proc, as on macOS: a link swapped at this very moment goes unnoticed
+        return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - pathlib takes three times as long
+    except OSError:  # no /proc, as on macOS: a link swapped at this moment is not detected
         return os.path.realpath(path)
 
 
 def _real_path(path: str) -> str:
-    """The path without links, as the kernel resolves it where there is a file: quicker than os.path.realpath."""
+    """Resolve symbolic links. For existing files the kernel does it, faster than os.path.realpath."""
     if not hasattr(os, "O_PATH"):
         return os.path.realpath(path)
     try:
@@ -124,13 +124,13 @@ def _real_path(path: str) -> str:
     except OSError:
         return os.path.realpath(path)
     try:
-        return _place_of(descriptor, path)
+        return _path_of(descriptor, path)
     finally:
         os.close(descriptor)
 
 
-def _is_below(place: str, root: str) -> bool:
-    return place.startswith(f"{root.rstrip('/')}/")
+def _is_below(path: str, root: str) -> bool:
+    return path.startswith(f"{root.rstrip('/')}/")
 
 
 def _is_object(address: str) -> bool:
@@ -154,9 +154,7 @@ def _shown(address: str) -> str:
 
 
 def _outside(address: str) -> AcdError:
-    return AcdError(
-        ErrorCode.ADDRESS_OUTSIDE, f"{_shown(address)} cannot be opened: it does not lie where this server may read"
-    )
+    return AcdError(ErrorCode.ADDRESS_OUTSIDE, f"{_shown(address)} cannot be opened: this server may not read there")
 
 
 def _malformed(address: str) -> AcdError:

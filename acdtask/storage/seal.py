@@ -1,7 +1,7 @@
-"""Checksums of documents: every JSON object that acd reads back ends with the CRC-32C of the rest.
+"""Checksums of JSON documents: every object that acd reads back ends with the CRC-32C of the rest.
 
-The checksum is the object's last member, `"crc32c"`, so any JSON reader can still open the document. A document without
-that member is refused, since a flipped bit in the member's name must not turn the check off.
+The checksum is the object's last member, `"crc32c"`, so any JSON reader can open the document. A document without it
+counts as damaged: otherwise a flipped bit in the member's name would disable the check.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MEMBER_BYTES = len(b', "crc32c": "00000000"}')
 
 
 def seal(body: bytes) -> bytes:
-    """A JSON object with its checksum as the last member; the object ends with its brace.
+    """Add its checksum to a JSON object as the last member. The text must end with the object's brace.
 
     >>> seal(b'{"a": 1}')
     b'{"a": 1, "crc32c": "efa86ef0"}'
@@ -34,7 +34,7 @@ def seal(body: bytes) -> bytes:
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether a document is what `seal` made.
+    """Whether a document has a valid checksum.
 
     >>> is_sealed(seal(b'{"a": 1}')), is_sealed(b'{"a": 1}')
     (True, False)
@@ -47,13 +47,13 @@ def is_sealed(data: bytes) -> bool:
 
 
 def unseal(data: bytes, where: str, code: ErrorCode = ErrorCode.CUBE_DAMAGED, fix: str | None = None) -> bytes:
-    """The JSON object that `seal` was given, without its checksum.
+    """Verify a sealed document and return it without its checksum.
 
     Args:
         data: the sealed document.
-        where: its address, for the error.
-        code: the error to raise if the checksum is missing or wrong.
-        fix: what its reader should do, if there is something better than the fix of the code.
+        where: address of the document, for the error.
+        code: error to raise if the checksum is missing or wrong.
+        fix: remedy to show instead of the code's own.
 
     >>> unseal(seal(b'{"a": 1}'), "a.json")
     b'{"a": 1}'
@@ -68,8 +68,8 @@ def unseal(data: bytes, where: str, code: ErrorCode = ErrorCode.CUBE_DAMAGED, fi
 def parse_sealed(
     kind: type[ModelT], data: bytes, where: str, code: ErrorCode = ErrorCode.CUBE_DAMAGED, fix: str | None = None
 ) -> ModelT:
-    """The model in a sealed document. Raises `code` if the document is damaged."""
+    """Verify and parse a sealed document. Raises `code` if it is damaged."""
     try:
         return kind.model_validate_json(unseal(data, where, code, fix))
     except ValidationError as error:
-        raise AcdError(code, f"{where} is damaged: it does not hold a {kind.__name__.lstrip('_')}", fix) from error
+        raise AcdError(code, f"{where} is damaged: it is not a valid {kind.__name__.lstrip('_')}", fix) from error

@@ -1,4 +1,4 @@
-"""What this process has read and written so far: numbers for people and dashboards, never for decisions."""
+"""Counts the bytes read and written by this process, for people and dashboards, never for decisions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ __all__ = ["Traffic", "count_object_read", "count_pixels_read", "count_written",
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes that a process has moved.
+    """Bytes read and written by a process.
 
     Attributes:
-        pixel_bytes_read: pixels read out of rasters and Zarr arrays, as they are in memory. GDAL does not tell how many
-            compressed bytes it fetched for them.
-        object_bytes_read: objects, or ranges of them, fetched whole by Store and for Zarr, as they are stored; what
-            GDAL fetches is not among them.
-        bytes_written: objects that the storage has accepted, as they are stored. What was written again counts again.
+        pixel_bytes_read: pixels read from rasters and Zarr arrays, decoded. GDAL does not report the compressed bytes.
+        object_bytes_read: objects, or ranges of them, read by Store and by Zarr, as stored. Excludes GDAL's reads.
+        bytes_written: objects accepted by the storage, as stored; rewritten objects count again.
     """
 
     pixel_bytes_read: int = 0
@@ -44,12 +42,12 @@ _lock = threading.Lock()
 
 
 def traffic_so_far() -> Traffic:
-    """Since the process began; the difference of two is what happened between."""
+    """Traffic since the process started; subtract two values to get the traffic in between."""
     return _so_far
 
 
 def count_pixels_read(size: int) -> None:
-    """Add the bytes of an array of pixels that was read."""
+    """Add the bytes of a pixel array that was read."""
     _count(Traffic(pixel_bytes_read=size))
 
 
@@ -64,6 +62,6 @@ def count_written(size: int) -> None:
 
 
 def _count(more: Traffic) -> None:
-    global _so_far  # it is of the process, as its memory and its time are
+    global _so_far  # counted per process
     with _lock:
         _so_far += more

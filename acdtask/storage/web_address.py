@@ -1,4 +1,4 @@
-"""Addresses on the web. What follows a `?` may be a signature: it is never shown, stored or made part of a name."""
+"""Web addresses. The query may be a signature, so it is never shown, stored or used in a name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from urllib.parse import unquote, urlsplit
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.http import HAS_LOGIN, INVALID_HOST, address_fault
+from acdtask.hosts import HAS_LOGIN, INVALID_HOST, address_fault
 
 __all__ = [
     "SIGNED_SOURCE",
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 SIGNED_SOURCE = "ACD_SIGNED_SOURCE"
-"""The environment variable with the whole address of a source that needs a query."""
+"""Environment variable with the full address of a source that needs a query."""
 
 LONGEST = 8192
 WEB = ("http://", "https://")
@@ -31,11 +31,11 @@ FILE = re.compile(
     r"dim|cor|coh|cc|jp2|png|jpe?g)",
     re.IGNORECASE,
 )
-"""How the addresses of files end; those of an API do not."""
+"""Addresses of files, as opposed to those of an API."""
 
 
 def is_web(address: str) -> bool:
-    """Whether an address is one of the web.
+    """Whether an address begins with http:// or https://.
 
     >>> is_web("HTTPS://x.org/a.tif"), is_web("s3://bucket/a.tif")
     (True, False)
@@ -44,7 +44,7 @@ def is_web(address: str) -> bool:
 
 
 def is_web_api(address: str) -> bool:
-    """Whether an address is one of the web, and not that of a file.
+    """Whether an address is on the web and is not a file's.
 
     >>> is_web_api("https://x.org/v1/collections/coherence"), is_web_api("https://x.org/items.json?sig=secret")
     (True, False)
@@ -53,7 +53,7 @@ def is_web_api(address: str) -> bool:
 
 
 def without_query(address: str) -> str:
-    """The address as it may be shown and stored.
+    """Strip query and fragment, so that the address may be shown and stored.
 
     >>> without_query("https://x.org/a.tif?sig=secret#x")
     'https://x.org/a.tif'
@@ -62,7 +62,7 @@ def without_query(address: str) -> str:
 
 
 def name_of(address: str) -> str:
-    """The name of the file at an address.
+    """Name of the file at an address.
 
     >>> name_of("https://x.org/b/S1%20a.tif?sig=secret")
     'S1 a.tif'
@@ -71,14 +71,14 @@ def name_of(address: str) -> str:
 
 
 def check_address(address: str) -> None:
-    """WEB_ADDRESS if no request can be made of an address, or if it has a user or a password."""
+    """Raise WEB_ADDRESS if an address is invalid or contains a user or password."""
     fault = address_fault(address, UNFIT) or ("is too long" if len(address) > LONGEST else "")
     if fault == HAS_LOGIN:
         host = urlsplit(address).netloc.rpartition("@")[2]
         raise AcdError(
             ErrorCode.WEB_ADDRESS,
             f"an address at {host} {fault}",
-            "Leave them out of the address, and write them into ~/.netrc.",
+            "Remove them from the address, and put them in ~/.netrc.",
         )
     if fault == INVALID_HOST:
         raise AcdError(ErrorCode.WEB_ADDRESS, f"an address on the web {fault}")
@@ -87,9 +87,9 @@ def check_address(address: str) -> None:
 
 
 def take_signature(source: str) -> str:
-    """A source without its query. The whole address goes into the environment, for this process and its workers.
+    """Strip the query from a source, and set SIGNED_SOURCE to the full address for this process and its workers.
 
-    Only that of a file or a document; the query of a STAC API says what is asked for.
+    Applies to files and documents only: the query of a STAC API is part of the request.
     """
     if not is_web(source) or is_web_api(source):
         return source
@@ -101,6 +101,6 @@ def take_signature(source: str) -> str:
 
 
 def signed_source(source: str) -> str:
-    """A source with the query that the environment has for it."""
+    """Source with the query that SIGNED_SOURCE has for it, if any."""
     signed = os.environ.get(SIGNED_SOURCE, "").strip()
     return signed if is_web(source) and signed and without_query(signed) == source else source

@@ -1,4 +1,4 @@
-"""Answers of a web server: their bodies, unpacked, and the fingerprint of the file that they are of."""
+"""Replies of web servers: decompressed bodies, and fingerprints of the files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.http import Reply, host_of
+from acdtask.hosts import host_of
+from acdtask.http import Reply
 from acdtask.storage.traffic import count_object_read
 from acdtask.storage.web_address import without_query
 from acdtask.storage.web_request import PARTIAL, UNSATISFIABLE
@@ -18,47 +19,47 @@ __all__ = ["CONTENT_RANGE", "body", "encoding_of", "is_page", "mark_of", "page_e
 PIECE_BYTES = 1024 * 1024
 
 MOST_BYTES = 32 * 1024**3
-"""Of a file: as many as the most pixels of a raster have, in the widest type, and some more."""
+"""Maximum size of a file: twice the largest raster in the widest data type."""
 
 SLOWEST, PATIENCE_SECONDS = 1024, 60.0
-"""Bytes in a second below which a server counts as one that does not answer, after some time."""
+"""Slowest acceptable rate in bytes per second, checked after PATIENCE_SECONDS."""
 
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 PAGE_TYPES = ("text/html", "application/xhtml")
 
 
-def body(answer: Reply, address: str) -> Iterator[bytes]:
-    """The bytes of an answer, unpacked, some at a time. WEB_PAGE, WEB_UNREACHABLE."""
-    unpack = _unpacker(answer, address)
+def body(reply: Reply, address: str) -> Iterator[bytes]:
+    """Iterate over the decompressed body of a reply in pieces. WEB_PAGE, WEB_UNREACHABLE."""
+    decompress = _decompressor(reply, address)
     began, received, is_first = time.monotonic(), 0, True
-    for packed in answer.pieces(PIECE_BYTES):
+    for packed in reply.pieces(PIECE_BYTES):
         received += len(packed)
         count_object_read(len(packed))
         seconds = time.monotonic() - began
         if seconds > PATIENCE_SECONDS and received < SLOWEST * seconds:
-            raise AcdError(ErrorCode.WEB_UNREACHABLE, f"{address} is sent too slowly")
-        for piece in unpack(packed):
-            if is_first and (is_page(answer) or PAGE.match(piece)):
-                raise page_error(answer, address)
+            raise AcdError(ErrorCode.WEB_UNREACHABLE, f"the server sends {address} too slowly")
+        for piece in decompress(packed):
+            if is_first and (is_page(reply) or PAGE.match(piece)):
+                raise page_error(reply, address)
             is_first = False
             yield piece
 
 
-def _unpacker(answer: Reply, address: str) -> Callable[[bytes], Iterator[bytes]]:
-    """How the pieces of a body are unpacked; a small one may become a large one, so bit by bit."""
-    encoding = encoding_of(answer)
+def _decompressor(reply: Reply, address: str) -> Callable[[bytes], Iterator[bytes]]:
+    """Create a function that decompresses a piece of the body in steps of limited size."""
+    encoding = encoding_of(reply)
     if not encoding:
         return lambda packed: iter((packed,))
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise AcdError(
             ErrorCode.INPUT_UNREADABLE,
-            f"{address} is sent as {encoding[:40]!r}, which was not asked for",
-            "Download the file, and give its folder as --source.",
+            f"the server sends {address} with the unsupported encoding {encoding[:40]!r}",
+            "Download the file, and pass its folder as --source.",
         )
     state = zlib.decompressobj(zlib.MAX_WBITS | 32)
 
-    def unpack(packed: bytes) -> Iterator[bytes]:
+    def decompress(packed: bytes) -> Iterator[bytes]:
         try:
             while packed and not state.eof:
                 piece = state.decompress(packed, PIECE_BYTES)
@@ -66,44 +67,45 @@ def _unpacker(answer: Reply, address: str) -> Callable[[bytes], Iterator[bytes]]
                 if piece:
                     yield piece
         except zlib.error:
-            raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{address} is sent as {encoding}, and is none") from None
+            detail = f"the server sends {address} as {encoding}, but its data are not valid {encoding}"
+            raise AcdError(ErrorCode.INPUT_UNREADABLE, detail) from None
 
-    return unpack
+    return decompress
 
 
-def encoding_of(answer: Reply) -> str:
-    """The Content-Encoding; empty for plain bytes."""
-    encoding = answer.header("Content-Encoding").strip().lower()
+def encoding_of(reply: Reply) -> str:
+    """Content-Encoding of a reply; empty if uncompressed."""
+    encoding = reply.header("Content-Encoding").strip().lower()
     return "" if encoding == "identity" else encoding
 
 
-def mark_of(answer: Reply, address: str) -> str:
-    """The fingerprint by the headers; empty if they do not say anything that changes with the file."""
-    if answer.status == UNSATISFIABLE:
-        raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{address} has no bytes")
-    if is_page(answer):
-        raise page_error(answer, address)
-    if tag := answer.header("ETag").strip():
+def mark_of(reply: Reply, address: str) -> str:
+    """Fingerprint of a file from the reply's headers; empty if they do not identify its version."""
+    if reply.status == UNSATISFIABLE:
+        raise AcdError(ErrorCode.INPUT_UNREADABLE, f"{address} is empty")
+    if is_page(reply):
+        raise page_error(reply, address)
+    if tag := reply.header("ETag").strip():
         return tag.removeprefix("W/")
-    modified = answer.header("Last-Modified").strip()
-    span = CONTENT_RANGE.fullmatch(answer.header("Content-Range").strip())
-    size = span[3] if answer.status == PARTIAL and span else answer.header("Content-Length").strip()
-    return f"{size} {modified}" if size and modified and not encoding_of(answer) else ""
+    modified = reply.header("Last-Modified").strip()
+    span = CONTENT_RANGE.fullmatch(reply.header("Content-Range").strip())
+    size = span[3] if reply.status == PARTIAL and span else reply.header("Content-Length").strip()
+    return f"{size} {modified}" if size and modified and not encoding_of(reply) else ""
 
 
-def is_page(answer: Reply) -> bool:
-    """Whether the answer says that it is a web page."""
-    return answer.header("Content-Type").strip().lower().startswith(PAGE_TYPES)
+def is_page(reply: Reply) -> bool:
+    """Whether a reply's headers declare a web page."""
+    return reply.header("Content-Type").strip().lower().startswith(PAGE_TYPES)
 
 
-def page_error(answer: Reply, address: str) -> AcdError:
-    """WEB_PAGE, naming the server."""
-    by = f" {answer.host} gives" if answer.host != host_of(address) else " its server gives"
-    return AcdError(ErrorCode.WEB_PAGE, f"in place of {without_query(address)}{by} a web page")
+def page_error(reply: Reply, address: str) -> AcdError:
+    """Make a WEB_PAGE error that names the server."""
+    server = reply.host if reply.host != host_of(address) else "the server"
+    return AcdError(ErrorCode.WEB_PAGE, f"{server} sends a web page instead of {without_query(address)}")
 
 
 def within_bounds(size: int, address: str) -> int:
-    """The size of a file; INPUT_TOO_LARGE if it is too large."""
+    """Return the size of a file; INPUT_TOO_LARGE if it exceeds the limit."""
     if size > MOST_BYTES:
-        raise AcdError(ErrorCode.INPUT_TOO_LARGE, f"{address} has more than {MOST_BYTES:,} bytes")
+        raise AcdError(ErrorCode.INPUT_TOO_LARGE, f"{address} is larger than {MOST_BYTES:,} bytes")
     return size

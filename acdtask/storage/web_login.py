@@ -1,4 +1,4 @@
-"""Which credentials go to which host: a token by the environment, or an entry of the netrc file."""
+"""Credentials for a host: a token from the environment, or an entry of the netrc file."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.http import UNPRINTABLE, host_of, is_this_machine
+from acdtask.hosts import UNPRINTABLE, host_of, is_this_machine
 
 __all__ = ["TOKEN", "TOKEN_HOST", "authorization_for"]
 
 TOKEN, TOKEN_HOST = "ACD_WEB_TOKEN", "ACD_WEB_TOKEN_HOST"
-"""The environment variables: a bearer token, and the hosts that it is for."""
+"""Environment variables with a bearer token and the hosts that receive it."""
 
 HOST = re.compile(r"\.?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
 def authorization_for(address: str) -> dict[str, str]:
-    """The header Authorization of a request, or none. Nothing is sent in the clear, but to this machine.
+    """Authorization header for a request; empty if there are no credentials. Without TLS, only for this machine.
 
-    WEB_CREDENTIALS if the environment or the netrc file cannot be used.
+    Raises:
+        AcdError: WEB_CREDENTIALS if TLS is missing, or if the environment or the netrc file is invalid.
     """
     host = host_of(address)
     token = _token_for(host)
@@ -34,22 +35,22 @@ def authorization_for(address: str) -> dict[str, str]:
         raise AcdError(
             ErrorCode.WEB_CREDENTIALS,
             f"the credentials for {host} would be sent without TLS",
-            "Give the https:// address, or take the credentials for this host away if it needs none.",
+            "Use the https:// address, or remove the credentials for this host if it needs none.",
         )
     return {"Authorization": f"Bearer {token}" if token else f"Basic {login}"}
 
 
 def _token_for(host: str) -> str:
-    """The token, if it is for this host. A secret made of a file often ends with a line end, no part of it."""
+    """Token for this host, or an empty text. Surrounding whitespace, such as the newline of a file, is ignored."""
     token, hosts = os.environ.get(TOKEN, "").strip(), _hosts()
     if not token:
         return ""
     if UNPRINTABLE.search(token):
-        raise AcdError(ErrorCode.WEB_CREDENTIALS, f"{TOKEN} has a blank, or a character that no token has")
+        raise AcdError(ErrorCode.WEB_CREDENTIALS, f"{TOKEN} contains whitespace or another invalid character")
     if not hosts:
-        raise AcdError(ErrorCode.WEB_CREDENTIALS, f"{TOKEN} is set, and {TOKEN_HOST} does not say for which host")
-    is_meant = any(host == named or (named.startswith(".") and host.endswith(named)) for named in hosts)
-    return token if is_meant else ""
+        raise AcdError(ErrorCode.WEB_CREDENTIALS, f"{TOKEN} is set, but {TOKEN_HOST} names no host")
+    receives_token = any(host == named or (named.startswith(".") and host.endswith(named)) for named in hosts)
+    return token if receives_token else ""
 
 
 def _hosts() -> list[str]:
@@ -58,14 +59,14 @@ def _hosts() -> list[str]:
         if not HOST.fullmatch(host) or (host.startswith(".") and "." not in host[1:]):
             raise AcdError(
                 ErrorCode.WEB_CREDENTIALS,
-                f"{TOKEN_HOST} has {host!r}, which is not the name of a host",
-                f"Set {TOKEN_HOST} to hosts such as data.example.org, or .example.org for all below it.",
+                f"{TOKEN_HOST} contains {host!r}, which is not a host name",
+                f"Set {TOKEN_HOST} to hosts such as data.example.org, or .example.org for all its subdomains.",
             )
     return hosts
 
 
 def _login_for(host: str) -> str:
-    """The login for a host as HTTP sends it. The `default` entry of the file counts for no host."""
+    """Basic credentials for a host from the netrc file. Its `default` entry is never used."""
     named = os.environ.get("NETRC", "")
     try:
         path = Path(named) if named else Path.home() / ".netrc"
@@ -75,7 +76,7 @@ def _login_for(host: str) -> str:
         raise AcdError(
             ErrorCode.WEB_CREDENTIALS,
             f"the netrc file {named or '~/.netrc'} cannot be read: {reason}",
-            "Correct the file, or name another one in NETRC.",
+            "Correct the file, or set NETRC to another file.",
         ) from None
     if entry is None:
         return ""

@@ -1,6 +1,6 @@
-"""One GET on the web, as an ingest sends it: what it may follow, which credentials it has, and what a refusal means.
+"""GET requests for ingestion: redirects, credentials, retries and errors.
 
-Texts name addresses without their query.
+Messages show addresses without their query.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.http import BUSY, Client, HttpError, Policy, Reason, Reply, host_of, repeatedly
+from acdtask.hosts import host_of
+from acdtask.http import BUSY, Client, HttpError, Policy, Reason, Reply, repeatedly
 from acdtask.storage.web_address import check_address, without_query
 from acdtask.storage.web_login import authorization_for
 
@@ -32,12 +33,12 @@ _client = Client(connections=16)
 
 @contextmanager
 def get(address: str, headers: dict[str, str], *, public: bool = False) -> Iterator[Reply | None]:
-    """Ask for an address; the reply has the status 200, 206 or 416. None if nothing is there.
+    """Send a GET request. The reply has status 200, 206 or 416; None if the file is missing.
 
     Args:
-        address: with its query.
-        headers: of the request.
-        public: the address was named by somebody on the public internet, and must be there too.
+        address: full address, with its query.
+        headers: headers of the request.
+        public: whether the server must be on the public internet, because a public document lists the address.
 
     Raises:
         AcdError: WEB_ADDRESS, WEB_DENIED, WEB_REDIRECTED, WEB_UNREACHABLE, WEB_CREDENTIALS.
@@ -59,7 +60,7 @@ def get(address: str, headers: dict[str, str], *, public: bool = False) -> Itera
             elif reply.status in (OK, PARTIAL, UNSATISFIABLE):
                 yield reply
             else:
-                raise _unwelcome(reply.status, shown, reply.host)
+                raise _status_error(reply.status, shown, reply.host)
         finally:
             reply.close()
     except HttpError as error:
@@ -67,11 +68,11 @@ def get(address: str, headers: dict[str, str], *, public: bool = False) -> Itera
 
 
 def patiently(work: Callable[[], ResultT]) -> ResultT:
-    """Do something again, a little later, while the server does not answer."""
-    return repeatedly(work, _may_pass, attempts=ATTEMPTS, pause=PAUSE, longest_pause=LONGEST_WAIT)
+    """Call a function, and again after pauses while the server cannot be reached."""
+    return repeatedly(work, _is_transient, attempts=ATTEMPTS, pause=PAUSE, longest_pause=LONGEST_WAIT)
 
 
-def _may_pass(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     return isinstance(error, AcdError) and error.code is ErrorCode.WEB_UNREACHABLE
 
 
@@ -80,16 +81,16 @@ def _explained(error: HttpError, shown: str) -> AcdError:
         case Reason.REDIRECTS:
             return AcdError(
                 ErrorCode.WEB_REDIRECTED,
-                f"{shown} leads on and on, {REDIRECTS} times at least",
-                "It is mostly a login that fails: look at the address in a browser, and check the token or ~/.netrc.",
+                f"{shown} redirects more than {REDIRECTS} times",
+                "This is usually a failed login: open the address in a browser, and check the token or ~/.netrc.",
             )
         case Reason.DOWNGRADE:
             target = without_query(error.detail)[:200]
-            return AcdError(ErrorCode.WEB_REDIRECTED, f"{shown} leads from https:// to {target}")
+            return AcdError(ErrorCode.WEB_REDIRECTED, f"{shown} redirects from https:// to {target}")
         case Reason.INSIDE:
             return AcdError(
                 ErrorCode.WEB_REDIRECTED,
-                f"{shown} leads, or was led to, into a network that is not of the public internet",
+                f"{shown} leads from the public internet into a private network",
             )
         case Reason.ADDRESS:
             return AcdError(ErrorCode.WEB_ADDRESS, f"{shown} is not a valid address")
@@ -97,19 +98,19 @@ def _explained(error: HttpError, shown: str) -> AcdError:
             return AcdError(
                 ErrorCode.WEB_DENIED,
                 f"the certificate of {host_of(shown)} is not trusted",
-                "Name the authority that issued it in SSL_CERT_FILE, if you trust it.",
+                "If you trust its issuer, set SSL_CERT_FILE to a file with the issuer's certificate.",
             )
-    return AcdError(ErrorCode.WEB_UNREACHABLE, f"{shown} does not answer ({error.kind})")
+    return AcdError(ErrorCode.WEB_UNREACHABLE, f"{shown} does not respond ({error.kind})")
 
 
-def _unwelcome(status: int, shown: str, host: str) -> AcdError:
-    by = f" by {host}" if host != host_of(shown) else ""
+def _status_error(status: int, shown: str, host: str) -> AcdError:
+    server = f" from {host}" if host != host_of(shown) else ""
     if status in BUSY:
-        return AcdError(ErrorCode.WEB_UNREACHABLE, f"{shown} is answered{by} with HTTP {status} again and again")
+        return AcdError(ErrorCode.WEB_UNREACHABLE, f"{shown} keeps failing with HTTP {status}{server}")
     if status in DENIED:
-        return AcdError(ErrorCode.WEB_DENIED, f"{shown} is refused{by} (HTTP {status})")
+        return AcdError(ErrorCode.WEB_DENIED, f"access to {shown} is denied (HTTP {status}{server})")
     return AcdError(
         ErrorCode.WEB_DENIED,
-        f"{shown} is answered{by} with HTTP {status}",
-        "Check the address in a browser; a signed address that is too old has to be made anew.",
+        f"{shown} fails with HTTP {status}{server}",
+        "Open the address in a browser. If it is a signed address that has expired, create a new one.",
     )

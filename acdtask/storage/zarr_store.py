@@ -1,4 +1,4 @@
-"""The store behind a Zarr array, with what it moves counted."""
+"""Store of Zarr arrays that counts the bytes read and written."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ Backend: TypeAlias = LocalStore | S3Store | MemoryStore
 
 
 class CountedStore(ObjectStore[Backend]):
-    """Keeps and reads as zarr's own; `acdtask.storage.traffic` hears of it."""
+    """zarr's ObjectStore, with bytes counted in `acdtask.storage.traffic` and reads optionally confined to roots."""
 
     _folder: Path | None = None
     _roots: Roots | None = None
 
     def confine(self, folder: Path, roots: Roots) -> None:
-        """Read only files of the folder that lie below the roots, wherever links lead."""
+        """Restrict reads to files below the roots, after resolving links."""
         self._folder, self._roots = folder, roots
 
     def with_read_only(self, read_only: bool = False) -> CountedStore:
-        """The same store, for reading only or not."""
+        """Copy of the store with the given access."""
         store = CountedStore(self.store, read_only=read_only)
         store._folder, store._roots = self._folder, self._roots
         return store
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """An object or a range of it, or None."""
+        """Read an object or a range of it; None if it is missing."""
         if self._folder is None:
             return _counted(await super().get(key, prototype, byte_range))
         try:
@@ -53,10 +53,10 @@ class CountedStore(ObjectStore[Backend]):
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> list[Buffer | None]:
-        """Ranges of objects."""
+        """Read ranges of objects; None for each missing object."""
         if self._folder is not None:
             return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
-        return [_counted(one) for one in await super().get_partial_values(prototype, key_ranges)]
+        return [_counted(value) for value in await super().get_partial_values(prototype, key_ranges)]
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write an object."""

@@ -125,7 +125,7 @@ def test_names_that_no_job_takes_are_refused(name: str, run: Run) -> None:
         (["--crs", "EPSG:4326", "--resolution", "20"], "degree"),
         (["--crs", "EPSG:4326", "--resolution", "0.00000001"], "degree"),
         (["--crs", "EPSG:99999", "--resolution", "20"], "EPSG:99999"),
-        (["--crs", "EPSG:4978", "--resolution", "20"], "not a map's"),
+        (["--crs", "EPSG:4978", "--resolution", "20"], "neither a geographic nor a projected CRS"),
         (["--crs", CRS, "--resolution", "0"], "greater than 0"),
         (["--crs", CRS, "--resolution", "nan"], "resolution"),
         (["--crs", CRS, "--resolution", "20", "--cell-size", "0"], "cell size"),

@@ -1,4 +1,4 @@
-"""Small parts that the tests of the cube are made of."""
+"""Records, datasets and images for tests of the cube."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def one_slice(*datasets: Dataset) -> Slice:
 
 
 def put_image(store: Store, key: str, pixels: Pixels, of: Grid, **changes: Any) -> Dataset:
-    """Write pixels (height, width) or (bands, height, width) as a COG and return a dataset of it."""
+    """Write pixels (height, width) or (bands, height, width) as a COG, and return its dataset."""
     bands = pixels if pixels.ndim == 3 else pixels[np.newaxis]
     fields: dict[str, Any] = {"dformat": COHERENCE.dformat, "bands": tuple(range(1, len(bands) + 1))} | changes
     write_cog(store, key, bands, of, nodata=fields["dformat"].nodata)

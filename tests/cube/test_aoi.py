@@ -20,7 +20,7 @@ TIMES = {"start_time": "2021-01-01T00:00:00.000Z", "end_time": "2021-02-10T02:00
 
 
 def payload(**changes: Any) -> dict[str, Any]:
-    """What the ingester's own guide shows, in small."""
+    """A small version of the example in the ingester's guide."""
     fields = {
         "name": "DenmarkDemo",
         "type": "Feature",
@@ -61,7 +61,7 @@ def test_a_payload_of_the_ingester_is_an_aoi() -> None:
     assert aoi.scene_type.parameters["relativeorbitnumber"] == "44"
 
 
-def test_what_goes_out_is_what_came_in() -> None:
+def test_a_payload_survives_a_round_trip() -> None:
     aoi = load_aoi(text())
     sent = aoi.payload()
     assert load_aoi(json.dumps(sent)) == aoi
@@ -114,7 +114,7 @@ def test_holes_stay_and_overlaps_count_once() -> None:
     assert load_aoi(text(**both)).geometry.area == pytest.approx(6)
 
 
-def test_heights_are_left_out() -> None:
+def test_heights_are_dropped() -> None:
     high = {"type": "Polygon", "coordinates": [[[0, 0, 5], [1, 0, 5], [1, 1, 5], [0, 0, 5]]]}
     assert not load_aoi(text(geometry=high)).geometry.has_z
 
@@ -140,7 +140,7 @@ FLAT = {"type": "Polygon", "coordinates": [[[7, 50], [8, 51], [7, 50], [7, 50]]]
 
 
 @pytest.mark.parametrize(
-    ("source", "code", "words"),
+    ("source", "code", "message"),
     [
         ("{", ErrorCode.AOI_UNREADABLE, "not JSON"),
         ("[]", ErrorCode.AOI_UNREADABLE, "not a JSON object"),
@@ -150,9 +150,13 @@ FLAT = {"type": "Polygon", "coordinates": [[[7, 50], [8, 51], [7, 50], [7, 50]]]
         (text(type=None), ErrorCode.AOI_UNREADABLE, "None"),
         (text(type="FeatureCollection"), ErrorCode.AOI_UNREADABLE, "not GeoJSON"),
         (text(type="FeatureCollection", features=[1]), ErrorCode.AOI_UNREADABLE, "not GeoJSON"),
-        (text(geometry={"type": "Polygon"}), ErrorCode.AOI_UNREADABLE, "coordinates are damaged"),
-        (text(geometry={"type": "Polygon", "coordinates": [[["x", 1]]]}), ErrorCode.AOI_UNREADABLE, "damaged"),
-        (text(geometry={"type": "Polygon", "coordinates": 3}), ErrorCode.AOI_UNREADABLE, "damaged"),
+        (text(geometry={"type": "Polygon"}), ErrorCode.AOI_UNREADABLE, "invalid coordinates"),
+        (
+            text(geometry={"type": "Polygon", "coordinates": [[["x", 1]]]}),
+            ErrorCode.AOI_UNREADABLE,
+            "invalid coordinates",
+        ),
+        (text(geometry={"type": "Polygon", "coordinates": 3}), ErrorCode.AOI_UNREADABLE, "invalid coordinates"),
         (text(name=None), ErrorCode.AOI_UNREADABLE, "no name"),
         (text(name=7), ErrorCode.AOI_UNREADABLE, "name of the AOI"),
         (text(graph_config={"resolution": 20}), ErrorCode.AOI_UNREADABLE, "graph_config.resolution"),
@@ -175,9 +179,9 @@ FLAT = {"type": "Polygon", "coordinates": [[[7, 50], [8, 51], [7, 50], [7, 50]]]
         (text(end_time="2020-01-01T00:00:00Z"), ErrorCode.DATE_INVALID, "before it starts"),
     ],
 )
-def test_what_is_no_aoi_is_refused_with_its_reason(source: str, code: ErrorCode, words: str) -> None:
+def test_an_invalid_aoi_is_refused_with_the_reason(source: str, code: ErrorCode, message: str) -> None:
     error = refused(source)
-    assert (error.code, words in error.detail) == (code, True), str(error)
+    assert (error.code, message in error.detail) == (code, True), str(error)
 
 
 def test_the_file_is_named(tmp_path: Path) -> None:
@@ -186,7 +190,7 @@ def test_the_file_is_named(tmp_path: Path) -> None:
     assert str(path) in refused(str(path)).detail
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_binary_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "aoi.json").write_bytes(b"\xff\xfe\x00{")
     assert refused(str(tmp_path / "aoi.json")).code is ErrorCode.AOI_UNREADABLE
     assert refused(str(tmp_path)).code is ErrorCode.AOI_UNREADABLE

@@ -1,4 +1,4 @@
-"""Areas as people draw and export them: geojson.io, QGIS, GeoPackage, Shapefile, KML, a bounding box."""
+"""Areas as drawn and exported by people: geojson.io, QGIS, GeoPackage, Shapefile, KML, a bounding box."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ GEOJSON_IO = """{
     }
   ]
 }"""
-"""What geojson.io saves."""
+"""A file saved by geojson.io."""
 
 QGIS = """{
 "type": "FeatureCollection",
@@ -54,7 +54,7 @@ QGIS = """{
 ]
 }
 """
-"""What 'Export > Save Features As' of QGIS writes: a layer's name, a crs member, attributes, MultiPolygons with Z."""
+"""A file of 'Export > Save Features As' in QGIS: a layer's name, a crs member, attributes, MultiPolygons with Z."""
 
 CRS84 = "urn:ogc:def:crs:OGC:1.3:CRS84"
 MULTI_Z = '{ "type": "MultiPolygon", "coordinates": [ [ [ [ 7.0, 50.0, 0.0 ], [ 7.2, 50.0, 0.0 ], [ 7.2, 50.1, 0.0 ], [ 7.0, 50.1, 0.0 ], [ 7.0, 50.0, 0.0 ] ] ] ] }'  # noqa: E501  # as QGIS writes it
@@ -76,7 +76,7 @@ def in_crs(crs: str) -> dict[str, Any]:
     return moved
 
 
-def test_what_geojson_io_saves_is_an_aoi_once_it_has_a_name() -> None:
+def test_a_file_of_geojson_io_with_a_name_is_an_aoi() -> None:
     aoi = load_aoi(GEOJSON_IO % ('{"name": "site"}', ""))
     assert aoi.geometry.equals(FIELD)
     assert (aoi.name, aoi.start, aoi.end) == ("site", None, None)
@@ -84,16 +84,16 @@ def test_what_geojson_io_saves_is_an_aoi_once_it_has_a_name() -> None:
     assert load_aoi(bare, {"name": "given"}).name == "given"
 
 
-def test_all_that_is_missing_is_said_at_once() -> None:
+def test_all_missing_fields_are_named_at_once() -> None:
     error = refused(GEOJSON_IO % ("{}", ""))
     assert error.code is ErrorCode.AOI_UNREADABLE
     assert all(word in error.detail for word in ("no name", "start_time", "end_time"))
-    assert all(word in error.fix for word in ("--aoi-name", "beside 'type'", "property", "--aoi-start"))
+    assert all(word in error.fix for word in ("--aoi-name", "top-level", "property", "--aoi-start"))
     assert "end_time" not in refused(GEOJSON_IO % ('{"start_time": "2020-01-01", "end_time": "2021-01-01"}', "")).detail
 
 
 @pytest.mark.parametrize("day", ['"2021-01-31"', '"2021/01/31"', '"20210131"', '"2021-01-31T23:59:59.999999"'])
-def test_what_qgis_exports_is_an_aoi_with_the_dates_of_its_attributes(day: str) -> None:
+def test_a_file_of_qgis_is_an_aoi_with_the_dates_of_its_attributes(day: str) -> None:
     aoi = load_aoi(qgis(layer="Köln Süd", start='"2021/01/01"', end=day))
     assert aoi.geometry.equals(FIELD)
     assert not aoi.geometry.has_z
@@ -107,7 +107,7 @@ def test_the_name_of_a_layer_of_qgis_is_used_if_no_feature_has_one() -> None:
     assert (error.code, "--aoi-name" in error.fix) == (ErrorCode.NAME_INVALID, True)
 
 
-def test_a_payload_of_the_ingester_does_not_ask_its_features() -> None:
+def test_properties_of_a_payload_of_the_ingester_are_ignored() -> None:
     document = json.loads(qgis(layer="payload")) | {
         "start_time": "2020-01-01T00:00:00Z",
         "end_time": "2020-12-31T00:00:00Z",
@@ -127,7 +127,7 @@ def test_features_with_different_names_need_one_for_all() -> None:
     assert both.geometry.equals(shapely.union(FIELD, shapely.box(8, 50, 8.1, 50.1)))
 
 
-def test_a_payload_without_times_is_refused_where_the_ingester_gets_it() -> None:
+def test_an_aoi_without_times_is_not_a_payload() -> None:
     with pytest.raises(AcdError) as caught:
         load_aoi(GEOJSON_IO % ('{"name": "site", "start_time": "2020-01-01"}', "")).payload()
     assert "no end_time" in caught.value.detail
@@ -153,11 +153,11 @@ def test_other_coordinates_are_reprojected(crs: str, form: str) -> None:
     drawn = shapely.geometry.shape(in_crs(crs))
     fine = shapely.geometry.mapping(shapely.segmentize(drawn, drawn.length / 10_000))
     expected = shapely.geometry.shape(transform_geom(crs, "EPSG:4326", fine))
-    assert found.symmetric_difference(expected).area < 1e-6 * FIELD.area  # its edges are straight where it was drawn
+    assert found.symmetric_difference(expected).area < 1e-6 * FIELD.area  # edges are straight in the original CRS
 
 
 @pytest.mark.parametrize("place", ["Feature", "geometry"])
-def test_a_crs_member_counts_wherever_it_is(place: str) -> None:
+def test_a_crs_member_may_be_at_any_level(place: str) -> None:
     crs = {"type": "name", "properties": {"name": "EPSG:32632"}}
     feature: dict[str, Any] = {"type": "Feature", "name": "site", "geometry": in_crs("EPSG:32632")}
     (feature if place == "Feature" else feature["geometry"])["crs"] = crs
@@ -165,12 +165,12 @@ def test_a_crs_member_counts_wherever_it_is(place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("crs", "words"),
+    ("crs", "message"),
     [
         ({"type": "name", "properties": {"name": "EPSG:99999"}}, "EPSG:99999"),
         ({"type": "name", "properties": {"name": "EPSG:3857"}}, "look like degrees"),
         ({"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32632"}}, "look like degrees"),
-        ({"type": "name", "properties": {"name": "EPSG:4978"}}, "not a map's"),
+        ({"type": "name", "properties": {"name": "EPSG:4978"}}, "neither geographic nor projected"),
         ({"type": "name", "properties": {"name": "/etc/passwd"}}, "unknown"),
         ({"type": "link", "properties": {"href": "http://example.com/crs.prj"}}, "without a name"),
         ({"type": "name"}, "without a name"),
@@ -178,9 +178,9 @@ def test_a_crs_member_counts_wherever_it_is(place: str) -> None:
         (None, "without a name"),
     ],
 )
-def test_a_crs_that_is_not_understood_is_never_ignored(crs: Any, words: str) -> None:
+def test_an_unknown_crs_is_never_ignored(crs: Any, message: str) -> None:
     error = refused(json.dumps(json.loads(qgis()) | {"crs": crs}))
-    assert (error.code, words in error.detail) == (ErrorCode.AOI_CRS, True), str(error)
+    assert (error.code, message in error.detail) == (ErrorCode.AOI_CRS, True), str(error)
 
 
 @pytest.mark.parametrize("shift", [0, -360])
@@ -203,7 +203,7 @@ def test_a_bounding_box_is_an_area_also_over_the_antimeridian() -> None:
         assert (caught.value.code, "west,south,east,north" in caught.value.fix) == (ErrorCode.AOI_INVALID, True)
 
 
-def test_an_aoi_and_what_was_given_beside_it_become_one_document() -> None:
+def test_an_aoi_and_its_options_become_one_document() -> None:
     text = aoi_document(qgis(end='"2021-01-31"'), {"name": "other", "start_time": "2020-05-01"})
     aoi = load_aoi(text)
     assert (aoi.name, aoi.start, aoi.end) == ("other", datetime(2020, 5, 1, tzinfo=UTC), MOMENT)
@@ -211,12 +211,12 @@ def test_an_aoi_and_what_was_given_beside_it_become_one_document() -> None:
     assert aoi_document(text, {}) == text
 
 
-def test_a_document_without_end_is_refused() -> None:
+def test_a_document_nested_too_deeply_is_refused() -> None:
     deep = '{"type": "Feature", "name": "x", "geometry": ' * 3000 + "null" + "}" * 3000
     assert refused(deep).code is ErrorCode.AOI_UNREADABLE
 
 
-# Vector files, written by GDAL itself
+# Vector files written by GDAL
 
 
 @pytest.fixture
@@ -259,14 +259,14 @@ def test_vector_files_in_another_crs_are_reprojected(name: str, crs: str, write:
     assert found.symmetric_difference(FIELD).area < 1e-3 * FIELD.area
 
 
-def test_a_layer_of_several_is_named_as_qgis_does(write: Any) -> None:
+def test_one_of_several_layers_is_named_as_in_qgis(write: Any) -> None:
     path = write("area.gpkg", layer="west", name="west")
     write("area.gpkg", layer="east", append=True, name="east")
     error = refused(str(path))
     assert "west, east" in error.detail
     assert "|layername=" in error.fix
     assert load_aoi(f"{path}|layername=east").name == "east"
-    assert "its layers are: west, east" in refused(f"{path}|layername=north").detail
+    assert "its layers: west, east" in refused(f"{path}|layername=north").detail
 
 
 def test_a_zipped_shapefile_is_read(write: Any, tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ VRT = b"<OGRVRTDataSource><OGRVRTLayer name='x'><SrcDataSource>/etc/passwd</SrcD
 
 @pytest.mark.parametrize("name", ["a.gpkg", "a.shp", "a.fgb", "a.kml", "a.zip"])
 @pytest.mark.parametrize("data", [b"", b"{}", VRT, b"SQLite format 3\x00 and nothing more", b"PK\x03\x04 no archive"])
-def test_a_file_that_is_not_what_its_ending_says_is_refused(name: str, data: bytes, tmp_path: Path) -> None:
+def test_a_file_whose_content_does_not_match_its_ending_is_refused(name: str, data: bytes, tmp_path: Path) -> None:
     pytest.importorskip("pyogrio", reason="the extra `vector` is not installed")
     (tmp_path / name).write_bytes(data)
     assert refused(str(tmp_path / name)).code is ErrorCode.AOI_UNREADABLE
@@ -306,7 +306,7 @@ def test_large_files_are_refused_before_they_are_opened(tmp_path: Path) -> None:
     assert refused(str(tmp_path / "folder.gpkg")).code is ErrorCode.AOI_UNREADABLE
 
 
-def test_without_the_extra_the_error_has_the_line_that_installs_it(tmp_path: Path, monkeypatch: Any) -> None:
+def test_without_the_extra_the_error_says_how_to_install_it(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "a.gpkg").write_bytes(b"SQLite format 3\x00")
     monkeypatch.setitem(__import__("sys").modules, "pyogrio.raw", None)
     error = refused(str(tmp_path / "a.gpkg"))

@@ -1,4 +1,4 @@
-"""How consolidated containers are written."""
+"""Parameters of consolidated containers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from acdtask.cube.jobs import ConsolidationParams
 from acdtask.cube.local.cube import LocalCube
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import DataFormat
-from tests.serve.consolidation.small_cube import asked, consolidated, expected_stack, jobs_of, make_cube, stack, work
+from tests.serve.consolidation.small_cube import (
+    consolidated,
+    consolidation,
+    expected_stack,
+    jobs_of,
+    make_cube,
+    stack,
+    work,
+)
 
 
 @pytest.fixture
@@ -32,10 +40,10 @@ def test_the_parameters_of_a_variable_are_kept_and_those_of_a_job_do_not_change(
     params = ConsolidationParams(dformat=byte, compression="LOSSY", storage_class="ARCHIVE", resampling="nearest")
     jobs_of(cube).configure("CoherenceVV", params)
     assert jobs_of(LocalCube.open(cube.store.url)).params("CoherenceVV") == params
-    job_id = jobs_of(cube).consolidate(asked())
+    job_id = jobs_of(cube).consolidate(consolidation())
     jobs_of(cube).configure("CoherenceVV", ConsolidationParams())
     assert work(cube, job_id).state == "DONE"
-    assert {one.dformat for one in consolidated(cube)} == {byte}
+    assert {dataset.dformat for dataset in consolidated(cube)} == {byte}
     found, truth = stack(cube, "0/0"), expected_stack("0/0")
     np.testing.assert_array_equal(found == -1, truth == -1)
     assert np.abs(found - truth).max() == 2, "half a step of 4"
@@ -49,8 +57,8 @@ def test_the_parameters_of_a_variable_are_kept_and_those_of_a_job_do_not_change(
 def test_numbers_of_a_container_mean_the_same_to_other_readers(cube: LocalCube) -> None:
     shifted = DataFormat(dtype="int16", nodata=-32768, min=-1000, max=1000)
     jobs_of(cube).configure("CoherenceVV", ConsolidationParams(dformat=shifted))
-    work(cube, jobs_of(cube).consolidate(asked()))
-    (uri,) = {one.uri for one in consolidated(cube) if one.cell == "0/0"}
+    work(cube, jobs_of(cube).consolidate(consolidation()))
+    (uri,) = {dataset.uri for dataset in consolidated(cube) if dataset.cell == "0/0"}
     array = zarr.open_array(cube.store.zarr_store(uri, read_only=True), path="CoherenceVV", mode="r")
     numbers = np.asarray(array[:]).astype("f8")
     physical = numbers * float(str(array.attrs["scale_factor"])) + float(str(array.attrs["add_offset"]))
@@ -59,7 +67,7 @@ def test_numbers_of_a_container_mean_the_same_to_other_readers(cube: LocalCube) 
     np.testing.assert_array_equal(stack(cube, "0/0"), truth)
 
 
-def test_parameters_that_cannot_be_are_refused(cube: LocalCube) -> None:
+def test_unsupported_parameters_are_refused(cube: LocalCube) -> None:
     for params in (ConsolidationParams(exponent=2.0), ConsolidationParams(compression="CUSTOM")):
         with refused(ErrorCode.SETTING_INVALID):
             jobs_of(cube).configure("CoherenceVV", params)

@@ -1,4 +1,4 @@
-"""Following a job, against a queue that behaves as a Geocube's: every word is heard seconds later."""
+"""Following a job, on a queue like that of a Geocube, which processes requests seconds later."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CRITICAL = {"CONSOLIDATIONINPROGRESS", "CONSOLIDATIONEFFECTIVE"}
 
 @dataclass
 class Clock:
-    """Time that passes only where somebody sleeps."""
+    """A clock on which time passes only by sleeping."""
 
     now: float = 0.0
     sleeps: list[float] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Clock:
 
 
 class Queue:
-    """One job in the manner of a Geocube: steps and words are events that are consumed up to `delay` seconds later."""
+    """A job like those of a Geocube: steps and requests are events that are processed up to `delay` seconds later."""
 
     def __init__(
         self,
@@ -57,10 +57,10 @@ class Queue:
         self.clock, self.states, self.pauses, self.level, self.delay = clock, list(states), pauses, level, delay
         self.state, self.waiting, self.fault = "NEW", False, fault
         self.due = delay
-        self.heard: list[str] = []
+        self.requests: list[str] = []
         self.refused = 0
         self.log: list[str] = []
-        self.looks = 0
+        self.calls = 0
         self._say(Severity.INFO, "Create Job")
 
     def _say(self, severity: Severity, message: str) -> None:
@@ -68,13 +68,13 @@ class Queue:
         self.log.append(line(moment, severity, self.state, message))
 
     def _consume(self) -> None:
-        while self.states and self.clock.now >= self.due and (not self.waiting or self.heard):
+        while self.states and self.clock.now >= self.due and (not self.waiting or self.requests):
             if self.waiting:
-                self.heard.pop(0)
+                self.requests.pop(0)
                 self.waiting = False
-                # Words that were said in vain reach a job that does not wait: the server's log fills with errors.
-                self.refused += len(self.heard)
-                self.heard.clear()
+                # Further requests reach a job that does not wait, and fill the server's log with errors.
+                self.refused += len(self.requests)
+                self.requests.clear()
             self.state = self.states.pop(0)
             self.waiting = self.state in self.pauses
             self._say(Severity.INFO, f"New state: {self.state}")
@@ -85,8 +85,8 @@ class Queue:
 
     def job(self, id_or_name: str) -> JobState:
         assert id_or_name in ("id-1", "one")
-        self.looks += 1
-        if self.fault is not None and self.looks % 2 == 0:
+        self.calls += 1
+        if self.fault is not None and self.calls % 2 == 0:
             raise self.fault
         self._consume()
         job = JobState(
@@ -108,7 +108,7 @@ class Queue:
 
     def continue_job(self, job_id: str) -> None:
         assert job_id == "id-1"
-        self.heard.append(self.state)
+        self.requests.append(self.state)
         self.due = max(self.due, self.clock.now + self.delay)
 
     def consolidate(self, consolidation: Consolidation) -> str:
@@ -125,33 +125,33 @@ def yes(job: JobState) -> bool:
     return job.waiting
 
 
-def test_a_job_without_pauses_is_followed_to_its_end_and_told_line_by_line() -> None:
-    clock, told = Clock(), list[JobEvent]()
+def test_a_job_without_pauses_is_followed_and_reported_line_by_line() -> None:
+    clock, events = Clock(), list[JobEvent]()
     queue = Queue(clock)
-    ending = follow(queue, "one", on_event=told.append, clock=clock)
+    ending = follow(queue, "one", on_event=events.append, clock=clock)
     assert (ending.end, ending.error, ending.warning) == (End.DONE, "", "")
     assert require_done(ending) == ending.job
-    entered = [event.job.state for event in told if event.entered]
+    entered = [event.job.state for event in events if event.entered]
     assert entered == [state for state in ("NEW", *HAPPY) if state in entered]
     assert (entered[0], entered[-1]) == ("NEW", "DONE")
-    assert [text for event in told for text in event.lines] == queue.log
+    assert [text for event in events for text in event.lines] == queue.log
 
 
 @settings(deadline=None)
 @given(delay=st.floats(0, 10), poll=st.floats(0.1, 20))
-def test_each_pause_is_continued_once_however_late_the_server_hears(delay: float, poll: float) -> None:
-    clock, asked, told = Clock(), list[str](), list[JobEvent]()
+def test_each_pause_is_continued_once_however_late_the_server_reacts(delay: float, poll: float) -> None:
+    clock, asked, events = Clock(), list[str](), list[JobEvent]()
     queue = Queue(clock, pauses=CRITICAL, level=Level.CRITICAL, delay=delay)
 
     def approve(job: JobState) -> bool:
         asked.append(job.state)
         return True
 
-    ending = follow(queue, "id-1", approve, told.append, poll=poll, clock=clock, timeout=600)
+    ending = follow(queue, "id-1", approve, events.append, poll=poll, clock=clock, timeout=600)
     assert ending.end is End.DONE
     assert asked == ["CONSOLIDATIONINPROGRESS", "CONSOLIDATIONEFFECTIVE"]
     assert queue.refused == 0
-    assert [event.job.state for event in told if event.continued] == asked
+    assert [event.job.state for event in events if event.continued] == asked
 
 
 def test_a_state_that_is_entered_again_is_continued_again() -> None:
@@ -167,7 +167,7 @@ def test_a_state_that_is_entered_again_is_continued_again() -> None:
     assert asked.count("CONSOLIDATIONINPROGRESS") == 2
 
 
-def test_who_may_not_go_on_stays_where_it_is() -> None:
+def test_a_job_without_approval_stays_paused() -> None:
     clock = Clock()
     queue = Queue(clock, pauses=CRITICAL, level=Level.CRITICAL)
     ending = follow(queue, "id-1", lambda job: job.state != "CONSOLIDATIONEFFECTIVE", clock=clock)
@@ -176,7 +176,7 @@ def test_who_may_not_go_on_stays_where_it_is() -> None:
         require_done(ending)
 
 
-def test_a_job_that_pauses_needs_somebody_to_approve() -> None:
+def test_a_job_with_pauses_needs_an_approve_function() -> None:
     clock = Clock()
     with pytest.raises(AcdError, match="job one pauses") as caught:
         follow(Queue(clock, pauses=CRITICAL, level=Level.CRITICAL), "id-1", clock=clock)
@@ -188,19 +188,19 @@ def test_a_job_that_pauses_needs_somebody_to_approve() -> None:
 @pytest.mark.parametrize(
     "state", ["INITIALISATIONFAILED", "CONSOLIDATIONFAILED", "CANCELLATIONFAILED", "ROLLBACKFAILED", "DELETIONFAILED"]
 )
-def test_a_stuck_job_is_an_outcome_and_never_a_wait(state: str, waiting: bool) -> None:
+def test_a_stuck_job_ends_the_following(state: str, waiting: bool) -> None:
     clock = Clock()
     queue = Queue(clock, ("CREATED", state), {state} if waiting else set(), Level.ALL if waiting else Level.CRITICAL)
     ending = follow(queue, "id-1", yes, clock=clock)
     assert (ending.end, ending.error) == (End.STUCK, "csldIndex: no such file")
     assert clock.now < 60
-    assert queue.heard == []
+    assert queue.requests == []
     with pytest.raises(AcdError, match=f"job one is {state}: csldIndex: no such file.*retry") as caught:
         require_done(ending)
     assert caught.value.code is ErrorCode.JOB_STUCK
 
 
-def test_the_fault_of_geocube_1_0_3_is_called_by_its_name() -> None:
+def test_the_bug_of_geocube_1_0_3_is_recognised() -> None:
     clock = Clock()
     queue = Queue(clock, ("CONSOLIDATIONFAILED",))
     queue.job("one")
@@ -221,7 +221,7 @@ def test_the_fault_of_geocube_1_0_3_is_called_by_its_name() -> None:
         (("CREATED", "DONEBUTUNTIDY"), End.DONE),
     ],
 )
-def test_other_ends(states: tuple[str, ...], end: End) -> None:
+def test_other_endings(states: tuple[str, ...], end: End) -> None:
     clock = Clock()
     ending = follow(Queue(clock, states), "id-1", clock=clock)
     assert ending.end is end
@@ -232,7 +232,7 @@ def test_other_ends(states: tuple[str, ...], end: End) -> None:
         assert caught.value.code is ErrorCode.JOB_FAILED
 
 
-def test_time_is_over_at_last() -> None:
+def test_a_timeout_ends_the_following() -> None:
     clock = Clock()
     queue = Queue(clock, delay=1000)
     ending = follow(queue, "id-1", clock=clock, timeout=90)
@@ -245,7 +245,7 @@ def test_time_is_over_at_last() -> None:
     assert caught.value.code is ErrorCode.JOB_RUNNING
 
 
-def test_a_word_that_nobody_hears_is_not_said_again() -> None:
+def test_a_job_that_does_not_continue_is_not_continued_again() -> None:
     clock = Clock()
     queue = Queue(clock, ("CONSOLIDATIONINPROGRESS", "DONE"), CRITICAL, Level.CRITICAL, delay=1)
     queue.job("one")
@@ -253,12 +253,12 @@ def test_a_word_that_nobody_hears_is_not_said_again() -> None:
     queue.job("one")
     queue.delay = 1e6
     ending = follow(queue, "id-1", yes, clock=clock, timeout=600)
-    assert queue.heard == ["CONSOLIDATIONINPROGRESS"]
+    assert queue.requests == ["CONSOLIDATIONINPROGRESS"]
     assert ending.end is End.TIMED_OUT
     assert "workers" in ending.advice
 
 
-def test_a_passing_fault_is_waited_for_and_one_that_stays_is_told() -> None:
+def test_transient_errors_are_retried_and_permanent_ones_raised() -> None:
     gone = AcdError(ErrorCode.GEOCUBE_UNREACHABLE, "localhost:1 does not answer")
     clock = Clock()
     assert follow(Queue(clock, fault=gone), "id-1", clock=clock).end is End.DONE
@@ -276,7 +276,7 @@ def test_a_passing_fault_is_waited_for_and_one_that_stays_is_told() -> None:
     assert clock.now == pytest.approx(50)
 
 
-def test_another_person_may_be_faster() -> None:
+def test_another_client_may_continue_the_job_first() -> None:
     class Faster(Queue):
         def continue_job(self, job_id: str) -> None:
             super().continue_job(job_id)
@@ -296,7 +296,7 @@ REPORTED = (
 )
 
 
-def test_the_log_has_a_map_of_tasks() -> None:
+def test_tasks_are_parsed_from_the_log() -> None:
     log = [PREPARED.format(cell=f"8/-{n}", task=f"t{n}") for n in range(4)]
     log += [
         REPORTED.format(status="Failed", task="t1", reason="GDAL 4: no such file (404)"),
@@ -316,7 +316,7 @@ def test_the_log_has_a_map_of_tasks() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.text() | st.sampled_from(["Cell:", "Cell:8/1 in other words", "status TaskOdd (id:a)", "(id:"])))
-def test_unknown_words_do_not_break_the_map(log: list[str]) -> None:
+def test_unknown_lines_do_not_break_the_parser(log: list[str]) -> None:
     found = tasks_of(log)
     assert set(found.cells) >= {"8/1"} & set(" ".join(log).replace("Cell:", "").split())
     assert last_error(log) == ""
@@ -324,22 +324,22 @@ def test_unknown_words_do_not_break_the_map(log: list[str]) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 3), max_size=30), st.data())
-def test_no_line_is_told_twice_whatever_part_is_shown(grown: list[int], data: st.DataObject) -> None:
-    reader, log, told = LogReader(), list[str](), list[str]()
+def test_every_line_is_reported_once_whatever_part_is_shown(grown: list[int], data: st.DataObject) -> None:
+    reader, log, reported = LogReader(), list[str](), list[str]()
     for count in grown:
         log += [f"line {len(log) + n}" for n in range(count)]
         hidden = data.draw(st.integers(0, max(len(log) - 4, 0)))
         shown = [f"[... {hidden} more]"] * bool(hidden) + log[hidden:]
-        told += reader.new_lines(shown)
-    assert told == log
+        reported += reader.new_lines(shown)
+    assert reported == log
 
 
-def test_the_last_error_is_the_telling_one() -> None:
+def test_the_last_error_is_the_most_specific_one() -> None:
     said = [("ERROR", "first"), ("ERROR", "lost: /a.tif"), ("INFO", "x"), ("ERROR", "Consolidation failed")]
     log = [line(START, Severity(severity), "CONSOLIDATIONFAILED", message) for severity, message in said]
     assert last_error(log) == "lost: /a.tif"
     assert last_error(log[-1:]) == "Consolidation failed"
 
 
-def test_a_job_that_goes_on_has_no_ending() -> None:
+def test_a_running_job_has_no_ending() -> None:
     assert ending_of(Queue(Clock()).job("one")) is None

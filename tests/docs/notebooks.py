@@ -1,4 +1,4 @@
-"""Notebooks of the documentation: read, run, and what their cells show."""
+"""Reads and runs the notebooks of the documentation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nbclient import NotebookClient
 
 
 def notebook(path: Path) -> Any:
-    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # it has no types
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # untyped
 
 
 def shown(cell: Any) -> tuple[str, list[str]]:
-    """What a cell printed, and the kinds of its pictures."""
+    """Printed text of a cell, and the media types of its pictures."""
     text, pictures = "", []
     for output in cell.outputs:
         if output.output_type == "stream":
@@ -30,16 +30,18 @@ def shown(cell: Any) -> tuple[str, list[str]]:
 
 
 def run(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
-    """Run a notebook; each of its cells of code as it is kept and as it came out."""
+    """Run a notebook; returns each code cell as stored and as executed."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("TMPDIR", str(folder))
-    kept, done = notebook(path), notebook(path)
-    NotebookClient(done, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
-    cells = zip(kept.cells, done.cells, strict=True)
+    stored, executed = notebook(path), notebook(path)
+    NotebookClient(
+        executed, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
+    cells = zip(stored.cells, executed.cells, strict=True)
     return [(before, after) for before, after in cells if after.cell_type == "code"]
 
 
 def links(path: Path) -> list[str]:
-    """The addresses of the links in a notebook, without those into a page."""
+    """Link targets in a notebook, without anchors."""
     text = "".join(cell.source for cell in notebook(path).cells if cell.cell_type == "markdown")
     return re.findall(r"\]\(([^)#]+)", text)

@@ -1,4 +1,4 @@
-"""What the pages of the documentation are made of."""
+"""Parses the pages of the documentation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGES = ["README.md", "docs/README.md", *HOW_TO, *EXPLANATION]
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its kind (what follows the fence), and the heading that it is under."""
+    """A fenced block: its kind (the text after the fence), and the heading above it."""
 
     kind: str
     heading: str
@@ -27,7 +27,7 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """The commands of a block `sh`, a continued line as one, and those of a block `console`."""
+        """Commands of an `sh` or `console` block; continued lines are joined."""
         lines = self.body.replace("\\\n", " ").splitlines()
         if self.kind == "console":
             return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
@@ -35,30 +35,30 @@ class Block:
 
     @property
     def file(self) -> str:
-        """The name of the file that a block `yaml` begins with, or nothing."""
-        found = FILE.match(self.body)
-        return found[1] if found else ""
+        """File name on the first line of a `yaml` block, or an empty text."""
+        match = FILE.match(self.body)
+        return match[1] if match else ""
 
 
 def text_of(page: str) -> str:
-    """A page, by its path in the checkout."""
+    """Text of a page, given by its path in the checkout."""
     return (CHECKOUT / page).read_text()
 
 
 def blocks_of(text: str) -> list[Block]:
-    """The blocks of a page in their order."""
-    headings = [(found.start(), found[1]) for found in HEADING.finditer(FENCE.sub(_blank, text))]
-    made = []
-    for found in FENCE.finditer(text):
-        heading = next((title for start, title in reversed(headings) if start < found.start()), "")
-        made.append(Block(found["kind"], heading, textwrap.dedent(found["body"])))
-    return made
+    """Fenced blocks of a page, in order."""
+    headings = [(match.start(), match[1]) for match in HEADING.finditer(FENCE.sub(_blank, text))]
+    blocks = []
+    for match in FENCE.finditer(text):
+        heading = next((title for start, title in reversed(headings) if start < match.start()), "")
+        blocks.append(Block(match["kind"], heading, textwrap.dedent(match["body"])))
+    return blocks
 
 
 def without_blocks(text: str) -> str:
-    """The prose of a page."""
+    """Text of a page without its fenced blocks."""
     return FENCE.sub("", text)
 
 
-def _blank(found: re.Match[str]) -> str:
-    return re.sub(r"[^\n]", " ", found[0])
+def _blank(match: re.Match[str]) -> str:
+    return re.sub(r"[^\n]", " ", match[0])

@@ -1,6 +1,6 @@
-"""CITATION.cff: valid, and of this version.
+"""CITATION.cff is valid and names this version.
 
-The schema below is the part of Citation File Format 1.2.0 that the file uses; any other key is refused.
+The schema below is the part of Citation File Format 1.2.0 that the file uses; other keys are rejected.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def test_the_citation_is_valid(citation: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [{"title": ""}, {"authors": []}, {"license": "free"}, {"versoin": "0.1.0"}])
-def test_a_citation_that_is_not_valid_is_noticed(change: dict[str, Any], citation: dict[str, Any]) -> None:
+def test_an_invalid_citation_is_detected(change: dict[str, Any], citation: dict[str, Any]) -> None:
     assert len(errors({**citation, **change})) == 1
 
 

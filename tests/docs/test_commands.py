@@ -1,4 +1,4 @@
-"""Every command in the README and the how-to pages runs, in order, as it is written."""
+"""All commands in the README and the how-to pages run, in order and as written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUN_ELSEWHERE = {
     "docs/how-to/kubernetes.md": "tests/cluster/test_docs.py",
     "docs/how-to/gitops.md": "tests/cluster/test_gitops.py",
 }
-"""The test that runs the blocks `sh` of a page, and uses its blocks `yaml`."""
+"""Tests that run the `sh` blocks of a page and use its `yaml` blocks."""
 
 FENCES = {"console", "json", "math", "python", "sh", "toml", "yaml"}
 RUN_BY_CI = {"make demo", "make test"}
@@ -53,32 +53,32 @@ def test_the_commands_of_a_page_run(page: str, real_data: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_is_of_a_kind_that_a_test_runs(page: str) -> None:
+def test_every_block_has_a_kind_that_a_test_runs(page: str) -> None:
     text = text_of(page)
     blocks = blocks_of(text)
-    assert {one.kind for one in blocks} <= FENCES
+    assert {block.kind for block in blocks} <= FENCES
     assert "```" not in without_blocks(text)
     assert "~~~" not in text
     for block in blocks:
         if block.kind == "console":
             assert page not in RUN_ELSEWHERE
             assert all(line.startswith("$ ") for line in block.body.splitlines()), (
-                "only commands: output is not compared"
+                "console blocks may only contain commands: output is not compared"
             )
         if block.kind == "python":
             assert any(other.kind == "console" for other in blocks), "only pages with commands are run"
         if block.kind in {"sh", "yaml"}:
             assert page in RUN_ELSEWHERE
         if block.kind == "yaml":
-            assert block.file, "the first line of a block says which file it is"
+            assert block.file, "the first line of a yaml block must name its file"
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_indented_commands_are_those_that_ci_runs(page: str) -> None:
-    found = {line.split("#")[0].strip() for group in INDENTED.findall(text_of(page)) for line in group.splitlines()}
-    assert found <= RUN_BY_CI
+def test_indented_commands_are_run_by_ci(page: str) -> None:
+    commands = {line.split("#")[0].strip() for group in INDENTED.findall(text_of(page)) for line in group.splitlines()}
+    assert commands <= RUN_BY_CI
     ci = (CHECKOUT / ".ci/run").read_text()
-    assert all(f" {command.removeprefix('make ')}\n" in ci for command in found)
+    assert all(f" {command.removeprefix('make ')}\n" in ci for command in commands)
 
 
 @pytest.mark.parametrize("page", sorted(RUN_ELSEWHERE))
@@ -95,7 +95,7 @@ def test_every_page_is_in_the_index(folder: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_have_existing_targets(page: str) -> None:
     text = text_of(page)
     targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
     missing = [target for target in targets if not ((CHECKOUT / page).parent / target).exists()]
@@ -103,7 +103,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_into_a_page_name_its_headings(page: str) -> None:
+def test_anchors_are_headings_of_the_page(page: str) -> None:
     for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text_of(page)):
         path = (CHECKOUT / page).parent / target if target else CHECKOUT / page
         headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)

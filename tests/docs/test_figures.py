@@ -1,4 +1,4 @@
-"""The figures of docs/explanation/thresholds.md that stand on real images are those that the code gives."""
+"""The figures from real images in docs/explanation/thresholds.md match the code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE = "docs/explanation/thresholds.md"
 
 @pytest.fixture(scope="module")
 def images(real_data: Path) -> np.ndarray[tuple[int, int, int], np.dtype[np.int16]]:
-    """The pairs of Mexico City in thousandths, -1 for nodata."""
+    """Coherence of the pairs of Mexico City in thousandths, shape (pairs, height, width); nodata is -1."""
     stack = []
     for path in sorted((real_data / "pyrate_cropA/geotiffs").glob("*_cc.tif")):
         with rasterio.open(path) as raster:
@@ -30,17 +30,17 @@ def images(real_data: Path) -> np.ndarray[tuple[int, int, int], np.dtype[np.int1
 
 
 def row(name: str) -> list[float]:
-    """The numbers of a row of the table."""
+    """Numbers in a row of the table."""
     (line,) = re.findall(rf"^\| {re.escape(name)} \|(.*)\|$", text_of(PAGE), re.MULTILINE)
     return [float(cell) for cell in line.split("|") if cell.strip()]
 
 
-def test_the_row_of_theory_is_that_of_a_normal_distribution() -> None:
+def test_the_theory_row_is_a_normal_distribution() -> None:
     assert row("normal theory") == [round(1 - NormalDist().cdf(1.7), 4), round(1 - NormalDist().cdf(3), 5)]
 
 
 @pytest.mark.parametrize(("name", "centred"), [("centred (default)", True), ("not centred", False)])
-def test_the_shares_above_the_thresholds_are_those_of_leaving_one_pair_out(
+def test_the_shares_above_the_thresholds_match_leave_one_out(
     name: str, centred: bool, images: np.ndarray[tuple[int, int, int], np.dtype[np.int16]]
 ) -> None:
     above, far_above, patches = [], [], 0
@@ -61,7 +61,7 @@ def test_the_shares_above_the_thresholds_are_those_of_leaving_one_pair_out(
 
 
 @pytest.mark.parametrize("page", [PAGE, "docs/explanation/science.md"])
-def test_the_share_of_the_variance_that_a_pair_has_in_common(
+def test_the_share_of_the_variance_common_to_a_pair(
     page: str, images: np.ndarray[tuple[int, int, int], np.dtype[np.int16]]
 ) -> None:
     values = images[:, (images >= 0).all(axis=0)].astype(float)

@@ -1,4 +1,4 @@
-"""The commands of docs/how-to/install.md, one after the other, in a clone and a home that are empty."""
+"""The commands of docs/how-to/install.md run in order, in a fresh clone with an empty home folder."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tests.docs.pages import blocks_of, text_of
 PAGE = "docs/how-to/install.md"
 ADDRESS = "git+https://git.example.com/ground/acd.git"
 INTERNAL = {"build", "dev", "docs"}
-"""Extras for those who change acd."""
+"""Extras for development."""
 
 
-def git(folder: Path, *words: str) -> None:
-    who = ("-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main")
-    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+def git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main")
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The files that git knows, as they are now, in a repository of their own."""
+    """New repository with the current content of the files that git tracks."""
     clone = tmp_path / "clone"
     clone.mkdir()
     names = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, check=True).stdout
@@ -43,7 +43,7 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """A home of its own, uv on PATH and acdtask not, and the locked versions."""
+    """Environment with an empty home, uv but not acdtask on PATH, and the locked versions."""
     home, tools = tmp_path / "home", tmp_path / "tools"
     home.mkdir()
     tools.mkdir()

@@ -1,4 +1,4 @@
-"""The README is followed as it is typed: in one shell, with nothing on PATH but what its own commands put there."""
+"""The README's commands run as typed, in one shell, with acdtask on PATH only because they activate it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WHERE = ("--cube", "cube", "--aoi", "aoi.json", "--layout", "crop")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
-    """A folder as it is after `make demo`, in which the README was followed."""
+    """Folder in which the README's commands were run."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "geotiffs").symlink_to(real_data / "pyrate_cropA" / "geotiffs")
@@ -46,20 +46,20 @@ def patches(folder: Path, *options: str) -> list[dict[str, Any]]:
     return [feature["properties"] for feature in json.loads(shown.stdout)["features"]]
 
 
-def test_the_pair_to_the_fifth_of_july_has_the_patch_that_the_readme_describes(folder: Path) -> None:
+def test_the_pair_ending_on_5_july_has_the_patch_that_the_readme_describes(folder: Path) -> None:
     (patch,) = patches(folder, "--date", "2018-07-05")
     text = " ".join(text_of("README.md").split())
     size = f"{patch['area_px']} pixels ({patch['area_m2'] / 1e6:.1f} km²"
     assert f"one patch of {size}, z up to {patch['z_max']:.1f}, coherence {patch['drop_mean']:.2f} below" in text
 
 
-def test_the_pair_to_the_seventeenth_of_july_has_none(folder: Path) -> None:
+def test_the_pair_ending_on_17_july_has_no_patch(folder: Path) -> None:
     assert len(patches(folder)) == 1
     judged = {path.name for path in (folder / "cube/products/mexico-city/monitor").glob("*/2018-*")}
     assert any(name.startswith("2018-05-06_2018-07-17") for name in judged)
 
 
-def test_what_came_closest_on_the_seventeenth_of_july_is_as_the_readme_says(folder: Path) -> None:
+def test_the_closest_candidate_on_17_july_is_as_the_readme_says(folder: Path) -> None:
     command = [sys.executable, "-m", "acdtask", "-q", "show", "patches", *WHERE, "--date", "2018-07-17"]
     shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     (line,) = [line for line in shown.stdout.splitlines() if line.startswith("closest")]
@@ -73,7 +73,7 @@ def test_the_baseline_has_as_many_pairs_as_the_readme_says(folder: Path) -> None
     assert "The 27 pairs up to July are the baseline" in text_of("README.md")
 
 
-def test_what_the_readme_says_is_there_is_there(folder: Path) -> None:
+def test_the_files_that_the_readme_mentions_exist(folder: Path) -> None:
     assert (folder / "report/index.html").is_file()
     assert (folder / "report/patches.geojson").is_file()
     assert (folder / "report/patches.parquet").is_file()

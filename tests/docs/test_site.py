@@ -1,4 +1,4 @@
-"""The site: built strictly from the pages that GitHub shows, whole, and without a word to any other host."""
+"""The site is built from the pages that GitHub shows, completely and without links to resources of other hosts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COUNTED = ("h1", "h2", "h3", "li", "pre", "table", "tr")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built as `make site` builds it: it fails on any page, link or anchor that is not there."""
+    """Build the site like `make site`, which fails on any missing page, link or anchor."""
     folder = tmp_path_factory.mktemp("docs")
     assert website.build(folder) == 0
     return folder / "site"
@@ -35,11 +35,11 @@ def navigation(entries: list[Any]) -> Iterator[str]:
 
 
 def test_every_page_is_in_the_navigation(site: Path) -> None:
-    named = set(navigation(tomllib.loads((CHECKOUT / "zensical.toml").read_text())["project"]["nav"]))
+    listed = set(navigation(tomllib.loads((CHECKOUT / "zensical.toml").read_text())["project"]["nav"]))
     staged = site.with_name("pages")
     pages = {path.relative_to(staged).as_posix() for path in staged.rglob("*.md")}
-    assert {page for page in pages - named if not page.startswith("docs/decisions/0")} == set()
-    assert named - pages == set()
+    assert {page for page in pages - listed if not page.startswith("docs/decisions/0")} == set()
+    assert listed - pages == set()
 
 
 def test_every_decision_is_in_the_list_of_decisions() -> None:
@@ -50,7 +50,7 @@ def test_every_decision_is_in_the_list_of_decisions() -> None:
 
 
 class Article(HTMLParser):
-    """Counts the tags of a page's own text, and finds what was not understood as Markdown."""
+    """Counts the tags in a page's article, and collects its text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -82,9 +82,9 @@ def test_a_page_of_the_site_has_the_lists_tables_and_blocks_that_github_shows(si
         built = site / page.with_name("index.html" if page.name == "README.md" else f"{page.stem}.html")
         article = Article(built.read_text())
         tags = Counter(re.findall(r"<(\w+)", github.render(path.read_text())))
-        if lost := {tag: (tags[tag], article.tags[tag]) for tag in COUNTED if tags[tag] != article.tags[tag]}:
-            different[page.as_posix()] = lost
-    assert different == {}, "put a blank line before a list, and indent by four what belongs to an item"
+        if differing := {tag: (tags[tag], article.tags[tag]) for tag in COUNTED if tags[tag] != article.tags[tag]}:
+            different[page.as_posix()] = differing
+    assert different == {}, "put a blank line before a list, and indent the contents of an item by four spaces"
 
 
 def test_formulas_are_shown_without_a_script(site: Path) -> None:
@@ -120,6 +120,6 @@ def test_a_page_with_a_bad_link_is_refused(text: str, problem: str, site: Path, 
     assert list(website.problems(copy)) == []
     index = copy / "index.html"
     index.write_text(index.read_text().replace("</article>", f"{text}</article>"))
-    (found,) = website.problems(copy)
-    assert found.endswith(problem)
-    assert found.startswith("index.html: ")
+    (reported,) = website.problems(copy)
+    assert reported.endswith(problem)
+    assert reported.startswith("index.html: ")

@@ -1,4 +1,4 @@
-"""The site in Chromium: formulas are drawn, and no page asks another host for anything."""
+"""The site in Chromium: formulas are rendered, and no page requests anything from another host."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_asks_no_other_host(page: str, address: str, browser: WebDriver) -> None:
+def test_a_page_requests_nothing_from_other_hosts(page: str, address: str, browser: WebDriver) -> None:
     browser.get(address + page)
-    time.sleep(1)  # scripts load what they load after the page is there
-    asked = browser.execute_script(REQUESTS)
-    assert any(name.endswith(".css") for name in asked)
-    assert [name for name in asked if not name.startswith((address, "data:", "blob:"))] == []
+    time.sleep(1)  # scripts may load more after the page
+    requested = browser.execute_script(REQUESTS)
+    assert any(name.endswith(".css") for name in requested)
+    assert [name for name in requested if not name.startswith((address, "data:", "blob:"))] == []
 
 
 def test_formulas_are_drawn(address: str, browser: WebDriver) -> None:

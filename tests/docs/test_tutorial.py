@@ -1,4 +1,4 @@
-"""The notebooks run as they stand, and say what is printed in them."""
+"""The notebooks run unchanged, and reproduce their stored output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINES_OF_A_USER = 30
 LARGEST = 600_000
 
 
-def test_the_tutorial_shows_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tutorial_reproduces_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ACD_GEOCUBE_ADDRESS", raising=False)
     codes = run(TUTORIAL, tmp_path, monkeypatch)
     for before, after in codes:
@@ -25,16 +25,16 @@ def test_the_tutorial_shows_what_it_says(tmp_path: Path, monkeypatch: pytest.Mon
     assert re.search(r"patches of \[\d+", "".join(shown(after)[0] for _, after in codes))
 
 
-def test_the_notebook_for_this_machine_shows_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_local_notebook_reproduces_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     codes = run(LOCAL, tmp_path, monkeypatch)
     for before, after in codes:
         assert shown(after) == shown(before), after.source
     assert [kind for _, after in codes for kind in shown(after)[1]] == ["image/jpeg"] * 3
-    said = "".join(shown(after)[0] for _, after in codes)
-    assert "bit for bit the same: True" in said
-    assert re.search(r"^1 +\d+ +\d+\.\d+ ", said, re.MULTILINE)
-    assert "ACD-" in said
+    text = "".join(shown(after)[0] for _, after in codes)
+    assert "bit for bit the same: True" in text
+    assert re.search(r"^1 +\d+ +\d+\.\d+ ", text, re.MULTILINE)
+    assert "ACD-" in text
     assert LOCAL.stat().st_size < LARGEST
 
 
@@ -45,7 +45,7 @@ def test_the_story_takes_thirty_lines() -> None:
 
 
 @pytest.mark.parametrize("path", [TUTORIAL, LOCAL])
-def test_links_of_a_notebook_lead_somewhere(path: Path) -> None:
+def test_links_of_a_notebook_have_existing_targets(path: Path) -> None:
     targets = links(path)
     assert targets
     assert [target for target in targets if not (path.parent / target).exists()] == []

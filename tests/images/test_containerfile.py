@@ -1,4 +1,4 @@
-"""What the recipe of the image promises, read from its text: no builder is needed."""
+"""Properties of the container image that can be read from its Containerfile, without building it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numcodecs  # type: ignore[import-untyped]  # it has no types
+import numcodecs  # type: ignore[import-untyped]  # untyped
 import pytest
 
 from images import slim
@@ -24,20 +24,20 @@ DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The instructions as (name, arguments), continued lines joined."""
+    """Instructions as (name, arguments), with continued lines joined."""
     lines = [line for line in TEXT.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
     return [(name, rest.strip()) for name, _, rest in (line.partition(" ") for line in joined.splitlines())]
 
 
 def final_stage() -> list[tuple[str, str]]:
-    found = instructions()
-    last = max(number for number, (name, _) in enumerate(found) if name == "FROM")
-    return found[last:]
+    all_stages = instructions()
+    last = max(number for number, (name, _) in enumerate(all_stages) if name == "FROM")
+    return all_stages[last:]
 
 
 def only(name: str) -> str:
-    (arguments,) = [arguments for found, arguments in final_stage() if found == name]
+    (arguments,) = [arguments for instruction, arguments in final_stage() if instruction == name]
     return arguments
 
 
@@ -48,7 +48,7 @@ def test_the_base_is_named_by_digest_and_can_be_replaced() -> None:
     assert DIGEST.search(default), default
 
 
-def test_every_stage_starts_from_the_base_from_nothing_or_from_another_stage() -> None:
+def test_every_stage_starts_from_the_base_image_from_scratch_or_from_another_stage() -> None:
     known = {"${BASE}", "scratch"}
     for name, arguments in instructions():
         if name == "FROM":
@@ -69,7 +69,7 @@ def test_the_entry_point_needs_no_shell() -> None:
     assert not [arguments for name, arguments in final_stage() if name in {"RUN", "CMD", "SHELL"}]
 
 
-def test_home_is_the_one_folder_that_can_be_written() -> None:
+def test_home_is_the_only_writable_folder() -> None:
     settings = dict(word.split("=", 1) for word in shlex.split(only("ENV")))
     assert settings["HOME"] == "/tmp"  # noqa: S108  # an emptyDir of the pod
     assert settings["PYTHONDONTWRITEBYTECODE"] == "1"
@@ -78,7 +78,7 @@ def test_home_is_the_one_folder_that_can_be_written() -> None:
 
 def test_a_pod_reads_no_project_file() -> None:
     settings = dict(word.split("=", 1) for word in shlex.split(only("ENV")))
-    assert settings["ACD_PROJECT"] == "", "set and empty: what a pod does is decided by its workflow alone"
+    assert settings["ACD_PROJECT"] == "", "set and empty: only its workflow decides what a pod does"
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_a_label_says_what_the_image_is(label: str) -> None:
     labels = dict(word.split("=", 1) for word in shlex.split(only("LABEL")))
     value = labels[f"org.opencontainers.image.{label}"]
     assert value
-    given = re.fullmatch(r"\$\{([A-Z]+)\}", value)
-    if given:
+    argument = re.fullmatch(r"\$\{([A-Z]+)\}", value)
+    if argument:
         declared = [arguments.split("=")[0] for name, arguments in final_stage() if name == "ARG"]
-        assert given[1] in declared
+        assert argument[1] in declared
 
 
 def test_every_wheel_comes_from_the_lock_or_from_this_build() -> None:
@@ -104,7 +104,7 @@ def test_every_wheel_comes_from_the_lock_or_from_this_build() -> None:
     assert {"--no-index", "--no-deps"} <= set(from_build.split())
 
 
-def test_what_is_copied_exists_and_the_builder_may_see_it() -> None:
+def test_copied_files_exist_and_are_in_the_build_context() -> None:
     ignored = (ROOT / ".containerignore").read_text().splitlines()
     allowed = {line[1:] for line in ignored if line.startswith("!")}
     assert "*" in ignored
@@ -118,12 +118,12 @@ def test_what_is_copied_exists_and_the_builder_may_see_it() -> None:
     assert all((ROOT / source).exists() for source in copied)
 
 
-def test_docker_sees_the_same_files_as_the_others() -> None:
+def test_docker_has_the_same_build_context_as_other_builders() -> None:
     assert (ROOT / ".dockerignore").read_text() == (ROOT / ".containerignore").read_text()
 
 
 def locked(name: str) -> set[str]:
-    """The distributions of a file of requirements/."""
+    """Distributions locked in a file of requirements/."""
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     return set(re.findall(r"^([a-z0-9.-]+)==", text, re.MULTILINE))
 
@@ -132,25 +132,25 @@ def test_only_locked_distributions_are_removed() -> None:
     assert set(slim.BUILD_DEPENDENCIES) <= locked("run")
 
 
-def test_what_only_tests_need_is_not_in_the_image() -> None:
+def test_dependencies_of_tests_are_not_in_the_image() -> None:
     assert locked("run") < locked("dev")
     assert {"scikit-image", "networkx", "tifffile", "pytest", "hera"} <= locked("dev") - locked("run")
 
 
 def imports_of(source: Path) -> set[str]:
-    """Every module that a file imports, with the names that may be submodules."""
-    found: set[str] = set()
+    """Modules that a file imports, including imported names that may be submodules."""
+    imported: set[str] = set()
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            imported.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
+            imported.add(node.module)
+            imported.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return imported
 
 
 OPTIONAL = {"geopandas", "pyogrio", "pystac_client", "requests", "xarray"}
-"""Packages of extras, which are imported where they are used; the build of the image imports every module without."""
+"""Packages of extras, imported only where used. The image's build imports every module without them."""
 
 
 def test_acdtask_imports_nothing_that_the_image_lacks() -> None:
@@ -159,27 +159,27 @@ def test_acdtask_imports_nothing_that_the_image_lacks() -> None:
     ]
     absent = {*slim.BUILD_DEPENDENCIES, *(locked("dev") - locked("run"))}
     modules = {name.replace("-", "_") for name in absent} - OPTIONAL | {"skimage"}
-    wrong = {
+    missing = {
         (source.name, name)
         for source in sorted((ROOT / "acdtask").rglob("*.py"))
         for name in imports_of(source)
-        if name.split(".")[0] in modules or any(fnmatch.fnmatch(name, f"{gone}*") for gone in removed)
+        if name.split(".")[0] in modules or any(fnmatch.fnmatch(name, f"{module}*") for module in removed)
     }
-    assert not wrong
+    assert not missing
 
 
-def test_what_matches_is_removed_and_links_are_not_followed(tmp_path: Path) -> None:
+def test_matching_files_are_removed_and_links_are_not_followed(tmp_path: Path) -> None:
     for name in ("a/tests/one.py", "a/kept.py", "b/tests/deep/two.py", "outside/three.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "a" / "b").mkdir()
     (tmp_path / "a" / "b" / "tests").symlink_to(tmp_path / "outside")
     slim.remove(tmp_path, ["**/tests", "absent/*"])
-    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
-    assert left == ["a", "a/b", "a/kept.py", "b", "outside", "outside/three.py"]
+    remaining = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert remaining == ["a", "a/b", "a/kept.py", "b", "outside", "outside/three.py"]
 
 
-def test_compiled_files_hold_no_time_and_no_path_of_the_build(tmp_path: Path) -> None:
+def test_compiled_files_contain_no_time_and_no_path_of_the_build(tmp_path: Path) -> None:
     source = tmp_path / "root" / "opt" / "module.py"
     source.parent.mkdir(parents=True)
     source.write_text("def answer():\n    return 42\n")
@@ -190,7 +190,7 @@ def test_compiled_files_hold_no_time_and_no_path_of_the_build(tmp_path: Path) ->
         (path,) = source.parent.glob("__pycache__/*.pyc")
         compiled.append(path.read_bytes())
     assert compiled[0] == compiled[1]
-    assert int.from_bytes(compiled[0][4:8], "little") == 0b01  # by hash, and unchecked (PEP 552)
+    assert int.from_bytes(compiled[0][4:8], "little") == 0b01  # hash-based and unchecked (PEP 552)
     assert b"/opt/module.py" in compiled[0]
     assert bytes(tmp_path) not in compiled[0]
 
@@ -209,7 +209,7 @@ def build(**settings: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"RELEASE": "1", "BASE": "python:3.11-slim"}, "a release needs a base with a digest"),
         ({"RELEASE": "1", "BASE": "python:3.11-slim@sha256:12"}, "a release needs a base with a digest"),
@@ -219,13 +219,13 @@ def build(**settings: str) -> subprocess.CompletedProcess[str]:
         ({"BUILDER": "make"}, "must be buildah, podman or docker"),
     ],
 )
-def test_a_build_that_could_not_be_repeated_is_refused(settings: dict[str, str], words: str) -> None:
+def test_a_build_that_is_not_reproducible_is_refused(settings: dict[str, str], message: str) -> None:
     refused = build(**settings)
     assert refused.returncode == 2
-    assert words in refused.stderr
+    assert message in refused.stderr
 
 
-def test_a_machine_without_a_builder_is_told_so(tmp_path: Path) -> None:
+def test_a_machine_without_a_builder_gets_an_error(tmp_path: Path) -> None:
     for program in ("bash", "dirname", "sed", "head", "git"):
         (tmp_path / program).symlink_to(shutil.which(program) or pytest.fail(f"{program} is missing"))
     refused = build(PATH=str(tmp_path))
@@ -234,7 +234,7 @@ def test_a_machine_without_a_builder_is_told_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("builder", ["buildah", "podman", "docker"])
-def test_the_builder_gets_the_name_the_base_and_the_time(builder: str, tmp_path: Path) -> None:
+def test_the_builder_gets_the_image_name_the_base_and_the_timestamp(builder: str, tmp_path: Path) -> None:
     program = tmp_path / builder
     program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     program.chmod(0o755)
@@ -247,24 +247,24 @@ def test_the_builder_gets_the_name_the_base_and_the_time(builder: str, tmp_path:
         BUILD_FLAGS="--log-level error",
         BUILD_OPTIONS="--pull-never",
     )
-    words = done.stdout.splitlines()
+    arguments = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
-    assert words[:2] == ["--log-level", "error"]
-    assert words[-3:] == ["--pull-never", ".", "registry.example/acd:1"]
-    assert {f"BASE={base}", "SOURCE_DATE_EPOCH=1700000000"} <= set(words)
-    assert any(re.fullmatch(r"VERSION=\d+\.\d+\.\d+.*", word) for word in words)
-    assert builder == "docker" or "--timestamp" in words
+    assert arguments[:2] == ["--log-level", "error"]
+    assert arguments[-3:] == ["--pull-never", ".", "registry.example/acd:1"]
+    assert {f"BASE={base}", "SOURCE_DATE_EPOCH=1700000000"} <= set(arguments)
+    assert any(re.fullmatch(r"VERSION=\d+\.\d+\.\d+.*", argument) for argument in arguments)
+    assert builder == "docker" or "--timestamp" in arguments
 
 
 def test_a_library_without_its_debug_information_works_as_before(tmp_path: Path) -> None:
     (source,) = Path(numcodecs.__file__).parent.glob("blosc.*.so")
-    whole = source.read_bytes()
-    if not whole.startswith(slim.ELF_64_LITTLE_ENDIAN):
+    library = source.read_bytes()
+    if not library.startswith(slim.ELF_64_LITTLE_ENDIAN):
         pytest.skip("the libraries of this system are not ELF")
-    part = slim.stripped(whole)
-    assert len(part) < len(whole)
-    assert slim.stripped(part) == part
-    (tmp_path / "stripped.so").write_bytes(part)
+    stripped = slim.stripped(library)
+    assert len(stripped) < len(library)
+    assert slim.stripped(stripped) == stripped
+    (tmp_path / "stripped.so").write_bytes(stripped)
     script = (
         "import importlib.util, sys, numcodecs.blosc as before\n"
         "spec = importlib.util.spec_from_file_location('numcodecs.blosc', sys.argv[1])\n"

@@ -1,4 +1,4 @@
-"""The image, built and run as a pod runs it: any user but root, a root that is read-only, a folder on /tmp."""
+"""The image is built and run like a pod: with a user other than root, a read-only root file system and /tmp."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ START_SECONDS = 0.5
 
 
 def must(*command: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
-    """The output of a command that has to work."""
-    words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=env, cwd=cwd)
+    """Run a command that must succeed, and return its output."""
+    arguments = [str(argument) for argument in command]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=env, cwd=cwd)
     assert done.returncode == 0, f"{command[0]}: {done.stderr[-2000:]}"
     return done.stdout.strip()
 
 
 @dataclass(frozen=True)
 class Image:
-    """A built image, its settings, and its root file system as a bundle of runc."""
+    """A built image, with its configuration, root file system and a runc bundle."""
 
     config: dict[str, Any]
     root: Path
@@ -46,7 +46,7 @@ class Image:
     def run(
         self, *arguments: str, out: Path | None = None, entrypoint: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run it as a restricted pod: its own user, no capability, read-only root, /tmp; `out` is mounted on /out."""
+        """Run like a restricted pod: image's user, no capabilities, read-only root, /tmp; `out` is mounted on /out."""
         spec = json.loads((self.bundle / "spec.json").read_text())
         uid, gid = (int(number) for number in self.config["User"].split(":"))
         spec["root"] = {"path": str(self.root), "readonly": True}
@@ -74,11 +74,11 @@ class Image:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """Built by images/build with buildah, run by runc: both give the same whatever else is on the machine."""
+    """Build the image with images/build and buildah, for running with runc."""
     if missing := [program for program in ("buildah", "runc") if shutil.which(program) is None]:
-        pytest.skip(f"{' and '.join(missing)} not on PATH: no image is built")
+        pytest.skip(f"{' and '.join(missing)} not on PATH")
     if not os.environ.get("ACD_BASE_IMAGE"):
-        pytest.skip("ACD_BASE_IMAGE is unset: it names the base image to build from")
+        pytest.skip("ACD_BASE_IMAGE, the base image to build from, is unset")
     if os.geteuid() != 0:
         pytest.skip("mounting an image and running it with runc needs root")
     name = f"acd-test:{uuid.uuid4().hex[:12]}"
@@ -106,11 +106,11 @@ def everything(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def test_the_image_is_small(image: Image) -> None:
-    sizes = {found.st_ino: found.st_size for _, found in everything(image.root)}
+    sizes = {status.st_ino: status.st_size for _, status in everything(image.root)}
     assert sum(sizes.values()) < MEGABYTES * 10**6
 
 
-def test_its_settings_are_those_of_the_recipe(image: Image) -> None:
+def test_its_configuration_is_that_of_the_containerfile(image: Image) -> None:
     assert image.config["User"] == "65532:65532"
     assert image.config["Entrypoint"] == ["acdtask"]
     assert image.config["Labels"]["org.opencontainers.image.version"] == __version__
@@ -125,7 +125,7 @@ def test_it_starts_quickly(image: Image) -> None:
         done = image.run("--version")
         seconds.append(time.monotonic() - start)
         assert (done.returncode, done.stdout) == (0, f"acdtask {__version__}\n"), done.stderr
-    assert min(seconds) < START_SECONDS  # the quickest: others may use the processors too
+    assert min(seconds) < START_SECONDS  # the fastest, since other processes may use the CPUs too
 
 
 def test_a_users_mistake_has_its_exit_status(image: Image) -> None:
@@ -134,11 +134,11 @@ def test_a_users_mistake_has_its_exit_status(image: Image) -> None:
     assert "no-such-option" in refused.stderr
 
 
-def test_there_is_no_shell_no_installer_and_nothing_that_raises_rights(image: Image) -> None:
+def test_it_has_no_shell_no_installer_and_no_setuid_files(image: Image) -> None:
     for command in (["/bin/sh", "-c", "true"], ["/opt/acd/bin/python3", "-m", "pip"], ["/usr/bin/apt-get"]):
         assert image.run(*command, entrypoint=False).returncode != 0
-    raising = [path for path, found in everything(image.root) if found.st_mode & (stat.S_ISUID | stat.S_ISGID)]
-    assert not raising
+    setuid = [path for path, status in everything(image.root) if status.st_mode & (stat.S_ISUID | stat.S_ISGID)]
+    assert not setuid
 
 
 def test_every_python_file_in_it_is_compiled(image: Image) -> None:
@@ -148,17 +148,17 @@ def test_every_python_file_in_it_is_compiled(image: Image) -> None:
     assert not missing
 
 
-def test_all_jobs_give_the_same_bytes_in_it_as_here(image: Image, tmp_path: Path) -> None:
+def test_all_jobs_give_the_same_bytes_as_outside_the_image(image: Image, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    out.chmod(0o777)  # the user of the image is nobody here
+    out.chmod(0o777)  # the image's user does not exist here
     options = ["--size", "192", "--workers", "2"]
     done = image.run("demo", "/out/demo", *options, out=out)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (out / "demo" / "report" / "index.html").stat().st_size > 0
-    here = tmp_path / "here"
-    must(sys.executable, "-m", "acdtask", "demo", here, *options)
-    ours, theirs = here / "cube", out / "demo" / "cube"
+    outside = tmp_path / "outside"
+    must(sys.executable, "-m", "acdtask", "demo", outside, *options)
+    ours, theirs = outside / "cube", out / "demo" / "cube"
     assert digests_but_of_pages(theirs) == digests_but_of_pages(ours)
     (page,), (our_page,) = (list(cube.glob("products/*/report/*/index.html")) for cube in (theirs, ours))
     assert page_without_versions(page.read_text()) == page_without_versions(our_page.read_text())

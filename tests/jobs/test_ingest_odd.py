@@ -166,7 +166,7 @@ def test_ground_control_points_alone_are_no_place(tmp_path: Path) -> None:
     error = come_in_or_refused(tmp_path, (32, 32))
     assert error is not None
     assert error.code is ErrorCode.INPUT_CRS_MISSING
-    assert "only 4 ground control points" in error.detail
+    assert "4 ground control points but no geotransform" in error.detail
     assert "gdalwarp" in error.fix
 
 

@@ -23,7 +23,7 @@ from acdtask.storage.web_address import SIGNED_SOURCE
 from tests.cube.stac.test_api import Api, item, serving
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.test_ingest import ingest
-from tests.storage.web_server import Asked, Reply, WebServer, web_server
+from tests.storage.web_server import ReceivedRequest, Reply, WebServer, web_server
 
 NAMES = [f"S1_202001{day:02}_202001{day + 12:02}_VV.tif" for day in (4, 5, 6)]
 SIGNATURE = "X-Amz-Signature=5ecre7"
@@ -81,9 +81,9 @@ def test_one_file_on_the_web_is_ingested_and_a_second_run_has_nothing_to_do(serv
     np.testing.assert_array_equal(image, expected(0))
     (record,) = open_site(str(tmp_path / "cube")).cube.records(RecordQuery())
     assert record.name == NAMES[0].removesuffix(".tif")
-    server.asked.clear()
+    server.requests.clear()
     assert "already in the cube" in ingest(tmp_path / "cube", source=source).lines[0]
-    assert len(server.asked) == 1, "its fingerprint was enough"
+    assert len(server.requests) == 1, "its fingerprint was enough"
 
 
 def test_a_file_that_was_replaced_on_the_web_is_noticed(server: WebServer, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_what_an_image_is_made_of_does_not_depend_on_where_it_was_read(server: W
 def test_a_signature_is_sent_and_kept_nowhere(kind: str, server: WebServer, tmp_path: Path) -> None:
     """Run the commands in separate processes, as a user does, and check their logs and output."""
 
-    def signed_only(asked: Asked) -> Reply | None:
+    def signed_only(asked: ReceivedRequest) -> Reply | None:
         return None if asked.query == SIGNATURE or asked.path.endswith("items.json") else Reply(403)
 
     server.rule = signed_only
@@ -163,7 +163,7 @@ def test_a_signature_in_the_environment_is_for_its_own_address_alone(
     monkeypatch.setenv(SIGNED_SOURCE, f"{server.address}/coh/{NAMES[0]}?{SIGNATURE}")
     for name in NAMES[:2]:
         ingest(tmp_path / "cube", source=f"{server.address}/coh/{name}")
-    queries = {asked.path: asked.query for asked in server.asked if asked.path.endswith(".tif")}
+    queries = {asked.path: asked.query for asked in server.requests if asked.path.endswith(".tif")}
     assert queries == {f"/coh/{NAMES[0]}": SIGNATURE, f"/coh/{NAMES[1]}": ""}
 
 
@@ -191,7 +191,7 @@ def test_an_image_on_s3_or_here_comes_before_one_on_the_web(server: WebServer, t
     (tmp_path / "items.json").write_text(json.dumps(one))
     ingest(tmp_path / "cube", source=str(tmp_path / "items.json"))
     np.testing.assert_array_equal(stored(tmp_path / "cube")[0], expected(7))
-    assert server.asked == []
+    assert server.requests == []
     ingest(tmp_path / "other", source=str(tmp_path / "items.json"), asset="browse")
     np.testing.assert_array_equal(stored(tmp_path / "other")[0], expected(0))
 
@@ -223,12 +223,12 @@ def test_each_failure_has_its_number(
     assert caught.value.code.value.exit_status == status
 
 
-def test_a_file_that_goes_between_plan_and_run_is_told(server: WebServer, tmp_path: Path) -> None:
-    def gone(asked: Asked) -> Reply | None:
+def test_a_file_removed_between_plan_and_run_is_an_error(server: WebServer, tmp_path: Path) -> None:
+    def gone(asked: ReceivedRequest) -> Reply | None:
         return Reply(404) if asked.first is None and asked.path.endswith(".tif") else None
 
     server.rule = gone
-    with pytest.raises(AcdError, match="gone"):
+    with pytest.raises(AcdError, match="changed or removed"):
         ingest(tmp_path / "cube", source=f"{server.address}/coh/{NAMES[0]}")
     assert not (tmp_path / "cube/data").exists()
 
@@ -244,14 +244,14 @@ def test_a_file_of_another_kind_is_told_with_the_way_to_a_geotiff(
         ingest(tmp_path / "cube", source=f"{server.address}/{name}")
     assert caught.value.code is ErrorCode.INPUT_MISSING
     assert said in caught.value.fix
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_a_vrt_on_the_web_is_refused(server: WebServer, tmp_path: Path) -> None:
     with pytest.raises(AcdError) as caught:
         ingest(tmp_path / "cube", source=f"{server.address}/S1_20200104_20200116.vrt", pattern="*{start}_{end}.vrt")
     assert caught.value.code is ErrorCode.INPUT_REFERS_OUTSIDE
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_the_mask_beside_a_file_on_the_web_counts(server: WebServer, tmp_path: Path) -> None:

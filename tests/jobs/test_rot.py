@@ -111,8 +111,8 @@ def read_gathering(cube: Path) -> Any:
 
 
 def read_scratch_blob(cube: Path) -> Any:
+    from acdtask.jobs.codec import read_scratch
     from acdtask.jobs.monitor.label import TileLabels
-    from acdtask.jobs.scratch import read_scratch
 
     scratch = open_site(str(cube)).scratch(plan_of(cube))
     return [read_scratch(scratch, key, TileLabels).labels.tobytes() for key in scratch.list("labels")]

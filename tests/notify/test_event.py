@@ -171,7 +171,7 @@ def test_a_run_that_left_nothing_cannot_have_succeeded(site: Site) -> None:
 
 
 def test_a_store_that_cannot_be_read_is_a_cause_of_the_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acdtask.storage.store.RETRIES", 0)
+    monkeypatch.setattr("acdtask.storage.backend.RETRIES", 0)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")

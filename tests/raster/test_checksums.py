@@ -1,4 +1,4 @@
-"""Pixels that rot: a flipped bit of a file is noticed, or changes no pixel that acd reads."""
+"""Damaged pixels: a flipped bit in a file is detected, or changes no pixel that acd reads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from acdtask.raster.grid import Grid, Window
 from acdtask.storage.store import Store
 from tests.cube.builders import COHERENCE, MASTER, dataset, grid, image, one_slice, record
 
-# rasterio warns when a damaged header has lost the image's place, and when it cannot log what GDAL says about it.
+# rasterio warns when a damaged header has no georeference, and when it cannot log GDAL's message.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -41,8 +41,8 @@ MASK = Variable(name="Mask", dformat=DataFormat(dtype="uint8", nodata=255, min=0
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A dataset in a store, and what it holds."""
+class StoredDataset:
+    """A dataset in a store, with its expected pixels."""
 
     store: Store
     dataset: Dataset
@@ -50,13 +50,13 @@ class Kept:
     pixels: Pixels
 
     def read(self) -> Pixels:
-        """The whole image, as a job reads it."""
-        (found,) = LocalCube(self.store).read(self.dataset.grid, [one_slice(self.dataset)], self.variable)
-        return np.asarray(found)
+        """Read the whole image like a job does."""
+        (pixels,) = LocalCube(self.store).read(self.dataset.grid, [one_slice(self.dataset)], self.variable)
+        return np.asarray(pixels)
 
 
 def pixels_of(variable: Variable, of: Grid) -> Pixels:
-    """Noise of the variable's type, with nodata in a corner."""
+    """Make noise of the variable's type, with nodata in a corner."""
     draw = np.random.default_rng(5)
     noise = draw.normal(120, 40, (len(variable.bands), *of.shape)).clip(0, 250)
     bands: Pixels = noise.astype(np.dtype(variable.dformat.dtype))
@@ -64,13 +64,13 @@ def pixels_of(variable: Variable, of: Grid) -> Pixels:
     return bands
 
 
-def kept_cog(folder: Path, variable: Variable, of: Grid) -> Kept:
-    """The file that `write_cog` makes of it."""
+def stored_cog(folder: Path, variable: Variable, of: Grid) -> StoredDataset:
+    """Store an image with `write_cog`."""
     store, bands = Store.at(str(folder)), pixels_of(variable, of)
     checksum = write_cog(store, "image.tif", bands, of, nodata=variable.dformat.nodata, blocksize=128)
     numbers = tuple(range(1, len(bands) + 1))
     fields = {"variable": variable.name, "dformat": variable.dformat, "bands": numbers, "checksum": checksum}
-    return Kept(
+    return StoredDataset(
         store,
         dataset(record(0), "image.tif", grid=of, **fields),
         variable,
@@ -78,16 +78,16 @@ def kept_cog(folder: Path, variable: Variable, of: Grid) -> Kept:
     )
 
 
-def kept_stack(folder: Path) -> Kept:
-    """An image of a consolidated container, of two chunks of which one is nodata."""
+def stored_stack(folder: Path) -> StoredDataset:
+    """Store a consolidated container, and take an image with two chunks, one of them all nodata."""
     of, store = grid(300, 100), Store.at(str(folder))
     records = [record(number) for number in range(3)]
     stack = np.stack([image(of, seed) for seed in range(3)])
     stack[:, :, 256:] = -1
     writer = StackWriter(store, "a.zarr", of, records, COHERENCE, "master")
     writer.write(Window(row=0, column=0, height=100, width=300), stack)
-    made = dataset(records[1], "a.zarr", subdir="1", grid=of, layout="utm", cell="0/0", checksum=writer.finish())
-    return Kept(store, made, COHERENCE, stack[1])
+    middle = dataset(records[1], "a.zarr", subdir="1", grid=of, layout="utm", cell="0/0", checksum=writer.finish())
+    return StoredDataset(store, middle, COHERENCE, stack[1])
 
 
 def flipped(data: bytes, bit: int) -> bytes:
@@ -97,58 +97,58 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 
 def bits_of(data: bytes, seed: int) -> list[int]:
-    """Bits all over a file, a quarter of them in its headers, directories and tables."""
-    draw = random.Random(seed)  # noqa: S311 - places, no secrets
+    """Draw bits all over a file, a quarter of them in its headers, directories and tables."""
+    draw = random.Random(seed)  # noqa: S311 - not used for secrets
     head = min(len(data), 1500) * 8
     return [draw.randrange(head if number % 4 == 0 else len(data) * 8) for number in range(FLIPS)]
 
 
-def outcomes(kept: Kept, key: str, bits: Sequence[int]) -> list[str]:
-    """What became of each flip: noticed, harmless, or a description of what was not noticed."""
-    whole = kept.store.get(key)
-    found = []
+def outcomes(stored: StoredDataset, key: str, bits: Sequence[int]) -> list[str]:
+    """Result of each flip: "noticed", "harmless", or a description of undetected damage."""
+    whole = stored.store.get(key)
+    results = []
     for bit in bits:
-        kept.store.put(key, flipped(whole, bit))
+        stored.store.put(key, flipped(whole, bit))
         try:
-            same = np.array_equal(kept.read(), kept.pixels, equal_nan=kept.variable.dformat.dtype == "float32")
+            same = np.array_equal(stored.read(), stored.pixels, equal_nan=stored.variable.dformat.dtype == "float32")
         except AcdError as error:
             named = key.removesuffix(f"/{METADATA}").partition("/CoherenceVV/c/")[0] in error.detail
-            found.append("noticed" if error.code is ErrorCode.CUBE_DAMAGED and named else f"bit {bit}: {error}")
+            results.append("noticed" if error.code is ErrorCode.CUBE_DAMAGED and named else f"bit {bit}: {error}")
         else:
-            found.append("harmless" if same else f"bit {bit} is silent")
-    kept.store.put(key, whole)
-    return found
+            results.append("harmless" if same else f"bit {bit} is silent")
+    stored.store.put(key, whole)
+    return results
 
 
 @pytest.mark.parametrize("variable", [COHERENCE, MEAN, Z, MOMENTS, MASK], ids=lambda variable: str(variable.name))
 def test_no_flipped_bit_of_a_cog_gives_other_pixels(tmp_path: Path, variable: Variable) -> None:
-    kept = kept_cog(tmp_path, variable, grid(300, 200))
-    np.testing.assert_array_equal(kept.read(), kept.pixels)
-    found = outcomes(kept, "image.tif", bits_of(kept.store.get("image.tif"), seed=1))
-    assert set(found) == {"noticed", "harmless"}
-    assert found.count("noticed") > FLIPS // 2
+    stored = stored_cog(tmp_path, variable, grid(300, 200))
+    np.testing.assert_array_equal(stored.read(), stored.pixels)
+    results = outcomes(stored, "image.tif", bits_of(stored.store.get("image.tif"), seed=1))
+    assert set(results) == {"noticed", "harmless"}
+    assert results.count("noticed") > FLIPS // 2
 
 
 @pytest.mark.parametrize("key", ["a.zarr/CoherenceVV/c/0/0/0", "a.zarr/zarr.json"])
 def test_no_flipped_bit_of_a_consolidated_container_gives_other_pixels(tmp_path: Path, key: str) -> None:
-    kept = kept_stack(tmp_path)
-    np.testing.assert_array_equal(kept.read(), kept.pixels)
-    assert set(outcomes(kept, key, bits_of(kept.store.get(key), seed=2))) == {"noticed"}
+    stored = stored_stack(tmp_path)
+    np.testing.assert_array_equal(stored.read(), stored.pixels)
+    assert set(outcomes(stored, key, bits_of(stored.store.get(key), seed=2))) == {"noticed"}
 
 
-def test_a_missing_chunk_is_no_nodata(tmp_path: Path) -> None:
-    kept = kept_stack(tmp_path)
-    assert kept.store.list("a.zarr/CoherenceVV/c") == ["a.zarr/CoherenceVV/c/0/0/0"]  # the other one is all nodata
-    kept.store.delete("a.zarr/CoherenceVV/c/0/0/0")
+def test_a_missing_chunk_is_an_error_and_not_nodata(tmp_path: Path) -> None:
+    stored = stored_stack(tmp_path)
+    assert stored.store.list("a.zarr/CoherenceVV/c") == ["a.zarr/CoherenceVV/c/0/0/0"]  # the other one is all nodata
+    stored.store.delete("a.zarr/CoherenceVV/c/0/0/0")
     with pytest.raises(AcdError, match=r"a\.zarr is damaged") as raised:
-        kept.read()
+        stored.read()
     assert raised.value.code is ErrorCode.CUBE_DAMAGED
 
 
-def without_table(kept: Kept) -> None:
-    with rasterio.open(kept.store.gdal_path("image.tif")) as source:
+def without_table(stored: StoredDataset) -> None:
+    with rasterio.open(stored.store.gdal_path("image.tif")) as source:
         bands = source.read()
-    path = Path(kept.store.gdal_path("image.tif"))
+    path = Path(stored.store.gdal_path("image.tif"))
     plain = path.with_suffix(".plain.tif")
     with (
         rasterio.open(path) as source,
@@ -158,64 +158,64 @@ def without_table(kept: Kept) -> None:
     plain.replace(path)
 
 
-def of_another_size(kept: Kept) -> None:
-    bigger = kept_cog(Path(kept.store.url) / "bigger", kept.variable, grid(301, 200))
-    shutil.copy(bigger.store.gdal_path("image.tif"), kept.store.gdal_path("image.tif"))
+def of_another_size(stored: StoredDataset) -> None:
+    bigger = stored_cog(Path(stored.store.url) / "bigger", stored.variable, grid(301, 200))
+    shutil.copy(bigger.store.gdal_path("image.tif"), stored.store.gdal_path("image.tif"))
 
 
-def of_another_type(kept: Kept) -> None:
-    unsigned = kept.variable.model_copy(update={"dformat": DataFormat(dtype="uint16", nodata=65535, min=0, max=1000)})
-    other = kept_cog(Path(kept.store.url) / "other", unsigned, kept.dataset.grid)
-    shutil.copy(other.store.gdal_path("image.tif"), kept.store.gdal_path("image.tif"))
+def of_another_type(stored: StoredDataset) -> None:
+    unsigned = stored.variable.model_copy(update={"dformat": DataFormat(dtype="uint16", nodata=65535, min=0, max=1000)})
+    other = stored_cog(Path(stored.store.url) / "other", unsigned, stored.dataset.grid)
+    shutil.copy(other.store.gdal_path("image.tif"), stored.store.gdal_path("image.tif"))
 
 
 @pytest.mark.parametrize(
     ("damage", "says"),
-    [(without_table, "no table"), (of_another_size, "200 x 301"), (of_another_type, "uint16, not int16")],
+    [(without_table, "no checksum table"), (of_another_size, "200 x 301"), (of_another_type, "uint16, not int16")],
 )
-def test_another_file_in_its_place_is_damage(tmp_path: Path, damage: Callable[[Kept], None], says: str) -> None:
-    kept = kept_cog(tmp_path, COHERENCE, grid(300, 200))
-    damage(kept)
+def test_a_replaced_file_counts_as_damaged(tmp_path: Path, damage: Callable[[StoredDataset], None], says: str) -> None:
+    stored = stored_cog(tmp_path, COHERENCE, grid(300, 200))
+    damage(stored)
     with pytest.raises(AcdError, match=says) as raised:
-        kept.read()
+        stored.read()
     assert raised.value.code is ErrorCode.CUBE_DAMAGED
     assert "image.tif" in raised.value.detail
 
 
-def test_a_dataset_without_a_checksum_is_read_as_it_is(tmp_path: Path) -> None:
-    kept = kept_cog(tmp_path, COHERENCE, grid(300, 200))
-    without_table(kept)
-    plain = kept.dataset.model_copy(update={"checksum": ""})
-    (found,) = LocalCube(kept.store).read(kept.dataset.grid, [one_slice(plain)], COHERENCE)
-    np.testing.assert_array_equal(found, kept.pixels)
+def test_a_dataset_without_a_checksum_is_read_unchecked(tmp_path: Path) -> None:
+    stored = stored_cog(tmp_path, COHERENCE, grid(300, 200))
+    without_table(stored)
+    plain = stored.dataset.model_copy(update={"checksum": ""})
+    (pixels,) = LocalCube(stored.store).read(stored.dataset.grid, [one_slice(plain)], COHERENCE)
+    np.testing.assert_array_equal(pixels, stored.pixels)
 
 
 def test_any_window_of_any_bands_is_checked_and_right(tmp_path: Path) -> None:
-    kept = kept_cog(tmp_path, MOMENTS, grid(300, 200))
-    draw = random.Random(3)  # noqa: S311 - places, no secrets
+    stored = stored_cog(tmp_path, MOMENTS, grid(300, 200))
+    draw = random.Random(3)  # noqa: S311 - not used for secrets
     for _ in range(60):
         row, column = draw.randrange(200), draw.randrange(300)
         window = Window(
             row=row, column=column, height=draw.randrange(1, 201 - row), width=draw.randrange(1, 301 - column)
         )
         bands = tuple(draw.sample([1, 2, 3], draw.randrange(1, 4)))
-        part = kept.dataset.model_copy(update={"bands": bands})
-        (found,) = read_window(kept.store, "image.tif", [(part, window)])
-        expected = kept.pixels[[band - 1 for band in bands], *window.slices]
-        np.testing.assert_array_equal(found, expected)
+        part = stored.dataset.model_copy(update={"bands": bands})
+        (pixels,) = read_window(stored.store, "image.tif", [(part, window)])
+        expected = stored.pixels[[band - 1 for band in bands], *window.slices]
+        np.testing.assert_array_equal(pixels, expected)
 
 
 def overview_bits(path: Path) -> list[int]:
-    """Bits of the file that belong to blocks of its first overview."""
+    """Draw bits from the first block of the file's first overview."""
     with rasterio.open(path) as whole:
         offset, size = (
             int(whole.get_tag_item(f"BLOCK_{item}_0_0", "TIFF", bidx=1, ovr=0)) for item in ("OFFSET", "SIZE")
         )
-    draw = random.Random(4)  # noqa: S311 - places, no secrets
+    draw = random.Random(4)  # noqa: S311 - not used for secrets
     return [draw.randrange(offset * 8, (offset + size) * 8) for _ in range(40)]
 
 
-def test_an_overview_is_checked_when_a_map_tile_is_made_of_it(tmp_path: Path) -> None:
+def test_an_overview_is_checked_when_a_map_tile_is_made_from_it(tmp_path: Path) -> None:
     store, of = Store.at(str(tmp_path)), grid(600, 400)
     checksum = write_cog(store, "a.tif", image(of)[np.newaxis], of, nodata=-1)
     cube = LocalCube.create(str(tmp_path))
@@ -229,12 +229,12 @@ def test_an_overview_is_checked_when_a_map_tile_is_made_of_it(tmp_path: Path) ->
     noticed = 0
     for bit in overview_bits(tmp_path / "a.tif"):
         store.put("a.tif", flipped(data, bit))
-        found = cube.picture(request)
-        if found.outcome is Outcome.FAILED:
-            assert "a.tif" in found.reason
+        picture = cube.picture(request)
+        if picture.outcome is Outcome.FAILED:
+            assert "a.tif" in picture.reason
             noticed += 1
         else:
-            np.testing.assert_array_equal(found.pixels, good.pixels)
+            np.testing.assert_array_equal(picture.pixels, good.pixels)
     assert noticed > 20
 
 
@@ -248,27 +248,27 @@ def test_the_index_keeps_checksums_and_takes_the_newer_one(tmp_path: Path) -> No
         cube.commit(Addition([record(0)], [new], [COHERENCE], [MASTER]))
         assert LocalCube.open(str(tmp_path)).datasets("CoherenceVV", "master") == [expected]
     cube.exchange([plain], [dataset(record(0), "b.tif")])
-    assert [one.uri for one in cube.datasets("CoherenceVV", "master")] == ["b.tif"]
+    assert [dataset.uri for dataset in cube.datasets("CoherenceVV", "master")] == ["b.tif"]
     assert len(cube.store.list("index/datasets")) == 4
     assert set(segment) < set(cube.store.list("index/datasets"))
 
 
-def test_verify_sees_every_kind_of_damage_in_a_folder_and_on_s3(place: str, tmp_path: Path) -> None:
+def test_verify_detects_every_kind_of_damage_in_a_folder_and_on_s3(place: str, tmp_path: Path) -> None:
     cube = LocalCube.create(place)
-    cog = kept_cog(tmp_path, COHERENCE, grid(300, 200))
-    stack = kept_stack(tmp_path)
+    cog = stored_cog(tmp_path, COHERENCE, grid(300, 200))
+    stack = stored_stack(tmp_path)
     for key in Store.at(str(tmp_path)).list():
         if not key.startswith("cube/"):
             cube.store.put(key, Store.at(str(tmp_path)).get(key))
     plain = dataset(record(2), "plain.tif")
-    cube.store.put("plain.tif", b"of a client")
+    cube.store.put("plain.tif", b"a client's file")
     datasets = [cog.dataset, stack.dataset, plain]
     cube.commit(Addition([record(number) for number in range(3)], datasets, [COHERENCE], [MASTER], []))
 
     def verdicts() -> dict[str, str]:
-        found = check_files(cube.store, named_files(LocalCube.open(place)))
-        assert found.intact + found.not_checked + len(found.faults) == 3
-        return {fault.file.key: f"{fault.verdict} {fault.detail}".strip() for fault in found.faults}
+        result = check_files(cube.store, named_files(LocalCube.open(place)))
+        assert result.intact + result.not_checked + len(result.faults) == 3
+        return {fault.file.key: f"{fault.verdict} {fault.detail}".strip() for fault in result.faults}
 
     assert verdicts() == {}
     damage = {
@@ -280,26 +280,28 @@ def test_verify_sees_every_kind_of_damage_in_a_folder_and_on_s3(place: str, tmp_
             "damaged chunk 0/0/0 is missing",
         ),
     }
-    for key, (named, rotten, gone) in damage.items():
+    for key, (file, when_flipped, when_missing) in damage.items():
         data = cube.store.get(key)
         cube.store.put(key, flipped(data, len(data) * 4))
-        assert verdicts() == {named: rotten}
+        assert verdicts() == {file: when_flipped}
         cube.store.delete(key)
-        assert verdicts() == {named: gone}
+        assert verdicts() == {file: when_missing}
         cube.store.put(key, data)
     cube.store.delete("plain.tif")
     assert verdicts() == {"plain.tif": "missing"}
 
 
 def test_a_damaged_block_is_noticed_on_s3_too(place: str, tmp_path: Path) -> None:
-    kept = kept_cog(tmp_path / "made", COHERENCE, grid(300, 200))
+    stored = stored_cog(tmp_path / "local", COHERENCE, grid(300, 200))
     store = Store.at(place)
-    data = kept.store.get("image.tif")
+    data = stored.store.get("image.tif")
     store.put("image.tif", data)
-    store.put("rotten.tif", flipped(data, len(data) * 4))
-    there = Kept(store, kept.dataset, kept.variable, kept.pixels)
-    np.testing.assert_array_equal(there.read(), kept.pixels)
-    rotten = Kept(store, kept.dataset.model_copy(update={"uri": "rotten.tif"}), kept.variable, kept.pixels)
-    with pytest.raises(AcdError, match=r"rotten\.tif is damaged") as raised:
-        rotten.read()
+    store.put("damaged.tif", flipped(data, len(data) * 4))
+    intact = StoredDataset(store, stored.dataset, stored.variable, stored.pixels)
+    np.testing.assert_array_equal(intact.read(), stored.pixels)
+    damaged = StoredDataset(
+        store, stored.dataset.model_copy(update={"uri": "damaged.tif"}), stored.variable, stored.pixels
+    )
+    with pytest.raises(AcdError, match=r"damaged\.tif is damaged") as raised:
+        damaged.read()
     assert raised.value.code is ErrorCode.CUBE_DAMAGED

@@ -27,7 +27,7 @@ def pixels(dtype: str, bands: int, of: Grid) -> Pixels:
 
 
 def checked(data: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Path:
-    """The file of the bytes, after GDAL and rio-cogeo said that nothing is wrong with it."""
+    """Write the bytes to a file, and check that GDAL and rio-cogeo accept it."""
     path = tmp_path / "image.tif"
     path.write_bytes(data)
     assert cog_validate(str(path), strict=True) == (True, [], [])
@@ -69,7 +69,7 @@ def test_what_is_written_is_read(
         assert image.block_shapes[0] == (256, 256)
 
 
-def test_overviews_leave_nodata_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_overviews_ignore_nodata(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     of = grid(512, 512)
     bands = np.full((1, 512, 512), 800, dtype="int16")
     bands[:, :, ::2] = -1
@@ -110,7 +110,7 @@ def test_the_same_pixels_give_the_same_bytes_in_any_process() -> None:
 
 
 def test_an_array_of_another_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="does not match"):
         encode_cog(np.zeros((1, 5, 6), dtype="uint8"), grid(5, 6), nodata=None)
 
 
@@ -129,11 +129,11 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / ban
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     )
-    # The array itself, its copy in GDAL, and the file twice: noise does not shrink.
+    # The array, its copy in GDAL, and the file twice: noise does not compress.
     assert float(done.stdout) < 4.3
 
 
-def test_the_checksum_of_what_is_put_comes_back(place: str) -> None:
+def test_the_checksum_of_the_file_is_returned(place: str) -> None:
     store = Store.at(place)
     kwargs: dict[str, Any] = {"nodata": 0, "blocksize": 128}
     checksum = write_cog(store, "a/b.tif", pixels("uint8", 1, grid()), grid(), **kwargs)

@@ -1,4 +1,4 @@
-"""Which pixels lie in an area is decided alike in every grid of the same pixels."""
+"""A pixel is inside or outside an area regardless of the grid that it is part of."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def test_an_edge_through_the_centres_of_pixels_is_the_same_in_every_grid(
 def test_a_pixel_is_inside_if_its_centre_is(crs: str) -> None:
     layout = lattice(crs, 0.001 if crs == "EPSG:4326" else 100)
     area = shapely.Point(7.06, 49.93).buffer(0.05) if crs == "EPSG:4326" else shapely.Point(7.6, 50.5).buffer(0.02)
-    found = inside_mask(area, layout.pixel_grid(0, 0, 200, 200))
-    assert 0 < found.sum() < found.size
+    mask = inside_mask(area, layout.pixel_grid(0, 0, 200, 200))
+    assert 0 < mask.sum() < mask.size
     if crs == "EPSG:4326":
-        rows, columns = np.indices(found.shape)
+        rows, columns = np.indices(mask.shape)
         centres = shapely.points(7.0 + (columns + 0.5) * 0.001, 50.0 - (rows + 0.5) * 0.001)
-        np.testing.assert_array_equal(found, shapely.contains(area, centres))
+        np.testing.assert_array_equal(mask, shapely.contains(area, centres))

@@ -1,4 +1,4 @@
-"""Images that stay open: the pixels are those of the file that is there now, whoever reads it."""
+"""Images kept open always return the pixels of the current file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pixels_of(seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.int16]]:
 
 
 def write(path: Path, seed: int, *, age: float = 60.0) -> None:
-    """An image that was written so many seconds ago; in place if it is there already."""
+    """Write an image that looks `age` seconds old; an existing file is overwritten in place."""
     profile = {"width": SIZE, "height": SIZE, "count": 1, "dtype": "int16", "crs": "EPSG:32632"}
     tiles = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
     with rasterio.open(path, "w", driver="GTiff", transform=Affine(1, 0, 0, 0, -1, SIZE), **profile, **tiles) as image:
@@ -40,9 +40,9 @@ def write(path: Path, seed: int, *, age: float = 60.0) -> None:
 
 @pytest.fixture
 def images() -> Iterator[OpenImages]:
-    made = OpenImages(most=3)
-    yield made
-    made.close()
+    pool = OpenImages(most=3)
+    yield pool
+    pool.close()
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "image.tif"
 
 
-def test_a_file_is_opened_once_and_each_reader_at_a_time_has_its_own(images: OpenImages, file: Path) -> None:
+def test_a_file_is_opened_once_and_concurrent_readers_have_their_own_images(images: OpenImages, file: Path) -> None:
     with images.opened(str(file)) as first:
         np.testing.assert_array_equal(first.read(1), pixels_of(1))
     with images.opened(str(file)) as again, images.opened(str(file)) as other:
@@ -66,19 +66,19 @@ def test_an_overview_stays_open_beside_its_image(images: OpenImages, file: Path)
     with rasterio.open(file, "r+") as image:
         image.build_overviews([2, 4])
     os.utime(file, (0, 0))
-    kept = []
+    opened = []
     for _ in range(2):
         for level, side in ((None, SIZE), (0, SIZE // 2), (1, SIZE // 4)):
             with images.opened(str(file), level) as image:
                 assert image.shape == (side, side)
-                kept.append(image)
-    assert kept[:3] == kept[3:]
+                opened.append(image)
+    assert opened[:3] == opened[3:]
     assert len(images) == 3
     images.forget(str(file))
-    assert all(image.closed for image in kept)
+    assert all(image.closed for image in opened)
 
 
-def test_a_file_that_takes_the_place_of_another_is_read_itself(images: OpenImages, file: Path) -> None:
+def test_a_file_that_was_replaced_is_reopened(images: OpenImages, file: Path) -> None:
     with images.opened(str(file)) as first:
         first.read(1)
     write(file.with_name("new.tif"), 2)
@@ -100,7 +100,7 @@ def test_a_file_that_was_just_written_is_not_kept_open(images: OpenImages, file:
     assert len(images) == 0
 
 
-def test_a_file_that_is_gone_is_missing_and_its_space_is_free(images: OpenImages, file: Path) -> None:
+def test_a_removed_file_is_missing_and_its_image_is_closed(images: OpenImages, file: Path) -> None:
     with images.opened(str(file)) as image:
         image.read(1)
     file.unlink()
@@ -119,21 +119,21 @@ def test_an_image_that_could_not_be_read_is_not_kept(images: OpenImages, file: P
 def test_the_least_recently_read_are_closed_when_there_are_too_many(images: OpenImages, tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.tif" for number in range(5)]
     seen = []
-    for number, one in enumerate(files):
-        write(one, number)
-        with images.opened(str(one)) as image:
+    for number, file in enumerate(files):
+        write(file, number)
+        with images.opened(str(file)) as image:
             seen.append(image)
         with images.opened(str(files[0])) as image:
             assert image is seen[0]
-    assert [one.closed for one in seen] == [False, True, True, False, False]
+    assert [image.closed for image in seen] == [False, True, True, False, False]
     assert len(images) == 3
     images.forget(str(files[4]))
-    assert [one.closed for one in seen] == [False, True, True, False, True]
+    assert [image.closed for image in seen] == [False, True, True, False, True]
     images.close()
-    assert all(one.closed for one in seen)
+    assert all(image.closed for image in seen)
 
 
-def test_an_image_that_is_to_be_deleted_is_closed(file: Path) -> None:
+def test_an_image_about_to_be_deleted_is_closed(file: Path) -> None:
     with open_image(str(file)) as image:
         image.read(1)
     assert not image.closed
@@ -144,19 +144,19 @@ def test_an_image_that_is_to_be_deleted_is_closed(file: Path) -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["read", "write", "replace"])), max_size=25))
 def test_what_is_read_is_what_was_written_last(tmp_path: Path, steps: list[tuple[str, str]]) -> None:
-    images, now = OpenImages(most=2), dict.fromkeys("abcd", 0)
-    for name in now:
+    images, seeds = OpenImages(most=2), dict.fromkeys("abcd", 0)
+    for name in seeds:
         write(tmp_path / name, 0)
-    for seed, (name, what) in enumerate(steps, start=1):
+    for seed, (name, action) in enumerate(steps, start=1):
         file = tmp_path / name
-        if what == "read":
+        if action == "read":
             with images.opened(str(file)) as image:
-                np.testing.assert_array_equal(image.read(1), pixels_of(now[name]))
+                np.testing.assert_array_equal(image.read(1), pixels_of(seeds[name]))
             continue
-        write(file if what == "write" else tmp_path / "new", seed)
-        if what == "replace":
+        write(file if action == "write" else tmp_path / "new", seed)
+        if action == "replace":
             (tmp_path / "new").replace(file)
-        now[name] = seed
+        seeds[name] = seed
     images.close()
 
 
@@ -171,8 +171,8 @@ def test_threads_read_windows_of_the_same_files(tmp_path: Path) -> None:
         for _ in range(100):
             which, row, column = random.integers((4, SIZE - 20, SIZE - 20))
             with images.opened(str(files[which])) as image:
-                found = image.read(1, window=Window(column, row, 20, 20))
-            np.testing.assert_array_equal(found, expected[which][row : row + 20, column : column + 20])
+                pixels = image.read(1, window=Window(column, row, 20, 20))
+            np.testing.assert_array_equal(pixels, expected[which][row : row + 20, column : column + 20])
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(read, range(8)))
@@ -199,7 +199,7 @@ def hold_and_read():
         held.set()
         forked.wait()
         np.array_equal(image.read(1), expected) or wrong.set()
-# It holds an image, but is not within GDAL: a child would wait for ever for GDAL's own locks.
+# The thread holds an image but is not inside GDAL, or a child could wait forever for GDAL's locks.
 reader = threading.Thread(target=hold_and_read)
 reader.start()
 held.wait()
@@ -207,8 +207,8 @@ children = []
 for _ in range(8):
     child = os.fork()
     if not child:
-        anew = open_images._images is not of_parent and len(open_images._images) == 0
-        os._exit(0 if anew and all([read() for _ in range(20)]) else 1)
+        is_new = open_images._images is not of_parent and len(open_images._images) == 0
+        os._exit(0 if is_new and all([read() for _ in range(20)]) else 1)
     children.append(child)
 ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 forked.set()
@@ -217,9 +217,9 @@ sys.exit(0 if ends == [0] * 8 and not wrong.is_set() and read() else f"{ends} {w
 """
 
 
-def test_a_forked_process_opens_its_own(file: Path, tmp_path: Path) -> None:
+def test_a_forked_process_opens_its_own_images(file: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "expected.npy", pixels_of(1))
-    # Python 3.12 and newer warn of a fork beside threads, which is what this is about.
+    # Python 3.12 and newer warn about forking with threads, which this test does on purpose.
     command = [
         sys.executable,
         "-W",

@@ -1,4 +1,4 @@
-"""Rasters are opened in one place, by drivers that are allowed."""
+"""Rasters are opened in one place, with allowed drivers only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.jobs.rasters import good_pixels, write_tiff
 
 OPENS = re.compile(r"rasterio\.open\(|DatasetReader\(|rasterio\.shutil\.copy\(|WarpedVRT\(")
 MAY_OPEN = {"acdtask/raster/open_raster.py", "acdtask/raster/cog.py"}
-"""The second writes, and copies what it wrote itself."""
+"""cog.py only writes rasters, and copies those that it wrote."""
 
 
 def test_no_other_module_opens_a_raster() -> None:
@@ -29,21 +29,21 @@ def test_no_other_module_opens_a_raster() -> None:
 
 
 @pytest.mark.parametrize("path", ["/vsicurl/http://127.0.0.1:1/a.tif", "/vsizip/a.zip", "/vsistdin/"])
-def test_an_address_of_gdal_is_refused_without_roots_too(path: str) -> None:
+def test_a_virtual_path_of_gdal_is_refused_even_without_roots(path: str) -> None:
     with pytest.raises(AcdError) as caught:
         open_raster(path)
     assert caught.value.code is ErrorCode.ADDRESS_MALFORMED
 
 
-def test_a_file_that_cannot_be_opened_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "text.tif").write_text("no raster")
+def test_the_error_for_a_file_that_cannot_be_opened_has_the_given_path(tmp_path: Path) -> None:
+    (tmp_path / "text.tif").write_text("not a raster")
     for path in (tmp_path / "text.tif", tmp_path / "lost.tif"):
         with pytest.raises(OSError, match=re.escape(str(path))) as caught:
             open_raster(str(path), roots=Roots((str(tmp_path),)))
         assert "/proc/" not in str(caught.value)
 
 
-def test_a_root_that_is_a_link_or_all_of_the_disk_holds_its_files(tmp_path: Path) -> None:
+def test_a_root_may_be_a_link_or_the_whole_disk(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "disk/a.tif", good_pixels())
     (tmp_path / "data").symlink_to(tmp_path / "disk")
     for root in (str(tmp_path / "data"), "/"):

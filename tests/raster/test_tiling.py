@@ -38,9 +38,9 @@ def test_the_outline_of_a_tile_needs_that_tile_alone(layout: Layout, i: int, j: 
 
 
 def test_tiles_come_by_row_then_column() -> None:
-    found = tiles_of(shapely.box(7, 50, 7.3, 50.2), UTM32)
-    assert found == sorted(found, key=lambda tile: (tile.j, tile.i))
-    assert len(set(found)) == len(found) > 10
+    tiles = tiles_of(shapely.box(7, 50, 7.3, 50.2), UTM32)
+    assert tiles == sorted(tiles, key=lambda tile: (tile.j, tile.i))
+    assert len(set(tiles)) == len(tiles) > 10
 
 
 def test_a_hole_and_the_gap_between_islands_need_no_tile() -> None:
@@ -65,23 +65,23 @@ def test_an_empty_area_has_no_tile() -> None:
 
 def test_both_sides_of_the_antimeridian_meet_in_a_layout_that_covers_them() -> None:
     split = shapely.union_all([shapely.box(179.9, 9, 180, 9.2), shapely.box(-180, 9, -179.9, 9.2)])
-    found = tiles_of(split, UTM60)
-    columns = sorted({tile.i for tile in found})
+    tiles = tiles_of(split, UTM60)
+    columns = sorted({tile.i for tile in tiles})
     assert columns == list(range(columns[0], columns[-1] + 1))
     assert len(columns) in (2, 3)
 
 
-def test_web_mercator_ends_where_it_ends() -> None:
+def test_web_mercator_has_no_tiles_beyond_its_limits() -> None:
     world = Layout(name="z3", grid=WebMercatorGrid(zoom=3))
     assert len(tiles_of(shapely.box(-180, -90, 180, 90), world)) == 64
     assert cells(shapely.box(-180, 80, -179, 90), world) == ["0/0"]
 
 
 def test_long_straight_edges_are_followed_and_not_cut_short() -> None:
-    """50 degrees of a parallel bend by hundreds of kilometres in UTM."""
+    """In UTM, 50 degrees of a parallel curve by hundreds of kilometres."""
     strip = shapely.box(-15, 59.999, 33, 60.001)
-    found = tiles_of(strip, UTM32)
-    assert shapely.union_all([shape(footprint(tile.grid)) for tile in found]).buffer(1e-6).contains(strip)
+    tiles = tiles_of(strip, UTM32)
+    assert shapely.union_all([shape(footprint(tile.grid)) for tile in tiles]).buffer(1e-6).contains(strip)
 
 
 def test_an_area_beyond_the_crs_is_refused() -> None:
@@ -113,9 +113,9 @@ def test_the_tiles_are_those_that_a_plain_search_finds(
         for tile in UTM32.cells_within(projected.bounds)
         if shapely.box(*tile.grid.bounds).intersection(projected).area > 1
     }
-    found = set(cells(area, UTM32))
-    assert expected <= found
-    slivers = found - expected
+    actual = set(cells(area, UTM32))
+    assert expected <= actual
+    slivers = actual - expected
     assert all(
         shapely.box(*tile.grid.bounds).buffer(1).intersects(projected)
         for tile in UTM32.cells_within(projected.buffer(100).bounds)
@@ -125,8 +125,8 @@ def test_the_tiles_are_those_that_a_plain_search_finds(
 
 def test_ten_thousand_cells_are_found_quickly() -> None:
     begin = time.perf_counter()
-    found = tiles_of(shapely.Point(9, 50).buffer(3.5, quad_segs=2000), UTM32)
-    assert len(found) > 10_000
+    tiles = tiles_of(shapely.Point(9, 50).buffer(3.5, quad_segs=2000), UTM32)
+    assert len(tiles) > 10_000
     assert time.perf_counter() - begin < 3
 
 
@@ -139,7 +139,7 @@ def test_a_footprint_goes_counter_clockwise_and_is_rounded() -> None:
 
 
 @pytest.mark.parametrize("pixels", [1, 3000, 12800])
-def test_the_edge_of_a_footprint_bends_with_the_grid(pixels: int) -> None:
+def test_the_edge_of_a_footprint_follows_the_curved_grid(pixels: int) -> None:
     large = Grid(crs="EPSG:32632", transform=(20, 0, 166000, 0, -20, 6700000), width=pixels, height=pixels)
     edge = np.linspace(0, pixels * 20, 501)
     lon, lat = transform(large.crs, "EPSG:4326", 166000 + edge, np.full(501, 6700000.0))

@@ -1,4 +1,4 @@
-"""VRTs that may be ingested refer to rasters below their folder, and to nothing else."""
+"""VRTs to be ingested may only refer to rasters below their folder."""
 
 from __future__ import annotations
 
@@ -142,10 +142,10 @@ def test_a_vrt_that_is_more_than_a_mosaic_is_refused(source: Path, old: str, new
     text = mosaic("a.tif").replace(old, new)
     text = text.replace("</VRTDataset>", "</vrtdataset>") if "<vrtdataset" in text else text
     address = write(source, text)
-    assert refusal(address, source) == f"{address} has {named}"
+    assert refusal(address, source) == f"{address} contains {named}"
 
 
-def test_a_mask_is_looked_into(source: Path) -> None:
+def test_the_sources_of_a_mask_are_checked(source: Path) -> None:
     mask = mosaic("../outside/secret.tif").partition("<VRTRasterBand")[2].rpartition("</VRTDataset>")[0]
     text = mosaic("a.tif").replace("</VRTDataset>", f"<MaskBand><VRTRasterBand{mask}</MaskBand></VRTDataset>")
     assert "outside/secret.tif" in refusal(write(source, text), source)
@@ -155,21 +155,21 @@ def test_a_mask_is_looked_into(source: Path) -> None:
 def test_a_vrt_within_a_vrt_may_not_lead_out_under_any_name(source: Path, name: str) -> None:
     inner = write(source, raw_vrt(source.parent / "outside/secret.txt", SIZE, SIZE), name)
     address = write(source, mosaic(name))
-    assert refusal(address, source) == f"{inner} has VRTRasterBand VRTRawRasterBand"
+    assert refusal(address, source) == f"{inner} contains VRTRasterBand VRTRawRasterBand"
 
 
 def test_a_vrt_that_refers_to_itself_ends(source: Path) -> None:
     check_vrt(write(source, mosaic("a.vrt")), str(source))
 
 
-def test_what_is_no_vrt_or_too_long_is_refused(source: Path) -> None:
+def test_files_that_are_not_vrts_or_too_large_are_refused(source: Path) -> None:
     bomb = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>'
     assert "document type" in refusal(write(source, bomb + mosaic("&b;")), source)
     (source / "a.csv").write_text(SECRET_TEXT)
     assert "neither a GeoTIFF nor a VRT" in refusal(write(source, mosaic("a.csv")), source)
     assert "bytes" in refusal(write(source, mosaic("a.tif") + " " * 17 * 1024 * 1024), source)
     assert "not below" in refusal(write(source, mosaic("a.tif")), source / "sub")
-    assert "a folder of this machine" in refusal("s3://bucket/a.vrt", source)
+    assert "not a local file" in refusal("s3://bucket/a.vrt", source)
     os.mkfifo(source / "pipe.tif")
     for text in ("<VRTDataset", "\xff", mosaic("lost.tif"), mosaic("pipe.tif")):
         with pytest.raises(AcdError) as caught:

@@ -1,4 +1,4 @@
-"""A whole server in this process: real ports, real channels."""
+"""A complete server in this process, with real ports and channels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from acdtask.serve.serve import ServeSettings, Serving
 
 @contextmanager
 def serving(cube: LocalCube, keys: Keys | None = None, **settings: object) -> Iterator[Serving]:
-    """The cube on free ports; calls have a second when it ends."""
+    """Serve the cube on free ports, with a grace period of a second."""
     chosen = {"port": 0, "grace": 1.0, "workers": 8, **settings}
     server = Serving(cube, ServeSettings(**chosen), keys or Keys()).start()  # type: ignore[arg-type]  # of many types
     try:
@@ -34,6 +34,6 @@ def cube(tmp_path: Path) -> LocalCube:
 
 @pytest.fixture
 def stub(cube: LocalCube, tmp_path: Path) -> Iterator[GeocubeStub]:
-    """A client of a server of the cube, which may also open the files beside it."""
+    """A client of a server of the cube, which may also open the files in `tmp_path`."""
     with serving(cube, data=(str(tmp_path),)) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         yield GeocubeStub(channel)

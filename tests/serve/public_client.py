@@ -1,8 +1,8 @@
-"""What a user of Geocube's own Python client does, on a server: a program that test_public_client.py runs.
+"""The workflow of a user of Geocube's own Python client: a program that test_public_client.py runs.
 
-Both that client and acd define the messages `geocube.*`, so neither may be imported beside the other. Arguments: the
+Both that client and acd define the messages `geocube.*`, so they cannot be imported together. Arguments: the
 address, and three GeoTIFFs of int16 at (400000, 5600000) in EPSG:32632 with 20 m pixels, each with its pixels as .npy
-beside it.
+next to it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SIZE, PATIENCE = 64, 300
 
 
 def refused(call: Callable[[], Any]) -> str:
-    """The code that a call is refused with."""
+    """The code of a refused call."""
     try:
         call()
     except import_module("geocube").utils.GeocubeError as error:
@@ -33,7 +33,7 @@ def refused(call: Callable[[], Any]) -> str:
 
 
 class Story:
-    """One user, from connecting to tidying up."""
+    """A user's workflow, from connecting to cleaning up."""
 
     def __init__(self, address: str, images: list[str]) -> None:
         self.geocube: Any = import_module("geocube")
@@ -52,11 +52,11 @@ class Story:
         self.ids = list(client.create_records([aoi] * len(NAMES), NAMES, TAGS, DATES))
         assert client.create_record(aoi, NAMES[0], TAGS[0], DATES[0], exist_ok=True) == self.ids[0]
         self.records = client.list_records("S1/*", tags={"orbit": ""}, aoi=AOI, with_aoi=True)
-        assert [(one.id, one.datetime, one.tags) for one in self.records] == list(
+        assert [(record.id, record.datetime, record.tags) for record in self.records] == list(
             zip(self.ids, DATES, TAGS, strict=True)
         )
         some = client.list_records(tags={"orbit": "37"}, from_time=DATES[1], to_time=DATES[2])
-        assert [one.name for one in some] == NAMES[1:2]
+        assert [record.name for record in some] == NAMES[1:2]
         assert client.record(self.ids[2]).tags == TAGS[2]
         assert refused(lambda: client.add_records_tags(self.ids, {"a": "b"})) == "UNIMPLEMENTED"
 
@@ -71,7 +71,7 @@ class Story:
         self.master.add_metadata("track", "37")
         self.variable.description = "of Sentinel-1"
         assert client.variable("CoherenceVV").description == "of Sentinel-1"
-        assert [one.name for one in client.list_variables("coherence*(?i)")] == ["CoherenceVV"]
+        assert [variable.name for variable in client.list_variables("coherence*(?i)")] == ["CoherenceVV"]
         assert refused(lambda: client.variable("nope")) == "NOT_FOUND"
 
     def index(self) -> None:
@@ -90,19 +90,19 @@ class Story:
         layout = regular("utm", "epsg:32632", SIZE, 20.0, origin=(400000.0, 5600000.0))
         client.create_layout(layout)
         client.create_layout(layout, exist_ok=True)
-        got = client.layout("utm")
-        assert (dict(got.grid_parameters), got.block_shape) == (layout.grid_parameters, layout.block_shape)
+        received = client.layout("utm")
+        assert (dict(received.grid_parameters), received.block_shape) == (layout.grid_parameters, layout.block_shape)
         assert client.tile_aoi(AOI, resolution=20.0, crs="epsg:32632", shape=(SIZE, SIZE))
         assert client.tile_aoi(AOI, layout=self.entities.Layout.web_mercator("web", 12))
         tiles = client.tile_aoi(AOI, "utm")
-        (self.tile,) = [one for one in tiles if (one.transform.c, one.transform.f) == (400000.0, 5600000.0)]
+        (self.tile,) = [tile for tile in tiles if (tile.transform.c, tile.transform.f) == (400000.0, 5600000.0)]
 
     def check_cube(self, compression: int = 0) -> None:
-        """The cube of the tile has the pixels of the files, in the order of the records."""
+        """Check that the cube of the tile has the pixels of the files, in the order of the records."""
         params = self.entities.CubeParams.from_tile(self.tile, self.master, records=self.records)
         cube, groups = self.client.get_cube(params, compression=compression, verbose=False)
         assert [group[0].id for group in groups] == self.ids
-        assert all(np.array_equal(got[..., 0], there) for got, there in zip(cube, self.pixels, strict=True))
+        assert all(np.array_equal(image[..., 0], pixels) for image, pixels in zip(cube, self.pixels, strict=True))
 
     def cubes(self) -> None:
         for compression in (0, -3, -2, 1, 9):

@@ -1,4 +1,4 @@
-"""Requests as clients send them, and what is read from a refusal."""
+"""Requests of clients, and the parsing of refusals."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from grpc_status import rpc_status
 from rasterio.crs import CRS
 
 from acdtask.cube.protocol import layouts_pb2, records_pb2, values_pb2, variables_pb2
-from acdtask.cube.protocol.convert import moment_to_wire
+from acdtask.cube.protocol.convert import moment_to_message
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
 
 SQUARE = ((7.0, 50.0), (8.0, 50.0), (8.0, 51.0), (7.0, 51.0), (7.0, 50.0))
 NOBODY = "00000000-0000-0000-0000-000000000000"
 MUCOG = "Z=0>T>R>B;R>Z=1:>T>B"
 TILES = 20_000
-"""Fewer than `many_tiles` gives; with the WKT of their CRS far more than a connection holds for a slow client."""
+"""Fewer than `many_tiles` sends, but with the WKT of their CRS far more than a connection buffers."""
 
 
 class Refused(NamedTuple):
-    """How a call was refused; the resource is that of the details, empty without them."""
+    """The refusal of a call; kind, name and owner are from the details, empty without them."""
 
     code: str
     message: str
@@ -34,7 +34,7 @@ class Refused(NamedTuple):
 
 
 def refusal(call: Callable[[], Any]) -> Refused:
-    """How a call is refused; a stream is read to its end."""
+    """The refusal of a call; a stream is read to its end."""
     with pytest.raises(grpc.RpcError) as caught:
         _to_the_end(call())
     error: Any = caught.value
@@ -65,7 +65,10 @@ def new_aoi(stub: GeocubeStub, ring: Sequence[tuple[float, float]] = SQUARE) -> 
 
 
 def new_record(aoi_id: str, name: str = "S1", day: int = 1, **changes: Any) -> records_pb2.NewRecord:
-    fields: dict[str, Any] = {"tags": {"k": "v"}, "time": moment_to_wire(datetime(2021, 1, day, tzinfo=UTC))} | changes
+    fields: dict[str, Any] = {
+        "tags": {"k": "v"},
+        "time": moment_to_message(datetime(2021, 1, day, tzinfo=UTC)),
+    } | changes
     return records_pb2.NewRecord(name=name, aoi_id=aoi_id, **fields)
 
 
@@ -73,8 +76,8 @@ def create_records(stub: GeocubeStub, *records: records_pb2.NewRecord) -> list[s
     return list(stub.CreateRecords(records_pb2.CreateRecordsRequest(records=records)).ids)
 
 
-def list_records(stub: GeocubeStub, **asked: Any) -> list[records_pb2.Record]:
-    return [one.record for one in stub.ListRecords(records_pb2.ListRecordsRequest(**asked))]
+def list_records(stub: GeocubeStub, **fields: Any) -> list[records_pb2.Record]:
+    return [item.record for item in stub.ListRecords(records_pb2.ListRecordsRequest(**fields))]
 
 
 def int16(low: float = 0, high: float = 1000, nodata: float = -1) -> values_pb2.DataFormat:
@@ -91,10 +94,10 @@ def create_variable(stub: GeocubeStub, name: str = "CoherenceVV", **changes: Any
 
 
 def instantiate(stub: GeocubeStub, variable_id: str, name: str = "master", **metadata: str) -> variables_pb2.Instance:
-    asked = variables_pb2.InstantiateVariableRequest(
+    request = variables_pb2.InstantiateVariableRequest(
         variable_id=variable_id, instance_name=name, instance_metadata=metadata
     )
-    return stub.InstantiateVariable(asked).instance
+    return stub.InstantiateVariable(request).instance
 
 
 def layout(name: str = "utm", *, parameters: dict[str, str] | None = None, **changes: Any) -> layouts_pb2.Layout:
@@ -110,12 +113,12 @@ def layout(name: str = "utm", *, parameters: dict[str, str] | None = None, **cha
     return layouts_pb2.Layout(name=name, **fields)
 
 
-def create_layout(stub: GeocubeStub, one: layouts_pb2.Layout) -> None:
-    stub.CreateLayout(layouts_pb2.CreateLayoutRequest(layout=one))
+def create_layout(stub: GeocubeStub, message: layouts_pb2.Layout) -> None:
+    stub.CreateLayout(layouts_pb2.CreateLayoutRequest(layout=message))
 
 
 def many_tiles(stub: GeocubeStub) -> Any:
-    """A call that goes on until its answers are read."""
+    """A call that runs until its responses are read."""
     wordy = CRS.from_proj4("+proj=laea +lat_0=50.5 +lon_0=7.5 +datum=WGS84").to_wkt()
     small = layout("", parameters={"crs": wordy, "resolution": "1", "cell_size": "440"})
     square = ((7.0, 50.0), (8.0, 50.0), (8.0, 50.62), (7.0, 50.62), (7.0, 50.0))

@@ -1,4 +1,4 @@
-"""A server with the calls on pixels, and a plain reader of their streams."""
+"""A server for pixels, and a strict reader of its streams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from affine import Affine
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
-from acdtask.cube.protocol.convert import transform_to_wire
+from acdtask.cube.protocol.convert import transform_to_message
 from acdtask.cube.protocol.cubes_pb2 import (
     GetCubeMetadataResponse,
     GetCubeRequest,
@@ -51,7 +51,7 @@ DTYPES = (None, "uint8", "uint16", "uint32", "int8", "int16", "int32", "float32"
 
 @dataclass
 class Served:
-    """A server on this machine, and how to call it."""
+    """A local server and its stubs."""
 
     cube: LocalCube
     streams: Streams
@@ -81,7 +81,7 @@ def serving(cube: LocalCube, limits: StreamLimits | None = None, allowed: Iterab
 
 @dataclass
 class Received:
-    """An image as it came: its header, how many messages it took, and its bytes inflated."""
+    """A received image: its header, the number of its messages, and its inflated bytes."""
 
     header: ImageHeader
     messages: int = 1
@@ -111,7 +111,7 @@ def receive(
 
 
 def _receive_image(header: ImageHeader, messages: Iterator[Any], *, ends_early: bool) -> Received:
-    ids = [one.id for one in header.grouped_records.records]
+    ids = [record.id for record in header.grouped_records.records]
     image, data = Received(header, records=ids), header.data
     for part in range(1, header.nb_parts):
         message = next(messages)
@@ -137,27 +137,27 @@ def ask(
     file: FileFormat.ValueType = Raw,
     **fields: Any,
 ) -> GetCubeRequest:
-    """A request; `plain` lists the records of groups of one by themselves."""
-    asked: dict[str, Any] = {}
+    """A request; `plain` sends groups of single records as a list of records."""
+    request: dict[str, Any] = {}
     if isinstance(groups, RecordFilters):
-        asked["filters"] = groups
+        request["filters"] = groups
     elif plain:
-        asked["records"] = RecordIdList(ids=[one for group in groups for one in group])
+        request["records"] = RecordIdList(ids=[record_id for group in groups for record_id in group])
     else:
-        asked["grouped_records"] = GroupedRecordIdsList(records=[GroupedRecordIds(ids=one) for one in groups])
-    asked |= {
+        request["grouped_records"] = GroupedRecordIdsList(records=[GroupedRecordIds(ids=group) for group in groups])
+    request |= {
         "instances_id": [instance_id(variable.name, instance)],
         "crs": grid.crs,
-        "pix_to_crs": transform_to_wire(grid),
+        "pix_to_crs": transform_to_message(grid),
         "size": Size(width=grid.width, height=grid.height),
         "compression_level": level,
         "format": file,
     }
-    return GetCubeRequest(**(asked | fields))
+    return GetCubeRequest(**(request | fields))
 
 
 def filled(place: str, variable: Variable, images: Iterable[tuple[Record, Pixels, Grid]]) -> LocalCube:
-    """A cube of one COG for each record; several of a record have a key each."""
+    """A cube with one COG per image; a record may have several."""
     cube = LocalCube.create(place)
     cube.commit(Addition(variables=[variable], instances=[Instance(variable=variable.name, name="master")]))
     records: dict[str, Record] = {}
@@ -165,23 +165,23 @@ def filled(place: str, variable: Variable, images: Iterable[tuple[Record, Pixels
     for number, (of, pixels, on) in enumerate(images):
         records[of.id] = of
         changes = {"record_id": of.id, "variable": variable.name, "dformat": variable.dformat}
-        made = put_image(cube.store, f"pixels/{number}.tif", pixels, on, dformat=variable.dformat)
-        datasets.append(made.model_copy(update=changes))
+        stored = put_image(cube.store, f"pixels/{number}.tif", pixels, on, dformat=variable.dformat)
+        datasets.append(stored.model_copy(update=changes))
     cube.commit(Addition(list(records.values()), datasets))
     return cube
 
 
 def of_zeros(folder: Path, side: int, bands: int, count: int = 1) -> tuple[LocalCube, Variable, Grid]:
-    """A cube of large files of zeros, float32, which are next to empty on the disk.
+    """A cube of large float32 files of zeros, which are sparse on disk.
 
     Args:
-        folder: where it goes.
+        folder: folder for the cube.
         side: width and height in pixels.
-        bands: how many.
-        count: of records: record(0), record(1), ...
+        bands: number of bands.
+        count: number of records: record(0), record(1), ...
 
     Returns:
-        The cube, its variable, and the grid of all the pixels.
+        The cube, its variable, and the grid of its files.
     """
     dformat = DataFormat(dtype="float32", nodata=-1, min=0, max=1)
     variable = Variable(name="Huge", dformat=dformat, bands=tuple("abcdef"[:bands]), resampling="nearest")
@@ -194,7 +194,7 @@ def of_zeros(folder: Path, side: int, bands: int, count: int = 1) -> tuple[Local
     paths = [str(folder / "cube" / f"{number}.tif") for number in range(count)]
     for path in paths:
         with rasterio.open(path, "w", **profile):
-            pass  # blocks that were never written are zeros
-    datasets = [dataset(one, path, **fields) for one, path in zip(records, paths, strict=True)]
+            pass  # unwritten blocks are zeros
+    datasets = [dataset(record, path, **fields) for record, path in zip(records, paths, strict=True)]
     cube.commit(Addition(records, datasets, variables=[variable], instances=[Instance(variable="Huge", name="master")]))
     return cube, variable, on

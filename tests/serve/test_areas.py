@@ -1,4 +1,4 @@
-"""Areas that would take all of a server: many points, crossings and cells, and clients that leave."""
+"""Areas that could exhaust a server: many points, intersections and cells, and clients that leave."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Ring = list[tuple[float, float]]
 
 
 def tangle(count: int) -> Ring:
-    """A ring through random places, which crosses itself everywhere."""
+    """A ring through random points, which intersects itself everywhere."""
     points = np.random.default_rng(0).uniform([7.0, 50.0], [7.4, 50.4], (count, 2))
     return [(float(lon), float(lat)) for lon, lat in (*points, points[0])]
 
@@ -52,7 +52,7 @@ def peak_mb(process: subprocess.Popen[str]) -> float:
 @pytest.mark.parametrize(
     ("ring", "parameters"), [(tangle(POINTS), {}), (comb(9000), {"resolution": "1", "cell_size": "256"})]
 )
-def test_an_area_that_is_too_complex_is_refused_in_time_and_memory(
+def test_a_too_complex_area_is_refused_within_time_and_memory(
     tmp_path: Path, ring: Ring, parameters: dict[str, str]
 ) -> None:
     with started(tmp_path) as server, grpc.insecure_channel(server.address) as channel:
@@ -83,11 +83,11 @@ def busy_s(process: subprocess.Popen[str]) -> float:
 def _until(condition: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
+        assert time.monotonic() < end, "the condition was not met in time"
         time.sleep(0.1)
 
 
-def test_an_area_of_too_many_points_is_refused_wherever_it_is_sent(stub: GeocubeStub) -> None:
+def test_an_area_of_too_many_points_is_refused_by_every_call(stub: GeocubeStub) -> None:
     large = area([(7 + k * 1e-6, 50.0) for k in range(100_000)] + [(8.0, 51.0), (7.0, 50.0)])
     for call in (
         lambda: stub.CreateAOI(records_pb2.CreateAOIRequest(aoi=large)),
@@ -99,7 +99,7 @@ def test_an_area_of_too_many_points_is_refused_wherever_it_is_sent(stub: Geocube
         assert "more than 100000" in refused.message
 
 
-def test_cells_of_many_parts_are_counted_before_they_are_made(stub: GeocubeStub) -> None:
+def test_cells_of_many_parts_are_counted_before_they_are_created(stub: GeocubeStub) -> None:
     parts = [area([(7 + k * 1e-4, 50), (8, 51), (8.00001, 51), (7 + k * 1e-4, 50)]).polygons[0] for k in range(600)]
     request = tiles_asked(list(SQUARE), resolution="20", cell_size="32")
     request.aoi.CopyFrom(records_pb2.AOI(polygons=parts))
@@ -117,7 +117,7 @@ def test_a_shape_with_few_crossings_is_repaired_and_one_with_many_refused() -> N
 
 
 @pytest.mark.parametrize("cell_size", [16, 100, 1024])
-def test_blocks_of_cells_find_the_cells_that_a_look_at_each_finds(cell_size: int) -> None:
+def test_a_search_by_blocks_finds_the_same_cells_as_a_search_by_cells(cell_size: int) -> None:
     grid = RegularGrid(crs="EPSG:4326", resolution=1e-3, cell_size=cell_size, ox=7.0, oy=51.0)
     kept, extent = Layout(name="lonlat", grid=grid), 1e-3 * cell_size
     shape = shapely.Point(7.6, 50.4).buffer(0.55).difference(shapely.Point(7.6, 50.4).buffer(0.2))

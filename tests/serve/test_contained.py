@@ -1,4 +1,4 @@
-"""A server opens what lies below its cube and --data, whatever its clients and the writers of those folders try."""
+"""A server opens only files below its cube and --data, whatever clients and writers of those folders try."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter, array_name
 from acdtask.cube.model import Addition
 from acdtask.cube.protocol import values_pb2
-from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_wire, transform_to_wire
+from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_message, transform_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetTileRequest
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, GroupedRecords, RecordIdList
@@ -56,7 +56,7 @@ class Place:
         return self.outside / "secret.tif"
 
     def index(self, name: str = "a.tif", **changes: Any) -> str:
-        """A good file of `data`, indexed."""
+        """Create and index a valid file in `data`."""
         path = self.data / name
         path.parent.mkdir(exist_ok=True)
         uri = tiff(path)
@@ -70,27 +70,27 @@ class Place:
         return image
 
     def get_tile(self) -> bytes:
-        """The tile of the web's map that the files lie in, as PNG."""
+        """The web map tile that contains the files, as PNG."""
         records = GroupedRecordIds(ids=self.world.records)
         request = GetTileRequest(instance_id=self.world.instance, records=records, x=133, y=86, z=8)
         return self.world.stub.GetXYZTile(request).image.data
 
     def download(self, uri: str) -> Received | grpc.RpcError:
-        """The image that the downloader makes of a file, or its refusal."""
+        """The image that the downloader reads from a file, or its refusal."""
         meta = InternalMeta(
             container_uri=uri,
             container_subdir="0" if uri.endswith(".zarr") else "",
             bands=[1],
-            dformat=dformat_to_wire(COHERENCE.dformat),
+            dformat=dformat_to_message(COHERENCE.dformat),
             range_max=1000,
             exponent=1,
         )
         request = GetCubeMetadataRequest(
             datasets_meta=[DatasetMeta(internalsMeta=[meta])],
             grouped_records=[GroupedRecords()],
-            ref_dformat=dformat_to_wire(COHERENCE.dformat),
+            ref_dformat=dformat_to_message(COHERENCE.dformat),
             resampling_alg=RESAMPLINGS[COHERENCE.resampling],
-            pix_to_crs=transform_to_wire(GROUND),
+            pix_to_crs=transform_to_message(GROUND),
             crs=GROUND.crs,
             size=values_pb2.Size(width=WIDTH, height=HEIGHT),
         )
@@ -125,7 +125,7 @@ def place(cube: LocalCube, tmp_path: Path) -> Iterator[Place]:
 
 
 def hostile(place: Place) -> list[str]:
-    """Addresses that lead out, or that GDAL would read something into."""
+    """Addresses outside of the roots, or with a special meaning for GDAL."""
     data, secret, web = place.data, place.secret, place.canary.address
     (data / "link.tif").symlink_to(secret)
     (data / "folder").symlink_to(place.outside)
@@ -216,10 +216,10 @@ def test_without_data_only_files_of_the_cube_are_opened(cube: LocalCube, tmp_pat
         refused = refusal(lambda: world.index(outside, world.dataset()))
         assert refused[:2] == (
             "INVALID_ARGUMENT",
-            f"{outside} cannot be opened: it does not lie where this server may read",
+            f"{outside} cannot be opened: this server may not read there",
         )
         world.index(inside, world.dataset())
-    assert [one.uri for one in cube.datasets("CoherenceVV", "master")] == [inside]
+    assert [dataset.uri for dataset in cube.datasets("CoherenceVV", "master")] == [inside]
 
 
 def to_the_secret(place: Place, uri: str) -> None:
@@ -246,7 +246,7 @@ SWAPS = [to_the_secret, to_its_folder, to_a_raw_vrt, to_a_map_of_the_web]
 
 
 @pytest.mark.parametrize("swap", SWAPS)
-def test_a_file_that_is_swapped_after_it_was_indexed_leads_nowhere(place: Place, swap: Any) -> None:
+def test_a_file_that_is_replaced_after_indexing_leads_nowhere(place: Place, swap: Any) -> None:
     uri = place.index("sub/a.tif")
     assert place.get_cube().header.error == ""
     swap(place, uri)
@@ -259,7 +259,7 @@ def test_a_file_that_is_swapped_after_it_was_indexed_leads_nowhere(place: Place,
     assert SECRET_TEXT not in refused.message + image.header.error
 
 
-def test_an_entry_of_the_index_that_leads_out_is_not_read(place: Place) -> None:
+def test_an_index_entry_outside_of_the_roots_is_not_read(place: Place) -> None:
     place.index()
     (made,) = place.cube.datasets("CoherenceVV", "master")
     for uri in (str(place.secret), f"/vsicurl/{place.canary.address}/a.tif", "../outside/secret.tif"):
@@ -270,7 +270,7 @@ def test_an_entry_of_the_index_that_leads_out_is_not_read(place: Place) -> None:
         assert (image.header.error[:7] in ("ACD-406", "ACD-407"), image.data) == (True, b"")
 
 
-def test_a_link_that_is_swapped_all_the_time_never_shows_the_secret(place: Place) -> None:
+def test_a_constantly_swapped_link_never_exposes_the_secret(place: Place) -> None:
     uri = place.index()
     link, good = place.data / "link.new", place.data / "good.tif"
     Path(uri).rename(good)
@@ -337,7 +337,7 @@ def test_a_chunk_that_is_a_link_leads_nowhere(place: Place, kind: str) -> None:
     assert ("ACD-406" in answer.header.error, answer.data) == (True, b"")
 
 
-def test_files_beside_a_geotiff_are_not_read(place: Place) -> None:
+def test_sidecar_files_of_a_geotiff_are_not_read(place: Place) -> None:
     uri = place.index()
     for suffix in (".ovr", ".msk"):
         Path(f"{uri}{suffix}").write_text(mosaic_vrt(place.secret, WIDTH // 2, HEIGHT // 2))
@@ -348,7 +348,7 @@ def test_files_beside_a_geotiff_are_not_read(place: Place) -> None:
 
 
 @pytest.mark.parametrize("crs", ["{web}/crs", "{wkt}", "ESRI::{wkt}", "file://{wkt}", "+init={wkt}:1"])
-def test_a_crs_is_no_address(place: Place, crs: str) -> None:
+def test_a_crs_is_not_opened_as_an_address(place: Place, crs: str) -> None:
     place.index()
     text = crs.format(web=place.canary.address, wkt=place.outside / "secret.wkt")
     request = ask(COHERENCE, GROUND, [place.world.records[:1]])
@@ -359,19 +359,19 @@ def test_a_crs_is_no_address(place: Place, crs: str) -> None:
         assert refusal(lambda: place.world.stub.GetCube(request)).code == "INVALID_ARGUMENT"
 
 
-def test_a_managed_file_is_deleted_below_data_alone_wherever_its_folder_leads(place: Place) -> None:
+def test_a_managed_file_is_deleted_only_below_data_even_through_links(place: Place) -> None:
     path = place.data / "sub/a.tif"
     path.parent.mkdir()
     uri = tiff(path)
     place.world.index(uri, place.world.dataset(), managed=True)
     to_its_folder(place, uri)
     done = delete(place.world, dataset_patterns=[uri])
-    assert f"{uri} does not lie where this server may delete files" in "".join(done.logs)
+    assert f"this server may not delete files at {uri}" in "".join(done.logs)
     assert (place.outside / "a.tif").exists()
     assert place.cube.datasets("CoherenceVV", "master") == []
 
 
-def test_of_s3_only_prefixes_that_were_named_are_opened(cube: LocalCube, tmp_path: Path, s3_address: str) -> None:
+def test_only_the_given_s3_prefixes_are_opened(cube: LocalCube, tmp_path: Path, s3_address: str) -> None:
     inside, outside = Store.at(f"{s3_address}/inside"), Store.at(f"{s3_address}/inside-not")
     for store in (inside, outside):
         store.put("a.tif", Path(tiff(tmp_path / "a.tif")).read_bytes())

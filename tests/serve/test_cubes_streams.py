@@ -1,4 +1,4 @@
-"""Streams under load: limits, turns, clients that leave or take nothing, memory."""
+"""Streams under load: limits, turns, clients that leave or read nothing, memory."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def cube(tmp_path_factory: pytest.TempPathFactory) -> LocalCube:
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
+        assert time.monotonic() < end, "the condition was not met in time"
         time.sleep(0.02)
 
 
@@ -52,7 +52,7 @@ def get(served: Served, request: GetCubeRequest) -> int:
     return len(receive(served.geocube.GetCube(request), ends_early=False)[1])
 
 
-def test_a_client_that_leaves_sets_its_work_free(cube: LocalCube) -> None:
+def test_a_client_that_leaves_frees_its_resources(cube: LocalCube) -> None:
     with serving(cube, StreamLimits(streams=1)) as served:
         for _ in range(3):
             stream = served.geocube.GetCube(WHOLE)
@@ -64,7 +64,7 @@ def test_a_client_that_leaves_sets_its_work_free(cube: LocalCube) -> None:
         assert get(served, WHOLE) == NUMBER
 
 
-def test_a_client_that_takes_nothing_is_cut_off(cube: LocalCube) -> None:
+def test_a_client_that_reads_nothing_is_disconnected(cube: LocalCube) -> None:
     with serving(cube, StreamLimits(streams=1, stall_s=1)) as served:
         stream = iter(served.geocube.GetCube(WHOLE))
         next(stream)
@@ -74,7 +74,7 @@ def test_a_client_that_takes_nothing_is_cut_off(cube: LocalCube) -> None:
         assert caught.value.code() is grpc.StatusCode.CANCELLED
 
 
-def test_a_client_that_is_slow_but_takes_is_served(cube: LocalCube) -> None:
+def test_a_slow_client_is_served(cube: LocalCube) -> None:
     with serving(cube, StreamLimits(stall_s=1)) as served:
         began, count = time.monotonic(), 0
         for message in served.geocube.GetCube(WHOLE):
@@ -84,14 +84,14 @@ def test_a_client_that_is_slow_but_takes_is_served(cube: LocalCube) -> None:
         assert time.monotonic() - began > 2
 
 
-def test_one_more_than_the_limit_waits_for_its_turn_and_is_refused_in_the_end(cube: LocalCube) -> None:
+def test_a_stream_beyond_the_limit_waits_and_is_finally_refused(cube: LocalCube) -> None:
     with serving(cube, StreamLimits(streams=1, wait_s=1)) as served:
         first = iter(served.geocube.GetCube(WHOLE))
         next(first)
         with pytest.raises(grpc.RpcError) as caught:
             get(served, ONE)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert caught.value.details() == "1 cubes are streamed already (this error may be temporary)"
+        assert caught.value.details() == "1 streams are running: no turn within 1 s (this error may be temporary)"
         headers = ask(HUGE, grid(SIDE, SIDE), ALL, headers_only=True)
         assert get(served, headers) == NUMBER  # they take no turn
         assert sum(message.WhichOneof("response") == "header" for message in first) == NUMBER
@@ -111,7 +111,7 @@ def test_a_client_that_leaves_while_it_waits_gives_up_its_turn(cube: LocalCube) 
 
 
 class _Client:
-    """What `Streams` needs of a call."""
+    """The part of a call that `Streams` uses."""
 
     def is_active(self) -> bool:
         return True
@@ -124,17 +124,17 @@ class _Client:
 @settings(max_examples=25, deadline=None)
 def test_streams_together_hold_no_more_than_their_memory(sizes: list[int], streams: int) -> None:
     limits = StreamLimits(streams=streams, memory_mb=100)
-    here, seen, lock = Streams(limits), [], threading.Lock()
+    shared, seen, lock = Streams(limits), [], threading.Lock()
 
     def run(size: int) -> None:
         def messages() -> list[int]:
             with lock:
-                seen.append((here.running, here.held >> 20))
+                seen.append((shared.running, shared.held >> 20))
             time.sleep(0.002)
             return [size]
 
-        context: grpc.ServicerContext = _Client()  # type: ignore[assignment]  # of a call it is asked for no more
-        assert list(here.send(context, size << 20, lambda: iter(messages()))) == [size]
+        context: grpc.ServicerContext = _Client()  # type: ignore[assignment]  # it uses only these methods
+        assert list(shared.send(context, size << 20, lambda: iter(messages()))) == [size]
 
     threads = [threading.Thread(target=run, args=(size,)) for size in sizes]
     for thread in threads:
@@ -143,7 +143,7 @@ def test_streams_together_hold_no_more_than_their_memory(sizes: list[int], strea
         thread.join()
     assert len(seen) == len(sizes)
     assert all(1 <= running <= streams and (held <= 100 or running == 1) for running, held in seen)
-    assert (here.running, here.held, here.waiting) == (0, 0, 0)
+    assert (shared.running, shared.held, shared.waiting) == (0, 0, 0)
 
 
 @given(
@@ -198,7 +198,7 @@ def test_an_image_of_half_a_gigabyte_is_held_little_more_than_once(tmp_path: Pat
 
 @contextmanager
 def _process(cube: LocalCube) -> Iterator[tuple[GeocubeStub, Callable[[str], int]]]:
-    """A server in a process of its own, and its memory: "now" or "peak"."""
+    """A server in a separate process, and its memory: "now" or "peak"."""
     command = [sys.executable, "-c", SERVER, cube.store.url]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT) as server:
         stdin, stdout = server.stdin, server.stdout

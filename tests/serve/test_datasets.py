@@ -1,4 +1,4 @@
-"""Containers that clients index, as a Geocube takes and refuses them."""
+"""Indexing of containers, accepted and refused as by a Geocube."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tiff(
     shape: tuple[int, int] = (HEIGHT, WIDTH),
     first: int = 0,
 ) -> str:
-    """A GeoTIFF of numbers that ascend to 999 and begin anew; returns its path."""
+    """Write a GeoTIFF with values counting up modulo 1000; returns its path."""
     height, width = shape
     pixels = (np.arange(bands * height * width).reshape(bands, height, width) + first) % 1000
     transform = Affine(20, 0, 400000, 0, -20, 5600000) if crs else Affine.identity()
@@ -85,9 +85,9 @@ def world(stub: GeocubeStub) -> World:
 
 
 def read(cube: LocalCube) -> Any:
-    """The pixels of everything that is indexed, on its own grid."""
+    """The pixels of all indexed datasets, on their own grid."""
     datasets = cube.datasets("CoherenceVV", "master")
-    slices = [Slice(label="", datasets=(one,)) for one in datasets]
+    slices = [Slice(label="", datasets=(dataset,)) for dataset in datasets]
     return cube.read(datasets[0].grid, slices, cube.variable("CoherenceVV"))
 
 
@@ -96,8 +96,8 @@ def test_a_container_comes_back_with_its_datasets(cube: LocalCube, world: World,
     sent = world.dataset(real_max_value=10, exponent=2)
     world.index(uri, sent)
     assert world.container(uri) == pb.Container(uri=uri, datasets=[sent])
-    (kept,) = cube.datasets("CoherenceVV", "master")
-    assert (kept.grid.shape, kept.grid.crs, kept.uri) == ((HEIGHT, WIDTH), "EPSG:32632", uri)
+    (indexed,) = cube.datasets("CoherenceVV", "master")
+    assert (indexed.grid.shape, indexed.grid.crs, indexed.uri) == ((HEIGHT, WIDTH), "EPSG:32632", uri)
 
 
 def test_indexed_pixels_are_read_through_their_mapping(cube: LocalCube, world: World, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_indexed_pixels_are_read_through_their_mapping(cube: LocalCube, world: W
     assert np.abs(read(cube)[0] - expected).max() <= 0.5
 
 
-def test_the_same_again_is_no_conflict(cube: LocalCube, world: World, tmp_path: Path) -> None:
+def test_indexing_again_is_not_a_conflict(cube: LocalCube, world: World, tmp_path: Path) -> None:
     uri = tiff(tmp_path / "a.tif")
     for _ in range(2):
         world.index(uri, world.dataset())
@@ -118,10 +118,10 @@ def test_bands_of_a_container_are_datasets_of_several_records(cube: LocalCube, w
     world.index(uri, world.dataset(), world.dataset(record_id=world.records[1], bands=[2]))
     pixels = read(cube)
     assert (pixels[0] != pixels[1]).any()
-    assert [list(one.bands) for one in world.container(uri).datasets] == [[1], [2]]
+    assert [list(dataset.bands) for dataset in world.container(uri).datasets] == [[1], [2]]
 
 
-def test_a_record_may_lie_in_several_containers(cube: LocalCube, world: World, tmp_path: Path) -> None:
+def test_a_record_may_have_several_containers(cube: LocalCube, world: World, tmp_path: Path) -> None:
     for name in ("a", "b"):
         world.index(tiff(tmp_path / f"{name}.tif"), world.dataset())
     datasets = cube.datasets("CoherenceVV", "master")
@@ -129,7 +129,7 @@ def test_a_record_may_lie_in_several_containers(cube: LocalCube, world: World, t
     assert len(near) == 2
 
 
-def test_the_data_type_of_the_file_counts(world: World, tmp_path: Path) -> None:
+def test_the_data_type_is_read_from_the_file(world: World, tmp_path: Path) -> None:
     uri = tiff(tmp_path / "a.tif", dtype="float32")
     world.index(uri, world.dataset())
     assert world.container(uri).datasets[0].dformat.dtype == values_pb2.DataFormat.Float32
@@ -201,7 +201,7 @@ def test_a_file_that_cannot_be_opened_is_named(world: World, tmp_path: Path) -> 
         assert refused.message.startswith(f"{uri} cannot be opened: ")
 
 
-def test_a_file_that_lies_nowhere_is_refused(world: World, tmp_path: Path) -> None:
+def test_a_file_without_georeference_is_refused(world: World, tmp_path: Path) -> None:
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
         uri = tiff(tmp_path / "a.tif", crs=None)
     assert refusal(lambda: world.index(uri, world.dataset())).code == "INVALID_ARGUMENT"
@@ -224,7 +224,7 @@ def test_images_within_a_file_are_not_served(world: World, tmp_path: Path) -> No
         ({"instance_id": 1}, "of another instance ({instance})"),
     ],
 )
-def test_a_band_is_of_one_dataset_alone(world: World, tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+def test_a_band_belongs_to_one_dataset_only(world: World, tmp_path: Path, changes: dict[str, Any], why: str) -> None:
     uri = tiff(tmp_path / "a.tif")
     world.index(uri, world.dataset())
     other = instantiate(world.stub, world.variable, "other").id
@@ -256,23 +256,25 @@ def test_datasets_are_listed_by_record_and_time(world: World, tmp_path: Path) ->
     for record in reversed(world.records):
         world.index(tiff(tmp_path / f"{record}.tif"), world.dataset(record_id=record))
 
-    def listed(**asked: Any) -> list[tuple[str, str]]:
-        got = world.stub.ListDatasets(pb.ListDatasetsRequest(instance_id=world.instance, **asked))
-        uris = [meta.internalsMeta[0].container_uri for meta in got.dataset_metas]
-        return list(zip([record.name for record in got.records], uris, strict=True))
+    def listed(**fields: Any) -> list[tuple[str, str]]:
+        reply = world.stub.ListDatasets(pb.ListDatasetsRequest(instance_id=world.instance, **fields))
+        uris = [meta.internalsMeta[0].container_uri for meta in reply.dataset_metas]
+        return list(zip([record.name for record in reply.records], uris, strict=True))
 
-    everything = [(name, str(tmp_path / f"{one}.tif")) for name, one in zip("AB", world.records, strict=True)]
+    everything = [
+        (name, str(tmp_path / f"{record_id}.tif")) for name, record_id in zip("AB", world.records, strict=True)
+    ]
     assert listed(filters=records_pb2.RecordFilters()) == everything
     assert listed(filters=records_pb2.RecordFilters(tags={"k": "w"})) == []
     assert listed(records=records_pb2.RecordIdList(ids=world.records[1:])) == everything[1:]
 
 
-def test_admin_gives_datasets_other_numbers(cube: LocalCube, tmp_path: Path) -> None:
+def test_admin_changes_the_mapping_of_datasets(cube: LocalCube, tmp_path: Path) -> None:
     data = (str(tmp_path),)
     with serving(cube, data=data) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         world = World(GeocubeStub(channel))
         world.index(tiff(tmp_path / "a.tif"), world.dataset())
-        asked = services_pb2.UpdateDatasetsRequest(
+        request = services_pb2.UpdateDatasetsRequest(
             simulate=True,
             instance_id=world.instance,
             record_ids=world.records,
@@ -281,13 +283,13 @@ def test_admin_gives_datasets_other_numbers(cube: LocalCube, tmp_path: Path) -> 
             real_max_value=1000,
             exponent=1,
         )
-        told = {"(int16, 0, 1000, no_data=-1) currently maps to (0, 1000) with exponent=1": 1}
+        results = {"(int16, 0, 1000, no_data=-1) currently maps to (0, 1000) with exponent=1": 1}
         before = cube.datasets("CoherenceVV", "master")
-        assert AdminStub(channel).UpdateDatasets(asked).results == told
+        assert AdminStub(channel).UpdateDatasets(request).results == results
         assert cube.datasets("CoherenceVV", "master") == before
-        asked.simulate = False
-        assert AdminStub(channel).UpdateDatasets(asked).results == told
-        assert [one.dformat.max for one in cube.datasets("CoherenceVV", "master")] == [500]
+        request.simulate = False
+        assert AdminStub(channel).UpdateDatasets(request).results == results
+        assert [dataset.dformat.max for dataset in cube.datasets("CoherenceVV", "master")] == [500]
         assert refusal(lambda: AdminStub(channel).TidyDB(services_pb2.TidyDBRequest())).code == "UNIMPLEMENTED"
 
 
@@ -301,5 +303,5 @@ def test_with_a_folder_of_data_only_files_below_it_are_indexed(cube: LocalCube, 
         for uri in (outside, f"{data[0]}/../b.tif"):
             refused = refusal(lambda uri=uri: world.index(uri, world.dataset()))  # type: ignore[misc]  # bound now
             assert refused.code == "INVALID_ARGUMENT"
-            assert "does not lie where this server may read" in refused.message
+            assert "this server may not read there" in refused.message
     assert len(cube.records(RecordQuery())) == 2

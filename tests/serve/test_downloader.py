@@ -1,4 +1,4 @@
-"""The downloader: the same bits as GetCube, from the files that a request names and no others."""
+"""The downloader sends the same bits as GetCube, and reads only the files named by the request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rasterio.io import MemoryFile
 from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.model import Addition, Variable
 from acdtask.cube.protocol import values_pb2
-from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_wire, transform_to_wire
+from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_message, transform_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetCubeMetadataResponse
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.records_pb2 import GroupedRecords
@@ -35,7 +35,7 @@ INVALID, DENIED = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_D
 
 @pytest.fixture
 def served(place: str) -> Iterator[Served]:
-    """Five images: as the variable has them, mapped from bytes, with an exponent, of nodata alone, in a Zarr stack."""
+    """Five images: in the variable's format, mapped from bytes with an exponent, only nodata, in a Zarr stack."""
     holes = image(GROUND, 1)
     holes[:, :150] = -1
     cube = filled(place, COHERENCE, [(record(0), image(GROUND, 0), GROUND), (record(1), holes, GROUND)])
@@ -55,22 +55,22 @@ def served(place: str) -> Iterator[Served]:
         dataset(record(5), "pixels/stack.zarr", grid=GROUND, subdir="1"),
     ]
     cube.commit(Addition([record(k) for k in range(2, 6)], datasets))
-    with serving(cube) as here:
-        yield here
+    with serving(cube) as server:
+        yield server
 
 
 def headers(served: Served, variable: Variable, on: Grid, groups: list[list[str]]) -> list[Received]:
     return receive(served.geocube.GetCube(ask(variable, on, groups, headers_only=True)), ends_early=False)[1]
 
 
-def by_metadata(variable: Variable, on: Grid, there: list[Received], **changes: Any) -> GetCubeMetadataRequest:
-    """The request that a client makes of the headers of a cube."""
+def by_metadata(variable: Variable, on: Grid, listed: list[Received], **changes: Any) -> GetCubeMetadataRequest:
+    """The request that a client builds from the headers of a cube."""
     fields: dict[str, Any] = {
-        "datasets_meta": [one.header.dataset_meta for one in there],
-        "grouped_records": [one.header.grouped_records for one in there],
-        "ref_dformat": dformat_to_wire(variable.dformat),
+        "datasets_meta": [received.header.dataset_meta for received in listed],
+        "grouped_records": [received.header.grouped_records for received in listed],
+        "ref_dformat": dformat_to_message(variable.dformat),
         "resampling_alg": RESAMPLINGS[variable.resampling],
-        "pix_to_crs": transform_to_wire(on),
+        "pix_to_crs": transform_to_message(on),
         "crs": on.crs,
         "size": Size(width=on.width, height=on.height),
     }
@@ -78,34 +78,34 @@ def by_metadata(variable: Variable, on: Grid, there: list[Received], **changes: 
 
 
 @pytest.mark.parametrize("window", [GROUND, grid(333, 222, transform=(20, 0, 400110, 0, -20, 5599990))])
-def test_it_gives_the_same_bits_as_getcube(served: Served, window: Grid) -> None:
+def test_it_sends_the_same_bits_as_getcube(served: Served, window: Grid) -> None:
     _, direct = receive(served.geocube.GetCube(ask(COHERENCE, window, GROUPS)), ends_early=False)
     request = by_metadata(COHERENCE, window, headers(served, COHERENCE, window, GROUPS))
     first, downloaded = receive(served.downloader.DownloadCube(request), ends_early=False)
     assert (first.count, first.nb_datasets) == (5, 6)
-    assert first.ref_dformat == dformat_to_wire(COHERENCE.dformat)
-    assert [one.header.error for one in downloaded] == ["", "", NO_DATA, "", ""]
-    assert [one.data for one in downloaded] == [one.data for one in direct]
-    assert [one.records for one in downloaded] == GROUPS
-    for one, other in zip(downloaded, direct, strict=True):
-        assert one.header.dataset_meta == other.header.dataset_meta
-        assert (one.header.shape, one.header.dtype) == (other.header.shape, other.header.dtype)
-        assert not one.header.compression
+    assert first.ref_dformat == dformat_to_message(COHERENCE.dformat)
+    assert [received.header.error for received in downloaded] == ["", "", NO_DATA, "", ""]
+    assert [received.data for received in downloaded] == [received.data for received in direct]
+    assert [received.records for received in downloaded] == GROUPS
+    for received, other in zip(downloaded, direct, strict=True):
+        assert received.header.dataset_meta == other.header.dataset_meta
+        assert (received.header.shape, received.header.dtype) == (other.header.shape, other.header.dtype)
+        assert not received.header.compression
 
 
 def test_a_large_image_comes_in_chunks_of_a_mebibyte(tmp_path: Path) -> None:
     cube, variable, on = of_zeros(tmp_path, 1500, 2)
-    with serving(cube, allowed=[str(tmp_path)]) as here:
-        request = by_metadata(variable, on, headers(here, variable, on, [[record(0).id]]))
-        messages: list[GetCubeMetadataResponse] = list(here.downloader.DownloadCube(request))
+    with serving(cube, allowed=[str(tmp_path)]) as server:
+        request = by_metadata(variable, on, headers(server, variable, on, [[record(0).id]]))
+        messages: list[GetCubeMetadataResponse] = list(server.downloader.DownloadCube(request))
         _, (only,) = receive(messages, ends_early=False)
     assert only.header.size == 1500 * 1500 * 2 * 4
     assert only.header.nb_parts == len(messages) - 1 == -(-only.header.size // 2**20)
-    assert {len(one.chunk.data) for one in messages[2:-1]} == {2**20}
+    assert {len(message.chunk.data) for message in messages[2:-1]} == {2**20}
     assert not only.pixels.any()
 
 
-def test_it_gives_files_too(served: Served) -> None:
+def test_it_sends_files_too(served: Served) -> None:
     request = by_metadata(COHERENCE, GROUND, headers(served, COHERENCE, GROUND, GROUPS[:1]), format=values_pb2.GTiff)
     _, (only,) = receive(served.downloader.DownloadCube(request), ends_early=False)
     with MemoryFile(only.data) as file, file.open() as opened:
@@ -113,13 +113,13 @@ def test_it_gives_files_too(served: Served) -> None:
         np.testing.assert_array_equal(opened.read(1), image(GROUND, 0))
 
 
-def test_a_file_that_is_gone_fails_its_own_image_and_no_other(served: Served) -> None:
-    there = headers(served, COHERENCE, GROUND, GROUPS)
+def test_a_missing_file_fails_only_its_own_image(served: Served) -> None:
+    listed = headers(served, COHERENCE, GROUND, GROUPS)
     served.cube.store.delete("pixels/0.tif")
     for key in served.cube.store.list("pixels/stack.zarr"):
         served.cube.store.delete(key)
-    _, images = receive(served.downloader.DownloadCube(by_metadata(COHERENCE, GROUND, there)), ends_early=False)
-    errors = [one.header.error for one in images]
+    _, images = receive(served.downloader.DownloadCube(by_metadata(COHERENCE, GROUND, listed)), ends_early=False)
+    errors = [received.header.error for received in images]
     assert "pixels/0.tif" in errors[0]
     assert errors[1:3] == ["", NO_DATA]
     assert "pixels/stack.zarr is missing or damaged" in errors[3]
@@ -130,7 +130,7 @@ def meta_of(uri: str, **changes: Any) -> DatasetMeta:
     fields: dict[str, Any] = {
         "container_uri": uri,
         "bands": [1],
-        "dformat": dformat_to_wire(COHERENCE.dformat),
+        "dformat": dformat_to_message(COHERENCE.dformat),
         "range_max": 1000,
         "exponent": 1,
     }
@@ -152,7 +152,7 @@ def test_files_outside_of_what_is_allowed_are_never_opened(tmp_path: Path) -> No
     cube = filled(str(root), COHERENCE, [(record(0), image(GROUND), GROUND)])
     (root / "pixels" / "link.tif").symlink_to(outside / "a.tif")
     (root / "pixels" / "folder").symlink_to(outside)
-    with serving(cube) as here:
+    with serving(cube) as server:
         for uri in (
             f"{outside}/a.tif",
             f"{root}/../outside/a.tif",
@@ -164,21 +164,21 @@ def test_files_outside_of_what_is_allowed_are_never_opened(tmp_path: Path) -> No
             "/etc/passwd",
             "s3://bucket/a.tif",
         ):
-            code, message = refused(here, datasets_meta=[meta_of(uri)])
-            assert (code, message) == (DENIED, f"{uri} cannot be opened: it does not lie where this server may read")
+            code, message = refused(server, datasets_meta=[meta_of(uri)])
+            assert (code, message) == (DENIED, f"{uri} cannot be opened: this server may not read there")
         for uri in ("", "a.tif", "/vsicurl/http://127.0.0.1/a.tif", f"/vsizip/{outside}/a.zip", "s3://b/x/../a.tif"):
-            code, message = refused(here, datasets_meta=[meta_of(uri)])
+            code, message = refused(server, datasets_meta=[meta_of(uri)])
             assert code is INVALID
             assert message.startswith(f"{uri} cannot be opened: it is neither an absolute path nor ")
-    with serving(cube, allowed=[f"{shared}/"]) as here:
-        assert refused(here, datasets_meta=[meta_of(str(shared))])[0] is DENIED
-        there = headers(here, COHERENCE, GROUND, GROUPS[:1])
-        request = by_metadata(COHERENCE, GROUND, there, datasets_meta=[meta_of(f"{shared}/a.tif")])
-        _, (only,) = receive(here.downloader.DownloadCube(request), ends_early=False)
+    with serving(cube, allowed=[f"{shared}/"]) as server:
+        assert refused(server, datasets_meta=[meta_of(str(shared))])[0] is DENIED
+        listed = headers(server, COHERENCE, GROUND, GROUPS[:1])
+        request = by_metadata(COHERENCE, GROUND, listed, datasets_meta=[meta_of(f"{shared}/a.tif")])
+        _, (only,) = receive(server.downloader.DownloadCube(request), ends_early=False)
         np.testing.assert_array_equal(only.pixels[..., 0], image(GROUND))
 
 
-def test_a_request_without_a_data_type_is_refused_and_the_server_lives_on(served: Served) -> None:
+def test_a_request_without_a_data_type_is_refused_and_the_server_survives(served: Served) -> None:
     unset = values_pb2.DataFormat(no_data=-1, min_value=0, max_value=1000)
     assert refused(served, ref_dformat=unset) == (INVALID, "ref_dformat must have a data type")
     assert refused(served, ref_dformat=values_pb2.DataFormat()) == (INVALID, "ref_dformat must have a data type")
@@ -199,10 +199,13 @@ def test_a_request_without_a_data_type_is_refused_and_the_server_lives_on(served
             "number of datasetsMeta must be equal to the number of record lists",
         ),
         ({"datasets_meta": [DatasetMeta()]}, "At least one dataset must be provided"),
-        ({"ref_dformat": values_pb2.DataFormat(dtype=values_pb2.DataFormat.Int8, max_value=1)}, "acd has no data type"),
+        (
+            {"ref_dformat": values_pb2.DataFormat(dtype=values_pb2.DataFormat.Int8, max_value=1)},
+            "acd does not support the data type",
+        ),
     ],
 )
-def test_what_cannot_be_asked_is_refused(served: Served, changes: dict[str, Any], message: str) -> None:
+def test_invalid_requests_are_refused(served: Served, changes: dict[str, Any], message: str) -> None:
     code, text = refused(served, **changes)
     assert code is INVALID
     assert text.startswith(message)
@@ -212,7 +215,7 @@ def test_what_cannot_be_asked_is_refused(served: Served, changes: dict[str, Any]
     "changes",
     [{"exponent": 0}, {"exponent": np.nan}, {"range_min": 5, "range_max": 5}, {"range_max": np.inf}, {"bands": [0]}],
 )
-def test_a_mapping_that_cannot_be_is_refused(served: Served, changes: dict[str, Any]) -> None:
+def test_an_invalid_mapping_is_refused(served: Served, changes: dict[str, Any]) -> None:
     uri = f"{served.cube.store.url}/pixels/0.tif"
     code, message = refused(served, datasets_meta=[meta_of(uri, **changes)])
     assert code is INVALID
@@ -220,17 +223,17 @@ def test_a_mapping_that_cannot_be_is_refused(served: Served, changes: dict[str, 
 
 
 @pytest.mark.parametrize("changes", [{"bands": [2]}, {"container_subdir": "x"}])
-def test_a_dataset_that_the_file_has_not_fails_alone(served: Served, changes: dict[str, Any]) -> None:
-    there = headers(served, COHERENCE, GROUND, GROUPS[:2])
+def test_a_dataset_missing_from_its_file_fails_alone(served: Served, changes: dict[str, Any]) -> None:
+    listed = headers(served, COHERENCE, GROUND, GROUPS[:2])
     uri = "pixels/stack.zarr" if "container_subdir" in changes else "pixels/0.tif"
-    metas = [meta_of(f"{served.cube.store.url}/{uri}", **changes), there[1].header.dataset_meta]
-    request = by_metadata(COHERENCE, GROUND, there, datasets_meta=metas)
+    metas = [meta_of(f"{served.cube.store.url}/{uri}", **changes), listed[1].header.dataset_meta]
+    request = by_metadata(COHERENCE, GROUND, listed, datasets_meta=metas)
     _, images = receive(served.downloader.DownloadCube(request), ends_early=False)
     assert uri in images[0].header.error
     assert images[1].header.error == ""
 
 
-def test_no_images_are_asked_for_and_none_come(served: Served) -> None:
+def test_a_request_for_no_images_is_answered_with_none(served: Served) -> None:
     first, images = receive(served.downloader.DownloadCube(GetCubeMetadataRequest(crs="EPSG:32632")), ends_early=False)
     assert (first.count, first.crs, images) == (0, "EPSG:32632", [])
 

@@ -1,4 +1,4 @@
-"""Jobs as a client of Geocube starts, follows and ends them."""
+"""The RPCs on jobs."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def world(cube: LocalCube, data: Path) -> Iterator[World]:
 
 def configure(world: World, **changes: Any) -> None:
     params: dict[str, Any] = {"dformat": int16(), "exponent": 1, "resampling_alg": values_pb2.NEAR} | changes
-    asked = pb.ConfigConsolidationRequest(
+    request = pb.ConfigConsolidationRequest(
         variable_id=world.variable, consolidation_params=pb.ConsolidationParams(**params)
     )
-    world.stub.ConfigConsolidation(asked)
+    world.stub.ConfigConsolidation(request)
 
 
 def consolidate(world: World, name: str = "job", **changes: Any) -> str:
@@ -62,16 +62,16 @@ def consolidate(world: World, name: str = "job", **changes: Any) -> str:
     return world.stub.Consolidate(pb.ConsolidateRequest(**(fields | changes))).job_id
 
 
-def delete(world: World, **asked: Any) -> pb.Job:
-    return world.stub.DeleteDatasets(datasets_pb2.DeleteDatasetsRequest(**asked)).job
+def delete(world: World, **fields: Any) -> pb.Job:
+    return world.stub.DeleteDatasets(datasets_pb2.DeleteDatasetsRequest(**fields)).job
 
 
-def job(world: World, identity: str, **asked: int) -> pb.Job:
-    return world.stub.GetJob(pb.GetJobRequest(id=identity, **asked)).job
+def job(world: World, identity: str, **fields: int) -> pb.Job:
+    return world.stub.GetJob(pb.GetJobRequest(id=identity, **fields)).job
 
 
 def waited(world: World, identity: str, *states: str) -> pb.Job:
-    """The job when it is in one of the states."""
+    """Wait until the job is in one of the states."""
     until = time.monotonic() + PATIENCE
     while (now := job(world, identity, log_limit=1000)).state not in states:
         assert time.monotonic() < until, now
@@ -84,9 +84,9 @@ def test_a_consolidation_is_followed_to_its_end(cube: LocalCube, world: World) -
     done = waited(world, consolidate(world), "DONE")
     assert (done.type, done.active_tasks, done.failed_tasks, done.waiting) == ("CONSOLIDATION", 0, 0, False)
     assert " - INFO | Status: NEW - Message: " in done.logs[0]
-    assert [one.layout for one in cube.datasets("CoherenceVV", "master") if one.layout]
+    assert [dataset.layout for dataset in cube.datasets("CoherenceVV", "master") if dataset.layout]
     listed = world.stub.ListJobs(pb.ListJobsRequest(name_like="j*")).jobs
-    assert [(one.id, one.state) for one in listed] == [(done.id, "DONE")]
+    assert [(job.id, job.state) for job in listed] == [(done.id, "DONE")]
     assert list(listed[0].logs) == list(done.logs[-10:])
 
 
@@ -105,7 +105,7 @@ def test_logs_come_in_pages_from_the_newest(world: World) -> None:
     assert list(job(world, done.id).logs) == []
 
 
-def test_a_job_pauses_and_goes_on_once_a_state(world: World) -> None:
+def test_a_job_pauses_and_continues_once_per_state(world: World) -> None:
     configure(world)
     identity = consolidate(world, execution_level=values_pb2.StepByStepCritical)
     for state in ("CONSOLIDATIONINPROGRESS", "CONSOLIDATIONEFFECTIVE"):
@@ -121,14 +121,14 @@ def test_a_job_pauses_and_goes_on_once_a_state(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../x", "\0", "a" * 201, "a" * 5000])
-def test_a_layout_whose_name_cannot_be_is_refused_and_makes_no_job(cube: LocalCube, world: World, name: str) -> None:
+def test_an_invalid_layout_name_is_refused_without_a_job(cube: LocalCube, world: World, name: str) -> None:
     configure(world)
     assert refusal(lambda: consolidate(world, layout_name=name)).code == "INVALID_ARGUMENT"
     assert jobs_of(LocalCube.open(cube.store.url)).jobs() == []
     assert waited(world, consolidate(world), "DONE").state == "DONE"
 
 
-def test_a_job_of_an_unknown_layout_fails_and_holds_its_datasets_until_it_is_cancelled(world: World) -> None:
+def test_a_job_with_an_unknown_layout_fails_and_locks_its_datasets_until_cancelled(world: World) -> None:
     configure(world)
     stuck = waited(world, consolidate(world, layout_name="nope"), "INITIALISATIONFAILED")
     assert "nope" in "".join(stuck.logs)
@@ -145,12 +145,12 @@ def test_a_job_of_an_unknown_layout_fails_and_holds_its_datasets_until_it_is_can
         (lambda: world.stub.RetryJob(pb.RetryJobRequest(id=stuck.id)), "Retried"),
         (lambda: world.stub.RetryJob(pb.RetryJobRequest(id=stuck.id, force_any_state=True)), "RetryForced"),
     ):
-        told = f"Job {stuck.id}: Unable to trigger {event} (current state=FAILED)"
-        assert refusal(call)[:2] == ("FAILED_PRECONDITION", told)
+        message = f"Job {stuck.id}: Unable to trigger {event} (current state=FAILED)"
+        assert refusal(call)[:2] == ("FAILED_PRECONDITION", message)
     waited(world, consolidate(world, "second"), "DONE")
 
 
-def test_a_job_is_retried_when_what_was_missing_is_there(world: World) -> None:
+def test_a_retry_succeeds_once_the_missing_layout_exists(world: World) -> None:
     configure(world)
     stuck = waited(world, consolidate(world, layout_name="late"), "INITIALISATIONFAILED")
     create_layout(world.stub, layout("late", parameters=LAYOUT))
@@ -158,7 +158,7 @@ def test_a_job_is_retried_when_what_was_missing_is_there(world: World) -> None:
     waited(world, stuck.id, "DONE")
 
 
-def test_what_cannot_be_consolidated_is_refused_as_by_a_geocube(world: World) -> None:
+def test_invalid_consolidations_are_refused_as_by_a_geocube(world: World) -> None:
     nothing = ("NOT_FOUND", "No dataset found for these records and instances")
     no_params = (
         "NOT_FOUND",
@@ -168,32 +168,32 @@ def test_what_cannot_be_consolidated_is_refused_as_by_a_geocube(world: World) ->
         "",
     )
     assert refusal(lambda: consolidate(world)) == no_params
-    asked = pb.GetConsolidationParamsRequest(variable_id=world.variable)
-    assert refusal(lambda: world.stub.GetConsolidationParams(asked)) == no_params
+    request = pb.GetConsolidationParamsRequest(variable_id=world.variable)
+    assert refusal(lambda: world.stub.GetConsolidationParams(request)) == no_params
     configure(world)
     nobody = records_pb2.RecordIdList(ids=[NOBODY])
     assert refusal(lambda: consolidate(world, instance_id=NOBODY))[:2] == nothing
     assert refusal(lambda: consolidate(world, records=nobody))[:2] == nothing
     bad = "INVALID_ARGUMENT"
-    for changes, told in (
+    for changes, message in (
         ({"execution_level": 0}, "a consolidation job cannot be executed synchronously"),
         ({"records": records_pb2.RecordIdList()}, "At least one record must be provided"),
         ({"instance_id": "abc"}, "Invalid Instance.uuid abc: invalid UUID length: 3"),
         ({"records": records_pb2.RecordIdList(ids=["x"])}, "Invalid Record.uuid x: invalid UUID length: 1"),
     ):
-        assert refusal(lambda changes=changes: consolidate(world, **changes))[:2] == (bad, told)  # type: ignore[misc]  # bound now
+        assert refusal(lambda changes=changes: consolidate(world, **changes))[:2] == (bad, message)  # type: ignore[misc]  # bound now
     waited(world, consolidate(world), "DONE")
     assert refusal(lambda: consolidate(world)) == ("ALREADY_EXISTS", "Job with name: job", "Job", "job", "")
     collapsed = refusal(lambda: consolidate(world, "other", collapse_on_record_id=world.records[0]))
     assert collapsed.code == "UNIMPLEMENTED"
 
 
-def test_parameters_come_back_and_are_replaced(world: World) -> None:
+def test_parameters_are_returned_and_replaced(world: World) -> None:
     for compression in (pb.ConsolidationParams.LOSSLESS, pb.ConsolidationParams.NO):
         configure(world, compression=compression, storage_class=values_pb2.INFREQUENT)
-        asked = pb.GetConsolidationParamsRequest(variable_id=world.variable)
-        got = world.stub.GetConsolidationParams(asked).consolidation_params
-        assert got == pb.ConsolidationParams(
+        request = pb.GetConsolidationParamsRequest(variable_id=world.variable)
+        params = world.stub.GetConsolidationParams(request).consolidation_params
+        assert params == pb.ConsolidationParams(
             dformat=int16(),
             exponent=1,
             resampling_alg=values_pb2.NEAR,
@@ -215,40 +215,38 @@ def test_jobs_are_listed_in_pages_and_cleaned_when_they_have_ended(world: World)
     first = waited(world, consolidate(world, "first"), "DONE")
     stuck = waited(world, consolidate(world, "stuck", layout_name="nope"), "INITIALISATIONFAILED")
 
-    def names(**asked: Any) -> list[str]:
-        return [one.name for one in world.stub.ListJobs(pb.ListJobsRequest(**asked)).jobs]
+    def names(**fields: Any) -> list[str]:
+        return [job.name for job in world.stub.ListJobs(pb.ListJobsRequest(**fields)).jobs]
 
     assert names() == ["first", "stuck"]
     assert names(limit=1, page=1) == names(name_like="STUCK(?i)") == ["stuck"]
-    told = "Invalid state: must be one of DONE, FAILED, DONEBUTUNTIDY"
-    assert refusal(lambda: world.stub.CleanJobs(pb.CleanJobsRequest(state="NEW")))[:2] == ("INVALID_ARGUMENT", told)
+    message = "Invalid state: must be one of DONE, FAILED, DONEBUTUNTIDY"
+    assert refusal(lambda: world.stub.CleanJobs(pb.CleanJobsRequest(state="NEW")))[:2] == ("INVALID_ARGUMENT", message)
     assert world.stub.CleanJobs(pb.CleanJobsRequest(state="FAILED")).count == 0
     assert world.stub.CleanJobs(pb.CleanJobsRequest()).count == 1
     assert refusal(lambda: job(world, first.id)).code == "NOT_FOUND"
     assert names() == [stuck.name]
 
 
-def test_a_deletion_takes_datasets_out_and_the_managed_file_with_them(
-    cube: LocalCube, world: World, data: Path
-) -> None:
+def test_a_deletion_removes_datasets_and_their_managed_files(cube: LocalCube, world: World, data: Path) -> None:
     managed, own = (data / f"{record}.tif" for record in world.records)
     done = delete(world, job_name="gone", execution_level=values_pb2.ExecutionAsynchronous)
     assert (done.type, done.state) == ("DELETION", "DONE")
     assert job(world, done.id, log_limit=1000).logs == done.logs
     assert cube.datasets("CoherenceVV", "master") == []
     assert (managed.exists(), own.exists()) == (False, True)
-    assert f"{managed} is deleted" in "".join(done.logs)
+    assert f"{managed} was deleted" in "".join(done.logs)
     assert refusal(lambda: delete(world))[:2] == (
         "NOT_FOUND",
         "No dataset found for these records, instances and/or pattern",
     )
 
 
-def test_a_deletion_takes_only_what_is_asked_for(cube: LocalCube, world: World) -> None:
+def test_a_deletion_removes_only_the_requested_datasets(cube: LocalCube, world: World) -> None:
     assert refusal(lambda: delete(world, record_ids=[NOBODY])).code == "NOT_FOUND"
     assert refusal(lambda: delete(world, instance_ids=[NOBODY])).code == "NOT_FOUND"
     delete(world, dataset_patterns=[f"*{world.records[0].upper()}*(?i)"])
-    assert [one.record_id for one in cube.datasets("CoherenceVV", "master")] == [world.records[1]]
+    assert [dataset.record_id for dataset in cube.datasets("CoherenceVV", "master")] == [world.records[1]]
 
 
 def test_a_deletion_waits_for_a_person(cube: LocalCube, world: World) -> None:
@@ -272,7 +270,7 @@ def test_a_deletion_waits_for_a_person(cube: LocalCube, world: World) -> None:
     assert world.stub.CleanJobs(pb.CleanJobsRequest(name_like="*")).count == 2
 
 
-def test_a_deletion_leaves_what_a_consolidation_holds(cube: LocalCube, world: World) -> None:
+def test_a_deletion_keeps_datasets_locked_by_a_consolidation(cube: LocalCube, world: World) -> None:
     configure(world)
     holder = consolidate(world, "holder", execution_level=values_pb2.StepByStepCritical)
     waited(world, holder, "CONSOLIDATIONINPROGRESS")
@@ -287,7 +285,7 @@ def test_a_deletion_leaves_what_a_consolidation_holds(cube: LocalCube, world: Wo
     assert cube.datasets("CoherenceVV", "master") == []
 
 
-def test_a_managed_file_elsewhere_stays(cube: LocalCube, world: World, tmp_path: Path, data: Path) -> None:
+def test_a_managed_file_outside_of_data_is_kept(cube: LocalCube, world: World, tmp_path: Path, data: Path) -> None:
     del data
     uri = tiff(tmp_path / "elsewhere.tif")
     with (
@@ -301,4 +299,4 @@ def test_a_managed_file_elsewhere_stays(cube: LocalCube, world: World, tmp_path:
         world.stub = GeocubeStub(channel)
         done = delete(world, dataset_patterns=[uri])
     assert Path(uri).exists()
-    assert f"{uri} does not lie where this server may delete files" in "".join(done.logs)
+    assert f"this server may not delete files at {uri}" in "".join(done.logs)

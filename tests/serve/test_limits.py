@@ -1,4 +1,4 @@
-"""What a server bounds: clients that read nothing, send nothing, or send what is no message."""
+"""Limits on clients that read nothing, send nothing, or send malformed messages."""
 
 from __future__ import annotations
 
@@ -50,30 +50,30 @@ def zeros(tmp_path_factory: pytest.TempPathFactory) -> LocalCube:
 
 @contextmanager
 def channels(server: Serving, count: int) -> Iterator[list[grpc.Channel]]:
-    """Channels with a connection each."""
+    """Channels with separate connections."""
     with ExitStack() as stack:
         address = f"127.0.0.1:{server.port}"
         yield [stack.enter_context(grpc.insecure_channel(address, OWN_CONNECTION)) for _ in range(count)]
 
 
 def until(condition: Callable[[], bool], seconds: float) -> float:
-    """Waits for the condition, and returns how long that took."""
+    """Wait for the condition; returns the seconds that it took."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < seconds, "it did not come to pass"
+        assert time.monotonic() - began < seconds, "the condition was not met in time"
         time.sleep(0.05)
     return time.monotonic() - began
 
 
 def ended(stream: Any) -> grpc.StatusCode:
-    """The code with which a stream ends."""
+    """The final status of a stream."""
     with pytest.raises(grpc.RpcError) as caught:
         list(stream)
     code: grpc.StatusCode = caught.value.code()
     return code
 
 
-def test_clients_that_read_nothing_do_not_keep_others_from_the_server(zeros: LocalCube) -> None:
+def test_clients_that_read_nothing_do_not_block_others(zeros: LocalCube) -> None:
     limits = StreamLimits(stall_s=STALL_S)
     with (
         serving(zeros, Keys(user="user-key"), workers=64, limits=limits) as server,
@@ -93,7 +93,7 @@ def test_clients_that_read_nothing_do_not_keep_others_from_the_server(zeros: Loc
         assert {ended(stream) for stream in streams[:3]} == {grpc.StatusCode.CANCELLED}
 
 
-def test_a_client_that_lists_and_reads_nothing_is_cut_off(cube: LocalCube) -> None:
+def test_a_client_that_lists_and_reads_nothing_is_disconnected(cube: LocalCube) -> None:
     with serving(cube, workers=1, limits=StreamLimits(stall_s=1)) as server, channels(server, 2) as (slow, other):
         tiles = many_tiles(GeocubeStub(slow))
         next(tiles)
@@ -101,7 +101,7 @@ def test_a_client_that_lists_and_reads_nothing_is_cut_off(cube: LocalCube) -> No
         assert ended(tiles) is grpc.StatusCode.CANCELLED
 
 
-def test_calls_that_never_send_their_request_hold_up_nobody_and_end(cube: LocalCube) -> None:
+def test_calls_that_never_send_their_request_block_nobody_and_end(cube: LocalCube) -> None:
     with serving(cube, Keys(user="user-key"), workers=8, request_s=2.0) as server, channels(server, 3) as made:
         silence, forever = threading.Event(), []
         for channel, key in ((made[0], KEY), (made[1], ())):
@@ -122,7 +122,7 @@ def _silent(until_set: threading.Event) -> Iterator[bytes]:
     yield from ()
 
 
-def test_reflection_without_a_key_holds_up_nobody(cube: LocalCube) -> None:
+def test_reflection_without_a_key_blocks_nobody(cube: LocalCube) -> None:
     with serving(cube, workers=4, request_s=2.0) as server, channels(server, 2) as (stranger, other):
         silence = threading.Event()
         call: Any = stranger.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
@@ -135,7 +135,7 @@ def test_reflection_without_a_key_holds_up_nobody(cube: LocalCube) -> None:
 
 
 @pytest.mark.parametrize("method", ["GetAOI", "ListRecords", "GetCube", "TileAOI", "ListDatasets", "CreateRecords"])
-def test_what_is_no_message_is_refused_and_the_connection_stays_good(cube: LocalCube, method: str) -> None:
+def test_a_malformed_message_is_refused_and_the_connection_stays_usable(cube: LocalCube, method: str) -> None:
     with serving(cube) as server, channels(server, 1) as (channel,):
         call: Any = channel.unary_stream(f"/geocube.Geocube/{method}")
         for _ in range(250):
@@ -144,7 +144,7 @@ def test_what_is_no_message_is_refused_and_the_connection_stays_good(cube: Local
         assert list_records(GeocubeStub(channel)) == []
 
 
-def test_health_that_is_asked_with_garbage_stays_good(cube: LocalCube) -> None:
+def test_health_survives_malformed_requests(cube: LocalCube) -> None:
     with serving(cube) as server, channels(server, 1) as (channel,):
         for method in ("Check", "Watch"):
             call: Any = channel.unary_stream(f"/grpc.health.v1.Health/{method}")
@@ -161,7 +161,7 @@ def test_a_call_without_a_request_is_refused(cube: LocalCube) -> None:
 
 @contextmanager
 def limited(folder: Path, *options: str) -> Iterator[tuple[int, int, Path]]:
-    """A server that may have 1,024 open files: its ports, and its log."""
+    """A server with a limit of 1,024 open files: its ports and its log."""
     log = folder / "log.jsonl"
     with log.open("w") as stderr:
         running = subprocess.Popen(
@@ -183,7 +183,7 @@ def limited(folder: Path, *options: str) -> Iterator[tuple[int, int, Path]]:
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """This test may open the sockets that it needs."""
+    """Raise the limit of open files for the sockets of this test."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 4096:
         pytest.skip(f"this machine allows {hard} open files, and the test needs 4096")
@@ -193,7 +193,7 @@ def many_files() -> Iterator[None]:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Whether the server has closed it; what it sent before is thrown away."""
+    """Whether the server has closed the connection; received bytes are discarded."""
     connection.setblocking(False)
     try:
         while connection.recv(4096):
@@ -223,7 +223,7 @@ def answers_health(port: int) -> bool:
 
 @pytest.mark.usefixtures("many_files")
 @pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nHost: a\r\nX-Half: ", b"PRI * HTTP/2.0\r\n\r\nSM"])
-def test_connections_that_say_nothing_whole_are_closed_and_fill_no_log(tmp_path: Path, sent: bytes) -> None:
+def test_connections_without_a_complete_request_are_closed_and_do_not_fill_the_log(tmp_path: Path, sent: bytes) -> None:
     with limited(tmp_path) as (port, http_port, log), ExitStack() as stack:
         opened = []
         for number in range(2200):

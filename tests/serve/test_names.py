@@ -1,4 +1,4 @@
-"""A name over the limit is an invalid argument of every call that makes, changes or removes something by it."""
+"""Names over the limit are an invalid argument of all calls that create, change or remove something."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ CALLS: list[tuple[str, Call, int]] = [
 
 
 @pytest.mark.parametrize(("call", "limit"), [case[1:] for case in CALLS], ids=[case[0] for case in CALLS])
-def test_a_name_may_have_as_many_bytes_as_the_limit_and_no_more(stub: GeocubeStub, call: Call, limit: int) -> None:
+def test_the_length_of_a_name_is_limited(stub: GeocubeStub, call: Call, limit: int) -> None:
     call(stub, "a" * limit)
     for size in {limit + 1, 256, 5000}:
         refused = refusal(partial(call, stub, "a" * size))
         assert refused.code == "INVALID_ARGUMENT", (size, refused)
-        assert f"{limit} bytes at most, and has {size}" in refused.message
+        assert f"it has {size} bytes, more than {limit}" in refused.message
 
 
 @pytest.mark.parametrize("name", ["a" * 201, "a" * 5000, "../x", "a//b", "\0"])
-def test_a_variable_takes_no_palette_whose_name_cannot_be(stub: GeocubeStub, name: str) -> None:
+def test_an_invalid_palette_name_of_a_variable_is_refused(stub: GeocubeStub, name: str) -> None:
     identity = create_variable(stub)
-    asked = variables_pb2.UpdateVariableRequest(id=identity, palette=StringValue(value=name))
-    assert refusal(lambda: stub.UpdateVariable(asked)).code == "INVALID_ARGUMENT"
+    request = variables_pb2.UpdateVariableRequest(id=identity, palette=StringValue(value=name))
+    assert refusal(lambda: stub.UpdateVariable(request)).code == "INVALID_ARGUMENT"

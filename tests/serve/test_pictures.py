@@ -1,4 +1,4 @@
-"""Pictures of the cube: tiles of the web's map."""
+"""Web map tiles of the cube."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ IDS = [record(k).id for k in range(2)]
 
 @pytest.fixture(scope="module")
 def cube(tmp_path_factory: pytest.TempPathFactory) -> LocalCube:
-    """Two records on the pixels of a tile: a ramp on all of it, and a plain square on top of its middle."""
+    """Two records on the grid of a tile: a ramp, and a uniform square on top of its centre."""
     ramp = np.repeat(np.linspace(0, 1000, 256).astype("int16")[np.newaxis], 256, 0)
     ramp[:10] = -1
     square = np.full((256, 256), -1, "int16")
@@ -50,8 +50,8 @@ def cube(tmp_path_factory: pytest.TempPathFactory) -> LocalCube:
 
 @pytest.fixture(scope="module")
 def served(cube: LocalCube) -> Iterator[Served]:
-    with serving(cube) as here:
-        yield here
+    with serving(cube) as server:
+        yield server
 
 
 def opened(data: bytes) -> NDArray[np.uint8]:
@@ -60,7 +60,7 @@ def opened(data: bytes) -> NDArray[np.uint8]:
         return np.array(picture)
 
 
-def test_values_take_the_colours_of_the_palette_between_its_points(cube: LocalCube) -> None:
+def test_colours_are_interpolated_between_the_points_of_a_palette(cube: LocalCube) -> None:
     picture = opened(render_tile(cube, MASTER, IDS[:1], (X, Y, Z), (0, 1000)))
     assert not picture[:10].any()  # nodata is transparent
     values = np.linspace(0, 1000, 256).astype("int16") / 1000
@@ -69,7 +69,7 @@ def test_values_take_the_colours_of_the_palette_between_its_points(cube: LocalCu
         np.testing.assert_allclose(picture[10, :, channel], np.interp(values, (0, 0.5, 1), at), atol=0.5)
 
 
-def test_limits_spread_the_palette_and_what_lies_beyond_takes_the_end(cube: LocalCube) -> None:
+def test_limits_stretch_the_palette_and_values_beyond_are_clamped(cube: LocalCube) -> None:
     picture = opened(render_tile(cube, MASTER, IDS[:1], (X, Y, Z), (400, 600)))
     assert picture[50, 0].tolist() == [0, 0, 0, 255]
     assert picture[50, 255].tolist() == [255, 255, 0, 128]
@@ -117,7 +117,7 @@ def test_without_a_palette_it_is_grey_and_three_bands_are_colours(tmp_path: Path
         assert (picture[5:, :, 3] == 255).all()
 
 
-def test_a_tile_comes_over_grpc(served: Served) -> None:
+def test_a_tile_is_sent_over_grpc(served: Served) -> None:
     fields: dict[str, Any] = {"instance_id": MASTER, "x": X, "y": Y, "z": Z, "min": 0.0, "max": 1000.0}
     by_ids = served.geocube.GetXYZTile(GetTileRequest(records=GroupedRecordIds(ids=IDS), **fields))
     assert by_ids.image.data == render_tile(served.cube, MASTER, IDS, (X, Y, Z), (0, 1000))
@@ -135,12 +135,12 @@ def test_a_tile_comes_over_grpc(served: Served) -> None:
         ({"x": -1}, grpc.StatusCode.INVALID_ARGUMENT, f"Invalid tile: -1/{Y}/{Z}"),
         ({"z": 25}, grpc.StatusCode.INVALID_ARGUMENT, f"Invalid tile: {X}/{Y}/25"),
         ({"y": 2**Z}, grpc.StatusCode.INVALID_ARGUMENT, f"Invalid tile: {X}/{2**Z}/{Z}"),
-        ({"min": 5, "max": 5}, grpc.StatusCode.INVALID_ARGUMENT, "min 5 is not below max 5"),
-        ({"max": float("nan")}, grpc.StatusCode.INVALID_ARGUMENT, "min 0 is not below max nan"),
-        ({"max": float("inf")}, grpc.StatusCode.INVALID_ARGUMENT, "min 0 is not below max inf"),
+        ({"min": 5, "max": 5}, grpc.StatusCode.INVALID_ARGUMENT, "min 5 must be less than max 5"),
+        ({"max": float("nan")}, grpc.StatusCode.INVALID_ARGUMENT, "min 0 must be less than max nan"),
+        ({"max": float("inf")}, grpc.StatusCode.INVALID_ARGUMENT, "min 0 must be less than max inf"),
     ],
 )
-def test_a_tile_that_cannot_be_is_refused(
+def test_an_invalid_tile_is_refused(
     served: Served, changes: dict[str, object], code: grpc.StatusCode, message: str
 ) -> None:
     fields: dict[str, Any] = {"instance_id": MASTER, "x": X, "y": Y, "z": Z, "records": GroupedRecordIds(ids=IDS)}
@@ -149,7 +149,7 @@ def test_a_tile_that_cannot_be_is_refused(
     assert (caught.value.code(), caught.value.details()) == (code, message)
 
 
-def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ground = grid()
     cube = filled(str(tmp_path / "c"), COHERENCE, [(record(0), image(ground), ground)])
     assert opened(render_tile(cube, MASTER, IDS[:1], (33, 21, 6), (0, 1000))).any()

@@ -17,7 +17,7 @@ from tests.serve.test_datasets import tiff
 SCRIPT = Path(__file__).with_name("public_client.py")
 CLIENT = os.environ.get("ACD_GEOCUBE_CLIENT", "")
 PYTHON = os.environ.get("ACD_GEOCUBE_CLIENT_PYTHON", sys.executable)
-"""A Python that has what the client needs and acd does not: geopandas, parse, ..."""
+"""A Python with the client's own dependencies: geopandas, parse, ..."""
 
 PATIENCE = 600.0
 

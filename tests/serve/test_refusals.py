@@ -1,4 +1,4 @@
-"""Every refusal that was observed on a Geocube 1.0.3, row by row: code, message, and details for programs."""
+"""All refusals observed on a Geocube 1.0.3: code, message, and details for programs."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def get_aoi(identity: str) -> Call:
     return lambda stub: stub.GetAOI(records_pb2.GetAOIRequest(id=identity))
 
 
-def get_variable(**asked: str) -> Call:
-    return lambda stub: stub.GetVariable(variables_pb2.GetVariableRequest(**asked))
+def get_variable(**fields: str) -> Call:
+    return lambda stub: stub.GetVariable(variables_pb2.GetVariableRequest(**fields))
 
 
 def get_records(*ids: str) -> Call:
     return lambda stub: stub.GetRecords(records_pb2.GetRecordsRequest(ids=ids))
 
 
-def make_aoi(one: records_pb2.AOI) -> Call:
-    return lambda stub: stub.CreateAOI(records_pb2.CreateAOIRequest(aoi=one))
+def make_aoi(aoi: records_pb2.AOI) -> Call:
+    return lambda stub: stub.CreateAOI(records_pb2.CreateAOIRequest(aoi=aoi))
 
 
 def make_record(**changes: Any) -> Call:
@@ -72,20 +72,20 @@ def make_layout(**changes: Any) -> Call:
     return lambda stub: create_layout(stub, layout(**changes))
 
 
-def tile(**asked: Any) -> Call:
-    return lambda stub: stub.TileAOI(layouts_pb2.TileAOIRequest(aoi=area(SQUARE), **asked))
+def tile(**fields: Any) -> Call:
+    return lambda stub: stub.TileAOI(layouts_pb2.TileAOIRequest(aoi=area(SQUARE), **fields))
 
 
-def twin_records(stub: GeocubeStub) -> Any:
+def duplicate_records(stub: GeocubeStub) -> Any:
     aoi = new_aoi(stub)
     create_records(stub, new_record(aoi))
     return create_records(stub, new_record(aoi, name="S2"), new_record(aoi))
 
 
-TWIN = 'S1, "k"=>"v", 2021-01-01 00:00:00'
+DUPLICATE = 'S1, "k"=>"v", 2021-01-01 00:00:00'
 
 OBSERVED: list[tuple[str, Call, Refused]] = [
-    ("record twice", twin_records, Refused(TWICE, f"Record with : {TWIN}", "Record", TWIN)),
+    ("record twice", duplicate_records, Refused(TWICE, f"Record with : {DUPLICATE}", "Record", DUPLICATE)),
     (
         "variable twice",
         twice(create_variable),
@@ -183,7 +183,7 @@ OBSERVED: list[tuple[str, Call, Refused]] = [
         make_variable(bands=["a", "b"], palette="p"),
         Refused(BAD, "Cannot define a palette to a multi-bands variable"),
     ),
-    ("no variable asked for", get_variable(), Refused(BAD, "GetVariable: all parameters are empty")),
+    ("no variable request for", get_variable(), Refused(BAD, "GetVariable: all parameters are empty")),
     ("no blocks", make_layout(block_x_size=0), Refused(BAD, "blocksize must be positive")),
     ("no records", make_layout(max_records=0), Refused(BAD, "maxRecords must be positive")),
     (
@@ -209,7 +209,7 @@ def test_a_call_is_refused_as_by_a_geocube(stub: GeocubeStub, call: Call, expect
     assert refusal(lambda: call(stub)) == expected
 
 
-def test_the_id_of_an_area_that_is_there_is_the_last_word_and_in_the_details(stub: GeocubeStub) -> None:
+def test_the_id_of_an_existing_area_is_the_last_word_and_in_the_details(stub: GeocubeStub) -> None:
     identity = new_aoi(stub)
     assert refusal(lambda: new_aoi(stub)) == Refused(TWICE, f"AOI with id: {identity}", "AOI", identity)
 
@@ -226,18 +226,18 @@ OURS: list[tuple[str, Call, str]] = [
     (
         "data type",
         make_variable(dformat=values_pb2.DataFormat(dtype=values_pb2.DataFormat.UInt32, max_value=1)),
-        "no data type UInt32",
+        "does not support the data type UInt32",
     ),
-    ("nodata", make_variable(dformat=int16(nodata=float("nan"))), "needs a nodata value for int16"),
-    ("one cell", make_layout(parameters={"grid": "singlecell"}), "'singlecell' is not one"),
+    ("nodata", make_variable(dformat=int16(nodata=float("nan"))), "requires a nodata value for int16"),
+    ("one cell", make_layout(parameters={"grid": "singlecell"}), "only regular grids, not 'singlecell'"),
     ("oblong cells", tile(layout=layout("", grid_parameters=OBLONG)), "square cells"),
-    ("grids", lambda s: s.CreateGrid(iter([layouts_pb2.CreateGridRequest()])), "regular grids only"),
-    ("no grids", lambda s: s.DeleteGrid(layouts_pb2.DeleteGridRequest(name="x")), "regular grids only"),
+    ("grids", lambda s: s.CreateGrid(iter([layouts_pb2.CreateGridRequest()])), "only regular grids"),
+    ("no grids", lambda s: s.DeleteGrid(layouts_pb2.DeleteGridRequest(name="x")), "only regular grids"),
 ]
 
 
 @pytest.mark.parametrize(("call", "why"), [row[1:] for row in OURS], ids=[row[0] for row in OURS])
-def test_what_a_local_cube_cannot_be_is_refused_with_the_reason(stub: GeocubeStub, call: Call, why: str) -> None:
+def test_unsupported_requests_are_refused_with_the_reason(stub: GeocubeStub, call: Call, why: str) -> None:
     refused = refusal(lambda: call(stub))
     assert refused.code == "UNIMPLEMENTED"
     assert why in refused.message
@@ -256,7 +256,7 @@ def test_what_a_local_cube_cannot_be_is_refused_with_the_reason(stub: GeocubeStu
         ({"ox": "east"}, "'ox'"),
     ],
 )
-def test_a_layout_that_is_no_grid_is_refused_when_it_is_made(
+def test_an_invalid_layout_is_refused_when_it_is_created(
     stub: GeocubeStub, parameters: dict[str, str], why: str
 ) -> None:
     refused = refusal(lambda: create_layout(stub, layout(parameters=parameters)))
@@ -269,7 +269,7 @@ def test_a_refused_call_changes_nothing(stub: GeocubeStub) -> None:
     create_records(stub, new_record(aoi))
     refusal(lambda: create_records(stub, new_record(aoi, name="fresh"), new_record(aoi)))
     refusal(lambda: create_records(stub, new_record(aoi, name="fresh"), new_record(aoi, name="fresh")))
-    assert [one.name for one in list_records(stub)] == ["S1"]
+    assert [record.name for record in list_records(stub)] == ["S1"]
 
 
 def test_a_request_that_is_too_large_is_refused(stub: GeocubeStub) -> None:

@@ -1,4 +1,4 @@
-"""The server as a whole, in this process: keys, TLS, health, HTTP, bugs, ports."""
+"""The complete server, in this process: keys, TLS, health, HTTP, bugs, ports."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def plain(server: Serving) -> grpc.Channel:
 
 
 def ask(channel: grpc.Channel, *headers: str) -> str:
-    """The code that a call of the cube gets with these values of authorization, and why."""
+    """Status and message of a call with these values of authorization."""
     return _ask(GeocubeStub(channel).ListLayouts, layouts_pb2.ListLayoutsRequest(), headers)
 
 
@@ -75,7 +75,7 @@ def _ask(call: Any, request: Any, headers: tuple[str, ...]) -> str:
     return "OK"
 
 
-def test_a_key_opens_the_cube_and_the_admins_key_also_admin(cube: LocalCube) -> None:
+def test_a_key_authorises_the_cube_and_the_admin_key_also_admin(cube: LocalCube) -> None:
     bad, nothing = (
         "UNAUTHENTICATED: invalid token",
         "NOT_FOUND: No dataset found for these records, instances and/or pattern",
@@ -88,12 +88,12 @@ def test_a_key_opens_the_cube_and_the_admins_key_also_admin(cube: LocalCube) -> 
         assert ask(channel, "Bearer user-key") == ask(channel, "Bearer admin-key") == "OK"
         assert ask_admin(channel, "Bearer user-key") == ask_admin(channel) == bad
         assert ask_admin(channel, "Bearer admin-key") == nothing
-        asked = services_pb2.GetVersionRequest()
-        assert _ask(GeocubeDownloaderStub(channel).Version, asked, ()) == bad
-        assert _ask(GeocubeDownloaderStub(channel).Version, asked, ("Bearer user-key",)) == "OK"
+        request = services_pb2.GetVersionRequest()
+        assert _ask(GeocubeDownloaderStub(channel).Version, request, ()) == bad
+        assert _ask(GeocubeDownloaderStub(channel).Version, request, ("Bearer user-key",)) == "OK"
 
 
-def test_without_an_admins_key_admin_is_closed_where_there_is_a_users(cube: LocalCube) -> None:
+def test_with_only_a_user_key_admin_is_disabled(cube: LocalCube) -> None:
     with serving(cube, Keys(user="user-key")) as server, plain(server) as channel:
         assert (
             ask_admin(channel, "Bearer user-key") == ask_admin(channel, "Bearer ") == "UNAUTHENTICATED: invalid token"
@@ -108,14 +108,14 @@ def test_a_stream_needs_the_key_too(cube: LocalCube) -> None:
 def test_health_and_reflection_need_no_key(cube: LocalCube) -> None:
     with serving(cube, KEYS) as server, plain(server) as channel:
         for name in ("", "geocube.Geocube", "geocube.GeocubeDownloader", "geocube.Admin"):
-            asked = health_pb2.HealthCheckRequest(service=name)
+            request = health_pb2.HealthCheckRequest(service=name)
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            assert stub.Check(asked).status == SERVING
+            assert stub.Check(request).status == SERVING
         services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
     assert services >= {"geocube.Geocube", "geocube.GeocubeDownloader", "geocube.Admin", "grpc.health.v1.Health"}
 
 
-def test_watchers_of_health_neither_keep_others_from_it_nor_hold_up_the_end(cube: LocalCube) -> None:
+def test_watchers_of_health_neither_block_others_nor_delay_the_stop(cube: LocalCube) -> None:
     channels = []
     with serving(cube, grace=600.0) as server:
         for _ in range(12):
@@ -130,7 +130,7 @@ def test_watchers_of_health_neither_keep_others_from_it_nor_hold_up_the_end(cube
         channel.close()
 
 
-def test_health_and_version_answer_while_every_worker_is_at_work(cube: LocalCube) -> None:
+def test_health_and_version_respond_while_every_worker_is_busy(cube: LocalCube) -> None:
     with serving(cube, workers=1) as server, plain(server) as channel, plain(server) as other:
         tiles = many_tiles(GeocubeStub(channel))
         next(tiles)
@@ -140,7 +140,7 @@ def test_health_and_version_answer_while_every_worker_is_at_work(cube: LocalCube
         asking: Any = health_pb2_grpc.HealthStub(other)
         assert asking.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE).status == SERVING
         assert GeocubeStub(other).Version(services_pb2.GetVersionRequest(), timeout=5).Version
-        assert sum(len(one.tiles) for one in tiles) > TILES - 1000
+        assert sum(len(message.tiles) for message in tiles) > TILES - 1000
         assert GeocubeStub(other).Version(services_pb2.GetVersionRequest(), timeout=PATIENCE).Version
 
 
@@ -149,7 +149,7 @@ def test_keys_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize("key", ["two words", "Schlüssel", "a\nb"])
-def test_a_key_that_no_header_can_have_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+def test_a_key_not_allowed_in_a_header_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("ACD_SERVE_KEY", key)
     with pytest.raises(AcdError) as caught:
         Keys.from_environment()
@@ -159,7 +159,7 @@ def test_a_key_that_no_header_can_have_is_refused(monkeypatch: pytest.MonkeyPatc
     assert Keys.from_environment() == Keys(user="good")
 
 
-def test_an_open_cube_is_served_to_this_machine_only_unless_it_is_said(cube: LocalCube) -> None:
+def test_without_a_key_other_machines_need_allow_open(cube: LocalCube) -> None:
     for settings in (ServeSettings(host="0.0.0.0", port=0), ServeSettings(host="::", port=0)):  # noqa: S104  # on purpose
         with pytest.raises(AcdError) as caught:
             Serving(cube, settings, Keys(admin="admin-key"))
@@ -193,7 +193,7 @@ class Broken:
         raise ZeroDivisionError(f"in /secret/path of {request}")
 
 
-def test_a_bug_is_told_by_a_number_that_the_log_has(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_is_reported_by_an_incident_number_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     lanes = Lanes(2, StreamLimits())
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool, interceptors=[CallInterceptor(Keys(), lanes, StallGuard(10, 10))])
@@ -207,21 +207,21 @@ def test_a_bug_is_told_by_a_number_that_the_log_has(caplog: pytest.LogCaptureFix
                 assert refused.code == "INTERNAL"
                 assert "secret" not in refused.message
                 number = refused.message.split()[-1]
-                failed = [one for one in caplog.records if getattr(one, "fields", {}).get("incident") == number]
+                failed = [entry for entry in caplog.records if getattr(entry, "fields", {}).get("incident") == number]
                 assert len(failed) == 1
                 assert failed[0].exc_info
             assert refusal(lambda: stub.ListGrids(layouts_pb2.ListGridsRequest())).code == "UNIMPLEMENTED"
         server.stop(None).wait()
         lanes.shut_down()
-    ended = [one.fields for one in caplog.records if one.getMessage() == "call.done"]  # type: ignore[attr-defined]  # ours
-    assert [(one["rpc"].rpartition("/")[2], one["code"], one["messages"]) for one in ended] == [
+    ended = [entry.fields for entry in caplog.records if entry.getMessage() == "call.done"]  # type: ignore[attr-defined]  # ours
+    assert [(fields["rpc"].rpartition("/")[2], fields["code"], fields["messages"]) for fields in ended] == [
         ("ListLayouts", "INTERNAL", 0),
         ("ListRecords", "INTERNAL", 1),
         ("ListGrids", "UNIMPLEMENTED", 0),
     ]
 
 
-def test_a_cube_that_is_damaged_is_told_without_a_traceback(cube: LocalCube) -> None:
+def test_a_damaged_cube_is_reported_without_a_traceback(cube: LocalCube) -> None:
     cube.add_variable(COHERENCE)
     with serving(LocalCube.open(cube.store.url)) as server, plain(server) as channel:
         cube.store.put("index/heads/00000001.json", b"{}")
@@ -233,7 +233,7 @@ def test_a_cube_that_is_damaged_is_told_without_a_traceback(cube: LocalCube) -> 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for this machine that signed itself, and its key."""
+    """A self-signed certificate for this machine, and its key."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not on PATH: no certificate to test with")
     folder = tmp_path_factory.mktemp("tls")
@@ -279,7 +279,7 @@ def test_a_certificate_needs_its_own_key(cube: LocalCube, certificate: tuple[Pat
 
 
 def fetch(server: Serving, path: str, key: str = "") -> tuple[int, str, bytes]:
-    """Status, type and body of an answer."""
+    """Status, content type and body of a response."""
     request = urllib.request.Request(f"{server.http_address}{path}", headers={"Origin": "http://map.example"})  # noqa: S310  # http
     if key:
         request.add_header("authorization", f"Bearer {key}")
@@ -291,7 +291,7 @@ def fetch(server: Serving, path: str, key: str = "") -> tuple[int, str, bytes]:
         return error.code, error.headers["content-type"], error.read()
 
 
-def test_http_says_that_the_server_lives_and_draws_tiles(cube: LocalCube, tmp_path: Path) -> None:
+def test_http_serves_health_and_tiles(cube: LocalCube, tmp_path: Path) -> None:
     with serving(cube, http_port=0, data=(str(tmp_path),)) as server, plain(server) as channel:
         assert fetch(server, "/")[::2] == (200, b"ok")
         assert fetch(server, "/health")[::2] == (200, b'{"status":"SERVING"}')
@@ -312,15 +312,15 @@ def test_http_says_that_the_server_lives_and_draws_tiles(cube: LocalCube, tmp_pa
             "filters.tags%5Bk%5D=v&filters.from_time=2021-01-01&filters.to_time=2021-01-01T00:00:00Z",
         ):
             assert fetch(server, f"{path}?{query}&min=0&max=1000") == by_id
-        for query, status, told in (
+        for query, status, message in (
             ("", 400, "At least one record must be provided"),
             ("?records.ids=x", 400, "Invalid Record.uuid x: invalid UUID length: 1"),
-            (f"?records.ids={world.records[0]}&min=low", 400, "min is 'low', which is no number"),
+            (f"?records.ids={world.records[0]}&min=low", 400, "min is 'low', which is not a number"),
             ("?filters.from_time=soon", 400, "filters.from_time: 'soon' is not a date"),
         ):
-            got = fetch(server, f"{path}{query}")
-            assert got[0] == status
-            assert told in json.loads(got[2])["message"]
+            response = fetch(server, f"{path}{query}")
+            assert response[0] == status
+            assert message in json.loads(response[2])["message"]
         unknown = path.replace(world.instance, world.variable)
         assert fetch(server, f"{unknown}?records.ids={world.records[0]}")[0] == 404
         assert fetch(server, f"{path}/more")[0] == 404

@@ -1,4 +1,4 @@
-"""`acdtask serve` as people run it: a process, its ports, its end."""
+"""`acdtask serve` as a process: start, ports and stop."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def started(folder: Path, *options: str, **environment: str) -> Iterator[Process
 
 
 def failed(folder: Path, *options: str, **environment: str) -> tuple[int, dict[str, Any]]:
-    """The exit status of a server that does not start, and what it says."""
+    """Exit status and error of a server that does not start."""
     done = subprocess.run(
         command(folder / "cube", *options),
         capture_output=True,
@@ -84,7 +84,7 @@ def failed(folder: Path, *options: str, **environment: str) -> tuple[int, dict[s
 
 
 def until_it_ends(channel: grpc.Channel, statuses: list[int], serving: threading.Event) -> None:
-    """Watches health until it is told that the server serves no more."""
+    """Watch the health until the server reports that it no longer serves."""
     stub: Any = health_pb2_grpc.HealthStub(channel)
     for answer in stub.Watch(health_pb2.HealthCheckRequest()):
         statuses.append(answer.status)
@@ -94,7 +94,7 @@ def until_it_ends(channel: grpc.Channel, statuses: list[int], serving: threading
 
 
 def is_refused(channel: grpc.Channel) -> bool:
-    """Whether new calls come to be refused."""
+    """Whether new calls are eventually refused."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         try:
@@ -106,7 +106,7 @@ def is_refused(channel: grpc.Channel) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_call_that_runs_is_answered_to_its_end_before_the_server_ends(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_running_call_is_completed_before_the_server_ends(tmp_path: Path, number: signal.Signals) -> None:
     with started(tmp_path) as server, grpc.insecure_channel(server.address) as channel:
         answers = many_tiles(GeocubeStub(channel))
         count = len(next(answers).tiles)
@@ -123,11 +123,11 @@ def test_a_call_that_runs_is_answered_to_its_end_before_the_server_ends(tmp_path
         count += sum(len(answer.tiles) for answer in answers)
         assert count > TILES
         assert server.running.wait(PATIENCE) == 0
-        (ended,) = [one for one in server.events() if one["event"] == "call.done" and "TileAOI" in one["rpc"]]
+        (ended,) = [event for event in server.events() if event["event"] == "call.done" and "TileAOI" in event["rpc"]]
         assert (ended["code"], ended["messages"]) == ("OK", -(-count // 1000))
 
 
-def test_a_call_that_outlasts_the_grace_is_cut_and_the_server_ends_well(tmp_path: Path) -> None:
+def test_a_call_beyond_the_grace_period_is_cancelled_and_the_server_ends_with_0(tmp_path: Path) -> None:
     with started(tmp_path, "--grace", "0.3") as server, grpc.insecure_channel(server.address) as channel:
         answers = many_tiles(GeocubeStub(channel))
         next(answers)
@@ -136,7 +136,7 @@ def test_a_call_that_outlasts_the_grace_is_cut_and_the_server_ends_well(tmp_path
             list(answers)
 
 
-def test_a_second_signal_ends_the_grace(tmp_path: Path) -> None:
+def test_a_second_signal_stops_immediately(tmp_path: Path) -> None:
     with started(tmp_path, "--grace", "600") as server, grpc.insecure_channel(server.address) as channel:
         answers = many_tiles(GeocubeStub(channel))
         next(answers)
@@ -146,26 +146,26 @@ def test_a_second_signal_ends_the_grace(tmp_path: Path) -> None:
         assert server.end() == 0
 
 
-def test_a_call_is_a_line_of_the_log_without_the_key(tmp_path: Path) -> None:
+def test_calls_are_logged_without_the_key(tmp_path: Path) -> None:
     secret = "Very-Secret-Key"  # noqa: S105  # of this test
     with started(tmp_path, ACD_SERVE_KEY=secret) as server, grpc.insecure_channel(server.address) as channel:
         stub = GeocubeStub(channel)
-        asked = services_pb2.GetVersionRequest()
-        stub.Version(asked, metadata=(("authorization", f"Bearer {secret}"),))
+        request = services_pb2.GetVersionRequest()
+        stub.Version(request, metadata=(("authorization", f"Bearer {secret}"),))
         with pytest.raises(grpc.RpcError):
-            stub.Version(asked, metadata=(("authorization", "Bearer Wrong-Guess"),))
+            stub.Version(request, metadata=(("authorization", "Bearer Wrong-Guess"),))
         assert server.end() == 0
-        calls = [one for one in server.events() if one["event"] == "call.done"]
-        assert [(one["rpc"], one["code"]) for one in calls] == [
+        calls = [event for event in server.events() if event["event"] == "call.done"]
+        assert [(event["rpc"], event["code"]) for event in calls] == [
             ("/geocube.Geocube/Version", "OK"),
             ("/geocube.Geocube/Version", "UNAUTHENTICATED"),
         ]
-        assert all(one["seconds"] < PATIENCE for one in calls)
+        assert all(event["seconds"] < PATIENCE for event in calls)
         assert secret not in server.log.read_text()
         assert "Wrong-Guess" not in server.log.read_text()
 
 
-def test_a_cube_is_made_and_is_there_when_the_server_is_gone(tmp_path: Path) -> None:
+def test_a_missing_cube_is_created_and_persists(tmp_path: Path) -> None:
     identity: list[str] = []
     for _ in range(2):
         with started(tmp_path) as server, grpc.insecure_channel(server.address) as channel:
@@ -178,10 +178,10 @@ def test_a_cube_is_made_and_is_there_when_the_server_is_gone(tmp_path: Path) -> 
 def test_a_port_that_is_taken_ends_with_78(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        status, told = failed(tmp_path, "--port", port)
+        status, error = failed(tmp_path, "--port", port)
     assert status == 78
-    assert told["name"] == "SERVE_FAILED"
-    assert port in told["detail"]
+    assert error["name"] == "SERVE_FAILED"
+    assert port in error["detail"]
 
 
 @pytest.mark.parametrize(
@@ -191,8 +191,8 @@ def test_a_port_that_is_taken_ends_with_78(tmp_path: Path) -> None:
         (["--tls-cert", "/nope.pem"], {"ACD_SERVE_KEY": "two words"}, "SETTING_INVALID"),
     ],
 )
-def test_a_setting_that_cannot_be_ends_with_78(
+def test_an_invalid_setting_ends_with_78(
     tmp_path: Path, options: Sequence[str], environment: dict[str, str], name: str
 ) -> None:
-    status, told = failed(tmp_path, *options, **environment)
-    assert (status, told["name"]) == (78, name)
+    status, error = failed(tmp_path, *options, **environment)
+    assert (status, error["name"]) == (78, name)

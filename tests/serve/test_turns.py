@@ -1,4 +1,4 @@
-"""Turns: who works next, and how much one client may have."""
+"""Turns: the order of calls, and the share of one client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OWN, OTHER = "ipv4:10.0.0.1", "ipv4:10.0.0.2"
 
 
 class Client:
-    """What `Turns` needs of a call."""
+    """The part of a call that `Turns` uses."""
 
     def __init__(self, peer: str) -> None:
         self._peer = peer
@@ -37,7 +37,7 @@ def call(peer: str) -> grpc.ServicerContext:
 
 @contextmanager
 def waiting(turns: Turns, peer: str, order: list[str]) -> Iterator[None]:
-    """A call in a thread of its own, which waits, works for a moment, and is noted when its turn comes."""
+    """A call in a separate thread, which waits for its turn, adds its peer to `order`, and runs for a moment."""
 
     def run() -> None:
         with turns.turn(call(peer)) as granted:
@@ -55,7 +55,7 @@ def waiting(turns: Turns, peer: str, order: list[str]) -> Iterator[None]:
 
 
 def test_one_address_leaves_a_quarter_of_the_turns_to_others() -> None:
-    turns = Turns(4, 10, 30, work="calls are worked on")
+    turns = Turns(4, 10, 30, activity="calls are running")
     order: list[str] = []
     with ExitStack() as stack, ExitStack() as working:
         for port in range(3):
@@ -69,7 +69,7 @@ def test_one_address_leaves_a_quarter_of_the_turns_to_others() -> None:
 
 
 def test_the_address_with_the_fewest_turns_is_next_then_the_connection_with_the_fewest() -> None:
-    turns = Turns(2, 10, 30, work="calls are worked on")
+    turns = Turns(2, 10, 30, activity="calls are running")
     order: list[str] = []
     with ExitStack() as stack, turns.turn(call(f"{OWN}:1")):
         with turns.turn(call(f"{OWN}:2")):
@@ -80,8 +80,8 @@ def test_the_address_with_the_fewest_turns_is_next_then_the_connection_with_the_
     assert order == [f"{OTHER}:1", f"{OWN}:3", f"{OWN}:1"]
 
 
-def test_a_call_that_is_one_too_many_is_refused_at_once() -> None:
-    turns = Turns(1, 3, 30, work="calls are worked on")
+def test_calls_beyond_the_limits_are_refused_immediately() -> None:
+    turns = Turns(1, 3, 30, activity="calls are running")
     order: list[str] = []
     with ExitStack() as stack, turns.turn(call(f"{OWN}:1")):
         for port in (2, 3):
@@ -89,14 +89,14 @@ def test_a_call_that_is_one_too_many_is_refused_at_once() -> None:
         with pytest.raises(RefusalError, match="this client has 3 calls"), turns.turn(call(f"{OWN}:4")):
             pass
         stack.enter_context(waiting(turns, f"{OTHER}:1", order))
-        with pytest.raises(RefusalError, match="1 calls are worked on and 3 wait"), turns.turn(call(f"{OTHER}:2")):
+        with pytest.raises(RefusalError, match="1 calls are running and 3 are waiting"), turns.turn(call(f"{OTHER}:2")):
             pass
         stack.callback(lambda: None)
     assert turns.running == turns.waiting == 0
 
 
 def test_a_client_that_leaves_gets_no_turn() -> None:
-    turns = Turns(1, 3, 30, work="calls are worked on")
+    turns = Turns(1, 3, 30, activity="calls are running")
     with turns.turn(call(f"{OWN}:1")):
         gone = Client(f"{OWN}:2")
         gone.active = False

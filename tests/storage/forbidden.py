@@ -1,4 +1,4 @@
-"""Things that must never be read: secrets outside the roots, and a web server that must never be asked."""
+"""Files and servers that must never be accessed: secrets outside the roots, and a web server as a canary."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 SECRET_VALUE = 777
-SECRET_TEXT = "CANARY-7d1f-the-admin-key"  # noqa: S105 - it opens nothing
+SECRET_TEXT = "CANARY-7d1f-the-admin-key"  # noqa: S105 - not a real key
 
 
 @dataclass
 class Canary:
-    """A web server on the loopback.
+    """A local web server.
 
     Attributes:
         address: http://host:port.
-        requests: the paths that it was asked for.
+        requests: paths of all requests.
     """
 
     address: str
@@ -28,7 +28,7 @@ class Canary:
 
 @contextmanager
 def canary_server() -> Iterator[Canary]:
-    """A web server that notes every request and answers 404."""
+    """Run a web server that records every request and replies 404."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -38,7 +38,7 @@ def canary_server() -> Iterator[Canary]:
         do_HEAD = do_GET  # noqa: N815 - likewise
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in http.server
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         canary = Canary(f"http://127.0.0.1:{server.server_port}")
@@ -52,7 +52,7 @@ def canary_server() -> Iterator[Canary]:
 
 
 def raw_vrt(path: Path | str, width: int, height: int) -> str:
-    """A VRT whose pixels are the bytes of any file."""
+    """VRT whose pixels are the bytes of an arbitrary file."""
     return _vrt(
         f'<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">'
         f'<SourceFilename relativetoVRT="0">{path}</SourceFilename>'
@@ -65,7 +65,7 @@ def raw_vrt(path: Path | str, width: int, height: int) -> str:
 def mosaic_vrt(
     source: Path | str, width: int, height: int, *, relative: bool = False, dtype: str = "Int16", more: str = ""
 ) -> str:
-    """A VRT of one source."""
+    """VRT with one source."""
     return _vrt(
         f'<VRTRasterBand dataType="{dtype}" band="1"><NoDataValue>-1</NoDataValue><SimpleSource>'
         f'<SourceFilename relativeToVRT="{int(relative)}">{source}</SourceFilename>'
@@ -76,7 +76,7 @@ def mosaic_vrt(
 
 
 def wms(address: str, width: int, height: int) -> str:
-    """A document of GDAL's WMS driver, whose pixels come from the web."""
+    """Document of GDAL's WMS driver, whose pixels come from the web."""
     return (
         f'<GDAL_WMS><Service name="TMS"><ServerUrl>{address}/${{z}}/${{x}}/${{y}}.png</ServerUrl></Service>'
         f"<DataWindow><UpperLeftX>400000</UpperLeftX><UpperLeftY>5600000</UpperLeftY><LowerRightX>400800</LowerRightX>"

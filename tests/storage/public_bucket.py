@@ -1,4 +1,4 @@
-"""A public, read-only bucket on the loopback: it answers listings, HEAD and GET, and counts what is signed."""
+"""A local S3 server with one public, read-only bucket; it counts signed requests."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PAGE = 1000
 
 @dataclass
 class PublicBucket:
-    """A running server, and what it was asked.
+    """A running server and its requests.
 
     Attributes:
-        name: of the bucket.
-        address: of the server.
+        name: name of the bucket.
+        address: address of the server.
         requests: method and path of each request.
-        signed: how many of them were signed.
-        most_at_once: the most requests that were being answered at the same time.
+        signed: number of signed requests.
+        most_at_once: maximum number of concurrent requests.
     """
 
     name: str
@@ -33,13 +33,13 @@ class PublicBucket:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where the server is; no keys."""
+        """Environment variables for the server, without keys."""
         return {"AWS_ENDPOINT_URL": self.address, "AWS_REGION": "us-east-1"}
 
 
 @contextmanager
 def public_bucket(name: str, objects: Mapping[str, bytes], delay: float = 0.0) -> Iterator[PublicBucket]:
-    """Serve objects by key. Each answer takes `delay` seconds at least."""
+    """Serve objects by key. Each reply takes at least `delay` seconds."""
     server = _Server(PublicBucket(name), objects, delay)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -92,19 +92,19 @@ class _Handler(BaseHTTPRequestHandler):
         if folder != name:
             self._send(404, b"<Error><Code>NoSuchBucket</Code></Error>")
         elif not key and "list-type" in query:
-            given = {one: values[0] for one, values in query.items()}
-            self._send(200, listing(name, objects, given).encode())
+            parameters = {parameter: values[0] for parameter, values in query.items()}
+            self._send(200, listing(name, objects, parameters).encode())
         elif key not in objects:
             self._send(404, b"<Error><Code>NoSuchKey</Code></Error>")
         else:
             self._object(objects[key])
 
     def _object(self, data: bytes) -> None:
-        asked = self.headers.get("Range", "")
-        if not asked:
+        requested = self.headers.get("Range", "")
+        if not requested:
             self._send(200, data)
             return
-        first, _, last = asked.removeprefix("bytes=").partition("-")
+        first, _, last = requested.removeprefix("bytes=").partition("-")
         end = min(int(last or len(data)), len(data) - 1)
         part = data[int(first) : end + 1]
         self._send(206, part, {"Content-Range": f"bytes {first}-{end}/{len(data)}"})
@@ -121,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def listing(name: str, objects: Mapping[str, bytes], query: Mapping[str, str]) -> str:
-    """A page of ListObjectsV2."""
+    """Page of a ListObjectsV2 response."""
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     after = query.get("continuation-token", query.get("start-after", ""))
     keys, folders = [], []
@@ -141,7 +141,7 @@ def listing(name: str, objects: Mapping[str, bytes], query: Mapping[str, str]) -
         for key in shown
     )
     common = "".join(
-        f"<CommonPrefixes><Prefix>{escape(one)}</Prefix></CommonPrefixes>" for one in dict.fromkeys(folders)
+        f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>" for folder in dict.fromkeys(folders)
     )
     return (
         "<?xml version='1.0'?><ListBucketResult xmlns='http://s3.amazonaws.com/doc/2006-03-01/'>"

@@ -1,4 +1,4 @@
-"""The environment of an object store: what is wrong is named, never a panic; public buckets need one variable."""
+"""The environment of an object store: faults are named and never cause a panic; public buckets need one variable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import rasterio
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.storage import store as store_module
+from acdtask.storage import backend
 from acdtask.storage.store import Store
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.storage.public_bucket import PublicBucket, public_bucket
@@ -24,11 +24,11 @@ NAME = "S1_20200104_20200116_VV.tif"
 
 @pytest.fixture(autouse=True)
 def _no_aws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "s3_address" in request.fixturenames:  # it is about the server that the environment names
+    if "s3_address" in request.fixturenames:  # the test needs the server of the environment
         return
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(store_module, "RETRIES", 1)
+    monkeypatch.setattr(backend, "RETRIES", 1)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def refusal(url: str) -> AcdError:
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "fault"),
     [
         ("127.0.0.1:9000", "does not begin with http"),
         ("localhost:9000", "does not begin with http"),
@@ -59,9 +59,9 @@ def refusal(url: str) -> AcdError:
         ("//s3.example.org", "does not begin with http"),
         ("ftp://s3.example.org", "does not begin with http"),
         ("http:s3.example.org", "does not begin with http"),
-        (" http://127.0.0.1:9000", "has blanks"),
-        ("http://127.0.0.1:9000\n", "has blanks"),
-        ("http://a b", "has blanks"),
+        (" http://127.0.0.1:9000", "contains whitespace"),
+        ("http://127.0.0.1:9000\n", "contains whitespace"),
+        ("http://a b", "contains whitespace"),
         ("http://", "no valid host"),
         ("http://:9000", "no valid host"),
         ("http://ä.example", "no valid host"),
@@ -69,23 +69,23 @@ def refusal(url: str) -> AcdError:
         ("http://h:99999", "not an address"),
         ("http://h:port", "not an address"),
         ("http://h:0", "no valid host"),
-        ("http://h/?x=1", "more than a host"),
-        ("http://user:secret@h", "more than a host"),
+        ("http://h/?x=1", "only have a host"),
+        ("http://user:secret@h", "only have a host"),
     ],
 )
-def test_an_endpoint_that_is_no_address_is_named(
-    variable: str, text: str, why: str, monkeypatch: pytest.MonkeyPatch
+def test_an_endpoint_that_is_not_an_address_is_named(
+    variable: str, text: str, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys(monkeypatch, **{variable: text})
     for url in ("s3://bucket/x", "s3://bucket"):
         error = refusal(url)
         assert error.code is ErrorCode.ENDPOINT_INVALID
         assert error.detail.startswith(f"{variable} is ")
-        assert why in error.detail
+        assert fault in error.detail
         assert "secret" not in str(error)
 
 
-def test_a_broken_endpoint_is_no_matter_where_nothing_is_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_endpoint_does_not_matter_for_local_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
     path = write_tiff(tmp_path / NAME, good_pixels(1))
     with rasterio.Env(**Store.gdal_options()), rasterio.open(path) as raster:
@@ -115,7 +115,7 @@ def test_an_endpoint_may_end_in_a_slash_and_be_in_capitals(
         ("AWS_CONDITIONAL_PUT", "perhaps"),
     ],
 )
-def test_a_variable_that_cannot_be_used_is_named_and_no_secret_is_shown(
+def test_an_invalid_variable_is_named_and_no_secret_is_shown(
     variable: str, text: str, bucket: PublicBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys(monkeypatch, **(bucket.environment | {variable: text}))
@@ -128,14 +128,14 @@ def test_a_variable_that_cannot_be_used_is_named_and_no_secret_is_shown(
 @pytest.mark.parametrize(
     "url", ["s3://my bucket/x", "s3://*/x", "s3://b\n/x", "s3://Bücket/x", "s3://b/x\0y", "s3://?/x"]
 )
-def test_what_is_no_bucket_is_refused_before_it_is_asked_for(url: str) -> None:
+def test_an_invalid_bucket_name_is_refused_before_any_request(url: str) -> None:
     with pytest.raises(AcdError) as caught:
         Store.at(url)
     assert caught.value.code is ErrorCode.ADDRESS_INVALID
 
 
 def test_a_panic_is_an_error_with_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bucket whose name makes an address that the library takes for granted: found by handing it over unchecked."""
+    """obstore panics for an unchecked bucket name that makes its URL invalid."""
     keys(monkeypatch, AWS_ENDPOINT_URL="http://127.0.0.1:9")
     with pytest.raises(AcdError, match="AWS_ENDPOINT_URL") as caught:
         Store(None, "my bucket").fingerprints("")
@@ -162,7 +162,7 @@ def test_one_variable_is_enough_for_a_public_bucket(
     assert list(store.fingerprints("")) == [NAME]
     with rasterio.Env(**store.gdal_options()), rasterio.open(store.gdal_path(NAME)) as raster:
         np.testing.assert_array_equal(raster.read(1), good_pixels(1))
-    assert time.monotonic() - begun < 10, "somebody looked for credentials"
+    assert time.monotonic() - begun < 10, "a library looked for credentials"
     assert bucket.signed == 0
 
 
@@ -182,8 +182,8 @@ def test_a_public_bucket_is_ingested_into_a_folder(bucket: PublicBucket, tmp_pat
         env={**clean, **bucket.environment, "AWS_NO_SIGN_REQUEST": "YES", "HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
-    (made,) = (tmp_path / "c/data").rglob("*.tif")
-    with rasterio.open(made) as raster:
+    (path,) = (tmp_path / "c/data").rglob("*.tif")
+    with rasterio.open(path) as raster:
         np.testing.assert_array_equal(raster.read(1), np.rint(good_pixels(1).astype(float) * 1000))
     assert bucket.signed == 0
 
@@ -196,7 +196,7 @@ READABLE = [
 
 
 @pytest.mark.parametrize("key", READABLE)
-def test_keys_of_any_letters_are_listed_and_read_by_both_libraries(
+def test_keys_with_any_characters_are_listed_and_read_by_both_libraries(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = write_tiff(tmp_path / "x.tif", good_pixels(1)).read_bytes()
@@ -211,7 +211,7 @@ def test_keys_of_any_letters_are_listed_and_read_by_both_libraries(
 
 
 @pytest.mark.parametrize("key", ["a//b.tif", "/b.tif", "a/./b.tif", "a/../b.tif", "a\tb.tif", "a/b//"])
-def test_a_key_that_is_no_path_is_named(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_not_a_path_is_named(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with public_bucket("pub", {f"in/{key}": b"x", "in/good.tif": b"x"}) as running:
         keys(monkeypatch, **running.environment)
         error = refusal("s3://pub/in")
@@ -221,7 +221,7 @@ def test_a_key_that_is_no_path_is_named(key: str, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.s3
 @pytest.mark.parametrize("key", [key for key in READABLE if "\\" not in key])
-def test_keys_of_any_letters_survive_a_real_server(key: str, s3_address: str) -> None:
+def test_keys_with_any_characters_survive_a_real_server(key: str, s3_address: str) -> None:
     store = Store.at(s3_address)
     store.put(key, b"x")
     assert store.list() == [key]

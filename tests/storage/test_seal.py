@@ -1,4 +1,4 @@
-"""Documents of a cube beside its index: every flipped bit is noticed, and the advice of the error works."""
+"""Sealed documents of a cube: every flipped bit is detected, and the error's advice works."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_every_flipped_bit_of_a_document_is_noticed(pattern: str, tmp_path: Path
     assert again.name == expected.name if pattern.startswith("deletions") else again == expected
 
 
-def test_a_damaged_name_of_a_consolidation_is_noticed_and_frees_the_name(tmp_path: Path) -> None:
+def test_deleting_the_damaged_name_of_a_consolidation_frees_the_name(tmp_path: Path) -> None:
     store = Store.at(str(tmp_path))
     key = "jobs/names/5c1b6f8b3b1f4a4b8f3a4e2f9d6c7a10"
     store.put(key, seal(b'{"is": "b0e3a7f2-6a1f-4f0f-9f59-6ac3ed2d9e3d"}').replace(b"b0e3", b"b0e2"))

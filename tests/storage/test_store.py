@@ -19,14 +19,14 @@ import rasterio
 import zarr
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.storage import store as store_module
+from acdtask.storage import backend
 from acdtask.storage.store import Store
 from tests.limited import with_file_size
 
 PUT = "import sys; from acdtask.storage.store import Store; Store.at(sys.argv[1]).put('big', bytes(int(sys.argv[2])))"
 
 
-def test_what_is_put_is_there_and_replaced_whole(place: str) -> None:
+def test_an_object_is_stored_and_replaced(place: str) -> None:
     store = Store.at(place)
     store.put("a/b.bin", b"one")
     store.put("a/b.bin", b"three")
@@ -39,15 +39,15 @@ def test_only_the_first_create_succeeds(place: str) -> None:
     assert store.get("k") == b"1"
 
 
-def test_nothing_is_found_where_nothing_was_put(place: str) -> None:
+def test_missing_objects_are_reported_as_missing(place: str) -> None:
     store = Store.at(place)
     assert (store.find("a"), store.exists("a"), store.list(), store.list("a")) == (None, False, [], [])
     store.put("a", b"")
     assert store.find("a/below/a/file") is None
     store.delete("b")
-    for ask in (store.get, store.size):
+    for method in (store.get, store.size):
         with pytest.raises(AcdError, match="b is missing") as caught:
-            ask("b")
+            method("b")
         assert caught.value.code is ErrorCode.CUBE_DAMAGED
 
 
@@ -59,7 +59,7 @@ def test_reading_makes_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_a_list_is_sorted_and_has_whole_parts_of_keys(place: str) -> None:
+def test_a_listing_is_sorted_and_matches_whole_parts_of_keys(place: str) -> None:
     store = Store.at(place)
     for key in ("b/2", "b/1", "a", "bb/3", "ü/ä #1 %.txt"):
         store.put(key, b"x")
@@ -124,7 +124,7 @@ def test_a_file_address_is_a_folder(tmp_path: Path) -> None:
     assert Store.at(f"file://{tmp_path}/a%20b").url == f"{tmp_path}/a b"
 
 
-def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for store, key in ((Store.at(str(tmp_path)), "file/key"), (Store.at(str(tmp_path / "file/cube")), "key")):
         with pytest.raises(AcdError, match="file/") as caught:
@@ -133,14 +133,14 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="a file system that refuses even root: Linux's /sys")
-def test_a_place_that_refuses_writing_is_named() -> None:
+def test_a_read_only_file_system_is_named() -> None:
     with pytest.raises(AcdError, match="/sys/kernel/acd") as caught:
         Store.at("/sys/kernel/acd").put("key", b"x")
     assert caught.value.code is ErrorCode.STORE_DENIED
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the test on /sys covers root")
-def test_a_folder_without_the_right_to_write_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_write_permission_is_named(tmp_path: Path) -> None:
     (tmp_path / "cube").mkdir(mode=0o500)
     with pytest.raises(AcdError, match="Permission denied") as caught:
         Store.at(str(tmp_path / "cube")).put("key", b"x")
@@ -180,9 +180,9 @@ def test_a_killed_writer_leaves_nothing_half_written(tmp_path: Path) -> None:
     size = 30_000_000
     store = Store.at(str(tmp_path / "cube"))
     for wait in (0.0, 0.01, 0.03, 0.05):
-        for left in (tmp_path / "cube").glob("*"):
-            left.unlink()
-        writer = subprocess.Popen([sys.executable, "-c", PUT, store.url, str(size), "for ever"])
+        for path in (tmp_path / "cube").glob("*"):
+            path.unlink()
+        writer = subprocess.Popen([sys.executable, "-c", PUT, store.url, str(size)])
         end = time.monotonic() + 10
         while not list((tmp_path / "cube").glob("big*")):
             assert time.monotonic() < end
@@ -201,16 +201,16 @@ def test_a_killed_writer_leaves_nothing_half_written(tmp_path: Path) -> None:
 class TestFaultsOfS3:
     @pytest.fixture(autouse=True)
     def _impatient(self, s3_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(store_module, "RETRIES", 1)
+        monkeypatch.setattr(backend, "RETRIES", 1)
 
-    def check(self, url: str, code: ErrorCode, words: str) -> None:
-        for ask in ("find", "exists", "size", "list", "delete", "get"):
-            with pytest.raises(AcdError, match=words) as caught:
-                getattr(Store.at(url), ask)("key")
+    def check(self, url: str, code: ErrorCode, text: str) -> None:
+        for method in ("find", "exists", "size", "list", "delete", "get"):
+            with pytest.raises(AcdError, match=text) as caught:
+                getattr(Store.at(url), method)("key")
             assert caught.value.code is code
-        for ask in ("put", "create"):
-            with pytest.raises(AcdError, match=words) as caught:
-                getattr(Store.at(url), ask)("key", b"")
+        for method in ("put", "create"):
+            with pytest.raises(AcdError, match=text) as caught:
+                getattr(Store.at(url), method)("key", b"")
             assert caught.value.code is code
 
     def test_a_missing_bucket_is_named(self) -> None:
@@ -220,21 +220,21 @@ class TestFaultsOfS3:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
         self.check(s3_address, ErrorCode.STORE_DENIED, s3_address)
 
-    def test_a_server_that_does_not_answer_is_unreachable(
+    def test_a_server_that_does_not_respond_is_unreachable(
         self, s3_address: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         self.check(s3_address, ErrorCode.STORE_UNREACHABLE, s3_address)
 
 
-class Breaking(socketserver.ThreadingTCPServer):
-    """Hands connections on to the S3 server; the first few writes break, before or after the server has them."""
+class BreakingProxy(socketserver.ThreadingTCPServer):
+    """Proxy of the S3 server that breaks the first few writes, before or after the server has received them."""
 
     daemon_threads = True
     breaks_after: bool
-    left: int
+    breaks_left: int
 
-    def __enter__(self) -> Breaking:
+    def __enter__(self) -> BreakingProxy:
         threading.Thread(target=self.serve_forever).start()
         return self
 
@@ -244,12 +244,12 @@ class Breaking(socketserver.ThreadingTCPServer):
 
 
 class Connection(socketserver.BaseRequestHandler):
-    server: Breaking
+    server: BreakingProxy
 
     def handle(self) -> None:
         request = self.request.recv(65536)
-        breaks = request.startswith(b"PUT") and self.server.left > 0
-        self.server.left -= breaks
+        breaks = request.startswith(b"PUT") and self.server.breaks_left > 0
+        self.server.breaks_left -= breaks
         if breaks and not self.server.breaks_after:
             return
         target = urlsplit(os.environ["BEHIND"])
@@ -264,15 +264,15 @@ class Connection(socketserver.BaseRequestHandler):
 
 @pytest.mark.s3
 @pytest.mark.parametrize("after", [False, True])
-def test_a_conditional_write_whose_connection_breaks_is_tried_again(
+def test_a_conditional_write_is_retried_after_a_broken_connection(
     s3_address: str, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
     monkeypatch.setenv("BEHIND", os.environ["AWS_ENDPOINT_URL"])
-    with Breaking(("127.0.0.1", 0), Connection) as proxy:
-        proxy.breaks_after, proxy.left = after, 3
+    with BreakingProxy(("127.0.0.1", 0), Connection) as proxy:
+        proxy.breaks_after, proxy.breaks_left = after, 3
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_address[1]}")
         created = Store.at(s3_address).create("key", b"data")
-        assert proxy.left == 0
-    assert created is not after  # the object is its own, and it cannot know
+        assert proxy.breaks_left == 0
+    assert created is not after  # if the reply was lost, the writer cannot tell that the object is its own
     monkeypatch.setenv("AWS_ENDPOINT_URL", os.environ["BEHIND"])
     assert Store.at(s3_address).get("key") == b"data"

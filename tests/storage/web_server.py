@@ -1,4 +1,4 @@
-"""A web server on the loopback: with ranges and without, with logins, redirections and faults."""
+"""A local web server for tests: with or without ranges, with logins, redirects and faults."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 
 @dataclass
-class Asked:
-    """A request. `query` is as it was sent."""
+class ReceivedRequest:
+    """A request received by the server; `query` is still encoded."""
 
     method: str
     path: str
@@ -23,14 +23,14 @@ class Asked:
 
     @property
     def first(self) -> int | None:
-        """The first byte that is asked for, if not all are."""
+        """First byte of the requested range, or None."""
         text = self.headers.get("Range", "")
         return int(text.removeprefix("bytes=").partition("-")[0]) if text else None
 
 
 @dataclass
 class Reply:
-    """An answer. `length` is told instead of the body's own, and None tells none."""
+    """A reply. `length` is the Content-Length: -1 for the body's length, None to send none."""
 
     status: int = 200
     body: bytes = b""
@@ -39,7 +39,7 @@ class Reply:
     delay: float = 0.0
 
 
-Rule = Callable[[Asked], Reply | None]
+Rule = Callable[[ReceivedRequest], Reply | None]
 
 
 @dataclass
@@ -48,10 +48,10 @@ class WebServer:
 
     Attributes:
         objects: bodies by path.
-        rule: what answers before the objects do; None leaves it to them.
-        ranges: whether ranges are answered.
-        tags: whether ETags are sent, and Last-Modified.
-        asked: the requests so far.
+        rule: returns replies that take precedence over the objects; None means the object.
+        ranges: whether range requests are supported.
+        tags: whether ETag and Last-Modified are sent.
+        requests: the requests so far.
     """
 
     objects: dict[str, bytes]
@@ -59,28 +59,28 @@ class WebServer:
     ranges: bool = True
     tags: bool = True
     address: str = ""
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
 
     def paths(self) -> list[str]:
-        """The paths that were asked for."""
-        return [one.path for one in self.asked]
+        """Paths requested so far."""
+        return [request.path for request in self.requests]
 
-    def reply(self, asked: Asked) -> Reply:
-        """The answer to a request."""
-        if self.rule is not None and (ruled := self.rule(asked)) is not None:
-            return ruled
-        if asked.method != "GET":
+    def reply(self, request: ReceivedRequest) -> Reply:
+        """Reply to a request."""
+        if self.rule is not None and (reply := self.rule(request)) is not None:
+            return reply
+        if request.method != "GET":
             return Reply(405)
-        body = self.objects.get(asked.path)
-        return Reply(404, b"not here") if body is None else self.object_reply(body, asked)
+        body = self.objects.get(request.path)
+        return Reply(404, b"not here") if body is None else self.object_reply(body, request)
 
-    def object_reply(self, body: bytes, asked: Asked) -> Reply:
-        """An object, or the part of it that is asked for."""
+    def object_reply(self, body: bytes, request: ReceivedRequest) -> Reply:
+        """Reply with an object or the requested range of it."""
         headers = {"Content-Type": "image/tiff"}
         if self.tags:
             digest = hashlib.sha256(body).hexdigest()[:16]
             headers |= {"ETag": f'"{digest}"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
-        text = asked.headers.get("Range", "")
+        text = request.headers.get("Range", "")
         if not text or not self.ranges:
             return Reply(200, body, headers)
         first, _, last = text.removeprefix("bytes=").partition("-")
@@ -116,7 +116,7 @@ class _Server(ThreadingHTTPServer):
         web.address = f"http://{host}:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that leaves is no fault of the server."""
+        """Ignore clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -132,9 +132,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         web, parts = self.server.web, urlsplit(self.path)
         with self.server.lock:
-            asked = Asked(self.command, unquote(parts.path), parts.query, dict(self.headers), len(web.asked))
-            web.asked.append(asked)
-        reply = web.reply(asked)
+            path, headers, number = unquote(parts.path), dict(self.headers), len(web.requests)
+            request = ReceivedRequest(self.command, path, parts.query, headers, number)
+            web.requests.append(request)
+        reply = web.reply(request)
         self.server.pause.wait(reply.delay)
         self.send_response(reply.status)
         for name, value in reply.headers.items():

@@ -1,4 +1,4 @@
-"""What the GeoParquet 1.1 specification asks of a file, checked as `gpq validate` does."""
+"""Validates files against the GeoParquet 1.1 specification, like `gpq validate`."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ SCHEMA: dict[str, Any] = {
 
 
 def checked_table(path: Path) -> pa.Table:
-    """The table, once its metadata are valid and its geometries are what they say. AssertionError."""
+    """Read a table after validating its metadata and geometries. AssertionError if they are invalid."""
     from jsonschema import Draft7Validator
 
     file = pq.ParquetFile(path)
     metadata = file.metadata.metadata or {}
-    assert b"geo" in metadata, "no key 'geo' in the metadata of the file"
+    assert b"geo" in metadata, "the file's metadata have no key 'geo'"
     geo = json.loads(metadata[b"geo"])
     assert [problem.message for problem in Draft7Validator(SCHEMA).iter_errors(geo)] == []
     assert geo["primary_column"] in geo["columns"]

@@ -1,4 +1,4 @@
-"""What acd writes opens in the tools that people have, and shows the same pixels there."""
+"""Common tools open acd's files and show the same pixels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.jobs.chain import LAYOUT, SCENE, Chain, run_chain, simulate
 from tests.tools.geoparquet import checked_table
 
 pytestmark = pytest.mark.filterwarnings(
-    # of the tools, about each other
+    # raised by the tools about each other
     "ignore::DeprecationWarning",
     "ignore::PendingDeprecationWarning",
     "ignore::FutureWarning",
@@ -55,7 +55,7 @@ EXTENSION_FIELDS: dict[str, Any] = {
     "processing:software": {"type": "object", "additionalProperties": {"type": "string"}},
     "processing:lineage": {"type": "string"},
 }
-"""What versions 2.0.0 (projection, raster), 2.1.0 (file) and 1.2.0 (processing) of the extensions say of the fields."""
+"""Schemas of fields from the STAC extensions projection 2.0.0, raster 2.0.0, file 2.1.0 and processing 1.2.0."""
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def baseline(cube: Path) -> BaselineManifest:
 
 
 def whole(cube: Path, tiles: dict[tuple[int, int], str], band: int = 1) -> np.ndarray[Any, Any]:
-    """The tiles of a product side by side, by (j, i)."""
+    """Mosaic of a product's tiles, given by (j, i)."""
     rows = sorted({j for j, _ in tiles})
     columns = sorted({i for _, i in tiles})
     return np.block([[pixels(cube / tiles[j, i], band) for i in columns] for j in rows])
@@ -101,7 +101,7 @@ def tiles_of(image: ImageProduct, product: str) -> dict[tuple[int, int], str]:
 
 
 def documents(cube: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every STAC document that can be reached from the root."""
+    """Iterate over all STAC documents reachable from the root."""
     queue, seen = [cube / "catalog.json"], set[Path]()
     while queue:
         path = queue.pop().resolve()
@@ -123,9 +123,8 @@ def test_the_catalogue_is_valid_and_leads_to_every_tile(
         kind = {"Feature": "item", "Collection": "collection", "Catalog": "catalog"}[document["type"]]
         kinds[kind] = kinds.get(kind, 0) + 1
         uri = f"https://schemas.stacspec.org/v1.1.0/{kind}-spec/json-schema/{kind}.json"
-        assert [one.message for one in Draft7Validator(SCHEMAS[uri], registry=REGISTRY).iter_errors(document)] == [], (
-            path
-        )
+        errors = Draft7Validator(SCHEMAS[uri], registry=REGISTRY).iter_errors(document)
+        assert [error.message for error in errors] == [], path
         pystac.read_dict(document)
     images = list(cube.glob("data/**/*.tif"))
     assert kinds["item"] == len(images) + len(baseline.tiles) + SCENE.monitored_pairs * len(image.tiles)
@@ -141,7 +140,7 @@ def test_the_catalogue_is_valid_and_leads_to_every_tile(
         assert collection.extent.temporal.intervals[0][0] is not None
 
 
-def test_an_item_is_one_footprint_and_its_assets_say_what_they_are(cube: Path) -> None:
+def test_an_item_is_one_footprint_and_its_assets_are_described(cube: Path) -> None:
     for path, document in documents(cube):
         if document["type"] != "Feature":
             continue
@@ -219,20 +218,23 @@ def test_xarray_opens_a_consolidated_container(cube: Path) -> None:
     importlib.import_module("rioxarray")
     opened = LocalCube.open(str(cube))
     variable = opened.variable("CoherenceVV")
-    datasets = [one for one in opened.datasets("CoherenceVV", "master") if one.layout]
-    for uri in sorted({one.uri for one in datasets})[:3]:
-        mine = sorted((one for one in datasets if one.uri == uri), key=lambda one: int(one.subdir))
+    datasets = [dataset for dataset in opened.datasets("CoherenceVV", "master") if dataset.layout]
+    for uri in sorted({dataset.uri for dataset in datasets})[:3]:
+        images = sorted(
+            (dataset for dataset in datasets if dataset.uri == uri), key=lambda dataset: int(dataset.subdir)
+        )
         array = xarray.open_zarr(cube / uri)["CoherenceVV"]
-        grid = mine[0].grid
+        grid = images[0].grid
         assert array.dims == ("time", "y", "x")
         assert array.rio.crs.to_string() == grid.crs
         assert tuple(array.rio.transform())[:6] == grid.transform
         assert float(array.x[0]) == grid.transform[2] + grid.transform[0] / 2
         assert (array.attrs["units"], array.encoding["scale_factor"]) == ("1", variable.scale)
-        moments = {record.id: record.datetime for record in opened.records_by_id([one.record_id for one in mine])}
-        expected = [np.datetime64(moments[one.record_id].astimezone(UTC).replace(tzinfo=None)) for one in mine]
+        records = opened.records_by_id([dataset.record_id for dataset in images])
+        times = {record.id: record.datetime.astimezone(UTC).replace(tzinfo=None) for record in records}
+        expected = [np.datetime64(times[dataset.record_id]) for dataset in images]
         np.testing.assert_array_equal(array.time.values, np.array(expected, array.time.dtype))
-        stored = opened.read(grid, [Slice(label="", datasets=(one,)) for one in mine], variable)
+        stored = opened.read(grid, [Slice(label="", datasets=(dataset,)) for dataset in images], variable)
         values = array.values
         np.testing.assert_array_equal(np.isnan(values), stored == variable.dformat.nodata)
         known = stored != variable.dformat.nodata
@@ -251,12 +253,12 @@ def test_a_date_is_one_raster(cube: Path, image: ImageProduct) -> None:
         for band in (1, 2):
             np.testing.assert_array_equal(raster.read(band), whole(cube, tiles_of(image, "change"), band))
         assert raster.colormap(1)[1] == (*PATCH, 255)
-        assert [one.name for one in raster.colorinterp] == ["palette", "undefined"]
+        assert [interpretation.name for interpretation in raster.colorinterp] == ["palette", "undefined"]
     names = ElementTree.parse(change).findall("VRTRasterBand[@band='1']/CategoryNames/Category")  # noqa: S314 - our own
     assert tuple(name.text for name in names) == CHANGE_CATEGORIES
     with rasterio.open(cube / image.tiles[0].change.uri) as raster:
         assert raster.colormap(1)[1] == (*PATCH, 255)
-        assert [one.name for one in raster.colorinterp] == ["palette", "undefined"]
+        assert [interpretation.name for interpretation in raster.colorinterp] == ["palette", "undefined"]
 
 
 def test_a_baseline_is_one_raster_for_each_view(cube: Path, baseline: BaselineManifest) -> None:
@@ -270,7 +272,7 @@ def test_a_baseline_is_one_raster_for_each_view(cube: Path, baseline: BaselineMa
 
 
 def test_a_copied_cube_opens_as_well(cube: Path, image: ImageProduct, tmp_path: Path) -> None:
-    """Nothing that a product names is an absolute path."""
+    """Products contain no absolute paths."""
     copy = tmp_path / "elsewhere"
     subprocess.run(["cp", "-r", str(cube / "products"), str(cube / "catalog.json"), str(tmp_path)], check=True)
     tmp_path.joinpath("products").rename(copy)
@@ -279,7 +281,7 @@ def test_a_copied_cube_opens_as_well(cube: Path, image: ImageProduct, tmp_path: 
 
 
 @pytest.mark.parametrize("product", ["z", "change", "mean", "std", "count"])
-def test_a_raster_has_a_style_of_its_name(cube: Path, product: str) -> None:
+def test_each_raster_has_a_style_file_of_the_same_name(cube: Path, product: str) -> None:
     paths = sorted(cube.glob(f"products/**/{product}_*.vrt"))
     assert len(paths) == (SCENE.monitored_pairs if product in ("z", "change") else 1)
     for path in paths:
@@ -294,7 +296,7 @@ def test_a_raster_has_a_style_of_its_name(cube: Path, product: str) -> None:
             assert (values[0], values[-1]) == (0, 1)
 
 
-def test_files_say_when_and_from_what_they_were_made(
+def test_files_record_their_date_and_their_baseline(
     cube: Path, image: ImageProduct, baseline: BaselineManifest
 ) -> None:
     tile = image.tiles[0]
@@ -338,7 +340,7 @@ def test_an_empty_table_is_geoparquet_and_an_unknown_start_is_null(
     assert read_patches((tmp_path / "unknown.parquet").read_bytes()) == unknown
 
 
-def test_geopandas_sees_the_patches(cube: Path, image: ImageProduct) -> None:
+def test_geopandas_reads_the_patches(cube: Path, image: ImageProduct) -> None:
     geopandas = importlib.import_module("geopandas")
     frame = geopandas.read_parquet(cube / image.patches)
     assert len(frame) == image.patch_count
@@ -348,7 +350,7 @@ def test_geopandas_sees_the_patches(cube: Path, image: ImageProduct) -> None:
     assert list(frame.geometry) == [patch.geometry for patch in patches]
 
 
-def test_duckdb_sees_the_patches(cube: Path, image: ImageProduct) -> None:
+def test_duckdb_reads_the_patches(cube: Path, image: ImageProduct) -> None:
     duckdb = importlib.import_module("duckdb")
     query = f"SELECT id, datetime, typeof(geometry) FROM '{cube / image.patches}' ORDER BY z_max DESC"  # noqa: S608
     rows = duckdb.sql(query).fetchall()
@@ -358,7 +360,7 @@ def test_duckdb_sees_the_patches(cube: Path, image: ImageProduct) -> None:
         assert kind.startswith("GEOMETRY")
 
 
-def test_gdal_sees_the_patches(cube: Path, image: ImageProduct) -> None:
+def test_gdal_reads_the_patches(cube: Path, image: ImageProduct) -> None:
     pyogrio = importlib.import_module("pyogrio")
     if "Parquet" not in pyogrio.list_drivers():
         pytest.skip("GDAL in this wheel of pyogrio has no Parquet driver")
@@ -366,8 +368,7 @@ def test_gdal_sees_the_patches(cube: Path, image: ImageProduct) -> None:
     assert (info["features"], info["geometry_type"]) == (image.patch_count, "Polygon")
 
 
-def test_the_tools_are_no_part_of_acd() -> None:
-    """They are for tests and people: acd itself runs without them."""
+def test_acd_runs_without_the_tools() -> None:
     code = (
         "import sys, acdtask.jobs.monitor.job, acdtask.jobs.baseline.job, acdtask.jobs.report.job;"
         "print([name for name in ('xarray', 'pandas', 'geopandas', 'odc', 'pystac', 'pyarrow') if name in sys.modules])"

@@ -187,7 +187,7 @@ def test_a_folder_with_an_earlier_run_is_refused_until_it_is_deleted(
     capsys.readouterr()
     assert main(command) == ExitStatus.CONFIG
     first, fix = capsys.readouterr().err.splitlines()
-    assert first == f"error {ErrorCode.SETTING_INVALID.label}: {folder} holds the pods of an earlier run."
+    assert first == f"error {ErrorCode.SETTING_INVALID.label}: {folder} contains pods of an earlier run."
     assert "--folder" in fix
     assert sorted(folder.rglob("*")) == before
     assert main([str(file), "--folder", str(tmp_path / "another")]) == 0

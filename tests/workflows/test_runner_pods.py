@@ -55,7 +55,7 @@ def test_a_pod_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 def test_an_output_that_is_missing_is_an_error_unless_it_has_a_default(tmp_path: Path) -> None:
     outputs = {"parameters": [{"name": "count", "valueFrom": {"path": "/scratch/count"}}]}
     result = run(workflow(pod("work", "", outputs=outputs)), tmp_path)
-    assert (result.phase, result.nodes[0].message) == ("Error", "the pod did not leave /scratch/count")
+    assert (result.phase, result.nodes[0].message) == ("Error", "the pod did not write /scratch/count")
 
 
 def test_artifacts_are_kept_as_files_and_folders(tmp_path: Path) -> None:

@@ -48,11 +48,11 @@ def test_what_the_runner_does_not_know_it_names(tmp_path: Path, change: dict[str
         ({"depends": "other ||"}, "cannot be evaluated|wait for each other"),
         ({"depends": "other.Failed"}, "wait for each other"),
         ({"depends": "nobody"}, "wait for each other"),
-        ({"withParam": '["a"]'}, "no list of integers"),
+        ({"withParam": '["a"]'}, "not a list of integers"),
         ({"withParam": "[1]", "when": "{{item}} != 1"}, "a 'when' with an item"),
         ({"when": "{{tasks.x.outputs.result}} == 1"}, "has no value"),
         ({"template": "nothing"}, "has no template 'nothing'"),
-        ({"template": "dag"}, "call each other without an end"),
+        ({"template": "dag"}, "are nested more than 100 deep"),
     ],
 )
 def test_a_task_that_the_runner_does_not_know_is_refused(tmp_path: Path, task: dict[str, Any], sentence: str) -> None:
@@ -74,7 +74,7 @@ def test_parameters_are_checked_before_anything_runs(tmp_path: Path) -> None:
     document = workflow(pod("work", ""), arguments=arguments)
     for given, sentence in (
         ({"colour": "red"}, "has no parameter 'colour'"),
-        ({"size": "huge"}, "should be one of small, large"),
+        ({"size": "huge"}, "must be one of small, large"),
         ({}, "parameter open has no value"),
     ):
         with pytest.raises(AcdError, match=sentence):

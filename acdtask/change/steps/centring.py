@@ -46,6 +46,8 @@ LIMIT = 20.0
 MIN_PIXELS = 500
 """Bins with fewer scores in the whole image are not centred."""
 
+BINS_NAME = "coherence bins"
+
 _LEVELS = round(2 * LIMIT / STEP) + 1
 
 
@@ -162,6 +164,7 @@ class CentringSettings(StepSettings):
 
 
 def _bins(scene: Scene) -> NDArray[np.intp]:
-    return scene.baseline.once(
-        "coherence bins", lambda: coherence_bins(scene.baseline.mean, *scene.baseline.valid_range)
-    )
+    baseline = scene.baseline
+    if BINS_NAME not in baseline.derived:
+        baseline.derived[BINS_NAME] = coherence_bins(baseline.mean, *baseline.valid_range)
+    return baseline.derived[BINS_NAME]

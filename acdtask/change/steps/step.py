@@ -1,9 +1,9 @@
-"""The interface of a method's steps."""
+"""The interface of a method's steps, and what a list of them needs: its halo, and measures of the whole image."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from acdtask.change.scene import Scene
 
-__all__ = ["Counts", "Step", "StepSettings", "Whole"]
+__all__ = ["Counts", "Step", "StepSettings", "Whole", "halo_of", "measuring", "reads_twice"]
 
 Counts: TypeAlias = NDArray[np.int64]
 """What a step counts in a tile: integers of a fixed shape, so that their sum over tiles does not depend on order."""
@@ -72,3 +72,23 @@ class StepSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
     step: ClassVar[type[Step]]
+
+
+def halo_of(steps: Sequence[Step]) -> int:
+    """The halo of a method: how far beyond a tile pixels affect its result, in pixels."""
+    return sum(step.halo for step in steps)
+
+
+def measuring(steps: Sequence[Step]) -> list[Step]:
+    """The steps that measure the whole image, in order."""
+    return [step for step in steps if step.measures]
+
+
+def reads_twice(steps: Sequence[Step]) -> bool:
+    """Whether all tiles must be read before any is judged: to measure the image, or to detect unreadable neighbours.
+
+    >>> from acdtask.change.steps.registry import steps_of
+    >>> [reads_twice(steps_of(given)) for given in ({}, {"centred": True}, {"smooth": 1.2})]
+    [False, True, True]
+    """
+    return bool(measuring(steps) or halo_of(steps))

@@ -1,4 +1,4 @@
-"""A cube that lies on a Geocube server: `connect` for people, `acdtask.cube.geocube.cube.GeocubeCube` for jobs."""
+"""A cube on a Geocube server: `connect` for notebooks, `acdtask.cube.geocube.cube.GeocubeCube` for jobs."""
 
 from __future__ import annotations
 

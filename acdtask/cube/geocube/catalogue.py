@@ -13,24 +13,24 @@ from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.errors import check_name, is_taken, malformed
 from acdtask.cube.model import Instance, Variable
 from acdtask.cube.protocol import variables_pb2 as pb
-from acdtask.cube.protocol.convert import RESAMPLING_NAMES, RESAMPLINGS, dformat_from_wire, dformat_to_wire
+from acdtask.cube.protocol.convert import RESAMPLING_NAMES, RESAMPLINGS, dformat_from_message, dformat_to_message
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["SCALE_KEY", "Catalogue", "Colour", "Served"]
+__all__ = ["SCALE_KEY", "Catalogue", "Colour", "ServedInstance"]
 
 SCALE_KEY = "acd:scale"
-"""Where an instance keeps its variable's scale, for which Geocube has no place."""
+"""Metadata key of an instance that stores its variable's scale, since Geocube has no field for it."""
 
 SCALE_INSTANCE = "acd:scale"
-"""An instance without datasets, which keeps the scale of a variable that has no other yet."""
+"""An instance without datasets that stores the scale of a new variable."""
 
 Colour = tuple[float, int, int, int, int]
 """A value between 0 and 1; red, green, blue and opacity, 0..255."""
 
 
 @dataclass(frozen=True)
-class Served:
-    """An instance as the server has it: its id, and what it is of."""
+class ServedInstance:
+    """An instance with its variable and the server's ids of both."""
 
     id: str
     variable_id: str
@@ -43,51 +43,51 @@ class Catalogue:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._served: dict[tuple[str, str], Served] = {}
+        self._served: dict[tuple[str, str], ServedInstance] = {}
         self._lock = threading.Lock()
 
     def variable(self, name: str) -> Variable:
-        """The variable of that name. VARIABLE_UNKNOWN; SETTING_INVALID if acd has no such data type."""
-        return self._of_wire(self._message(name))
+        """The variable of that name. VARIABLE_UNKNOWN; SETTING_INVALID if acd does not support its data type."""
+        return self._variable_of(self._message(name))
 
     def variables(self) -> list[Variable]:
-        """Every variable that acd can read, by name."""
+        """All variables that acd can read, sorted by name."""
         stub = self._channel.geocube
-        found = []
+        variables = []
         for item in self._channel.listed(stub.ListVariables, pb.ListVariablesRequest()):
             try:
-                found.append(self._of_wire(item.variable))
+                variables.append(self._variable_of(item.variable))
             except AcdError as error:
                 if error.code is not ErrorCode.SETTING_INVALID:
                     raise
-        return sorted(found, key=lambda variable: variable.name)
+        return sorted(variables, key=lambda variable: variable.name)
 
     def instances(self, variable: str) -> list[Instance]:
-        """The instances of a variable, by name. VARIABLE_UNKNOWN."""
+        """The instances of a variable, sorted by name. VARIABLE_UNKNOWN."""
         message = self._message(variable)
-        shown = [_instance(variable, one) for one in message.instances if one.name != SCALE_INSTANCE]
-        return sorted(shown, key=lambda instance: instance.name)
+        instances = [_instance(variable, item) for item in message.instances if item.name != SCALE_INSTANCE]
+        return sorted(instances, key=lambda instance: instance.name)
 
-    def served(self, variable: str, instance: str) -> Served:
-        """The instance with its id; remembered. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+    def served(self, variable: str, instance: str) -> ServedInstance:
+        """The instance with its id, cached. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
         key = variable, instance
         if key not in self._served:
             message = self._message(variable)
-            of = self._of_wire(message)
-            found = {
-                (variable, one.name): Served(one.id, message.id, of, _instance(variable, one))
-                for one in message.instances
-                if one.name != SCALE_INSTANCE
+            definition = self._variable_of(message)
+            instances = {
+                (variable, item.name): ServedInstance(item.id, message.id, definition, _instance(variable, item))
+                for item in message.instances
+                if item.name != SCALE_INSTANCE
             }
             with self._lock:
-                self._served |= found
-            if key not in found:
+                self._served |= instances
+            if key not in instances:
                 raise AcdError(ErrorCode.INSTANCE_UNKNOWN, f"variable {variable} has no instance {instance!r}")
         return self._served[key]
 
     @contextmanager
-    def forgetting(self, served: Served) -> Iterator[None]:
-        """Do not remember the instance if what is asked within says that it is gone."""
+    def forgetting(self, served: ServedInstance) -> Iterator[None]:
+        """Remove the instance from the cache if the block raises INSTANCE_UNKNOWN."""
         try:
             yield
         except AcdError as error:
@@ -101,9 +101,9 @@ class Catalogue:
         return self._message(name).id
 
     def add_variable(self, variable: Variable) -> bool:
-        """Make the variable; whether it is new.
+        """Create the variable if it does not exist. Returns whether it is new.
 
-        NAME_INVALID, SETTING_INVALID for what Geocube has not, VARIABLE_CONFLICT (naming what differs).
+        NAME_INVALID, SETTING_INVALID for what Geocube does not support, VARIABLE_CONFLICT (naming the differences).
         """
         check_name("a variable", variable.name)
         _check_bands(variable)
@@ -111,13 +111,13 @@ class Catalogue:
             name=variable.name,
             unit=variable.unit,
             description=variable.description,
-            dformat=dformat_to_wire(variable.dformat),
+            dformat=dformat_to_message(variable.dformat),
             bands=variable.bands,
             palette=variable.palette,
             resampling_alg=RESAMPLINGS[variable.resampling],
         )
-        there = self._find(variable.name)
-        if there is None:
+        existing = self._find(variable.name)
+        if existing is None:
             try:
                 made = self._channel.call(
                     self._channel.geocube.CreateVariable, pb.CreateVariableRequest(variable=message)
@@ -125,35 +125,41 @@ class Catalogue:
             except AcdError as error:
                 if error.code is not ErrorCode.VARIABLE_CONFLICT:
                     raise
-                there = self._message(variable.name)  # somebody was faster
+                existing = self._message(variable.name)  # another client was faster
             else:
                 self._keep_scale(made.id, variable)
                 return True
-        self._compare(variable, there)
+        self._compare(variable, existing)
         return False
 
     def add_instance(self, instance: Instance, scale: float | None = None) -> bool:
-        """Make the instance; whether it is new. NAME_INVALID, VARIABLE_UNKNOWN; metadata of one there stay."""
+        """Create the instance if it does not exist. Returns whether it is new.
+
+        An existing instance keeps its metadata. NAME_INVALID, VARIABLE_UNKNOWN.
+        """
         check_name(f"an instance of {instance.variable}", instance.name, parts=False)
         message = self._message(instance.variable)
-        if any(one.name == instance.name for one in message.instances):
+        if any(item.name == instance.name for item in message.instances):
             return False
-        known = self._of_wire(message).scale if scale is None else scale
+        known = self._variable_of(message).scale if scale is None else scale
         return self._instantiate(message.id, instance.name, instance.metadata | _scale_metadata(known))
 
     def create_palette(self, name: str, colours: Iterable[Colour], *, replace: bool = False) -> None:
-        """Make a palette: colours from value 0 to value 1. NAME_INVALID; GEOCUBE_REFUSED if another is there."""
+        """Create a palette of colours from value 0 to value 1.
+
+        NAME_INVALID; GEOCUBE_REFUSED if another palette has the name and `replace` is not set.
+        """
         check_name("a palette", name)
         points = [pb.colorPoint(value=value, r=r, g=g, b=b, a=a) for value, r, g, b, a in colours]
         request = pb.CreatePaletteRequest(palette=pb.Palette(name=name, colors=points), replace=replace)
         self._channel.call(self._channel.geocube.CreatePalette, request)
 
     def delete_variable(self, name: str) -> None:
-        """Remove a variable and its instances. VARIABLE_UNKNOWN; IN_USE if one has datasets."""
+        """Remove a variable and its instances. VARIABLE_UNKNOWN; IN_USE if an instance has datasets."""
         request = pb.DeleteVariableRequest(id=self.variable_id(name))
         self._channel.call(self._channel.geocube.DeleteVariable, request)
         with self._lock:
-            self._served = {key: one for key, one in self._served.items() if key[0] != name}
+            self._served = {key: served for key, served in self._served.items() if key[0] != name}
 
     def _message(self, name: str) -> pb.Variable:
         message = self._find(name)
@@ -183,12 +189,12 @@ class Catalogue:
         except AcdError as error:
             if not is_taken(error):
                 raise
-            return False  # somebody was faster
+            return False  # another client was faster
         return True
 
-    def _of_wire(self, message: pb.Variable) -> Variable:
+    def _variable_of(self, message: pb.Variable) -> Variable:
         try:
-            dformat = dformat_from_wire(message.dformat)
+            dformat = dformat_from_message(message.dformat)
         except AcdError as error:
             raise AcdError(error.code, f"variable {message.name}: {error.detail}") from error
         try:
@@ -203,18 +209,18 @@ class Catalogue:
                 palette=message.palette,
             )
         except (ValidationError, KeyError) as error:
-            raise malformed(self._channel.endpoint, f"the variable {message.name!r} is none") from error
+            raise malformed(self._channel.endpoint, f"the variable {message.name!r} is invalid") from error
 
     def _compare(self, wanted: Variable, message: pb.Variable) -> None:
-        """VARIABLE_CONFLICT if the variable that is there is another."""
-        there = self._of_wire(message)
+        """VARIABLE_CONFLICT if the existing variable differs from the wanted one."""
+        existing = self._variable_of(message)
         fields = ["dformat", "bands", "unit", "description", "resampling"]
         fields += ["palette"] if wanted.palette else []
         fields += ["scale"] if _scale_of(message) is not None else []
         differences = [
-            f"{field} {getattr(there, field)!s} in place of {getattr(wanted, field)!s}"
+            f"{field} {getattr(existing, field)!s} instead of {getattr(wanted, field)!s}"
             for field in fields
-            if getattr(there, field) != getattr(wanted, field)
+            if getattr(existing, field) != getattr(wanted, field)
         ]
         if differences:
             detail = f"{self._channel.endpoint.address} has the variable {wanted.name} with {'; '.join(differences)}"
@@ -225,7 +231,7 @@ def _check_bands(variable: Variable) -> None:
     bands = variable.bands
     if not bands or len(set(bands)) < len(bands) or (len(bands) > 1 and not all(bands)):
         detail = f"variable {variable.name} has the bands {', '.join(map(repr, bands)) or 'none'}"
-        raise AcdError(ErrorCode.SETTING_INVALID, detail, "Name each band, and no two alike; a single one may be ''.")
+        raise AcdError(ErrorCode.SETTING_INVALID, detail, "Give each band a unique name; a single band may be ''.")
 
 
 def _instance(variable: str, message: pb.Instance) -> Instance:
@@ -238,13 +244,13 @@ def _scale_metadata(scale: float) -> dict[str, str]:
 
 
 def _scale(message: pb.Variable) -> float:
-    found = _scale_of(message)
-    return 1.0 if found is None else found
+    scale = _scale_of(message)
+    return 1.0 if scale is None else scale
 
 
 def _scale_of(message: pb.Variable) -> float | None:
-    """The scale that the variable's instances tell; None if none does."""
-    for instance in sorted(message.instances, key=lambda one: one.name):
+    """The scale stored with the variable's instances, or None."""
+    for instance in sorted(message.instances, key=lambda item: item.name):
         if text := instance.metadata.get(SCALE_KEY):
             try:
                 return float(text)

@@ -1,4 +1,4 @@
-"""Calls: one channel a process, a deadline each, tried again where that can help."""
+"""Calls to a Geocube: one channel per process, a deadline per call, retries where they can help."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from acdtask.cube.protocol.services_pb2_grpc import AdminStub, GeocubeDownloader
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.storage.files import read_small_file
 
-__all__ = ["Channel", "Kind", "close_channels"]
+__all__ = ["CallKind", "Channel", "close_channels"]
 
 AnyT = TypeVar("AnyT")
 ItemT = TypeVar("ItemT")
@@ -36,8 +36,8 @@ RECONNECT_MS = 200, 5_000
 PROBE_SECONDS = 3.0
 
 
-class Kind(Enum):
-    """What a call does; a deadline for each (`Deadlines`)."""
+class CallKind(Enum):
+    """Kind of a call, which determines its deadline (`Deadlines`)."""
 
     SHORT = "short"
     LISTING = "listing"
@@ -46,7 +46,7 @@ class Kind(Enum):
 
 
 class _Services:
-    """A channel and what is called through it."""
+    """A channel and its service stubs."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.channel = channel
@@ -55,8 +55,8 @@ class _Services:
         self.admin = AdminStub(channel)
 
 
-class _Open:
-    """The channels of this process. A forked child leaves its parent's alone, and opens its own."""
+class _ProcessChannels:
+    """The open channels of this process. A forked child leaves its parent's channels alone and opens its own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -66,11 +66,11 @@ class _Open:
 
     def _forget(self) -> None:
         self._lock = threading.Lock()  # another thread of the parent may have held the old one
-        self._inherited.append(self._channels)  # were they collected, they would be closed
+        self._inherited.append(self._channels)  # keeps them from being collected, which would close them
         self._channels = {}
 
     def get(self, endpoint: Endpoint, ca_file: Path | None, keepalive: float) -> _Services:
-        """The channel to an endpoint, opened if there is none. GEOCUBE_TLS if the file cannot be read."""
+        """The channel to an endpoint, opened at first use. GEOCUBE_TLS if `ca_file` cannot be read."""
         key = endpoint, ca_file, keepalive
         with self._lock:
             if key not in self._channels:
@@ -78,17 +78,16 @@ class _Open:
             return self._channels[key]
 
     def close(self) -> None:
-        """Close every channel of this process."""
+        """Close all channels of this process."""
         with self._lock:
             channels, self._channels = list(self._channels.values()), {}
         for services in channels:
             services.channel.close()
 
 
-_OPEN = _Open()
-close_channels = _OPEN.close
-"""Close the channels of this process; a later call opens them again. For tests, and before a process is to be forked
-by something that cannot bear threads."""
+_CHANNELS = _ProcessChannels()
+close_channels = _CHANNELS.close
+"""Close the channels of this process; later calls reopen them. For tests, and before a fork that forbids threads."""
 
 
 def _channel(endpoint: Endpoint, ca_file: Path | None, keepalive: float) -> grpc.Channel:
@@ -114,13 +113,13 @@ def _channel(endpoint: Endpoint, ca_file: Path | None, keepalive: float) -> grpc
 
 
 class Channel:
-    """Calls to one endpoint. Picklable; a process opens its connection with its first call.
+    """Calls to one endpoint. Picklable; each process connects at its first call.
 
-    Every method raises AcdError for what the server answers, such as GEOCUBE_UNREACHABLE.
+    Every method raises AcdError for a failed call, such as GEOCUBE_UNREACHABLE.
 
     Args:
-        connection: how to call.
-        endpoint: where; default: the connection's server.
+        connection: key, deadlines and retries.
+        endpoint: default: the connection's server.
     """
 
     def __init__(self, connection: Connection, endpoint: Endpoint | None = None) -> None:
@@ -137,7 +136,7 @@ class Channel:
 
     @property
     def geocube(self) -> GeocubeStub:
-        """The service of catalogue, cubes and jobs."""
+        """The service for catalogue, cubes and jobs."""
         return self._services().geocube
 
     @property
@@ -147,25 +146,25 @@ class Channel:
 
     @property
     def admin(self) -> AdminStub:
-        """The service of repairs."""
+        """The service for repairs."""
         return self._services().admin
 
     def _services(self) -> _Services:
-        return _OPEN.get(self.endpoint, self.connection.ca_file, self.connection.keepalive)
+        return _CHANNELS.get(self.endpoint, self.connection.ca_file, self.connection.keepalive)
 
-    def deadline(self, kind: Kind) -> float:
-        """Seconds that a call of a kind may take."""
+    def deadline(self, kind: CallKind) -> float:
+        """Seconds that a call of this kind may take."""
         return float(getattr(self.connection.deadlines, kind.value))
 
     def call(
         self,
         method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT],
         request: RequestT,
-        kind: Kind = Kind.SHORT,
+        kind: CallKind = CallKind.SHORT,
         *,
         repeat: bool = True,
     ) -> ResponseT:
-        """One answer. `repeat`: whether the call may be made again when it is not known if it was heard."""
+        """The response to a call. `repeat`: retry even if the server may have processed the call already."""
 
         def once() -> ResponseT:
             return method(request, timeout=self.deadline(kind), metadata=self._metadata)
@@ -176,11 +175,11 @@ class Channel:
         self,
         method: grpc.UnaryStreamMultiCallable[RequestT, ResponseT],
         request: RequestT,
-        kind: Kind = Kind.LISTING,
+        kind: CallKind = CallKind.LISTING,
         *,
         enough: Callable[[list[ResponseT]], bool] = lambda _: False,
     ) -> list[ResponseT]:
-        """Every item of a stream, or as many until there are `enough`; from the beginning again if it breaks."""
+        """All items of a stream, or the first ones until they are `enough`. A broken stream is read again."""
 
         def once() -> list[ResponseT]:
             items: list[ResponseT] = []
@@ -194,9 +193,16 @@ class Channel:
         return self.trying(once, self.connection.attempts)
 
     def messages(
-        self, method: grpc.UnaryStreamMultiCallable[RequestT, ResponseT], request: RequestT, kind: Kind = Kind.CUBE
+        self,
+        method: grpc.UnaryStreamMultiCallable[RequestT, ResponseT],
+        request: RequestT,
+        kind: CallKind = CallKind.CUBE,
     ) -> Generator[ResponseT, None, None]:
-        """The items of a stream as they come, not tried again; raises grpc.RpcError. Closing it ends the call."""
+        """The items of a stream as they arrive, without retries. Closing the generator cancels the call.
+
+        Raises:
+            grpc.RpcError: if the call fails.
+        """
         stream = method(request, timeout=self.deadline(kind), metadata=self._metadata)
         try:
             yield from stream
@@ -206,10 +212,11 @@ class Channel:
     def trying(
         self, once: Callable[[], AnyT], attempts: int, passes: Callable[[BaseException], bool] = is_passing
     ) -> AnyT:
-        """What a call gives, tried again after a pause while its errors are such as pass."""
+        """The result of a call, retried after a pause as long as `passes` accepts its errors."""
         pauses = wait_random_exponential(multiplier=self.connection.first_pause, max=self.connection.longest_pause)
         patience = self.connection.retry_seconds
 
+        # `idle_for` is the time spent in pauses so far, without the calls themselves.
         def is_enough(state: RetryCallState) -> bool:
             return state.attempt_number >= attempts or state.idle_for >= patience
 
@@ -220,20 +227,21 @@ class Channel:
             raise self.explained(error) from error
 
     def explained(self, error: grpc.RpcError) -> AcdError:
-        """The error that a user reads."""
+        """The AcdError of a failed call."""
         explained = explain(error, self.endpoint)
         if explained.code is ErrorCode.GEOCUBE_UNREACHABLE and not self.endpoint.tls and _speaks_tls(self.endpoint):
-            fix = f"Say geocubes://{self.endpoint.target}."
+            fix = f"Use geocubes://{self.endpoint.target}."
             return AcdError(ErrorCode.GEOCUBE_TLS, f"{self.endpoint.address} speaks only TLS", fix)
         return explained
 
     def in_parallel(self, call: Callable[[ItemT], AnyT], items: list[ItemT]) -> Iterator[AnyT]:
-        """What a call gives for each item, in their order; a few are made at once, and few results wait."""
+        """The results of a call for each item, in order; at most `2 * parallel` calls are under way or waiting."""
         width = min(self.connection.parallel, len(items))
         if width <= 1:
             yield from map(call, items)
             return
         with ThreadPoolExecutor(width, thread_name_prefix="geocube") as pool:
+            # Submit the next call only when a result is consumed, so that few results wait in memory.
             waiting = [pool.submit(call, item) for item in items[: 2 * width]]
             try:
                 for following in [*items[2 * width :], *([None] * len(waiting))]:
@@ -246,7 +254,7 @@ class Channel:
 
 
 def _speaks_tls(endpoint: Endpoint) -> bool:
-    """Whether what listens there answers a TLS handshake: a call without TLS cannot tell why it failed."""
+    """Whether the endpoint completes a TLS handshake; a call without TLS does not report why it failed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent
     try:

@@ -1,4 +1,4 @@
-"""A Geocube for people: what a notebook needs, in few words."""
+"""A client of a Geocube for notebooks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ EAGER_ATTEMPTS = 2
 
 
 def connect(address: str = "", **settings: Any) -> Geocube:
-    """A Geocube that answers.
+    """Connect to a Geocube and check that it responds.
 
     Args:
         address: geocube://host:port, or geocubes://host:port for TLS; default: ACD_GEOCUBE_ADDRESS.
@@ -59,7 +59,7 @@ def connect(address: str = "", **settings: Any) -> Geocube:
     if not (address or named):
         fix = "Give geocube://host:port, or geocubes://host:port for a server with TLS."
         raise AcdError(ErrorCode.SETTING_INVALID, f"no address is given, and {ADDRESS} is not set", fix)
-    if address in ("", named):  # the key and the rest of the environment belong to its own address
+    if address in ("", named):  # the environment's key must not be sent to another server
         settings = {**Connection.settings_of_environment(), **settings}
     connection = Connection.to(address or named, **settings)
     GeocubeCube(connection.model_copy(update={"attempts": min(EAGER_ATTEMPTS, connection.attempts)})).version()
@@ -71,10 +71,10 @@ class Stack:
     """Images of an instance on one grid.
 
     Attributes:
-        pixels: shape (images, height, width), for variables of several bands (images, bands, height, width); the
+        pixels: shape (images, height, width), or (images, bands, height, width) for variables of several bands; the
             variable's dtype and nodata.
-        records: for each image, the records that it is made of.
-        without: what became of the groups that have no image: no data, absent, or failed with a reason.
+        records: the records of each image.
+        without: the groups without an image, each with its outcome: no data, absent, or failed with a reason.
     """
 
     variable: Variable
@@ -85,16 +85,16 @@ class Stack:
 
     @property
     def dates(self) -> list[datetime]:
-        """For each image the datetime of its first record."""
+        """The datetime of each image's first record."""
         return [group[0].datetime for group in self.records]
 
     @property
     def failed(self) -> list[str]:
-        """Why images are missing that should be there."""
+        """Reasons of the images that failed."""
         return [image.reason for _, image in self.without if image.outcome is Outcome.FAILED]
 
     def physical(self) -> NDArray[np.float32]:
-        """The pixels in the variable's unit, NaN where there are none; float32."""
+        """The pixels as float32 in the variable's unit, with NaN for nodata."""
         scaled = self.pixels.astype(np.float32) * np.float32(self.variable.scale)
         scaled[~self.variable.dformat.valid(self.pixels)] = np.nan
         return np.asarray(scaled, np.float32)
@@ -105,7 +105,7 @@ class Geocube:
     """A Geocube server.
 
     Attributes:
-        room: the same as acd's jobs have it (`acdtask.cube.model.Cube`).
+        room: the same server as acd's jobs use it (`acdtask.cube.model.Cube`).
     """
 
     room: GeocubeCube
@@ -124,19 +124,19 @@ class Geocube:
         resampling: Resampling = "bilinear",
         palette: str = "",
     ) -> Variable:
-        """Make a variable, or find the same.
+        """Create a variable if it does not exist.
 
         Args:
             name: letters, digits, '-', ':' and '_', with '/' between parts.
             dtype: such as "int16".
-            nodata: the number that means none.
-            valid: the least and the greatest valid number.
+            nodata: the stored value of pixels without data.
+            valid: minimum and maximum of the stored valid values.
             scale: physical = stored * scale.
-            unit: physical.
-            description: for people.
-            bands: a name for each, "" for a single one.
-            resampling: GDAL's kernel where a grid is another than the file's.
-            palette: name of a palette that pictures are drawn with.
+            unit: of the physical values.
+            description: free text.
+            bands: the name of each band; "" for a single band.
+            resampling: GDAL's resampling method for grids other than the file's.
+            palette: name of the palette for pictures.
 
         Raises:
             AcdError: NAME_INVALID, SETTING_INVALID, VARIABLE_CONFLICT.
@@ -158,7 +158,7 @@ class Geocube:
         return variable
 
     def create_instance(self, variable: str, name: str = "master", **metadata: str) -> Instance:
-        """Make an instance of a variable, or find it. NAME_INVALID, VARIABLE_UNKNOWN."""
+        """Create an instance of a variable if it does not exist. NAME_INVALID, VARIABLE_UNKNOWN."""
         instance: Instance = _built(lambda: Instance(variable=variable, name=name, metadata=metadata))
         self.room.add_instance(instance)
         return instance
@@ -173,7 +173,7 @@ class Geocube:
         origin: tuple[float, float] = (0, 0),
         zoom: int | None = None,
     ) -> Layout:
-        """Make a layout, or find the same: cells of cell_size px in a CRS, or with `zoom` the tiles of the web's maps.
+        """Create a layout if it does not exist: cells of cell_size px in a CRS, or web map tiles of a zoom level.
 
         NAME_INVALID, LAYOUT_INVALID, LAYOUT_CONFLICT.
         """
@@ -189,10 +189,10 @@ class Geocube:
         return layout
 
     def create_records(self, records: Iterable[Record]) -> list[Record]:
-        """Make records; those that are there are left alone. NAME_INVALID, AOI_EMPTY, AOI_INVALID."""
-        made = list(records)
-        self.room.commit(Addition(records=made))
-        return made
+        """Create the records that do not exist yet. Returns all of them. NAME_INVALID, AOI_EMPTY, AOI_INVALID."""
+        wanted = list(records)
+        self.room.commit(Addition(records=wanted))
+        return wanted
 
     def records(
         self,
@@ -204,7 +204,16 @@ class Geocube:
         tags: dict[str, str] | None = None,
         limit: int = 0,
     ) -> list[Record]:
-        """Records by datetime. Patterns have `*` and `?`; bounds are inclusive; a tag with '' must be there."""
+        """Records sorted by datetime.
+
+        Args:
+            name: pattern with `*` and `?`.
+            area: polygons that the footprint intersects.
+            start: inclusive lower bound of the datetime.
+            end: inclusive upper bound of the datetime.
+            tags: tags that a record has; an empty value matches any.
+            limit: maximum number of records; 0 for all.
+        """
         query = RecordQuery(
             name=name,
             tags=tags or {},
@@ -225,35 +234,36 @@ class Geocube:
         stored: DataFormat | None = None,
         managed: bool = False,
     ) -> list[IndexResult]:
-        """Make files known to the server, which must see them under the same absolute paths.
+        """Index files, which the server must be able to open under the same absolute paths.
 
         Args:
             paths: files that can be opened here.
-            record: the record of a file, made if it is not there; an empty footprint becomes the file's outline.
-            variable: what the files hold.
-            instance: which version of it.
-            stored: how the files keep their numbers; default: as the variable.
-            managed: hand the files over to the server, which deletes one with its last dataset.
+            record: returns the record of a file, which is created if needed; an empty footprint is replaced by the
+                file's outline.
+            variable: the variable that the files contain.
+            instance: its instance.
+            stored: data format of the files; default: the variable's.
+            managed: hand the files over to the server, which deletes a file together with its last dataset.
 
         Returns:
-            What became of each file. A refused one keeps no other from being indexed.
+            The result of each file; all other files are indexed even if some are refused.
 
         Raises:
-            AcdError: INPUT_MISSING, INPUT_UNREADABLE, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, what `create_records` says.
+            AcdError: INPUT_MISSING, INPUT_UNREADABLE, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, as `create_records`.
         """
         definition = self.room.variable(variable)
         records, datasets = [], []
-        for path in (Path(one).absolute() for one in paths):
+        for path in (Path(name).absolute() for name in paths):
             header = header_of(str(path))
             if header is None:
                 raise AcdError(ErrorCode.INPUT_MISSING, f"there is no file {path}")
-            one = _built(lambda path=path: record(path))  # type: ignore[misc]  # mypy has no type for such a default
-            if not one.footprint:
-                one = one.model_copy(update={"footprint": footprint(header.grid)})
-            records.append(one)
+            built = _built(lambda path=path: record(path))  # type: ignore[misc]  # mypy has no type for such a default
+            if not built.footprint:
+                built = built.model_copy(update={"footprint": footprint(header.grid)})
+            records.append(built)
             datasets.append(
                 Dataset(
-                    record_id=one.id,
+                    record_id=built.id,
                     variable=variable,
                     instance=instance,
                     uri=str(path),
@@ -266,12 +276,12 @@ class Geocube:
         return self.room.index_containers(datasets, managed=managed)
 
     def tile(self, area: Area, layout: Layout | str) -> list[Tile]:
-        """The cells of a layout that an area needs, by row, then column. LAYOUT_UNKNOWN, AOI_INVALID.
+        """The cells of a layout that an area intersects, sorted by row, then column. LAYOUT_UNKNOWN, AOI_INVALID.
 
-        They are found here, where the area has all its digits: on the way to a server it would lose up to a metre.
+        They are computed here in double precision: Geocube's protocol rounds coordinates by up to a metre.
         """
-        chosen = self.room.layout(layout) if isinstance(layout, str) else layout
-        return tiles_of(shapely.geometry.shape(_geojson(area)), chosen)
+        grid = self.room.layout(layout) if isinstance(layout, str) else layout
+        return tiles_of(shapely.geometry.shape(_geojson(area)), grid)
 
     def cube(
         self,
@@ -283,40 +293,40 @@ class Geocube:
         group_by_date: bool = True,
         resampling: Resampling | None = None,
     ) -> Stack:
-        """The images of an instance at a place, in one array.
+        """The images of an instance on a tile or grid, in one array.
 
         Args:
-            variable: of what.
-            instance: which version of it.
+            variable: name of the variable.
+            instance: its instance.
             place: a tile, or any grid.
-            records: in the order of time, such as `records` finds; default: all that meet the place.
-            group_by_date: the records of a day (UTC) make one image, the later one on top.
+            records: sorted by datetime, as `records` returns them; default: all that intersect the place.
+            group_by_date: combine the records of a day (UTC) into one image, later records on top.
             resampling: default: the variable's.
 
         Raises:
-            AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN. An image that cannot be read is in `Stack.without`.
+            AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN. Images that cannot be read are listed in `Stack.without`.
         """
         grid = place.grid if isinstance(place, Tile) else place
         chosen = list(records) if records is not None else self.records(area=footprint(grid))
         grouped: dict[object, list[Record]] = {}
-        for one in chosen:
-            grouped.setdefault(one.datetime.date() if group_by_date else one.id, []).append(one)
+        for record in chosen:
+            grouped.setdefault(record.datetime.date() if group_by_date else record.id, []).append(record)
         groups = [tuple(group) for group in grouped.values()]
         request = CubeRequest(
             variable=variable,
             instance=instance,
             grid=grid,
-            groups=tuple(tuple(one.id for one in group) for group in groups),
+            groups=tuple(tuple(record.id for record in group) for group in groups),
             resampling=resampling,
         )
         pixels, images = self.room.stack(request)
-        found = list(zip(groups, images, strict=True))
+        grouped_images = list(zip(groups, images, strict=True))
         return Stack(
             variable=self.room.variable(variable),
             grid=grid,
             pixels=pixels,
-            records=tuple(group for group, image in found if image.outcome is Outcome.DATA),
-            without=tuple((group, image) for group, image in found if image.outcome is not Outcome.DATA),
+            records=tuple(group for group, image in grouped_images if image.outcome is Outcome.DATA),
+            without=tuple((group, image) for group, image in grouped_images if image.outcome is not Outcome.DATA),
         )
 
     def consolidate(
@@ -332,21 +342,21 @@ class Geocube:
         say: Callable[[str], object] | None = None,
         timeout: float = 86400.0,
     ) -> Ending:
-        """Rearrange records by the cells of a layout, and follow the job to its end.
+        """Consolidate records into one container per cell of a layout, and follow the job until it ends.
 
         Args:
-            name: of the job.
-            variable: of what.
-            instance: which version of it.
-            layout: whose cells get a container each.
-            records: which take part.
-            level: where the job pauses, and `approve` is asked whether it may go on.
-            approve: gets the job that waits.
-            say: gets a line for every step, such as `print`.
+            name: name of the job.
+            variable: name of the variable.
+            instance: its instance.
+            layout: name of the layout.
+            records: the records to consolidate.
+            level: level at which the job pauses and asks `approve`.
+            approve: called with a paused job; returns whether it may continue.
+            say: called with a line of text for every step, such as `print`.
             timeout: seconds.
 
         Returns:
-            How it ended, with the last error and what to do; `acdtask.cube.follow.require_done` makes an error of it.
+            How the job ended, with the last error and advice. `acdtask.cube.follow.require_done` raises it as an error.
         """
         wanted = _built(
             lambda: Consolidation(
@@ -354,19 +364,19 @@ class Geocube:
                 variable=variable,
                 instance=instance,
                 layout=layout,
-                records=tuple(one.id for one in records),
+                records=tuple(record.id for record in records),
                 level=level,
             )
         )
         job_id = self.room.consolidate(wanted)
 
-        def look(event: JobEvent) -> None:
+        def report(event: JobEvent) -> None:
             job = event.job
             if say is not None and (event.entered or event.lines):
                 done = f", {job.count(TaskState.DONE)} of {len(job.tasks)} cells" if job.tasks else ""
                 say(f"{job.name}: {job.state}{' (waiting)' if job.waiting else ''}{done}")
 
-        return follow(self.room, job_id, approve, look, timeout=timeout)
+        return follow(self.room, job_id, approve, report, timeout=timeout)
 
 
 def _geojson(area: Area) -> dict[str, Any]:
@@ -378,7 +388,7 @@ def _geojson(area: Area) -> dict[str, Any]:
 
 
 def _built(build: Callable[[], Any], code: ErrorCode = ErrorCode.SETTING_INVALID) -> Any:
-    """What is built; its first defect as an error that names the field."""
+    """The result of `build`. A validation error is raised as AcdError, naming the field."""
     try:
         return build()
     except ValidationError as error:

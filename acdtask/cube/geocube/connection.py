@@ -1,4 +1,4 @@
-"""Which Geocube, and how to talk to it."""
+"""Settings of the connection to a Geocube."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ DOWNLOADER, COMPRESSION, INSECURE_KEY = "ACD_GEOCUBE_DOWNLOADER", "ACD_GEOCUBE_C
 
 PLAIN, TLS = "geocube", "geocubes"
 NEVER_TOO_OFTEN = 310.0
-"""Geocube's servers end a connection that is pinged more often than every five minutes."""
+"""Seconds. Geocube servers close a connection that is pinged more often than every five minutes."""
 
 
 class Endpoint(NamedTuple):
-    """Where a service listens.
+    """Host and port of a service.
 
     >>> Endpoint.of("geocubes://cube.example:443")
     Endpoint(host='cube.example', port=443, tls=True)
@@ -35,7 +35,7 @@ class Endpoint(NamedTuple):
 
     @classmethod
     def of(cls, address: str) -> Endpoint:
-        """The endpoint of an address; raises ValueError."""
+        """The endpoint of an address. ValueError if it is malformed."""
         try:
             parts = urlsplit(address)
             host, port = parts.hostname, parts.port
@@ -48,17 +48,17 @@ class Endpoint(NamedTuple):
 
     @property
     def target(self) -> str:
-        """As gRPC has it."""
+        """The endpoint in gRPC's notation."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def address(self) -> str:
-        """As people have it."""
+        """The endpoint as a geocube:// or geocubes:// address."""
         return f"{TLS if self.tls else PLAIN}://{self.target}"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether nobody can listen on the way."""
+        """Whether the traffic stays on this machine."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -66,13 +66,13 @@ class Endpoint(NamedTuple):
 
 
 class Deadlines(BaseModel):
-    """Seconds after which a call is given up, by the kind of the call.
+    """Deadlines in seconds, by kind of call.
 
     Attributes:
-        short: one thing is asked or made.
-        listing: many things are listed or made.
-        cube: a stream of pixels; it is opened again where it broke off.
-        admin: what a server does with whole tables.
+        short: reading or creating a single item.
+        listing: listing or creating many items.
+        cube: a stream of pixels; a broken one is resumed.
+        admin: work on whole tables of the server.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,20 +84,20 @@ class Deadlines(BaseModel):
 
 
 class Connection(BaseModel):
-    """A Geocube, and how to talk to it. Picklable, with the key in it; the key is never printed.
+    """Address, key and other settings of a connection. Picklable, including the key; the key is never printed.
 
     Attributes:
         address: geocube://host:port, or geocubes://host:port for TLS.
-        api_key: goes with every call, or the connection is refused: never dropped in silence.
-        ca_file: PEM file of the authorities to trust with TLS; default: the system's.
-        downloader: address of a downloader, which streams cubes in place of the server while it is there.
+        api_key: sent with every call. A connection that would expose it is rejected.
+        ca_file: PEM file of the CAs to trust with TLS; default: the system's.
+        downloader: address of a downloader, which streams cubes instead of the server while it is available.
         compression: -3 none, -2 Huffman only, 0 stored, 1 (fast) to 9 (small); "auto": none on a fast link, else 1.
         insecure_key: send the key without TLS to a host other than this one.
-        retry_seconds: for how long a server that does not answer is asked again; for a cube, without one more image.
-        attempts: how often, at most.
-        first_pause, longest_pause: seconds, at most, before the second attempt, and before any.
-        keepalive: seconds between pings while a call is under way.
-        parallel: calls at once where many are made.
+        retry_seconds: how long calls to an unresponsive server are retried; for a cube, since its last image.
+        attempts: maximum number of attempts.
+        first_pause, longest_pause: maximum pause in seconds before the second attempt, and before any attempt.
+        keepalive: seconds between pings during a call.
+        parallel: maximum number of concurrent calls.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -118,7 +118,7 @@ class Connection(BaseModel):
 
     @classmethod
     def to(cls, address: str, **fields: Any) -> Connection:
-        """A connection to an address. SETTING_INVALID naming the field."""
+        """A connection to an address. SETTING_INVALID, naming the field."""
         try:
             return cls.model_validate({"address": address, **fields})
         except ValidationError as error:
@@ -126,16 +126,16 @@ class Connection(BaseModel):
 
     @classmethod
     def from_environment(cls) -> Connection | None:
-        """The connection that the environment describes, None if it names no server; SETTING_INVALID.
+        """The connection described by the environment, or None if ACD_GEOCUBE_ADDRESS is not set. SETTING_INVALID.
 
-        ACD_GEOCUBE_ADDRESS; _KEY, _CA_FILE, _DOWNLOADER, _COMPRESSION and _INSECURE_KEY (1 or 0) if they are set.
+        Also read: ACD_GEOCUBE_KEY, _CA_FILE, _DOWNLOADER, _COMPRESSION and _INSECURE_KEY (1 or 0).
         """
         address = os.environ.get(ADDRESS, "").strip()
         return cls.to(address, **cls.settings_of_environment()) if address else None
 
     @staticmethod
     def settings_of_environment() -> dict[str, Any]:
-        """What the environment says beside the address, as fields of a connection."""
+        """Settings from the environment except the address, as fields of a connection."""
         names = {
             "api_key": KEY,
             "ca_file": CA_FILE,
@@ -160,7 +160,7 @@ class Connection(BaseModel):
     def _is_key(cls, key: SecretStr) -> SecretStr:
         text = key.get_secret_value()
         if not (text.isascii() and text.isprintable()) or " " in text:
-            raise ValueError("the key has characters that no header can have")
+            raise ValueError("the key has characters that are not allowed in a header")
         return key
 
     @field_validator("ca_file")
@@ -173,22 +173,22 @@ class Connection(BaseModel):
     @model_validator(mode="after")
     def _key_is_safe(self) -> Connection:
         if self.api_key.get_secret_value() and not self.insecure_key:
-            for one in filter(None, (self.endpoint, self.downloader_endpoint)):
-                if not one.tls and not one.is_loopback:
+            for endpoint in filter(None, (self.endpoint, self.downloader_endpoint)):
+                if not endpoint.tls and not endpoint.is_loopback:
                     raise ValueError(
-                        f"everybody between here and {one.address} could read the key: say {TLS}:// if the server has "
-                        f"TLS, or {INSECURE_KEY}=1 if the network is trusted"
+                        f"the key would be sent to {endpoint.address} unencrypted: use {TLS}:// if the server has "
+                        f"TLS, or set {INSECURE_KEY}=1 if the network is trusted"
                     )
         return self
 
     @property
     def endpoint(self) -> Endpoint:
-        """Of the server."""
+        """The server's endpoint."""
         return Endpoint.of(self.address)
 
     @property
     def downloader_endpoint(self) -> Endpoint | None:
-        """Of the downloader, if there is one."""
+        """The downloader's endpoint, or None."""
         return Endpoint.of(self.downloader) if self.downloader else None
 
 

@@ -1,4 +1,4 @@
-"""Where pixels come from: the server, or a downloader that reads the files itself while it is there."""
+"""The source of pixels: the server, or an available downloader that reads the files itself."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import replace
 from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.connection import Endpoint
 from acdtask.cube.geocube.frames import Message
-from acdtask.cube.geocube.stream import Arrival, Asked, CubeStream, Group, Link, Target, level_of
+from acdtask.cube.geocube.stream import Arrival, CubeStream, Group, ImageSpec, LinkSpeed, Target, level_of
 from acdtask.cube.model import Outcome
-from acdtask.cube.protocol.convert import dformat_to_wire, transform_to_wire
+from acdtask.cube.protocol.convert import dformat_to_message, transform_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest
 from acdtask.cube.protocol.values_pb2 import Size
 from acdtask.errors import AcdError
@@ -24,25 +24,25 @@ LOG = events("geocube")
 
 BREAK_SECONDS = 60.0
 DOWNLOADER_ATTEMPTS = 2
-"""The server has the same pixels, so a downloader is not waited for."""
+"""Few, since the server can send the same pixels."""
 
 
 class Breaker:
-    """Which downloaders failed a moment ago, so that they are left alone for a while; of this process."""
+    """Circuit breaker: downloaders that failed recently are not used for a while. Shared within the process."""
 
     _lock = threading.Lock()
     _until: dict[Endpoint, float] = {}  # noqa: RUF012  # shared on purpose: cubes of a process use one downloader
 
     @classmethod
     def trip(cls, endpoint: Endpoint, reason: str, seconds: float = BREAK_SECONDS) -> None:
-        """Leave a downloader alone."""
+        """Stop using a downloader for `seconds`."""
         with cls._lock:
             cls._until[endpoint] = time.monotonic() + seconds
         LOG.warning("downloader.left", address=endpoint.address, reason=reason, seconds=seconds)
 
     @classmethod
     def is_open(cls, endpoint: Endpoint) -> bool:
-        """Whether it is left alone now."""
+        """Whether the downloader is not to be used now."""
         with cls._lock:
             return time.monotonic() < cls._until.get(endpoint, 0.0)
 
@@ -54,11 +54,11 @@ class Breaker:
 
 
 class PixelSource:
-    """The images of cubes, from a downloader if there is one, else and if that fails from the server. Picklable.
+    """Reads images from a downloader if there is one, and otherwise, or if it fails, from the server. Picklable.
 
     Args:
-        server: which knows where pixels lie.
-        downloader: which reads the same files.
+        server: has the catalogue.
+        downloader: reads the same files.
     """
 
     def __init__(self, server: Channel, downloader: Channel | None = None) -> None:
@@ -73,23 +73,23 @@ class PixelSource:
             return cls(server)
         return cls(server, Channel(connection.model_copy(update={"attempts": DOWNLOADER_ATTEMPTS}), endpoint))
 
-    def outlines(self, asked: Asked, groups: Sequence[Group]) -> Iterator[Arrival]:
-        """What there is of each group, without pixels: DATA means that there are datasets."""
+    def outlines(self, spec: ImageSpec, groups: Sequence[Group]) -> Iterator[Arrival]:
+        """The header of each group's image, without pixels; DATA means that it has datasets."""
 
         def opening(numbers: Sequence[int]) -> Generator[Message, None, None]:
-            request = asked.request((groups[number] for number in numbers), -3, headers_only=True)
+            request = spec.request((groups[number] for number in numbers), -3, headers_only=True)
             return self._server.messages(self._server.geocube.GetCube, request)
 
-        return iter(CubeStream(self._server, opening, groups, asked.variable, None))
+        return iter(CubeStream(self._server, opening, groups, spec.variable, None))
 
-    def images(self, asked: Asked, groups: Sequence[Group], target: Target) -> Iterator[Arrival]:
-        """The images of the groups, in their order. AcdError, as `CubeStream` says."""
+    def images(self, spec: ImageSpec, groups: Sequence[Group], target: Target) -> Iterator[Arrival]:
+        """The images of the groups, in order. Raises AcdError as `CubeStream` does."""
         if self._downloader is None or Breaker.is_open(self._downloader.endpoint):
-            yield from self._from_server(asked, groups, range(len(groups)), target)
+            yield from self._from_server(spec, groups, range(len(groups)), target)
             return
-        outlines = list(self.outlines(asked, groups))
-        rest = 0
-        downloaded = self._from_downloader(self._downloader, asked, outlines, target)
+        outlines = list(self.outlines(spec, groups))
+        rest = 0  # index of the first group that has not been yielded
+        downloaded = self._from_downloader(self._downloader, spec, outlines, target)
         while rest < len(outlines):
             outline = outlines[rest]
             if outline.header is None or outline.outcome is not Outcome.DATA:
@@ -100,7 +100,8 @@ class PixelSource:
             if arrival is None:
                 break
             if arrival.outcome in (Outcome.FAILED, Outcome.ABSENT):
-                (arrival,) = self._from_server(asked, groups, [outline.number], target)
+                # The file may be unreadable, or only out of the downloader's reach: the server decides which.
+                (arrival,) = self._from_server(spec, groups, [outline.number], target)
                 if arrival.outcome is not Outcome.FAILED:
                     Breaker.trip(self._downloader.endpoint, "it cannot read what the server can")
                     yield arrival
@@ -109,11 +110,11 @@ class PixelSource:
             yield arrival
             rest += 1
         if rest < len(outlines):
-            yield from self._from_server(asked, groups, range(rest, len(groups)), target)
+            yield from self._from_server(spec, groups, range(rest, len(groups)), target)
 
     @staticmethod
     def _downloaded(arrivals: Iterator[Arrival], endpoint: Endpoint) -> Arrival | None:
-        """The next image; None if the downloader cannot go on."""
+        """The next image, or None if the downloader failed."""
         try:
             return next(arrivals, None)
         except AcdError as error:
@@ -121,45 +122,45 @@ class PixelSource:
             return None
 
     def _from_server(
-        self, asked: Asked, groups: Sequence[Group], numbers: Sequence[int], target: Target
+        self, spec: ImageSpec, groups: Sequence[Group], numbers: Sequence[int], target: Target
     ) -> Iterator[Arrival]:
         level = level_of(self._server)
 
         def opening(part: Sequence[int]) -> Generator[Message, None, None]:
-            request = asked.request((groups[numbers[place]] for place in part), level)
+            request = spec.request((groups[numbers[place]] for place in part), level)
             return self._server.messages(self._server.geocube.GetCube, request)
 
         chosen = [groups[number] for number in numbers]
-        stream = CubeStream(self._server, opening, chosen, asked.variable, _renumbered(target, numbers))
+        stream = CubeStream(self._server, opening, chosen, spec.variable, _renumbered(target, numbers))
         try:
             for arrival in stream:
                 yield replace(arrival, number=numbers[arrival.number])
         finally:
             if level == -3:
-                Link.learn(self._server.endpoint, *stream.throughput)
+                LinkSpeed.learn(self._server.endpoint, *stream.throughput)
 
     def _from_downloader(
-        self, downloader: Channel, asked: Asked, outlines: Sequence[Arrival], target: Target
+        self, downloader: Channel, spec: ImageSpec, outlines: Sequence[Arrival], target: Target
     ) -> Iterator[Arrival]:
-        there = [one for one in outlines if one.header is not None and one.outcome is Outcome.DATA]
-        numbers = [one.number for one in there]
-        headers = [one.header for one in there if one.header is not None]
+        readable = [outline for outline in outlines if outline.header is not None and outline.outcome is Outcome.DATA]
+        numbers = [outline.number for outline in readable]
+        headers = [outline.header for outline in readable if outline.header is not None]
         groups = [tuple(record.id for record in header.grouped_records.records) for header in headers]
 
         def opening(part: Sequence[int]) -> Generator[Message, None, None]:
             request = GetCubeMetadataRequest(
                 datasets_meta=[headers[place].dataset_meta for place in part],
                 grouped_records=[headers[place].grouped_records for place in part],
-                ref_dformat=dformat_to_wire(asked.variable.dformat),  # without it, Geocube's downloader ends itself
-                resampling_alg=asked.kernel,
-                pix_to_crs=transform_to_wire(asked.grid),
-                crs=asked.grid.crs,
-                size=Size(width=asked.grid.width, height=asked.grid.height),
+                ref_dformat=dformat_to_message(spec.variable.dformat),  # without it, Geocube's downloader crashes
+                resampling_alg=spec.kernel,
+                pix_to_crs=transform_to_message(spec.grid),
+                crs=spec.grid.crs,
+                size=Size(width=spec.grid.width, height=spec.grid.height),
                 protocol_v11x=True,
             )
             return downloader.messages(downloader.downloader.DownloadCube, request)
 
-        for arrival in CubeStream(downloader, opening, groups, asked.variable, _renumbered(target, numbers)):
+        for arrival in CubeStream(downloader, opening, groups, spec.variable, _renumbered(target, numbers)):
             yield replace(arrival, number=numbers[arrival.number])
 
 

@@ -1,4 +1,4 @@
-"""What a server's refusal means: by its status and details, not by its English."""
+"""Errors of a Geocube as AcdErrors, by their gRPC status and details rather than by their text."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["LOST", "Refusal", "cause_of", "check_name", "explain", "is_passing",
 Code = grpc.StatusCode
 
 PASSING = frozenset({Code.UNAVAILABLE, Code.ABORTED})
-"""The same call may succeed in a moment."""
+"""Temporary: the same call may succeed in a moment."""
 
 LOST = frozenset({Code.UNAVAILABLE, Code.ABORTED, Code.DEADLINE_EXCEEDED, Code.CANCELLED})
-"""The server is not there, or does not come to an end."""
+"""The server is unavailable or did not finish in time."""
 
 UNKNOWN_THINGS: Mapping[str, ErrorCode] = {
     "Variable": ErrorCode.VARIABLE_UNKNOWN,
@@ -38,18 +38,18 @@ KNOWN_THINGS: Mapping[str, ErrorCode] = {
     "dataset": ErrorCode.DATASET_CONFLICT,
 }
 
-NO_TLS_THERE = ("WRONG_VERSION_NUMBER", "wrong version number")
+NO_TLS = ("WRONG_VERSION_NUMBER", "wrong version number")
 NOT_TRUSTED = ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "Hostname Verification", "Peer name")
 HANDSHAKE = ("handshake", "SSL", "TLS")
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A status and what its details say.
+    """Status, message and details of a failed call.
 
     Attributes:
-        kind, name, owner: of the google.rpc.ResourceInfo; empty without one.
-        may_be_repeated: whether the server says when to try again.
+        kind, name, owner: from google.rpc.ResourceInfo; empty if the server sent none.
+        may_be_repeated: whether the server sent google.rpc.RetryInfo.
     """
 
     code: grpc.StatusCode
@@ -61,12 +61,12 @@ class Refusal:
 
 
 def refusal_of(error: grpc.RpcError) -> Refusal:
-    """What a failed call was answered."""
-    call: Any = error  # a grpc.Call as well, which types do not tell
+    """The refusal in a failed call."""
+    call: Any = error  # also a grpc.Call, although the stubs do not say so
     code, message = call.code() or Code.UNKNOWN, call.details() or ""
     try:
         status: Any = rpc_status.from_call(call)
-    except ValueError:  # the details contradict the status; then they are not the server's own
+    except ValueError:  # details that contradict the status do not come from the server itself
         status = None
     fields: dict[str, Any] = {}
     for detail in status.details if status is not None else ():
@@ -79,31 +79,31 @@ def refusal_of(error: grpc.RpcError) -> Refusal:
 
 
 def cause_of(error: AcdError) -> Refusal | None:
-    """What the server said; None if the error is not the server's."""
+    """The server's refusal that caused the error, or None."""
     return refusal_of(error.__cause__) if isinstance(error.__cause__, grpc.RpcError) else None
 
 
 def is_taken(error: AcdError) -> bool:
-    """Whether the server said that something of that identity is there already."""
+    """Whether the server reported that the item already exists."""
     refusal = cause_of(error)
     return refusal is not None and refusal.code is Code.ALREADY_EXISTS
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the same call may succeed in a moment. A key that is wrong or a certificate never does."""
+    """Whether the same call may succeed in a moment; with a wrong key or certificate it never does."""
     if not isinstance(error, grpc.RpcError):
         return False
     refusal = refusal_of(error)
     if refusal.code in PASSING:
-        return not _says(refusal.message, NO_TLS_THERE + NOT_TRUSTED)
+        return not _says(refusal.message, NO_TLS + NOT_TRUSTED)
     return refusal.code is Code.RESOURCE_EXHAUSTED and refusal.may_be_repeated
 
 
 def explain(error: grpc.RpcError, endpoint: Endpoint) -> AcdError:
-    """The error that a user reads."""
+    """The AcdError of a failed call."""
     refusal = refusal_of(error)
     if refusal.code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED):
-        return AcdError(ErrorCode.GEOCUBE_DENIED, f"{endpoint.address} answers: {refusal.message}")
+        return AcdError(ErrorCode.GEOCUBE_DENIED, f"{endpoint.address} denied access: {refusal.message}")
     if refusal.code in LOST:
         return _explain_loss(refusal, endpoint)
     if refusal.code is Code.NOT_FOUND:
@@ -116,17 +116,17 @@ def explain(error: grpc.RpcError, endpoint: Endpoint) -> AcdError:
         code = ErrorCode.IN_USE if refusal.kind or refusal.owner else ErrorCode.JOB_STATE
         return AcdError(code, refusal.message)
     if refusal.code in (Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED, Code.UNIMPLEMENTED, Code.OUT_OF_RANGE):
-        return AcdError(ErrorCode.GEOCUBE_REFUSED, f"{endpoint.address} refuses: {refusal.message}")
+        return AcdError(ErrorCode.GEOCUBE_REFUSED, f"{endpoint.address} refused the call: {refusal.message}")
     return AcdError(ErrorCode.GEOCUBE_FAILED, f"{endpoint.address} failed: {refusal.message or refusal.code.name}")
 
 
 def malformed(endpoint: Endpoint, what: str) -> AcdError:
-    """An answer that is none."""
+    """The error of a reply that violates the protocol."""
     return AcdError(ErrorCode.GEOCUBE_FAILED, f"{endpoint.address} sent a malformed reply: {what}")
 
 
 def check_name(kind: str, name: str, *, parts: bool = True) -> None:
-    """NAME_INVALID if the server would not take a name; `parts` says whether it may have '/'."""
+    """NAME_INVALID if Geocube does not accept the name. `parts`: whether it may contain '/'."""
     if NAME_RULE.fullmatch(name) and (parts or "/" not in name):
         return
     rule = "letters without accents, digits, '-', ':' and '_'" + (", with '/' between parts" if parts else " only")
@@ -134,14 +134,12 @@ def check_name(kind: str, name: str, *, parts: bool = True) -> None:
 
 
 def _explain_loss(refusal: Refusal, endpoint: Endpoint) -> AcdError:
-    if endpoint.tls and _says(refusal.message, NO_TLS_THERE):
-        fix = f"Say geocube://{endpoint.target} if it shall be reached without TLS."
+    if endpoint.tls and _says(refusal.message, NO_TLS):
+        fix = f"Use geocube://{endpoint.target} if a connection without TLS is acceptable."
         return AcdError(ErrorCode.GEOCUBE_TLS, f"{endpoint.address} does not speak TLS", fix)
     if endpoint.tls and _says(refusal.message, NOT_TRUSTED):
         detail = f"the certificate of {endpoint.address} is not trusted: {_first_line(refusal.message)}"
-        return AcdError(
-            ErrorCode.GEOCUBE_TLS, detail, "Give the file of its authority as ca_file (ACD_GEOCUBE_CA_FILE)."
-        )
+        return AcdError(ErrorCode.GEOCUBE_TLS, detail, "Give the PEM file of its CA as ca_file (ACD_GEOCUBE_CA_FILE).")
     if endpoint.tls and _says(refusal.message, HANDSHAKE):
         detail = f"no TLS connection with {endpoint.address}: {_first_line(refusal.message)}"
         return AcdError(ErrorCode.GEOCUBE_TLS, detail)
@@ -150,7 +148,7 @@ def _explain_loss(refusal: Refusal, endpoint: Endpoint) -> AcdError:
 
 
 def _says(message: str, marks: tuple[str, ...]) -> bool:
-    """Whether the transport's own words have a mark: a connection that failed has no details."""
+    """Whether the transport's message contains one of the marks; a failed connection has no details."""
     return any(mark in message for mark in marks)
 
 

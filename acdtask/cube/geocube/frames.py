@@ -1,4 +1,4 @@
-"""One image of a stream: its header and chunks, inflated straight to where its pixels belong."""
+"""Decoding of images from a stream: header and chunks, inflated directly into the target array."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ Message: TypeAlias = GetCubeResponse | GetCubeMetadataResponse
 
 RAW_DEFLATE = -15
 STEP = 1024 * 1024
-"""Bytes that are inflated at once, so that a small message cannot become a large one in memory."""
+"""Maximum bytes inflated at once, so that a small message cannot exhaust the memory."""
 
 
 class DamagedError(Exception):
-    """A stream is not what the protocol says."""
+    """A stream violates the protocol."""
 
 
 def empty_images(count: int, variable: Variable, shape: tuple[int, int]) -> Pixels:
-    """Unset pixels of (height, width): (count, height, width), or (count, bands, height, width) for several bands."""
+    """Uninitialised images of `shape` (height, width): (count, height, width), or (count, bands, height, width)."""
     bands = (len(variable.bands),) if len(variable.bands) > 1 else ()
     return np.empty((count, *bands, *shape), variable.dformat.dtype)
 
 
 class ImageReader:
-    """Puts the bytes of an image, as they come, to where they belong.
+    """Writes the bytes of an image into an array as they arrive.
 
     Args:
-        header: of the image; its own data come first.
-        variable: what the image is of.
-        pixels: where it goes: (height, width) or (bands, height, width), contiguous.
+        header: of the image; it contains the first data.
+        variable: the variable of the image.
+        pixels: target array, contiguous: (height, width) or (bands, height, width).
 
     Raises:
-        DamagedError: every method, for bytes that are no such image.
+        DamagedError: from every method, if the bytes do not match the header or the variable.
     """
 
     def __init__(self, header: ImageHeader, variable: Variable, pixels: Pixels) -> None:
@@ -57,7 +57,7 @@ class ImageReader:
         height, width = pixels.shape[-2:]
         _check(header, variable, (bands, width, height), pixels.nbytes)
         self._dtype = np.dtype(variable.dformat.dtype).newbyteorder(">" if header.order == BigEndian else "<")
-        self._view = np.moveaxis(pixels.reshape(bands, height * width), 0, 1)  # as they come: pixel by pixel
+        self._view = np.moveaxis(pixels.reshape(bands, height * width), 0, 1)  # the stream interleaves bands by pixel
         self._bytes_of_pixel = bands * self._dtype.itemsize
         self._whole = pixels.nbytes
         self._row = 0
@@ -66,7 +66,7 @@ class ImageReader:
         self.feed(header.data)
 
     def feed(self, data: bytes) -> None:
-        """Take the data of a chunk."""
+        """Process the data of a chunk."""
         if self._inflate is None:
             self._put(data)
             return
@@ -78,17 +78,18 @@ class ImageReader:
                 raise DamagedError(f"an image cannot be inflated ({error})") from error
             self._put(part)
             data = self._inflate.unconsumed_tail
-            more = bool(data) or len(part) == STEP  # zlib may hold more than it gave, though it took everything
+            more = bool(data) or len(part) == STEP  # zlib may hold more output although it has consumed all input
         if self._inflate.unused_data:
-            raise DamagedError("an image has bytes behind its end")
+            raise DamagedError("an image has bytes beyond its end")
 
     def end(self) -> None:
-        """There are no more bytes."""
-        got = self._row * self._bytes_of_pixel + len(self._rest)
-        if got != self._whole:
-            raise DamagedError(f"an image has {got} bytes in place of {self._whole}")
+        """Verify that the image is complete."""
+        received = self._row * self._bytes_of_pixel + len(self._rest)
+        if received != self._whole:
+            raise DamagedError(f"an image has {received} bytes instead of {self._whole}")
 
     def _put(self, data: bytes) -> None:
+        # Chunks may end within a pixel: its first bytes wait in `_rest` for the next chunk.
         if self._rest:
             data = self._rest + data
         count = len(data) // self._bytes_of_pixel
@@ -105,27 +106,25 @@ class ImageReader:
 def _check(header: ImageHeader, variable: Variable, dims: tuple[int, int, int], nbytes: int) -> None:
     shape = (header.shape.dim1, header.shape.dim2, header.shape.dim3)
     if shape != dims:
-        raise DamagedError(f"an image has the shape {shape} (bands, width, height) in place of {dims}")
+        raise DamagedError(f"an image has the shape {shape} (bands, width, height) instead of {dims}")
     if header.dtype != DTYPES[variable.dformat.dtype]:
-        raise DamagedError(
-            f"an image of {variable.name} has the data type {header.dtype}, and not that of the variable"
-        )
+        raise DamagedError(f"an image of {variable.name} has the data type {header.dtype}, not that of the variable")
     if header.size != nbytes:
-        raise DamagedError(f"an image of {math.prod(dims)} numbers says that it has {header.size} bytes")
+        raise DamagedError(f"an image of {math.prod(dims)} values claims to have {header.size} bytes")
 
 
 Place: TypeAlias = Callable[[ImageHeader], ImageReader | None]
-"""Where an image goes, by its header; None if nothing follows it."""
+"""Returns the reader for an image from its header, or None if no pixels follow."""
 
 
 class StreamReader:
-    """Cuts a stream into images: yields each header when its image is whole.
+    """Splits a stream into images, yielding each header when its image is complete.
 
-    Streams of servers that know protocol_v11x and of those that do not are read alike: an image ends with its first
-    empty chunk or with the last that its header counts, and empty ones that follow are passed over.
+    Reads streams of servers with and without protocol_v11x: an image ends with its first empty chunk or with the last
+    chunk announced by its header; further empty chunks are skipped.
 
     Attributes:
-        count: how many images the stream says that it has; None before its beginning.
+        count: number of images announced by the stream; None before its beginning.
 
     Raises:
         DamagedError: while iterating. The stream's own errors pass through.
@@ -143,9 +142,9 @@ class StreamReader:
     def __iter__(self) -> Iterator[ImageHeader]:
         first = next(self._messages, None)
         if first is None:
-            return  # broken off before it began; whoever reads sees that `count` is None
+            return  # broken before the first message: `count` stays None
         if first.WhichOneof("response") != "global_header":
-            raise DamagedError("the stream does not begin with its own header")
+            raise DamagedError("the stream does not begin with a global header")
         self.count = self._checked_count(first.global_header)
         for number, message in enumerate(self._headers()):
             if number >= self.count:
@@ -156,7 +155,7 @@ class StreamReader:
 
     def _checked_count(self, header: GetCubeResponseHeader) -> int:
         if header.count < 0:
-            raise DamagedError(f"the stream counts {header.count} images")
+            raise DamagedError(f"the stream announces {header.count} images")
         return header.count
 
     def _headers(self) -> Iterator[Message]:
@@ -165,10 +164,10 @@ class StreamReader:
             if kind == "header":
                 yield message
             elif kind != "chunk" or message.chunk.data or message.chunk.part <= self._part:
-                raise DamagedError(f"a {kind or 'message without content'} comes where an image begins")
+                raise DamagedError(f"the stream has a {kind or 'message without content'} instead of an image header")
 
     def _image(self, header: ImageHeader) -> bool:
-        """Whether the image came whole; false if the stream ended within."""
+        """Read an image. False if the stream ended within it."""
         self._part = 0
         self._on_bytes(len(header.data))
         reader = self._place(header)

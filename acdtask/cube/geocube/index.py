@@ -1,4 +1,4 @@
-"""Datasets on a Geocube: what there is, and containers made known, each with a result of its own."""
+"""Datasets on a Geocube: listing them, and indexing containers with a result for each."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from acdtask.cube.geocube.catalogue import Catalogue, Served
-from acdtask.cube.geocube.channel import Channel, Kind
+from acdtask.cube.geocube.catalogue import Catalogue, ServedInstance
+from acdtask.cube.geocube.channel import CallKind, Channel
 from acdtask.cube.geocube.errors import cause_of
 from acdtask.cube.geocube.records import Records
 from acdtask.cube.model import OUTSIDE, Dataset
 from acdtask.cube.protocol import datasets_pb2 as pb
-from acdtask.cube.protocol.convert import dformat_to_wire
+from acdtask.cube.protocol.convert import dformat_to_message
 from acdtask.cube.protocol.records_pb2 import RecordIdList
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.source_files import Header, read_header
 from acdtask.storage.store import Store
 
-__all__ = ["Containers", "IndexResult", "Indexed", "Listed", "header_of"]
+__all__ = ["Containers", "IndexResult", "Indexed", "ListedDataset", "header_of"]
 
 IDS_AT_ONCE = 50_000
 UNOPENED = "cannot be opened"
@@ -30,11 +30,11 @@ REMOTE = (*OUTSIDE, "gs://")
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A dataset as the server lists it.
+class ListedDataset:
+    """A dataset as listed by the server.
 
     Attributes:
-        record_id: of acd.
+        record_id: acd's id of the record.
         server_id: the server's id of the record.
     """
 
@@ -44,7 +44,7 @@ class Listed:
 
 
 class Indexed(Enum):
-    """What became of a container."""
+    """Outcome of indexing a container. THERE: all of its datasets were indexed already."""
 
     NEW = "new"
     THERE = "there"
@@ -53,7 +53,7 @@ class Indexed(Enum):
 
 @dataclass(frozen=True)
 class IndexResult:
-    """What became of a container; `error` says why it was refused."""
+    """Result of indexing a container. `error`: the reason of a refusal."""
 
     uri: str
     outcome: Indexed
@@ -66,138 +66,141 @@ class Containers:
     def __init__(self, channel: Channel, catalogue: Catalogue, records: Records) -> None:
         self._channel, self._catalogue, self._records = channel, catalogue, records
 
-    def listed(self, served: Served, own_ids: Iterable[str] | None = None) -> list[Listed]:
+    def listed(self, served: ServedInstance, own_ids: Iterable[str] | None = None) -> list[ListedDataset]:
         """The datasets of an instance, or those of some records."""
         if own_ids is None:
             return self._list(served, None)
         wanted = list(dict.fromkeys(own_ids))
         if not wanted:
             return []
-        if self._records.unknown(wanted):
+        if self._records.unknown(wanted):  # list all datasets: their records bring the missing ids
             chosen = frozenset(wanted)
-            return [one for one in self._list(served, None) if one.record_id in chosen]
-        ids = [one for own in wanted if (one := self._records.identities.server_id(own))]
-        parts = [ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)]
-        return [one for part in parts for one in self._list(served, part)]
+            return [listed for listed in self._list(served, None) if listed.record_id in chosen]
+        server_ids = [server_id for own in wanted if (server_id := self._records.identities.server_id(own))]
+        batches = [server_ids[start : start + IDS_AT_ONCE] for start in range(0, len(server_ids), IDS_AT_ONCE)]
+        return [listed for batch in batches for listed in self._list(served, batch)]
 
     def index(self, datasets: Sequence[Dataset], *, managed: bool = False) -> list[IndexResult]:
-        """Make datasets visible, container by container, a few at once; what is there already is left alone.
+        """Index the datasets that do not exist yet, container by container, some concurrently.
 
-        Where a container can be opened here, its header is looked at first. A refused one keeps no other from being
-        indexed.
+        If a container can be opened here, its header is checked first. All other containers are indexed even if some
+        are refused.
 
         Args:
             datasets: of containers with absolute addresses.
-            managed: hand the files over to the server, which deletes one with its last dataset.
+            managed: hand the files over to the server, which deletes a file together with its last dataset.
 
         Raises:
-            AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, INPUT_MISSING for an unknown record: before anything is done.
+            AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, INPUT_MISSING for an unknown record, before anything is
+                indexed.
         """
         served = {
             key: self._catalogue.served(*key) for key in dict.fromkeys((d.variable, d.instance) for d in datasets)
         }
         self._know_records(datasets)
-        there = self._there(datasets, served)
+        existing = self._existing(datasets, served)
         by_uri: dict[str, list[Dataset]] = defaultdict(list)
-        for one in dict.fromkeys(datasets):
-            by_uri[one.uri].append(one)
+        for dataset in dict.fromkeys(datasets):
+            by_uri[dataset.uri].append(dataset)
 
         def index(uri: str) -> IndexResult:
-            return self._index(uri, by_uri[uri], served, there, managed=managed)
+            return self._index(uri, by_uri[uri], served, existing, managed=managed)
 
         return list(self._channel.in_parallel(index, list(by_uri)))
 
-    def _list(self, served: Served, server_ids: list[str] | None) -> list[Listed]:
+    def _list(self, served: ServedInstance, server_ids: list[str] | None) -> list[ListedDataset]:
         request = pb.ListDatasetsRequest(instance_id=served.id)
         if server_ids is not None:
             request.records.CopyFrom(RecordIdList(ids=server_ids))
-        answer = self._channel.call(self._channel.geocube.ListDatasets, request, Kind.LISTING)
+        answer = self._channel.call(self._channel.geocube.ListDatasets, request, CallKind.LISTING)
         return [
-            Listed(self._records.learn(record), record.id, meta)
+            ListedDataset(self._records.learn(record), record.id, meta)
             for record, metas in zip(answer.records, answer.dataset_metas, strict=True)
             for meta in metas.internalsMeta
         ]
 
     def _know_records(self, datasets: Sequence[Dataset]) -> None:
-        wanted = [one.record_id for one in datasets]
+        wanted = [dataset.record_id for dataset in datasets]
         if self._records.unknown(wanted):
             self._records.list_all()
         if missing := self._records.unknown(wanted):
             what = f"{self._channel.endpoint.address} has no record {missing[0]}"
-            raise AcdError(ErrorCode.INPUT_MISSING, what, "Make the record first, or commit it together with its data.")
+            raise AcdError(ErrorCode.INPUT_MISSING, what, "Create the record first, or commit it with its datasets.")
 
-    def _there(
-        self, datasets: Sequence[Dataset], served: dict[tuple[str, str], Served]
-    ) -> dict[tuple[str, str, str], list[Listed]]:
-        """What is listed of the instances and records, by instance's id, record's id and address."""
-        found: dict[tuple[str, str, str], list[Listed]] = defaultdict(list)
-        for key, one in served.items():
-            for listed in self.listed(one, [d.record_id for d in datasets if (d.variable, d.instance) == key]):
-                found[one.id, listed.record_id, listed.meta.container_uri].append(listed)
-        return found
+    def _existing(
+        self, datasets: Sequence[Dataset], served: dict[tuple[str, str], ServedInstance]
+    ) -> dict[tuple[str, str, str], list[ListedDataset]]:
+        """The indexed datasets of the same records, by instance id, record id and address."""
+        existing: dict[tuple[str, str, str], list[ListedDataset]] = defaultdict(list)
+        for key, instance in served.items():
+            for listed in self.listed(instance, [d.record_id for d in datasets if (d.variable, d.instance) == key]):
+                existing[instance.id, listed.record_id, listed.meta.container_uri].append(listed)
+        return existing
 
     def _index(
         self,
         uri: str,
         datasets: list[Dataset],
-        served: dict[tuple[str, str], Served],
-        there: dict[tuple[str, str, str], list[Listed]],
+        served: dict[tuple[str, str], ServedInstance],
+        existing: dict[tuple[str, str, str], list[ListedDataset]],
         *,
         managed: bool,
     ) -> IndexResult:
+        # A container's error is its result, so that the other containers are still indexed.
         try:
             missing = []
-            for one in datasets:
-                of = served[one.variable, one.instance]
-                if not _is_there(one, self._message(one, of), there[of.id, one.record_id, uri]):
-                    missing.append(one)
+            for dataset in datasets:
+                instance = served[dataset.variable, dataset.instance]
+                message = self._message(dataset, instance)
+                if not _is_indexed(dataset, message, existing[instance.id, dataset.record_id, uri]):
+                    missing.append(dataset)
             if not missing:
                 return IndexResult(uri, Indexed.THERE)
             _check_container(uri, missing, served)
-            messages = [self._message(one, served[one.variable, one.instance]) for one in missing]
+            messages = [self._message(dataset, served[dataset.variable, dataset.instance]) for dataset in missing]
             self._send(pb.Container(uri=uri, managed=managed, datasets=messages))
         except AcdError as error:
             return IndexResult(uri, Indexed.REFUSED, error)
         return IndexResult(uri, Indexed.NEW)
 
-    def _message(self, one: Dataset, served: Served) -> pb.Dataset:
-        low, high = one.real or (served.variable.dformat.min, served.variable.dformat.max)
+    def _message(self, dataset: Dataset, served: ServedInstance) -> pb.Dataset:
+        low, high = dataset.real or (served.variable.dformat.min, served.variable.dformat.max)
         return pb.Dataset(
-            record_id=self._records.identities.server_id(one.record_id) or "",
+            record_id=self._records.identities.server_id(dataset.record_id) or "",
             instance_id=served.id,
-            container_subdir=one.subdir,
-            bands=one.bands,
-            dformat=dformat_to_wire(one.dformat),
+            container_subdir=dataset.subdir,
+            bands=dataset.bands,
+            dformat=dformat_to_message(dataset.dformat),
             real_min_value=low,
             real_max_value=high,
-            exponent=one.exponent,
+            exponent=dataset.exponent,
         )
 
     def _send(self, container: pb.Container) -> None:
         request = pb.IndexDatasetsRequest(container=container)
         try:
-            self._channel.call(self._channel.geocube.IndexDatasets, request, Kind.LISTING)
+            self._channel.call(self._channel.geocube.IndexDatasets, request, CallKind.LISTING)
         except AcdError as error:
             refusal = cause_of(error)
-            # A container that the server cannot open has no details, and no other sign than these words.
+            # If the server cannot open a container, it sends no details: only the text tells.
             if refusal is None or error.code is not ErrorCode.GEOCUBE_REFUSED or UNOPENED not in refusal.message:
                 raise
             code = ErrorCode.INPUT_MISSING if "No such file" in refusal.message else ErrorCode.INPUT_UNREADABLE
             what = refusal.message if container.uri in refusal.message else f"{container.uri}: {refusal.message}"
-            raise AcdError(code, what, "Put the file where the server looks for it.") from error
+            raise AcdError(code, what, "Put the file at that path on the server.") from error
 
 
-def _is_there(one: Dataset, wanted: pb.Dataset, listed: list[Listed]) -> bool:
-    """Whether the dataset is listed. DATASET_CONFLICT if another of its bands is, with what differs."""
+def _is_indexed(dataset: Dataset, wanted: pb.Dataset, listed: list[ListedDataset]) -> bool:
+    """Whether the dataset is listed. DATASET_CONFLICT, naming the differences, if a different one has its bands."""
     for meta in (other.meta for other in listed):
-        if meta.container_subdir != one.subdir or not set(meta.bands) & set(one.bands):
+        if meta.container_subdir != dataset.subdir or not set(meta.bands) & set(dataset.bands):
             continue
         mine = (list(wanted.bands), wanted.dformat, wanted.real_min_value, wanted.real_max_value, wanted.exponent)
         others = (list(meta.bands), meta.dformat, meta.range_min, meta.range_max, meta.exponent)
         names = ("bands", "format", "real minimum", "real maximum", "exponent")
         differences = [name for name, a, b in zip(names, mine, others, strict=True) if not _equal(a, b)]
         if differences:
-            detail = f"{one.uri} is indexed with another {' and '.join(differences)} for the same record"
+            detail = f"{dataset.uri} is indexed with a different {' and '.join(differences)} for the same record"
             raise AcdError(ErrorCode.DATASET_CONFLICT, detail)
         return True
     return False
@@ -205,52 +208,55 @@ def _is_there(one: Dataset, wanted: pb.Dataset, listed: list[Listed]) -> bool:
 
 def _equal(mine: object, other: object) -> bool:
     if hasattr(mine, "SerializeToString") and hasattr(other, "SerializeToString"):
-        same: bool = mine.SerializeToString() == other.SerializeToString()  # NaN is equal to itself here
+        same: bool = (
+            mine.SerializeToString() == other.SerializeToString()
+        )  # unlike ==, this treats NaN as equal to itself
         return same
     return mine == other
 
 
-def _check_container(uri: str, datasets: Sequence[Dataset], served: dict[tuple[str, str], Served]) -> None:
-    """What can be known before the server is asked."""
+def _check_container(uri: str, datasets: Sequence[Dataset], served: dict[tuple[str, str], ServedInstance]) -> None:
+    """Check what can be checked without the server. SETTING_INVALID, INPUT_BANDS, INPUT_OUT_OF_RANGE."""
     if not uri.startswith(REMOTE):
-        detail = f"{uri} is no absolute address, and a Geocube reads containers where they are"
+        detail = f"{uri} is not an absolute address; a Geocube opens containers at their own addresses"
         raise AcdError(ErrorCode.SETTING_INVALID, detail, "Give an absolute path, or an s3:// or gs:// address.")
-    header = header_of(uri) if all(not one.subdir for one in datasets) else None
-    for one in datasets:
-        variable = served[one.variable, one.instance].variable
-        if len(one.bands) != len(variable.bands) or min(one.bands, default=0) < 1:
-            what = f"{uri} is given with the bands {_text(one.bands)}"
-            raise AcdError(ErrorCode.INPUT_BANDS, f"{what}, and {variable.name} has {len(variable.bands)}")
-        low, high = one.real or (variable.dformat.min, variable.dformat.max)
+    header = header_of(uri) if all(not dataset.subdir for dataset in datasets) else None
+    for dataset in datasets:
+        variable = served[dataset.variable, dataset.instance].variable
+        if len(dataset.bands) != len(variable.bands) or min(dataset.bands, default=0) < 1:
+            what = f"the bands of {uri} are given as {_text(dataset.bands)}"
+            raise AcdError(ErrorCode.INPUT_BANDS, f"{what}, but {variable.name} has {len(variable.bands)}")
+        low, high = dataset.real or (variable.dformat.min, variable.dformat.max)
         if low < variable.dformat.min or high > variable.dformat.max:
-            detail = f"{uri} means {low:g} to {high:g}, and {variable.name} goes from {variable.dformat.min:g} to "
-            raise AcdError(ErrorCode.INPUT_OUT_OF_RANGE, f"{detail}{variable.dformat.max:g}")
-        _check_range(one)
+            detail = f"values of {uri} map to {low:g} to {high:g}, outside the range of {variable.name}: "
+            limits = f"{variable.dformat.min:g} to {variable.dformat.max:g}"
+            raise AcdError(ErrorCode.INPUT_OUT_OF_RANGE, f"{detail}{limits}")
+        _check_range(dataset)
         if header is not None:
-            _check_header(one, header)
+            _check_header(dataset, header)
 
 
-def _check_range(one: Dataset) -> None:
-    kind = np.dtype(one.dformat.dtype)
-    limits = np.iinfo(kind) if kind.kind in "iu" else np.finfo(kind)
+def _check_range(dataset: Dataset) -> None:
+    dtype, dformat = np.dtype(dataset.dformat.dtype), dataset.dformat
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
     low, high = float(limits.min), float(limits.max)
-    if one.dformat.min < low or one.dformat.max > high:
-        detail = f"{one.uri} is given with values {one.dformat.min:g} to {one.dformat.max:g}, which {kind} cannot have"
+    if dformat.min < low or dformat.max > high:
+        detail = f"the values of {dataset.uri} are given as {dformat.min:g} to {dformat.max:g}, outside of {dtype}"
         raise AcdError(ErrorCode.INPUT_OUT_OF_RANGE, detail)
 
 
-def _check_header(one: Dataset, header: Header) -> None:
-    if max(one.bands) > header.bands:
-        detail = f"{one.uri} has {header.bands} bands, and band {max(one.bands)} is asked for"
+def _check_header(dataset: Dataset, header: Header) -> None:
+    if max(dataset.bands) > header.bands:
+        detail = f"{dataset.uri} has {header.bands} bands, but band {max(dataset.bands)} is requested"
         raise AcdError(ErrorCode.INPUT_BANDS, detail)
-    found = {header.dtypes[band - 1] for band in one.bands}
-    if found != {one.dformat.dtype}:
-        detail = f"{one.uri} has numbers of the type {' and '.join(sorted(found))} in place of {one.dformat.dtype}"
+    dtypes = {header.dtypes[band - 1] for band in dataset.bands}
+    if dtypes != {dataset.dformat.dtype}:
+        detail = f"{dataset.uri} has the data type {' and '.join(sorted(dtypes))} instead of {dataset.dformat.dtype}"
         raise AcdError(ErrorCode.INPUT_BANDS, detail)
 
 
 def header_of(uri: str) -> Header | None:
-    """The header of a container, if it is a file that can be seen from here. INPUT_UNREADABLE, INPUT_CRS_MISSING."""
+    """The header of a container, or None if it is not a local file. INPUT_UNREADABLE, INPUT_CRS_MISSING."""
     path = Path(uri.removeprefix("file://"))
     if not path.is_absolute() or not path.is_file():
         return None

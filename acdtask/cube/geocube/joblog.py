@@ -1,4 +1,4 @@
-"""The log of a Geocube's job: lines of text that are the only source for its tasks, errors and repeated states."""
+"""Parses the log of a Geocube job, the only source for its tasks, errors and repeated states."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _STATES = {
 
 @dataclass(frozen=True)
 class TaskMap:
-    """The cells of a job by name, as far as they can be read from its log.
+    """The cells of a job by name, as far as its log reports them.
 
     Attributes:
-        others: state of the tasks whose cell the log does not name, by id.
+        others: states of the tasks whose cell the log does not name, by id.
     """
 
     cells: dict[str, CellTask]
@@ -44,7 +44,7 @@ class TaskMap:
 
 
 def read_log(job: JobState) -> JobState:
-    """The job with what only its log reports."""
+    """The job, completed with the facts that only its log reports."""
     log = job.log
     states = {match["state"] for text in log if (match := LINE.match(text))}
     facts = {
@@ -57,7 +57,7 @@ def read_log(job: JobState) -> JobState:
 
 
 def last_error(log: Sequence[str]) -> str:
-    """The message of the last ERROR line. Lines that only say that the job failed count if there is no other."""
+    """The message of the last ERROR line, if possible one that says more than that the job failed."""
     errors = [match["message"].strip() for text in log if (match := LINE.match(text)) and match["severity"] == "ERROR"]
     causes = [message for message in errors if not _is_only_failure(message)]
     return (causes or errors or [""])[-1]

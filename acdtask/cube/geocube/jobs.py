@@ -9,8 +9,8 @@ import grpc
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from acdtask.cube.follow import ELIDED, ENDED
-from acdtask.cube.geocube.catalogue import Catalogue, Served
-from acdtask.cube.geocube.channel import Channel, Kind
+from acdtask.cube.geocube.catalogue import Catalogue, ServedInstance
+from acdtask.cube.geocube.channel import CallKind, Channel
 from acdtask.cube.geocube.errors import cause_of, is_taken
 from acdtask.cube.geocube.joblog import read_log
 from acdtask.cube.jobs import Consolidation, ConsolidationParams, JobState, Level, stored_as
@@ -19,9 +19,9 @@ from acdtask.cube.protocol import jobs_pb2 as pb
 from acdtask.cube.protocol.convert import (
     RESAMPLING_NAMES,
     RESAMPLINGS,
-    dformat_from_wire,
-    dformat_to_wire,
-    moment_from_wire,
+    dformat_from_message,
+    dformat_to_message,
+    moment_from_message,
 )
 from acdtask.cube.protocol.records_pb2 import RecordIdList
 from acdtask.cube.protocol.values_pb2 import ExecutionLevel, StorageClass
@@ -31,26 +31,26 @@ __all__ = ["Jobs"]
 
 LINES_OF_A_PAGE = 1000
 NAMED = 5
-"""Jobs that are named where it is not known which of them holds a lock."""
+"""Maximum number of jobs named in a message if it is not known which of them holds a lock."""
 
-HEARD_SECONDS, LOOK_SECONDS = 25.0, 0.2
-"""An idle Geocube looks into its queue every ten seconds."""
+QUEUE_SECONDS, LOOK_SECONDS = 25.0, 0.2
+"""An idle Geocube reads its queue every ten seconds."""
 
 FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 
 
 class Jobs:
-    """The jobs of a Geocube. Every method raises AcdError; JOB_UNKNOWN for an id or a name that there is not."""
+    """The jobs of a Geocube. Every method raises AcdError; JOB_UNKNOWN for an unknown id or name."""
 
     def __init__(self, channel: Channel, catalogue: Catalogue) -> None:
         self._channel, self._catalogue = channel, catalogue
         self._continued: dict[str, tuple[str, datetime]] = {}
 
     def configure(self, variable: str, params: ConsolidationParams) -> None:
-        """Let these be the parameters of a variable. VARIABLE_UNKNOWN, SETTING_INVALID."""
+        """Set the consolidation parameters of a variable. VARIABLE_UNKNOWN, SETTING_INVALID."""
         definition = self._catalogue.variable(variable)
         message = pb.ConsolidationParams(
-            dformat=dformat_to_wire(stored_as(definition, params)),
+            dformat=dformat_to_message(stored_as(definition, params)),
             exponent=params.exponent,
             resampling_alg=RESAMPLINGS[params.resampling or definition.resampling],
             compression=pb.ConsolidationParams.Compression.Value(params.compression),
@@ -63,7 +63,7 @@ class Jobs:
         self._channel.call(self._channel.geocube.ConfigConsolidation, request)
 
     def params(self, variable: str) -> ConsolidationParams | None:
-        """The parameters of a variable, None if none were set. VARIABLE_UNKNOWN."""
+        """The consolidation parameters of a variable, or None if none were set. VARIABLE_UNKNOWN."""
         request = pb.GetConsolidationParamsRequest(variable_id=self._catalogue.variable_id(variable))
         try:
             message = self._channel.call(self._channel.geocube.GetConsolidationParams, request).consolidation_params
@@ -75,7 +75,7 @@ class Jobs:
         definition = self._catalogue.variable(variable)
         return ConsolidationParams.model_validate(
             {
-                "dformat": dformat_from_wire(message.dformat, definition.dformat.dtype),
+                "dformat": dformat_from_message(message.dformat, definition.dformat.dtype),
                 "exponent": message.exponent,
                 "resampling": RESAMPLING_NAMES.get(message.resampling_alg),
                 "compression": pb.ConsolidationParams.Compression.Name(message.compression),
@@ -84,7 +84,7 @@ class Jobs:
             }
         )
 
-    def start(self, wanted: Consolidation, served: Served, server_ids: list[str]) -> str:
+    def start(self, wanted: Consolidation, served: ServedInstance, server_ids: list[str]) -> str:
         """Start a consolidation of records (by the server's ids) and return its id.
 
         INPUT_MISSING, JOB_CONFLICT, DATASET_LOCKED.
@@ -106,18 +106,20 @@ class Jobs:
         for attempt in range(1, self._channel.connection.attempts + 1):
             try:
                 call = self._channel.geocube.Consolidate
-                return self._channel.call(call, request, Kind.LISTING, repeat=False).job_id
+                return self._channel.call(call, request, CallKind.LISTING, repeat=False).job_id
             except AcdError as error:
                 if error.code is not ErrorCode.GEOCUBE_UNREACHABLE or attempt == self._channel.connection.attempts:
                     raise self._start_failure(error, wanted) from error
-            if (heard := self._named(wanted.name)) is not None:  # only the answer was lost
-                return heard.id
+            # The server may have started the job although its reply was lost.
+            if (started := self._named(wanted.name)) is not None:
+                return started.id
         raise AcdError(ErrorCode.BUG, f"job {wanted.name} was neither started nor refused")
 
     def job(self, id_or_name: str) -> JobState:
-        """The job with its whole log."""
+        """The job with its complete log."""
         job_id = self._id_of(id_or_name)
         message = self._page(job_id, 0)
+        # Pages are counted from the newest line; a full page means that there may be older ones.
         lines = last = _lines(message)
         page = 0
         while len(last) >= LINES_OF_A_PAGE:
@@ -127,16 +129,17 @@ class Jobs:
         return read_log(_state(message, tuple(lines)))
 
     def jobs(self, pattern: str = "") -> list[JobState]:
-        """Jobs whose names match, oldest first; with the last lines of their logs."""
+        """Jobs whose names match a pattern, oldest first, with the last lines of their logs."""
         matches = matcher(pattern or "*")
-        answer = self._channel.call(self._channel.geocube.ListJobs, pb.ListJobsRequest(name_like=pattern), Kind.LISTING)
-        found = [_state(message, tuple(_lines(message))) for message in answer.jobs if matches(message.name)]
-        return sorted(found, key=lambda job: (job.created, job.id))
+        request = pb.ListJobsRequest(name_like=pattern)
+        reply = self._channel.call(self._channel.geocube.ListJobs, request, CallKind.LISTING)
+        jobs = [_state(message, tuple(_lines(message))) for message in reply.jobs if matches(message.name)]
+        return sorted(jobs, key=lambda job: (job.created, job.id))
 
-    def go_on(self, id_or_name: str) -> None:
-        """Let a job go on that waits. A Geocube hears of it later; said again in the same pause, it would be an error.
+    def resume(self, id_or_name: str) -> None:
+        """Continue a job that pauses. JOB_STATE if it does not wait.
 
-        JOB_STATE if it does not wait.
+        A Geocube processes the order later; a second one for the same pause would be an error, so it is not sent.
         """
         job_id = self._id_of(id_or_name)
         job = _state(self._page(job_id, 0), ())
@@ -148,26 +151,26 @@ class Jobs:
         self._continued[job_id] = job.state, job.updated
 
     def retry(self, id_or_name: str, *, force: bool = False) -> None:
-        """Let a job that failed try again. JOB_STATE."""
+        """Retry a failed job. JOB_STATE."""
         before = self._newest(self._id_of(id_or_name))
         request = pb.RetryJobRequest(id=before.id, force_any_state=force)
         self._channel.call(self._channel.geocube.RetryJob, request, repeat=False)
         self._await_change(before)
 
     def cancel(self, id_or_name: str, *, force: bool = False) -> None:
-        """End a job and take back what it did. JOB_STATE."""
+        """End a job and undo what it did. JOB_STATE."""
         before = self._newest(self._id_of(id_or_name))
         request = pb.CancelJobRequest(id=before.id, force_any_state=force)
         self._channel.call(self._channel.geocube.CancelJob, request, repeat=False)
         self._await_change(before)
 
     def clean(self, pattern: str = "", state: str = "") -> int:
-        """Forget jobs that have ended; how many."""
+        """Remove jobs that have ended. The number removed."""
         if state and state not in ENDED:
-            detail = f"jobs in the state {state} have not ended, and cannot be forgotten"
-            raise AcdError(ErrorCode.SETTING_INVALID, detail, f"Use {', '.join(sorted(ENDED))} or none.")
+            detail = f"jobs in the state {state} have not ended and cannot be removed"
+            raise AcdError(ErrorCode.SETTING_INVALID, detail, f"Use {', '.join(sorted(ENDED))}, or no state.")
         request = pb.CleanJobsRequest(name_like=pattern, state=state)
-        return self._channel.call(self._channel.geocube.CleanJobs, request, Kind.ADMIN).count
+        return self._channel.call(self._channel.geocube.CleanJobs, request, CallKind.ADMIN).count
 
     def _start_failure(self, error: AcdError, wanted: Consolidation) -> AcdError:
         refusal = cause_of(error)
@@ -178,26 +181,27 @@ class Jobs:
         return AcdError(ErrorCode.DATASET_LOCKED, f"{refusal.message}; {self._holders()}")
 
     def _name_taken(self, name: str) -> AcdError:
-        return AcdError(ErrorCode.JOB_CONFLICT, f"{self._channel.endpoint.address} has a job {name} already")
+        return AcdError(ErrorCode.JOB_CONFLICT, f"{self._channel.endpoint.address} already has a job {name}")
 
     def _holders(self) -> str:
-        """Who may hold a lock, in words: a Geocube does not say whose it is."""
-        running = [job for job in self.jobs() if job.state not in ENDED]
-        if not running:
-            return "its job has ended just now"
-        named = ", ".join(f"{job.name} ({job.state})" for job in running[:NAMED])
-        if len(running) == 1:
-            return f"the job that has not ended is {named}"
-        return f"one of {len(running)} jobs that have not ended: {named}{', ...' if len(running) > NAMED else ''}"
+        """The jobs that may hold a lock, as text; a Geocube does not report the owner."""
+        unfinished = [job for job in self.jobs() if job.state not in ENDED]
+        if not unfinished:
+            return "the job that held it has just ended"
+        named = ", ".join(f"{job.name} ({job.state})" for job in unfinished[:NAMED])
+        if len(unfinished) == 1:
+            return f"the only unfinished job is {named}"
+        rest = ", ..." if len(unfinished) > NAMED else ""
+        return f"it is held by one of {len(unfinished)} unfinished jobs: {named}{rest}"
 
     def _newest(self, job_id: str) -> pb.Job:
         request = pb.GetJobRequest(id=job_id, log_limit=1)
         return self._channel.call(self._channel.geocube.GetJob, request).job
 
     def _await_change(self, before: pb.Job) -> None:
-        """Wait until the server has heard an order, which it queues; whoever follows the job would see it fail again.
+        """Wait until the server has processed a queued order; until then, the job would still look failed.
 
-        No longer than such a queue takes: the order may have changed nothing.
+        The wait is limited to the time that the queue takes, since the order may have changed nothing.
         """
 
         def is_same(now: pb.Job) -> bool:
@@ -205,7 +209,7 @@ class Jobs:
 
         waiting = Retrying(
             retry=retry_if_result(is_same),
-            stop=stop_after_delay(HEARD_SECONDS),
+            stop=stop_after_delay(QUEUE_SECONDS),
             wait=wait_fixed(LOOK_SECONDS),
             retry_error_callback=lambda _: before,
         )
@@ -219,25 +223,25 @@ class Jobs:
         try:
             return str(uuid.UUID(id_or_name))
         except ValueError:
-            found = self._named(id_or_name)
-        if found is None:
+            job = self._named(id_or_name)
+        if job is None:
             raise AcdError(ErrorCode.JOB_UNKNOWN, f"{self._channel.endpoint.address} has no job {id_or_name!r}")
-        return found.id
+        return job.id
 
     def _named(self, name: str) -> JobState | None:
         return next((job for job in self.jobs(name) if job.name == name), None)
 
 
 def _lines(message: pb.Job) -> list[str]:
-    """The lines of a page, without the server's remark that there are others."""
+    """The lines of a page, without the server's remark that it left out others."""
     return [line for line in message.logs if not ELIDED.match(line)]
 
 
 def _joined(older: list[str], newer: list[str]) -> list[str]:
-    """Two pages; lines are in both if some were written between the two calls."""
-    for both in range(min(len(older), len(newer)), 0, -1):
-        if older[-both:] == newer[:both]:
-            return older + newer[both:]
+    """Two pages as one list. They overlap if lines were written between the two calls."""
+    for overlap in range(min(len(older), len(newer)), 0, -1):
+        if older[-overlap:] == newer[:overlap]:
+            return older + newer[overlap:]
     return older + newer
 
 
@@ -250,8 +254,8 @@ def _state(message: pb.Job, log: tuple[str, ...]) -> JobState:
         state=message.state,
         waiting=message.waiting,
         level=Level(message.execution_level) if known else Level.ASYNCHRONOUS,
-        created=moment_from_wire(message.creation_time) or FIRST_MOMENT,
-        updated=moment_from_wire(message.last_update_time) or FIRST_MOMENT,
+        created=moment_from_message(message.creation_time) or FIRST_MOMENT,
+        updated=moment_from_message(message.last_update_time) or FIRST_MOMENT,
         active_tasks=message.active_tasks,
         failed_tasks=message.failed_tasks,
         log=log,

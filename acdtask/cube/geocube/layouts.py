@@ -1,4 +1,4 @@
-"""Layouts and tiles on a Geocube: acd's two kinds of grids are both regular ones there."""
+"""Layouts and tiles on a Geocube, where both of acd's kinds of grids are regular grids."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.errors import check_name, malformed
 from acdtask.cube.protocol import layouts_pb2 as pb
-from acdtask.cube.protocol.convert import area_to_wire
+from acdtask.cube.protocol.convert import area_to_message
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import WEB_MERCATOR_HALF_WIDTH, Layout, RegularGrid, Tile, WebMercatorGrid
 
-__all__ = ["Layouts", "layout_of", "layout_to_wire"]
+__all__ = ["Layouts", "layout_of", "layout_to_message"]
 
 WEB_MERCATOR = "EPSG:3857"
 SCALES = (1, 2, 4, 8, 16)
@@ -23,10 +23,10 @@ ZOOMS = 25
 BLOCK = 256
 MAX_RECORDS = 1000
 PATTERN = "Z=0>T>R>B;R>Z=1:>T>B"
-"""Pixels of a tile for all records lie together: Geocube's own default."""
+"""Geocube's default: the pixels of a tile are contiguous over all records."""
 
 OFF_GRID = 1e-3
-"""Cells: what a tile may lie beside its place in the grid, by rounding."""
+"""Tolerance, in cells, for the rounding of a tile's position in the grid."""
 
 
 class Layouts:
@@ -36,58 +36,59 @@ class Layouts:
         self._channel = channel
 
     def layout(self, name: str) -> Layout:
-        """The layout of that name. LAYOUT_UNKNOWN; LAYOUT_INVALID if acd has no such grid."""
+        """The layout of that name. LAYOUT_UNKNOWN; LAYOUT_INVALID if acd does not support its grid."""
         message = self._find(name)
         if message is None:
             raise AcdError(ErrorCode.LAYOUT_UNKNOWN, f"{self._channel.endpoint.address} has no layout {name!r}")
         return layout_of(message)
 
     def layouts(self) -> list[Layout]:
-        """Every layout that acd can use, by name."""
-        found = []
+        """All layouts that acd can use, sorted by name."""
+        layouts = []
         for message in self._list(""):
             try:
-                found.append(layout_of(message))
+                layouts.append(layout_of(message))
             except AcdError as error:
                 if error.code is not ErrorCode.LAYOUT_INVALID:
                     raise
-        return sorted(found, key=lambda layout: layout.name)
+        return sorted(layouts, key=lambda layout: layout.name)
 
     def add(self, layout: Layout) -> bool:
-        """Make the layout; whether it is new. NAME_INVALID, LAYOUT_INVALID, LAYOUT_CONFLICT (naming what differs).
+        """Create the layout if it does not exist. Returns whether it is new.
 
-        What Geocube itself would take and fail with at the first use is refused here.
+        Rejects layouts that Geocube would accept but fail to use. NAME_INVALID, LAYOUT_INVALID, LAYOUT_CONFLICT (naming
+        the differences).
         """
         from acdtask.raster.points import crs_of
 
         check_name("a layout", layout.name)
         crs_of(layout.crs)
-        there = self._find(layout.name)
-        if there is None:
-            request = pb.CreateLayoutRequest(layout=layout_to_wire(layout))
+        existing = self._find(layout.name)
+        if existing is None:
+            request = pb.CreateLayoutRequest(layout=layout_to_message(layout))
             try:
                 self._channel.call(self._channel.geocube.CreateLayout, request)
             except AcdError as error:
                 if error.code is not ErrorCode.LAYOUT_CONFLICT:
                     raise
-                there = self._find(layout.name)  # somebody was faster
-            if there is None:
+                existing = self._find(layout.name)  # another client was faster
+            if existing is None:
                 return True
-        self._compare(layout, layout_of(there))
+        self._compare(layout, layout_of(existing))
         return False
 
     def delete(self, name: str) -> None:
-        """Remove a layout; nothing happens if there is none."""
+        """Remove a layout if it exists."""
         self._channel.call(self._channel.geocube.DeleteLayout, pb.DeleteLayoutRequest(name=name))
 
     def tiles(self, area: dict[str, Any], layout: Layout) -> list[Tile]:
-        """The cells of a layout that an area needs, as the server finds them, by row, then column.
+        """The cells of a layout that intersect an area according to the server, sorted by row, then column.
 
         Args:
-            area: GeoJSON polygons in longitude and latitude; up to a metre of them is lost on the way.
-            layout: of this server or not.
+            area: GeoJSON polygons in longitude and latitude. The protocol rounds them by up to a metre.
+            layout: may be unknown to the server.
         """
-        request = pb.TileAOIRequest(aoi=area_to_wire(area), layout=layout_to_wire(layout))
+        request = pb.TileAOIRequest(aoi=area_to_message(area), layout=layout_to_message(layout))
         messages = self._channel.listed(self._channel.geocube.TileAOI, request)
         cells = {self._cell(tile, layout) for message in messages for tile in message.tiles}
         return [layout.tile(i, j) for j, i in sorted(cells)]
@@ -97,7 +98,7 @@ class Layouts:
         ox, oy = layout.origin
         i, j = (tile.transform.a - ox) / layout.cell_extent, (oy - tile.transform.d) / layout.cell_extent
         if not (abs(i - round(i)) < OFF_GRID and abs(j - round(j)) < OFF_GRID):
-            raise malformed(self._channel.endpoint, f"a tile of {layout.name} begins within a cell ({i:g}/{j:g})")
+            raise malformed(self._channel.endpoint, f"a tile of {layout.name} is not a cell of it ({i:g}/{j:g})")
         return round(j), round(i)
 
     def _list(self, pattern: str) -> list[pb.Layout]:
@@ -105,23 +106,23 @@ class Layouts:
         return list(answer.layouts)
 
     def _find(self, name: str) -> pb.Layout | None:
-        return next((one for one in self._list(name) if one.name == name), None) if name else None
+        return next((message for message in self._list(name) if message.name == name), None) if name else None
 
-    def _compare(self, wanted: Layout, there: Layout) -> None:
-        mine, others = _parameters(wanted), _parameters(there)
+    def _compare(self, wanted: Layout, existing: Layout) -> None:
+        mine, others = _parameters(wanted), _parameters(existing)
         differences = [
-            f"{key} {others[key]} in place of {mine[key]}" for key in mine if not _same(mine[key], others[key])
+            f"{key} {others[key]} instead of {mine[key]}" for key in mine if not _same(mine[key], others[key])
         ]
         if differences:
             detail = f"{self._channel.endpoint.address} has the layout {wanted.name} with {', '.join(differences)}"
             raise AcdError(ErrorCode.LAYOUT_CONFLICT, detail)
 
 
-def layout_to_wire(layout: Layout) -> pb.Layout:
-    """A layout as a regular grid; one of web mercator tiles is known by the place and the size of its cells.
+def layout_to_message(layout: Layout) -> pb.Layout:
+    """The message of a layout, as a regular grid; `layout_of` recognises web mercator tiles by origin and cell size.
 
-    >>> wire = layout_to_wire(Layout(name="z9", grid=WebMercatorGrid(zoom=9, scale=2)))
-    >>> layout_of(wire).grid
+    >>> message = layout_to_message(Layout(name="z9", grid=WebMercatorGrid(zoom=9, scale=2)))
+    >>> layout_of(message).grid
     WebMercatorGrid(kind='web_mercator', zoom=9, scale=2)
     """
     return pb.Layout(
@@ -135,7 +136,7 @@ def layout_to_wire(layout: Layout) -> pb.Layout:
 
 
 def layout_of(message: pb.Layout) -> Layout:
-    """The layout of a message. LAYOUT_INVALID for a grid that acd has not."""
+    """The layout of a message. LAYOUT_INVALID if acd does not support its grid."""
     parameters = message.grid_parameters
     try:
         _check_regular(parameters.get("grid", ""))
@@ -184,7 +185,7 @@ def _same(mine: str, other: str) -> bool:
 
 
 def _crs(text: str) -> str:
-    """By its EPSG number if it has one, as in other places of acd."""
+    """The CRS as `EPSG:<number>` if it has an EPSG number, as everywhere in acd."""
     from acdtask.raster.points import crs_of
 
     number = crs_of(text).to_epsg()
@@ -201,12 +202,13 @@ def _cell_size(parameters: Mapping[str, str]) -> int:
 
 
 def _web_mercator(grid: RegularGrid) -> WebMercatorGrid | None:
-    """The web mercator grid that the grid is, if it is one."""
-    world = -grid.ox, grid.oy
-    if grid.crs != WEB_MERCATOR or not all(math.isclose(one, WEB_MERCATOR_HALF_WIDTH, rel_tol=1e-12) for one in world):
+    """The same grid as a web mercator grid, or None if it is none."""
+    origin = -grid.ox, grid.oy
+    is_world = all(math.isclose(offset, WEB_MERCATOR_HALF_WIDTH, rel_tol=1e-12) for offset in origin)
+    if grid.crs != WEB_MERCATOR or not is_world:
         return None
     zoom = math.log2(2 * WEB_MERCATOR_HALF_WIDTH / (grid.cell_size * grid.resolution))
-    scale = next((one for one in SCALES if grid.cell_size == 256 * one), None)
+    scale = next((scale for scale in SCALES if grid.cell_size == 256 * scale), None)
     if scale is None or abs(zoom - round(zoom)) > 1e-9 or not 0 <= round(zoom) < ZOOMS:
         return None
     return WebMercatorGrid.model_validate({"zoom": round(zoom), "scale": scale})

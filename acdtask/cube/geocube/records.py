@@ -1,4 +1,4 @@
-"""Records and their areas on a Geocube, and which of its ids is which of acd's."""
+"""Records and their areas on a Geocube, and the mapping between its ids and acd's."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from acdtask.cube.geocube.channel import Channel, Kind
+from acdtask.cube.geocube.channel import CallKind, Channel
 from acdtask.cube.geocube.errors import cause_of, check_name, is_taken, malformed
 from acdtask.cube.model import Record, RecordQuery
 from acdtask.cube.protocol import records_pb2 as pb
-from acdtask.cube.protocol.convert import area_from_wire, area_to_wire, moment_from_wire, moment_to_wire
+from acdtask.cube.protocol.convert import area_from_message, area_to_message, moment_from_message, moment_to_message
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["Identities", "Records"]
 
 BATCH_BYTES = 3 * 1024 * 1024
-"""Of a request, which may have 4 MiB."""
+"""Maximum size of a batch; requests are limited to 4 MiB."""
 
 ATTEMPTS = 5
 FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 
 
 class Identities:
-    """Which id of the server is which id of acd; what this process has seen of it."""
+    """The mapping between the server's record ids and acd's, as far as this process has seen it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,23 +36,23 @@ class Identities:
         self._own_of: dict[str, str] = {}
 
     def learn(self, own: str, server: str) -> None:
-        """The server's record `server` is acd's record `own`."""
+        """Store that the server's record `server` is acd's record `own`."""
         with self._lock:
             self._server_of[own] = server
             self._own_of[server] = own
 
     def forget(self, owns: Iterable[str]) -> None:
-        """These records may have another id, or be gone."""
+        """Remove records, which may have been deleted or recreated."""
         with self._lock:
             for own in owns:
                 self._own_of.pop(self._server_of.pop(own, ""), None)
 
     def server_id(self, own: str) -> str | None:
-        """The server's id, if it is known."""
+        """The server's id, or None if unknown."""
         return self._server_of.get(own)
 
     def own_id(self, server: str) -> str | None:
-        """The id of acd, if it is known."""
+        """Acd's id, or None if unknown."""
         return self._own_of.get(server)
 
 
@@ -65,20 +65,21 @@ class Records:
         self._aoi_ids: dict[str, str] = {}
 
     def find(self, query: RecordQuery) -> list[Record]:
-        """The records that the query asks for, by datetime, then name, then id."""
-        whole = self._ask(query, with_aoi=True, until=(query.page + 1) * query.limit)
-        found = sorted(whole, key=lambda record: (record.datetime, record.name, record.id))
-        return found[query.page * query.limit :][: query.limit] if query.limit else found
+        """The records that match a query, sorted by datetime, name and id."""
+        listed = self._ask(query, with_aoi=True, until=(query.page + 1) * query.limit)
+        records = sorted(listed, key=lambda record: (record.datetime, record.name, record.id))
+        return records[query.page * query.limit :][: query.limit] if query.limit else records
 
     def add(self, records: Iterable[Record]) -> bool:
-        """Make the records that are not there. Whether any was new.
+        """Create the records that do not exist yet. Returns whether any was new.
 
-        NAME_INVALID, AOI_EMPTY, AOI_INVALID, SETTING_INVALID for a tag, before anything is made.
+        NAME_INVALID, AOI_EMPTY, AOI_INVALID, SETTING_INVALID for a tag, all before anything is created.
         """
         wanted = {record.id: record for record in records}
         for record in wanted.values():
             _check(record)
         any_new = False
+        # Batches are all or nothing: after a conflict, look again which records are missing.
         for _ in range(ATTEMPTS):
             missing = self._missing(list(wanted.values()))
             if not missing:
@@ -90,23 +91,25 @@ class Records:
                     self._create(missing[batch], messages[batch])
                     any_new = True
             except AcdError as error:
+                # Taken: another client creates the same records, or the reply to an earlier attempt was lost.
                 if not is_taken(error):
-                    raise  # else somebody makes the same ones just now, or a call was heard whose answer was lost
+                    raise
         raise AcdError(
-            ErrorCode.STORE_CONTENDED, f"{self._channel.endpoint.address} is getting these records from other clients"
+            ErrorCode.STORE_CONTENDED,
+            f"other clients are creating the same records on {self._channel.endpoint.address}",
         )
 
     def learn(self, message: pb.Record) -> str:
-        """The id of acd of a record that the server sent."""
+        """Acd's id of a record that the server sent."""
         known = self.identities.own_id(message.id)
         return known or self._record(message).id
 
     def unknown(self, own_ids: Iterable[str]) -> list[str]:
-        """Those of acd's ids whose ids at the server are not known."""
-        return [one for one in dict.fromkeys(own_ids) if self.identities.server_id(one) is None]
+        """Those of acd's ids whose server ids are unknown."""
+        return [own for own in dict.fromkeys(own_ids) if self.identities.server_id(own) is None]
 
     def list_all(self) -> None:
-        """Learn the ids of every record."""
+        """Learn the ids of all records."""
         self._ask(RecordQuery(), with_aoi=False)
 
     def area_of(self, server_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -114,37 +117,37 @@ class Records:
         request = pb.GetRecordsRequest(ids=list(server_ids))
         if not request.ids:
             return {}
-        messages = [one.record for one in self._channel.listed(self._channel.geocube.GetRecords, request)]
+        messages = [item.record for item in self._channel.listed(self._channel.geocube.GetRecords, request)]
         aois = list(dict.fromkeys(message.aoi_id for message in messages))
         areas = dict(zip(aois, self._channel.in_parallel(self._area, aois), strict=True))
         return {message.id: areas[message.aoi_id] for message in messages}
 
     def delete(self, own_ids: Iterable[str], *, leave_used: bool = False) -> int:
-        """Remove records without datasets; how many. IN_USE, unless those with datasets are to be left."""
+        """Remove records and return their number. IN_USE if one has datasets, unless `leave_used` keeps those."""
         owns = list(own_ids)
-        ids = [one for own in owns if (one := self.identities.server_id(own))]
+        ids = [server_id for own in owns if (server_id := self.identities.server_id(own))]
         if not ids:
             return 0
         self.identities.forget(owns)
         request = pb.DeleteRecordsRequest(ids=ids, no_fail=leave_used)
-        return int(self._channel.call(self._channel.geocube.DeleteRecords, request, Kind.LISTING).nb)
+        return int(self._channel.call(self._channel.geocube.DeleteRecords, request, CallKind.LISTING).nb)
 
     def _area(self, aoi_id: str) -> dict[str, Any]:
-        return area_from_wire(self._channel.call(self._channel.geocube.GetAOI, pb.GetAOIRequest(id=aoi_id)).aoi)
+        return area_from_message(self._channel.call(self._channel.geocube.GetAOI, pb.GetAOIRequest(id=aoi_id)).aoi)
 
     def _ask(self, query: RecordQuery, *, with_aoi: bool, until: int = 0) -> list[Record]:
-        """Records by datetime, more than asked for; `until` so many, and all of the last one's datetime."""
+        """Records by datetime. With `until`, at least that number, complete to the datetime of the last one."""
         request = pb.ListRecordsRequest(
             name=query.name,
             tags=query.tags,
-            from_time=moment_to_wire(query.start),
-            to_time=moment_to_wire(query.end),
-            aoi=area_to_wire(query.area) if query.area else None,
+            from_time=moment_to_message(query.start),
+            to_time=moment_to_message(query.end),
+            aoi=area_to_message(query.area) if query.area else None,
             with_aoi=with_aoi,
         )
 
         def enough(items: list[pb.ListRecordsResponseItem]) -> bool:
-            # Records of one datetime come in any order, so that a page cannot be left to the server.
+            # The server does not order records of equal datetime, so it cannot cut the pages.
             return 0 < until < len(items) and items[-1].record.time != items[until - 1].record.time
 
         items = self._channel.listed(self._channel.geocube.ListRecords, request, enough=enough)
@@ -154,17 +157,19 @@ class Records:
         try:
             record = Record(
                 name=message.name,
-                datetime=moment_from_wire(message.time) or FIRST_MOMENT,
+                datetime=moment_from_message(message.time) or FIRST_MOMENT,
                 tags=dict(message.tags),
-                footprint=area_from_wire(message.aoi),
+                footprint=area_from_message(message.aoi),
             )
         except ValidationError as error:
-            raise malformed(self._channel.endpoint, f"record {message.id} has the name {message.name!r}") from error
+            raise malformed(
+                self._channel.endpoint, f"record {message.id} has an invalid name: {message.name!r}"
+            ) from error
         self.identities.learn(record.id, message.id)
         return record
 
     def _missing(self, records: list[Record]) -> list[Record]:
-        """Those that the server has not."""
+        """Those of the records that the server does not have."""
         unknown = [record for record in records if self.identities.server_id(record.id) is None]
         if unknown:
             self._ask(_around(unknown), with_aoi=False)
@@ -172,14 +177,14 @@ class Records:
 
     def _create(self, records: Sequence[Record], messages: Sequence[pb.NewRecord]) -> None:
         request = pb.CreateRecordsRequest(records=messages)
-        answer = self._channel.call(self._channel.geocube.CreateRecords, request, Kind.LISTING)
+        answer = self._channel.call(self._channel.geocube.CreateRecords, request, CallKind.LISTING)
         if len(answer.ids) != len(records):
             raise malformed(self._channel.endpoint, f"{len(answer.ids)} ids for {len(records)} records")
         for record, server in zip(records, answer.ids, strict=True):
             self.identities.learn(record.id, server)
 
     def _areas(self, records: Sequence[Record]) -> dict[str, str]:
-        """Ids of the records' areas, which are made if they are not there."""
+        """Ids of the records' areas, created if needed."""
         wanted = {_key_of(record.footprint): record.footprint for record in records}
         missing = [key for key in wanted if key not in self._aoi_ids]
         made = self._channel.in_parallel(lambda key: self._aoi(wanted[key]), missing)
@@ -187,7 +192,7 @@ class Records:
         return {key: self._aoi_ids[key] for key in wanted}
 
     def _aoi(self, footprint: dict[str, Any]) -> str:
-        request = pb.CreateAOIRequest(aoi=area_to_wire(footprint))
+        request = pb.CreateAOIRequest(aoi=area_to_message(footprint))
         try:
             return self._channel.call(self._channel.geocube.CreateAOI, request).id
         except AcdError as error:
@@ -202,11 +207,11 @@ def _key_of(footprint: dict[str, Any]) -> str:
 
 
 def _new(record: Record, aoi_id: str) -> pb.NewRecord:
-    return pb.NewRecord(name=record.name, time=moment_to_wire(record.datetime), tags=record.tags, aoi_id=aoi_id)
+    return pb.NewRecord(name=record.name, time=moment_to_message(record.datetime), tags=record.tags, aoi_id=aoi_id)
 
 
 def _batches(messages: Sequence[pb.NewRecord]) -> Iterator[slice]:
-    """Slices of messages that fit into one request."""
+    """Slices of the messages, each small enough for one request."""
     start, size = 0, 0
     for number, message in enumerate(messages):
         size += message.ByteSize() + 8
@@ -218,7 +223,7 @@ def _batches(messages: Sequence[pb.NewRecord]) -> Iterator[slice]:
 
 
 def _around(records: Sequence[Record]) -> RecordQuery:
-    """A query that finds at least these records."""
+    """A query that matches at least these records."""
     names, moments = [record.name for record in records], [record.datetime for record in records]
     prefix = commonprefix(names)  # noqa: RUF071  # of names, not of paths
     common = set(records[0].tags.items()).intersection(*(record.tags.items() for record in records[1:]))
@@ -234,14 +239,14 @@ def _check(record: Record) -> None:
     check_name("a record", record.name)
     for key, value in record.tags.items():
         if set("*?") & {*key, *value}:
-            detail = f"record {record.name} has the tag {key}={value}, and Geocube takes '*' and '?' in patterns only"
+            detail = f"record {record.name} has the tag {key}={value}, but Geocube reserves '*' and '?' for patterns"
             raise AcdError(ErrorCode.SETTING_INVALID, detail)
     try:
-        message = area_to_wire(record.footprint)
+        message = area_to_message(record.footprint)
     except AcdError as error:
         raise AcdError(error.code, f"the footprint of record {record.name}: {error.detail}", error.fix) from error
     for ring in (ring for polygon in message.polygons for ring in polygon.linearrings):
         ends_meet = len(ring.points) >= 4 and ring.points[0] == ring.points[-1]
         if not ends_meet or not all(abs(point.lon) <= 180 and abs(point.lat) <= 90 for point in ring.points):
-            detail = f"the footprint of record {record.name} has a ring that is not closed, or lies beyond the globe"
+            detail = f"the footprint of record {record.name} has a ring that is not closed or outside of the globe"
             raise AcdError(ErrorCode.AOI_INVALID, detail)

@@ -1,4 +1,4 @@
-"""Cubes as streams: asked for, matched with what was asked, and gone on with where they broke off."""
+"""Streams of images: requests, matching of images to groups, and resumption of broken streams."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from acdtask.cube.geocube.connection import Endpoint
 from acdtask.cube.geocube.errors import LOST, is_passing, malformed, refusal_of
 from acdtask.cube.geocube.frames import DamagedError, ImageReader, Message, StreamReader
 from acdtask.cube.model import Outcome, Variable
-from acdtask.cube.protocol.convert import RESAMPLINGS, transform_to_wire
+from acdtask.cube.protocol.convert import RESAMPLINGS, transform_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest, ImageHeader
 from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, GroupedRecordIdsList
 from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
@@ -25,36 +25,38 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid
 
-__all__ = ["Arrival", "Asked", "CubeStream", "Group", "Link", "Opening", "Target", "level_of"]
+__all__ = ["Arrival", "CubeStream", "Group", "ImageSpec", "LinkSpeed", "Opening", "Target", "level_of"]
 
 Group: TypeAlias = tuple[str, ...]
-"""Ids of records, as the server has them."""
+"""The server's ids of the records of an image."""
 
 Target: TypeAlias = Callable[[int], Pixels]
-"""Where the image of a group goes, by the group's number: contiguous, (height, width) or (bands, height, width)."""
+"""Returns the array for the image of a group by its number: contiguous, (height, width) or (bands, height, width)."""
 
 Opening: TypeAlias = Callable[[Sequence[int]], Generator[Message, None, None]]
-"""Opens a stream for the groups of some numbers; closing it ends the call."""
+"""Opens a stream for the groups with these numbers; closing it cancels the call."""
 
 NO_DATA = "rpc error: code = NotFound desc = Not enough valid pixels (skipped)"
-"""How a server says that an image has no valid pixel; there is no other sign of it."""
+"""The only way in which a server reports an image without valid pixels."""
 
 IDS_AT_ONCE = 20_000
-"""Ids of a request, which may have 4 MiB."""
+"""Maximum number of ids in a request; requests are limited to 4 MiB."""
 
 SLOW_MB_S = 20.0
-"""Below this, deflating costs less time than it saves."""
+"""Compression saves time on links slower than this."""
 
-TELLING_BYTES = 4 * 1024 * 1024
+SAMPLE_BYTES = 4 * 1024 * 1024
+"""Minimum amount of data for a measurement of the speed."""
+
 BROKEN_TRANSPORT = ("RST_STREAM", "Stream removed")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is the same for every group of a cube.
+class ImageSpec:
+    """Instance, grid and resampling, which all images of a request share.
 
     Attributes:
-        instance_id: the server's.
+        instance_id: the server's id.
         resampling: default: the variable's.
     """
 
@@ -65,7 +67,7 @@ class Asked:
 
     @property
     def kernel(self) -> ResamplingMessage.ValueType:
-        """The resampling on the wire."""
+        """The resampling in Geocube's protocol."""
         return RESAMPLINGS[self.resampling or self.variable.resampling]
 
     def request(self, groups: Iterable[Group], level: int, *, headers_only: bool = False) -> GetCubeRequest:
@@ -74,7 +76,7 @@ class Asked:
             grouped_records=GroupedRecordIdsList(records=[GroupedRecordIds(ids=group) for group in groups]),
             instances_id=[self.instance_id],
             crs=self.grid.crs,
-            pix_to_crs=transform_to_wire(self.grid),
+            pix_to_crs=transform_to_message(self.grid),
             size=Size(width=self.grid.width, height=self.grid.height),
             compression_level=level,
             headers_only=headers_only,
@@ -85,12 +87,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Arrival:
-    """What came of a group.
+    """The image of a group, or its outcome.
 
     Attributes:
         number: of the group.
-        pixels: the array that the target gave, filled; None unless the outcome is DATA.
-        header: as it came, without pixels; None for a group that is absent.
+        pixels: the target's array, filled; None unless the outcome is DATA.
+        reason: why it failed; empty otherwise.
+        header: as received, without pixels; None for a group that is absent.
     """
 
     number: int
@@ -100,55 +103,55 @@ class Arrival:
     header: ImageHeader | None = None
 
 
-class Link:
-    """How fast pixels come from an endpoint without compression, as far as this process has seen."""
+class LinkSpeed:
+    """Throughput of uncompressed pixels from each endpoint, as measured by this process."""
 
     _known: dict[Endpoint, float] = {}  # noqa: RUF012  # shared on purpose: a link belongs to the process
 
     @classmethod
     def learn(cls, endpoint: Endpoint, count: int, seconds: float) -> None:
-        """So many bytes came in so many seconds."""
-        if count >= TELLING_BYTES and seconds > 0:
+        """Store a measurement: `count` bytes in `seconds`."""
+        if count >= SAMPLE_BYTES and seconds > 0:
             cls._known[endpoint] = count / 1e6 / seconds
 
     @classmethod
     def forget(cls) -> None:
-        """Forget every measurement."""
+        """Remove all measurements."""
         cls._known.clear()
 
     @classmethod
     def is_slow(cls, endpoint: Endpoint) -> bool:
-        """Whether compression pays."""
+        """Whether compression saves time."""
         return not endpoint.is_loopback and cls._known.get(endpoint, SLOW_MB_S) < SLOW_MB_S
 
 
 def level_of(channel: Channel) -> int:
-    """The compression to ask for."""
+    """The compression level to request."""
     level = channel.connection.compression
     if level == "auto":
-        return 1 if Link.is_slow(channel.endpoint) else -3
+        return 1 if LinkSpeed.is_slow(channel.endpoint) else -3
     return level
 
 
 class _BrokenError(Exception):
-    """A stream ended before its end."""
+    """A stream ended before its last image."""
 
 
 class CubeStream:
-    """The groups of a cube as they arrive, in their order; a group that the server leaves out is ABSENT.
+    """The images of groups in order; a group that the server leaves out is ABSENT.
 
-    A stream that breaks is opened again for the groups that are missing, until several attempts have brought nothing.
+    A broken stream is reopened for the missing groups, until several attempts in a row bring no image.
 
     Args:
-        channel: which is called.
-        opening: opens a stream for the groups of some numbers.
-        groups: what is asked for; none of them is empty.
-        variable: what the images are of.
-        target: where images go; None if only their headers are asked for.
+        channel: the channel to the server.
+        opening: opens a stream for groups by their numbers.
+        groups: the requested groups; none is empty.
+        variable: the variable of the images.
+        target: returns the array of each image; None to request headers only.
 
     Raises:
-        AcdError: while iterating: GEOCUBE_UNREACHABLE, GEOCUBE_FAILED for a stream that is none, what the server
-            refuses.
+        AcdError: while iterating: GEOCUBE_UNREACHABLE, GEOCUBE_FAILED for a malformed stream, and the server's
+            refusals.
     """
 
     def __init__(
@@ -162,7 +165,7 @@ class CubeStream:
         self._channel, self._opening, self._groups = channel, opening, groups
         self._variable, self._target = variable, target
         self._pending = deque(range(len(groups)))
-        self._asked = 0
+        self._requested = 0  # the first of the pending groups: those that the open stream was requested for
         self._stream: Iterator[ImageHeader] | None = None
         self._close: Callable[[], None] = lambda: None
         self._number = -1
@@ -174,9 +177,10 @@ class CubeStream:
             while self._pending:
                 header = self._next()
                 until = self._number if header is not None else -1
-                for _ in range(self._asked):
+                # The server leaves out groups without datasets, so those before the image's own are absent.
+                for _ in range(self._requested):
                     number = self._pending.popleft()
-                    self._asked -= 1
+                    self._requested -= 1
                     if number == until and header is not None:
                         yield self._arrival(number, header)
                         break
@@ -186,11 +190,11 @@ class CubeStream:
 
     @property
     def throughput(self) -> tuple[int, float]:
-        """Bytes that came, and the seconds that were spent waiting for them."""
+        """Bytes received, and seconds spent waiting for them."""
         return self._bytes, self._seconds
 
     def _next(self) -> ImageHeader | None:
-        """The next image, whole; None when the groups of a request are through."""
+        """The header of the next complete image, or None at the end of a request."""
         try:
             return self._channel.trying(self._pull, self._channel.connection.attempts, _is_broken)
         except DamagedError as error:
@@ -207,7 +211,7 @@ class CubeStream:
         except grpc.RpcError as error:
             self._end()
             if fresh and refusal_of(error).code is grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise self._channel.explained(error) from error  # a whole deadline brought nothing: no more of them
+                raise self._channel.explained(error) from error  # do not wait for a second full deadline
             raise
         except BaseException:
             self._end()
@@ -219,6 +223,7 @@ class CubeStream:
         return header
 
     def _begin(self) -> Iterator[ImageHeader]:
+        # As many pending groups as fit into one request, and at least one.
         numbers: list[int] = []
         ids = 0
         for number in self._pending:
@@ -226,27 +231,27 @@ class CubeStream:
             if numbers and ids > IDS_AT_ONCE:
                 break
             numbers.append(number)
-        self._asked = len(numbers)
+        self._requested = len(numbers)
         messages = self._opening(numbers)
         self._close = messages.close
         self._stream = self._headers(messages)
         return self._stream
 
     def _headers(self, messages: Iterator[Message]) -> Iterator[ImageHeader]:
-        reader = StreamReader(messages, self._place, self._heard)
-        came = 0
+        reader = StreamReader(messages, self._place, self._add_bytes)
+        received = 0
         for header in reader:
-            came += 1
+            received += 1
             yield header
-        if reader.count is None or came < reader.count:
-            raise _BrokenError(f"ended a cube after {came} of {reader.count or 'its'} images")
+        if reader.count is None or received < reader.count:
+            raise _BrokenError(f"ended a cube after {received} of {reader.count or 'its'} images")
 
-    def _heard(self, count: int) -> None:
+    def _add_bytes(self, count: int) -> None:
         self._bytes += count
 
     def _end(self) -> None:
         self._stream = None
-        with contextlib.suppress(ValueError):  # it is running still, where a signal came within it
+        with contextlib.suppress(ValueError):  # the generator is still running if a signal interrupted it
             self._close()
         self._close = lambda: None
 
@@ -259,18 +264,18 @@ class CubeStream:
         return ImageReader(header, self._variable, self._pixels)
 
     def _number_of(self, header: ImageHeader) -> int:
-        """The group of an image: the first that is missing and has its records.
+        """The group of an image: the first pending one that contains its records.
 
-        An image has only those records of its group that have datasets there. Groups come in the order asked for, so
-        that an earlier group with these records would have come already.
+        An image lists only those records of its group that have datasets on the grid. Images arrive in the order of the
+        groups, so an earlier group with these records would have arrived already.
         """
         ids = tuple(record.id for record in header.grouped_records.records)
-        for place, number in enumerate(self._pending):
-            if place == self._asked:
+        for position, number in enumerate(self._pending):
+            if position == self._requested:
                 break
             if _is_part(ids, self._groups[number]):
                 return number
-        raise DamagedError(f"an image is of the records {', '.join(ids) or 'none'}, which were not asked for (again)")
+        raise DamagedError(f"an image has the records {', '.join(ids) or 'none'}, which were not requested (again)")
 
     def _arrival(self, number: int, header: ImageHeader) -> Arrival:
         if header.error:
@@ -282,11 +287,11 @@ class CubeStream:
 
 
 def _is_part(ids: Group, group: Group) -> bool:
-    """Whether the ids are some of the group, in its order."""
+    """Whether the ids are a subsequence of the group."""
     if ids == group:
         return True
     rest = iter(group)
-    return bool(ids) and all(one in rest for one in ids)
+    return bool(ids) and all(record_id in rest for record_id in ids)
 
 
 def _is_broken(error: BaseException) -> bool:
@@ -297,13 +302,14 @@ def _is_broken(error: BaseException) -> bool:
     refusal = refusal_of(error)
     if refusal.code in LOST - {grpc.StatusCode.UNAVAILABLE}:
         return True
+    # gRPC also reports a cut connection as INTERNAL or UNKNOWN; the server's own errors have other messages.
     cut = refusal.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
     return is_passing(error) or (cut and any(mark in refusal.message for mark in BROKEN_TRANSPORT))
 
 
 def _reason(header: ImageHeader) -> str:
-    """Why an image failed, naming its containers."""
-    _, _, said = header.error.rpartition(" desc = ")
+    """The reason why an image failed, naming its containers."""
+    _, _, message = header.error.rpartition(" desc = ")
     uris = dict.fromkeys(meta.container_uri for meta in header.dataset_meta.internalsMeta)
-    unsaid = [uri for uri in uris if uri not in said]
-    return f"{said} ({', '.join(unsaid[:3])}{', ...' if len(unsaid) > 3 else ''})" if unsaid else said
+    unnamed = [uri for uri in uris if uri not in message]
+    return f"{message} ({', '.join(unnamed[:3])}{', ...' if len(unnamed) > 3 else ''})" if unnamed else message

@@ -1,1 +1,1 @@
-"""The embedded cube: COGs, Zarr and an index on a folder or an object store."""
+"""The local cube: COGs, Zarr arrays and an index in a folder or an object store."""

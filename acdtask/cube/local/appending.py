@@ -1,7 +1,7 @@
-"""Which records of a cell share a consolidated container, and which containers new records are appended to.
+"""Distribution of a cell's records over consolidated containers.
 
-Containers are never changed. To append, the records of small containers are written once more, together with the new
-ones, to a new container, which takes their place in the index (docs/decisions/0015).
+Containers are never changed. To append records, those of small containers are rewritten together with the new ones to a
+new container, which replaces the small ones in the index (docs/decisions/0015).
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ def plan_containers(
     *,
     cut: bool = True,
 ) -> list[CellWork]:
-    """The containers to write so that a cell gets new records: full ones first, by datetime, name and id.
+    """Plan the containers that add new records to a cell: ordered by datetime, name and id, full ones first.
 
     Args:
         tile: the cell.
         slices: the new records, each labelled with its id.
-        copies: the datasets that the cell's containers have now.
-        records: of the slices and of the copies, by id.
-        dformat: how the new containers keep numbers; containers that keep others are left alone.
-        key_of: the key of a container of some slices.
-        cut: whether to start a new container after as many records as a chunk has times, so that blocks of a read in
-            time order share no chunk; else all records go to one container.
+        copies: datasets of the cell's current containers.
+        records: records of the slices and copies, by id.
+        dformat: data format of the new containers. Containers with other formats stay unchanged.
+        key_of: returns the key of a container with some slices.
+        cut: whether a container has at most as many records as a chunk has times, so that reads in time order share no
+            chunk; otherwise all records go to one container.
     """
     candidates = containers_with_room(copies, dformat)
     merged = candidates[: merge_count(len(slices), [len(container) for container in candidates])]
@@ -60,9 +60,9 @@ def plan_containers(
 
 
 def containers_with_room(copies: Iterable[Dataset], dformat: DataFormat) -> list[list[Dataset]]:
-    """The copies of one cell, by container: only containers with fewer records than a chunk has times, smallest first.
+    """The copies of a cell in containers with fewer records than a chunk has times, by container, smallest first.
 
-    A container counts as large as the index says. One whose records were mostly removed has room again.
+    Only records in the index count, so a container has room again if most of its records were removed.
     """
     containers: dict[str, list[Dataset]] = {}
     for copy in copies:
@@ -73,14 +73,14 @@ def containers_with_room(copies: Iterable[Dataset], dformat: DataFormat) -> list
 
 
 def merge_count(new: int, sizes: Sequence[int]) -> int:
-    """How many of the smallest containers to write again together with new records.
+    """Number of the smallest containers to rewrite together with new records.
 
-    Each container that stays is then larger than all smaller ones together, so at most six are not full, and a record
-    is written at most seven times. Writing the same container again every day would write it 64 times.
+    Each remaining container is then larger than all smaller ones together. So at most six are not full, and a record is
+    written at most seven times. Rewriting the same container every day would write a record up to 64 times.
 
     Args:
         new: number of new records.
-        sizes: number of records of each container with room, in ascending order.
+        sizes: numbers of records of the containers with room, in ascending order.
 
     >>> [merge_count(1, sizes) for sizes in ([], [1], [2], [1, 2], [1, 4], [1] * 80)]
     [0, 1, 0, 2, 1, 80]

@@ -1,6 +1,6 @@
-"""Times and windows out of consolidated containers: chunks as StackWriter writes them, decoded by themselves.
+"""Reads windows from consolidated containers, decoding the chunks that StackWriter writes without zarr.
 
-zarr takes about as long around a chunk as the chunk takes to decode (`python -m benchmarks.cube_speed`).
+zarr's overhead for a chunk is about as long as its decoding (`python -m benchmarks.cube_speed`).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ __all__ = [
     "DATA_ARRAY",
     "NODES",
     "WRITTEN_CHUNKS",
-    "Stack",
+    "Request",
+    "StackArray",
     "StackLayout",
     "Target",
-    "Wanted",
     "chunk_counts",
     "chunk_list",
     "damaged_chunk",
@@ -45,46 +45,46 @@ Shape: TypeAlias = tuple[int, int, int]
 Chunk: TypeAlias = tuple[int, int, int]
 
 WRITTEN_CHUNKS = "acd_written_chunks"
-"""The attribute of an array that lists its chunks: a bit for each, 1 if it was written, in base64."""
+"""The attribute of an array that lists its chunks: a bit for each, 1 if it was written; in base64."""
 
 CHECKSUM_BYTES = 4
-HEADER_BYTES = 16
-"""Of Blosc: among them how many bytes there are decoded, and how many here."""
+BLOSC_HEADER_BYTES = 16
+"""Bytes 4 to 7 hold the decoded size, bytes 12 to 15 the encoded size."""
 
 
-class _Part(BaseModel):
+class _Metadata(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _ChunkShape(_Part):
+class _ChunkShape(_Metadata):
     chunk_shape: Shape
 
 
-class _ChunkGrid(_Part):
+class _ChunkGrid(_Metadata):
     name: Literal["regular"]
     configuration: _ChunkShape
 
 
-class _Separator(_Part):
+class _Separator(_Metadata):
     separator: Literal["/"]
 
 
-class _ChunkKeys(_Part):
+class _ChunkKeys(_Metadata):
     name: Literal["default"]
     configuration: _Separator
 
 
-class _Endian(_Part):
+class _Endian(_Metadata):
     endian: Literal["little"]
 
 
-class _Bytes(_Part):
+class _Bytes(_Metadata):
     name: Literal["bytes"]
     configuration: _Endian | None = None
 
 
 class _Blosc(BaseModel):
-    """Blosc says in each chunk how it was compressed."""
+    """Parameters are ignored: each chunk's header has its own."""
 
     name: Literal["blosc"]
 
@@ -93,8 +93,8 @@ class _Checksum(BaseModel):
     name: Literal["crc32c"]
 
 
-class StackLayout(_Part):
-    """The zarr.json of a container whose chunks are plain: little endian, Blosc, a checksum."""
+class StackLayout(_Metadata):
+    """The zarr.json of an array with chunks in little endian, compressed with Blosc, with a CRC-32C."""
 
     zarr_format: Literal[3]
     node_type: Literal["array"]
@@ -110,14 +110,15 @@ class StackLayout(_Part):
 
     @property
     def chunks(self) -> Shape:
-        """(time, y, x) of a chunk."""
+        """Shape (time, y, x) of a chunk."""
         return self.chunk_grid.configuration.chunk_shape
 
     @cached_property
     def written(self) -> NDArray[np.bool_] | None:
-        """Which chunks there are, shape (time, y, x) in chunks; None if the container does not say it.
+        """Which chunks exist, shape (time, y, x) in chunks; None if the array does not list them.
 
-        Raises ValueError if the list does not fit the array.
+        Raises:
+            ValueError: the list does not match the array.
         """
         text = self.attributes.get(WRITTEN_CHUNKS) if isinstance(self.attributes, dict) else None
         if text is None:
@@ -131,7 +132,7 @@ class StackLayout(_Part):
 
 
 def chunk_counts(shape: Shape, chunks: Shape) -> Shape:
-    """How many chunks an array has along each axis.
+    """Number of chunks of an array along each axis.
 
     >>> chunk_counts((70, 300, 256), (64, 256, 256))
     (2, 2, 1)
@@ -141,7 +142,7 @@ def chunk_counts(shape: Shape, chunks: Shape) -> Shape:
 
 
 def chunk_list(written: NDArray[np.bool_]) -> str:
-    """The attribute that lists the chunks that were written; `StackLayout.written` reads it."""
+    """Encode which chunks were written, as `StackLayout.written` decodes it."""
     return base64.b64encode(np.packbits(written).tobytes()).decode()
 
 
@@ -149,7 +150,7 @@ DATA_ARRAY = "acd_data"
 """The attribute of a container's group that names its array of images."""
 
 NODES = "acd_files"
-"""The attribute of a container's group with the checksum of each of its files but the chunks of images."""
+"""The attribute of a container's group with the checksums of its files, except chunks of images."""
 
 ARRAY_NAME = re.compile(r"[\w-]+")
 
@@ -164,7 +165,7 @@ class _GroupAttributes(BaseModel):
 
 
 class _Group(BaseModel):
-    """The zarr.json of a container that is a group, with that of its arrays in it."""
+    """The zarr.json of a container that is a group; it contains those of its arrays."""
 
     zarr_format: Literal[3]
     node_type: Literal["group"]
@@ -173,13 +174,13 @@ class _Group(BaseModel):
 
 
 @dataclass(frozen=True)
-class Stack:
+class StackArray:
     """A container's array of images.
 
     Attributes:
-        layout: of the array.
-        name: its name in the container's group; empty for a container that is the array itself, as in acd 0.1.0.
-        files: the checksum of each further file of the container, by its key in there.
+        layout: metadata of the array.
+        name: name in the container's group; empty if the container is the array itself, as in acd 0.1.0.
+        files: checksums of the container's files by key, except chunks of images.
     """
 
     layout: StackLayout
@@ -187,41 +188,42 @@ class Stack:
     files: Mapping[str, str] = field(default_factory=dict)
 
     def key(self, container: str) -> str:
-        """The key of the array; that of the container may be empty."""
+        """The key of the array, given that of its container, which may be empty."""
         return "/".join(part for part in (container, self.name) if part)
 
 
 @lru_cache(maxsize=1024)
-def stack_of(metadata: bytes) -> Stack | None:
-    """The array that a container's zarr.json describes, or None if it is another one than StackWriter's."""
+def stack_of(metadata: bytes) -> StackArray | None:
+    """The array that a container's zarr.json describes, or None if StackWriter did not write it."""
+    # In acd 0.1.0, a container was the array itself; now it is a group.
     with suppress(ValidationError):
-        return Stack(StackLayout.model_validate_json(metadata))
+        return StackArray(StackLayout.model_validate_json(metadata))
     with suppress(ValidationError):
         group = _Group.model_validate_json(metadata)
         name = group.attributes.acd_data
         if ARRAY_NAME.fullmatch(name):
             layout = StackLayout.model_validate(group.consolidated_metadata.metadata.get(name))
-            return Stack(layout, name, group.attributes.acd_files)
+            return StackArray(layout, name, group.attributes.acd_files)
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A place in a stack of images, shape (places, height, width), to read an image into."""
+    """Where to read an image: position `index` of a stack of shape (images, height, width)."""
 
     stack: Pixels
-    place: int
+    index: int
 
     @property
     def image(self) -> Pixels:
-        """The image there, shape (height, width)."""
-        image: Pixels = self.stack[self.place]
+        """A view of the target, shape (height, width)."""
+        image: Pixels = self.stack[self.index]
         return image
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A window of an image, and where to read it, if that matters."""
+class Request:
+    """A window of the image with index `time`, and optionally where to read it."""
 
     time: int
     window: Window
@@ -229,36 +231,38 @@ class Wanted:
 
 
 def read_stack(
-    store: Store, key: str, layout: StackLayout, wanted: Sequence[Wanted], pool: Executor | None = None
+    store: Store, key: str, layout: StackLayout, requests: Sequence[Request], pool: Executor | None = None
 ) -> list[Pixels]:
-    """Windows of images, each chunk fetched and decoded once.
+    """Read windows of images. Each chunk is fetched and decoded once.
 
     Args:
         store: where the container is.
-        key: of the array; empty if it is the store itself.
-        layout: from its zarr.json.
-        wanted: within its shape; targets are of one stack of its data type. A chunk that makes a run of places is
-            decoded right there.
-        pool: whose threads fetch and decode; default: this one.
+        key: key of the array; empty if it is the store's root.
+        layout: from the array's zarr.json.
+        requests: within the array's shape. Targets are in one stack of the array's data type. If consecutive targets
+            make up a chunk, it is decoded into them directly.
+        pool: threads that fetch and decode; default: the calling thread.
 
     Returns:
-        Arrays of the windows' shapes: the targets where there are some, perhaps views of larger ones.
+        Arrays of the windows' shapes: the targets, if given, or possibly views of larger arrays.
 
     Raises:
         ValueError, RuntimeError: a chunk is damaged.
         AcdError: what Store raises.
     """
-    found = [None if one.target is None else one.target.image for one in wanted]
+    # Requests may share chunks, so they are first collected by chunk: each chunk is decoded once.
+    images = [None if request.target is None else request.target.image for request in requests]
     parts: dict[Chunk, list[int]] = {}
     written = layout.written
-    for number, one in enumerate(wanted):
-        for chunk in _chunks_of(layout, one.time, one.window):
+    for number, request in enumerate(requests):
+        for chunk in _chunks_of(layout, request.time, request.window):
             parts.setdefault(chunk, []).append(number)
 
     def read(chunk: Chunk) -> tuple[Pixels, bool]:
-        run = _run(layout, chunk, [wanted[number] for number in parts[chunk]])
+        run = _run(layout, chunk, [requests[number] for number in parts[chunk]])
         is_listed = written is not None and bool(written[chunk])
         data = store.find_buffer("/".join(map(str, (*([key] if key else []), "c", *chunk))))
+        # Chunks that are all nodata are not listed and not stored, so only a listed one can be missing.
         if is_listed and data is None:
             raise ValueError(f"chunk {chunk} is missing")
         return _decoded(data, layout, run), run is not None
@@ -266,15 +270,17 @@ def read_stack(
     read_chunks = pool.map(read, parts) if pool and len(parts) > 1 else map(read, parts)
     for (chunk, numbers), (pixels, is_in_place) in zip(parts.items(), read_chunks, strict=True):
         for number in () if is_in_place else numbers:
-            image = pixels[wanted[number].time - chunk[0] * layout.chunks[0]]
-            found[number] = _with_part(found[number], wanted[number].window, chunk, image, layout)
-    return cast(list[Pixels], found)
+            request = requests[number]
+            part = pixels[request.time - chunk[0] * layout.chunks[0]]
+            images[number] = _with_part(images[number], request.window, chunk, part, layout)
+    return cast(list[Pixels], images)
 
 
 def damaged_chunk(store: Store, key: str, layout: StackLayout) -> tuple[str, int]:
-    """What is wrong with the first bad chunk of an array, or nothing, and how many bytes were read.
+    """Verify an array's chunks. Return the fault of the first damaged one (empty if none is) and the bytes read.
 
-    Raises AcdError: what Store raises.
+    Raises:
+        AcdError: what Store raises.
     """
     size = 0
     try:
@@ -284,20 +290,20 @@ def damaged_chunk(store: Store, key: str, layout: StackLayout) -> tuple[str, int
     if written is None:
         return "it has no list of its chunks", size
     for chunk in np.argwhere(written).tolist():
-        place = "/".join(map(str, chunk))
-        data = store.find_buffer(f"{key}/c/{place}")
+        name = "/".join(map(str, chunk))
+        data = store.find_buffer(f"{key}/c/{name}")
         if data is None:
-            return f"chunk {place} is missing", size
+            return f"chunk {name} is missing", size
         size += len(data)
         try:
             _body(data)
         except ValueError as error:
-            return f"{error}: {place}", size
+            return f"{error}: {name}", size
     return "", size
 
 
 def _body(data: memoryview) -> NDArray[np.uint8]:
-    """A stored chunk without its checksum. ValueError if that is wrong."""
+    """A stored chunk without its checksum. ValueError if the checksum is wrong."""
     stored = np.frombuffer(data, np.uint8)
     body = stored[:-CHECKSUM_BYTES]
     if google_crc32c.value(body) != int.from_bytes(stored[-CHECKSUM_BYTES:].tobytes(), "little"):
@@ -305,53 +311,64 @@ def _body(data: memoryview) -> NDArray[np.uint8]:
     return body
 
 
-def _run(layout: StackLayout, chunk: Chunk, users: list[Wanted]) -> Pixels | None:
-    """The part of the stack that is the chunk, image by image, if there is one."""
+def _run(layout: StackLayout, chunk: Chunk, requests: list[Request]) -> Pixels | None:
+    """The part of the targets' stack that a whole chunk can be decoded into, or None.
+
+    The requests that need the chunk must be its images in order, each as a whole, with consecutive targets. Example:
+    with chunks of 64 images of 256 x 256 px, a block of 256 x 256 px is read with 64 dates into stack[64:128].
+    """
     times, rows, columns = layout.chunks
-    window, target = users[0].window, users[0].target
-    if target is None or len(users) != times or target.stack.shape[1:] != (rows, columns):
+    window, target = requests[0].window, requests[0].target
+    if target is None or len(requests) != times or target.stack.shape[1:] != (rows, columns):
         return None
     if (window.row, window.column) != (chunk[1] * rows, chunk[2] * columns):
         return None
-    for number, one in enumerate(users):
-        is_next = one.target is not None and one.target.place == target.place + number
-        if not is_next or one.time != chunk[0] * times + number or one.window != window:
+    # A gap or another order would leave images in the wrong targets.
+    for number, request in enumerate(requests):
+        is_next = request.target is not None and request.target.index == target.index + number
+        if not is_next or request.time != chunk[0] * times + number or request.window != window:
             return None
-    return target.stack[target.place : target.place + times]
+    return target.stack[target.index : target.index + times]
 
 
 def _chunks_of(layout: StackLayout, time: int, window: Window) -> Iterator[Chunk]:
+    """The chunks that a window of an image intersects."""
     times, height, width = layout.chunks
     rows = range(window.row // height, (window.row + window.height - 1) // height + 1)
     columns = range(window.column // width, (window.column + window.width - 1) // width + 1)
     return product((time // times,), rows, columns)
 
 
-def _with_part(there: Pixels | None, window: Window, chunk: Chunk, image: Pixels, layout: StackLayout) -> Pixels:
-    """The window with the part of it that lies in a chunk; that part itself if it is all and nothing is there."""
+def _with_part(result: Pixels | None, window: Window, chunk: Chunk, image: Pixels, layout: StackLayout) -> Pixels:
+    """Copy the part of a window that is in a chunk's image into the result, and return the result.
+
+    Without a result, it is created; if the part is the whole window, it is returned without a copy.
+    """
+    # Position of the chunk in the window; negative if the chunk begins before it.
     top, left = chunk[1] * layout.chunks[1] - window.row, chunk[2] * layout.chunks[2] - window.column
     rows, columns = image.shape
     part = image[max(-top, 0) : window.height - top, max(-left, 0) : window.width - left]
-    if there is None:
+    if result is None:
         if part.shape == (window.height, window.width):
             return part
-        there = np.empty((window.height, window.width), image.dtype)
-    there[max(top, 0) : top + rows, max(left, 0) : left + columns] = part
-    return there
+        result = np.empty((window.height, window.width), image.dtype)
+    result[max(top, 0) : top + rows, max(left, 0) : left + columns] = part
+    return result
 
 
 def _decoded(data: memoryview | None, layout: StackLayout, out: Pixels | None) -> Pixels:
-    """A chunk as an array of the chunks' shape; one that is not there is nodata."""
+    """Decode a chunk to an array of the chunks' shape. A chunk that does not exist is nodata."""
     dtype = np.dtype(layout.data_type).newbyteorder("<")
     if data is None:
-        if out is None:
+        if out is None:  # a read-only view of one number, which takes no memory
             return np.broadcast_to(np.array(layout.fill_value, dtype), layout.chunks)
         out[...] = layout.fill_value
         return out
     body = _body(data)
-    # Blosc believes its header, wherever that leads.
+    # Blosc trusts the sizes in the header, so with wrong ones it would read or write beyond the buffers.
     size = int(np.prod(layout.chunks)) * dtype.itemsize
-    sizes = (0, 0) if len(body) < HEADER_BYTES else tuple(body[4:HEADER_BYTES].view("<u4")[[0, 2]].tolist())
+    header = body[4:BLOSC_HEADER_BYTES]
+    sizes = (0, 0) if len(body) < BLOSC_HEADER_BYTES else tuple(header.view("<u4")[[0, 2]].tolist())
     if sizes != (size, len(body)):
         raise ValueError("the size of a chunk is wrong")
     pixels = np.empty(layout.chunks, dtype) if out is None else out

@@ -1,4 +1,4 @@
-"""A cell of a consolidation: its container, and how it is written and indexed."""
+"""A cell of a consolidation: writes its container and makes its datasets."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ BLOCK = 512
 
 
 class CellWork(BaseModel):
-    """What one container is made of.
+    """A container to write for a cell.
 
     Attributes:
-        key: of the container.
-        records: one for each slice, in the same order.
-        replaced: the copies in older containers whose place this one takes.
+        tile: the cell.
+        key: key of the container.
+        records: the record of each slice, in the same order.
+        slices: the datasets of each image.
+        replaced: copies in older containers that this container replaces.
     """
 
     tile: Tile
@@ -45,29 +47,32 @@ def container_key(
     resampling: Resampling | None,
     made_by: tuple[str, ...] = (),
 ) -> str:
-    """Where the container lies: the same inputs, the same key.
+    """Key of a container. The same inputs give the same key.
 
     Args:
-        variable: its name.
-        instance: its name.
+        variable: name of the variable.
+        instance: name of the instance.
         tile: the cell.
-        slices: where the pixels come from.
+        slices: the datasets of each image.
         resampling: None for the variable's.
-        made_by: what else decides what is in it, and whose it is.
+        made_by: other inputs that affect the content, and the owner.
     """
-    inputs = [tile.grid.model_dump(mode="json"), resampling, [one.model_dump(mode="json") for one in slices], *made_by]
+    datasets = [part.model_dump(mode="json") for part in slices]
+    inputs = [tile.grid.model_dump(mode="json"), resampling, datasets, *made_by]
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
     return f"consolidated/{tile.layout}/{variable}/{instance}/{tile.i}_{tile.j}/{digest}.zarr"
 
 
 def require_one_band(variable: Variable) -> None:
-    """INPUT_BANDS for a variable that cannot be consolidated."""
+    """Require a variable that can be consolidated. INPUT_BANDS."""
     if len(variable.bands) > 1:
-        raise AcdError(ErrorCode.INPUT_BANDS, f"{variable.name} has several bands; only one can be consolidated")
+        raise AcdError(
+            ErrorCode.INPUT_BANDS, f"{variable.name} has several bands; only variables of one band can be consolidated"
+        )
 
 
 def is_written(store: Store, cell: CellWork) -> bool:
-    """Whether the container is there, whole."""
+    """Whether the container is complete."""
     return store.exists(f"{cell.key}/zarr.json")
 
 
@@ -81,28 +86,28 @@ def write_cell(
     dformat: DataFormat | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> str:
-    """Read the cell block by block, every record of a block at once, and write its container.
+    """Read a cell block by block, with all records of a block at once, and write its container.
 
     Args:
-        cube: where the pixels come from.
-        store: where the container goes.
-        cell: which.
-        variable: of one band.
-        instance: kept as an attribute.
+        cube: where to read.
+        store: where to write.
+        cell: the cell and its images.
+        variable: a variable of one band.
+        instance: name of the instance, stored as an attribute.
         resampling: default: the variable's.
-        dformat: how the container keeps numbers; default: as the variable.
-        between: called before each block; what it raises ends the writing.
+        dformat: data format of the container; default: the variable's.
+        between: called before each block; an exception of it ends the writing.
 
     Returns:
         The container's checksum.
 
     Raises:
-        AcdError: INPUT_BANDS, CUBE_DAMAGED, INPUT_UNREADABLE, what Store raises.
+        AcdError: INPUT_BANDS, CUBE_DAMAGED, INPUT_UNREADABLE, or what Store raises.
     """
     require_one_band(variable)
     stored = dformat or variable.dformat
-    kept, offset = _as_stored(variable, stored)
-    writer = StackWriter(store, cell.key, cell.tile.grid, cell.records, kept, instance, offset)
+    stored_variable, offset = _as_stored(variable, stored)
+    writer = StackWriter(store, cell.key, cell.tile.grid, cell.records, stored_variable, instance, offset)
     for window in cell.tile.grid.blocks(BLOCK):
         between()
         pixels = cube.read(cell.tile.grid.window(window), cell.slices, variable, resampling)
@@ -115,31 +120,29 @@ def write_cell(
 def datasets_of(
     cell: CellWork, variable: Variable, instance: str, checksum: str, dformat: DataFormat | None = None
 ) -> list[Dataset]:
-    """The datasets of the container, one for each record; `checksum` is what `write_cell` gave."""
+    """The datasets of a container, one for each record; `checksum` is that of `write_cell`."""
     return [
         Dataset(
             record_id=record.id,
             variable=variable.name,
             instance=instance,
             uri=cell.key,
-            subdir=str(place),
+            subdir=str(time),
             dformat=dformat or variable.dformat,
             grid=cell.tile.grid,
             layout=cell.tile.layout,
             cell=cell.tile.cell,
             checksum=checksum,
         )
-        for place, record in enumerate(cell.records)
+        for time, record in enumerate(cell.records)
     ]
 
 
 def _as_stored(variable: Variable, stored: DataFormat) -> tuple[Variable, float]:
-    """The variable with the numbers of a container, and what to add to them to have the unit."""
-    mine = variable.dformat
-    if (mine.min, mine.max) == (stored.min, stored.max):
+    """The variable with a container's data format and scale, and the offset: physical = stored * scale + offset."""
+    original = variable.dformat
+    if (original.min, original.max) == (stored.min, stored.max):
         return variable.model_copy(update={"dformat": stored}), 0.0
-    step = (mine.max - mine.min) / (stored.max - stored.min)
-    scale = variable.scale * step
-    return variable.model_copy(update={"dformat": stored, "scale": scale}), variable.scale * (
-        mine.min - stored.min * step
-    )
+    step = (original.max - original.min) / (stored.max - stored.min)
+    offset = variable.scale * (original.min - stored.min * step)
+    return variable.model_copy(update={"dformat": stored, "scale": variable.scale * step}), offset

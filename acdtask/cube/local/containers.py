@@ -1,4 +1,4 @@
-"""Containers: windows of pixels out of GeoTIFFs and consolidated Zarr arrays, on a folder or on S3."""
+"""Reads windows of pixels from containers: GeoTIFFs and consolidated Zarr arrays, in a folder or on S3."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterWindow
 
-from acdtask.cube.local.chunks import Target, Wanted, read_stack, stack_of
+from acdtask.cube.local.chunks import Request, Target, read_stack, stack_of
 from acdtask.cube.local.stack import METADATA
 from acdtask.cube.model import OUTSIDE, Dataset
 from acdtask.errors import AcdError, ErrorCode
@@ -30,11 +30,11 @@ __all__ = ["UNREADABLE", "is_stack", "read_window"]
 
 
 UNREADABLE = (RasterioError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
-"""What rasterio raises for a damaged file: its header may hold any number, and text that cannot be decoded."""
+"""Exceptions of rasterio for a damaged file, whose header may hold any numbers and undecodable text."""
 
 
 def is_stack(uri: str) -> bool:
-    """Whether a container is a consolidated Zarr array."""
+    """Whether a container is a consolidated Zarr array, by its ending."""
     return uri.endswith(".zarr")
 
 
@@ -46,32 +46,32 @@ def read_window(
     pool: Executor | None = None,
     level: int | None = None,
 ) -> list[Pixels]:
-    """Windows out of one container, which is opened once.
+    """Read windows from one container, which is opened once.
 
     Args:
         store: the cube's store.
-        uri: the container.
-        requests: datasets of the container, and the window of each within the container's grid.
-        targets: for each request, if it is of one band, where to read it; all of one stack of the datasets' data type.
-            A container that keeps another type leaves them alone.
-        pool: whose threads decode the chunks of a consolidated container; default: this one.
-        level: the number of a GeoTIFF's overview, whose grid the datasets then have; default: the image itself.
+        uri: address of the container.
+        requests: datasets of the container, each with a window of the container's grid.
+        targets: for each request of one band, where to read it (optional); all in one stack of the datasets' data
+            type. They are not used if the container has another data type.
+        pool: threads that decode chunks of a consolidated container; default: the calling thread.
+        level: number of a GeoTIFF's overview, which then has the grid of the datasets; default: the image itself.
 
     Returns:
-        For each request an array of shape (bands, height, width), as the container keeps it, not to be written to:
-        perhaps its target.
+        For each request an array of shape (bands, height, width), as stored. It may be the target, and must not be
+        written to.
 
     Raises:
-        AcdError: CUBE_DAMAGED if the container is the cube's own and missing or damaged, INPUT_UNREADABLE if it lies
-            elsewhere, or what Store raises.
+        AcdError: CUBE_DAMAGED if the container belongs to the cube and is missing or damaged, INPUT_UNREADABLE if it
+            is outside the cube, or what Store raises.
     """
-    where = targets or [None] * len(requests)
+    targets = targets or [None] * len(requests)
     if is_stack(uri):
-        pixels = _read_stack(store, uri, requests, where, pool)
+        images = _read_stack(store, uri, requests, targets, pool)
     else:
-        pixels = _read_tiff(store, uri, requests, where, level)
-    count_pixels_read(sum(one.nbytes for one in pixels))
-    return pixels
+        images = _read_tiff(store, uri, requests, targets, level)
+    count_pixels_read(sum(image.nbytes for image in images))
+    return images
 
 
 def _read_tiff(
@@ -99,16 +99,17 @@ def _read_tiff(
 def _read_image(
     image: DatasetReader, level: int | None, dataset: Dataset, window: Window, target: Target | None
 ) -> Pixels:
-    """A window of an open GeoTIFF. Blocks of a dataset with a checksum are checked, once for an open file. BlockError.
+    """Read a window of an open GeoTIFF. BlockError.
 
-    GDAL decodes whole blocks anyway, so checking them reads nothing more.
+    If the dataset has a checksum, the blocks are verified, once per open file. GDAL decodes whole blocks anyway, so
+    this needs no additional reads.
     """
-    # rasterio would change numbers of another type without a word
+    # rasterio would convert another data type silently.
     out = target.image[np.newaxis] if target and set(image.dtypes) == {target.stack.dtype.name} else None
     if not dataset.checksum:
         return _read_bands(image, dataset, window, out)
     if set(image.dtypes) != {dataset.dformat.dtype}:
-        raise BlockError(f"holds {', '.join(sorted(set(image.dtypes)))}, not {dataset.dformat.dtype}")
+        raise BlockError(f"contains {', '.join(sorted(set(image.dtypes)))}, not {dataset.dformat.dtype}")
     table = table_of(image, level)
     if table.is_checked(dataset.bands, window):
         return _read_bands(image, dataset, window, out)
@@ -120,8 +121,8 @@ def _read_image(
 
 
 def _read_bands(image: DatasetReader, dataset: Dataset, window: Window, out: Pixels | None) -> Pixels:
-    place = RasterWindow(window.column, window.row, window.width, window.height)
-    return np.asarray(image.read(list(dataset.bands), window=place, out=out))
+    raster_window = RasterWindow(window.column, window.row, window.width, window.height)
+    return np.asarray(image.read(list(dataset.bands), window=raster_window, out=out))
 
 
 def _read_stack(
@@ -132,27 +133,28 @@ def _read_stack(
     pool: Executor | None,
 ) -> list[Pixels]:
     home, key = (store.elsewhere(uri), "") if _is_outside(uri) else (store, uri)
+    # The file is small, and its checksum covers those of all other small files, so it is read and verified each time.
     metadata = home.find(f"{key}/{METADATA}" if key else METADATA)
     if metadata is None:
         raise _broken(store, uri, "is missing")
     checksums = {dataset.checksum for dataset, _ in requests if dataset.checksum}
     if checksums and checksums != {checksum_of(metadata)}:
-        raise _broken(store, uri, f"is damaged: its {METADATA} is not what was written")
+        raise _broken(store, uri, f"is damaged: the checksum of its {METADATA} is wrong")
     try:
         stack = stack_of(metadata)
         if stack is not None:
             layout = stack.layout
             _check_shape(store, uri, layout.shape, requests)
             wanted = [
-                Wanted(int(dataset.subdir), window, target if layout.data_type == dataset.dformat.dtype else None)
+                Request(int(dataset.subdir), window, target if layout.data_type == dataset.dformat.dtype else None)
                 for (dataset, window), target in zip(requests, targets, strict=True)
             ]
-            found = read_stack(home, stack.key(key), layout, wanted, pool)
-        else:
+            images = read_stack(home, stack.key(key), layout, wanted, pool)
+        else:  # an array that another program wrote
             array = zarr.open_array(home.zarr_store(key, read_only=True), mode="r", zarr_format=3)
             _check_shape(store, uri, array.shape, requests)
-            found = _read_any_zarr(array, [Wanted(int(dataset.subdir), window) for dataset, window in requests])
-        return [one[np.newaxis] for one in found]
+            images = _read_any_zarr(array, [Request(int(dataset.subdir), window) for dataset, window in requests])
+        return [image[np.newaxis] for image in images]
     except (zarr.errors.BaseZarrError, BaseError, FileNotFoundError, KeyError, RuntimeError, ValueError) as error:
         raise _broken(store, uri, "is damaged") from error
 
@@ -161,31 +163,31 @@ def _check_shape(store: Store, uri: str, shape: tuple[int, ...], requests: Seque
     for dataset, _ in requests:
         time = int(dataset.subdir)
         if len(shape) != 3 or shape[1:] != dataset.grid.shape or not 0 <= time < shape[0]:
-            raise _broken(store, uri, f"has the shape {shape} and no time {time} of {dataset.grid.shape} px")
+            raise _broken(store, uri, f"has the shape {shape}, so it has no image {time} of {dataset.grid.shape} px")
 
 
-def _read_any_zarr(array: zarr.Array[Any], wanted: Sequence[Wanted]) -> list[Pixels]:
-    """One read for all the times that are asked of the same window."""
+def _read_any_zarr(array: zarr.Array[Any], requests: Sequence[Request]) -> list[Pixels]:
+    """Read windows with zarr; all times of the same window are read at once."""
     windows: dict[Window, list[int]] = {}
-    for one in wanted:
-        windows.setdefault(one.window, []).append(one.time)
+    for request in requests:
+        windows.setdefault(request.window, []).append(request.time)
     pixels = {}
     for window, times in windows.items():
         first = min(times)
         images = np.asarray(array[(slice(first, max(times) + 1), *window.slices)])
         pixels.update({(time, window): images[time - first] for time in times})
-    return [pixels[one.time, one.window] for one in wanted]
+    return [pixels[request.time, request.window] for request in requests]
 
 
 def _explain(store: Store, uri: str) -> AcdError:
-    """Why a GeoTIFF could not be read: the store says so itself if the fault is its own."""
+    """The error for a GeoTIFF that could not be read. If the store is at fault, it raises its own error."""
     return _broken(store, uri, "is damaged" if store.has_container(uri) else "is missing")
 
 
-def _broken(store: Store, uri: str, what: str) -> AcdError:
+def _broken(store: Store, uri: str, problem: str) -> AcdError:
     if _is_outside(uri):
-        return AcdError(ErrorCode.INPUT_UNREADABLE, f"{uri} {what}")
-    return AcdError(ErrorCode.CUBE_DAMAGED, f"{store.url}/{uri} {what}")
+        return AcdError(ErrorCode.INPUT_UNREADABLE, f"{uri} {problem}")
+    return AcdError(ErrorCode.CUBE_DAMAGED, f"{store.url}/{uri} {problem}")
 
 
 def _is_outside(uri: str) -> bool:

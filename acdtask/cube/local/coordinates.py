@@ -1,4 +1,7 @@
-"""Coordinates of a consolidated container, as CF has them: time, y, x, and the coordinate system `spatial_ref`."""
+"""CF coordinates of a consolidated container: time, y, x, and the coordinate system `spatial_ref`.
+
+Source: CF conventions 1.11, https://cfconventions.org
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ SPATIAL_REF = "spatial_ref"
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# PROJ's names and parameters, and those of CF (conventions 1.11, appendix F).
+# Names and parameters of projections in PROJ, and in CF (appendix F).
 GRID_MAPPINGS = {
     "longlat": "latitude_longitude",
     "utm": "transverse_mercator",
@@ -46,7 +49,7 @@ PARAMETERS = {
 
 @dataclass(frozen=True)
 class Coordinate:
-    """A coordinate: its values, the dimensions that it has, and its attributes."""
+    """Values, names of dimensions and attributes of a coordinate."""
 
     values: NDArray[Any]
     dimensions: tuple[str, ...]
@@ -54,13 +57,13 @@ class Coordinate:
 
 
 def coordinates_of(grid: Grid, records: Sequence[Record]) -> dict[str, Coordinate]:
-    """The coordinates of an array of the dimensions time, y, x.
+    """The coordinates of an array with the dimensions time, y, x; y and x are the centres of pixels.
 
-    Times are whole seconds, or microseconds if a record needs them. A grid with rotation has no y and x: its pixels lie
-    where the transform of `spatial_ref` says.
+    Times are in seconds, or in microseconds if a record needs them. Rotated grids have no y and x, but the transform in
+    `spatial_ref`.
     """
     a, b, c, d, e, f = grid.transform
-    found = {"time": _time(records)}
+    coordinates = {"time": _time(records)}
     if not b and not d:
         y, x = (
             {"standard_name": "latitude", "units": "degrees_north"},
@@ -72,9 +75,9 @@ def coordinates_of(grid: Grid, records: Sequence[Record]) -> dict[str, Coordinat
                 {"standard_name": f"projection_{axis}_coordinate", "long_name": f"{axis} of projection", "units": unit}
                 for axis in "yx"
             )
-        found["y"] = Coordinate(f + e * (np.arange(grid.height) + 0.5), ("y",), {**y, "axis": "Y"})
-        found["x"] = Coordinate(c + a * (np.arange(grid.width) + 0.5), ("x",), {**x, "axis": "X"})
-    return {**found, SPATIAL_REF: Coordinate(np.zeros((), np.int64), (), _grid_mapping(grid))}
+        coordinates["y"] = Coordinate(f + e * (np.arange(grid.height) + 0.5), ("y",), {**y, "axis": "Y"})
+        coordinates["x"] = Coordinate(c + a * (np.arange(grid.width) + 0.5), ("x",), {**x, "axis": "X"})
+    return {**coordinates, SPATIAL_REF: Coordinate(np.zeros((), np.int64), (), _grid_mapping(grid))}
 
 
 def _time(records: Sequence[Record]) -> Coordinate:
@@ -92,7 +95,7 @@ def _time(records: Sequence[Record]) -> Coordinate:
 
 
 def _unit(crs: str) -> str:
-    """The unit of a projected CRS, as CF writes it."""
+    """The unit of a projected CRS, in the notation of CF."""
     unit = crs_of(crs).to_dict().get("units", "m")
     return {"m": "m", "km": "km", "us-ft": "US_survey_foot", "ft": "foot"}.get(unit, str(unit))
 
@@ -108,7 +111,7 @@ def _grid_mapping(grid: Grid) -> dict[str, Any]:
 
 
 def _cf_parameters(proj: dict[str, Any]) -> dict[str, Any]:
-    """The name and the parameters of a projection; nothing if CF has none, since the WKT says it all."""
+    """Name and parameters of a projection; empty if CF does not define it. The WKT is complete in any case."""
     name = GRID_MAPPINGS.get(proj.get("proj", ""))
     if name is None:
         return {}
@@ -116,9 +119,9 @@ def _cf_parameters(proj: dict[str, Any]) -> dict[str, Any]:
         proj = {"lat_0": 0, "lon_0": 6 * proj["zone"] - 183, "k": 0.9996, "x_0": 500_000} | {
             "y_0": 10_000_000 if proj.get("south") else 0
         }
-    found: dict[str, Any] = {"grid_mapping_name": name}
-    found |= {cf: float(proj[key]) for key, cf in PARAMETERS[name].items() if key in proj}
+    attributes: dict[str, Any] = {"grid_mapping_name": name}
+    attributes |= {cf: float(proj[key]) for key, cf in PARAMETERS[name].items() if key in proj}
     parallels = [float(proj[key]) for key in ("lat_1", "lat_2") if key in proj]
     if parallels:
-        found["standard_parallel"] = parallels
-    return found
+        attributes["standard_parallel"] = parallels
+    return attributes

@@ -1,4 +1,4 @@
-"""The local cube: an index, COGs and Zarr on a folder or an object store."""
+"""The local cube: an index, COGs and Zarr arrays in a folder or an object store."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["FORMAT_VERSION", "LocalCube"]
 
 FORMAT_VERSION = 1
 MARK = "cube.json"
-MARK_WAY_OUT = "Delete the file and run 'acdtask ingest' again, which writes a new one; all else in the cube stays."
+MARK_FIX = "Delete the file and run 'acdtask ingest' again to write a new one. The rest of the cube stays unchanged."
 
 
 class LocalCube:
-    """A cube without a server: a `Cube` (acdtask.cube.model).
+    """A cube without a server. It implements `acdtask.cube.model.Cube`.
 
-    Picklable: every process has its own caches.
+    Picklable; each process has its own caches.
     """
 
     def __init__(self, store: Store) -> None:
@@ -38,37 +38,37 @@ class LocalCube:
 
     @classmethod
     def create(cls, url: str) -> LocalCube:
-        """The cube at the address, made if there is none. ADDRESS_INVALID, CUBE_VERSION."""
+        """Open the cube at an address, and create it first if needed. ADDRESS_INVALID, CUBE_VERSION."""
         store = Store.at(url)
         store.create(MARK, seal(json.dumps({"acd_cube": FORMAT_VERSION, "needs_acd": __version__}).encode()))
         return cls.open(url)
 
     @classmethod
     def open(cls, url: str) -> LocalCube:
-        """The cube at the address. CUBE_UNKNOWN, CUBE_VERSION, ADDRESS_INVALID."""
+        """Open the cube at an address. CUBE_UNKNOWN, CUBE_VERSION, CUBE_DAMAGED, ADDRESS_INVALID."""
         store = Store.at(url)
         data = store.find(MARK)
         if data is None:
             raise AcdError(ErrorCode.CUBE_UNKNOWN, f"there is no cube at {store.url}")
         try:
-            mark = json.loads(unseal(data, store.address_of(MARK), ErrorCode.CUBE_DAMAGED, MARK_WAY_OUT))
+            mark = json.loads(unseal(data, store.address_of(MARK), ErrorCode.CUBE_DAMAGED, MARK_FIX))
             version, needs = int(mark["acd_cube"]), str(mark["needs_acd"])
         except (ValueError, KeyError, TypeError) as error:
-            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{store.url}/{MARK} is damaged", MARK_WAY_OUT) from error
+            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{store.url}/{MARK} is damaged", MARK_FIX) from error
         if version > FORMAT_VERSION:
             raise AcdError(ErrorCode.CUBE_VERSION, f"{store.url} has format {version} and needs acd {needs}")
         return cls(store)
 
     def confined(self, addresses: Iterable[str] = ()) -> LocalCube:
-        """This cube, which reads only files below itself and below some folders and s3:// prefixes. ADDRESS_INVALID."""
+        """This cube, restricted to files below itself and below some folders and s3:// prefixes. ADDRESS_INVALID."""
         store = self.store.confined(addresses)
         return self if store == self.store else LocalCube(store)
 
     def commit(self, addition: Addition) -> bool:
-        """Make all of it visible at once; what is there already is left alone.
+        """Make an addition visible, all of it at once. What the cube already has stays unchanged.
 
         Returns:
-            Whether anything was new. If nothing was, nothing is written.
+            Whether anything was new. If not, nothing is written.
 
         Raises:
             AcdError: VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN,
@@ -77,19 +77,19 @@ class LocalCube:
         return self._index.commit(addition)
 
     def add_variable(self, variable: Variable) -> None:
-        """Make the variable; nothing happens if the same is there. VARIABLE_CONFLICT if another is."""
+        """Create a variable unless it exists. VARIABLE_CONFLICT if it exists and differs."""
         self.commit(Addition(variables=[variable]))
 
     def add_instance(self, instance: Instance) -> None:
-        """Make the instance; nothing happens if it is there. VARIABLE_UNKNOWN."""
+        """Create an instance unless it exists. VARIABLE_UNKNOWN."""
         self.commit(Addition(instances=[instance]))
 
     def add_layout(self, layout: Layout) -> None:
-        """Make the layout; nothing happens if the same is there. LAYOUT_CONFLICT if another is."""
+        """Create a layout unless it exists. LAYOUT_CONFLICT if it exists and differs."""
         self.commit(Addition(layouts=[layout]))
 
     def index(self, records: list[Record], datasets: list[Dataset]) -> None:
-        """Make records and datasets visible, all at once; what is there already is left alone. DATASET_CONFLICT."""
+        """Make records and datasets visible, all at once. Known ones stay unchanged. DATASET_CONFLICT."""
         self.commit(Addition(records, datasets))
 
     def remove(
@@ -100,21 +100,20 @@ class LocalCube:
         instances: Iterable[tuple[str, str]] = (),
         layouts: Iterable[str] = (),
     ) -> list[str]:
-        """Take all of it out of the index at once; what is not there is left alone. No pixel is deleted.
+        """Remove things from the index, all at once. Unknown ones are ignored. No pixel is deleted.
 
         Args:
-            records: ids.
-            datasets: as `datasets` gives them.
-            variables: names; their instances go with them.
-            instances: (variable, name).
-            layouts: names.
+            records: ids of records.
+            datasets: as `datasets` returns them.
+            variables: names of variables; their instances are removed too.
+            instances: pairs of variable and instance.
+            layouts: names of layouts.
 
         Returns:
-            The uris that datasets referred to and nothing refers to any more, sorted.
+            Addresses of removed containers to which nothing refers any more, sorted.
 
         Raises:
-            AcdError: IN_USE if a record, variable, instance or layout has datasets that are not removed with it,
-                STORE_CONTENDED.
+            AcdError: IN_USE if a record, variable, instance or layout has datasets that stay, STORE_CONTENDED.
         """
         removal = Removal(
             frozenset(records), tuple(datasets), frozenset(variables), frozenset(instances), frozenset(layouts)
@@ -122,15 +121,15 @@ class LocalCube:
         return self._index.remove(removal)
 
     def exchange(self, removed: Iterable[Dataset], added: Iterable[Dataset]) -> list[str]:
-        """Put datasets in the place of others, at once, as a consolidation does. No pixel is deleted.
+        """Replace datasets by others, all at once, as a consolidation on a server does. No pixel is deleted.
 
-        The new ones are marked `exchanged`: they are read wherever they lie. The same exchange again changes nothing.
+        New tiles of a layout are marked `exchanged`: they are read on all grids. Repeating an exchange has no effect.
 
         Returns:
-            The uris that removed datasets referred to and nothing refers to any more, sorted.
+            Addresses of removed containers to which nothing refers any more, sorted.
 
         Raises:
-            AcdError: DATASET_CONFLICT if one to be removed is not there, or if another has the place of a new one,
+            AcdError: DATASET_CONFLICT if one to be removed is missing or a new one conflicts with another,
                 INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
         """
         return self._index.exchange(tuple(removed), tuple(added))
@@ -138,15 +137,19 @@ class LocalCube:
     def replace(
         self, replaced: Iterable[Dataset], added: Iterable[Dataset], sources: Iterable[Dataset] = ()
     ) -> list[Dataset]:
-        """Index copies, at once, some of them in the place of older copies of the same record and cell.
+        """Add copies to the index, all at once; some may replace older copies of the same record and cell.
 
-        Unlike after `exchange`, they are copies still. What others changed meanwhile stays as it is: a copy is indexed
-        only if its place holds the copy that it replaces, or is empty and it replaces none, and if those `sources` are
-        still there that are of its record: the images that copies were made of. The same call again changes nothing. No
-        pixel is deleted.
+        Unlike after `exchange`, the new datasets are copies too. Changes that others made in the meantime are kept: a
+        copy is only added if the cube still has the copy that it replaces (or still none if it replaces none), and the
+        `sources` of its record. Repeating a call has no effect. No pixel is deleted.
+
+        Args:
+            replaced: the older copies.
+            added: the new copies.
+            sources: the datasets from which the new copies were made.
 
         Returns:
-            The new copies that are not in the index, since others changed their places.
+            The new copies that were not added, because others had changed the cube.
 
         Raises:
             AcdError: INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
@@ -154,20 +157,20 @@ class LocalCube:
         return self._index.replace(tuple(replaced), tuple(added), tuple(sources))
 
     def supersede(self, addition: Addition) -> bool:
-        """Commit as `commit` does, but a dataset of a record that has another takes its place.
+        """Like `commit`, but new datasets replace those that their records have of the same instance.
 
-        Copies of the old pixels, consolidated for tiles, go too. No pixel is deleted.
+        Consolidated copies of the old pixels are removed from the index too. No pixel is deleted.
 
         Returns:
             Whether anything was new.
 
         Raises:
-            AcdError: as `commit`.
+            AcdError: as `commit` raises.
         """
         return self._index.supersede(addition)
 
     def replaced(self, variable: str, instance: str, record_ids: Iterable[str]) -> dict[str, str]:
-        """The containers of those records whose pixels took the place of others (`supersede`), by record id.
+        """Containers of the given records whose pixels were replaced (`supersede`), by record id.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
@@ -181,7 +184,7 @@ class LocalCube:
         resampling: Resampling | None = None,
         palette: str | None = None,
     ) -> None:
-        """Change what is given of a variable. VARIABLE_UNKNOWN, STORE_CONTENDED."""
+        """Change fields of a variable; None keeps a field. VARIABLE_UNKNOWN, STORE_CONTENDED."""
         fields = {"unit": unit, "description": description, "resampling": resampling, "palette": palette}
         changes = {field: value for field, value in fields.items() if value is not None}
         self._index.publish(lambda head: (head.with_variable(name, changes), None))
@@ -189,73 +192,73 @@ class LocalCube:
     def update_instance(
         self, variable: str, name: str, add: Mapping[str, str] | None = None, remove_keys: Iterable[str] = ()
     ) -> None:
-        """Remove keys of an instance's metadata, then set others.
+        """Remove keys from an instance's metadata, then set others.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, STORE_CONTENDED.
         """
         unwanted = frozenset(remove_keys)
 
         def make(head: Head) -> tuple[Head, None]:
-            there = head.instance(variable, name).metadata
-            kept = {key: value for key, value in there.items() if key not in unwanted}
+            metadata = head.instance(variable, name).metadata
+            kept = {key: value for key, value in metadata.items() if key not in unwanted}
             return head.with_metadata(variable, name, kept | dict(add or {})), None
 
         self._index.publish(make)
 
     def variable(self, name: str) -> Variable:
-        """The variable of that name. VARIABLE_UNKNOWN."""
+        """The variable with a name. VARIABLE_UNKNOWN."""
         return self._index.head().variable(name)
 
     def variables(self) -> list[Variable]:
-        """Every variable, by name."""
+        """All variables, ordered by name."""
         return list(self._index.head().variables)
 
     def instances(self, variable: str) -> list[Instance]:
-        """The instances of a variable, by name. VARIABLE_UNKNOWN."""
+        """The instances of a variable, ordered by name. VARIABLE_UNKNOWN."""
         head = self._index.head()
         head.variable(variable)
         return [instance for instance in head.instances if instance.variable == variable]
 
     def layout(self, name: str) -> Layout:
-        """The layout of that name. LAYOUT_UNKNOWN."""
+        """The layout with a name. LAYOUT_UNKNOWN."""
         return self._index.head().layout(name)
 
     def layouts(self) -> list[Layout]:
-        """Every layout, by name."""
+        """All layouts, ordered by name."""
         return list(self._index.head().layouts)
 
     def records(self, query: RecordQuery) -> list[Record]:
-        """The records that the query asks for, by datetime, then name, then id."""
+        """The records that match a query, ordered by datetime, name and id."""
         return self._index.records(query)
 
     def count_records(self, query: RecordQuery) -> int:
-        """How many records the query asks for, on all pages."""
+        """Count the records that match a query, on all pages."""
         return self._index.count_records(query)
 
     def state(self) -> int:
-        """A number that every commit makes larger: while it is the same, so is all that the index says."""
+        """The number of the current state. Every commit increases it; an equal number means an unchanged index."""
         return self._index.head().number
 
     def records_by_id(self, ids: Sequence[str]) -> list[Record]:
-        """The records of these ids, in their order; what the cube has not is left out."""
+        """The records with some ids, in the order of the ids. Unknown ids are ignored."""
         return self._index.records_by_id(ids)
 
     def datasets(self, variable: str, instance: str, record_ids: frozenset[str] | None = None) -> list[Dataset]:
-        """The datasets of an instance (of some records), by record, layout, cell and uri.
+        """The datasets of an instance (of some records), ordered by record, layout, cell and uri.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
         return self._index.datasets(variable, instance, record_ids)
 
     def records_by_cell(self, variable: str, instance: str, layout: str) -> dict[str, set[str]]:
-        """For each cell of a layout, the ids of the records that an instance has there.
+        """Ids of the records that an instance has in each cell of a layout.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
         return cells.records_by_cell(self._index.dataset_segments(variable, instance), variable, instance, layout)
 
     def own_datasets(self, variable: str, instance: str, record_ids: Iterable[str]) -> list[Dataset]:
-        """The datasets of some records that are no tiles of a layout, as `datasets` orders them.
+        """The datasets of some records, except tiles of a layout, ordered as by `datasets`.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
@@ -265,34 +268,34 @@ class LocalCube:
     def copies_with_room(
         self, variable: str, instance: str, tiles: Iterable[Tile], fewer_than: int
     ) -> dict[str, list[Dataset]]:
-        """For each tile's cell, the datasets of its containers that are not full, of all records, by record and uri.
+        """For each tile's cell, the datasets of containers that are not full, ordered by record and uri.
 
         Args:
             variable: name of the variable.
             instance: name of the instance.
-            tiles: of one layout.
-            fewer_than: how many datasets make a container full.
+            tiles: tiles of one layout.
+            fewer_than: number of datasets in a full container.
 
         Raises:
             AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
         chosen = {tile.grid: tile for tile in tiles}
-        found: dict[str, list[Dataset]] = {tile.cell: [] for tile in chosen.values()}
+        copies: dict[str, list[Dataset]] = {tile.cell: [] for tile in chosen.values()}
         segments = self._index.dataset_segments(variable, instance)
         for dataset in cells.datasets_of_small_containers(
             segments, variable, instance, chosen.__contains__, fewer_than
         ):
             tile = chosen[dataset.grid]
             if dataset.is_copy and (dataset.layout, dataset.cell) == (tile.layout, tile.cell):
-                found[tile.cell].append(dataset)
-        return found
+                copies[tile.cell].append(dataset)
+        return copies
 
     def datasets_at(self, uris: Iterable[str]) -> list[Dataset]:
-        """The datasets of some containers, of whichever instances, by container, subdir and bands."""
+        """The datasets of some containers, of all instances, ordered by container, subdir and bands."""
         return self._index.datasets_at(frozenset(uris))
 
     def records_in_use(self, ids: Iterable[str]) -> frozenset[str]:
-        """Which of the records have a dataset of any instance."""
+        """Which of the records have a dataset, of any instance."""
         return self._index.records_in_use(frozenset(ids))
 
     def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
@@ -302,7 +305,7 @@ class LocalCube:
     def where(
         self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
     ) -> Iterator[list[Dataset]]:
-        """For each grid, the datasets of the records to read there, in the records' order, as `Cube.where` says.
+        """For each grid, the datasets of the records to read, in the records' order; see `Cube.where`.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
@@ -312,46 +315,50 @@ class LocalCube:
         return datasets_of_grids(self.datasets(variable, instance, frozenset(order)), order, grids, layout)
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
-        """Each group's image or why there is none, as `Cube.images` says.
+        """The image of each group, or why it has none; see `Cube.images`.
 
-        Groups are read in batches of some 64 MB, the next one when the last was taken.
+        Groups are read in batches of about 64 MiB. A batch is read when its first image is requested.
         """
         from acdtask.cube.local.images import read_images
 
         variable = self.variable(request.variable)
-        return read_images(self.store, request, variable, self._found(request, variable))
+        return read_images(self.store, request, variable, self._groups(request, variable))
 
     def picture(self, request: CubeRequest) -> Image:
-        """The image of the request's only group to look at: made of overviews where its grid is as coarse.
+        """The image of the request's only group, for viewing: read from overviews if the grid is coarse enough.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
         from acdtask.cube.local.images import read_images
 
         variable = self.variable(request.variable)
-        (image,) = read_images(self.store, request, variable, self._found(request, variable), overviews=True)
+        (image,) = read_images(self.store, request, variable, self._groups(request, variable), overviews=True)
         return image
 
-    def found(self, request: CubeRequest) -> Iterator[tuple[tuple[str, ...], list[Dataset]]]:
-        """Each group and the datasets that `images` reads for it; none if its image is absent. Nothing is read.
+    def groups(self, request: CubeRequest) -> Iterator[tuple[tuple[str, ...], list[Dataset]]]:
+        """Each group with the datasets that `images` reads for it. No pixel is read.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
-        return iter(self._found(request, self.variable(request.variable)))
+        return iter(self._groups(request, self.variable(request.variable)))
 
-    def _found(self, request: CubeRequest, variable: Variable) -> list[tuple[tuple[str, ...], list[Dataset]]]:
-        from acdtask.cube.local.lookup import Surroundings
+    def _groups(self, request: CubeRequest, variable: Variable) -> list[tuple[tuple[str, ...], list[Dataset]]]:
+        from acdtask.cube.local.lookup import DatasetChoice
 
-        around = Surroundings(request.grid, as_it_is=request.resampling in (None, variable.resampling))
+        default_resampling = request.resampling in (None, variable.resampling)
+        choice = DatasetChoice(request.grid, default_resampling=default_resampling)
         wanted = frozenset(record_id for group in request.groups for record_id in group)
-        near: dict[str, list[Dataset]] = {}
-        for one in self._index.datasets(request.variable, request.instance, wanted, around.meets):
-            near.setdefault(one.record_id, []).append(one)
-        chosen = {record_id: around.choose(datasets) for record_id, datasets in near.items()}
-        return [(group, [d for one in group for d in chosen.get(one, ())]) for group in request.groups]
+        candidates: dict[str, list[Dataset]] = {}
+        for dataset in self._index.datasets(request.variable, request.instance, wanted, choice.intersects):
+            candidates.setdefault(dataset.record_id, []).append(dataset)
+        chosen = {record_id: choice.choose(datasets) for record_id, datasets in candidates.items()}
+        return [
+            (group, [dataset for record_id in group for dataset in chosen.get(record_id, ())])
+            for group in request.groups
+        ]
 
     def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
-        """The pixels of each slice on the grid, as `Cube.read` says. CUBE_DAMAGED, INPUT_UNREADABLE."""
+        """The pixels of each slice on a grid; see `Cube.read`. CUBE_DAMAGED, INPUT_UNREADABLE."""
         from acdtask.cube.local.read import read_slices
 
         return read_slices(self.store, grid, slices, variable, resampling)

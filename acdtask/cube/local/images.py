@@ -1,4 +1,4 @@
-"""The images of a cube that was asked for, read in batches."""
+"""Reads the images of a request in batches."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ Group: TypeAlias = tuple[tuple[str, ...], list[Dataset]]
 BYTES_AT_ONCE = 64 * 1024 * 1024
 THREADS = min(len(os.sched_getaffinity(0)), 8)
 
-BROKEN = (
+FAILURES_OF_AN_IMAGE = (
     ErrorCode.CUBE_DAMAGED,
     ErrorCode.INPUT_UNREADABLE,
     ErrorCode.GRID_TOO_COARSE,
     ErrorCode.ADDRESS_OUTSIDE,
     ErrorCode.ADDRESS_MALFORMED,
 )
+"""Errors of a container or a grid, which only affect some images."""
 
 
 def read_images(
     store: Store, request: CubeRequest, variable: Variable, groups: Iterable[Group], *, overviews: bool = False
 ) -> Iterator[Image]:
-    """The image of each group, in order, read as they are asked for.
+    """Read the image of each group, in order. A batch is read when its first image is requested.
 
-    Groups are read together as long as their pixels take some 64 MB; how they are put together changes no pixel. When
-    a container of a batch is broken, its halves are tried, so that only the groups fail that need it.
+    The groups of a batch have about 64 MiB of pixels. Batches do not affect the results. If a container of a batch is
+    damaged, the batch is halved and read again, so that only the groups fail that need the container.
 
     Args:
         store: the cube's store.
-        request: grid and resampling.
-        variable: whose format the images have.
-        groups: ids of records, and the datasets to read.
-        overviews: as `read_mosaics`.
+        request: its grid and resampling are used.
+        variable: its data format is that of the images.
+        groups: ids of records, with the datasets to read.
+        overviews: as in `read_mosaics`.
     """
     for batch in _batches(request, variable, groups):
         yield from _read(store, request, variable, batch, overviews)
@@ -69,7 +70,7 @@ def _read(
     try:
         pixels = read_mosaics(store, request.grid, wanted, variable, request.resampling, THREADS, overviews)
     except AcdError as error:
-        if error.code not in BROKEN:
+        if error.code not in FAILURES_OF_AN_IMAGE:
             raise
         if len(batch) == 1:
             yield Image(batch[0][0], Outcome.FAILED, reason=str(error))
@@ -79,12 +80,13 @@ def _read(
         yield from _read(store, request, variable, batch[half:], overviews)
         return
     valid = variable.dformat.valid
+    # The middle row is tested first: in most images it has a valid pixel, so the others need not be tested.
     middles = pixels[..., pixels.shape[-2] // 2, :]
-    of_data = np.asarray(valid(middles).any(axis=tuple(range(1, middles.ndim))))  # most images say so there
-    images = iter(zip(pixels, of_data, strict=True))
+    has_data = np.asarray(valid(middles).any(axis=tuple(range(1, middles.ndim))))
+    images = iter(zip(pixels, has_data, strict=True))
     for ids, datasets in batch:
         if not datasets:
             yield Image(ids, Outcome.ABSENT)
             continue
-        image, is_data = next(images)
-        yield Image(ids, Outcome.DATA, image) if is_data or valid(image).any() else Image(ids, Outcome.NODATA)
+        image, is_known = next(images)
+        yield Image(ids, Outcome.DATA, image) if is_known or valid(image).any() else Image(ids, Outcome.NODATA)

@@ -1,4 +1,4 @@
-"""The index of a local cube: a chain of heads, each made by create-if-absent (docs/decisions/0001)."""
+"""The index of a local cube: a chain of heads, each written with create-if-absent (docs/decisions/0001)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from acdtask.cube.local.cells import in_order
-from acdtask.cube.local.segment_files import WAY_OUT, SegmentFiles
-from acdtask.cube.local.segments import DatasetKey, DatasetSegment, RecordSegment, dataset_keys
+from acdtask.cube.local.dataset_segments import DatasetSegment
+from acdtask.cube.local.head_editor import HeadEditor
+from acdtask.cube.local.record_segments import RecordSegment
+from acdtask.cube.local.segment_files import DAMAGE_FIX, SegmentFiles
 from acdtask.cube.local.state import Head, Removal, SegmentRef, head_key
-from acdtask.cube.local.superseding import is_same, moved_records, outdated_datasets
-from acdtask.cube.model import Addition, Dataset, Record, RecordQuery, Variable
+from acdtask.cube.model import Addition, Dataset, Record, RecordQuery
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Grid
 from acdtask.storage.seal import parse_sealed
@@ -33,11 +34,11 @@ COMMIT_ATTEMPTS = 60
 HINT = "index/hint"
 
 TRUSTED_SECONDS = 3600
-"""A process that has not looked for so long looks where the chain is now: `acdtask tidy` may have cut its old end."""
+"""A head that was checked longer ago is not followed: `acdtask tidy` may have deleted the heads after it."""
 
 
 class _OvertakenError(Exception):
-    """Another writer made the next head first."""
+    """Another writer published the next head first."""
 
 
 ResultT = TypeVar("ResultT")
@@ -47,32 +48,35 @@ ResultT = TypeVar("ResultT")
 class Index:
     """The heads and segments of a store. Segments never change, so they are read once and kept in memory.
 
-    Threads may share it.
+    Thread-safe.
     """
 
     store: Store
     _head: Head = field(default_factory=Head)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-    _looked: float = field(default=-math.inf, repr=False, compare=False)
+    _checked: float = field(default=-math.inf, repr=False, compare=False)
     _files: SegmentFiles = field(init=False, repr=False, compare=False)
+    _editor: HeadEditor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._files = SegmentFiles(self.store)
+        self._editor = HeadEditor(self._files)
 
     def head(self) -> Head:
-        """The newest head; number 0 if nothing was committed yet. CUBE_DAMAGED."""
+        """The newest head; number 0 if nothing has been committed. CUBE_DAMAGED."""
         now = time.monotonic()
-        is_recent = self._head.number and now - self._looked < TRUSTED_SECONDS
+        is_recent = self._head.number and now - self._checked < TRUSTED_SECONDS
         number, newest = (self._head.number, None) if is_recent else self._start()
-        self._looked = now
+        self._checked = now
+        # Heads are numbered without gaps, so the first missing number ends the chain. Usually this is one request.
         while (data := self.store.find(head_key(number + 1))) is not None:
             number, newest = number + 1, data
         return self._keep(self._head if newest is None else self._decode_head(newest, number))
 
     def commit(self, addition: Addition) -> bool:
-        """Publish the addition by one new head, unless all of it is there already.
+        """Publish an addition with one new head, and return whether anything was new. Otherwise, write nothing.
 
-        A dataset that is there with another checksum gets the new one: its file was written again.
+        A known dataset with another checksum gets the new one: its file was written again.
 
         Raises:
             AcdError: VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN,
@@ -80,111 +84,75 @@ class Index:
         """
 
         def make(head: Head) -> tuple[Head, bool]:
-            added = self._added(head, addition)
+            added = self._editor.added(head, addition)
             return added, added != head
 
         return self.publish(make)
 
     def exchange(self, removed: Sequence[Dataset], added: Sequence[Dataset]) -> list[str]:
-        """Take datasets out and put others in their place by one new head, unless that was done already.
+        """Exchange datasets for others with one new head, unless that was done before.
 
         Returns:
-            The uris that nothing refers to any more, sorted.
+            Addresses of removed containers to which nothing refers any more, sorted.
 
         Raises:
-            AcdError: DATASET_CONFLICT if one to be removed is not there, or as `commit` raises.
+            AcdError: DATASET_CONFLICT if one to be removed is missing, or as `commit` raises.
         """
-        added = [one.model_copy(update={"exchanged": bool(one.layout)}) for one in added]
-
-        def make(head: Head) -> tuple[Head, list[str]]:
-            there = [one for one in removed if self._is_there(head, one)]
-            if len(there) < len(removed) and not (added and not there and all(self._is_there(head, a) for a in added)):
-                gone = next(one for one in removed if one not in there)
-                raise AcdError(
-                    ErrorCode.DATASET_CONFLICT,
-                    f"{gone.uri} is no longer a dataset of record {gone.record_id}",
-                    "Look which job removed or exchanged it, and begin again with what is there now.",
-                )
-            lacking, _ = self._removed(head, Removal(datasets=there))
-            full = self._added(lacking, Addition(datasets=added))
-            return full, self._unused(full, removed)
-
-        return self.publish(make)
+        marked = [dataset.model_copy(update={"exchanged": bool(dataset.layout)}) for dataset in added]
+        return self.publish(lambda head: self._editor.exchanged(head, removed, marked))
 
     def supersede(self, addition: Addition) -> bool:
-        """Publish the addition by one new head, in the place of what its records had, as `LocalCube.supersede` says."""
+        """Publish an addition that replaces what its records had, as `LocalCube.supersede` says."""
 
         def make(head: Head) -> tuple[Head, bool]:
-            datasets = [_plain(one, _variable_of(one, head, addition)) for one in addition.datasets]
-            outdated = outdated_datasets(datasets, [self._files.segment(ref, DatasetSegment) for ref in head.datasets])
-            lacking, _ = self._removed(head, Removal(datasets=outdated))
-            there = [self._files.segment(ref, RecordSegment) for ref in head.records]
-            moved = moved_records(addition.records, {one.record_id for one in outdated}, there)
-            kept = self._files.reduced(lacking.records, "records", RecordSegment, lambda s: s.rows_of(moved))
-            added = self._added(lacking.model_copy(update={"records": kept}), addition)
+            added = self._editor.superseded(head, addition)
             return added, added != head
 
         return self.publish(make)
 
     def replaced(self, variable: str, instance: str, ids: frozenset[str]) -> dict[str, str]:
-        """The containers of records whose pixels took the place of others. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
-        head = self.head()
-        head.instance(variable, instance)
-        found: dict[str, str] = {}
-        for ref in head.datasets:
-            found |= self._files.segment(ref, DatasetSegment).replaced(variable, instance, ids)
-        return dict(sorted(found.items()))
+        """Containers of records whose pixels were replaced, by record id. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        uris: dict[str, str] = {}
+        for segment in self.dataset_segments(variable, instance):
+            uris |= segment.replaced(variable, instance, ids)
+        return dict(sorted(uris.items()))
 
     def replace(
         self, replaced: Sequence[Dataset], added: Sequence[Dataset], sources: Sequence[Dataset] = ()
     ) -> list[Dataset]:
-        """Put copies in the place of others, or in empty places, by one new head, as `LocalCube.replace` says.
+        """Replace or add copies with one new head, as `LocalCube.replace` says.
 
         Returns:
-            The added datasets that are not in the index.
+            The new copies that did not fit.
         """
-        old = {key: dataset for dataset in replaced for key in dataset_keys(dataset)}
-
-        def make(head: Head) -> tuple[Head, list[Dataset]]:
-            stale = {one.record_id for one in sources if not self._is_there(head, one)}
-            fitting = [
-                one
-                for one in added
-                if one.record_id not in stale and self._has_place(head, one, [old.get(k) for k in dataset_keys(one)])
-            ]
-            outdated = [old[key] for one in fitting for key in dataset_keys(one) if key in old]
-            lacking, _ = self._removed(head, Removal(datasets=outdated))
-            full = self._added(lacking, Addition(datasets=fitting))
-            return full, [one for one in added if not self._is_there(full, one)]
-
-        return self.publish(make)
+        return self.publish(lambda head: self._editor.replaced(head, replaced, added, sources))
 
     def remove(self, removal: Removal) -> list[str]:
-        """Take things out of the index by one new head; what is not there is left alone.
+        """Remove things from the index with one new head. What it lacks is ignored.
 
         Returns:
-            The uris that nothing refers to any more, sorted.
+            Addresses of removed containers to which nothing refers any more, sorted.
 
         Raises:
             AcdError: IN_USE if something has datasets that stay, STORE_CONTENDED.
         """
-        return self.publish(lambda head: self._removed(head, removal))
+        return self.publish(lambda head: self._editor.removed(head, removal))
 
     def numbered(self, number: int) -> Head | None:
-        """The head of a number, or None if there is none (any more). CUBE_DAMAGED."""
+        """The head with a number, or None if it does not exist (any more). CUBE_DAMAGED."""
         data = self.store.find(head_key(number))
         return None if data is None else self._decode_head(data, number)
 
     def uris(self, ref: SegmentRef) -> frozenset[str]:
-        """The containers of a segment of datasets. CUBE_DAMAGED."""
+        """Addresses of the containers of a dataset segment. CUBE_DAMAGED."""
         return self._files.segment(ref, DatasetSegment).uri_set
 
     def publish(self, make: Callable[[Head], tuple[Head, ResultT]]) -> ResultT:
-        """Make the next head out of the newest one, once more whenever another writer was faster.
+        """Publish the next head, made from the newest one. Start over whenever another writer was faster.
 
         Args:
-            make: gives the next head (its number is not looked at) and a result; nothing is written if the head is the
-                same.
+            make: returns the next head, whose number is ignored, and a result. If the head is unchanged, nothing is
+                written.
 
         Raises:
             AcdError: STORE_CONTENDED, or what `make` raises.
@@ -203,7 +171,7 @@ class Index:
         return result
 
     def records(self, query: RecordQuery) -> list[Record]:
-        """The records that the query asks for, by datetime, then name, then id. AOI_UNREADABLE for a bad area."""
+        """The records that match a query, ordered by datetime, name and id. AOI_UNREADABLE for an invalid area."""
         area = _prepared(query)
         if area is not None and area.is_empty:
             return []
@@ -211,22 +179,23 @@ class Index:
         rows = [segment.rows(query, area) for segment in segments]
         if query.limit:
             rows = _earliest(segments, rows, (query.page + 1) * query.limit)
-        found = [
+        matches = [
             (key, number, row)
             for number, segment in enumerate(segments)
             for key, row in zip(segment.sort_keys(rows[number]), rows[number].tolist(), strict=True)
         ]
-        found.sort()
+        matches.sort()
         if query.limit:
-            found = found[query.page * query.limit :][: query.limit]
+            matches = matches[query.page * query.limit :][: query.limit]
+        # Each segment builds its records in one call. Then they are taken in the order of all matches.
         built = {
-            number: iter(segment.records([row for _, owner, row in found if owner == number]))
+            number: iter(segment.records([row for _, owner, row in matches if owner == number]))
             for number, segment in enumerate(segments)
         }
-        return [next(built[number]) for _, number, _ in found]
+        return [next(built[number]) for _, number, _ in matches]
 
     def count_records(self, query: RecordQuery) -> int:
-        """How many records the query asks for, on all pages. AOI_UNREADABLE for a bad area."""
+        """Count the records that match a query, on all pages. AOI_UNREADABLE for an invalid area."""
         refs = self.head().records
         if query.model_copy(update={"limit": 0, "page": 0}) == RecordQuery():
             return sum(ref.rows for ref in refs)
@@ -236,30 +205,30 @@ class Index:
         return sum(len(self._files.segment(ref, RecordSegment).rows(query, area)) for ref in refs)
 
     def records_by_id(self, ids: Sequence[str]) -> list[Record]:
-        """The records of these ids, in their order; what the cube has not is left out."""
+        """The records with some ids, in the order of the ids. Unknown ids are ignored."""
         wanted = frozenset(ids)
-        found: dict[str, Record] = {}
+        records: dict[str, Record] = {}
         for segment in [self._files.segment(ref, RecordSegment) for ref in self.head().records]:
-            if not wanted.isdisjoint(segment.id_set):
-                rows = [row for row, one in enumerate(segment.ids.tolist()) if one in wanted]
-                found.update(zip(segment.ids[rows].tolist(), segment.records(rows), strict=True))
-        return [found[one] for one in ids if one in found]
+            rows = segment.rows_of(wanted)
+            if rows:
+                records.update(zip(segment.ids[rows].tolist(), segment.records(rows), strict=True))
+        return [records[record_id] for record_id in ids if record_id in records]
 
     def datasets(
         self,
         variable: str,
         instance: str,
         record_ids: frozenset[str] | None,
-        lies_near: Callable[[Grid], bool] | None = None,
+        accepts: Callable[[Grid], bool] | None = None,
     ) -> list[Dataset]:
-        """The datasets of an instance (of some records, on some grids), by record, layout, cell and uri.
+        """The datasets of an instance, of some records and grids, ordered by record, layout, cell and uri.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
         return in_order(
             segment.dataset(row)
             for segment in self.dataset_segments(variable, instance)
-            for row in segment.rows(variable, instance, record_ids, lies_near).tolist()
+            for row in segment.rows(variable, instance, record_ids, accepts).tolist()
         )
 
     def having(self, variable: str, instance: str, ids: frozenset[str]) -> frozenset[str]:
@@ -271,31 +240,31 @@ class Index:
         )
 
     def dataset_segments(self, variable: str, instance: str) -> list[DatasetSegment]:
-        """The segments that may have datasets of an instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        """The segments that may contain datasets of an instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
         head = self.head()
         head.instance(variable, instance)
         return [self._files.segment(ref, DatasetSegment) for ref in head.datasets]
 
     def datasets_at(self, uris: frozenset[str]) -> list[Dataset]:
-        """The datasets of some containers, by container, subdir and bands."""
-        found = [
+        """The datasets of some containers, ordered by container, subdir and bands."""
+        datasets = [
             segment.dataset(row)
             for segment in (self._files.segment(ref, DatasetSegment) for ref in self.head().datasets)
             if not segment.uri_set.isdisjoint(uris)
             for row, uri in enumerate(segment.uris.tolist())
             if uri in uris
         ]
-        return sorted(found, key=lambda one: (one.uri, one.subdir, one.bands, one.record_id))
+        return sorted(datasets, key=lambda dataset: (dataset.uri, dataset.subdir, dataset.bands, dataset.record_id))
 
     def records_in_use(self, ids: frozenset[str]) -> frozenset[str]:
         """Which of the records have a dataset."""
         segments = [self._files.segment(ref, DatasetSegment) for ref in self.head().datasets]
-        return frozenset(one for segment in segments for one in segment.record_ids.tolist() if one in ids)
+        return frozenset(owner for segment in segments for owner in segment.record_ids.tolist() if owner in ids)
 
     def _start(self) -> tuple[int, bytes | None]:
-        """A stored head and its number, from the hint if it is right, else from the list; 0 and None before the first.
+        """Number and content of a stored head: the one in the hint if it exists, otherwise the newest one listed.
 
-        The hint needs no checksum: from any stored head, the way leads to the newest one.
+        The hint needs no checksum, since any stored head leads to the newest one. Without heads, 0 and None.
         """
         hint = self.store.find(HINT)
         if hint is not None and hint.isdigit():
@@ -307,13 +276,13 @@ class Index:
 
     def _decode_head(self, data: bytes, number: int) -> Head:
         address = self.store.address_of(head_key(number))
-        head = parse_sealed(Head, data, address, ErrorCode.CUBE_DAMAGED, WAY_OUT)
+        head = parse_sealed(Head, data, address, ErrorCode.CUBE_DAMAGED, DAMAGE_FIX)
         if head.number != number:
-            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{address} is damaged: it holds head {head.number}", WAY_OUT)
+            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{address} is damaged: it holds head {head.number}", DAMAGE_FIX)
         return head
 
     def _keep(self, head: Head) -> Head:
-        """Remember the head, unless another thread knows a newer one; of both the newer one."""
+        """Remember a head unless a newer one is known, and return the newer of the two."""
         with self._lock:
             if head.number > self._head.number:
                 self._head = head
@@ -327,123 +296,29 @@ class Index:
             return result
         next_head = next_head.model_copy(update={"number": head.number + 1})
         data = next_head.encode()
-        # A lost answer makes the store's own retry find our head: it counts as made, since it is what we wanted.
+        # If the reply to a successful request is lost, the store's own retry finds our head and `create` returns False.
+        # Then the stored bytes are ours, and the head is published.
         if not self.store.create(next_head.key, data) and self.store.get(next_head.key) != data:
             raise _OvertakenError
         self._files.restore_reused(next_head.segments)
         self._keep(next_head)
-        with contextlib.suppress(AcdError):  # the commit is made; the hint only saves a listing
+        with contextlib.suppress(AcdError):  # the head is published; the hint only saves a listing
             self.store.put(HINT, str(next_head.number).encode())
         return result
 
-    def _added(self, head: Head, addition: Addition) -> Head:
-        head = head.with_catalogue(addition)
-        records = self._new_records(head, addition.records)
-        datasets, renewed = self._new_datasets(head, addition.datasets, {record.id for record in records})
-        kept = self._files.reduced(head.datasets, "datasets", DatasetSegment, lambda s: s.rows_of(renewed))
-        return head.model_copy(
-            update={
-                "records": self._files.extended(head.records, "records", records, RecordSegment),
-                "datasets": self._files.extended(kept, "datasets", datasets, DatasetSegment),
-            }
-        )
-
-    def _new_records(self, head: Head, records: Sequence[Record]) -> list[Record]:
-        there = [self._files.segment(ref, RecordSegment).id_set for ref in head.records] if records else []
-        fresh: dict[str, Record] = {}
-        for record in records:
-            fresh.setdefault(record.id, record)
-        return [record for identity, record in fresh.items() if not any(identity in ids for ids in there)]
-
-    def _new_datasets(
-        self, head: Head, datasets: Sequence[Dataset], new_records: set[str]
-    ) -> tuple[list[Dataset], set[DatasetKey]]:
-        """The datasets to add, and the keys of those to take out, since the new ones differ in their checksum alone."""
-        segments = [self._files.segment(ref, DatasetSegment) for ref in head.datasets] if datasets else []
-        record_ids = [self._files.segment(ref, RecordSegment).id_set for ref in head.records] if datasets else []
-        for variable, instance in sorted({(dataset.variable, dataset.instance) for dataset in datasets}):
-            head.instance(variable, instance)
-        fresh: list[Dataset] = []
-        taken: dict[DatasetKey, Dataset] = {}
-        renewed: set[DatasetKey] = set()
-        for dataset in (_plain(one, head.variable(one.variable)) for one in datasets):
-            keys = dataset_keys(dataset)
-            there = [one for key in keys if (one := taken.get(key) or _find(segments, key)) is not None]
-            for one in there:
-                if not is_same(one, dataset):
-                    raise _conflict(one, dataset)
-            if there and (there[0].checksum == dataset.checksum or not dataset.checksum or keys[0] in taken):
-                continue
-            renewed.update(keys if there else ())
-            if dataset.record_id not in new_records and not any(dataset.record_id in ids for ids in record_ids):
-                raise AcdError(ErrorCode.BUG, f"{dataset.uri} is of a record that the cube does not have")
-            taken.update(dict.fromkeys(keys, dataset))
-            fresh.append(dataset)
-        return fresh, renewed
-
-    def _is_there(self, head: Head, dataset: Dataset) -> bool:
-        segments = [self._files.segment(ref, DatasetSegment) for ref in head.datasets]
-        there = _find(segments, dataset_keys(dataset)[0])
-        return there is not None and is_same(there, _plain(dataset, head.variable(there.variable)))
-
-    def _has_place(self, head: Head, dataset: Dataset, expected: Sequence[Dataset | None]) -> bool:
-        """Whether the places of a new dataset hold what is expected, and its record is known."""
-        segments = [self._files.segment(ref, DatasetSegment) for ref in head.datasets]
-        for key, old in zip(dataset_keys(dataset), expected, strict=True):
-            current = _find(segments, key)
-            if current != (old and _plain(old, head.variable(old.variable))):
-                return False
-        return any(dataset.record_id in self._files.segment(ref, RecordSegment).id_set for ref in head.records)
-
-    def _removed(self, head: Head, removal: Removal) -> tuple[Head, list[str]]:
-        keys = {dataset_keys(one)[0] for one in removal.datasets if self._is_there(head, one)}
-        self._check_unused(head, removal, keys)
-        lacking = head.without_catalogue(removal).model_copy(
-            update={
-                "datasets": self._files.reduced(head.datasets, "datasets", DatasetSegment, lambda s: s.rows_of(keys)),
-                "records": self._files.reduced(
-                    head.records, "records", RecordSegment, lambda s: s.rows_of(removal.records)
-                ),
-            }
-        )
-        return lacking, self._unused(lacking, removal.datasets)
-
-    def _check_unused(self, head: Head, removal: Removal, keys: set[DatasetKey]) -> None:
-        """IN_USE if something that is to be removed has other datasets than these."""
-        owners = removal.records or removal.variables or removal.instances or removal.layouts
-        for ref in head.datasets if owners else ():
-            segment = self._files.segment(ref, DatasetSegment)
-            row = segment.find_use(removal, frozenset(segment.rows_of(keys)))
-            if row is not None:
-                raise AcdError(ErrorCode.IN_USE, self._use(segment.dataset(row), removal))
-
-    def _use(self, dataset: Dataset, removal: Removal) -> str:
-        instance = f"{dataset.variable}:{dataset.instance}"
-        if dataset.record_id in removal.records:
-            names = [record.name for record in self.records_by_id([dataset.record_id])]
-            return f"the record {' '.join([*names, dataset.record_id])} has a dataset of {instance}: {dataset.uri}"
-        if (dataset.variable, dataset.instance) in removal.instances:
-            return f"the instance {instance} has datasets, such as {dataset.uri}"
-        if dataset.variable in removal.variables:
-            return f"the variable {dataset.variable} has datasets, such as {dataset.uri}"
-        return f"the layout {dataset.layout} has datasets, such as {dataset.uri}"
-
-    def _unused(self, head: Head, datasets: Sequence[Dataset]) -> list[str]:
-        """The uris of datasets that a head does not refer to."""
-        uris = {one.uri for one in datasets}
-        for ref in head.datasets if uris else ():
-            uris -= self._files.segment(ref, DatasetSegment).uri_set
-        return sorted(uris)
-
 
 def _earliest(segments: list[RecordSegment], rows: list[NDArray[np.int64]], count: int) -> list[NDArray[np.int64]]:
-    """Of some rows of each segment those that can be among the first so many, all of the last one's time included."""
-    moments = [segment.micros[some] for segment, some in zip(segments, rows, strict=True)]
+    """The rows of each segment that may be among the first `count` records by datetime.
+
+    All rows with the datetime of the last record are kept, since they are ordered by name and id later.
+    """
+    moments = [segment.micros[matching] for segment, matching in zip(segments, rows, strict=True)]
     every = np.concatenate([*moments, np.empty(0, np.int64)])
     if len(every) <= count:
         return rows
+    # The datetime of the last record needed. A partition finds it without sorting all rows.
     last = np.partition(every, count - 1)[count - 1]
-    return [some[micros <= last] for some, micros in zip(rows, moments, strict=True)]
+    return [matching[micros <= last] for matching, micros in zip(rows, moments, strict=True)]
 
 
 def _prepared(query: RecordQuery) -> shapely.geometry.base.BaseGeometry | None:
@@ -455,36 +330,3 @@ def _prepared(query: RecordQuery) -> shapely.geometry.base.BaseGeometry | None:
         raise AcdError(ErrorCode.AOI_UNREADABLE, "the area of the query is not a GeoJSON geometry") from error
     shapely.prepare(area)
     return area
-
-
-def _find(segments: Sequence[DatasetSegment], key: DatasetKey) -> Dataset | None:
-    for segment in segments:
-        row = segment.row_of.get(key)
-        if row is not None:
-            return segment.dataset(row)
-    return None
-
-
-def _plain(dataset: Dataset, variable: Variable) -> Dataset:
-    """The dataset as it is kept: the variable's own range is not said again."""
-    if dataset.real != (variable.dformat.min, variable.dformat.max):
-        return dataset
-    return dataset.model_copy(update={"real": None})
-
-
-def _variable_of(dataset: Dataset, head: Head, addition: Addition) -> Variable:
-    """The variable of a new dataset, which may be added with it. VARIABLE_UNKNOWN."""
-    made = {one.name: one for one in addition.variables}
-    return made[dataset.variable] if dataset.variable in made else head.variable(dataset.variable)
-
-
-def _conflict(there: Dataset, dataset: Dataset) -> AcdError:
-    if not dataset.is_outside:
-        place = f"record {dataset.record_id}, {dataset.variable}:{dataset.instance} {dataset.cell}".rstrip()
-        return AcdError(ErrorCode.DATASET_CONFLICT, f"{place} is {there.uri} already, not {dataset.uri}")
-    bands = ", ".join(str(band) for band in there.bands)
-    place = f"band {bands} of {' '.join((there.uri, there.subdir)).rstrip()}"
-    owner = f"record {there.record_id}, {there.variable}:{there.instance}"
-    if (there.record_id, there.variable, there.instance) != (dataset.record_id, dataset.variable, dataset.instance):
-        return AcdError(ErrorCode.DATASET_CONFLICT, f"{place} is a dataset of another record or instance: {owner}")
-    return AcdError(ErrorCode.DATASET_CONFLICT, f"{place} is a dataset of {owner} already, mapped in another way")

@@ -1,4 +1,4 @@
-"""How the numbers of a container become those of a variable."""
+"""Conversion of a container's numbers to those of a variable."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ __all__ = ["Mapping"]
 Numbers: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 
-BYTES_OF_A_TABLE = 2
-"""Numbers of so few bytes are looked up."""
+LOOKUP_BYTES = 2
+"""Numbers of up to this many bytes are converted with a lookup table."""
 
 SNAP = 4096.0
-"""A warped value is rounded to this fraction first, so that ties do not hang on the last bit of a coordinate."""
+"""Warped values are first rounded to multiples of 1/4096, so that ties do not depend on a coordinate's last bit."""
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """From a container's format to a variable's: `real` is what the ends of the container's range are.
+    """Converts numbers from a container's data format to a variable's; see `Dataset` for the formula.
 
-    Whole numbers are rounded half to even, and clipped only to what their dtype holds.
+    Integers are rounded half to even, and clipped only to the range of their dtype.
+
+    Attributes:
+        real: what the ends of the container's range are in the variable's numbers.
 
     >>> source = DataFormat(dtype="uint8", nodata=255, min=0, max=250)
     >>> target = DataFormat(dtype="int16", nodata=-1, min=0, max=1000)
@@ -49,32 +52,33 @@ class Mapping:
 
     @classmethod
     def of(cls, dataset: Dataset, target: DataFormat) -> Mapping:
-        """The mapping of a dataset to its variable's format."""
+        """The mapping from a dataset to its variable's format."""
         return _mapping(dataset.dformat, target, dataset.real, dataset.exponent)
 
     @property
     def is_identity(self) -> bool:
-        """Whether every pixel, nodata too, stays as it is."""
+        """Whether every pixel stays unchanged, nodata included."""
+        # NaN always counts as nodata (`DataFormat.valid`), so with another nodata value it must be replaced.
         known = np.dtype(self.source.dtype).kind != "f" or np.isnan(self.source.nodata)
         same = self.source.dtype == self.target.dtype and _same(self.source.nodata, self.target.nodata)
         return self.keeps_range and same and bool(known)
 
     def whole(self, pixels: Pixels) -> Pixels:
-        """The variable's numbers, its nodata where the container has its own. It may be the same array."""
+        """Convert pixels to the variable's numbers, and nodata to its nodata. May return the same array."""
         if self.is_identity:
             return pixels
         dtype = np.dtype(self.source.dtype)
-        if dtype.itemsize > BYTES_OF_A_TABLE or pixels.dtype != dtype:
+        if dtype.itemsize > LOOKUP_BYTES or pixels.dtype != dtype:
             return self._calculated(pixels)
         unsigned = pixels.view(f"u{dtype.itemsize}") if dtype.kind == "i" else pixels
         return np.take(_table(self), unsigned)
 
     def apply(self, pixels: Pixels) -> tuple[Pixels, Mask]:
-        """The variable's numbers (without meaning where not valid), and where they are valid."""
+        """The variable's numbers (undefined where not valid), and the mask of valid pixels."""
         return self.whole(pixels), self.source.valid(pixels)
 
     def numbers(self, values: Numbers) -> Numbers:
-        """Valid numbers of the container as numbers of the variable, before they are rounded."""
+        """Convert valid numbers of the container to numbers of the variable, without rounding."""
         if self.keeps_range:
             return values
         low, high = self.real
@@ -84,7 +88,7 @@ class Mapping:
         return np.clip((values - self.source.min) / span, 0.0, 1.0) ** self.exponent * (high - low) + low
 
     def rounded(self, values: Numbers, *, snap: bool = False) -> Pixels:
-        """Numbers of the variable in its dtype; `snap` for those that a warp made."""
+        """Round numbers of the variable to its dtype; `snap` (see SNAP) if they were warped."""
         dtype = np.dtype(self.target.dtype)
         if dtype.kind == "f":
             with np.errstate(over="ignore"):
@@ -111,12 +115,12 @@ def _mapping(source: DataFormat, target: DataFormat, real: tuple[float, float] |
 
 @lru_cache(maxsize=64)
 def _table(mapping: Mapping) -> Pixels:
-    """What every number of the source becomes, by the number without its sign."""
+    """The lookup table: the result for every number of the source, indexed by its bits as an unsigned integer."""
     dtype = np.dtype(mapping.source.dtype)
     table = mapping._calculated(np.arange(2 ** (8 * dtype.itemsize), dtype=f"u{dtype.itemsize}").view(dtype))
     table.flags.writeable = False
     return table
 
 
-def _same(one: float, other: float) -> bool:
-    return one == other or (np.isnan(one) and np.isnan(other))
+def _same(first: float, second: float) -> bool:
+    return first == second or (np.isnan(first) and np.isnan(second))

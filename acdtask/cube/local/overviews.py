@@ -1,4 +1,4 @@
-"""Overviews: coarser copies of its image that a GeoTIFF carries, for pictures of grids as coarse."""
+"""Choice of overviews: the coarser copies of its image in a GeoTIFF, for pictures on coarse grids."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from acdtask.storage.store import Store
 
 __all__ = ["coarseness", "overview_for"]
 
-LEAST = 2.0
-"""An image's first overview has pixels twice as large, or larger."""
-NEARLY = 1.001
-"""How much larger than the grid's an overview's pixels may be."""
+LOWEST_FACTOR = 2.0
+"""The pixels of an image's first overview are at least this much larger."""
+TOLERANCE = 1.001
+"""An overview's pixels may be larger than the grid's by this factor."""
 
 
 def overview_for(store: Store, dataset: Dataset, grid: Grid) -> tuple[Dataset, int] | None:
-    """The coarsest overview of a dataset's GeoTIFF whose pixels are no larger than the grid's.
+    """The coarsest overview of a dataset's GeoTIFF with pixels no larger than the grid's.
 
-    It is found by the dataset and the size of the grid's pixels alone, so every tile of a map takes the same one.
-    gdalwarp chooses by the same rule, but also one whose pixels are larger by 0.1 of the image's.
+    The choice depends only on the dataset and the size of the grid's pixels, so it is the same for all tiles of a map.
+    gdalwarp uses the same rule, but with a tolerance of 0.1 pixels of the image.
 
     Returns:
-        The dataset as it is there, and the overview's number, from 0; None if the image's own pixels are to be read:
-        the grid is not twice as coarse, there are no overviews (a consolidated container has none), or the file cannot
-        be read, as who reads it will see.
+        The dataset with the overview's grid, and the overview's number, from 0. None if the image itself is to be
+        read: the grid is not coarse enough, there are no overviews (as in consolidated containers), or the file is
+        unreadable, which its reader will report.
     """
     if is_stack(dataset.uri):
         return None
     ratio = coarseness(grid, dataset.grid)
-    if ratio * NEARLY < LEAST:
+    if ratio * TOLERANCE < LOWEST_FACTOR:
         return None
     path = store.gdal_path(dataset.uri)
     try:
         with rasterio.Env(**store.gdal_options()):
             with open_image(path, None, store.roots) as image:
                 factors: list[int] = image.overviews(dataset.bands[0])
-                whole = image.shape == dataset.grid.shape
-            fitting = [(factor, level) for level, factor in enumerate(factors) if factor <= ratio * NEARLY]
-            if not fitting or not whole:
+                has_shape = image.shape == dataset.grid.shape
+            fitting = [(factor, level) for level, factor in enumerate(factors) if factor <= ratio * TOLERANCE]
+            if not fitting or not has_shape:
                 return None
             level = max(fitting)[1]
             with open_image(path, level, store.roots) as image:
@@ -53,14 +53,14 @@ def overview_for(store: Store, dataset: Dataset, grid: Grid) -> tuple[Dataset, i
     except (*UNREADABLE, IndexError):  # damaged, or without the band
         return None
     scale = Affine.scale(dataset.grid.width / width, dataset.grid.height / height)
-    seen = Grid(
+    overview = Grid(
         crs=dataset.grid.crs, transform=(Affine(*dataset.grid.transform) @ scale)[:6], width=width, height=height
     )
-    return dataset.model_copy(update={"grid": seen}), level
+    return dataset.model_copy(update={"grid": overview}), level
 
 
 def coarseness(grid: Grid, source: Grid) -> float:
-    """How many pixels of an image lie side by side, at its middle, in a pixel of a grid; 0 if it cannot be told.
+    """Number of an image's pixels side by side in a pixel of a grid, at the middle of the image; 0 if undefined.
 
     >>> source = Grid(crs="EPSG:32632", transform=(20, 0, 400000, 0, -20, 5600000), width=100, height=50)
     >>> round(coarseness(source.model_copy(update={"transform": (100, 0, 0, 0, -60, 0)}), source), 6)

@@ -1,4 +1,4 @@
-"""Reading a stack: each slice a mosaic of its datasets, on the grid that is asked for."""
+"""Reads a stack on a grid; each slice is a mosaic of its datasets."""
 
 from __future__ import annotations
 
@@ -23,19 +23,23 @@ from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid, Window
 from acdtask.raster.warp import intersection, lattice_blocks, pixel_offset, source_window, warp
 from acdtask.storage.store import Store
+from acdtask.wording import plural
 
 __all__ = ["bytes_to_read", "read_mosaics", "read_slices"]
 
 CONTAINERS_AT_ONCE = 16
 REQUESTS_AT_ONCE = 8
-"""Over a network the time goes into waiting. GeoTIFFs of a folder are read by one thread: more wait for Python."""
+"""Parallel requests to an object store, which mostly wait. GeoTIFFs in a folder are read by one thread: Python's lock
+lets no more of them work at once."""
 
 MIB = 1024 * 1024
 WARPED_AT_MOST = 1024 * MIB
-"""Bytes of pixels that one image is warped from. They are held beside that as floats."""
+"""Limit for the bytes of source pixels that are warped into one image. They are also held in memory as floats."""
 
 OVERSHOOTING = {"cubic", "lanczos"}
+"""Kernels with negative weights: results may lie outside the range of the sources."""
 EXACT = {"nearest", "mode"}
+"""Kernels whose results are values of the sources."""
 
 
 def read_slices(
@@ -45,7 +49,7 @@ def read_slices(
     variable: Variable,
     resampling: Resampling | None = None,
 ) -> Pixels:
-    """The pixels of each slice on the grid, as `Cube.read` says. It raises what `read_mosaics` does."""
+    """Read the pixels of each slice on a grid, as `Cube.read` says. Raises what `read_mosaics` raises."""
     return read_mosaics(store, grid, [part.datasets for part in slices], variable, resampling)
 
 
@@ -58,31 +62,32 @@ def read_mosaics(
     threads: int = 1,
     overviews: bool = False,
 ) -> Pixels:
-    """Each mosaic of datasets on the grid; where they overlap, the later one lies on top.
+    """Read mosaics of datasets on a grid. Where datasets overlap, the later one is on top.
 
-    Where a dataset has the grid's own pixels they are copied bit for bit; else they are warped, block by block of a
-    lattice that does not depend on the request. A consolidated copy hides earlier datasets of the same record in its
-    whole tile, including where the copy is nodata.
+    Datasets with the same pixels as the grid are copied bit for bit. Others are warped in blocks of a lattice that does
+    not depend on the grid's extent. A consolidated copy hides earlier datasets of its record in its whole tile, even
+    where the copy is nodata.
 
     Args:
         store: the cube's store.
-        grid: where the pixels are wanted.
-        mosaics: what is wanted.
-        variable: whose format the pixels have.
+        grid: grid of the result.
+        mosaics: the datasets of each mosaic.
+        variable: its data format is that of the result.
         resampling: default: the variable's.
-        threads: how many decode chunks of a folder's container at once; jobs run in processes, so one is the default.
-        overviews: read overviews of GeoTIFFs where they are as coarse as the grid: quick, but how they were made is
-            unknown. Good for looking at.
+        threads: threads that decode chunks of a container in a folder. Jobs run in processes, so the default is one.
+        overviews: read overviews of GeoTIFFs if the grid is coarse enough. This is fast, but their resampling is
+            unknown, so it is for viewing only.
 
     Returns:
-        As `Cube.read`.
+        As `Cube.read` returns.
 
     Raises:
-        AcdError: CUBE_DAMAGED or INPUT_UNREADABLE, naming the container, GRID_TOO_COARSE, or what Store raises.
+        AcdError: CUBE_DAMAGED or INPUT_UNREADABLE (naming the container), GRID_TOO_COARSE, or what Store raises.
     """
     canvas = _Canvas(grid, mosaics, variable)
     kernel = resampling or variable.resampling
-    sources = _sources(store, grid, mosaics) if overviews else [[(one, None) for one in part] for part in mosaics]
+    originals: list[list[Source]] = [[(dataset, None) for dataset in datasets] for datasets in mosaics]
+    sources = _with_overviews(store, grid, mosaics) if overviews else originals
     for batch in _batches(_requests(grid, sources, kernel)):
         for requests, arrays in zip(batch, _read_all(store, batch, canvas, threads), strict=True):
             for request, pixels in zip(requests, arrays, strict=True):
@@ -95,25 +100,31 @@ def read_mosaics(
 
 
 def bytes_to_read(grid: Grid, datasets: Sequence[Dataset], variable: Variable, resampling: Resampling | None) -> int:
-    """How many bytes of pixels wait in memory while an image of the datasets is read: itself, and what is warped.
+    """Bytes in memory while an image of the datasets is read: the image itself, and source pixels to be warped.
 
-    With overviews there may be less.
+    With overviews, there may be fewer.
     """
     kernel = resampling or variable.resampling
     size = grid.height * grid.width * len(variable.bands) * np.dtype(variable.dformat.dtype).itemsize
-    for one in datasets:
-        window, offset = _need(grid, one.grid, kernel)
+    for dataset in datasets:
+        window, offset = _window_of(grid, dataset.grid, kernel)
         if window is not None and offset is None:
-            size += _bytes_of(one, window)
+            size += _bytes_of(dataset, window)
     return size
 
 
 @dataclass(slots=True)
 class _Request:
-    """A window of a dataset, for a slice. `layer` is its place in the slice: a later one lies on top.
+    """A window of a dataset to be read for a slice.
 
-    `hidden` are windows of the result in which copies of the same record replace it. With the number of an overview,
-    `level`, the dataset's grid is the overview's.
+    Attributes:
+        slice: number of the slice.
+        layer: position of the dataset in the slice; later ones are on top.
+        window: part of the dataset's grid.
+        offset: (row, column) of the result in the dataset if both have the same pixels; None if it is to be warped.
+        level: number of the overview to read, which then has the dataset's grid; None for the image itself.
+        hidden: windows of the result in which copies of the same record replace this dataset.
+        pixels: what was read, until it is warped.
     """
 
     slice: int
@@ -127,7 +138,7 @@ class _Request:
 
 
 class _Canvas:
-    """The result, painted in any order of datasets."""
+    """The result. Datasets may be painted in any order."""
 
     def __init__(self, grid: Grid, mosaics: Sequence[Sequence[Dataset]], variable: Variable) -> None:
         self.format = variable.dformat
@@ -138,15 +149,15 @@ class _Canvas:
         self._top: dict[int, NDArray[np.int32]] = {}
 
     def target_of(self, request: _Request) -> Target | None:
-        """Where to read the request, if its pixels are all of an image as they are."""
-        is_all = request.offset is not None and (request.window.height, request.window.width) == self.pixels.shape[2:]
-        if not is_all or self.layers[request.slice] > 1 or self.pixels.shape[1] > 1:
+        """The part of the result to read a request into, if its pixels make up a whole image without a change."""
+        is_whole = request.offset is not None and (request.window.height, request.window.width) == self.pixels.shape[2:]
+        if not is_whole or self.layers[request.slice] > 1 or self.pixels.shape[1] > 1:
             return None
         return Target(self._stack, request.slice) if Mapping.of(request.dataset, self.format).is_identity else None
 
     def copy(self, request: _Request, offset: tuple[int, int], pixels: Pixels) -> None:
-        """Paint pixels that are the grid's own; the grid begins at `offset` (row, column) of the dataset."""
-        if np.may_share_memory(pixels, self.pixels):  # it was read into its target
+        """Paint pixels without warping; the result begins at `offset` (row, column) of the dataset."""
+        if np.may_share_memory(pixels, self.pixels):  # they were read into their target
             self._blank.discard(request.slice)
             return
         top, left = request.window.row - offset[0], request.window.column - offset[1]
@@ -159,12 +170,12 @@ class _Canvas:
             self.paint(request, place, *mapping.apply(pixels))
 
     def paint(self, request: _Request, place: tuple[slice, slice], values: Pixels, valid: NDArray[np.bool_]) -> None:
-        """Paint values (bands, height, width) on rows and columns where they are valid and nothing is above."""
+        """Paint values (bands, height, width) into rows and columns where they are valid and not below others."""
         image = self._image(request.slice)
         shown = _without(valid, place, request.hidden) if request.hidden else valid
         if self.layers[request.slice] > 1:
-            # Datasets come container by container, so an upper one may be painted first. `top` has the layer of each
-            # pixel so far; equal layers are parts of one dataset, which do not overlap.
+            # Datasets are painted container by container, so an upper one may come first. `top` holds the layer of each
+            # pixel so far. Equal layers are parts of one dataset, which do not overlap.
             top = self._top.setdefault(request.slice, np.full(image.shape, -1, dtype=np.int32))
             above = top[:, *place]
             shown = shown & (above <= request.layer)
@@ -172,13 +183,13 @@ class _Canvas:
         np.copyto(image[:, *place], values, where=shown)
 
     def finished(self) -> Pixels:
-        """The images; without the axis of bands where there is one band."""
+        """The result; for one band, without the axis of bands."""
         for number in list(self._blank):
             self._image(number)
         return self.pixels if self.pixels.shape[1] > 1 else self.pixels[:, 0]
 
     def _image(self, number: int, *, whole: bool = False) -> Pixels:
-        """An image to paint on; nodata at first, unless all of it will be painted."""
+        """The image with a number. It is filled with nodata first, unless all of it will be painted."""
         image: Pixels = self.pixels[number]
         if number in self._blank:
             self._blank.remove(number)
@@ -188,25 +199,25 @@ class _Canvas:
 
 
 Source: TypeAlias = tuple[Dataset, int | None]
-"""A dataset as it is, or as it is in an overview and the overview's number."""
+"""A dataset and None, or a dataset with the grid of an overview and the overview's number."""
 
 Containers: TypeAlias = dict[tuple[str, int | None], list[_Request]]
-"""What to read out of each container, or of an overview of it."""
+"""Requests by container and overview."""
 
 
-def _sources(store: Store, grid: Grid, mosaics: Sequence[Sequence[Dataset]]) -> list[list[Source]]:
-    """The datasets in the overviews that fit the grid."""
+def _with_overviews(store: Store, grid: Grid, mosaics: Sequence[Sequence[Dataset]]) -> list[list[Source]]:
+    """The datasets, with the overviews that suit the grid."""
 
     def source(dataset: Dataset) -> Source:
         return overview_for(store, dataset, grid) or (dataset, None)
 
-    if all(_is_near(store, one) for datasets in mosaics for one in datasets):
-        return [[source(one) for one in datasets] for datasets in mosaics]
+    if all(_is_local_file(store, dataset) for datasets in mosaics for dataset in datasets):
+        return [[source(dataset) for dataset in datasets] for datasets in mosaics]
     return [list(pool_of(REQUESTS_AT_ONCE).map(source, datasets)) for datasets in mosaics]
 
 
-def _is_near(store: Store, dataset: Dataset) -> bool:
-    """Whether the container is a file of this machine."""
+def _is_local_file(store: Store, dataset: Dataset) -> bool:
+    """Whether the container is in a folder of this machine."""
     return store.is_folder and "://" not in dataset.uri
 
 
@@ -216,7 +227,7 @@ def _requests(grid: Grid, mosaics: Sequence[Sequence[Source]], resampling: Resam
         warped = 0
         hidden = _hidden(grid, [dataset for dataset, _ in datasets])
         for layer, (dataset, level) in enumerate(datasets):
-            window, offset = _need(grid, dataset.grid, resampling)
+            window, offset = _window_of(grid, dataset.grid, resampling)
             if window is None:
                 continue
             request = _Request(index, layer, dataset, window, offset, level, hidden.get(layer, ()))
@@ -225,19 +236,19 @@ def _requests(grid: Grid, mosaics: Sequence[Sequence[Source]], resampling: Resam
         if warped > WARPED_AT_MOST:
             raise AcdError(
                 ErrorCode.GRID_TOO_COARSE,
-                f"An image of {grid.width} x {grid.height} px would be made of {warped / MIB:.0f} MiB of pixels of "
-                f"{len(datasets)} datasets, more than {WARPED_AT_MOST // MIB}",
+                f"an image of {grid.width} x {grid.height} px needs {warped / MIB:.0f} MiB of pixels from "
+                f"{plural(len(datasets), 'dataset')}, more than {WARPED_AT_MOST // MIB} MiB",
             )
     return requests
 
 
 def _hidden(grid: Grid, datasets: Sequence[Dataset]) -> dict[int, tuple[Window, ...]]:
-    """For each dataset of a mosaic (by number) that copies replace, the windows of the grid that the copies cover.
+    """For each dataset of a mosaic (by number) that copies replace, the windows of the grid that they cover.
 
     A copy replaces earlier datasets of its record, except other tiles of its own layout.
     """
     kinds = {(dataset.record_id, dataset.layout if dataset.is_copy else "") for dataset in datasets}
-    if len(kinds) == len({record_id for record_id, _ in kinds}):  # no record has both copies and others
+    if len(kinds) == len({record_id for record_id, _ in kinds}):  # no record has copies and other datasets
         return {}
     hidden: dict[int, tuple[Window, ...]] = {}
     later: dict[str, list[tuple[str, Window]]] = {}
@@ -256,11 +267,11 @@ def _hidden(grid: Grid, datasets: Sequence[Dataset]) -> dict[int, tuple[Window, 
 
 
 def _without(valid: NDArray[np.bool_], place: tuple[slice, slice], hidden: tuple[Window, ...]) -> NDArray[np.bool_]:
-    """The valid pixels (bands, height, width) of a part of the result, without hidden ones."""
+    """The mask of valid pixels (bands, height, width) of a part of the result, without hidden pixels."""
     shown = valid.copy()
     for window in hidden:
         top, left = window.row - place[0].start, window.column - place[1].start
-        # A window may begin before this part, or end before it: slices must not count from the end then.
+        # A window may begin or end before this part. Negative numbers in a slice would count from the end.
         shown[:, max(top, 0) : max(top + window.height, 0), max(left, 0) : max(left + window.width, 0)] = False
     return shown
 
@@ -270,20 +281,20 @@ def _bytes_of(dataset: Dataset, window: Window) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _need(grid: Grid, source: Grid, resampling: Resampling) -> tuple[Window | None, tuple[int, int] | None]:
-    """The window of the source that the grid needs, and the offset of the grid if it has the same pixels."""
+def _window_of(grid: Grid, source: Grid, resampling: Resampling) -> tuple[Window | None, tuple[int, int] | None]:
+    """The window of a source that is needed for a grid, and the grid's offset in it if both have the same pixels."""
     offset = pixel_offset(grid, source)
     if offset is not None:
         whole = Window(row=offset[0], column=offset[1], height=grid.height, width=grid.width)
         return intersection(whole, source.shape), offset
-    # The sum of the blocks' windows, not that of the grid: whole blocks are warped, also beyond the grid's edge.
+    # The union of the blocks' windows, not the window of the grid: whole blocks are warped, even beyond its edge.
     windows = [source_window(block, source, resampling) for block, _ in lattice_blocks(grid)]
-    found = [window for window in windows if window is not None]
-    if not found:
+    needed = [window for window in windows if window is not None]
+    if not needed:
         return None, None
-    top, left = min(window.row for window in found), min(window.column for window in found)
-    bottom = max(window.row + window.height for window in found)
-    right = max(window.column + window.width for window in found)
+    top, left = min(window.row for window in needed), min(window.column for window in needed)
+    bottom = max(window.row + window.height for window in needed)
+    right = max(window.column + window.width for window in needed)
     return Window(row=top, column=left, height=bottom - top, width=right - left), None
 
 
@@ -299,7 +310,7 @@ def _read_all(store: Store, batch: list[list[_Request]], canvas: _Canvas, thread
         targets = [canvas.target_of(request) for request in requests]
         return read_window(store, requests[0].dataset.uri, wanted, targets, pool, requests[0].level)
 
-    if all(_is_near(store, requests[0].dataset) for requests in batch):
+    if all(_is_local_file(store, requests[0].dataset) for requests in batch):
         pool = pool_of(threads) if threads > 1 else None
         yield from (read(requests, pool) for requests in batch)
     elif len(batch) == 1:
@@ -309,34 +320,37 @@ def _read_all(store: Store, batch: list[list[_Request]], canvas: _Canvas, thread
 
 
 def _warp_all(requests: list[_Request], grid: Grid, resampling: Resampling, canvas: _Canvas) -> None:
-    """Warp and paint; images of one grid and format go through the warper together."""
+    """Warp and paint requests. Images with the same grid and format are warped together."""
     groups: dict[tuple[Grid, Mapping], list[_Request]] = {}
     for request in requests:
         groups.setdefault((request.dataset.grid, Mapping.of(request.dataset, canvas.format)), []).append(request)
     for (source, mapping), members in groups.items():
         working, nodata = _working(members, mapping, resampling)
         for block, window in lattice_blocks(grid):
-            need, seen = source_window(block, source, resampling), intersection(window, grid.shape)
-            if need is None or seen is None:
+            needed, visible = source_window(block, source, resampling), intersection(window, grid.shape)
+            if needed is None or visible is None:
                 continue
-            # One window for all members: they have the same grid, and `_need` depends on nothing else of them.
+            # All members have the same window, since they have the same grid: `_window_of` depends on nothing else.
             first = members[0].window
-            local = need.model_copy(update={"row": need.row - first.row, "column": need.column - first.column})
+            local = needed.model_copy(update={"row": needed.row - first.row, "column": needed.column - first.column})
             cut = [pixels[:, local.slices[0], local.slices[1]] for pixels in working]
-            inside = seen.model_copy(update={"row": seen.row - window.row, "column": seen.column - window.column})
-            for request, pixels in zip(members, warp(cut, source.window(need), nodata, block, resampling), strict=True):
+            inside = visible.model_copy(
+                update={"row": visible.row - window.row, "column": visible.column - window.column}
+            )
+            warped = warp(cut, source.window(needed), nodata, block, resampling)
+            for request, pixels in zip(members, warped, strict=True):
                 part = pixels[:, inside.slices[0], inside.slices[1]]
-                canvas.paint(request, seen.slices, *_from_warped(part, mapping, resampling))
-    # The batch keeps its requests until the last is painted; their pixels would add up.
+                canvas.paint(request, visible.slices, *_from_warped(part, mapping, resampling))
+    # Requests live until the whole batch is painted. Without this, their pixels would add up.
     for request in requests:
         request.pixels = None
 
 
 def _working(requests: list[_Request], mapping: Mapping, resampling: Resampling) -> tuple[list[Pixels], float]:
-    """The pixels as the warper takes them, and what means nodata in them: NaN, except for kernels that keep values.
+    """The pixels as input for the warper, and their nodata: NaN, except for kernels that keep values.
 
-    What does not map linearly is mapped first, since a mean is one of real values; the rest keeps its own numbers, in
-    which ties are exact.
+    Pixels with an exponent are mapped first, since a mean must be one of real values. Others are warped as stored,
+    in which rounding of ties is exact, and mapped afterwards.
     """
     arrays = [request.pixels for request in requests if request.pixels is not None]
     source = mapping.source
@@ -355,13 +369,14 @@ def _working(requests: list[_Request], mapping: Mapping, resampling: Resampling)
 
 
 def _from_warped(pixels: Pixels, mapping: Mapping, resampling: Resampling) -> tuple[Pixels, NDArray[np.bool_]]:
+    """Warped pixels in the variable's format, and which of them are valid."""
     if resampling in EXACT:
         return mapping.apply(pixels)
     source = mapping.source
     low, high = (source.min, source.max) if mapping.is_linear else mapping.real
     valid = ~np.isnan(pixels)
     values = np.where(valid, pixels, low).astype(np.float64)
-    # A cubic kernel has negative weights: beside a step from 0 to 1000 it gives -70 and 1070.
+    # Beside a step from 0 to 1000, a cubic kernel gives -70 and 1070.
     if resampling in OVERSHOOTING:
         values = np.clip(values, low, high)
     return mapping.rounded(mapping.numbers(values) if mapping.is_linear else values, snap=True), valid

@@ -12,18 +12,18 @@ from acdtask.cube.model import Dataset, Record
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.storage.store import Store
 
-__all__ = ["WAY_OUT", "SegmentFiles"]
+__all__ = ["DAMAGE_FIX", "SegmentFiles"]
 
 SEGMENTS_AT_MOST = 8
 ROWS_OF_A_FULL_SEGMENT = 50_000
-"""A segment with as many rows is not merged any more."""
+"""Segments with at least this many rows are not merged any more."""
 
 MERGED_GROWTH = 4
-"""New rows are merged with a segment that has up to this many times as many rows."""
+"""New rows are merged with a segment of up to this many times as many rows."""
 
-WAY_OUT = (
-    "Restore it from a copy. Without one, delete the newest files in index/heads, one after the other, until"
-    " 'acdtask records' works: each one takes back one commit. Then run the jobs since then again."
+DAMAGE_FIX = (
+    "Restore it from a backup. Without one, delete the newest files in index/heads one by one until"
+    " 'acdtask records' works; each deletion undoes one commit. Then rerun the jobs since then."
 )
 
 
@@ -41,7 +41,7 @@ SegmentT = TypeVar("SegmentT", bound=_Segment)
 
 
 class SegmentFiles:
-    """The segments below `index/` of a store. They never change, so each is read once. Threads may share it."""
+    """The segments below `index/` of a store. They never change, so each is read once. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -57,18 +57,18 @@ class SegmentFiles:
             with self._lock:
                 self._loaded[ref.key] = segment
         if not isinstance(segment, kind):
-            raise TypeError(f"{ref.key} is no {kind.__name__}")
+            raise TypeError(f"{ref.key} is not a {kind.__name__}")
         return segment
 
     def _bytes_of(self, ref: SegmentRef) -> bytes:
         data = self._store.find(ref.key)
         if data is None or hashlib.sha256(data).hexdigest()[:32] not in ref.key:
-            state = "missing" if data is None else "damaged: it is not what was written"
-            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self._store.address_of(ref.key)} is {state}", WAY_OUT)
+            state = "missing" if data is None else "damaged: its checksum is wrong"
+            raise AcdError(ErrorCode.CUBE_DAMAGED, f"{self._store.address_of(ref.key)} is {state}", DAMAGE_FIX)
         return data
 
     def keep(self, refs: Iterable[SegmentRef]) -> None:
-        """Forget the segments that a newer head does not name."""
+        """Keep only some segments in memory: those that the newest head lists."""
         with self._lock:
             self._loaded = {ref.key: self._loaded[ref.key] for ref in refs if ref.key in self._loaded}
 
@@ -79,7 +79,7 @@ class SegmentFiles:
         kind: type[SegmentT],
         rows_of: Callable[[SegmentT], Sequence[int]],
     ) -> tuple[SegmentRef, ...]:
-        """The segments without some rows; those that have none of them stay as they are."""
+        """The segments without some rows. Segments that have none of these rows stay unchanged."""
         kept = []
         for ref in refs:
             segment = self.segment(ref, kind)
@@ -91,10 +91,10 @@ class SegmentFiles:
     def extended(
         self, refs: tuple[SegmentRef, ...], folder: str, rows: Sequence[Record | Dataset], kind: type[SegmentT]
     ) -> tuple[SegmentRef, ...]:
-        """The segments and one more for the new rows, merged with the newest ones that are not much larger.
+        """The segments with new rows added: in a new segment, merged with the newest ones that are not much larger.
 
-        Sizes fall by MERGED_GROWTH or more from segment to segment, so that a row is written again a few times while
-        the index grows from tens of rows to tens of thousands, and not with every few commits.
+        From older to newer segments, sizes fall by MERGED_GROWTH or more. So while the index grows from tens to tens of
+        thousands of rows, a row is rewritten only a few times.
         """
         if not rows:
             return refs
@@ -116,7 +116,7 @@ class SegmentFiles:
         key = f"index/{folder}/{hashlib.sha256(data).hexdigest()[:32]}.parquet"
         reused = not self._store.create(key, data)
         if reused:
-            self._store.put(key, data)  # as new as any other: `acdtask tidy` removes old ones that no head names
+            self._store.put(key, data)  # renews its date: `acdtask tidy` deletes old segments that no head lists
         with self._lock:
             self._loaded[key] = segment
             if reused:
@@ -124,7 +124,7 @@ class SegmentFiles:
         return SegmentRef(key=key, rows=len(segment))
 
     def restore_reused(self, refs: Iterable[SegmentRef]) -> None:
-        """Write again what `acdtask tidy` removed in the moment when a new head began to name it."""
+        """Write segments again that `acdtask tidy` deleted just before a new head listed them."""
         with self._lock:
             named = {ref.key: self._reused.pop(ref.key) for ref in refs if ref.key in self._reused}
         for key, segment in named.items():

@@ -1,7 +1,7 @@
-"""Consolidated containers: a tile's images as one Zarr v3 array (time, y, x), a pixel's year in one chunk.
+"""Consolidated containers: the images of a tile as a Zarr v3 array (time, y, x), with a year of a pixel in one chunk.
 
-A container is a group with that array and its coordinates, so that xarray and others open it as it is. Its zarr.json
-holds those of its arrays too, and the checksums of all small files.
+A container is a group with the array and its coordinates, so xarray and other programs can open it. The zarr.json of
+the group also contains those of its arrays, and the checksums of all files except chunks of images.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ METADATA = "zarr.json"
 
 
 def chunk_shape(times: int, grid: Grid) -> tuple[int, int, int]:
-    """(time, y, x) of a chunk: up to 64 images of up to 256 x 256 px."""
+    """Shape (time, y, x) of a chunk: up to 64 images of up to 256 x 256 px."""
     return min(times, CHUNK_TIMES), min(grid.height, CHUNK_PIXELS), min(grid.width, CHUNK_PIXELS)
 
 
 class StackWriter:
-    """Writes a container block by block. It becomes visible with `finish`; until then it is no array to any reader.
+    """Writes a container block by block. Readers see it only after `finish`, which writes its zarr.json.
 
-    The same pixels give the same bytes, whatever the order of the blocks. Chunks of nothing but nodata are not
-    written; an attribute of the array lists those that are.
+    The same pixels give the same bytes, regardless of the order of blocks. Chunks that are all nodata are not written;
+    an attribute of the array lists the others.
 
     Args:
-        store: where the container goes.
-        key: its key, ending in ".zarr".
-        grid: where the pixels lie.
+        store: where to write.
+        key: key of the container, ending in ".zarr".
+        grid: grid of the images.
         records: the record of each image, in the order of the time axis.
-        variable: of one band; its nodata is the fill value.
-        instance: kept as an attribute.
-        offset: physical = stored * scale + offset.
+        variable: a variable of one band; its nodata is the fill value.
+        instance: name of the instance, stored as an attribute.
+        offset: physical value = stored * scale + offset.
 
     Raises:
         AcdError: what Store raises, from every method.
@@ -87,8 +87,9 @@ class StackWriter:
             chunks=self.chunks,
             dtype=variable.dformat.dtype,
             fill_value=np.dtype(variable.dformat.dtype).type(variable.dformat.nodata),
-            # On coherence, bitshuffle is a tenth smaller than plain ZSTD 3, and as fast; blocks of 256 KiB are read a
-            # third faster than Blosc's own 128 KiB, and no larger. Blosc alone may read a damaged chunk without a word.
+            # On coherence, bitshuffle is 10 % smaller than plain ZSTD 3 and as fast. Blocks of 256 KiB are read a third
+            # faster than Blosc's default of 128 KiB, at the same size. Blosc alone may decode a damaged chunk without
+            # an error, so each chunk has a CRC-32C.
             compressors=(
                 BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", blocksize=256 * 1024),
                 Crc32cCodec(),
@@ -111,9 +112,9 @@ class StackWriter:
         self._array = zarr.Array(zarr.AsyncArray(cast(ArrayV3Metadata, plan.metadata), target))
 
     def write(self, window: Window, pixels: Pixels) -> None:
-        """Write the images on a window, shape (times, window height, window width), of the variable's dtype.
+        """Write a window of all images: shape (times, window height, window width), the variable's dtype.
 
-        The window must begin on chunks and end on chunks or at the grid's edge, so that blocks share no chunk.
+        The window must begin and end at borders of chunks, or end at the grid's edge, so that blocks share no chunk.
         """
         _, height, width = self.shape
         for start, size, chunk, end in (
@@ -121,15 +122,15 @@ class StackWriter:
             (window.column, window.width, self.chunks[2], width),
         ):
             if start % chunk or ((start + size) % chunk and start + size != end) or start + size > end:
-                raise ValueError(f"{window} does not lie on chunks of {self.chunks}")
+                raise ValueError(f"{window} is not aligned with chunks of {self.chunks}")
         if pixels.shape != (self.shape[0], window.height, window.width) or pixels.dtype != self._array.dtype:
-            raise ValueError(f"{pixels.dtype} {pixels.shape} is no block of {self._array.dtype} {self.shape}")
+            raise ValueError(f"{pixels.dtype} {pixels.shape} is not a block of {self._array.dtype} {self.shape}")
         with self._store.explained(self._key):
             self._array[(slice(None), *window.slices)] = pixels
         self._note_chunks(window, pixels)
 
     def finish(self) -> str:
-        """Make the container visible, and return its checksum, as a `Dataset` has it."""
+        """Make the container visible, and return its checksum (see `Dataset`)."""
         nodes = {name: json.loads(body) for name, body in self._files.items() if name.endswith(METADATA)}
         group = nodes.pop(METADATA)
         array = f"{self.name}/{METADATA}"
@@ -144,27 +145,27 @@ class StackWriter:
         }
         for name, body in files.items():
             self._store.put(f"{self._key}/{name}", body)
-        data = _encoded(group)
+        data = _encoded(group)  # written last: without it, there is no container
         self._store.put(f"{self._key}/{METADATA}", data)
         return checksum_of(data)
 
     def _note_chunks(self, window: Window, pixels: Pixels) -> None:
-        """Remember which chunks zarr has written: those that are not all nodata, by zarr's own rule."""
+        """Note which chunks zarr has written: those that are not all nodata, according to zarr's own test."""
         first = window.row // self.chunks[1], window.column // self.chunks[2]
         steps = [range(0, size, chunk) for size, chunk in zip(pixels.shape, self.chunks, strict=True)]
         for time, row, column in product(*steps):
             chunk = pixels[time : time + self.chunks[0], row : row + self.chunks[1], column : column + self.chunks[2]]
-            place = time // self.chunks[0], first[0] + row // self.chunks[1], first[1] + column // self.chunks[2]
-            self._written[place] = not NDBuffer.from_numpy_array(chunk).all_equal(self._fill)
+            number = time // self.chunks[0], first[0] + row // self.chunks[1], first[1] + column // self.chunks[2]
+            self._written[number] = not NDBuffer.from_numpy_array(chunk).all_equal(self._fill)
 
 
 def container_checksum(store: Store, key: str) -> str:
-    """The checksum of a container that `StackWriter` wrote. CUBE_DAMAGED if it is not there."""
+    """The checksum of a container that `StackWriter` wrote. CUBE_DAMAGED if it is missing."""
     return checksum_of(store.get(f"{key}/{METADATA}"))
 
 
 def array_name(variable: str) -> str:
-    """What the array of a variable is called in a container.
+    """The name of a variable's array in its container.
 
     >>> array_name("sentinel-1/CoherenceVV")
     'sentinel-1_CoherenceVV'
@@ -173,7 +174,7 @@ def array_name(variable: str) -> str:
 
 
 def _attributes(grid: Grid, records: Sequence[Record], variable: Variable, instance: str) -> dict[str, Any]:
-    """Names as xarray and CF readers know them."""
+    """Attributes of the array of images, with the names that xarray and CF define."""
     return {
         "variable": variable.name,
         "instance": instance,
@@ -195,14 +196,14 @@ def _encoded(document: dict[str, Any]) -> bytes:
 
 
 def _images(records: Sequence[Record]) -> list[dict[str, str]]:
-    """Where each image comes from, in the order of the time axis."""
+    """The record of each image, in the order of the time axis."""
     return [
         {"record": record.name, "record_id": record.id, "datetime": record.datetime.isoformat()} for record in records
     ]
 
 
 def _fill_value(dformat: DataFormat) -> dict[str, Any]:
-    """Nodata as xarray reads it from Zarr: whole numbers as they are, others as the base64 of their eight bytes."""
+    """Nodata as xarray encodes it in Zarr: integers as numbers, floats as the base64 of a little-endian double."""
     if math.isnan(dformat.nodata):
         return {}
     if np.issubdtype(np.dtype(dformat.dtype), np.integer):

@@ -1,23 +1,24 @@
-"""What has to go from the index when a record gets other pixels (`LocalCube.supersede`)."""
+"""Finds the entries of the index that become outdated when a record gets new pixels (`LocalCube.supersede`)."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
-from acdtask.cube.local.segments import DatasetSegment, RecordSegment
+from acdtask.cube.local.dataset_segments import DatasetSegment
+from acdtask.cube.local.record_segments import RecordSegment
 from acdtask.cube.model import Dataset, Record
 
 __all__ = ["is_same", "moved_records", "outdated_datasets"]
 
 
-def is_same(one: Dataset, other: Dataset) -> bool:
-    """Whether two datasets differ at most in their checksums."""
-    return one == other or one == other.model_copy(update={"checksum": one.checksum})
+def is_same(first: Dataset, second: Dataset) -> bool:
+    """Whether two datasets are equal, apart from their checksums."""
+    return first == second or first == second.model_copy(update={"checksum": first.checksum})
 
 
 def outdated_datasets(datasets: Iterable[Dataset], segments: Sequence[DatasetSegment]) -> list[Dataset]:
-    """What the segments have of the records and instances of new datasets, copies too, unless it is the new one."""
+    """Current datasets, copies included, of the same records and instances as new ones, unless the new one is known."""
     new: dict[tuple[str, str], dict[str, Dataset]] = defaultdict(dict)
     for dataset in datasets:
         new[dataset.variable, dataset.instance][dataset.record_id] = dataset
@@ -28,15 +29,15 @@ def outdated_datasets(datasets: Iterable[Dataset], segments: Sequence[DatasetSeg
             for row in segment.rows(variable, instance, frozenset(wanted)).tolist():
                 dataset = segment.dataset(row)
                 current[dataset.record_id].append(dataset)
-        for record_id, there in sorted(current.items()):
-            if not any(is_same(one, wanted[record_id]) for one in there):
-                outdated += there
+        for record_id, known in sorted(current.items()):
+            if not any(is_same(dataset, wanted[record_id]) for dataset in known):
+                outdated += known
     return outdated
 
 
 def moved_records(records: Iterable[Record], ids: Collection[str], segments: Iterable[RecordSegment]) -> frozenset[str]:
-    """The ids of those records, out of some, that the segments have with another footprint."""
+    """Which of the given ids belong to new records whose stored footprint differs."""
     footprints = {record.id: record.footprint for record in records if record.id in ids}
     wanted = frozenset(footprints)
-    current = [record for segment in segments if wanted for record in segment.records(segment.rows_of(wanted))]
+    current = [record for segment in segments if wanted for record in segment.records_of(wanted)]
     return frozenset(record.id for record in current if record.footprint != footprints[record.id])

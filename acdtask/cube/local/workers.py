@@ -1,4 +1,4 @@
-"""Threads that read, kept while the process lives: a new one would open GDAL's and PROJ's files anew."""
+"""Pools of threads that read. They are kept for the process's lifetime: new threads reopen GDAL's and PROJ's files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _lock = threading.Lock()
 
 
 def pool_of(threads: int) -> ThreadPoolExecutor:
-    """The process's pool of so many threads. What it runs must not wait for the same pool."""
+    """The process's pool with a number of threads. Its tasks must not wait for the same pool."""
     with _lock:
         if threads not in _pools:
             _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="acd-read")
@@ -21,7 +21,7 @@ def pool_of(threads: int) -> ThreadPoolExecutor:
 
 
 def _forget() -> None:
-    global _lock  # a fork may have copied it locked, and the threads are not there
+    global _lock  # a fork may have copied it while it was locked, and copies no threads
     _lock = threading.Lock()
     _pools.clear()
 

@@ -1,1 +1,1 @@
-"""Geocube's protocol: its .proto files, and the modules that the build makes of them (hatch_build.py)."""
+"""Geocube's protocol: its .proto files, and the modules that the build generates from them (hatch_build.py)."""

@@ -1,4 +1,4 @@
-"""Between the cube's words and Geocube's messages."""
+"""Conversion between the cube's model and Geocube's messages."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = [
     "NO_MOMENT",
     "RESAMPLINGS",
     "RESAMPLING_NAMES",
-    "area_from_wire",
-    "area_to_wire",
-    "dformat_from_wire",
-    "dformat_to_wire",
-    "grid_from_wire",
+    "area_from_message",
+    "area_to_message",
+    "dformat_from_message",
+    "dformat_to_message",
+    "grid_from_message",
     "grid_to_tile",
-    "moment_from_wire",
-    "moment_to_wire",
-    "transform_to_wire",
+    "moment_from_message",
+    "moment_to_message",
+    "transform_to_message",
 ]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,7 +40,7 @@ DTYPES: dict[DType, values_pb2.DataFormat.Dtype.ValueType] = {
     "float32": values_pb2.DataFormat.Float32,
     "float64": values_pb2.DataFormat.Float64,
 }
-"""The data types that both know; Geocube has no int64, acd no uint32, int8 and complex64."""
+"""The data types of both; Geocube lacks int64, acd lacks uint32, int8 and complex64."""
 
 RESAMPLINGS: dict[Resampling, values_pb2.Resampling.ValueType] = {
     "nearest": values_pb2.NEAR,
@@ -61,66 +61,69 @@ _DTYPE_NAMES = {number: name for name, number in DTYPES.items()}
 RESAMPLING_NAMES = {number: name for name, number in RESAMPLINGS.items()}
 
 NO_MOMENT = Timestamp(seconds=-62135596800)
-"""0001-01-01: how Geocube says that there is no bound."""
+"""0001-01-01, which means no bound in Geocube."""
 
 
-def dformat_to_wire(dformat: DataFormat) -> values_pb2.DataFormat:
-    """A format. SETTING_INVALID if Geocube has no such data type."""
+def dformat_to_message(dformat: DataFormat) -> values_pb2.DataFormat:
+    """The message of a data format. SETTING_INVALID if Geocube does not support its data type."""
     if dformat.dtype not in DTYPES:
-        raise AcdError(ErrorCode.SETTING_INVALID, f"Geocube has no data type {dformat.dtype}")
+        raise AcdError(ErrorCode.SETTING_INVALID, f"Geocube does not support the data type {dformat.dtype}")
     return values_pb2.DataFormat(
         dtype=DTYPES[dformat.dtype], no_data=dformat.nodata, min_value=dformat.min, max_value=dformat.max
     )
 
 
-def dformat_from_wire(message: values_pb2.DataFormat, dtype: DType | None = None) -> DataFormat:
-    """A format; `dtype` where the message leaves it open. SETTING_INVALID for a type acd has not, or a bad range."""
+def dformat_from_message(message: values_pb2.DataFormat, dtype: DType | None = None) -> DataFormat:
+    """The data format of a message; `dtype` is used if the message leaves it undefined.
+
+    SETTING_INVALID for a data type that acd does not support, or an invalid range.
+    """
     name = _DTYPE_NAMES.get(message.dtype, dtype if message.dtype == values_pb2.DataFormat.UNDEFINED else None)
     if name is None:
         known = message.dtype in values_pb2.DataFormat.Dtype.values()
         label = values_pb2.DataFormat.Dtype.Name(message.dtype) if known else str(message.dtype)
-        raise AcdError(ErrorCode.SETTING_INVALID, f"acd has no data type {label}")
+        raise AcdError(ErrorCode.SETTING_INVALID, f"acd does not support the data type {label}")
     low, high = message.min_value, message.max_value
     if faults := format_faults(name, nodata=message.no_data, low=low, high=high):
         raise AcdError(ErrorCode.SETTING_INVALID, "; ".join(f"{part} {fault}" for part, fault in faults))
     return DataFormat(dtype=name, nodata=message.no_data, min=message.min_value, max=message.max_value)
 
 
-def transform_to_wire(grid: Grid) -> values_pb2.GeoTransform:
-    """A grid's transform in GDAL's order."""
+def transform_to_message(grid: Grid) -> values_pb2.GeoTransform:
+    """The transform of a grid in GDAL's order."""
     a, b, c, d, e, f = grid.transform
     return values_pb2.GeoTransform(a=c, b=a, c=b, d=f, e=d, f=e)
 
 
-def grid_from_wire(crs: str, transform: values_pb2.GeoTransform, size: values_pb2.Size) -> Grid:
-    """The grid of a request or a tile; raises pydantic.ValidationError for a size that is not positive."""
+def grid_from_message(crs: str, transform: values_pb2.GeoTransform, size: values_pb2.Size) -> Grid:
+    """The grid of a request or a tile. pydantic.ValidationError if the size is not positive."""
     t = transform
     return Grid(crs=crs, transform=(t.b, t.c, t.a, t.e, t.f, t.d), width=size.width, height=size.height)
 
 
 def grid_to_tile(grid: Grid) -> layouts_pb2.Tile:
-    """A grid as a tile."""
+    """The tile of a grid."""
     size = values_pb2.Size(width=grid.width, height=grid.height)
-    return layouts_pb2.Tile(transform=transform_to_wire(grid), size_px=size, crs=grid.crs)
+    return layouts_pb2.Tile(transform=transform_to_message(grid), size_px=size, crs=grid.crs)
 
 
-def moment_to_wire(moment: datetime | None) -> Timestamp:
-    """A moment, or the one that means none."""
+def moment_to_message(moment: datetime | None) -> Timestamp:
+    """The timestamp of a moment; NO_MOMENT for None."""
     if moment is None:
         return NO_MOMENT
     micros = (moment - EPOCH) // timedelta(microseconds=1)
     return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
 
 
-def moment_from_wire(message: Timestamp) -> datetime | None:
-    """A moment to the microsecond; None for what is no date, or the first one there is."""
+def moment_from_message(message: Timestamp) -> datetime | None:
+    """The moment of a timestamp, to the microsecond; None for 0001-01-01 and for times outside of the calendar."""
     if message.seconds <= NO_MOMENT.seconds or message.seconds > 253402300799:
         return None
     return EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
 
 
-def area_to_wire(area: dict[str, Any]) -> records_pb2.AOI:
-    """A GeoJSON Polygon or MultiPolygon as an AOI, its coordinates in 32 bits. AOI_EMPTY for any other geometry."""
+def area_to_message(area: dict[str, Any]) -> records_pb2.AOI:
+    """The AOI of a GeoJSON Polygon or MultiPolygon, with 32-bit coordinates. AOI_EMPTY for any other geometry."""
     kind, coordinates = area.get("type"), area.get("coordinates")
     if kind not in ("Polygon", "MultiPolygon") or not coordinates:
         raise AcdError(ErrorCode.AOI_EMPTY, f"a {kind or 'missing geometry'} has no area")
@@ -138,10 +141,10 @@ def area_to_wire(area: dict[str, Any]) -> records_pb2.AOI:
     )
 
 
-def area_from_wire(message: records_pb2.AOI) -> dict[str, Any]:
-    """An AOI as a GeoJSON Polygon or MultiPolygon; {} if it is empty.
+def area_from_message(message: records_pb2.AOI) -> dict[str, Any]:
+    """The GeoJSON Polygon or MultiPolygon of an AOI; {} if it is empty.
 
-    The shortest decimals that mean the same 32 bits, so that 50.8 comes back as 50.8.
+    Coordinates are the shortest decimals that round to the same 32-bit floats, so that 50.8 is returned as 50.8.
     """
     polygons = [
         [[[_decimal(point.lon), _decimal(point.lat)] for point in ring.points] for ring in polygon.linearrings]

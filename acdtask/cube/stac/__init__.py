@@ -1,1 +1,1 @@
-"""STAC: items and collections that acd writes, and those that others wrote."""
+"""STAC: writing items and collections, and reading those of others."""

@@ -1,9 +1,10 @@
-"""STAC 1.1: items of records and products, collections of them, and catalogues."""
+"""Makes STAC 1.1 documents: items of records and products, collections and catalogues."""
 
 from __future__ import annotations
 
 import math
 import posixpath
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,25 +29,26 @@ ZARR = "application/vnd.zarr; version=3"
 GEOJSON, JSON = "application/geo+json", "application/json"
 
 EXTENSIONS = {"proj:": PROJECTION, "file:": FILE, "raster:": RASTER, "processing:": PROCESSING}
-"""By the prefix of the fields that they define."""
+"""Schemas of extensions, by the prefix of their fields."""
 
 FIRST_DATE_TAG = "start_datetime"
-"""The tag of a record that gives the first date of its pair."""
+"""The tag of a record with the first date of its pair."""
 
-NOT_A_TEXT = frozenset(
+NOT_STRINGS = frozenset(
     {"bands", "created", "data_type", "datetime", "end_datetime", "gsd", "instruments", "keywords", "license", "nodata"}
     | {"providers", "roles", "start_datetime", "statistics", "unit", "updated"}
 )
-"""Properties that STAC defines as something else than a text; tags of these names get the prefix 'acd:'."""
+"""Properties that are not free strings in STAC. Tags with these names get the prefix 'acd:'."""
 
 
 @dataclass(frozen=True)
 class StacLinks:
-    """Where a document stands in a catalogue: the keys of its root and parent, and of items their collection.
+    """Links of a document to others in a catalogue.
 
     Attributes:
-        collection_id: of the collection.
-        items, children: keys of what the document links to, each with its title.
+        root, parent: keys of the root and the parent.
+        collection, collection_id: key and id of an item's collection.
+        items, children: titles of the linked items and children, by key.
     """
 
     root: str = ""
@@ -57,7 +59,7 @@ class StacLinks:
     children: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self, href: str) -> list[Json]:
-        """The links of the document whose key is `href`: all relative, so that a copied cube is still whole."""
+        """The links of the document with the key `href`. They are relative, so that they work in a copied cube."""
         home = posixpath.dirname(href)
         above = [("root", self.root, ""), ("parent", self.parent, ""), ("collection", self.collection, "")]
         below = [("child", key, title) for key, title in self.children.items()]
@@ -82,25 +84,25 @@ def stac_item(
     properties: Mapping[str, Any] | None = None,
     links: StacLinks | None = None,
 ) -> Json:
-    """A STAC item of a record, with an asset for each dataset. Nothing in it depends on the time of writing.
+    """Make the STAC item of a record, with an asset for each dataset. It does not contain the time of writing.
 
     Args:
-        record: gives geometry, dates and properties (its tags).
-        datasets: at least one; an asset is named by its variable, and its cell if the variable has several datasets.
-        variables: those of the datasets.
-        item_id: the record's name with '_' for '/' by default.
-        href: the item's own key in the cube; hrefs of assets are relative to it. By default it lies in the folder
-            that all datasets share.
-        names: other names of assets, by variable.
-        sizes: of the files in bytes, by their keys.
-        properties: more of them, such as how the assets were processed.
-        links: where the item stands in a catalogue.
+        record: its footprint, dates and tags become the geometry and properties.
+        datasets: at least one. An asset has the name of its variable, with the cell if the variable has several.
+        variables: the variables of the datasets.
+        item_id: id of the item; default: the record's name with '_' for '/'.
+        href: key of the item in the cube; hrefs of assets are relative to it. Default: a file in the deepest folder
+            with all datasets.
+        names: names of assets by variable, if different.
+        sizes: sizes of files in bytes, by key.
+        properties: further properties, such as those about processing.
+        links: links in a catalogue.
     """
     known = {variable.name: variable for variable in variables}
     identity = item_id or record.name.replace("/", "_")
     home = posixpath.dirname(href) if href else posixpath.commonpath([posixpath.dirname(d.uri) for d in datasets])
     moment = rfc3339(record.datetime)
-    tags = {f"acd:{key}" if key in NOT_A_TEXT else key: value for key, value in sorted(record.tags.items())}
+    tags = {f"acd:{key}" if key in NOT_STRINGS else key: value for key, value in sorted(record.tags.items())}
     dates: Json = {"datetime": moment}
     if FIRST_DATE_TAG in record.tags:
         first = rfc3339(datetime.fromisoformat(record.tags[FIRST_DATE_TAG]))
@@ -137,17 +139,17 @@ def stac_collection(
     title: str = "",
     providers: Sequence[Json] = (),
 ) -> Json:
-    """A collection.
+    """Make a STAC collection.
 
     Args:
-        identity: the collection's id.
+        identity: id of the collection.
         description: a sentence.
-        href: the collection's own key; links are relative to it.
+        href: key of the collection; links are relative to it.
         links: its root, parent, items and children.
         footprint: GeoJSON geometry around all items.
-        interval: the first and the last datetime; None where the collection is still growing.
-        title: for people.
-        providers: who made it, with fields of the processing extension.
+        interval: first and last datetime; None for an open end.
+        title: title for people.
+        providers: producers, with fields of the processing extension.
     """
     collection: Json = {
         "type": "Collection",
@@ -170,7 +172,7 @@ def stac_collection(
 
 
 def stac_catalog(identity: str, description: str, *, href: str, links: StacLinks, title: str = "") -> Json:
-    """A catalogue; its links are relative to `href`, its own key."""
+    """Make a STAC catalogue. Links are relative to `href`, its key."""
     return {
         "type": "Catalog",
         "stac_version": STAC_VERSION,
@@ -188,14 +190,14 @@ def _assets(
     names: Mapping[str, str],
     sizes: Mapping[str, int],
 ) -> Json:
-    counted = [dataset.variable for dataset in datasets]
+    datasets_of = Counter(dataset.variable for dataset in datasets)
     assets: Json = {}
     for dataset in datasets:
         name = names.get(dataset.variable, dataset.variable.replace("/", "_"))
-        if counted.count(dataset.variable) > 1:
+        if datasets_of[dataset.variable] > 1:
             name += f"_{dataset.cell.replace('/', '_')}"
         if name in assets:
-            raise ValueError(f"two datasets would be the asset {name}")
+            raise ValueError(f"two datasets have the asset name {name}")
         assets[name] = _asset(dataset, variables[dataset.variable], home, sizes.get(dataset.uri))
     return assets
 
@@ -228,6 +230,7 @@ def _asset(dataset: Dataset, variable: Variable, home: str, size: int | None) ->
 
 
 def _relative(key: str, home: str) -> str:
+    """The href of a key in a document that is in the folder `home`; addresses outside the cube stay absolute."""
     if key.startswith(("/", "s3://", "file://")):
         return key
     path = posixpath.relpath(key, home or ".")
@@ -235,13 +238,13 @@ def _relative(key: str, home: str) -> str:
 
 
 def rfc3339(moment: datetime) -> str:
-    """A datetime as STAC writes it, in UTC."""
+    """A datetime in UTC as required by STAC (RFC 3339)."""
     aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return aware.isoformat().replace("+00:00", "Z")
 
 
 def _bbox(footprint: Json) -> list[float]:
-    """West, south, east, north; west is greater than east for a footprint that is cut at the antimeridian."""
+    """West, south, east, north. West is greater than east if the footprint is cut at the antimeridian (RFC 7946)."""
     shape = shapely.geometry.shape(footprint)
     west, south, east, north = shape.bounds
     parts = shapely.get_parts(shape)

@@ -1,4 +1,4 @@
-"""stac-geoparquet: STAC items as the rows of a GeoParquet file, their properties as its columns."""
+"""Reads stac-geoparquet: STAC items as rows of a GeoParquet file, with their properties as columns."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from acdtask.storage.geoparquet import read_table
 
 __all__ = ["items_of_parquet"]
 
-OUTSIDE_OF_PROPERTIES = frozenset(
+FIELDS_OF_AN_ITEM = frozenset(
     {"type", "stac_version", "stac_extensions", "id", "links", "bbox", "geometry", "assets", "collection"}
 )
-"""Columns that are fields of an item; every other one is a property.
+"""Columns that are fields of an item; all others are properties.
 
 Source: the stac-geoparquet specification, https://github.com/stac-utils/stac-geoparquet/blob/main/spec/stac-geoparquet-spec.md
 """
 
 
 def items_of_parquet(data: bytes, address: str) -> list[dict[str, Any]]:
-    """The items, without geometries and links. STAC_INVALID if the file is no stac-geoparquet."""
+    """Read the items, without geometries and links. STAC_INVALID if the file is not stac-geoparquet."""
     try:
         table = read_table(data)
     except ValueError as error:
@@ -33,7 +33,7 @@ def items_of_parquet(data: bytes, address: str) -> list[dict[str, Any]]:
 
 
 def _item(row: dict[str, Any]) -> dict[str, Any]:
-    properties = {name: _plain(value) for name, value in row.items() if name not in OUTSIDE_OF_PROPERTIES}
+    properties = {name: _plain(value) for name, value in row.items() if name not in FIELDS_OF_AN_ITEM}
     assets = row["assets"] if isinstance(row["assets"], dict) else {}
     return {
         "type": "Feature",
@@ -48,7 +48,7 @@ def _item(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A timestamp as the text that an item has."""
+    """A timestamp as a string in UTC; other values are unchanged."""
     if isinstance(value, datetime):
         return (value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)).isoformat()
     return value

@@ -1,4 +1,4 @@
-"""STAC that others wrote: static catalogues, item collections, single items, stac-geoparquet."""
+"""Reads STAC documents of others: static catalogues, item collections, single items, stac-geoparquet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from acdtask.cube.stac.parquet import items_of_parquet
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.http import origin_of
+from acdtask.hosts import origin_of
 from acdtask.storage.store import Store
 from acdtask.storage.web import Web
 from acdtask.storage.web_address import check_address, is_web, is_web_api, signed_source, without_query
@@ -26,19 +26,19 @@ LINES_ENDINGS = (".ndjson", ".jsonl", ".geojsonl")
 PARQUET_ENDINGS = (".parquet", ".geoparquet")
 
 READERS = 16
-"""Documents that are read at once: a request to an object store waits much longer than it works."""
+"""Documents read in parallel. Requests to an object store mostly wait."""
 
 MOST_DOCUMENTS = 1_000_000
 
-NOWHERE = "https://"
-"""The base of hrefs that have none."""
+NO_BASE = "https://"
+"""Stands for an unknown base of relative hrefs."""
 
 SIGNED = "acd:signed"
-"""The field of an asset with its whole address, if that has a query. It is never stored."""
+"""The field of an asset with its full address, if it has a query, which may be a signature. It is never stored."""
 
 
 def is_stac(address: str) -> bool:
-    """Whether an address is that of a STAC document, by its ending.
+    """Whether an address is that of a STAC document, according to its ending.
 
     >>> [is_stac(name) for name in ("a/items.GEOJSON", "s3://b/items.parquet", "a.tif")]
     [True, True, False]
@@ -48,41 +48,43 @@ def is_stac(address: str) -> bool:
 
 
 def read_stac(address: str) -> list[Json]:
-    """The items of a static catalogue, a collection, an item collection or a single item, in the documents' order.
+    """Read the items of a catalogue, a collection, an item collection or a single item, in the documents' order.
 
-    Items come as .json or .geojson, one a line as .ndjson, or as stac-geoparquet (.parquet). The documents that a
-    catalogue links to are read side by side; one on the web is asked for documents of its own server alone. Hrefs of
-    assets come back as absolute paths, s3:// addresses, or addresses of the web without their query (see SIGNED).
-    Assets with an alternate on s3:// are taken from there.
+    Items may be in .json or .geojson, one per line in .ndjson, or in stac-geoparquet (.parquet). The documents linked
+    in a catalogue are read in parallel; for a catalogue on the web, only those on its own server. The returned hrefs of
+    assets are absolute paths, s3:// addresses, or web addresses without a query (see SIGNED). If an asset has an
+    alternate on s3://, that is returned.
 
     Args:
         address: path, file://, s3:// or web address of the document.
 
     Raises:
-        AcdError: INPUT_MISSING if there is no such document, STAC_INVALID naming the document that cannot be used,
+        AcdError: INPUT_MISSING if the document does not exist, STAC_INVALID naming an invalid document,
             SOURCE_TOO_LARGE, and what `Web` raises.
     """
     root = _Document(address if is_web(address) else _absolute(address, ""))
-    if not is_web(address) and not _is_there(root.address):
-        raise AcdError(ErrorCode.INPUT_MISSING, f"there is no {root.address}")
-    seen, level = {root.address}, [root]
+    if not is_web(address) and not _exists(root.address):
+        raise AcdError(ErrorCode.INPUT_MISSING, f"{root.address} does not exist")
+    # Level by level, so that documents are read in parallel. Links to known documents are ignored, so circles end.
+    known, level = {root.address}, [root]
     with ThreadPoolExecutor(READERS) as threads:
         while level:
-            deeper: list[_Document] = []
-            for document, (items, links) in zip(level, threads.map(_read, [one.address for one in level]), strict=True):
+            next_level: list[_Document] = []
+            contents = threads.map(_read, [document.address for document in level])
+            for document, (items, links) in zip(level, contents, strict=True):
                 document.items = items
-                document.linked = [_Document(link) for link in dict.fromkeys(links) if link not in seen]
-                seen.update(links)
-                if len(seen) > MOST_DOCUMENTS:
+                document.linked = [_Document(link) for link in dict.fromkeys(links) if link not in known]
+                known.update(links)
+                if len(known) > MOST_DOCUMENTS:
                     raise AcdError(ErrorCode.SOURCE_TOO_LARGE, f"{address} has more than {MOST_DOCUMENTS:,} documents")
-                deeper += document.linked
-            level = deeper
+                next_level += document.linked
+            level = next_level
     return list(root.all_items())
 
 
 @dataclass
 class _Document:
-    """A document, its own items, and the documents that it links to."""
+    """A document with its own items, and the documents that it links to."""
 
     address: str
     items: list[Json] = field(default_factory=list)
@@ -90,15 +92,15 @@ class _Document:
 
     def all_items(self) -> Iterator[Json]:
         """Its items and those of all documents below it, in order."""
-        waiting = [self]
-        while waiting:
-            document = waiting.pop()
+        stack = [self]  # instead of recursion, which has a limit
+        while stack:
+            document = stack.pop()
             yield from document.items
-            waiting += reversed(document.linked)
+            stack += reversed(document.linked)
 
 
 def _read(address: str) -> tuple[list[Json], list[str]]:
-    """The items of a document, and the addresses of the documents that it links to."""
+    """Read a document: its items, and the addresses of the documents that it links to."""
     data, ending = _data(address), address.lower()
     if ending.endswith(PARQUET_ENDINGS):
         return [usable_item(item, address) for item in items_of_parquet(data, address)], []
@@ -121,17 +123,17 @@ def _read(address: str) -> tuple[list[Json], list[str]]:
 
 
 def _linked(href: str, address: str) -> str:
-    """The address of a document that a document links to."""
+    """The address of a linked document. STAC_INVALID if it must not be read."""
     link = _absolute(href, address)
     if is_web(link) and not is_web(address):
-        raise _invalid(address, f"leads to {without_query(link)}, which is neither a file nor on s3://")
+        raise _invalid(address, f"links to {without_query(link)}, which is neither a file nor on s3://")
     if is_web(link):
         check_address(link)
     if is_web(address) and (not is_web(link) or origin_of(link) != origin_of(address)):
         raise _invalid(
             address,
-            f"leads to {without_query(link)}, another server, which is not asked",
-            "If you trust it, give the address that it leads to as --source.",
+            f"links to {without_query(link)}, which is on another server",
+            "If you trust that server, give the linked address as --source.",
         )
     return link
 
@@ -140,12 +142,12 @@ def _data(address: str) -> bytes:
     if is_web(address):
         data = Web({address: signed_source(address)}).find_small(address)
         if data is None:
-            raise AcdError(ErrorCode.INPUT_MISSING, f"there is no {address}", "Check the address.")
+            raise AcdError(ErrorCode.INPUT_MISSING, f"{address} does not exist", "Check the address.")
         return data
     folder, _, name = address.rpartition("/")
     data = Store.at(folder or "/").find_small(name)
     if data is None:
-        raise _invalid(address, "is linked to, but missing")
+        raise _invalid(address, "is linked, but does not exist")
     return data
 
 
@@ -160,14 +162,14 @@ def _parsed(text: bytes, address: str) -> Json:
 
 
 def usable_item(item: object, address: str) -> Json:
-    """The item, with the assets that can be read here and absolute hrefs. STAC_INVALID.
+    """Validate an item, and make the hrefs of its assets absolute. STAC_INVALID.
 
     Args:
-        item: a STAC item, as JSON.
-        address: of the document that has it. An item of the web must not name files of this machine.
+        item: a STAC item in JSON.
+        address: address of its document. Items on the web must not refer to files of this machine.
     """
     if not isinstance(item, dict) or item.get("type") != "Feature" or not isinstance(item.get("id"), str):
-        raise _invalid(address, "has an item without type 'Feature' or id")
+        raise _invalid(address, "has an item without an id or the type 'Feature'")
     if not isinstance(item.get("properties"), dict) or not isinstance(item.get("assets"), dict):
         raise _invalid(address, f"has an item {item['id']} without properties or assets")
     base = _base_of(item, address)
@@ -178,7 +180,7 @@ def usable_item(item: object, address: str) -> Json:
 
 
 def _usable_asset(asset: object, base: str) -> Json:
-    """The asset with an absolute href."""
+    """The asset with an absolute href, whose query is only in SIGNED."""
     href = _href(asset, base)
     plain = without_query(href) if is_web(href) else href
     fields = {name: value for name, value in (asset if isinstance(asset, dict) else {}).items() if name != SIGNED}
@@ -186,9 +188,9 @@ def _usable_asset(asset: object, base: str) -> Json:
 
 
 def _base_of(item: Json, address: str) -> str:
-    """What the hrefs of an item are relative to: its document, or where an item of a STAC API says that it is.
+    """The base of an item's relative hrefs: the address of its document, or for an item of an API, its self link.
 
-    An item of an API that does not say it cannot have such hrefs; NOWHERE then.
+    NO_BASE for an item of an API without a self link, which must not have relative hrefs.
     """
     if not is_web_api(address):
         return address
@@ -196,11 +198,11 @@ def _base_of(item: Json, address: str) -> str:
     for link in links if isinstance(links, list) else ():
         if isinstance(link, dict) and link.get("rel") == "self" and is_web(str(link.get("href"))):
             return str(link["href"])
-    return NOWHERE
+    return NO_BASE
 
 
 def _href(asset: object, base: str) -> str:
-    """Where an asset is: on s3:// if it says so, else where the item says."""
+    """The address of an asset: its alternate on s3://, or its href."""
     href = _text(asset, "href", base)
     alternates = asset.get("alternate") if isinstance(asset, dict) else None
     for other in alternates.values() if isinstance(alternates, dict) else ():
@@ -210,17 +212,15 @@ def _href(asset: object, base: str) -> str:
 
 
 def _absolute(href: str, base: str) -> str:
-    """A path or s3:// address; `base` is the document in which the href stands."""
-    if href.startswith("s3://"):
-        return href
-    if is_web(href):
+    """The absolute path or address of an href in the document `base`, which may be empty."""
+    if href.startswith("s3://") or is_web(href):
         return href
     if is_web(base):
         return _on_web(href, base)
     if href.startswith("file://"):
         return unquote(urlsplit(href).path)
     if "://" in href:
-        raise _invalid(base or href, f"leads to {href}, which is neither a file nor on s3://")
+        raise _invalid(base or href, f"links to {href}, which is neither a file nor on s3://")
     if href.startswith("/"):
         return href
     if not base:
@@ -228,24 +228,24 @@ def _absolute(href: str, base: str) -> str:
     scheme = "s3://" if base.startswith("s3://") else ""
     folder = posixpath.dirname(base.removeprefix(scheme))
     plain = scheme + posixpath.normpath(posixpath.join(folder, href))
-    # Readers of local catalogues take an href as a file name, and the standard as a URL: whichever file is there.
-    return unquote(plain) if "%" in href and not _is_there(plain) else plain
+    # In local catalogues, readers treat an href as a file name, while the standard says URL. The existing file is used.
+    return unquote(plain) if "%" in href and not _exists(plain) else plain
 
 
 def _on_web(href: str, base: str) -> str:
-    """What a document on the web means by an href; it must not name a file of this machine."""
-    if base == NOWHERE:
+    """The address of an href in a document on the web. STAC_INVALID if it refers to a file of this machine."""
+    if base == NO_BASE:
         raise AcdError(
             ErrorCode.STAC_INVALID,
-            f"an item leads to {without_query(href)[:200]!a}, and does not say where it is itself",
+            f"an item has the relative href {without_query(href)[:200]!a}, but no self link",
             "Download the items and their files, and give the document as --source.",
         )
     if ":" in href or "\\" in href or href.startswith("/"):
-        raise _invalid(base, f"leads to {without_query(href)[:200]!a}, which is neither on the web nor on s3://")
+        raise _invalid(base, f"links to {without_query(href)[:200]!a}, which is neither on the web nor on s3://")
     return urljoin(base, href)
 
 
-def _is_there(address: str) -> bool:
+def _exists(address: str) -> bool:
     folder, _, name = address.rpartition("/")
     return Store.at(folder or "/").exists(name)
 
@@ -253,7 +253,7 @@ def _is_there(address: str) -> bool:
 def _text(node: object, name: str, address: str) -> str:
     value = node.get(name) if isinstance(node, dict) else None
     if not isinstance(value, str) or not value:
-        raise _invalid(address, f"has a link or an asset without {name}")
+        raise _invalid(address, f"has a link or asset without {name}")
     return value
 
 
@@ -264,6 +264,6 @@ def _list(document: Json, name: str, address: str) -> list[Any]:
     return value
 
 
-def _invalid(address: str, what: str, fix: str | None = None) -> AcdError:
+def _invalid(address: str, problem: str, fix: str | None = None) -> AcdError:
     shown = without_query(address) if is_web(address) else address
-    return AcdError(ErrorCode.STAC_INVALID, f"{shown} {what}", fix)
+    return AcdError(ErrorCode.STAC_INVALID, f"{shown} {problem}", fix)

@@ -11,7 +11,7 @@ import numpy as np
 
 from acdtask.cube.local.containers import read_window
 from acdtask.cube.model import Dataset
-from acdtask.cube.shared import found_or_none
+from acdtask.cube.shared import find_or_none
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.fence import newest_number
@@ -97,7 +97,7 @@ def known_checksums(settings: IngestSettings, record_ids: Iterable[str], site: S
     if cube is None:
         return {}
     variable, wanted = settings.variable, frozenset(record_ids)
-    instances = found_or_none(lambda: cube.instances(variable), ErrorCode.VARIABLE_UNKNOWN) or []
+    instances = find_or_none(lambda: cube.instances(variable), ErrorCode.VARIABLE_UNKNOWN) or []
     if settings.instance not in {instance.name for instance in instances}:
         return {}
     if site.shared is not None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel
 
 from acdtask.cube.model import Cube, Dataset, Record
-from acdtask.cube.shared import SharedCube, found_or_none
+from acdtask.cube.shared import SharedCube, find_or_none
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -81,7 +81,7 @@ def settings_of_pixels(settings: IngestSettings) -> dict[str, Any]:
 
 def has_instance(cube: Cube, settings: IngestSettings) -> bool:
     """Whether the cube has the instance to fill."""
-    instances = found_or_none(lambda: cube.instances(settings.variable), ErrorCode.VARIABLE_UNKNOWN)
+    instances = find_or_none(lambda: cube.instances(settings.variable), ErrorCode.VARIABLE_UNKNOWN)
     return any(instance.name == settings.instance for instance in instances or ())
 
 

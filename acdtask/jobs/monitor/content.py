@@ -1,4 +1,4 @@
-"""The content of a monitor's plan, and the work of its shards."""
+"""Data of the monitor's rounds: the content of a plan, the work of its shards, and the results of the last round."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from acdtask.jobs.contract import Content, Context, Plan, Settings
 from acdtask.jobs.monitor.halo import BaselineViews
 from acdtask.jobs.monitor.images import ImageWork
 from acdtask.jobs.monitor.settings import MonitorSettings
+from acdtask.jobs.products import MonitorTile
 from acdtask.jobs.quarantine import QuarantinedTile
 from acdtask.jobs.shards import TileOfWork, TilesWork
 from acdtask.raster.data_format import Resampling
 
 __all__ = [
+    "CutTile",
+    "CutTiles",
     "Method",
     "MonitorContent",
     "MonitorContext",
@@ -118,6 +121,27 @@ class TileWork(TileOfWork):
 
 class MonitorWork(TilesWork[TileWork]):
     """The tiles of a shard."""
+
+
+class CutTile(BaseModel):
+    """Result of the last round for a tile and image.
+
+    `pieces` are (blob id, polygon as hexadecimal WKB in whole pixels of the layout). `sizes` are the file sizes of the
+    z and change rasters in bytes, by key.
+    """
+
+    label: str
+    place: MonitorTile
+    pieces: list[tuple[int, str]]
+    sizes: dict[str, int]
+    changed_px: int
+    quality_px: dict[str, int]
+
+
+class CutTiles(BaseModel):
+    """Result of a shard in the last round."""
+
+    tiles: list[CutTile]
 
 
 MonitorPlan = Plan[MonitorSettings, MonitorContent]

@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 
 from acdtask.change.polygons import trace
 from acdtask.change.zscore import Quality
+from acdtask.jobs.codec import read_scratch
 from acdtask.jobs.contract import Handouts, Nothing, Results, Round
-from acdtask.jobs.monitor.content import MonitorContext, MonitorPlan, MonitorWork, TileWork
+from acdtask.jobs.monitor.content import CutTile, CutTiles, MonitorContext, MonitorPlan, MonitorWork, TileWork
 from acdtask.jobs.monitor.documents import tags_of_image
 from acdtask.jobs.monitor.images import Subfolders, monitor_tile
 from acdtask.jobs.monitor.label import Blobs, TileBlobs, TileLabels
 from acdtask.jobs.monitor.publish import publish
-from acdtask.jobs.monitor.tile import CutTile, CutTiles
 from acdtask.jobs.products import MASK_NODATA, MonitorTile
-from acdtask.jobs.scratch import read_scratch
 from acdtask.jobs.styles import CHANGE_COLOURS
 from acdtask.raster.checksums import checksum_of
 from acdtask.raster.cog import encode_cog

@@ -19,10 +19,9 @@ from acdtask.jobs.catalogue import (
 )
 from acdtask.jobs.contract import Site
 from acdtask.jobs.filenames import cell_part
-from acdtask.jobs.monitor.content import MonitorPlan
+from acdtask.jobs.monitor.content import CutTile, MonitorPlan
 from acdtask.jobs.monitor.images import ImageWork
 from acdtask.jobs.monitor.months import folders_of_month
-from acdtask.jobs.monitor.tile import CutTile
 from acdtask.jobs.products import (
     MASK_NODATA,
     Z_FORMAT,

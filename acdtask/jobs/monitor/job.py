@@ -7,7 +7,7 @@ from datetime import datetime
 
 import numpy as np
 
-from acdtask.change.method import halo_of
+from acdtask.change.steps.step import halo_of
 from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.model import Record
 from acdtask.errors import AcdError, ErrorCode

@@ -15,7 +15,7 @@ from acdtask.change.detect import TileChange
 from acdtask.change.fragments import FragmentTable
 from acdtask.change.near_misses import Near
 from acdtask.change.seams import BLOB, join_fragments, join_near
-from acdtask.jobs.codec import ArrayOf, DataclassOfArrays, Packed
+from acdtask.jobs.codec import ArrayOf, DataclassOfArrays, Packed, leave_scratch
 from acdtask.jobs.contract import Handouts, Results, Round
 from acdtask.jobs.monitor.content import MonitorContext, MonitorWork, TileWork
 from acdtask.jobs.monitor.documents import tags_of_image
@@ -25,7 +25,6 @@ from acdtask.jobs.monitor.measure import Conclusions
 from acdtask.jobs.monitor.scorer import scorer_of
 from acdtask.jobs.monitor.tally import PixelTally, require_judged
 from acdtask.jobs.products import Z_FORMAT, Z_SCALE, Z_UNIT
-from acdtask.jobs.scratch import leave_scratch
 from acdtask.raster.checksums import checksum_of
 from acdtask.raster.cog import encode_cog
 

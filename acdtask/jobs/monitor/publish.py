@@ -16,15 +16,15 @@ from acdtask.change.zscore import Quality
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Instance, RecordQuery, Variable
 from acdtask.jobs.catalogue import put_all
+from acdtask.jobs.codec import read_scratch
 from acdtask.jobs.contract import Results, Site
-from acdtask.jobs.monitor.content import MonitorContext, MonitorPlan, MonitorWork
+from acdtask.jobs.monitor.content import CutTile, CutTiles, MonitorContext, MonitorPlan, MonitorWork
 from acdtask.jobs.monitor.documents import files_of_image, write_catalogue
 from acdtask.jobs.monitor.gaps import Gaps
 from acdtask.jobs.monitor.images import TAG_BASELINE, TAG_CONTENT, ImageWork
 from acdtask.jobs.monitor.label import ImageBlobs, JoinedImages
 from acdtask.jobs.monitor.months import images_of_month, join_months, patches_of_image, read_month_patches
 from acdtask.jobs.monitor.news import add_news
-from acdtask.jobs.monitor.tile import CutTile, CutTiles
 from acdtask.jobs.near_misses import closest_of
 from acdtask.jobs.news import News
 from acdtask.jobs.parts import month_of
@@ -40,7 +40,6 @@ from acdtask.jobs.products import (
     point_latest,
     z_variable,
 )
-from acdtask.jobs.scratch import read_scratch
 from acdtask.raster.tiling import LON_LAT, project
 
 __all__ = ["patch_files", "publish"]

@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from acdtask.change.profile import detection_for
-from acdtask.change.steps.registry import AllStepSettings
 from acdtask.cube.aoi import Aoi
 from acdtask.cube.model import Cube, Record, RecordQuery, Variable
 from acdtask.jobs.contract import Series, Site, content_id_of
@@ -42,17 +41,14 @@ __all__ = [
 ALGORITHM = 1
 """Raise it when the same images, baseline and settings give different results."""
 
-THRESHOLDS = ("low", "high", "min_area", "min_count", "min_std", *AllStepSettings.model_fields)
-
 
 def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable) -> Method:
     """The method that the settings ask for, with the series id.
 
     The period, `records` and `leave_out` are not part of it, since they only select images of the series.
     """
-    given = {name: value for name in THRESHOLDS if (value := getattr(settings, name)) is not None}
     dformat = variable.dformat
-    detection = detection_for(settings.profile, (dformat.min, dformat.max), variable.scale, given)
+    detection = detection_for(settings.profile, (dformat.min, dformat.max), variable.scale, settings.rules_given())
     method: dict[str, Any] = {
         "aoi": aoi.name,
         "area": area_of(aoi),

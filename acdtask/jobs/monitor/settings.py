@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from acdtask.change.profile import MIN_STD_SHARE, STANDARD
+from acdtask.change.profile import MIN_STD_SHARE, RULES, STANDARD
 from acdtask.change.steps.registry import AllStepSettings
 from acdtask.cube.model import Name
 from acdtask.dates import LastMoment, Moment
@@ -65,3 +65,8 @@ class MonitorSettings(AllStepSettings, ImageSettings):
 
     Missing thresholds and step settings are taken from the profile.
     """
+
+    def rules_given(self) -> dict[str, Any]:
+        """The thresholds and step settings that were given, by name."""
+        names = (*RULES, *AllStepSettings.model_fields)
+        return {name: value for name in names if (value := getattr(self, name, None)) is not None}

@@ -1,4 +1,4 @@
-"""Filters of the page's template: dates, places and settings as text."""
+"""Template filters of the report: format dates, positions and settings."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from acdtask.wording import count, hectares, percent, plural
 __all__ = ["FILTERS", "dates", "map_link", "position", "setting"]
 
 PIXELS_IN_VIEW, SURROUNDINGS, SMALLEST_SIDE, MAX_ZOOM = 800, 4, 100.0, 18
-"""A web map is about so many px wide, and shows so many times the side of a place; sides are in metres."""
+"""Width of a web map in px, and width of its view in sides of the area shown; SMALLEST_SIDE is in metres."""
 
 
 def dates(text: object) -> Markup:
-    """Escaped text in which a line never breaks inside a date.
+    """Escape text, with dates in <time> so that no line breaks inside one.
 
     >>> dates("<3 on 2021-08-12")
     Markup('&lt;3 on <time>2021-08-12</time>')
     """
     parts = re.split(r"(\b\d{4}-\d\d-\d\d\b)", str(text))
-    return Markup("").join(Markup("<time>{}</time>").format(part) if at % 2 else part for at, part in enumerate(parts))
+    return Markup("").join(
+        Markup("<time>{}</time>").format(part) if index % 2 else part for index, part in enumerate(parts)
+    )
 
 
 def map_link(lon: float, lat: float, area: float) -> str:
-    """The address of a place on OpenStreetMap, with a mark.
+    """Link to a position on OpenStreetMap, with a marker.
 
     Args:
-        lon: degrees.
-        lat: degrees.
-        area: what should be in view with what is around it, in hectares.
+        lon: longitude in degrees.
+        lat: latitude in degrees.
+        area: area to show, in hectares; the view also includes its surroundings.
 
     >>> map_link(6.95831, 50.94128, 2.4)
     'https://www.openstreetmap.org/?mlat=50.94128&mlon=6.95831#map=16/50.94128/6.95831'
@@ -42,12 +44,12 @@ def map_link(lon: float, lat: float, area: float) -> str:
     side = max(math.sqrt(area * 1e4), SMALLEST_SIDE)
     metres_at_zoom_0 = 156543.03 * math.cos(math.radians(lat)) * PIXELS_IN_VIEW
     zoom = min(max(math.floor(math.log2(metres_at_zoom_0 / (side * SURROUNDINGS))), 1), MAX_ZOOM)
-    place = f"{lat:.5f}", f"{lon:.5f}"
-    return f"https://www.openstreetmap.org/?mlat={place[0]}&mlon={place[1]}#map={zoom}/{place[0]}/{place[1]}"
+    latitude, longitude = f"{lat:.5f}", f"{lon:.5f}"
+    return f"https://www.openstreetmap.org/?mlat={latitude}&mlon={longitude}#map={zoom}/{latitude}/{longitude}"
 
 
 def position(lon: float, lat: float) -> str:
-    """Latitude and longitude to about ten metres.
+    """Format latitude and longitude, accurate to about ten metres.
 
     >>> position(-6.95831, 50.94128)
     '50.9413° N, 6.9583° W'
@@ -56,7 +58,7 @@ def position(lon: float, lat: float) -> str:
 
 
 def setting(value: Any) -> str:
-    """The value of a setting: text as it is, anything else as JSON.
+    """Format the value of a setting: text unchanged, anything else as JSON.
 
     >>> setting("tutorial"), setting(1.7), setting(True), setting(["a"]), setting(None)
     ('tutorial', '1.7', 'true', '["a"]', 'none')

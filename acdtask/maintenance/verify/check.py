@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from acdtask.cube.local.chunks import Stack, damaged_chunk, stack_of
+from acdtask.cube.local.chunks import StackArray, damaged_chunk, stack_of
 from acdtask.cube.local.containers import is_stack
 from acdtask.cube.local.stack import METADATA
 from acdtask.cube.model import OUTSIDE
@@ -113,7 +113,7 @@ def _check_stack(store: Store, file: NamedFile) -> _FileResult:
     return _FileResult("damaged" if problem else "intact", len(metadata) + size, problem)
 
 
-def _damaged_file(store: Store, container: str, stack: Stack) -> tuple[str, int]:
+def _damaged_file(store: Store, container: str, stack: StackArray) -> tuple[str, int]:
     """The problem of the first damaged file beside the images, or "", and the number of bytes read."""
     size = 0
     for key, checksum in stack.files.items():

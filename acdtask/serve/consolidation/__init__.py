@@ -1,1 +1,1 @@
-"""Consolidation as jobs of a server: what is kept of them, their steps, and the threads that do them."""
+"""Consolidation jobs of a server: their stored events, steps and worker threads."""

@@ -22,7 +22,7 @@ from acdtask.serve.consolidation.events import Command, Event, Progress
 from acdtask.serve.consolidation.journal import Journal
 from acdtask.serve.consolidation.log import log_of
 from acdtask.serve.consolidation.states import NEEDS_PERSON, after_cancel, after_retry, failed_state, is_final
-from acdtask.serve.consolidation.steps import Step, StoppedError, passes_by_itself
+from acdtask.serve.consolidation.steps import JobStep, StoppedError, passes_by_itself
 from acdtask.storage.seal import parse_sealed, seal
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class ConsolidationJobs:
     def _step(self, job: Progress, owner: str, should_stop: Callable[[], bool]) -> bool:
         watch = _Watch(self._journal, job, owner, should_stop)
         try:
-            event = Step(self._cube, self._journal, job, watch.look).work()
+            event = JobStep(self._cube, self._journal, job, watch.look).work()
         except StoppedError:
             return watch.is_overtaken
         except AcdError as error:

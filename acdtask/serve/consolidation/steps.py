@@ -23,7 +23,7 @@ from acdtask.serve.consolidation.states import State
 if TYPE_CHECKING:
     from acdtask.cube.local.cube import LocalCube
 
-__all__ = ["Step", "StoppedError", "passes_by_itself"]
+__all__ = ["JobStep", "StoppedError", "passes_by_itself"]
 
 EVENTS_OF_CELLS = 200
 """Events of a job's cells, at most: in a job of more cells, one event reports several."""
@@ -34,7 +34,7 @@ class StoppedError(Exception):
 
 
 @dataclass(frozen=True)
-class Step:
+class JobStep:
     """The next step of a job.
 
     Attributes:
@@ -125,16 +125,16 @@ class Step:
             yield self.journal.order(self.job, number)
 
 
-_STEPS: dict[State, Callable[[Step], Event]] = {
+_STEPS: dict[State, Callable[[JobStep], Event]] = {
     State.NEW: lambda _: Event(state=State.CREATED),
-    State.CREATED: Step._prepare,
-    State.CONSOLIDATIONINPROGRESS: Step._write,
-    State.CONSOLIDATIONDONE: Step._check,
-    State.CONSOLIDATIONINDEXED: Step._index,
+    State.CREATED: JobStep._prepare,
+    State.CONSOLIDATIONINPROGRESS: JobStep._write,
+    State.CONSOLIDATIONDONE: JobStep._check,
+    State.CONSOLIDATIONINDEXED: JobStep._index,
     State.CONSOLIDATIONEFFECTIVE: lambda _: Event(state=State.DONE),
     State.CONSOLIDATIONRETRYING: lambda _: Event(state=State.CONSOLIDATIONINPROGRESS, cleared=True),
     State.CONSOLIDATIONCANCELLING: lambda _: Event(state=State.ABORTED),
-    State.ABORTED: Step._roll_back,
+    State.ABORTED: JobStep._roll_back,
 }
 
 

@@ -1,4 +1,4 @@
-"""The rooms. A test that takes `room` runs in each of them, unless it needs what a room cannot do."""
+"""Rooms. A test with the fixture `room` runs in each, unless it needs an ability that a room lacks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import layouts_pb2, services_pb2_grpc
-from acdtask.cube.protocol.convert import area_to_wire, grid_from_wire
+from acdtask.cube.protocol.convert import area_to_message, grid_from_message
 from acdtask.raster.grid import Layout, Tile
 from acdtask.raster.tiling import tiles_of
 from tests.cube.builders import geojson
@@ -41,14 +41,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
-    """A room with names and a folder of its own."""
+    """A room with unique names and its own folder."""
     opened: Room = request.getfixturevalue(f"{request.param}_room")
     return opened
 
 
 @pytest.fixture(scope="session")
 def local_cube(tmp_path_factory: pytest.TempPathFactory) -> LocalCube:
-    """One cube for all tests, as a server is."""
+    """One cube for all tests, like that of a server."""
     return LocalCube.create(str(tmp_path_factory.mktemp("local") / "cube"))
 
 
@@ -60,7 +60,7 @@ def local_room(local_cube: LocalCube, tmp_path: Path) -> Room:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """`acdtask serve` on a cube of its own."""
+    """`acdtask serve` with its own cube."""
     base = tmp_path_factory.getbasetemp()
     with Served(str(tmp_path_factory.mktemp("served") / "cube"), "--data", str(base)) as server:
         yield server
@@ -77,7 +77,7 @@ def geocube_address() -> str:
 
 @pytest.fixture
 def wire(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Wire]:
-    """A Geocube by its messages."""
+    """A Geocube accessed by messages."""
     real = request.param == "geocube"
     address: str = request.getfixturevalue("geocube_address") if real else request.getfixturevalue("served").address
     folder = Path(os.environ.get("GEOCUBE_FOLDER") or tmp_path) if real else tmp_path
@@ -86,7 +86,7 @@ def wire(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Wire]:
 
 
 def behind(kind: Kind, address: str, folder: Path, downloader: str) -> Iterator[Room]:
-    """A room behind a server."""
+    """A room on a server."""
     connection = Connection.to(f"geocube://{address}", retry_seconds=20)
     with grpc.insecure_channel(address) as channel:
         stub = services_pb2_grpc.GeocubeStub(channel)
@@ -106,25 +106,25 @@ def behind(kind: Kind, address: str, folder: Path, downloader: str) -> Iterator[
 
 @pytest.fixture
 def serve_room(served: Served, tmp_path: Path) -> Iterator[Room]:
-    """Our client against `acdtask serve`."""
+    """acd's client with `acdtask serve`."""
     yield from behind("serve", served.address, tmp_path, served.address)
 
 
 @pytest.fixture
 def geocube_room(geocube_address: str, tmp_path: Path) -> Iterator[Room]:
-    """Our client against a real Geocube server."""
+    """acd's client with a real Geocube server."""
     folder = Path(os.environ.get("GEOCUBE_FOLDER") or tmp_path)
     yield from behind("geocube", geocube_address, folder, os.environ.get("GEOCUBE_DOWNLOADER", ""))
 
 
 def tiles_of_server(stub: services_pb2_grpc.GeocubeStub, area: BaseGeometry, layout: Layout) -> list[Tile]:
-    """The cells of a layout that an area needs, as a server finds them."""
-    request = layouts_pb2.TileAOIRequest(aoi=area_to_wire(geojson(area)), layout_name=layout.name)
+    """The cells of a layout that intersect an area, computed by a server."""
+    request = layouts_pb2.TileAOIRequest(aoi=area_to_message(geojson(area)), layout_name=layout.name)
     crs = CRS.from_user_input(layout.crs)
     found = []
-    for one in (tile for answer in stub.TileAOI(request) for tile in answer.tiles):
-        assert CRS.from_user_input(one.crs) == crs
-        grid = grid_from_wire(layout.crs, one.transform, one.size_px)
+    for message in (tile for answer in stub.TileAOI(request) for tile in answer.tiles):
+        assert CRS.from_user_input(message.crs) == crs
+        grid = grid_from_message(layout.crs, message.transform, message.size_px)
         (ox, oy), extent = layout.origin, layout.cell_extent
         i, j = round((grid.transform[2] - ox) / extent), round((oy - grid.transform[5]) / extent)
         found.append(Tile(layout=layout.name, i=i, j=j, grid=grid))

@@ -1,4 +1,4 @@
-"""Pixels that the tests of images are made of, and how an image is looked at."""
+"""Pixels for tests of images, and their comparison."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ NODATA = -1
 
 
 def ground(of: Grid, seed: int = 0) -> Pixels:
-    """Smooth ground with a corner of nodata."""
+    """Smooth ground with nodata in a corner."""
     pixels = image(of, seed)
     pixels[:20, :30] = NODATA
     return pixels
 
 
 def window(pixels: Pixels, part: Window) -> Pixels:
-    """A window of pixels that may reach beyond them."""
+    """A window of pixels, which may extend beyond them."""
     padded = np.pad(pixels, 1000, constant_values=NODATA)
     row, column = part.row + 1000, part.column + 1000
     return np.asarray(padded[row : row + part.height, column : column + part.width])

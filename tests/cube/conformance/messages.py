@@ -1,4 +1,4 @@
-"""A Geocube spoken to by its messages alone, and what a test puts there."""
+"""A Geocube accessed by protocol messages, without acd's client."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from acdtask.cube.protocol import (
     values_pb2,
     variables_pb2,
 )
-from acdtask.cube.protocol.convert import area_to_wire, moment_to_wire, transform_to_wire
+from acdtask.cube.protocol.convert import area_to_message, moment_to_message, transform_to_message
 from acdtask.raster.cog import write_cog
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid
 from acdtask.storage.store import Store
 from tests.cube.builders import START, box, grid, image
 
-__all__ = ["INT16", "SCENE", "UNKNOWN_ID", "Call", "Wire", "pixels_of", "streamed", "told"]
+__all__ = ["INT16", "SCENE", "UNKNOWN_ID", "Call", "Wire", "pixels_of", "refusal_of", "streamed"]
 
 INT16 = values_pb2.DataFormat(dtype=values_pb2.DataFormat.Int16, no_data=-1, min_value=0, max_value=1000)
 SCENE = grid(150, 100)
@@ -40,7 +40,7 @@ UNKNOWN_ID = "0f5e1ad4-8d0e-4b6f-9e4f-7f3d2f1a9c11"
 
 @dataclass(frozen=True)
 class Wire:
-    """A server, and a catalogue of the test's own, made when it is asked for."""
+    """A server, with a catalogue of the test that is created when it is first used."""
 
     stub: services_pb2_grpc.GeocubeStub
     folder: Path
@@ -50,12 +50,12 @@ class Wire:
         return f"{self.prefix}-{name}"
 
     def new_variable(self, called: str = "v", **changes: object) -> variables_pb2.CreateVariableRequest:
-        """What makes a variable; nothing is made."""
+        """A request to create a variable."""
         fields = {"name": self.name(called), "dformat": INT16, "bands": [""], "resampling_alg": values_pb2.BILINEAR}
         return variables_pb2.CreateVariableRequest(variable=variables_pb2.Variable(**(fields | changes)))  # type: ignore[arg-type]  # by name
 
     def new_layout(self, called: str = "l", **changes: object) -> layouts_pb2.CreateLayoutRequest:
-        """What makes a layout of 64 px; nothing is made."""
+        """A request to create a layout with cells of 64 px."""
         parameters = {"grid": "regular", "crs": "EPSG:32632", "resolution": "20", "cell_size": "64"}
         fields = {
             "name": self.name(called),
@@ -87,20 +87,20 @@ class Wire:
 
     @cached_property
     def area(self) -> records_pb2.AOI:
-        """An area that no other test has."""
+        """A unique area."""
         east, north = (round(int(part, 16) / 2**20 * 0.5, 5) for part in (self.prefix[1:6], self.prefix[6:11]))
-        return area_to_wire(box(7 + east, 50 + north, 8 + east, 51 + north))
+        return area_to_message(box(7 + east, 50 + north, 8 + east, 51 + north))
 
     @cached_property
     def area_id(self) -> str:
-        """Its id."""
+        """Id of the area."""
         return self.stub.CreateAOI(records_pb2.CreateAOIRequest(aoi=self.area)).id
 
     def new_record(self, number: int = 0, **changes: object) -> records_pb2.NewRecord:
-        """What makes a record."""
+        """A record for a request to create records."""
         fields = {
             "name": self.name(f"r{number}"),
-            "time": moment_to_wire(START.replace(day=number + 1)),
+            "time": moment_to_message(START.replace(day=number + 1)),
             "tags": {"orbit": "37"},
             "aoi_id": self.area_id,
         }
@@ -113,7 +113,7 @@ class Wire:
         return list(self.stub.CreateRecords(request).ids)
 
     def write(self, pixels: Pixels, of: Grid = SCENE) -> str:
-        """A file of pixels (height, width); its path."""
+        """Write pixels (height, width) to a file, and return its path."""
         folder = self.folder / self.prefix
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{uuid.uuid4().hex}.tif"
@@ -121,7 +121,7 @@ class Wire:
         return str(folder / name)
 
     def container(self, uri: str, record: str, **changes: object) -> datasets_pb2.IndexDatasetsRequest:
-        """What indexes band 1 of a file for a record."""
+        """A request to index band 1 of a file for a record."""
         fields = {
             "record_id": record,
             "instance_id": self.instance,
@@ -136,21 +136,21 @@ class Wire:
 
     @cached_property
     def images(self) -> list[Pixels]:
-        """Pixels of the three records, indexed."""
+        """Index images of the three records, and return their pixels."""
         pixels = [image(SCENE, number, low=1) for number in range(3)]
-        for one, record in zip(pixels, self.records, strict=True):
-            self.stub.IndexDatasets(self.container(self.write(one), record))
+        for raster, record in zip(pixels, self.records, strict=True):
+            self.stub.IndexDatasets(self.container(self.write(raster), record))
         return pixels
 
     def cube(self, *groups: tuple[str, ...], on: Grid = SCENE, **changes: object) -> cubes_pb2.GetCubeRequest:
-        """What asks for a cube of the instance."""
+        """A request for a cube of the instance."""
         fields = {
             "grouped_records": records_pb2.GroupedRecordIdsList(
                 records=[records_pb2.GroupedRecordIds(ids=group) for group in groups]
             ),
             "instances_id": [self.instance],
             "crs": on.crs,
-            "pix_to_crs": transform_to_wire(on),
+            "pix_to_crs": transform_to_message(on),
             "size": values_pb2.Size(width=on.width, height=on.height),
             "compression_level": -3,
             "protocol_v11x": True,
@@ -158,7 +158,7 @@ class Wire:
         return cubes_pb2.GetCubeRequest(**(fields | changes))  # type: ignore[arg-type]  # by name
 
     def consolidation(self, name: str = "job", **changes: object) -> jobs_pb2.ConsolidateRequest:
-        """What starts a consolidation of the three records."""
+        """A request to consolidate the three records."""
         fields = {
             "job_name": self.name(name),
             "instance_id": self.instance,
@@ -169,7 +169,7 @@ class Wire:
         return jobs_pb2.ConsolidateRequest(**(fields | changes))  # type: ignore[arg-type]  # by name
 
     def configure(self) -> None:
-        """Give the variable parameters of consolidation."""
+        """Set the variable's consolidation parameters."""
         params = jobs_pb2.ConsolidationParams(dformat=INT16, exponent=1, resampling_alg=values_pb2.BILINEAR)
         self.stub.ConfigConsolidation(
             jobs_pb2.ConfigConsolidationRequest(variable_id=self.variable, consolidation_params=params)
@@ -179,8 +179,8 @@ class Wire:
 Call = Callable[[Wire], Any]
 
 
-def told(call: Call, wire: Wire) -> grpc.RpcError:
-    """How a call is refused; a stream is read to its end."""
+def refusal_of(call: Call, wire: Wire) -> grpc.RpcError:
+    """The error of a refused call; a stream is read to its end."""
 
     def whole() -> None:
         found = call(wire)

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts, delays and refuses, by a seeded generator: what networks do to a stream."""
+"""A TCP proxy that cuts, delays and refuses connections like a failing network, with a seeded generator."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LINGER_ZERO = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong.
+    """Faults of a network.
 
     Attributes:
-        seed: of the generator that everything below is drawn from.
-        cut_after: least and greatest number of bytes that a connection carries to the client before it is cut, half of
-            the times with a reset; None: it is never cut.
-        cuts_at_most: how many connections are cut; the later ones are left whole.
-        delay: longest pause before a piece is passed on, in seconds.
+        seed: seed of the generator for everything below.
+        cut_after: minimum and maximum number of bytes to the client before a connection is cut, half of the time with a
+            reset; None to cut none.
+        cuts_at_most: number of connections to cut; later ones stay intact.
+        delay: longest delay of a piece, in seconds.
     """
 
     seed: int = 0
@@ -37,17 +37,17 @@ class Faults:
 
 
 class Proxy:
-    """Passes connections on to `target`, with faults.
+    """Forwards connections to `target`, with faults.
 
     Attributes:
-        cuts: how many connections were cut so far.
-        refusals: how many were refused.
+        cuts: number of connections cut so far.
+        refusals: number of connections refused.
     """
 
     def __init__(self, target: tuple[str, int], faults: Faults | None = None) -> None:
         self._target = target
         self._faults = faults or Faults()
-        self._random = random.Random(self._faults.seed)  # noqa: S311  # no secret: tests are to be repeatable
+        self._random = random.Random(self._faults.seed)  # noqa: S311  # not a secret: tests must be repeatable
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._refuse_until = 0.0
@@ -72,19 +72,19 @@ class Proxy:
         return f"{host}:{port}"
 
     def refuse(self, seconds: float) -> None:
-        """Cut every connection now, and each new one at once, for so long."""
+        """Cut all connections now, and refuse new ones for some seconds."""
         self._refuse_until = time.monotonic() + seconds
         self.cut_all()
 
     def cut_all(self) -> None:
-        """Cut every connection that is open."""
+        """Cut all open connections."""
         with self._lock:
             doomed = list(self._open)
-        for one in doomed:
-            _end(one, reset=True)
+        for connection in doomed:
+            _end(connection, reset=True)
 
     def close(self) -> None:
-        """Stop listening and end every connection."""
+        """Stop listening and close all connections."""
         self._closed = True
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -121,7 +121,7 @@ class Proxy:
         threading.Thread(target=self._pump, args=(client, server, None, seed), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, budget: int | None, seed: float) -> None:
-        draw = random.Random(seed)  # noqa: S311  # no secret: tests are to be repeatable
+        draw = random.Random(seed)  # noqa: S311  # not a secret: tests must be repeatable
         reset = False
         try:
             while data := source.recv(PIECE):
@@ -144,11 +144,11 @@ class Proxy:
         _end(source, reset=reset)
 
 
-def _end(one: socket.socket, *, reset: bool) -> None:
+def _end(connection: socket.socket, *, reset: bool) -> None:
     with contextlib.suppress(OSError):
         if reset:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
-        # Wakes the thread that reads it, too: a socket stays open as long as somebody waits in it.
-        one.shutdown(socket.SHUT_RD if reset else socket.SHUT_RDWR)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+        # This also wakes the thread that reads it: a socket stays open while a thread waits for it.
+        connection.shutdown(socket.SHUT_RD if reset else socket.SHUT_RDWR)
     with contextlib.suppress(OSError):
-        one.close()
+        connection.close()

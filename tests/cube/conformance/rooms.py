@@ -1,4 +1,4 @@
-"""What the tests of a room are made of: names of its own, containers that it can read, and what it cannot do."""
+"""Rooms: cubes of one kind with helpers for tests, and the abilities that a kind lacks."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ KINDS: tuple[Kind, ...] = ("local", "serve", "geocube")
 
 CANNOT: dict[Kind, dict[Ability, str]] = {
     "local": {
-        "opening": "it is told what a container holds by whoever wrote or opened it, and does not open it again",
-        "wire": "its pixels come out of files, and go over no wire",
+        "opening": "it trusts the metadata of a dataset, and does not open its container",
+        "wire": "its pixels come from files, and not over a network",
     },
     "serve": {
         "int64": "Geocube's protocol has no 64-bit integers",
@@ -38,33 +38,33 @@ CANNOT: dict[Kind, dict[Ability, str]] = {
         "int64": "Geocube's protocol has no 64-bit integers",
         "lattice": "Geocube's gdalwarp places pixels that it resamples by the request (docs/decisions/0006)",
         "nodata": "Geocube clamps nodata of a container to the variable's type, where pixels may have that value",
-        "outlines": "Geocube finds files by outlines on the globe, and those that only touch a tile too",
+        "outlines": "Geocube finds files by outlines on the globe, including those that only touch a tile",
         "slashes": "Geocube's instances have no '/' in their names",
-        "ties": "Geocube orders records by datetime alone, so a page may cut those of one datetime anywhere",
+        "ties": "Geocube orders records by datetime only, so a page may split those of one datetime anywhere",
         "two_records": "Geocube 1.0.3 cannot put two records into one container (GEOCUBE_CONSOLIDATES=1 if yours can)",
     },
 }
 WIDE: dict[Kind, int] = {"local": 1, "serve": 1, "geocube": 3}
-"""How many steps of quantisation pixels of a wide kernel (lanczos, cubic spline) may lie beside the exact ones: where
-it reprojects, a Geocube's gdalwarp stretches such kernels by a ratio that it estimates from the extents."""
+"""Accepted deviation of pixels from exact ones for wide kernels (lanczos, cubic spline), in steps of quantisation: when
+reprojecting, a Geocube's gdalwarp stretches such kernels by a ratio that it estimates from the extents."""
 
 if os.environ.get("GEOCUBE_CONSOLIDATES") == "1":
     del CANNOT["geocube"]["two_records"]
-"""What a room cannot do, and why; a test that needs it (`pytest.mark.needs`) is not made for that room."""
+"""Abilities that a room lacks, with the reason. Tests that need one (`pytest.mark.needs`) are not run in that room."""
 
 Tiles: TypeAlias = Callable[[BaseGeometry, Layout], list[Tile]]
 
 
 @dataclass(frozen=True)
 class Room:
-    """A cube and what a test puts into it.
+    """A cube for tests, with helpers.
 
     Attributes:
-        folder: containers put here can be read by the room.
-        tiles: the cells of a layout that an area needs, as the room finds them.
-        reopen: the same cube by another connection; its settings are given by name. None without a server.
-        downloader: address of a downloader that reads the same files; empty without one.
-        prefix: what every name begins with, so that others may use the same server at the same time.
+        folder: folder for containers, which the room can read.
+        tiles: returns the cells of a layout that intersect an area, computed by the room.
+        reopen: opens the same cube with another connection, given its settings; None without a server.
+        downloader: address of a downloader that reads the same files; empty if there is none.
+        prefix: prefix of all names, so that others can use the same server at the same time.
     """
 
     kind: Kind
@@ -76,45 +76,45 @@ class Room:
     prefix: str = field(default_factory=lambda: f"cf{uuid.uuid4().hex[:10]}")
 
     def name(self, name: str) -> str:
-        """A name that no other test has."""
+        """A unique name."""
         return f"{self.prefix}-{name}"
 
     def mine(self, names: list[str]) -> list[str]:
-        """Those of the names that this test gave, without the prefix."""
+        """The names of this test, without the prefix."""
         return [name.removeprefix(f"{self.prefix}-") for name in names if name.startswith(f"{self.prefix}-")]
 
     def variable(self, name: str = "CoherenceVV", **changes: Any) -> Variable:
-        """A variable that is in the cube."""
+        """Add a variable."""
         variable = make.COHERENCE.model_copy(update={"name": self.name(name)} | changes)
         self.cube.add_variable(variable)
         return variable
 
     def instance(self, of: Variable | None = None, name: str = "master") -> Instance:
-        """An instance that is in the cube."""
+        """Add an instance."""
         instance = Instance(variable=(of or self.variable()).name, name=name)
         self.cube.add_instance(instance)
         return instance
 
     def layout(self, name: str = "utm32", **changes: Any) -> Layout:
-        """A layout that is in the cube: cells of 64 px of the grid of `make.grid`."""
+        """Add a layout: cells of 64 px on the grid of `make.grid`."""
         fields = {"crs": "EPSG:32632", "resolution": 20, "cell_size": 64, "ox": 400000, "oy": 5600000} | changes
         layout = Layout(name=self.name(name), grid=RegularGrid(**fields))
         self.cube.add_layout(layout)
         return layout
 
     def record(self, number: int = 0, **changes: Any) -> Record:
-        """A record that is not in the cube yet; `number` counts passes of six days."""
+        """Make a record without adding it; `number` counts passes, six days apart."""
         record = make.record(number, **changes)
         return record.model_copy(update={"name": self.name(record.name)})
 
     def records(self, count: int, **changes: Any) -> list[Record]:
-        """Records that are in the cube."""
+        """Add records."""
         records = [self.record(number, **changes) for number in range(count)]
         self.cube.index(records, [])
         return records
 
     def container(self, record: Record, instance: Instance, pixels: Pixels, of: Grid, **changes: Any) -> Dataset:
-        """Write pixels (height, width) or (bands, height, width) to a file, and return a dataset of it."""
+        """Write pixels (height, width) or (bands, height, width) to a file, and return its dataset."""
         bands = pixels if pixels.ndim == 3 else pixels[np.newaxis]
         dformat = changes.pop("dformat", make.COHERENCE.dformat)
         path = self.folder / self.prefix / f"{uuid.uuid4().hex}.tif"
@@ -132,13 +132,13 @@ class Room:
         return Dataset(**(fields | changes))
 
     def put(self, record: Record, instance: Instance, pixels: Pixels, of: Grid, **changes: Any) -> Dataset:
-        """Write pixels as `container` does, and index them with their record."""
+        """Write pixels like `container`, and index them with their record."""
         dataset = self.container(record, instance, pixels, of, **changes)
         self.cube.index([record], [dataset])
         return dataset
 
     def stack(self, instance: Instance, images: list[Pixels], of: Grid, **changes: Any) -> list[Record]:
-        """Index images of an instance, one a record; the records."""
+        """Index images of an instance, one for each record, and return the records."""
         records = [self.record(number) for number in range(len(images))]
         datasets = [
             self.container(record, instance, pixels, of, **changes)
@@ -148,17 +148,17 @@ class Room:
         return records
 
     def images(self, instance: Instance, on: Grid, *groups: tuple[str, ...], **changes: Any) -> list[Image]:
-        """Images of an instance, whole."""
+        """Read images of an instance."""
         request = CubeRequest(variable=instance.variable, instance=instance.name, grid=on, groups=groups, **changes)
         return list(self.cube.images(request))
 
     def image(self, instance: Instance, on: Grid, *records: Record, **changes: Any) -> Image:
-        """The image of one group."""
+        """Read the image of one group."""
         (image,) = self.images(instance, on, tuple(record.id for record in records), **changes)
         return image
 
 
 def dformat(dtype: Any, **changes: Any) -> DataFormat:
-    """A format of a data type: 0..100, nodata the greatest number for unsigned types, else -1."""
+    """A data format with the range 0..100; nodata is 255 for unsigned types, otherwise -1."""
     nodata = 255 if dtype.startswith("u") else -1
     return DataFormat(**({"dtype": dtype, "nodata": nodata, "min": 0, "max": 100} | changes))

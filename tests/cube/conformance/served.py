@@ -1,4 +1,4 @@
-"""`acdtask serve` as a process that tests may end and start again."""
+"""`acdtask serve` as a process that tests can stop and restart."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Served:
     """A cube's server process on 127.0.0.1.
 
     Attributes:
-        port: the same after a restart.
+        port: stays the same after a restart.
     """
 
     def __init__(self, cube: str, *options: str) -> None:
@@ -44,7 +44,7 @@ class Served:
 
     @property
     def pid(self) -> int:
-        """Of the process that runs now."""
+        """Id of the current process."""
         return self._running().pid
 
     def start(self) -> Self:
@@ -58,11 +58,11 @@ class Served:
         log: list[str] = []
         threading.Thread(target=_drain, args=(self._process.stderr, log), daemon=True).start()
         line = self._process.stdout.readline().strip()
-        assert line.endswith(f":{self.port}"), f"the server said {line!r}: {''.join(log)}"
+        assert line.endswith(f":{self.port}"), f"the server wrote {line!r}: {''.join(log)}"
         return self
 
     def stop(self) -> None:
-        """End it gracefully; it is killed if it does not end."""
+        """Stop it gracefully; kill it if it does not end."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -72,7 +72,7 @@ class Served:
             self.kill()
 
     def kill(self) -> None:
-        """End it at once, as a machine that fails would."""
+        """Kill it, as if the machine failed."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(PATIENCE)

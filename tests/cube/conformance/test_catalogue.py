@@ -123,7 +123,7 @@ def test_instances_come_by_name_with_their_metadata(room: Room) -> None:
 
 
 @pytest.mark.needs("slashes")
-def test_an_instance_of_a_name_with_parts(room: Room) -> None:
+def test_an_instance_may_have_a_name_with_parts(room: Room) -> None:
     instance = room.instance(name="annual/2021")
     assert room.cube.instances(instance.variable) == [instance]
 
@@ -142,7 +142,7 @@ def test_instances_of_one_name_belong_to_their_variables(room: Room) -> None:
     assert room.cube.instances(second.name) == []
 
 
-def test_a_catalogue_is_committed_whole_in_one_call(room: Room) -> None:
+def test_a_catalogue_is_committed_in_one_call(room: Room) -> None:
     variable = Variable(name=room.name("v"), dformat=dformat("int16"))
     layout = Layout(name=room.name("l"), grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=256))
     instance = Instance(variable=variable.name, name="master")

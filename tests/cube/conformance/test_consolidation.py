@@ -41,19 +41,20 @@ class Job:
         instance, layout = room.instance(), room.layout()
         records = [room.record(number) for number in range(count)]
         datasets = [
-            room.container(one, instance, image(SCENE, number, low=1), SCENE) for number, one in enumerate(records)
+            room.container(record, instance, image(SCENE, number, low=1), SCENE)
+            for number, record in enumerate(records)
         ]
         room.cube.index(records, datasets)
         return cls(room, instance, layout, records, datasets)
 
     @property
     def jobs(self) -> Consolidates:
-        """The room's side of jobs."""
+        """The room's jobs."""
         cube = self.room.cube
         return ConsolidationJobs(cube) if isinstance(cube, LocalCube) else cast(Consolidates, cube)
 
     def wanted(self, called: str = "job", level: Level = Level.ASYNCHRONOUS, **changes: object) -> Consolidation:
-        """All records into the layout."""
+        """A request to consolidate all records."""
         fields: dict[str, object] = {
             "name": self.room.name(called),
             "variable": self.instance.variable,
@@ -68,20 +69,22 @@ class Job:
         return follow(self.jobs, job_id, approve, timeout=TIMEOUT, poll=0.05)  # type: ignore[arg-type]  # a function
 
     def pixels(self) -> list[Pixels]:
-        """Every image on two cells, one of them with an edge of the scenes in it."""
+        """Read every image on two cells, one of which has an edge of the scene."""
         groups = [(record.id,) for record in self.records]
-        found = [one for i in (0, 2) for one in self.room.images(self.instance, self.layout.tile(i, 1).grid, *groups)]
-        assert all(one.pixels is not None for one in found), [one.reason for one in found]
-        return [np.asarray(one.pixels) for one in found]
+        found = [
+            result for i in (0, 2) for result in self.room.images(self.instance, self.layout.tile(i, 1).grid, *groups)
+        ]
+        assert all(result.pixels is not None for result in found), [result.reason for result in found]
+        return [np.asarray(result.pixels) for result in found]
 
     def break_one(self) -> bytes:
-        """Take a container away; what it held."""
+        """Delete a container, and return its content."""
         path = Path(self.datasets[-1].uri)
         content = path.read_bytes()
         path.unlink()
         return content
 
-    def mend(self, content: bytes) -> None:
+    def restore(self, content: bytes) -> None:
         Path(self.datasets[-1].uri).write_bytes(content)
 
 
@@ -108,8 +111,8 @@ def consolidates(room: Room, count: int) -> None:
     assert (ending.job.failed_tasks, ending.job.waiting, ending.error) == (0, False, "")
     assert ending.job.log
     assert ending.job.created <= ending.job.updated
-    for one, other in zip(before, job.pixels(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for pixels, other in zip(before, job.pixels(), strict=True):
+        np.testing.assert_array_equal(pixels, other)
     ids = [record.id for record in job.records]
     assert room.cube.having(job.instance.variable, "master", ids) == frozenset(ids)
 
@@ -150,7 +153,7 @@ def test_a_pause_that_is_not_approved_can_be_cancelled(room: Room) -> None:
     assert job.followed(job.jobs.consolidate(job.wanted("again"))).end is End.DONE
 
 
-def test_a_stuck_job_is_retried_when_its_cause_is_mended(room: Room) -> None:
+def test_a_stuck_job_is_retried_when_its_cause_is_fixed(room: Room) -> None:
     job = Job.of(room)
     before = job.pixels()
     content = job.break_one()
@@ -160,20 +163,20 @@ def test_a_stuck_job_is_retried_when_its_cause_is_mended(room: Room) -> None:
     assert stuck.error
     assert stuck.advice
     assert any(Path(job.datasets[-1].uri).name in line for line in stuck.job.log)
-    job.mend(content)
+    job.restore(content)
     job.jobs.retry_job(job_id)
     ending = job.followed(job_id)
     assert ending.end is End.DONE, ending
     np.testing.assert_array_equal(before, job.pixels())
 
 
-def test_a_stuck_job_is_cancelled_and_sets_its_datasets_free(room: Room) -> None:
+def test_cancelling_a_stuck_job_unlocks_its_datasets(room: Room) -> None:
     job = Job.of(room)
     before = job.pixels()
     content = job.break_one()
     job_id = job.jobs.consolidate(job.wanted())
     assert job.followed(job_id).end is End.STUCK
-    job.mend(content)
+    job.restore(content)
     job.jobs.cancel_job(job_id)
     ending = job.followed(job_id)
     assert (ending.end, ending.job.state) == (End.CANCELLED, "FAILED"), ending
@@ -195,7 +198,7 @@ def test_a_lock_names_its_job(room: Room) -> None:
     job.followed(first, lambda state: True)
 
 
-def test_what_is_consolidated_is_not_done_again(room: Room) -> None:
+def test_consolidating_again_changes_nothing(room: Room) -> None:
     job = Job.of(room)
     before = job.pixels()
     for name in ("first", "second"):
@@ -212,10 +215,10 @@ def test_jobs_are_found_by_id_name_and_pattern(room: Room) -> None:
         assert job.followed(ids[-1]).end is End.DONE
     assert job.jobs.job(ids[0]).name == room.name("b")
     assert job.jobs.job(room.name("b")).id == ids[0]
-    listed = [one for one in job.jobs.jobs(room.name("*")) if one.kind == "consolidation"]
-    assert [one.id for one in listed] == ids
-    assert [one.id for one in job.jobs.jobs(room.name("?")) if one.kind == "consolidation"] == ids[:2]
-    assert [one.id for one in job.jobs.jobs(room.name("other"))] == ids[2:]
+    listed = [state for state in job.jobs.jobs(room.name("*")) if state.kind == "consolidation"]
+    assert [state.id for state in listed] == ids
+    assert [state.id for state in job.jobs.jobs(room.name("?")) if state.kind == "consolidation"] == ids[:2]
+    assert [state.id for state in job.jobs.jobs(room.name("other"))] == ids[2:]
     assert job.jobs.jobs(room.name("none*")) == []
 
 
@@ -229,7 +232,7 @@ def test_an_unknown_job_is_refused(room: Room) -> None:
         assert refusal(error) is ErrorCode.JOB_UNKNOWN
 
 
-def test_a_job_that_has_ended_takes_no_orders(room: Room) -> None:
+def test_a_job_that_has_ended_cannot_be_changed(room: Room) -> None:
     job = Job.of(room)
     job_id = job.jobs.consolidate(job.wanted())
     assert job.followed(job_id).end is End.DONE
@@ -239,7 +242,7 @@ def test_a_job_that_has_ended_takes_no_orders(room: Room) -> None:
         assert refusal(error) is ErrorCode.JOB_STATE
 
 
-def test_a_name_is_of_one_job(room: Room) -> None:
+def test_job_names_are_unique(room: Room) -> None:
     job = Job.of(room)
     assert job.followed(job.jobs.consolidate(job.wanted())).end is End.DONE
     with pytest.raises(AcdError, match=room.name("job")) as error:
@@ -247,7 +250,7 @@ def test_a_name_is_of_one_job(room: Room) -> None:
     assert refusal(error) is ErrorCode.JOB_CONFLICT
 
 
-def test_what_cannot_be_consolidated_is_refused(room: Room) -> None:
+def test_invalid_consolidations_are_refused(room: Room) -> None:
     job = Job.of(room)
     unknown = room.name("unknown")
     refused: list[tuple[dict[str, Any], ErrorCode]] = [

@@ -1,4 +1,4 @@
-"""Images of a cube: pixels bit for bit, and why there are none."""
+"""Images of a cube: exact pixels, or the reason why there are none."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def test_images_come_in_the_order_of_the_groups(room: Room) -> None:
     ids = [record.id for record in records]
     for order in ([4, 3, 2, 1, 0], [2], [1, 3, 0], [0, 1, 0]):
         found = room.images(instance, grid(50, 40), *((ids[n],) for n in order))
-        assert [one.records for one in found] == [(ids[n],) for n in order]
-        assert [np.unique(shown(one)).tolist() for one in found] == [[n + 1] for n in order]
+        assert [result.records for result in found] == [(ids[n],) for n in order]
+        assert [np.unique(shown(result)).tolist() for result in found] == [[n + 1] for n in order]
     assert room.images(instance, grid(50, 40)) == []
 
 
@@ -108,16 +108,16 @@ def test_the_later_record_of_a_group_lies_on_top_where_it_is_valid(room: Room) -
     np.testing.assert_array_equal(shown(both[0]), np.where(high == NODATA, low, high))
     np.testing.assert_array_equal(shown(both[1]), low)
     np.testing.assert_array_equal(shown(both[2]), high)
-    assert [one.records for one in both] == [(bottom.id, top.id), (top.id, bottom.id), (top.id,)]
+    assert [result.records for result in both] == [(bottom.id, top.id), (top.id, bottom.id), (top.id,)]
 
 
-def test_a_group_joins_records_that_lie_beside_each_other(room: Room) -> None:
+def test_a_group_joins_adjacent_records(room: Room) -> None:
     instance, pixels = room.instance(), ground(grid())
     records = [room.record(number) for number in range(3)]
     parts = [Window(row=0, column=c, height=200, width=100) for c in (0, 100, 200)]
     datasets = [
-        room.container(one, instance, window(pixels, part), grid().window(part))
-        for one, part in zip(records, parts, strict=True)
+        room.container(record, instance, window(pixels, part), grid().window(part))
+        for record, part in zip(records, parts, strict=True)
     ]
     room.cube.index(records, datasets)
     np.testing.assert_array_equal(shown(room.image(instance, grid(), *records)), pixels)
@@ -126,8 +126,8 @@ def test_a_group_joins_records_that_lie_beside_each_other(room: Room) -> None:
     np.testing.assert_array_equal(hole[:, 100:200], NODATA)
 
 
-def test_why_there_is_no_image(room: Room) -> None:
-    """Nothing is lost in silence: every group has its outcome, in its place."""
+def test_the_outcome_says_why_an_image_has_no_pixels(room: Room) -> None:
+    """Nothing is omitted silently: every group has its outcome, in order."""
     instance = room.instance()
     data, empty, gone, elsewhere, bare = (room.record(number) for number in range(5))
     full, none = np.full((40, 50), 7, "int16"), np.full((40, 50), NODATA, "int16")
@@ -142,8 +142,8 @@ def test_why_there_is_no_image(room: Room) -> None:
     unknown = str(uuid.uuid4())
     groups = [(gone.id,), (data.id,), (empty.id,), (elsewhere.id,), (bare.id,), (unknown,), (data.id, empty.id), ()]
     found = room.images(instance, grid(50, 40), *groups)
-    assert [one.records for one in found] == groups
-    assert [one.outcome.name for one in found] == [
+    assert [result.records for result in found] == groups
+    assert [result.outcome.name for result in found] == [
         "FAILED",
         "DATA",
         "NODATA",
@@ -154,21 +154,21 @@ def test_why_there_is_no_image(room: Room) -> None:
         "ABSENT",
     ]
     assert datasets[2].uri in found[0].reason
-    assert [one.pixels is None for one in found] == [one.outcome is not Outcome.DATA for one in found]
+    assert [result.pixels is None for result in found] == [result.outcome is not Outcome.DATA for result in found]
 
 
 def test_a_group_with_a_file_that_is_gone_fails_as_a_whole(room: Room) -> None:
-    """An image without what should lie on top would be another image."""
+    """Without the record on top, it would be a different image."""
     instance = room.instance()
     records = [room.record(number) for number in range(2)]
-    datasets = [room.container(one, instance, np.full((40, 50), 7, "int16"), grid(50, 40)) for one in records]
+    datasets = [room.container(record, instance, np.full((40, 50), 7, "int16"), grid(50, 40)) for record in records]
     room.cube.index(records, datasets)
     Path(datasets[1].uri).unlink()
     assert room.image(instance, grid(50, 40), *records).outcome is Outcome.FAILED
     assert room.image(instance, grid(50, 40), records[0]).outcome is Outcome.DATA
 
 
-def test_a_file_that_is_no_raster_any_more_fails(room: Room) -> None:
+def test_a_file_that_is_not_a_raster_any_more_fails(room: Room) -> None:
     instance = room.instance()
     record = room.record()
     dataset = room.put(record, instance, np.full((40, 50), 7, "int16"), grid(50, 40))
@@ -198,7 +198,7 @@ def test_unknown_variable_and_instance_are_refused(room: Room) -> None:
 
 
 @pytest.mark.parametrize("crs", ["EPSG:999999", "nonsense"])
-def test_a_crs_that_is_none_is_refused(room: Room, crs: str) -> None:
+def test_an_invalid_crs_is_refused(room: Room, crs: str) -> None:
     instance = room.instance()
     (record,) = room.stack(instance, [np.full((40, 50), 7, "int16")], grid(50, 40))
     with pytest.raises(AcdError) as error:
@@ -212,8 +212,8 @@ def test_an_image_of_many_chunks(room: Room) -> None:
     instance = room.instance()
     records = room.stack(instance, pixels, large)
     found = room.images(instance, large, *((record.id,) for record in records))
-    for one, given in zip(found, pixels, strict=True):
-        np.testing.assert_array_equal(shown(one), given)
+    for result, given in zip(found, pixels, strict=True):
+        np.testing.assert_array_equal(shown(result), given)
 
 
 @pytest.mark.needs("wire")
@@ -226,9 +226,9 @@ def test_compression_on_the_way_changes_no_pixel(room: Room, compression: int) -
     record = room.record(7)
     room.put(record, instance, image(large), large)
     again = replace(room, cube=room.reopen(compression=compression))
-    found = again.images(instance, on, *((one.id,) for one in records))
-    for one, given in zip(found, small, strict=True):
-        np.testing.assert_array_equal(shown(one), given)
+    found = again.images(instance, on, *((record.id,) for record in records))
+    for result, given in zip(found, small, strict=True):
+        np.testing.assert_array_equal(shown(result), given)
     np.testing.assert_array_equal(shown(again.image(instance, large, record)), image(large))
 
 
@@ -241,20 +241,25 @@ def test_a_downloader_gives_the_same_images(room: Room) -> None:
     records = room.stack(instance, [ground(on, seed) for seed in range(3)], on)
     gone = room.record(8)
     Path(room.put(gone, instance, ground(on), on).uri).unlink()
-    groups = [(gone.id,), *((one.id,) for one in records), (str(uuid.uuid4()),), tuple(one.id for one in records)]
+    groups = [
+        (gone.id,),
+        *((record.id,) for record in records),
+        (str(uuid.uuid4()),),
+        tuple(record.id for record in records),
+    ]
     shifted = grid(150, 100, transform=(20, 0, 400007, 0, -20, 5599993))
     near = replace(room, cube=room.reopen(downloader=room.downloader))
     for target in (on, shifted):
-        for one, other in zip(
+        for result, other in zip(
             room.images(instance, target, *groups), near.images(instance, target, *groups), strict=True
         ):
-            assert (one.records, one.outcome) == (other.records, other.outcome)
-            if one.pixels is not None:
-                np.testing.assert_array_equal(other.pixels, one.pixels)
+            assert (result.records, result.outcome) == (other.records, other.outcome)
+            if result.pixels is not None:
+                np.testing.assert_array_equal(other.pixels, result.pixels)
 
 
 def test_read_gives_the_same_as_images(room: Room) -> None:
-    """What `where` finds is what `read` takes."""
+    """The datasets of `where` are the input of `read`."""
     instance = room.instance()
     layout = room.layout()
     records = room.stack(instance, [ground(grid(150, 100), seed) for seed in range(4)], grid(150, 100))
@@ -262,26 +267,30 @@ def test_read_gives_the_same_as_images(room: Room) -> None:
     tiles = [layout.tile(1, 1), layout.tile(2, 0), layout.tile(9, 9)]
     variable = room.cube.variable(instance.variable)
     for tile, found in zip(tiles, room.cube.where(instance.variable, "master", ids, grids_of(tiles)), strict=True):
-        assert [one.record_id for one in found] == (ids if tile.i < 9 else [])
-        by_record: dict[str, tuple[Dataset, ...]] = {one: tuple(d for d in found if d.record_id == one) for one in ids}
-        slices = [Slice(label=one, datasets=by_record[one]) for one in ids] + [Slice(label="", datasets=tuple(found))]
+        assert [dataset.record_id for dataset in found] == (ids if tile.i < 9 else [])
+        by_record: dict[str, tuple[Dataset, ...]] = {
+            record_id: tuple(d for d in found if d.record_id == record_id) for record_id in ids
+        }
+        slices = [Slice(label=record_id, datasets=by_record[record_id]) for record_id in ids] + [
+            Slice(label="", datasets=tuple(found))
+        ]
         stack = room.cube.read(tile.grid, slices, variable)
         assert (stack.shape, stack.dtype) == ((5, 64, 64), np.dtype("int16"))
-        images = room.images(instance, tile.grid, *((one,) for one in ids), tuple(ids))
-        for pixels, one in zip(stack, images, strict=True):
-            expected = one.pixels if one.pixels is not None else np.full((64, 64), NODATA)
+        images = room.images(instance, tile.grid, *((record_id,) for record_id in ids), tuple(ids))
+        for pixels, result in zip(stack, images, strict=True):
+            expected = result.pixels if result.pixels is not None else np.full((64, 64), NODATA)
             np.testing.assert_array_equal(pixels, expected)
 
 
 @pytest.mark.needs("outlines")
-def test_where_says_which_records_lie_in_a_tile(room: Room) -> None:
+def test_where_returns_the_records_of_a_tile(room: Room) -> None:
     found, expected = lying(room)
     assert found == expected
 
 
 def test_where_misses_no_record_and_keeps_their_order(room: Room) -> None:
     found, expected = lying(room)
-    order = expected["0/0"] + [one for one in expected["1/0"] if one not in expected["0/0"]]
+    order = expected["0/0"] + [record_id for record_id in expected["1/0"] if record_id not in expected["0/0"]]
     for cell, ids in expected.items():
         assert set(found[cell]) >= set(ids)
         assert found["2/2"] == []
@@ -290,16 +299,18 @@ def test_where_misses_no_record_and_keeps_their_order(room: Room) -> None:
 
 
 def lying(room: Room) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """The records that `where` finds in each cell, and those whose pixels lie there."""
+    """The records that `where` returns for each cell, and those with pixels in it."""
     instance, layout = room.instance(), room.layout()
     records = [room.record(number, footprint=box(7, 50, 8, 51)) for number in range(3)]
     places = [layout.tile(0, 0).grid, layout.tile(1, 0).grid, layout.pixel_grid(32, 32, 64, 64)]
-    datasets = [room.container(one, instance, image(place), place) for one, place in zip(records, places, strict=True)]
+    datasets = [
+        room.container(record, instance, image(place), place) for record, place in zip(records, places, strict=True)
+    ]
     room.cube.index(records, datasets)
     ids = [record.id for record in records]
     tiles = [layout.tile(i, j) for j in (0, 1, 2) for i in (0, 1, 2)]
     found = {
-        tile.cell: [one.record_id for one in near]
+        tile.cell: [dataset.record_id for dataset in near]
         for tile, near in zip(
             tiles, room.cube.where(instance.variable, "master", ids[::-1], grids_of(tiles)), strict=True
         )
@@ -317,7 +328,7 @@ def lying(room: Room) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
         "2/2": [],
     }
     (only,) = room.cube.where(instance.variable, "master", [b], [layout.tile(1, 0).grid])
-    assert [one.record_id for one in only] == [b]
+    assert [dataset.record_id for dataset in only] == [b]
     return found, expected
 
 
@@ -352,6 +363,6 @@ def test_two_instances_do_not_mix(room: Room) -> None:
     room.put(record, first, np.full((40, 50), 1, "int16"), grid(50, 40))
     assert room.image(second, grid(50, 40), record).outcome is Outcome.ABSENT
     room.put(record, second, np.full((40, 50), 2, "int16"), grid(50, 40))
-    values = [np.unique(shown(room.image(one, grid(50, 40), record))).tolist() for one in (first, second)]
+    values = [np.unique(shown(room.image(instance, grid(50, 40), record))).tolist() for instance in (first, second)]
     assert values == [[1], [2]]
     assert Instance(variable=variable.name, name="annual") in room.cube.instances(variable.name)

@@ -1,4 +1,4 @@
-"""Our client against `acdtask serve` over a network that fails, and a server that is ended and started again."""
+"""acd's client with `acdtask serve` over a failing network, and with a server that is restarted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COUNT = 24
 
 
 class Place:
-    """A server on a cube with COUNT small images and a large one, made directly."""
+    """A server for a cube with COUNT small images and a large one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,17 +55,17 @@ class Place:
         return CubeRequest(variable=self.instance.variable, instance=self.instance.name, grid=on, groups=groups)
 
     def check_all(self, cube: GeocubeCube) -> None:
-        """Everything, exactly."""
+        """Compare all images."""
         check(cube, self.asked(*self.records), self.images)
         check(cube, self.asked(self.large_record, on=LARGE), [self.large])
 
 
 def check(cube: GeocubeCube, request: CubeRequest, expected: list[Pixels]) -> None:
     found = list(cube.images(request))
-    assert [one.records for one in found] == list(request.groups)
-    assert {one.outcome for one in found} == {Outcome.DATA}, [one.reason for one in found if one.reason]
-    for one, given in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one.pixels, given)
+    assert [result.records for result in found] == list(request.groups)
+    assert {result.outcome for result in found} == {Outcome.DATA}, [result.reason for result in found if result.reason]
+    for result, given in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(result.pixels, given)
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +78,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 @pytest.mark.parametrize("compression", [-3, 1])
 @pytest.mark.parametrize("seed", range(4))
 def test_streams_that_are_cut_anywhere_are_exact(place: Place, seed: int, compression: int) -> None:
-    """A connection carries 50 to 900 kB; the cube is 3 MB, the large image as much again."""
+    """A connection transfers 50 to 900 kB; the small images have 3 MB, and the large one too."""
     faults = Faults(seed=seed, cut_after=(50_000, 900_000), cuts_at_most=8)
     with Proxy(("127.0.0.1", place.server.port), faults) as proxy:
         place.check_all(place.client(proxy.address, compression=compression))
         assert proxy.cuts >= 2
 
 
-def test_calls_that_are_cut_are_made_again(place: Place) -> None:
-    """Cut so early that not even the first answer comes, a few times."""
+def test_interrupted_calls_are_repeated(place: Place) -> None:
+    """Connections are cut before the first reply, a few times."""
     with Proxy(("127.0.0.1", place.server.port), Faults(seed=5, cut_after=(1, 120), cuts_at_most=5)) as proxy:
         cube = place.client(proxy.address)
         assert len(cube.records(RecordQuery(name=place.room.name("*")))) == COUNT + 1
@@ -106,12 +106,12 @@ def test_a_server_that_is_unavailable_for_a_while_is_waited_for(place: Place) ->
         first = next(arriving)
         proxy.refuse(2.0)
         found = [first, *arriving]
-        for one, given in zip(found, place.images, strict=True):
-            np.testing.assert_array_equal(one.pixels, given)
+        for result, given in zip(found, place.images, strict=True):
+            np.testing.assert_array_equal(result.pixels, given)
         assert len(cube.records(RecordQuery(name=place.room.name("*")))) == COUNT + 1
 
 
-def test_patience_has_an_end(place: Place) -> None:
+def test_retries_end_after_a_time(place: Place) -> None:
     with Proxy(("127.0.0.1", place.server.port)) as proxy:
         cube = place.client(proxy.address, retry_seconds=1)
         proxy.refuse(60)
@@ -123,22 +123,24 @@ def test_patience_has_an_end(place: Place) -> None:
         assert time.monotonic() - started < 20
 
 
-def test_writing_through_cuts_makes_each_thing_once(place: Place) -> None:
-    """A commit whose answer is lost is made again, and adds nothing."""
+def test_writes_over_a_failing_network_happen_once(place: Place) -> None:
+    """A commit whose reply is lost is repeated, and adds nothing."""
     with Proxy(("127.0.0.1", place.server.port), Faults(seed=3, cut_after=(40, 700), cuts_at_most=12)) as proxy:
         cube = place.client(proxy.address)
         room = Room("serve", cube, place.folder / "cuts", tiles_of)
         instance = room.instance()
         records = room.stack(instance, place.images[:6], SCENE)
         assert proxy.cuts >= 1
-        assert cube.having(instance.variable, "master", [one.id for one in records]) == {one.id for one in records}
+        assert cube.having(instance.variable, "master", [record.id for record in records]) == {
+            record.id for record in records
+        }
         check(cube, place.asked(*records).model_copy(update={"variable": instance.variable}), place.images[:6])
         assert len(place.local.records(RecordQuery(name=room.name("*")))) == 6
         assert len(place.local.datasets(instance.variable, "master")) == 6
 
 
 def test_fifty_workers_at_once_are_exact(place: Place) -> None:
-    """Each with a connection of its own, half of them over a proxy that cuts."""
+    """Each worker has its own connection, half of them over a proxy that cuts connections."""
     faults = Faults(seed=9, cut_after=(100_000, 2_000_000), cuts_at_most=30)
     with Proxy(("127.0.0.1", place.server.port), faults) as proxy:
         cubes = [place.client(proxy.address if number % 2 else place.server.address) for number in range(50)]
@@ -149,8 +151,8 @@ def test_fifty_workers_at_once_are_exact(place: Place) -> None:
             cube = pickle.loads(packed[number])  # noqa: S301  # made two lines above
             start.wait(60)
             chosen = [(number * 7 + step * 5) % COUNT for step in range(4)]
-            request = place.asked(*(place.records[one] for one in chosen))
-            check(cube, request, [place.images[one] for one in chosen])
+            request = place.asked(*(place.records[index] for index in chosen))
+            check(cube, request, [place.images[index] for index in chosen])
 
         with ThreadPoolExecutor(50) as pool:
             list(pool.map(work, range(50)))
@@ -167,13 +169,13 @@ def test_a_server_that_is_killed_in_the_middle_of_a_stream(tmp_path: Path) -> No
         back.start()
         found += arriving
         back.join()
-        for one, given in zip(found, place.images, strict=True):
-            np.testing.assert_array_equal(one.pixels, given)
+        for result, given in zip(found, place.images, strict=True):
+            np.testing.assert_array_equal(result.pixels, given)
         place.check_all(cube)
 
 
 def test_a_server_that_is_killed_in_the_middle_of_a_job(tmp_path: Path) -> None:
-    """The job goes on by itself when the server is there again, and what it makes is exact."""
+    """The job continues after the restart, and its results are exact."""
     place = Place(tmp_path)
     layout = place.room.layout()
     wanted = Consolidation(

@@ -1,4 +1,4 @@
-"""Tiles read with their surroundings: in the margin lies what the neighbours read, in every room."""
+"""Grown tiles: their margins equal what neighbouring tiles read, in every room."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.cube.conformance.test_consolidation import Job
 SCENE = grid(150, 100)
 CELL = 64
 ASIDE = grid(150, 100, transform=(20, 0, 400007, 0, -20, 5599993))
-"""Pixels that the layout does not share, so that they are resampled."""
+"""A grid off the layout's pixels, so that images are resampled."""
 
 
 def read(room: Room, instance: Instance, ids: list[str], on: Grid, layout: str = "") -> Pixels:
-    """Each record on a grid, and all of them as one image: what `where` finds there, read."""
+    """Read each record on a grid, and all of them as one image, with the datasets that `where` returns."""
     (found,) = room.cube.where(instance.variable, instance.name, ids, [on], layout)
-    slices = [Slice(label=one, datasets=tuple(d for d in found if d.record_id == one)) for one in ids]
+    slices = [Slice(label=record_id, datasets=tuple(d for d in found if d.record_id == record_id)) for record_id in ids]
     slices.append(Slice(label="", datasets=tuple(found)))
     return room.cube.read(on, slices, room.cube.variable(instance.variable))
 
@@ -36,7 +36,7 @@ def assert_grown_tiles_hold_their_neighbours(
     name: str = "",
     margins: tuple[int, ...] = (1, 16, 70),
 ) -> None:
-    """The tiles of the scene and around it are read alone; put together they are what grown tiles have."""
+    """The tiles of the scene and around it, read separately and joined, equal the grown tiles."""
     columns, rows = range(-2, 5), range(-2, 4)
     tiles = {(i, j): read(room, instance, ids, layout.tile(i, j).grid, name) for j in rows for i in columns}
     whole = np.concatenate([np.concatenate([tiles[i, j] for i in columns], axis=2) for j in rows], axis=1)
@@ -50,13 +50,13 @@ def assert_grown_tiles_hold_their_neighbours(
 
 
 def stacked(room: Room, of: Grid) -> tuple[Instance, list[str]]:
-    """Three records, of which the second has a part of the scene."""
+    """Add three records; the second covers a part of the scene."""
     instance = room.instance()
     records = [room.record(number) for number in range(3)]
     part = of.window(Window(row=20, column=50, height=60, width=70))
     datasets = [
-        room.container(one, instance, ground(place, number), place)
-        for number, (one, place) in enumerate(zip(records, (of, part, of), strict=True))
+        room.container(record, instance, ground(place, number), place)
+        for number, (record, place) in enumerate(zip(records, (of, part, of), strict=True))
     ]
     room.cube.index(records, datasets)
     return instance, [record.id for record in records]
@@ -76,7 +76,7 @@ def test_a_grown_tile_that_is_resampled_has_what_its_neighbours_have(room: Room)
 
 
 def test_a_grown_tile_of_a_product_has_what_its_neighbours_have(room: Room) -> None:
-    """A record with a container in each cell, as a baseline has; one cell has none."""
+    """A record with a container in each cell but one, like that of a baseline."""
     layout, instance, record = room.layout(), room.instance(), room.record()
     tiles = [layout.tile(i, j) for j in (0, 1) for i in (0, 1, 2) if (i, j) != (2, 0)]
     datasets = [

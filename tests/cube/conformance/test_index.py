@@ -1,4 +1,4 @@
-"""Datasets: indexed once, never twice, and refused where they cannot be right."""
+"""Datasets are indexed once, and refused if they are invalid."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def test_indexing_twice_adds_nothing(room: Room) -> None:
     assert room.cube.commit(Addition([record], [dataset])) is True
     assert room.cube.commit(Addition([record], [dataset])) is False
     assert room.cube.commit(Addition([record], [dataset, dataset])) is False
-    assert [one.record_id for one in room.cube.datasets(instance.variable, "master")] == [record.id]
+    assert [dataset.record_id for dataset in room.cube.datasets(instance.variable, "master")] == [record.id]
 
 
-def test_having_says_which_records_have_a_dataset(room: Room) -> None:
+def test_having_returns_the_records_with_a_dataset(room: Room) -> None:
     instance = room.instance()
     pairs = [written(room, instance, number) for number in range(3)]
     bare = room.record(9)
@@ -53,15 +53,15 @@ def test_datasets_come_by_record(room: Room) -> None:
     pairs = [written(room, instance, number) for number in range(4)]
     room.cube.index([record for record, _ in pairs], [dataset for _, dataset in pairs])
     ids = [record.id for record, _ in pairs]
-    assert [one.record_id for one in room.cube.datasets(instance.variable, "master")] == sorted(ids)
+    assert [dataset.record_id for dataset in room.cube.datasets(instance.variable, "master")] == sorted(ids)
     some = frozenset(ids[1:3])
     found = room.cube.datasets(instance.variable, "master", some)
-    assert [one.record_id for one in found] == sorted(some)
-    assert {(one.variable, one.instance) for one in found} == {(instance.variable, "master")}
+    assert [dataset.record_id for dataset in found] == sorted(some)
+    assert {(dataset.variable, dataset.instance) for dataset in found} == {(instance.variable, "master")}
     assert room.cube.datasets(instance.variable, "master", frozenset()) == []
 
 
-def test_one_container_is_of_one_record(room: Room) -> None:
+def test_a_container_belongs_to_one_record(room: Room) -> None:
     instance = room.instance()
     record, dataset = written(room, instance)
     room.cube.index([record], [dataset])
@@ -74,7 +74,7 @@ def test_one_container_is_of_one_record(room: Room) -> None:
 
 
 def test_containers_of_one_record_join(room: Room) -> None:
-    """Parts of a scene, each in a file of its own."""
+    """Parts of a scene, each in its own file."""
     instance, whole = room.instance(), np.arange(2000, dtype="int16").reshape(40, 50) % 1000
     record = room.record()
     parts = [Window(row=0, column=column, height=40, width=25) for column in (0, 25)]
@@ -82,7 +82,7 @@ def test_containers_of_one_record_join(room: Room) -> None:
     room.cube.index([record], datasets[:1])
     assert room.cube.commit(Addition([record], datasets)) is True
     np.testing.assert_array_equal(room.image(instance, SMALL, record).pixels, whole)
-    assert [one.record_id for one in room.cube.datasets(instance.variable, "master")] == [record.id] * 2
+    assert [dataset.record_id for dataset in room.cube.datasets(instance.variable, "master")] == [record.id] * 2
 
 
 def test_another_mapping_of_the_same_container_is_refused(room: Room) -> None:
@@ -100,12 +100,14 @@ def test_bands_of_one_container_may_be_of_several_instances(room: Room) -> None:
     bands = np.stack([np.full((40, 50), value, "int16") for value in (3, 4)])
     dataset = room.container(record, first, bands, SMALL, bands=(1,))
     room.cube.index([record], [dataset, dataset.model_copy(update={"instance": "VH", "bands": (2,)})])
-    values = [np.unique(np.asarray(room.image(one, SMALL, record).pixels)).tolist() for one in (first, second)]
+    values = [
+        np.unique(np.asarray(room.image(instance, SMALL, record).pixels)).tolist() for instance in (first, second)
+    ]
     assert values == [[3], [4]]
 
 
 @pytest.mark.needs("opening")
-def test_a_container_that_is_not_there_is_refused(room: Room) -> None:
+def test_a_missing_container_is_refused(room: Room) -> None:
     instance = room.instance()
     record, dataset = written(room, instance)
     Path(dataset.uri).unlink()
@@ -116,7 +118,7 @@ def test_a_container_that_is_not_there_is_refused(room: Room) -> None:
 
 
 @pytest.mark.needs("opening")
-def test_a_container_that_is_no_raster_is_refused(room: Room) -> None:
+def test_a_container_that_is_not_a_raster_is_refused(room: Room) -> None:
     instance = room.instance()
     record, dataset = written(room, instance)
     Path(dataset.uri).write_text("no raster")
@@ -126,7 +128,7 @@ def test_a_container_that_is_no_raster_is_refused(room: Room) -> None:
 
 
 @pytest.mark.needs("opening")
-def test_a_band_that_is_not_there_is_refused(room: Room) -> None:
+def test_a_missing_band_is_refused(room: Room) -> None:
     instance = room.instance()
     record, dataset = written(room, instance)
     error = refused(room, [record], [dataset.model_copy(update={"bands": (2,)})])
@@ -135,7 +137,7 @@ def test_a_band_that_is_not_there_is_refused(room: Room) -> None:
 
 
 @pytest.mark.needs("opening")
-def test_as_many_bands_as_the_variable_has(room: Room) -> None:
+def test_a_dataset_with_too_many_bands_is_refused(room: Room) -> None:
     instance = room.instance()
     record = room.record()
     dataset = room.container(record, instance, np.full((2, 40, 50), 3, "int16"), SMALL)
@@ -153,7 +155,7 @@ def test_unknown_variable_instance_and_record_are_refused(room: Room) -> None:
 
 @pytest.mark.needs("opening")
 def test_after_a_refusal_the_rest_can_be_indexed(room: Room) -> None:
-    """What broke off half way is made whole by the next commit."""
+    """After an interruption, the next commit adds the rest."""
     instance = room.instance()
     good, bad = written(room, instance), written(room, instance, 1)
     content = Path(bad[1].uri).read_bytes()
@@ -164,7 +166,7 @@ def test_after_a_refusal_the_rest_can_be_indexed(room: Room) -> None:
     assert room.cube.commit(Addition(*both)) is True
     assert room.cube.commit(Addition(*both)) is False
     found = room.images(instance, SMALL, (good[0].id,), (bad[0].id,))
-    assert [np.unique(np.asarray(one.pixels)).tolist() for one in found] == [[1], [2]]
+    assert [np.unique(np.asarray(result.pixels)).tolist() for result in found] == [[1], [2]]
 
 
 def test_products_of_tiles_are_datasets_of_their_cells(room: Room) -> None:
@@ -189,7 +191,7 @@ def test_products_of_tiles_are_datasets_of_their_cells(room: Room) -> None:
     variable = room.cube.variable(instance.variable)
     found = room.cube.where(instance.variable, "master", [record.id], [tile.grid for tile in tiles])
     for tile, near in zip(tiles, found, strict=True):
-        assert [one.record_id for one in near] == [record.id]
+        assert [dataset.record_id for dataset in near] == [record.id]
         pixels = room.cube.read(tile.grid, [Slice(label="", datasets=tuple(near))], variable)
         np.testing.assert_array_equal(pixels[0], np.full((64, 64), tile.i + 1))
         np.testing.assert_array_equal(room.image(instance, tile.grid, record).pixels, pixels[0])

@@ -1,4 +1,4 @@
-"""What a Geocube answers, message for message: the same of `acdtask serve` and of a real server."""
+"""Replies of a Geocube, message by message: those of `acdtask serve` equal those of a real server."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from acdtask.cube.protocol import (
     values_pb2,
     variables_pb2,
 )
-from acdtask.cube.protocol.convert import area_from_wire, area_to_wire
+from acdtask.cube.protocol.convert import area_from_message, area_to_message
 from tests.cube.builders import box
-from tests.cube.conformance.messages import INT16, SCENE, UNKNOWN_ID, Call, Wire, told
+from tests.cube.conformance.messages import INT16, SCENE, UNKNOWN_ID, Call, Wire, refusal_of
 
 CODES = grpc.StatusCode
 
@@ -38,7 +38,7 @@ def twice(call: Call) -> Call:
 
 def new_records(*changes: dict[str, Any]) -> Call:
     def call(wire: Wire) -> Any:
-        records = [wire.new_record(5, **one) for one in changes]
+        records = [wire.new_record(5, **fields) for fields in changes]
         return wire.stub.CreateRecords(records_pb2.CreateRecordsRequest(records=records))
 
     return call
@@ -130,7 +130,7 @@ REFUSED: dict[str, tuple[Call, grpc.StatusCode, str]] = {
         CODES.NOT_FOUND,
         f"AOI with id: {UNKNOWN_ID}",
     ),
-    "an id of an area that is none": (
+    "an invalid id of an area": (
         lambda wire: wire.stub.GetAOI(records_pb2.GetAOIRequest(id="abc")),
         CODES.INVALID_ARGUMENT,
         "abc: invalid UUID length: 3",
@@ -239,14 +239,14 @@ REFUSED: dict[str, tuple[Call, grpc.StatusCode, str]] = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_refusals(wire: Wire, what: str) -> None:
     call, code, message = REFUSED[what]
-    error = told(call, wire)
+    error = refusal_of(call, wire)
     assert error.code() is code, error.details()
     assert re.search(message, str(error.details())), error.details()
 
 
-def test_a_twin_of_an_area_is_named_in_the_details(wire: Wire) -> None:
+def test_a_duplicate_area_is_named_in_the_details(wire: Wire) -> None:
     identity = wire.area_id
-    error = told(lambda wire: wire.stub.CreateAOI(records_pb2.CreateAOIRequest(aoi=wire.area)), wire)
+    error = refusal_of(lambda wire: wire.stub.CreateAOI(records_pb2.CreateAOIRequest(aoi=wire.area)), wire)
     status = rpc_status.from_call(cast(grpc.Call, error))
     assert status is not None
     info = error_details_pb2.ResourceInfo()
@@ -264,11 +264,11 @@ def test_an_area_comes_back(wire: Wire) -> None:
     assert [list(polygon.linearrings[0].points) for polygon in found.polygons] == [
         list(polygon.linearrings[0].points) for polygon in wire.area.polygons
     ]
-    assert area_from_wire(found)["type"] == "Polygon"
+    assert area_from_message(found)["type"] == "Polygon"
 
 
-def test_a_refused_batch_of_records_makes_none(wire: Wire) -> None:
-    told(new_records({"name": wire.name("new")}, {"name": "a b"}), wire)
+def test_a_refused_batch_creates_no_records(wire: Wire) -> None:
+    refusal_of(new_records({"name": wire.name("new")}, {"name": "a b"}), wire)
     listed = wire.stub.ListRecords(records_pb2.ListRecordsRequest(name=wire.name("*")))
     assert list(listed) == []
     assert list(wire.stub.CreateRecords(records_pb2.CreateRecordsRequest()).ids) == []
@@ -285,7 +285,7 @@ def test_containers_come_back(wire: Wire) -> None:
 
 
 def test_tiles_come_in_messages_of_a_thousand(wire: Wire) -> None:
-    area = area_to_wire(box(7, 50, 7.5, 50.4))
+    area = area_to_message(box(7, 50, 7.5, 50.4))
     answers = list(wire.stub.TileAOI(layouts_pb2.TileAOIRequest(aoi=area, layout_name=wire.layout)))
     counts = [len(answer.tiles) for answer in answers]
     assert sum(counts) > 1000
@@ -305,7 +305,7 @@ def test_layouts_come_back_as_they_were_given(wire: Wire) -> None:
 
 def test_parameters_of_consolidation_are_kept_and_replaced(wire: Wire) -> None:
     asked = jobs_pb2.GetConsolidationParamsRequest(variable_id=wire.variable)
-    error = told(lambda wire: wire.stub.GetConsolidationParams(asked), wire)
+    error = refusal_of(lambda wire: wire.stub.GetConsolidationParams(asked), wire)
     assert error.code() is CODES.NOT_FOUND
     for compression in (jobs_pb2.ConsolidationParams.LOSSLESS, jobs_pb2.ConsolidationParams.NO):
         params = jobs_pb2.ConsolidationParams(

@@ -1,4 +1,4 @@
-"""Streams of pixels of a Geocube, message for message: the same of `acdtask serve` and of a real server."""
+"""Streams of a Geocube, message by message: those of `acdtask serve` equal those of a real server."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_headers_only(wire: Wire) -> None:
     request = wire.cube(*((record,) for record in wire.records[::-1]), headers_only=True)
     head, *slices = streamed(wire.stub.GetCube(request))
     assert head.count == 3
-    assert [one.grouped_records.records[0].id for one, _ in slices] == wire.records[::-1]
+    assert [header.grouped_records.records[0].id for header, _ in slices] == wire.records[::-1]
     for header, chunks in slices:
         assert (header.nb_parts, header.size, header.data, chunks) == (0, 0, b"", [])
         assert (header.shape.dim1, header.shape.dim2, header.shape.dim3) == (1, SCENE.width, SCENE.height)
@@ -67,7 +67,7 @@ def test_headers_only(wire: Wire) -> None:
 
 
 def test_slices_without_pixels(wire: Wire) -> None:
-    """No data and failures are slices with an error; groups without a dataset are not there at all."""
+    """No data and failures are slices with an error; groups without a dataset are omitted."""
     full = np.full(SCENE.shape, 7, "int16")
     empty, gone, data = wire.records
     wire.stub.IndexDatasets(wire.container(wire.write(np.full(SCENE.shape, -1, "int16")), empty))
@@ -78,7 +78,7 @@ def test_slices_without_pixels(wire: Wire) -> None:
     groups = [(gone,), (UNKNOWN_ID,), (data,), (empty,)]
     head, *slices = streamed(wire.stub.GetCube(wire.cube(*groups)))
     assert head.count == 3
-    assert [one.grouped_records.records[0].id for one, _ in slices] == [gone, data, empty]
+    assert [header.grouped_records.records[0].id for header, _ in slices] == [gone, data, empty]
     assert lost in slices[0][0].error
     assert slices[1][0].error == ""
     assert slices[2][0].error == NOT_ENOUGH
@@ -111,4 +111,4 @@ def test_a_cube_by_filters_is_one_of_datetimes(wire: Wire) -> None:
     request = wire.cube(filters=records_pb2.RecordFilters(tags={"orbit": "37"}))
     head, *slices = streamed(wire.stub.GetCube(request))
     assert head.count == 3
-    assert [one.grouped_records.records[0].id for one, _ in slices] == wire.records
+    assert [header.grouped_records.records[0].id for header, _ in slices] == wire.records

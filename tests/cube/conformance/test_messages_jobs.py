@@ -1,4 +1,4 @@
-"""Jobs of a Geocube, message for message: the same of `acdtask serve` and of a real server."""
+"""Jobs of a Geocube, message by message: those of `acdtask serve` equal those of a real server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from acdtask.cube.protocol import jobs_pb2, records_pb2, values_pb2
-from tests.cube.conformance.messages import Wire, pixels_of, streamed, told
+from tests.cube.conformance.messages import Wire, pixels_of, refusal_of, streamed
 
 PATIENCE = 30.0
 FINAL = {"DONE", "FAILED", "DONEBUTUNTIDY", "INITIALISATIONFAILED", "CONSOLIDATIONFAILED", "CANCELLATIONFAILED"}
@@ -19,7 +19,7 @@ LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z - (DEBUG|INFO|WARN|
 
 
 def started(wire: Wire, name: str = "job", level: int = 1, **changes: object) -> str:
-    """Start a consolidation of the first record; its id."""
+    """Start a consolidation of the first record, and return its id."""
     assert wire.images
     wire.configure()
     only = records_pb2.RecordIdList(ids=wire.records[:1])
@@ -32,7 +32,7 @@ def job_of(wire: Wire, job_id: str) -> jobs_pb2.Job:
 
 
 def settled(wire: Wire, job_id: str, unlike: str = "") -> jobs_pb2.Job:
-    """The job when it ended, is stuck, or waits; `unlike`: not in this state any more."""
+    """Wait until a job ends, is stuck or pauses, in another state than `unlike`."""
     deadline = time.monotonic() + PATIENCE
     while True:
         job = job_of(wire, job_id)
@@ -91,7 +91,7 @@ def test_each_level_waits_in_its_states(wire: Wire, level: int, pauses: list[str
 def test_datasets_are_locked_while_a_job_has_them(wire: Wire) -> None:
     job_id = started(wire, level=2)
     assert settled(wire, job_id).waiting
-    error = told(lambda wire: started(wire, "second"), wire)
+    error = refusal_of(lambda wire: started(wire, "second"), wire)
     assert code_of(error) is grpc.StatusCode.ALREADY_EXISTS
     assert re.search("Dataset is already locked", details_of(error))
     wire.stub.CancelJob(jobs_pb2.CancelJobRequest(id=job_id))
@@ -99,12 +99,12 @@ def test_datasets_are_locked_while_a_job_has_them(wire: Wire) -> None:
     assert settled(wire, started(wire, "third")).state == "DONE"
 
 
-def test_an_unknown_layout_fails_the_job_and_a_cancel_frees_it(wire: Wire) -> None:
+def test_an_unknown_layout_fails_the_job_and_cancelling_unlocks_its_datasets(wire: Wire) -> None:
     job_id = started(wire, layout_name="nope")
     job = settled(wire, job_id)
     assert (job.state, job.waiting) == ("INITIALISATIONFAILED", False)
     assert any("ERROR" in line for line in job.logs)
-    assert code_of(told(lambda wire: started(wire, "second"), wire)) is grpc.StatusCode.ALREADY_EXISTS
+    assert code_of(refusal_of(lambda wire: started(wire, "second"), wire)) is grpc.StatusCode.ALREADY_EXISTS
     wire.stub.CancelJob(jobs_pb2.CancelJobRequest(id=job_id))
     assert settled(wire, job_id, unlike="INITIALISATIONFAILED").state == "FAILED"
     assert settled(wire, started(wire, "third")).state == "DONE"
@@ -127,7 +127,7 @@ def test_a_failed_consolidation_is_retried(wire: Wire) -> None:
     assert (job.state, job.failed_tasks) == ("DONE", 0), list(job.logs)
 
 
-def test_a_job_that_has_ended_takes_no_orders(wire: Wire) -> None:
+def test_a_job_that_has_ended_cannot_be_changed(wire: Wire) -> None:
     job_id = started(wire)
     settled(wire, job_id)
     orders = (
@@ -135,20 +135,20 @@ def test_a_job_that_has_ended_takes_no_orders(wire: Wire) -> None:
         lambda wire: wire.stub.CancelJob(jobs_pb2.CancelJobRequest(id=job_id)),
     )
     for order in orders:
-        error = told(order, wire)
+        error = refusal_of(order, wire)
         assert code_of(error) is grpc.StatusCode.FAILED_PRECONDITION, details_of(error)
         assert re.search(rf"Job {job_id}: Unable to trigger .* \(current state=DONE\)", details_of(error))
 
 
-def test_jobs_have_names_of_their_own_and_are_listed_by_them(wire: Wire) -> None:
+def test_jobs_have_unique_names_and_are_listed_by_name(wire: Wire) -> None:
     job_id = started(wire)
     settled(wire, job_id)
-    error = told(lambda wire: started(wire), wire)
+    error = refusal_of(lambda wire: started(wire), wire)
     assert code_of(error) is grpc.StatusCode.ALREADY_EXISTS
     assert f"Job with name: {wire.name('job')}" in details_of(error)
     for pattern in (wire.name("job"), wire.name("jo?"), wire.name("JOB(?i)")):
         listed = wire.stub.ListJobs(jobs_pb2.ListJobsRequest(name_like=pattern)).jobs
-        assert [one.id for one in listed] == [job_id], pattern
+        assert [listed_job.id for listed_job in listed] == [job_id], pattern
     assert not wire.stub.ListJobs(jobs_pb2.ListJobsRequest(name_like=wire.name("none"))).jobs
 
 
@@ -158,11 +158,11 @@ def test_jobs_that_ended_can_be_cleaned(wire: Wire) -> None:
     asked = jobs_pb2.CleanJobsRequest(name_like=wire.name("job"), state="FAILED")
     assert wire.stub.CleanJobs(asked).count == 0
     assert wire.stub.CleanJobs(jobs_pb2.CleanJobsRequest(name_like=wire.name("job"), state="DONE")).count == 1
-    assert code_of(told(lambda wire: job_of(wire, job_id), wire)) is grpc.StatusCode.NOT_FOUND
+    assert code_of(refusal_of(lambda wire: job_of(wire, job_id), wire)) is grpc.StatusCode.NOT_FOUND
 
 
 def test_a_consolidated_variable_may_be_of_another_data_type(wire: Wire) -> None:
-    """What is kept is what the parameters say; what is read is what the variable says."""
+    """It is stored according to the parameters, and read according to the variable."""
     assert wire.images
     stored = values_pb2.DataFormat(dtype=values_pb2.DataFormat.UInt16, no_data=65535, min_value=0, max_value=10000)
     params = jobs_pb2.ConsolidationParams(dformat=stored, exponent=1, resampling_alg=values_pb2.NEAR)

@@ -1,4 +1,4 @@
-"""The proxy does what the tests of faults take from it."""
+"""The proxy for tests of network faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATA = bytes(range(251)) * 4000
 
 @pytest.fixture
 def source() -> Iterator[tuple[str, int]]:
-    """A server that sends DATA to whoever connects, once it was asked."""
+    """A server that sends DATA to each client that requests it."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
 
     def give(connection: socket.socket) -> None:
@@ -43,7 +43,7 @@ def source() -> Iterator[tuple[str, int]]:
 
 
 def fetched(proxy: Proxy) -> bytes:
-    """What one connection brings, until its end, however it ends."""
+    """The data received on a connection until it ends."""
     host, port = proxy.address.split(":")
     received = bytearray()
     try:
@@ -68,14 +68,14 @@ def test_a_seed_cuts_at_the_same_bytes(source: tuple[str, int]) -> None:
         with Proxy(source, Faults(seed=7, cut_after=(1, 400_000), cuts_at_most=6)) as proxy:
             found = [fetched(proxy) for _ in range(8)]
             assert proxy.cuts == 6
-        assert all(DATA.startswith(one) for one in found)
-        assert all(len(one) <= 400_000 for one in found[:6])
+        assert all(DATA.startswith(piece) for piece in found)
+        assert all(len(piece) <= 400_000 for piece in found[:6])
         assert found[6:] == [DATA, DATA]
-        lengths.append([len(one) for one in found if len(one) < len(DATA)])
+        lengths.append([len(piece) for piece in found if len(piece) < len(DATA)])
     assert len(set(lengths[0])) > 1
 
 
-def test_a_refusing_proxy_lets_in_again(source: tuple[str, int]) -> None:
+def test_a_refusing_proxy_accepts_again(source: tuple[str, int]) -> None:
     with Proxy(source) as proxy:
         proxy.refuse(0.4)
         assert fetched(proxy) == b""
@@ -84,7 +84,7 @@ def test_a_refusing_proxy_lets_in_again(source: tuple[str, int]) -> None:
         assert fetched(proxy) == DATA
 
 
-def test_delays_hold_back_and_change_nothing(source: tuple[str, int]) -> None:
+def test_delays_change_no_data(source: tuple[str, int]) -> None:
     with Proxy(source, Faults(seed=3, delay=0.01)) as proxy:
         started = time.monotonic()
         assert fetched(proxy) == DATA

@@ -1,4 +1,4 @@
-"""Records: what comes back, in which order, and who is asked for."""
+"""Records: values, order and queries."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def names(room: Room, **query: Any) -> list[str]:
-    """The names, without the prefix, of the test's own records that a query asks for."""
+    """Names of the test's records that match a query, without the prefix."""
     query["name"] = room.name(query.get("name", "*"))
     return room.mine([record.name for record in room.cube.records(RecordQuery(**query))])
 
 
 def named(room: Room, *names: str, **changes: Any) -> list[Record]:
-    """Records of these names, a day apart, that are in the cube."""
+    """Add records with names, a day apart."""
     records = [
         Record(name=room.name(name), datetime=START + timedelta(days=day), footprint=box(7, 50, 8, 51), **changes)
         for day, name in enumerate(names)
@@ -41,7 +41,7 @@ def test_a_record_comes_back_whole(room: Room) -> None:
     assert found.id == record.id
 
 
-def test_a_record_that_is_there_is_left_alone(room: Room) -> None:
+def test_a_known_record_stays_unchanged(room: Room) -> None:
     first = room.record(footprint=box(7, 50, 8, 51))
     room.cube.index([first], [])
     assert room.cube.commit(Addition([first])) is False
@@ -159,7 +159,7 @@ def test_patterns_of_names(room: Room, pattern: str, found: list[str]) -> None:
         ({"Orbit": "37"}, []),
     ],
 )
-def test_every_tag_must_be_there(room: Room, tags: dict[str, str], found: list[str]) -> None:
+def test_records_must_have_every_tag(room: Room, tags: dict[str, str], found: list[str]) -> None:
     given = [{"orbit": "37", "pass": "ASCENDING"}, {"orbit": "37", "pass": "ascending"}, {"orbit": "137"}, {}]
     for number, own in enumerate(given):
         room.cube.index([room.record(number, tags=own)], [])
@@ -172,7 +172,7 @@ def test_every_tag_must_be_there(room: Room, tags: dict[str, str], found: list[s
         (box(6, 49, 12, 52), ["0", "1", "2"]),
         (box(7.25, 50.25, 7.5, 50.5), ["0"]),
         (box(7.9, 50.9, 9.1, 50.95), ["0", "1"]),
-        (box(6, 49, 7, 50), ["0"]),  # they touch at a corner
+        (box(6, 49, 7, 50), ["0"]),  # touches at a corner
         (box(6, 49, 6.75, 52), []),
         (box(10.25, 50.25, 10.5, 50.5), []),  # in the hole
         (box(10.1, 50.1, 10.5, 50.5), ["2"]),
@@ -185,7 +185,7 @@ def test_every_tag_must_be_there(room: Room, tags: dict[str, str], found: list[s
         ),
     ],
 )
-def test_footprints_meet_the_area(room: Room, area: dict[str, Any], found: list[str]) -> None:
+def test_footprints_intersect_the_area(room: Room, area: dict[str, Any], found: list[str]) -> None:
     outer, hole = box(10, 50, 11, 51)["coordinates"][0], box(10.125, 50.125, 10.875, 50.875)["coordinates"][0][::-1]
     footprints = [box(7, 50, 8, 51), box(8.5, 50, 9.5, 51), {"type": "Polygon", "coordinates": [outer, hole]}]
     for number, footprint in enumerate(footprints):
@@ -209,8 +209,8 @@ def test_footprints_come_back(room: Room) -> None:
     assert [record.footprint for record in room.cube.records(RecordQuery(name=room.name("*")))] == footprints
 
 
-def test_coordinates_are_right_to_half_a_metre(room: Room) -> None:
-    """Geocube keeps 32 bits of a coordinate."""
+def test_coordinates_are_accurate_to_half_a_metre(room: Room) -> None:
+    """Geocube stores coordinates in 32 bits."""
     record = room.record(footprint=box(123.456789, 50.123456789, 123.987654321, 51.1))
     room.cube.index([record], [])
     (found,) = room.cube.records(RecordQuery(name=record.name))
@@ -219,7 +219,7 @@ def test_coordinates_are_right_to_half_a_metre(room: Room) -> None:
 
 
 def paged(room: Room, limit: int, count: int) -> list[list[Record]]:
-    """The pages of that limit, and the one after the last."""
+    """All pages with a limit, and one more."""
     query = RecordQuery(name=room.name("*"), limit=limit)
     return [room.cube.records(query.model_copy(update={"page": page})) for page in range(-(-count // limit) + 1)]
 
@@ -235,7 +235,7 @@ def test_pages_make_up_the_whole(room: Room, limit: int) -> None:
 
 
 @pytest.mark.needs("ties")
-def test_pages_cut_records_of_one_datetime_where_the_whole_has_them(room: Room) -> None:
+def test_pages_keep_the_order_of_records_with_one_datetime(room: Room) -> None:
     records = [room.record(number // 3, tags={"n": str(number)}) for number in range(10)]
     room.cube.index(records, [])
     whole = room.cube.records(RecordQuery(name=room.name("*")))

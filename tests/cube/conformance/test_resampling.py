@@ -1,4 +1,4 @@
-"""Images on other grids, and numbers of other ranges than the variable's."""
+"""Images on other grids, and numbers with other ranges than the variable's."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tests.cube.conformance.rooms import WIDE, Room, dformat
 
 
 def smooth(of: Grid) -> Pixels:
-    """Ground that changes by less than 2 a pixel."""
+    """Ground that changes by less than 2 per pixel."""
     rows, columns = np.mgrid[: of.height, : of.width]
     return np.asarray(500 + 100 * np.sin(rows / 67) * np.cos(columns / 61), "int16")
 
 
 @pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "cubic_spline", "lanczos"])
 @pytest.mark.parametrize("target", ["shifted", "utm33", "web"])
-def test_resampled_pixels_are_those_of_gdal(room: Room, target: str, resampling: Resampling) -> None:
-    """Within a step of quantisation, but where a neighbour is nodata; nearest: that of a neighbour."""
+def test_resampled_pixels_equal_those_of_gdal(room: Room, target: str, resampling: Resampling) -> None:
+    """Within a step of quantisation, except beside nodata; for nearest, within the difference of neighbours."""
     on = {
         "shifted": grid(280, 180, transform=(20, 0, 400107, 0, -20, 5599889)),
         "utm33": grid(200, 150, crs="EPSG:32633", transform=(20, 0, -24000, 0, -20, 5625000)),
@@ -69,8 +69,8 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "average", "mode", "max", "med"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_tile_of_rough_ground_is_that_of_gdalwarp(room: Room, layout: str, resampling: Resampling) -> None:
-    """Within a step, whatever lies beside a pixel: the positions are as inexact as gdalwarp's, up to 1/8 px."""
+def test_a_tile_of_rough_ground_equals_that_of_gdalwarp(room: Room, layout: str, resampling: Resampling) -> None:
+    """Within a step, also beside nodata: positions are as inexact as those of gdalwarp, up to 1/8 px."""
     of = grid(600, 500)
     on = tile_at(Layout(name=layout, grid=LAYOUTS[layout]), 406000, 5595000)
     pixels = np.random.default_rng(0).integers(200, 801, of.shape).astype("int16")
@@ -91,14 +91,14 @@ def test_a_tile_of_rough_ground_is_that_of_gdalwarp(room: Room, layout: str, res
     (record,) = room.stack(instance, [pixels], of)
     found = shown(room.image(instance, on, record, resampling=resampling))
     seen = (found != NODATA) & (reference != NODATA)
-    # An older GDAL shows a pixel beyond the edge with kernels that take areas.
+    # With kernels for areas, older versions of GDAL add a pixel beyond the edge.
     assert ((found != NODATA) != (reference != NODATA)).mean() <= {"geocube": 0.005}.get(room.kind, 0)
     assert seen.mean() > 0.1
     assert np.abs(found - reference)[seen].max() <= 1
 
 
 def tile_at(layout: Layout, x: float, y: float) -> Grid:
-    """The tile of a layout at a place of EPSG:32632."""
+    """The tile of a layout at a point in EPSG:32632."""
     ((x, y),) = move_points(np.array([[x, y]]), "EPSG:32632", layout.crs)
     (tile,) = layout.cells_within((x, y, x + 1, y + 1))
     return tile.grid
@@ -106,7 +106,7 @@ def tile_at(layout: Layout, x: float, y: float) -> Grid:
 
 @pytest.mark.parametrize("resampling", ["average", "mode", "max", "min", "med", "q1", "q3"])
 def test_blocks_of_pixels_become_one(room: Room, resampling: Resampling) -> None:
-    """On a grid four times as coarse, where each pixel has 16 whole ones."""
+    """On a grid four times as coarse, each pixel consists of 16 whole ones."""
     instance, pixels = room.instance(), smooth(grid())
     (record,) = room.stack(instance, [pixels], grid())
     coarse = grid(75, 50, transform=(80, 0, 400000, 0, -80, 5600000))
@@ -139,19 +139,19 @@ def test_the_variables_resampling_is_the_default(room: Room) -> None:
 
 
 @pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "lanczos"])
-def test_an_image_does_not_depend_on_what_else_is_asked_for(room: Room, resampling: Resampling) -> None:
-    """Also at the edge of nodata, also between other images, a file that is gone, and a group."""
+def test_an_image_does_not_depend_on_the_rest_of_the_request(room: Room, resampling: Resampling) -> None:
+    """Also beside nodata, other images, a missing file, and a group."""
     instance, on = room.instance(), grid(150, 100)
     records = room.stack(instance, [ground(on, seed) for seed in range(3)], on)
     gone = room.record(8)
     Path(room.put(gone, instance, ground(on), on).uri).unlink()
     ids = [record.id for record in records]
     shifted = grid(150, 100, transform=(20, 0, 400007, 0, -20, 5599993))
-    groups = [(gone.id,), *((one,) for one in ids), tuple(ids)]
+    groups = [(gone.id,), *((record_id,) for record_id in ids), tuple(ids)]
     together = room.images(instance, shifted, *groups, resampling=resampling)
-    for group, one in zip(groups[1:], together[1:], strict=True):
+    for group, mosaic in zip(groups[1:], together[1:], strict=True):
         (alone,) = room.images(instance, shifted, group, resampling=resampling)
-        np.testing.assert_array_equal(shown(one), shown(alone))
+        np.testing.assert_array_equal(shown(mosaic), shown(alone))
 
 
 def maps(room: Room, stored: DataFormat, target: DataFormat) -> None:
@@ -200,8 +200,8 @@ def test_nodata_that_the_variables_type_cannot_hold_is_nodata(
 
 
 @pytest.mark.parametrize("exponent", [1.0, 2.0, 0.5])
-def test_numbers_map_by_an_exponent_onto_what_they_really_are(room: Room, exponent: float) -> None:
-    """A container 0..200 that holds 100..900 of a variable 0..1000."""
+def test_numbers_map_onto_real_ones_by_an_exponent(room: Room, exponent: float) -> None:
+    """A container with 0..200 stores 100..900 of a variable with 0..1000."""
     instance, stored = room.instance(), dformat("uint8", max=200)
     pixels = np.arange(2000).reshape(40, 50).astype("uint8") % 201
     record = room.record()

@@ -1,4 +1,4 @@
-"""Servers and clients of the tests of the client."""
+"""Fixtures: a scripted server and a client of it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import pytest
 
 from acdtask.cube.geocube.cube import GeocubeCube
 from acdtask.cube.geocube.downloader import Breaker
-from acdtask.cube.geocube.stream import Link
+from acdtask.cube.geocube.stream import LinkSpeed
 from tests.cube.geocube.scripted import Scripted, scripted
 
 
 @pytest.fixture
 def world() -> Iterator[Scripted]:
-    """A scripted Geocube; what this process remembers of others is forgotten."""
+    """A scripted Geocube, with the caches of this process cleared."""
     Breaker.reset()
-    Link.forget()
+    LinkSpeed.forget()
     with scripted() as server:
         yield server
 
 
 @pytest.fixture
 def cube(world: Scripted) -> GeocubeCube:
-    """A client of it that waits for milliseconds only."""
+    """A client of the scripted server with pauses of milliseconds."""
     return GeocubeCube(world.connection())

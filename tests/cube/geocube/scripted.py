@@ -1,4 +1,4 @@
-"""A Geocube that says what a test wants: a real gRPC server with records, images, and faults in the order given."""
+"""A scripted Geocube for tests: a real gRPC server with given records, images and faults."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.model import Record, Variable
 from acdtask.cube.protocol import cubes_pb2, datasets_pb2, jobs_pb2, layouts_pb2, records_pb2, services_pb2
 from acdtask.cube.protocol import variables_pb2 as variables
-from acdtask.cube.protocol.convert import DTYPES, RESAMPLINGS, dformat_to_wire, moment_from_wire, moment_to_wire
+from acdtask.cube.protocol.convert import (
+    DTYPES,
+    RESAMPLINGS,
+    dformat_to_message,
+    moment_from_message,
+    moment_to_message,
+)
 from acdtask.cube.protocol.services_pb2_grpc import (
     GeocubeDownloaderServicer,
     GeocubeServicer,
@@ -44,29 +50,29 @@ AREA = {"type": "Polygon", "coordinates": [[[7, 50], [8, 50], [8, 51], [7, 51], 
 
 @dataclass(frozen=True)
 class Fault:
-    """How a call fails: before it is answered, or for a stream after some messages.
+    """The failure of a call: before its response, or after some messages of a stream.
 
     Attributes:
         code: None ends a stream as if all were well.
-        resource: kind and name of the ResourceInfo that goes with it.
-        heard: whether the call had its effect nevertheless.
+        resource: kind and name of the ResourceInfo in the details.
+        processed: whether the call had its effect nevertheless.
     """
 
     code: grpc.StatusCode | None = Code.UNAVAILABLE
     message: str = "try again"
     resource: tuple[str, str] | None = None
     after: int = 0
-    heard: bool = False
+    processed: bool = False
 
 
 def record_of(number: int) -> Record:
-    """A record, one a day."""
+    """The record of a day, counted from 2021-01-01."""
     moment = START + timedelta(days=number)
     return Record(name=f"S1/{number:03d}", datetime=moment, tags={"orbit": "37"}, footprint=AREA)
 
 
 def deflated(data: bytes, level: int, chunk: int) -> list[bytes]:
-    """Raw DEFLATE in pieces as a server sends them; level -2 is Huffman only."""
+    """Raw DEFLATE in pieces as sent by a server; level -2 is Huffman only."""
     strategy = zlib.Z_HUFFMAN_ONLY if level == -2 else zlib.Z_DEFAULT_STRATEGY
     squeeze = zlib.compressobj(6 if level < 0 else level, zlib.DEFLATED, -15, 8, strategy)
     pieces = [squeeze.compress(data[at : at + chunk]) for at in range(0, len(data), chunk)]
@@ -76,16 +82,16 @@ def deflated(data: bytes, level: int, chunk: int) -> list[bytes]:
 
 @dataclass
 class Scripted:
-    """What the server has and does.
+    """Contents and behaviour of the server.
 
     Attributes:
-        images: of a record's id: pixels (height, width) or (bands, height, width), or the text of an error; a record
+        images: by record id: pixels (height, width) or (bands, height, width), or the text of an error; a record
             without one is absent.
-        faults: for each call by its name, how the next ones fail; None for one that does not.
+        faults: by the name of the call, the failures of the next calls; None for success.
         calls: requests by the name of the call.
         chunk: bytes of a part.
-        knows_v11x: whether it ends a compressed image with its first empty chunk.
-        big: whether it sends big-endian numbers.
+        knows_v11x: end a compressed image with its first empty chunk.
+        big: send big-endian numbers.
         twist: changes the messages of a stream.
         delay: seconds before each message of a stream.
     """
@@ -109,37 +115,37 @@ class Scripted:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __repr__(self) -> str:
-        """Short: the report of a property's failure has it whole."""
+        """Short, since hypothesis prints it in failures."""
         return f"<Scripted {self.variable.name}>"
 
     def put(self, record: Record, image: Pixels | str | None = None) -> str:
-        """Have a record, and an image of it; the server's own id."""
+        """Add a record, and its image; returns the server's id of the record."""
         identity = str(uuid.uuid4())
         self.records[identity] = records_pb2.Record(
-            id=identity, name=record.name, time=moment_to_wire(record.datetime), tags=record.tags
+            id=identity, name=record.name, time=moment_to_message(record.datetime), tags=record.tags
         )
         if image is not None:
             self.images[identity] = image
         return identity
 
     def connection(self, **fields: Any) -> Connection:
-        """To this server, with short pauses."""
+        """A connection to this server, with short pauses."""
         return Connection.to(self.address, **({"first_pause": 0.001, "longest_pause": 0.01} | fields))
 
-    # ---- what calls do
+    # ---- behaviour of calls
 
     def enter(self, name: str, request: Any, context: grpc.ServicerContext) -> Fault | None:
-        """Note a call; it fails now, unless its fault is for later."""
+        """Store a call; fail now unless its fault is for later."""
         with self.lock:
             self.calls[name].append(request)
             self.metadata.append({str(key): str(value) for key, value in context.invocation_metadata()})
             fault = self.faults[name].popleft() if self.faults[name] else None
-        if fault is not None and not fault.after and not fault.heard:
+        if fault is not None and not fault.after and not fault.processed:
             fail(context, fault)
         return fault
 
     def sent(self, messages: Iterator[Any], fault: Fault | None, context: grpc.ServicerContext) -> Iterator[Any]:
-        """Messages up to the fault."""
+        """The messages of a stream up to its fault."""
         for number, message in enumerate(self.twist(messages)):
             if fault is not None and number == fault.after:
                 if fault.code is None:
@@ -150,16 +156,17 @@ class Scripted:
             yield message
 
     def cube(self, groups: list[list[str]], level: int, *, v11x: bool, bare: bool, answer: Any) -> Iterator[Any]:
-        """The messages of a cube, each an `answer`."""
-        there = [found for group in groups if (found := [one for one in group if one in self.images])]
-        yield answer(global_header=cubes_pb2.GetCubeResponseHeader(count=len(there), nb_datasets=len(there)))
-        for ids in there:
+        """The messages of a cube, each built by `answer`."""
+        with_images = [[identity for identity in group if identity in self.images] for group in groups]
+        parts = [ids for ids in with_images if ids]
+        yield answer(global_header=cubes_pb2.GetCubeResponseHeader(count=len(parts), nb_datasets=len(parts)))
+        for ids in parts:
             yield from self._image(ids, level, v11x=v11x and self.knows_v11x, bare=bare, answer=answer)
 
     def _image(self, ids: list[str], level: int, *, v11x: bool, bare: bool, answer: Any) -> Iterator[Any]:
         header = cubes_pb2.ImageHeader(
-            grouped_records=records_pb2.GroupedRecords(records=[self.records[one] for one in ids]),
-            dataset_meta=datasets_pb2.DatasetMeta(internalsMeta=[self.meta(one) for one in ids]),
+            grouped_records=records_pb2.GroupedRecords(records=[self.records[identity] for identity in ids]),
+            dataset_meta=datasets_pb2.DatasetMeta(internalsMeta=[self.meta(identity) for identity in ids]),
             dtype=DTYPES[self.variable.dformat.dtype],
         )
         image = self.images[ids[-1]]
@@ -193,7 +200,7 @@ class Scripted:
         return datasets_pb2.InternalMeta(
             container_uri=f"/data/{identity}.tif",
             bands=range(1, len(self.variable.bands) + 1),
-            dformat=dformat_to_wire(dformat),
+            dformat=dformat_to_message(dformat),
             range_min=dformat.min,
             range_max=dformat.max,
             exponent=1,
@@ -201,7 +208,7 @@ class Scripted:
 
 
 def fail(context: grpc.ServicerContext, fault: Fault) -> NoReturn:
-    """End a call with the fault."""
+    """Abort a call with the fault."""
     code = fault.code or Code.UNAVAILABLE
     if fault.resource is not None:
         detail = AnyMessage()
@@ -224,15 +231,15 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
     def GetVariable(self, request: Any, context: Any) -> Any:  # noqa: N802  # the RPC's name
         world = self._world
         world.enter("GetVariable", request, context)
-        one = world.variable
-        if request.name != one.name:
+        variable = world.variable
+        if request.name != variable.name:
             fail(context, Fault(Code.NOT_FOUND, "no", ("Variable", request.name)))
         message = variables.Variable(
             id=world.variable_id,
-            name=one.name,
-            dformat=dformat_to_wire(one.dformat),
-            bands=one.bands,
-            resampling_alg=RESAMPLINGS[one.resampling],
+            name=variable.name,
+            dformat=dformat_to_message(variable.dformat),
+            bands=variable.bands,
+            resampling_alg=RESAMPLINGS[variable.resampling],
             instances=[variables.Instance(id=world.instance_id, name="master")],
         )
         return variables.GetVariableResponse(variable=message)
@@ -240,17 +247,17 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
     def ListRecords(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802  # the RPC's name
         world = self._world
         fault = world.enter("ListRecords", request, context)
-        first, last = moment_from_wire(request.from_time), moment_from_wire(request.to_time)
+        first, last = moment_from_message(request.from_time), moment_from_message(request.to_time)
         with world.lock:
-            found = sorted(world.records.values(), key=lambda one: one.time.seconds)
+            records = sorted(world.records.values(), key=lambda record: record.time.seconds)
         chosen = [
-            one
-            for one in found
-            if (moment := moment_from_wire(one.time))
+            record
+            for record in records
+            if (moment := moment_from_message(record.time))
             and (first is None or moment >= first)
             and (last is None or moment <= last)
         ]
-        answers = (records_pb2.ListRecordsResponseItem(record=one) for one in chosen)
+        answers = (records_pb2.ListRecordsResponseItem(record=record) for record in chosen)
         yield from world.sent(answers, fault, context)
 
     def CreateAOI(self, request: Any, context: Any) -> Any:  # noqa: N802  # the RPC's name
@@ -261,19 +268,24 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
         world = self._world
         fault = world.enter("CreateRecords", request, context)
         with world.lock:
-            there = {(one.name, one.time.seconds, tuple(sorted(one.tags.items()))) for one in world.records.values()}
-            new = [(one.name, one.time.seconds, tuple(sorted(one.tags.items()))) for one in request.records]
-        if there.intersection(new):
+            existing = {
+                (record.name, record.time.seconds, tuple(sorted(record.tags.items())))
+                for record in world.records.values()
+            }
+            new = [
+                (message.name, message.time.seconds, tuple(sorted(message.tags.items()))) for message in request.records
+            ]
+        if existing.intersection(new):
             fail(context, Fault(Code.ALREADY_EXISTS, "Record with : ...", ("Record", "...")))
         made = []
-        for one in request.records:
+        for message in request.records:
             identity = str(uuid.uuid4())
             made.append(identity)
             with world.lock:
                 world.records[identity] = records_pb2.Record(
-                    id=identity, name=one.name, time=one.time, tags=one.tags, aoi_id=one.aoi_id
+                    id=identity, name=message.name, time=message.time, tags=message.tags, aoi_id=message.aoi_id
                 )
-        if fault is not None and fault.heard:
+        if fault is not None and fault.processed:
             fail(context, fault)
         return records_pb2.CreateRecordsResponse(ids=made)
 
@@ -281,10 +293,10 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
         world = self._world
         world.enter("ListDatasets", request, context)
         wanted = list(request.records.ids) or list(world.images)
-        there = [one for one in wanted if one in world.images]
+        known = [identity for identity in wanted if identity in world.images]
         return datasets_pb2.ListDatasetsResponse(
-            records=[world.records[one] for one in there],
-            dataset_metas=[datasets_pb2.DatasetMeta(internalsMeta=[world.meta(one)]) for one in there],
+            records=[world.records[identity] for identity in known],
+            dataset_metas=[datasets_pb2.DatasetMeta(internalsMeta=[world.meta(identity)]) for identity in known],
         )
 
     def IndexDatasets(self, request: Any, context: Any) -> Any:  # noqa: N802  # the RPC's name
@@ -294,7 +306,7 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
     def GetCube(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802  # the RPC's name
         world = self._world
         fault = world.enter("GetCube", request, context)
-        groups = [list(one.ids) for one in request.grouped_records.records]
+        groups = [list(group.ids) for group in request.grouped_records.records]
         messages = world.cube(
             groups,
             request.compression_level,
@@ -307,8 +319,8 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
     def DownloadCube(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802  # the RPC's name
         world = self._world
         fault = world.enter("DownloadCube", request, context)
-        assert request.ref_dformat.dtype, "a Geocube's downloader ends itself now"
-        groups = [[record.id for record in one.records] for one in request.grouped_records]
+        assert request.ref_dformat.dtype, "this crashes a Geocube's downloader"
+        groups = [[record.id for record in group.records] for group in request.grouped_records]
         messages = world.cube(groups, -3, v11x=True, bare=False, answer=cubes_pb2.GetCubeMetadataResponse)
         yield from world.sent(messages, fault, context)
 
@@ -331,7 +343,7 @@ class _Server(GeocubeServicer, GeocubeDownloaderServicer):
             fail(context, Fault(Code.ALREADY_EXISTS, "Job with name: ...", ("Job", request.job_name)))
         identity = str(uuid.uuid4())
         world.jobs[identity] = jobs_pb2.Job(id=identity, name=request.job_name, type="CONSOLIDATION", state="NEW")
-        if fault is not None and fault.heard:
+        if fault is not None and fault.processed:
             fail(context, fault)
         return jobs_pb2.ConsolidateResponse(job_id=identity)
 
@@ -381,7 +393,7 @@ def scripted(
     port: int = 0,
     **fields: Any,
 ) -> Iterator[Scripted]:
-    """A server on a port of this machine; 0 for a free one."""
+    """A server on a local port; 0 for any free port."""
     default = Variable(name="v", dformat=DataFormat(dtype="int16", nodata=-1, min=0, max=1000))
     world = Scripted(variable or default, **fields)
     with ThreadPoolExecutor(16) as pool:

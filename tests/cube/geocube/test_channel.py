@@ -1,4 +1,4 @@
-"""Calls: tried again where that helps, once where it does not, with the key, over TLS."""
+"""Calls: retries, errors, keys and TLS."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.cube.geocube.scripted import Code, Fault, Scripted, record_of, script
 
 
 @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.ABORTED])
-def test_what_may_pass_is_tried_again(world: Scripted, cube: GeocubeCube, code: grpc.StatusCode) -> None:
+def test_temporary_errors_are_retried(world: Scripted, cube: GeocubeCube, code: grpc.StatusCode) -> None:
     world.faults["Version"] = deque([Fault(code)] * 5)
     assert cube.version() == "1.0.3"
     assert len(world.calls["Version"]) == 6
 
 
-def test_trying_comes_to_an_end(world: Scripted) -> None:
+def test_retries_are_limited(world: Scripted) -> None:
     world.faults["Version"] = deque([Fault()] * 50)
     with pytest.raises(AcdError, match=f"{world.address} cannot be reached: try again") as error:
         GeocubeCube(world.connection(attempts=4)).version()
@@ -60,7 +60,7 @@ def test_trying_comes_to_an_end(world: Scripted) -> None:
         (Fault(Code.ALREADY_EXISTS, "Gibt es schon", ("dataset", "x")), ErrorCode.DATASET_CONFLICT),
     ],
 )
-def test_a_refusal_is_told_by_its_details_and_is_final(
+def test_a_refusal_is_classified_by_its_details_and_not_retried(
     world: Scripted, cube: GeocubeCube, fault: Fault, code: ErrorCode
 ) -> None:
     world.faults["Version"] = deque([fault])
@@ -71,25 +71,25 @@ def test_a_refusal_is_told_by_its_details_and_is_final(
     assert len(world.calls["Version"]) == 1
 
 
-def test_a_listing_that_breaks_is_listed_again_from_its_beginning(world: Scripted, cube: GeocubeCube) -> None:
+def test_a_broken_listing_is_read_again_from_its_beginning(world: Scripted, cube: GeocubeCube) -> None:
     for number in range(5):
         world.put(record_of(number))
     world.faults["ListRecords"] = deque([Fault(after=2), Fault(after=4)])
-    found = cube.records(RecordQuery())
-    assert [record.name for record in found] == [record_of(number).name for number in range(5)]
+    answers = cube.records(RecordQuery())
+    assert [record.name for record in answers] == [record_of(number).name for number in range(5)]
 
 
-def test_the_key_goes_with_every_call(world: Scripted) -> None:
+def test_the_key_is_sent_with_every_call(world: Scripted) -> None:
     key = "s3cret"
     cube = GeocubeCube(world.connection(api_key=key))
     cube.version()
     cube.records(RecordQuery())
-    assert [one.get("authorization") for one in world.metadata] == [f"Bearer {key}"] * 2
+    assert [metadata.get("authorization") for metadata in world.metadata] == [f"Bearer {key}"] * 2
     GeocubeCube(world.connection()).version()
     assert "authorization" not in world.metadata[-1]
 
 
-def test_nobody_listens() -> None:
+def test_a_port_without_a_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with scripted() as world:
@@ -99,8 +99,8 @@ def test_nobody_listens() -> None:
     assert error.value.code is ErrorCode.GEOCUBE_UNREACHABLE
 
 
-def test_a_server_that_comes_back_is_found(world: Scripted, cube: GeocubeCube) -> None:
-    """The same channel, after its server went away and another took the port."""
+def test_a_restarted_server_is_reached_again(world: Scripted, cube: GeocubeCube) -> None:
+    """The same channel works after another server has taken the port."""
     assert cube.version() == "1.0.3"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -139,14 +139,14 @@ def test_tls_with_a_private_authority(secure: Scripted, certificate: tuple[Path,
     assert secure.metadata[-1]["authorization"] == "Bearer k"
 
 
-def test_an_authority_that_is_not_known_is_named_as_the_cause(secure: Scripted) -> None:
+def test_an_unknown_authority_is_reported_as_the_cause(secure: Scripted) -> None:
     with pytest.raises(AcdError, match=f"certificate of {secure.address} is not trusted") as error:
         GeocubeCube(secure.connection()).version()
     assert error.value.code is ErrorCode.GEOCUBE_TLS
     assert "ACD_GEOCUBE_CA_FILE" in error.value.fix
 
 
-def test_no_tls_where_the_server_has_it(secure: Scripted) -> None:
+def test_a_client_without_tls_on_a_server_with_tls(secure: Scripted) -> None:
     plain = secure.connection(attempts=2).model_copy(update={"address": secure.address.replace("geocubes", "geocube")})
     with pytest.raises(AcdError, match="speaks only TLS") as error:
         GeocubeCube(plain).version()
@@ -154,7 +154,7 @@ def test_no_tls_where_the_server_has_it(secure: Scripted) -> None:
     assert secure.address.replace("localhost", "localhost") in error.value.fix
 
 
-def test_tls_where_the_server_has_none(world: Scripted) -> None:
+def test_a_client_with_tls_on_a_server_without_tls(world: Scripted) -> None:
     secure = world.connection().model_copy(update={"address": world.address.replace("geocube:", "geocubes:")})
     with pytest.raises(AcdError, match="does not speak TLS") as error:
         GeocubeCube(secure).version()

@@ -1,4 +1,4 @@
-"""The client of a notebook, on a server of acd's own: the tutorial in thirty lines, and each container's fate."""
+"""The notebook client on acd's own server: the tutorial in thirty lines, and the result of each container."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def geocube(address: str) -> Geocube:
 
 
 def scenes(folder: Path, count: int) -> list[Pixels]:
-    """Images of the days from 2021-01-01, two a day."""
+    """Images from 2021-01-01, two per day."""
     images = [image(SCENE, number, low=1) for number in range(count)]
     for number, pixels in enumerate(images):
         write_cog(
@@ -58,28 +58,28 @@ def test_the_tutorial(geocube: Geocube, tmp_path: Path) -> None:
     geocube.create_instance("CoherenceVV", "master", by="the tutorial")
     layout = geocube.create_layout("utm", crs="EPSG:32632", resolution=20, cell_size=64, origin=(400000, 5600000))
     results = geocube.index_files(sorted(tmp_path.glob("*.tif")), record_of, "CoherenceVV")
-    assert [one.outcome for one in results] == [Indexed.NEW] * 6
+    assert [result.outcome for result in results] == [Indexed.NEW] * 6
     records = geocube.records("S1-*", tags={"n": ""})
-    assert [one.name for one in records] == [path.stem for path in sorted(tmp_path.glob("*.tif"))]
+    assert [record.name for record in records] == [path.stem for path in sorted(tmp_path.glob("*.tif"))]
     tiles = geocube.tile(records[0].footprint, layout)
     assert {tile.cell for tile in tiles} >= {"0/0", "1/0", "2/0", "0/1", "1/1", "2/1"}
     tile = layout.tile(1, 0)
     single = geocube.cube("CoherenceVV", "master", tile, group_by_date=False)
-    assert [one[0].name for one in single.records] == [one.name for one in records]
+    assert [record[0].name for record in single.records] == [record.name for record in records]
     np.testing.assert_array_equal(single.pixels, [pixels[:64, 64:128] for pixels in images])
     daily = geocube.cube("CoherenceVV", "master", tile, records=records)
     assert [date.day for date in daily.dates] == [1, 2, 3]
     np.testing.assert_array_equal(daily.pixels, single.pixels[1::2])
     assert daily.physical().dtype == np.float32
     np.testing.assert_allclose(daily.physical(), daily.pixels * 0.001, rtol=1e-6)
-    said: list[str] = []
-    ending = geocube.consolidate("tutorial", "CoherenceVV", "master", "utm", records, say=said.append, timeout=120)
+    lines: list[str] = []
+    ending = geocube.consolidate("tutorial", "CoherenceVV", "master", "utm", records, say=lines.append, timeout=120)
     assert ending.end is End.DONE, ending
-    assert "DONE" in said[-1]
+    assert "DONE" in lines[-1]
     after = geocube.cube("CoherenceVV", "master", tile, records=records)
     np.testing.assert_array_equal(after.pixels, daily.pixels)
     again = geocube.index_files(sorted(tmp_path.glob("*.tif")), record_of, "CoherenceVV")
-    assert {one.outcome for one in again} == {Indexed.THERE}
+    assert {result.outcome for result in again} == {Indexed.THERE}
 
 
 def test_every_container_has_a_result(geocube: Geocube, tmp_path: Path) -> None:
@@ -107,21 +107,21 @@ def test_every_container_has_a_result(geocube: Geocube, tmp_path: Path) -> None:
     geocube.create_records(record_of(path).model_copy(update={"footprint": outline}) for path in paths)
     paths[5].unlink()
     results = geocube.room.index_containers(datasets)
-    assert [one.uri for one in results] == [str(path) for path in paths]
-    assert [one.outcome.name for one in results] == ["THERE", "REFUSED", "NEW", "REFUSED", "REFUSED", "REFUSED"]
-    codes = [one.error.code for one in results if one.error]
+    assert [result.uri for result in results] == [str(path) for path in paths]
+    assert [result.outcome.name for result in results] == ["THERE", "REFUSED", "NEW", "REFUSED", "REFUSED", "REFUSED"]
+    codes = [result.error.code for result in results if result.error]
     assert codes == [
         ErrorCode.DATASET_CONFLICT,
         ErrorCode.INPUT_BANDS,
         ErrorCode.INPUT_BANDS,
         ErrorCode.INPUT_MISSING,
     ]
-    assert all(one.error is None or one.uri in one.error.detail for one in results)
+    assert all(result.error is None or result.uri in result.error.detail for result in results)
     with pytest.raises(AcdError, match="4 of 6 containers were refused"):
         geocube.room.commit(Addition(datasets=datasets))
 
 
-def test_a_cube_with_gaps_says_why(geocube: Geocube, tmp_path: Path) -> None:
+def test_missing_images_have_a_reason(geocube: Geocube, tmp_path: Path) -> None:
     scenes(tmp_path, 4)
     geocube.create_variable("CoherenceVV", "int16", nodata=-1, valid=(0, 1000))
     geocube.create_instance("CoherenceVV")
@@ -141,10 +141,10 @@ def test_a_cube_with_gaps_says_why(geocube: Geocube, tmp_path: Path) -> None:
     assert {image.outcome for _, image in empty.without} == {Outcome.ABSENT}
 
 
-def test_a_mistake_is_a_sentence(geocube: Geocube) -> None:
+def test_mistakes_are_reported_in_a_sentence(geocube: Geocube) -> None:
     with pytest.raises(AcdError, match="min 5 is not below max 1"):
         geocube.create_variable("v", "int16", nodata=-1, valid=(5, 1))
-    with pytest.raises(AcdError, match="'Köln' is not a name") as error:
+    with pytest.raises(AcdError, match="'Köln' is not a valid name") as error:
         geocube.create_variable("Köln", "int16", nodata=-1, valid=(0, 1))
     assert error.value.code is ErrorCode.NAME_INVALID
     with pytest.raises(AcdError, match="dtype") as error:
@@ -158,7 +158,7 @@ def test_a_mistake_is_a_sentence(geocube: Geocube) -> None:
         geocube.index_files(["/nowhere.tif"], record_of, "v")
 
 
-def test_no_address_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ACD_GEOCUBE_ADDRESS", raising=False)
     with pytest.raises(AcdError, match="no address is given, and ACD_GEOCUBE_ADDRESS is not set"):
         connect()

@@ -1,4 +1,4 @@
-"""Which Geocube, and what is refused before anything is sent."""
+"""Settings of a connection, and what is refused before anything is sent."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_addresses(address: str, target: str, tls: bool) -> None:
         "geocube://[::1:8080",
     ],
 )
-def test_what_is_no_address_is_refused(address: str) -> None:
+def test_an_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(AcdError, match="address of the Geocube connection") as error:
         Connection.to(address)
     assert error.value.code is ErrorCode.SETTING_INVALID
@@ -64,25 +64,27 @@ def test_a_connection_is_pickled_with_its_key() -> None:
     assert connection.api_key.get_secret_value() == SECRET
 
 
-def test_a_key_goes_in_the_clear_only_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_sent_unencrypted_only_if_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     for address in ("geocube://localhost:80", "geocube://127.0.0.1:80", "geocube://[::1]:80", "geocubes://far:443"):
         Connection.to(address, api_key=SECRET)
-    with pytest.raises(AcdError, match=r"everybody between here and geocube://far:80 .* ACD_GEOCUBE_INSECURE_KEY=1"):
+    with pytest.raises(
+        AcdError, match=r"key would be sent to geocube://far:80 unencrypted.* ACD_GEOCUBE_INSECURE_KEY=1"
+    ):
         Connection.to("geocube://far:80", api_key=SECRET)
-    with pytest.raises(AcdError, match=r"everybody between here and geocube://far:81"):
+    with pytest.raises(AcdError, match=r"key would be sent to geocube://far:81"):
         Connection.to("geocubes://near:80", api_key=SECRET, downloader="geocube://far:81")
     Connection.to("geocube://far:80", api_key=SECRET, insecure_key=True)
     monkeypatch.setenv("ACD_GEOCUBE_ADDRESS", "geocube://far:80")
     monkeypatch.setenv("ACD_GEOCUBE_KEY", SECRET)
-    with pytest.raises(AcdError, match="everybody"):
+    with pytest.raises(AcdError, match="unencrypted"):
         Connection.from_environment()
     monkeypatch.setenv("ACD_GEOCUBE_INSECURE_KEY", "1")
-    found = Connection.from_environment()
-    assert found is not None
-    assert found.api_key.get_secret_value() == SECRET
+    connection = Connection.from_environment()
+    assert connection is not None
+    assert connection.api_key.get_secret_value() == SECRET
 
 
-def test_the_environment_says_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("ACD_GEOCUBE_ADDRESS", raising=False)
     assert Connection.from_environment() is None
     (tmp_path / "ca.pem").write_text("")
@@ -104,16 +106,16 @@ def test_the_environment_says_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("compression", 10, "-3 .none. to 9"),
         ("compression", "fast", "-3 .none. to 9"),
         ("ca_file", "/nowhere/ca.pem", "there is no file /nowhere/ca.pem"),
-        ("api_key", "two words", "no header can have"),
+        ("api_key", "two words", "not allowed in a header"),
         ("downloader", "localhost:1", "ACD_GEOCUBE_DOWNLOADER"),
     ],
 )
-def test_a_bad_setting_is_named(field: str, value: object, said: str) -> None:
-    with pytest.raises(AcdError, match=said) as error:
+def test_a_bad_setting_is_named(field: str, value: object, message: str) -> None:
+    with pytest.raises(AcdError, match=message) as error:
         Connection.to("geocubes://cube:443", **{field: value})
     assert error.value.code is ErrorCode.SETTING_INVALID

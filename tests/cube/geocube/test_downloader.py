@@ -1,4 +1,4 @@
-"""A downloader is used while it is there and can read; the server has the same images."""
+"""A downloader is used while it is available; otherwise the server sends the same images."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def near(world: Scripted, beside: Scripted) -> GeocubeCube:
 
 
 def exact(cube: GeocubeCube) -> bool:
-    found = list(cube.images(REQUEST))
+    answers = list(cube.images(REQUEST))
     kinds = ["DATA", "DATA", "DATA", "NODATA", "DATA", "ABSENT"]
-    assert [one.outcome.name for one in found] == kinds
-    return all(one.pixels is None or np.all(one.pixels == number + 1) for number, one in enumerate(found))
+    assert [answer.outcome.name for answer in answers] == kinds
+    return all(answer.pixels is None or np.all(answer.pixels == number + 1) for number, answer in enumerate(answers))
 
 
 def test_pixels_come_from_the_downloader(world: Scripted, beside: Scripted, near: GeocubeCube) -> None:
     assert exact(near)
     assert [call.headers_only for call in world.calls["GetCube"]] == [True]
     (asked,) = beside.calls["DownloadCube"]
-    assert asked.ref_dformat.dtype  # without it, a Geocube's downloader ends itself
+    assert asked.ref_dformat.dtype  # without it, a Geocube's downloader crashes
     assert asked.resampling_alg
 
 
-def test_a_downloader_that_is_away_is_left_alone_for_a_while(world: Scripted, beside: Scripted) -> None:
+def test_an_unavailable_downloader_is_not_used_for_a_while(world: Scripted, beside: Scripted) -> None:
     beside.faults["DownloadCube"] = deque([Fault()] * 50)
     cube = GeocubeCube(world.connection(downloader=beside.address))
     for _ in range(3):
@@ -63,7 +63,7 @@ def test_a_downloader_that_is_away_is_left_alone_for_a_while(world: Scripted, be
 
 
 @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.UNIMPLEMENTED, Code.UNAUTHENTICATED, Code.INTERNAL])
-def test_a_downloader_that_breaks_off_is_gone_on_from_by_the_server(
+def test_the_server_continues_a_broken_stream_of_a_downloader(
     world: Scripted, beside: Scripted, near: GeocubeCube, code: object
 ) -> None:
     beside.faults["DownloadCube"] = deque([Fault(code, after=3), *[Fault(code)] * 5])  # type: ignore[arg-type]  # a code
@@ -71,25 +71,25 @@ def test_a_downloader_that_breaks_off_is_gone_on_from_by_the_server(
     assert len(world.calls["GetCube"][-1].grouped_records.records) == 3
 
 
-def test_a_downloader_that_does_not_see_the_files(world: Scripted, beside: Scripted, near: GeocubeCube) -> None:
-    for one in beside.images:
-        beside.images[one] = "rpc error: code = Unknown desc = GDAL 4: no such file"
+def test_a_downloader_without_access_to_the_files(world: Scripted, beside: Scripted, near: GeocubeCube) -> None:
+    for identity in beside.images:
+        beside.images[identity] = "rpc error: code = Unknown desc = GDAL 4: no such file"
     assert exact(near)
     assert len(beside.calls["DownloadCube"]) == 1
     assert Breaker.is_open(near._reader._source._downloader.endpoint)  # type: ignore[union-attr]  # it has one
 
 
-def test_an_image_that_nobody_can_read_fails_alone(world: Scripted, beside: Scripted, near: GeocubeCube) -> None:
+def test_an_unreadable_image_fails_alone(world: Scripted, beside: Scripted, near: GeocubeCube) -> None:
     broken = list(world.images)[1]
     world.images[broken] = beside.images[broken] = "rpc error: code = Unknown desc = GDAL 4: damaged"
-    found = list(near.images(REQUEST))
-    assert [one.outcome.name for one in found] == ["DATA", "FAILED", "DATA", "NODATA", "DATA", "ABSENT"]
+    answers = list(near.images(REQUEST))
+    assert [answer.outcome.name for answer in answers] == ["DATA", "FAILED", "DATA", "NODATA", "DATA", "ABSENT"]
     assert len(beside.calls["DownloadCube"]) == 1
-    assert found[1].outcome is Outcome.FAILED
-    assert "damaged" in found[1].reason
+    assert answers[1].outcome is Outcome.FAILED
+    assert "damaged" in answers[1].reason
 
 
-def test_a_damaged_stream_of_a_downloader_is_the_servers_task(
+def test_the_server_replaces_a_damaged_stream_of_a_downloader(
     world: Scripted, beside: Scripted, near: GeocubeCube
 ) -> None:
     beside.twist = lambda messages: list(messages)[1:]  # type: ignore[assignment,return-value]  # a list does as well

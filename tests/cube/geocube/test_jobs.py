@@ -1,4 +1,4 @@
-"""Jobs: started once, their whole log, told to go on once a pause, and the lock's holder by name."""
+"""Jobs: started once, read with their complete log, continued once per pause; lock errors name the holder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ready(world: Scripted) -> Scripted:
     return world
 
 
-def test_a_job_is_started_with_parameters_where_there_are_none(ready: Scripted, cube: GeocubeCube) -> None:
+def test_a_job_sets_default_parameters_if_there_are_none(ready: Scripted, cube: GeocubeCube) -> None:
     job_id = cube.consolidate(wanted(level=Level.CRITICAL))
     assert cube.job(job_id).name == cube.job("first").name == "first"
     (configured,), (asked,) = ready.calls["ConfigConsolidation"], ready.calls["Consolidate"]
@@ -47,39 +47,41 @@ def test_a_job_is_started_with_parameters_where_there_are_none(ready: Scripted, 
     assert (asked.layout_name, asked.execution_level, list(asked.records.ids)) == ("utm", 2, list(ready.records))
 
 
-def test_a_job_whose_answer_is_lost_is_found_again(ready: Scripted, cube: GeocubeCube) -> None:
-    ready.faults["Consolidate"] = deque([Fault(), Fault(heard=True)])
+def test_a_job_whose_reply_is_lost_is_found_again(ready: Scripted, cube: GeocubeCube) -> None:
+    ready.faults["Consolidate"] = deque([Fault(), Fault(processed=True)])
     job_id = cube.consolidate(wanted())
     assert list(ready.jobs) == [job_id]
 
 
 def test_a_name_that_is_taken_is_refused(ready: Scripted, cube: GeocubeCube) -> None:
     cube.consolidate(wanted())
-    with pytest.raises(AcdError, match="has a job first already") as error:
+    with pytest.raises(AcdError, match="already has a job first") as error:
         cube.consolidate(wanted())
     assert error.value.code is ErrorCode.JOB_CONFLICT
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
-        ({"a": "CONSOLIDATIONFAILED", "b": "DONE"}, r"the job that has not ended is a \(CONSOLIDATIONFAILED\)"),
-        ({"a": "CREATED", "b": "NEW", "c": "FAILED"}, r"one of 2 jobs that have not ended: a \(CREATED\), b \(NEW\)"),
-        ({"a": "DONE"}, "has ended just now"),
+        ({"a": "CONSOLIDATIONFAILED", "b": "DONE"}, r"the only unfinished job is a \(CONSOLIDATIONFAILED\)"),
+        ({"a": "CREATED", "b": "NEW", "c": "FAILED"}, r"one of 2 unfinished jobs: a \(CREATED\), b \(NEW\)"),
+        ({"a": "DONE"}, "has just ended"),
     ],
 )
-def test_a_lock_names_who_may_hold_it(ready: Scripted, cube: GeocubeCube, names: dict[str, str], said: str) -> None:
+def test_a_lock_error_names_the_possible_holders(
+    ready: Scripted, cube: GeocubeCube, names: dict[str, str], message: str
+) -> None:
     for number, (name, state) in enumerate(names.items()):
         ready.jobs[name] = Job(id=str(number), name=name, state=state)
     ready.faults["Consolidate"] = deque(
         [Fault(Code.ALREADY_EXISTS, "Dataset is already locked: 4f", ("dataset", "4f"))]
     )
-    with pytest.raises(AcdError, match=said) as error:
+    with pytest.raises(AcdError, match=message) as error:
         cube.consolidate(wanted())
     assert error.value.code is ErrorCode.DATASET_LOCKED
 
 
-def test_what_cannot_be_consolidated_is_refused_before(ready: Scripted, cube: GeocubeCube) -> None:
+def test_invalid_consolidations_are_refused_without_a_call(ready: Scripted, cube: GeocubeCube) -> None:
     refused: list[tuple[dict[str, object], ErrorCode]] = [
         ({"layout": "none"}, ErrorCode.LAYOUT_UNKNOWN),
         ({"variable": "none"}, ErrorCode.VARIABLE_UNKNOWN),
@@ -96,14 +98,14 @@ def test_what_cannot_be_consolidated_is_refused_before(ready: Scripted, cube: Ge
 
 
 @pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 3500])
-def test_a_log_of_any_length_comes_whole(world: Scripted, cube: GeocubeCube, count: int) -> None:
+def test_a_log_of_any_length_is_read_completely(world: Scripted, cube: GeocubeCube, count: int) -> None:
     lines = [f"2026-11-23T03:29:43.60Z - INFO | Status: NEW - Message: {number}" for number in range(count)]
     world.jobs[JOB] = Job(id=JOB, name="j", state="NEW", logs=lines)
     assert cube.job(JOB).log == tuple(lines)
 
 
 def test_a_pause_is_continued_once(world: Scripted, cube: GeocubeCube) -> None:
-    """A Geocube shows `waiting` until it has heard; each further call would be an error in its log."""
+    """A Geocube shows `waiting` until it processes the order; each further call would be an error in its log."""
     job = world.jobs[JOB] = Job(id=JOB, name="j", state="CREATED", waiting=True)
     job.last_update_time.seconds = 1
     for _ in range(5):
@@ -118,7 +120,7 @@ def test_a_pause_is_continued_once(world: Scripted, cube: GeocubeCube) -> None:
     assert error.value.code is ErrorCode.JOB_STATE
 
 
-def test_orders_are_given_once(world: Scripted, cube: GeocubeCube) -> None:
+def test_orders_are_sent_once(world: Scripted, cube: GeocubeCube) -> None:
     world.jobs[JOB] = Job(id=JOB, name="j", state="CONSOLIDATIONFAILED")
     world.faults["RetryJob"] = deque([Fault()])
     with pytest.raises(AcdError) as error:
@@ -127,8 +129,8 @@ def test_orders_are_given_once(world: Scripted, cube: GeocubeCube) -> None:
     assert len(world.calls["RetryJob"]) == 1
 
 
-def test_an_order_is_over_when_the_server_has_heard_it(world: Scripted, cube: GeocubeCube) -> None:
-    """It queues orders; until it has heard, a job that was retried looks like one that failed."""
+def test_an_order_returns_once_the_server_has_processed_it(world: Scripted, cube: GeocubeCube) -> None:
+    """The server queues orders; until it processes a retry, the job still looks failed."""
     job = world.jobs[JOB] = Job(id=JOB, name="j", state="CONSOLIDATIONFAILED")
 
     def hear() -> None:
@@ -151,7 +153,7 @@ def test_an_unknown_job_is_named(cube: GeocubeCube) -> None:
             assert error.value.code is ErrorCode.JOB_UNKNOWN
 
 
-def test_only_jobs_that_ended_are_forgotten(cube: GeocubeCube) -> None:
+def test_only_ended_jobs_are_removed(cube: GeocubeCube) -> None:
     with pytest.raises(AcdError, match="CREATED") as error:
         cube.clean_jobs(state="CREATED")
     assert error.value.code is ErrorCode.SETTING_INVALID

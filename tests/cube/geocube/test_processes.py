@@ -1,4 +1,4 @@
-"""Clients in other processes: pickled, forked, spawned; and how much memory an image takes."""
+"""Clients in other processes: pickled, forked, spawned; and the memory of an image."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def ask(work: tuple[GeocubeCube, int]) -> int:
 
 
 def large(cube: GeocubeCube) -> int:
-    """Read the large image; its bytes."""
+    """Read the large image and return its size in bytes."""
     on = grid(LARGE_SIDE, LARGE_SIDE)
     pixels, _ = cube.stack(CubeRequest(variable="v", instance="master", grid=on, groups=((record_of(99).id,),)))
     assert pixels[0, -1, -1] == 5
@@ -93,7 +93,7 @@ def test_a_client_is_pickled(world: Scripted) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_workers_read_right_though_the_parent_has_called_before(world: Scripted, tmp_path: Path, method: str) -> None:
+def test_workers_read_correctly_after_calls_of_the_parent(world: Scripted, tmp_path: Path, method: str) -> None:
     for number in range(6):
         world.put(record_of(number), np.full((5, 7), number + 10, "int16"))
     script = tmp_path / "reader.py"
@@ -111,8 +111,8 @@ def test_workers_read_right_though_the_parent_has_called_before(world: Scripted,
 
 
 @pytest.mark.parametrize("level", [-3, 1])
-def test_an_image_is_in_memory_once(level: int) -> None:
-    """128 MiB cost less than 1.3 times as much, compressed on the way or not."""
+def test_an_image_is_held_in_memory_once(level: int) -> None:
+    """128 MiB need less than 1.3 times as much memory, with and without compression."""
     with scripted() as world:
         world.put(record_of(0), np.zeros((5, 7), "int16"))
         world.put(record_of(99), np.full((LARGE_SIDE, LARGE_SIDE), 5, "int16"))

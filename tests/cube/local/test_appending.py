@@ -1,4 +1,4 @@
-"""Which records share a container, and how new containers take the place of older ones in the index."""
+"""Which records share a container, and how new containers replace older ones in the index."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.cube.local.test_index import heads, ready
 
 TILE = Layout(name="utm32", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=64)).tile(1, 1)
 RECORDS = [record(number) for number in range(1300)]
-IDS = [one.id for one in RECORDS]
+IDS = [owner.id for owner in RECORDS]
 KNOWN = dict(zip(IDS, RECORDS, strict=True))
 
 
@@ -36,7 +36,7 @@ def copies_in(cube: LocalCube) -> list[Dataset]:
 
 
 def planned(numbers: list[int], copies: list[Dataset]) -> list[CellWork]:
-    """The containers of a cell that gets records; their numbers may be in any order."""
+    """The containers planned for a cell with new records, given in any order."""
     slices = [Slice(label=IDS[n], datasets=(dataset(RECORDS[n], f"{n}.tif"),)) for n in numbers]
 
     def key_of(part: list[Slice]) -> str:
@@ -46,22 +46,24 @@ def planned(numbers: list[int], copies: list[Dataset]) -> list[CellWork]:
 
 
 def indexed(work: list[CellWork]) -> list[Dataset]:
-    """The datasets of containers, as a gather indexes them."""
+    """The datasets of containers, as added to the index by a gather."""
     return [
-        copy(RECORDS.index(one), cell.key, subdir=str(place)) for cell in work for place, one in enumerate(cell.records)
+        copy(RECORDS.index(owner), cell.key, subdir=str(place))
+        for cell in work
+        for place, owner in enumerate(cell.records)
     ]
 
 
 def after(copies: list[Dataset], work: list[CellWork]) -> list[Dataset]:
     """The copies of a cell once its new containers are indexed."""
-    replaced = [one for cell in work for one in cell.replaced]
-    gone = {one.record_id for one in replaced}
-    kept = [one for one in copies if one.record_id not in gone]
+    replaced = [stored for cell in work for stored in cell.replaced]
+    gone = {stored.record_id for stored in replaced}
+    kept = [stored for stored in copies if stored.record_id not in gone]
     return kept + indexed(work)
 
 
 def sizes(copies: list[Dataset]) -> list[int]:
-    uris = [one.uri for one in copies]
+    uris = [stored.uri for stored in copies]
     return sorted((uris.count(uri) for uri in set(uris)), reverse=True)
 
 
@@ -77,7 +79,7 @@ def test_any_history_of_batches_leaves_full_containers_and_at_most_six_others(ba
         copies = after(copies, work)
         written += sum(len(cell.records) for cell in work)
         total += size
-        assert sorted(one.record_id for one in copies) == sorted(IDS[:total])
+        assert sorted(stored.record_id for stored in copies) == sorted(IDS[:total])
         assert max(sizes(copies)) <= CHUNK_TIMES
         assert sum(size < CHUNK_TIMES for size in sizes(copies)) <= 6
     assert written <= 7 * total
@@ -101,15 +103,17 @@ def test_a_year_of_days_is_five_full_containers_and_few_small_ones() -> None:
 def test_many_records_at_once_are_cut_into_full_containers_in_time_order() -> None:
     work = planned([149 - number for number in range(150)], [])
     assert [len(cell.records) for cell in work] == [64, 64, 22]
-    moments = [one.datetime for cell in work for one in cell.records]
+    moments = [owner.datetime for cell in work for owner in cell.records]
     assert moments == sorted(moments)
-    assert [part.label for cell in work for part in cell.slices] == [one.id for cell in work for one in cell.records]
+    assert [part.label for cell in work for part in cell.slices] == [
+        owner.id for cell in work for owner in cell.records
+    ]
 
 
 def test_a_late_record_is_sorted_into_the_container_that_it_is_appended_to() -> None:
     old = [copy(5, "a.zarr", subdir="0"), copy(7, "a.zarr", subdir="1")]
     (cell,) = planned([6, 1], old)
-    assert [one.name for one in cell.records] == ["S1/001", "S1/005", "S1/006", "S1/007"]
+    assert [owner.name for owner in cell.records] == ["S1/001", "S1/005", "S1/006", "S1/007"]
     assert cell.replaced == old
     assert [part.datasets[0].uri for part in cell.slices] == ["1.tif", "a.zarr", "6.tif", "a.zarr"]
 
@@ -132,13 +136,13 @@ def test_the_same_records_make_the_same_containers_in_any_order() -> None:
     assert planned([8, 9], old) == planned([9, 8], old[::-1])
 
 
-def test_copies_are_those_of_the_cell_of_all_records(place: str) -> None:
+def test_copies_with_room_are_those_of_the_cell(place: str) -> None:
     cube = ready(place)
     mine = [copy(number, "a.zarr", subdir=str(number)) for number in range(3)]
     others = [copy(0, "b.zarr", cell="9/9"), copy(0, "c.zarr", layout="other"), dataset(record(0), "0.tif")]
     exchanged = copy(3, "d.zarr", exchanged=True)
     cube.index([record(number) for number in range(4)], [*mine, *others, exchanged])
-    assert sorted(copies_in(cube), key=lambda one: one.subdir) == mine
+    assert sorted(copies_in(cube), key=lambda stored: stored.subdir) == mine
 
 
 def test_a_replacement_is_one_head_and_happens_once(place: str) -> None:
@@ -149,7 +153,7 @@ def test_a_replacement_is_one_head_and_happens_once(place: str) -> None:
     count = len(heads(cube))
     new = [copy(number, "b.zarr", subdir=str(number)) for number in (1, 2, 3)]
     assert cube.replace(old, new) == []
-    assert sorted(copies_in(LocalCube.open(place)), key=lambda one: one.subdir) == new, "they are copies still"
+    assert sorted(copies_in(LocalCube.open(place)), key=lambda stored: stored.subdir) == new, "they are still copies"
     assert len(cube.datasets("CoherenceVV", "master")) == 6, "sources stay"
     before = cube.store.list()
     assert len(heads(cube)) == count + 1
@@ -158,7 +162,7 @@ def test_a_replacement_is_one_head_and_happens_once(place: str) -> None:
     assert cube.store.list() == before
 
 
-def test_what_others_changed_meanwhile_stays_as_they_left_it(place: str) -> None:
+def test_changes_of_others_are_kept(place: str) -> None:
     cube = ready(place)
     old = [copy(number, "a.zarr", subdir=str(number)) for number in (1, 2, 3)]
     cube.index([record(number) for number in range(1, 6)], old)
@@ -169,8 +173,8 @@ def test_what_others_changed_meanwhile_stays_as_they_left_it(place: str) -> None
     mine = [copy(number, "mine.zarr", subdir=str(number)) for number in (1, 2, 3, 4, 5)]
     late = [mine[0], mine[1], mine[3]]
     assert cube.replace(old, mine) == late
-    there = {one.record_id: one.uri for one in copies_in(cube)}
-    assert there == {
+    uris = {stored.record_id: stored.uri for stored in copies_in(cube)}
+    assert uris == {
         record(1).id: "theirs.zarr",
         record(3).id: "mine.zarr",
         record(4).id: "theirs.zarr",
@@ -181,7 +185,7 @@ def test_what_others_changed_meanwhile_stays_as_they_left_it(place: str) -> None
     assert cube.store.list() == before
 
 
-def test_a_late_repetition_does_not_bring_an_older_container_back(place: str) -> None:
+def test_repeating_an_old_replacement_does_not_restore_an_older_container(place: str) -> None:
     cube = ready(place)
     cube.index([record(number) for number in (1, 2, 3)], [])
     days = [[copy(n, f"{day}.zarr", subdir=str(n)) for n in range(1, day + 1)] for day in (1, 2, 3)]
@@ -192,7 +196,7 @@ def test_a_late_repetition_does_not_bring_an_older_container_back(place: str) ->
     assert cube.replace([], days[0]) == days[0]
     assert cube.replace(days[0], days[1]) == days[1]
     assert cube.store.list() == before
-    assert copies_in(cube) == sorted(days[2], key=lambda one: one.record_id)
+    assert copies_in(cube) == sorted(days[2], key=lambda stored: stored.record_id)
 
 
 def test_a_copy_of_a_record_that_was_removed_meanwhile_is_not_indexed(place: str) -> None:
@@ -205,7 +209,7 @@ def test_a_copy_of_a_record_that_was_removed_meanwhile_is_not_indexed(place: str
     assert copies_in(cube) == new[2:]
 
 
-def test_a_replacement_is_made_on_what_a_faster_writer_left(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replacement_is_applied_to_the_state_of_a_faster_writer(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cube, rival, create = ready(place), LocalCube.open(place), Store.create
     old = [copy(1, "a.zarr", subdir="0"), copy(2, "a.zarr", subdir="1")]
     cube.index([record(1), record(2), record(3)], old)
@@ -220,18 +224,18 @@ def test_a_replacement_is_made_on_what_a_faster_writer_left(place: str, monkeypa
     monkeypatch.setattr(Store, "create", overtaken)
     mine = [copy(number, "mine.zarr", subdir=str(number)) for number in (1, 2, 3)]
     assert cube.replace(old, mine) == mine[:2]
-    assert {one.uri for one in copies_in(cube)} == {"theirs.zarr", "mine.zarr"}
+    assert {stored.uri for stored in copies_in(cube)} == {"theirs.zarr", "mine.zarr"}
     assert len(copies_in(cube)) == 3
 
 
-def test_the_live_index_does_not_grow_by_the_day(tmp_path: Any) -> None:
-    """After 130 days of one new record each, segments are few, and as large as their rows ask for."""
+def test_the_current_index_stays_small_day_after_day(tmp_path: Any) -> None:
+    """After 130 days with one new record each, there are few segments, no larger than their rows need."""
     cube = ready(str(tmp_path / "cube"))
     copies: list[Dataset] = []
     for day in range(130):
         cube.index([record(day)], [dataset(record(day), f"{day}.tif")])
         work = planned([day], copies)
-        replaced = [one for cell in work for one in cell.replaced]
+        replaced = [stored for cell in work for stored in cell.replaced]
         assert cube.replace(replaced, indexed(work)) == []
         copies = after(copies, work)
         head = json.loads(cube.store.get(heads(cube)[-1]))

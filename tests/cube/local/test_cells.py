@@ -1,4 +1,4 @@
-"""What the cells of a layout have, without a dataset built for what the answer does not hold."""
+"""Queries by the cells of a layout build only the datasets that they return."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.segments import DatasetSegment
+from acdtask.cube.local.dataset_segments import DatasetSegment
 from acdtask.cube.model import Dataset
 from acdtask.raster.grid import Layout, RegularGrid
 from tests.cube.builders import dataset, record
@@ -41,24 +41,24 @@ def test_each_cell_has_the_records_that_were_consolidated_for_it(cube: LocalCube
     assert cube.records_by_cell("CoherenceVV", "master", "another") == {}
 
 
-def test_a_record_s_own_dataset_is_no_tile_of_a_layout(cube: LocalCube) -> None:
+def test_own_datasets_are_not_tiles_of_a_layout(cube: LocalCube) -> None:
     ids = [record(2).id, record(4).id]
-    own = sorted((dataset(record(2), "2.tif"), dataset(record(4), "4.tif")), key=lambda one: one.record_id)
+    own = sorted((dataset(record(2), "2.tif"), dataset(record(4), "4.tif")), key=lambda stored: stored.record_id)
     assert cube.own_datasets("CoherenceVV", "master", ids) == own
 
 
-def test_containers_that_are_full_are_not_asked_for(cube: LocalCube) -> None:
+def test_full_containers_are_not_returned(cube: LocalCube) -> None:
     tiles = [FIRST, SECOND]
     found = cube.copies_with_room("CoherenceVV", "master", tiles, fewer_than=2)
-    assert {cell: [one.uri for one in copies] for cell, copies in found.items()} == {
+    assert {cell: [stored.uri for stored in copies] for cell, copies in found.items()} == {
         FIRST.cell: ["room.zarr"],
         SECOND.cell: ["other.zarr"],
     }
     everything = cube.copies_with_room("CoherenceVV", "master", tiles, fewer_than=3)
-    assert sorted(one.uri for one in everything[FIRST.cell]) == ["full.zarr", "full.zarr", "room.zarr"]
+    assert sorted(stored.uri for stored in everything[FIRST.cell]) == ["full.zarr", "full.zarr", "room.zarr"]
 
 
-def test_no_dataset_is_built_that_the_answer_does_not_hold(cube: LocalCube, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_returned_datasets_are_built(cube: LocalCube, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[int] = []
     make = DatasetSegment._make
 

@@ -1,4 +1,4 @@
-"""What is taken out of a cube's index, exchanged and changed, and several datasets of a record."""
+"""Removals, exchanges and updates in a cube's index; records with several datasets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.segments import DatasetSegment
+from acdtask.cube.local.dataset_segments import DatasetSegment
 from acdtask.cube.model import Addition, Dataset, Instance, RecordQuery, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.storage.seal import unseal
@@ -29,8 +29,8 @@ def of_cube(cube: LocalCube, instance: str = "master") -> list[Dataset]:
     return cube.datasets("CoherenceVV", instance)
 
 
-def refused(code: ErrorCode, words: str, action: Callable[[], Any]) -> None:
-    with pytest.raises(AcdError, match=words) as caught:
+def refused(code: ErrorCode, message: str, action: Callable[[], Any]) -> None:
+    with pytest.raises(AcdError, match=message) as caught:
         action()
     assert caught.value.code is code
 
@@ -57,14 +57,17 @@ def test_a_band_of_a_container_outside_is_one_dataset(place: str) -> None:
     cube.add_instance(OTHER)
     before = cube.store.list()
     of_first = f"record {record(1).id}, CoherenceVV:master"
-    for other, words in (
+    for other, message in (
         (dataset(record(2), "/data/a.tif", bands=(1, 2)), f"another record or instance: {of_first}"),
         (dataset(record(2), "/data/a.tif", bands=(2,)), f"another record or instance: {of_first}"),
         (dataset(record(1), "/data/a.tif", bands=(1, 2), instance="other"), of_first),
-        (dataset(record(1), "/data/a.tif", bands=(1, 2), real=(0, 1)), f"{of_first} already, mapped in another way"),
-        (dataset(record(1), "/data/a.tif", bands=(2, 1)), f"{of_first} already"),
+        (
+            dataset(record(1), "/data/a.tif", bands=(1, 2), real=(0, 1)),
+            f"already a dataset of {of_first}, with another mapping",
+        ),
+        (dataset(record(1), "/data/a.tif", bands=(2, 1)), f"already a dataset of {of_first}"),
     ):
-        refused(ErrorCode.DATASET_CONFLICT, words, lambda other=other: cube.index([], [other]))  # type: ignore[misc]
+        refused(ErrorCode.DATASET_CONFLICT, message, lambda other=other: cube.index([], [other]))  # type: ignore[misc]
     assert cube.store.list() == before
     cube.index([], [dataset(record(2), "/data/a.tif", bands=(3,))])
     assert len(of_cube(cube)) == 2
@@ -94,19 +97,19 @@ def test_segments_keep_mappings(mappings: list[dict[str, Any]]) -> None:
     datasets = [dataset(record(number), f"{number}.tif", **changes) for number, changes in enumerate(mappings)]
     segment = DatasetSegment.decode(DatasetSegment.of(datasets).encode())
     found = [segment.dataset(row) for row in range(len(segment))]
-    assert sorted(found, key=lambda one: one.uri) == datasets
-    assert [one.model_dump_json() for one in sorted(found, key=lambda one: one.uri)] == [
-        one.model_dump_json() for one in datasets
+    assert sorted(found, key=lambda stored: stored.uri) == datasets
+    assert [stored.model_dump_json() for stored in sorted(found, key=lambda stored: stored.uri)] == [
+        stored.model_dump_json() for stored in datasets
     ]
 
 
-def test_what_is_usual_is_written_as_it_always_was() -> None:
-    usual = dataset(record(1), "a.tif")
-    assert set(usual.model_dump()) == {
+def test_defaults_are_not_written() -> None:
+    plain = dataset(record(1), "a.tif")
+    assert set(plain.model_dump()) == {
         *("record_id", "variable", "instance", "uri", "subdir", "bands", "dformat", "grid", "layout", "cell")
     }
     assert "palette" not in COHERENCE.model_dump_json()
-    table = read_parquet(BytesIO(DatasetSegment.of([usual]).encode())).read_all()
+    table = read_parquet(BytesIO(DatasetSegment.of([plain]).encode())).read_all()
     assert table.column("dformats").to_pylist() == [COHERENCE.dformat.model_dump_json()]
     for wrong in ({"real": (1, 1)}, {"real": (0, float("inf"))}, {"exponent": 0}):
         with pytest.raises(ValidationError):
@@ -126,8 +129,8 @@ def test_what_has_datasets_is_not_removed(place: str) -> None:
         ({"variables": ["CoherenceVV"]}, "variable CoherenceVV has datasets"),
         ({"layouts": ["utm32"], "datasets": [dataset(record(1), "a.tif")]}, r"layout utm32 has datasets.* x\.zarr"),
     ]
-    for what, words in cases:
-        refused(ErrorCode.IN_USE, words, lambda what=what: cube.remove(**what))  # type: ignore[misc]
+    for what, message in cases:
+        refused(ErrorCode.IN_USE, message, lambda what=what: cube.remove(**what))  # type: ignore[misc]
     assert cube.store.list() == before
 
 
@@ -137,16 +140,16 @@ def test_everything_is_removed_at_once(place: str) -> None:
     cube.index([record(1), record(2), record(3)], mine)
     count = len(heads(cube))
     assert cube.remove(records=[record(1).id], datasets=[mine[0], mine[2]]) == ["a.tif"]
-    assert [one.name for one in cube.records(RecordQuery())] == ["S1/002", "S1/003"]
+    assert [known.name for known in cube.records(RecordQuery())] == ["S1/002", "S1/003"]
     assert of_cube(LocalCube.open(place)) == [mine[1], mine[3]]
     assert len(heads(cube)) == count + 1
     gone = cube.remove(
         records=[record(2).id, record(3).id], datasets=[mine[1], mine[3]], variables=["CoherenceVV"], layouts=["utm32"]
     )
     assert gone == ["b.tif", "x.zarr"]
-    there = LocalCube.open(place)
-    assert (there.records(RecordQuery()), there.variables(), there.layouts()) == ([], [], [])
-    refused(ErrorCode.VARIABLE_UNKNOWN, "CoherenceVV", lambda: there.instances("CoherenceVV"))
+    reopened = LocalCube.open(place)
+    assert (reopened.records(RecordQuery()), reopened.variables(), reopened.layouts()) == ([], [], [])
+    refused(ErrorCode.VARIABLE_UNKNOWN, "CoherenceVV", lambda: reopened.instances("CoherenceVV"))
     assert json.loads(unseal(cube.store.get(heads(cube)[-1]), "head")) == {
         "number": count + 2,
         "records": [],
@@ -157,7 +160,7 @@ def test_everything_is_removed_at_once(place: str) -> None:
     }
 
 
-def test_what_is_not_there_is_left_alone(place: str) -> None:
+def test_removing_what_is_missing_has_no_effect(place: str) -> None:
     cube = ready(place)
     cube.index([record(1)], [dataset(record(1), "a.tif")])
     before = cube.store.list()
@@ -169,7 +172,7 @@ def test_what_is_not_there_is_left_alone(place: str) -> None:
     assert cube.remove(datasets=[dataset(record(1), "a.tif")]) == ["a.tif"]
     assert len(heads(cube)) == count
     cube.index([], [dataset(record(1), "b.tif")])
-    assert [one.uri for one in of_cube(cube)] == ["b.tif"]
+    assert [stored.uri for stored in of_cube(cube)] == ["b.tif"]
 
 
 def test_instances_are_removed_one_by_one(place: str) -> None:
@@ -184,20 +187,20 @@ def test_an_exchange_is_one_head_and_happens_once(place: str) -> None:
     cube = ready(place)
     old = [dataset(record(1), "/data/a.tif"), dataset(record(1), "b.tif"), dataset(record(2), "c.tif")]
     new = [cell(1, "x.zarr"), cell(2, "x.zarr", subdir="1")]
-    effective = [one.model_copy(update={"exchanged": True}) for one in new]
+    effective = [stored.model_copy(update={"exchanged": True}) for stored in new]
     cube.index([record(1), record(2)], [*old, cell(2, "copy.zarr", cell="9/9")])
     count = len(heads(cube))
     assert cube.exchange(old, new) == ["/data/a.tif", "b.tif", "c.tif"]
-    assert sorted(of_cube(LocalCube.open(place)), key=lambda one: one.uri)[1:] == effective
+    assert sorted(of_cube(LocalCube.open(place)), key=lambda stored: stored.uri)[1:] == effective
     assert len(heads(cube)) == count + 1
     assert cube.exchange(old, new) == ["/data/a.tif", "b.tif", "c.tif"]
     assert len(heads(cube)) == count + 1
     newer = [cell(1, "y.zarr"), cell(2, "y.zarr", subdir="1")]
     assert cube.exchange(effective, newer) == ["x.zarr"]
-    assert {one.uri for one in of_cube(cube)} == {"copy.zarr", "y.zarr"}
+    assert {stored.uri for stored in of_cube(cube)} == {"copy.zarr", "y.zarr"}
 
 
-def test_an_exchange_of_what_another_took_changes_nothing(place: str) -> None:
+def test_an_exchange_of_a_dataset_that_another_removed_has_no_effect(place: str) -> None:
     cube = ready(place)
     old = [dataset(record(1), "a.tif"), dataset(record(2), "b.tif")]
     cube.index([record(1), record(2)], old)
@@ -210,11 +213,15 @@ def test_an_exchange_of_what_another_took_changes_nothing(place: str) -> None:
     )
     assert cube.store.list() == before
     cube.index([], [cell(2, "other.zarr")])
-    refused(ErrorCode.DATASET_CONFLICT, r"other\.zarr already", lambda: cube.exchange(old[1:], [cell(2, "x.zarr")]))
+    refused(
+        ErrorCode.DATASET_CONFLICT,
+        r"already has the file other\.zarr",
+        lambda: cube.exchange(old[1:], [cell(2, "x.zarr")]),
+    )
     assert old[1] in of_cube(cube)
 
 
-def test_a_change_is_made_on_what_a_faster_writer_left(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_is_applied_to_the_state_of_a_faster_writer(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cube, rival, create = ready(place), LocalCube.open(place), Store.create
     old = [dataset(record(1), "a.tif"), dataset(record(2), "b.tif")]
     cube.index([record(1), record(2)], old)
@@ -229,7 +236,7 @@ def test_a_change_is_made_on_what_a_faster_writer_left(place: str, monkeypatch: 
     monkeypatch.setattr(Store, "create", overtaken)
     assert cube.remove(records=[record(1).id, record(2).id], datasets=old) == ["a.tif", "b.tif"]
     assert cube.records(RecordQuery()) == [record(3)]
-    assert [one.uri for one in of_cube(cube)] == ["c.tif"]
+    assert [stored.uri for stored in of_cube(cube)] == ["c.tif"]
 
 
 def test_variables_and_instances_are_updated(place: str) -> None:
@@ -238,18 +245,18 @@ def test_variables_and_instances_are_updated(place: str) -> None:
     cube.update_variable("CoherenceVV", description="coherence")
     cube.update_instance("CoherenceVV", "master", {"a": "1", "b": "2"})
     cube.update_instance("CoherenceVV", "master", {"b": "3"}, remove_keys=["a", "none"])
-    there = LocalCube.open(place)
-    assert there.variable("CoherenceVV") == COHERENCE.model_copy(
+    reopened = LocalCube.open(place)
+    assert reopened.variable("CoherenceVV") == COHERENCE.model_copy(
         update={"unit": "1", "resampling": "cubic", "description": "coherence", "palette": "grey"}
     )
-    assert there.instances("CoherenceVV") == [MASTER.model_copy(update={"metadata": {"b": "3"}})]
+    assert reopened.instances("CoherenceVV") == [MASTER.model_copy(update={"metadata": {"b": "3"}})]
     count = len(heads(cube))
     cube.update_variable("CoherenceVV", unit="1")
     cube.update_instance("CoherenceVV", "master")
     assert len(heads(cube)) == count
     refused(ErrorCode.VARIABLE_UNKNOWN, "'Z'", lambda: cube.update_variable("Z", unit="1"))
     refused(ErrorCode.INSTANCE_UNKNOWN, "'z'", lambda: cube.update_instance("CoherenceVV", "z"))
-    cube.add_variable(Variable.model_validate(there.variable("CoherenceVV").model_dump()))
+    cube.add_variable(Variable.model_validate(reopened.variable("CoherenceVV").model_dump()))
 
 
 def test_layouts_without_datasets_are_removed(place: str) -> None:

@@ -1,4 +1,4 @@
-"""The first records of many: what a limit decodes, and that it changes no answer."""
+"""Queries with a limit: they decode few records, and return the same ones as without it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from shapely.geometry import box, mapping
 
-from acdtask.cube.local import segments
+from acdtask.cube.local import columns, record_segments
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Record, RecordQuery
 
@@ -44,7 +44,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
-def test_pages_are_what_everything_gives_in_parts(address: Path, query: RecordQuery) -> None:
+def test_pages_are_parts_of_all_records(address: Path, query: RecordQuery) -> None:
     everything = LocalCube.open(str(address)).records(query)
     cube = LocalCube.open(str(address))
     assert cube.count_records(query) == len(everything)
@@ -55,17 +55,18 @@ def test_pages_are_what_everything_gives_in_parts(address: Path, query: RecordQu
     assert everything == sorted(everything, key=lambda record: (record.datetime, record.name, record.id))
 
 
-def test_a_limit_makes_objects_of_a_few_rows_only(address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_decodes_only_a_few_rows(address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
-    strings = segments._strings
+    strings = columns.strings
 
     def counting(values: object) -> object:
-        made = strings(values)  # type: ignore[arg-type]  # whatever it is given
+        made = strings(values)  # type: ignore[arg-type]  # any values
         decoded.append(len(made))
         return made
 
-    monkeypatch.setattr(segments, "_strings", counting)
+    monkeypatch.setattr(columns, "strings", counting)
+    monkeypatch.setattr(record_segments, "strings", counting)
     cube = LocalCube.open(str(address))
     assert len(cube.records(RecordQuery(limit=3))) == 3
     assert cube.count_records(RecordQuery()) == COUNT
-    assert sum(decoded) < COUNT / 5, "texts became objects that nobody asked for"
+    assert sum(decoded) < COUNT / 5, "strings were decoded that are not returned"

@@ -1,4 +1,4 @@
-"""Images of a cube: which datasets they are made of, in which order, and what a broken container spoils."""
+"""Images of a cube: which datasets they are made of, in which order, and which ones a damaged container affects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DATES = 7
 
 
 def put(cube: LocalCube, number: int, key: str, pixels: Pixels, of: Grid, **changes: Any) -> Dataset:
-    """A dataset of a record that the cube has, indexed."""
+    """Write and index a dataset of a record."""
     stored = put_image(cube.store, key, pixels, of).model_copy(update={"record_id": record(number).id, **changes})
     cube.index([record(number)], [stored])
     return stored
@@ -41,20 +41,20 @@ def request(of: Grid, *groups: tuple[int, ...], **changes: Any) -> CubeRequest:
 
 
 def outcomes(found: Iterator[Image]) -> list[Outcome]:
-    return [one.outcome for one in found]
+    return [result.outcome for result in found]
 
 
 def put_stack(cube: LocalCube, of: Grid, pixels: Pixels, **changes: Any) -> list[Dataset]:
-    """The first records' images in a consolidated container, not indexed."""
+    """Write images of the first records to a consolidated container, without indexing it."""
     records = [record(number) for number in range(len(pixels))]
     writer = StackWriter(cube.store, "stack.zarr", of, records, COHERENCE)
     writer.write(Window(row=0, column=0, height=of.height, width=of.width), pixels)
     writer.finish()
     place = {"grid": of, "layout": "utm32", "cell": "1/1", **changes}
-    return [dataset(one, "stack.zarr", subdir=str(number), **place) for number, one in enumerate(records)]
+    return [dataset(owner, "stack.zarr", subdir=str(number), **place) for number, owner in enumerate(records)]
 
 
-def test_groups_come_in_order_as_what_became_of_them(place: str) -> None:
+def test_groups_come_in_order_with_their_outcomes(place: str) -> None:
     cube: Cube = ready(place)
     local = LocalCube.open(place)
     first, second = image(OF, 1), image(OF, 2)
@@ -68,25 +68,25 @@ def test_groups_come_in_order_as_what_became_of_them(place: str) -> None:
     groups = [(2,), (1,), (3,), (4,), (5,), (9,), (), (1, 2), (2, 1), (3, 9, 2), (1,)]
     found = list(cube.images(request(OF, *groups)))
     data, absent = Outcome.DATA, Outcome.ABSENT
-    assert [one.outcome for one in found] == [data, data, Outcome.NODATA, *[absent] * 4, *[data] * 4]
-    assert [one.records for one in found] == list(request(OF, *groups).groups)
-    assert [one.pixels is None for one in found] == [one.outcome is not data for one in found]
+    assert [result.outcome for result in found] == [data, data, Outcome.NODATA, *[absent] * 4, *[data] * 4]
+    assert [result.records for result in found] == list(request(OF, *groups).groups)
+    assert [result.pixels is None for result in found] == [result.outcome is not data for result in found]
     for place_of, expected in {0: second, 1: first, 8: first, 9: second, 10: first}.items():
         np.testing.assert_array_equal(found[place_of].pixels, expected)
     np.testing.assert_array_equal(found[7].pixels, np.where(second == NODATA, first, second))
-    assert [[one.uri for one in datasets] for _, datasets in local.found(request(OF, *groups))] == [
+    assert [[stored.uri for stored in datasets] for _, datasets in local.groups(request(OF, *groups))] == [
         *(["2.tif"], ["1.tif"], ["3.tif"], [], [], [], [], ["1.tif", "2.tif"], ["2.tif", "1.tif"], ["3.tif", "2.tif"]),
         ["1.tif"],
     ]
 
 
-def test_unknown_names_are_said_at_once(place: str) -> None:
+def test_unknown_names_are_refused_at_once(place: str) -> None:
     cube = ready(place)
     for changes, code in (
         ({"variable": "Z"}, ErrorCode.VARIABLE_UNKNOWN),
         ({"instance": "z"}, ErrorCode.INSTANCE_UNKNOWN),
     ):
-        for ask in (cube.images, cube.found):
+        for ask in (cube.images, cube.groups):
             with pytest.raises(AcdError) as caught:
                 ask(request(OF, (1,)).model_copy(update=changes))
             assert caught.value.code is code
@@ -99,7 +99,7 @@ def test_a_broken_container_fails_only_its_groups(place: str) -> None:
     cube.store.delete("2.tif")
     cube.store.put("5.tif", b"no raster")
     found = list(cube.images(request(OF, *((number,) for number in range(DATES)), (9,), (1, 2), (2, 9))))
-    failed = [place_of for place_of, one in enumerate(found) if one.outcome is Outcome.FAILED]
+    failed = [place_of for place_of, result in enumerate(found) if result.outcome is Outcome.FAILED]
     assert failed == [2, 5, 8, 9]
     assert "2.tif is missing" in found[2].reason
     assert "5.tif is damaged" in found[5].reason
@@ -108,7 +108,7 @@ def test_a_broken_container_fails_only_its_groups(place: str) -> None:
         np.testing.assert_array_equal(found[number].pixels, image(OF, number))
 
 
-def test_the_next_batch_is_read_when_the_last_was_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_batch_is_read_when_the_last_one_is_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cube = ready(str(tmp_path / "cube"))
     for number in range(DATES):
         put(cube, number, f"{number}.tif", image(OF, number), OF)
@@ -132,7 +132,7 @@ def test_the_next_batch_is_read_when_the_last_was_taken(tmp_path: Path, monkeypa
     assert read == [2, 2, 2, 1]
 
 
-def test_a_storage_that_does_not_answer_is_no_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_store_is_an_error_and_not_an_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cube = ready(str(tmp_path / "cube"))
     put(cube, 1, "1.tif", image(OF), OF)
 
@@ -144,7 +144,7 @@ def test_a_storage_that_does_not_answer_is_no_outcome(tmp_path: Path, monkeypatc
         list(cube.images(request(OF, (1,))))
 
 
-def test_a_copy_is_read_where_it_has_the_very_pixels(place: str) -> None:
+def test_a_copy_is_read_where_it_has_the_requested_pixels(place: str) -> None:
     cube = ready(place)
     pixels = np.stack([image(OF, number) for number in range(DATES)])
     for number in range(DATES):
@@ -153,8 +153,8 @@ def test_a_copy_is_read_where_it_has_the_very_pixels(place: str) -> None:
     cube.index([], put_stack(cube, OF.window(inner), pixels[:, *inner.slices]))
 
     def container(of: Grid, resampling: Resampling | None = None) -> str:
-        ((_, (one,)),) = cube.found(request(of, (3,), resampling=resampling))
-        return one.uri
+        ((_, (chosen,)),) = cube.groups(request(of, (3,), resampling=resampling))
+        return chosen.uri
 
     part = OF.window(Window(row=30, column=50, height=100, width=90))
     assert container(part) == "stack.zarr"
@@ -165,31 +165,31 @@ def test_a_copy_is_read_where_it_has_the_very_pixels(place: str) -> None:
     for of, window in ((OF.window(inner), inner), (part, Window(row=30, column=50, height=100, width=90))):
         found = cube.images(request(of, *((number,) for number in range(DATES))))
         np.testing.assert_array_equal(
-            np.stack([one.pixels for one in found if one.pixels is not None]), pixels[:, *window.slices]
+            np.stack([result.pixels for result in found if result.pixels is not None]), pixels[:, *window.slices]
         )
 
 
-def test_a_copy_is_not_taken_for_what_may_have_got_more(place: str, tmp_path: Path) -> None:
+def test_a_copy_does_not_replace_a_container_outside_the_cube(place: str, tmp_path: Path) -> None:
     cube, outside = ready(place), Store.at(str(tmp_path / "outside"))
     pixels = image(OF)[np.newaxis]
     at = {"record_id": record(0).id, "uri": outside.address_of("a.tif")}
     stored = put_image(outside, "a.tif", pixels[0], OF).model_copy(update=at)
     cube.index([record(0)], [stored, *put_stack(cube, OF, pixels)])
-    assert list(cube.found(request(OF, (0,)))) == [((record(0).id,), [stored])]
+    assert list(cube.groups(request(OF, (0,)))) == [((record(0).id,), [stored])]
 
 
-def test_what_was_exchanged_is_read_on_any_grid(place: str) -> None:
+def test_exchanged_datasets_are_read_on_any_grid(place: str) -> None:
     cube = ready(place)
     pixels = np.stack([image(OF, number) for number in range(DATES)])
     natives = [put(cube, number, f"{number}.tif", pixels[number], OF) for number in range(DATES)]
     aside = OF.model_copy(update={"transform": (20, 0, 400007, 0, -20, 5599991), "width": 290, "height": 270})
     wanted = [request(of, *((number,) for number in range(DATES))) for of in (OF, aside)]
-    before = [[one.pixels for one in cube.images(one)] for one in wanted]
+    before = [[result.pixels for result in cube.images(asked)] for asked in wanted]
     cube.exchange(natives, put_stack(cube, OF, pixels))
     for number in range(DATES):
         cube.store.delete(f"{number}.tif")
-    for one, expected in zip(wanted, before, strict=True):
-        np.testing.assert_array_equal([image.pixels for image in cube.images(one)], expected)
+    for asked, expected in zip(wanted, before, strict=True):
+        np.testing.assert_array_equal([image.pixels for image in cube.images(asked)], expected)
     more = put(
         cube,
         0,
@@ -197,16 +197,16 @@ def test_what_was_exchanged_is_read_on_any_grid(place: str) -> None:
         np.full((10, 10), 7, dtype="int16"),
         OF.window(Window(row=0, column=0, height=10, width=10)),
     )
-    ((_, datasets),) = cube.found(request(OF, (0,)))
+    ((_, datasets),) = cube.groups(request(OF, (0,)))
     assert more in datasets
     assert len(datasets) == 2
     tile = UTM32.tile(0, 0).model_copy(update={"grid": aside, "layout": "other"})
     ((found),) = cube.where("CoherenceVV", "master", [record(1).id], [tile.grid])
-    assert [one.uri for one in found] == ["stack.zarr"]
+    assert [chosen.uri for chosen in found] == ["stack.zarr"]
 
 
-def test_a_record_of_tiles_alone_is_read_from_them(place: str) -> None:
-    """As products are: nothing but tiles of a layout."""
+def test_a_record_with_tiles_only_is_read_from_them(place: str) -> None:
+    """Products are like that: they only have tiles of a layout."""
     cube = ready(place)
     pixels = image(OF)
     for left, key in ((0, "left"), (150, "right")):
@@ -218,7 +218,7 @@ def test_a_record_of_tiles_alone_is_read_from_them(place: str) -> None:
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> LocalCube:
-    """Records as COGs, beside each other, in a stack, and in numbers of another kind; one of them is broken."""
+    """Records as COGs, side by side, in a stack, and in another data format; one of them is damaged."""
     cube = ready(str(tmp_path_factory.mktemp("mixed") / "cube"))
     outside = Store.at(str(tmp_path_factory.mktemp("outside")))
     pixels = np.stack([image(OF, number) for number in range(DATES)])
@@ -259,23 +259,23 @@ def test_batches_change_no_pixel(
         together = list(mixed.images(request(of, *groups, resampling=resampling)))
         patch.setattr(images_module, "BYTES_AT_ONCE", at_once)
         apart = list(mixed.images(request(of, *groups, resampling=resampling)))
-    alone = [one for group in groups for one in mixed.images(request(of, group, resampling=resampling))]
+    alone = [result for group in groups for result in mixed.images(request(of, group, resampling=resampling))]
     for batched in (together, apart):
-        assert [(one.records, one.outcome, one.reason) for one in batched] == [
-            (one.records, one.outcome, one.reason) for one in alone
+        assert [(result.records, result.outcome, result.reason) for result in batched] == [
+            (result.records, result.outcome, result.reason) for result in alone
         ]
-        for one, other in zip(batched, alone, strict=True):
-            if one.pixels is not None and other.pixels is not None:
-                np.testing.assert_array_equal(one.pixels, other.pixels)
-    for one, (_, datasets) in zip(alone, mixed.found(request(of, *groups)), strict=True):
-        assert (one.outcome is Outcome.ABSENT) == (not datasets)
-        if one.pixels is not None:
+        for result, other in zip(batched, alone, strict=True):
+            if result.pixels is not None and other.pixels is not None:
+                np.testing.assert_array_equal(result.pixels, other.pixels)
+    for result, (_, datasets) in zip(alone, mixed.groups(request(of, *groups)), strict=True):
+        assert (result.outcome is Outcome.ABSENT) == (not datasets)
+        if result.pixels is not None:
             read = mixed.read(of, [one_slice(*datasets)], COHERENCE, resampling)[0]
-            np.testing.assert_array_equal(one.pixels, read)
+            np.testing.assert_array_equal(result.pixels, read)
 
 
 def test_chunks_of_many_kinds_of_windows(place: str) -> None:
-    """Stacks of several chunks in each direction: a run of places, parts, one time, the same time twice."""
+    """Stacks of several chunks in each direction: consecutive images, parts, one time, the same time twice."""
     cube = ready(place)
     of = grid(300, 270)
     pixels = np.stack([image(of, number) for number in range(70)])
@@ -297,11 +297,11 @@ def test_chunks_of_many_kinds_of_windows(place: str) -> None:
         padded = np.pad(pixels, ((0, 0), (60, 60), (60, 60)), constant_values=NODATA)
         plain = padded[numbers, top + 60 : top + 60 + part.height, left + 60 : left + 60 + part.width]
         np.testing.assert_array_equal(expected, plain)
-        for one, other in zip(found, plain, strict=True):
+        for result, other in zip(found, plain, strict=True):
             if (other == NODATA).all():
-                assert one.outcome is Outcome.NODATA
+                assert result.outcome is Outcome.NODATA
             else:
-                np.testing.assert_array_equal(one.pixels, other)
+                np.testing.assert_array_equal(result.pixels, other)
 
 
 def test_an_image_of_more_pixels_than_fit_in_memory_is_refused_before_a_file_is_opened(place: str) -> None:
@@ -313,7 +313,7 @@ def test_an_image_of_more_pixels_than_fit_in_memory_is_refused_before_a_file_is_
     far = grid(200, 150, transform=(3000, 0, 400000, 0, -3000, 5600000))
     first, second = cube.images(request(far, (0,), (1,), resampling="average"))
     assert (first.outcome, second.outcome) == (Outcome.FAILED, Outcome.DATA)
-    assert "ACD-712: An image of 200 x 150 px would be made of 1144 MiB of pixels of 1 datasets" in first.reason
+    assert "ACD-712: an image of 200 x 150 px needs 1144 MiB of pixels from 1 dataset" in first.reason
     with pytest.raises(AcdError) as raised:
         local.read(far, [one_slice(dataset(record(0), "away.tif", grid=wide))], COHERENCE)
     assert raised.value.code is ErrorCode.GRID_TOO_COARSE

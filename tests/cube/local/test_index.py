@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from acdtask.cube.local import index as index_module
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.local.segments import RecordSegment
+from acdtask.cube.local.record_segments import RecordSegment
 from acdtask.cube.model import Addition, Cube, Instance, Record, RecordQuery
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Layout, RegularGrid
@@ -54,21 +54,21 @@ def test_records_and_datasets_come_back_as_they_were(place: str) -> None:
     ready(place).index([second, first], data)
     cube = LocalCube.open(place)
     assert cube.records(RecordQuery()) == [first, second]
-    assert [one.id for one in cube.records(RecordQuery())] == [first.id, second.id]
+    assert [known.id for known in cube.records(RecordQuery())] == [first.id, second.id]
     found = cube.datasets("CoherenceVV", "master")
-    assert sorted(found, key=lambda one: one.uri) == [data[1], data[0]]
+    assert sorted(found, key=lambda stored: stored.uri) == [data[1], data[0]]
     assert cube.datasets("CoherenceVV", "master", frozenset([second.id])) == [data[0]]
     assert cube.datasets("CoherenceVV", "master", frozenset()) == []
 
 
-def test_an_empty_cube_answers(place: str) -> None:
+def test_an_empty_cube_can_be_queried(place: str) -> None:
     cube = LocalCube.create(place)
     assert (cube.records(RecordQuery()), cube.variables(), cube.layouts()) == ([], [], [])
     assert cube.commit(Addition()) is False
     assert heads(cube) == []
 
 
-def test_what_is_there_already_makes_no_new_head(place: str) -> None:
+def test_known_things_make_no_new_head(place: str) -> None:
     cube = ready(place)
     cube.index([record(1)], [dataset(record(1), "a.tif")])
     before = cube.store.list()
@@ -92,7 +92,7 @@ def test_other_data_for_the_same_record_is_a_conflict(place: str) -> None:
     cube.index([record(1)], [dataset(record(1), "a.tif")])
     before = cube.store.list()
     for other in (dataset(record(1), "b.tif"), dataset(record(1), "a.tif", grid=grid(5, 5))):
-        with pytest.raises(AcdError, match=r"a\.tif already") as caught:
+        with pytest.raises(AcdError, match=r"already has the file a\.tif") as caught:
             cube.index([record(2)], [dataset(record(2), "c.tif"), other])
         assert caught.value.code is ErrorCode.DATASET_CONFLICT
     with pytest.raises(AcdError, match="already"):
@@ -132,7 +132,7 @@ def test_everything_of_a_commit_shows_at_once(place: str) -> None:
     assert reader.datasets("CoherenceVV", "master") == [dataset(record(1), "a.tif")]
 
 
-def test_a_cube_is_opened_only_where_one_is(place: str) -> None:
+def test_only_existing_cubes_are_opened(place: str) -> None:
     with pytest.raises(AcdError) as caught:
         LocalCube.open(place)
     assert caught.value.code is ErrorCode.CUBE_UNKNOWN
@@ -194,12 +194,12 @@ def test_small_segments_are_merged_and_nothing_is_lost(place: str) -> None:
     assert cube.commit(Addition([record(5)], [dataset(record(5), "5.tif")])) is False
 
 
-def test_records_are_found_by_their_ids_in_the_order_asked_for(place: str) -> None:
+def test_records_are_found_by_id_in_the_order_of_the_ids(place: str) -> None:
     cube = ready(place)
     for number in range(12):  # several segments
         cube.index([record(number)], [])
     wanted = [record(number) for number in (7, 0, 11, 7)]
-    assert cube.records_by_id([wanted[0].id, record(99).id, *(one.id for one in wanted[1:])]) == wanted
+    assert cube.records_by_id([wanted[0].id, record(99).id, *(known.id for known in wanted[1:])]) == wanted
     assert cube.records_by_id([]) == []
 
 
@@ -219,12 +219,12 @@ def test_a_segment_is_geoparquet(place: str) -> None:
     assert geo["columns"]["geometry"]["encoding"] == "WKB"
     assert geo["columns"]["geometry"]["geometry_types"] == ["MultiPolygon", "Polygon"]
     shapes = shapely.from_wkb(table.column("geometry").to_pylist())
-    assert [None if one is None else one.bounds for one in shapes] == [(7, 50, 8, 51), (-180, 0, 180, 1), None]
+    assert [None if shape is None else shape.bounds for shape in shapes] == [(7, 50, 8, 51), (-180, 0, 180, 1), None]
     assert cube.records(RecordQuery(area=box(-179.6, 0.2, -179.5, 0.3))) == [record(2, footprint=split)]
     assert cube.records(RecordQuery(area=box(0, 0, 1, 1))) == []
 
 
-def test_a_segment_has_the_same_bytes_whatever_the_order() -> None:
+def test_a_segment_has_the_same_bytes_in_any_order() -> None:
     records = [record(number) for number in range(20)]
     assert RecordSegment.of(records).encode() == RecordSegment.of(records[::-1]).encode()
 
@@ -261,7 +261,7 @@ QUERIES = st.builds(
 
 
 def plainly(records: list[Record], query: RecordQuery) -> list[Record]:
-    """The same question, asked record by record."""
+    """The result of a query, computed record by record."""
 
     def matches(text: str | None, pattern: str) -> bool:
         if text is None:
@@ -271,28 +271,28 @@ def plainly(records: list[Record], query: RecordQuery) -> list[Record]:
         return fnmatchcase(text, pattern.replace("[", "[[]"))
 
     found = [
-        one
-        for one in {one.id: one for one in reversed(records)}.values()
-        if (not query.name or matches(one.name, query.name))
-        and all(matches(one.tags.get(tag), pattern or "*") for tag, pattern in query.tags.items())
-        and (query.start is None or one.datetime >= query.start)
-        and (query.end is None or one.datetime <= query.end)
+        candidate
+        for candidate in {candidate.id: candidate for candidate in reversed(records)}.values()
+        if (not query.name or matches(candidate.name, query.name))
+        and all(matches(candidate.tags.get(tag), pattern or "*") for tag, pattern in query.tags.items())
+        and (query.start is None or candidate.datetime >= query.start)
+        and (query.end is None or candidate.datetime <= query.end)
         and (
             query.area is None
             or (
-                bool(one.footprint)
-                and shapely.geometry.shape(query.area).intersects(shapely.geometry.shape(one.footprint))
+                bool(candidate.footprint)
+                and shapely.geometry.shape(query.area).intersects(shapely.geometry.shape(candidate.footprint))
             )
         )
     ]
-    found.sort(key=lambda one: (one.datetime, one.name, one.id))
+    found.sort(key=lambda candidate: (candidate.datetime, candidate.name, candidate.id))
     start = query.page * query.limit
     return found[start : start + query.limit] if query.limit else found
 
 
 @settings(max_examples=60, deadline=None)
 @given(RECORDS, RECORDS, QUERIES)
-def test_a_query_finds_what_a_plain_search_finds(
+def test_a_query_equals_a_plain_search(
     tmp_path_factory: pytest.TempPathFactory, first: list[Record], second: list[Record], query: RecordQuery
 ) -> None:
     cube = LocalCube.create(str(tmp_path_factory.mktemp("cube")))
@@ -305,7 +305,7 @@ def test_pages_are_counted_from_0_and_only_with_a_limit(place: str) -> None:
     cube = ready(place)
     cube.index([record(number) for number in range(7)], [])
     pages = [cube.records(RecordQuery(limit=3, page=page)) for page in range(4)]
-    assert [[one.name for one in page] for page in pages] == [
+    assert [[known.name for known in page] for page in pages] == [
         ["S1/000", "S1/001", "S1/002"],
         ["S1/003", "S1/004", "S1/005"],
         ["S1/006"],
@@ -314,7 +314,7 @@ def test_pages_are_counted_from_0_and_only_with_a_limit(place: str) -> None:
     assert len(cube.records(RecordQuery(page=2))) == 7
 
 
-def test_dates_are_inclusive_and_without_zone_are_utc(place: str) -> None:
+def test_dates_are_inclusive_and_in_utc_by_default(place: str) -> None:
     cube = ready(place)
     cube.index([record(1)], [])
     moment = record(1).datetime
@@ -336,7 +336,7 @@ for number in range(count):
 """
 
 
-def test_two_writers_at_once_lose_nothing_and_double_nothing(place: str) -> None:
+def test_two_writers_at_once_lose_nothing_and_duplicate_nothing(place: str) -> None:
     cube, count = ready(place), 20
     writers = [
         subprocess.Popen(
@@ -351,12 +351,14 @@ def test_two_writers_at_once_lose_nothing_and_double_nothing(place: str) -> None
     assert [writer.returncode for writer in writers] == [0, 0], errors
     numbers = [*range(count), *range(100, 100 + count), *range(200, 200 + count)]
     assert cube.records(RecordQuery()) == [record(number) for number in numbers]
-    assert sorted(one.uri for one in cube.datasets("CoherenceVV", "master")) == sorted(f"{n}.tif" for n in numbers)
+    assert sorted(stored.uri for stored in cube.datasets("CoherenceVV", "master")) == sorted(
+        f"{n}.tif" for n in numbers
+    )
     assert [int(key[-13:-5]) for key in heads(cube)] == list(range(1, len(heads(cube)) + 1))
     assert len(heads(cube)) >= 1 + 2 * count
 
 
-def test_a_writer_that_is_always_overtaken_says_so(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_is_always_overtaken_gives_up(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cube = ready(str(tmp_path))
     monkeypatch.setattr(index_module, "COMMIT_ATTEMPTS", 3)
     monkeypatch.setattr(Store, "create", lambda *_: False)
@@ -366,14 +368,14 @@ def test_a_writer_that_is_always_overtaken_says_so(tmp_path: Any, monkeypatch: p
     assert caught.value.code is ErrorCode.STORE_CONTENDED
 
 
-def test_a_lost_answer_to_the_create_of_a_head_counts_as_made(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_is_published_even_if_the_reply_is_lost(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cube, create = ready(str(tmp_path)), Store.create
 
-    def create_and_lose_the_answer(store: Store, key: str, data: bytes) -> bool:
+    def create_and_lose_the_reply(store: Store, key: str, data: bytes) -> bool:
         create(store, key, data)
         return False
 
-    monkeypatch.setattr(Store, "create", create_and_lose_the_answer)
+    monkeypatch.setattr(Store, "create", create_and_lose_the_reply)
     assert cube.commit(Addition([record(1)])) is True
     assert len(heads(cube)) == 2
 
@@ -382,9 +384,9 @@ def test_a_reused_segment_is_restored_although_another_thread_has_forgotten_it(t
     cube = ready(str(tmp_path / "cube"))
     cube.index([record(1)], [])
     head, files = cube._index.head(), cube._index._files
-    again = files.extended((), "records", [record(1)], RecordSegment)  # the same rows: the file is there
+    again = files.extended((), "records", [record(1)], RecordSegment)  # the same rows, so the file exists
     assert again == head.records
-    files.keep([])  # as another thread does that sees a head without it
+    files.keep([])  # as by another thread that has a head without it
     cube.store.delete(again[0].key)  # as tidy does
     files.restore_reused(head.segments)
     assert LocalCube.open(cube.store.url).records(RecordQuery()) == [record(1)]

@@ -1,4 +1,4 @@
-"""A pixel has one value whatever grid it is asked for in: that of the tile it lies in, consolidated or not."""
+"""A pixel has the same value on every grid: that of its tile, consolidated or not."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tiles_of(layout: Layout) -> list[Tile]:
 
 
 def put_copy(cube: LocalCube, number: int, tile: Tile, pixels: Pixels) -> Dataset:
-    """A consolidated copy of a record in a tile, with pixels that need not be those of the record."""
+    """Write a consolidated copy of a record for a tile, with pixels that may differ from those of the record."""
     key = f"{tile.layout}-{number}-{tile.i}-{tile.j}.zarr"
     writer = StackWriter(cube.store, key, tile.grid, [record(number)], COHERENCE)
     height, width = tile.grid.shape
@@ -43,7 +43,7 @@ def put_copy(cube: LocalCube, number: int, tile: Tile, pixels: Pixels) -> Datase
 
 
 def read(cube: LocalCube, on: Grid, layout: str = "", numbers: tuple[int, ...] = (0, 1)) -> Pixels:
-    """The mosaic of the records on a grid."""
+    """Read the mosaic of the records on a grid."""
     ids = [record(number).id for number in numbers]
     (found,) = cube.where("CoherenceVV", "master", ids, [on], layout)
     return np.asarray(cube.read(on, [Slice(label="", datasets=tuple(found))], COHERENCE)[0])
@@ -51,8 +51,8 @@ def read(cube: LocalCube, on: Grid, layout: str = "", numbers: tuple[int, ...] =
 
 @pytest.fixture(scope="module", params=["folder", pytest.param("s3", marks=pytest.mark.s3)])
 def cube(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LocalCube:
-    """Two records, of which some tiles are consolidated, from pixels that have changed since: so a reader that takes
-    the wrong container is found out."""
+    """Two records, some tiles of which are consolidated, with other pixels than the records, so that a reader of the
+    wrong container is detected."""
     s3 = request.param == "s3"
     cube = LocalCube.create(new_s3_address() if s3 else str(tmp_path_factory.mktemp("where") / "cube"))
     datasets = []
@@ -101,12 +101,12 @@ def test_without_a_layout_a_pixel_has_one_value_too(cube: LocalCube, row: int, c
 
 def test_the_same_record_may_be_consolidated_in_a_tile_and_not_in_its_neighbour(cube: LocalCube) -> None:
     (found,) = cube.where("CoherenceVV", "master", [record(0).id], [layout_of(24).tile(0, 0).grid.grown(16)], "tiles")
-    assert {one.cell for one in found} == {"", "0/0", "1/1"}
+    assert {chosen.cell for chosen in found} == {"", "0/0", "1/1"}
     (found,) = cube.where("CoherenceVV", "master", [record(0).id], [layout_of(24).tile(0, 0).grid], "tiles")
-    assert [one.cell for one in found] == ["0/0"]
+    assert [chosen.cell for chosen in found] == ["0/0"]
 
 
-def test_copies_of_the_layout_stand_in_for_a_records_own() -> None:
+def test_copies_of_the_layout_replace_own_datasets() -> None:
     first, second = record(1), record(2)
     layout, other = layout_of(24), layout_of(24, "z9")
     native = [dataset(first, "1.tif"), dataset(second, "2.tif")]
@@ -118,21 +118,21 @@ def test_copies_of_the_layout_stand_in_for_a_records_own() -> None:
     ]
     order = [second.id, first.id]
 
-    def found(of: list[Dataset], on: Grid, layout: str) -> list[str]:
+    def uris_of(of: list[Dataset], on: Grid, layout: str) -> list[str]:
         (picked,) = datasets_of_grids(of, order, [on], layout)
-        return [one.uri for one in picked]
+        return [chosen.uri for chosen in picked]
 
     everything = native + copies
-    assert found(everything, here.grid, "tiles") == ["2.tif", "x.zarr"]
-    assert found(everything, here.grid, "z9") == ["z.zarr", "1.tif"]
-    assert found(everything, here.grid, "") == ["z.zarr", "x.zarr"]
-    assert found(everything, layout.tile(0, 0).grid, "tiles") == ["2.tif", "1.tif"]
-    assert found(everything, here.grid.grown(1), "tiles") == ["2.tif", "y.zarr", "1.tif", "x.zarr"]
-    assert found(copies[1:2], here.grid, "tiles") == []
+    assert uris_of(everything, here.grid, "tiles") == ["2.tif", "x.zarr"]
+    assert uris_of(everything, here.grid, "z9") == ["z.zarr", "1.tif"]
+    assert uris_of(everything, here.grid, "") == ["z.zarr", "x.zarr"]
+    assert uris_of(everything, layout.tile(0, 0).grid, "tiles") == ["2.tif", "1.tif"]
+    assert uris_of(everything, here.grid.grown(1), "tiles") == ["2.tif", "y.zarr", "1.tif", "x.zarr"]
+    assert uris_of(copies[1:2], here.grid, "tiles") == []
 
 
 def test_the_tiles_of_a_product_are_read_on_any_grid(tmp_path: Path) -> None:
-    """A record that has nothing but its tiles, as a baseline's mean has."""
+    """A record with tiles only, such as the mean of a baseline."""
     cube, pixels = LocalCube.create(str(tmp_path / "cube")), image(OF, seed=5)
     datasets = []
     for tile in tiles_of(layout_of(7)):

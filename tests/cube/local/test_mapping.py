@@ -1,4 +1,4 @@
-"""Numbers of a container as numbers of a variable: the same as numpy's and GDAL's, pixel by pixel and warped."""
+"""Numbers of a container as numbers of a variable: equal to those of NumPy and GDAL, also after warping."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_int16_coherence_is_numpys_division_in_float32(place: str) -> None:
 
 
 def gdal_mapped(folder: Path, pixels: Pixels, dataset: Dataset, dtype: str, real: tuple[float, float]) -> Pixels:
-    """The same by GDAL's own VRT, which is what Geocube's server reads through."""
+    """The same with a VRT of GDAL, with which Geocube's server reads."""
     height, width = pixels.shape
     profile = {"driver": "GTiff", "width": width, "height": height, "count": 1, "dtype": pixels.dtype.name}
     where = {"crs": "EPSG:32632", "transform": Affine(1, 0, 0, 0, -1, 0)}
@@ -82,7 +82,7 @@ def test_mappings_are_gdals(tmp_path: Path, exponent: float, real: tuple[float, 
     assert np.abs(whole - gdal_mapped(tmp_path, pixels, stored, "Float64", real)).max() <= 0.5
 
 
-def test_only_what_a_dtype_holds_clips(place: str) -> None:
+def test_numbers_are_clipped_only_to_the_dtype(place: str) -> None:
     cube = LocalCube.create(place)
     pixels = np.array([[-2, 0, 500, 1000, 2000, -1]], dtype="int16")
     for dtype, expected in (
@@ -123,8 +123,8 @@ def test_warped_pixels_are_mapped_too(place: str, resampling: Resampling) -> Non
 
 
 @pytest.mark.parametrize("resampling", ["max", "min", "med", "q1", "q3"])
-def test_ranks_leave_nodata_out(place: str, resampling: Resampling) -> None:
-    """Pixels of 3 x 3: the ranks of those that are valid, which nodata, the smallest number, would drag down."""
+def test_ranks_ignore_nodata(place: str, resampling: Resampling) -> None:
+    """Ranks among the valid ones of 3 x 3 pixels. Nodata is the smallest number, and would lower them."""
     cube = LocalCube.create(place)
     pixels = np.tile(np.array([[-1, 100, 200], [300, 400, -1], [500, -1, 600]], dtype="int16"), (20, 20))
     pixels[:3, :3] = -1
@@ -149,7 +149,7 @@ DTYPES: list[DType] = ["uint8", "int16", "uint16", "int32", "float32", "float64"
     st.sampled_from([1.0, 0.5, 1.7]),
     st.integers(0, 2**32),
 )
-def test_a_table_says_what_the_formula_says(
+def test_the_lookup_table_equals_the_formula(
     source: DType, target: DType, low: int, span: int, real: tuple[float, float], exponent: float, seed: int
 ) -> None:
     mapping = Mapping(
@@ -181,8 +181,8 @@ def test_a_mosaic_of_mapped_datasets(place: str) -> None:
         put_image(cube.store, "b.tif", right, grid(40, 20), dformat=bytes_format, real=(0.0, 0.5)),
     ]
     found = cube.read(grid(40, 20), [one_slice(*parts), one_slice(*parts[::-1])], UNIT_VARIABLE)
-    for one in found:
-        np.testing.assert_array_equal(one[:, :20], np.float32(0.2))
-        np.testing.assert_array_equal(one[:, 20:], np.float32(0.25))
+    for mosaic in found:
+        np.testing.assert_array_equal(mosaic[:, :20], np.float32(0.2))
+        np.testing.assert_array_equal(mosaic[:, 20:], np.float32(0.25))
     shifted = grid(40, 20).window(Window(row=0, column=0, height=20, width=40))
     assert shifted == grid(40, 20)

@@ -1,4 +1,4 @@
-"""Pictures on coarse grids are made of the overviews of GeoTIFFs; images are made of all pixels."""
+"""Pictures on coarse grids are made from overviews of GeoTIFFs; images are made from all pixels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MERCATOR = Grid(crs="EPSG:3857", transform=(180, 0, 840000, 0, -180, 6520000), w
 
 
 def rough() -> Pixels:
-    """Ground with a grain, and a corner without data."""
+    """Rough ground, and a corner without data."""
     pixels = image(OF, 3)
     pixels[:300, :500] = NODATA
     return pixels
@@ -55,7 +55,7 @@ def coarse(factor: float, **changes: int) -> Grid:
 
 
 def block(crs: str, size: float, x: int, y: int) -> Grid:
-    """A block of the lattice on which images are warped: GDAL's own values for it are ours."""
+    """A block of the lattice on which images are warped. For such blocks, GDAL gives the same values as acd."""
     side = 256 * size
     return Grid(crs=crs, transform=(size, 0, x * side, 0, -size, y * side), width=256, height=256)
 
@@ -67,7 +67,7 @@ BLOCKS = {
     "1 km": (block(OF.crs, 1000, 1, 22), 2),
     "web mercator": (block("EPSG:3857", 180, 18, 142), 1),
 }
-"""Each with the overview whose pixels are 40, 80 or 160 m that it is made of."""
+"""Grids with the number of the overview to read; overviews have pixels of 40, 80 and 160 m."""
 
 
 def request(of: Grid, number: int = 0) -> CubeRequest:
@@ -80,7 +80,7 @@ def pixels_of(found: Image) -> Pixels:
 
 
 def from_level(cube: LocalCube, of: Grid, level: int) -> NDArray[np.float32]:
-    """What GDAL makes of the overview on a grid; nodata is NaN."""
+    """The overview warped to a grid by GDAL; nodata is NaN."""
     local = Path(cube.store.gdal_path("0.tif"))
     with rasterio.Env(**cube.store.gdal_options()), rasterio.open(local, OVERVIEW_LEVEL=level) as overview:
         source = np.where(overview.read(1) == NODATA, np.nan, overview.read(1)).astype(np.float32)
@@ -101,7 +101,7 @@ def from_level(cube: LocalCube, of: Grid, level: int) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_a_picture_is_made_of_the_coarsest_overview_that_is_as_fine_as_its_grid(cube: LocalCube, name: str) -> None:
+def test_a_picture_uses_the_coarsest_overview_that_is_as_fine_as_its_grid(cube: LocalCube, name: str) -> None:
     of, level = BLOCKS[name]
     picture, expected = pixels_of(cube.picture(request(of))), from_level(cube, of, level)
     seen = picture != NODATA
@@ -110,7 +110,7 @@ def test_a_picture_is_made_of_the_coarsest_overview_that_is_as_fine_as_its_grid(
     assert np.abs(picture[seen] - expected[seen]).max() <= 1
 
 
-def test_an_image_is_made_of_all_pixels_and_so_is_a_picture_that_is_hardly_coarser(cube: LocalCube) -> None:
+def test_images_and_slightly_coarser_pictures_use_all_pixels(cube: LocalCube) -> None:
     of = coarse(4)
     (found,) = cube.images(request(of))
     exact = pixels_of(found)
@@ -140,7 +140,7 @@ def test_a_part_of_a_picture_has_the_pixels_of_the_whole(here: LocalCube, part: 
     np.testing.assert_array_equal(shown, pixels_of(here.picture(request(whole)))[part.slices])
 
 
-def test_a_picture_of_more_pixels_than_fit_in_memory_is_made_of_an_overview(
+def test_a_picture_with_more_pixels_than_fit_in_memory_uses_an_overview(
     cube: LocalCube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read_module, "WARPED_AT_MOST", SIZE * SIZE)  # half of the image's bytes
@@ -149,7 +149,7 @@ def test_a_picture_of_more_pixels_than_fit_in_memory_is_made_of_an_overview(
     assert cube.picture(request(coarse(20))).outcome is Outcome.DATA
 
 
-def test_a_file_without_overviews_is_read_whole_and_one_beside_it_is_found(tmp_path: Path) -> None:
+def test_a_file_without_overviews_is_read_whole_and_external_overviews_are_found(tmp_path: Path) -> None:
     ready(str(tmp_path / "cube"))
     cube = LocalCube.open(str(tmp_path / "cube"))
     file = tmp_path / "plain.tif"
@@ -167,7 +167,7 @@ def test_a_file_without_overviews_is_read_whole_and_one_beside_it_is_found(tmp_p
     assert np.isin(picture, rough()[::8, ::8]).all()
 
 
-def test_what_cannot_be_opened_has_no_overview_and_is_named_by_who_reads_it(cube: LocalCube) -> None:
+def test_an_unreadable_file_has_no_overview_and_is_named_by_the_reader(cube: LocalCube) -> None:
     lost = dataset(record(1), "lost.tif", grid=OF)
     put(cube, 1, lost)
     assert overview_for(cube.store, lost, coarse(8)) is None

@@ -34,7 +34,7 @@ def ground(of: Grid, seed: int = 0) -> Pixels:
 
 
 def expected(pixels: Pixels, window: Window) -> Pixels:
-    """A window of pixels that may reach beyond them."""
+    """A window of pixels, which may extend beyond them."""
     around = 2000
     padded = np.pad(pixels, around, constant_values=NODATA)
     row, column = window.row + around, window.column + around
@@ -78,7 +78,7 @@ def test_a_later_dataset_lies_on_top_where_it_is_valid(place: str) -> None:
 
 
 def test_order_within_a_slice_holds_across_containers_and_kinds(place: str) -> None:
-    """The same container may hold the bottom of one slice and the top of another."""
+    """A container may be at the bottom of one slice and on top of another."""
     cube = cube_at(place)
     parts = [put_image(cube.store, f"{n}.tif", np.full((50, 60), n, dtype="int16"), grid(60, 50)) for n in range(3)]
     shifted = grid(60, 50, transform=(20, 0, 399990, 0, -20, 5600010))
@@ -86,7 +86,7 @@ def test_order_within_a_slice_holds_across_containers_and_kinds(place: str) -> N
     orders = [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0), (2, 0)]
     inner = grid().window(Window(row=5, column=5, height=20, width=20))
     found = cube.read(inner, [one_slice(*(parts[n] for n in order)) for order in orders], COHERENCE, "nearest")
-    assert [np.unique(one).tolist() for one in found] == [[order[-1]] for order in orders]
+    assert [np.unique(mosaic).tolist() for mosaic in found] == [[order[-1]] for order in orders]
 
 
 def test_several_bands_come_in_the_order_of_the_dataset(place: str) -> None:
@@ -130,11 +130,11 @@ def test_warping_is_what_gdal_does_and_nodata_never_blends(place: str, resamplin
     )
     both = (found != NODATA) & ~np.isnan(reference)
     assert both.sum() > 0.98 * (~np.isnan(reference)).sum()
-    # GDAL's own default tolerates an eighth of a pixel of error in the coordinates, and so do these limits.
+    # By default, GDAL tolerates an error of an eighth of a pixel in coordinates, and so do these limits.
     assert np.abs(found[both] - reference[both]).mean() < (15 if resampling in ("nearest", "mode") else 6)
 
 
-def test_half_a_pixel_aside_is_the_mean_rounded_half_to_even(place: str) -> None:
+def test_a_shift_by_half_a_pixel_is_the_mean_rounded_half_to_even(place: str) -> None:
     cube = cube_at(place)
     pixels = np.tile(np.array([0, 1, 2, 5, 6, 9, 13], dtype="int16"), (5, 1))
     stored = put_image(cube.store, "a.tif", pixels, grid(7, 5))
@@ -143,7 +143,7 @@ def test_half_a_pixel_aside_is_the_mean_rounded_half_to_even(place: str) -> None
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:3035"])
-def test_a_place_keeps_its_value_in_another_crs(place: str, crs: str) -> None:
+def test_a_point_keeps_its_value_in_another_crs(place: str, crs: str) -> None:
     cube = cube_at(place)
     of = grid(400, 400)
     rows, columns = np.mgrid[:400, :400]
@@ -156,7 +156,7 @@ def test_a_place_keeps_its_value_in_another_crs(place: str, crs: str) -> None:
     assert abs(int(centre) - (199.5 + 199.5)) <= 1
 
 
-def test_a_rotated_image_lands_where_it_lies(place: str) -> None:
+def test_a_rotated_image_is_placed_correctly(place: str) -> None:
     cube = cube_at(place)
     turned = Affine.translation(401000, 5599000) @ Affine.rotation(30) @ Affine.scale(20, -20)
     of = grid(100, 80, transform=tuple(turned[:6]))
@@ -189,7 +189,7 @@ def warped_whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalCube, l
     st.integers(1, 400),
     st.integers(1, 3),
 )
-def test_what_is_asked_around_a_pixel_does_not_change_it(
+def test_the_extent_of_a_request_does_not_change_a_pixel(
     warped_whole: tuple[LocalCube, list[Slice]],
     kernel: Resampling,
     row: int,
@@ -211,7 +211,7 @@ def test_what_is_asked_around_a_pixel_does_not_change_it(
 
 @pytest.mark.parametrize("holes", [False, True])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_images_read_together_are_as_if_read_alone(place: str, kernel: Resampling, holes: bool) -> None:
+def test_images_read_together_equal_those_read_alone(place: str, kernel: Resampling, holes: bool) -> None:
     cube, of = cube_at(place), grid()
     slices = []
     for number in range(5):
@@ -223,7 +223,7 @@ def test_images_read_together_are_as_if_read_alone(place: str, kernel: Resamplin
     target = grid(200, 150, crs="EPSG:32633", transform=(20, 0, -24000, 0, -20, 5625000))
     together = cube.read(target, slices, COHERENCE, kernel)
     assert ((together == NODATA).any(axis=0) & (together != NODATA).any(axis=0)).any() == holes
-    alone = np.concatenate([cube.read(target, [one], COHERENCE, kernel) for one in slices])
+    alone = np.concatenate([cube.read(target, [part], COHERENCE, kernel) for part in slices])
     np.testing.assert_array_equal(together, alone)
 
 
@@ -255,7 +255,7 @@ def test_numbers_too_large_for_a_dtype_do_not_wrap_around() -> None:
     assert mapping.whole(np.array([70000], dtype="int32")).tolist() == [32767]
 
 
-def test_cubic_does_not_shoot_over_the_range(place: str) -> None:
+def test_cubic_does_not_overshoot_the_range(place: str) -> None:
     cube = cube_at(place)
     pixels = np.zeros((40, 40), dtype="int16")
     pixels[:, 20:] = 1000
@@ -283,9 +283,9 @@ def test_a_missing_or_damaged_container_is_named(place: str, tmp_path: Any) -> N
         (f"{outside.url}/b.tif", ErrorCode.INPUT_UNREADABLE, "other/b.tif is missing"),
         ("data/missing.zarr", ErrorCode.CUBE_DAMAGED, "data/missing.zarr is missing"),
     ]
-    for uri, code, words in cases:
+    for uri, code, message in cases:
         broken = stored.model_copy(update={"uri": uri, "subdir": "0"})
-        with pytest.raises(AcdError, match=words) as caught:
+        with pytest.raises(AcdError, match=message) as caught:
             cube.read(grid(600, 600), [one_slice(stored), one_slice(broken)], COHERENCE)
         assert caught.value.code is code
     with pytest.raises(AcdError, match="600 x 600"):

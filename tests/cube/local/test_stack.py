@@ -32,7 +32,7 @@ def images(of: Grid, times: int = 70) -> Pixels:
 def written(store: Store, stack: Pixels, of: Grid, seed: int = 0, *, finish: bool = True) -> None:
     writer = StackWriter(store, KEY, of, RECORDS[: len(stack)], COHERENCE, "master")
     blocks = of.blocks(256)
-    random.Random(seed).shuffle(blocks)  # noqa: S311 - an order, no secret
+    random.Random(seed).shuffle(blocks)  # noqa: S311 - an order, not a secret
     for window in blocks:
         writer.write(window, stack[:, window.slices[0], window.slices[1]])
     if finish:
@@ -62,7 +62,7 @@ def test_zarr_and_the_cube_read_what_was_written(place: str, width: int, height:
     assert (found[:, :2] == -1).all()
 
 
-def test_its_metadata_say_what_it_is(place: str) -> None:
+def test_its_metadata_describe_it(place: str) -> None:
     store = Store.at(place)
     written(store, images(grid(), 3), grid())
     group = json.loads(store.get(f"{KEY}/zarr.json"))
@@ -82,7 +82,7 @@ def test_its_metadata_say_what_it_is(place: str) -> None:
     assert (attributes["scale_factor"], attributes["_FillValue"]) == (0.001, -1)
 
 
-def test_a_stack_is_no_array_before_it_is_finished(place: str) -> None:
+def test_a_stack_is_not_readable_before_it_is_finished(place: str) -> None:
     cube = LocalCube.create(place)
     written(cube.store, images(grid(), 3), grid(), finish=False)
     assert cube.store.list(KEY) != []
@@ -120,10 +120,10 @@ def test_damage_is_named(place: str) -> None:
         assert caught.value.code is ErrorCode.CUBE_DAMAGED
 
 
-def test_a_time_that_the_stack_has_not_is_damage(place: str) -> None:
+def test_a_time_beyond_the_stack_is_damage(place: str) -> None:
     cube = LocalCube.create(place)
     written(cube.store, images(grid(), 3), grid())
-    with pytest.raises(AcdError, match="no time 3"):
+    with pytest.raises(AcdError, match="no image 3"):
         cube.read(grid(), [one_slice(at(3, grid()))], COHERENCE)
 
 
@@ -136,5 +136,5 @@ def test_blocks_that_share_a_chunk_are_refused(place: str) -> None:
     ):
         with pytest.raises(ValueError, match="chunks"):
             writer.write(window, np.zeros((2, window.height, window.width), dtype="int16"))
-    with pytest.raises(ValueError, match="no block"):
+    with pytest.raises(ValueError, match="not a block"):
         writer.write(Window(row=0, column=0, height=256, width=256), np.zeros((2, 256, 256), dtype="float32"))

@@ -1,4 +1,4 @@
-"""Our .proto files are Geocube's on the wire."""
+"""acd's .proto files are compatible with Geocube's."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from hatch_build import MADE, PROTOCOL, generate
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 RECORDED = json.loads(Path(__file__).with_name("geocube-1.0.3.json").read_text())
-"""What protoc says of airbusgeo/geocube api/v1/pb at 5516cb2c: of a field its number, type, label and oneof; of a call
-its request, its response, and which of them is a stream."""
+"""Descriptors by protoc of airbusgeo/geocube api/v1/pb at 5516cb2c: number, type, label, oneof of each field; request,
+response and streams of each call."""
 
 FILES = [
     module.DESCRIPTOR
@@ -68,12 +68,14 @@ def described(field: FieldDescriptor) -> list[Any]:
 
 
 def test_every_message_has_the_fields_of_geocube() -> None:
-    ours = {one.full_name: {field.name: described(field) for field in one.fields} for one in every_message()}
+    ours = {
+        message.full_name: {field.name: described(field) for field in message.fields} for message in every_message()
+    }
     assert ours == RECORDED["messages"]
 
 
 def test_every_enum_has_the_numbers_of_geocube() -> None:
-    ours = {one.full_name: {value.name: value.number for value in one.values} for one in every_enum()}
+    ours = {enum.full_name: {value.name: value.number for value in enum.values} for enum in every_enum()}
     assert ours == RECORDED["enums"]
 
 

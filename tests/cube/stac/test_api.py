@@ -1,4 +1,4 @@
-"""A STAC API as a source: a small server that answers as the specification says, and servers that do not."""
+"""A STAC API as a source: a small server that follows the specification, and others that do not."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def item(number: int, href: str, west: float = 6.8) -> dict[str, Any]:
 
 @dataclass
 class Api:
-    """A STAC API of one collection; `answer` may change or replace what it answers."""
+    """A STAC API with one collection; `answer` may change or replace its replies."""
 
     items: list[dict[str, Any]]
     address: str = ""
@@ -64,7 +64,7 @@ class Api:
     answer: Callable[[str, dict[str, Any]], tuple[int, Any, Mapping[str, str]]] | None = None
 
     def document(self, path: str, query: dict[str, Any]) -> Any:
-        """What the specification asks for at a path."""
+        """The document at a path according to the specification."""
         base = {"stac_version": "1.0.0", "description": "-"}
         collection = {
             **base,
@@ -86,15 +86,19 @@ class Api:
 
     def page(self, query: dict[str, Any]) -> dict[str, Any]:
         """A page of a search."""
-        chosen = [one for one in self.items if one["collection"] in query.get("collections", [one["collection"]])]
+        chosen = [
+            feature
+            for feature in self.items
+            if feature["collection"] in query.get("collections", [feature["collection"]])
+        ]
         if "intersects" in query:
             area = shape(query["intersects"])
-            chosen = [one for one in chosen if shape(one["geometry"]).intersects(area)]
+            chosen = [feature for feature in chosen if shape(feature["geometry"]).intersects(area)]
         if "bbox" in query:
-            chosen = [one for one in chosen if shape(one["geometry"]).intersects(box(*query["bbox"]))]
+            chosen = [feature for feature in chosen if shape(feature["geometry"]).intersects(box(*query["bbox"]))]
         if "datetime" in query:
             first, _, last = query["datetime"].partition("/")
-            chosen = [one for one in chosen if first <= one["properties"]["datetime"] <= last]
+            chosen = [feature for feature in chosen if first <= feature["properties"]["datetime"] <= last]
         first_row = int(query.get("token", 0))
         more = first_row + PAGE < len(chosen)
         following: dict[str, Any] = {"rel": "next", "href": f"{self.address}/v1/search"}
@@ -108,7 +112,7 @@ class Api:
 
 
 def decoded(key: str, text: str) -> Any:
-    """A parameter of a GET as the body of a POST has it."""
+    """A parameter of a GET as in the body of a POST."""
     if key == "collections":
         return text.split(",") if not text.startswith("[") else json.loads(text)
     if key == "bbox":
@@ -174,9 +178,9 @@ def refusal(address: str) -> AcdError:
 
 
 @pytest.mark.parametrize("path", ["/v1/collections/coherence", "/v1/collections/coherence/items/"])
-def test_a_collection_is_read_page_by_page_and_in_an_order_of_its_own(path: str, api: Api) -> None:
+def test_a_collection_is_read_page_by_page_and_sorted(path: str, api: Api) -> None:
     items = read_stac_api(api.address + path)
-    assert [one["id"] for one in items] == [f"pair-{number}" for number in range(5)]
+    assert [feature["id"] for feature in items] == [f"pair-{number}" for number in range(5)]
     assert items[0]["assets"]["coh"]["href"] == "s3://pub/coh/0.tif"
     assert sum(path == "/v1/search" for path, _ in api.asked) == 3
 
@@ -184,31 +188,29 @@ def test_a_collection_is_read_page_by_page_and_in_an_order_of_its_own(path: str,
 def test_a_search_has_its_own_area_and_times(api: Api) -> None:
     api.items.append(item(5, "s3://pub/coh/5.tif", west=7.5))
     ask = f"{api.address}/v1/search?collections=coherence"
-    assert [one["id"] for one in read_stac_api(f"{ask}&bbox=7.4,50,7.6,52")] == ["pair-5"]
+    assert [feature["id"] for feature in read_stac_api(f"{ask}&bbox=7.4,50,7.6,52")] == ["pair-5"]
     times = "2020-01-17T00:00:00Z/2020-01-18T23:59:59Z"
-    assert [one["id"] for one in read_stac_api(f"{ask}&datetime={times}")] == ["pair-1", "pair-2"]
+    assert [feature["id"] for feature in read_stac_api(f"{ask}&datetime={times}")] == ["pair-1", "pair-2"]
 
 
-def test_an_aoi_bounds_what_is_asked_for(api: Api) -> None:
+def test_an_aoi_limits_the_search(api: Api) -> None:
     api.items.append(item(5, "s3://pub/coh/5.tif", west=7.5))
     start, end = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 12, 31, tzinfo=UTC)
     found = read_stac_api(f"{api.address}/v1/collections/coherence", mapping(box(7.4, 50, 7.6, 52)), start, end)
-    assert [one["id"] for one in found] == ["pair-5"]
+    assert [feature["id"] for feature in found] == ["pair-5"]
     asked = next(query for path, query in api.asked if path == "/v1/search")
     assert asked["datetime"] == "2020-01-01T00:00:00Z/2020-12-31T00:00:00Z"
 
 
-def test_an_address_without_a_collection_is_told_those_that_are_there(api: Api) -> None:
+def test_the_error_for_a_missing_collection_lists_those_of_the_api(api: Api) -> None:
     for path in ("/v1", "/v1/search"):
         error = refusal(api.address + path)
         assert error.code is ErrorCode.STAC_API_FAILED
-        assert "there are coherence" in error.detail
+        assert "those of the API are coherence" in error.detail
         assert f"{api.address}/v1/collections/" in error.fix
 
 
-def test_more_items_than_are_taken_are_refused_before_they_are_all_read(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_items_are_refused_before_all_are_read(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stac_api, "MOST_ITEMS", 2)
     error = refusal(f"{api.address}/v1/collections/coherence")
     assert error.code is ErrorCode.SOURCE_TOO_LARGE
@@ -217,7 +219,7 @@ def test_more_items_than_are_taken_are_refused_before_they_are_all_read(
 
 
 @pytest.mark.parametrize("leads", ["search", "next", "redirect"])
-def test_no_other_server_is_asked_whatever_the_answers_link_to(leads: str, api: Api) -> None:
+def test_no_other_server_is_requested_whatever_the_replies_link_to(leads: str, api: Api) -> None:
     with serving(Api(api.items)) as other:
 
         def answer(path: str, query: dict[str, Any]) -> tuple[int, Any, Mapping[str, str]]:
@@ -256,7 +258,7 @@ BROKEN: list[tuple[int, Any, ErrorCode]] = [
 
 @pytest.mark.parametrize(("status", "body", "code"), BROKEN)
 @pytest.mark.parametrize("where", ["/v1", "/v1/search"])
-def test_a_server_that_answers_otherwise_is_named(
+def test_a_server_with_an_invalid_reply_is_named(
     status: int, body: Any, code: ErrorCode, where: str, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(path: str, query: dict[str, Any]) -> tuple[int, Any, Mapping[str, str]]:
@@ -268,14 +270,14 @@ def test_a_server_that_answers_otherwise_is_named(
     assert api.address in error.detail
 
 
-def test_nobody_at_the_address_is_transient() -> None:
+def test_a_refused_connection_is_transient() -> None:
     error = refusal("http://127.0.0.1:9/v1/collections/coherence")
     assert error.code is ErrorCode.STAC_API_UNREACHABLE
     assert error.code.value.retryable
 
 
 @pytest.mark.parametrize("href", ["/etc/passwd.tif", "file:///etc/passwd.tif", "C:\\x.tif", "\\\\host\\x.tif"])
-def test_an_item_of_the_web_names_no_file_of_this_machine(href: str) -> None:
+def test_an_item_on_the_web_must_not_refer_to_local_files(href: str) -> None:
     with serving(Api([item(0, href)])) as running:
         error = refusal(f"{running.address}/v1/collections/coherence")
     assert error.code is ErrorCode.STAC_INVALID
@@ -283,31 +285,31 @@ def test_an_item_of_the_web_names_no_file_of_this_machine(href: str) -> None:
 
 
 @pytest.mark.parametrize("href", ["./x.tif", "../x.tif", "x.tif"])
-def test_a_relative_asset_is_looked_for_beside_its_item_and_nowhere_if_that_is_not_said(href: str) -> None:
-    one = item(0, href)
-    with serving(Api([one])) as running:
+def test_a_relative_asset_needs_a_self_link(href: str) -> None:
+    feature = item(0, href)
+    with serving(Api([feature])) as running:
         error = refusal(f"{running.address}/v1/collections/coherence")
         assert error.code is ErrorCode.STAC_INVALID
         assert "pair-0" in error.detail
-        one["links"] = [{"rel": "self", "href": "https://example.org/c/items/pair-0"}]
+        feature["links"] = [{"rel": "self", "href": "https://example.org/c/items/pair-0"}]
         (read,) = read_stac_api(f"{running.address}/v1/collections/coherence")
     folder = "https://example.org/c" if href.startswith("../") else "https://example.org/c/items"
     assert read["assets"]["coh"]["href"] == f"{folder}/x.tif"
 
 
 @pytest.mark.parametrize("address", ["https://", "https:///v1", "http://[::1", "https://h:x/v1", "https://u:pw@h/v1"])
-def test_what_is_no_address_is_refused(address: str) -> None:
+def test_an_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(AcdError) as caught:
         ApiAddress.of(address)
     assert caught.value.code is ErrorCode.STAC_API_FAILED
 
 
-def test_a_query_that_is_not_passed_on_is_refused() -> None:
+def test_an_unsupported_parameter_is_refused() -> None:
     with pytest.raises(AcdError, match="filter"):
         ApiAddress.of("https://h/search?collections=a&filter=b")
 
 
-def test_without_pystac_client_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pystac_client_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pystac_client.stac_api_io", None)
     error = refusal("https://example.org/v1/collections/coherence")
     assert error.code is ErrorCode.EXTRA_MISSING

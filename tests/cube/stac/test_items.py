@@ -40,7 +40,7 @@ REGISTRY: Registry[Any] = Registry().with_resources(
 
 PROJECTION_OF_AN_ASSET: dict[str, Any] = {
     "$schema": "http://json-schema.org/draft-07/schema#",
-    "description": "What version 2.0.0 of the projection extension asks of an asset.",
+    "description": "Requirements of version 2.0.0 of the projection extension for an asset.",
     "type": "object",
     "required": ["proj:code", "proj:shape", "proj:transform"],
     "properties": {
@@ -58,7 +58,7 @@ PROJECTION_OF_AN_ASSET: dict[str, Any] = {
 
 
 def checked(document: dict[str, Any]) -> dict[str, Any]:
-    """The document as it is read back, after the schemas that pystac carries found it valid."""
+    """The document as read back, validated with the schemas of pystac."""
     again: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))
     assert again == document
     kind = {"Feature": "item", "Collection": "collection", "Catalog": "catalog"}[again["type"]]
@@ -70,12 +70,12 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def through_pystac(document: dict[str, Any]) -> dict[str, Any]:
-    """The document as pystac reads it and writes it again."""
+    """The document read and written by pystac."""
     read = pystac.read_dict(json.loads(json.dumps(document)))
     if isinstance(read, pystac.Item):
         return read.to_dict(include_self_link=False, transform_hrefs=False)
     assert isinstance(read, pystac.Catalog)
-    # pystac leaves an empty list of extensions out.
+    # pystac omits an empty list of extensions.
     empty: dict[str, Any] = {name: [] for name in ("stac_extensions",) if document.get(name) == []}
     return empty | read.to_dict(include_self_link=False, transform_hrefs=False)
 
@@ -86,20 +86,20 @@ def pair(**tags: str) -> Record:
 
 def test_an_asset_has_the_checksum_of_its_file(tmp_path: Path) -> None:
     checksum = write_cog(Store.at(str(tmp_path)), "x.tif", image(grid())[np.newaxis], grid(), nodata=-1)
-    one = pair()
-    item = checked(stac_item(one, [dataset(one, "x.tif", checksum=checksum)], [COHERENCE], item_id="a"))
+    owner = pair()
+    item = checked(stac_item(owner, [dataset(owner, "x.tif", checksum=checksum)], [COHERENCE], item_id="a"))
     (asset,) = item["assets"].values()
     assert asset["file:checksum"] == "1220" + hashlib.sha256((tmp_path / "x.tif").read_bytes()).hexdigest()
     assert [uri.split("/")[3] for uri in item["stac_extensions"]] == ["projection", "file", "raster"]
     assert (asset["raster:scale"], asset["raster:offset"]) == (COHERENCE.scale, 0)
-    container = dataset(one, "x.zarr", subdir="0", checksum=checksum)
-    assert "file:checksum" not in str(stac_item(one, [container], [COHERENCE], item_id="a"))
+    container = dataset(owner, "x.zarr", subdir="0", checksum=checksum)
+    assert "file:checksum" not in str(stac_item(owner, [container], [COHERENCE], item_id="a"))
 
 
-def test_an_item_says_where_when_and_what() -> None:
-    one = pair()
-    datasets = [dataset(one, "data/a/x.tif"), dataset(one, "data/b/z 1.tif", variable=Z.name, dformat=Z.dformat)]
-    item = checked(stac_item(one, datasets, [COHERENCE, Z], item_id="a-1", href="data/a/x.json"))
+def test_an_item_has_geometry_dates_and_assets() -> None:
+    owner = pair()
+    datasets = [dataset(owner, "data/a/x.tif"), dataset(owner, "data/b/z 1.tif", variable=Z.name, dformat=Z.dformat)]
+    item = checked(stac_item(owner, datasets, [COHERENCE, Z], item_id="a-1", href="data/a/x.json"))
     assert item["id"] == "a-1"
     assert item["properties"] == {
         "datetime": "2021-01-07T00:00:00Z",
@@ -132,7 +132,7 @@ def test_pystac_reads_an_item() -> None:
     assert item.validate()
 
 
-def test_assets_of_one_variable_are_told_apart_by_their_cells() -> None:
+def test_assets_of_a_variable_are_distinguished_by_cell() -> None:
     cells = [dataset(record(1), f"m/{n}.zarr", layout="utm32", cell=f"{n}/-2") for n in (1, 2)]
     item = checked(stac_item(record(1), cells, [COHERENCE]))
     assert {name: asset["href"] for name, asset in item["assets"].items()} == {
@@ -142,7 +142,7 @@ def test_assets_of_one_variable_are_told_apart_by_their_cells() -> None:
     assert item["assets"]["CoherenceVV_1_-2"]["type"].startswith("application/vnd.zarr")
 
 
-def test_an_item_over_the_antimeridian_has_a_box_from_west_to_east() -> None:
+def test_an_item_across_the_antimeridian_has_a_bbox_from_west_to_east() -> None:
     over = Grid(crs="EPSG:32660", transform=(20, 0, 750000, 0, -20, 1000000), width=10240, height=1024)
     item = checked(
         stac_item(record(1, footprint=footprint(over)), [dataset(record(1), "x.tif", grid=over)], [COHERENCE])
@@ -165,9 +165,9 @@ def test_an_item_without_footprint_has_no_geometry() -> None:
 def write_catalogue(store: Store) -> None:
     items = {}
     for number in range(3):
-        one = record(number)
+        owner = record(number)
         key = f"items/köln {number}/item.json"
-        items[key] = stac_item(one, [dataset(one, f"items/köln {number}/x.tif")], [COHERENCE], href=key)
+        items[key] = stac_item(owner, [dataset(owner, f"items/köln {number}/x.tif")], [COHERENCE], href=key)
         store.put(key, json.dumps(items[key]).encode())
     collection = checked(
         stac_collection(
@@ -187,7 +187,7 @@ def write_catalogue(store: Store) -> None:
     store.put("items/köln 1/all.json", json.dumps(everything).encode())
 
 
-def test_a_catalogue_leads_to_its_items(place: str) -> None:
+def test_a_catalogue_links_to_its_items(place: str) -> None:
     store = Store.at(place)
     write_catalogue(store)
     for start in ("catalog.json", "coherence/collection.json"):
@@ -219,32 +219,35 @@ def test_relative_addresses_and_circles_are_followed(tmp_path: Path, monkeypatch
     for key, document in (("catalog.json", circle), ("b/catalog.json", back), ("b/item.json", item)):
         Store.at(".").put(key, json.dumps(document).encode())
     for address in ("catalog.json", "./catalog.json", f"file://{tmp_path}/catalog.json"):
-        assert [one["assets"]["CoherenceVV"]["href"] for one in read_stac(address)] == [f"{tmp_path}/b/x.tif"]
+        assert [found["assets"]["CoherenceVV"]["href"] for found in read_stac(address)] == [f"{tmp_path}/b/x.tif"]
 
 
 ITEM: dict[str, Any] = {"type": "Feature", "id": "i", "properties": {}, "assets": {"a": {"href": "a.tif"}}}
 
 
 @pytest.mark.parametrize(
-    ("document", "words"),
+    ("document", "message"),
     [
         ("{", "not JSON"),
         ([], "not a JSON object"),
         ({"type": "Nothing"}, "type 'Nothing'"),
         ({"type": "Catalog"}, "no list of links"),
         ({"type": "FeatureCollection", "features": [3]}, "item without"),
-        ({"type": "FeatureCollection", "features": [ITEM | {"id": None}]}, "without type 'Feature' or id"),
+        ({"type": "FeatureCollection", "features": [ITEM | {"id": None}]}, "without an id or the type 'Feature'"),
         ({"type": "Catalog", "links": [{"rel": "item"}]}, "without href"),
-        ({"type": "Catalog", "links": [{"rel": "item", "href": "./gone.json"}]}, "gone.json is linked to, but missing"),
-        ({"type": "Catalog", "links": [{"rel": "child", "href": "https://x.org/c.json"}]}, "leads to https://x.org"),
+        (
+            {"type": "Catalog", "links": [{"rel": "item", "href": "./gone.json"}]},
+            "gone.json is linked, but does not exist",
+        ),
+        ({"type": "Catalog", "links": [{"rel": "child", "href": "https://x.org/c.json"}]}, "links to https://x.org"),
         (ITEM | {"assets": None}, "without properties or assets"),
         (ITEM | {"assets": {"a": {}}}, "without href"),
     ],
 )
-def test_a_document_that_cannot_be_used_is_named(tmp_path: Path, document: Any, words: str) -> None:
+def test_an_invalid_document_is_named(tmp_path: Path, document: Any, message: str) -> None:
     path = tmp_path / "stac.json"
     path.write_text(document if isinstance(document, str) else json.dumps(document))
-    with pytest.raises(AcdError, match=words) as caught:
+    with pytest.raises(AcdError, match=message) as caught:
         read_stac(str(path))
     assert caught.value.code is ErrorCode.STAC_INVALID
     assert str(tmp_path) in str(caught.value)

@@ -36,7 +36,7 @@ from acdtask.storage.seal import seal
 from acdtask.storage.store import Store
 from tests.cube.builders import COHERENCE, MASTER, dataset, grid, put_image, record
 from tests.maintenance.tidy.completeness import missing_names
-from tests.serve.consolidation.small_cube import asked, jobs_of, make_cube, work
+from tests.serve.consolidation.small_cube import consolidation, jobs_of, make_cube, work
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -550,9 +550,9 @@ def test_heads_of_the_last_days_stay_with_all_that_they_name(tmp_path: Path) -> 
 
 def test_jobs_of_a_server_go_when_they_have_ended_and_containers_of_others_stay(tmp_path: Path) -> None:
     local = make_cube(str(tmp_path / "cube"))
-    done = jobs_of(local).consolidate(asked(name="done"))
+    done = jobs_of(local).consolidate(consolidation(name="done"))
     assert work(local, done).state == "DONE"
-    waiting = jobs_of(local).consolidate(asked(name="second", layout="utm", instance="master"))
+    waiting = jobs_of(local).consolidate(consolidation(name="second", layout="utm", instance="master"))
     before = set(local.store.list("jobs"))
     local.store.put("deletions/00000000-0000-0000-0000-000000000001.json", seal(b'{"job": {"state": "DONE"}}'))
     local.store.put("deletions/00000000-0000-0000-0000-000000000002.json", seal(b'{"job": {"state": "CREATED"}}'))
@@ -568,7 +568,7 @@ def test_jobs_of_a_server_go_when_they_have_ended_and_containers_of_others_stay(
 
 def test_containers_of_a_consolidation_that_has_not_ended_stay(tmp_path: Path) -> None:
     local = make_cube(str(tmp_path / "cube"))
-    job_id = jobs_of(local).consolidate(asked(name="half"))
+    job_id = jobs_of(local).consolidate(consolidation(name="half"))
     while not local.store.list("consolidated"):
         assert jobs_of(local).advance(job_id)
     written = set(local.store.list("consolidated"))

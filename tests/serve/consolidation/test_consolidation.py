@@ -1,9 +1,8 @@
-"""Consolidation jobs of a local cube, from their start to each of their ends."""
+"""Consolidation jobs of a local cube, from start to each possible end."""
 
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 
@@ -12,10 +11,10 @@ import pytest
 
 from acdtask.cube.follow import Advances
 from acdtask.cube.geocube.joblog import read_log, tasks_of
-from acdtask.cube.jobs import Consolidates, JobState, Level, TaskState
+from acdtask.cube.jobs import Consolidates, Level, TaskState
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Cube, Instance
-from acdtask.errors import AcdError, ErrorCode
+from acdtask.errors import ErrorCode
 from acdtask.raster.grid import Layout, RegularGrid, WebMercatorGrid
 from tests.cube.builders import COHERENCE, dataset, grid, put_image, record
 from tests.serve.consolidation.small_cube import (
@@ -23,14 +22,16 @@ from tests.serve.consolidation.small_cube import (
     IDS,
     LAYOUT,
     RECORDS,
-    asked,
     consolidated,
+    consolidation,
     digests,
     expected_stack,
     jobs_of,
     make_cube,
+    refused,
     stack,
     work,
+    work_to,
 )
 
 PAUSES = {
@@ -52,24 +53,6 @@ def cube(tmp_path: Path) -> LocalCube:
     return make_cube(str(tmp_path / "cube"))
 
 
-def work_to(cube: LocalCube, job: str, state: str) -> JobState:
-    """Do steps, and continue at every pause before, until the job enters the state."""
-    jobs = jobs_of(cube)
-    for _ in range(100):
-        seen = jobs.job(job)
-        if seen.state == state:
-            return seen
-        if seen.waiting:
-            jobs.continue_job(seen.id)
-        else:
-            jobs.advance(seen.id)
-    raise AssertionError(f"{job} never was {state}: {seen}")
-
-
-def refused(code: ErrorCode, match: str = "") -> AbstractContextManager[object]:
-    return pytest.raises(AcdError, match=re.escape(code.label) + ".*" + match)
-
-
 def test_jobs_of_a_local_cube_consolidate(cube: LocalCube) -> None:
     room: Cube = cube
     jobs: Consolidates = jobs_of(cube)
@@ -78,9 +61,9 @@ def test_jobs_of_a_local_cube_consolidate(cube: LocalCube) -> None:
 
 
 @pytest.mark.parametrize("level", list(Level))
-def test_the_whole_life_of_a_job_pauses_where_its_level_says(place: str, level: Level) -> None:
+def test_a_job_pauses_as_its_level_says(place: str, level: Level) -> None:
     cube = make_cube(place)
-    job_id = jobs_of(cube).consolidate(asked(level=level))
+    job_id = jobs_of(cube).consolidate(consolidation(level=level))
     assert jobs_of(cube).job("first") == jobs_of(cube).job(job_id)
     assert (jobs_of(cube).job(job_id).state, jobs_of(cube).job(job_id).waiting) == ("NEW", False)
     pauses = []
@@ -95,21 +78,23 @@ def test_the_whole_life_of_a_job_pauses_where_its_level_says(place: str, level: 
             jobs_of(cube).continue_job(job_id)
     assert pauses == PAUSES[level]
     assert (job.waiting, job.active_tasks, job.failed_tasks, job.kind) == (False, 0, 0, "consolidation")
-    assert {(one.record_id, one.cell) for one in consolidated(cube)} == {(one, cell) for one in IDS for cell in CELLS}
+    assert {(dataset.record_id, dataset.cell) for dataset in consolidated(cube)} == {
+        (record_id, cell) for record_id in IDS for cell in CELLS
+    }
     for cell in CELLS:
         np.testing.assert_array_equal(stack(cube, cell), expected_stack(cell))
     assert len(cube.datasets("CoherenceVV", "master")) == 3 + 12, "sources stay"
 
 
-def test_what_is_read_then_comes_from_the_container(cube: LocalCube) -> None:
-    work(cube, jobs_of(cube).consolidate(asked()))
+def test_consolidated_pixels_are_read_from_the_container(cube: LocalCube) -> None:
+    work(cube, jobs_of(cube).consolidate(consolidation()))
     for number in range(3):
         cube.store.delete(f"pixels/{number}.tif")
     np.testing.assert_array_equal(stack(cube, "1/1"), expected_stack("1/1"))
 
 
-def test_its_log_is_written_as_a_geocube_writes_it(cube: LocalCube) -> None:
-    job = work(cube, jobs_of(cube).consolidate(asked()))
+def test_its_log_has_geocubes_format(cube: LocalCube) -> None:
+    job = work(cube, jobs_of(cube).consolidate(consolidation()))
     log = job.log
     form = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z - (DEBUG|INFO|WARN|ERROR) \| Status: [A-Z]+ - Message: .+"
     assert [text for text in log if not re.fullmatch(form, text)] == []
@@ -138,7 +123,7 @@ def test_a_client_reads_the_state_of_the_job_in_its_log(cube: LocalCube, tmp_pat
     pixels = source.read_bytes()
     if life in ("failed", "retried"):
         source.unlink()
-    job_id = jobs.consolidate(asked())
+    job_id = jobs.consolidate(consolidation())
     if life == "cancelled":
         work_to(cube, job_id, "CONSOLIDATIONINPROGRESS")
         assert jobs.advance(job_id)
@@ -159,17 +144,17 @@ def test_a_client_reads_the_state_of_the_job_in_its_log(cube: LocalCube, tmp_pat
 
 
 def test_consolidating_again_is_done_without_tasks(cube: LocalCube, tmp_path: Path) -> None:
-    work(cube, jobs_of(cube).consolidate(asked()))
+    work(cube, jobs_of(cube).consolidate(consolidation()))
     before = digests(tmp_path / "cube" / "consolidated")
-    job = work(cube, jobs_of(cube).consolidate(asked(name="again")))
+    job = work(cube, jobs_of(cube).consolidate(consolidation(name="again")))
     assert job.state == "DONE"
     assert job.tasks == ()
     assert digests(tmp_path / "cube" / "consolidated") == before
 
 
 def test_a_new_record_gets_a_container_of_its_own(cube: LocalCube) -> None:
-    work(cube, jobs_of(cube).consolidate(asked(records=IDS[:2])))
-    job = work(cube, jobs_of(cube).consolidate(asked(name="more", records=(*IDS, IDS[0]))))
+    work(cube, jobs_of(cube).consolidate(consolidation(records=IDS[:2])))
+    job = work(cube, jobs_of(cube).consolidate(consolidation(name="more", records=(*IDS, IDS[0]))))
     assert job.state == "DONE"
     assert {task.records for task in job.tasks} == {1}
     np.testing.assert_array_equal(stack(cube, "0/0"), expected_stack("0/0"))
@@ -181,21 +166,21 @@ def test_job_after_job_appends_to_small_containers(tmp_path: Path) -> None:
     sizes: list[list[int]] = []
     files: dict[str, str] = {}
     for number in range(6):
-        wanted = tuple(one.id for one in records[: number + 1])
-        job = work(cube, jobs_of(cube).consolidate(asked(name=f"day{number}", records=wanted)))
+        wanted = tuple(record.id for record in records[: number + 1])
+        job = work(cube, jobs_of(cube).consolidate(consolidation(name=f"day{number}", records=wanted)))
         assert job.state == "DONE"
         assert files.items() <= digests(tmp_path / "cube" / "consolidated").items(), "older containers are not changed"
         files = digests(tmp_path / "cube" / "consolidated")
-        uris = [one.uri for one in consolidated(cube) if one.cell == "1/0"]
+        uris = [dataset.uri for dataset in consolidated(cube) if dataset.cell == "1/0"]
         sizes.append(sorted((uris.count(uri) for uri in set(uris)), reverse=True))
     assert sizes == [[1], [2], [2, 1], [4], [4, 1], [4, 2]]
     np.testing.assert_array_equal(stack(cube, "1/0"), expected_stack("1/0"))
 
 
 def test_a_cancelled_job_leaves_the_containers_that_it_would_have_appended_to(cube: LocalCube, tmp_path: Path) -> None:
-    work(cube, jobs_of(cube).consolidate(asked(records=IDS[:1])))
+    work(cube, jobs_of(cube).consolidate(consolidation(records=IDS[:1])))
     before, copies = digests(tmp_path / "cube" / "consolidated"), consolidated(cube)
-    job_id = jobs_of(cube).consolidate(asked(name="second", level=Level.CRITICAL))
+    job_id = jobs_of(cube).consolidate(consolidation(name="second", level=Level.CRITICAL))
     work_to(cube, job_id, "CONSOLIDATIONINPROGRESS")
     jobs_of(cube).continue_job(job_id)
     assert jobs_of(cube).advance(job_id)
@@ -214,7 +199,7 @@ def test_a_cancelled_job_leaves_the_containers_that_it_would_have_appended_to(cu
 )
 def test_another_layout_is_made_from_the_sources(cube: LocalCube, layout: Layout) -> None:
     cube.add_layout(layout)
-    job = work(cube, jobs_of(cube).consolidate(asked(layout=layout.name)))
+    job = work(cube, jobs_of(cube).consolidate(consolidation(layout=layout.name)))
     assert job.state == "DONE"
     cells = [task.cell for task in job.tasks]
     before = {cell: stack(make_cube(f"{cube.store.url}-2"), cell, layout) for cell in cells}
@@ -222,34 +207,38 @@ def test_another_layout_is_made_from_the_sources(cube: LocalCube, layout: Layout
     assert any((pixels != -1).any() for pixels in before.values())
     for cell, pixels in before.items():
         np.testing.assert_array_equal(stack(cube, cell, layout), pixels)
-    assert work(cube, jobs_of(cube).consolidate(asked(name="utm"))).state == "DONE"
+    assert work(cube, jobs_of(cube).consolidate(consolidation(name="utm"))).state == "DONE"
     np.testing.assert_array_equal(stack(cube, "1/0"), expected_stack("1/0"))
 
 
-def test_an_unknown_layout_of_a_client_shows_in_the_job_and_is_mended_by_a_retry(cube: LocalCube) -> None:
-    job_id = jobs_of(cube).start(asked(layout="nowhere"))
+def test_an_unknown_layout_fails_the_job_and_a_retry_repairs_it(cube: LocalCube) -> None:
+    job_id = jobs_of(cube).start(consolidation(layout="nowhere"))
     job = work(cube, job_id)
     assert (job.state, job.waiting) == ("INITIALISATIONFAILED", False)
     assert "nowhere" in job.error
     with refused(ErrorCode.DATASET_LOCKED, "job first"):
-        jobs_of(cube).consolidate(asked(name="second"))
+        jobs_of(cube).consolidate(consolidation(name="second"))
     cube.add_layout(Layout(name="nowhere", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=50)))
     jobs_of(cube).retry_job(job_id)
     assert work(cube, job_id).state == "DONE"
 
 
-def test_what_cannot_be_is_refused_at_once(cube: LocalCube) -> None:
+def test_invalid_consolidations_are_refused_immediately(cube: LocalCube) -> None:
     cube.add_variable(COHERENCE.model_copy(update={"name": "Two", "bands": ("a", "b")}))
     cube.add_instance(Instance(variable="Two", name="master"))
     for wrong, code, match in (
-        (asked(records=(record(77).id,)), ErrorCode.INPUT_MISSING, "No dataset found for these records and instances"),
-        (asked(records=()), ErrorCode.SETTING_INVALID, "names no record"),
-        (asked(variable="Nope"), ErrorCode.VARIABLE_UNKNOWN, "Nope"),
-        (asked(instance="nope"), ErrorCode.INSTANCE_UNKNOWN, "nope"),
-        (asked(layout="nowhere"), ErrorCode.LAYOUT_UNKNOWN, "nowhere"),
-        (asked(variable="Two"), ErrorCode.INPUT_BANDS, "Two"),
-        (asked(name=" "), ErrorCode.SETTING_INVALID, "name"),
-        (asked(name="x" * 201), ErrorCode.SETTING_INVALID, "name"),
+        (
+            consolidation(records=(record(77).id,)),
+            ErrorCode.INPUT_MISSING,
+            "No dataset found for these records and instances",
+        ),
+        (consolidation(records=()), ErrorCode.SETTING_INVALID, "names no record"),
+        (consolidation(variable="Nope"), ErrorCode.VARIABLE_UNKNOWN, "Nope"),
+        (consolidation(instance="nope"), ErrorCode.INSTANCE_UNKNOWN, "nope"),
+        (consolidation(layout="nowhere"), ErrorCode.LAYOUT_UNKNOWN, "nowhere"),
+        (consolidation(variable="Two"), ErrorCode.INPUT_BANDS, "Two"),
+        (consolidation(name=" "), ErrorCode.SETTING_INVALID, "name"),
+        (consolidation(name="x" * 201), ErrorCode.SETTING_INVALID, "name"),
     ):
         with refused(code, match):
             jobs_of(cube).consolidate(wrong)
@@ -263,38 +252,38 @@ def test_what_cannot_be_is_refused_at_once(cube: LocalCube) -> None:
 
 def test_a_name_is_taken_once(place: str) -> None:
     cube = make_cube(place)
-    jobs_of(cube).consolidate(asked())
+    jobs_of(cube).consolidate(consolidation())
     with refused(ErrorCode.JOB_CONFLICT, "'first'"):
-        jobs_of(cube).consolidate(asked())
+        jobs_of(cube).consolidate(consolidation())
     work(cube, "first")
     with refused(ErrorCode.JOB_CONFLICT):
-        jobs_of(cube).consolidate(asked())
+        jobs_of(cube).consolidate(consolidation())
     assert jobs_of(cube).forget("fir*") == 1
     with refused(ErrorCode.JOB_UNKNOWN):
         jobs_of(cube).job("first")
-    assert work(cube, jobs_of(cube).consolidate(asked())).state == "DONE"
+    assert work(cube, jobs_of(cube).consolidate(consolidation())).state == "DONE"
 
 
 def test_datasets_are_locked_until_the_job_has_ended(cube: LocalCube) -> None:
     cube.add_instance(Instance(variable="CoherenceVV", name="other"))
     stored = put_image(cube.store, "pixels/other.tif", np.ones((90, 100), np.int16), grid(100, 90))
     cube.index([], [dataset(RECORDS[2], stored.uri, grid=grid(100, 90), instance="other")])
-    jobs_of(cube).consolidate(asked(records=IDS[:2]))
+    jobs_of(cube).consolidate(consolidation(records=IDS[:2]))
     other = LocalCube.open(cube.store.url)
     with refused(ErrorCode.DATASET_LOCKED, r"job first \(NEW\) holds 1 of the 2 records"):
-        jobs_of(other).consolidate(asked(name="second", records=IDS[1:]))
-    jobs_of(other).consolidate(asked(name="third", records=IDS[2:]))
+        jobs_of(other).consolidate(consolidation(name="second", records=IDS[1:]))
+    jobs_of(other).consolidate(consolidation(name="third", records=IDS[2:]))
     work(cube, "third")
-    jobs_of(other).consolidate(asked(name="fourth", instance="other"))
+    jobs_of(other).consolidate(consolidation(name="fourth", instance="other"))
     assert [job.name for job in jobs_of(other).jobs()] == ["first", "third", "fourth"]
     work(cube, "first")
-    assert work(other, jobs_of(other).consolidate(asked(name="second", records=IDS[1:]))).state == "DONE"
+    assert work(other, jobs_of(other).consolidate(consolidation(name="second", records=IDS[1:]))).state == "DONE"
 
 
 def test_jobs_are_listed_by_pattern_and_age(place: str) -> None:
     cube = make_cube(place)
     for number, name in enumerate(["b/1", "a/2", "A [x]"]):
-        jobs_of(cube).consolidate(asked(name=name, records=(IDS[number],)))
+        jobs_of(cube).consolidate(consolidation(name=name, records=(IDS[number],)))
     assert [job.name for job in jobs_of(cube).jobs()] == ["b/1", "a/2", "A [x]"]
     assert [job.name for job in jobs_of(cube).jobs("a*")] == ["a/2"]
     assert [job.name for job in jobs_of(cube).jobs("a*(?i)")] == ["a/2", "A [x]"]
@@ -310,7 +299,7 @@ def test_a_damaged_source_fails_its_cells_and_a_retry_does_only_them(cube: Local
     file = tmp_path / "late.tif"
     stored = put_image(cube.store, "late.tif", np.ones((90, 30), np.int16), right)
     cube.index([], [dataset(late, str(file), grid=right)])
-    job_id = jobs_of(cube).consolidate(asked(records=(*IDS, late.id)))
+    job_id = jobs_of(cube).consolidate(consolidation(records=(*IDS, late.id)))
     job = work(cube, job_id)
     assert (job.state, job.failed_tasks, job.active_tasks) == ("CONSOLIDATIONFAILED", 2, 0)
     assert str(file) in job.error
@@ -321,7 +310,7 @@ def test_a_damaged_source_fails_its_cells_and_a_retry_does_only_them(cube: Local
     assert not jobs_of(cube).advance(job_id)
     written = digests(tmp_path / "cube" / "consolidated")
     jobs_of(cube).retry_job(job_id)
-    assert work(cube, job_id).state == "CONSOLIDATIONFAILED", "nothing was mended"
+    assert work(cube, job_id).state == "CONSOLIDATIONFAILED", "the file is still damaged"
     file.write_bytes((tmp_path / "cube" / stored.uri).read_bytes())
     jobs_of(cube).retry_job(job_id)
     job = work(cube, job_id)
@@ -334,7 +323,7 @@ def test_a_damaged_source_fails_its_cells_and_a_retry_does_only_them(cube: Local
 
 
 def test_a_container_that_is_lost_before_it_is_indexed_is_made_again(cube: LocalCube) -> None:
-    job_id = jobs_of(cube).consolidate(asked(level=Level.MAJOR))
+    job_id = jobs_of(cube).consolidate(consolidation(level=Level.MAJOR))
     work_to(cube, job_id, "CONSOLIDATIONDONE")
     lost = next(key for key in cube.store.list("consolidated") if key.endswith(".zarr/zarr.json"))
     cube.store.delete(lost)
@@ -347,93 +336,15 @@ def test_a_container_that_is_lost_before_it_is_indexed_is_made_again(cube: Local
         np.testing.assert_array_equal(stack(cube, cell), expected_stack(cell))
 
 
-CANCELS = [
-    # state, paused there, by force, ends as FAILED
-    ("NEW", False, False, False),
-    ("NEW", False, True, True),
-    ("CREATED", True, False, True),
-    ("CREATED", False, False, False),
-    ("CREATED", False, True, True),
-    ("CONSOLIDATIONINPROGRESS", True, False, True),
-    ("CONSOLIDATIONINPROGRESS", False, False, True),
-    ("CONSOLIDATIONDONE", True, False, True),
-    ("CONSOLIDATIONDONE", False, False, False),
-    ("CONSOLIDATIONDONE", False, True, True),
-    ("CONSOLIDATIONINDEXED", True, False, True),
-    ("CONSOLIDATIONINDEXED", False, True, False),
-    ("CONSOLIDATIONEFFECTIVE", True, True, False),
-    ("CONSOLIDATIONEFFECTIVE", False, True, False),
-    ("DONE", False, True, False),
-]
-
-
-@pytest.mark.parametrize(("state", "paused", "force", "ends"), CANCELS)
-def test_a_job_is_cancelled_where_that_can_be(
-    cube: LocalCube, tmp_path: Path, state: str, paused: bool, force: bool, ends: bool
-) -> None:
-    job_id = jobs_of(cube).consolidate(asked(level=Level.ALL if paused else Level.ASYNCHRONOUS))
-    job = work_to(cube, job_id, state)
-    assert job.waiting is paused
-    if not ends:
-        with refused(ErrorCode.JOB_STATE):
-            jobs_of(cube).cancel_job(job_id, force=force)
-        assert work_to(cube, job_id, "DONE").state == "DONE"
-        return
-    jobs_of(cube).cancel_job(job_id, force=force)
-    job = work(cube, job_id)
-    assert job.state == "FAILED"
-    assert consolidated(cube) == []
-    assert digests(tmp_path / "cube" / "consolidated") == {}
-    with refused(ErrorCode.JOB_STATE):
-        jobs_of(cube).cancel_job(job_id, force=True)
-    assert work(cube, jobs_of(cube).consolidate(asked(name="second"))).state == "DONE", "nothing is locked"
-
-
-@pytest.mark.parametrize("state", ["INITIALISATIONFAILED", "CONSOLIDATIONFAILED"])
-def test_a_stuck_job_is_cancelled(cube: LocalCube, tmp_path: Path, state: str) -> None:
-    if state == "INITIALISATIONFAILED":
-        job_id = jobs_of(cube).start(asked(layout="nowhere"))
-    else:
-        cube.store.delete("pixels/1.tif")
-        job_id = jobs_of(cube).consolidate(asked())
-    assert work(cube, job_id).state == state
-    jobs_of(cube).cancel_job(job_id)
-    assert work(cube, job_id).state == "FAILED"
-    assert digests(tmp_path / "cube" / "consolidated") == {}
-    jobs_of(cube).consolidate(asked(name="second"))
-
-
-def test_a_job_in_progress_is_cancelled_after_some_cells(cube: LocalCube, tmp_path: Path) -> None:
-    job_id = jobs_of(cube).consolidate(asked())
-    work_to(cube, job_id, "CONSOLIDATIONINPROGRESS")
-    assert jobs_of(cube).advance(job_id)
-    assert jobs_of(cube).job(job_id).active_tasks == 3
-    jobs_of(cube).cancel_job(job_id)
-    assert jobs_of(cube).job(job_id).state == "CONSOLIDATIONCANCELLING"
-    assert work(cube, job_id).state == "FAILED"
-    assert digests(tmp_path / "cube" / "consolidated") == {}
-
-
-def test_containers_that_may_be_in_the_index_are_not_removed(cube: LocalCube, tmp_path: Path) -> None:
-    job_id = jobs_of(cube).consolidate(asked())
-    work_to(cube, job_id, "CONSOLIDATIONINDEXED")
-    cube.store.delete(next(key for key in cube.store.list("jobs") if "/orders/" in key))
-    job = work(cube, job_id)
-    assert job.state == "CONSOLIDATIONFAILED"
-    assert "is missing" in job.error
-    before = digests(tmp_path / "cube" / "consolidated")
-    jobs_of(cube).cancel_job(job_id)
-    assert work(cube, job_id).state == "FAILED"
-    assert digests(tmp_path / "cube" / "consolidated") == before != {}
-
-
-def test_what_others_consolidated_meanwhile_stays_theirs(cube: LocalCube) -> None:
-    job_id = jobs_of(cube).consolidate(asked(level=Level.ALL))
+def test_datasets_consolidated_by_others_meanwhile_are_kept(cube: LocalCube) -> None:
+    job_id = jobs_of(cube).consolidate(consolidation(level=Level.ALL))
     work_to(cube, job_id, "CONSOLIDATIONINDEXED")
     theirs = put_image(cube.store, "theirs.tif", expected_stack("0/0")[1], grid(64, 64))
     cube.index([], [dataset(RECORDS[1], theirs.uri, grid=grid(64, 64), layout="utm", cell="0/0")])
     jobs_of(cube).continue_job(job_id)
     job = work_to(cube, job_id, "DONE")
     assert any("1 dataset(s) were consolidated by others" in text for text in job.log)
-    assert [one.uri for one in consolidated(cube) if (one.record_id, one.cell) == (IDS[1], "0/0")] == ["theirs.tif"]
+    assert [dataset.uri for dataset in consolidated(cube) if (dataset.record_id, dataset.cell) == (IDS[1], "0/0")] == [
+        "theirs.tif"
+    ]
     np.testing.assert_array_equal(stack(cube, "0/0"), expected_stack("0/0"))

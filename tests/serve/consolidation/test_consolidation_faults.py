@@ -1,4 +1,4 @@
-"""Jobs that are killed, done by several at once, left and taken up again: what comes out is the same."""
+"""Jobs that are killed, done concurrently, or interrupted and continued have the same results."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from tests.conftest import CHECKOUT
 from tests.serve.consolidation.small_cube import (
     CELLS,
     IDS,
-    asked,
     consolidated,
+    consolidation,
     digests,
     expected_stack,
     jobs_of,
@@ -41,18 +41,18 @@ from tests.serve.consolidation.small_cube import (
 )
 
 WIDE = Layout(name="wide", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=96, ox=400000, oy=5600000))
-"""Two cells are enough where a job is done again and again."""
+"""Two cells suffice for tests that repeat a job many times."""
 
 WRITES = ("put", "create", "delete")
 
 
 class KilledError(BaseException):
-    """The process ends here: nothing catches it, and nothing is written any more."""
+    """Simulates the end of the process: nothing catches it, and nothing more is written."""
 
 
 @contextmanager
 def killed_at(number: int, patch: pytest.MonkeyPatch, *, written: bool) -> Iterator[Callable[[], int]]:
-    """End at the write of that number, before it is done or after; the count of writes so far."""
+    """Raise before or after the write with this number; returns the counter of writes."""
     count = 0
 
     def dying(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,9 +76,9 @@ def killed_at(number: int, patch: pytest.MonkeyPatch, *, written: bool) -> Itera
 
 
 def start_or_find(cube: LocalCube) -> str:
-    """What a person does whose command broke off: the same again."""
-    there = jobs_of(cube).jobs("first")
-    return there[0].id if there else jobs_of(cube).consolidate(asked(layout="wide", records=IDS[:2]))
+    """Run the interrupted command again, as a person would."""
+    started = jobs_of(cube).jobs("first")
+    return started[0].id if started else jobs_of(cube).consolidate(consolidation(layout="wide", records=IDS[:2]))
 
 
 def start_and_work(folder: Path) -> str:
@@ -138,7 +138,7 @@ def test_a_kill_at_any_write_of_a_rollback_leaves_nothing(
         shutil.copytree(prepared, tmp_path / name)
         folders.append(tmp_path / name)
         cube = LocalCube.open(str(tmp_path / name))
-        job_id = jobs_of(cube).consolidate(asked(level=Level.MAJOR, layout="wide", records=IDS[:2]))
+        job_id = jobs_of(cube).consolidate(consolidation(level=Level.MAJOR, layout="wide", records=IDS[:2]))
         while work(cube, job_id).state != "CONSOLIDATIONDONE":
             jobs_of(cube).continue_job(job_id)
     with killed_at(10**6, monkeypatch, written=True) as count:
@@ -154,14 +154,14 @@ def test_a_kill_at_any_write_of_a_rollback_leaves_nothing(
         cancel_and_work(cube)
         assert jobs_of(cube).job("first").state == "FAILED", number
         assert digests(folder / "consolidated") == {}, number
-        jobs_of(cube).consolidate(asked(name="second"))
+        jobs_of(cube).consolidate(consolidation(name="second"))
         shutil.rmtree(folder)
 
 
 def test_a_process_that_is_killed_leaves_a_job_that_another_ends(prepared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cube"
     shutil.copytree(prepared, folder)
-    job_id = jobs_of(LocalCube.open(str(folder))).consolidate(asked())
+    job_id = jobs_of(LocalCube.open(str(folder))).consolidate(consolidation())
     slow = (
         "import sys, time\n"
         "from acdtask.cube.local.stack import StackWriter\n"
@@ -195,16 +195,16 @@ def test_a_process_that_is_killed_leaves_a_job_that_another_ends(prepared: Path,
 
 
 @pytest.mark.parametrize("lease", [0.0, 30.0])
-def test_many_at_once_do_a_job_once(
+def test_many_processes_do_a_job_once(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lease: float
 ) -> None:
-    """With a lease of no time everybody does every step at the same time."""
+    """With leases of no duration, all processes do every step concurrently."""
     monkeypatch.setattr(journal, "LEASE_SECONDS", lease)
     folder, single = tmp_path / "cube", tmp_path / "single"
     shutil.copytree(prepared, folder)
     shutil.copytree(prepared, single)
-    work(LocalCube.open(str(single)), jobs_of(LocalCube.open(str(single))).consolidate(asked()))
-    job_id = jobs_of(LocalCube.open(str(folder))).consolidate(asked())
+    work(LocalCube.open(str(single)), jobs_of(LocalCube.open(str(single))).consolidate(consolidation()))
+    job_id = jobs_of(LocalCube.open(str(folder))).consolidate(consolidation())
 
     def worker(_: int) -> None:
         jobs = jobs_of(LocalCube.open(str(folder)))
@@ -220,24 +220,24 @@ def test_many_at_once_do_a_job_once(
     assert len([text for text in log if "New state: DONE" in text]) == 1
 
 
-def test_of_many_who_want_the_same_datasets_one_gets_them(prepared: Path, tmp_path: Path) -> None:
+def test_only_one_of_many_jobs_locks_the_same_datasets(prepared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cube"
     shutil.copytree(prepared, folder)
 
     def start(number: int) -> str:
         try:
             return jobs_of(LocalCube.open(str(folder))).consolidate(
-                asked(name=f"job{number % 5}", records=IDS[number % 2 :])
+                consolidation(name=f"job{number % 5}", records=IDS[number % 2 :])
             )
         except AcdError as error:
             return error.code.name
 
     with ThreadPoolExecutor(8) as pool:
-        said = list(pool.map(start, range(20)))
+        replies = list(pool.map(start, range(20)))
     cube = LocalCube.open(str(folder))
     (job,) = jobs_of(cube).jobs()
-    assert said.count(job.id) == 1
-    assert set(said) <= {job.id, "DATASET_LOCKED", "JOB_CONFLICT"}
+    assert replies.count(job.id) == 1
+    assert set(replies) <= {job.id, "DATASET_LOCKED", "JOB_CONFLICT"}
     assert work(cube, job.id).state == "DONE"
 
 
@@ -245,7 +245,7 @@ def no_errors(job_id: str, error: Exception) -> None:
     raise AssertionError(job_id) from error
 
 
-def test_runners_do_the_jobs_and_followers_only_look(prepared: Path, tmp_path: Path) -> None:
+def test_runners_do_the_jobs_and_followers_only_watch(prepared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cube"
     shutil.copytree(prepared, folder)
     cube = LocalCube.open(str(folder))
@@ -258,7 +258,8 @@ def test_runners_do_the_jobs_and_followers_only_look(prepared: Path, tmp_path: P
 
     with JobRunner(jobs_of(cube), note, threads=2) as runner, JobRunner(jobs_of(other), note):
         ids = [
-            jobs_of(cube).consolidate(asked(name=f"j{n}", records=(IDS[n],), level=Level.CRITICAL)) for n in range(3)
+            jobs_of(cube).consolidate(consolidation(name=f"j{n}", records=(IDS[n],), level=Level.CRITICAL))
+            for n in range(3)
         ]
         runner.wake()
         approved: list[str] = []
@@ -275,11 +276,11 @@ def test_runners_do_the_jobs_and_followers_only_look(prepared: Path, tmp_path: P
         np.testing.assert_array_equal(stack(cube, cell), expected_stack(cell))
 
 
-def test_a_runner_takes_up_what_was_left(prepared: Path, tmp_path: Path) -> None:
+def test_a_runner_continues_unfinished_jobs(prepared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cube"
     shutil.copytree(prepared, folder)
     first = LocalCube.open(str(folder))
-    job_id = jobs_of(first).consolidate(asked())
+    job_id = jobs_of(first).consolidate(consolidation())
     for _ in range(3):
         assert jobs_of(first).advance(job_id)
     assert jobs_of(first).job(job_id).active_tasks == 3
@@ -319,7 +320,7 @@ def test_a_runner_that_is_stopped_leaves_a_step_that_another_does(
     monkeypatch.setattr(StackWriter, "write", held)
     runner = JobRunner(jobs_of(cube), no_errors)
     runner.start()
-    job_id = jobs_of(cube).consolidate(asked())
+    job_id = jobs_of(cube).consolidate(consolidation())
     runner.wake()
     assert begun.wait(120)
     assert not runner.stop(timeout=0.1), "it is within a block"
@@ -339,7 +340,7 @@ def test_a_cell_that_is_being_written_sees_that_the_job_was_cancelled(
     monkeypatch.setattr("acdtask.cube.local.consolidation_cell.BLOCK", 16)
     monkeypatch.setattr("acdtask.cube.local.stack.CHUNK_PIXELS", 16)
     monkeypatch.setattr(jobs, "LOOK_SECONDS", 0.0)
-    job_id = jobs_of(cube).consolidate(asked())
+    job_id = jobs_of(cube).consolidate(consolidation())
     blocks = 0
     write = StackWriter.write
 
@@ -356,32 +357,32 @@ def test_a_cell_that_is_being_written_sees_that_the_job_was_cancelled(
     assert digests(folder / "consolidated") == {}
 
 
-def test_a_word_that_is_said_while_a_step_is_done_is_not_lost(
+def test_a_command_given_during_a_step_is_not_lost(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The step began before and ends after: it finds that it is too late."""
+    """The step begins before the command and ends after it, so its event is discarded."""
     folder = tmp_path / "cube"
     shutil.copytree(prepared, folder)
     cube = LocalCube.open(str(folder))
     monkeypatch.setattr(jobs, "LOOK_SECONDS", 1e6)
-    job_id = jobs_of(cube).consolidate(asked())
+    job_id = jobs_of(cube).consolidate(consolidation())
     finish = StackWriter.finish
-    said: list[str] = []
+    commands: list[str] = []
 
     def cancelling(writer: StackWriter) -> None:
         finish(writer)
-        if not said:
-            said.append("cancel")
+        if not commands:
+            commands.append("cancel")
             jobs_of(LocalCube.open(str(folder))).cancel_job(job_id)
 
     monkeypatch.setattr(StackWriter, "finish", cancelling)
     job = work(cube, job_id)
-    assert (job.state, said) == ("FAILED", ["cancel"])
+    assert (job.state, commands) == ("FAILED", ["cancel"])
     assert not any("TaskSuccessful" in text for text in job.log)
     assert digests(folder / "consolidated") == {}
 
 
-def test_a_store_that_does_not_answer_is_tried_again_and_a_bug_is_a_state(
+def test_an_unavailable_store_is_retried_and_a_bug_becomes_a_state(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "cube"
@@ -401,13 +402,13 @@ def test_a_store_that_does_not_answer_is_tried_again_and_a_bug_is_a_state(
         return replace(*arguments, **named)
 
     monkeypatch.setattr(LocalCube, "replace", away)
-    job_id = jobs_of(cube).consolidate(asked())
-    with JobRunner(jobs_of(cube), lambda one, error: faults.append((one, error)), poll=0.05):
+    job_id = jobs_of(cube).consolidate(consolidation())
+    with JobRunner(jobs_of(cube), lambda job, error: faults.append((job, error)), poll=0.05):
         deadline = time.monotonic() + 120
         while jobs_of(cube).job(job_id).state != "CONSOLIDATIONFAILED" and time.monotonic() < deadline:
             time.sleep(0.05)
         assert [type(error).__name__ for _, error in faults] == ["AcdError", "AcdError", "ZeroDivisionError"]
-        assert {one for one, _ in faults} == {job_id}
+        assert {job for job, _ in faults} == {job_id}
         assert "seven by nought" in "".join(jobs_of(cube).job(job_id).log)
         jobs_of(cube).retry_job(job_id)
         assert follow_only(cube, job_id) == "DONE"
@@ -421,7 +422,7 @@ def test_a_full_disk_waits_for_a_person(prepared: Path, tmp_path: Path, monkeypa
     def full(writer: StackWriter) -> None:
         raise AcdError(ErrorCode.DISK_FULL, f"{writer.shape} cannot be written")
 
-    job_id = jobs_of(cube).consolidate(asked())
+    job_id = jobs_of(cube).consolidate(consolidation())
     with monkeypatch.context() as patch:
         patch.setattr(StackWriter, "finish", full)
         ending = follow(jobs_of(cube), job_id)
@@ -437,19 +438,19 @@ def test_without_a_server_the_follower_does_the_work(prepared: Path, tmp_path: P
     folder = tmp_path / "cube"
     shutil.copytree(prepared, folder)
     cube = LocalCube.open(str(folder))
-    told: list[JobEvent] = []
-    job_id = jobs_of(cube).consolidate(asked(level=Level.ALL))
-    ending = follow(jobs_of(cube), job_id, lambda job: job.waiting, told.append)
+    events: list[JobEvent] = []
+    job_id = jobs_of(cube).consolidate(consolidation(level=Level.ALL))
+    ending = follow(jobs_of(cube), job_id, lambda job: job.waiting, events.append)
     assert require_done(ending).state == "DONE"
-    assert [event.job.state for event in told if event.continued] == [
+    assert [event.job.state for event in events if event.continued] == [
         "CREATED",
         "CONSOLIDATIONINPROGRESS",
         "CONSOLIDATIONDONE",
         "CONSOLIDATIONINDEXED",
         "CONSOLIDATIONEFFECTIVE",
     ]
-    assert tuple(text for event in told for text in event.lines) == ending.job.log
-    assert [event.job.active_tasks for event in told if event.job.state == "CONSOLIDATIONINPROGRESS"][-1] == 0
+    assert tuple(text for event in events for text in event.lines) == ending.job.log
+    assert [event.job.active_tasks for event in events if event.job.state == "CONSOLIDATIONINPROGRESS"][-1] == 0
     assert len(consolidated(cube)) == 12
-    jobs_of(cube).cancel_job(jobs_of(cube).consolidate(asked(name="none", level=Level.MAJOR)), force=True)
+    jobs_of(cube).cancel_job(jobs_of(cube).consolidate(consolidation(name="none", level=Level.MAJOR)), force=True)
     assert follow(jobs_of(cube), "none", lambda _: True).end is End.CANCELLED

@@ -1,4 +1,4 @@
-"""A runner for rendered WorkflowTemplates, each pod a process on this machine, and the rules that templates keep.
+"""A local runner for rendered WorkflowTemplates, with pods as processes, and a linter for templates.
 
-The runner rejects whatever it does not implement.
+The runner rejects unsupported features.
 """

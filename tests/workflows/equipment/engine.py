@@ -1,4 +1,4 @@
-"""The controller: DAGs, fan-outs, `when`, retries and the exit handler, as Argo does them."""
+"""Runs workflows like Argo's controller: DAGs, fan-outs, `when`, retries and the exit handler."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from acdtask.errors import AcdError, ErrorCode
 from tests.workflows.equipment.expression import evaluate, evaluate_when, substitute
-from tests.workflows.equipment.metrics import Registry, Series
+from tests.workflows.equipment.metrics import MetricSeries, Registry
 from tests.workflows.equipment.model import Dag, Document, Retry, Task, Template
 from tests.workflows.equipment.pods import Attempt, Host, run_pod
 
@@ -22,27 +22,29 @@ __all__ = ["Node", "Result", "run_workflow"]
 DEPENDS = re.compile(r"[\w.()&|!\s-]*")
 TASK_RESULT = re.compile(r"([\w-]+)(?:\.(\w+))?")
 PHASES = {"Succeeded": "Succeeded", "Failed": "Failed", "Errored": "Error", "Skipped": "Skipped", "Omitted": "Omitted"}
-"""The phase that a result in `depends` stands for."""
+"""Phase that each result in `depends` stands for."""
 GOES_ON_AFTER = frozenset({"Succeeded", "Skipped"})
-"""What a task's name alone stands for in `depends`."""
+"""Phases that a task's name alone stands for in `depends`."""
 BAD = frozenset({"Failed", "Error"})
 WITHOUT_A_RESULT = frozenset({"Skipped", "Omitted"})
-"""Such a task passes on what the tasks that it depends on came to; the last tasks decide about their DAG."""
+"""A task in such a phase passes on the phase of its dependencies. The last tasks determine the phase of a DAG."""
 NAMESPACE = "here"
-"""There is none on this machine."""
+"""Placeholder for workflow.namespace."""
 DEEPEST = 100
-"""Argo's limit of templates within templates."""
+"""Argo's limit on the nesting of templates."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A pod, or something that has none.
+    """A pod, or a task without one.
 
     Attributes:
-        name: where it is: the tasks from the entrypoint down, and in a fan-out the item.
-        phase: Succeeded, Failed, Error, Skipped (its `when` is false, or its fan-out empty) or Omitted (what it
-            depends on did not go well).
-        attempts: one for each time that its pod ran.
+        name: path of tasks from the entrypoint, with the item in a fan-out.
+        phase: Succeeded, Failed, Error, Skipped (`when` is false, or the fan-out is empty) or Omitted (a dependency
+            failed).
+        message: reason of the phase, if any.
+        attempts: attempts of the pod.
+        patch: the pod's podSpecPatch of the last attempt.
     """
 
     name: str
@@ -54,24 +56,24 @@ class Node:
 
 @dataclass(frozen=True)
 class Result:
-    """How a workflow ended."""
+    """Result of a workflow."""
 
     uid: str
     phase: str
     nodes: tuple[Node, ...]
-    metrics: Mapping[Series, float] = field(default_factory=dict)
+    metrics: Mapping[MetricSeries, float] = field(default_factory=dict)
 
     def metric(self, name: str, **labels: str) -> float:
-        """The value of a metric. KeyError."""
-        return self.metrics[Series(name, tuple(sorted(labels.items())))]
+        """Value of a metric. KeyError."""
+        return self.metrics[MetricSeries(name, tuple(sorted(labels.items())))]
 
     def node(self, name: str) -> Node:
-        """The node of that name."""
+        """Get a node by name."""
         return next(node for node in self.nodes if node.name == name)
 
     @property
     def exit_code(self) -> int:
-        """That of the first pod that did not succeed; 0 if the workflow did."""
+        """Exit code of the first failed pod; 0 if the workflow succeeded."""
         if self.phase == "Succeeded":
             return 0
         codes = [node.attempts[-1].exit_code for node in self.nodes if node.phase in BAD and node.attempts]
@@ -91,15 +93,15 @@ def run_workflow(
 
     Args:
         document: the workflow.
-        parameters: values of workflow parameters; the others have those of the file.
-        host: what stands for the cluster.
-        workers: pods at once.
-        pace: a factor on the waiting time before retries.
+        parameters: values of workflow parameters; others keep the file's values.
+        host: replacement for the cluster.
+        workers: number of pods that run at once.
+        pace: factor for the waiting time before retries.
         on_node: called when a node has ended.
 
     Raises:
-        AcdError: SETTING_INVALID if a parameter is not there or has a value that it cannot have, or if the workflow
-            holds anything that is not known here.
+        AcdError: SETTING_INVALID if a parameter is unknown or has an invalid value, or if the workflow uses an
+            unsupported feature.
     """
     run = _Run(document, _global_scope(document, parameters), host, workers, pace, on_node)
     entrypoint = document.spec.entrypoint
@@ -127,8 +129,8 @@ def _global_scope(document: Document, given: Mapping[str, str]) -> dict[str, str
         if value is None:
             raise AcdError(ErrorCode.SETTING_INVALID, f"parameter {name} has no value")
         if parameter.enum and value not in parameter.enum:
-            allowed = ", ".join(one or "''" for one in parameter.enum)
-            raise AcdError(ErrorCode.SETTING_INVALID, f"parameter {name} is {value!r}, and should be one of {allowed}")
+            allowed = ", ".join(choice or "''" for choice in parameter.enum)
+            raise AcdError(ErrorCode.SETTING_INVALID, f"parameter {name} is {value!r}, but must be one of {allowed}")
         scope[f"workflow.parameters.{name}"] = value
     return scope
 
@@ -151,22 +153,22 @@ class _Run:
     registry: Registry = field(default_factory=Registry)
 
     def template(self, name: str, path: str, arguments: Mapping[str, str], depth: int) -> _Ended:
-        """Run a template with the arguments that a task gives it."""
+        """Run a template with the arguments of a task."""
         if depth > DEEPEST:
-            raise AcdError(ErrorCode.SETTING_INVALID, f"templates call each other without an end at {path}")
+            raise AcdError(ErrorCode.SETTING_INVALID, f"templates are nested more than {DEEPEST} deep at {path}")
         template = self.document.template(name)
         scope = {**self.scope, **_inputs(template, arguments)}
         if template.dag is not None:
             begun = time.monotonic()
             ended = self._dag(template.dag, path, scope, depth)
-            self._take_metrics(template, scope, ended.phase, {}, begun)
+            self._record_metrics(template, scope, ended.phase, {}, begun)
             return ended
         node, outputs = self._pod(template, path, scope)
         self._done(node)
         return _Ended(node.phase, outputs)
 
     def _dag(self, dag: Dag, path: str, scope: dict[str, str], depth: int) -> _Ended:
-        """Run tasks one after the other, each after those that it depends on."""
+        """Run the tasks of a DAG one by one, each after its dependencies."""
         phases: dict[str, str] = {}
         branches: dict[str, str] = {}
         waiting = list(dag.tasks)
@@ -177,13 +179,13 @@ class _Run:
                 raise AcdError(ErrorCode.SETTING_INVALID, f"{path}: the tasks {names} wait for each other")
             waiting.remove(ready)
             task_path = f"{path}.{ready.name}"
-            if _may_begin(ready, phases):
+            if _may_start(ready, phases):
                 ended = self._task(ready, task_path, scope, depth)
             else:
                 ended = self._without_pod(task_path, "Omitted", f"depends on {ready.depends}")
             phases[ready.name] = ended.phase
-            before = _worst(branches[name] for name in _dependencies(ready))
-            branches[ready.name] = before if ended.phase in WITHOUT_A_RESULT else ended.phase
+            inherited = _worst(branches[name] for name in _dependencies(ready))
+            branches[ready.name] = inherited if ended.phase in WITHOUT_A_RESULT else ended.phase
             scope |= {f"tasks.{ready.name}.outputs.parameters.{name}": text for name, text in ended.outputs.items()}
         needed = {name for task in dag.tasks for name in _dependencies(task)}
         return _Ended(_worst(branch for name, branch in branches.items() if name not in needed))
@@ -200,7 +202,7 @@ class _Run:
         if not items:
             return self._without_pod(path, "Skipped", "the list of items is empty")
         if "item" in task.when:
-            raise AcdError(ErrorCode.SETTING_INVALID, f"{path}: this runner does not know a 'when' with an item")
+            raise AcdError(ErrorCode.SETTING_INVALID, f"{path}: this runner does not support a 'when' with an item")
         if not _is_wanted(task, scope):
             return self._without_pod(path, "Skipped", f"when {substitute(task.when, scope)!r} is false")
 
@@ -213,7 +215,7 @@ class _Run:
             return _Ended(_worst(list(pool.map(run, enumerate(items)))))
 
     def _pod(self, template: Template, path: str, scope: Mapping[str, str]) -> tuple[Node, Mapping[str, str]]:
-        """Run a pod, and run it again as its retry strategy says."""
+        """Run a pod, with retries according to its retry strategy."""
         attempts: list[Attempt] = []
         retry, patch = template.retry_strategy, ""
         while True:
@@ -224,18 +226,18 @@ class _Run:
             patch = substitute(template.pod_spec_patch, local)
             attempts.append(run_pod(template, local, self.document.spec.volumes, self.host, f"{path}-{len(attempts)}"))
             last = attempts[-1]
-            self._take_metrics(template, scope, last.phase, last.outputs, begun)
-            if last.phase == "Succeeded" or retry is None or not _tries_again(retry, attempts):
+            self._record_metrics(template, scope, last.phase, last.outputs, begun)
+            if last.phase == "Succeeded" or retry is None or not _retries(retry, attempts):
                 return Node(path, last.phase, last.message, tuple(attempts), patch), last.outputs
             time.sleep(self.pace * _wait_seconds(retry, len(attempts)))
 
-    def _take_metrics(
+    def _record_metrics(
         self, template: Template, scope: Mapping[str, str], phase: str, outputs: Mapping[str, str], begun: float
     ) -> None:
-        """As Argo does after each attempt of a pod, and at the end of a DAG."""
-        mine = {f"outputs.parameters.{name}": text for name, text in outputs.items()}
-        known = {**scope, **mine, "status": phase, "duration": f"{time.monotonic() - begun:f}"}
-        self.registry.take(template.metrics.prometheus, known)
+        """Record metrics, like Argo after each attempt of a pod and at the end of a DAG."""
+        own = {f"outputs.parameters.{name}": text for name, text in outputs.items()}
+        variables = {**scope, **own, "status": phase, "duration": f"{time.monotonic() - begun:f}"}
+        self.registry.record(template.metrics.prometheus, variables)
 
     def _without_pod(self, path: str, phase: str, message: str) -> _Ended:
         self._done(Node(path, phase, message))
@@ -251,25 +253,25 @@ def _inputs(template: Template, arguments: Mapping[str, str]) -> dict[str, str]:
     for parameter in template.inputs.parameters:
         value = arguments.get(parameter.name, parameter.value)
         if value is None:
-            raise AcdError(ErrorCode.SETTING_INVALID, f"template {template.name} is not given {parameter.name}")
+            raise AcdError(ErrorCode.SETTING_INVALID, f"template {template.name} needs the argument {parameter.name}")
         values[f"inputs.parameters.{parameter.name}"] = value
     return values
 
 
 def _arguments(task: Task, scope: Mapping[str, str]) -> dict[str, str]:
-    return {one.name: substitute(one.value or "", scope) for one in task.arguments.parameters}
+    return {argument.name: substitute(argument.value or "", scope) for argument in task.arguments.parameters}
 
 
 def _dependencies(task: Task) -> set[str]:
-    """The tasks that have to end before this one. SETTING_INVALID for results that are not known here."""
-    found = TASK_RESULT.findall(task.depends)
-    if not DEPENDS.fullmatch(task.depends) or any(result and result not in PHASES for _, result in found):
-        raise AcdError(ErrorCode.SETTING_INVALID, f"this runner does not know depends: {task.depends!r}")
-    return {name for name, _ in found}
+    """Names of the tasks that must end before this one. SETTING_INVALID for unsupported results."""
+    results = TASK_RESULT.findall(task.depends)
+    if not DEPENDS.fullmatch(task.depends) or any(result and result not in PHASES for _, result in results):
+        raise AcdError(ErrorCode.SETTING_INVALID, f"this runner does not support depends: {task.depends!r}")
+    return {name for name, _ in results}
 
 
-def _may_begin(task: Task, phases: Mapping[str, str]) -> bool:
-    """Whether the tasks that it depends on came to what it asks for."""
+def _may_start(task: Task, phases: Mapping[str, str]) -> bool:
+    """Whether the phases of a task's dependencies satisfy its `depends`."""
 
     def holds(match: re.Match[str]) -> str:
         name, result = match.groups()
@@ -283,19 +285,19 @@ def _is_wanted(task: Task, scope: Mapping[str, str]) -> bool:
 
 
 def _items(task: Task, scope: Mapping[str, str]) -> list[int]:
-    """The items of a fan-out. SETTING_INVALID if they are not integers."""
+    """Items of a fan-out. SETTING_INVALID if they are not integers."""
     text = substitute(task.with_param, scope)
     try:
         items: Any = json.loads(text)
     except ValueError:
         items = None
     if not isinstance(items, list) or any(type(item) is not int for item in items):
-        raise AcdError(ErrorCode.SETTING_INVALID, f"withParam of {task.name} is no list of integers: {text!r}")
+        raise AcdError(ErrorCode.SETTING_INVALID, f"withParam of {task.name} is not a list of integers: {text!r}")
     return items
 
 
 def _retry_scope(attempts: list[Attempt]) -> dict[str, str]:
-    """What a pod knows of the attempts before; the first one has zeros, as in Argo."""
+    """Retry variables of a pod's next attempt; zeros for the first, as in Argo."""
     last = attempts[-1] if attempts else None
     return {
         "retries": str(len(attempts)),
@@ -304,20 +306,20 @@ def _retry_scope(attempts: list[Attempt]) -> dict[str, str]:
     }
 
 
-def _tries_again(retry: Retry, attempts: list[Attempt]) -> bool:
-    wanted = evaluate(retry.expression, _retry_scope(attempts))
-    if not isinstance(wanted, bool):
-        raise AcdError(ErrorCode.SETTING_INVALID, f"the retry expression is not true or false: {retry.expression!r}")
-    return wanted and len(attempts) <= retry.limit
+def _retries(retry: Retry, attempts: list[Attempt]) -> bool:
+    result = evaluate(retry.expression, _retry_scope(attempts))
+    if not isinstance(result, bool):
+        raise AcdError(ErrorCode.SETTING_INVALID, f"the retry expression is not boolean: {retry.expression!r}")
+    return result and len(attempts) <= retry.limit
 
 
 def _wait_seconds(retry: Retry, attempts: int) -> int:
-    """The wait before the next attempt."""
+    """Seconds to wait before the next attempt."""
     seconds = int(retry.backoff.duration.removesuffix("s"))
     return seconds * int(retry.backoff.factor ** (attempts - 1))
 
 
 def _worst(phases: Iterable[str]) -> str:
-    """The phase of what has parts. Tasks that are skipped or omitted say nothing of their own."""
-    found = set(phases)
-    return next((phase for phase in ("Error", "Failed") if phase in found), "Succeeded")
+    """Combined phase of several tasks; skipped and omitted ones do not count."""
+    distinct = set(phases)
+    return next((phase for phase in ("Error", "Failed") if phase in distinct), "Succeeded")

@@ -1,4 +1,4 @@
-"""The part of Argo's expression language (expr-lang) that the templates use: values, comparisons, sums, a ternary."""
+"""Evaluates the part of Argo's expression language (expr-lang) that the templates use."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {"asInt": int}
 
 
 def evaluate(expression: str, scope: Mapping[str, str]) -> Any:
-    """The value of an expression; `scope` holds the variables by their dotted names.
+    """Evaluate an expression; `scope` has the variables by dotted name.
 
     Raises:
-        AcdError: SETTING_INVALID if it is no expression, or names what is not in the scope.
+        AcdError: SETTING_INVALID for invalid syntax or unknown variables.
 
     >>> evaluate("asInt(lastRetry.exitCode) in [75, -1] or 2 > 3", {"lastRetry.exitCode": "-1"})
     True
@@ -43,7 +43,7 @@ def evaluate(expression: str, scope: Mapping[str, str]) -> Any:
 
 
 def substitute(text: str, scope: Mapping[str, str]) -> str:
-    """The text with each `{{name}}` and `{{=expression}}` replaced. SETTING_INVALID names what cannot be.
+    """Replace each `{{name}}` and `{{=expression}}` in a text. SETTING_INVALID naming those that have no value.
 
     >>> substitute("{{item}} of {{=2 + 1}}", {"item": "0"})
     '0 of 3'
@@ -52,30 +52,30 @@ def substitute(text: str, scope: Mapping[str, str]) -> str:
     """
 
     def replacement(match: re.Match[str]) -> str:
-        kind, inside = match.groups()
-        if kind:
-            value = evaluate(inside, scope)
+        equals, content = match.groups()
+        if equals:
+            value = evaluate(content, scope)
             return str(value).lower() if isinstance(value, bool) else str(value)
-        if inside not in scope:
+        if content not in scope:
             raise AcdError(ErrorCode.SETTING_INVALID, f"{match[0]} in {text!r} has no value")
-        return scope[inside]
+        return scope[content]
 
     return TAG.sub(replacement, text)
 
 
 def evaluate_when(text: str, scope: Mapping[str, str]) -> bool:
-    """Whether a condition holds. As in Argo, tags are replaced first, and then words are texts.
+    """Evaluate a condition. As in Argo, tags are replaced first; remaining words are strings.
 
     >>> evaluate_when("{{status}} == Succeeded", {"status": "Failed"})
     False
     """
-    filled = substitute(text, scope)
-    words = set(re.findall(r"(?<![\w'\"])[A-Za-z_]\w*", filled)) - {"true", "false"}
-    return bool(evaluate(filled, {word: word for word in words}))
+    condition = substitute(text, scope)
+    strings = set(re.findall(r"(?<![\w'\"])[A-Za-z_]\w*", condition)) - {"true", "false"}
+    return bool(evaluate(condition, {string: string for string in strings}))
 
 
 class _Parser:
-    """Reads an expression from left to right. Both sides of `or` and `and` are evaluated."""
+    """Recursive-descent parser that evaluates while reading; both sides of `or` and `and` are evaluated."""
 
     def __init__(self, text: str, scope: Mapping[str, str]) -> None:
         self._text, self._scope = text, scope
@@ -93,7 +93,7 @@ class _Parser:
         while position < end:
             match = TOKEN.match(self._text, position)
             if match is None:
-                raise self._refusal(f"{self._text[position:]!r} is not known")
+                raise self._refusal(f"{self._text[position:]!r} is not valid")
             tokens.append((str(match.lastgroup), match[str(match.lastgroup)]))
             position = match.end()
         return tokens
@@ -159,9 +159,9 @@ class _Parser:
         if kind == "name":
             return self._call(text) if self._take("(") else self._variable(text)
         if text == "(":
-            inside = self._ternary()
+            value = self._ternary()
             self._expect(")")
-            return inside
+            return value
         if text == "[":
             return self._list()
         raise self._refusal(f"{text!r} is not expected")
@@ -177,13 +177,13 @@ class _Parser:
 
     def _call(self, name: str) -> Any:
         if name not in FUNCTIONS:
-            raise self._refusal(f"the function {name} is not known")
+            raise self._refusal(f"the function {name} is not supported")
         argument = self._ternary()
         self._expect(")")
         try:
             return FUNCTIONS[name](argument)
         except ValueError:
-            raise self._refusal(f"{name} cannot take {argument!r}") from None
+            raise self._refusal(f"{argument!r} is not a valid argument of {name}") from None
 
     def _variable(self, name: str) -> Any:
         if name in {"true", "false"}:
@@ -226,5 +226,5 @@ class _Parser:
         if not self._take(text):
             raise self._refusal(f"{text!r} is expected before {self._next()[1]!r}")
 
-    def _refusal(self, why: str) -> AcdError:
-        return AcdError(ErrorCode.SETTING_INVALID, f"the expression {self._text!r} cannot be evaluated: {why}")
+    def _refusal(self, reason: str) -> AcdError:
+        return AcdError(ErrorCode.SETTING_INVALID, f"the expression {self._text!r} cannot be evaluated: {reason}")

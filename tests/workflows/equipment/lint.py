@@ -1,4 +1,4 @@
-"""Rules that a WorkflowTemplate of ours keeps, beyond what Argo refuses. Each has cost somebody a night."""
+"""Rules for our WorkflowTemplates beyond those of Argo. Each prevents a failure that has happened."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ TASK_RESULT = re.compile(r"[\w-]+(?:\.\w+)?")
 PROVIDED = frozenset({"workflow.uid", "workflow.name", "workflow.namespace", "item"})
 METRIC_NAME = re.compile(r"acd_[a-z0-9]+(_[a-z0-9]+)*")
 OF_METRICS = frozenset({"status", "duration"})
-"""What a metric knows beside the outputs of its own template."""
+"""Variables available to metrics, besides the outputs of their template."""
 STATUS = "workflow.status"
-"""The exit handler alone knows it. Not workflow.failures: many of them would keep its pod from starting."""
+"""Available in exit handlers only. workflow.failures is not: a long list would keep the pod from starting."""
 
 
 def problems(document: Json) -> list[str]:
-    """What is wrong with a template, one sentence each; empty if it keeps every rule."""
+    """Check a template; returns a sentence for each broken rule."""
     return [problem for rule in RULES for problem in rule(document)]
 
 
@@ -48,15 +48,15 @@ def _tasks(document: Json) -> Iterator[tuple[Json, Json]]:
             yield template, task
 
 
-def _nodes(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value below a value, with the last key on the way to it."""
-    yield place, value
+def _nodes(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Iterate over a value and all nested values, each with the closest key above it."""
+    yield key, value
     if isinstance(value, Mapping):
-        for key, inside in value.items():
-            yield from _nodes(inside, key)
+        for child_key, child in value.items():
+            yield from _nodes(child, child_key)
     elif isinstance(value, list):
-        for inside in value:
-            yield from _nodes(inside, place)
+        for child in value:
+            yield from _nodes(child, key)
 
 
 def _fields(document: Json) -> Iterator[str]:
@@ -64,18 +64,18 @@ def _fields(document: Json) -> Iterator[str]:
         if key in REMOVED:
             yield f"the field {key} is not in every supported version of Argo"
         if key in UNWANTED:
-            yield f"the field {key} is not used here"
+            yield f"the field {key} is not allowed here"
 
 
 def _retries(document: Json) -> Iterator[str]:
     if "retryStrategy" in document["spec"]:
-        yield "the workflow has a retryStrategy: it would apply to DAGs"
+        yield "the workflow has a retryStrategy, which would apply to DAGs"
     for template in _templates(document):
         retry = template.get("retryStrategy")
         if "dag" in template and retry:
-            yield f"the DAG {template['name']} has a retryStrategy: what it has done would run again"
+            yield f"the DAG {template['name']} has a retryStrategy, which would run completed tasks again"
         if "dag" not in template and (not retry or retry.get("expression") != retry_expression()):
-            yield f"the pod {template['name']} has not the generated retry expression"
+            yield f"the pod {template['name']} does not have the generated retry expression"
         if retry and retry.get("retryPolicy") != "Always":
             yield f"the retryPolicy of {template['name']} is not Always"
         if retry and "maxDuration" in retry.get("backoff", {}):
@@ -89,53 +89,54 @@ def _fan_outs(document: Json) -> Iterator[str]:
         yield from _items(document, dag, task["name"], task["withParam"])
         for argument in task.get("arguments", {}).get("parameters", []):
             if "{{item" in argument.get("value", "") and argument["value"] != "{{item}}":
-                yield f"argument {argument['name']} of {task['name']} is more than an item: items are integers"
+                yield f"argument {argument['name']} of {task['name']} must be exactly {{{{item}}}}: items are integers"
 
 
 def _items(document: Json, dag: Json, name: str, source: str) -> Iterator[str]:
-    """The items of a fan-out come from a file, by way of the inputs of its DAG if it has some."""
-    given = INPUT.fullmatch(source)
-    if given is not None:
+    """Check that the items of a fan-out come from a file, possibly through an input of its DAG."""
+    dag_input = INPUT.fullmatch(source)
+    if dag_input is not None:
         for caller, task in _tasks(document):
             if task["template"] == dag["name"]:
-                values = {one["name"]: one["value"] for one in task.get("arguments", {}).get("parameters", [])}
-                yield from _items(document, caller, name, values.get(given[1], ""))
+                arguments = task.get("arguments", {}).get("parameters", [])
+                values = {argument["name"]: argument["value"] for argument in arguments}
+                yield from _items(document, caller, name, values.get(dag_input[1], ""))
         return
     match = FAN_OUT.fullmatch(source)
     if match is None:
         yield f"withParam of {name} is not an output parameter of a task: {source}"
         return
     by_name = {template["name"]: template for template in _templates(document)}
-    owner = next((one for one in dag["dag"]["tasks"] if one["name"] == match[1]), {"template": ""})
+    owner = next((task for task in dag["dag"]["tasks"] if task["name"] == match[1]), {"template": ""})
     outputs = by_name.get(owner["template"], {}).get("outputs", {}).get("parameters", [])
-    paths = [one["valueFrom"].get("path") for one in outputs if one["name"] == match[2]]
+    paths = [output["valueFrom"].get("path") for output in outputs if output["name"] == match[2]]
     if not paths or not paths[0]:
         yield f"withParam of {name} does not come from a file"
 
 
 def _gathers(document: Json) -> Iterator[str]:
-    """What follows a fan-out sees every pod of it ended, whichever failed, and is told how many may have."""
+    """Check that gathers run after all pods of a fan-out, even failed ones, with the quarantine limit."""
     by_name = {template["name"]: template for template in _templates(document)}
     for dag, task in _tasks(document):
-        fans = {one["name"] for one in dag["dag"]["tasks"] if "withParam" in one} & _depended_on(task)
-        if not fans:
+        fan_outs = {other["name"] for other in dag["dag"]["tasks"] if "withParam" in other} & _dependencies(task)
+        if not fan_outs:
             continue
-        if task["depends"] != after_all_of(next(iter(fans))):
-            yield f"task {task['name']} of {dag['name']} does not begin when a shard has failed"
+        if task["depends"] != after_all_of(next(iter(fan_outs))):
+            yield f"task {task['name']} of {dag['name']} does not start if a shard has failed"
         args = by_name.get(task["template"], {}).get("container", {}).get("args", [])
         if "--quarantine {{workflow.parameters.quarantine}}" not in " ".join(args):
-            yield f"{task['template']} is not told how many shards may be left out"
+            yield f"{task['template']} does not get --quarantine, the number of shards that may be left out"
 
 
-def _depended_on(task: Json) -> set[str]:
-    """The tasks that an expression of `depends` names."""
+def _dependencies(task: Json) -> set[str]:
+    """Names of the tasks in a `depends` expression."""
     return {name.partition(".")[0] for name in TASK_RESULT.findall(task.get("depends", ""))}
 
 
 def _whens(document: Json) -> Iterator[str]:
     for _, task in _tasks(document):
         if "{{item" in task.get("when", ""):
-            yield f"'when' of {task['name']} has an item: Argo may skip the whole fan-out"
+            yield f"'when' of {task['name']} uses an item: Argo may skip the whole fan-out"
 
 
 def _outputs(document: Json) -> Iterator[str]:
@@ -146,26 +147,27 @@ def _outputs(document: Json) -> Iterator[str]:
                 yield f"output {parameter['name']} of {template['name']} has no default"
         for artifact in outputs.get("artifacts", []):
             if artifact.get("archive") != {"none": {}}:
-                yield f"artifact {artifact['name']} of {template['name']} is archived: the UI cannot show it"
+                yield f"artifact {artifact['name']} of {template['name']} is archived, so the UI cannot show it"
             if "." not in artifact["path"].rsplit("/", 1)[1] and not artifact["s3"]["key"].endswith("/"):
-                yield f"artifact {artifact['name']} of {template['name']} is a folder, and its key does not end in '/'"
+                yield f"artifact {artifact['name']} of {template['name']} is a folder, but its key does not end in '/'"
 
 
 def _references(document: Json) -> Iterator[str]:
-    known = {f"workflow.parameters.{one['name']}" for one in document["spec"]["arguments"]["parameters"]} | PROVIDED
-    outside = {key: value for key, value in document["spec"].items() if key != "templates"}
-    yield from _unknown(outside, known, "the workflow")
+    parameters = document["spec"]["arguments"]["parameters"]
+    known = {f"workflow.parameters.{parameter['name']}" for parameter in parameters} | PROVIDED
+    outside_templates = {key: value for key, value in document["spec"].items() if key != "templates"}
+    yield from _unknown(outside_templates, known, "the workflow")
     handlers = _reached_from(document["spec"].get("onExit", ""), document)
     for template in _templates(document):
-        everywhere = known | {STATUS} if template["name"] in handlers else known
-        mine = everywhere | {
-            f"inputs.parameters.{one['name']}" for one in template.get("inputs", {}).get("parameters", [])
+        inputs = {
+            f"inputs.parameters.{parameter['name']}" for parameter in template.get("inputs", {}).get("parameters", [])
         }
-        yield from _metric_references(template, mine)
+        variables = known | inputs | ({STATUS} if template["name"] in handlers else set())
+        yield from _metric_references(template, variables)
         if "dag" not in template:
-            yield from _unknown(_without_metrics(template), mine, template["name"])
+            yield from _unknown(_without_metrics(template), variables, template["name"])
             continue
-        yield from _task_references(document, template, mine)
+        yield from _task_references(document, template, variables)
 
 
 def _without_metrics(template: Json) -> Json:
@@ -174,47 +176,47 @@ def _without_metrics(template: Json) -> Json:
 
 def _metric_references(template: Json, known: set[str]) -> Iterator[str]:
     outputs = template.get("outputs", {}).get("parameters", [])
-    mine = known | OF_METRICS | {f"outputs.parameters.{one['name']}" for one in outputs}
-    yield from _unknown(template.get("metrics", {}), mine, f"the metrics of {template['name']}")
+    variables = known | OF_METRICS | {f"outputs.parameters.{output['name']}" for output in outputs}
+    yield from _unknown(template.get("metrics", {}), variables, f"the metrics of {template['name']}")
 
 
 def _metrics(document: Json) -> Iterator[str]:
     if "metrics" in document["spec"]:
-        yield "the workflow has metrics: they are of its jobs"
+        yield "the workflow has metrics; only its jobs should"
     seen: dict[str, tuple[Any, ...]] = {}
     for template in _templates(document):
         for metric in template.get("metrics", {}).get("prometheus", []):
             yield from _metric(metric, template["name"], seen)
 
 
-def _metric(metric: Json, where: str, seen: dict[str, tuple[Any, ...]]) -> Iterator[str]:
+def _metric(metric: Json, template: str, seen: dict[str, tuple[Any, ...]]) -> Iterator[str]:
     name, kinds = metric["name"], metric.keys() & {"counter", "gauge", "histogram"}
     if METRIC_NAME.fullmatch(name) is None or name.endswith("_total") != (kinds == {"counter"}):
-        yield f"metric {name} of {where} is not named as a counter or gauge of ours"
+        yield f"metric {name} of {template} does not follow our names for counters and gauges"
     if metric.get("when") != SUCCEEDED:
-        yield f"metric {name} of {where} would be taken of an attempt that failed, which has no outputs"
+        yield f"metric {name} of {template} would also be recorded for failed attempts, which have no outputs"
     if kinds not in ({"counter"}, {"gauge"}) or metric.get("gauge", {}).get("realtime"):
-        yield f"metric {name} of {where} is neither a counter nor a gauge that is set at the end"
+        yield f"metric {name} of {template} is neither a counter nor a gauge set at the end"
     keys = tuple(label["key"] for label in metric.get("labels", []))
     if keys != ("job", "aoi"):
-        yield f"metric {name} of {where} has other labels than job and aoi"
+        yield f"metric {name} of {template} has labels other than job and aoi"
     kind = (metric.get("help"), *sorted(kinds), *keys)
     if not metric.get("help") or seen.setdefault(name, kind) != kind:
-        yield f"metric {name} of {where} has no help, or another help or type elsewhere"
+        yield f"metric {name} of {template} has no help, or a different help or type elsewhere"
 
 
 def _reached_from(name: str, document: Json) -> set[str]:
-    """A template and those that its tasks use."""
+    """Names of a template and of all templates that its tasks use."""
     by_name = {template["name"]: template for template in _templates(document)}
-    found: set[str] = set()
-    waiting = [name] if name else []
-    while waiting:
-        one = waiting.pop()
-        if one not in found:
-            found.add(one)
-            tasks = by_name.get(one, {}).get("dag", {}).get("tasks", [])
-            waiting += [task["template"] for task in tasks]
-    return found
+    reached: set[str] = set()
+    queue = [name] if name else []
+    while queue:
+        template = queue.pop()
+        if template not in reached:
+            reached.add(template)
+            tasks = by_name.get(template, {}).get("dag", {}).get("tasks", [])
+            queue += [task["template"] for task in tasks]
+    return reached
 
 
 def _exit_handler(document: Json) -> Iterator[str]:
@@ -222,45 +224,45 @@ def _exit_handler(document: Json) -> Iterator[str]:
     name = spec.get("onExit", "")
     by_name = {template["name"]: template for template in _templates(document)}
     if not name:
-        yield "the workflow has no exit handler: nobody would hear of its end"
+        yield "the workflow has no exit handler, so its end would not be announced"
         return
     if "dag" not in by_name.get(name, {}):
-        yield f"the exit handler {name} is no DAG: it would need a pod even if there is no webhook"
+        yield f"the exit handler {name} is not a DAG, so it would start a pod even without a webhook"
         return
     for task in by_name[name]["dag"]["tasks"]:
         if "workflow.parameters.webhook" not in task.get("when", ""):
-            yield f"task {task['name']} of the exit handler has no 'when' that asks for the webhook"
-    for both in _reached_from(name, document) & _reached_from(spec["entrypoint"], document):
-        yield f"template {both} is of the exit handler and of the workflow itself"
+            yield f"task {task['name']} of the exit handler has no 'when' that checks for the webhook"
+    for template in _reached_from(name, document) & _reached_from(spec["entrypoint"], document):
+        yield f"template {template} is used by both the exit handler and the workflow"
 
 
 def _task_references(document: Json, dag: Json, known: set[str]) -> Iterator[str]:
     by_name = {template["name"]: template for template in _templates(document)}
     seen: set[str] = set()
     for task in dag["dag"]["tasks"]:
-        for name in sorted(_depended_on(task) - seen):
-            yield f"task {task['name']} of {dag['name']} depends on {name}, which does not come before it"
+        for name in sorted(_dependencies(task) - seen):
+            yield f"task {task['name']} of {dag['name']} depends on {name}, which is not before it"
         yield from _unknown(task, known, f"task {task['name']} of {dag['name']}")
         seen.add(task["name"])
         if "withParam" not in task:  # nothing may refer to the outputs of a fan-out
             outputs = by_name.get(task["template"], {}).get("outputs", {}).get("parameters", [])
-            known = known | {f"tasks.{task['name']}.outputs.parameters.{one['name']}" for one in outputs}
+            known = known | {f"tasks.{task['name']}.outputs.parameters.{output['name']}" for output in outputs}
         if task["template"] not in by_name:
             yield f"task {task['name']} of {dag['name']} has no template {task['template']}"
 
 
-def _unknown(value: Any, known: set[str], where: str) -> Iterator[str]:
+def _unknown(value: Any, known: set[str], owner: str) -> Iterator[str]:
     for _, text in _nodes(value):
         if isinstance(text, str):
             for name in REFERENCE.findall(text):
                 if name not in known:
-                    yield f"{where} refers to {name}, which it cannot know"
+                    yield f"{owner} refers to {name}, which is not available to it"
 
 
 def _pods_are_restricted(document: Json) -> Iterator[str]:
     pod = document["spec"].get("securityContext", {})
     if not pod.get("runAsNonRoot") or not isinstance(pod.get("runAsUser"), int) or not pod["runAsUser"]:
-        yield "the workflow's pods may run as root, or their user is no number"
+        yield "the workflow's pods may run as root, or their user is not numeric"
     if pod.get("seccompProfile") != {"type": "RuntimeDefault"}:
         yield "the workflow's pods have no seccomp profile"
     for template in _pods(document):
@@ -280,11 +282,11 @@ def _containers(document: Json) -> Iterator[str]:
     for template in _pods(document):
         container = template.get("container", {})
         if container.get("name") != "main":
-            yield f"the container of {template['name']} is not called main"
+            yield f"the container of {template['name']} is not named main"
         if container.get("command") != ["acdtask"]:
-            yield f"the container of {template['name']} runs something else than acdtask"
+            yield f"the container of {template['name']} does not run acdtask"
         if {"name": "tmp", "emptyDir": {}} not in template.get("volumes", []):
-            yield f"{template['name']} has no /tmp to write to"
+            yield f"{template['name']} has no writable /tmp"
         if not template.get("activeDeadlineSeconds"):
             yield f"{template['name']} has no deadline"
 
@@ -295,9 +297,9 @@ def _parameters(document: Json) -> Iterator[str]:
         if not parameter.get("description"):
             yield f"parameter {name} has no description"
         if "value" not in parameter:
-            yield f"parameter {name} has no default: Argo CD could not start the workflow"
+            yield f"parameter {name} has no default, so Argo CD could not start the workflow"
         if parameter.get("enum") and parameter.get("value") not in parameter["enum"]:
-            yield f"the default of parameter {name} is not one of its values"
+            yield f"the default of parameter {name} is not one of its allowed values"
         if re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) is None:
             yield f"parameter {name} is not in kebab-case"
 

@@ -1,4 +1,4 @@
-"""Metrics as Argo's controller takes them: counters add up, gauges are set, and each help belongs to one name."""
+"""Records metrics like Argo's controller: counters add up, gauges are set, and a name has one help text."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from acdtask.errors import AcdError, ErrorCode
 from tests.workflows.equipment.expression import evaluate_when, substitute
 from tests.workflows.equipment.model import Metric
 
-__all__ = ["Registry", "Series"]
+__all__ = ["MetricSeries", "Registry"]
 
 
 @dataclass(frozen=True)
-class Series:
-    """A name and its labels, sorted by key."""
+class MetricSeries:
+    """Name and labels (sorted by key) of a metric's time series."""
 
     name: str
     labels: tuple[tuple[str, str], ...]
@@ -24,37 +24,37 @@ class Series:
 
 @dataclass
 class Registry:
-    """The values of a workflow's metrics."""
+    """Values of a workflow's metrics."""
 
-    values: dict[Series, float] = field(default_factory=dict)
+    values: dict[MetricSeries, float] = field(default_factory=dict)
     _kinds: dict[str, tuple[str, str, tuple[str, ...]]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, metrics: Iterable[Metric], scope: Mapping[str, str]) -> None:
-        """Take the metrics of a template that has ended.
+    def record(self, metrics: Iterable[Metric], scope: Mapping[str, str]) -> None:
+        """Record the metrics of a template that has ended.
 
         Raises:
-            AcdError: SETTING_INVALID where Argo would only note a MetricsError: a value that is no number, or a name
-                with another help, type or labels than before.
+            AcdError: SETTING_INVALID where Argo would only report a MetricsError: a value is not a number, or a name
+                has a different help, type or labels than before.
         """
         for metric in metrics:
             if metric.when and not evaluate_when(metric.when, scope):
                 continue
-            series = Series(
+            series = MetricSeries(
                 metric.name, tuple(sorted((label.key, substitute(label.value, scope)) for label in metric.labels))
             )
             with self._lock:
                 self._check(metric, series)
-                known = self.values.get(series, 0.0) if metric.counter else 0.0
-                self.values[series] = known + _number(metric, scope)
+                previous = self.values.get(series, 0.0) if metric.counter else 0.0
+                self.values[series] = previous + _number(metric, scope)
 
-    def _check(self, metric: Metric, series: Series) -> None:
+    def _check(self, metric: Metric, series: MetricSeries) -> None:
         if (metric.counter is None) == (metric.gauge is None):
-            raise AcdError(ErrorCode.SETTING_INVALID, f"metric {metric.name} is not one counter and not one gauge")
+            raise AcdError(ErrorCode.SETTING_INVALID, f"metric {metric.name} must be either a counter or a gauge")
         kind = ("counter" if metric.counter else "gauge", metric.help, tuple(key for key, _ in series.labels))
         if self._kinds.setdefault(metric.name, kind) != kind:
             raise AcdError(
-                ErrorCode.SETTING_INVALID, f"metric {metric.name} is there with another help, type or labels"
+                ErrorCode.SETTING_INVALID, f"metric {metric.name} already exists with a different help, type or labels"
             )
 
 

@@ -1,4 +1,4 @@
-"""The part of Argo's Workflow that the templates use. Any other field is refused by its name."""
+"""Models of the parts of Argo's Workflow that the templates use. Other fields are rejected by name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 Ignored = Any
-"""What only a cluster can do: who a pod runs as, where, how long its object is kept."""
+"""Fields that only affect a cluster, such as security contexts and clean-up."""
 
 
 class _Known(BaseModel):
@@ -33,7 +33,7 @@ class _Known(BaseModel):
 
 
 class Value(_Known):
-    """A parameter with a value, as an argument or an input."""
+    """A parameter with a value: an argument or an input."""
 
     name: str
     value: str | None = None
@@ -42,7 +42,7 @@ class Value(_Known):
 
 
 class ValueFrom(_Known):
-    """An output parameter that is read from a file of the pod."""
+    """Source of an output parameter: a file in the pod."""
 
     path: str
     default: str | None = None
@@ -56,13 +56,13 @@ class OutputParameter(_Known):
 
 
 class ArchiveNone(_Known):
-    """A file or folder that is kept as it is."""
+    """Setting to store a file or folder without archiving it."""
 
     none: dict[str, str] = Field(max_length=0)
 
 
 class Key(_Known):
-    """Where an artifact goes in the artifact repository."""
+    """Key of an artifact in the artifact repository."""
 
     key: str
 
@@ -108,7 +108,7 @@ class Task(_Known):
 
 
 class Dag(_Known):
-    """A DAG whose other branches go on when one fails."""
+    """A DAG whose other branches continue when one fails."""
 
     tasks: tuple[Task, ...]
     fail_fast: Literal[False]
@@ -122,7 +122,7 @@ class EnvironmentVariable(_Known):
 
 
 class Mount(_Known):
-    """Where a container sees a volume."""
+    """Mount point of a volume in a container."""
 
     name: str
     mount_path: str
@@ -130,7 +130,7 @@ class Mount(_Known):
 
 
 class Container(_Known):
-    """The one container of a pod."""
+    """The only container of a pod."""
 
     name: Literal["main"]
     image: str
@@ -144,7 +144,7 @@ class Container(_Known):
 
 
 class ConfigMapSource(_Known):
-    """A ConfigMap as a folder with a file for each key."""
+    """A ConfigMap, mounted as a folder with a file for each key."""
 
     name: str
     optional: bool = False
@@ -163,14 +163,14 @@ class Volume(_Known):
 
 
 class Backoff(_Known):
-    """The wait before a retry: `duration` in whole seconds, times `factor` for each retry before it."""
+    """Wait before a retry: `duration` in whole seconds, multiplied by `factor` for each earlier retry."""
 
     duration: str = Field(pattern=r"^\d+s$")
     factor: int
 
 
 class Retry(_Known):
-    """When a pod is tried again."""
+    """Retry strategy of a pod."""
 
     limit: int
     retry_policy: Literal["Always"]
@@ -186,20 +186,20 @@ class Label(_Known):
 
 
 class CounterValue(_Known):
-    """What is added."""
+    """Amount to add."""
 
     value: str
 
 
 class GaugeValue(_Known):
-    """What is set."""
+    """Value to set."""
 
     value: str
     realtime: Literal[False] = False
 
 
 class Metric(_Known):
-    """A number for Prometheus, taken when a template has ended: exactly one of its kinds."""
+    """A Prometheus metric recorded when a template ends: either a counter or a gauge."""
 
     name: str = Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")
     help: str = Field(min_length=1)
@@ -210,7 +210,7 @@ class Metric(_Known):
 
 
 class Metrics(_Known):
-    """The metrics of a template."""
+    """Metrics of a template."""
 
     prometheus: tuple[Metric, ...]
 
@@ -233,7 +233,7 @@ class Template(_Known):
 
 
 class Mutex(_Known):
-    """A lock among workflows; one runner runs one workflow."""
+    """A lock between workflows; ignored, since the runner runs one workflow."""
 
     name: str
 
@@ -245,7 +245,7 @@ class Synchronization(_Known):
 
 
 class Spec(_Known):
-    """A workflow."""
+    """Specification of a workflow."""
 
     entrypoint: str
     arguments: Arguments = Arguments()
@@ -263,7 +263,7 @@ class Spec(_Known):
 
 
 class Metadata(_Known):
-    """The name of an object."""
+    """Name, labels and annotations of an object."""
 
     name: str
     labels: dict[str, str] = {}
@@ -279,21 +279,21 @@ class Document(_Known):
     spec: Spec
 
     def template(self, name: str) -> Template:
-        """The template of that name. SETTING_INVALID."""
+        """Get a template by name. SETTING_INVALID."""
         for template in self.spec.templates:
             if template.name == name:
                 return template
         raise AcdError(ErrorCode.SETTING_INVALID, f"{self.metadata.name} has no template {name!r}", _FIX)
 
 
-_FIX = "Give a file that 'python -m workflows' has made."
+_FIX = "Use a file rendered by 'python -m workflows'."
 
 
 def load_document(file: Path) -> Document:
-    """Read a file.
+    """Read a WorkflowTemplate or Workflow.
 
     Raises:
-        AcdError: INPUT_MISSING if there is none, SETTING_INVALID naming every field that is not known here.
+        AcdError: INPUT_MISSING if there is no file, SETTING_INVALID naming every unsupported field.
     """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -304,14 +304,16 @@ def load_document(file: Path) -> Document:
     try:
         document = Document.model_validate(content)
     except ValidationError as error:
-        wrong = [_sentence(one["type"], one["loc"], one["msg"]) for one in error.errors()]
-        raise AcdError(ErrorCode.SETTING_INVALID, f"{file}: {'; '.join(wrong)}", _FIX) from None
+        faults = [_sentence(fault["type"], fault["loc"], fault["msg"]) for fault in error.errors()]
+        raise AcdError(ErrorCode.SETTING_INVALID, f"{file}: {'; '.join(faults)}", _FIX) from None
     for template in document.spec.templates:
         if (template.container is None) == (template.dag is None):
-            raise AcdError(ErrorCode.SETTING_INVALID, f"{file}: template {template.name} is no pod and no DAG", _FIX)
+            raise AcdError(
+                ErrorCode.SETTING_INVALID, f"{file}: template {template.name} must be either a pod or a DAG", _FIX
+            )
     return document
 
 
-def _sentence(kind: str, place: tuple[int | str, ...], message: str) -> str:
-    where = ".".join(map(str, place)) or "the document"
-    return f"this runner does not know {where}" if kind == "extra_forbidden" else f"{where}: {message}"
+def _sentence(kind: str, location: tuple[int | str, ...], message: str) -> str:
+    name = ".".join(map(str, location)) or "the document"
+    return f"this runner does not support {name}" if kind == "extra_forbidden" else f"{name}: {message}"

@@ -1,4 +1,4 @@
-"""A pod as a process: its volumes are folders, its outputs files."""
+"""Runs pods as processes, with folders as volumes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from tests.workflows.equipment.model import Artifact, Container, Mount, Template
 __all__ = ["Attempt", "Host", "run_pod"]
 
 NOT_STARTED = 64
-"""How Argo's executor ends if it cannot start the command."""
+"""Exit code of Argo's executor if it cannot start the command."""
 SIGNALLED = 128
-"""A process that a signal ended has this exit code and the signal's number, in a container."""
+"""In a container, a process ended by a signal exits with this plus the signal's number."""
 TIMED_OUT = 143
 
 
 @dataclass(frozen=True)
 class Host:
-    """What stands for the cluster.
+    """Replacement for the cluster.
 
     Attributes:
-        folder: where pods, artifacts and logs go.
-        commands: what to run here for a command of a container, such as {"acdtask": ["python", "-m", "acdtask"]}.
-        config_maps: a folder with a file for each key, by the ConfigMap's name.
-        environment: variables that the chart would give every pod.
+        folder: folder for pods, artifacts and logs.
+        commands: local commands for those of containers, such as {"acdtask": ["python", "-m", "acdtask"]}.
+        config_maps: folders with a file for each key, by ConfigMap name.
+        environment: variables that the chart sets in every pod.
     """
 
     folder: Path
@@ -42,17 +42,21 @@ class Host:
 
     @property
     def artifacts(self) -> Path:
-        """The artifact repository."""
+        """Folder of the artifact repository."""
         return self.folder / "artifacts"
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """How one attempt of a pod ended.
+    """Result of one attempt of a pod.
 
     Attributes:
-        phase: Succeeded, Failed (the command's exit code says why) or Error (an output is missing).
-        progress: what the pod said last of its progress, as done/total.
+        phase: Succeeded, Failed (the command's exit code is not 0) or Error (an output is missing).
+        exit_code: exit code of the command.
+        message: reason of a failure.
+        progress: last progress reported, as done/total.
+        outputs: output parameters by name.
+        log: file with the container's output.
     """
 
     phase: str
@@ -67,11 +71,11 @@ def run_pod(template: Template, scope: Mapping[str, str], volumes: Sequence[Volu
     """Run the container of a template once.
 
     Args:
-        template: a template with a container.
-        scope: what its `{{...}}` stand for.
-        volumes: those of the workflow; the template's own come first.
-        host: this machine.
-        name: of the attempt; its folder has this name.
+        template: template with a container.
+        scope: values of `{{...}}`.
+        volumes: volumes of the workflow; the template's own take precedence.
+        host: replacement for the cluster.
+        name: name of the attempt and of its folder.
     """
     container = template.container
     if container is None:
@@ -80,7 +84,7 @@ def run_pod(template: Template, scope: Mapping[str, str], volumes: Sequence[Volu
     folder.mkdir(parents=True)
     mounts = _mounted(container, [*template.volumes, *volumes], scope, host, folder)
     progress, log = folder / "progress", folder / "log"
-    # Paths of volumes are mapped before parameters are filled in: a parameter's value is the user's own.
+    # Map paths of volumes before parameters are filled in: the values of parameters are not paths in the pod.
     args = [substitute(_mapped(arg, mounts), scope) for arg in container.args]
     command = [*host.commands.get(container.command[0], container.command[:1]), *container.command[1:], *args]
     environment = {**os.environ, **host.environment, "ARGO_PROGRESS_FILE": str(progress)}
@@ -88,22 +92,22 @@ def run_pod(template: Template, scope: Mapping[str, str], volumes: Sequence[Volu
     if "/tmp" in mounts:  # noqa: S108  # the pod's path
         environment["TMPDIR"] = str(mounts["/tmp"])  # noqa: S108  # the pod's path
     code = _exit_code(command, environment, log, template.active_deadline_seconds)
-    said = progress.read_text() if progress.exists() else ""
+    done = progress.read_text() if progress.exists() else ""
     if code:
-        return Attempt("Failed", code, _last_words(log), said, log=log)
+        return Attempt("Failed", code, _last_message(log), done, log=log)
     missing, outputs = _outputs(template, mounts)
     for artifact in template.outputs.artifacts:
         if not _keep(artifact, mounts, scope, host.artifacts) and not artifact.optional:
             missing.append(artifact.path)
     if missing:
-        return Attempt("Error", code, f"the pod did not leave {', '.join(missing)}", said, log=log)
-    return Attempt("Succeeded", code, "", said, outputs, log)
+        return Attempt("Error", code, f"the pod did not write {', '.join(missing)}", done, log=log)
+    return Attempt("Succeeded", code, "", done, outputs, log)
 
 
 def _exit_code(command: Sequence[str], environment: Mapping[str, str], log: Path, seconds: int | None) -> int:
     with log.open("wb") as stream:
         try:
-            process = subprocess.run(  # the commands of the file that the user runs
+            process = subprocess.run(  # commands of a file chosen by the user
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, timeout=seconds
             )
         except subprocess.TimeoutExpired:
@@ -114,8 +118,8 @@ def _exit_code(command: Sequence[str], environment: Mapping[str, str], log: Path
     return process.returncode if process.returncode >= 0 else SIGNALLED - process.returncode
 
 
-def _last_words(log: Path) -> str:
-    """What the log ends with: the error if it is an event of acdtask, else its last line."""
+def _last_message(log: Path) -> str:
+    """Last line of a log; if it is an error event of acdtask, the error's code and detail."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     last = lines[-1] if lines else ""
     try:
@@ -132,7 +136,7 @@ def _last_words(log: Path) -> str:
 def _mounted(
     container: Container, volumes: Sequence[Volume], scope: Mapping[str, str], host: Host, folder: Path
 ) -> dict[str, Path]:
-    """The folder that stands for each mount path."""
+    """Folders of all mount paths."""
     by_name = {volume.name: volume for volume in reversed(volumes)}
     return {mount.mount_path: _folder_of(mount, by_name, scope, host, folder) for mount in container.volume_mounts}
 
@@ -140,20 +144,20 @@ def _mounted(
 def _folder_of(mount: Mount, volumes: Mapping[str, Volume], scope: Mapping[str, str], host: Host, folder: Path) -> Path:
     volume = volumes.get(mount.name)
     if volume is None or (volume.empty_dir is None) == (volume.config_map is None):
-        raise AcdError(ErrorCode.SETTING_INVALID, f"volume {mount.name} is not an emptyDir and not a configMap")
+        raise AcdError(ErrorCode.SETTING_INVALID, f"volume {mount.name} must be either an emptyDir or a configMap")
     empty = folder / "volumes" / mount.name
     if volume.config_map is not None:
         name = substitute(volume.config_map.name, scope)
         if name in host.config_maps:
             return host.config_maps[name]
         if not volume.config_map.optional:
-            raise AcdError(ErrorCode.SETTING_INVALID, f"there is no ConfigMap {name}", "Give it with --config-map.")
+            raise AcdError(ErrorCode.SETTING_INVALID, f"there is no ConfigMap {name}", "Pass it with --config-map.")
     empty.mkdir(parents=True)
     return empty
 
 
 def _mapped(text: str, mounts: Mapping[str, Path]) -> str:
-    """The text with paths of the pod replaced by those of this machine; the longest mount path wins."""
+    """Replace paths of the pod in a text by local ones; the longest mount path wins."""
     paths = sorted(mounts, key=len, reverse=True)
     if not paths:
         return text
@@ -162,7 +166,7 @@ def _mapped(text: str, mounts: Mapping[str, Path]) -> str:
 
 
 def _outputs(template: Template, mounts: Mapping[str, Path]) -> tuple[list[str], dict[str, str]]:
-    """The files that are missing, and the output parameters."""
+    """Read output parameters; returns missing files and values by name."""
     missing, outputs = [], {}
     for parameter in template.outputs.parameters:
         source = parameter.value_from
@@ -177,12 +181,14 @@ def _outputs(template: Template, mounts: Mapping[str, Path]) -> tuple[list[str],
 
 
 def _keep(artifact: Artifact, mounts: Mapping[str, Path], scope: Mapping[str, str], repository: Path) -> bool:
-    """Copy an artifact to the repository; False if there is none."""
+    """Copy an artifact to the repository; False if it is missing."""
     path, key = Path(_mapped(artifact.path, mounts)), substitute(artifact.s3.key, scope)
     if not path.exists():
         return False
     if path.is_dir() != key.endswith("/"):
-        raise AcdError(ErrorCode.SETTING_INVALID, f"artifact {artifact.name}: the key of a folder ends with '/': {key}")
+        raise AcdError(
+            ErrorCode.SETTING_INVALID, f"artifact {artifact.name}: only the key of a folder ends with '/': {key}"
+        )
     target = repository / key
     target.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():

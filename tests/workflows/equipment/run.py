@@ -1,4 +1,4 @@
-"""Run a rendered template on this machine, each pod as a process."""
+"""Run a rendered template on this machine, with each pod as a process."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a template, say how each pod ended, and return the exit status of the first that failed."""
-    given = _parser().parse_args(arguments)
+    """Run a template, print how each pod ended, and return the exit status of the first that failed."""
+    options = _parser().parse_args(arguments)
     try:
         host = Host(
-            folder=given.folder.resolve(),
+            folder=options.folder.resolve(),
             commands={"acdtask": [sys.executable, "-m", "acdtask"]},
-            config_maps={name: Path(path).resolve() for name, path in map(_pair, given.config_map)},
+            config_maps={name: Path(path).resolve() for name, path in map(_pair, options.config_map)},
         )
-        document = load_document(given.file)
+        document = load_document(options.file)
         _require_unused(host.folder)
         result = run_workflow(
             document,
-            dict(map(_pair, given.parameter)),
+            dict(map(_pair, options.parameter)),
             host,
-            workers=given.workers,
-            on_node=_say,
+            workers=options.workers,
+            on_node=_print_node,
         )
     except AcdError as error:
         sys.stderr.write(f"error {error.code.label}: {error.detail}.\n{error.fix}\n")
@@ -44,8 +44,8 @@ def _require_unused(folder: Path) -> None:
     if (folder / "pods").exists():
         raise AcdError(
             ErrorCode.SETTING_INVALID,
-            f"{folder} holds the pods of an earlier run",
-            "Give another folder with --folder, or delete this one.",
+            f"{folder} contains pods of an earlier run",
+            "Choose another folder with --folder, or delete this one.",
         )
 
 
@@ -54,21 +54,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("file", type=Path, metavar="FILE", help="a rendered WorkflowTemplate")
     parser.add_argument("--parameter", "-p", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
     parser.add_argument(
-        "--config-map", action="append", default=[], metavar="NAME=FOLDER", help="a file for each key; repeatable"
+        "--config-map",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="folder with a file for each key; repeatable",
     )
     parser.add_argument("--folder", type=Path, default=Path("run"), help="for pods, logs and artifacts [run]")
-    parser.add_argument("--workers", type=int, default=2, help="pods at once [2]")
+    parser.add_argument("--workers", type=int, default=2, help="number of pods that run at once [2]")
     return parser
 
 
 def _pair(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not separator:
-        raise AcdError(ErrorCode.USAGE, f"{text!r} should be NAME=VALUE")
+        raise AcdError(ErrorCode.USAGE, f"{text!r} must have the form NAME=VALUE")
     return name, value
 
 
-def _say(node: Node) -> None:
+def _print_node(node: Node) -> None:
     attempts = f" after {len(node.attempts)} attempts" if len(node.attempts) > 1 else ""
     message = f": {node.message}" if node.message else ""
     sys.stdout.write(f"{node.phase:<9} {node.name}{attempts}{message}\n")
