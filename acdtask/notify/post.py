@@ -1,4 +1,4 @@
-"""Posting a CloudEvent over HTTP, and what the answer means."""
+"""Posts a CloudEvent over HTTP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OK, SERVER_ERRORS = range(200, 300), range(500, 600)
 
 
 def check_webhook(url: str) -> str:
-    """The host of a webhook's address, for messages. WEBHOOK_INVALID, without a word of what may be secret in it."""
+    """The host of a webhook's address, for messages. WEBHOOK_INVALID, without the address, which may be secret."""
     if fault := address_fault(url):
         raise AcdError(ErrorCode.WEBHOOK_INVALID, f"the webhook's address {fault}")
     return host_of(url)
