@@ -163,7 +163,7 @@ def _patches(
     from acdtask.engine.stages import open_site
     from acdtask.jobs.monitor.findings import sentences_without_patches
     from acdtask.jobs.monitor.months import read_month_patches
-    from acdtask.jobs.patches import patches_to_geojson, require_format, save_patches
+    from acdtask.jobs.patch_files import patches_to_geojson, require_format, save_patches
     from acdtask.jobs.products import MonitorManifest, find_manifest
 
     require_format(out)

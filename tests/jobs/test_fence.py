@@ -190,10 +190,10 @@ def test_in_no_order_does_an_older_plan_replace_what_a_newer_one_published(publi
         for name in ("a", "b", "c"):
             tokens = [token_of[version[name]] for version in history if name in version]
             assert tokens == sorted(tokens), (name, history)
-        for one, end in zip(publishers, ends, strict=True):
+        for publisher, end in zip(publishers, ends, strict=True):
             assert end in {"done", "PLAN_OVERTAKEN"}
             if end == "done":
-                assert any(one.images.items() <= state.items() for state in history)
+                assert any(publisher.images.items() <= state.items() for state in history)
         assert ends[-1] == "done", "the newest is never refused"
         pointers = [int(json.loads(body)["latest"].removeprefix("by-")) for body in versions(content, "name.latest")]
         assert pointers == sorted(pointers)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from rasterio.warp import transform_geom
 
 from acdtask.change.detect import ImageChange, detect_against
+from acdtask.change.methods import detection_for
 from acdtask.change.moments import Moments
-from acdtask.change.profile import Detection, detection_for
+from acdtask.change.thresholds import Detection
 from acdtask.change.zscore import Quality
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.local.cube import LocalCube

@@ -26,7 +26,7 @@ from acdtask.engine.processes import WorkerPool
 from acdtask.errors import ErrorCode
 from acdtask.jobs.colours import PATCH
 from acdtask.jobs.monitor.months import read_images
-from acdtask.jobs.patches import patches_to_parquet, read_patches
+from acdtask.jobs.patch_files import patches_to_parquet, read_patches
 from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, find_manifest
 from acdtask.jobs.styles import CHANGE_CATEGORIES
 from acdtask.storage.store import Store

@@ -51,7 +51,7 @@ if fault == "left out" and mine:
     sys.exit(0)
 if fault == "twice" and mine:
     at_once = [subprocess.Popen(command) for _ in range(2)]
-    sys.exit(max(one.wait() for one in at_once))
+    sys.exit(max(process.wait() for process in at_once))
 if fault == "killed" and first or fault == "killed always" and mine and "check" in args:
     os.kill(os.getpid(), 9)
 if fault.isdigit() and first:

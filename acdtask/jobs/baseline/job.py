@@ -6,7 +6,7 @@ from datetime import datetime
 
 import numpy as np
 
-from acdtask.change.profile import PROFILES
+from acdtask.change.methods import PROFILES
 from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.model import RecordQuery, Variable
 from acdtask.errors import AcdError, ErrorCode

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from shapely.geometry import shape
 
 from acdtask import __version__
+from acdtask.change.methods import PROFILES, detection_for
 from acdtask.change.moments import Moments
-from acdtask.change.profile import PROFILES, Detection, detection_for
+from acdtask.change.thresholds import Detection
 from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.content import (

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.parts import month_of, read_part, write_part
-from acdtask.jobs.patches import LocatedPatch, numbered, patches_to_parquet, read_patches
+from acdtask.jobs.patch_files import LocatedPatch, numbered, patches_to_parquet, read_patches
 from acdtask.jobs.products import (
     ImageProduct,
     MonitorManifest,

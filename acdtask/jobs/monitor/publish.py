@@ -28,7 +28,7 @@ from acdtask.jobs.monitor.news import add_news
 from acdtask.jobs.near_misses import closest_of
 from acdtask.jobs.news import News
 from acdtask.jobs.parts import month_of
-from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet
+from acdtask.jobs.patch_files import LocatedPatch, patches_to_geojson, patches_to_parquet
 from acdtask.jobs.products import (
     ImageProduct,
     MonitorManifest,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from acdtask.change.profile import detection_for
+from acdtask.change.methods import detection_for
 from acdtask.cube.aoi import Aoi
 from acdtask.cube.model import Cube, Record, RecordQuery, Variable
 from acdtask.jobs.contract import Series, Site, content_id_of

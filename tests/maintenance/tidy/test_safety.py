@@ -286,7 +286,7 @@ def test_files_that_acd_did_not_make_stay_and_are_counted(tmp_path: Path) -> Non
         "products/koln/photo.jpg",
         "consolidated/mine.zarr/zarr.json",
         "elsewhere/data/x.tif",
-        "aois/one.json",
+        "aois/first.json",
     ]
     for key in mine:
         cube.put(key, age=100)
