@@ -12,12 +12,11 @@ from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.io import DatasetWriter, MemoryFile
 
-from acdtask.raster.checksums import NAMESPACE, block_tags, checksum_of
+from acdtask.raster.checksums import NAMESPACE, block_tags
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid
-from acdtask.storage.store import Store
 
-__all__ = ["encode_cog", "write_cog"]
+__all__ = ["encode_cog"]
 
 Colour = tuple[int, int, int, int]
 
@@ -139,35 +138,3 @@ def _overviews(image: DatasetWriter, resampling: Literal["average", "nearest"], 
         image.build_overviews(factors, Resampling[resampling])
     for factor in factors:
         yield image.read(out_shape=(image.count, -(-image.height // factor), -(-image.width // factor)))
-
-
-def write_cog(
-    store: Store,
-    key: str,
-    bands: Pixels,
-    grid: Grid,
-    *,
-    nodata: float | None,
-    scale: float | None = None,
-    band_names: Sequence[str] = (),
-    overview_resampling: Literal["average", "nearest"] = "average",
-    colormap: Mapping[int, Colour] | None = None,
-    unit: str = "",
-    tags: Mapping[str, str] | None = None,
-    blocksize: int = 256,
-) -> str:
-    """Write an array to a store with `encode_cog`; returns the file's checksum, as in `Dataset.checksum`."""
-    data = encode_cog(
-        bands,
-        grid,
-        nodata=nodata,
-        scale=scale,
-        band_names=band_names,
-        overview_resampling=overview_resampling,
-        colormap=colormap,
-        unit=unit,
-        tags=tags,
-        blocksize=blocksize,
-    )
-    store.put(key, data)
-    return checksum_of(data)

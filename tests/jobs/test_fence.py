@@ -28,10 +28,15 @@ from acdtask.jobs.contract import Draft, Plan, Site
 from acdtask.jobs.fence import Fence, newest_token, take_token
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.manifests import (
+    NumberedChain,
+    find_manifest,
+    point_latest,
+)
 from acdtask.jobs.monitor.content import MonitorContent, MonitorWork
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.products import MonitorManifest, NumberedChain, find_manifest, point_latest
+from acdtask.jobs.products import MonitorManifest
 from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, reference_end, run_chain, simulate

@@ -35,10 +35,15 @@ from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Job, Settings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.manifests import manifest_chain
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import read_images, read_month_patches
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.products import Z_FORMAT, Z_SCALE, MonitorManifest, manifest_chain
+from acdtask.jobs.products import (
+    Z_FORMAT,
+    Z_SCALE,
+    MonitorManifest,
+)
 from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.raster.masks import inside_mask
 from acdtask.storage.store import Store

@@ -36,7 +36,12 @@ from acdtask.jobs.contract import (
     content_id_of,
 )
 from acdtask.jobs.costs import BASELINE
-from acdtask.jobs.products import BaselineManifest, find_manifest, is_latest, manifest_chain
+from acdtask.jobs.manifests import (
+    find_manifest,
+    is_latest,
+    manifest_chain,
+)
+from acdtask.jobs.products import BaselineManifest
 from acdtask.jobs.shards import Sharding, no_work
 from acdtask.jobs.stacks import Stacks, area_of, tiles_of_aoi
 from acdtask.raster.grid import Layout

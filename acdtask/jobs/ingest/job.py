@@ -100,13 +100,17 @@ class IngestJob(Job[IngestSettings, IngestContent]):
 
 
 def _plan_files(settings: IngestSettings, site: Site) -> Draft[IngestContent, FilesWork]:
-    """Plan the files of a folder, bucket, catalogue or web address."""
+    """Plan the files of a folder, bucket, catalogue or web address.
+
+    If no file can be used, the errors of the files are those of the plan.
+    """
     aoi_tags = load_aoi(settings.aoi).record_tags if settings.aoi else {}
     known = KnownFiles(settings, site)
     rasters = find_candidates(settings, aoi_tags, known)
     check_headers(rasters.candidates)
     candidates = _within_aoi(rasters.candidates, settings)
-    layout, create_layout = _layout(settings, site, [file.grid for file in candidates])
+    grids = [file.grid for file in candidates]
+    layout, create_layout = _layout(settings, site, grids) if grids else (None, False)
     statuses = known.statuses((file.record, file.fingerprint) for file in candidates)
     to_read = [file for file in candidates if known.must_read(statuses[file.record.id])]
     readings, unclear = readings_of(to_read, settings)
@@ -218,7 +222,7 @@ def _layout(settings: IngestSettings, site: Site, images: list[Grid]) -> tuple[L
 
 
 def _within_aoi(candidates: list[Candidate], settings: IngestSettings) -> list[Candidate]:
-    if not settings.aoi:
+    if not settings.aoi or not candidates:
         return candidates
     aoi = load_aoi(settings.aoi)
     inside = [candidate for candidate in candidates if shape(candidate.record.footprint).intersects(aoi.geometry)]

@@ -31,6 +31,7 @@ from acdtask.jobs.contract import (
     Site,
 )
 from acdtask.jobs.costs import MONITOR
+from acdtask.jobs.manifests import find_manifest, is_latest
 from acdtask.jobs.monitor.content import MonitorContent, MonitorPlan, MonitorWork, TileWithoutBaseline, TileWork
 from acdtask.jobs.monitor.cut import CutMasks
 from acdtask.jobs.monitor.findings import findings_of, sentences_of
@@ -52,7 +53,7 @@ from acdtask.jobs.monitor.series import (
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.tally import require_images
 from acdtask.jobs.monitor.versions import notes_on_period, notes_on_versions
-from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest
+from acdtask.jobs.products import BaselineManifest, MonitorManifest
 from acdtask.jobs.shards import HELD_BYTES, Sharding, no_work
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
 from acdtask.raster.grid import Layout, Tile

@@ -10,6 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.manifests import damaged_result, read_product
 from acdtask.jobs.parts import month_of, read_part, write_part
 from acdtask.jobs.patch_files import LocatedPatch, numbered, patches_to_parquet, read_patches
 from acdtask.jobs.products import (
@@ -18,8 +19,6 @@ from acdtask.jobs.products import (
     MonitorMonth,
     MonthImage,
     MonthOfImages,
-    damaged_result,
-    read_product,
 )
 from acdtask.storage.store import Store
 

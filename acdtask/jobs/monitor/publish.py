@@ -18,6 +18,13 @@ from acdtask.cube.model import Addition, Instance, RecordQuery, Variable
 from acdtask.jobs.catalogue import put_all
 from acdtask.jobs.codec import read_scratch
 from acdtask.jobs.contract import Results, Site
+from acdtask.jobs.manifests import (
+    NumberedChain,
+    body_of,
+    digest_of_file,
+    manifest_chain,
+    point_latest,
+)
 from acdtask.jobs.monitor.content import CutTile, CutTiles, MonitorContext, MonitorPlan, MonitorWork
 from acdtask.jobs.monitor.documents import files_of_image, write_catalogue
 from acdtask.jobs.monitor.gaps import Gaps
@@ -32,12 +39,7 @@ from acdtask.jobs.patch_files import LocatedPatch, patches_to_geojson, patches_t
 from acdtask.jobs.products import (
     ImageProduct,
     MonitorManifest,
-    NumberedChain,
-    body_of,
     change_variable,
-    digest_of_file,
-    manifest_chain,
-    point_latest,
     z_variable,
 )
 from acdtask.raster.tiling import LON_LAT, project

@@ -28,7 +28,7 @@ from acdtask.jobs.codec import encode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.fence import Fence
 from acdtask.jobs.ingest.rounds import WrittenFile, WrittenFiles
-from acdtask.jobs.products import manifest_chain
+from acdtask.jobs.manifests import manifest_chain
 from acdtask.maintenance.tidy.clean import tidy
 from acdtask.maintenance.tidy.retention import Retention
 from acdtask.serve.managed import Managed
