@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,7 +156,9 @@ def test_the_error_of_a_source_of_bad_files_alone_is_that_of_the_files(option: s
     (tmp_path / "in").mkdir()
     html(tmp_path / "in" / NAME)
     (tmp_path / "aoi.json").write_text(AOI)
-    given = {"make_layout": "images"} if option == "make_layout" else {"aoi": str(tmp_path / "aoi.json")}
+    given: dict[str, Any] = (
+        {"make_layout": "images"} if option == "make_layout" else {"aoi": str(tmp_path / "aoi.json")}
+    )
     with pytest.raises(AcdError, match=NAME) as raised:
         ingest(tmp_path / "cube", tmp_path / "in", **given)
     assert raised.value.code is ErrorCode.INPUT_UNREADABLE
