@@ -51,13 +51,8 @@ FIGURES = (
     Figure("pixel-bytes-read", "acd_pixel_bytes_read_total", "Bytes of pixels read, uncompressed"),
     Figure("bytes-written", "acd_bytes_written_total", "Bytes written to the store"),
     Figure("images", "acd_images_total", "Images compared with the baseline", ("monitor",)),
-    Figure("patches", "acd_patches_total", "Patches of abnormal change found", ("monitor",)),
-    Figure(
-        "changed-area-m2",
-        "acd_changed_square_metres_total",
-        "Area of the patches found, in square metres",
-        ("monitor",),
-    ),
+    Figure("news-patches", "acd_patches_total", "Patches of abnormal change in images to announce", ("monitor",)),
+    Figure("news-area-m2", "acd_changed_square_metres_total", "Area of these patches, in square metres", ("monitor",)),
     Figure("area-px", "acd_area_pixels_total", "Pixels of the area in the compared images", ("monitor",)),
     Figure("judged-px", "acd_judged_pixels_total", "Pixels of the area that could be judged", ("monitor",)),
 )

@@ -13,7 +13,7 @@ from acdtask.api.files import Address, read_saved, write_saved
 from acdtask.api.georeference import Layers, coordinates, crs_attributes, import_xarray, layers_of
 from acdtask.api.quantise import DEFAULT_SCALE, Stored
 from acdtask.change.moments import Moments
-from acdtask.change.profile import Detection
+from acdtask.change.thresholds import Detection
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Grid
 from acdtask.raster.warp import pixel_offset

@@ -16,11 +16,12 @@ from acdtask.api.files import Address, read_saved, write_saved
 from acdtask.api.patches import PatchTable, table_of
 from acdtask.api.quantise import Stored
 from acdtask.change import detect
+from acdtask.change.methods import STANDARD
 from acdtask.change.packing import pack_rows, unpack_rows
 from acdtask.change.polygons import Outline, join_all, trace
-from acdtask.change.profile import STANDARD, Detection
 from acdtask.change.seams import BLOB
 from acdtask.change.steps.registry import steps_of
+from acdtask.change.thresholds import Detection
 from acdtask.change.zscore import Quality, ZScore
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Grid

@@ -17,7 +17,7 @@ from acdtask.change import detect
 from acdtask.change.patches import Patch, patch_table
 from acdtask.change.polygons import Outline, to_crs_coordinates
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.patches import DECIMALS
+from acdtask.jobs.patch_files import DECIMALS
 from acdtask.raster.grid import Grid
 from acdtask.raster.tiling import LON_LAT, project
 

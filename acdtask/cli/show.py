@@ -161,10 +161,11 @@ def _patches(
 ) -> None:
     from acdtask.cube.aoi import load_aoi
     from acdtask.engine.stages import open_site
+    from acdtask.jobs.manifests import find_manifest
     from acdtask.jobs.monitor.findings import sentences_without_patches
     from acdtask.jobs.monitor.months import read_month_patches
-    from acdtask.jobs.patches import patches_to_geojson, require_format, save_patches
-    from acdtask.jobs.products import MonitorManifest, find_manifest
+    from acdtask.jobs.patch_files import patches_to_geojson, require_format, save_patches
+    from acdtask.jobs.products import MonitorManifest
 
     require_format(out)
     date = _period(date) if date else ""

@@ -144,9 +144,10 @@ def do_or_hand_over(
 
 
 def _way(plan: Plan[Any, Any], budget: Budget) -> Way:
+    """Where a job is done. A plan without units only publishes, which takes less than starting a pod."""
     if plan.nothing_to_do:
         return Way.NOTHING
-    return Way.HERE if budget.covers(plan.estimate) else Way.PODS
+    return Way.HERE if not plan.units or budget.covers(plan.estimate) else Way.PODS
 
 
 def _plan(job: Job[Any, Any], settings: Settings, site: Site, budget: Budget, quarantine: int) -> Plan[Any, Any]:

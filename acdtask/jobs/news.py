@@ -66,6 +66,11 @@ class News:
             if datetime > watermark and not self._store.exists(f"{ANNOUNCED}/{key}"):
                 self._store.create(f"{PENDING}/{key}", seal(b"{}"))
 
+    def includes(self, datetime: dt.datetime, image: str) -> bool:
+        """Whether an image is to be announced."""
+        key = f"{news_key(datetime, image)}.json"
+        return self._store.exists(f"{PENDING}/{key}") and not self._store.exists(f"{ANNOUNCED}/{key}")
+
     def pending(self) -> list[str]:
         """Keys (`news_key`) of the images to announce, sorted."""
         keys = [key.removeprefix(f"{PENDING}/").removesuffix(".json") for key in self._store.list(PENDING)]

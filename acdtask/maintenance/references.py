@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.catalogue import COLLECTION
+from acdtask.jobs.manifests import NumberedChain
 from acdtask.jobs.monitor.documents import keys_of_catalogue
 from acdtask.jobs.monitor.months import keys_of as keys_of_monitor
-from acdtask.jobs.products import MonitorManifest, NumberedChain
+from acdtask.jobs.products import MonitorManifest
 from acdtask.jobs.report.edition import Edition
 from acdtask.jobs.report.edition import keys_of as keys_of_edition
 from acdtask.storage.store import Store

@@ -13,7 +13,7 @@ from typing import Any
 
 import shapely
 
-from acdtask.change.profile import MIN_STD_SHARE, PROFILES
+from acdtask.change.methods import MIN_STD_SHARE, PROFILES
 from acdtask.cube.model import NAME_BYTES
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.period import period_text, year_after

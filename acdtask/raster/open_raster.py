@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from io import RawIOBase
 
 import rasterio
-from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.storage.roots import Roots, open_file
 
 __all__ = ["GEOTIFF", "NOTHING_REMOTE", "TIFF_MARKS", "VRT", "open_raster", "open_stream"]
+
+# GDAL writes masks (.msk) without a geotransform; of a raster that needs one, acd checks it.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 GEOTIFF, VRT = "GTiff", "VRT"
 

@@ -20,7 +20,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import services_pb2_grpc
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.log import events
-from acdtask.serve.calls import CallInterceptor
+from acdtask.serve.call_interceptor import CallInterceptor
 from acdtask.serve.connections import raise_file_limit
 from acdtask.serve.consolidation.jobs import ConsolidationJobs
 from acdtask.serve.consolidation.runner import JobRunner

@@ -30,13 +30,13 @@ from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import encode
 from acdtask.jobs.contract import Plan, Site
-from acdtask.raster.cog import write_cog
 from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Grid
 from acdtask.raster.source_files import read_strips
 from acdtask.storage.store import Store
 from acdtask.storage.traffic import Traffic, traffic_so_far
 from tests.engine.letters import LettersJob, LettersSettings, Written
+from tests.raster.cogs import write_cog
 
 RUN = "6c5d3f6e-0000-4000-8000-000000000001"
 

@@ -23,9 +23,9 @@ from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.contract import Plan
 from acdtask.jobs.fence import Fence
+from acdtask.jobs.manifests import find_manifest
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.products import find_manifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from tests.jobs.chain import LAYOUT, Chain, digests, reference_end, run_chain, simulate
 

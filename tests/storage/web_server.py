@@ -13,9 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass
 class ReceivedRequest:
-    """A request received by the server; `query` is still encoded."""
+    """A request received by the server; `target` and `query` are still encoded."""
 
     method: str
+    target: str
     path: str
     query: str
     headers: Mapping[str, str]
@@ -52,6 +53,7 @@ class WebServer:
         ranges: whether range requests are supported.
         tags: whether ETag and Last-Modified are sent.
         requests: the requests so far.
+        most_at_once: maximum number of concurrent requests.
     """
 
     objects: dict[str, bytes]
@@ -60,6 +62,7 @@ class WebServer:
     tags: bool = True
     address: str = ""
     requests: list[ReceivedRequest] = field(default_factory=list)
+    most_at_once: int = 0
 
     def paths(self) -> list[str]:
         """Paths requested so far."""
@@ -111,6 +114,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, web: WebServer, host: str) -> None:
         super().__init__((host, 0), _Handler)
         self.web = web
+        self.now = 0
         self.lock = threading.Lock()
         self.pause = threading.Event()
         web.address = f"http://{host}:{self.server_address[1]}"
@@ -133,10 +137,14 @@ class _Handler(BaseHTTPRequestHandler):
         web, parts = self.server.web, urlsplit(self.path)
         with self.server.lock:
             path, headers, number = unquote(parts.path), dict(self.headers), len(web.requests)
-            request = ReceivedRequest(self.command, path, parts.query, headers, number)
+            request = ReceivedRequest(self.command, self.path, path, parts.query, headers, number)
             web.requests.append(request)
+            self.server.now += 1
+            web.most_at_once = max(web.most_at_once, self.server.now)
         reply = web.reply(request)
         self.server.pause.wait(reply.delay)
+        with self.server.lock:
+            self.server.now -= 1
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from acdtask.cube.geocube.catalogue import Catalogue, ServedInstance
 from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.index import Containers, Indexed, IndexResult, ListedDataset, header_of
@@ -15,6 +14,7 @@ from acdtask.cube.geocube.jobs import Jobs
 from acdtask.cube.geocube.layouts import Layouts
 from acdtask.cube.geocube.reader import Reader
 from acdtask.cube.geocube.records import Records
+from acdtask.cube.geocube.variables import ServedInstance, Variables
 from acdtask.cube.jobs import Consolidation, ConsolidationParams, JobState
 from acdtask.cube.model import Addition, CubeRequest, Dataset, Image, Instance, Record, RecordQuery, Slice, Variable
 from acdtask.cube.protocol.convert import DTYPES, dformat_from_message
@@ -36,12 +36,12 @@ class GeocubeCube:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._channel = Channel(connection)
-        self._catalogue = Catalogue(self._channel)
+        self._variables = Variables(self._channel)
         self._layouts = Layouts(self._channel)
         self._records = Records(self._channel)
-        self._containers = Containers(self._channel, self._catalogue, self._records)
-        self._reader = Reader(self._channel, self._catalogue, self._records, self._containers)
-        self._jobs = Jobs(self._channel, self._catalogue)
+        self._containers = Containers(self._channel, self._variables, self._records)
+        self._reader = Reader(self._channel, self._variables, self._records, self._containers)
+        self._jobs = Jobs(self._channel, self._variables)
 
     def __reduce__(self) -> tuple[type[GeocubeCube], tuple[Connection]]:
         return type(self), (self.connection,)
@@ -76,9 +76,9 @@ class GeocubeCube:
                     ErrorCode.SETTING_INVALID, f"{kind} has the data type {dtype}, which Geocube does not support"
                 )
         scales = {variable.name: variable.scale for variable in variables}
-        new = [self._catalogue.add_variable(variable) for variable in variables]
+        new = [self._variables.add_variable(variable) for variable in variables]
         new += [
-            self._catalogue.add_instance(instance, scales.get(instance.variable)) for instance in addition.instances
+            self._variables.add_instance(instance, scales.get(instance.variable)) for instance in addition.instances
         ]
         new += [self._layouts.add(layout) for layout in addition.layouts]
         new.append(self._records.add(addition.records))
@@ -114,15 +114,15 @@ class GeocubeCube:
 
     def variable(self, name: str) -> Variable:
         """The variable of that name. VARIABLE_UNKNOWN; SETTING_INVALID if acd does not support its data type."""
-        return self._catalogue.variable(name)
+        return self._variables.variable(name)
 
     def variables(self) -> list[Variable]:
         """All variables that acd can read, sorted by name."""
-        return self._catalogue.variables()
+        return self._variables.variables()
 
     def instances(self, variable: str) -> list[Instance]:
         """The instances of a variable, sorted by name. VARIABLE_UNKNOWN."""
-        return self._catalogue.instances(variable)
+        return self._variables.instances(variable)
 
     def layout(self, name: str) -> Layout:
         """The layout of that name. LAYOUT_UNKNOWN; LAYOUT_INVALID if acd does not support its grid."""
@@ -150,8 +150,8 @@ class GeocubeCube:
         here get a grid of one pixel in longitude and latitude around the footprint of their record. VARIABLE_UNKNOWN,
         INSTANCE_UNKNOWN.
         """
-        served = self._catalogue.served(variable, instance)
-        with self._catalogue.forgetting(served):
+        served = self._variables.served(variable, instance)
+        with self._variables.forgetting(served):
             listed = self._containers.listed(served, record_ids)
         uris = list(dict.fromkeys(item.meta.container_uri for item in listed))
         grids = dict(zip(uris, self._channel.in_parallel(_grid_of, uris), strict=True))
@@ -164,8 +164,8 @@ class GeocubeCube:
 
     def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
         """The records that have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
-        served = self._catalogue.served(variable, instance)
-        with self._catalogue.forgetting(served):
+        served = self._variables.served(variable, instance)
+        with self._variables.forgetting(served):
             return frozenset(item.record_id for item in self._containers.listed(served, record_ids))
 
     # ---- pixels
@@ -178,7 +178,7 @@ class GeocubeCube:
         The server searches by file outlines, so datasets that only touch a grid may be included. It decides itself
         which datasets to read; `layout` is ignored. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
-        yield from self._reader.where(self._catalogue.served(variable, instance), record_ids, grids)
+        yield from self._reader.where(self._variables.served(variable, instance), record_ids, grids)
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
         """Each group's image or the reason why it has none, as in `Cube.images`. LAYOUT_INVALID for an unknown CRS."""
@@ -219,13 +219,13 @@ class GeocubeCube:
             raise AcdError(ErrorCode.SETTING_INVALID, "a consolidation has no name")
         if not consolidation.records:
             raise AcdError(ErrorCode.SETTING_INVALID, f"the consolidation {consolidation.name} names no record")
-        served = self._catalogue.served(consolidation.variable, consolidation.instance)
+        served = self._variables.served(consolidation.variable, consolidation.instance)
         self._layouts.layout(consolidation.layout)  # a Geocube checks this later, and keeps the datasets locked
         (group,) = self._reader.groups_of(served, [consolidation.records])
         if not group:
             what = f"{consolidation.variable}:{consolidation.instance}"
             raise AcdError(ErrorCode.INPUT_MISSING, f"none of the records to consolidate {what} is on the server")
-        with self._catalogue.forgetting(served):
+        with self._variables.forgetting(served):
             return self._jobs.start(consolidation, served, list(dict.fromkeys(group)))
 
     def job(self, id_or_name: str) -> JobState:

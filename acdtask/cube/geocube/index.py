@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from acdtask.cube.geocube.catalogue import Catalogue, ServedInstance
 from acdtask.cube.geocube.channel import CallKind, Channel
 from acdtask.cube.geocube.errors import cause_of
 from acdtask.cube.geocube.records import Records
+from acdtask.cube.geocube.variables import ServedInstance, Variables
 from acdtask.cube.model import OUTSIDE, Dataset
 from acdtask.cube.protocol import datasets_pb2 as pb
 from acdtask.cube.protocol.convert import dformat_to_message
@@ -63,8 +63,8 @@ class IndexResult:
 class Containers:
     """The containers of a Geocube. Every method raises AcdError."""
 
-    def __init__(self, channel: Channel, catalogue: Catalogue, records: Records) -> None:
-        self._channel, self._catalogue, self._records = channel, catalogue, records
+    def __init__(self, channel: Channel, variables: Variables, records: Records) -> None:
+        self._channel, self._variables, self._records = channel, variables, records
 
     def listed(self, served: ServedInstance, own_ids: Iterable[str] | None = None) -> list[ListedDataset]:
         """The datasets of an instance, or those of some records."""
@@ -95,7 +95,7 @@ class Containers:
                 indexed.
         """
         served = {
-            key: self._catalogue.served(*key) for key in dict.fromkeys((d.variable, d.instance) for d in datasets)
+            key: self._variables.served(*key) for key in dict.fromkeys((d.variable, d.instance) for d in datasets)
         }
         self._know_records(datasets)
         existing = self._existing(datasets, served)

@@ -9,10 +9,10 @@ import grpc
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from acdtask.cube.follow import ELIDED, ENDED
-from acdtask.cube.geocube.catalogue import Catalogue, ServedInstance
 from acdtask.cube.geocube.channel import CallKind, Channel
 from acdtask.cube.geocube.errors import cause_of, is_taken
 from acdtask.cube.geocube.joblog import read_log
+from acdtask.cube.geocube.variables import ServedInstance, Variables
 from acdtask.cube.jobs import Consolidation, ConsolidationParams, JobState, Level, stored_as
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import jobs_pb2 as pb
@@ -42,13 +42,13 @@ FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 class Jobs:
     """The jobs of a Geocube. Every method raises AcdError; JOB_UNKNOWN for an unknown id or name."""
 
-    def __init__(self, channel: Channel, catalogue: Catalogue) -> None:
-        self._channel, self._catalogue = channel, catalogue
+    def __init__(self, channel: Channel, variables: Variables) -> None:
+        self._channel, self._variables = channel, variables
         self._continued: dict[str, tuple[str, datetime]] = {}
 
     def configure(self, variable: str, params: ConsolidationParams) -> None:
         """Set the consolidation parameters of a variable. VARIABLE_UNKNOWN, SETTING_INVALID."""
-        definition = self._catalogue.variable(variable)
+        definition = self._variables.variable(variable)
         message = pb.ConsolidationParams(
             dformat=dformat_to_message(stored_as(definition, params)),
             exponent=params.exponent,
@@ -58,13 +58,13 @@ class Jobs:
             storage_class=StorageClass.Value(params.storage_class),
         )
         request = pb.ConfigConsolidationRequest(
-            variable_id=self._catalogue.variable_id(variable), consolidation_params=message
+            variable_id=self._variables.variable_id(variable), consolidation_params=message
         )
         self._channel.call(self._channel.geocube.ConfigConsolidation, request)
 
     def params(self, variable: str) -> ConsolidationParams | None:
         """The consolidation parameters of a variable, or None if none were set. VARIABLE_UNKNOWN."""
-        request = pb.GetConsolidationParamsRequest(variable_id=self._catalogue.variable_id(variable))
+        request = pb.GetConsolidationParamsRequest(variable_id=self._variables.variable_id(variable))
         try:
             message = self._channel.call(self._channel.geocube.GetConsolidationParams, request).consolidation_params
         except AcdError as error:
@@ -72,7 +72,7 @@ class Jobs:
             if refusal is not None and refusal.code is grpc.StatusCode.NOT_FOUND:
                 return None
             raise
-        definition = self._catalogue.variable(variable)
+        definition = self._variables.variable(variable)
         return ConsolidationParams.model_validate(
             {
                 "dformat": dformat_from_message(message.dformat, definition.dformat.dtype),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from acdtask.jobs.parts import month_of, write_part
-from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet
+from acdtask.jobs.patch_files import LocatedPatch, patches_to_geojson, patches_to_parquet
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.content import ReportPlan
 from acdtask.jobs.report.edition import (

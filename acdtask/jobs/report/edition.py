@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.manifests import NumberedChain
 from acdtask.jobs.parts import read_part, write_part
-from acdtask.jobs.products import NumberedChain
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.model import BaselinePage
 from acdtask.jobs.report.pictures import paper_name

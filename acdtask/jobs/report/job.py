@@ -21,8 +21,8 @@ from acdtask.jobs.contract import (
 )
 from acdtask.jobs.costs import REPORT
 from acdtask.jobs.ingest.quarantined import LeftOutRaster, left_out_of
+from acdtask.jobs.manifests import NumberedChain
 from acdtask.jobs.parts import month_of
-from acdtask.jobs.products import NumberedChain
 from acdtask.jobs.report.content import (
     Pictures,
     PicturesWork,

@@ -14,8 +14,12 @@ from shapely.geometry import mapping, shape
 from acdtask import __version__
 from acdtask.change.zscore import Quality
 from acdtask.jobs.monitor.versions import images_by_version
-from acdtask.jobs.patches import LocatedPatch
-from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest
+from acdtask.jobs.patch_files import LocatedPatch
+from acdtask.jobs.products import (
+    BaselineManifest,
+    ImageProduct,
+    MonitorManifest,
+)
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.drawing import REASONS
 from acdtask.jobs.report.edition import DrawnDate

@@ -28,7 +28,7 @@ from acdtask.jobs.codec import encode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.fence import Fence
 from acdtask.jobs.ingest.rounds import WrittenFile, WrittenFiles
-from acdtask.jobs.products import manifest_chain
+from acdtask.jobs.manifests import manifest_chain
 from acdtask.maintenance.tidy.clean import tidy
 from acdtask.maintenance.tidy.retention import Retention
 from acdtask.serve.managed import Managed
@@ -286,7 +286,7 @@ def test_files_that_acd_did_not_make_stay_and_are_counted(tmp_path: Path) -> Non
         "products/koln/photo.jpg",
         "consolidated/mine.zarr/zarr.json",
         "elsewhere/data/x.tif",
-        "aois/one.json",
+        "aois/first.json",
     ]
     for key in mine:
         cube.put(key, age=100)

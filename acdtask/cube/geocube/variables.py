@@ -16,7 +16,7 @@ from acdtask.cube.protocol import variables_pb2 as pb
 from acdtask.cube.protocol.convert import RESAMPLING_NAMES, RESAMPLINGS, dformat_from_message, dformat_to_message
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["SCALE_KEY", "Catalogue", "Colour", "ServedInstance"]
+__all__ = ["SCALE_KEY", "Colour", "ServedInstance", "Variables"]
 
 SCALE_KEY = "acd:scale"
 """Metadata key of an instance that stores its variable's scale, since Geocube has no field for it."""
@@ -38,7 +38,7 @@ class ServedInstance:
     instance: Instance
 
 
-class Catalogue:
+class Variables:
     """Variables, instances and palettes. Every method raises AcdError."""
 
     def __init__(self, channel: Channel) -> None:
