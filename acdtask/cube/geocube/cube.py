@@ -15,8 +15,19 @@ from acdtask.cube.geocube.jobs import Jobs
 from acdtask.cube.geocube.layouts import Layouts
 from acdtask.cube.geocube.reader import Reader
 from acdtask.cube.geocube.records import Records
-from acdtask.cube.jobs import Consolidation, ConsolidationParams, JobState
-from acdtask.cube.model import Addition, CubeRequest, Dataset, Image, Instance, Record, RecordQuery, Slice, Variable
+from acdtask.cube.jobs import Consolidates, Consolidation, ConsolidationParams, JobState
+from acdtask.cube.model import (
+    Addition,
+    Cube,
+    CubeRequest,
+    Dataset,
+    Image,
+    Instance,
+    Record,
+    RecordQuery,
+    Slice,
+    Variable,
+)
 from acdtask.cube.protocol.convert import DTYPES, dformat_from_message
 from acdtask.cube.protocol.services_pb2 import GetVersionRequest
 from acdtask.errors import AcdError, ErrorCode
@@ -26,8 +37,8 @@ from acdtask.raster.grid import Grid, Layout, Tile
 __all__ = ["GeocubeCube"]
 
 
-class GeocubeCube:
-    """A Geocube; it implements `acdtask.cube.model.Cube` and `Consolidates`. Picklable, and safe in forked processes.
+class GeocubeCube(Cube, Consolidates):
+    """A Geocube. Picklable, and safe in forked processes.
 
     In addition to the errors listed, every method may raise GEOCUBE_UNREACHABLE, GEOCUBE_DENIED, GEOCUBE_TLS,
     GEOCUBE_REFUSED and GEOCUBE_FAILED.
@@ -87,22 +98,6 @@ class GeocubeCube:
         if refused and refused[0].error is not None:
             raise _with_count(refused[0].error, len(refused), len(results))
         return any(new) or any(result.outcome is Indexed.NEW for result in results)
-
-    def add_variable(self, variable: Variable) -> None:
-        """Create the variable if it does not exist. VARIABLE_CONFLICT if a different one has the name."""
-        self.commit(Addition(variables=[variable]))
-
-    def add_instance(self, instance: Instance) -> None:
-        """Create the instance if it does not exist. VARIABLE_UNKNOWN."""
-        self.commit(Addition(instances=[instance]))
-
-    def add_layout(self, layout: Layout) -> None:
-        """Create the layout if it does not exist. LAYOUT_CONFLICT if a different one has the name."""
-        self.commit(Addition(layouts=[layout]))
-
-    def index(self, records: list[Record], datasets: list[Dataset]) -> None:
-        """Add the records and datasets that do not exist yet. Raises as `commit` does."""
-        self.commit(Addition(records, datasets))
 
     def index_containers(self, datasets: Iterable[Dataset], *, managed: bool = False) -> list[IndexResult]:
         """Index datasets of existing records. Returns the result of each container, in order of first appearance.

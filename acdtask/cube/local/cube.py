@@ -6,10 +6,20 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from acdtask import __version__
-from acdtask.cube.local import cells
 from acdtask.cube.local.index import Index
 from acdtask.cube.local.state import Head, Removal
-from acdtask.cube.model import Addition, CubeRequest, Dataset, Image, Instance, Record, RecordQuery, Slice, Variable
+from acdtask.cube.model import (
+    Addition,
+    Cube,
+    CubeRequest,
+    Dataset,
+    Image,
+    Instance,
+    Record,
+    RecordQuery,
+    Slice,
+    Variable,
+)
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout, Tile
@@ -23,11 +33,8 @@ MARK = "cube.json"
 MARK_FIX = "Delete the file and run 'acdtask ingest' again to write a new one. The rest of the cube stays unchanged."
 
 
-class LocalCube:
-    """A cube without a server. It implements `acdtask.cube.model.Cube`.
-
-    Picklable; each process has its own caches.
-    """
+class LocalCube(Cube):
+    """A cube without a server. Picklable; each process has its own caches."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -75,22 +82,6 @@ class LocalCube:
                 STORE_CONTENDED.
         """
         return self._index.commit(addition)
-
-    def add_variable(self, variable: Variable) -> None:
-        """Create a variable unless it exists. VARIABLE_CONFLICT if it exists and differs."""
-        self.commit(Addition(variables=[variable]))
-
-    def add_instance(self, instance: Instance) -> None:
-        """Create an instance unless it exists. VARIABLE_UNKNOWN."""
-        self.commit(Addition(instances=[instance]))
-
-    def add_layout(self, layout: Layout) -> None:
-        """Create a layout unless it exists. LAYOUT_CONFLICT if it exists and differs."""
-        self.commit(Addition(layouts=[layout]))
-
-    def index(self, records: list[Record], datasets: list[Dataset]) -> None:
-        """Make records and datasets visible, all at once. Known ones stay unchanged. DATASET_CONFLICT."""
-        self.commit(Addition(records, datasets))
 
     def remove(
         self,
@@ -255,36 +246,26 @@ class LocalCube:
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
-        return cells.records_by_cell(self._index.dataset_segments(variable, instance), variable, instance, layout)
+        return self._index.records_by_cell(variable, instance, layout)
 
     def own_datasets(self, variable: str, instance: str, record_ids: Iterable[str]) -> list[Dataset]:
         """The datasets of some records, except tiles of a layout, ordered as by `datasets`.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
-        segments = self._index.dataset_segments(variable, instance)
-        return cells.own_datasets(segments, variable, instance, frozenset(record_ids))
+        return self._index.own_datasets(variable, instance, frozenset(record_ids))
 
     def copies_with_room(
         self, variable: str, instance: str, tiles: Iterable[Tile], fewer_than: int
     ) -> dict[str, list[Dataset]]:
-        """For each tile's cell, the datasets of containers that are not full, ordered by record and uri.
+        """For each cell of tiles of one layout, the datasets of containers with fewer than a number of them.
 
-        Args:
-            variable: name of the variable.
-            instance: name of the instance.
-            tiles: tiles of one layout.
-            fewer_than: number of datasets in a full container.
-
-        Raises:
-            AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
         chosen = {tile.grid: tile for tile in tiles}
         copies: dict[str, list[Dataset]] = {tile.cell: [] for tile in chosen.values()}
-        segments = self._index.dataset_segments(variable, instance)
-        for dataset in cells.datasets_of_small_containers(
-            segments, variable, instance, chosen.__contains__, fewer_than
-        ):
+        small = self._index.datasets_of_small_containers(variable, instance, chosen.__contains__, fewer_than)
+        for dataset in small:
             tile = chosen[dataset.grid]
             if dataset.is_copy and (dataset.layout, dataset.cell) == (tile.layout, tile.cell):
                 copies[tile.cell].append(dataset)
@@ -359,6 +340,6 @@ class LocalCube:
 
     def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
         """The pixels of each slice on a grid; see `Cube.read`. CUBE_DAMAGED, INPUT_UNREADABLE."""
-        from acdtask.cube.local.read import read_slices
+        from acdtask.cube.local.read import read_mosaics
 
-        return read_slices(self.store, grid, slices, variable, resampling)
+        return read_mosaics(self.store, grid, [part.datasets for part in slices], variable, resampling)

@@ -6,8 +6,8 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +15,6 @@ import shapely
 from numpy.typing import NDArray
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from acdtask.cube.local.cells import in_order
 from acdtask.cube.local.dataset_segments import DatasetSegment
 from acdtask.cube.local.head_editor import HeadEditor
 from acdtask.cube.local.record_segments import RecordSegment
@@ -44,22 +43,18 @@ class _OvertakenError(Exception):
 ResultT = TypeVar("ResultT")
 
 
-@dataclass
 class Index:
     """The heads and segments of a store. Segments never change, so they are read once and kept in memory.
 
     Thread-safe.
     """
 
-    store: Store
-    _head: Head = field(default_factory=Head)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-    _checked: float = field(default=-math.inf, repr=False, compare=False)
-    _files: SegmentFiles = field(init=False, repr=False, compare=False)
-    _editor: HeadEditor = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        self._files = SegmentFiles(self.store)
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._head = Head()
+        self._lock = threading.Lock()
+        self._checked = -math.inf
+        self._files = SegmentFiles(store)
         self._editor = HeadEditor(self._files)
 
     def head(self) -> Head:
@@ -82,12 +77,7 @@ class Index:
             AcdError: VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN,
                 STORE_CONTENDED.
         """
-
-        def make(head: Head) -> tuple[Head, bool]:
-            added = self._editor.added(head, addition)
-            return added, added != head
-
-        return self.publish(make)
+        return self._publish_change(lambda head: self._editor.added(head, addition))
 
     def exchange(self, removed: Sequence[Dataset], added: Sequence[Dataset]) -> list[str]:
         """Exchange datasets for others with one new head, unless that was done before.
@@ -103,12 +93,16 @@ class Index:
 
     def supersede(self, addition: Addition) -> bool:
         """Publish an addition that replaces what its records had, as `LocalCube.supersede` says."""
+        return self._publish_change(lambda head: self._editor.superseded(head, addition))
 
-        def make(head: Head) -> tuple[Head, bool]:
-            added = self._editor.superseded(head, addition)
-            return added, added != head
+    def _publish_change(self, make: Callable[[Head], Head]) -> bool:
+        """Publish a head unless it is unchanged, and return whether it is new."""
 
-        return self.publish(make)
+        def changed(head: Head) -> tuple[Head, bool]:
+            made = make(head)
+            return made, made != head
+
+        return self.publish(changed)
 
     def replaced(self, variable: str, instance: str, ids: frozenset[str]) -> dict[str, str]:
         """Containers of records whose pixels were replaced, by record id. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
@@ -150,12 +144,8 @@ class Index:
     def publish(self, make: Callable[[Head], tuple[Head, ResultT]]) -> ResultT:
         """Publish the next head, made from the newest one. Start over whenever another writer was faster.
 
-        Args:
-            make: returns the next head, whose number is ignored, and a result. If the head is unchanged, nothing is
-                written.
-
-        Raises:
-            AcdError: STORE_CONTENDED, or what `make` raises.
+        `make` returns the next head, whose number is ignored, and a result. If the head is unchanged, nothing is
+        written. STORE_CONTENDED, or what `make` raises.
         """
         attempts = Retrying(
             retry=retry_if_exception_type(_OvertakenError),
@@ -225,11 +215,42 @@ class Index:
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
-        return in_order(
+        return _in_order(
             segment.dataset(row)
             for segment in self.dataset_segments(variable, instance)
             for row in segment.rows(variable, instance, record_ids, accepts).tolist()
         )
+
+    def own_datasets(self, variable: str, instance: str, record_ids: frozenset[str]) -> list[Dataset]:
+        """The datasets of some records, except tiles of a layout. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        return _in_order(
+            segment.dataset(row)
+            for segment in self.dataset_segments(variable, instance)
+            for row in segment.rows(variable, instance, record_ids).tolist()
+            if not segment.layouts[row]
+        )
+
+    def datasets_of_small_containers(
+        self, variable: str, instance: str, accepts: Callable[[Grid], bool], fewer_than: int
+    ) -> list[Dataset]:
+        """The datasets of an instance on accepted grids, in containers that have fewer than a number of them."""
+        segments = self.dataset_segments(variable, instance)
+        rows_of = [(segment, segment.rows(variable, instance, None, accepts)) for segment in segments]
+        sizes = Counter(uri for segment, rows in rows_of for uri in segment.uris[rows].tolist())
+        return _in_order(
+            segment.dataset(row)
+            for segment, rows in rows_of
+            for row, uri in zip(rows.tolist(), segment.uris[rows].tolist(), strict=True)
+            if sizes[uri] < fewer_than
+        )
+
+    def records_by_cell(self, variable: str, instance: str, layout: str) -> dict[str, set[str]]:
+        """Ids of the records that an instance has in each cell of a layout. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        records: dict[str, set[str]] = {}
+        for segment in self.dataset_segments(variable, instance):
+            for cell, record_id in segment.records_by_cell(variable, instance, layout):
+                records.setdefault(cell, set()).add(record_id)
+        return records
 
     def having(self, variable: str, instance: str, ids: frozenset[str]) -> frozenset[str]:
         """Which of the records have a dataset of an instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
@@ -305,6 +326,10 @@ class Index:
         with contextlib.suppress(AcdError):  # the head is published; the hint only saves a listing
             self.store.put(HINT, str(next_head.number).encode())
         return result
+
+
+def _in_order(datasets: Iterable[Dataset]) -> list[Dataset]:
+    return sorted(datasets, key=lambda d: (d.record_id, d.layout, d.cell, d.uri, d.subdir, d.bands))
 
 
 def _earliest(segments: list[RecordSegment], rows: list[NDArray[np.int64]], count: int) -> list[NDArray[np.int64]]:

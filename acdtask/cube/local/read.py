@@ -17,7 +17,7 @@ from acdtask.cube.local.containers import read_window
 from acdtask.cube.local.mapping import Mapping
 from acdtask.cube.local.overviews import overview_for
 from acdtask.cube.local.workers import pool_of
-from acdtask.cube.model import Dataset, Slice, Variable
+from acdtask.cube.model import Dataset, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid, Window
@@ -25,7 +25,7 @@ from acdtask.raster.warp import intersection, lattice_blocks, pixel_offset, sour
 from acdtask.storage.store import Store
 from acdtask.wording import plural
 
-__all__ = ["bytes_to_read", "read_mosaics", "read_slices"]
+__all__ = ["bytes_to_read", "read_mosaics"]
 
 CONTAINERS_AT_ONCE = 16
 REQUESTS_AT_ONCE = 8
@@ -40,17 +40,6 @@ OVERSHOOTING = {"cubic", "lanczos"}
 """Kernels with negative weights: results may lie outside the range of the sources."""
 EXACT = {"nearest", "mode"}
 """Kernels whose results are values of the sources."""
-
-
-def read_slices(
-    store: Store,
-    grid: Grid,
-    slices: Sequence[Slice],
-    variable: Variable,
-    resampling: Resampling | None = None,
-) -> Pixels:
-    """Read the pixels of each slice on a grid, as `Cube.read` says. Raises what `read_mosaics` raises."""
-    return read_mosaics(store, grid, [part.datasets for part in slices], variable, resampling)
 
 
 def read_mosaics(
