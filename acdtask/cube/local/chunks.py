@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
 from typing import Literal, TypeAlias, cast
@@ -161,7 +161,7 @@ class _Nodes(BaseModel):
 
 class _GroupAttributes(BaseModel):
     acd_data: str
-    acd_files: dict[str, str] = {}
+    acd_files: dict[str, str]
 
 
 class _Group(BaseModel):
@@ -179,25 +179,22 @@ class StackArray:
 
     Attributes:
         layout: metadata of the array.
-        name: name in the container's group; empty if the container is the array itself, as in acd 0.1.0.
+        name: name in the container's group.
         files: checksums of the container's files by key, except chunks of images.
     """
 
     layout: StackLayout
-    name: str = ""
-    files: Mapping[str, str] = field(default_factory=dict)
+    name: str
+    files: Mapping[str, str]
 
     def key(self, container: str) -> str:
         """The key of the array, given that of its container, which may be empty."""
-        return "/".join(part for part in (container, self.name) if part)
+        return f"{container}/{self.name}" if container else self.name
 
 
 @lru_cache(maxsize=1024)
 def stack_of(metadata: bytes) -> StackArray | None:
     """The array that a container's zarr.json describes, or None if StackWriter did not write it."""
-    # In acd 0.1.0, a container was the array itself; now it is a group.
-    with suppress(ValidationError):
-        return StackArray(StackLayout.model_validate_json(metadata))
     with suppress(ValidationError):
         group = _Group.model_validate_json(metadata)
         name = group.attributes.acd_data
