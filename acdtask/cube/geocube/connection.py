@@ -14,8 +14,15 @@ from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["ADDRESS", "Connection", "Deadlines", "Endpoint"]
 
-ADDRESS, KEY, CA_FILE = "ACD_GEOCUBE_ADDRESS", "ACD_GEOCUBE_KEY", "ACD_GEOCUBE_CA_FILE"
-DOWNLOADER, COMPRESSION, INSECURE_KEY = "ACD_GEOCUBE_DOWNLOADER", "ACD_GEOCUBE_COMPRESSION", "ACD_GEOCUBE_INSECURE_KEY"
+ADDRESS, INSECURE_KEY = "ACD_GEOCUBE_ADDRESS", "ACD_GEOCUBE_INSECURE_KEY"
+_VARIABLE_OF = {
+    "address": ADDRESS,
+    "api_key": "ACD_GEOCUBE_KEY",
+    "ca_file": "ACD_GEOCUBE_CA_FILE",
+    "downloader": "ACD_GEOCUBE_DOWNLOADER",
+    "compression": "ACD_GEOCUBE_COMPRESSION",
+    "insecure_key": INSECURE_KEY,
+}
 
 PLAIN, TLS = "geocube", "geocubes"
 NEVER_TOO_OFTEN = 310.0
@@ -136,14 +143,8 @@ class Connection(BaseModel):
     @staticmethod
     def settings_of_environment() -> dict[str, Any]:
         """Settings from the environment except the address, as fields of a connection."""
-        names = {
-            "api_key": KEY,
-            "ca_file": CA_FILE,
-            "downloader": DOWNLOADER,
-            "compression": COMPRESSION,
-            "insecure_key": INSECURE_KEY,
-        }
-        return {field: os.environ[name].strip() for field, name in names.items() if os.environ.get(name, "").strip()}
+        given = {field: os.environ.get(name, "").strip() for field, name in _VARIABLE_OF.items()}
+        return {field: text for field, text in given.items() if text and field != "address"}
 
     @field_validator("address")
     @classmethod
@@ -190,16 +191,6 @@ class Connection(BaseModel):
     def downloader_endpoint(self) -> Endpoint | None:
         """The downloader's endpoint, or None."""
         return Endpoint.of(self.downloader) if self.downloader else None
-
-
-_VARIABLE_OF = {
-    "address": ADDRESS,
-    "api_key": KEY,
-    "ca_file": CA_FILE,
-    "downloader": DOWNLOADER,
-    "compression": COMPRESSION,
-    "insecure_key": INSECURE_KEY,
-}
 
 
 def _explain(error: ValidationError) -> AcdError:
