@@ -16,7 +16,7 @@ from acdtask.cube.geocube.connection import Endpoint
 from acdtask.cube.geocube.errors import LOST, is_passing, malformed, refusal_of
 from acdtask.cube.geocube.frames import DamagedError, ImageReader, Message, StreamReader
 from acdtask.cube.model import Outcome, Variable
-from acdtask.cube.protocol.convert import RESAMPLINGS, transform_to_message
+from acdtask.cube.protocol.convert import NO_DATA, RESAMPLINGS, transform_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest, ImageHeader
 from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, GroupedRecordIdsList
 from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
@@ -35,9 +35,6 @@ Target: TypeAlias = Callable[[int], Pixels]
 
 Opening: TypeAlias = Callable[[Sequence[int]], Generator[Message, None, None]]
 """Opens a stream for the groups with these numbers; closing it cancels the call."""
-
-NO_DATA = "rpc error: code = NotFound desc = Not enough valid pixels (skipped)"
-"""The only way in which a server reports an image without valid pixels."""
 
 IDS_AT_ONCE = 20_000
 """Maximum number of ids in a request; requests are limited to 4 MiB."""
