@@ -20,9 +20,7 @@ NOT_OURS = (ErrorCode.ADDRESS_OUTSIDE, ErrorCode.ADDRESS_MALFORMED)
 class Managed:
     """The list of managed containers, stored below `managed/`.
 
-    Args:
-        store: the cube's store.
-        data: the folders and s3:// prefixes in which the server may delete files.
+    Their files are deleted only below `data`, a list of folders and s3:// prefixes.
     """
 
     def __init__(self, store: Store, data: Sequence[str] = ()) -> None:

@@ -128,18 +128,11 @@ class Serving:
         cube = cube.confined(settings.data)
         self._runner = JobRunner(ConsolidationJobs(cube), _job_error, threads=settings.jobs)
         self._names = _add_services(self._server, cube, settings, self._health, self._runner)
-        self._http = (
-            None
-            if settings.http_port is None
-            else HttpServing(
-                cube,
-                keys,
-                self._is_serving,
-                connections=settings.http_connections,
-                request_s=settings.request_s,
-            )
-        )
         self._serving = threading.Event()
+        self._http: HttpServing | None = None
+        if settings.http_port is not None:
+            connections, request_s = settings.http_connections, settings.request_s
+            self._http = HttpServing(cube, keys, self._serving.is_set, connections=connections, request_s=request_s)
         self.port = 0
         self.http_port = 0
 
@@ -197,9 +190,6 @@ class Serving:
             if idle == IDLE_LOOKS:
                 self._server.stop(0)
 
-    def _is_serving(self) -> bool:
-        return self._serving.is_set()
-
 
 def cube_at(address: str) -> LocalCube:
     """Open the cube at an address, or create it. CUBE_VERSION, ADDRESS_INVALID, and errors of the store."""
@@ -215,11 +205,7 @@ def cube_at(address: str) -> LocalCube:
 def serve_until_signal(serving: Serving, started: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT, then stop gracefully; a second signal stops immediately. SERVE_FAILED.
 
-    Call it in the main thread.
-
-    Args:
-        serving: the server to start.
-        started: called when the server listens.
+    Call it in the main thread. `started` is called when the server listens.
     """
     stop_wanted, hurry = threading.Event(), threading.Event()
 
@@ -286,20 +272,14 @@ def _job_error(job_id: str, error: Exception) -> None:
 
 def _bind(server: grpc.Server, host: str, port: int, credentials: grpc.ServerCredentials | None) -> int:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    add: Callable[[], int] = (
-        (lambda: server.add_insecure_port(address))
-        if credentials is None
-        else (lambda: server.add_secure_port(address, credentials))
-    )
     try:
-        bound = add()
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise AcdError(
             ErrorCode.SERVE_FAILED, f"cannot listen on {address}; another program may be using it"
         ) from error
-    if not bound:
-        raise AcdError(ErrorCode.SERVE_FAILED, f"cannot listen on {address}; another program may be using it")
-    return bound
 
 
 def _credentials(settings: ServeSettings) -> grpc.ServerCredentials | None:
