@@ -139,11 +139,7 @@ class Aoi(_Payload):
     def layout_grid(self, cell_size: int = 1024) -> RegularGrid | None:
         """The grid of the projection and resolution in graph_config; None if one of them is missing.
 
-        Args:
-            cell_size: width and height of a cell in pixels.
-
-        Raises:
-            AcdError: LAYOUT_INVALID if they are invalid.
+        `cell_size` is the width and height of a cell in pixels. LAYOUT_INVALID.
         """
         projection, resolution = self.graph_config.get("projection"), self.graph_config.get("resolution")
         if not projection or not resolution:
@@ -214,11 +210,7 @@ def load_aoi(source: str, given: Mapping[str, Any] | None = None) -> Aoi:
 
 
 def aoi_document(source: str, given: Mapping[str, Any]) -> str:
-    """An AOI and its options as JSON text that `load_aoi` can read on any machine.
-
-    Raises:
-        AcdError: what `load_aoi` raises.
-    """
+    """An AOI and its options as JSON text that `load_aoi` can read on any machine. Raises what `load_aoi` raises."""
     aoi = load_aoi(source, given)
     fields = aoi.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     return json.dumps({"type": "Feature", "properties": {}, "geometry": aoi.geojson, **fields})

@@ -53,10 +53,6 @@ class SharedCube(Cube):
 
     Records, datasets and images are those of the Geocube. Variables, instances and layouts that the site created are
     read from the site, others from the Geocube (docs/decisions/0013).
-
-    Args:
-        geocube: cube with the records.
-        address: folder or s3:// address of the site.
     """
 
     def __init__(self, geocube: ServedCube, address: str) -> None:

@@ -115,11 +115,8 @@ def _channel(endpoint: Endpoint, ca_file: Path | None, keepalive: float) -> grpc
 class Channel:
     """Calls to one endpoint. Picklable; each process connects at its first call.
 
-    Every method raises AcdError for a failed call, such as GEOCUBE_UNREACHABLE.
-
-    Args:
-        connection: key, deadlines and retries.
-        endpoint: default: the connection's server.
+    Every method raises AcdError for a failed call, such as GEOCUBE_UNREACHABLE. The default endpoint is the
+    connection's server.
     """
 
     def __init__(self, connection: Connection, endpoint: Endpoint | None = None) -> None:

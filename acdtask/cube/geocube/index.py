@@ -83,16 +83,10 @@ class Containers:
     def index(self, datasets: Sequence[Dataset], *, managed: bool = False) -> list[IndexResult]:
         """Index the datasets that do not exist yet, container by container, some concurrently.
 
-        If a container can be opened here, its header is checked first. All other containers are indexed even if some
-        are refused.
-
-        Args:
-            datasets: of containers with absolute addresses.
-            managed: hand the files over to the server, which deletes a file together with its last dataset.
-
-        Raises:
-            AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, INPUT_MISSING for an unknown record, before anything is
-                indexed.
+        Containers have absolute addresses. If one can be opened here, its header is checked first. All other containers
+        are indexed even if some are refused. With `managed`, the server owns the files: it deletes one together with
+        its last dataset. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, INPUT_MISSING for an unknown record, before anything is
+        indexed.
         """
         served = {
             key: self._catalogue.served(*key) for key in dict.fromkeys((d.variable, d.instance) for d in datasets)

@@ -29,7 +29,7 @@ class Reader:
         self._catalogue = catalogue
         self._records = records
         self._containers = containers
-        self._source = PixelSource.of(channel)
+        self._source = PixelSource(channel)
 
     def groups_of(self, served: ServedInstance, groups: Iterable[tuple[str, ...]]) -> list[Group]:
         """The groups in the server's ids, without records that have no dataset of the instance there."""

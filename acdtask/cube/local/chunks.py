@@ -230,15 +230,10 @@ class Request:
 def read_stack(
     store: Store, key: str, layout: StackLayout, requests: Sequence[Request], pool: Executor | None = None
 ) -> list[Pixels]:
-    """Read windows of images. Each chunk is fetched and decoded once.
+    """Read windows of images of the array with this key. Each chunk is fetched and decoded once.
 
-    Args:
-        store: where the container is.
-        key: key of the array; empty if it is the store's root.
-        layout: from the array's zarr.json.
-        requests: within the array's shape. Targets are in one stack of the array's data type. If consecutive targets
-            make up a chunk, it is decoded into them directly.
-        pool: threads that fetch and decode; default: the calling thread.
+    Requests are within the array's shape, and their targets in one stack of its data type. If consecutive targets make
+    up a chunk, it is decoded into them directly. The threads of `pool` fetch and decode, or else the calling thread.
 
     Returns:
         Arrays of the windows' shapes: the targets, if given, or possibly views of larger arrays.

@@ -91,20 +91,13 @@ class LocalCube(Cube):
         instances: Iterable[tuple[str, str]] = (),
         layouts: Iterable[str] = (),
     ) -> list[str]:
-        """Remove things from the index, all at once. Unknown ones are ignored. No pixel is deleted.
+        """Remove records by id, datasets, and others by name, all at once. Unknown ones are ignored.
 
-        Args:
-            records: ids of records.
-            datasets: as `datasets` returns them.
-            variables: names of variables; their instances are removed too.
-            instances: pairs of variable and instance.
-            layouts: names of layouts.
+        With a variable, its instances are removed too. No pixel is deleted. IN_USE if a record, variable, instance or
+        layout has datasets that stay; STORE_CONTENDED.
 
         Returns:
             Addresses of removed containers to which nothing refers any more, sorted.
-
-        Raises:
-            AcdError: IN_USE if a record, variable, instance or layout has datasets that stay, STORE_CONTENDED.
         """
         removal = Removal(
             frozenset(records), tuple(datasets), frozenset(variables), frozenset(instances), frozenset(layouts)
@@ -132,18 +125,11 @@ class LocalCube(Cube):
 
         Unlike after `exchange`, the new datasets are copies too. Changes that others made in the meantime are kept: a
         copy is only added if the cube still has the copy that it replaces (or still none if it replaces none), and the
-        `sources` of its record. Repeating a call has no effect. No pixel is deleted.
-
-        Args:
-            replaced: the older copies.
-            added: the new copies.
-            sources: the datasets from which the new copies were made.
+        `sources` of its record, from which it was made. Repeating a call has no effect. No pixel is deleted.
+        INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
 
         Returns:
             The new copies that were not added, because others had changed the cube.
-
-        Raises:
-            AcdError: INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
         """
         return self._index.replace(tuple(replaced), tuple(added), tuple(sources))
 
@@ -151,12 +137,6 @@ class LocalCube(Cube):
         """Like `commit`, but new datasets replace those that their records have of the same instance.
 
         Consolidated copies of the old pixels are removed from the index too. No pixel is deleted.
-
-        Returns:
-            Whether anything was new.
-
-        Raises:
-            AcdError: as `commit` raises.
         """
         return self._index.supersede(addition)
 

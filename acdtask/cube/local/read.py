@@ -57,18 +57,9 @@ def read_mosaics(
     not depend on the grid's extent. A consolidated copy hides earlier datasets of its record in its whole tile, even
     where the copy is nodata.
 
-    Args:
-        store: the cube's store.
-        grid: grid of the result.
-        mosaics: the datasets of each mosaic.
-        variable: its data format is that of the result.
-        resampling: default: the variable's.
-        threads: threads that decode chunks of a container in a folder. Jobs run in processes, so the default is one.
-        overviews: read overviews of GeoTIFFs if the grid is coarse enough. This is fast, but their resampling is
-            unknown, so it is for viewing only.
-
-    Returns:
-        As `Cube.read` returns.
+    The result is as `Cube.read` returns it. `threads` decode chunks of a container in a folder; jobs run in processes,
+    so the default is one. With `overviews`, those of GeoTIFFs are read if the grid is coarse enough: this is fast, but
+    their resampling is unknown, so it is for viewing only.
 
     Raises:
         AcdError: CUBE_DAMAGED or INPUT_UNREADABLE (naming the container), GRID_TOO_COARSE, or what Store raises.

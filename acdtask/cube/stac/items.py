@@ -139,17 +139,10 @@ def stac_collection(
     title: str = "",
     providers: Sequence[Json] = (),
 ) -> Json:
-    """Make a STAC collection.
+    """Make a STAC collection. Its key is `href`, to which links are relative.
 
-    Args:
-        identity: id of the collection.
-        description: a sentence.
-        href: key of the collection; links are relative to it.
-        links: its root, parent, items and children.
-        footprint: GeoJSON geometry around all items.
-        interval: first and last datetime; None for an open end.
-        title: title for people.
-        providers: producers, with fields of the processing extension.
+    The footprint is a GeoJSON geometry around all items, the interval their first and last datetime, None for an open
+    end. Providers may have fields of the processing extension.
     """
     collection: Json = {
         "type": "Collection",

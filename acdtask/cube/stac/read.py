@@ -162,11 +162,9 @@ def _parsed(text: bytes, address: str) -> Json:
 
 
 def usable_item(item: object, address: str) -> Json:
-    """Validate an item, and make the hrefs of its assets absolute. STAC_INVALID.
+    """Validate an item of the document at an address, and make the hrefs of its assets absolute. STAC_INVALID.
 
-    Args:
-        item: a STAC item in JSON.
-        address: address of its document. Items on the web must not refer to files of this machine.
+    Items on the web must not refer to files of this machine.
     """
     if not isinstance(item, dict) or item.get("type") != "Feature" or not isinstance(item.get("id"), str):
         raise _invalid(address, "has an item without an id or the type 'Feature'")
