@@ -59,20 +59,14 @@ class Tidied:
 
 
 def tidy(site: Site, retention: Retention, *, apply: bool = False, now: datetime | None = None) -> Tidied:
-    """Remove objects that nothing references and that are older than the retention allows.
+    """Remove objects that nothing references and that are older than the retention allows, or only count them.
 
-    Args:
-        site: the cube's site.
-        retention: what to keep in any case.
-        apply: whether to delete, or only to count.
-        now: the time from which ages count, for tests; default: the newest modification time in the store.
-
-    Raises:
-        AcdError: CUBE_UNKNOWN, CUBE_VERSION, TIDY_UNSURE, or the store's errors. Earlier deletions remain.
+    Ages count from `now`, for tests, or else from the newest modification time in the store. CUBE_UNKNOWN,
+    CUBE_VERSION, TIDY_UNSURE, or the store's errors; earlier deletions remain.
     """
     store = LocalCube.open(site.address).store
     runs, listed = read_runs(site), read_heads(store)
-    now = now or max((runs.newest or EPOCH, *(entry.modified for _, entry in listed)))
+    now = now or max((runs.newest or datetime.fromtimestamp(0, UTC), *(entry.modified for _, entry in listed)))
     cutoff = retention.cutoff(now)
     broom = Broom(store, apply)
     sweep_runs(site, runs, retention, cutoff, broom)
@@ -88,6 +82,3 @@ def tidy(site: Site, retention: Retention, *, apply: bool = False, now: datetime
     sweep_containers(store, used, managed, cutoff, broom)
     sweep_staged(store, cutoff, broom)
     return Tidied(now, cutoff, broom)
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from acdtask import log
+from acdtask.maintenance.tidy.retention import superseded
 from acdtask.storage.listing import PAGE, Entry
 from acdtask.storage.store import Store
 
@@ -87,6 +88,17 @@ class Broom:
                 tally.add(entry)
             if tally.objects % PAGE < len(chunk):
                 _events.info("kind.progress", kind=kind, objects=tally.objects, deleted=self.apply)
+
+    def remove_superseded(
+        self, kind: str, versions: Sequence[tuple[int, Entry]], keep: int, cutoff: datetime, page: int = PAGE
+    ) -> list[Entry]:
+        """Delete the superseded versions, oldest first; count and return the others."""
+        to_remove = superseded(versions, keep, cutoff)
+        self.remove(kind, to_remove, page)
+        removed = {entry.key for entry in to_remove}
+        kept = [entry for _, entry in versions if entry.key not in removed]
+        self.keep(kind, CURRENT, *kept)
+        return kept
 
     def keep(self, kind: str, why: str, *entries: Entry) -> None:
         """Count objects that are kept, and why."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 
 from acdtask.cube.local.index import HINT, Index
 from acdtask.cube.local.state import Head, SegmentRef
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.maintenance.references import Names, key_of
+from acdtask.maintenance.references import Names, key_of, unsure_if_damaged
 from acdtask.maintenance.tidy.deletion import CURRENT, NAMED, YOUNG, Broom
 from acdtask.maintenance.tidy.retention import Retention, superseded
 from acdtask.storage.listing import Entry
@@ -76,17 +75,6 @@ class Heads:
             if error.code is ErrorCode.CUBE_DAMAGED and self._head(head.number) is None:
                 return frozenset()
             raise AcdError(ErrorCode.TIDY_UNSURE, error.detail) from error
-
-
-@contextmanager
-def unsure_if_damaged() -> Iterator[None]:
-    """Turn CUBE_DAMAGED into TIDY_UNSURE."""
-    try:
-        yield
-    except AcdError as error:
-        if error.code is ErrorCode.CUBE_DAMAGED:
-            raise AcdError(ErrorCode.TIDY_UNSURE, error.detail) from error
-        raise
 
 
 def read_heads(store: Store) -> list[tuple[int, Entry]]:

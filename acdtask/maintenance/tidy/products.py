@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from acdtask.maintenance.references import PRODUCT, Names, names_of_manifest
-from acdtask.maintenance.tidy.deletion import CURRENT, NAMED, YOUNG, Broom
-from acdtask.maintenance.tidy.retention import Retention, superseded
+from acdtask.maintenance.tidy.deletion import NAMED, YOUNG, Broom
+from acdtask.maintenance.tidy.retention import Retention
 from acdtask.maintenance.tidy.runs import Runs
 from acdtask.storage.listing import Entry
 from acdtask.storage.store import Store
@@ -93,11 +93,7 @@ def _sweep_versions(products: Products, retention: Retention, cutoff: datetime, 
     kept: dict[str, list[str]] = {}
     for chain, versions in sorted(products.chains.items()):
         kind = "pointers to the latest" if chain.endswith(".latest") else "versions of results"
-        to_remove = superseded(versions, retention.keep_versions, cutoff)
-        broom.remove(kind, to_remove, page=1)
-        removed = {entry.key for entry in to_remove}
-        staying = [entry for _, entry in versions if entry.key not in removed]
-        broom.keep(kind, CURRENT, *staying)
+        staying = broom.remove_superseded(kind, versions, retention.keep_versions, cutoff, page=1)
         if not chain.endswith(".latest"):
             kept[f"{chain.rpartition('/')[0]}/"] = [entry.key for entry in staying]
     return kept

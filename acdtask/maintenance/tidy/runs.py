@@ -15,8 +15,8 @@ from acdtask.jobs.contract import Site
 from acdtask.jobs.ingest.quarantined import LeftOutRaster
 from acdtask.jobs.registry import JOBS
 from acdtask.maintenance.references import Names, names_in_json
-from acdtask.maintenance.tidy.deletion import CURRENT, YOUNG, Broom, Tally
-from acdtask.maintenance.tidy.retention import Retention, superseded
+from acdtask.maintenance.tidy.deletion import YOUNG, Broom, Tally
+from acdtask.maintenance.tidy.retention import Retention
 from acdtask.storage.listing import Entry
 from acdtask.storage.seal import unseal
 
@@ -243,10 +243,7 @@ def _belongs_to(folder: str, group: PlanKey) -> bool:
 def _sweep_tokens(runs: Runs, cutoff: datetime, broom: Broom) -> None:
     """Remove old tokens and verification numbers; the newest stays, since the next is counted from it."""
     for _, tokens in sorted(runs.tokens.items()):
-        to_remove = superseded(tokens, 1, cutoff)
-        broom.remove("tokens", to_remove)
-        removed = {entry.key for entry in to_remove}
-        broom.keep("tokens", CURRENT, *(entry for _, entry in tokens if entry.key not in removed))
+        broom.remove_superseded("tokens", tokens, 1, cutoff)
 
 
 def _sweep_left_out(site: Site, runs: Runs, cutoff: datetime, broom: Broom) -> None:

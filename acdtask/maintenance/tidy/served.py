@@ -8,9 +8,8 @@ from collections import defaultdict
 from datetime import datetime
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.maintenance.references import Names, key_of
-from acdtask.maintenance.tidy.deletion import CURRENT, YOUNG, Broom
-from acdtask.maintenance.tidy.retention import superseded
+from acdtask.maintenance.references import Names, key_of, unsure_if_damaged
+from acdtask.maintenance.tidy.deletion import YOUNG, Broom
 from acdtask.serve.consolidation.journal import Journal
 from acdtask.serve.consolidation.states import is_final
 from acdtask.storage.listing import Entry
@@ -43,10 +42,7 @@ def sweep_jobs(store: Store, cutoff: datetime, broom: Broom) -> None:
         else:
             broom.keep_unknown(entry)
     _sweep_consolidations(store, jobs, claims, cutoff, broom)
-    to_remove = superseded(locks, 1, cutoff)
-    broom.remove("tables of locks", to_remove, page=1)
-    removed = {entry.key for entry in to_remove}
-    broom.keep("tables of locks", CURRENT, *(lock for _, lock in locks if lock.key not in removed))
+    broom.remove_superseded("tables of locks", locks, 1, cutoff, page=1)
     _sweep_deletions(store, cutoff, broom)
 
 
@@ -80,20 +76,16 @@ def _owner_of(store: Store, key: str) -> str:
 
 def _ended(store: Store) -> set[str]:
     """The consolidations that have ended. TIDY_UNSURE."""
-    try:
+    with unsure_if_damaged():
         return {job.id for job in Journal(store).all() if is_final(job.state)}
-    except AcdError as error:
-        raise _unsure(error) from error
 
 
 def containers_of_jobs(store: Store) -> set[str]:
     """The containers that unfinished consolidations write. TIDY_UNSURE."""
     journal = Journal(store)
-    try:
+    with unsure_if_damaged():
         unfinished = [job for job in journal.all() if not is_final(job.state)]
         return {journal.order(job, number).key for job in unfinished for number in range(len(job.orders.cells))}
-    except AcdError as error:
-        raise _unsure(error) from error
 
 
 def managed_containers(store: Store) -> Names:
@@ -120,7 +112,3 @@ def _state_of(body: bytes | None) -> str:
         return str(json.loads(unseal(body or b"", ""))["job"]["state"])
     except (AcdError, KeyError, TypeError):
         return ""
-
-
-def _unsure(error: AcdError) -> AcdError:
-    return AcdError(ErrorCode.TIDY_UNSURE, error.detail) if error.code is ErrorCode.CUBE_DAMAGED else error
