@@ -18,11 +18,11 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 
 from acdtask.cube.geocube.connection import Connection, Endpoint
 from acdtask.cube.geocube.errors import explain, is_passing
-from acdtask.cube.protocol.services_pb2_grpc import AdminStub, GeocubeDownloaderStub, GeocubeStub
+from acdtask.cube.protocol.services_pb2_grpc import GeocubeDownloaderStub, GeocubeStub
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.storage.files import read_small_file
 
-__all__ = ["CallKind", "Channel", "close_channels"]
+__all__ = ["CallKind", "Channel"]
 
 AnyT = TypeVar("AnyT")
 ItemT = TypeVar("ItemT")
@@ -46,13 +46,11 @@ class CallKind(Enum):
 
 
 class _Services:
-    """A channel and its service stubs."""
+    """Service stubs of a channel."""
 
     def __init__(self, channel: grpc.Channel) -> None:
-        self.channel = channel
         self.geocube = GeocubeStub(channel)
         self.downloader = GeocubeDownloaderStub(channel)
-        self.admin = AdminStub(channel)
 
 
 class _ProcessChannels:
@@ -77,17 +75,8 @@ class _ProcessChannels:
                 self._channels[key] = _Services(_channel(endpoint, ca_file, keepalive))
             return self._channels[key]
 
-    def close(self) -> None:
-        """Close all channels of this process."""
-        with self._lock:
-            channels, self._channels = list(self._channels.values()), {}
-        for services in channels:
-            services.channel.close()
-
 
 _CHANNELS = _ProcessChannels()
-close_channels = _CHANNELS.close
-"""Close the channels of this process; later calls reopen them. For tests, and before a fork that forbids threads."""
 
 
 def _channel(endpoint: Endpoint, ca_file: Path | None, keepalive: float) -> grpc.Channel:
@@ -140,11 +129,6 @@ class Channel:
     def downloader(self) -> GeocubeDownloaderStub:
         """The service that reads files without a catalogue."""
         return self._services().downloader
-
-    @property
-    def admin(self) -> AdminStub:
-        """The service for repairs."""
-        return self._services().admin
 
     def _services(self) -> _Services:
         return _CHANNELS.get(self.endpoint, self.connection.ca_file, self.connection.keepalive)

@@ -11,11 +11,11 @@ from acdtask.cube.geocube.catalogue import Catalogue, ServedInstance
 from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.index import Containers, Indexed, IndexResult, ListedDataset, header_of
-from acdtask.cube.geocube.jobs import Jobs
+from acdtask.cube.geocube.jobs import ConsolidatingGeocube
 from acdtask.cube.geocube.layouts import Layouts
 from acdtask.cube.geocube.reader import Reader
 from acdtask.cube.geocube.records import Records
-from acdtask.cube.jobs import Consolidates, Consolidation, ConsolidationParams, JobState
+from acdtask.cube.jobs import Consolidation
 from acdtask.cube.model import (
     Addition,
     Cube,
@@ -37,7 +37,7 @@ from acdtask.raster.grid import Grid, Layout, Tile
 __all__ = ["GeocubeCube"]
 
 
-class GeocubeCube(Cube, Consolidates):
+class GeocubeCube(ConsolidatingGeocube, Cube):
     """A Geocube. Picklable, and safe in forked processes.
 
     In addition to the errors listed, every method may raise GEOCUBE_UNREACHABLE, GEOCUBE_DENIED, GEOCUBE_TLS,
@@ -45,14 +45,13 @@ class GeocubeCube(Cube, Consolidates):
     """
 
     def __init__(self, connection: Connection) -> None:
+        channel = Channel(connection)
+        super().__init__(channel, Catalogue(channel))
         self.connection = connection
-        self._channel = Channel(connection)
-        self._catalogue = Catalogue(self._channel)
         self._layouts = Layouts(self._channel)
         self._records = Records(self._channel)
         self._containers = Containers(self._channel, self._catalogue, self._records)
         self._reader = Reader(self._channel, self._catalogue, self._records, self._containers)
-        self._jobs = Jobs(self._channel, self._catalogue)
 
     def __reduce__(self) -> tuple[type[GeocubeCube], tuple[Connection]]:
         return type(self), (self.connection,)
@@ -195,14 +194,6 @@ class GeocubeCube(Cube, Consolidates):
 
     # ---- jobs
 
-    def config_consolidation(self, variable: str, params: ConsolidationParams) -> None:
-        """Set the parameters of a variable's consolidations. VARIABLE_UNKNOWN, SETTING_INVALID."""
-        self._jobs.configure(variable, params)
-
-    def consolidation_params(self, variable: str) -> ConsolidationParams | None:
-        """The parameters of a variable's consolidations, or None if none were set. VARIABLE_UNKNOWN."""
-        return self._jobs.params(variable)
-
     def consolidate(self, consolidation: Consolidation) -> str:
         """Start a job and return its id.
 
@@ -221,31 +212,7 @@ class GeocubeCube(Cube, Consolidates):
             what = f"{consolidation.variable}:{consolidation.instance}"
             raise AcdError(ErrorCode.INPUT_MISSING, f"none of the records to consolidate {what} is on the server")
         with self._catalogue.forgetting(served):
-            return self._jobs.start(consolidation, served, list(dict.fromkeys(group)))
-
-    def job(self, id_or_name: str) -> JobState:
-        """The job with its complete log. JOB_UNKNOWN."""
-        return self._jobs.job(id_or_name)
-
-    def jobs(self, pattern: str = "") -> list[JobState]:
-        """Jobs whose names match a pattern (`*`, `?`), oldest first, with the last lines of their logs."""
-        return self._jobs.jobs(pattern)
-
-    def continue_job(self, job_id: str) -> None:
-        """Continue a job that pauses; sent only once per pause. JOB_STATE if it does not wait."""
-        self._jobs.resume(job_id)
-
-    def retry_job(self, job_id: str, *, force: bool = False) -> None:
-        """Retry what failed in a job. JOB_STATE if the job has not failed."""
-        self._jobs.retry(job_id, force=force)
-
-    def cancel_job(self, job_id: str, *, force: bool = False) -> None:
-        """End a job and undo what it did. JOB_STATE if it has ended or can no longer be stopped."""
-        self._jobs.cancel(job_id, force=force)
-
-    def clean_jobs(self, pattern: str = "", state: str = "") -> int:
-        """Remove jobs that have ended (in `state`: DONE, FAILED or DONEBUTUNTIDY; default: any). The number removed."""
-        return self._jobs.clean(pattern, state)
+            return self._start(consolidation, served, list(dict.fromkeys(group)))
 
 
 def _with_count(error: AcdError, refused: int, count: int) -> AcdError:

@@ -73,10 +73,6 @@ class Layouts:
         self._compare(layout, layout_of(existing))
         return False
 
-    def delete(self, name: str) -> None:
-        """Remove a layout if it exists."""
-        self._channel.call(self._channel.geocube.DeleteLayout, pb.DeleteLayoutRequest(name=name))
-
     def tiles(self, area: dict[str, Any], layout: Layout) -> list[Tile]:
         """The cells of a layout that intersect an area according to the server, sorted by row, then column.
 

@@ -41,12 +41,6 @@ class Identities:
             self._server_of[own] = server
             self._own_of[server] = own
 
-    def forget(self, owns: Iterable[str]) -> None:
-        """Remove records, which may have been deleted or recreated."""
-        with self._lock:
-            for own in owns:
-                self._own_of.pop(self._server_of.pop(own, ""), None)
-
     def server_id(self, own: str) -> str | None:
         """The server's id, or None if unknown."""
         return self._server_of.get(own)
@@ -121,16 +115,6 @@ class Records:
         aois = list(dict.fromkeys(message.aoi_id for message in messages))
         areas = dict(zip(aois, self._channel.in_parallel(self._area, aois), strict=True))
         return {message.id: areas[message.aoi_id] for message in messages}
-
-    def delete(self, own_ids: Iterable[str], *, leave_used: bool = False) -> int:
-        """Remove records and return their number. IN_USE if one has datasets, unless `leave_used` keeps those."""
-        owns = list(own_ids)
-        ids = [server_id for own in owns if (server_id := self.identities.server_id(own))]
-        if not ids:
-            return 0
-        self.identities.forget(owns)
-        request = pb.DeleteRecordsRequest(ids=ids, no_fail=leave_used)
-        return int(self._channel.call(self._channel.geocube.DeleteRecords, request, CallKind.LISTING).nb)
 
     def _area(self, aoi_id: str) -> dict[str, Any]:
         return area_from_message(self._channel.call(self._channel.geocube.GetAOI, pb.GetAOIRequest(id=aoi_id)).aoi)
