@@ -36,6 +36,7 @@ __all__ = [
     "Slice",
     "Value",
     "Variable",
+    "in_utc",
 ]
 
 NAME_RULE = re.compile(r"^[a-zA-Z0-9\-:_]+(/[a-zA-Z0-9\-:_]+)*$")
@@ -67,7 +68,8 @@ def _within(limit: int) -> Callable[[str], str]:
     return check
 
 
-def _utc(moment: datetime) -> datetime:
+def in_utc(moment: datetime) -> datetime:
+    """A moment in UTC, which is also the zone of one without a zone."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
@@ -75,7 +77,7 @@ Name = Annotated[str, AfterValidator(_within(NAME_BYTES))]
 DescribedName = Annotated[str, AfterValidator(_within(DESCRIBED_NAME_BYTES))]
 NameIfAny = Annotated[str, AfterValidator(lambda name: name and _within(NAME_BYTES)(name))]
 RecordName = Annotated[str, AfterValidator(_within(RECORD_NAME_BYTES))]
-Moment = Annotated[datetime, AfterValidator(_utc)]
+Moment = Annotated[datetime, AfterValidator(in_utc)]
 
 
 class Value(BaseModel):

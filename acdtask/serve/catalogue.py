@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Instance, Record, RecordQuery, Variable
+from acdtask.cube.model import OUTSIDE, Instance, Record, RecordQuery, Variable
 from acdtask.serve.areas import Areas
 from acdtask.serve.errors import not_found, uuid_of
 from acdtask.serve.ids import instance_id, variable_id
@@ -65,7 +65,7 @@ class Catalogue:
 
     def address_of(self, uri: str) -> str:
         """The absolute address of a container, as sent to clients."""
-        return uri if uri.startswith(("/", "s3://", "file://")) else self.cube.store.address_of(uri)
+        return uri if uri.startswith(OUTSIDE) else self.cube.store.address_of(uri)
 
     def key_of(self, address: str) -> str:
         """The key of a container of the cube from its absolute address; other addresses unchanged."""

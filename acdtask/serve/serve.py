@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 import ssl
 import threading
@@ -19,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import services_pb2_grpc
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.hosts import is_this_machine
 from acdtask.log import events
 from acdtask.serve.calls import CallInterceptor
 from acdtask.serve.connections import raise_file_limit
@@ -33,7 +33,7 @@ from acdtask.serve.stalls import StallGuard
 from acdtask.serve.streams import StreamLimits, Streams
 from acdtask.storage.files import read_small_file
 
-__all__ = ["ServeSettings", "Serving", "cube_at", "is_loopback", "serve_until_signal"]
+__all__ = ["ServeSettings", "Serving", "cube_at", "serve_until_signal"]
 
 LOG = events("serve")
 LARGEST_REQUEST = 4 * 1024 * 1024
@@ -107,7 +107,7 @@ class Serving:
     """
 
     def __init__(self, cube: LocalCube, settings: ServeSettings, keys: Keys) -> None:
-        if keys.is_open and not settings.allow_open and not is_loopback(settings.host):
+        if keys.is_open and not settings.allow_open and not is_this_machine(settings.host):
             raise AcdError(
                 ErrorCode.SERVE_FAILED,
                 f"{settings.host} can be reached from other machines, but there is no key",
@@ -228,18 +228,6 @@ def serve_until_signal(serving: Serving, started: Callable[[], None]) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server on the host.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _add_services(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.hosts import is_this_machine
 
 __all__ = ["ADDRESS", "Connection", "Deadlines", "Endpoint"]
 
@@ -62,14 +62,6 @@ class Endpoint(NamedTuple):
     def address(self) -> str:
         """The endpoint as a geocube:// or geocubes:// address."""
         return f"{TLS if self.tls else PLAIN}://{self.target}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the traffic stays on this machine."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
 
 
 class Deadlines(BaseModel):
@@ -175,7 +167,7 @@ class Connection(BaseModel):
     def _key_is_safe(self) -> Connection:
         if self.api_key.get_secret_value() and not self.insecure_key:
             for endpoint in filter(None, (self.endpoint, self.downloader_endpoint)):
-                if not endpoint.tls and not endpoint.is_loopback:
+                if not endpoint.tls and not is_this_machine(endpoint.host):
                     raise ValueError(
                         f"the key would be sent to {endpoint.address} unencrypted: use {TLS}:// if the server has "
                         f"TLS, or set {INSECURE_KEY}=1 if the network is trusted"

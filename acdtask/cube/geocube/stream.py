@@ -22,6 +22,7 @@ from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, GroupedRecordIds
 from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
 from acdtask.cube.protocol.values_pb2 import Size
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.hosts import is_this_machine
 from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid
 
@@ -119,7 +120,7 @@ class LinkSpeed:
     @classmethod
     def is_slow(cls, endpoint: Endpoint) -> bool:
         """Whether compression saves time."""
-        return not endpoint.is_loopback and cls._known.get(endpoint, SLOW_MB_S) < SLOW_MB_S
+        return not is_this_machine(endpoint.host) and cls._known.get(endpoint, SLOW_MB_S) < SLOW_MB_S
 
 
 def level_of(channel: Channel) -> int:

@@ -7,13 +7,13 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import shapely
 
 from acdtask.cube.local.containers import is_stack
-from acdtask.cube.model import Dataset, Record, Variable
+from acdtask.cube.model import OUTSIDE, Dataset, Record, Variable, in_utc
 
 __all__ = ["StacLinks", "rfc3339", "stac_catalog", "stac_collection", "stac_item"]
 
@@ -224,7 +224,7 @@ def _asset(dataset: Dataset, variable: Variable, home: str, size: int | None) ->
 
 def _relative(key: str, home: str) -> str:
     """The href of a key in a document that is in the folder `home`; addresses outside the cube stay absolute."""
-    if key.startswith(("/", "s3://", "file://")):
+    if key.startswith(OUTSIDE):
         return key
     path = posixpath.relpath(key, home or ".")
     return path if path.startswith("../") else f"./{path}"
@@ -232,8 +232,7 @@ def _relative(key: str, home: str) -> str:
 
 def rfc3339(moment: datetime) -> str:
     """A datetime in UTC as required by STAC (RFC 3339)."""
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return aware.isoformat().replace("+00:00", "Z")
+    return in_utc(moment).isoformat().replace("+00:00", "Z")
 
 
 def _bbox(footprint: Json) -> list[float]:
