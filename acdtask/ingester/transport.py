@@ -159,17 +159,11 @@ class Transport:
     ) -> Answer:
         """Send a request, and again while that is safe: always if nothing was sent, else only if it is repeatable.
 
-        Args:
-            method: such as GET.
-            path: below the address, already quoted.
-            query: parameters.
-            json: a body.
-            files: fields of a multipart form instead.
-            repeatable: whether doing it twice is the same as doing it once.
-            deadline: seconds for one attempt, the default being that of an ordinary call.
+        The path is quoted already. The body is JSON, or the fields of a multipart form in `files`. A request is
+        repeatable if sending it twice has the effect of sending it once. The deadline is for one attempt, in seconds.
 
         Returns:
-            Any answer whose meaning depends on the call; redirections and the statuses of proxies never come here.
+            Any answer whose meaning depends on the call; redirections and the statuses of proxies are errors.
 
         Raises:
             AcdError: INGESTER_UNREACHABLE (a LostAnswerError if it may have been done), INGESTER_REFUSED.

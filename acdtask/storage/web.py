@@ -55,10 +55,7 @@ class Web:
     def marks_beside(self, address: str, endings: Mapping[str, tuple[bytes, ...]]) -> dict[str, str]:
         """Fingerprints of a file's existing sidecar files, by ending; none for a signed address, valid for one file.
 
-        Args:
-            address: address of the file.
-            endings: endings of the sidecar files, each with the possible first bytes of such a file: some servers send
-                other content instead of 404.
+        Each ending comes with the possible first bytes of such a file: some servers send other content instead of 404.
         """
         if address in self.signed:
             return {}
