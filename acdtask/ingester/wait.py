@@ -103,11 +103,9 @@ def wait(
     """Wait until an AOI is finished, or until nothing more happens without a retry; WORKING if the time ran out.
 
     With 0 seconds, it checks once. `on_progress` is called after each query with the numbers of scenes and tiles by
-    status. `every` is the longest interval between queries in seconds; the first ones are shorter.
-
-    Raises:
-        AcdError: INGESTER_REFUSED if the AOI does not exist (any more); INGESTER_UNREACHABLE if the ingester does not
-            respond for five minutes, or at the end.
+    status. `every` is the longest interval between queries in seconds; the first ones are shorter. INGESTER_REFUSED if
+    the AOI does not exist (any more); INGESTER_UNREACHABLE if the ingester does not respond for five minutes, or at the
+    end.
     """
     client.aoi(name)
     started = last_reply = time.monotonic()

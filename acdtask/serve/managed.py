@@ -45,8 +45,7 @@ class Managed:
     def release(self, uri: str) -> str:
         """Delete a managed container after its last dataset was deleted. Returns a line for the job's log.
 
-        Raises:
-            AcdError: CUBE_DAMAGED, and errors of the store.
+        CUBE_DAMAGED, and errors of the store.
         """
         if not self.is_marked(uri):
             return f"{uri} is not managed: its file is kept"

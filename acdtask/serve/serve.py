@@ -101,9 +101,8 @@ class ServeSettings:
 class Serving:
     """The server of a cube.
 
-    Raises:
-        AcdError: SERVE_FAILED if a file cannot be used, or if other machines could access the cube without a key;
-            ADDRESS_INVALID if an item of `data` is neither a folder nor an s3:// prefix.
+    SERVE_FAILED if a file cannot be used, or if other machines could access the cube without a key; ADDRESS_INVALID if
+    an item of `data` is neither a folder nor an s3:// prefix.
     """
 
     def __init__(self, cube: LocalCube, settings: ServeSettings, keys: Keys) -> None:

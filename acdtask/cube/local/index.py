@@ -71,11 +71,8 @@ class Index:
     def commit(self, addition: Addition) -> bool:
         """Publish an addition with one new head, and return whether anything was new. Otherwise, write nothing.
 
-        A known dataset with another checksum gets the new one: its file was written again.
-
-        Raises:
-            AcdError: VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN,
-                STORE_CONTENDED.
+        A known dataset with another checksum gets the new one: its file was written again. VARIABLE_CONFLICT,
+        LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, STORE_CONTENDED.
         """
         return self._publish_change(lambda head: self._editor.added(head, addition))
 

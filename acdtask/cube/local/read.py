@@ -59,10 +59,8 @@ def read_mosaics(
 
     The result is as `Cube.read` returns it. `threads` decode chunks of a container in a folder; jobs run in processes,
     so the default is one. With `overviews`, those of GeoTIFFs are read if the grid is coarse enough: this is fast, but
-    their resampling is unknown, so it is for viewing only.
-
-    Raises:
-        AcdError: CUBE_DAMAGED or INPUT_UNREADABLE (naming the container), GRID_TOO_COARSE, or what Store raises.
+    their resampling is unknown, so it is for viewing only. CUBE_DAMAGED or INPUT_UNREADABLE (naming the container),
+    GRID_TOO_COARSE, or what Store raises.
     """
     canvas = _Canvas(grid, mosaics, variable)
     kernel = resampling or variable.resampling
