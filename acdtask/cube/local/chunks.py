@@ -20,7 +20,7 @@ import google_crc32c
 import numpy as np
 from numcodecs import blosc  # type: ignore[import-untyped]  # it has no types
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
 
 from acdtask.raster.data_format import DType, Pixels
 from acdtask.raster.grid import Window
@@ -56,24 +56,6 @@ class _Metadata(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _ChunkShape(_Metadata):
-    chunk_shape: Shape
-
-
-class _ChunkGrid(_Metadata):
-    name: Literal["regular"]
-    configuration: _ChunkShape
-
-
-class _Separator(_Metadata):
-    separator: Literal["/"]
-
-
-class _ChunkKeys(_Metadata):
-    name: Literal["default"]
-    configuration: _Separator
-
-
 class _Endian(_Metadata):
     endian: Literal["little"]
 
@@ -94,24 +76,25 @@ class _Checksum(BaseModel):
 
 
 class StackLayout(_Metadata):
-    """The zarr.json of an array with chunks in little endian, compressed with Blosc, with a CRC-32C."""
+    """The zarr.json of an array with chunks in little endian, compressed with Blosc, with a CRC-32C.
+
+    Attributes:
+        chunks: shape (time, y, x) of a chunk.
+    """
 
     zarr_format: Literal[3]
     node_type: Literal["array"]
     shape: Shape
     data_type: DType
-    chunk_grid: _ChunkGrid
-    chunk_key_encoding: _ChunkKeys
+    chunk_grid: Literal["regular"] = Field(validation_alias=AliasPath("chunk_grid", "name"))
+    chunks: Shape = Field(validation_alias=AliasPath("chunk_grid", "configuration", "chunk_shape"))
+    chunk_keys: Literal["default"] = Field(validation_alias=AliasPath("chunk_key_encoding", "name"))
+    separator: Literal["/"] = Field(validation_alias=AliasPath("chunk_key_encoding", "configuration", "separator"))
     fill_value: float | Literal["NaN"]
     codecs: tuple[_Bytes, _Blosc, _Checksum]
     storage_transformers: tuple[()] = ()
     attributes: object = None
     dimension_names: object = None
-
-    @property
-    def chunks(self) -> Shape:
-        """Shape (time, y, x) of a chunk."""
-        return self.chunk_grid.configuration.chunk_shape
 
     @cached_property
     def written(self) -> NDArray[np.bool_] | None:
@@ -155,22 +138,14 @@ NODES = "acd_files"
 ARRAY_NAME = re.compile(r"[\w-]+")
 
 
-class _Nodes(BaseModel):
-    metadata: dict[str, object]
-
-
-class _GroupAttributes(BaseModel):
-    acd_data: str
-    acd_files: dict[str, str]
-
-
 class _Group(BaseModel):
     """The zarr.json of a container that is a group; it contains those of its arrays."""
 
     zarr_format: Literal[3]
     node_type: Literal["group"]
-    attributes: _GroupAttributes
-    consolidated_metadata: _Nodes
+    name: str = Field(validation_alias=AliasPath("attributes", DATA_ARRAY))
+    files: dict[str, str] = Field(validation_alias=AliasPath("attributes", NODES))
+    nodes: dict[str, object] = Field(validation_alias=AliasPath("consolidated_metadata", "metadata"))
 
 
 @dataclass(frozen=True)
@@ -197,10 +172,8 @@ def stack_of(metadata: bytes) -> StackArray | None:
     """The array that a container's zarr.json describes, or None if StackWriter did not write it."""
     with suppress(ValidationError):
         group = _Group.model_validate_json(metadata)
-        name = group.attributes.acd_data
-        if ARRAY_NAME.fullmatch(name):
-            layout = StackLayout.model_validate(group.consolidated_metadata.metadata.get(name))
-            return StackArray(layout, name, group.attributes.acd_files)
+        if ARRAY_NAME.fullmatch(group.name):
+            return StackArray(StackLayout.model_validate(group.nodes.get(group.name)), group.name, group.files)
     return None
 
 

@@ -9,14 +9,11 @@ from acdtask import __version__
 from acdtask.cube.local.index import Index
 from acdtask.cube.local.state import Head, Removal
 from acdtask.cube.model import (
-    Addition,
     Cube,
     CubeRequest,
     Dataset,
     Image,
     Instance,
-    Record,
-    RecordQuery,
     Slice,
     Variable,
 )
@@ -33,12 +30,8 @@ MARK = "cube.json"
 MARK_FIX = "Delete the file and run 'acdtask ingest' again to write a new one. The rest of the cube stays unchanged."
 
 
-class LocalCube(Cube):
-    """A cube without a server. Picklable; each process has its own caches."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self._index = Index(store)
+class LocalCube(Index, Cube):
+    """A cube without a server: its index, and how pixels are read. Picklable; each process has its own caches."""
 
     def __reduce__(self) -> tuple[type[LocalCube], tuple[Store]]:
         return LocalCube, (self.store,)
@@ -71,18 +64,6 @@ class LocalCube(Cube):
         store = self.store.confined(addresses)
         return self if store == self.store else LocalCube(store)
 
-    def commit(self, addition: Addition) -> bool:
-        """Make an addition visible, all of it at once. What the cube already has stays unchanged.
-
-        Returns:
-            Whether anything was new. If not, nothing is written.
-
-        Raises:
-            AcdError: VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN,
-                STORE_CONTENDED.
-        """
-        return self._index.commit(addition)
-
     def remove(
         self,
         records: Iterable[str] = (),
@@ -102,50 +83,7 @@ class LocalCube(Cube):
         removal = Removal(
             frozenset(records), tuple(datasets), frozenset(variables), frozenset(instances), frozenset(layouts)
         )
-        return self._index.remove(removal)
-
-    def exchange(self, removed: Iterable[Dataset], added: Iterable[Dataset]) -> list[str]:
-        """Replace datasets by others, all at once, as a consolidation on a server does. No pixel is deleted.
-
-        New tiles of a layout are marked `exchanged`: they are read on all grids. Repeating an exchange has no effect.
-
-        Returns:
-            Addresses of removed containers to which nothing refers any more, sorted.
-
-        Raises:
-            AcdError: DATASET_CONFLICT if one to be removed is missing or a new one conflicts with another,
-                INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
-        """
-        return self._index.exchange(tuple(removed), tuple(added))
-
-    def replace(
-        self, replaced: Iterable[Dataset], added: Iterable[Dataset], sources: Iterable[Dataset] = ()
-    ) -> list[Dataset]:
-        """Add copies to the index, all at once; some may replace older copies of the same record and cell.
-
-        Unlike after `exchange`, the new datasets are copies too. Changes that others made in the meantime are kept: a
-        copy is only added if the cube still has the copy that it replaces (or still none if it replaces none), and the
-        `sources` of its record, from which it was made. Repeating a call has no effect. No pixel is deleted.
-        INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
-
-        Returns:
-            The new copies that were not added, because others had changed the cube.
-        """
-        return self._index.replace(tuple(replaced), tuple(added), tuple(sources))
-
-    def supersede(self, addition: Addition) -> bool:
-        """Like `commit`, but new datasets replace those that their records have of the same instance.
-
-        Consolidated copies of the old pixels are removed from the index too. No pixel is deleted.
-        """
-        return self._index.supersede(addition)
-
-    def replaced(self, variable: str, instance: str, record_ids: Iterable[str]) -> dict[str, str]:
-        """Containers of the given records whose pixels were replaced (`supersede`), by record id.
-
-        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
-        """
-        return self._index.replaced(variable, instance, frozenset(record_ids))
+        return self.publish(lambda head: self._editor.removed(head, removal))
 
     def update_variable(
         self,
@@ -158,7 +96,7 @@ class LocalCube(Cube):
         """Change fields of a variable; None keeps a field. VARIABLE_UNKNOWN, STORE_CONTENDED."""
         fields = {"unit": unit, "description": description, "resampling": resampling, "palette": palette}
         changes = {field: value for field, value in fields.items() if value is not None}
-        self._index.publish(lambda head: (head.with_variable(name, changes), None))
+        self.publish(lambda head: (head.with_variable(name, changes), None))
 
     def update_instance(
         self, variable: str, name: str, add: Mapping[str, str] | None = None, remove_keys: Iterable[str] = ()
@@ -174,66 +112,33 @@ class LocalCube(Cube):
             kept = {key: value for key, value in metadata.items() if key not in unwanted}
             return head.with_metadata(variable, name, kept | dict(add or {})), None
 
-        self._index.publish(make)
+        self.publish(make)
 
     def variable(self, name: str) -> Variable:
         """The variable with a name. VARIABLE_UNKNOWN."""
-        return self._index.head().variable(name)
+        return self.head().variable(name)
 
     def variables(self) -> list[Variable]:
         """All variables, ordered by name."""
-        return list(self._index.head().variables)
+        return list(self.head().variables)
 
     def instances(self, variable: str) -> list[Instance]:
         """The instances of a variable, ordered by name. VARIABLE_UNKNOWN."""
-        head = self._index.head()
+        head = self.head()
         head.variable(variable)
         return [instance for instance in head.instances if instance.variable == variable]
 
     def layout(self, name: str) -> Layout:
         """The layout with a name. LAYOUT_UNKNOWN."""
-        return self._index.head().layout(name)
+        return self.head().layout(name)
 
     def layouts(self) -> list[Layout]:
         """All layouts, ordered by name."""
-        return list(self._index.head().layouts)
-
-    def records(self, query: RecordQuery) -> list[Record]:
-        """The records that match a query, ordered by datetime, name and id."""
-        return self._index.records(query)
-
-    def count_records(self, query: RecordQuery) -> int:
-        """Count the records that match a query, on all pages."""
-        return self._index.count_records(query)
+        return list(self.head().layouts)
 
     def state(self) -> int:
         """The number of the current state. Every commit increases it; an equal number means an unchanged index."""
-        return self._index.head().number
-
-    def records_by_id(self, ids: Sequence[str]) -> list[Record]:
-        """The records with some ids, in the order of the ids. Unknown ids are ignored."""
-        return self._index.records_by_id(ids)
-
-    def datasets(self, variable: str, instance: str, record_ids: frozenset[str] | None = None) -> list[Dataset]:
-        """The datasets of an instance (of some records), ordered by record, layout, cell and uri.
-
-        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
-        """
-        return self._index.datasets(variable, instance, record_ids)
-
-    def records_by_cell(self, variable: str, instance: str, layout: str) -> dict[str, set[str]]:
-        """Ids of the records that an instance has in each cell of a layout.
-
-        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
-        """
-        return self._index.records_by_cell(variable, instance, layout)
-
-    def own_datasets(self, variable: str, instance: str, record_ids: Iterable[str]) -> list[Dataset]:
-        """The datasets of some records, except tiles of a layout, ordered as by `datasets`.
-
-        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
-        """
-        return self._index.own_datasets(variable, instance, frozenset(record_ids))
+        return self.head().number
 
     def copies_with_room(
         self, variable: str, instance: str, tiles: Iterable[Tile], fewer_than: int
@@ -244,24 +149,12 @@ class LocalCube(Cube):
         """
         chosen = {tile.grid: tile for tile in tiles}
         copies: dict[str, list[Dataset]] = {tile.cell: [] for tile in chosen.values()}
-        small = self._index.datasets_of_small_containers(variable, instance, chosen.__contains__, fewer_than)
+        small = self.datasets_of_small_containers(variable, instance, chosen.__contains__, fewer_than)
         for dataset in small:
             tile = chosen[dataset.grid]
             if dataset.is_copy and (dataset.layout, dataset.cell) == (tile.layout, tile.cell):
                 copies[tile.cell].append(dataset)
         return copies
-
-    def datasets_at(self, uris: Iterable[str]) -> list[Dataset]:
-        """The datasets of some containers, of all instances, ordered by container, subdir and bands."""
-        return self._index.datasets_at(frozenset(uris))
-
-    def records_in_use(self, ids: Iterable[str]) -> frozenset[str]:
-        """Which of the records have a dataset, of any instance."""
-        return self._index.records_in_use(frozenset(ids))
-
-    def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
-        """Which of the records have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
-        return self._index.having(variable, instance, frozenset(record_ids))
 
     def where(
         self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
@@ -310,7 +203,7 @@ class LocalCube(Cube):
         choice = DatasetChoice(request.grid, default_resampling=default_resampling)
         wanted = frozenset(record_id for group in request.groups for record_id in group)
         candidates: dict[str, list[Dataset]] = {}
-        for dataset in self._index.datasets(request.variable, request.instance, wanted, choice.intersects):
+        for dataset in self.datasets(request.variable, request.instance, wanted, choice.intersects):
             candidates.setdefault(dataset.record_id, []).append(dataset)
         chosen = {record_id: choice.choose(datasets) for record_id, datasets in candidates.items()}
         return [

@@ -19,7 +19,7 @@ from acdtask.cube.local.dataset_segments import DatasetSegment
 from acdtask.cube.local.head_editor import HeadEditor
 from acdtask.cube.local.record_segments import RecordSegment
 from acdtask.cube.local.segment_files import DAMAGE_FIX, SegmentFiles
-from acdtask.cube.local.state import Head, Removal, SegmentRef, head_key
+from acdtask.cube.local.state import Head, SegmentRef, head_key
 from acdtask.cube.model import Addition, Dataset, Record, RecordQuery
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Grid
@@ -44,9 +44,9 @@ ResultT = TypeVar("ResultT")
 
 
 class Index:
-    """The heads and segments of a store. Segments never change, so they are read once and kept in memory.
+    """The index of a `LocalCube`: the heads and segments of a store.
 
-    Thread-safe.
+    Segments never change, so they are read once and kept in memory. Thread-safe.
     """
 
     def __init__(self, store: Store) -> None:
@@ -76,20 +76,27 @@ class Index:
         """
         return self._publish_change(lambda head: self._editor.added(head, addition))
 
-    def exchange(self, removed: Sequence[Dataset], added: Sequence[Dataset]) -> list[str]:
-        """Exchange datasets for others with one new head, unless that was done before.
+    def exchange(self, removed: Iterable[Dataset], added: Iterable[Dataset]) -> list[str]:
+        """Replace datasets by others, all at once, as a consolidation on a server does. No pixel is deleted.
+
+        New tiles of a layout are marked `exchanged`: they are read on all grids. Repeating an exchange has no effect.
 
         Returns:
             Addresses of removed containers to which nothing refers any more, sorted.
 
         Raises:
-            AcdError: DATASET_CONFLICT if one to be removed is missing, or as `commit` raises.
+            AcdError: DATASET_CONFLICT if one to be removed is missing or a new one conflicts with another,
+                INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
         """
+        before = tuple(removed)
         marked = [dataset.model_copy(update={"exchanged": bool(dataset.layout)}) for dataset in added]
-        return self.publish(lambda head: self._editor.exchanged(head, removed, marked))
+        return self.publish(lambda head: self._editor.exchanged(head, before, marked))
 
     def supersede(self, addition: Addition) -> bool:
-        """Publish an addition that replaces what its records had, as `LocalCube.supersede` says."""
+        """Like `commit`, but new datasets replace those that their records have of the same instance.
+
+        Consolidated copies of the old pixels are removed from the index too. No pixel is deleted.
+        """
         return self._publish_change(lambda head: self._editor.superseded(head, addition))
 
     def _publish_change(self, make: Callable[[Head], Head]) -> bool:
@@ -101,33 +108,32 @@ class Index:
 
         return self.publish(changed)
 
-    def replaced(self, variable: str, instance: str, ids: frozenset[str]) -> dict[str, str]:
-        """Containers of records whose pixels were replaced, by record id. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+    def replaced(self, variable: str, instance: str, record_ids: Iterable[str]) -> dict[str, str]:
+        """Containers of the given records whose pixels were replaced (`supersede`), by record id.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
+        ids = frozenset(record_ids)
         uris: dict[str, str] = {}
         for segment in self.dataset_segments(variable, instance):
             uris |= segment.replaced(variable, instance, ids)
         return dict(sorted(uris.items()))
 
     def replace(
-        self, replaced: Sequence[Dataset], added: Sequence[Dataset], sources: Sequence[Dataset] = ()
+        self, replaced: Iterable[Dataset], added: Iterable[Dataset], sources: Iterable[Dataset] = ()
     ) -> list[Dataset]:
-        """Replace or add copies with one new head, as `LocalCube.replace` says.
+        """Add copies to the index, all at once; some may replace older copies of the same record and cell.
+
+        Unlike after `exchange`, the new datasets are copies too. Changes that others made in the meantime are kept: a
+        copy is only added if the cube still has the copy that it replaces (or still none if it replaces none), and the
+        `sources` of its record, from which it was made. Repeating a call has no effect. No pixel is deleted.
+        INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
 
         Returns:
-            The new copies that did not fit.
+            The new copies that were not added, because others had changed the cube.
         """
-        return self.publish(lambda head: self._editor.replaced(head, replaced, added, sources))
-
-    def remove(self, removal: Removal) -> list[str]:
-        """Remove things from the index with one new head. What it lacks is ignored.
-
-        Returns:
-            Addresses of removed containers to which nothing refers any more, sorted.
-
-        Raises:
-            AcdError: IN_USE if something has datasets that stay, STORE_CONTENDED.
-        """
-        return self.publish(lambda head: self._editor.removed(head, removal))
+        old, new, origins = tuple(replaced), tuple(added), tuple(sources)
+        return self.publish(lambda head: self._editor.replaced(head, old, new, origins))
 
     def numbered(self, number: int) -> Head | None:
         """The head with a number, or None if it does not exist (any more). CUBE_DAMAGED."""
@@ -205,7 +211,7 @@ class Index:
         self,
         variable: str,
         instance: str,
-        record_ids: frozenset[str] | None,
+        record_ids: frozenset[str] | None = None,
         accepts: Callable[[Grid], bool] | None = None,
     ) -> list[Dataset]:
         """The datasets of an instance, of some records and grids, ordered by record, layout, cell and uri.
@@ -218,12 +224,13 @@ class Index:
             for row in segment.rows(variable, instance, record_ids, accepts).tolist()
         )
 
-    def own_datasets(self, variable: str, instance: str, record_ids: frozenset[str]) -> list[Dataset]:
+    def own_datasets(self, variable: str, instance: str, record_ids: Iterable[str]) -> list[Dataset]:
         """The datasets of some records, except tiles of a layout. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        ids = frozenset(record_ids)
         return _in_order(
             segment.dataset(row)
             for segment in self.dataset_segments(variable, instance)
-            for row in segment.rows(variable, instance, record_ids).tolist()
+            for row in segment.rows(variable, instance, ids).tolist()
             if not segment.layouts[row]
         )
 
@@ -249,8 +256,9 @@ class Index:
                 records.setdefault(cell, set()).add(record_id)
         return records
 
-    def having(self, variable: str, instance: str, ids: frozenset[str]) -> frozenset[str]:
+    def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
         """Which of the records have a dataset of an instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        ids = frozenset(record_ids)
         return frozenset(
             record_id
             for segment in self.dataset_segments(variable, instance)
@@ -263,21 +271,23 @@ class Index:
         head.instance(variable, instance)
         return [self._files.segment(ref, DatasetSegment) for ref in head.datasets]
 
-    def datasets_at(self, uris: frozenset[str]) -> list[Dataset]:
-        """The datasets of some containers, ordered by container, subdir and bands."""
+    def datasets_at(self, uris: Iterable[str]) -> list[Dataset]:
+        """The datasets of some containers, of all instances, ordered by container, subdir and bands."""
+        wanted = frozenset(uris)
         datasets = [
             segment.dataset(row)
             for segment in (self._files.segment(ref, DatasetSegment) for ref in self.head().datasets)
-            if not segment.uri_set.isdisjoint(uris)
+            if not segment.uri_set.isdisjoint(wanted)
             for row, uri in enumerate(segment.uris.tolist())
-            if uri in uris
+            if uri in wanted
         ]
         return sorted(datasets, key=lambda dataset: (dataset.uri, dataset.subdir, dataset.bands, dataset.record_id))
 
-    def records_in_use(self, ids: frozenset[str]) -> frozenset[str]:
-        """Which of the records have a dataset."""
+    def records_in_use(self, ids: Iterable[str]) -> frozenset[str]:
+        """Which of the records have a dataset, of any instance."""
+        wanted = frozenset(ids)
         segments = [self._files.segment(ref, DatasetSegment) for ref in self.head().datasets]
-        return frozenset(owner for segment in segments for owner in segment.record_ids.tolist() if owner in ids)
+        return frozenset(owner for segment in segments for owner in segment.record_ids.tolist() if owner in wanted)
 
     def _start(self) -> tuple[int, bytes | None]:
         """Number and content of a stored head: the one in the hint if it exists, otherwise the newest one listed.
