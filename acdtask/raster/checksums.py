@@ -66,10 +66,7 @@ def block_tags(levels: Sequence[Pixels], blocksize: int) -> dict[str, str]:
 class BlockTable:
     """Checksums of an open GeoTIFF's blocks, and which blocks have been verified.
 
-    Args:
-        crcs: uint32, shape (bands, rows of blocks, columns of blocks).
-        shape: height and width of the image in pixels.
-        blocksize: width and height of a block in pixels.
+    Checksums have the shape (bands, rows of blocks, columns of blocks). Sizes are in pixels.
     """
 
     def __init__(self, crcs: NDArray[np.uint32], shape: tuple[int, int], blocksize: int) -> None:

@@ -32,14 +32,10 @@ def render_tile(
     tile: tuple[int, int, int],
     limits: tuple[float, float],
 ) -> bytes:
-    """Render a web map tile: a PNG of 256 x 256 px, transparent at nodata.
+    """Render a web map tile (x, y, z): a PNG of 256 x 256 px, transparent at nodata.
 
-    Args:
-        cube: the cube to read.
-        instance_id: id of the instance in Geocube's protocol.
-        which: ids of records, later ones on top, or a query, later dates on top.
-        tile: x, y, z.
-        limits: values of the first and the last colour; 0, 0 for the range of the variable.
+    `which` are ids of records, later ones on top, or a query, later dates on top. The limits are the values of the
+    first and the last colour; 0, 0 for the range of the variable.
 
     Raises:
         RefusalError: for an invalid tile, invalid limits or records, and an unknown instance.

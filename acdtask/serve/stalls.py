@@ -30,11 +30,8 @@ class _Wait:
 class StallGuard:
     """Cancels calls that wait too long for their client.
 
-    gRPC blocks the thread of a call while it waits for the client; only cancelling the call frees the thread.
-
-    Args:
-        request_s: seconds within which a request must arrive.
-        stall_s: seconds within which a client must read a message of a stream.
+    gRPC blocks the thread of a call while it waits for the client; only cancelling the call frees the thread. A request
+    must arrive within `request_s` seconds; the client must read each message of a stream within `stall_s`.
     """
 
     def __init__(self, request_s: float, stall_s: float) -> None:

@@ -41,15 +41,10 @@ def empty_images(count: int, variable: Variable, shape: tuple[int, int]) -> Pixe
 
 
 class ImageReader:
-    """Writes the bytes of an image into an array as they arrive.
+    """Writes the bytes of an image into a contiguous array, (height, width) or (bands, height, width), as they arrive.
 
-    Args:
-        header: of the image; it contains the first data.
-        variable: the variable of the image.
-        pixels: target array, contiguous: (height, width) or (bands, height, width).
-
-    Raises:
-        DamagedError: from every method, if the bytes do not match the header or the variable.
+    The header contains the first ones. Every method raises DamagedError if the bytes do not match the header or the
+    variable.
     """
 
     def __init__(self, header: ImageHeader, variable: Variable, pixels: Pixels) -> None:

@@ -138,18 +138,9 @@ class _BrokenError(Exception):
 class CubeStream:
     """The images of groups in order; a group that the server leaves out is ABSENT.
 
-    A broken stream is reopened for the missing groups, until several attempts in a row bring no image.
-
-    Args:
-        channel: the channel to the server.
-        opening: opens a stream for groups by their numbers.
-        groups: the requested groups; none is empty.
-        variable: the variable of the images.
-        target: returns the array of each image; None to request headers only.
-
-    Raises:
-        AcdError: while iterating: GEOCUBE_UNREACHABLE, GEOCUBE_FAILED for a malformed stream, and the server's
-            refusals.
+    A broken stream is reopened for the missing groups, until several attempts in a row bring no image. No group is
+    empty; without a target, only headers are requested. Iterating raises GEOCUBE_UNREACHABLE, GEOCUBE_FAILED for a
+    malformed stream, and the server's refusals.
     """
 
     def __init__(

@@ -53,10 +53,7 @@ def read_stac(address: str) -> list[Json]:
     Items may be in .json or .geojson, one per line in .ndjson, or in stac-geoparquet (.parquet). The documents linked
     in a catalogue are read in parallel; for a catalogue on the web, only those on its own server. The returned hrefs of
     assets are absolute paths, s3:// addresses, or web addresses without a query (see SIGNED). If an asset has an
-    alternate on s3://, that is returned.
-
-    Args:
-        address: path, file://, s3:// or web address of the document.
+    alternate on s3://, that is returned. The document is given by a path, a file://, s3:// or web address.
 
     Raises:
         AcdError: INPUT_MISSING if the document does not exist, STAC_INVALID naming an invalid document,

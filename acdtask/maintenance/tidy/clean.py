@@ -35,12 +35,10 @@ class Tidied:
 
     Attributes:
         now: the newest modification time in the store; ages count from it.
-        cutoff: objects modified later are kept.
         broom: tallies of removed and kept objects, by kind.
     """
 
     now: datetime
-    cutoff: datetime
     broom: Broom
 
     def as_json(self) -> dict[str, Any]:
@@ -49,7 +47,7 @@ class Tidied:
         return {
             "applied": broom.apply,
             "now": self.now.isoformat(),
-            "cutoff": self.cutoff.isoformat(),
+            "cutoff": broom.cutoff.isoformat(),
             "removed": [{"kind": kind, **tally.as_json()} for kind, tally in broom.removed.items()],
             "kept": [{"kind": kind, "why": why, **tally.as_json()} for (kind, why), tally in broom.kept.items()],
             "unknown": broom.unknown,
@@ -67,18 +65,17 @@ def tidy(site: Site, retention: Retention, *, apply: bool = False, now: datetime
     store = LocalCube.open(site.address).store
     runs, listed = read_runs(site), read_heads(store)
     now = now or max((runs.newest or datetime.fromtimestamp(0, UTC), *(entry.modified for _, entry in listed)))
-    cutoff = retention.cutoff(now)
-    broom = Broom(store, apply)
-    sweep_runs(site, runs, retention, cutoff, broom)
-    sweep_jobs(store, cutoff, broom)
-    heads = Heads(store, listed, retention, cutoff)
+    broom = Broom(store, apply, retention.cutoff(now))
+    sweep_runs(site, runs, retention, broom)
+    sweep_jobs(store, broom)
+    heads = Heads(store, listed, retention, broom.cutoff)
     used = heads.containers()
-    used.add(runs.names(site, cutoff))
-    sweep_index(store, heads, cutoff, broom)
-    sweep_products(store, read_products(store, broom), runs, used, retention, cutoff, broom)
+    used.add(runs.names(site, broom.cutoff))
+    sweep_index(store, heads, broom)
+    sweep_products(store, read_products(store, broom), runs, used, retention, broom)
     used.add(containers_of_jobs(store))
     managed = managed_containers(store)
-    sweep_images(store, used, managed, cutoff, broom)
-    sweep_containers(store, used, managed, cutoff, broom)
-    sweep_staged(store, cutoff, broom)
-    return Tidied(now, cutoff, broom)
+    sweep_images(store, used, managed, broom)
+    sweep_containers(store, used, managed, broom)
+    sweep_staged(store, broom)
+    return Tidied(now, broom)

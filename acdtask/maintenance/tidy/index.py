@@ -83,7 +83,7 @@ def read_heads(store: Store) -> list[tuple[int, Entry]]:
     return [(int(match[1]), entry) for match, entry in matches if match]
 
 
-def sweep_index(store: Store, heads: Heads, cutoff: datetime, broom: Broom) -> None:
+def sweep_index(store: Store, heads: Heads, broom: Broom) -> None:
     """Remove old heads, oldest first, to leave an unbroken chain; then segments that no kept head lists."""
     if broom.apply and heads.to_remove:
         _renew_hint(store, heads)
@@ -97,7 +97,7 @@ def sweep_index(store: Store, heads: Heads, cutoff: datetime, broom: Broom) -> N
             broom.keep_unknown(entry)
         elif entry.key in named:
             broom.keep("segments of the index", NAMED, entry)
-        elif entry.modified > cutoff:
+        elif entry.modified > broom.cutoff:
             broom.keep("segments of the index", YOUNG, entry)
         else:
             to_remove.append(entry)

@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from acdtask.maintenance.references import PRODUCT, Names, names_of_manifest
 from acdtask.maintenance.tidy.deletion import NAMED, YOUNG, Broom
@@ -72,28 +71,28 @@ def read_products(store: Store, broom: Broom) -> Products:
 
 
 def sweep_products(
-    store: Store, products: Products, runs: Runs, used: Names, retention: Retention, cutoff: datetime, broom: Broom
+    store: Store, products: Products, runs: Runs, used: Names, retention: Retention, broom: Broom
 ) -> None:
     """Remove old versions, then files that neither a kept document nor `used`, the index and plans, names.
 
     Kept plans of runs may still publish, so their products stay.
     """
-    documents = _sweep_versions(products, retention, cutoff, broom)
+    documents = _sweep_versions(products, retention, broom)
     planned = runs.planned_products()
     for folder in sorted(products.folders):
         job, content_id = folder.rstrip("/").split("/")[-2:]
         if (job, content_id.removesuffix("-partial")) in planned:
             used.add([folder.rstrip("/")])
         named = _named_in(store, folder, job, products, documents)
-        broom.remove(KINDS[job], _unnamed(store, folder, job, named, used, cutoff, broom))
+        broom.remove(KINDS[job], _unnamed(store, folder, job, named, used, broom))
 
 
-def _sweep_versions(products: Products, retention: Retention, cutoff: datetime, broom: Broom) -> dict[str, list[str]]:
+def _sweep_versions(products: Products, retention: Retention, broom: Broom) -> dict[str, list[str]]:
     """Remove old versions of manifests and pointers; return the kept manifests, by folder of the product."""
     kept: dict[str, list[str]] = {}
     for chain, versions in sorted(products.chains.items()):
         kind = "pointers to the latest" if chain.endswith(".latest") else "versions of results"
-        staying = broom.remove_superseded(kind, versions, retention.keep_versions, cutoff, page=1)
+        staying = broom.remove_superseded(kind, versions, retention.keep_versions, page=1)
         if not chain.endswith(".latest"):
             kept[f"{chain.rpartition('/')[0]}/"] = [entry.key for entry in staying]
     return kept
@@ -112,9 +111,7 @@ def _named_in(store: Store, folder: str, job: str, products: Products, documents
     return names
 
 
-def _unnamed(
-    store: Store, folder: str, job: str, named: Names, used: Names, cutoff: datetime, broom: Broom
-) -> Iterator[Entry]:
+def _unnamed(store: Store, folder: str, job: str, named: Names, used: Names, broom: Broom) -> Iterator[Entry]:
     """The old files of a product that nothing names."""
     kind = KINDS[job]
     for entry in store.entries(folder.rstrip("/")):
@@ -129,7 +126,7 @@ def _unnamed(
             broom.keep_unknown(entry)
         elif key in named or key in used or _is_beside(key, rest, job, used):
             broom.keep(kind, NAMED, entry)
-        elif entry.modified > cutoff:
+        elif entry.modified > broom.cutoff:
             broom.keep(kind, YOUNG, entry)
         else:
             yield entry

@@ -19,13 +19,9 @@ class JobRunner:
     """Threads that advance jobs, including those left by an earlier process. Several runners may share a cube.
 
     A failed job has a state that says so; other errors, such as an
-    unreachable store, are passed to `on_error`, and the job is retried with growing delays.
-
-    Args:
-        jobs: the jobs of a cube.
-        on_error: called in a thread of the runner with the id of the job (empty if there is none) and the error.
-        threads: maximum number of jobs at once.
-        poll: seconds between two looks for work, unless `wake` is called.
+    unreachable store, are passed to `on_error` in a thread of the runner, with the id of the job (empty if there is
+    none), and the job is retried with growing delays. `poll` is the number of seconds between two looks for work,
+    unless `wake` is called.
     """
 
     def __init__(
