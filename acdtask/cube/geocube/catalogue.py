@@ -124,7 +124,8 @@ class Catalogue:
                     raise
                 existing = self._message(variable.name)  # another client was faster
             else:
-                self._keep_scale(made.id, variable)
+                if variable.scale != 1:
+                    self._instantiate(made.id, SCALE_INSTANCE, _scale_metadata(variable.scale))
                 return True
         self._compare(variable, existing)
         return False
@@ -157,10 +158,6 @@ class Catalogue:
                 return None
             raise
         return answer.variable
-
-    def _keep_scale(self, variable_id: str, variable: Variable) -> None:
-        if variable.scale != 1:
-            self._instantiate(variable_id, SCALE_INSTANCE, _scale_metadata(variable.scale))
 
     def _instantiate(self, variable_id: str, name: str, metadata: dict[str, str]) -> bool:
         request = pb.InstantiateVariableRequest(variable_id=variable_id, instance_name=name, instance_metadata=metadata)

@@ -9,9 +9,8 @@ import ssl
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import grpc
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
@@ -22,27 +21,21 @@ from acdtask.cube.protocol.services_pb2_grpc import GeocubeDownloaderStub, Geocu
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.storage.files import read_small_file
 
-__all__ = ["CallKind", "Channel"]
+__all__ = ["Channel"]
 
 AnyT = TypeVar("AnyT")
 ItemT = TypeVar("ItemT")
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
+CallKind: TypeAlias = Literal["short", "listing", "cube"]
+"""Kind of a call, which determines its deadline (`Deadlines`)."""
+
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 KEEPALIVE_ANSWER_MS = 20_000
 RECONNECT_MS = 200, 5_000
 PROBE_SECONDS = 3.0
-
-
-class CallKind(Enum):
-    """Kind of a call, which determines its deadline (`Deadlines`)."""
-
-    SHORT = "short"
-    LISTING = "listing"
-    CUBE = "cube"
-    ADMIN = "admin"
 
 
 class _Services:
@@ -135,13 +128,13 @@ class Channel:
 
     def deadline(self, kind: CallKind) -> float:
         """Seconds that a call of this kind may take."""
-        return float(getattr(self.connection.deadlines, kind.value))
+        return float(getattr(self.connection.deadlines, kind))
 
     def call(
         self,
         method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT],
         request: RequestT,
-        kind: CallKind = CallKind.SHORT,
+        kind: CallKind = "short",
         *,
         repeat: bool = True,
     ) -> ResponseT:
@@ -156,7 +149,7 @@ class Channel:
         self,
         method: grpc.UnaryStreamMultiCallable[RequestT, ResponseT],
         request: RequestT,
-        kind: CallKind = CallKind.LISTING,
+        kind: CallKind = "listing",
         *,
         enough: Callable[[list[ResponseT]], bool] = lambda _: False,
     ) -> list[ResponseT]:
@@ -177,7 +170,7 @@ class Channel:
         self,
         method: grpc.UnaryStreamMultiCallable[RequestT, ResponseT],
         request: RequestT,
-        kind: CallKind = CallKind.CUBE,
+        kind: CallKind = "cube",
     ) -> Generator[ResponseT, None, None]:
         """The items of a stream as they arrive, without retries. Closing the generator cancels the call.
 

@@ -71,7 +71,6 @@ class Deadlines(BaseModel):
         short: reading or creating a single item.
         listing: listing or creating many items.
         cube: a stream of pixels; a broken one is resumed.
-        admin: work on whole tables of the server.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,7 +78,6 @@ class Deadlines(BaseModel):
     short: float = Field(default=30.0, gt=0)
     listing: float = Field(default=300.0, gt=0)
     cube: float = Field(default=1200.0, gt=0)
-    admin: float = Field(default=900.0, gt=0)
 
 
 class Connection(BaseModel):

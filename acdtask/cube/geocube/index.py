@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from acdtask.cube.geocube.catalogue import Catalogue, ServedInstance
-from acdtask.cube.geocube.channel import CallKind, Channel
+from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.errors import cause_of
 from acdtask.cube.geocube.records import Records
 from acdtask.cube.model import OUTSIDE, Dataset
@@ -106,7 +106,7 @@ class Containers:
         request = pb.ListDatasetsRequest(instance_id=served.id)
         if server_ids is not None:
             request.records.CopyFrom(RecordIdList(ids=server_ids))
-        answer = self._channel.call(self._channel.geocube.ListDatasets, request, CallKind.LISTING)
+        answer = self._channel.call(self._channel.geocube.ListDatasets, request, "listing")
         return [
             ListedDataset(self._records.learn(record), record.id, meta)
             for record, metas in zip(answer.records, answer.dataset_metas, strict=True)
@@ -173,7 +173,7 @@ class Containers:
     def _send(self, container: pb.Container) -> None:
         request = pb.IndexDatasetsRequest(container=container)
         try:
-            self._channel.call(self._channel.geocube.IndexDatasets, request, CallKind.LISTING)
+            self._channel.call(self._channel.geocube.IndexDatasets, request, "listing")
         except AcdError as error:
             refusal = cause_of(error)
             # If the server cannot open a container, it sends no details: only the text tells.

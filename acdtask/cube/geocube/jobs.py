@@ -10,7 +10,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from acdtask.cube.follow import ELIDED, ENDED
 from acdtask.cube.geocube.catalogue import Catalogue, ServedInstance
-from acdtask.cube.geocube.channel import CallKind, Channel
+from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.errors import cause_of, is_taken
 from acdtask.cube.geocube.joblog import read_log
 from acdtask.cube.jobs import Consolidates, Consolidation, ConsolidationParams, JobState, Level, stored_as
@@ -106,7 +106,7 @@ class ConsolidatingGeocube(Consolidates):
         for attempt in range(1, self._channel.connection.attempts + 1):
             try:
                 call = self._channel.geocube.Consolidate
-                return self._channel.call(call, request, CallKind.LISTING, repeat=False).job_id
+                return self._channel.call(call, request, "listing", repeat=False).job_id
             except AcdError as error:
                 if error.code is not ErrorCode.GEOCUBE_UNREACHABLE or attempt == self._channel.connection.attempts:
                     raise self._start_failure(error, wanted) from error
@@ -132,7 +132,7 @@ class ConsolidatingGeocube(Consolidates):
         """Jobs whose names match a pattern, oldest first, with the last lines of their logs."""
         matches = matcher(pattern or "*")
         request = pb.ListJobsRequest(name_like=pattern)
-        reply = self._channel.call(self._channel.geocube.ListJobs, request, CallKind.LISTING)
+        reply = self._channel.call(self._channel.geocube.ListJobs, request, "listing")
         jobs = [_state(message, tuple(_lines(message))) for message in reply.jobs if matches(message.name)]
         return sorted(jobs, key=lambda job: (job.created, job.id))
 
@@ -163,14 +163,6 @@ class ConsolidatingGeocube(Consolidates):
         request = pb.CancelJobRequest(id=before.id, force_any_state=force)
         self._channel.call(self._channel.geocube.CancelJob, request, repeat=False)
         self._await_change(before)
-
-    def clean_jobs(self, pattern: str = "", state: str = "") -> int:
-        """Remove jobs that have ended (in `state`: DONE, FAILED or DONEBUTUNTIDY; default: any). The number removed."""
-        if state and state not in ENDED:
-            detail = f"jobs in the state {state} have not ended and cannot be removed"
-            raise AcdError(ErrorCode.SETTING_INVALID, detail, f"Use {', '.join(sorted(ENDED))}, or no state.")
-        request = pb.CleanJobsRequest(name_like=pattern, state=state)
-        return self._channel.call(self._channel.geocube.CleanJobs, request, CallKind.ADMIN).count
 
     def _start_failure(self, error: AcdError, wanted: Consolidation) -> AcdError:
         refusal = cause_of(error)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from acdtask.cube.geocube.channel import CallKind, Channel
+from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.errors import cause_of, check_name, is_taken, malformed
 from acdtask.cube.model import Record, RecordQuery
 from acdtask.cube.protocol import records_pb2 as pb
@@ -161,7 +161,7 @@ class Records:
 
     def _create(self, records: Sequence[Record], messages: Sequence[pb.NewRecord]) -> None:
         request = pb.CreateRecordsRequest(records=messages)
-        answer = self._channel.call(self._channel.geocube.CreateRecords, request, CallKind.LISTING)
+        answer = self._channel.call(self._channel.geocube.CreateRecords, request, "listing")
         if len(answer.ids) != len(records):
             raise malformed(self._channel.endpoint, f"{len(answer.ids)} ids for {len(records)} records")
         for record, server in zip(records, answer.ids, strict=True):
