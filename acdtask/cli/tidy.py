@@ -21,9 +21,7 @@ __all__ = ["command"]
 Apply = Annotated[bool, typer.Option("--apply", help="Delete the files; without it, only show what would be deleted.")]
 KeepDays = Annotated[float, typer.Option(metavar="DAYS", min=0, help="Keep objects modified in the last DAYS days.")]
 KeepRuns = Annotated[int, typer.Option(metavar="N", min=1, help="Keep the last N finished runs of each AOI and job.")]
-KeepVersions = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Keep the last N versions of each result, and N reports of each AOI.")
-]
+KeepVersions = Annotated[int, typer.Option(metavar="N", min=1, help="Keep the last N versions of each result.")]
 KeepHeads = Annotated[int, typer.Option(metavar="N", min=1, help="Keep the last N heads of the index.")]
 Unsafe = Annotated[
     bool,

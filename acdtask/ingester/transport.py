@@ -159,14 +159,8 @@ class Transport:
     ) -> Answer:
         """Send a request. Retries it if it was not sent, or if it is repeatable.
 
-        Args:
-            method: HTTP method.
-            path: quoted path below the address.
-            query: query parameters.
-            json: JSON body.
-            files: fields of a multipart form, instead of a JSON body.
-            repeatable: whether processing it twice has the same effect as once.
-            deadline: seconds per attempt; default `Patience.answer`.
+        The path is quoted already. The body is JSON, or the fields of a multipart form in `files`. A request is
+        repeatable if sending it twice has the effect of sending it once. The deadline is for one attempt, in seconds.
 
         Returns:
             The reply; redirections and the statuses of proxies are raised as errors.

@@ -32,20 +32,10 @@ def check_webhook(url: str) -> str:
 
 
 def post_event(url: str, attributes: dict[str, str], data: dict[str, Any]) -> int:
-    """Post one event in structured JSON, once; redirections are not followed.
+    """Post one CloudEvent in structured JSON, once, and return the HTTP status, from 200 to 299.
 
-    A proxy is taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
-
-    Args:
-        url: a webhook, as `check_webhook` accepts it.
-        attributes: of the CloudEvent; `time` is added.
-        data: JSON values.
-
-    Returns:
-        The HTTP status, from 200 to 299.
-
-    Raises:
-        AcdError: WEBHOOK_INVALID, WEBHOOK_UNREACHABLE, WEBHOOK_REFUSED.
+    `time` is added to its attributes. Redirections are not followed. A proxy is taken from HTTP_PROXY, HTTPS_PROXY and
+    NO_PROXY. WEBHOOK_INVALID, WEBHOOK_UNREACHABLE, WEBHOOK_REFUSED.
     """
     host = check_webhook(url)
     message = to_structured_event(CloudEvent({**attributes, "time": datetime.now(UTC)}, data))

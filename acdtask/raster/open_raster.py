@@ -58,9 +58,8 @@ def open_raster(
 def open_stream(name: str, opener: Callable[[str, str], RawIOBase]) -> DatasetReader:
     """Open a GeoTIFF through a Python file object; GDAL itself accesses neither files nor servers. RasterioIOError.
 
-    Args:
-        name: virtual name of the object, which must not be an existing file.
-        opener: called with a name and a mode; raises FileNotFoundError for any other name.
+    The object's virtual name must not be that of an existing file. `opener` is called with a name and a mode, and
+    raises FileNotFoundError for any other name.
     """
     with rasterio.Env(**NOTHING_REMOTE):
         return rasterio.open(name, driver=GEOTIFF, sharing=False, opener=opener)

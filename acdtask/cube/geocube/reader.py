@@ -13,15 +13,12 @@ from acdtask.cube.geocube.index import Containers
 from acdtask.cube.geocube.records import Records
 from acdtask.cube.geocube.stream import Arrival, Group, ImageSpec, Target
 from acdtask.cube.geocube.variables import ServedInstance, Variables
-from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Slice, Variable
+from acdtask.cube.model import FOREIGN, CubeRequest, Dataset, Image, Outcome, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid
 
-__all__ = ["FOREIGN", "Reader"]
-
-FOREIGN = "geocube:"
-"""Prefix of the address of a dataset that the server reads for us; the server's id of its record follows."""
+__all__ = ["Reader"]
 
 
 class Reader:
@@ -32,7 +29,7 @@ class Reader:
         self._variables = variables
         self._records = records
         self._containers = containers
-        self._source = PixelSource.of(channel)
+        self._source = PixelSource(channel)
 
     def groups_of(self, served: ServedInstance, groups: Iterable[tuple[str, ...]]) -> list[Group]:
         """The groups in the server's ids, without records that have no dataset of the instance there."""
