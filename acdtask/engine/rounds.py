@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from acdtask import log
 from acdtask.engine.run_summary import Meter, WorkDone
@@ -37,7 +37,7 @@ FIRST = "first"
 MEMO = "memo"
 
 
-class Gathering(BaseModel):
+class Gathering(BaseModel, frozen=True):
     """A completed gather: what it joined, and what it left for the next round.
 
     Attributes:
@@ -48,8 +48,6 @@ class Gathering(BaseModel):
         run: id of the run whose gather made this first.
         work: cost of the joined shards.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     plan: str
     round: str
@@ -80,10 +78,8 @@ class EncodedHandouts:
         return {index: digest_of(handout) for index, handout in self.shards.items()}
 
 
-class Marker(BaseModel):
+class Marker(BaseModel, frozen=True, extra="allow"):
     """The marker of a completed shard: the digest of its table, and its cost."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     plan: str
     round: str

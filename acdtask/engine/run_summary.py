@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from acdtask import log
 from acdtask.cube.aoi import load_aoi
@@ -47,14 +47,12 @@ ERRORS = "errors/"
 _events = log.events("engine")
 
 
-class WorkDone(BaseModel):
+class WorkDone(BaseModel, frozen=True):
     """Cost of the shards done, measured in the processes that did them. Lost attempts are not included.
 
     `units` are the tiles or files of one round. `seconds` is the wall time of all shards, added up. The bytes are those
     of `acdtask.storage.traffic.Traffic`.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     shards: int = 0
     units: int = 0
@@ -92,7 +90,7 @@ class GatheredRound(Protocol):
     def left_out(self) -> tuple[LeftOut, ...]: ...
 
 
-class JobRecord(BaseModel):
+class JobRecord(BaseModel, frozen=True):
     """The record of a job in a run.
 
     Attributes:
@@ -103,8 +101,6 @@ class JobRecord(BaseModel):
         work, findings: of the whole plan; empty until it is gathered.
         series: series of the images, for jobs that have series.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     run: str
     job: str
@@ -132,10 +128,8 @@ class JobRecord(BaseModel):
         return dict.fromkeys(numbers, 0.0) if self.gathered_before else numbers
 
 
-class StageFailure(BaseModel):
+class StageFailure(BaseModel, frozen=True):
     """The latest error of a stage, which may have succeeded since. A plan has no round, a gather no shard."""
-
-    model_config = ConfigDict(frozen=True)
 
     job: str
     stage: str

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Cube, Record, RecordQuery
@@ -67,15 +67,13 @@ ResultT = TypeVar("ResultT", bound=BaseModel)
 MemoT = TypeVar("MemoT", bound=BaseModel)
 
 
-class ImageFindings(BaseModel):
+class ImageFindings(BaseModel, frozen=True):
     """Findings about an image that a plan ingested or judged. Fields about patches and pixels are None if not judged.
 
     Attributes:
         area_px, judged_px: number of pixels in the area of interest, and of those that could be judged.
         z_max: highest z.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     label: str
     datetime: dt.datetime
@@ -86,7 +84,7 @@ class ImageFindings(BaseModel):
     z_max: float | None = None
 
 
-class Findings(BaseModel):
+class Findings(BaseModel, frozen=True):
     """Findings of a gathered plan, for its user.
 
     Attributes:
@@ -94,8 +92,6 @@ class Findings(BaseModel):
         images: images of the plan, by datetime.
         files: addresses by name; the files may also contain results of earlier plans.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     figures: dict[str, float] = {}
     images: list[ImageFindings] = []
@@ -223,10 +219,8 @@ class Handouts(Generic[HandoutT]):
     memo: BaseModel | None = None
 
 
-class Nothing(BaseModel):
+class Nothing(BaseModel, frozen=True, extra="forbid"):
     """An empty handout, for rounds that need none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Round(ABC, Generic[WorkT, HandoutT, ResultT]):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from acdtask.cube.model import Record
 from acdtask.errors import AcdError, ErrorCode
@@ -34,15 +34,13 @@ LOCAL_FINGERPRINT = re.compile(r'(?P<size>\d+) "?[0-9a-f]+(?P<when>-[0-9a-f]+-[0
 """The fingerprint of a local file: its size, then inode, modification time and size."""
 
 
-class Input(BaseModel):
+class Input(BaseModel, ser_json_inf_nan="strings"):
     """A raster in a shard's work: its address, its record, and how to read it.
 
     Attributes:
         beside: fingerprints of its sidecar files, by ending.
         signed: whether its full address has a query, which is not stored.
     """
-
-    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     address: str
     fingerprint: str

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from acdtask.cube.model import Variable
 from acdtask.errors import AcdError, ErrorCode
@@ -29,7 +29,7 @@ MIN_STEPS = 50
 KINDS_SHOWN = 5
 
 
-class Reading(BaseModel):
+class Reading(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     """How to read the pixels of a raster.
 
     Attributes:
@@ -41,8 +41,6 @@ class Reading(BaseModel):
         range: the source values that map to the variable's minimum and maximum; descending if the scale is negative.
         said: remarks for the user, as phrases.
     """
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     band: int
     dtype: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.parts import read_part, write_part
@@ -52,11 +52,7 @@ COPY_MARKER = "edition.json"
 """File in a copy of a report that holds the copied edition."""
 
 
-class _FrozenModel(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class DrawnDate(_FrozenModel):
+class DrawnDate(BaseModel, frozen=True):
     """The pictures of an image: their folder, the events in areas without data, or why they were not drawn."""
 
     folder: str = ""
@@ -64,13 +60,13 @@ class DrawnDate(_FrozenModel):
     failure: Failure | None = None
 
 
-class DrawnMonth(_FrozenModel):
+class DrawnMonth(BaseModel, frozen=True):
     """The part named by `ReportMonth.drawn`: the images of a month, by label."""
 
     dates: dict[str, DrawnDate]
 
 
-class ReportMonth(_FrozenModel):
+class ReportMonth(BaseModel, frozen=True):
     """A month of a report.
 
     Attributes:
@@ -86,7 +82,7 @@ class ReportMonth(_FrozenModel):
     failed: int
 
 
-class Edition(_FrozenModel):
+class Edition(BaseModel, frozen=True):
     """A version of a report.
 
     Attributes:

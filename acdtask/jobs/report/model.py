@@ -6,7 +6,7 @@ import datetime
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from acdtask.jobs.report.score import Score
 
@@ -36,25 +36,21 @@ PictureName = Annotated[str, AfterValidator(_beside_the_page)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TileShape(_Part):
+class TileShape(BaseModel, frozen=True, extra="forbid"):
     """A tile: its cell as i/j, and its outline in longitude and latitude."""
 
     cell: str
     ring: tuple[tuple[float, float], ...] = Field(min_length=3)
 
 
-class QualityReason(_Part):
+class QualityReason(BaseModel, frozen=True, extra="forbid"):
     """A reason for missing z: its code in the quality mask, and a short text."""
 
     code: int
     words: str
 
 
-class BaselinePage(_Part):
+class BaselinePage(BaseModel, frozen=True, extra="forbid"):
     """The reference period.
 
     Attributes:
@@ -72,7 +68,7 @@ class BaselinePage(_Part):
     count_max: int = Field(ge=0)
 
 
-class DatePage(_Part):
+class DatePage(BaseModel, frozen=True, extra="forbid"):
     """A monitored date. Its patches and changed area come from `ReportPage.patches`.
 
     Attributes:
@@ -103,7 +99,7 @@ class DatePage(_Part):
         return f"{self.pair_start}_{self.date}"
 
 
-class PatchRow(_Part):
+class PatchRow(BaseModel, frozen=True, extra="forbid"):
     """A patch. Areas in px and hectares, drop in coherence (0..1), centroid in degrees.
 
     Attributes:
@@ -139,7 +135,7 @@ class PatchRow(_Part):
         return f"{self.pair_start}_{self.date}"
 
 
-class LeftOutRow(_Part):
+class LeftOutRow(BaseModel, frozen=True, extra="forbid"):
     """Something that was left out of the results because it failed permanently.
 
     Attributes:
@@ -157,7 +153,7 @@ class LeftOutRow(_Part):
     sentence: str
 
 
-class MonthLine(_Part):
+class MonthLine(BaseModel, frozen=True, extra="forbid"):
     """A month of the report, as listed on the first page.
 
     Attributes:
@@ -175,7 +171,7 @@ class MonthLine(_Part):
     page: str = ""
 
 
-class ReportPage(_Part):
+class ReportPage(BaseModel, frozen=True, extra="forbid"):
     """The whole page.
 
     Attributes:
