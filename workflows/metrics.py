@@ -69,10 +69,7 @@ DURATION_HELP = "Seconds from start to end of a job, in the last successful run"
 def figure_outputs(job: str, folder: str, prefix: str = "") -> list[Parameter]:
     """The output parameters with the figures of a job, for a pod that publishes its results.
 
-    Args:
-        job: name of the job.
-        folder: folder of the pod's outputs.
-        prefix: prefix of the names, in a pod that does several jobs.
+    `folder` is that of the pod's outputs; `prefix` starts the names, in a pod that does several jobs.
     """
     return [
         Parameter(

@@ -201,9 +201,7 @@ class _Pods:
     def add_rounds(self, output_of: Callable[[str], str], before: Task | None) -> None:
         """Add the tasks to the current DAG.
 
-        Args:
-            output_of: gives the expression for an output of the plan.
-            before: the preceding task, if any.
+        `output_of` gives the expression for an output of the plan; `before` is the preceding task, if any.
         """
         by_pods = f"{output_of('way')} == {Way.PODS.value}"
         for round_ in self.job.rounds:

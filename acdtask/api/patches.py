@@ -156,12 +156,8 @@ _HEADINGS = ("number", "area_px", "hectares", "z_max", "drop_mean", "bounds")
 def table_of(detected: detect.ImageChange, *, scale: float, time: str, grid: Grid | None, name: str) -> PatchTable:
     """List the patches of a change, largest first.
 
-    Args:
-        detected: the blobs, in pixels and stored units.
-        scale: coherence = stored unit * scale.
-        time: time of the image, ISO 8601; empty if unknown.
-        grid: pixel grid, or None if unknown.
-        name: prefix of the ids.
+    Blobs are in pixels and stored units, where coherence = stored unit * `scale`. `time` is ISO 8601, empty if unknown;
+    `grid` is None if unknown. `name` is the prefix of the ids.
     """
     outlines = detected.outlines
     if grid is not None:

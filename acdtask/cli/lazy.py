@@ -113,10 +113,7 @@ class _LoggedCommand(TyperCommand):
 def command_of(function: Callable[..., None], text: str, from_project: tuple[str, ...] = FROM_PROJECT) -> TyperCommand:
     """Make a command from a function whose annotated parameters are the options.
 
-    Args:
-        function: does the work.
-        text: help text: a short paragraph and an example.
-        from_project: parameters with defaults in acd.toml.
+    `text` is its help: a short paragraph and an example. `from_project` names the parameters with defaults in acd.toml.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(cls=_LoggedCommand, help=text, context_settings=CONTEXT)(function)

@@ -147,12 +147,8 @@ def settings_from(
 ) -> ModelT:
     """Make settings; precedence is options, settings file, `defaults`, defaults of the model.
 
-    Args:
-        model: settings model.
-        given: options by field; None means not given.
-        file: the settings file, or its values.
-        defaults: values of acd.toml.
-        origin: name of the source of `defaults` in errors.
+    A value of None in `given` means not given. `file` is the settings file, or its values. `defaults` are the values of
+    acd.toml, and `origin` is their name in errors.
 
     Raises:
         AcdError: USAGE if a required setting is missing, SETTING_INVALID if a value is invalid, INPUT_MISSING if the

@@ -63,12 +63,8 @@ class ArgoProgress:
 class PodBar(ProgressBar):
     """Reports the progress of a plan that is done in one pod to Argo.
 
-    Args:
-        title: the job.
-        total: number of units of all rounds.
-        unit: what is counted, in the plural.
-        before: number of units that the pod has done for other jobs.
-        file: file to write; None takes it from the environment.
+    `total` is the number of units of all rounds, `before` that of units done for other jobs. `file` is the file to
+    write; None takes it from the environment.
     """
 
     def __init__(self, title: str, total: int, *, unit: str, before: int = 0, file: str | None = None) -> None:

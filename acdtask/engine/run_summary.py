@@ -179,11 +179,7 @@ def record_gathered(
 ) -> JobRecord:
     """Make the record of a gathered plan, and store it if this process is part of a run.
 
-    Args:
-        job: the job.
-        plan: its plan, with all rounds gathered.
-        rounds: the gathering of each round, by name.
-        site: where the job works.
+    `rounds` has the gathering of each round, by name.
     """
     run = current_run()
     known = _record_of(run, plan.job, site) if run else None
@@ -230,12 +226,7 @@ def recording_failure(
 ) -> Iterator[None]:
     """Record an error raised in the block, if this process is part of a run, and re-raise it.
 
-    Args:
-        address: address of the cube.
-        job: name of the job.
-        stage: plan, run or gather.
-        round_name: round of the stage, if any.
-        shard: shard of the stage, if any.
+    `stage` is plan, run or gather.
     """
     try:
         yield

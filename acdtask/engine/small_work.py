@@ -110,14 +110,8 @@ def do_or_hand_over(
     An earlier attempt of the same pod (same ACD_RUN_ID) is continued: its plan is reused, shards with markers are
     skipped, and outputs of results that it published are written again.
 
-    Args:
-        job: the job.
-        settings: its settings.
-        site: where the job works.
-        budget: what this pod may use.
-        outputs: folder for the files that the workflow reads.
-        quarantine: number of inputs and shards that may fail permanently and be left out.
-        units_before: units that this pod has done for other jobs; its progress includes them.
+    `outputs` is the folder for the files that the workflow reads. `quarantine` is the number of inputs and shards that
+    may fail permanently and be left out. The pod's progress includes `units_before`, the units done for other jobs.
     """
     begun = time.monotonic()
     with recording_failure(site.address, job.name, "plan"):

@@ -115,12 +115,8 @@ def gather_round(
 ) -> tuple[LeftOut, ...]:
     """Verify that all shards of the round are done (at most `quarantine` failed permanently), and join their tables.
 
-    Args:
-        job: the job.
-        plan: its plan.
-        round_name: the round.
-        site: where the job works.
-        quarantine: number of shards that may be left out, in all rounds together; inputs left out by the plan count.
+    `quarantine` is the number of shards that may be left out, in all rounds together; inputs left out by the plan
+    count.
 
     Returns:
         The shards left out.

@@ -23,13 +23,7 @@ def no_record(
 ) -> AcdError:
     """The error AOI_OUTSIDE, with advice on how to find records.
 
-    Args:
-        cube: the cube that was searched.
-        variable: name of the variable.
-        instance: name of the instance.
-        aoi: the area.
-        start: start of the requested period, or None.
-        end: end of the requested period, or None.
+    `start` and `end` are those of the requested period, or None.
     """
     what = f"{variable}:{instance}"
     in_area = cube.records(RecordQuery(area=json.loads(shapely.to_geojson(aoi.geometry))))

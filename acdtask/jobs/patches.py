@@ -111,9 +111,7 @@ def numbered(patches: Sequence[LocatedPatch], before: int) -> list[LocatedPatch]
     Patches are numbered by date, then by the first date of the pair, then by decreasing area. A later date only adds
     numbers; adding an image among earlier ones, or judging it again, renumbers all that follow.
 
-    Args:
-        patches: all patches of a month.
-        before: number of patches in earlier months.
+    `patches` are all of the month's; `before` is the number of patches in earlier months.
     """
     ranks = {located.patch.id: rank for rank, located in enumerate(sorted(patches, key=_order), before + 1)}
     return [replace(located, number=ranks[located.patch.id]) for located in patches]

@@ -174,10 +174,7 @@ def content_id_of(job: str, algorithm: int, content: dict[str, Any]) -> str:
 
     It does not depend on the version of acd, so a release that changes no results makes nothing pending.
 
-    Args:
-        job: name of the job.
-        algorithm: the job's `ALGORITHM`.
-        content: everything else that affects results, as JSON values.
+    `algorithm` is the job's `ALGORITHM`; `content` is everything else that affects results, as JSON values.
     """
     canonical = json.dumps([job, algorithm, content], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

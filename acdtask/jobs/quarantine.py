@@ -72,10 +72,7 @@ class QuarantinedTile(BaseModel, frozen=True):
 class PartlyFailedError(AcdError):
     """Raised if some units of a shard failed permanently, to keep the result of the others.
 
-    Args:
-        error: the first failure.
-        result: the shard's result for its good units.
-        parts: failures by unit name.
+    `error` is the first failure, `result` that of the shard's good units, `parts` are the failures by unit name.
     """
 
     def __init__(self, error: AcdError, result: BaseModel, parts: Mapping[str, Failure]) -> None:

@@ -48,9 +48,7 @@ class _Ramp:
 def raster_style(product: str, variable: Variable) -> bytes:
     """The style of a product's rasters in physical values, since QGIS applies the scale before the style.
 
-    Args:
-        product: a name in `STYLES`.
-        variable: variable of the images.
+    `product` is a name in `STYLES`; `variable` is that of the images.
     """
     if product == "change":
         return _document(_paletted())

@@ -90,9 +90,7 @@ class Project:
     def of_job(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The values for a job's settings, without the area. PROJECT_INVALID if the job has no such setting.
 
-        Args:
-            name: name of the job.
-            fields: the job's settings by name.
+        `fields` are the job's settings by name.
         """
         if name not in JOBS_IN_ORDER:
             return {}
@@ -183,8 +181,7 @@ def chosen_aoi(*layers: Mapping[str, Any]) -> str | None:
     The first layer with an aoi or bbox gives the geometry. Name and dates come from the layers up to that one, so that
     an area never gets the name of another.
 
-    Args:
-        layers: values by the names in AREA, highest precedence first.
+    `layers` are values by the names in AREA, highest precedence first.
 
     Raises:
         AcdError: USAGE if a layer has both aoi and bbox; errors of `load_aoi`.

@@ -185,11 +185,8 @@ def starter_text(
 ) -> str:
     """Write the text of the file.
 
-    Args:
-        shared: values above the sections.
-        sections: values of the sections.
-        source: where the images are.
-        summary: the images, or the error of reading them; None if they were not looked at.
+    `shared` are the values above the sections. `summary` describes the images of `source`, or is the error of reading
+    them; None if they were not looked at.
     """
     lines = [HEAD]
     for name, meaning in SHARED.items():

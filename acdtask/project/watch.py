@@ -107,13 +107,9 @@ def watch(
 ) -> WatchResult:
     """Run the pending jobs of a project, one after the other. Errors of a job are raised.
 
-    Args:
-        project: selects the jobs.
-        settings_of: makes the settings of a job; called once the jobs before it are done.
-        address: address of the cube.
-        workers: number of processes.
-        on_finished: called with the name of each finished job and the lines that it reports.
-        progress: whether to draw a progress bar for each job; None draws it on a terminal only.
+    `settings_of` makes the settings of a job, once the jobs before it are done. `on_finished` is called with the name
+    of each finished job and the lines that it reports. `progress` says whether to draw a bar for each job; None draws
+    on a terminal only.
     """
     result = WatchResult()
     with WorkerPool(workers) as pool:

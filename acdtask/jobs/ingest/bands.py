@@ -27,12 +27,8 @@ def chosen_band(
 ) -> int:
     """Choose the band to read, and return its number.
 
-    Args:
-        address: of the raster.
-        header: of the raster.
-        stated: each band as its STAC item describes it.
-        variable: the variable's name, which gives its polarisation and quantity.
-        requested: the band that the user asks for; overrides everything else.
+    `stated` describes each band as its STAC item does. The name of the `variable` gives its polarisation and quantity.
+    `requested` is the band that the user asks for; it overrides everything else.
 
     Raises:
         AcdError: INPUT_BANDS, listing the bands with their names, if the choice is unclear.

@@ -32,12 +32,7 @@ _DIGEST = re.compile(r"-[0-9a-f]{16}\.json$")
 
 
 class ImageCatalogue:
-    """The collection of the images of a variable and instance.
-
-    Args:
-        variable: the images' variable.
-        instance: the images' instance.
-    """
+    """The collection of the images of a variable and instance."""
 
     def __init__(self, variable: Variable, instance: str) -> None:
         self._variable, self._instance = variable, instance
@@ -134,10 +129,7 @@ class ImageCatalogue:
 def forget_items(store: Store, months: Iterable[str], removed: Collection[str]) -> None:
     """Remove links to items from the catalogues of months, before the items are deleted.
 
-    Args:
-        store: of the cube.
-        months: the catalogues' keys.
-        removed: the items' keys.
+    `months` are the keys of the catalogues, `removed` those of the items.
     """
     for key in months:
 

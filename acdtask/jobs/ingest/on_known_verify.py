@@ -45,12 +45,8 @@ REPAIRED = "repaired.json"
 def state_of(store: Store, dataset: Dataset, data: bytes, pixels: Pixels, known: str | None) -> State:
     """The state of a file in the cube.
 
-    Args:
-        store: of the cube.
-        dataset: the dataset that the source gives now.
-        data: the file that the source gives now.
-        pixels: the file's pixels, shape (height, width).
-        known: the checksum in the index, empty if it has none; None if the cube does not have the record.
+    `dataset`, `data` and `pixels`, of shape (height, width), are what the source gives now. `known` is the checksum in
+    the index, empty if it has none; None if the cube does not have the record.
     """
     if known is None:
         return "new"

@@ -169,8 +169,7 @@ class KnownFiles:
     def statuses(self, files: Iterable[tuple[Record, str]]) -> dict[str, RecordStatus]:
         """The status of each record, by its id.
 
-        Args:
-            files: records, each with the fingerprint of its file.
+        Each file is given as its record and its fingerprint.
         """
         files = list(files)
         known = self.ids(record.id for record, _ in files)

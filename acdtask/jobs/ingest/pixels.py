@@ -62,11 +62,6 @@ class PixelSummary(BaseModel):
 def check_pixels(file: Input, dformat: DataFormat, access: Access) -> PixelSummary:
     """Read and check every pixel of a raster.
 
-    Args:
-        file: the raster.
-        dformat: the variable's format.
-        access: access to the files of the source.
-
     Raises:
         AcdError: INPUT_NOT_FINITE, INPUT_OUT_OF_RANGE, INPUT_NODATA_UNKNOWN, INPUT_ALL_NODATA, INPUT_CHANGED.
     """

@@ -19,9 +19,7 @@ PREFERRED = ("VV", "HH", "VH", "HV")
 def polarisation_to_take(stated: Iterable[str], settings: IngestSettings) -> str:
     """The polarisation to ingest: that of the settings, else of the variable's name; empty for any.
 
-    Args:
-        stated: the polarisation of each file, empty if unknown.
-        settings: name the variable, and perhaps a polarisation.
+    `stated` has the polarisation of each file, empty if unknown.
 
     Raises:
         AcdError: POLARISATION_MISMATCH if all files with a known polarisation have another one, or if none is wanted

@@ -61,11 +61,7 @@ class Reading(BaseModel, frozen=True, ser_json_inf_nan="strings"):
 def reading_of(address: str, header: Header, asset: Mapping[str, Any], settings: IngestSettings) -> Reading:
     """Decide how to read a raster.
 
-    Args:
-        address: of the raster.
-        header: of the raster.
-        asset: the raster's asset in its STAC item; empty if it has none.
-        settings: take precedence over the file and the item.
+    `asset` is the raster's asset in its STAC item; empty if it has none.
 
     Raises:
         AcdError: INPUT_BANDS, INPUT_RANGE_UNKNOWN, INPUT_CONTRADICTORY, INPUT_NODATA_UNKNOWN, STAC_INVALID,

@@ -51,11 +51,7 @@ def planned_report(plan: ReportPlan) -> tuple[str, str]:
 def make_edition(plan: ReportPlan, drawn: Drawn, known: Sequence[Edition], sources: Sources) -> Edition:
     """Make the edition of a plan, and write its parts.
 
-    Args:
-        plan: the months to write and the folders of their pictures.
-        drawn: the pictures drawn by the plan's shards.
-        known: editions with pictures to reuse: the one that was planned on, then the newest.
-        sources: the report's inputs.
+    `known` are editions with pictures to reuse: the one that was planned on, then the newest.
     """
     return _Editor(plan, drawn, [*known], sources).edition()
 

@@ -200,10 +200,7 @@ def show_edition(chain: NumberedChain, names: Iterable[str] | None, store: Store
 
     If another edition is published meanwhile, it is copied next, so that the last of several writers leaves the newest.
 
-    Args:
-        chain: the editions.
-        names: files that may have changed; None for all.
-        store: the cube's store.
+    `names` are the files that may have changed; None means all.
     """
     wanted = None if names is None else {*names, INDEX}
     while True:

@@ -236,11 +236,7 @@ class ReportJob(Job[ReportSettings, ReportContent]):
 class _Changes:
     """Changes since an edition of a report.
 
-    Args:
-        settings: the report's settings.
-        sources: the report's current inputs.
-        edition: its newest edition, if any.
-        rasters: images that could not be ingested.
+    `edition` is the report's newest, if any; `rasters` are the images that could not be ingested.
     """
 
     def __init__(

@@ -80,16 +80,10 @@ def page_of(
 ) -> ReportPage:
     """Build the page of some dates, without a score.
 
-    Args:
-        dates: by datetime and label.
-        patches: of these dates, numbered.
-        sources: the monitoring result and its baseline.
-        baseline: the baseline's pictures; None if they could not be drawn.
-        baseline_failure: why they could not be drawn.
-        left_out: what other jobs left out.
-        months: all months, if they have their own pages.
-        month: the month of the page; empty for the first page.
-        months_beside: the cube's folder with the pages of months, for a page that is elsewhere.
+    `dates` are by datetime and label; `patches` are theirs, numbered. `baseline` is None if its pictures could not be
+    drawn, for the reason `baseline_failure`. `months` are all months, if they have their own pages; `month` is the
+    month of the page, empty for the first page. `months_beside` is the cube's folder with the pages of months, for a
+    page that is elsewhere.
     """
     monitor, manifest = sources.monitor, sources.baseline
     detection = monitor.settings["detection"]
