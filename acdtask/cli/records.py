@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -59,7 +59,7 @@ def command(
         tags=choice.tags_alone(),
         start=moment(start, "--from") if start else None,
         end=moment(end, "--to", end_of_day=True) if end else None,
-        area=_area(aoi) if aoi else None,
+        area=load_aoi(aoi).geojson if aoi else None,
     )
     shown, total = _first(open_cube(cube), query, choice, limit)
     if as_json:
@@ -70,15 +70,6 @@ def command(
     more = f", the first {len(shown)} shown" if len(shown) < total else ""
     area = f" that touch the AOI {load_aoi(aoi).name}" if aoi else ""
     say(f"{total} record{'' if total == 1 else 's'}{area}{more}")
-
-
-def _area(aoi: str) -> dict[str, Any]:
-    """The AOI's geometry as GeoJSON."""
-    from shapely.geometry import mapping
-
-    from acdtask.cube.aoi import load_aoi
-
-    return mapping(load_aoi(aoi).geometry)  # type: ignore[no-any-return]  # shapely has no types
 
 
 def _first(cube: model.Cube, query: RecordQuery, choice: RecordChoice, limit: int) -> tuple[list[Record], int]:

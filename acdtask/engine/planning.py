@@ -12,13 +12,12 @@ from typing import Any, TypeVar
 
 from acdtask import __version__, log
 from acdtask.engine.reopening import reopen
-from acdtask.engine.rounds import find_gathering, repair_hint
+from acdtask.engine.rounds import find_gathering, folder_of, repair_hint
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Job, Plan, PlanHead, Settings, Shard, Site, content_id_of
 from acdtask.jobs.fence import newest_token, take_token
 from acdtask.jobs.quarantine import Failure
 from acdtask.storage.seal import is_sealed, parse_sealed, seal
-from acdtask.storage.store import Store
 
 __all__ = [
     "NAMED_AT_MOST",
@@ -210,8 +209,3 @@ def _shard_type(job: AnyJob) -> type[Shard[Any]]:
     kind: Any = Shard
     shard_type: type[Shard[Any]] = kind[job.rounds[0].work_type]
     return shard_type
-
-
-def folder_of(job_name: str, plan_id: str, site: Site) -> Store:
-    """The folder of a plan and of the files of its rounds."""
-    return site.runs.within(f"{job_name}/{plan_id}")

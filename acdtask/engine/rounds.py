@@ -23,7 +23,16 @@ from acdtask.jobs.quarantine import Failure, LeftOut, PartlyFailedError
 from acdtask.storage.seal import parse_sealed, seal
 from acdtask.storage.store import Store
 
-__all__ = ["EncodedHandouts", "Gathering", "RoundState", "ShardError", "digest_of", "find_gathering", "repair_hint"]
+__all__ = [
+    "EncodedHandouts",
+    "Gathering",
+    "RoundState",
+    "ShardError",
+    "digest_of",
+    "find_gathering",
+    "folder_of",
+    "repair_hint",
+]
 
 _events = log.events("engine")
 
@@ -106,7 +115,7 @@ class RoundState:
 
     def __init__(self, plan: PlanHead, name: str, before: Gathering, site: Site) -> None:
         self.plan, self.name, self.before = plan, name, before
-        self._folder = _folder(plan, site)
+        self._folder = folder_of(plan.job, plan.plan_id, site)
         self._markers: dict[int, Marker] = {}
         self.stems = {index: self._stem(index) for index in sorted(before.joined)}
 
@@ -260,7 +269,7 @@ class RoundState:
 def find_gathering(plan: PlanHead, round_name: str, site: Site) -> Gathering | None:
     """The gathering of a round in effect: of those based on the previous round's, the one that left out least."""
     before = _gathering_before(plan, round_name, site)
-    return None if before is None else _newest(_folder(plan, site), round_name, before)
+    return None if before is None else _newest(folder_of(plan.job, plan.plan_id, site), round_name, before)
 
 
 def digest_of(data: bytes) -> str:
@@ -302,5 +311,6 @@ def _gatherings(round_name: str, before: Gathering) -> str:
     return f"{round_name}/gathered/{before.id if before.round else FIRST}"
 
 
-def _folder(plan: PlanHead, site: Site) -> Store:
-    return site.runs.within(f"{plan.job}/{plan.plan_id}")
+def folder_of(job_name: str, plan_id: str, site: Site) -> Store:
+    """The folder of a plan and of the files of its rounds."""
+    return site.runs.within(f"{job_name}/{plan_id}")

@@ -31,6 +31,7 @@ __all__ = [
     "pairs_of_labels",
     "require_comparable",
     "require_one_series",
+    "short_crs",
 ]
 
 SEAM = 0.25

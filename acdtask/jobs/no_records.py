@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry import mapping
 
 from acdtask.cube.aoi import Aoi
 from acdtask.cube.model import Cube, RecordQuery
@@ -26,7 +26,7 @@ def no_record(
     `start` and `end` are those of the requested period, or None.
     """
     what = f"{variable}:{instance}"
-    in_area = cube.records(RecordQuery(area=json.loads(shapely.to_geojson(aoi.geometry))))
+    in_area = cube.records(RecordQuery(area=aoi.geojson))
     having = cube.having(variable, instance, [record.id for record in in_area])
     at_any_time = [record for record in in_area if record.id in having]
     if at_any_time:
@@ -39,7 +39,7 @@ def no_record(
             "Choose --start and --end to include some of them, or the --variable and --instance that they have.",
         )
     swapped = shapely.transform(aoi.geometry, _swapped)
-    if WORLD.contains(swapped) and cube.records(RecordQuery(area=json.loads(shapely.to_geojson(swapped)))):
+    if WORLD.contains(swapped) and cube.records(RecordQuery(area=mapping(swapped))):
         return AcdError(
             ErrorCode.AOI_OUTSIDE,
             f"no record of {what} touches the AOI {aoi.name}, but would if its latitudes and longitudes were swapped",

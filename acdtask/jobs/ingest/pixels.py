@@ -27,7 +27,7 @@ from acdtask.storage.web import Web
 
 __all__ = ["Input", "PixelSummary", "check_pixels", "process_inputs", "read_checked"]
 
-RowT = TypeVar("RowT", bound=BaseModel)
+RowT = TypeVar("RowT")
 ResultT = TypeVar("ResultT", bound=BaseModel)
 
 LOCAL_FINGERPRINT = re.compile(r'(?P<size>\d+) "?[0-9a-f]+(?P<when>-[0-9a-f]+-[0-9a-f]+)"?')

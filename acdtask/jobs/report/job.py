@@ -32,7 +32,7 @@ from acdtask.jobs.report.content import (
     ReportPlan,
 )
 from acdtask.jobs.report.drawing import Drawer, baseline_folder
-from acdtask.jobs.report.editing import QUICKLOOK, Drawn, make_edition, planned_report
+from acdtask.jobs.report.editing import QUICKLOOK, Drawn, make_edition
 from acdtask.jobs.report.edition import (
     INDEX,
     PICTURES,
@@ -75,7 +75,7 @@ class Draw(Round[PicturesWork, Nothing, Pictures]):
         if not work.images:
             return Pictures()
         plan, sources = context.plan, Sources.of_plan(context.plan, context.site)
-        drawer = Drawer(sources, context.site.store.within(report_folder(*planned_report(plan))))
+        drawer = Drawer(sources, context.site.store.within(plan.content.folder))
         pictures = Pictures()
         for done, label in enumerate(work.images, start=1):
             if label:
@@ -92,7 +92,7 @@ class Draw(Round[PicturesWork, Nothing, Pictures]):
         """Publish an edition, put its pages in place, and copy the report if requested."""
         plan, site, out = context.plan, context.site, context.settings.out
         sources = Sources.of_plan(plan, site)
-        chain = edition_chain(site.store, *planned_report(plan))
+        chain = _chain(plan, site)
         drawn = _drawn(results)
         base = find_edition(chain, context.content.edition)
 
@@ -119,7 +119,7 @@ class Draw(Round[PicturesWork, Nothing, Pictures]):
         screen = [result.baseline.mean, result.baseline.std] if result.baseline else []
         names = [*screen, *map(paper_name, screen)]
         names += [f"{date.folder}/{name}" for date in result.dates.values() if date.folder for name in PICTURES]
-        folder = report_folder(*planned_report(plan))
+        folder = plan.content.folder
         return tuple(f"{folder}/{name}" for name in names)
 
 
@@ -208,7 +208,7 @@ class ReportJob(Job[ReportSettings, ReportContent]):
 
     def artifacts(self, plan: ReportPlan, site: Site) -> dict[str, str]:
         """The first page with its pictures as the folder `report`, and the quicklook."""
-        folder = report_folder(*planned_report(plan))
+        folder = plan.content.folder
         _, edition = newest_edition(_chain(plan, site))
         if edition is None:
             return {}
@@ -222,7 +222,7 @@ class ReportJob(Job[ReportSettings, ReportContent]):
 
     def findings(self, plan: ReportPlan, site: Site) -> Findings:
         """The addresses of the first page and of its copy."""
-        files = {"report": site.store.address_of(f"{report_folder(*planned_report(plan))}/{INDEX}")}
+        files = {"report": site.store.address_of(f"{plan.content.folder}/{INDEX}")}
         if plan.settings.out:
             files["report copy"] = Store.at(plan.settings.out).address_of(INDEX)
         return Findings(files=files)
@@ -303,7 +303,7 @@ class _Changes:
 
 
 def _chain(plan: ReportPlan, site: Site) -> NumberedChain:
-    return edition_chain(site.store, *planned_report(plan))
+    return edition_chain(site.store, plan.content.aoi, plan.content.report)
 
 
 def _is_copy_current(edition: Edition, out: str) -> bool:
