@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hera.workflows import (
-    DAG,
-    Parameter,
-    Task,
-    WorkflowTemplate,
-)
+from hera.workflows import DAG, Parameter, Task, WorkflowTemplate
 from hera.workflows.models import (
     ConfigMapVolumeSource,
     Mutex,

@@ -15,16 +15,7 @@ if TYPE_CHECKING:
     from acdtask.cube.jobs import JobState
     from acdtask.cube.shared import ServedCube
 
-__all__ = [
-    "cancel_command",
-    "continue_command",
-    "group",
-    "jobs_group",
-    "list_command",
-    "retry_command",
-    "show_command",
-    "status_command",
-]
+__all__ = ["group"]
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Name or id of the job.")]
 Force = Annotated[bool, typer.Option("--force", help="Also if the job is running.")]

@@ -18,15 +18,7 @@ if TYPE_CHECKING:
     from acdtask.ingester.client import IngesterClient
     from acdtask.ingester.wait import AoiProgress
 
-__all__ = [
-    "graph_command",
-    "group",
-    "post_command",
-    "retry_command",
-    "scenes_command",
-    "status_command",
-    "wait_command",
-]
+__all__ = ["group"]
 
 Address = Annotated[
     str,

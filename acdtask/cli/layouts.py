@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from acdtask.cube import model
     from acdtask.raster.grid import Layout, RegularGrid
 
-__all__ = ["create_command", "delete_command", "group", "list_command", "show_command"]
+__all__ = ["group"]
 
 Name = Annotated[str, typer.Argument(help="Name of the layout.")]
 DEFAULT_CELL_SIZE = 1024

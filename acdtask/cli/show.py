@@ -24,7 +24,7 @@ from acdtask.cli.output import say, say_json, table
 from acdtask.cli.project import require_aoi, taking_aoi
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["cube_command", "dataset_command", "group", "patches_command", "variables_command"]
+__all__ = ["group"]
 
 
 group = LazyGroup(

@@ -24,27 +24,11 @@ from acdtask.engine.planning import (
     open_site,
     stale_error,
 )
-from acdtask.engine.rounds import (
-    EncodedHandouts,
-    Gathering,
-    RoundState,
-    ShardError,
-    digest_of,
-    find_gathering,
-)
+from acdtask.engine.rounds import EncodedHandouts, Gathering, RoundState, ShardError, digest_of, find_gathering
 from acdtask.engine.run_summary import Meter, WorkDone, current_run
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import decode, encode
-from acdtask.jobs.contract import (
-    Context,
-    Handouts,
-    LeftOutShard,
-    Nothing,
-    PlanHead,
-    Results,
-    Round,
-    Site,
-)
+from acdtask.jobs.contract import Context, Handouts, LeftOutShard, Nothing, PlanHead, Results, Round, Site
 from acdtask.jobs.quarantine import Failure, LeftOut, PartlyFailedError
 
 __all__ = [

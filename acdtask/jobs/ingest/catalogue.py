@@ -22,6 +22,7 @@ from acdtask.cube.model import Record, Variable
 from acdtask.cube.stac.items import StacLinks, stac_catalog, stac_collection
 from acdtask.jobs.catalogue import COLLECTION, ROOT, encode_document, link_images, linked_keys, revise
 from acdtask.jobs.contract import Site
+from acdtask.jobs.ingest.origins import has_instance
 from acdtask.jobs.parts import month_of
 from acdtask.storage.store import Store
 
@@ -67,11 +68,7 @@ class ImageCatalogue:
     def _indexed(self, site: Site) -> list[tuple[Record, str]]:
         """Images in this cube's own index that have items; empty if the records are on a Geocube."""
         cube = site.find_cube() if site.shared is None else None
-        if not isinstance(cube, LocalCube) or all(
-            variable.name != self._variable.name for variable in cube.variables()
-        ):
-            return []
-        if all(instance.name != self._instance for instance in cube.instances(self._variable.name)):
+        if not isinstance(cube, LocalCube) or not has_instance(cube, self._variable.name, self._instance):
             return []
         datasets = {
             dataset.record_id: dataset.uri

@@ -79,10 +79,10 @@ def settings_of_pixels(settings: IngestSettings) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude=set(NOT_OF_PIXELS), exclude_defaults=True)
 
 
-def has_instance(cube: Cube, settings: IngestSettings) -> bool:
-    """Whether the cube has the instance to fill."""
-    instances = find_or_none(lambda: cube.instances(settings.variable), ErrorCode.VARIABLE_UNKNOWN)
-    return any(instance.name == settings.instance for instance in instances or ())
+def has_instance(cube: Cube, variable: str, instance: str) -> bool:
+    """Whether the cube has an instance of a variable."""
+    instances = find_or_none(lambda: cube.instances(variable), ErrorCode.VARIABLE_UNKNOWN)
+    return any(known.name == instance for known in instances or ())
 
 
 def has_digest(dataset: Dataset, digest: str) -> bool:
@@ -236,7 +236,7 @@ class KnownFiles:
                 f"{variable.name} is {stored.dformat.dtype} {stored.dformat.min:g} to {stored.dformat.max:g},"
                 f" nodata {stored.dformat.nodata:g}, scale {stored.scale:g}",
             )
-        return cube if has_instance(cube, self._settings) else None
+        return cube if has_instance(cube, variable.name, self._settings.instance) else None
 
     def _status(self, record: Record, fingerprint: str, dataset: Dataset | None) -> RecordStatus:
         origin = self._month(record).records.get(record.id) if self.compares else None

@@ -109,7 +109,7 @@ class Write(Round[FilesWork, Digests, WrittenFiles]):
         """
         plan, site, settings, content = context.plan, context.site, context.settings, context.content
         written = [file for _, files in results for file in files.files]
-        store_left_out([*_left_out_by_plan(context), *_left_out(results.left_out, settings)], site)
+        store_left_out(_left_out(results.left_out, context), site)
         has_inputs = bool(content.inputs)
         variables = site.cube.variables() if site.shared is not None else []
         is_described = any(variable.name == settings.variable for variable in variables)
@@ -148,32 +148,19 @@ def _access(work: FilesWork, context: IngestContext) -> Access:
     return access_to(context.settings, signed=any(file.signed for file in work.inputs))
 
 
-def _left_out_by_plan(context: IngestContext) -> list[LeftOutRaster]:
-    """The files that the plan left out for their headers."""
-    return [
-        LeftOutRaster(
-            address=file.address,
-            record=file.record,
-            variable=context.settings.variable,
-            instance=context.settings.instance,
-            failure=context.plan.left_out[file.address],
-        )
-        for file in context.content.left_out
-    ]
-
-
-def _left_out(shards: tuple[LeftOutShard[FilesWork], ...], settings: IngestSettings) -> list[LeftOutRaster]:
-    return [
-        LeftOutRaster(
-            address=file.address,
-            record=file.record,
-            variable=settings.variable,
-            instance=settings.instance,
-            failure=shard.why.parts.get(file.address, shard.why.failure),
-        )
+def _left_out(shards: tuple[LeftOutShard[FilesWork], ...], context: IngestContext) -> list[LeftOutRaster]:
+    """The files that the plan left out for their headers, and those that failed in shards."""
+    failures = [(file.address, file.record, context.plan.left_out[file.address]) for file in context.content.left_out]
+    failures += [
+        (file.address, file.record, shard.why.parts.get(file.address, shard.why.failure))
         for shard in shards
         for file in shard.work.inputs
         if not shard.why.parts or file.address in shard.why.parts
+    ]
+    of_images = {"variable": context.settings.variable, "instance": context.settings.instance}
+    return [
+        LeftOutRaster(address=address, record=record, failure=failure, **of_images)
+        for address, record, failure in failures
     ]
 
 

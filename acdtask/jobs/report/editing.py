@@ -10,14 +10,7 @@ from acdtask.jobs.parts import month_of, write_part
 from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.content import ReportPlan
-from acdtask.jobs.report.edition import (
-    INDEX,
-    DrawnDate,
-    Edition,
-    ReportMonth,
-    read_drawn,
-    write_drawn,
-)
+from acdtask.jobs.report.edition import INDEX, DrawnDate, Edition, ReportMonth, read_drawn, write_drawn
 from acdtask.jobs.report.model import BaselinePage, LeftOutRow, MonthLine, ReportPage
 from acdtask.jobs.report.page import render
 from acdtask.jobs.report.paging import ShownDate, page_of, patches_of_dates, score_of

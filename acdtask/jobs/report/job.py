@@ -23,14 +23,7 @@ from acdtask.jobs.costs import REPORT
 from acdtask.jobs.ingest.quarantined import LeftOutRaster, left_out_of
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import NumberedChain
-from acdtask.jobs.report.content import (
-    Pictures,
-    PicturesWork,
-    PlannedMonth,
-    ReportContent,
-    ReportContext,
-    ReportPlan,
-)
+from acdtask.jobs.report.content import Pictures, PicturesWork, PlannedMonth, ReportContent, ReportContext, ReportPlan
 from acdtask.jobs.report.drawing import Drawer, baseline_folder
 from acdtask.jobs.report.editing import QUICKLOOK, Drawn, make_edition
 from acdtask.jobs.report.edition import (
