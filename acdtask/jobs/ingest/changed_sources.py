@@ -47,11 +47,9 @@ def require_unchanged_pixels(digests: dict[str, str], plan: IngestPlan, site: Si
     """
     settings = plan.settings
     cube = site.find_cube()
-    if (
-        cube is None
-        or settings.on_known in ("keep", "replace")
-        or not has_instance(cube, settings.variable, settings.instance)
-    ):
+    if cube is None or settings.on_known in ("keep", "replace"):
+        return
+    if not has_instance(cube, settings.variable, settings.instance):
         return
     known = KnownFiles(settings, site)
     planned = plan.content.record_ids

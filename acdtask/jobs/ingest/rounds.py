@@ -157,9 +157,9 @@ def _left_out(shards: tuple[LeftOutShard[FilesWork], ...], context: IngestContex
         for file in shard.work.inputs
         if not shard.why.parts or file.address in shard.why.parts
     ]
-    of_images = {"variable": context.settings.variable, "instance": context.settings.instance}
+    variable, instance = context.settings.variable, context.settings.instance
     return [
-        LeftOutRaster(address=address, record=record, failure=failure, **of_images)
+        LeftOutRaster(address=address, record=record, variable=variable, instance=instance, failure=failure)
         for address, record, failure in failures
     ]
 
