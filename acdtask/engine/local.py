@@ -135,9 +135,7 @@ def _run_round(
     site = open_site(address)
     missing = missing_shards(plan, round_name, site)
     items = [_Item(job.name, address, plan.plan_id, round_name, shard) for shard in missing]
-    done = plan.units if not missing else 0
-    if missing and len(missing) < plan.shards:
-        done = plan.units * (plan.shards - len(missing)) // plan.shards
+    done = plan.units * (plan.shards - len(missing)) // plan.shards
     failures: dict[int, Exception] = {}
 
     def tolerate(item: _Item, error: Exception) -> bool:

@@ -44,12 +44,9 @@ PLAN_ATTEMPTS = 20
 _events = log.events("engine")
 
 
-def open_site(address: str, *, create: bool = False) -> Site:
-    """The site at a folder or s3:// address; `create` makes a cube there if there is none. ADDRESS_INVALID."""
-    site = Site(address)
-    if create:
-        site.create_cube()
-    return site
+def open_site(address: str) -> Site:
+    """The site at a folder or s3:// address. ADDRESS_INVALID."""
+    return Site(address)
 
 
 def make_plan(

@@ -266,7 +266,6 @@ class Round(ABC, Generic[WorkT, HandoutT, ResultT]):
 
         If one is missing when the plan is published again, the shard runs again.
         """
-        del result, plan
         return ()
 
 
@@ -303,25 +302,20 @@ class Job(ABC, Generic[SettingsT, ContentT]):
 
     def fenced_area(self, settings: SettingsT) -> str:
         """The AOI whose results the job may replace, or empty. Its plans get tokens."""
-        del settings
         return ""
 
     def artifacts(self, plan: Plan[SettingsT, ContentT], site: Site) -> dict[str, str]:
         """Files of a published result that a workflow shows: {file name: key in the store}."""
-        del plan, site
         return {}
 
     def findings(self, plan: Plan[SettingsT, ContentT], site: Site) -> Findings:
         """The findings of a gathered plan."""
-        del plan, site
         return Findings()
 
     def notes(self, plan: Plan[SettingsT, ContentT], site: Site) -> list[str]:
         """Sentences about a gathered plan, for its user."""
-        del plan, site
         return []
 
     def is_published(self, plan: Plan[SettingsT, ContentT], site: Site) -> bool:
         """Whether the results of the last gather still exist. If not, it runs again."""
-        del plan, site
         return True

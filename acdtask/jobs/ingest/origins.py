@@ -118,12 +118,10 @@ class NothingKnown:
 
     def ids(self, record_ids: Iterable[str]) -> frozenset[str]:
         """Return no records."""
-        del record_ids
         return frozenset()
 
     def grids(self, files: Iterable[tuple[Record, str]]) -> Mapping[str, Grid]:
         """Return no grids."""
-        del files
         return {}
 
 

@@ -59,26 +59,12 @@ class PixelSummary(BaseModel):
     zeros: int
 
 
-def check_pixels(file: Input, dformat: DataFormat, access: Access) -> PixelSummary:
-    """Read and check every pixel of a raster.
+def check_pixels(file: Input, dformat: DataFormat, access: Access, into: NDArray[Any] | None = None) -> PixelSummary:
+    """Read and check every pixel of a raster, and write the stored pixels into the array, if one is given.
 
     Raises:
         AcdError: INPUT_NOT_FINITE, INPUT_OUT_OF_RANGE, INPUT_NODATA_UNKNOWN, INPUT_ALL_NODATA, INPUT_CHANGED.
     """
-    return _read(file, dformat, access, None)
-
-
-def read_checked(file: Input, digest: str, dformat: DataFormat, access: Access) -> tuple[NDArray[Any], PixelSummary]:
-    """The stored pixels of a checked raster, shape (height, width). INPUT_CHANGED if they have changed since."""
-    pixels: NDArray[Any] = np.empty(file.grid.shape, dformat.dtype)
-    summary = _read(file, dformat, access, pixels)
-    if summary.digest != digest:
-        raise AcdError(ErrorCode.INPUT_CHANGED, f"the pixels of {file.address} changed after they were checked")
-    return pixels, summary
-
-
-def _read(file: Input, dformat: DataFormat, access: Access, into: NDArray[Any] | None) -> PixelSummary:
-    """Check every pixel, and write the stored pixels into the array, if one is given."""
     digest = _digest_of(file)
     counts = {"valid": 0, "not_finite": 0, "outside": 0, "nan": 0, "zeros": 0}
     extreme = float("nan")
@@ -91,6 +77,15 @@ def _read(file: Input, dformat: DataFormat, access: Access, into: NDArray[Any] |
     _check(file, counts, extreme)
     zeros = counts["zeros"] if file.reading.dtype.startswith("float") else 0
     return PixelSummary(digest=digest.hexdigest()[:16], valid=counts["valid"], zeros=zeros)
+
+
+def read_checked(file: Input, digest: str, dformat: DataFormat, access: Access) -> tuple[NDArray[Any], PixelSummary]:
+    """The stored pixels of a checked raster, shape (height, width). INPUT_CHANGED if they have changed since."""
+    pixels: NDArray[Any] = np.empty(file.grid.shape, dformat.dtype)
+    summary = check_pixels(file, dformat, access, pixels)
+    if summary.digest != digest:
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"the pixels of {file.address} changed after they were checked")
+    return pixels, summary
 
 
 def process_inputs(
