@@ -32,11 +32,8 @@ SUCCEEDED = "{{status}} == Succeeded"
 class Figure:
     """A number that a gather writes to the file `figures/<output>` of its outputs.
 
-    Attributes:
-        output: name of the output parameter.
-        metric: name of the counter, without PREFIX.
-        help: help text; Prometheus requires the same text for every use of a name.
-        jobs: jobs with this figure; empty for all.
+    `metric` is the name of the counter, without PREFIX. Prometheus requires the same `help` for every use of a name.
+    `jobs` are those with this figure; empty for all.
     """
 
     output: str

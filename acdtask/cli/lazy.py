@@ -32,11 +32,8 @@ class OutputClosedError(Exception):
 class Lazy:
     """A command that is imported on use.
 
-    Attributes:
-        summary: one line for the list of commands.
-        target: `module:name` of the command, or of a function that makes it.
-        arguments: arguments of the function.
-        section: heading in the list of commands.
+    `target` is `module:name` of the command, or of a function that makes it from `arguments`. `section` is its heading
+    in the list of commands.
     """
 
     summary: str

@@ -108,9 +108,7 @@ class ShardError(Failure):
 class RoundState:
     """The stored state of a round, based on the previous round's gathering at the time of construction.
 
-    Attributes:
-        before: the gathering of the previous round.
-        stems: file name stem of each shard that takes part.
+    `before` is the gathering of the previous round; `stems` has the file name stem of each shard that takes part.
     """
 
     def __init__(self, plan: PlanHead, name: str, before: Gathering, site: Site) -> None:

@@ -43,7 +43,6 @@ __all__ = [
     "missing_shards",
     "open_site",
     "run_shard",
-    "shard_errors",
 ]
 
 
@@ -169,12 +168,6 @@ def missing_shards(plan: PlanHead, round_name: str, site: Site) -> list[int]:
     """The shards of a round that are not done for their current handouts."""
     state = RoundState.find(plan, round_name, site)
     return list(range(plan.shards)) if state is None else state.missing()
-
-
-def shard_errors(plan: PlanHead, round_name: str, site: Site) -> dict[int, ShardError]:
-    """The permanent failures of a round's missing shards, as far as recorded."""
-    state = RoundState.find(plan, round_name, site)
-    return {} if state is None else state.errors(state.missing())
 
 
 def _prepared(job: AnyJob, plan: PlanHead, round_name: str, site: Site) -> RoundState:

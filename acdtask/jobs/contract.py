@@ -87,10 +87,8 @@ class ImageFindings(BaseModel, frozen=True):
 class Findings(BaseModel, frozen=True):
     """Findings of a gathered plan, for its user.
 
-    Attributes:
-        figures: numbers by name, of this plan alone.
-        images: images of the plan, by datetime.
-        files: addresses by name; the files may also contain results of earlier plans.
+    `figures` are numbers by name, of this plan alone. `images` are by datetime. `files` are addresses by name; they may
+    also contain results of earlier plans.
     """
 
     figures: dict[str, float] = {}
@@ -158,10 +156,7 @@ class Site:
 class Context(Generic[SettingsT, ContentT]):
     """The context of a round: plan, site and progress callback.
 
-    Attributes:
-        plan: the plan, with settings and content.
-        site: where the job works.
-        progress: called with the number of units of the shard done so far.
+    `progress` is called with the number of units of the shard done so far.
     """
 
     def __init__(
@@ -190,10 +185,8 @@ class Results(Generic[WorkT, ResultT]):
 
     Results are read and decoded one at a time.
 
-    Attributes:
-        numbered: numbers and results.
-        left_out: shards that failed in this or an earlier round.
-        encoded_memo: encoded memo of the previous round's gather.
+    `left_out` are the shards that failed in this or an earlier round; `encoded_memo` is the memo of the previous
+    round's gather.
     """
 
     numbered: Iterator[tuple[int, ResultT]]

@@ -20,11 +20,8 @@ __all__ = ["JOBS", "JobEntry", "load_job"]
 class JobEntry:
     """Help texts of a job, which are shown without importing it.
 
-    Attributes:
-        summary: one line for lists of commands.
-        help: a paragraph about what it does.
-        example: options of a working example.
-        site_setting: setting that names the folder in which it works, if that is not a cube.
+    `example` has the options of a working example. `site_setting` is the setting that names the folder in which the job
+    works, if that is not a cube.
     """
 
     summary: str

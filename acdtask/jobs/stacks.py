@@ -143,11 +143,7 @@ class RecordChoice:
 class Selection:
     """Selection of the records that a job works on: area, period, variable, instance and filters.
 
-    Attributes:
-        aoi: the area.
-        variable, instance: names of the variable and instance to read.
-        start, end: the period; None leaves it open.
-        choice: filters.
+    `start` and `end` are the period; None leaves it open.
     """
 
     aoi: Aoi

@@ -64,10 +64,7 @@ NOT_PATHS = frozenset({"geocube", "geocube-ingester"})
 class Project:
     """The settings of an `acd.toml`, with paths relative to the working folder.
 
-    Attributes:
-        file: path of the file.
-        shared: values above the sections.
-        sections: values of each section.
+    `shared` are the values above the sections.
     """
 
     file: Path

@@ -30,12 +30,7 @@ SettingsOf = Callable[[Job[Any, Any]], Settings]
 class Pending:
     """A job with its plan.
 
-    Attributes:
-        job: name of the job.
-        draft: the plan; None if it depends on an earlier job.
-        after: the earlier job that it depends on.
-        unit: what the plan counts, such as "tiles".
-        note: what is already known without a plan.
+    `draft` is the plan; None if it depends on the earlier job `after`. `note` is what is already known without a plan.
     """
 
     job: str
@@ -54,9 +49,8 @@ class Pending:
 class WatchResult:
     """The results of all jobs.
 
-    Attributes:
-        findings: results of each job that had something to do, by name.
-        report: address of the report's page; empty if there is none.
+    `findings` are those of each job that had something to do, by name. `report` is the address of the report's page;
+    empty if there is none.
     """
 
     findings: dict[str, Findings] = field(default_factory=dict)

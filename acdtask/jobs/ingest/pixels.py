@@ -65,7 +65,7 @@ def check_pixels(file: Input, dformat: DataFormat, access: Access, into: NDArray
     Raises:
         AcdError: INPUT_NOT_FINITE, INPUT_OUT_OF_RANGE, INPUT_NODATA_UNKNOWN, INPUT_ALL_NODATA, INPUT_CHANGED.
     """
-    digest = _digest_of(file)
+    digest = hashlib.sha256(file.grid.model_dump_json().encode())
     counts = {"valid": 0, "not_finite": 0, "outside": 0, "nan": 0, "zeros": 0}
     extreme = float("nan")
     for row, strip in _quantised_strips(file, dformat, access):
@@ -181,7 +181,3 @@ def _identity_of_file(fingerprint: str) -> str:
     """
     match = LOCAL_FINGERPRINT.fullmatch(fingerprint)
     return f"{match['size']}{match['when']}" if match else fingerprint
-
-
-def _digest_of(file: Input) -> hashlib._Hash:
-    return hashlib.sha256(file.grid.model_dump_json().encode())

@@ -69,11 +69,8 @@ class DrawnMonth(BaseModel, frozen=True):
 class ReportMonth(BaseModel, frozen=True):
     """A month of a report.
 
-    Attributes:
-        month: such as 2018-07.
-        inputs: digest of the inputs of its pictures and page.
-        drawn: key of the part with its `DrawnMonth`.
-        failed: number of images whose pictures could not be drawn.
+    `inputs` is a digest of the inputs of its pictures and page, `drawn` the key of the part with its `DrawnMonth`,
+    `failed` the number of images whose pictures could not be drawn.
     """
 
     month: str

@@ -53,10 +53,7 @@ class QualityReason(BaseModel, frozen=True, extra="forbid"):
 class BaselinePage(BaseModel, frozen=True, extra="forbid"):
     """The reference period.
 
-    Attributes:
-        mean, std: pictures made with `coherence_png` and `std_png`.
-        images: number of images in the period.
-        count_min, count_max: range of the number of images per pixel.
+    `count_min` and `count_max` are the range of the number of images per pixel.
     """
 
     mean: PictureName
@@ -138,11 +135,8 @@ class PatchRow(BaseModel, frozen=True, extra="forbid"):
 class LeftOutRow(BaseModel, frozen=True, extra="forbid"):
     """Something that was left out of the results because it failed permanently.
 
-    Attributes:
-        job: the job that left it out.
-        what: a file, a tile or pictures.
-        start, end: the first and last date that it is missing from.
-        error, sentence: the error's label, if it has one, and the reason.
+    `what` is a file, a tile or pictures; `start` and `end` are the first and last date that it is missing from. `error`
+    is the error's label, if it has one, and `sentence` the reason.
     """
 
     job: str
@@ -156,11 +150,8 @@ class LeftOutRow(BaseModel, frozen=True, extra="forbid"):
 class MonthLine(BaseModel, frozen=True, extra="forbid"):
     """A month of the report, as listed on the first page.
 
-    Attributes:
-        month: such as 2018-07.
-        dates, changed: number of its dates, and of those with patches.
-        patches, area_ha: number of its patches, and the sum of their areas.
-        page: the name of its page; empty if it cannot be linked.
+    `changed` is the number of dates with patches, `area_ha` the sum of the areas of patches. `page` is empty if it
+    cannot be linked.
     """
 
     month: str
