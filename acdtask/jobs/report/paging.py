@@ -133,10 +133,12 @@ def score_of(dates: Sequence[ShownDate], patches: Sequence[LocatedPatch], source
     crs = sources.site.cube.layout(sources.monitor.layout).crs
     tiles = [tile.tile for date in dates for tile in date.product.tiles[:1]]
     transform = tiles[0].grid.transform if tiles else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    detected = [(patch.patch.id, patch.datetime.date(), project(patch.geometry, LON_LAT, crs)) for patch in patches]
+    detected = [
+        DetectedPatch(patch.patch.id, patch.datetime.date(), project(patch.geometry, LON_LAT, crs)) for patch in patches
+    ]
     return score(
         sources.events(date.product for date in dates),
-        [DetectedPatch(*patch) for patch in detected],
+        detected,
         [date.product.datetime.date() for date in dates],
         pixel_area=abs(transform[0] * transform[4]),
         unseen=frozenset((event, date.product.datetime.date()) for date in dates for event in date.drawn.unseen),
