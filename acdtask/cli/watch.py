@@ -87,10 +87,7 @@ def _text(pending: Pending) -> str:
     parts = [f"{count} {name}" for name, count in ((pending.unit, estimate.tiles), ("dates", estimate.dates)) if count]
     parts += [f"{bytes_text(estimate.bytes_read)} to read"] if estimate.bytes_read else []
     parts += [f"about {seconds_text(estimate.core_seconds)} of one core"] if estimate.core_seconds else []
-    notes = [f"{name}: {note}" for name, note in draft.notes.items() if isinstance(note, str) or _is_nonzero(note)]
+    notes = [
+        f"{name}: {note}" for name, note in draft.notes.items() if isinstance(note, str | int | float) and note != 0
+    ]
     return ", ".join(parts) + "".join(f"; {note}" for note in notes)
-
-
-def _is_nonzero(note: Any) -> bool:
-    """Whether a note is a number other than 0."""
-    return isinstance(note, int | float) and bool(note)

@@ -55,7 +55,9 @@ class JudgedPixels:
         '3 px std too small, 2 px no data in the image'
         """
         counts = [(self.quality_px.get(reason.name, 0), text) for reason, text in _REASONS.items()]
-        return ", ".join(f"{count} px {text}" for count, text in sorted(counts, key=_by_decreasing_count) if count)
+        return ", ".join(
+            f"{count} px {text}" for count, text in sorted(counts, key=lambda entry: (-entry[0], entry[1])) if count
+        )
 
     @property
     def sentence(self) -> str:
@@ -81,7 +83,3 @@ def percent(part: int, whole: int) -> str:
     """
     tenths = 1000 * part // whole if whole else 0
     return f"{tenths // 10}%" if tenths % 10 == 0 or tenths < 990 else f"{tenths / 10:.1f}%"
-
-
-def _by_decreasing_count(entry: tuple[int, str]) -> tuple[int, str]:
-    return -entry[0], entry[1]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import numpy as np
 import shapely
-from numpy.typing import NDArray
 from shapely.geometry import mapping
 
 from acdtask.cube.aoi import Aoi
@@ -38,7 +36,7 @@ def no_record(
             f"{first} to {last}",
             "Choose --start and --end to include some of them, or the --variable and --instance that they have.",
         )
-    swapped = shapely.transform(aoi.geometry, _swapped)
+    swapped = shapely.transform(aoi.geometry, lambda points: points[:, ::-1])
     if WORLD.contains(swapped) and cube.records(RecordQuery(area=mapping(swapped))):
         return AcdError(
             ErrorCode.AOI_OUTSIDE,
@@ -46,7 +44,3 @@ def no_record(
             "In GeoJSON, longitude comes first: swap the coordinates in the AOI file.",
         )
     return AcdError(ErrorCode.AOI_OUTSIDE, f"no record of {what} touches the AOI {aoi.name}")
-
-
-def _swapped(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    return points[:, ::-1]

@@ -30,7 +30,10 @@ def plan_on_geocube(
 ) -> Draft[ConsolidateContent, CellsWork]:
     """Plan one shard with the job to start. Its name is a digest of records, layout and settings."""
     content = ConsolidateContent(records=records)
-    identity = {**content.identity(settings), "settings": _server_settings(settings)}
+    identity = {
+        **content.identity(settings),
+        "settings": settings.model_dump(include={"variable", "instance", "layout"}),
+    }
     consolidation = Consolidation(
         name=f"acd-{content_id_of('consolidate', ALGORITHM, identity)}",
         variable=settings.variable,
@@ -63,11 +66,6 @@ def run_on_geocube(work: CellsWork, cube: Consolidates, progress: Callable[[int]
     job = require_done(follow(cube, job_id, on_event=report, timeout=FOLLOW_SECONDS, poll=POLL_SECONDS))
     progress(len(work.tiles))
     return ConsolidatedCells(job=job.name, job_id=job.id)
-
-
-def _server_settings(settings: ConsolidateSettings) -> dict[str, str]:
-    """The settings that are sent to a Geocube."""
-    return {"variable": settings.variable, "instance": settings.instance, "layout": settings.layout}
 
 
 def _newest_attempt(cube: Consolidates, name: str) -> tuple[int, JobState | None]:
