@@ -54,10 +54,8 @@ class JudgedPixels:
         >>> JudgedPixels({"VALID": 5, "NO_DATA": 2, "STEADY": 3, "OUTSIDE": 9}).reasons
         '3 px std too small, 2 px no data in the image'
         """
-        counts = [(self.quality_px.get(reason.name, 0), text) for reason, text in _REASONS.items()]
-        return ", ".join(
-            f"{count} px {text}" for count, text in sorted(counts, key=lambda entry: (-entry[0], entry[1])) if count
-        )
+        counts = sorted((-self.quality_px.get(reason.name, 0), text) for reason, text in _REASONS.items())
+        return ", ".join(f"{-count} px {text}" for count, text in counts if count)
 
     @property
     def sentence(self) -> str:
