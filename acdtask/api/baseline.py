@@ -216,8 +216,7 @@ def stored_image(
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Convert an image to the stored units of a baseline; also return its time, if known.
 
-    Raises:
-        AcdError: PIXELS_DIFFER, STACK_UNFIT, INPUT_OUT_OF_RANGE, INPUT_NOT_FINITE.
+    PIXELS_DIFFER, STACK_UNFIT, INPUT_OUT_OF_RANGE, INPUT_NOT_FINITE.
     """
     layers = layers_of(image, 2)
     _require_same_pixels(layers, baseline)

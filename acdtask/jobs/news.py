@@ -48,10 +48,7 @@ class News:
     def add(self, images: Iterable[tuple[dt.datetime, str]]) -> None:
         """Mark images as pending if they are after the watermark and were not announced.
 
-        Each image is given as its datetime and name.
-
-        Raises:
-            AcdError: PRODUCT_DAMAGED.
+        Each image is given as its datetime and name. PRODUCT_DAMAGED.
         """
         self.open()
         watermark = self._watermark()

@@ -113,8 +113,7 @@ class Project:
 def find_project(given: str | None = None) -> Project | None:
     """Find the project: the given file, else that of ACD_PROJECT, else `acd.toml` in the working folder if it exists.
 
-    Raises:
-        AcdError: PROJECT_INVALID if the file is invalid, or if a file that was named does not exist.
+    PROJECT_INVALID if the file is invalid, or if a file that was named does not exist.
     """
     name = given if given is not None else os.environ.get(FILE_VARIABLE)
     if name == "":
@@ -178,10 +177,8 @@ def chosen_aoi(*layers: Mapping[str, Any]) -> str | None:
     The first layer with an aoi or bbox gives the geometry. Name and dates come from the layers up to that one, so that
     an area never gets the name of another.
 
-    `layers` are values by the names in AREA, highest precedence first.
-
-    Raises:
-        AcdError: USAGE if a layer has both aoi and bbox; errors of `load_aoi`.
+    `layers` are values by the names in AREA, highest precedence first. USAGE if a layer has both aoi and bbox; errors
+    of `load_aoi`.
     """
     known = [{key: layer[key] for key in AREA if layer.get(key) not in (None, "")} for layer in layers]
     index = next((number for number, layer in enumerate(known) if "aoi" in layer or "bbox" in layer), None)

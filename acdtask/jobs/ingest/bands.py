@@ -28,10 +28,8 @@ def chosen_band(
     """Choose the band to read, and return its number.
 
     `stated` describes each band as its STAC item does. The name of the `variable` gives its polarisation and quantity.
-    `requested` is the band that the user asks for; it overrides everything else.
-
-    Raises:
-        AcdError: INPUT_BANDS, listing the bands with their names, if the choice is unclear.
+    `requested` is the band that the user asks for; it overrides everything else. INPUT_BANDS, listing the bands with
+    their names, if the choice is unclear.
     """
     if requested is not None:
         if requested > header.bands:

@@ -10,7 +10,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -26,7 +26,6 @@ from acdtask.storage.seal import parse_sealed, seal
 __all__ = [
     "KnownFiles",
     "KnownRecords",
-    "NothingKnown",
     "Origin",
     "RecordStatus",
     "has_digest",
@@ -103,29 +102,19 @@ def store_origins(origins: Iterable[tuple[Record, Origin]], settings: IngestSett
             site.runs.put(key, seal(merged.model_dump_json().encode()))
 
 
-class KnownRecords(Protocol):
-    """The records of a source that a cube has."""
+class KnownRecords:
+    """The records of a source that a cube has. Without a cube there are none, so every file is opened."""
 
     def ids(self, record_ids: Iterable[str]) -> frozenset[str]:
         """Records that the instance already has."""
-
-    def grids(self, files: Iterable[tuple[Record, str]]) -> Mapping[str, Grid]:
-        """Grids of the records whose files need not be opened, by record id."""
-
-
-class NothingKnown:
-    """Used without a cube: every file is opened."""
-
-    def ids(self, record_ids: Iterable[str]) -> frozenset[str]:
-        """Return no records."""
         return frozenset()
 
     def grids(self, files: Iterable[tuple[Record, str]]) -> Mapping[str, Grid]:
-        """Return no grids."""
+        """Grids of the records whose files need not be opened, by record id."""
         return {}
 
 
-class KnownFiles:
+class KnownFiles(KnownRecords):
     """The records of an ingest that the cube has. VARIABLE_CONFLICT if the cube's variable differs."""
 
     def __init__(self, settings: IngestSettings, site: Site) -> None:

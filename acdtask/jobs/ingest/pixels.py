@@ -62,8 +62,7 @@ class PixelSummary(BaseModel):
 def check_pixels(file: Input, dformat: DataFormat, access: Access, into: NDArray[Any] | None = None) -> PixelSummary:
     """Read and check every pixel of a raster, and write the stored pixels into the array, if one is given.
 
-    Raises:
-        AcdError: INPUT_NOT_FINITE, INPUT_OUT_OF_RANGE, INPUT_NODATA_UNKNOWN, INPUT_ALL_NODATA, INPUT_CHANGED.
+    INPUT_NOT_FINITE, INPUT_OUT_OF_RANGE, INPUT_NODATA_UNKNOWN, INPUT_ALL_NODATA, INPUT_CHANGED.
     """
     digest = hashlib.sha256(file.grid.model_dump_json().encode())
     counts = {"valid": 0, "not_finite": 0, "outside": 0, "nan": 0, "zeros": 0}

@@ -61,11 +61,8 @@ class Reading(BaseModel, frozen=True, ser_json_inf_nan="strings"):
 def reading_of(address: str, header: Header, asset: Mapping[str, Any], settings: IngestSettings) -> Reading:
     """Decide how to read a raster.
 
-    `asset` is the raster's asset in its STAC item; empty if it has none.
-
-    Raises:
-        AcdError: INPUT_BANDS, INPUT_RANGE_UNKNOWN, INPUT_CONTRADICTORY, INPUT_NODATA_UNKNOWN, STAC_INVALID,
-            SETTING_INVALID for settings that do not fit the file.
+    `asset` is the raster's asset in its STAC item; empty if it has none. INPUT_BANDS, INPUT_RANGE_UNKNOWN,
+    INPUT_CONTRADICTORY, INPUT_NODATA_UNKNOWN, STAC_INVALID, SETTING_INVALID for settings that do not fit the file.
     """
     stated = stated_bands(asset, address, header.bands, alpha_of(header))
     number = chosen_band(address, header, stated, settings.variable, settings.band)

@@ -32,10 +32,8 @@ def stated_bands(asset: Mapping[str, Any], address: str, bands: int, alpha: int 
     """The description of each band of a raster in its STAC asset.
 
     `asset` is empty if the raster has no item. `bands` is the number of the raster's bands; `alpha` is the number of
-    its alpha band, which a list may omit, or 0.
-
-    Raises:
-        AcdError: STAC_INVALID if a list of bands has another length, or a value is not a number.
+    its alpha band, which a list may omit, or 0. STAC_INVALID if a list of bands has another length, or a value is not a
+    number.
 
     >>> (band,) = stated_bands({"raster:bands": [{"nodata": 0, "scale": 0.004}]}, "a.tif", 1)
     >>> band.nodata, band.scale, band.offset
