@@ -33,10 +33,7 @@ def advance(
 
     `settings_of` returns the settings of a job once the jobs before it are done. `budget` is for all jobs together;
     `quarantine` is, per job, the number of inputs and shards that may fail permanently and be left out. `report` is
-    called when a job is done or handed over.
-
-    Returns:
-        The outcome of each job that was planned.
+    called when a job is done or handed over. Returns the outcome of each job that was planned.
     """
     write_texts({"next": END}, outputs)
     for job in jobs:

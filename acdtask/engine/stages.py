@@ -56,10 +56,8 @@ def run_shard(
 ) -> LeftOut | None:
     """Run a shard of a round, unless its marker exists. SHARD_UNKNOWN, SHARDS_MISSING.
 
-    A permanent error is stored for `gather_round`, then raised.
-
-    Returns:
-        None, or the reason why there was nothing to do: the shard was left out in an earlier round.
+    A permanent error is stored for `gather_round`, then raised. Returns None, or the reason why there was nothing to
+    do: the shard was left out in an earlier round.
     """
     _check_round(job, plan, round_name)
     shard = load_shard(job, plan, index, site)
@@ -99,13 +97,8 @@ def gather_round(
     """Verify that all shards of the round are done (at most `quarantine` failed permanently), and join their tables.
 
     `quarantine` is the number of shards that may be left out, in all rounds together; inputs left out by the plan
-    count.
-
-    Returns:
-        The shards left out.
-
-    Raises:
-        AcdError: SHARDS_FAILED if more are missing and all have a recorded error, otherwise SHARDS_MISSING.
+    count. SHARDS_FAILED if more are missing and all have a recorded error, otherwise SHARDS_MISSING. Returns the shards
+    left out.
     """
     _check_round(job, plan, round_name)
     round_, state = job.round(round_name), _prepared(job, plan, round_name, site)
