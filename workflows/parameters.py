@@ -72,10 +72,7 @@ class Bound:
 def bound_to(job: str, settings: type[Settings], *, alone: bool) -> list[Bound]:
     """Assign a parameter to each setting, with the job's name as prefix if the workflow has several jobs.
 
-    Args:
-        job: name of the job.
-        settings: settings model of the job.
-        alone: whether the workflow has only this job.
+    `alone` says whether the workflow has only this job.
     """
     return [Bound(job, option, _name(job, option.field, alone=alone)) for option in options_of(settings)]
 

@@ -179,7 +179,7 @@ def monitor(
         high=high,
         min_area=min_area,
         min_count=min_count,
-        min_std=_in_steps(min_std, stored),
+        min_std=round(min_std / stored.scale, 9),  # in stored units; 0.005 is exactly 5 steps of 0.001
         zero_is_nodata=baseline.zero_is_nodata,
         steps=steps_of({"centred": centred, "smooth": smooth}),
     )
@@ -193,11 +193,6 @@ def monitor(
     )
     _require_judged(detected, baseline, min_count, min_std)
     return Change(detected, detection, baseline.scale, times[0] if times else "", baseline.grid)
-
-
-def _in_steps(min_std: float, stored: Stored) -> float:
-    """Convert a standard deviation of coherence to stored units, rounded so that 0.005 is exactly 5 steps of 0.001."""
-    return round(min_std / stored.scale, 9)
 
 
 def _inside(area: Area | None, baseline: Baseline) -> NDArray[np.bool_] | None:

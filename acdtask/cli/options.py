@@ -147,16 +147,9 @@ def settings_from(
 ) -> ModelT:
     """Make settings; precedence is options, settings file, `defaults`, defaults of the model.
 
-    Args:
-        model: settings model.
-        given: options by field; None means not given.
-        file: the settings file, or its values.
-        defaults: values of acd.toml.
-        origin: name of the source of `defaults` in errors.
-
-    Raises:
-        AcdError: USAGE if a required setting is missing, SETTING_INVALID if a value is invalid, INPUT_MISSING if the
-            file does not exist, PROJECT_INVALID if one of the defaults is invalid.
+    A value of None in `given` means not given. `file` is the settings file, or its values. `defaults` are the values of
+    acd.toml, and `origin` is their name in errors. USAGE if a required setting is missing, SETTING_INVALID if a value
+    is invalid, INPUT_MISSING if the file does not exist, PROJECT_INVALID if one of the defaults is invalid.
     """
     options = {option.field: option for option in options_of(model)}
     own = {name: _trimmed(options[name], value) for name, value in given.items() if value is not None}

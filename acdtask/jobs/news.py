@@ -34,12 +34,7 @@ def news_key(datetime: dt.datetime, image: str) -> str:
 
 
 class News:
-    """Tracks which images of a series have been announced.
-
-    Args:
-        store: store of the cube.
-        series: the series.
-    """
+    """Tracks which images of a series have been announced."""
 
     def __init__(self, store: Store, series: Series) -> None:
         self._store = store.within(f"products/{series.aoi}/monitor/{series.id}/news")
@@ -53,11 +48,7 @@ class News:
     def add(self, images: Iterable[tuple[dt.datetime, str]]) -> None:
         """Mark images as pending if they are after the watermark and were not announced.
 
-        Args:
-            images: datetime and name of each image.
-
-        Raises:
-            AcdError: PRODUCT_DAMAGED.
+        Each image is given as its datetime and name. PRODUCT_DAMAGED.
         """
         self.open()
         watermark = self._watermark()
@@ -79,9 +70,7 @@ class News:
     def acknowledge(self, keys: Iterable[str], run: str) -> None:
         """Mark images as announced, after an event with them was delivered.
 
-        Args:
-            keys: keys from `pending`.
-            run: id of the run that sent the event.
+        `keys` are from `pending`; `run` is the run that sent the event.
         """
         for key in keys:
             self._store.create(f"{ANNOUNCED}/{key}.json", seal(json.dumps({"run": run}).encode()))

@@ -10,7 +10,7 @@ import pytest
 
 from acdtask.engine.chain import END, advance
 from acdtask.engine.run_summary import record_of_this_run
-from acdtask.engine.small_work import ALWAYS_PODS, Budget, JobOutcome, Way, do_or_hand_over
+from acdtask.engine.small_work import Budget, JobOutcome, Way, do_or_hand_over
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Estimate, Job, Site
@@ -23,7 +23,7 @@ from tests.jobs.chain import digests
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, monitor, steady
 
-PLENTY = Budget(600, 2048)
+PLENTY, ALWAYS_PODS = Budget(600, 2048), Budget(0, 0)
 FILES, REFERENCE = 3, 5
 
 

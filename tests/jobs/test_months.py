@@ -49,7 +49,7 @@ def monitored(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_baseline(scene: Path, cube: Path) -> Path:
-    open_site(str(cube), create=True)
+    open_site(str(cube)).create_cube()
     with WorkerPool(0) as pool:
         run_locally(IngestJob(), IngestSettings(source=str(scene / "images")), str(cube), pool=pool, progress=False)
         grid = RegularGrid(crs="EPSG:32632", resolution=20, cell_size=96)

@@ -384,7 +384,9 @@ def test_an_error_that_may_pass_is_not_kept(scene: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(Check, "run", raising(AcdError(ErrorCode.STORE_UNREACHABLE, "no answer")))
     with pytest.raises(AcdError):
         run_shard(job, plan, "check", 0, open_site(cube))
-    assert stages.shard_errors(plan, "check", open_site(cube)) == {}
+    state = RoundState.find(plan, "check", open_site(cube))
+    assert state is not None
+    assert state.errors(state.missing()) == {}
 
 
 @pytest.mark.parametrize("round_name", MonitorJob().round_names)

@@ -40,12 +40,7 @@ def baseline_folder(ground: str) -> str:
 
 
 class Drawer:
-    """Draws the pictures of one shard.
-
-    Args:
-        sources: the monitoring result to draw.
-        folder: the report's folder.
-    """
+    """Draws the pictures of one shard."""
 
     def __init__(self, sources: Sources, folder: Store) -> None:
         self._sources, self._folder = sources, folder

@@ -45,11 +45,8 @@ def digest_of(content: Any) -> str:
 class Sources:
     """Reads a report's inputs, each one once.
 
-    Args:
-        site: the cube and its runs.
-        monitor: the monitoring result.
-        version: the number of its manifest.
-        truth: a GeoJSON document of known events; may be empty.
+    `version` is the number of the monitoring result's manifest. `truth` is a GeoJSON document of known events, or
+    empty.
     """
 
     def __init__(self, site: Site, monitor: MonitorManifest, version: int, truth: bytes) -> None:
