@@ -21,8 +21,7 @@ from rasterio.warp import transform_bounds
 
 from acdtask.cli import main
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Addition, Record, RecordQuery, Slice
-from acdtask.cube.shared import SharedCube
+from acdtask.cube.model import Addition, Record, RecordQuery
 from acdtask.engine.local import LocalOutcome, run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import make_plan, open_site
@@ -226,33 +225,6 @@ def test_a_file_of_another_track_than_the_option_says_is_refused(area: Area) -> 
     assert refused.code is ErrorCode.TRACK_CONFLICT
     area.ingest()
     assert {record.tags["track"] for record in area.records()} == {"D066"}
-
-
-def pixels_by_name(cube: LocalCube | SharedCube, instance: str) -> dict[str, NDArray[Any]]:
-    names = {record.id: record.name for record in cube.records(RecordQuery())}
-    return {
-        names[dataset.record_id]: cube.read(
-            dataset.grid, [Slice(label="", datasets=(dataset,))], cube.variable("CoherenceVV")
-        )
-        for dataset in cube.datasets("CoherenceVV", instance)
-    }
-
-
-def test_a_track_given_later_adds_no_image_a_second_time_and_the_advice_works(area: Area) -> None:
-    write_series(area.folder / "images", "{a}_{b}.coh.tif", 2, mean=0.7)
-    area.ingest()
-    refused = refusal(lambda: area.ingest(track="A015"))
-    assert refused.code is ErrorCode.TRACK_CONFLICT
-    assert refused.detail.startswith("2 images, such as 20200104_20200116_coh, are in the cube without the tag track=A")
-    assert "already in the cube" in area.ingest().lines[0]
-    assert len(area.records()) == 2
-    area.ingest(track="A015", instance="of_A015")
-    cube = open_site(str(area.cube)).cube
-    untagged, tagged = (pixels_by_name(cube, instance) for instance in ("master", "of_A015"))
-    assert len(tagged) == 2
-    for name, pixels in tagged.items():
-        np.testing.assert_array_equal(pixels, untagged[name])
-    assert "already in the cube" in area.ingest(track="A015", instance="of_A015").lines[0]
 
 
 def test_a_track_that_no_record_has_is_refused_with_those_that_there_are(area: Area) -> None:

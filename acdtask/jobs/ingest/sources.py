@@ -20,7 +20,7 @@ from acdtask.jobs.ingest.polarisations import polarisation_to_take, track_to_not
 from acdtask.jobs.ingest.producers import PRODUCERS
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.source_listing import THREADS, SourceFile, addresses_with_query, list_files, record_name
-from acdtask.jobs.tracks import POLARISATION, TRACK, polarisation_of
+from acdtask.jobs.tracks import POLARISATION, polarisation_of
 from acdtask.raster.grid import Grid
 from acdtask.raster.source_files import Header, read_header
 from acdtask.raster.tiling import footprint
@@ -209,42 +209,12 @@ def _records_of(
 ) -> list[Record]:
     """The records of files, with their track and polarisation as tags.
 
-    A record that an older version of acd stored without these tags keeps its identity. TRACK_CONFLICT if --track would
-    add records again that the cube has without it.
+    A record that an older version of acd stored without these tags keeps its identity.
     """
     candidates = [_possible_records(file, more_tags, settings) for file in files]
     ambiguous = [record.id for records in candidates if len(records) > 1 for record in records]
     existing = known.ids(ambiguous) if ambiguous else frozenset()
-    chosen = [next((record for record in records if record.id in existing), records[0]) for records in candidates]
-    if settings.track:
-        _refuse_doubles(files, chosen, more_tags, settings, known)
-    return chosen
-
-
-def _refuse_doubles(
-    files: list[SourceFile],
-    records: list[Record],
-    more_tags: dict[str, str],
-    settings: IngestSettings,
-    known: KnownRecords,
-) -> None:
-    without_option = settings.model_copy(update={"track": ""})
-    others = {
-        other.id: record
-        for file, record in zip(files, records, strict=True)
-        for other in _possible_records(file, more_tags, without_option)
-        if other.id != record.id
-    }
-    existing = known.ids([*others, *(record.id for record in others.values())])
-    doubles = [record for other, record in others.items() if other in existing and record.id not in existing]
-    if doubles:
-        tag = f"{TRACK}={doubles[0].tags[TRACK]}"
-        raise AcdError(
-            ErrorCode.TRACK_CONFLICT,
-            f"{len(doubles)} images, such as {doubles[0].name}, are in the cube without the tag {tag}, and"
-            " would be added a second time",
-            "Omit --track, or ingest them with the tag under another instance (--instance).",
-        )
+    return [next((record for record in records if record.id in existing), records[0]) for records in candidates]
 
 
 def _possible_records(file: SourceFile, more_tags: dict[str, str], settings: IngestSettings) -> list[Record]:
