@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
-from tests.storage.web_server import ReceivedRequest, Reply, WebServer, web_server
+from tests.storage.web_server import ReceivedRequest, Reply, WebServer, etag_of, web_server
 
 PAGE = 1000
 
@@ -89,7 +89,7 @@ def listing(name: str, objects: Mapping[str, bytes], query: Mapping[str, str]) -
     token = f"<NextContinuationToken>{escape(shown[-1])}</NextContinuationToken>" if len(keys) > PAGE else ""
     contents = "".join(
         f"<Contents><Key>{escape(key)}</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified>"
-        f"<ETag>&quot;{len(objects[key])}&quot;</ETag><Size>{len(objects[key])}</Size></Contents>"
+        f"<ETag>{escape(etag_of(objects[key]))}</ETag><Size>{len(objects[key])}</Size></Contents>"
         for key in shown
     )
     common = "".join(

@@ -81,8 +81,7 @@ class WebServer:
         """Reply with an object or the requested range of it."""
         headers = {"Content-Type": "image/tiff"}
         if self.tags:
-            digest = hashlib.sha256(body).hexdigest()[:16]
-            headers |= {"ETag": f'"{digest}"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+            headers |= {"ETag": etag_of(body), "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
         text = request.headers.get("Range", "")
         if not text or not self.ranges:
             return Reply(200, body, headers)
@@ -91,6 +90,11 @@ class WebServer:
             return Reply(416, b"", {"Content-Range": f"bytes */{len(body)}"})
         end = min(int(last or len(body)), len(body) - 1)
         return Reply(206, body[int(first) : end + 1], headers | {"Content-Range": f"bytes {first}-{end}/{len(body)}"})
+
+
+def etag_of(body: bytes) -> str:
+    """ETag of a body."""
+    return f'"{hashlib.sha256(body).hexdigest()[:16]}"'
 
 
 @contextmanager
