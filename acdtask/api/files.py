@@ -63,7 +63,6 @@ def read_saved(address: Address, kind: str) -> tuple[dict[str, Any], dict[str, N
 def store_and_name(address: Address) -> tuple[Store, str]:
     """Split an address into the store of its folder and the name of the file. ADDRESS_INVALID."""
     text = os.fspath(address)
-    folder, _, name = text.rpartition("/")
-    if not name:
+    if not text or text.endswith("/"):
         raise AcdError(ErrorCode.ADDRESS_INVALID, f"{text!r} names no file", "Give the path of a file.")
-    return Store.at(folder or ("/" if text.startswith("/") else ".")), name
+    return Store.of_file(text)

@@ -230,8 +230,8 @@ def _text_of(source: str) -> tuple[bytes | str, str]:
     if source.lstrip().startswith(("{", "[")):
         return source, "the AOI"
     if source.startswith(("s3://", "file://")):
-        parent, _, name = source.rpartition("/")
-        data = Store.at(parent).find_small(name)
+        store, key = Store.of_file(source)
+        data = store.find_small(key)
         if data is None:
             raise AcdError(ErrorCode.AOI_UNREADABLE, f"{source} does not exist")
         return data, source

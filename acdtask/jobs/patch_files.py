@@ -162,9 +162,9 @@ def require_format(address: str) -> None:
 def save_patches(patches: Sequence[LocatedPatch], address: str) -> None:
     """Write patches to a .parquet or .geojson file at a path or an s3:// address. FORMAT_UNKNOWN."""
     require_format(address)
-    folder, _, name = address.rpartition("/")
+    store, name = Store.of_file(address)
     body = next(write(patches) for ending, write in _WRITERS.items() if name.endswith(ending))
-    Store.at(folder or ("/" if address.startswith("/") else ".")).put(name, body)
+    store.put(name, body)
 
 
 _WRITERS = {".parquet": patches_to_parquet, ".geojson": patches_to_geojson}

@@ -54,11 +54,8 @@ def read_pam(store: Store | Web, address: str) -> dict[int, PamBand]:
     is damaged.
     """
     path = address + PAM_ENDING
-    folder, _, name = path.rpartition("/")
-    if isinstance(store, Web):
-        data = store.find_small(path, LARGEST_BYTES)
-    else:
-        data = Store.at(folder or "/").find_small(name, LARGEST_BYTES)
+    reader, key = (store, path) if isinstance(store, Web) else Store.of_file(path)
+    data = reader.find_small(key, LARGEST_BYTES)
     if data is None:
         return {}
     try:

@@ -64,6 +64,17 @@ class StoreBackend:
             raise AcdError(ErrorCode.ADDRESS_INVALID, f"{url!r} is not the address of a cube")
         return cls(_absolute(url))
 
+    @classmethod
+    def of_file(cls, address: str) -> tuple[Self, str]:
+        """The store of a file's folder or prefix, and the file's key in it. ADDRESS_INVALID.
+
+        >>> store, key = StoreBackend.of_file("/truth.geojson")
+        >>> store.url, key
+        ('/', 'truth.geojson')
+        """
+        name = address.rpartition("/")[2]
+        return cls.at(address.removesuffix(name) or "."), name
+
     @property
     def url(self) -> str:
         """Absolute path or s3:// address; `Store.at(url)` is the same store."""

@@ -46,8 +46,8 @@ class Store(ListedStore):
         """Whether a file exists under a key, or at an absolute path, a file:// or an s3:// address."""
         if not uri.startswith(ELSEWHERE):
             return self.exists(uri)
-        folder, _, name = (self.roots.resolve(uri) if self.roots else plain_address(uri)).rpartition("/")
-        return Store.at(folder or "/").exists(name)
+        store, key = Store.of_file(self.roots.resolve(uri) if self.roots else plain_address(uri))
+        return store.exists(key)
 
     def put(self, key: str, data: bytes) -> None:
         """Write data under a key, atomically replacing what was there."""

@@ -51,6 +51,24 @@ def test_missing_objects_are_reported_as_missing(place: str) -> None:
         assert caught.value.code is ErrorCode.CUBE_DAMAGED
 
 
+@pytest.mark.parametrize(
+    ("address", "folder"),
+    [
+        ("/truth.geojson", "/"),
+        ("/data/truth.geojson", "/data"),
+        ("truth.geojson", "."),
+        ("data/truth.geojson", "data"),
+        ("file:///truth.geojson", "/"),
+        ("file:///data/truth.geojson", "/data"),
+        ("s3://bucket/truth.geojson", "s3://bucket"),
+        ("s3://bucket/data/truth.geojson", "s3://bucket/data"),
+    ],
+)
+def test_the_address_of_a_file_is_a_store_and_a_key(address: str, folder: str) -> None:
+    store, key = Store.of_file(address)
+    assert (store.url, key) == (Store.at(folder).url, "truth.geojson")
+
+
 def test_reading_makes_no_folder(tmp_path: Path) -> None:
     store = Store.at(str(tmp_path / "new"))
     assert store.find("a") is None

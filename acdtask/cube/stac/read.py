@@ -141,8 +141,8 @@ def _data(address: str) -> bytes:
         if data is None:
             raise AcdError(ErrorCode.INPUT_MISSING, f"{address} does not exist", "Check the address.")
         return data
-    folder, _, name = address.rpartition("/")
-    data = Store.at(folder or "/").find_small(name)
+    store, key = Store.of_file(address)
+    data = store.find_small(key)
     if data is None:
         raise _invalid(address, "is linked, but does not exist")
     return data
@@ -241,8 +241,8 @@ def _on_web(href: str, base: str) -> str:
 
 
 def _exists(address: str) -> bool:
-    folder, _, name = address.rpartition("/")
-    return Store.at(folder or "/").exists(name)
+    store, key = Store.of_file(address)
+    return store.exists(key)
 
 
 def _text(node: object, name: str, address: str) -> str:

@@ -25,4 +25,4 @@ class Access:
 
     def store_of(self, address: str) -> Store | Web:
         """The store, or web reader, that reads the file at an address."""
-        return self.web if is_web(address) else Store.at(address.rpartition("/")[0] or "/")
+        return self.web if is_web(address) else Store.of_file(address)[0]

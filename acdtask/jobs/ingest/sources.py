@@ -192,12 +192,12 @@ def _folder_of(settings: IngestSettings) -> str:
     """The folder or prefix of the source or of the STAC document; empty on the web, where VRTs are not read."""
     if is_web(settings.source):
         return ""
-    return Store.at(_parent(settings.source)).url if is_stac(settings.source) else root_of(settings.source)
+    return Store.of_file(settings.source)[0].url if is_stac(settings.source) else root_of(settings.source)
 
 
 def _stores_of(addresses: Sequence[str], access: Access) -> dict[str, Store | Web]:
     """A store for each folder. The files have been listed, so the buckets exist."""
-    stores = {folder: access.store_of(f"{folder}/") for folder in dict.fromkeys(map(_parent, addresses))}
+    stores = {folder: access.store_of(folder) for folder in dict.fromkeys(map(_parent, addresses))}
     for store in stores.values():
         if isinstance(store, Store):
             store.know_bucket()
@@ -244,4 +244,5 @@ def _candidate(
 
 
 def _parent(address: str) -> str:
-    return address.rpartition("/")[0] or "."
+    """The folder or prefix of a raster, with its final slash."""
+    return address[: address.rindex("/") + 1]

@@ -19,8 +19,8 @@ __all__ = ["events_on", "read_truth"]
 
 def read_truth(address: str) -> bytes:
     """Read the file at an address. TRUTH_UNREADABLE if it does not exist, FILE_UNFIT."""
-    folder, _, file = address.rpartition("/")
-    body = Store.at(folder or ".").find_small(file)
+    store, key = Store.of_file(address)
+    body = store.find_small(key)
     if body is None:
         raise AcdError(ErrorCode.TRUTH_UNREADABLE, f"there is no file {address}")
     return body
