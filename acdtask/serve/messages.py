@@ -13,12 +13,11 @@ from acdtask.cube.model import NAME_BYTES, NAME_RULE, Instance, Record, RecordQu
 from acdtask.cube.protocol import records_pb2, values_pb2, variables_pb2
 from acdtask.cube.protocol.convert import (
     DTYPES,
-    RESAMPLINGS,
     area_from_message,
     area_to_message,
-    dformat_to_message,
     moment_from_message,
     moment_to_message,
+    variable_to_message,
 )
 from acdtask.raster.data_format import DataFormat, DType, format_faults
 from acdtask.serve.areas import area_id
@@ -38,7 +37,7 @@ __all__ = [
     "record_text",
     "record_to_message",
     "require_short",
-    "variable_to_message",
+    "served_variable_to_message",
 ]
 
 CORNERS = 4
@@ -152,23 +151,16 @@ def instance_to_message(instance: Instance) -> variables_pb2.Instance:
     )
 
 
-def variable_to_message(variable: Variable, instances: list[Instance]) -> variables_pb2.Variable:
+def served_variable_to_message(variable: Variable, instances: list[Instance]) -> variables_pb2.Variable:
     """The message of a variable with its instances. UNIMPLEMENTED if Geocube does not support its data type."""
     if variable.dformat.dtype not in DTYPES:
         raise not_served(
             f"variable {variable.name} has the data type {variable.dformat.dtype}, which Geocube's API does not support"
         )
-    return variables_pb2.Variable(
-        id=variable_id(variable.name),
-        name=variable.name,
-        unit=variable.unit,
-        description=variable.description,
-        dformat=dformat_to_message(variable.dformat),
-        bands=variable.bands,
-        palette=variable.palette,
-        resampling_alg=RESAMPLINGS[variable.resampling],
-        instances=[instance_to_message(instance) for instance in instances],
-    )
+    message = variable_to_message(variable)
+    message.id = variable_id(variable.name)
+    message.instances.extend(map(instance_to_message, instances))
+    return message
 
 
 def dformat_of(message: values_pb2.DataFormat) -> DataFormat:

@@ -16,7 +16,14 @@ from acdtask.raster.data_format import Resampling
 from acdtask.serve.catalogue import Catalogue
 from acdtask.serve.errors import already_exists, failed, invalid, not_found, not_served, still_used
 from acdtask.serve.ids import instance_id
-from acdtask.serve.messages import dformat_of, instance_to_message, is_name, page_of, require_short, variable_to_message
+from acdtask.serve.messages import (
+    dformat_of,
+    instance_to_message,
+    is_name,
+    page_of,
+    require_short,
+    served_variable_to_message,
+)
 from acdtask.serve.palettes import Colour, Palette
 
 __all__ = ["VariableCalls"]
@@ -142,7 +149,7 @@ class VariableCalls:
         raise not_found("Variable", "name", name)
 
     def _to_message(self, variable: Variable) -> pb.Variable:
-        return variable_to_message(variable, self._cube.instances(variable.name))
+        return served_variable_to_message(variable, self._cube.instances(variable.name))
 
 
 def _variable_of(message: pb.Variable) -> Variable:

@@ -13,7 +13,7 @@ from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.errors import check_name, is_taken, malformed
 from acdtask.cube.model import Instance, Variable
 from acdtask.cube.protocol import variables_pb2 as pb
-from acdtask.cube.protocol.convert import RESAMPLING_NAMES, RESAMPLINGS, dformat_from_message, dformat_to_message
+from acdtask.cube.protocol.convert import RESAMPLING_NAMES, dformat_from_message, variable_to_message
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["SCALE_KEY", "ServedInstance", "Variables"]
@@ -104,15 +104,7 @@ class Variables:
         """
         check_name("a variable", variable.name)
         _check_bands(variable)
-        message = pb.Variable(
-            name=variable.name,
-            unit=variable.unit,
-            description=variable.description,
-            dformat=dformat_to_message(variable.dformat),
-            bands=variable.bands,
-            palette=variable.palette,
-            resampling_alg=RESAMPLINGS[variable.resampling],
-        )
+        message = variable_to_message(variable)
         existing = self._find(variable.name)
         if existing is None:
             try:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from acdtask.cube.protocol import layouts_pb2, records_pb2, values_pb2
+from acdtask.cube.model import Variable
+from acdtask.cube.protocol import layouts_pb2, records_pb2, values_pb2, variables_pb2
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import DataFormat, DType, Resampling, format_faults
 from acdtask.raster.grid import Grid, Layout, RegularGrid
@@ -31,6 +32,7 @@ __all__ = [
     "moment_from_message",
     "moment_to_message",
     "transform_to_message",
+    "variable_to_message",
 ]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -76,6 +78,19 @@ def dformat_to_message(dformat: DataFormat) -> values_pb2.DataFormat:
         raise AcdError(ErrorCode.SETTING_INVALID, f"Geocube does not support the data type {dformat.dtype}")
     return values_pb2.DataFormat(
         dtype=DTYPES[dformat.dtype], no_data=dformat.nodata, min_value=dformat.min, max_value=dformat.max
+    )
+
+
+def variable_to_message(variable: Variable) -> variables_pb2.Variable:
+    """The message of a variable, without id and instances. SETTING_INVALID for a data type that Geocube lacks."""
+    return variables_pb2.Variable(
+        name=variable.name,
+        unit=variable.unit,
+        description=variable.description,
+        dformat=dformat_to_message(variable.dformat),
+        bands=variable.bands,
+        palette=variable.palette,
+        resampling_alg=RESAMPLINGS[variable.resampling],
     )
 
 
