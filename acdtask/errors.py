@@ -449,6 +449,12 @@ class ErrorCode(Enum):
         "A file is not a saved baseline or change, or it is damaged.",
         "Give a file written by 'save', or compute it again from its images.",
     )
+    BASELINE_UNFIT = ErrorSpec(
+        364,
+        _CONFIG,
+        "The baseline does not fit the monitor.",
+        "Give the monitor the variable, layout and transform of the baseline, or compute another baseline.",
+    )
     IMAGE_UNJUDGED = ErrorSpec(
         365,
         _INPUT,

@@ -16,6 +16,7 @@ from acdtask.raster.data_format import DataFormat, Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout
 
 __all__ = [
+    "DESCRIBED_NAME_BYTES",
     "NAME_BYTES",
     "OUTSIDE",
     "RECORD_NAME_BYTES",

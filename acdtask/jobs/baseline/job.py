@@ -9,10 +9,11 @@ from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.model import RecordQuery
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.content import TAG_CONTENT, BaselineContent, BaselinePlan, BaselineWork, StackOfTile
-from acdtask.jobs.baseline.moments import MeasureMoments, defaults_of, name_of
+from acdtask.jobs.baseline.moments import MeasureMoments, name_of
 from acdtask.jobs.baseline.period import period_of, period_text
 from acdtask.jobs.baseline.pixels import figures_of, sentences_of
 from acdtask.jobs.baseline.settings import ALGORITHM, BaselineSettings
+from acdtask.jobs.cautions import baseline_season, caution_lines, plan_notes
 from acdtask.jobs.comparable import (
     Composition,
     Overlaps,
@@ -24,7 +25,6 @@ from acdtask.jobs.comparable import (
 )
 from acdtask.jobs.contract import (
     AGAIN,
-    WARNING,
     Draft,
     Estimate,
     Findings,
@@ -36,6 +36,7 @@ from acdtask.jobs.costs import BASELINE
 from acdtask.jobs.products import BaselineManifest, find_manifest, is_latest, manifest_chain
 from acdtask.jobs.shards import Sharding, no_work
 from acdtask.jobs.stacks import Stacks, area_of, tiles_of_aoi
+from acdtask.jobs.transformed import transform_of
 from acdtask.raster.grid import Layout
 from acdtask.raster.tiling import tiles_as_geojson
 
@@ -56,6 +57,7 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
+        transform_of(variable, settings.transform)  # an error of the setting is reported before any work
         selection = settings.selection(aoi, aoi.start, aoi.end)
         requested = selection.start, selection.end
         stacks = Stacks(site.cube, selection)
@@ -73,6 +75,7 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
                 f"{settings.variable}:{settings.instance} has {len(images)} images in {aoi.name}"
                 f" from {start.date()} to {end.date()}, fewer than {settings.min_dates}",
             )
+        warnings = baseline_season(images)
         content = BaselineContent(
             aoi=aoi.name,
             area=area_of(aoi),
@@ -86,6 +89,7 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
             track=composition.track,
             polarisation=composition.polarisation,
             lines=tuple(composition.lines()),
+            warnings=tuple(warnings),
         )
         content_id = content_id_of(self.name, self.algorithm, content.identity(settings))
         is_published = _is_published(aoi.name, content_id, site)
@@ -117,7 +121,7 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
                 "baseline period": period_text(start, end, by_default=requested[1] is None),
                 **composition.notes(),
                 **grids_note(site, settings.variable, settings.instance, stacks.records),
-                **({WARNING: warning} if (warning := _too_few(most, settings)) else {}),
+                **plan_notes(warnings, text=_too_few(most, settings)),
                 **({AGAIN: "this baseline is already published and becomes the latest again"} if is_published else {}),
             },
             nothing_to_do="this baseline is already published and is the latest" if current else "",
@@ -134,7 +138,7 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
         manifest = BaselineManifest.model_validate_json(body)
         figures: dict[str, float] = {"images": len(plan.content.images), "tiles": len(manifest.tiles)}
         figures["tiles_left_out"] = len(manifest.quarantined)
-        return Findings(figures={**figures, **figures_of(manifest.tiles)})
+        return Findings(figures={**figures, **figures_of(manifest.tiles)}, warnings=manifest.warnings)
 
     def notes(self, plan: BaselinePlan, site: Site) -> list[str]:
         """The composition of the images, and the shares of the area that have a mean and that can be judged."""
@@ -142,8 +146,9 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
         aoi, missing = plan.content.aoi, ErrorCode.BASELINE_UNKNOWN
         _, body = find_manifest(site.store, aoi, self.name, "", plan.content_id, missing)
         manifest = BaselineManifest.model_validate_json(body)
-        min_count = defaults_of(settings, site.cube.variable(settings.variable)).min_count
-        return [*plan.content.lines, *sentences_of(manifest.tiles, min_count)]
+        min_count = PROFILES[settings.profile].min_count
+        warnings = caution_lines(manifest.warnings)
+        return [*plan.content.lines, *sentences_of(manifest.tiles, min_count), *warnings]
 
 
 def _too_few(most: int, settings: BaselineSettings) -> str:

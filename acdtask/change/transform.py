@@ -1,0 +1,171 @@
+"""Transforms: the function of an image's values that is compared with the baseline instead of the values themselves.
+
+A z-score measures a difference, so it suits values whose noise is about the same everywhere. Two that are not so:
+
+- Coherence: its noise is small near 1. Fisher's z-transform `arctanh(x)` makes it about constant (R. A. Fisher,
+  Metron 1 (1921), 3-32).
+- Intensities, such as linear backscatter: speckle multiplies them. `log` is 10 log10(x), in decibels, where noise adds
+  (H. H. Arsenault and G. April, J. Opt. Soc. Am. 66 (1976), 1160-1163).
+
+Moments are exact sums of integers, so a transform maps stored integers to stored integers: a table with an entry for
+each possible value, in fixed steps that are far finer than the noise. Its entries are the same on every machine.
+
+Where the function has no value at the end of the range (arctanh of 1, log of 0), the value half a stored unit inside is
+taken: a stored 1000 of 0 to 1000 means 0.9995 or more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acdtask.change.moments import stored_nodata
+from acdtask.errors import AcdError, ErrorCode
+
+__all__ = ["NODATA", "STEPS", "Transform", "Transformation"]
+
+Transformation: TypeAlias = Literal["none", "arctanh", "log"]
+
+STEPS = {"arctanh": 0.0002, "log": 0.01}
+"""Transformed value of a stored unit: without unit for arctanh, dB for log."""
+
+UNITS = {"arctanh": "", "log": "dB"}
+
+NODATA = -32768
+"""Nodata of transformed images, which are int16."""
+
+_DECIMALS = Context(prec=28)
+_LARGEST = 32767
+_DOUBTFUL = 1e-5
+"""Distance from the middle between two integers, far above the error of double precision."""
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """The transform of a variable, from stored values to int16.
+
+    Attributes:
+        name: arctanh or log.
+        nodata: the variable's nodata as a stored integer, or None.
+        first: the smallest valid stored value; entry k of the table is of `first + k`.
+        table: shape (valid values,), int16, increasing.
+
+    >>> transform = Transform.of("log", "uint16", nodata=0, valid_range=(1, 10000), scale=0.001)
+    >>> transform.apply(np.array([[0, 1000, 10, 10000]], np.uint16))
+    array([[-32768,      0,  -2000,   1000]], dtype=int16)
+    >>> transform.valid_range, transform.scale, transform.unit
+    ((-3000, 1000), 0.01, 'dB')
+    """
+
+    name: str
+    nodata: int | None
+    first: int
+    table: NDArray[np.int16]
+
+    @classmethod
+    def of(
+        cls, name: Transformation, dtype: str, *, nodata: float | None, valid_range: tuple[float, float], scale: float
+    ) -> Transform:
+        """The transform of a variable.
+
+        Args:
+            name: arctanh or log.
+            dtype: data type of the variable, integers of 8 or 16 bits.
+            nodata: the variable's nodata, or None.
+            valid_range: minimum and maximum valid stored value.
+            scale: physical = stored * scale.
+
+        Raises:
+            AcdError: INPUT_BANDS for another data type, SETTING_INVALID if the range is not in the function's domain.
+        """
+        kind = np.dtype(dtype)
+        if kind.kind not in "iu" or kind.itemsize > 2:
+            raise AcdError(
+                ErrorCode.INPUT_BANDS,
+                f"transform {name} needs integers of 8 or 16 bits, and the images are {dtype}",
+                "Store the variable as integers of 8 or 16 bits, with a scale.",
+            )
+        first, last = int(valid_range[0]), int(valid_range[1])
+        _require_domain(name, first, last, scale)
+        return cls(name, stored_nodata(nodata, kind), first, _table(name, first, last, repr(float(scale))))
+
+    @property
+    def valid_range(self) -> tuple[int, int]:
+        """Minimum and maximum of the transformed integers."""
+        return int(self.table[0]), int(self.table[-1])
+
+    @property
+    def scale(self) -> float:
+        """Transformed value = transformed integer * scale."""
+        return STEPS[self.name]
+
+    @property
+    def unit(self) -> str:
+        """Unit of the transformed value."""
+        return UNITS[self.name]
+
+    def apply(self, images: NDArray[Any]) -> NDArray[np.int16]:
+        """Transform stored integers of any shape. Nodata, and values outside the valid range, become NODATA."""
+        index = images.astype(np.int32) - self.first
+        valid = (index >= 0) & (index < len(self.table))
+        if self.nodata is not None:
+            valid &= images != self.nodata
+        transformed: NDArray[np.int16] = np.where(valid, self.table[np.where(valid, index, 0)], np.int16(NODATA))
+        return transformed
+
+
+def _require_domain(name: str, first: int, last: int, scale: float) -> None:
+    if name == "log" and first < 0:
+        raise AcdError(
+            ErrorCode.SETTING_INVALID,
+            f"transform is log, but the variable's valid values begin at {first * scale:g}",
+            "Use log for intensities from 0 up; values that are in decibels already need no transform.",
+        )
+    if name == "arctanh" and max(-first, last) > (1 + scale / 2) / scale:
+        raise AcdError(
+            ErrorCode.SETTING_INVALID,
+            f"transform is arctanh, but the variable's valid values go from {first * scale:g} to {last * scale:g}",
+            "Use arctanh for values from -1 to 1, such as coherence.",
+        )
+
+
+@lru_cache(maxsize=8)
+def _table(name: str, first: int, last: int, scale: str) -> NDArray[np.int16]:
+    """The transformed integers of the stored values from first to last; `scale` is the shortest decimal of the scale.
+
+    The last bit of a C library's logarithm differs between machines. It only matters where the value is near the middle
+    between two integers, so these entries are computed with decimals.
+    """
+    limit = Decimal(scale) / 2
+    numbers = np.arange(first, last + 1, dtype=np.float64) * float(scale)
+    half = float(limit)
+    if name == "log":
+        steps = 10 * np.log10(np.maximum(numbers, half)) / STEPS[name]
+    else:
+        steps = np.arctanh(np.clip(numbers, half - 1, 1 - half)) / STEPS[name]
+    if np.abs(steps).max() > _LARGEST:
+        raise AcdError(
+            ErrorCode.SETTING_INVALID,
+            f"transform {name} of values from {numbers[0]:g} to {numbers[-1]:g} does not fit 16 bits",
+            "Ingest the variable with a larger --scale.",
+        )
+    table = np.rint(steps).astype(np.int16)
+    for index in np.flatnonzero(np.abs(steps - np.floor(steps) - 0.5) < _DOUBTFUL).tolist():
+        table[index] = _exact(name, (first + index) * Decimal(scale), limit)
+    table.setflags(write=False)
+    return table
+
+
+def _exact(name: str, value: Decimal, half: Decimal) -> int:
+    """A table entry from correctly rounded decimals."""
+    if name == "log":
+        transformed = 10 * _DECIMALS.log10(max(value, half))
+    else:
+        inside = min(max(value, half - 1), 1 - half)
+        transformed = _DECIMALS.ln(_DECIMALS.divide(1 + inside, 1 - inside)) / 2
+    return int((transformed / Decimal(repr(STEPS[name]))).to_integral_value(ROUND_HALF_EVEN))
