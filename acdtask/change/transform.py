@@ -54,6 +54,7 @@ class Transform:
         nodata: the variable's nodata as a stored integer, or None.
         first: the smallest valid stored value; entry k of the table is of `first + k`.
         table: shape (valid values,), int16, increasing.
+        stored_scale: physical value of a stored unit before the transform.
 
     >>> transform = Transform.of("log", "uint16", nodata=0, valid_range=(1, 10000), scale=0.001)
     >>> transform.apply(np.array([[0, 1000, 10, 10000]], np.uint16))
@@ -66,6 +67,7 @@ class Transform:
     nodata: int | None
     first: int
     table: NDArray[np.int16]
+    stored_scale: float
 
     @classmethod
     def of(
@@ -92,7 +94,8 @@ class Transform:
             )
         first, last = int(valid_range[0]), int(valid_range[1])
         _require_domain(name, first, last, scale)
-        return cls(name, stored_nodata(nodata, kind), first, _table(name, first, last, repr(float(scale))))
+        table = _table(name, first, last, repr(float(scale)))
+        return cls(name, stored_nodata(nodata, kind), first, table, scale)
 
     @property
     def valid_range(self) -> tuple[int, int]:
@@ -117,6 +120,19 @@ class Transform:
             valid &= images != self.nodata
         transformed: NDArray[np.int16] = np.where(valid, self.table[np.where(valid, index, 0)], np.int16(NODATA))
         return transformed
+
+    def of_physical(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Transform physical values, for pictures only: not the same bits on every machine. NaN stays NaN."""
+        half = self.stored_scale / 2
+        return _decibels(values, half) if self.name == "log" else _arctanh(values, half)
+
+
+def _decibels(values: NDArray[np.floating[Any]], half: float) -> NDArray[np.float64]:
+    return 10 * np.log10(np.maximum(values.astype(np.float64), half))
+
+
+def _arctanh(values: NDArray[np.floating[Any]], half: float) -> NDArray[np.float64]:
+    return np.arctanh(np.clip(values.astype(np.float64), half - 1, 1 - half))
 
 
 def _require_domain(name: str, first: int, last: int, scale: float) -> None:
@@ -144,10 +160,7 @@ def _table(name: str, first: int, last: int, scale: str) -> NDArray[np.int16]:
     limit = Decimal(scale) / 2
     numbers = np.arange(first, last + 1, dtype=np.float64) * float(scale)
     half = float(limit)
-    if name == "log":
-        steps = 10 * np.log10(np.maximum(numbers, half)) / STEPS[name]
-    else:
-        steps = np.arctanh(np.clip(numbers, half - 1, 1 - half)) / STEPS[name]
+    steps = (_decibels if name == "log" else _arctanh)(numbers, half) / STEPS[name]
     if np.abs(steps).max() > _LARGEST:
         raise AcdError(
             ErrorCode.SETTING_INVALID,
