@@ -162,12 +162,14 @@ def _data(finished: FinishedRun, stored: _StoredRun) -> dict[str, Any]:
 
 
 def _warnings(stored: _StoredRun) -> list[dict[str, Any]]:
-    """The warnings about the announced images and about the run's other results, one of each kind."""
-    of_images = [caution for image in stored.images for caution in image.warnings]
-    of_jobs = [
+    """The warnings about the announced images and about this run's results, one of each kind and job."""
+    records = [record for record in stored.records if record.gathered and not record.gathered_before]
+    images = [*stored.images, *(image for record in records for image in record.findings.images)]
+    of_images = [caution for image in images for caution in image.warnings]
+    # Those about images are in `images` one by one; those of a run without images, and about unjudged ones, are not.
+    of_runs = [
         caution
-        for record in stored.records
-        if record.gathered and not record.gathered_before
+        for record in records
         for caution in record.findings.warnings
         if record.series is None or caution.kind == "no tiles"
     ]
@@ -181,7 +183,7 @@ def _warnings(stored: _StoredRun) -> list[dict[str, Any]]:
             "area_px": caution.area_px,
             "judged_px": caution.judged_px,
         }
-        for caution in [*merged(of_images), *merged(of_jobs)]
+        for caution in [*merged(of_images), *merged(of_runs)]
     ]
 
 

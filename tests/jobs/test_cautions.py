@@ -15,6 +15,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from acdtask.cli import main
+from acdtask.engine.local import LocalOutcome
 from acdtask.engine.run_summary import record_gathered, record_plan
 from acdtask.engine.stages import gathered_rounds, open_site
 from acdtask.errors import AcdError, ErrorCode
@@ -47,6 +48,7 @@ from tests.jobs.small_site import (
 )
 from tests.jobs.test_nothing_judged import judged_pixels, newest_manifest, refused, settings_in
 
+RUN = "run-1"
 ENOUGH = 22
 HALF_YEAR, YEAR = 15, 31
 OCTOBER = 53
@@ -91,19 +93,17 @@ def page_of(cube: Path) -> str:
     return max(pages, key=lambda path: path.stat().st_mtime_ns).read_text()
 
 
-def event_of(cube: Path, job: Any, outcome: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The warnings of the event of a run that made this outcome."""
-    monkeypatch.setenv("ACD_RUN_ID", "run-1")
+def event_of(cube: Path, outcome: LocalOutcome) -> list[dict[str, Any]]:
+    """The warnings of the event of RUN, in which this outcome was made."""
     site = open_site(str(cube))
     record_plan(outcome.plan, outcome.plan.settings, site)
-    record_gathered(job, outcome.plan, gathered_rounds(outcome.plan, site), site)
-    data = message_of(FinishedRun("run-1", "Succeeded", "site"), site).data
+    record_gathered(MonitorJob(), outcome.plan, gathered_rounds(outcome.plan, site), site)
+    data = message_of(FinishedRun(RUN, "Succeeded", "site"), site).data
+    assert not any("warnings" in image for image in data["images"])
     return list(data["warnings"])
 
 
-def test_half_a_year_warns_and_the_whole_year_removes_the_false_patch(
-    season: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_half_a_year_warns_and_the_whole_year_removes_the_false_patch(season: Path) -> None:
     assert day(OCTOBER).month == 10
     done = baseline(season, end=ends(HALF_YEAR - 1))
     (line,) = [line for line in done.lines if line.startswith("warning")]
@@ -145,8 +145,8 @@ def test_the_log_and_the_event_have_the_warnings(
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
     (warned,) = [event for event in events if event["event"] == "plan.warned"]
     assert "August to December" in warned["text"]
-    outcome = monitor(season, min_count=HALF_YEAR, start=ends(OCTOBER - 1))
-    (warning,) = event_of(season, MonitorJob(), outcome, monkeypatch)
+    monkeypatch.setenv("ACD_RUN_ID", RUN)
+    (warning,) = event_of(season, monitor(season, min_count=HALF_YEAR, start=ends(OCTOBER - 1)))
     assert (warning["kind"], warning["months"], warning["images"]) == ("season", [10], 1)
 
 
@@ -164,10 +164,11 @@ def half_blind(blind: int) -> Callable[[int], NDArray[np.float32]]:
 
 
 def test_one_blind_image_of_several_is_named_although_the_run_judged_most(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cube = make_cube(tmp_path, ENOUGH + 3, half_blind(ENOUGH + 1))
     baseline(cube, end=ends(ENOUGH - 1))
+    monkeypatch.setenv("ACD_RUN_ID", RUN)
     outcome = monitor(cube)
     first, blind, last = products(cube)
     (caution,) = [caution for caution in blind.warnings if caution.kind == "little judged"]
@@ -179,7 +180,7 @@ def test_one_blind_image_of_several_is_named_although_the_run_judged_most(
     findings = MonitorJob().findings(outcome.plan, open_site(str(cube)))
     assert {caution.kind for caution in findings.warnings} == {"season", "little judged"}
     assert findings.images[1].judged_px == SIZE
-    told = event_of(cube, MonitorJob(), outcome, monkeypatch)
+    told = event_of(cube, outcome)
     assert [(warning["kind"], warning["image"], warning["judged_px"]) for warning in told if warning["area_px"]] == [
         ("little judged", blind.label, SIZE)
     ]
