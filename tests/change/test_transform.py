@@ -58,7 +58,7 @@ def test_the_order_of_values_is_kept_and_nodata_stays_nodata(case: Any) -> None:
     name, dtype, nodata, (first, last), scale = case
     transform = Transform.of(name, dtype, nodata=nodata, valid_range=(first, last), scale=scale)
     assert (np.diff(transform.table.astype(int)) >= 0).all()
-    assert transform.valid_range == (transform.table.min(), transform.table.max())
+    assert transform.valid_range == (int(transform.table.min()), int(transform.table.max()))
     image = np.array([[nodata, first, last]], dtype)
     assert transform.apply(image).tolist() == [[NODATA, *transform.valid_range]]
     assert Moments.of_images(transform.apply(image)[np.newaxis], NODATA).count.tolist() == [[0, 1, 1]]

@@ -53,9 +53,9 @@ STEP = 5.0
 
 
 def decibels(index: int) -> NDArray[np.float32]:
-    """Backscatter with speckle; from image IMAGES on, a square is darker, and the one beside it brighter."""
+    """Backscatter with noise; from image IMAGES on it is quiet, but a square is darker, and one beside it brighter."""
     base = np.random.default_rng(5).uniform(-16, -8, (SIZE, SIZE))
-    image = base + np.random.default_rng(index).normal(0, 0.7, base.shape)
+    image = base + np.random.default_rng(index).normal(0, 0.7 if index < IMAGES else 0.1, base.shape)
     if index >= IMAGES:
         image[DROP] -= STEP
         image[RISE] += STEP
