@@ -27,9 +27,15 @@ from numpy.typing import NDArray
 from acdtask.change.moments import stored_nodata
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["NODATA", "STEPS", "Transform", "Transformation"]
+__all__ = ["NODATA", "STEPS", "TRANSFORM", "Transform", "Transformation"]
 
 Transformation: TypeAlias = Literal["none", "arctanh", "log"]
+
+TRANSFORM = (
+    "function of the values to use instead of them, the same in baseline and monitor: arctanh (coherence), or log "
+    "(intensities, in dB)"
+)
+"""Description of the setting."""
 
 STEPS = {"arctanh": 0.0002, "log": 0.01}
 """Transformed value of a stored unit: without unit for arctanh, dB for log."""

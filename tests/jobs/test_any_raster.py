@@ -22,7 +22,7 @@ from tests.jobs.small_site import LAYOUT, SIZE, baseline, ends, make_cube, monit
 
 IMAGES = 22
 VARIABLE = "SigmaVV"
-DECIBELS = {
+DECIBELS: dict[str, Any] = {
     "variable": VARIABLE,
     "nodata": -32768,
     "minimum": -3500,
@@ -34,7 +34,7 @@ DECIBELS = {
     "polarisation": "any",
 }
 """Options of ingest for backscatter in dB, stored in hundredths."""
-INTENSITY = {
+INTENSITY: dict[str, Any] = {
     "variable": VARIABLE,
     "dtype": "uint16",
     "nodata": 0,

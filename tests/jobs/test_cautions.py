@@ -165,7 +165,7 @@ def half_blind(blind: int) -> Callable[[int], NDArray[np.float32]]:
 
 
 def test_one_blind_image_of_several_is_named_although_the_run_judged_most(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     cube = make_cube(tmp_path, ENOUGH + 3, half_blind(ENOUGH + 1))
     baseline(cube, end=ends(ENOUGH - 1))
@@ -175,6 +175,9 @@ def test_one_blind_image_of_several_is_named_although_the_run_judged_most(
     (caution,) = [caution for caution in blind.warnings if caution.kind == "little judged"]
     assert (caution.area_px, caution.judged_px) == (SIZE * SIZE, SIZE)
     assert not [caution for image in (first, last) for caution in image.warnings if caution.kind == "little judged"]
+    (logged,) = [record for record in caplog.records if record.getMessage() == "image.warned"]
+    assert vars(logged)["fields"]["image"] == blind.label
+    assert vars(logged)["fields"]["kind"] == "little judged"
     (line,) = [line for line in outcome.lines if line.startswith("warning") and "judged only" in line]
     assert blind.label in line
     assert f"({SIZE} of {SIZE * SIZE} px)" in line

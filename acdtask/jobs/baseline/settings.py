@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from acdtask.change.transform import Transformation
+from acdtask.change.transform import TRANSFORM, Transformation
 from acdtask.cube.model import DescribedName, Name
 from acdtask.jobs.selection import ImageSelectionSettings
 from acdtask.jobs.shards import BY_COST, POD_START
@@ -28,7 +28,7 @@ class BaselineSettings(ImageSelectionSettings):
     transform: Transformation = Field(
         default="none",
         exclude_if=lambda value: value == "none",
-        description="describe this function of the values instead: arctanh (coherence), or log (intensities, in dB)",
+        description=TRANSFORM,
     )
     name: Name = Field(default="annual", description="name of the result, used as instance of its variables")
     min_dates: int = Field(default=2, ge=1, description="minimum number of dates; fewer are an error")

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from acdtask.change.profile import MIN_STD_SHARE, RULES, STANDARD, Direction
 from acdtask.change.steps.registry import AllStepSettings
-from acdtask.change.transform import Transformation
+from acdtask.change.transform import TRANSFORM, Transformation
 from acdtask.cube.model import Name
 from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.selection import ImageSelectionSettings
@@ -35,11 +35,7 @@ class ImageSettings(ImageSelectionSettings):
     direction: Direction = Field(
         default="drop", description="which changes are abnormal: drops below the mean, rises above it, or both"
     )
-    transform: Transformation = Field(
-        default="none",
-        description="compare this function of the values, as the baseline does: arctanh (coherence), or log "
-        "(intensities, in dB)",
-    )
+    transform: Transformation = Field(default="none", description=TRANSFORM)
     low: float | None = Field(
         default=None, description=f"lower threshold: connected pixels above it extend a patch ({STANDARD.low})"
     )

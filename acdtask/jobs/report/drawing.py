@@ -76,9 +76,8 @@ class Drawer:
     def date(self, product: ImageProduct, folder: str) -> DrawnDate:
         """Draw image, z and patches of an image."""
         tiles, view, cube = product.tiles, self._view, self._cube
-        image = view.read_physical(cube, self._sources.datasets(product), self._ingested)
-        if self._transform is not None:
-            image = self._transform.of_physical(image)
+        ingested = view.read_physical(cube, self._sources.datasets(product), self._ingested)
+        image: NDArray[Any] = ingested if self._transform is None else self._transform.of_physical(ingested)
         z = view.read_physical(cube, [tile.z for tile in tiles], z_variable(self._variable))
         change, quality = view.read(cube, [tile.change for tile in tiles], change_variable(self._variable), "nearest")
         events = [event for event in self._sources.events([product]) if event.dates]
