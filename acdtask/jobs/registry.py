@@ -65,7 +65,7 @@ JOBS: Mapping[str, JobEntry] = MappingProxyType(
         "baseline": JobEntry(
             "acdtask.jobs.baseline.job",
             "BaselineJob",
-            "Compute the usual coherence of each pixel.",
+            "Compute the usual value of each pixel.",
             "Computes mean, standard deviation and count of each pixel over a reference period.",
             "--cube cube --aoi aoi.json --layout utm",
         ),
@@ -73,8 +73,7 @@ JOBS: Mapping[str, JobEntry] = MappingProxyType(
             "acdtask.jobs.monitor.job",
             "MonitorJob",
             "Find abnormal change since the baseline.",
-            "Compares each new date with the baseline and outlines the patches of ground whose coherence dropped "
-            "abnormally.",
+            "Compares each new date with the baseline and outlines the patches of ground that changed abnormally.",
             "--cube cube --aoi aoi.json --layout utm",
         ),
         "report": JobEntry(

@@ -67,7 +67,7 @@ BECOMES_LATEST = "these images are already monitored, and their result becomes t
 
 
 class MonitorJob(Job[MonitorSettings, MonitorContent]):
-    """Finds where new images are abnormally far below their baseline."""
+    """Finds where new images are abnormally far below their baseline, or above it."""
 
     name = "monitor"
     algorithm = ALGORITHM
