@@ -57,9 +57,9 @@ class Transform:
 
     Attributes:
         name: arctanh or log.
-        nodata: the variable's nodata as a stored integer, or None.
-        first: the smallest valid stored value; entry k of the table is of `first + k`.
-        table: shape (valid values,), int16, increasing.
+        table: shape (valid values,), int16, increasing: the transformed integer of each, from the smallest.
+        lookup: the same for all values of the variable's type, by their bits as an unsigned integer; NODATA for nodata
+            and values outside the valid range.
         stored_scale: physical value of a stored unit before the transform.
 
     >>> transform = Transform.of("log", "uint16", nodata=0, valid_range=(1, 10000), scale=0.001)
@@ -70,9 +70,8 @@ class Transform:
     """
 
     name: str
-    nodata: int | None
-    first: int
     table: NDArray[np.int16]
+    lookup: NDArray[np.int16]
     stored_scale: float
 
     @classmethod
@@ -101,7 +100,12 @@ class Transform:
         first, last = int(valid_range[0]), int(valid_range[1])
         _require_domain(name, first, last, scale)
         table = _table(name, first, last, repr(float(scale)))
-        return cls(name, stored_nodata(nodata, kind), first, table, scale)
+        lookup = np.full(2 ** (8 * kind.itemsize), NODATA, np.int16)
+        lookup[_bits(np.arange(first, last + 1).astype(kind))] = table
+        missing = stored_nodata(nodata, kind)
+        if missing is not None:
+            lookup[_bits(np.array([missing], kind))] = NODATA
+        return cls(name, table, lookup, scale)
 
     @property
     def valid_range(self) -> tuple[int, int]:
@@ -119,18 +123,22 @@ class Transform:
         return UNITS[self.name]
 
     def apply(self, images: NDArray[Any]) -> NDArray[np.int16]:
-        """Transform stored integers of any shape. Nodata, and values outside the valid range, become NODATA."""
-        index = images.astype(np.int32) - self.first
-        valid = (index >= 0) & (index < len(self.table))
-        if self.nodata is not None:
-            valid &= images != self.nodata
-        transformed: NDArray[np.int16] = np.where(valid, self.table[np.where(valid, index, 0)], np.int16(NODATA))
-        return transformed
+        """Transform stored integers of any shape. Nodata, and values outside the valid range, become NODATA.
+
+        Args:
+            images: of the variable's data type.
+        """
+        return self.lookup[_bits(images)]
 
     def of_physical(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Transform physical values, for pictures only: not the same bits on every machine. NaN stays NaN."""
         half = self.stored_scale / 2
         return _decibels(values, half) if self.name == "log" else _arctanh(values, half)
+
+
+def _bits(stored: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+    """Integers of 8 or 16 bits, read as unsigned."""
+    return stored.view(np.uint8 if stored.dtype.itemsize == 1 else np.uint16)
 
 
 def _decibels(values: NDArray[np.floating[Any]], half: float) -> NDArray[np.float64]:
