@@ -128,7 +128,8 @@ class Transform:
         Args:
             images: of the variable's data type.
         """
-        return self.lookup[_bits(images)]
+        transformed: NDArray[np.int16] = self.lookup[_bits(images)]
+        return transformed
 
     def of_physical(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Transform physical values, for pictures only: not the same bits on every machine. NaN stays NaN."""
