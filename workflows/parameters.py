@@ -41,6 +41,7 @@ SHARED = frozenset({"aoi", "layout", "variable", "instance", "profile", "resampl
 ALIASES = {
     ("ingest", "make_layout"): ("consolidate", "layout"),
     ("monitor", "baseline_name"): ("baseline", "name"),
+    ("monitor", "transform"): ("baseline", "transform"),
     ("report", "name"): ("monitor", "name"),
     **{
         (job, field): ("baseline", field)

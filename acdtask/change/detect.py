@@ -82,6 +82,8 @@ def score_tile(
     """
     image, nodata = settings.without_zeros(image, nodata)
     score = z_score(image, mean, std, count, nodata=nodata, min_count=settings.min_count, min_std=settings.min_std)
+    if settings.direction == "rise":
+        score = ZScore(-score.z, score.quality)
     if inside is None:
         return score
     z = np.where(inside, score.z, np.float32(np.nan))
@@ -171,7 +173,12 @@ def detect_change(
     scene, score = scene_of(image, baseline, settings, nodata=nodata, inside=inside)
     scene = apply_steps(scene, settings.steps, wholes).without_margin(halo)
     fragments = find_fragments(
-        scene.evidence(), low=settings.low, high=settings.high, min_area=settings.min_area, origin=origin
+        scene.evidence(),
+        low=settings.low,
+        high=settings.high,
+        min_area=settings.min_area,
+        origin=origin,
+        both=settings.direction == "both",
     )
     cut = slice(halo, -halo or None)
     return TileChange(ZScore(scene.z, score.quality[cut, cut]), fragments)

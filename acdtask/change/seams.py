@@ -16,7 +16,9 @@ from acdtask.change.near_misses import NO_SCORE, Near
 __all__ = ["BLOB", "JoinedBlobs", "join_fragments", "join_near"]
 
 BLOB = np.dtype([("id", "<i4"), *MEASURES.descr])
-"""A blob: its id, from 1 in raster order of the first pixel, and its measures."""
+"""A blob: its id, from 1 in raster order of the first pixel, and its measures.
+
+z_max, z_sum and drop_sum of a rise that was found beside drops are negative; z_max is then its lowest z."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,8 @@ class JoinedBlobs:
 def join_fragments(tables: Sequence[FragmentTable]) -> JoinedBlobs:
     """Join the fragments of tiles, then apply hysteresis and min_area.
 
-    Fragments of neighbouring tiles that share a pixel edge become one region (4 neighbours). Regions that never exceed
+    Fragments of neighbouring tiles that share a pixel edge become one region (4 neighbours), unless one is a drop and
+    the other a rise. Regions that never exceed
     `high` are dropped. The others form blobs where they touch, corners included (8 neighbours). Blobs of more than
     min_area pixels are kept.
 
@@ -104,7 +107,7 @@ class _Groups:
 
 def _groups(tables: Sequence[FragmentTable], fragments: NDArray[np.void], starts: NDArray[np.int64]) -> _Groups:
     total = len(fragments)
-    edges, corners = _touching(tables, starts)
+    edges, corners = (_of_one_sign(pairs, fragments) for pairs in _touching(tables, starts))
     # Hysteresis comes before corners, as in find_fragments. Example: S and T exceed `high`, b does not, | is a seam.
     #   S . | . .    b is one region across the seam, and touches S and T at corners. It has no seed, so it goes, and S
     #   . b | b .    and T are two blobs. Joining corners first would make one blob of all three.
@@ -157,6 +160,12 @@ def _touching(
     )
 
 
+def _of_one_sign(pairs: NDArray[np.int64], fragments: NDArray[np.void]) -> NDArray[np.int64]:
+    """The pairs of fragments that are both drops or both rises: a rise beside a drop is another change."""
+    same: NDArray[np.int64] = pairs[fragments["rises"][pairs[:, 0]] == fragments["rises"][pairs[:, 1]]]
+    return same
+
+
 def _number(
     fragments: NDArray[np.void], blob: NDArray[np.int64], kept: NDArray[np.int64], starts: NDArray[np.int64]
 ) -> JoinedBlobs:
@@ -180,6 +189,10 @@ def _number(
     for name in ("z_max", "max_row", "max_column"):
         blobs[name] = np.iinfo(np.int64).min
         np.maximum.at(blobs[name], index, part[name])
+    rises = np.zeros(len(first), np.bool_)
+    rises[index] = part["rises"]
+    for name in ("z_max", "z_sum", "drop_sum"):
+        blobs[name][rises] *= -1
     first.sort()
     blobs["first_row"], blobs["first_column"] = part["first_row"][first], part["first_column"][first]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,13 @@ from acdtask.change.moments import stored_nodata
 from acdtask.change.steps.centring import Centring
 from acdtask.change.steps.registry import recorded_steps, steps_of
 from acdtask.change.steps.step import Step
+from acdtask.change.transform import Transformation
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["RULES", "Detection"]
+__all__ = ["RULES", "Detection", "Direction"]
+
+Direction = Literal["drop", "rise", "both"]
+"""The abnormal changes: below the mean, above it, or both."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,9 @@ class Detection:
         min_count: minimum number of baseline images.
         min_std: minimum standard deviation, in stored units; 0 itself is never accepted.
         zero_is_nodata: a stored 0 means no data, in addition to the variable's own nodata.
+        direction: which changes are abnormal: drops below the mean, rises above it, or both.
+        transform: function of the stored values that is compared instead of them (`acdtask.change.transform`); callers
+            apply it to images, and every other number here is of the transformed values.
         steps: steps that turn z into evidence, in order (`acdtask.change.steps`).
 
     Raises:
@@ -42,6 +50,8 @@ class Detection:
     min_count: int = 20
     min_std: float = 5.0
     zero_is_nodata: bool = False
+    direction: Direction = "drop"
+    transform: Transformation = "none"
     steps: tuple[Step, ...] = (Centring(),)
 
     def __post_init__(self) -> None:
@@ -49,6 +59,11 @@ class Detection:
             if not math.isfinite(getattr(self, name)):
                 raise AcdError(
                     ErrorCode.SETTING_INVALID, f"{name} is {getattr(self, name)}; it must be a finite number"
+                )
+        for name, allowed in (("direction", get_args(Direction)), ("transform", get_args(Transformation))):
+            if getattr(self, name) not in allowed:
+                raise AcdError(
+                    ErrorCode.SETTING_INVALID, f"{name} is {getattr(self, name)!r}; it must be {', '.join(allowed)}"
                 )
         if self.low > self.high:
             raise AcdError(
@@ -73,10 +88,14 @@ class Detection:
     def recorded(self) -> dict[str, Any]:
         """Thresholds, rules and step settings as JSON values by name, as results store them.
 
+        A rule of `LATER_RULES` is not recorded at its default, so that existing results keep their ids.
+
         >>> Detection.of(Detection(low=1.5).recorded()) == Detection(low=1.5)
         True
         """
-        return {**{name: getattr(self, name) for name in RULES}, **recorded_steps(self.steps)}
+        rules = {name: getattr(self, name) for name in RULES}
+        known = {name: value for name, value in rules.items() if value != LATER_RULES.get(name)}
+        return {**known, **recorded_steps(self.steps)}
 
     def without_zeros(self, images: NDArray[Any], nodata: float | None) -> tuple[NDArray[Any], float | None]:
         """Images with zeros replaced by nodata, and the nodata to use.
@@ -101,3 +120,6 @@ class Detection:
 
 RULES = tuple(field.name for field in fields(Detection) if field.name != "steps")
 """The settings of a method other than those of its steps."""
+
+LATER_RULES: Mapping[str, str] = MappingProxyType({"direction": "drop", "transform": "none"})
+"""Rules that methods recorded by earlier versions lack, with their defaults."""

@@ -16,6 +16,7 @@ from acdtask.raster.data_format import DataFormat, Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout
 
 __all__ = [
+    "DESCRIBED_NAME_BYTES",
     "FOREIGN",
     "NAME_BYTES",
     "OUTSIDE",

@@ -351,6 +351,11 @@ class ErrorCode(Enum):
         "A file is not a saved baseline or change, or it is damaged.",
         "Give a file written by 'save', or compute it again from its images.",
     )
+    BASELINE_UNFIT = _config(
+        364,
+        "The baseline does not fit the monitor.",
+        "Give the monitor the variable, layout and transform of the baseline, or compute another baseline.",
+    )
     IMAGE_UNJUDGED = _input(
         365,
         "No pixel of an image could be judged.",

@@ -70,10 +70,11 @@ class Closest(BaseModel, frozen=True):
 def _score_name(detection: Mapping[str, Any]) -> str:
     """The name of the score that thresholds apply to.
 
-    >>> _score_name({"smooth": 1.2})
-    'smoothed z'
+    >>> _score_name({"smooth": 1.2}), _score_name({"direction": "both"})
+    ('smoothed z', '|z|')
     """
-    return "smoothed z" if detection.get("smooth") else "z"
+    name = "|z|" if detection.get("direction") == "both" else "z"
+    return f"smoothed {name}" if detection.get("smooth") else name
 
 
 def closest_of(near: Near) -> Closest:

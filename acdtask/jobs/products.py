@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from acdtask.cube.model import Dataset, Variable
+from acdtask.jobs.cautions import Caution
 from acdtask.jobs.near_misses import Closest
 from acdtask.jobs.quarantine import QuarantinedTile
 from acdtask.raster.data_format import DataFormat
@@ -101,7 +102,8 @@ class BaselineManifest(_Manifest):
     """A published baseline. `start` and `end` are the requested period, `last` is the datetime of the last image.
 
     `quarantined` lists the tiles that are still missing. `files` has the digests of mosaics and styles, by key. `track`
-    and `polarisation` are those of the images, if known and the same for all.
+    and `polarisation` are those of the images, if known and the same for all. `warnings` name the months of the year
+    without an image.
     """
 
     content_id: str
@@ -123,6 +125,7 @@ class BaselineManifest(_Manifest):
     files: dict[str, str] = {}
     track: str = Field(default="", exclude_if=_is_empty)
     polarisation: str = Field(default="", exclude_if=_is_empty)
+    warnings: tuple[Caution, ...] = Field(default=(), exclude_if=_is_empty)
 
     def joined_with(self, earlier: BaselineManifest) -> BaselineManifest:
         """Add the tiles that only an earlier version of the same baseline has."""
@@ -154,7 +157,7 @@ class ImageProduct(_Manifest):
     `quarantined` lists the tiles that are still missing; such an image is partial and not in the index. `content` is
     the label and a digest of the inputs; `baseline` is the content id of the baseline version that the image was judged
     against. `checksums` has the digest of each file other than rasters, by file name. `closest` is the closest near
-    miss; None in documents of earlier versions.
+    miss; None in documents of earlier versions. `warnings` say what makes the result less reliable.
     """
 
     label: str
@@ -172,6 +175,7 @@ class ImageProduct(_Manifest):
     closest: Closest | None = None
     content: str = ""
     baseline: str = ""
+    warnings: tuple[Caution, ...] = Field(default=(), exclude_if=_is_empty)
 
     @property
     def folder(self) -> str:

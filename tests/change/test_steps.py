@@ -35,6 +35,9 @@ METHODS = {
     "smooth": Detection.of({**STANDARD.recorded(), "smooth": 1.2}),
     "widely smooth": Detection.of({**STANDARD.recorded(), "smooth": 3.7, "low": 0.4, "high": 0.8}),
     "tutorial, smooth": Detection.of({**TUTORIAL.recorded(), "smooth": 0.8}),
+    "rises": replace(STANDARD, direction="rise"),
+    "both": replace(TUTORIAL, direction="both"),
+    "both, smooth": Detection.of({**STANDARD.recorded(), "direction": "both", "smooth": 1.2, "low": 0.6, "high": 1.2}),
 }
 
 
@@ -49,7 +52,7 @@ class Image:
 
 
 def image_of(seed: int, height: int, width: int) -> Image:
-    """Pixels with drops, nodata edges and holes, thin and steady places, and an area of interest with a rough rim."""
+    """Drops and rises, nodata edges and holes, thin and steady places, and an area of interest with a rough rim."""
     rng = np.random.default_rng(seed)
     stack = np.clip(rng.normal(rng.uniform(200, 900, (height, width)), 60, (25, height, width)), 1, 1000)
     stack = stack.astype(np.int16)
@@ -59,7 +62,7 @@ def image_of(seed: int, height: int, width: int) -> Image:
     pixels = np.clip(rng.normal(stack[10], 60), 1, 1000).astype(np.int16)
     for _ in range(4):
         row, column = rng.integers(0, height), rng.integers(0, width)
-        pixels[row : row + rng.integers(2, 12), column : column + rng.integers(2, 12)] = 20
+        pixels[row : row + rng.integers(2, 12), column : column + rng.integers(2, 12)] = rng.choice([20, 20, 1000])
     pixels[rng.random((height, width)) < 0.05] = -1
     pixels[:, : rng.integers(0, 5)] = -1
     rows, columns = np.indices((height, width))

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from acdtask.change.transform import TRANSFORM, Transformation
 from acdtask.cube.model import DescribedName, Name
 from acdtask.jobs.selection import ImageSelectionSettings
 from acdtask.jobs.shards import BY_COST, POD_START
@@ -23,6 +24,11 @@ class BaselineSettings(ImageSelectionSettings):
     variable: DescribedName = Field(default="CoherenceVV", description="variable to describe")
     profile: Literal["standard", "tutorial"] = Field(
         default="standard", description="tutorial: zeros are nodata, as in the notebook that acd is based on"
+    )
+    transform: Transformation = Field(
+        default="none",
+        exclude_if=lambda value: value == "none",
+        description=TRANSFORM,
     )
     name: Name = Field(default="annual", description="name of the result, used as instance of its variables")
     min_dates: int = Field(default=2, ge=1, description="minimum number of dates; fewer are an error")

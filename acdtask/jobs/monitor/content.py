@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from acdtask.change.thresholds import Detection
-from acdtask.cube.model import Slice
+from acdtask.cube.model import Slice, Variable
+from acdtask.jobs.cautions import Caution
 from acdtask.jobs.contract import Content, Context, Plan, Settings
 from acdtask.jobs.monitor.halo import BaselineViews
 from acdtask.jobs.monitor.images import ImageWork
@@ -17,6 +18,7 @@ from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import MonitorTile
 from acdtask.jobs.quarantine import QuarantinedTile
 from acdtask.jobs.shards import TileOfWork, TilesWork
+from acdtask.jobs.transformed import transformed
 from acdtask.raster.data_format import Resampling
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "MonitorWork",
     "TileWithoutBaseline",
     "TileWork",
+    "compared_variable",
 ]
 
 
@@ -86,9 +89,10 @@ class MonitorContent(Content):
         images: the images.
         without_baseline: tiles that the baseline lacks.
         lines: sentences about the images, for the user.
+        warnings: what makes results of some images less reliable, as far as known before they are judged.
     """
 
-    described: ClassVar[frozenset[str]] = frozenset({"lines"})
+    described: ClassVar[frozenset[str]] = frozenset({"lines", "warnings"})
 
     method: Method
     baseline: str
@@ -96,6 +100,7 @@ class MonitorContent(Content):
     images: tuple[ImageWork, ...] = ()
     without_baseline: tuple[TileWithoutBaseline, ...] = Field(default=(), exclude_if=lambda value: not value)
     lines: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     def identity(self, settings: Settings) -> dict[str, Any]:
         """The content without the settings, since the method contains the relevant ones."""
@@ -146,3 +151,9 @@ class CutTiles(BaseModel):
 
 MonitorPlan = Plan[MonitorSettings, MonitorContent]
 MonitorContext = Context[MonitorSettings, MonitorContent]
+
+
+def compared_variable(context: MonitorContext) -> Variable:
+    """The variable that is compared: the ingested one, or its transform."""
+    ingested = context.site.cube.variable(context.settings.variable)
+    return transformed(ingested, context.content.method.rules.transform)

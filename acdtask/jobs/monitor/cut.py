@@ -11,7 +11,15 @@ from acdtask.change.polygons import trace
 from acdtask.change.zscore import Quality
 from acdtask.jobs.codec import read_scratch
 from acdtask.jobs.contract import Handouts, Nothing, Results, Round
-from acdtask.jobs.monitor.content import CutTile, CutTiles, MonitorContext, MonitorPlan, MonitorWork, TileWork
+from acdtask.jobs.monitor.content import (
+    CutTile,
+    CutTiles,
+    MonitorContext,
+    MonitorPlan,
+    MonitorWork,
+    TileWork,
+    compared_variable,
+)
 from acdtask.jobs.monitor.documents import tags_of_image
 from acdtask.jobs.monitor.images import Subfolders, monitor_tile
 from acdtask.jobs.monitor.label import Blobs, TileBlobs, TileLabels
@@ -32,7 +40,7 @@ class CutMasks(Round[MonitorWork, Blobs, CutTiles]):
     def run(self, work: MonitorWork, handout: Blobs, context: MonitorContext) -> CutTiles:
         """Write the change mask of each tile and image, and trace its outlines."""
         content = context.content
-        variable = context.site.cube.variable(context.settings.variable)
+        variable = compared_variable(context)
         tags = {label: tags_of_image(image, variable, context.plan)["change"] for label, image in content.image.items()}
         tiles: list[CutTile] = []
         for done, tile in enumerate(work.tiles, start=1):

@@ -11,6 +11,7 @@ from acdtask.change.steps.step import halo_of
 from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.model import Record, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.cautions import Caution, image_season, plan_notes, without_tiles
 from acdtask.jobs.comparable import (
     Composition,
     Overlaps,
@@ -52,7 +53,7 @@ from acdtask.jobs.monitor.series import (
 )
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.tally import require_images
-from acdtask.jobs.monitor.versions import notes_on_period, notes_on_versions
+from acdtask.jobs.monitor.versions import notes_on_period, notes_on_versions, require_fitting
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 from acdtask.jobs.shards import HELD_BYTES, Sharding, no_work
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
@@ -68,7 +69,7 @@ BECOMES_LATEST = "these images are already monitored, and their result becomes t
 
 
 class MonitorJob(Job[MonitorSettings, MonitorContent]):
-    """Finds where new images are abnormally far below their baseline."""
+    """Finds where new images are abnormally far below their baseline, or above it."""
 
     name = "monitor"
     algorithm = ALGORITHM
@@ -101,6 +102,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
             require_images(len(baseline.images), _most_images(baseline), method.rules)
         elif pending:
             _refuse_without_tiles([*pending.values()], baseline, without)
+        warnings = _warnings(pending, work, without, baseline)
         current = is_latest(site.store, aoi.name, self.name, _name(settings), method.id)
         again = not work and bool(judgements.complete) and not current
         shards, estimate = _shards_and_estimate(work, settings, layout, variable, halo, dates=len(pending))
@@ -117,6 +119,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
                     *notes_on_period(baseline, since, [*pending.values()], settings.start),
                     *versions,
                 ),
+                warnings=() if again else tuple(warnings),
             ),
             shards=no_work(MonitorWork(tiles=[])) if again else shards,
             rounds=self.round_names if is_measured(method.rules) else tuple(self.round_names[1:]),
@@ -128,6 +131,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
                 **composition.notes(),
                 **grids_note(site, settings.variable, settings.instance, wanted),
                 **({"baseline versions": versions} if versions else {}),
+                **(plan_notes(warnings) if work else {}),
             },
             nothing_to_do=""
             if work or again
@@ -190,6 +194,21 @@ def _shards_and_estimate(
     return sharding.shards(work, lambda tiles: MonitorWork(tiles=tiles), seconds, held), estimate
 
 
+def _warnings(
+    pending: Mapping[str, ImageWork],
+    work: list[TileWork],
+    without: list[TileWithoutBaseline],
+    baseline: BaselineManifest,
+) -> list[Caution]:
+    """Warnings about the images to judge: of a season that the baseline lacks, or without any tile."""
+    labels = {image.label for tile in work for image in tile.images}
+    known = labels.union(*(gap.images for gap in without))
+    return [
+        *image_season(baseline.images, sorted(labels)),
+        *without_tiles(sorted(pending.keys() - known)),
+    ]
+
+
 def _name(settings: MonitorSettings) -> str:
     return f"{settings.variable}/{settings.layout}/{settings.name}"
 
@@ -214,7 +233,9 @@ def _published(plan: MonitorPlan, site: Site) -> MonitorManifest:
 def _baseline(settings: MonitorSettings, aoi: Aoi, site: Site) -> BaselineManifest:
     name = f"{settings.variable}/{settings.layout}/{settings.baseline_name}"
     _, body = find_manifest(site.store, aoi.name, "baseline", name, settings.baseline, ErrorCode.BASELINE_UNKNOWN)
-    return BaselineManifest.model_validate_json(body)
+    baseline = BaselineManifest.model_validate_json(body)
+    require_fitting(baseline, settings)
+    return baseline
 
 
 def _require_comparable(

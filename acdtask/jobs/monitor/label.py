@@ -17,7 +17,7 @@ from acdtask.change.near_misses import Near
 from acdtask.change.seams import BLOB, join_fragments, join_near
 from acdtask.jobs.codec import ArrayOf, DataclassOfArrays, Packed, leave_scratch
 from acdtask.jobs.contract import Handouts, Results, Round
-from acdtask.jobs.monitor.content import MonitorContext, MonitorWork, TileWork
+from acdtask.jobs.monitor.content import MonitorContext, MonitorWork, TileWork, compared_variable
 from acdtask.jobs.monitor.documents import tags_of_image
 from acdtask.jobs.monitor.gaps import Gaps
 from acdtask.jobs.monitor.images import Subfolders, monitor_tile
@@ -102,7 +102,7 @@ class LabelTiles(Round[MonitorWork, Conclusions, Labelled]):
     def run(self, work: MonitorWork, handout: Conclusions, context: MonitorContext) -> Labelled:
         """Write z of each tile and image, and leave its labels for the next round."""
         content, concluded = context.content, handout.of(context.content)
-        variable = context.site.cube.variable(context.settings.variable)
+        variable = compared_variable(context)
         tags = {label: tags_of_image(image, variable, context.plan)["z"] for label, image in content.image.items()}
         parts: dict[str, LabelledTile] = {}
         for done, tile in enumerate(work.tiles, start=1):
@@ -149,7 +149,7 @@ def _require_judged(images: Mapping[str, list[tuple[int, str, LabelledTile]]], c
     """Require, before anything is published, that some pixel was judged if there are images. NOTHING_JUDGED."""
     tallies = [tile.tally for parts in images.values() for _, _, tile in parts]
     if tallies:
-        scale = context.site.cube.variable(context.settings.variable).scale
+        scale = compared_variable(context).scale
         require_judged(sum(tallies, PixelTally()), len(images), context.content.method.rules, scale)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from shapely import from_wkb
 
-from acdtask import __version__
+from acdtask import __version__, log
 from acdtask.change.near_misses import Near
 from acdtask.change.patches import patch_table
 from acdtask.change.polygons import Piece, join_all, to_crs_coordinates
@@ -16,16 +16,11 @@ from acdtask.change.zscore import Quality
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Instance, RecordQuery, Variable
 from acdtask.jobs.catalogue import put_all
+from acdtask.jobs.cautions import Caution, little_judged
 from acdtask.jobs.codec import read_scratch
 from acdtask.jobs.contract import Results, Site
-from acdtask.jobs.manifests import (
-    NumberedChain,
-    body_of,
-    digest_of_file,
-    manifest_chain,
-    point_latest,
-)
-from acdtask.jobs.monitor.content import CutTile, CutTiles, MonitorContext, MonitorPlan, MonitorWork
+from acdtask.jobs.manifests import NumberedChain, body_of, digest_of_file, manifest_chain, point_latest
+from acdtask.jobs.monitor.content import CutTile, CutTiles, MonitorContext, MonitorPlan, MonitorWork, compared_variable
 from acdtask.jobs.monitor.documents import files_of_image, write_catalogue
 from acdtask.jobs.monitor.gaps import Gaps
 from acdtask.jobs.monitor.images import TAG_BASELINE, TAG_CONTENT, ImageWork
@@ -46,6 +41,8 @@ from acdtask.raster.tiling import LON_LAT, project
 
 __all__ = ["patch_files", "publish"]
 
+_events = log.events("monitor")
+
 
 def publish(results: Results[MonitorWork, CutTiles], context: MonitorContext) -> None:
     """Publish the images: their tables, their months, the manifest, then the index in one commit.
@@ -53,7 +50,7 @@ def publish(results: Results[MonitorWork, CutTiles], context: MonitorContext) ->
     Images that lack tiles are not added to the index, so the next plan takes them again.
     """
     plan, site, settings, images = context.plan, context.site, context.settings, context.content.image
-    variable = site.cube.variable(settings.variable)
+    variable = compared_variable(context)
     _chain(plan, site).require(site.fence(plan), _holds(plan))
     cuts: dict[str, list[CutTile]] = defaultdict(list)
     for _, result in results:
@@ -172,7 +169,16 @@ class _ImagePublisher:
             closest=closest_of(Near(*near)) if (near := self.joined.near.get(image.label)) else None,
             content=image.content,
             baseline=image.baseline,
+            warnings=self._warnings(image.label, quality),
         )
+
+    def _warnings(self, label: str, quality_px: dict[str, int]) -> tuple[Caution, ...]:
+        """Those of the plan about this image, and one if little of it was judged. They are logged."""
+        of_plan = [caution for caution in self.plan.content.warnings if label in caution.images]
+        judged = little_judged(label, quality_px)
+        for caution in judged:
+            _events.warning("image.warned", image=label, kind=caution.kind, text=caution.text)
+        return (*of_plan, *judged)
 
     def _patches(self, image: ImageWork, cuts: list[CutTile]) -> list[LocatedPatch]:
         """The patches of an image. Outlines end at missing tiles; patches without one lie entirely in missing tiles."""

@@ -31,6 +31,7 @@ from acdtask.jobs.products import (
 )
 from acdtask.jobs.stacks import Stacks, area_of, start_of
 from acdtask.jobs.tracks import normal_track
+from acdtask.jobs.transformed import transformed
 
 __all__ = [
     "ALGORITHM",
@@ -52,8 +53,9 @@ def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable) -> Method
 
     The period, `records` and `leave_out` are not part of it, since they only select images of the series.
     """
-    dformat = variable.dformat
-    detection = detection_for(settings.profile, (dformat.min, dformat.max), variable.scale, settings.rules_given())
+    compared = transformed(variable, settings.transform)
+    valid_range = (compared.dformat.min, compared.dformat.max)
+    detection = detection_for(settings.profile, valid_range, compared.scale, settings.rules_given())
     method: dict[str, Any] = {
         "aoi": aoi.name,
         "area": area_of(aoi),

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from acdtask.change.methods import MIN_STD_SHARE, STANDARD
 from acdtask.change.steps.registry import AllStepSettings
-from acdtask.change.thresholds import RULES
+from acdtask.change.thresholds import RULES, Direction
+from acdtask.change.transform import TRANSFORM, Transformation
 from acdtask.cube.model import Name
 from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.selection import ImageSelectionSettings
@@ -32,6 +33,10 @@ class ImageSettings(ImageSelectionSettings):
         default="standard",
         description="tutorial: zeros are nodata and std > 0 is the only guard, as in the first notebook",
     )
+    direction: Direction = Field(
+        default="drop", description="which changes are abnormal: drops below the mean, rises above it, or both"
+    )
+    transform: Transformation = Field(default="none", description=TRANSFORM)
     low: float | None = Field(
         default=None, description=f"lower threshold: connected pixels above it extend a patch ({STANDARD.low})"
     )
@@ -49,7 +54,7 @@ class ImageSettings(ImageSelectionSettings):
     min_std: float | None = Field(
         default=None,
         ge=0,
-        description="minimum std, in the variable's unit; below it, no z "
+        description="minimum std, in the variable's unit (after transform); below it, no z "
         f"({MIN_STD_SHARE} of its range: {MIN_STD_SHARE} of coherence)",
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")

@@ -6,10 +6,34 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
+from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.monitor.images import ImageWork
+from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 
-__all__ = ["images_by_version", "notes_on_period", "notes_on_versions"]
+__all__ = ["images_by_version", "notes_on_period", "notes_on_versions", "require_fitting"]
+
+
+def require_fitting(baseline: BaselineManifest, settings: MonitorSettings) -> None:
+    """Require that a baseline is of the settings' variable, layout and transform. BASELINE_UNFIT."""
+    for what, of_baseline, wanted in (
+        ("variable", baseline.variable, settings.variable),
+        ("layout", baseline.layout, settings.layout),
+    ):
+        if of_baseline != wanted:
+            raise AcdError(
+                ErrorCode.BASELINE_UNFIT,
+                f"the baseline {baseline.content_id} is of the {what} {of_baseline}, but the monitor of {wanted}",
+                f"Give --{what} {of_baseline}, or the content id of a baseline of {wanted}.",
+            )
+    of_baseline = baseline.settings.get("transform", "none")
+    if of_baseline != settings.transform:
+        raise AcdError(
+            ErrorCode.BASELINE_UNFIT,
+            f"the baseline {baseline.name} was computed with transform {of_baseline}, but the monitor has transform "
+            f"{settings.transform}",
+            f"Give --transform {of_baseline}, or compute the baseline with --transform {settings.transform}.",
+        )
 
 
 def images_by_version(manifest: MonitorManifest) -> dict[str, int]:

@@ -13,13 +13,11 @@ from shapely.geometry import mapping, shape
 
 from acdtask import __version__
 from acdtask.change.zscore import Quality
+from acdtask.jobs.cautions import Caution, baseline_season, little_judged
 from acdtask.jobs.monitor.versions import images_by_version
 from acdtask.jobs.patch_files import LocatedPatch
-from acdtask.jobs.products import (
-    BaselineManifest,
-    ImageProduct,
-    MonitorManifest,
-)
+from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest
+from acdtask.jobs.quantity import physical_range, quantity_of
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.drawing import REASONS
 from acdtask.jobs.report.edition import DrawnDate
@@ -67,7 +65,15 @@ class ShownDate:
             quality=tuple((int(reason), counts[int(reason)]) for reason in REASONS),
             tiles_left_out=len(product.quarantined),
             closest=self.closest,
+            warnings=tuple(caution.text for caution in self._cautions),
         )
+
+    @property
+    def _cautions(self) -> list[Caution]:
+        """Warnings about the image; products of earlier versions do not list them, but know how much was judged."""
+        product = self.product
+        others = [caution for caution in product.warnings if caution.kind != "little judged"]
+        return [*others, *little_judged(product.label, product.quality_px)]
 
 
 def page_of(
@@ -107,6 +113,11 @@ def page_of(
         dates=tuple(days),
         patches=tuple(_row(patch) for patch in patches),
         quality_reasons=tuple(QualityReason(code=int(reason), words=words) for reason, words in REASONS.items()),
+        quantity=quantity_of(sources.compared),
+        unit=sources.compared.unit,
+        limits=physical_range(sources.compared),
+        direction=sources.detection.direction,
+        warnings=tuple(caution.text for caution in baseline_season(manifest.images)),
         low=detection["low"],
         high=detection["high"],
         settings=_shown_settings(monitor, manifest),

@@ -10,7 +10,8 @@ from typing import Any
 
 from shapely.geometry import shape
 
-from acdtask.cube.model import Dataset
+from acdtask.change.thresholds import Detection
+from acdtask.cube.model import Dataset, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.manifests import find_manifest
@@ -28,12 +29,13 @@ from acdtask.jobs.report.score import KnownEvent
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.truth import events_on, read_truth
 from acdtask.jobs.report.window import View, view_of
+from acdtask.jobs.transformed import transformed
 
 __all__ = ["PAGE_ALGORITHM", "Sources", "digest_of"]
 
 PICTURE_ALGORITHM = 2
 """Increment when pictures of the same products change; all are then drawn again, under new names."""
-PAGE_ALGORITHM = 4
+PAGE_ALGORITHM = 5
 """Increment when pages of the same products change; all are then written again."""
 
 
@@ -83,6 +85,21 @@ class Sources:
         monitor, missing = self.monitor, ErrorCode.BASELINE_UNKNOWN
         _, body = find_manifest(self.site.store, monitor.aoi, "baseline", "", monitor.baseline, missing)
         return BaselineManifest.model_validate_json(body)
+
+    @cached_property
+    def detection(self) -> Detection:
+        """The method."""
+        return Detection.of(self.monitor.settings["detection"])
+
+    @cached_property
+    def ingested(self) -> Variable:
+        """The variable of the images. VARIABLE_UNKNOWN."""
+        return self.site.cube.variable(self.monitor.variable)
+
+    @cached_property
+    def compared(self) -> Variable:
+        """The variable that the monitor compares: the ingested one, or its transform. VARIABLE_UNKNOWN."""
+        return transformed(self.ingested, self.detection.transform)
 
     @cached_property
     def view(self) -> View:

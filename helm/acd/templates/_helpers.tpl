@@ -179,7 +179,7 @@ The values of `monitorDefaults.settings` for the parameters of a template, as JS
 {{- end -}}
 {{- $found := dict -}}
 {{- $job := index .template.metadata.labels "app.kubernetes.io/component" -}}
-{{- $elsewhere := dict "ingest-make-layout" "layout" "report-name" "monitor-name" -}}
+{{- $elsewhere := dict "ingest-make-layout" "layout" "report-name" "monitor-name" "monitor-transform" "baseline-transform" -}}
 {{- range .template.spec.arguments.parameters -}}
 {{- $long := printf "%s-%s" $job .name -}}
 {{- $name := index $elsewhere $long | default (hasKey $all $long | ternary $long .name) -}}
