@@ -1,4 +1,4 @@
-"""Methods: thresholds, rules and steps, and the two named methods."""
+"""Methods: thresholds, rules, steps and judgement, and the named methods."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from acdtask.change.judgement.judging import CANDIDATES, Judging
 from acdtask.change.moments import stored_nodata
 from acdtask.change.steps.centring import Centring
 from acdtask.change.steps.registry import recorded_steps, steps_of
+from acdtask.change.steps.smooth import Smooth
 from acdtask.change.steps.step import Step
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["MIN_STD_SHARE", "PROFILES", "RULES", "STANDARD", "TUTORIAL", "Detection", "detection_for"]
+__all__ = ["MIN_STD_SHARE", "PROFILES", "ROBUST", "RULES", "STANDARD", "TUTORIAL", "Detection", "detection_for"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Detection:
         min_std: minimum standard deviation, in stored units; 0 itself is never accepted.
         zero_is_nodata: a stored 0 means no data, in addition to the variable's own nodata.
         steps: steps that turn z into evidence, in order (`acdtask.change.steps`).
+        judging: how candidates are judged by their own history (`acdtask.change.judgement`). The thresholds and
+            min_area then define candidates. None: all blobs are patches.
 
     Raises:
         AcdError: SETTING_INVALID, naming the setting.
@@ -44,6 +48,7 @@ class Detection:
     min_std: float = 5.0
     zero_is_nodata: bool = False
     steps: tuple[Step, ...] = (Centring(),)
+    judging: Judging | None = None
 
     def __post_init__(self) -> None:
         for name in ("low", "high", "min_std"):
@@ -69,15 +74,16 @@ class Detection:
         ()
         """
         rules = {name: recorded[name] for name in RULES if name in recorded}
-        return cls(**rules, steps=steps_of(recorded))
+        return cls(**rules, steps=steps_of(recorded), judging=Judging.chosen(recorded))
 
     def recorded(self) -> dict[str, Any]:
-        """Thresholds, rules and step settings as JSON values by name, as results store them.
+        """Thresholds, rules, and settings of steps and judgement as JSON values by name, as results store them.
 
         >>> Detection.of(STANDARD.recorded()) == STANDARD
         True
         """
-        return {**{name: getattr(self, name) for name in RULES}, **recorded_steps(self.steps)}
+        rules = {name: getattr(self, name) for name in RULES}
+        return {**rules, **recorded_steps(self.steps), **Judging.recorded(self.judging)}
 
     def without_zeros(self, images: NDArray[Any], nodata: float | None) -> tuple[NDArray[Any], float | None]:
         """Images with zeros replaced by nodata, and the nodata to use.
@@ -100,8 +106,8 @@ class Detection:
         return np.where(images == 0, images.dtype.type(missing), images), nodata
 
 
-RULES = tuple(field.name for field in fields(Detection) if field.name != "steps")
-"""The settings of a method other than those of its steps."""
+RULES = tuple(field.name for field in fields(Detection) if field.name not in ("steps", "judging"))
+"""The settings of a method other than those of its steps and of its judgement."""
 
 STANDARD = Detection()
 """At least 20 baseline images, a standard deviation of at least 5 (0.005 of coherence), and centred z.
@@ -111,7 +117,16 @@ For a variable whose range is not 0 to 1000, `detection_for` scales min_std."""
 TUTORIAL = Detection(min_count=1, min_std=0.0, zero_is_nodata=True, steps=())
 """The tutorial's rules: zeros are nodata, any count, any standard deviation above 0, and plain z."""
 
-PROFILES = MappingProxyType({"standard": STANDARD, "tutorial": TUTORIAL})
+ROBUST = Detection(
+    low=0.9,
+    high=1.8,
+    min_area=15,
+    steps=(Centring(), Smooth(1.2)),
+    judging=Judging(),
+)
+"""Generous candidates, each judged by its own history."""
+
+PROFILES = MappingProxyType({"standard": STANDARD, "tutorial": TUTORIAL, "robust": ROBUST})
 """Methods by name."""
 
 MIN_STD_SHARE = 0.005
@@ -130,6 +145,10 @@ def detection_for(profile: str, valid_range: tuple[float, float], scale: float, 
     Returns:
         The method, with min_std in stored units.
 
+    Raises:
+        AcdError: SETTING_INVALID, also for a threshold of patches if the method judges candidates, and for a setting of
+            the judgement if it does not: they would have no effect.
+
     >>> detection_for("standard", (0, 1000), 0.001, {}).min_std
     5.0
     >>> detection_for("standard", (0, 250), 0.004, {}).min_std
@@ -138,8 +157,26 @@ def detection_for(profile: str, valid_range: tuple[float, float], scale: float, 
     0.5
     """
     base = PROFILES[profile]
+    _require_settings_of(profile, base, given)
     if "min_std" in given:
         min_std = given["min_std"] / scale
     else:
         min_std = MIN_STD_SHARE * (valid_range[1] - valid_range[0]) if base.min_std else 0.0
     return Detection.of({**base.recorded(), **given, "min_std": float(f"{min_std:.12g}")})
+
+
+def _require_settings_of(profile: str, base: Detection, given: Mapping[str, Any]) -> None:
+    """Refuse settings that the profile does not have."""
+    other, fix = (
+        (CANDIDATES, "Choose how many patches are shown with --false-per-1000km2, or use --profile standard.")
+        if base.judging
+        else (Judging.names(), "Use --profile robust, or choose the thresholds with --low, --high and --min-area.")
+    )
+    unused = [name for name in other if name in given]
+    if unused:
+        what = "judges candidates by their history" if base.judging else "does not judge candidates"
+        raise AcdError(
+            ErrorCode.SETTING_INVALID,
+            f"{' and '.join(unused)} cannot be used with the profile {profile}, which {what}",
+            fix,
+        )

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acdtask.change.components import components
-from acdtask.change.fragments import MEASURES, FragmentTable
+from acdtask.change.fragments import EVIDENCE, MEASURES, FragmentTable
 from acdtask.change.near_misses import NO_SCORE, Near
 
-__all__ = ["BLOB", "JoinedBlobs", "join_fragments", "join_near"]
+__all__ = ["BLOB", "JoinedBlobs", "join_fragments", "join_near", "neighbours_within"]
 
-BLOB = np.dtype([("id", "<i4"), *MEASURES.descr])
-"""A blob: its id, from 1 in raster order of the first pixel, and its measures."""
+BLOB = np.dtype([("id", "<i4"), *MEASURES.descr, *EVIDENCE.descr])
+"""A blob: its id, from 1 in raster order of the first pixel, its measures and its evidence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,12 +172,12 @@ def _number(
 
     blobs = np.zeros(len(first), BLOB)
     blobs["id"] = np.arange(1, len(first) + 1)
-    for name in ("area", "z_sum", "drop_sum", "count_sum"):
+    for name in ("area", "z_sum", "drop_sum", "count_sum", "extent_sum"):
         np.add.at(blobs[name], index, part[name])
     for name, start in (("min_row", np.iinfo(np.int64).max), ("min_column", np.iinfo(np.int64).max)):
         blobs[name] = start
         np.minimum.at(blobs[name], index, part[name])
-    for name in ("z_max", "max_row", "max_column"):
+    for name in ("z_max", "max_row", "max_column", "seed_max"):
         blobs[name] = np.iinfo(np.int64).min
         np.maximum.at(blobs[name], index, part[name])
     first.sort()
@@ -189,3 +189,31 @@ def _number(
     tile = np.searchsorted(starts, kept, side="right") - 1
     spans = np.unique(np.stack([index, tile], axis=1), axis=0)[:, 0]
     return JoinedBlobs(blobs, np.bincount(spans, minlength=len(first)).astype(np.int32), blob_ids)
+
+
+def neighbours_within(
+    tables: Sequence[FragmentTable], blob_ids: Sequence[NDArray[np.int32]], reach: int
+) -> list[list[int]]:
+    """For each tile, the numbers of the other tiles that may have a blob within `reach` pixels of it, ascending.
+
+    Bounding boxes of fragments decide, so some of these tiles may have no blob that near.
+
+    Args:
+        tables: one per tile, in any order.
+        blob_ids: `JoinedBlobs.blob_ids` of the tables.
+        reach: in pixels, along rows and columns.
+    """
+    corners = np.array([(*table.origin, *np.add(table.origin, table.shape)) for table in tables]).reshape(-1, 4)
+    near: list[set[int]] = [set() for _ in tables]
+    for number, (table, ids) in enumerate(zip(tables, blob_ids, strict=True)):
+        parts = table.fragments[ids[1:] > 0]
+        first_row, first_column, end_row, end_column = corners[number]
+        # Most fragments are far from the edges of their tile.
+        outside = (parts["min_row"] - reach < first_row) | (parts["max_row"] + reach >= end_row)
+        outside |= (parts["min_column"] - reach < first_column) | (parts["max_column"] + reach >= end_column)
+        for part in parts[outside]:
+            touches = (corners[:, 0] <= part["max_row"] + reach) & (corners[:, 2] > part["min_row"] - reach)
+            touches &= (corners[:, 1] <= part["max_column"] + reach) & (corners[:, 3] > part["min_column"] - reach)
+            for other in np.flatnonzero(touches).tolist():
+                near[other].add(number)
+    return [sorted(others - {number}) for number, others in enumerate(near)]

@@ -21,8 +21,9 @@ class BaselineSettings(ImageSelectionSettings):
     """Settings that select the images of a baseline and describe its result."""
 
     variable: DescribedName = Field(default="CoherenceVV", description="variable to describe")
-    profile: Literal["standard", "tutorial"] = Field(
-        default="standard", description="tutorial: zeros are nodata, as in the notebook that acd is based on"
+    profile: Literal["standard", "tutorial", "robust"] = Field(
+        default="standard",
+        description="tutorial: zeros are nodata, as in the notebook that acd is based on; robust: as standard",
     )
     name: Name = Field(default="annual", description="name of the result, used as instance of its variables")
     min_dates: int = Field(default=2, ge=1, description="minimum number of dates; fewer are an error")

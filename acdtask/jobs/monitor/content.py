@@ -13,6 +13,7 @@ from acdtask.cube.model import Slice
 from acdtask.jobs.contract import Content, Context, Plan, Settings
 from acdtask.jobs.monitor.halo import BaselineViews
 from acdtask.jobs.monitor.images import ImageWork
+from acdtask.jobs.monitor.reference import Reference
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import MonitorTile
 from acdtask.jobs.quarantine import QuarantinedTile
@@ -85,6 +86,7 @@ class MonitorContent(Content):
         since: start of the series.
         images: the images.
         without_baseline: tiles that the baseline lacks.
+        reference: the images of the baseline, for methods that judge candidates by their past.
         lines: sentences about the images, for the user.
     """
 
@@ -95,6 +97,7 @@ class MonitorContent(Content):
     since: dt.datetime
     images: tuple[ImageWork, ...] = ()
     without_baseline: tuple[TileWithoutBaseline, ...] = Field(default=(), exclude_if=lambda value: not value)
+    reference: Reference | None = Field(default=None, exclude_if=lambda value: value is None)
     lines: tuple[str, ...] = ()
 
     def identity(self, settings: Settings) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import numpy as np
 
+from acdtask.change.profile import Detection
 from acdtask.change.steps.step import halo_of
 from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.model import Record
@@ -35,9 +36,11 @@ from acdtask.jobs.monitor.cut import CutMasks
 from acdtask.jobs.monitor.findings import findings_of, sentences_of
 from acdtask.jobs.monitor.halo import views_around
 from acdtask.jobs.monitor.images import ImageWork
+from acdtask.jobs.monitor.judge import JudgeCandidates
 from acdtask.jobs.monitor.label import LabelTiles
 from acdtask.jobs.monitor.measure import MeasureImages, is_measured
 from acdtask.jobs.monitor.publish import patch_files
+from acdtask.jobs.monitor.reference import reference_of
 from acdtask.jobs.monitor.series import (
     ALGORITHM,
     Judgements,
@@ -70,7 +73,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
 
     name = "monitor"
     algorithm = ALGORITHM
-    rounds = (MeasureImages(), LabelTiles(), CutMasks())
+    rounds = (MeasureImages(), LabelTiles(), JudgeCandidates(), CutMasks())
     settings = MonitorSettings
     content = MonitorContent
 
@@ -114,6 +117,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
                 since=since,
                 images=() if again else tuple(pending.values()),
                 without_baseline=tuple(without),
+                reference=reference_of(baseline, aoi, site.cube) if method.rules.judging and work else None,
                 lines=(
                     *composition.lines(),
                     *_other_lengths(composition, baseline),
@@ -124,7 +128,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
             shards=no_work(MonitorWork(tiles=[]))
             if again
             else sharding.shards(work, lambda tiles: MonitorWork(tiles=tiles), seconds, held),
-            rounds=self.round_names if is_measured(method.rules) else tuple(self.round_names[1:]),
+            rounds=_rounds_of(method.rules),
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(pending),
@@ -180,6 +184,12 @@ def _work_of(
         elif tile.cell in quarantined and images:
             without.append(TileWithoutBaseline(tile=quarantined[tile.cell], images=labels))
     return work, without
+
+
+def _rounds_of(rules: Detection) -> tuple[str, ...]:
+    """The names of the rounds that a method needs."""
+    needed = {MeasureImages.name: is_measured(rules), JudgeCandidates.name: rules.judging is not None}
+    return tuple(round_.name for round_ in MonitorJob.rounds if needed.get(round_.name, True))
 
 
 def _name(settings: MonitorSettings) -> str:
