@@ -255,7 +255,7 @@ def _scenes(seeds: Sequence[int], *, with_standard: bool) -> list[list[JudgedIma
         return list(pool.map(_images_of, seeds, [with_standard] * len(seeds)))
 
 
-def _images_of(seed: int, with_standard: bool) -> list[JudgedImage]:  # noqa: FBT001  # called by a pool's map
+def _images_of(seed: int, with_standard: bool) -> list[JudgedImage]:  # called by a pool's map
     return images_of(seed, with_standard=with_standard)
 
 
@@ -267,8 +267,8 @@ def body_of(models: FittedModels) -> str:
 def main() -> None:
     """Fit, check or judge the models."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="fail if the fitted models differ from those in the package")
-    parser.add_argument("--judge", action="store_true", help="print figures of the models in the package")
+    parser.add_argument("--check", action="store_true", help="fail if models.json would change")
+    parser.add_argument("--judge", action="store_true", help="print figures on other scenes")
     arguments = parser.parse_args()
     if arguments.judge:
         print("\n".join(judged(JUDGING, load_models())))

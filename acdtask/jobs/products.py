@@ -120,6 +120,10 @@ def _is_empty(value: tuple[Any, ...] | str) -> bool:
     return not value
 
 
+def _is_zero(value: int) -> bool:
+    return not value
+
+
 class BaselineManifest(_Manifest):
     """A published baseline. `start` and `end` are the requested period, `last` is the datetime of the last image.
 
@@ -176,8 +180,9 @@ class ImageProduct(_Manifest):
 
     `quarantined` lists the tiles that are still missing; such an image is partial and not in the index. `content` is
     the label and a digest of the inputs; `baseline` is the content id of the baseline version that the image was judged
-    against. `checksums` has the digest of each file other than rasters, by file name. `closest` is the closest near
-    miss; None in documents of earlier versions.
+    against. `rejected` is the key of the table of rejected candidates, which is beside the patches, for methods that
+    judge candidates. `checksums` has the digest of each file other than rasters, by file name. `closest` is the closest
+    near miss; None in documents of earlier versions.
     """
 
     label: str
@@ -195,6 +200,8 @@ class ImageProduct(_Manifest):
     closest: Closest | None = None
     content: str = ""
     baseline: str = ""
+    rejected: str = Field(default="", exclude_if=_is_empty)
+    rejected_count: int = Field(default=0, exclude_if=_is_zero)
 
     @property
     def folder(self) -> str:

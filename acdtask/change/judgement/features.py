@@ -95,6 +95,7 @@ def _raw_features(blobs: NDArray[np.void], sums: BlobSums) -> Mapping[str, NDArr
         "highest_seed": blobs["seed_max"] / FIXED,
         "mean_extent": blobs["extent_sum"] / (area * FIXED),
         "mean_z": blobs["z_sum"] / (area * FIXED),
+        "ring_z": contrast.ring / FIXED,
         "log_area": np.array([math.log2(pixels) for pixels in area.tolist()]),
         "core_share": core_px / area,
         "relative_drop": drops.now * area / np.maximum(mean, 1),
@@ -109,16 +110,18 @@ FEATURES = (
     "highest_seed",
     "mean_extent",
     "mean_z",
+    "ring_z",
     "log_area",
     "core_share",
     "relative_drop",
 )
 """Names of the numbers of the model, in its order. The rule has one number, `exceeds_past`.
 
-contrast: of z, in the judged image. past_contrast, second_past_contrast: the two largest in the baseline. spread_of_past:
-standard deviation of the contrasts in the baseline. exceeds_past: contrast - past_contrast. highest_seed, mean_extent: of the method's evidence. mean_z: after
-the method's steps. log_area: logarithm of the number of pixels to base 2. core_share: share of pixels whose four
-neighbours belong to candidates. relative_drop: contrast of the drop, as a share of the baseline's mean.
+contrast: of z, in the judged image. past_contrast, second_past_contrast: the two largest in the baseline.
+spread_of_past: standard deviation of the contrasts in the baseline. exceeds_past: contrast - past_contrast.
+highest_seed, mean_extent: of the method's evidence. mean_z: after the method's steps. ring_z: mean z of the ring,
+before them. log_area: logarithm of the number of pixels to base 2. core_share: share of pixels whose four neighbours are
+in the blob. relative_drop: contrast of the drop, as a share of the baseline's mean.
 """
 
 
@@ -133,4 +136,5 @@ def _spread(past: NDArray[np.int64]) -> NDArray[np.float64]:
     values = np.where(known, past, 0)
     count = np.maximum(known.sum(axis=1), 1)
     total, squares = values.sum(axis=1), (values * values).sum(axis=1)
-    return np.sqrt((count * squares - total * total).astype(np.float64)) / (count * FIXED)
+    spread: NDArray[np.float64] = np.sqrt((count * squares - total * total).astype(np.float64)) / (count * FIXED)
+    return spread

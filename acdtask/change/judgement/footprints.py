@@ -33,7 +33,7 @@ class Footprints:
         index: shape (members,), intp, flat index of each member pixel; a pixel may be a member several times.
         blob: shape (members,), position in `ids` of the blob that it belongs to.
         in_ring: shape (members,), whether it belongs to the blob's ring and not to the blob.
-        core_px: shape (blobs,), int64, number of pixels of the blob here whose four neighbours belong to blobs.
+        core_px: shape (blobs,), int64, number of pixels of the blob here whose four neighbours belong to it.
     """
 
     ids: NDArray[np.int32]
@@ -81,7 +81,7 @@ def footprints_of(blob_ids: NDArray[np.int32], judged: NDArray[np.bool_]) -> Foo
     inside_ids = blob_ids[FAR:-FAR, FAR:-FAR].reshape(-1)
     inside = np.flatnonzero(inside_ids)
     # Only pixels at the edge of a blob can be its nearest to a pixel outside.
-    core = ndimage.binary_erosion(is_blob, border_value=1)
+    core = _core(blob_ids)
     row, column = np.nonzero(is_blob & ~core)
     of_edge = blob_ids[row, column].astype(np.int64)
     keys = [np.zeros(0, np.int64)]
@@ -103,6 +103,15 @@ def footprints_of(blob_ids: NDArray[np.int32], judged: NDArray[np.bool_]) -> Foo
         in_ring=np.arange(len(blob)) >= len(inside),
         core_px=np.bincount(position[: len(inside)][in_core], minlength=len(ids)).astype(np.int64),
     )
+
+
+def _core(blob_ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """The pixels whose four neighbours belong to the same blob; none in the outermost rows and columns."""
+    core = np.zeros(blob_ids.shape, np.bool_)
+    middle = blob_ids[1:-1, 1:-1]
+    same = (middle == blob_ids[:-2, 1:-1]) & (middle == blob_ids[2:, 1:-1])
+    core[1:-1, 1:-1] = same & (middle == blob_ids[1:-1, :-2]) & (middle == blob_ids[1:-1, 2:]) & (middle > 0)
+    return core
 
 
 def _grown(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:

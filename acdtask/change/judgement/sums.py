@@ -26,8 +26,11 @@ SUMS = ("px", "z", "drop")
 point (`acdtask.change.fragments.FIXED`)."""
 
 GROUND = ("core_px", "count", "mean")
-"""Last axis of `BlobSums.ground`: number of pixels surrounded by candidates, number of images of the baseline, and its
-mean in stored units, in fixed point; summed over the blob."""
+"""Last axis of `BlobSums.ground`, summed over the blob.
+
+core_px: pixels whose four neighbours belong to it. count: number of images of the baseline. mean: of the baseline, in
+stored units, in fixed point.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,20 +73,30 @@ def image_sums(
     Returns:
         Sums like `BlobSums.images`, of the blobs in `footprints.ids`.
     """
-    totals = np.zeros((len(footprints.ids) * 2, len(images), len(SUMS)), np.int64)
     key = footprints.blob * 2 + footprints.in_ring
     order = np.argsort(key, kind="stable")
-    key, index = key[order], footprints.index[order]
-    rows, starts = np.unique(key, return_index=True)
+    rows, starts = np.unique(key[order], return_index=True)
+    totals = np.zeros((len(images), len(footprints.ids) * 2, len(SUMS)), np.int64)
     if len(rows):
-        pixels = images.reshape(len(images), -1)[:, index]
+        index = footprints.index[order]
+        expected, spread = (view.reshape(-1)[index].astype(np.float64) for view in (mean, std))
         missing = stored_nodata(nodata, images.dtype)
-        known = np.ones(pixels.shape, np.bool_) if missing is None else pixels != missing
-        drop = np.where(known, mean.reshape(-1)[index].astype(np.float64) - pixels, 0.0)
-        z = np.clip(drop / std.reshape(-1)[index].astype(np.float64), -Z_LIMIT, Z_LIMIT)
-        for number, values in enumerate((known, np.rint(z * FIXED), np.rint(drop * FIXED))):
-            totals[rows, :, number] = np.add.reduceat(values.astype(np.int64), starts, axis=1).T
-    return totals.reshape(len(footprints.ids), 2, len(images), len(SUMS)).swapaxes(1, 2)
+        for image, total in zip(images, totals, strict=True):  # one at a time, so that memory does not grow with them
+            values = _values(image.reshape(-1)[index], expected, spread, missing)
+            total[rows] = np.add.reduceat(values, starts, axis=1).T
+    return totals.reshape(len(images), len(footprints.ids), 2, len(SUMS)).swapaxes(0, 1)
+
+
+def _values(
+    pixels: NDArray[Any], mean: NDArray[np.float64], std: NDArray[np.float64], missing: int | None
+) -> NDArray[np.int64]:
+    """The values of `SUMS` of each pixel, shape (3, pixels); 0 where there is no data."""
+    known = np.ones(pixels.shape, np.bool_) if missing is None else pixels != missing
+    drop = np.where(known, mean - pixels, 0.0)
+    z = np.clip(drop / std, -Z_LIMIT, Z_LIMIT)
+    return np.stack(
+        [known.astype(np.int64), np.rint(z * FIXED).astype(np.int64), np.rint(drop * FIXED).astype(np.int64)]
+    )
 
 
 def ground_sums(mean: NDArray[np.float32], count: NDArray[Any], footprints: Footprints) -> NDArray[np.int64]:

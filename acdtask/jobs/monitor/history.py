@@ -104,6 +104,6 @@ class History:
         if read != counted:
             raise AcdError(
                 ErrorCode.BASELINE_IMAGES_CHANGED,
-                f"in the tile {self._work.tile.cell}, the baseline was made from {counted} values of the pixels that are"
-                f" compared with their past, and its images have {read}",
+                f"in the tile {self._work.tile.cell}, pixels with a candidate have {counted} values in the baseline,"
+                f" but {read} in its images",
             )

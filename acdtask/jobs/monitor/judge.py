@@ -1,4 +1,4 @@
-"""Third round, of methods that judge candidates: compares each candidate with its own past, then chooses which to keep."""
+"""Third round, if a method judges candidates: compares each with its own past, then chooses which to keep."""
 
 from __future__ import annotations
 
@@ -114,7 +114,8 @@ def pixel_km2(area: Mapping[str, object], layout: Layout) -> float:
     """
     geometry = shape(area)
     side = layout.cell_extent / layout.cell_pixels
-    return geodesic_area(geometry) / (project(geometry, LON_LAT, layout.crs).area / side**2) / 1e6
+    pixels = float(project(geometry, LON_LAT, layout.crs).area) / side**2
+    return geodesic_area(geometry) / pixels / 1e6
 
 
 def _reference(context: MonitorContext) -> Reference:
@@ -124,9 +125,7 @@ def _reference(context: MonitorContext) -> Reference:
     return reference
 
 
-def _judged(
-    blobs: NDArray[np.void], sums: BlobSums, judged_px: int, context: MonitorContext
-) -> NDArray[np.void]:
+def _judged(blobs: NDArray[np.void], sums: BlobSums, judged_px: int, context: MonitorContext) -> NDArray[np.void]:
     method = context.content.method
     judging, model = method.rules.judging or Judging(), load_models()
     area_km2 = judged_px * pixel_km2(method.area, context.site.cube.layout(method.layout))

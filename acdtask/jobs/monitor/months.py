@@ -148,6 +148,7 @@ def _write_month(name: str, entries: Mapping[str, MonthImage], folder: str, stor
     quality: Counter[str] = Counter()
     for product in ordered:
         quality.update(product.quality_px)
+    judged = any(product.rejected for product in ordered)
     near = [(product.closest.rank, product.label, product.closest) for product in ordered if product.closest]
     _, closest_image, closest = max(near, default=((), "", None))
     return MonitorMonth(
@@ -158,7 +159,7 @@ def _write_month(name: str, entries: Mapping[str, MonthImage], folder: str, stor
         patches=len(patches),
         changed_area_m2=round(sum(located.patch.area_m2 for located in patches), 1),
         document=write_part(store, f"{folder}/months/{name}", ".json", document),
-        table=write_part(store, f"{folder}/patches/{name}", ".parquet", patches_to_parquet(patches)),
+        table=write_part(store, f"{folder}/patches/{name}", ".parquet", patches_to_parquet(patches, judged=judged)),
         quality_px=dict(sorted(quality.items())),
         closest=closest,
         closest_image=closest_image,
