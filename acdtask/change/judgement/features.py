@@ -117,11 +117,16 @@ FEATURES = (
 )
 """Names of the numbers of the model, in its order. The rule has one number, `exceeds_past`.
 
-contrast: of z, in the judged image. past_contrast, second_past_contrast: the two largest in the baseline.
-spread_of_past: standard deviation of the contrasts in the baseline. exceeds_past: contrast - past_contrast.
-highest_seed, mean_extent: of the method's evidence. mean_z: after the method's steps. ring_z: mean z of the ring,
-before them. log_area: logarithm of the number of pixels to base 2. core_share: share of pixels whose four neighbours are
-in the blob. relative_drop: contrast of the drop, as a share of the baseline's mean.
+contrast: of z, in the judged image.
+past_contrast, second_past_contrast: the two largest in the baseline.
+spread_of_past: standard deviation of the contrasts in the baseline.
+exceeds_past: contrast - past_contrast.
+highest_seed, mean_extent: of the method's evidence.
+mean_z: after the method's steps.
+ring_z: mean z of the ring, before them.
+log_area: logarithm of the number of pixels to base 2.
+core_share: share of pixels whose four neighbours are in the blob.
+relative_drop: contrast of the drop, as a share of the baseline's mean.
 """
 
 
