@@ -27,9 +27,15 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.judge import pixel_km2
 from acdtask.jobs.monitor.models import load_models
-from acdtask.jobs.monitor.months import images_of_month, patches_of_month, read_images
-from acdtask.jobs.patches import LocatedPatch, read_patches
-from acdtask.jobs.products import ImageProduct, MonitorManifest, manifest_chain, read_product
+from acdtask.jobs.monitor.months import (
+    images_of_month,
+    patches_of_image,
+    patches_of_month,
+    read_images,
+    rejected_of_image,
+)
+from acdtask.jobs.patches import LocatedPatch
+from acdtask.jobs.products import ImageProduct, MonitorManifest, manifest_chain
 from acdtask.jobs.stacks import area_of
 from acdtask.storage.geoparquet import read_table
 from acdtask.storage.store import Store
@@ -88,7 +94,7 @@ def products_of(site: str, outcome: LocalOutcome) -> list[ImageProduct]:
 
 
 def rejected_of(site: str, product: ImageProduct) -> list[LocatedPatch]:
-    return read_patches(read_product(Store.at(site), product.rejected, product.checksums["rejected.parquet"]))
+    return rejected_of_image(product, Store.at(site))
 
 
 def texts(patches: list[LocatedPatch]) -> list[tuple[str, str]]:
@@ -301,13 +307,9 @@ def test_the_advised_number_shows_the_most_probable_candidate(scene: Path, tmp_p
         key=lambda patch: patch.judgement.probability if patch.judgement else 0,
     )
     shown = monitor(scene, site, how, **{**ROBUST, "false_per_1000km2": float(number)})
-    patches = [patch for product in products_of(site, shown) for patch in product_patches(site, product)]
+    patches = [patch for product in products_of(site, shown) for patch in patches_of_image(product, Store.at(site))]
     assert best.patch.id in {patch.patch.id for patch in patches}
     assert int((result_of(site, shown, how).change == 1).sum()) == sum(patch.patch.area_px for patch in patches)
-
-
-def product_patches(site: str, product: ImageProduct) -> list[LocatedPatch]:
-    return read_patches(read_product(Store.at(site), product.patches, product.checksums["patches.parquet"]))
 
 
 def test_tables_of_a_judged_series_have_its_columns_even_without_a_patch(scene: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from acdtask.jobs.contract import (
     Job,
     Site,
 )
-from acdtask.jobs.costs import MONITOR
+from acdtask.jobs.costs import JUDGE, MONITOR
 from acdtask.jobs.monitor.content import MonitorContent, MonitorPlan, MonitorWork, TileWithoutBaseline, TileWork
 from acdtask.jobs.monitor.cut import CutMasks
 from acdtask.jobs.monitor.findings import findings_of, sentences_of
@@ -102,12 +102,16 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
             require_images(len(baseline.images), _most_images(baseline), method.rules)
         elif pending:
             _refuse_without_tiles([*pending.values()], baseline, without)
+        reference = reference_of(baseline, aoi, site.cube) if method.rules.judging and work else None
         current = is_latest(site.store, aoi.name, self.name, _name(settings), method.id)
         again = not work and bool(judgements.complete) and not current
         pixels = layout.cell_pixels**2
         count = sum(len(tile.images) for tile in work)
         pixel_bytes = np.dtype(variable.dformat.dtype).itemsize
         seconds = [MONITOR.seconds(len(tile.images), pixels * pixel_bytes) for tile in work]
+        if reference:  # any tile may have candidates
+            judging = JUDGE.seconds(len(reference.images), pixels * pixel_bytes)
+            seconds = [of_tile + judging for of_tile in seconds]
         held = [len(tile.images) * pixels * TABLE_BYTES_PER_PIXEL for tile in work]
         sharding = Sharding(settings.shard_tiles, settings.pod_start)
         return Draft(
@@ -117,7 +121,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
                 since=since,
                 images=() if again else tuple(pending.values()),
                 without_baseline=tuple(without),
-                reference=reference_of(baseline, aoi, site.cube) if method.rules.judging and work else None,
+                reference=reference,
                 lines=(
                     *composition.lines(),
                     *_other_lengths(composition, baseline),
@@ -132,7 +136,8 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
             estimate=Estimate(
                 tiles=len(work),
                 dates=len(pending),
-                bytes_read=count * (layout.cell_pixels + 2 * halo) ** 2 * pixel_bytes + len(work) * 12 * pixels,
+                bytes_read=count * (layout.cell_pixels + 2 * halo) ** 2 * pixel_bytes
+                + len(work) * pixels * (12 + pixel_bytes * (len(reference.images) if reference else 0)),
                 bytes_written=count * pixels * 4,
                 core_seconds=sum(seconds),
                 memory_bytes=MONITOR.memory(pixels, 3 * count, pixels, min(sum(held), HELD_BYTES)),

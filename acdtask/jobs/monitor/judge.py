@@ -64,10 +64,7 @@ class JudgeCandidates(Round[MonitorWork, Blobs, JudgedTiles]):
 
     def run(self, work: MonitorWork, handout: Blobs, context: MonitorContext) -> JudgedTiles:
         """Sum the images of each tile with candidates. Tiles without candidates read nothing."""
-        reference = _reference(context)
-        with_candidates = [tile for tile in work.tiles if _candidates(tile, handout)]
-        slices = reference.slices(context.site.cube, [tile.tile for tile in with_candidates])
-        past = {tile.tile.cell: images for tile, images in zip(with_candidates, slices, strict=True)}
+        past = _past([tile for tile in work.tiles if _candidates(tile, handout)], context)
         parts: dict[str, JudgedTile] = {}
         for done, tile in enumerate(work.tiles, start=1):
             candidates = _candidates(tile, handout)
@@ -123,6 +120,14 @@ def _reference(context: MonitorContext) -> Reference:
     if reference is None:
         raise AcdError(ErrorCode.BUG, "the plan of a method that judges candidates has no reference")
     return reference
+
+
+def _past(tiles: list[TileWork], context: MonitorContext) -> dict[str, list[tuple[int, Slice]]]:
+    """The images of the baseline in each tile, by cell, with their position in the reference."""
+    if not tiles:
+        return {}
+    slices = _reference(context).slices(context.site.cube, [tile.tile for tile in tiles])
+    return {tile.tile.cell: images for tile, images in zip(tiles, slices, strict=True)}
 
 
 def _judged(blobs: NDArray[np.void], sums: BlobSums, judged_px: int, context: MonitorContext) -> NDArray[np.void]:

@@ -32,6 +32,7 @@ __all__ = [
     "patches_of_month",
     "read_images",
     "read_month_patches",
+    "rejected_of_image",
 ]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -79,6 +80,13 @@ def patches_of_month(month: MonitorMonth, store: Store) -> list[LocatedPatch]:
 def patches_of_image(product: ImageProduct, store: Store) -> list[LocatedPatch]:
     """The patches of an image. PRODUCT_DAMAGED."""
     return read_patches(read_product(store, product.patches, product.checksums["patches.parquet"]))
+
+
+def rejected_of_image(product: ImageProduct, store: Store) -> list[LocatedPatch]:
+    """The candidates of an image that are held back; empty if its method does not judge any. PRODUCT_DAMAGED."""
+    if not product.rejected:
+        return []
+    return read_patches(read_product(store, product.rejected, product.checksums["rejected.parquet"]))
 
 
 def read_images(manifest: MonitorManifest, store: Store) -> list[ImageProduct]:

@@ -13,6 +13,7 @@ from acdtask.jobs.report.score import Score
 __all__ = [
     "BaselinePage",
     "DatePage",
+    "HeldBackRow",
     "LeftOutRow",
     "MonthLine",
     "PatchRow",
@@ -72,6 +73,16 @@ class BaselinePage(_Part):
     count_max: int = Field(ge=0)
 
 
+class HeldBackRow(_Part):
+    """A candidate that is held back: area in px, and the probability of a change, with the reason."""
+
+    area_px: int = Field(gt=0)
+    probability: Share
+    reason: str
+    lon: float
+    lat: float
+
+
 class DatePage(_Part):
     """A monitored date. Its patches and changed area come from `ReportPage.patches`.
 
@@ -84,6 +95,8 @@ class DatePage(_Part):
         quality: (code of a `QualityReason`, number of pixels without z for that reason).
         tiles_left_out: number of tiles missing in the date.
         closest: for a date without patches, what came closest to one and which option would show it; may be empty.
+        held_back: number of candidates that were not probable enough, if the method judges candidates.
+        held_back_rows: the most probable of them.
     """
 
     date: datetime.date
@@ -96,6 +109,8 @@ class DatePage(_Part):
     quality: tuple[tuple[int, int], ...] = ()
     tiles_left_out: int = Field(default=0, ge=0)
     closest: str = ""
+    held_back: int = Field(default=0, ge=0)
+    held_back_rows: tuple[HeldBackRow, ...] = ()
 
     @property
     def key(self) -> str:
@@ -109,6 +124,8 @@ class PatchRow(_Part):
     Attributes:
         number: its number in the whole report: by date, and by decreasing area within a date.
         baseline_count: number of baseline images, averaged over its pixels.
+        probability: probability of a change; None if the method does not judge candidates.
+        reason: why it is a patch; empty if the method does not judge candidates.
     """
 
     id: str
@@ -123,6 +140,8 @@ class PatchRow(_Part):
     baseline_count: int = Field(ge=0)
     lon: float
     lat: float
+    probability: Share | None = None
+    reason: str = ""
 
     @property
     def place(self) -> str:

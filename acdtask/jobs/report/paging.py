@@ -22,6 +22,7 @@ from acdtask.jobs.report.edition import DrawnDate
 from acdtask.jobs.report.model import (
     BaselinePage,
     DatePage,
+    HeldBackRow,
     LeftOutRow,
     MonthLine,
     PatchRow,
@@ -39,11 +40,12 @@ __all__ = ["ShownDate", "page_of", "patches_of_dates", "score_of"]
 
 @dataclass(frozen=True)
 class ShownDate:
-    """An image, its pictures, and what came closest to a patch if it has none."""
+    """An image, its pictures, what came closest to a patch if it has none, and the most probable held back."""
 
     product: ImageProduct
     drawn: DrawnDate
     closest: str = ""
+    held_back: tuple[LocatedPatch, ...] = ()
 
     @property
     def page(self) -> DatePage:
@@ -63,6 +65,8 @@ class ShownDate:
             quality=tuple((int(reason), counts[int(reason)]) for reason in REASONS),
             tiles_left_out=len(product.quarantined),
             closest=self.closest,
+            held_back=product.rejected_count,
+            held_back_rows=tuple(_held_back(patch) for patch in self.held_back),
         )
 
 
@@ -165,6 +169,18 @@ def _row(patch: LocatedPatch) -> PatchRow:
         z_mean=patch.patch.z_mean,
         mean_drop=patch.patch.drop_mean,
         baseline_count=patch.patch.baseline_count,
+        lon=patch.geometry.centroid.x,
+        lat=patch.geometry.centroid.y,
+        probability=patch.judgement.probability if patch.judgement else None,
+        reason=patch.judgement.reason if patch.judgement else "",
+    )
+
+
+def _held_back(patch: LocatedPatch) -> HeldBackRow:
+    return HeldBackRow(
+        area_px=patch.patch.area_px,
+        probability=patch.judgement.probability if patch.judgement else 0.0,
+        reason=patch.judgement.reason if patch.judgement else "",
         lon=patch.geometry.centroid.x,
         lat=patch.geometry.centroid.y,
     )
