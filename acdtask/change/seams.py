@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,17 +204,33 @@ def neighbours_within(
         blob_ids: `JoinedBlobs.blob_ids` of the tables.
         reach: in pixels, along rows and columns.
     """
-    corners = np.array([(*table.origin, *np.add(table.origin, table.shape)) for table in tables]).reshape(-1, 4)
+    height, width = (max((table.shape[axis] for table in tables), default=1) for axis in (0, 1))
+    squares: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for number, table in enumerate(tables):
+        for square in _squares(_box(table), height, width):
+            squares[square].append(number)
     near: list[set[int]] = [set() for _ in tables]
     for number, (table, ids) in enumerate(zip(tables, blob_ids, strict=True)):
         parts = table.fragments[ids[1:] > 0]
-        first_row, first_column, end_row, end_column = corners[number]
+        boxes = np.stack([parts[name] for name in ("min_row", "min_column", "max_row", "max_column")], axis=1)
+        boxes += np.array([-reach, -reach, reach, reach])
+        own = _box(table)
         # Most fragments are far from the edges of their tile.
-        outside = (parts["min_row"] - reach < first_row) | (parts["max_row"] + reach >= end_row)
-        outside |= (parts["min_column"] - reach < first_column) | (parts["max_column"] + reach >= end_column)
-        for part in parts[outside]:
-            touches = (corners[:, 0] <= part["max_row"] + reach) & (corners[:, 2] > part["min_row"] - reach)
-            touches &= (corners[:, 1] <= part["max_column"] + reach) & (corners[:, 3] > part["min_column"] - reach)
-            for other in np.flatnonzero(touches).tolist():
-                near[other].add(number)
+        outside = (boxes[:, :2] < own[:2]).any(axis=1) | (boxes[:, 2:] > own[2:]).any(axis=1)
+        for box in boxes[outside].tolist():
+            for other in {tile for square in _squares(box, height, width) for tile in squares[square]}:
+                first_row, first_column, last_row, last_column = _box(tables[other])
+                if box[0] <= last_row and box[2] >= first_row and box[1] <= last_column and box[3] >= first_column:
+                    near[other].add(number)
     return [sorted(others - {number}) for number, others in enumerate(near)]
+
+
+def _box(table: FragmentTable) -> list[int]:
+    """First row, first column, last row and last column of a tile."""
+    (row, column), (height, width) = table.origin, table.shape
+    return [row, column, row + height - 1, column + width - 1]
+
+
+def _squares(box: Sequence[int], height: int, width: int) -> Iterator[tuple[int, int]]:
+    """The squares of a grid of this size that a box overlaps, so that few tiles need a closer look."""
+    return product(range(box[0] // height, box[2] // height + 1), range(box[1] // width, box[3] // width + 1))

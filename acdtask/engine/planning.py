@@ -37,7 +37,7 @@ AnyJob = Job[Any, Any]
 AnyPlan = Plan[Any, Any]
 PlanT = TypeVar("PlanT", bound=PlanHead)
 NAMED_AT_MOST = 10
-PLAN_FORMAT = 2
+PLAN_FORMAT = 3
 """Version of the stored form of plans, shards, tables and handouts. Raising it restarts interrupted plans; results do
 not depend on it."""
 PLAN_ATTEMPTS = 20

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from acdtask.change.detect import detect_against
-from acdtask.change.fragments import FIXED
+from acdtask.change.evidence import Evidence
+from acdtask.change.fragments import FIXED, Fragments, find_fragments
 from acdtask.change.judgement.choice import chosen, false_accepted
 from acdtask.change.judgement.features import FEATURES, UNKNOWN, contrasts_of, features_of
 from acdtask.change.judgement.footprints import FAR, NEAR, Footprints, footprints_of
@@ -23,7 +24,7 @@ from acdtask.change.judgement.sums import BlobSums, add_sums, ground_sums, image
 from acdtask.change.judgement.whole import sums_of_image
 from acdtask.change.moments import Moments
 from acdtask.change.profile import PROFILES, ROBUST, STANDARD, Detection, detection_for
-from acdtask.change.seams import BLOB
+from acdtask.change.seams import BLOB, join_fragments, neighbours_within
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Window
 
@@ -130,6 +131,35 @@ def test_windows_of_a_tile_add_up_to_the_tile(seed: int) -> None:
             within, here = members.within(window, width), window.slices
             total += image_sums(image[:, *here], mean[here], std[here], within, nodata=NODATA)
     np.testing.assert_array_equal(total, image_sums(image, mean, std, members, nodata=NODATA))
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_each_tile_is_told_of_the_blobs_around_it(seed: int) -> None:
+    """Blobs over many tiles, tiles smaller than the ring is far, tiles that are missing."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(4, 40, 2).tolist()
+    z = np.where(blobs_in(rng, height, width) > 0, 5.0, 0.0).astype(np.float32)
+    places = [(rows, columns) for rows in cuts(rng, height) for columns in cuts(rng, width) if rng.random() < 0.9]
+    parts: list[Fragments] = []
+    for (top, bottom), (left, right) in places:
+        here = z[top:bottom, left:right]
+        evidence = Evidence(here, here, here, here.astype(np.float64), np.full(here.shape, 30))
+        parts.append(find_fragments(evidence, low=1, high=2, min_area=2, origin=(top - 7, left + 9)))
+    tables = [part.table for part in parts]
+    ids = join_fragments(tables).blob_ids
+    whole = np.zeros((height + 2 * FAR, width + 2 * FAR), np.int32)
+    for part, of_tile, ((top, bottom), (left, right)) in zip(parts, ids, places, strict=True):
+        whole[top + FAR : bottom + FAR, left + FAR : right + FAR] = of_tile[part.labels]
+    for number, others in enumerate(neighbours_within(tables, ids, FAR)):
+        assert number not in others
+        (top, bottom), (left, right) = places[number]
+        known = np.zeros_like(whole)
+        for other in (number, *others):
+            (row, end_row), (column, end_column) = places[other]
+            known[row + FAR : end_row + FAR, column + FAR : end_column + FAR] = ids[other][parts[other].labels]
+        grown = slice(top, bottom + 2 * FAR), slice(left, right + 2 * FAR)
+        np.testing.assert_array_equal(known[grown], whole[grown])
 
 
 def test_a_contrast_needs_data_in_half_of_the_blob() -> None:
