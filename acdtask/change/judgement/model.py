@@ -52,7 +52,7 @@ class Model:
     terms: tuple[Term, ...]
 
     def probabilities(self, features: Mapping[str, NDArray[np.float64]]) -> NDArray[np.int64]:
-        """The probability of each candidate, as integers in ten-thousandths.
+        """The probability of each candidate, as integers in ten-thousandths; never 0 or 1.
 
         Args:
             features: values by name, each of shape (candidates,); more than those of the model are ignored.
@@ -64,7 +64,7 @@ class Model:
 
 def _ten_thousandths(logit: float) -> int:
     limited = min(max(logit, -LARGEST_LOGIT), LARGEST_LOGIT)
-    return round(CERTAIN / (1 + math.exp(-limited)))
+    return min(max(round(CERTAIN / (1 + math.exp(-limited))), 1), CERTAIN - 1)
 
 
 def fit(features: Mapping[str, NDArray[np.float64]], is_change: NDArray[np.bool_]) -> Model:
