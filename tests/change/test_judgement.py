@@ -85,7 +85,7 @@ def cuts(rng: np.random.Generator, size: int) -> list[tuple[int, int]]:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_sums_of_tiles_add_up_to_those_of_the_image(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    height, width, images = *rng.integers(1, 40, 2).tolist(), 4
+    (height, width), images = rng.integers(1, 40, 2).tolist(), 4
     ids, judged = blobs_in(rng, height, width), rng.random((height, width)) < 0.9
     stack = rng.integers(0, 1000, (images, height, width)).astype(np.int16)
     stack[rng.random(stack.shape) < 0.1] = NODATA
@@ -176,7 +176,7 @@ def test_a_contrast_needs_data_in_half_of_the_blob() -> None:
     assert found.largest(4).tolist() == [UNKNOWN]
 
 
-def worked_field(worked_before: bool) -> NDArray[np.void]:
+def worked_field(*, worked_before: bool) -> np.void:
     """The judgement of a square that falls by 0.2; it may have fallen by as much in the 13th image before."""
     rng = np.random.default_rng(5)
     stack = rng.normal(700, 40, (30, 64, 64)).astype(np.int16)
@@ -189,7 +189,8 @@ def worked_field(worked_before: bool) -> NDArray[np.void]:
     change = detect_against(moments, image, ROBUST, nodata=NODATA)
     sums = sums_of_image(change, stack, image, moments, nodata=NODATA)
     judged = judge(change.blobs, sums, RULE, accepted=CERTAIN // 2)
-    return judged[np.argmax(change.blobs["area"])]
+    row: np.void = judged[np.argmax(change.blobs["area"])]
+    return row
 
 
 def test_a_drop_that_has_happened_before_is_rejected_and_a_first_one_is_kept() -> None:

@@ -54,7 +54,8 @@ def judged_row(**values: object) -> np.void:
     rows = np.zeros(1, JUDGED)
     for name, value in {"probability": 9000, "kept": True, "past_date": NO_DATE, **values}.items():
         rows[name] = value
-    return rows[0]
+    row: np.void = rows[0]
+    return row
 
 
 def test_a_judgement_is_in_the_unit_of_the_variable_and_names_the_date() -> None:
@@ -65,7 +66,7 @@ def test_a_judgement_is_in_the_unit_of_the_variable_and_names_the_date() -> None
     row = judged_row(contrast=310_000, past_contrast=77_500, past_date=2, ring=-1000)
     kept = judgement_of(row, reference, COHERENCE, 20)
     assert (kept.probability, kept.past_datetime) == (0.9, images[2].datetime)
-    assert (kept.contrast, kept.past_contrast) == (pytest.approx(0.31), pytest.approx(0.0775))
+    assert [kept.contrast, kept.past_contrast] == pytest.approx([0.31, 0.0775])
     largest = "4 times its largest drop in the baseline (0.08 on 2020-03-06)"
     assert kept.reason == f"fell by 0.31, {largest}; its surroundings did not"
     row = judged_row(kept=False, probability=312, contrast=310_000, past_contrast=77_500, past_date=2, ring=200_000)
