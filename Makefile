@@ -8,7 +8,7 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 ALONE := tests/cluster/test_controller.py tests/cluster/test_fan_out.py
 
-.PHONY: demo test test-cluster check docs site workflows image bench-quick bench-estimates bench-daily lock clean
+.PHONY: demo test test-cluster check docs site workflows image bench-quick bench-estimates bench-daily model lock clean
 
 demo: $(RUN) ## simulate a year, monitor ten dates, and write demo/report/index.html
 	$(BIN)/acdtask demo demo
@@ -45,6 +45,9 @@ bench-estimates: $(DEV) ## check the estimates of plans against the demo, within
 
 bench-daily: $(DEV) ## measure whether daily runs get slower or larger over DAYS days
 	$(BIN)/python -m benchmarks.daily $(or $(DAYS),120)
+
+model: $(DEV) ## fit the models that judge candidates, on simulated scenes (ARGS=--check or ARGS=--judge: see benchmarks/model.py)
+	$(BIN)/python -m benchmarks.model $(ARGS)
 
 lock: $(DEV) ## update the locked requirements
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra build --extra docs --extra dev pyproject.toml -o requirements/dev.txt

@@ -16,7 +16,17 @@ from acdtask.change.components import components
 from acdtask.change.evidence import Evidence
 from acdtask.change.near_misses import NO_SCORE, Near
 
-__all__ = ["BORDER_PIXEL", "FIXED", "FRAGMENT", "MEASURES", "Z_LIMIT", "FragmentTable", "Fragments", "find_fragments"]
+__all__ = [
+    "BORDER_PIXEL",
+    "EVIDENCE",
+    "FIXED",
+    "FRAGMENT",
+    "MEASURES",
+    "Z_LIMIT",
+    "FragmentTable",
+    "Fragments",
+    "find_fragments",
+]
 
 FIXED = 1000
 """Fixed point: integers count thousandths of a unit (of z, or of a stored number)."""
@@ -46,9 +56,12 @@ count_sum: number of baseline images. first_row, first_column: the first pixel i
 the bounding box, inclusive. Rows and columns are global.
 """
 
-FRAGMENT = np.dtype([*MEASURES.descr, ("has_high", "?"), ("seed_max", "<i8"), ("rises", "?")])
-"""A fragment: its measures, whether seed > high at any of its pixels, its highest seed in fixed point, and whether it
-is a rise found beside drops; z, seed and drop of a rise count with the opposite sign, as if it were a drop.
+EVIDENCE = np.dtype([("seed_max", "<i8"), ("extent_sum", "<i8")])
+"""The highest seed of a set of pixels, and the sum of their extent, in fixed point."""
+
+FRAGMENT = np.dtype([*MEASURES.descr, *EVIDENCE.descr, ("has_high", "?"), ("rises", "?")])
+"""A fragment: its measures, its evidence, whether seed > high at any of its pixels, and whether it is a rise found
+beside drops; z, seed, extent and drop of a rise count with the opposite sign, as if it were a drop.
 
 Row k has label k + 1.
 """
@@ -177,6 +190,8 @@ def find_fragments(
     fragments["area"] = np.bincount(pixels.label, minlength=pixels.number)
     fragments["has_high"] = pixels.any(seeds > high)
     fragments["seed_max"] = pixels.max(_fixed_scores(seeds))
+    extent = scores if evidence.is_plain else _fixed_scores(evidence.extent.reshape(-1)[pixels.index])
+    fragments["extent_sum"] = pixels.sum(extent)
     fragments["rises"] = _rising(pixels, rises)
     fragments["z_max"] = pixels.max(scores)
     fragments["z_sum"] = pixels.sum(scores)

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from acdtask.change.judgement.judging import CANDIDATES, Judging
+from acdtask.change.steps.centring import Centring
+from acdtask.change.steps.smooth import Smooth
 from acdtask.change.thresholds import Detection
+from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["MIN_STD_SHARE", "PROFILES", "STANDARD", "TUTORIAL", "detection_for"]
+__all__ = ["MIN_STD_SHARE", "PROFILES", "ROBUST", "STANDARD", "TUTORIAL", "detection_for"]
 
 STANDARD = Detection()
 """At least 20 baseline images, a standard deviation of at least 5 (0.005 of coherence), and centred z.
@@ -18,7 +22,16 @@ For a variable whose range is not 0 to 1000, `detection_for` scales min_std."""
 TUTORIAL = Detection(min_count=1, min_std=0.0, zero_is_nodata=True, steps=())
 """The tutorial's rules: zeros are nodata, any count, any standard deviation above 0, and plain z."""
 
-PROFILES = MappingProxyType({"standard": STANDARD, "tutorial": TUTORIAL})
+ROBUST = Detection(
+    low=0.9,
+    high=1.8,
+    min_area=15,
+    steps=(Centring(), Smooth(1.2)),
+    judging=Judging(),
+)
+"""Generous candidates, each judged by its own history."""
+
+PROFILES = MappingProxyType({"standard": STANDARD, "tutorial": TUTORIAL, "robust": ROBUST})
 """Methods by name."""
 
 MIN_STD_SHARE = 0.005
@@ -37,6 +50,10 @@ def detection_for(profile: str, valid_range: tuple[float, float], scale: float, 
     Returns:
         The method, with min_std in stored units.
 
+    Raises:
+        AcdError: SETTING_INVALID, also for a threshold of patches if the method judges candidates, and for a setting of
+            the judgement if it does not: they would have no effect.
+
     >>> detection_for("standard", (0, 1000), 0.001, {}).min_std
     5.0
     >>> detection_for("standard", (0, 250), 0.004, {}).min_std
@@ -45,8 +62,26 @@ def detection_for(profile: str, valid_range: tuple[float, float], scale: float, 
     0.5
     """
     base = PROFILES[profile]
+    _require_settings_of(profile, base, given)
     if "min_std" in given:
         min_std = given["min_std"] / scale
     else:
         min_std = MIN_STD_SHARE * (valid_range[1] - valid_range[0]) if base.min_std else 0.0
     return Detection.of({**base.recorded(), **given, "min_std": float(f"{min_std:.12g}")})
+
+
+def _require_settings_of(profile: str, base: Detection, given: Mapping[str, Any]) -> None:
+    """Refuse settings that the profile does not have."""
+    other, fix = (
+        (CANDIDATES, "Choose how many patches are shown with --false-per-1000km2, or use --profile standard.")
+        if base.judging
+        else (Judging.names(), "Use --profile robust, or choose the thresholds with --low, --high and --min-area.")
+    )
+    unused = [name for name in other if name in given]
+    if unused:
+        what = "judges candidates by their history" if base.judging else "does not judge candidates"
+        raise AcdError(
+            ErrorCode.SETTING_INVALID,
+            f"{' and '.join(unused)} cannot be used with the profile {profile}, which {what}",
+            fix,
+        )

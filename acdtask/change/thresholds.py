@@ -1,4 +1,4 @@
-"""The thresholds, rules and steps of a method. The methods that have names are in `acdtask.change.methods`."""
+"""Thresholds, rules, steps and judgement of a method. The methods that have names are in `acdtask.change.methods`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from acdtask.change.judgement.judging import Judging
 from acdtask.change.moments import stored_nodata
 from acdtask.change.steps.centring import Centring
 from acdtask.change.steps.registry import recorded_steps, steps_of
@@ -39,6 +40,8 @@ class Detection:
         transform: function of the stored values that is compared instead of them (`acdtask.change.transform`); callers
             apply it to images, and every other number here is of the transformed values.
         steps: steps that turn z into evidence, in order (`acdtask.change.steps`).
+        judging: how candidates are judged by their own history (`acdtask.change.judgement`). The thresholds and
+            min_area then define candidates. None: all blobs are patches.
 
     Raises:
         AcdError: SETTING_INVALID, naming the setting.
@@ -53,6 +56,7 @@ class Detection:
     direction: Direction = "drop"
     transform: Transformation = "none"
     steps: tuple[Step, ...] = (Centring(),)
+    judging: Judging | None = None
 
     def __post_init__(self) -> None:
         for name in ("low", "high", "min_std"):
@@ -65,6 +69,13 @@ class Detection:
                 raise AcdError(
                     ErrorCode.SETTING_INVALID, f"{name} is {getattr(self, name)!r}; it must be {', '.join(allowed)}"
                 )
+        if self.judging and (self.direction != "drop" or self.transform != "none"):
+            raise AcdError(
+                ErrorCode.SETTING_INVALID,
+                f"direction is {self.direction} and transform is {self.transform}; a method that judges candidates by "
+                "their history looks for drops of values without transform",
+                "Use --profile standard, or leave out --direction and --transform.",
+            )
         if self.low > self.high:
             raise AcdError(
                 ErrorCode.SETTING_INVALID, f"low is {self.low}; it must not exceed high, which is {self.high}"
@@ -83,10 +94,10 @@ class Detection:
         ()
         """
         rules = {name: recorded[name] for name in RULES if name in recorded}
-        return cls(**rules, steps=steps_of(recorded))
+        return cls(**rules, steps=steps_of(recorded), judging=Judging.chosen(recorded))
 
     def recorded(self) -> dict[str, Any]:
-        """Thresholds, rules and step settings as JSON values by name, as results store them.
+        """Thresholds, rules, and settings of steps and judgement as JSON values by name, as results store them.
 
         A rule of `LATER_RULES` is not recorded at its default, so that existing results keep their ids.
 
@@ -95,7 +106,7 @@ class Detection:
         """
         rules = {name: getattr(self, name) for name in RULES}
         known = {name: value for name, value in rules.items() if value != LATER_RULES.get(name)}
-        return {**known, **recorded_steps(self.steps)}
+        return {**known, **recorded_steps(self.steps), **Judging.recorded(self.judging)}
 
     def without_zeros(self, images: NDArray[Any], nodata: float | None) -> tuple[NDArray[Any], float | None]:
         """Images with zeros replaced by nodata, and the nodata to use.
@@ -118,8 +129,8 @@ class Detection:
         return np.where(images == 0, images.dtype.type(missing), images), nodata
 
 
-RULES = tuple(field.name for field in fields(Detection) if field.name != "steps")
-"""The settings of a method other than those of its steps."""
+RULES = tuple(field.name for field in fields(Detection) if field.name not in ("steps", "judging"))
+"""The settings of a method other than those of its steps and of its judgement."""
 
 LATER_RULES: Mapping[str, str] = MappingProxyType({"direction": "drop", "transform": "none"})
 """Rules that methods recorded by earlier versions lack, with their defaults."""

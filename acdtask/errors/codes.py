@@ -331,6 +331,11 @@ class ErrorCode(Enum):
         "No period was given for the baseline, and the images do not span more than a year.",
         "Give the last date of the baseline (--end, or end in [baseline] of acd.toml); later images are monitored.",
     )
+    BASELINE_IMAGES_CHANGED = _config(
+        350,
+        "The images of the baseline are not those that it was made from: some were removed, added or replaced.",
+        "Run 'acdtask baseline local' again, then the monitor.",
+    )
     STACK_UNFIT = _input(
         360,
         "An array is neither an image nor a stack of images.",

@@ -98,6 +98,10 @@ def _is_empty(value: tuple[Any, ...] | str) -> bool:
     return not value
 
 
+def _is_zero(value: int) -> bool:
+    return not value
+
+
 class BaselineManifest(_Manifest):
     """A published baseline. `start` and `end` are the requested period, `last` is the datetime of the last image.
 
@@ -156,8 +160,9 @@ class ImageProduct(_Manifest):
 
     `quarantined` lists the tiles that are still missing; such an image is partial and not in the index. `content` is
     the label and a digest of the inputs; `baseline` is the content id of the baseline version that the image was judged
-    against. `checksums` has the digest of each file other than rasters, by file name. `closest` is the closest near
-    miss; None in documents of earlier versions. `warnings` say what makes the result less reliable.
+    against. `rejected` is the key of the table of rejected candidates, which is beside the patches, for methods that
+    judge candidates. `checksums` has the digest of each file other than rasters, by file name. `closest` is the closest
+    near miss; None in documents of earlier versions. `warnings` say what makes the result less reliable.
     """
 
     label: str
@@ -176,6 +181,8 @@ class ImageProduct(_Manifest):
     content: str = ""
     baseline: str = ""
     warnings: tuple[Caution, ...] = Field(default=(), exclude_if=_is_empty)
+    rejected: str = Field(default="", exclude_if=_is_empty)
+    rejected_count: int = Field(default=0, exclude_if=_is_zero)
 
     @property
     def folder(self) -> str:

@@ -22,8 +22,9 @@ class BaselineSettings(ImageSelectionSettings):
     """Settings that select the images of a baseline and describe its result."""
 
     variable: DescribedName = Field(default="CoherenceVV", description="variable to describe")
-    profile: Literal["standard", "tutorial"] = Field(
-        default="standard", description="tutorial: zeros are nodata, as in the notebook that acd is based on"
+    profile: Literal["standard", "tutorial", "robust"] = Field(
+        default="standard",
+        description="tutorial: zeros are nodata, as in the notebook that acd is based on; robust: as standard",
     )
     transform: Transformation = Field(
         default="none",

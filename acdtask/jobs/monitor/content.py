@@ -14,6 +14,7 @@ from acdtask.jobs.cautions import Caution
 from acdtask.jobs.contract import Content, Context, Plan, Settings
 from acdtask.jobs.monitor.halo import BaselineViews
 from acdtask.jobs.monitor.images import ImageWork
+from acdtask.jobs.monitor.reference import Reference
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import MonitorTile
 from acdtask.jobs.quarantine import QuarantinedTile
@@ -88,6 +89,7 @@ class MonitorContent(Content):
         since: start of the series.
         images: the images.
         without_baseline: tiles that the baseline lacks.
+        reference: the images of the baseline, for methods that judge candidates by their past.
         lines: sentences about the images, for the user.
         warnings: what makes results of some images less reliable, as far as known before they are judged.
     """
@@ -99,6 +101,7 @@ class MonitorContent(Content):
     since: dt.datetime
     images: tuple[ImageWork, ...] = ()
     without_baseline: tuple[TileWithoutBaseline, ...] = Field(default=(), exclude_if=lambda value: not value)
+    reference: Reference | None = Field(default=None, exclude_if=lambda value: value is None)
     lines: tuple[str, ...] = ()
     warnings: tuple[Caution, ...] = Field(default=(), exclude_if=lambda value: not value)
 

@@ -62,6 +62,10 @@ def sentences_of(plan: MonitorPlan, published: MonitorManifest, site: Site) -> l
         return []
     patches = sum(product.patch_count for product in products)
     lines = [f"{_plural(patches, 'patch', 'patches')} in {_plural(len(products), 'image')}"]
+    held_back = sum(product.rejected_count for product in products)
+    if held_back:
+        where = "rejected.geojson beside the patches of each image has the reasons"
+        lines.append(f"{_plural(held_back, 'candidate')} held back; {where}")
     if not patches:
         near = [(product.closest.rank, product.label, product.closest) for product in products if product.closest]
         lines += _closest(near, published.settings["detection"])

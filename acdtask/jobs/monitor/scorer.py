@@ -84,6 +84,11 @@ class Scorer:
             (dformat.min, dformat.max),
         )
 
+    @property
+    def baseline(self) -> BaselineArrays:
+        """The baseline of the tile, with the halo if that is read."""
+        return self._baseline
+
     def measure(self, image: Slice) -> Counts:
         """Count in the tile for the method's first measuring step, if any.
 

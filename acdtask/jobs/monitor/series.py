@@ -21,6 +21,7 @@ from acdtask.jobs.contract import Series, Site, content_id_of
 from acdtask.jobs.manifests import manifest_chain
 from acdtask.jobs.monitor.content import Method
 from acdtask.jobs.monitor.images import TAG_BASELINE, TAG_CONTENT, ImageWork
+from acdtask.jobs.monitor.models import models_id
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.parts import month_of
@@ -60,7 +61,7 @@ def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable) -> Method
         "aoi": aoi.name,
         "area": area_of(aoi),
         "baseline_name": settings.baseline_name,
-        "detection": detection.recorded(),
+        "detection": {**detection.recorded(), **({"models": models_id()} if detection.judging else {})},
         "instance": settings.instance,
         "layout": settings.layout,
         "name": settings.name,

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from acdtask.change.judgement.judging import Judging
 from acdtask.change.methods import MIN_STD_SHARE, STANDARD
 from acdtask.change.steps.registry import AllStepSettings
 from acdtask.change.thresholds import RULES, Direction
@@ -18,6 +19,8 @@ from acdtask.raster.data_format import Resampling
 
 __all__ = ["ImageSettings", "MonitorSettings"]
 
+ACCEPTED = Judging().false_per_1000km2
+
 
 class ImageSettings(ImageSelectionSettings):
     """Settings of the monitor other than those of the method's steps."""
@@ -29,22 +32,39 @@ class ImageSettings(ImageSelectionSettings):
     baseline_name: Name = Field(default="annual", description="instance of the baseline")
     baseline: str = Field(default="latest", description="content id of the baseline, or latest")
     name: Name = Field(default="monitor", description="name of the result, used as instance of its variables")
-    profile: Literal["standard", "tutorial"] = Field(
+    profile: Literal["standard", "tutorial", "robust"] = Field(
         default="standard",
-        description="tutorial: zeros are nodata and std > 0 is the only guard, as in the first notebook",
+        description="tutorial: zeros are nodata and std > 0 is the only guard, as in the first notebook; robust: each"
+        " candidate is judged by its own history",
     )
     direction: Direction = Field(
         default="drop", description="which changes are abnormal: drops below the mean, rises above it, or both"
     )
     transform: Transformation = Field(default="none", description=TRANSFORM)
     low: float | None = Field(
-        default=None, description=f"lower threshold: connected pixels above it extend a patch ({STANDARD.low})"
+        default=None,
+        description=f"lower threshold: connected pixels above it extend a patch ({STANDARD.low}); not for robust",
     )
     high: float | None = Field(
-        default=None, description=f"upper threshold: some pixel of a patch must exceed it ({STANDARD.high})"
+        default=None,
+        description=f"upper threshold: some pixel of a patch must exceed it ({STANDARD.high}); not for robust",
     )
     min_area: int | None = Field(
-        default=None, ge=0, description=f"a patch must have more pixels than this ({STANDARD.min_area})"
+        default=None,
+        ge=0,
+        description=f"a patch must have more pixels than this ({STANDARD.min_area}); not for robust",
+    )
+    false_per_1000km2: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="only for robust: number of false patches that are accepted in 1000 square kilometres of an image;"
+        f" the most probable candidates are kept until this number is expected ({ACCEPTED:g})",
+    )
+    judged_by: Literal["model", "rule"] | None = Field(
+        default=None,
+        description="only for robust: what gives the probability of a candidate: a model of several numbers, or how far"
+        " its contrast to its surroundings exceeds the largest in its past (model)",
     )
     min_count: int | None = Field(
         default=None,
@@ -73,6 +93,6 @@ class MonitorSettings(AllStepSettings, ImageSettings):
     """
 
     def rules_given(self) -> dict[str, Any]:
-        """The thresholds and step settings that were given, by name."""
-        names = (*RULES, *AllStepSettings.model_fields)
+        """The thresholds, and the settings of steps and judgement that were given, by name."""
+        names = (*RULES, *AllStepSettings.model_fields, *Judging.names())
         return {name: value for name in names if (value := getattr(self, name, None)) is not None}

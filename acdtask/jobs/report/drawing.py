@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from rasterio.features import geometry_mask
 
 from acdtask.change.zscore import Quality
-from acdtask.jobs.products import ImageProduct, baseline_variables, change_variable, z_variable
+from acdtask.jobs.products import (
+    ImageProduct,
+    baseline_variables,
+    change_variable,
+    z_variable,
+)
 from acdtask.jobs.quantity import physical_range
 from acdtask.jobs.report import pictures
 from acdtask.jobs.report.edition import DrawnDate

@@ -156,6 +156,7 @@ class _Editor:
                 product,
                 drawn[product.label],
                 product.closest.sentence(detection) if product.closest and not product.patch_count else "",
+                self._sources.held_back(product),
             )
             for product in self._sources.images(name)
         ]

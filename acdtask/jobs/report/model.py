@@ -14,6 +14,7 @@ from acdtask.jobs.report.score import Score
 __all__ = [
     "BaselinePage",
     "DatePage",
+    "HeldBackRow",
     "LeftOutRow",
     "MonthLine",
     "PatchRow",
@@ -66,6 +67,16 @@ class BaselinePage(BaseModel, frozen=True, extra="forbid"):
     count_max: int = Field(ge=0)
 
 
+class HeldBackRow(BaseModel, frozen=True, extra="forbid"):
+    """A candidate that is held back: area in px, and the probability of a change, with the reason."""
+
+    area_px: int = Field(gt=0)
+    probability: Share
+    reason: str
+    lon: float
+    lat: float
+
+
 class DatePage(BaseModel, frozen=True, extra="forbid"):
     """A monitored date. Its patches and changed area come from `ReportPage.patches`.
 
@@ -79,6 +90,8 @@ class DatePage(BaseModel, frozen=True, extra="forbid"):
         tiles_left_out: number of tiles missing in the date.
         closest: for a date without patches, what came closest to one and which option would show it; may be empty.
         warnings: sentences about what makes the date's result less reliable, without a period.
+        held_back: number of candidates that were not probable enough, if the method judges candidates.
+        held_back_rows: the most probable of them.
     """
 
     date: datetime.date
@@ -92,6 +105,8 @@ class DatePage(BaseModel, frozen=True, extra="forbid"):
     tiles_left_out: int = Field(default=0, ge=0)
     closest: str = ""
     warnings: tuple[str, ...] = ()
+    held_back: int = Field(default=0, ge=0)
+    held_back_rows: tuple[HeldBackRow, ...] = ()
 
     @property
     def key(self) -> str:
@@ -105,6 +120,8 @@ class PatchRow(BaseModel, frozen=True, extra="forbid"):
     Attributes:
         number: its number in the whole report: by date, and by decreasing area within a date.
         baseline_count: number of baseline images, averaged over its pixels.
+        probability: probability of a change; None if the method does not judge candidates.
+        reason: why it is a patch; empty if the method does not judge candidates.
     """
 
     id: str
@@ -119,6 +136,8 @@ class PatchRow(BaseModel, frozen=True, extra="forbid"):
     baseline_count: int = Field(ge=0)
     lon: float
     lat: float
+    probability: Share | None = None
+    reason: str = ""
 
     @property
     def place(self) -> str:

@@ -198,6 +198,7 @@ def _context(page: ReportPage) -> dict[str, Any]:
         "verdict": verdict(page),
         "rows": all_rows[:MAX_ROWS],
         "shown_ids": shown_ids,
+        "judged": bool(all_rows) and all(row.probability is not None for row in all_rows),
         "total_ha": sum(day.area_ha for day in days),
         "changed_days": sum(bool(day.rows) for day in days),
         "map": svg_map(page.geometry, page.tiles, page.patches, days[0].page.date if days else None, shown_ids),

@@ -16,7 +16,11 @@ from acdtask.change.zscore import Quality
 from acdtask.jobs.cautions import Caution, baseline_season, little_judged
 from acdtask.jobs.monitor.versions import images_by_version
 from acdtask.jobs.patch_files import LocatedPatch
-from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest
+from acdtask.jobs.products import (
+    BaselineManifest,
+    ImageProduct,
+    MonitorManifest,
+)
 from acdtask.jobs.quantity import physical_range, quantity_of
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.drawing import REASONS
@@ -24,6 +28,7 @@ from acdtask.jobs.report.edition import DrawnDate
 from acdtask.jobs.report.model import (
     BaselinePage,
     DatePage,
+    HeldBackRow,
     LeftOutRow,
     MonthLine,
     PatchRow,
@@ -41,11 +46,12 @@ __all__ = ["ShownDate", "page_of", "patches_of_dates", "score_of"]
 
 @dataclass(frozen=True)
 class ShownDate:
-    """An image, its pictures, and what came closest to a patch if it has none."""
+    """An image, its pictures, what came closest to a patch if it has none, and the most probable held back."""
 
     product: ImageProduct
     drawn: DrawnDate
     closest: str = ""
+    held_back: tuple[LocatedPatch, ...] = ()
 
     @property
     def page(self) -> DatePage:
@@ -66,6 +72,8 @@ class ShownDate:
             tiles_left_out=len(product.quarantined),
             closest=self.closest,
             warnings=tuple(caution.text for caution in self._cautions),
+            held_back=product.rejected_count,
+            held_back_rows=tuple(_held_back(patch) for patch in self.held_back),
         )
 
     @property
@@ -176,6 +184,18 @@ def _row(patch: LocatedPatch) -> PatchRow:
         z_mean=patch.patch.z_mean,
         mean_drop=patch.patch.drop_mean,
         baseline_count=patch.patch.baseline_count,
+        lon=patch.geometry.centroid.x,
+        lat=patch.geometry.centroid.y,
+        probability=patch.judgement.probability if patch.judgement else None,
+        reason=patch.judgement.reason if patch.judgement else "",
+    )
+
+
+def _held_back(patch: LocatedPatch) -> HeldBackRow:
+    return HeldBackRow(
+        area_px=patch.patch.area_px,
+        probability=patch.judgement.probability if patch.judgement else 0.0,
+        reason=patch.judgement.reason if patch.judgement else "",
         lon=patch.geometry.centroid.x,
         lat=patch.geometry.centroid.y,
     )

@@ -15,7 +15,7 @@ from acdtask.cube.model import Dataset, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.manifests import find_manifest
-from acdtask.jobs.monitor.months import images_of_month, patches_of_month
+from acdtask.jobs.monitor.months import images_of_month, patches_of_month, rejected_of_image
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.patch_files import LocatedPatch, numbered
 from acdtask.jobs.products import (
@@ -37,6 +37,9 @@ PICTURE_ALGORITHM = 2
 """Increment when pictures of the same products change; all are then drawn again, under new names."""
 PAGE_ALGORITHM = 5
 """Increment when pages of the same products change; all are then written again."""
+
+HELD_BACK_SHOWN = 5
+"""Maximum number of candidates of a date that are shown although they are held back."""
 
 
 def digest_of(content: Any) -> str:
@@ -142,6 +145,12 @@ class Sources:
             patches = patches_of_month(month, self.site.store) if month.patches else []
             self._patches[name] = numbered(patches, self.patches_before(name))
         return self._patches[name]
+
+    def held_back(self, product: ImageProduct) -> tuple[LocatedPatch, ...]:
+        """The most probable candidates of an image that are held back, most probable first."""
+        rejected = [patch for patch in rejected_of_image(product, self.site.store) if patch.judgement]
+        rejected.sort(key=lambda patch: (-patch.judgement.probability if patch.judgement else 0.0, patch.patch.blob))
+        return tuple(rejected[:HELD_BACK_SHOWN])
 
     def events(self, images: Iterable[ImageProduct]) -> list[KnownEvent]:
         """The known events in the area, each with the dates of images on which it shows."""
