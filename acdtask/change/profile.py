@@ -1,4 +1,4 @@
-"""Methods: thresholds, rules and steps, and the two named methods."""
+"""Methods: thresholds, rules and steps, and the named methods."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,24 @@ from acdtask.change.steps.registry import recorded_steps, steps_of
 from acdtask.change.steps.step import Step
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["MIN_STD_SHARE", "PROFILES", "RULES", "STANDARD", "TUTORIAL", "Detection", "detection_for"]
+__all__ = [
+    "BASELINE_CLIPS",
+    "DEFAULT_PROFILE",
+    "MIN_STD_SHARE",
+    "PROFILES",
+    "ROBUST",
+    "RULES",
+    "STANDARD",
+    "TUTORIAL",
+    "Detection",
+    "Profile",
+    "detection_for",
+]
+
+Profile: TypeAlias = Literal["robust", "standard", "tutorial"]
+"""The name of a named method."""
+
+DEFAULT_PROFILE: Profile = "standard"
 
 
 @dataclass(frozen=True)
@@ -25,8 +42,10 @@ class Detection:
     """A method: thresholds, rules and steps that separate abnormal change from the usual.
 
     Attributes:
-        low: lower threshold, in standard deviations; every pixel of a patch exceeds it.
-        high: upper threshold; in each 4-connected part of a patch, at least one pixel exceeds it.
+        low: lower threshold of the extent; every pixel of a patch exceeds it. The extent is z, in standard deviations,
+            unless a step replaces it.
+        high: upper threshold of the seed, in standard deviations; in each 4-connected part of a patch, at least one
+            pixel exceeds it.
         min_area: a patch has more pixels than this.
         min_count: minimum number of baseline images.
         min_std: minimum standard deviation, in stored units; 0 itself is never accepted.
@@ -111,8 +130,20 @@ For a variable whose range is not 0 to 1000, `detection_for` scales min_std."""
 TUTORIAL = Detection(min_count=1, min_std=0.0, zero_is_nodata=True, steps=())
 """The tutorial's rules: zeros are nodata, any count, any standard deviation above 0, and plain z."""
 
-PROFILES = MappingProxyType({"standard": STANDARD, "tutorial": TUTORIAL})
+ROBUST = Detection(
+    low=0.0,
+    high=2.5,
+    min_area=25,
+    steps=steps_of({"calibrated": True, "smooth": 1.2, "looks": 36.0, "mean_field": True}),
+)
+"""z calibrated by the image's own scores. Seeds are where smoothed z is high, and the extent comes from the likelihood
+of a drop, supported by neighbours (docs/decisions/0033)."""
+
+PROFILES: Mapping[str, Detection] = MappingProxyType({"robust": ROBUST, "standard": STANDARD, "tutorial": TUTORIAL})
 """Methods by name."""
+
+BASELINE_CLIPS: Mapping[str, float] = MappingProxyType({"robust": 2.5})
+"""For each profile whose baselines leave out unusually low values: the clip (`acdtask.change.clip`)."""
 
 MIN_STD_SHARE = 0.005
 """Minimum standard deviation of the standard profile, as a fraction of the variable's range."""

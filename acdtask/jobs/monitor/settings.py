@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
-from acdtask.change.profile import MIN_STD_SHARE, RULES, STANDARD
+from acdtask.change.profile import DEFAULT_PROFILE, MIN_STD_SHARE, ROBUST, RULES, STANDARD, Profile
 from acdtask.change.steps.registry import AllStepSettings
 from acdtask.cube.model import Name
 from acdtask.dates import LastMoment, Moment
@@ -27,18 +27,25 @@ class ImageSettings(ImageSelectionSettings):
     baseline_name: Name = Field(default="annual", description="instance of the baseline")
     baseline: str = Field(default="latest", description="content id of the baseline, or latest")
     name: Name = Field(default="monitor", description="name of the result, used as instance of its variables")
-    profile: Literal["standard", "tutorial"] = Field(
-        default="standard",
-        description="tutorial: zeros are nodata and std > 0 is the only guard, as in the first notebook",
+    profile: Profile = Field(
+        default=DEFAULT_PROFILE,
+        description="method: robust (z calibrated by the image, extent by likelihood and neighbours), standard (centred"
+        " z), or tutorial (zeros are nodata and std > 0 is the only guard, as in the first notebook)",
     )
     low: float | None = Field(
-        default=None, description=f"lower threshold: connected pixels above it extend a patch ({STANDARD.low})"
+        default=None,
+        description="lower threshold: connected pixels above it extend a patch"
+        f" ({STANDARD.low}; robust: {ROBUST.low:g}, of its extent)",
     )
     high: float | None = Field(
-        default=None, description=f"upper threshold: some pixel of a patch must exceed it ({STANDARD.high})"
+        default=None,
+        description="upper threshold: some pixel of a patch must exceed it"
+        f" ({STANDARD.high}; robust: {ROBUST.high}, of smoothed z)",
     )
     min_area: int | None = Field(
-        default=None, ge=0, description=f"a patch must have more pixels than this ({STANDARD.min_area})"
+        default=None,
+        ge=0,
+        description=f"a patch must have more pixels than this ({STANDARD.min_area}; robust: {ROBUST.min_area})",
     )
     min_count: int | None = Field(
         default=None,
