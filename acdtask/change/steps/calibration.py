@@ -32,7 +32,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from acdtask.change.levels import BINS, BLOCK, HUNDREDTHS, LevelCounts, ZLevels, cells_of, fine_bins
 from acdtask.change.scene import BaselineArrays, Scene
@@ -230,14 +230,19 @@ def normal_scores(deviation: NDArray[np.float32], freedom: NDArray[np.uint8]) ->
 @lru_cache(maxsize=1)
 def _table() -> NDArray[np.float32]:
     """T for 0 to MOST_FREEDOM degrees of freedom (rows), in steps of deviation; rounded."""
-    deviation = np.arange(0, TABLE_LIMIT * STEPS_PER_Z + 1) / STEPS_PER_Z
-    rows = [np.zeros(2 * len(deviation) - 1)]
+    rows = [np.zeros(2 * TABLE_LIMIT * STEPS_PER_Z + 1)]
     for freedom in range(1, MOST_FREEDOM + 1):
-        # The lower tail, since the upper one is too close to 1.
-        score = -ndtri(stdtr(freedom, -deviation * stdtrit(freedom, stdtr(1e9, 1.0))))
-        score = np.round(score * TABLE_ROUNDING) / TABLE_ROUNDING
+        score = np.round(_exact_scores(freedom) * TABLE_ROUNDING) / TABLE_ROUNDING
         rows.append(np.concatenate([-score[:0:-1], score]))
     return np.stack(rows).astype(np.float32)
+
+
+def _exact_scores(freedom: int) -> NDArray[np.float64]:
+    """T for deviations from 0 to TABLE_LIMIT, before rounding."""
+    deviation = np.arange(0, TABLE_LIMIT * STEPS_PER_Z + 1) / STEPS_PER_Z
+    # The lower tail, since the upper one is too close to 1.
+    scores: NDArray[np.float64] = -ndtri(stdtr(freedom, -deviation * stdtrit(freedom, ndtr(1.0))))
+    return scores
 
 
 def _merged(totals: NDArray[np.int64]) -> NDArray[np.int64]:
