@@ -143,7 +143,7 @@ PROFILES: Mapping[str, Detection] = MappingProxyType({"robust": ROBUST, "standar
 """Methods by name."""
 
 BASELINE_CLIPS: Mapping[str, float] = MappingProxyType({"robust": 2.5})
-"""For each profile whose baselines leave out unusually low values: the clip (`acdtask.change.clip`)."""
+"""For each profile whose baselines leave out unusually low values: the clip (`Moments.clipped`)."""
 
 MIN_STD_SHARE = 0.005
 """Minimum standard deviation of the standard profile, as a fraction of the variable's range."""

@@ -13,7 +13,6 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from acdtask.change.clip import clipped_moments
 from acdtask.change.detect import detect_against
 from acdtask.change.moments import Moments
 from acdtask.change.profile import BASELINE_CLIPS, ROBUST, STANDARD
@@ -64,7 +63,7 @@ def left_out(real_data: Path) -> list[LeftOut]:
         images.append(np.where(values == 0, -1, np.rint(values * 1000)).astype(np.int16))
     stack = np.stack(images)
     return [
-        LeftOut(image, clipped_moments(np.delete(stack, index, 0), -1, BASELINE_CLIPS["robust"])[0])
+        LeftOut(image, Moments.clipped(np.delete(stack, index, 0), -1, BASELINE_CLIPS["robust"])[0])
         for index, image in enumerate(images)
     ]
 
@@ -138,9 +137,9 @@ def test_a_small_area_is_judged_on_a_bad_date(
     worst = int(np.argmax(plain))
     assert plain[worst] > 0.2
     with rasterio.open(files(real_data)[0]) as raster:
-        corners = [
-            raster.transform * (column, row) for row, column in ((22, 22), (22, 44), (44, 44), (44, 22), (22, 22))
-        ]
+        place = raster.transform
+    edges = [(22, 22), (22, 44), (44, 44), (44, 22), (22, 22)]
+    corners = [(place.c + column * place.a, place.f + row * place.e) for row, column in edges]
     area = {"type": "Polygon", "coordinates": [corners], "name": "small", "start_time": "2018-01-01T00:00:00Z"}
     aoi = tmp_path / "aoi.json"
     aoi.write_text(json.dumps({**area, "end_time": "2018-12-31T00:00:00Z"}))

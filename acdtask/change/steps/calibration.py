@@ -189,7 +189,7 @@ class Calibration(Step):
         deviation = scene.z - background.common(bins, scene.origin)
         deviation /= scale
         scale *= scene.baseline.std
-        z = normal_scores(deviation, _freedom(scene.baseline))
+        z = normal_scores(deviation, _half_freedoms(scene.baseline))
         return replace(scene, z=z, extent=z, seed=z, deviation=deviation, spread=scale)
 
 
@@ -204,14 +204,14 @@ class CalibrationSettings(StepSettings):
     )
 
 
-def normal_scores(deviation: NDArray[np.float32], freedom: NDArray[np.uint8]) -> NDArray[np.float32]:
+def normal_scores(deviation: NDArray[np.float32], half_freedoms: NDArray[np.uint8]) -> NDArray[np.float32]:
     """T: the normal scores of deviations that have Student's t distribution. NaN stays NaN.
 
     Args:
         deviation: any shape.
-        freedom: degrees of freedom, same shape, 1 to MOST_FREEDOM.
+        half_freedoms: twice the degrees of freedom, same shape, 2 to 2 * MOST_FREEDOM.
 
-    >>> normal_scores(np.array([-1, 0, 1, 3, 100], np.float32), np.full(5, 10, np.uint8)).round(2)
+    >>> normal_scores(np.array([-1, 0, 1, 3, 100], np.float32), np.full(5, 20, np.uint8)).round(2)
     array([-1.  , -0.  ,  1.  ,  2.57,  6.68], dtype=float32)
     """
     table = _table()
@@ -221,7 +221,7 @@ def normal_scores(deviation: NDArray[np.float32], freedom: NDArray[np.uint8]) ->
     np.rint(steps, out=steps)
     steps[unknown] = 0
     index = steps.astype(np.int32)
-    index += freedom.astype(np.int32) * np.int32(table.shape[1]) + np.int32(TABLE_LIMIT * STEPS_PER_Z)
+    index += half_freedoms.astype(np.int32) * np.int32(table.shape[1]) + np.int32(TABLE_LIMIT * STEPS_PER_Z)
     z: NDArray[np.float32] = table.reshape(-1)[index]
     z[unknown] = np.nan
     return z
@@ -229,15 +229,15 @@ def normal_scores(deviation: NDArray[np.float32], freedom: NDArray[np.uint8]) ->
 
 @lru_cache(maxsize=1)
 def _table() -> NDArray[np.float32]:
-    """T for 0 to MOST_FREEDOM degrees of freedom (rows), in steps of deviation; rounded."""
-    rows = [np.zeros(2 * TABLE_LIMIT * STEPS_PER_Z + 1)]
-    for freedom in range(1, MOST_FREEDOM + 1):
-        score = np.round(_exact_scores(freedom) * TABLE_ROUNDING) / TABLE_ROUNDING
+    """T for each number of half degrees of freedom (rows; 0 and 1 are not used), in steps of deviation; rounded."""
+    rows = [np.zeros(2 * TABLE_LIMIT * STEPS_PER_Z + 1)] * 2
+    for halves in range(2, 2 * MOST_FREEDOM + 1):
+        score = np.round(_exact_scores(halves / 2) * TABLE_ROUNDING) / TABLE_ROUNDING
         rows.append(np.concatenate([-score[:0:-1], score]))
     return np.stack(rows).astype(np.float32)
 
 
-def _exact_scores(freedom: int) -> NDArray[np.float64]:
+def _exact_scores(freedom: float) -> NDArray[np.float64]:
     """T for deviations from 0 to TABLE_LIMIT, before rounding."""
     deviation = np.arange(0, TABLE_LIMIT * STEPS_PER_Z + 1) / STEPS_PER_Z
     # The lower tail, since the upper one is too close to 1.
@@ -313,10 +313,10 @@ def _cells(scene: Scene) -> NDArray[np.int32]:
     return baseline.derived[name]
 
 
-def _freedom(baseline: BaselineArrays) -> NDArray[np.uint8]:
-    """Degrees of freedom of each pixel, rounded; 1 for pixels with fewer than two images."""
-    name = "degrees of freedom"
+def _half_freedoms(baseline: BaselineArrays) -> NDArray[np.uint8]:
+    """Twice the degrees of freedom of each pixel, rounded; 2 for pixels with fewer than three images."""
+    name = "half degrees of freedom"
     if name not in baseline.derived:
         count = np.maximum(baseline.count, 2).astype(np.float64) - 1
-        baseline.derived[name] = np.rint(np.maximum(1 / (1 / count + 1 / MOST_FREEDOM), 1)).astype(np.uint8)
+        baseline.derived[name] = np.rint(np.maximum(2 / (1 / count + 1 / MOST_FREEDOM), 2)).astype(np.uint8)
     return baseline.derived[name]

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from acdtask.change.clip import ROUNDS
+from acdtask.change.moments import CLIP_ROUNDS
 from acdtask.change.profile import BASELINE_CLIPS
 from acdtask.cube.model import Dataset, Record, Variable
 from acdtask.cube.stac.items import Json, StacLinks, stac_collection
@@ -88,7 +88,9 @@ class BaselineDocuments:
             "period, from exact integer sums per pixel"
         )
         if self._clip:
-            text += f", without values more than {self._clip:g} standard deviations below the mean ({ROUNDS} rounds)"
+            text += (
+                f", without values more than {self._clip:g} standard deviations below the mean ({CLIP_ROUNDS} rounds)"
+            )
         return f"{text}."
 
     @property

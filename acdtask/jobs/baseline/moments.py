@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from shapely.geometry import shape
 
 from acdtask import __version__
-from acdtask.change.clip import clipped_moments
 from acdtask.change.moments import Moments
 from acdtask.change.profile import PROFILES, Detection, detection_for
 from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
@@ -177,7 +176,7 @@ def _moments(
         for first in range(0, len(work.slices), at_once):
             images = work.slices[first : first + at_once]
             stack = site.cube.read(grid.window(window), images, variable, settings.resampling)
-            of_images, low = clipped_moments(*profile.without_zeros(stack, nodata), clip)
+            of_images, low = Moments.clipped(*profile.without_zeros(stack, nodata), clip)
             block += of_images
             clipped[window.slices] += low
         part = whole.window(*window.slices)
