@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
-from acdtask.change.levels import BLOCK, LevelCounts, ZLevels, cells_of, fine_bins
+from acdtask.change.levels import BINS, BLOCK, LevelCounts, ZLevels, cells_of, fine_bins
 from acdtask.change.scene import BaselineArrays, Scene
 from acdtask.change.steps import calibration
 from acdtask.change.steps.calibration import Calibration, normal_scores
@@ -108,7 +108,7 @@ def test_offsets_are_those_of_blocks_and_between_their_centres_linear() -> None:
     z[:, 2 * BLOCK :] += 1
     z += noise(6, *z.shape) * np.float32(0.3)
     background = STEP.conclude(STEP.measure(scene(z, np.full(z.shape, 600, np.float32))))
-    blocks = background[:, calibration.BINS :]
+    blocks = background[:, BINS:]
     assert sorted(map(tuple, blocks[:2].T.tolist())) == [(row, column) for row in range(4) for column in range(4)]
     calm = calibration._Background.unpacked(background)
     bins = np.zeros((2, 4 * BLOCK), np.uint8)
@@ -121,7 +121,7 @@ def test_offsets_are_those_of_blocks_and_between_their_centres_linear() -> None:
 
 def test_a_shard_gets_the_blocks_around_its_tiles() -> None:
     blocks = np.array([[row, column, 10] for row in range(-3, 9) for column in range(-3, 9)]).T
-    whole = np.concatenate([np.ones((3, calibration.BINS), np.int64), blocks], axis=1)
+    whole = np.concatenate([np.ones((3, BINS), np.int64), blocks], axis=1)
     part = STEP.part(whole, [(0, -BLOCK, BLOCK, 0)])
     assert part.shape[1] < whole.shape[1]
     bins, origin = np.zeros((BLOCK, BLOCK), np.uint8), (0, -BLOCK)

@@ -15,7 +15,8 @@ from acdtask.change.steps.mean_field import ITERATIONS, MeanField
 
 
 def scene(image: NDArray[np.int16], mean: float, std: float) -> Scene:
-    baseline = BaselineArrays(*(np.full(image.shape, value, np.float32) for value in (mean, std, 60)))
+    means, stds, counts = (np.full(image.shape, value, np.float32) for value in (mean, std, 60))
+    baseline = BaselineArrays(means, stds, counts)
     return Scene.of(baseline, image, ((baseline.mean - image) / baseline.std).astype(np.float32))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ pytestmark = pytest.mark.realdata
 SIDE = 22
 THEORY = {threshold: 1 - NormalDist().cdf(threshold) for threshold in (1.7, 3.0)}
 Window = tuple[slice, slice]
+Run = Callable[[Job[Any, Any], Settings], str]
 WHOLE: Window = (slice(None), slice(None))
 SMALL: list[Window] = [
     (slice(row, row + SIDE), slice(column, column + SIDE)) for row in (0, 22, 38) for column in (0, 22, 44, 66, 78)
@@ -106,11 +108,11 @@ def test_without_calibration_they_are_not(left_out: list[LeftOut]) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Job, Settings], str]:
+def run(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Jobs on a cube with the images and a layout of their pixels; returns the cube's address."""
     address = str(tmp_path_factory.mktemp("calibrated") / "cube")
 
-    def run_job(job: Job, settings: Settings) -> str:
+    def run_job(job: Job[Any, Any], settings: Settings) -> str:
         with WorkerPool(0) as pool:
             run_locally(job, settings, address, pool=pool, progress=False)
         return address
@@ -126,7 +128,7 @@ def run(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
 
 
 def test_a_small_area_is_judged_on_a_bad_date(
-    run: Callable[[Job, Settings], str], real_data: Path, left_out: list[LeftOut], tmp_path: Path
+    run: Run, real_data: Path, left_out: list[LeftOut], tmp_path: Path
 ) -> None:
     """As a person would: an area of 22 x 22 px over several tiles, its baseline without that date, and its monitor."""
     window = SMALL[6]
