@@ -62,7 +62,7 @@ def left_out(real_data: Path) -> list[LeftOut]:
     for path in files(real_data):
         with rasterio.open(path) as raster:
             values = raster.read(1)
-        images.append(np.where(values == 0, -1, np.rint(values * 1000)).astype(np.int16))
+        images.append(np.where(values == 0, -1, np.rint(values.astype(np.float64) * 1000)).astype(np.int16))
     stack = np.stack(images)
     return [
         LeftOut(image, Moments.clipped(np.delete(stack, index, 0), -1, BASELINE_CLIPS["robust"])[0])

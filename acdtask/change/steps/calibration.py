@@ -9,7 +9,7 @@ The distribution of an image's own scores, most of which are of unchanged ground
     d(p) = (z(p) - m(b) - o(x)) / s(b)        z'(p) = T(d(p))
 
 m(b): median z of the bin's pixels in the image. Bins are 20 of equal width over the variable's range, merged with their
-    neighbours until each has an eighth of the image's scores, and LEAST at least; an image with fewer is not centred.
+    neighbours until each has an eighth of the image's scores, and LEAST at least.
 o(x): median of z - m in the block of 96 px around x, of the global pixel lattice, interpolated bilinearly between the
     centres of blocks; blocks with fewer than a quarter of their pixels count as absent.
 s(b): half of the range from the 16th to the 84th percentile of z - m - o, relative to that of the normal distribution.
@@ -43,8 +43,11 @@ __all__ = ["Calibration", "CalibrationSettings", "normal_scores"]
 SHARE = 8
 """A bin is merged with the next ones until it has a SHARE-th of the image's scores."""
 
-LEAST = 200
-"""Minimum number of scores of a bin, and of an image."""
+LEAST = 300
+"""Minimum number of scores of a bin, if the image has as many."""
+
+LEAST_OF_IMAGE = 200
+"""An image with fewer scores is not centred."""
 
 LEAST_OF_BLOCK = BLOCK * BLOCK // 4
 """Minimum number of scores of a block."""
@@ -81,7 +84,7 @@ class _Background:
     @classmethod
     def of(cls, counts: LevelCounts) -> _Background:
         levels = ZLevels.of(counts)
-        if not levels.count.size or levels.count.sum() < LEAST:
+        if not levels.count.size or levels.count.sum() < LEAST_OF_IMAGE:
             return cls(np.zeros(BINS, np.int64), np.full(BINS, 1000), np.zeros((0, 3), np.int64))
         group = _merged(levels.totals(levels.bin, BINS))
         groups = int(group[-1]) + 1
@@ -248,7 +251,7 @@ def _exact_scores(freedom: float) -> NDArray[np.float64]:
 def _merged(totals: NDArray[np.int64]) -> NDArray[np.int64]:
     """The group of each bin: neighbours together until a group has enough scores.
 
-    >>> _merged(np.array([0, 300, 5, 900, 900, 10])).tolist()
+    >>> _merged(np.array([0, 310, 5, 900, 900, 10])).tolist()
     [0, 0, 1, 1, 2, 2]
     """
     needed = max(LEAST, -(-int(totals.sum()) // SHARE))
