@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -105,6 +105,22 @@ def test_without_calibration_they_are_not(left_out: list[LeftOut]) -> None:
         float((detect_against(pair.others, pair.image, STANDARD, nodata=-1).score.z > 1.7).mean()) for pair in left_out
     ]
     assert float(np.mean(above)) < 0.7 * THEORY[1.7]
+
+
+def test_weak_wide_drops_planted_in_real_pairs_become_candidates(left_out: list[LeftOut]) -> None:
+    """Discs of 8 px radius that lose a fifth of their coherence; found if a candidate covers 30 % of the disc."""
+    rows, columns = np.indices(left_out[0].image.shape)
+    candidates, found = replace(ROBUST, high=1.6, min_area=15), 0
+    for number, pair in enumerate(left_out):
+        rng = np.random.default_rng(100 + number)
+        disc = np.zeros(pair.image.shape, np.bool_)
+        while not disc.any() or (pair.image[disc] <= 0).any():
+            row, column = rng.integers(8, 52), rng.integers(8, 92)
+            disc[:] = (rows - row) ** 2 + (columns - column) ** 2 <= 64
+        image = np.where(disc, np.rint(pair.image * 0.8), pair.image).astype(np.int16)
+        blob_ids = detect_against(pair.others, image, candidates, nodata=-1).blob_ids
+        found += bool((blob_ids[disc] > 0).mean() >= 0.3)
+    assert found >= 28
 
 
 @pytest.fixture(scope="module")
