@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from acdtask.change.moments import stored_nodata
 from acdtask.change.steps.centring import Centring
+from acdtask.change.steps.likelihood import USUAL_LOOKS
 from acdtask.change.steps.registry import recorded_steps, steps_of
 from acdtask.change.steps.step import Step
 from acdtask.errors import AcdError, ErrorCode
@@ -134,7 +135,7 @@ ROBUST = Detection(
     low=0.0,
     high=2.5,
     min_area=25,
-    steps=steps_of({"calibrated": True, "smooth": 1.2, "looks": 36.0, "mean_field": True}),
+    steps=steps_of({"calibrated": True, "smooth": 1.2, "looks": USUAL_LOOKS, "mean_field": True}),
 )
 """z calibrated by the image's own scores. Seeds are where smoothed z is high, and the extent comes from the likelihood
 of a drop, supported by neighbours (docs/decisions/0033)."""

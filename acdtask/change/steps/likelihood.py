@@ -35,7 +35,7 @@ from acdtask.change.steps.smooth import Smooth, gaussian_mean
 from acdtask.change.steps.step import Step, StepSettings, Whole
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["Likelihood", "LikelihoodSettings"]
+__all__ = ["USUAL_LOOKS", "Likelihood", "LikelihoodSettings"]
 
 FACTORS = ((0.1, 0.2), (0.2, 0.2), (0.3, 0.2), (0.45, 0.2), (0.6, 0.1), (0.8, 0.1))
 """Factors of the true coherence, and their weights."""
@@ -47,6 +47,8 @@ INDEPENDENT = 5 / 9
 """Share of the looks that are independent: the windows of neighbouring estimates overlap."""
 
 LEAST_LOOKS, MOST_LOOKS = 2.0, 1000.0
+USUAL_LOOKS = 36.0
+"""Looks of Sentinel-1 coherence on pixels of some 20 m."""
 
 PER_DEVIATION, LEAST_DEVIATION, MOST_DEVIATION = 8, -6, 16
 PER_EXPECTED = 40
@@ -128,7 +130,7 @@ class LikelihoodSettings(StepSettings):
         ge=0,
         le=MOST_LOOKS,
         description="looks of a coherence estimate, from which a patch's extent gets the likelihood of a drop"
-        " (robust: 36; 0: the extent is that of z)",
+        f" (robust: {USUAL_LOOKS:g}; 0: the extent is that of z)",
     )
 
 

@@ -35,17 +35,17 @@ class ImageSettings(ImageSelectionSettings):
     low: float | None = Field(
         default=None,
         description="lower threshold: connected pixels above it extend a patch"
-        f" ({STANDARD.low}; robust: {ROBUST.low:g}, of its extent)",
+        f" ({STANDARD.low}); robust: {ROBUST.low:g}, of its own extent",
     )
     high: float | None = Field(
         default=None,
         description="upper threshold: some pixel of a patch must exceed it"
-        f" ({STANDARD.high}; robust: {ROBUST.high}, of smoothed z)",
+        f" ({STANDARD.high}); robust: {ROBUST.high:g}, of smoothed z",
     )
     min_area: int | None = Field(
         default=None,
         ge=0,
-        description=f"a patch must have more pixels than this ({STANDARD.min_area}; robust: {ROBUST.min_area})",
+        description=f"a patch must have more pixels than this ({STANDARD.min_area}); robust: {ROBUST.min_area}",
     )
     min_count: int | None = Field(
         default=None,
