@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from acdtask.change.judgement.judging import CANDIDATES, Judging
-from acdtask.change.steps.centring import Centring
-from acdtask.change.steps.smooth import Smooth
+from acdtask.change.steps.likelihood import USUAL_LOOKS
+from acdtask.change.steps.registry import steps_of
 from acdtask.change.thresholds import Detection
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["MIN_STD_SHARE", "PROFILES", "ROBUST", "STANDARD", "TUTORIAL", "detection_for"]
+__all__ = [
+    "BASELINE_CLIPS",
+    "DEFAULT_PROFILE",
+    "MIN_STD_SHARE",
+    "PROFILES",
+    "ROBUST",
+    "STANDARD",
+    "TUTORIAL",
+    "Profile",
+    "detection_for",
+]
+
+Profile: TypeAlias = Literal["robust", "standard", "tutorial"]
+"""The name of a named method."""
+
+DEFAULT_PROFILE: Profile = "standard"
 
 STANDARD = Detection()
 """At least 20 baseline images, a standard deviation of at least 5 (0.005 of coherence), and centred z.
@@ -23,16 +38,21 @@ TUTORIAL = Detection(min_count=1, min_std=0.0, zero_is_nodata=True, steps=())
 """The tutorial's rules: zeros are nodata, any count, any standard deviation above 0, and plain z."""
 
 ROBUST = Detection(
-    low=0.9,
-    high=1.8,
+    low=0.0,
+    high=1.6,
     min_area=15,
-    steps=(Centring(), Smooth(1.2)),
+    steps=steps_of({"calibrated": True, "smooth": 1.2, "looks": USUAL_LOOKS, "mean_field": True}),
     judging=Judging(),
 )
-"""Generous candidates, each judged by its own history."""
+"""z calibrated by the image's own scores. Seeds are where smoothed z is high, and the extent comes from the likelihood
+of a drop, supported by neighbours (docs/decisions/0033). These are generous candidates; each is judged by its own
+history (docs/decisions/0035)."""
 
-PROFILES = MappingProxyType({"standard": STANDARD, "tutorial": TUTORIAL, "robust": ROBUST})
+PROFILES: Mapping[str, Detection] = MappingProxyType({"robust": ROBUST, "standard": STANDARD, "tutorial": TUTORIAL})
 """Methods by name."""
+
+BASELINE_CLIPS: Mapping[str, float] = MappingProxyType({"robust": 2.5})
+"""For each profile whose baselines leave out unusually low values: the clip (`Moments.clipped`)."""
 
 MIN_STD_SHARE = 0.005
 """Minimum standard deviation of the standard profile, as a fraction of the variable's range."""

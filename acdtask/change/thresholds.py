@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from acdtask.change.judgement.judging import Judging
 from acdtask.change.moments import stored_nodata
 from acdtask.change.steps.centring import Centring
+from acdtask.change.steps.likelihood import Likelihood
 from acdtask.change.steps.registry import recorded_steps, steps_of
 from acdtask.change.steps.step import Step
 from acdtask.change.transform import Transformation
@@ -30,8 +31,10 @@ class Detection:
     """A method: thresholds, rules and steps that separate abnormal change from the usual.
 
     Attributes:
-        low: lower threshold, in standard deviations; every pixel of a patch exceeds it.
-        high: upper threshold; in each 4-connected part of a patch, at least one pixel exceeds it.
+        low: lower threshold of the extent; every pixel of a patch exceeds it. The extent is z, in standard deviations,
+            unless a step replaces it.
+        high: upper threshold of the seed, in standard deviations; in each 4-connected part of a patch, at least one
+            pixel exceeds it.
         min_area: a patch has more pixels than this.
         min_count: minimum number of baseline images.
         min_std: minimum standard deviation, in stored units; 0 itself is never accepted.
@@ -69,12 +72,13 @@ class Detection:
                 raise AcdError(
                     ErrorCode.SETTING_INVALID, f"{name} is {getattr(self, name)!r}; it must be {', '.join(allowed)}"
                 )
-        if self.judging and (self.direction != "drop" or self.transform != "none"):
+        drops_only = self.judging is not None or any(isinstance(step, Likelihood) for step in self.steps)
+        if drops_only and (self.direction != "drop" or self.transform != "none"):
             raise AcdError(
                 ErrorCode.SETTING_INVALID,
-                f"direction is {self.direction} and transform is {self.transform}; a method that judges candidates by "
-                "their history looks for drops of values without transform",
-                "Use --profile standard, or leave out --direction and --transform.",
+                f"direction is {self.direction} and transform is {self.transform}; the likelihood of a drop and the "
+                "judgement of candidates know only drops of values without transform",
+                "Use --profile standard without --looks, or leave out --direction and --transform.",
             )
         if self.low > self.high:
             raise AcdError(

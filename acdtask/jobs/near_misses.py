@@ -121,6 +121,8 @@ def option_for(closest: Closest, detection: Mapping[str, Any]) -> str:
         return f"--min-area {closest.group_px - 1}"
     if closest.wide_z_max is not None:
         return _thresholds(_below(closest.wide_z_max), low)
+    if detection.get("looks"):
+        return ""  # the pixel with the highest z need not be in the extent of a change
     high = _below(closest.z_max) if closest.z_max is not None else -1.0
     return f"{_thresholds(high, low)} --min-area 0" if high >= 0 else ""
 

@@ -62,6 +62,7 @@ class BaselinePixels(_Manifest):
         few_px, steady_px: pixels that cannot, because of too few images or too small a std.
         most_images: maximum number of images of a pixel.
         half_count: number of images that at least half of the pixels with a mean have.
+        values, clipped_values: numbers of values in the moments, and left out of them as unusually low.
     """
 
     area_px: int = 0
@@ -71,6 +72,8 @@ class BaselinePixels(_Manifest):
     steady_px: int = 0
     most_images: int = 0
     half_count: int = 0
+    values: int = 0
+    clipped_values: int = 0
 
 
 class BaselineTile(_Manifest):

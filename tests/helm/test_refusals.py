@@ -436,7 +436,7 @@ TWO = [
         (
             monitor(settings={"profile": "strict"}),
             "Monitor koln sets profile to strict",
-            "Use one of: standard, tutorial",
+            "Use one of: robust, standard, tutorial",
         ),
     ],
 )

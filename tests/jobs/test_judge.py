@@ -24,6 +24,8 @@ from acdtask.cube.model import Record, RecordQuery, Slice
 from acdtask.engine.local import LocalOutcome
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.baseline.job import BaselineJob
+from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.manifests import manifest_chain
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.judge import pixel_km2
@@ -40,7 +42,7 @@ from acdtask.jobs.products import ImageProduct, MonitorManifest
 from acdtask.jobs.stacks import area_of
 from acdtask.storage.geoparquet import read_table
 from acdtask.storage.store import Store
-from tests.jobs.small_site import write_images
+from tests.jobs.small_site import ends, write_images
 from tests.jobs.test_smooth import (
     LAYOUT,
     REFERENCE,
@@ -55,6 +57,7 @@ from tests.jobs.test_smooth import (
     make,
     monitor,
     result_of,
+    run,
     write_area,
 )
 from tests.jobs.test_smooth import pixels_of as pixels_of_changes
@@ -331,3 +334,16 @@ def test_tables_of_a_judged_series_have_its_columns_even_without_a_patch(scene: 
     assert not columns & set(read_table(store.get(products_of(site, plain)[0].patches)).column_names)
     assert "judge" not in plain.plan.rounds
     assert plain.plan.content.reference is None
+
+
+def test_a_clipped_baseline_is_still_that_of_its_images(scene: Path, tmp_path: Path) -> None:
+    """It counts fewer values than its images have; the values left out are part of a candidate's past."""
+    how = How()
+    site = make(scene, str(tmp_path / "cube"), how)
+    settings = BaselineSettings(
+        aoi=str(scene / "aoi.json"), layout=LAYOUT, end=ends(REFERENCE - 1), min_dates=5, profile="robust", clip=1.5
+    )
+    clipped = run(BaselineJob(), settings, site)
+    assert any(line.startswith("left out") for line in BaselineJob().notes(clipped.plan, open_site(site)))
+    products = products_of(site, monitor(scene, site, how, **ROBUST))
+    assert sum(product.patch_count + product.rejected_count for product in products) > 0

@@ -62,7 +62,7 @@ def test_a_judgement_is_in_the_unit_of_the_variable_and_names_the_date() -> None
     images = tuple(
         ReferenceImage(label=str(n), datetime=DAY + dt.timedelta(days=n), records=(str(n),)) for n in range(3)
     )
-    reference = Reference(variable="v", instance="i", profile="standard", resampling=None, images=images)
+    reference = Reference(variable="v", instance="i", profile="standard", resampling=None, clip=0.0, images=images)
     row = judged_row(contrast=310_000, past_contrast=77_500, past_date=2, ring=-1000)
     kept = judgement_of(row, reference, COHERENCE, 20)
     assert (kept.probability, kept.past_datetime) == (0.9, images[2].datetime)

@@ -67,9 +67,9 @@ class MeasureMoments(Round[BaselineWork, Nothing, BaselineTiles]):
         record, detection = record_of(context.plan), defaults_of(settings, described)
         tiles = []
         for done, stack in enumerate(work.tiles, start=1):
-            moments = _moments(stack, variable, settings, site)
+            moments, clipped = _moments(stack, variable, settings, site)
             tile = _write(stack.tile, moments, described, settings.name, record, context)
-            pixels = pixels_of(moments, inside_mask(area, stack.tile.grid), detection)
+            pixels = pixels_of(moments, clipped, inside_mask(area, stack.tile.grid), detection)
             tiles.append(tile.model_copy(update={"pixels": pixels}))
             context.progress(done)
         return BaselineTiles(tiles=tiles)
@@ -163,20 +163,32 @@ def _manifest(
     )
 
 
-def _moments(work: StackOfTile, variable: Variable, settings: BaselineSettings, site: Site) -> Moments:
-    """The moments of a tile, from a block and IMAGES_AT_ONCE images at a time, so that memory stays bounded."""
-    grid, nodata = work.tile.grid, variable.dformat.nodata
+def _moments(
+    work: StackOfTile, variable: Variable, settings: BaselineSettings, site: Site
+) -> tuple[Moments, NDArray[np.int32]]:
+    """The moments of a tile, and the number of values that were clipped, block by block.
+
+    Memory stays bounded. Clipping needs all images of a block at once, so blocks are smaller if there are many.
+    """
+    grid, nodata, clip = work.tile.grid, variable.dformat.nodata, settings.clip_or_default
     profile, transform = PROFILES[settings.profile], transform_of(variable, settings.transform)
-    whole = Moments.zeros(grid.shape)
-    for window in grid.blocks(BLOCK):
+    whole, clipped = Moments.zeros(grid.shape), np.zeros(grid.shape, np.int32)
+    size, at_once = BLOCK, IMAGES_AT_ONCE
+    if clip:
+        at_once = len(work.slices)
+        while size > 1 and at_once * size**2 > IMAGES_AT_ONCE * BLOCK**2:
+            size //= 2
+    for window in grid.blocks(size):
         block = Moments.zeros((window.height, window.width))
-        for first in range(0, len(work.slices), IMAGES_AT_ONCE):
-            images = work.slices[first : first + IMAGES_AT_ONCE]
+        for first in range(0, len(work.slices), at_once):
+            images = work.slices[first : first + at_once]
             stack = site.cube.read(grid.window(window), images, variable, settings.resampling)
-            block += Moments.of_images(*_prepared(stack, nodata, profile, transform))
+            of_images, low = Moments.clipped(*_prepared(stack, nodata, profile, transform), clip)
+            block += of_images
+            clipped[window.slices] += low
         part = whole.window(*window.slices)
         part.count[:], part.total[:], part.total_of_squares[:] = block.count, block.total, block.total_of_squares
-    return whole
+    return whole, clipped
 
 
 def _prepared(

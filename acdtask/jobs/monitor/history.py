@@ -99,9 +99,9 @@ class History:
             sums[image.label].images[:, -1:] += image_sums(pixels[np.newaxis], mean, std, members, nodata=nodata)
 
     def _require_same_images(self, sums: BlobSums) -> None:
-        """Require that candidates have as many values in the images as the baseline counted."""
+        """Require that candidates have as many values in the images as the baseline counted; more if it was clipped."""
         read, counted = int(sums.images[:, :-1, 0, 0].sum()), int(sums.ground[:, 1].sum())
-        if read != counted:
+        if read < counted or (read > counted and not self._reference.clip):
             raise AcdError(
                 ErrorCode.BASELINE_IMAGES_CHANGED,
                 f"in the tile {self._work.tile.cell}, pixels with a candidate have {counted} values in the baseline,"

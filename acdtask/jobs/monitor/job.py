@@ -56,7 +56,7 @@ from acdtask.jobs.monitor.series import (
 )
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.tally import require_images
-from acdtask.jobs.monitor.versions import notes_on_period, notes_on_versions, require_fitting
+from acdtask.jobs.monitor.versions import notes_on_clip, notes_on_period, notes_on_versions, require_fitting
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 from acdtask.jobs.shards import HELD_BYTES, Sharding, no_work
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
@@ -123,6 +123,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
                 lines=(
                     *composition.lines(),
                     *_other_lengths(composition, baseline),
+                    *notes_on_clip(baseline, settings.profile),
                     *notes_on_period(baseline, since, [*pending.values()], settings.start),
                     *versions,
                 ),

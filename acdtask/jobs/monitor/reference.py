@@ -32,13 +32,14 @@ class Reference(BaseModel, frozen=True, extra="forbid"):
     """The images of a baseline, by datetime, and how they were read.
 
     Only tiles with candidates read them, so the plan has the ids of their records; the tiles look up where the pixels
-    are.
+    are. With a `clip`, the baseline has left out unusually low values, which remain part of a candidate's past.
     """
 
     variable: str
     instance: str
     profile: str
     resampling: Resampling | None
+    clip: float
     images: tuple[ReferenceImage, ...]
 
     @property
@@ -80,5 +81,6 @@ def reference_of(baseline: BaselineManifest, aoi: Aoi, cube: Cube) -> Reference:
         instance=baseline.instance,
         profile=baseline.profile,
         resampling=settings.resampling,
+        clip=settings.clip_or_default,
         images=tuple(images),
     )

@@ -100,6 +100,7 @@ class Scorer:
             self._detection,
             nodata=self._nodata,
             inside=self._inside,
+            origin=(self._work.tile.origin[0] - self._halo, self._work.tile.origin[1] - self._halo),
         )
         steps = self._detection.steps
         return measure(scene, steps, ()) if measuring(steps) else NOTHING_MEASURED

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from acdtask.change.judgement.judging import Judging
-from acdtask.change.methods import MIN_STD_SHARE, STANDARD
+from acdtask.change.methods import DEFAULT_PROFILE, MIN_STD_SHARE, STANDARD, Profile
 from acdtask.change.steps.registry import AllStepSettings
 from acdtask.change.thresholds import RULES, Direction
 from acdtask.change.transform import TRANSFORM, Transformation
@@ -32,10 +32,11 @@ class ImageSettings(ImageSelectionSettings):
     baseline_name: Name = Field(default="annual", description="instance of the baseline")
     baseline: str = Field(default="latest", description="content id of the baseline, or latest")
     name: Name = Field(default="monitor", description="name of the result, used as instance of its variables")
-    profile: Literal["standard", "tutorial", "robust"] = Field(
-        default="standard",
-        description="tutorial: zeros are nodata and std > 0 is the only guard, as in the first notebook; robust: each"
-        " candidate is judged by its own history",
+    profile: Profile = Field(
+        default=DEFAULT_PROFILE,
+        description="method: robust (z calibrated by the image, extent by likelihood and neighbours, each candidate"
+        " judged by its own history), standard (centred z), or tutorial (zeros are nodata and std > 0 is the only"
+        " guard, as in the first notebook)",
     )
     direction: Direction = Field(
         default="drop", description="which changes are abnormal: drops below the mean, rises above it, or both"

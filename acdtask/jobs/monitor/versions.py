@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
+from acdtask.change.methods import BASELINE_CLIPS
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.monitor.images import ImageWork
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 
-__all__ = ["images_by_version", "notes_on_period", "notes_on_versions", "require_fitting"]
+__all__ = ["images_by_version", "notes_on_clip", "notes_on_period", "notes_on_versions", "require_fitting"]
 
 
 def require_fitting(baseline: BaselineManifest, settings: MonitorSettings) -> None:
@@ -90,3 +91,17 @@ def notes_on_period(
             f"in between with --start {baseline.end.date()}"
         )
     return notes
+
+
+def notes_on_clip(baseline: BaselineManifest, profile: str) -> list[str]:
+    """A warning if the baseline was made for a method that treats unusually low values in another way."""
+    wanted = BASELINE_CLIPS.get(profile, 0.0)
+    used = baseline.settings.get("clip", BASELINE_CLIPS.get(baseline.profile, 0.0))
+    if bool(wanted) == bool(used):
+        return []
+    what = "keeps" if wanted else "leaves out"
+    return [
+        f"warning: the baseline {baseline.name} {what} unusually low values, unlike those that {profile} is made for;"
+        f" to get one, run 'acdtask baseline local --profile {profile}' with a --name of its own, and give that as"
+        " --baseline-name"
+    ]
