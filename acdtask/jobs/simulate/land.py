@@ -66,8 +66,8 @@ class CoverModel:
 CLASSES: dict[Cover, CoverModel] = {
     Cover.WATER: CoverModel(0.02, 0.00, 0.00, 0.0, 0.00, 0.00, 0.00, 0.00, 1000.0),
     Cover.FOREST: CoverModel(0.30, 0.04, 0.35, 200.0, 0.70, 0.06, 0.03, 0.05, 8.0),
-    Cover.CROP: CoverModel(0.64, 0.07, 0.50, 160.0, 0.72, 0.03, 0.05, 0.05, 25.0),
-    Cover.GRASS: CoverModel(0.62, 0.06, 0.25, 175.0, 0.70, 0.03, 0.05, 0.05, 25.0),
+    Cover.CROP: CoverModel(0.64, 0.07, 0.50, 160.0, 0.72, 0.03, 0.04, 0.05, 25.0),
+    Cover.GRASS: CoverModel(0.62, 0.06, 0.25, 175.0, 0.70, 0.03, 0.04, 0.05, 25.0),
     Cover.TOWN: CoverModel(0.82, 0.07, 0.04, 200.0, 0.36, 0.03, 0.02, 0.02, 200.0),
 }
 

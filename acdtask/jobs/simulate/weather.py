@@ -16,9 +16,9 @@ WET_SHARE = 0.5
 """Share of acquisitions with rain."""
 WETNESS = (0.1, 1.0)
 """Least and greatest wetness of a day with rain."""
-STORM_EVERY = 30
+STORM_EVERY = 60
 """One of so many acquisitions in succession has snow or a storm."""
-STORM_WETNESS = (1.0, 1.3)
+STORM_WETNESS = (1.1, 1.35)
 REGION_LENGTH, CELL_LENGTH, GROUND_LENGTH = 250.0, 40.0, 20.0
 """Distances over which rain, its cells and the moisture of the ground vary, in px."""
 ORBIT_SPREAD = 60.0
@@ -54,7 +54,7 @@ class Weather:
         return abs(second - first)
 
     def amount(self, acquisition: int) -> float:
-        """How wet an acquisition is: 0 is dry, 1 a day of heavy rain; snow and storms are up to 1.3."""
+        """How wet an acquisition is: 0 is dry, 1 a day of heavy rain; snow and storms are up to 1.35."""
         block = acquisition // STORM_EVERY
         storm = self._rng(Stream.STORM, block)
         if acquisition == block * STORM_EVERY + int(storm.integers(STORM_EVERY)):

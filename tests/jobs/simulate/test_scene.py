@@ -96,7 +96,7 @@ def test_wet_acquisitions_lower_whole_pairs_and_forest_more_than_town(year: Scen
     weather = year.weather
     amounts = [weather.amount(acquisition) for acquisition in range(YEAR.pairs + 1)]
     assert 0.3 < np.mean(np.array(amounts) == 0) < 0.7
-    assert sum(amount >= 1 for amount in amounts[:60]) == 2  # one in thirty
+    assert sum(amount >= 1 for amount in amounts[:60]) == 1  # one in sixty
     dry = [pair for pair in range(YEAR.pairs) if max(amounts[pair : pair + 2]) == 0]
     wet = [pair for pair in range(YEAR.pairs) if max(amounts[pair : pair + 2]) > 0.5]
     assert dry
@@ -112,7 +112,7 @@ def test_wet_acquisitions_lower_whole_pairs_and_forest_more_than_town(year: Scen
     for acquisition in range(0, YEAR.pairs, 5):
         wetness = weather.wetness(acquisition)
         assert (wetness.min() > 0) == (amounts[acquisition] > 0)
-        assert wetness.max() <= 1.3
+        assert wetness.max() <= 1.35
         assert np.abs(np.diff(wetness, axis=0)).max() < 0.05
 
 

@@ -1,0 +1,113 @@
+"""The methods that are compared. A row of the table is an entry of `METHODS` or of `PROFILE_ROWS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from acdtask.change.detect import ImageChange, detect_against
+from acdtask.change.fragments import FIXED
+from acdtask.change.profile import PROFILES, Detection, detection_for
+from benchmarks.accuracy import others
+from benchmarks.accuracy.detected import Detected
+from benchmarks.accuracy.scenes import Series
+
+__all__ = ["PROFILE_ROWS", "Method", "ProfileRow", "methods", "missing_profiles"]
+
+Run: TypeAlias = Callable[[Series], list[Detected]]
+"""Finds the patches of each monitored image of a series."""
+
+VALID_RANGE, SCALE = (0, 1000), 0.001
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method.
+
+    Attributes:
+        name: the row's title.
+        run: finds the patches.
+        candidates: finds more than the patches, ranked, for the precision-recall curve; None draws a point.
+    """
+
+    name: str
+    run: Run
+    candidates: Run | None = None
+
+
+@dataclass(frozen=True)
+class ProfileRow:
+    """A profile of acd with some settings changed, as the options of `acdtask monitor` change them.
+
+    Attributes:
+        profile: its name in PROFILES. If this version of acd has no such profile, the page says so.
+        title: what is changed.
+        given: the changed settings by name, including those of steps; None turns a step off.
+        curve: whether the precision-recall curve is drawn.
+    """
+
+    profile: str
+    title: str = ""
+    given: Mapping[str, Any] | None = None
+    curve: bool = False
+
+    @property
+    def name(self) -> str:
+        """The row's title."""
+        return f"`{self.profile}`{', ' if self.title else ''}{self.title}"
+
+
+PROFILE_ROWS = (
+    ProfileRow("tutorial", curve=True),
+    ProfileRow("standard", curve=True),
+    ProfileRow("standard", "not centred", {"centred": False}),
+    ProfileRow("standard", "`--low 1.4 --high 3.4 --min-area 50`", {"low": 1.4, "high": 3.4, "min_area": 50}),
+    ProfileRow("robust", curve=True),
+)
+"""Add `robust` without each of its steps here: `ProfileRow("robust", "no mean field", {"mean_field": False})`."""
+
+
+def methods() -> list[Method]:
+    """All methods, in the order of the table."""
+    return [
+        Method("tutorial as printed", others.tutorial_as_printed),
+        *(_of_profile(row) for row in PROFILE_ROWS if row.profile in PROFILES),
+        Method("median and MAD, 1.7 / 3 / 100 px", others.median_mad),
+        Method("Olen and Bookhagen, 5th percentile", others.percentile),
+        Method("Olen and Bookhagen, 1st percentile", lambda series: others.percentile(series, 0.01)),
+        Method("DIST-S1, first alert of high confidence", others.dist_s1),
+        Method("DIST-S1, confirmed alerts", others.dist_s1_confirmed),
+    ]
+
+
+def missing_profiles() -> list[str]:
+    """The names of rows whose profile this version of acd does not have."""
+    return [row.name for row in PROFILE_ROWS if row.profile not in PROFILES]
+
+
+def _of_profile(row: ProfileRow) -> Method:
+    detection = detection_for(row.profile, VALID_RANGE, SCALE, dict(row.given or {}))
+    generous = replace(detection, high=detection.low)
+    return Method(
+        row.name,
+        lambda series: _detect(series, detection),
+        (lambda series: _detect(series, generous)) if row.curve else None,
+    )
+
+
+def _detect(series: Series, detection: Detection) -> list[Detected]:
+    stack, nodata = detection.without_zeros(series.reference, series.nodata)
+    moments = series.moments if stack is series.reference else type(series.moments).of_images(stack, nodata)
+    return [
+        _patches(detect_against(moments, image, detection, nodata=series.nodata, valid_range=VALID_RANGE))
+        for image in series.monitored
+    ]
+
+
+def _patches(change: ImageChange) -> Detected:
+    """The blobs of an image as patches, ranked by their highest z."""
+    number = len(change.blobs)
+    return Detected(change.blob_ids, np.ones(number, np.bool_), change.blobs["z_max"] / FIXED)
