@@ -117,7 +117,9 @@ class Figure:
     error: float
 
     def __str__(self) -> str:
-        return "" if math.isnan(self.mean) else f"{self.mean:.2f} ± {self.error:.2f}"
+        if math.isnan(self.mean):
+            return ""
+        return f"{self.mean:.2f}" if math.isnan(self.error) else f"{self.mean:.2f} ± {self.error:.2f}"
 
 
 @dataclass(frozen=True)

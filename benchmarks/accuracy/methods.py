@@ -31,11 +31,17 @@ class Method:
         name: the row's title.
         run: finds the patches.
         candidates: finds more than the patches, ranked, for the precision-recall curve; None draws a point.
+        kinds: kinds of scenes on which it is judged; None means all.
     """
 
     name: str
     run: Run
     candidates: Run | None = None
+    kinds: tuple[str, ...] | None = None
+
+    def is_judged_on(self, kind: str) -> bool:
+        """Whether the table of a kind of scenes has this method."""
+        return self.kinds is None or kind in self.kinds
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,14 @@ class ProfileRow:
         title: what is changed.
         given: the changed settings by name, including those of steps; None turns a step off.
         curve: whether the precision-recall curve is drawn.
+        kinds: kinds of scenes on which it is judged; None means all.
     """
 
     profile: str
     title: str = ""
     given: Mapping[str, Any] | None = None
     curve: bool = False
+    kinds: tuple[str, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -60,14 +68,17 @@ class ProfileRow:
         return f"`{self.profile}`{', ' if self.title else ''}{self.title}"
 
 
+STEP_BY_STEP = ("clean", "contaminated")
+"""Kinds of scenes on which methods are judged without one of their steps; on all kinds it would take too long."""
+
 PROFILE_ROWS = (
     ProfileRow("tutorial", curve=True),
     ProfileRow("standard", curve=True),
-    ProfileRow("standard", "not centred", {"centred": False}),
+    ProfileRow("standard", "not centred", {"centred": False}, kinds=STEP_BY_STEP),
     ProfileRow("standard", "`--low 1.4 --high 3.4 --min-area 50`", {"low": 1.4, "high": 3.4, "min_area": 50}),
     ProfileRow("robust", curve=True),
 )
-"""Add `robust` without each of its steps here: `ProfileRow("robust", "no mean field", {"mean_field": False})`."""
+"""`robust` without one of its steps is a row like that of `standard` without centring."""
 
 
 def methods() -> list[Method]:
@@ -95,6 +106,7 @@ def _of_profile(row: ProfileRow) -> Method:
         row.name,
         lambda series: _detect(series, detection),
         (lambda series: _detect(series, generous)) if row.curve else None,
+        row.kinds,
     )
 
 

@@ -66,7 +66,7 @@ HEADER = (
 
 def _table(kind: Kind, scenes: Sequence[SceneResults]) -> str:
     lines = [f"## {kind.name.capitalize()}", "", f"| {' | '.join(HEADER)} |", f"|---|{'---|' * (len(HEADER) - 1)}"]
-    for method in methods():
+    for method in (method for method in methods() if method.is_judged_on(kind.name)):
         figures = row([scene.methods[method.name] for scene in scenes])
         lines.append(f"| {method.name} | {' | '.join(_cells(figures))} |")
     return "\n".join(lines)
@@ -91,7 +91,11 @@ def _pictured(folder: Path, scenes: Sequence[SceneResults]) -> str:
         return ""
     names = list(scenes[0].curves)
     curves = {name: curve([scene.curves[name] for scene in scenes]) for name in names}
-    rows = {method.name: row([scene.methods[method.name] for scene in scenes]) for method in methods()}
+    rows = {
+        method.name: row([scene.methods[method.name] for scene in scenes])
+        for method in methods()
+        if method.is_judged_on(CURVES_OF)
+    }
     points = {
         name: (figures.pixel_recall.mean, figures.pixel_precision.mean)
         for name, figures in rows.items()

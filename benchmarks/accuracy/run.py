@@ -47,7 +47,7 @@ def judge_scene(kind: Kind, seed: int, size: int | None = None, **others: int) -
     tracks = series_of(kind, seed, **({"size": size} if size else {}), **others)
     judged: dict[str, SceneResult] = {}
     curves: dict[str, SceneResult] = {}
-    for method in methods():
+    for method in (method for method in methods() if method.is_judged_on(kind.name)):
         judged[method.name] = scene(tracks[0], _run(method.run, tracks))
         if method.candidates is not None and kind.name == CURVES_OF:
             curves[method.name] = scene(tracks[0], method.candidates(tracks[0]))
