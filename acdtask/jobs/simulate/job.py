@@ -43,7 +43,7 @@ STORED_SCALE = 0.001
 BLOCK = 256
 ALGORITHM = 2
 """Since 2, pairs share acquisitions, and weather, farm work and events are as described in decision 0037."""
-CORE_SECONDS_PER_PIXEL = 4e-7
+CORE_SECONDS_PER_PIXEL = 4.5e-7
 BYTES_PER_PIXEL = 1.6
 
 
