@@ -10,7 +10,19 @@ __all__ = ["precision_recall"]
 
 WIDTH, HEIGHT = 640.0, 420.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 20.0, 16.0, 44.0
-COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e5ea2", "#b8860b", "#444444", "#e67e22", "#16a085", "#7f8c8d")
+COLOURS = (
+    "#1b6ca8",
+    "#c0392b",
+    "#2e8b57",
+    "#8e5ea2",
+    "#b8860b",
+    "#444444",
+    "#e67e22",
+    "#16a085",
+    "#7f8c8d",
+    "#d16ba5",
+    "#000000",
+)
 POINTS = 200
 """Points of a curve, at most."""
 LINE_HEIGHT = 15.0
