@@ -27,7 +27,7 @@ from acdtask.change.judgement.features import FEATURES, features_of
 from acdtask.change.judgement.judging import MODEL, RULE
 from acdtask.change.judgement.model import CERTAIN, Model, fit
 from acdtask.change.judgement.whole import sums_of_image
-from acdtask.change.methods import PROFILES, STANDARD
+from acdtask.change.methods import BASELINE_CLIPS, PROFILES, STANDARD
 from acdtask.change.moments import Moments
 from acdtask.change.thresholds import Detection
 from acdtask.change.zscore import Quality
@@ -37,10 +37,11 @@ from acdtask.jobs.report.score import FALSE_SHARE, FOUND_SHARE
 from acdtask.jobs.simulate.job import SimulateJob
 from acdtask.jobs.simulate.scene import Scene
 from acdtask.jobs.simulate.settings import SceneSettings
+from benchmarks.accuracy.scenes import FIT_SEEDS
 
 METHOD = "robust"
-FITTING = tuple(range(101, 125))
 JUDGING = tuple(range(201, 213))
+"""Scenes for figures while a model is made; `make accuracy` has others again."""
 SIZE, EVENTS = 512, 11
 """As many events per area as in the demo: probabilities depend on how common events are."""
 ACCEPTED = (10.0, 20.0, 50.0)
@@ -81,7 +82,7 @@ def images_of(seed: int, *, with_standard: bool = False) -> list[JudgedImage]:
     settings = scene_settings(seed)
     scene = Scene(settings)
     stack = np.stack([scene.image(pair) for pair in range(settings.reference_pairs)])
-    moments = Moments.of_images(stack, NODATA)
+    moments, _ = Moments.clipped(stack, NODATA, BASELINE_CLIPS.get(METHOD, 0.0))
     return [
         _judged_image(scene, stack, moments, pair, with_standard=with_standard)
         for pair in range(settings.reference_pairs, settings.pairs)
@@ -94,8 +95,7 @@ def _judged_image(
     image = scene.image(pair)
     truth = np.zeros(image.shape, np.int32)
     for number, event in enumerate(scene.truth(), start=1):
-        if event.first_pair <= pair <= event.last_pair:
-            truth[event.rows, event.columns] = number
+        truth[event.pixels_in(pair)] = number
     change = _detected(moments, image, PROFILES[METHOD])
     sums = sums_of_image(change, stack, image, moments, nodata=NODATA)
     in_event = np.bincount(change.blob_ids.ravel(), (truth > 0).ravel(), len(change.blobs) + 1)[1:]
@@ -135,10 +135,10 @@ def _thresholds(probabilities: NDArray[np.int64], area_km2: float) -> tuple[tupl
 
 
 def _provenance(candidates: int, changes: int) -> Provenance:
-    settings = scene_settings(FITTING[0])
+    settings = scene_settings(FIT_SEEDS[0])
     return Provenance(
         command="make model",
-        seeds=FITTING,
+        seeds=FIT_SEEDS,
         size=SIZE,
         events=EVENTS,
         pairs=(settings.reference_pairs, settings.monitored_pairs),
@@ -274,7 +274,7 @@ def main() -> None:
     if arguments.judge:
         print("\n".join(judged(JUDGING, load_models())))
         return
-    body = body_of(fitted([image for scene in _scenes(FITTING, with_standard=False) for image in scene]))
+    body = body_of(fitted([image for scene in _scenes(FIT_SEEDS, with_standard=False) for image in scene]))
     if arguments.check:
         sys.exit(f"{TARGET} differs from what 'make model' writes" if TARGET.read_text() != body else 0)
     TARGET.write_text(body)
