@@ -12,7 +12,7 @@ from pathlib import Path
 from acdtask.engine.processes import cores
 from benchmarks.accuracy.page import write_page
 from benchmarks.accuracy.run import judge
-from benchmarks.accuracy.scenes import JUDGE_SEEDS, SIZE
+from benchmarks.accuracy.scenes import JUDGE_SEEDS, KINDS, SIZE
 
 DOCS = Path(__file__).parents[2] / "docs"
 SCENES = 12
@@ -34,7 +34,7 @@ def main() -> None:
     started = time.monotonic()
     seeds = JUDGE_SEEDS[: SMALL_SCENES if arguments.small else arguments.scenes]
     others = SMALL if arguments.small else {}
-    results = judge(seeds, arguments.workers, arguments.keep, **others)
+    results = judge(seeds, arguments.workers, arguments.keep, KINDS, **others)
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_page(arguments.out, results, size=others.get("size", SIZE))
     print(f"{time.monotonic() - started:.0f} s; wrote {arguments.out / 'accuracy.md'}")

@@ -143,8 +143,16 @@ def row(results: Sequence[SceneResult]) -> Row:
     false = [sum(c.kept and not c.is_event for c in r.candidates) / r.judged_km2 * 1000 for r in results]
     events = [event for result in results for event in result.events]
     sizes = [[event.found for event in events if low <= event.area < high] for low, high in SIZES]
-    columns = [_mean(values) for scores in (pixel, patch) for values in zip(*scores, strict=True)]
-    return Row(*columns, _mean(false), tuple(_share(found) for found in sizes))
+    return Row(
+        pixel_precision=_mean([scores[0] for scores in pixel]),
+        pixel_recall=_mean([scores[1] for scores in pixel]),
+        pixel_f1=_mean([scores[2] for scores in pixel]),
+        patch_precision=_mean([scores[0] for scores in patch]),
+        patch_recall=_mean([scores[1] for scores in patch]),
+        patch_f1=_mean([scores[2] for scores in patch]),
+        false_per_1000km2=_mean(false),
+        by_size=tuple(_share(found) for found in sizes),
+    )
 
 
 def _mean(values: Sequence[float]) -> Figure:

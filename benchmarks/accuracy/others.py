@@ -89,7 +89,8 @@ def quantile(in_order: NDArray[np.generic], count: NDArray[np.int64], share: flo
     above = np.minimum(below + 1, np.maximum(count, 1) - 1)
     low, high = (np.take_along_axis(in_order, index[np.newaxis], 0)[0].astype(np.float64) for index in (below, above))
     known = count > 0
-    return low + (position - below) * np.subtract(high, low, out=np.full_like(low, np.nan), where=known)
+    step = np.subtract(high, low, out=np.full_like(low, np.nan), where=known)
+    return np.asarray(low + (position - below) * step, np.float64)
 
 
 ALERT, CERTAIN_ALERT = 2.5, 4.5
