@@ -32,10 +32,14 @@ class ImageSettings(ImageSelectionSettings):
         description="tutorial: zeros are nodata and std > 0 is the only guard, as in the first notebook",
     )
     low: float | None = Field(
-        default=None, description=f"lower threshold: connected pixels above it extend a patch ({STANDARD.low})"
+        default=None,
+        allow_inf_nan=False,
+        description=f"lower threshold: connected pixels above it extend a patch ({STANDARD.low})",
     )
     high: float | None = Field(
-        default=None, description=f"upper threshold: some pixel of a patch must exceed it ({STANDARD.high})"
+        default=None,
+        allow_inf_nan=False,
+        description=f"upper threshold: some pixel of a patch must exceed it ({STANDARD.high})",
     )
     min_area: int | None = Field(
         default=None, ge=0, description=f"a patch must have more pixels than this ({STANDARD.min_area})"
@@ -48,6 +52,7 @@ class ImageSettings(ImageSelectionSettings):
     min_std: float | None = Field(
         default=None,
         ge=0,
+        allow_inf_nan=False,
         description="minimum std, in the variable's unit; below it, no z "
         f"({MIN_STD_SHARE} of its range: {MIN_STD_SHARE} of coherence)",
     )
