@@ -132,7 +132,9 @@ def period_prefix(text: str) -> str:
     return parse_day(text).isoformat()[:length]
 
 
-Moment = Annotated[datetime, BeforeValidator(parse_moment), WithJsonSchema({"type": "string", "pattern": _pattern(month=True)})]
+Moment = Annotated[
+    datetime, BeforeValidator(parse_moment), WithJsonSchema({"type": "string", "pattern": _pattern(month=True)})
+]
 """Type of a setting that is a moment, or the start of a range."""
 
 LastMoment = Annotated[

@@ -604,6 +604,18 @@ class ErrorCode(Enum):
         "A URL is not valid.",
         "Give http:// or https://, a host and the path of a file, without user or password.",
     )
+    MONITORS_INVALID = ErrorSpec(
+        540,
+        _CONFIG,
+        "Monitors cannot run with their settings and areas.",
+        "Correct what the message names in the values of the chart, and install again.",
+    )
+    MONITORS_UNCHECKED = ErrorSpec(
+        541,
+        _TRANSIENT,
+        "Monitors could not be checked, since a server did not respond.",
+        "Check the named address, and try again.",
+    )
     WEBHOOK_INVALID = ErrorSpec(
         600,
         _CONFIG,
