@@ -8,7 +8,7 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 ALONE := tests/cluster/test_controller.py tests/cluster/test_fan_out.py
 
-.PHONY: demo test test-cluster check docs site workflows image bench-quick bench-estimates bench-daily lock clean
+.PHONY: demo test test-cluster check docs site workflows image sbom bench-quick bench-estimates bench-daily lock clean
 
 demo: $(RUN) ## simulate a year, monitor ten dates, and write demo/report/index.html
 	$(BIN)/acdtask demo demo
@@ -36,6 +36,9 @@ workflows: $(DEV) ## render the WorkflowTemplates into the chart
 
 image: ## build the image acd:VERSION with buildah, podman or docker (options: images/build)
 	@images/build
+
+sbom: $(DEV) ## list the image's libraries with their hashes, as CycloneDX, in build/sbom.json
+	$(BIN)/python -m images.sbom
 
 bench-quick: $(DEV) ## compare speed and memory with the tutorial's numpy code
 	$(BIN)/python -m benchmarks.quick

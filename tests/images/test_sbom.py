@@ -1,0 +1,59 @@
+"""The bill of materials that `make sbom` writes: everything that the lock installs into the image, with its hashes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from typing import Any
+
+import pytest
+
+from acdtask import __version__
+from images.slim import BUILD_DEPENDENCIES
+from tests.conftest import CHECKOUT
+
+LOCK = (CHECKOUT / "requirements" / "run.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def bill() -> Any:
+    file = CHECKOUT / "build" / "sbom.json"
+    file.unlink(missing_ok=True)
+    done = subprocess.run(["make", "sbom"], cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(file.read_text())
+
+
+def test_it_is_cyclonedx_and_about_this_version(bill: Any) -> None:
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    main = bill["metadata"]["component"]
+    assert (main["name"], main["version"], main["type"]) == ("acdtask", __version__, "application")
+    assert "timestamp" not in bill["metadata"], "the same commit gives the same file"
+    assert "serialNumber" not in bill
+
+
+def test_it_has_every_locked_library_with_its_version_and_hashes(bill: Any) -> None:
+    locked = {
+        name: (version, set(re.findall(r"sha256:([0-9a-f]{64})", hashes)))
+        for name, version, hashes in re.findall(
+            r"^([a-z0-9.-]+)==([^ ;]+).*\\\n((?:    --hash=.*\n)+)", LOCK, re.MULTILINE
+        )
+    }
+    assert len(locked) == len(re.findall(r"^[a-z0-9.-]+==", LOCK, re.MULTILINE))
+    found = {}
+    for component in bill["components"]:
+        hashes = {item["content"] for reference in component["externalReferences"] for item in reference["hashes"]}
+        found[component["name"]] = (component["version"], hashes)
+        assert component["purl"] == f"pkg:pypi/{component['name']}@{component['version']}"
+    assert found == locked
+
+
+def test_what_only_builds_acdtask_is_marked(bill: Any) -> None:
+    excluded = {component["name"] for component in bill["components"] if component["scope"] == "excluded"}
+    assert excluded == set(BUILD_DEPENDENCIES)
+
+
+def test_the_libraries_are_dependencies_of_acdtask(bill: Any) -> None:
+    (own,) = [item for item in bill["dependencies"] if item["ref"] == bill["metadata"]["component"]["bom-ref"]]
+    assert own["dependsOn"] == sorted(component["bom-ref"] for component in bill["components"])
