@@ -104,7 +104,7 @@ def test_what_argo_cd_would_do_with_the_application(new_place: NewPlace, tmp_pat
 
 
 def with_an_open_ring(values: Json) -> Json:
-    """The values with an AOI that a schema accepts, and that has no area."""
+    """The values with an AOI that the schema accepts, but whose ring is not closed."""
     monitor = {key: value for key, value in values["monitors"][0].items() if key != "aoiFrom"}
     ring = [[6.8, 51.0], [6.9, 51.0], [6.9, 51.1]]
     return {**values, "monitors": [{**monitor, "aoi": {"type": "Polygon", "name": "koln", "coordinates": [ring]}}]}

@@ -21,7 +21,7 @@ BLOCK = re.compile(r"^```yaml\n# (?P<file>\S+)\n(?P<body>.*?)^```$", re.MULTILIN
 
 def blocks(page: str, file: str) -> list[Any]:
     """The YAML blocks of a page that begin with this filename."""
-    return [list(yaml.safe_load_all(found["body"]))[0] for found in BLOCK.finditer(page) if found["file"] == file]
+    return [next(yaml.safe_load_all(found["body"])) for found in BLOCK.finditer(page) if found["file"] == file]
 
 
 def all_values() -> list[Object]:

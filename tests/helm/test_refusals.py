@@ -155,7 +155,6 @@ WRONG: list[tuple[str, Any]] = [
     ("monitoring.prometheusRule.silentAfter", "a day"),
     ("monitoring.prometheusRule.labels", {"release": 1}),
     ("monitoring.dashboard.enabled", "true"),
-    *[(f"monitorDefaults.settings.{name}", value) for name, value in WRONG_SETTINGS],
     ("networkPolicy.objectStore.cidrs", ["10.0.0.0"]),
     ("networkPolicy.objectStore.ports", [0]),
     ("networkPolicy.objectStore.ports", []),
@@ -208,6 +207,7 @@ WRONG: list[tuple[str, Any]] = [
     ("networkPolicy.objectStore.cidrs", ["999.0.0.1/8"]),
     ("networkPolicy.objectStore.cidrs", [":::::::/64"]),
     ("networkPolicy.objectStore.cidrs", ["10.0.0.0/33"]),
+    *[(f"monitorDefaults.settings.{name}", value) for name, value in WRONG_SETTINGS],
 ]
 
 
@@ -322,7 +322,8 @@ def test_values_that_there_are_not_are_refused_by_name(template: Template) -> No
 IDENTITY = {"objectStore": {"existingSecret": {"name": ""}, "workloadIdentity": True}}
 TLS = {"address": "geocubes://x:443"}
 TWO = [
-    {"name": name, "schedules": ["0 6 * * *"], "aoi": {**AREA, "name": area}} for name, area in (("a", "x"), ("b", "x"))
+    {"name": name, "schedules": ["0 6 * * *"], "aoi": {**AREA, "name": area}, "settings": REQUIRED}
+    for name, area in (("a", "x"), ("b", "x"))
 ]
 
 
