@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from acdtask.cli.parameters import Bound, bound_to
@@ -144,9 +144,8 @@ def _of_numbers(schema: Rule, field: FieldInfo) -> str:
 
 
 def _takes_nan(field: FieldInfo) -> bool:
-    annotated: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
     try:
-        TypeAdapter(annotated).validate_python("nan")
+        create_model("Setting", value=(field.annotation, field)).model_validate({"value": "nan"})
     except ValidationError:
         return False
     return True

@@ -83,6 +83,12 @@ def test_an_area_without_images_is_an_error(folder: Path, capsys: Any) -> None:
     assert "koln: ACD-113: none of 2 rasters touches the AOI koln" in capsys.readouterr().err
 
 
+def test_an_image_that_cannot_be_read_is_counted(folder: Path, capsys: Any) -> None:
+    (folder / "images" / "S1_20210113_20210119_VV.tif").write_bytes(b"no image")
+    assert check(folder) == 0
+    assert capsys.readouterr().out == "koln: 2 files to ingest, 1 unusable\n"
+
+
 def test_a_missing_area_is_an_error_unless_nothing_is_contacted(folder: Path, capsys: Any) -> None:
     (folder / "koln.json").unlink()
     assert check(folder) == 78

@@ -32,8 +32,8 @@ def test_the_schema_of_the_chart_is_the_one_that_the_models_give() -> None:
 def test_every_parameter_of_a_monitor_has_a_rule() -> None:
     templates = build_all()
     for name in ("acd-all", "acd-monitor"):
-        parameters = {parameter.name for parameter in templates[name].arguments}  # type: ignore[union-attr]  # hera's field
-        assert parameters - {"aoi", "webhook"} <= set(RULES)
+        parameters = templates[name].to_dict()["spec"]["arguments"]["parameters"]
+        assert {parameter["name"] for parameter in parameters} - {"aoi", "webhook"} <= set(RULES)
 
 
 def accepted(rule: dict[str, Any], value: Any) -> bool:
