@@ -110,7 +110,8 @@ def _checked(monitor: Monitor, site: Site | None) -> tuple[list[AcdError], list[
             settings[job] = _settings_of(monitor, job)
         except AcdError as error:
             errors.append(error)
-    missing = site is None and not Path(monitor.aoi).exists()
+    # The chart mounts AOIs of existing ConfigMaps at absolute paths; before an installation they may be missing.
+    missing = site is None and monitor.aoi.startswith("/") and not Path(monitor.aoi).exists()
     if not missing:
         try:
             check_area(monitor.aoi, monitor.settings.get("layout", ""), _cell_size(settings))

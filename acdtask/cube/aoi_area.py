@@ -137,7 +137,6 @@ def _polygons(geometry: dict[str, Any], crs: str, label: str) -> list[BaseGeomet
         raise AcdError(ErrorCode.AOI_UNREADABLE, f"{label} has the GeoJSON type {kind!r}")
     try:
         shape = shapely.force_2d(shapely.geometry.shape(geometry))
-        _require_closed(geometry, label)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, shapely.errors.ShapelyError) as error:
         raise AcdError(ErrorCode.AOI_UNREADABLE, f"{label} has a {kind} with invalid coordinates") from error
     polygons = []
@@ -149,6 +148,7 @@ def _polygons(geometry: dict[str, Any], crs: str, label: str) -> list[BaseGeomet
         if not polygon.is_empty:
             moved = shapely.get_parts(_in_degrees(polygon, crs, label))
             polygons += [piece for part in moved for piece in _cut_at_antimeridian(part, label)]
+    _require_closed(geometry, label)
     return polygons
 
 
@@ -157,7 +157,7 @@ def _require_closed(geometry: dict[str, Any], label: str) -> None:
     coordinates = geometry["coordinates"]
     for polygon in [coordinates] if geometry["type"] == "Polygon" else coordinates:
         for ring in polygon:
-            if ring and list(ring[0]) != list(ring[-1]):
+            if ring and list(ring[0][:2]) != list(ring[-1][:2]):
                 raise AcdError(
                     ErrorCode.AOI_INVALID,
                     f"{label} has a ring that is not closed: it begins at {_shown(ring[0])}, and ends at "
