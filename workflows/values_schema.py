@@ -65,10 +65,10 @@ def schema_of_settings() -> dict[str, Rule]:
     properties = {name: _joined(several) for name, several in rules.items()} | _other_parameters()
     for job in CHAIN:
         section = _section(job)
-        if job in properties:  # acd-monitor has a setting of that name
-            properties[job] = {**properties[job], "type": ["string", "object"], "properties": section}
-        else:
-            properties[job] = {"type": "object", "properties": section}
+        # acd-monitor has a setting named baseline. Other names are refused by the chart, which lists those that exist.
+        kinds = {"type": ["string", "object"]} if job in properties else {"type": "object"}
+        texts = {"type": ["string", "number", "boolean"]}
+        properties[job] = {**properties.get(job, {}), **kinds, "properties": section, "additionalProperties": texts}
     return dict(sorted(properties.items()))
 
 
