@@ -18,8 +18,14 @@ from workflows.parameters import AOI
 from workflows.templates import CHAIN, build_all
 from workflows.values_schema import SCHEMA_FILE, rule_of, schema_of_settings, with_settings
 
+
+def enumerated(bound: Bound) -> bool:
+    """Whether a setting has a list of values."""
+    return bound.option.kind == "flag" or bool(bound.option.choices)
+
+
 BOUNDS = [bound for job in CHAIN for bound in bound_to(job, load_job(job).settings, alone=False)]
-FIELDS = [bound for bound in BOUNDS if bound.parameter != AOI and not bound.option.choices]
+FIELDS = [bound for bound in BOUNDS if bound.parameter != AOI and not enumerated(bound)]
 RULES = schema_of_settings()
 NEEDED = {"aoi": "x", "layout": "utm", "source": "s3://x"}
 
